@@ -1,0 +1,1 @@
+"""The typed configuration: `schema` says what may be set, `compose` merges configs/ with the command line."""

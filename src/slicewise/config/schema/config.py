@@ -1,0 +1,26 @@
+"""The root of the configuration."""
+
+from typing import Literal
+
+from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitFractions
+from slicewise.config.schema.model import Model
+from slicewise.config.schema.run import Evaluation, Runtime, Serving
+from slicewise.config.schema.section import CountOrZero, Section
+from slicewise.config.schema.training import Stages, Training
+
+
+class Config(Section):
+    """Everything a run needs to know."""
+
+    training_mode: Literal["quick", "baseline", "production"]
+    seed: CountOrZero
+    data: Data
+    scale: Scale
+    preprocessing: Preprocessing
+    split: SplitFractions
+    model: Model
+    training: Training
+    stages: Stages
+    evaluation: Evaluation
+    serving: Serving
+    runtime: Runtime

@@ -1,0 +1,100 @@
+"""What is read and how it becomes slices."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section
+from slicewise.core.labels import Modality
+
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
+
+
+class VolumeSource(Section):
+    """A data set with masks: NIfTI cases (brats), kaggle_3m slices (lgg), generated cases (phantom)."""
+
+    kind: Literal["brats", "lgg", "phantom", "none"]
+    name: SourceName
+    path: str | None
+    """Folder to read. None: the data set is downloaded (or generated) below `data/raw/<name>`."""
+    kaggle: str | None
+    """`owner/dataset` on Kaggle, used when `path` is None."""
+    phantom_patients: CountOrZero
+    """How many virtual patients are known; they are generated when a mode asks for them."""
+
+
+class PictureSource(Section):
+    """A data set of single pictures sorted into yes/no folders."""
+
+    kind: Literal["pictures", "phantom", "none"]
+    name: SourceName
+    path: str | None
+    kaggle: str | None
+    slot: Modality
+    """The modality slot that a picture of unknown sequence fills."""
+    phantom_pictures: CountOrZero
+
+
+class Data(Section):
+    """The two sources of a run; either may be `none`, not both."""
+
+    name: str
+    synthetic: bool
+    """True where the patients are generated; every result then says so."""
+    volumes: VolumeSource
+    pictures: PictureSource
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.volumes.kind == "none":
+            raise ValueError("volumes.kind is none; the segmentation stages need a data set with masks")
+        if self.pictures.kind != "none" and self.volumes.name == self.pictures.name:
+            raise ValueError(f"volumes.name and pictures.name are both {self.volumes.name!r}")
+        return self
+
+
+class Scale(Section):
+    """How much of the known data a mode uses: a share, but never fewer than the floor (or all there are)."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    min_patients: Count
+    min_pictures: Count
+
+
+class Preprocessing(Section):
+    """Volume or picture to normalised slices. Part of every checkpoint: serving repeats it exactly."""
+
+    image_size: Annotated[int, Field(ge=32, le=512, multiple_of=32)]
+    """Side of the square slice in pixels."""
+    clip_percentiles: tuple[float, float]
+    """Intensities inside the brain are clipped to these percentiles before the z-score."""
+    crop_margin: Fraction
+    """Margin kept around the brain's bounding box, as a share of its longer side."""
+    min_brain_fraction: Fraction
+    """A slice with less brain than this share of the largest slice is empty and dropped."""
+    healthy_ratio: NonNegative
+    """Training sees at most this many tumour-free slices per tumour slice of a case."""
+    max_train_slices: Count
+    """Training sees at most this many slices of a case, evenly spaced."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.clip_percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"clip_percentiles {low}, {high} must satisfy 0 <= low < high <= 100")
+        return self
+
+
+class SplitFractions(Section):
+    """Shares of the patients on each side; they sum to 1."""
+
+    train: Positive
+    val: Positive
+    test: Positive
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + val + test is {total:g}, not 1")
+        return self

@@ -1,0 +1,24 @@
+"""The network."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slicewise.config.schema.section import CountOrZero, Fraction, Section
+
+Architecture = Literal[
+    "unet", "unetplusplus", "fpn", "pspnet", "deeplabv3plus", "linknet", "manet", "segformer"
+]
+
+
+class Model(Section):
+    """Encoder and decoder by their segmentation_models_pytorch names, and the classification head."""
+
+    architecture: Architecture
+    encoder: str
+    encoder_weights: str | None
+    """Pretrained weights to fetch (`imagenet`), or None for random initialisation."""
+    encoder_depth: Annotated[int, Field(ge=3, le=5)]
+    head_hidden: CountOrZero
+    """Width of the classification head's hidden layer; 0 for a linear head."""
+    head_dropout: Fraction

@@ -1,0 +1,51 @@
+"""Evaluation, demo, and the machine a run happens on."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slicewise.config.schema.section import Count, CountOrZero, Fraction, Port, Positive, Section
+
+
+class Evaluation(Section):
+    """How the untouched test patients are scored."""
+
+    batch_size: Count
+    mask_threshold: Fraction
+    """A pixel is tumour when its probability reaches this."""
+    class_threshold: Fraction
+    """A slice is called tumour when its probability reaches this."""
+    bootstrap_samples: Annotated[int, Field(ge=100)]
+    """Patient resamples behind each confidence interval."""
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    gradcam_pictures: CountOrZero
+    sample_predictions: CountOrZero
+    """Test slices drawn in the sample figure."""
+
+
+class Serving(Section):
+    """The demo."""
+
+    api_port: Port
+    page_port: Port
+    supervisor: Literal["auto", "pm2", "builtin"]
+    """Who keeps the services alive; `auto` is PM2 where it is installed, else SliceWise itself."""
+    startup_seconds: Positive
+    """How long the services may take until their health checks answer."""
+    max_upload_mib: Count
+    phantom_cases: CountOrZero
+    """Generated cases that the page offers to people without a picture at hand."""
+
+
+class Runtime(Section):
+    """The machine. Never part of an identity: changing it reruns nothing."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    num_workers: CountOrZero
+    """Processes for generation and preprocessing; 0 uses every core."""
+    num_threads: CountOrZero
+    """Threads of the training process; 0 uses every core."""
+    max_worker_memory_mib: Count
+    """Memory each preprocessing process may need; fewer start where the machine has less."""
+    checkpoint_seconds: Positive
+    """A long epoch saves its state at least this often."""

@@ -1,0 +1,158 @@
+"""The three stages, and what they share."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Section
+
+StageName = Literal["seg_warmup", "cls_head", "joint"]
+Part = Literal["encoder", "decoder", "head"]
+
+
+class MaskLoss(Section):
+    """Weights of the segmentation losses; a weight of 0 leaves the term out."""
+
+    bce: NonNegative
+    dice: NonNegative
+    iou: NonNegative
+    focal: NonNegative
+    tversky: NonNegative
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not any((self.bce, self.dice, self.iou, self.focal, self.tversky)):
+            raise ValueError("every mask loss has weight 0")
+        return self
+
+
+class Objective(Section):
+    """Weights of the two tasks in a stage's loss; 0 leaves the task out."""
+
+    segmentation: NonNegative
+    classification: NonNegative
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.segmentation or self.classification):
+            raise ValueError("segmentation and classification both have weight 0: there is nothing to learn")
+        return self
+
+
+class SourceWeights(Section):
+    """Share of each source in a stage's batches; a share without its source goes to the other one."""
+
+    volumes: Fraction
+    pictures: Fraction
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.volumes + self.pictures:
+            raise ValueError("volumes and pictures both have share 0")
+        return self
+
+
+class LearningRates(Section):
+    """Peak learning rate per part; 0 freezes the part: weights and batch-norm statistics."""
+
+    encoder: NonNegative
+    decoder: NonNegative
+    head: NonNegative
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not any((self.encoder, self.decoder, self.head)):
+            raise ValueError("every part has learning rate 0: there is nothing to learn")
+        return self
+
+
+class Stage(Section):
+    """One training stage, as data. The loop is the same for all of them."""
+
+    starts_from: StageName | None
+    """The stage whose best weights this one begins with."""
+    epochs: Count
+    learning_rates: LearningRates
+    objective: Objective
+    sources: SourceWeights
+    monitor: Literal["dice", "auc", "dice+auc"]
+    """The validation figure that chooses the best checkpoint; higher is better."""
+    patience: CountOrZero
+    """Epochs without improvement before the stage stops; 0 never stops early."""
+
+
+class Stages(Section):
+    """The three stages in order."""
+
+    seg_warmup: Stage
+    cls_head: Stage
+    joint: Stage
+
+
+class Optimizer(Section):
+    """torch.optim's Adam, AdamW or SGD."""
+
+    name: Literal["adam", "adamw", "sgd"]
+    weight_decay: NonNegative
+    momentum: Fraction
+    """Momentum of SGD; Adam's first moment decay."""
+
+
+class Scheduler(Section):
+    """How the learning rates move over the iterations of a stage."""
+
+    name: Literal["constant", "cosine", "poly", "step"]
+    warmup_fraction: Fraction
+    """Share of the stage's iterations over which the rate climbs linearly from 0."""
+    final_fraction: Fraction
+    """Share of the peak rate that cosine and poly end at, and by which step multiplies."""
+
+
+class Augmentation(Section):
+    """Random changes applied to a whole batch on the training device; image and mask move together."""
+
+    flip: Fraction
+    """Probability of a left-right mirror."""
+    rotation: NonNegative
+    """Largest rotation, degrees."""
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    """Largest relative change of size."""
+    translation: Annotated[float, Field(ge=0, lt=1)]
+    """Largest shift, as a share of the image side."""
+    elastic: NonNegative
+    """Standard deviation of a smooth displacement, pixels."""
+    intensity: NonNegative
+    """Largest change of contrast (factor) and brightness (standard deviations)."""
+    noise: NonNegative
+    """Standard deviation of added Gaussian noise, in z-score units."""
+
+
+class Training(Section):
+    """What all stages share."""
+
+    batch_size: Count
+    iterations_per_epoch: CountOrZero
+    """Batches in an epoch; 0 takes every training slice once."""
+    optimizer: Optimizer
+    scheduler: Scheduler
+    mask_loss: MaskLoss
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    clip_norm: NonNegative
+    """Largest norm of the gradient; 0 does not clip."""
+    accumulate: Count
+    """Batches whose gradients are summed before a step."""
+    precision: Literal["fp32", "bf16", "fp16"]
+    channels_last: bool
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    """Decay of the moving average of the weights that is evaluated and kept; 0 keeps the raw ones."""
+    modality_dropout: Fraction
+    """Probability that a filled modality slot is emptied in training; one always stays."""
+    augmentation: Augmentation
+    sample_predictions: CountOrZero
+    """Validation slices drawn to `samples/` after each epoch."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be at least 2: batch normalisation needs more than one image")
+        return self
