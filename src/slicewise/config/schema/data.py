@@ -86,8 +86,12 @@ class Preprocessing(Section):
 
 
 class SplitFractions(Section):
-    """Shares of the patients on each side; they sum to 1."""
+    """Shares of the patients on each side; they sum to 1.
 
+    `seed` draws who goes where. It is not the seed of training: a sweep over that one keeps the split.
+    """
+
+    seed: CountOrZero
     train: Positive
     val: Positive
     test: Positive

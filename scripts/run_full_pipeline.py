@@ -1,0 +1,16 @@
+#!/usr/bin/env python3
+"""Run the whole pipeline, or the part of it that is out of date; `--help` lists the options.
+
+The same as `slicewise run`, with the project's root as the workspace.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("SLICEWISE_WORKSPACE", str(Path(__file__).resolve().parents[1]))
+
+from slicewise.cli.main import main  # noqa: E402 - the workspace is read when the options are built
+
+if __name__ == "__main__":
+    raise SystemExit(main(["run", *sys.argv[1:]]))

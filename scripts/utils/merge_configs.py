@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""Write configs/final/multitask_<stage>_<mode>.yaml for all stages and modes, byte-identical from run to run."""
+
+import sys
+
+from slicewise.cli.main import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["config", "--write", *sys.argv[1:]]))

@@ -1,0 +1,23 @@
+"""`slicewise clean`: delete superseded outputs and unfinished work; what is at home stays."""
+
+import argparse
+from pathlib import Path
+
+from slicewise.cli.options import workspace_from
+from slicewise.core.console import say
+from slicewise.core.files import MIB
+from slicewise.pipeline.lock import exclusive
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+
+
+def execute(args: argparse.Namespace) -> int:
+    from slicewise.steps.slices import remove_unused
+
+    workspace = workspace_from(args)
+    with exclusive(workspace.state / "lock"):
+        freed = workspace.clean() + remove_unused(workspace)
+    say(f"freed {freed / MIB:,.1f} MiB")
+    return 0

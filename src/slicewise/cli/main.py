@@ -1,0 +1,78 @@
+"""`slicewise VERB ...`: find the verb, run it, turn errors into messages and exit codes."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+VERBS = {
+    "run": "run the pipeline, or the part of it that is out of date",
+    "plan": "say what a run would do, and why",
+    "status": "say what is there and what made it",
+    "config": "print the merged configuration, or what a mode changes",
+    "demo": "show or stop the demo",
+    "clean": "delete superseded outputs and unfinished work",
+}
+
+
+class Verb(Protocol):
+    """What a module of a verb offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+    def execute(self, args: argparse.Namespace) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 done, 1 a step failed, 2 wrong input, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in VERBS:
+        return _without_verb(words)
+    verb: Verb = import_module(f"slicewise.cli.{words[0]}")
+    parser = argparse.ArgumentParser(prog=f"slicewise {words[0]}", description=VERBS[words[0]].capitalize() + ".")
+    verb.add_arguments(parser)
+    args = parser.parse_args(words[1:])
+    return _guard(verb, args)
+
+
+def _guard(verb: Verb, args: argparse.Namespace) -> int:
+    from slicewise.core.errors import SliceWiseError
+
+    try:
+        return verb.execute(args)
+    except SliceWiseError as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _complain(message: str) -> None:
+    from slicewise.core.console import paint
+
+    sys.stdout.flush()
+    sys.stderr.write(paint("error: ", "bad") + message + "\n")
+
+
+def _without_verb(words: Sequence[str]) -> int:
+    if words and words[0] == "--version":
+        from slicewise import __version__
+
+        print(f"slicewise {__version__}")
+        return 0
+    listed = "\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())
+    text = (
+        "usage: slicewise VERB [options] [key=value ...]\n\n"
+        f"{listed}\n\n"
+        "`slicewise VERB --help` lists the options of a verb. Any key of the configuration can be set\n"
+        "on the command line, e.g. `slicewise run data=lgg training.batch_size=8`."
+    )
+    if not words or words[0] in ("-h", "--help"):
+        print(text)
+        return 0
+    _complain(f"{words[0]!r} is not a verb\n\n{text}")
+    return 2

@@ -1,0 +1,99 @@
+"""Options shared by the verbs, and what they mean for a run."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from slicewise.config.schema import Config
+from slicewise.core.errors import UsageError
+from slicewise.pipeline.selection import Selection, select
+from slicewise.pipeline.workspace import Workspace
+from slicewise.steps.names import ALIASES, MODES, STEP_NAMES, expand
+
+TRAINING_MODES = ("quick", "baseline", "production")
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the workspace, the training mode and the overrides."""
+    default = os.environ.get("SLICEWISE_WORKSPACE", ".")
+    parser.add_argument(
+        "--workspace", type=Path, default=Path(default), metavar="DIR", help="where outputs live (default: here)"
+    )
+    parser.add_argument(
+        "--training-mode", choices=TRAINING_MODES, default="quick", help="scale of the run (default: quick)"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="any key of the configuration, in Hydra's syntax"
+    )
+
+
+def add_selection_options(parser: argparse.ArgumentParser) -> None:
+    """Add the mode and the flags that choose steps."""
+    steps = ", ".join(STEP_NAMES)
+    group = parser.add_argument_group("steps", f"{steps}; train stands for the three stages, all for every step")
+    group.add_argument("--mode", choices=tuple(MODES), default="full", help="part of the pipeline (default: full)")
+    group.add_argument("--from", dest="start", metavar="STEP", help="first step")
+    group.add_argument("--until", metavar="STEP", help="last step")
+    group.add_argument("--only", metavar="STEP[,STEP]", default="", help="nothing but these steps")
+    group.add_argument("--force", metavar="STEP[,STEP]", default="", help="run these even if nothing changed")
+    for name in (*STEP_NAMES, *ALIASES):
+        group.add_argument(
+            f"--skip-{name}",
+            dest="skip",
+            action="append_const",
+            const=name,
+            help=f"use the output of {name} as it is" if name in STEP_NAMES else argparse.SUPPRESS,
+        )
+
+
+def compose_from(args: argparse.Namespace) -> Config:
+    """Merge configs/ with the training mode and the overrides of the command line."""
+    from slicewise.config.compose import compose
+
+    return compose([f"modes={args.training_mode}", *_overrides(args.overrides)])
+
+
+def workspace_from(args: argparse.Namespace) -> Workspace:
+    """Return the workspace; it must be a folder that can be written."""
+    root: Path = args.workspace.expanduser()
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"--workspace {root} is not a folder")
+    return Workspace(root)
+
+
+def selection_from(args: argparse.Namespace) -> Selection:
+    """Turn the flags into one request per step."""
+    start = expand(args.start)[0] if args.start else None
+    until = expand(args.until)[-1] if args.until else None
+    return select(
+        STEP_NAMES,
+        members=MODES[args.mode],
+        scope=f"--mode {args.mode}",
+        start=start,
+        until=until,
+        only=_names(args.only),
+        skip=[step for name in args.skip or () for step in expand(name)],
+        force=_names(args.force),
+    )
+
+
+def command_line(argv: Sequence[str] | None = None) -> str:
+    """Return the command as it was typed, to be typed again."""
+    program, *words = sys.argv if argv is None else argv
+    name = Path(program).name
+    prefix = "slicewise" if name in ("slicewise", "__main__.py") else f"python {program}"
+    return " ".join([prefix, *map(shlex.quote, words)])
+
+
+def _names(text: str) -> list[str]:
+    return [step for name in filter(None, text.split(",")) for step in expand(name.strip())]
+
+
+def _overrides(words: Sequence[str]) -> list[str]:
+    for word in words:
+        if "=" not in word and not word.startswith("~"):
+            raise UsageError(f"{word!r} is neither an option nor key=value; see --help")
+    return list(words)

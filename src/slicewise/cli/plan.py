@@ -1,0 +1,59 @@
+"""`slicewise plan`: what a run would do, and why. Nothing is changed."""
+
+import argparse
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from slicewise.cli.options import (
+    add_config_options,
+    add_selection_options,
+    compose_from,
+    selection_from,
+    workspace_from,
+)
+from slicewise.config.schema import Config
+from slicewise.core.console import Tone, paint, say
+from slicewise.pipeline.plan import Action, Decision, plan
+
+_TONES: dict[Action, Tone] = {
+    Action.RUN: "header",
+    Action.CHECK: "warn",
+    Action.REUSE: "good",
+    Action.SKIP: "dim",
+}
+_INDENT = 27
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_options(parser)
+    add_selection_options(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    from slicewise.steps import STEPS
+
+    config = compose_from(args)
+    workspace = workspace_from(args)
+    hashes = workspace.load_hashes()
+    decisions = plan(STEPS, config, workspace, hashes, selection_from(args))
+    if workspace.state.is_dir():
+        workspace.save_hashes(hashes)
+    show(decisions, config)
+    return 0
+
+
+def show(decisions: Sequence[Decision[Config]], config: Config) -> None:
+    """Print one line per step, the reason wrapped below itself."""
+    synthetic = ", synthetic" if config.data.synthetic else ""
+    say(f"Plan for {config.training_mode} on {config.data.name}{synthetic}", "header")
+    width = max(60, min(shutil.get_terminal_size().columns, 120))
+    for decision in decisions:
+        say(_line(decision, width))
+
+
+def _line(decision: Decision[Config], width: int) -> str:
+    lines = textwrap.wrap(decision.reason, width - _INDENT, break_on_hyphens=False) or [""]
+    action = paint(f"{decision.action.value:<7}", _TONES[decision.action])
+    head = f"  {decision.step.name:<17} {action}{lines[0]}"
+    return "\n".join([head, *(" " * (_INDENT) + line for line in lines[1:])])

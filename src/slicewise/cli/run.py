@@ -1,0 +1,152 @@
+"""`slicewise run`: the pipeline, or the part of it that is out of date."""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from slicewise.cli import plan as plan_verb
+from slicewise.cli.options import (
+    add_config_options,
+    add_selection_options,
+    command_line,
+    compose_from,
+    selection_from,
+    workspace_from,
+)
+from slicewise.cli.summary import show_summary
+from slicewise.config.schema import Config
+from slicewise.core.console import paint, say
+from slicewise.core.errors import SliceWiseError
+from slicewise.core.fingerprint import digest
+from slicewise.pipeline.lock import exclusive
+from slicewise.pipeline.plan import plan
+from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
+from slicewise.pipeline.runner import Runner
+from slicewise.pipeline.selection import Selection
+from slicewise.pipeline.workspace import Workspace
+
+log = logging.getLogger("slicewise")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_options(parser)
+    add_selection_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    answers = parser.add_mutually_exclusive_group()
+    answers.add_argument("--yes", action="store_true", help="answer every question with yes")
+    answers.add_argument("--no-input", action="store_true", help="ask nothing; every answer is no")
+
+
+def execute(args: argparse.Namespace) -> int:
+    if args.dry_run:
+        return plan_verb.execute(args)
+    config = compose_from(args)
+    selection = selection_from(args)
+    workspace = workspace_from(args)
+    with exclusive(workspace.state / "lock"), _log_file(workspace) as log_path, _stoppable():
+        return _run(args, config, selection, workspace, log_path)
+
+
+def _run(
+    args: argparse.Namespace, config: Config, selection: Selection, workspace: Workspace, log_path: Path
+) -> int:
+    from slicewise.steps import STEPS
+
+    record = _record(args, config, workspace)
+    hashes = workspace.load_hashes()
+    # A command that cannot be obeyed is refused before any work is done.
+    plan_verb.show(plan(STEPS, config, workspace, hashes, selection), config)
+    say()
+    _write_final_configs(workspace)
+    try:
+        Runner(STEPS, config, workspace, hashes, record, _answerer(args)).execute(selection)
+    except (SliceWiseError, KeyboardInterrupt) as error:
+        _stopped(record, error)
+        raise
+    except Exception as error:
+        log.exception("unexpected error")
+        _stopped(record, error)
+        raise SliceWiseError(f"{type(error).__name__}: {error}\nthe details are in {log_path}") from error
+    show_summary(record, config, workspace)
+    return 0
+
+
+def _stopped(record: RunRecord, error: BaseException) -> None:
+    log.error("stopped: %s: %s", type(error).__name__, error)
+    record.continue_with = command_line()
+    record.save()
+    say()
+    say(f"stopped; finished steps are kept. To continue: {record.continue_with}", "warn")
+
+
+def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> RunRecord:
+    from slicewise.pipeline.provenance import git_commit, versions
+    from slicewise.steps.names import STEP_NAMES
+
+    header: dict[str, Any] = {
+        "mode": args.mode,
+        "training_mode": config.training_mode,
+        "data_set": {"name": config.data.name, "synthetic": config.data.synthetic},
+        "command": command_line(),
+        "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime"})),
+        "git_commit": git_commit(Path(__file__).parent),
+        "versions": versions(),
+    }
+    return RunRecord(workspace.root / RECORD_NAME, header, {name: StepRecord() for name in STEP_NAMES})
+
+
+def _write_final_configs(workspace: Workspace) -> None:
+    from slicewise.config.compose import compose, configs_dir
+    from slicewise.config.show import write_final_if_stale
+
+    folder = workspace.root / "configs" / "final"
+    write_final_if_stale(configs_dir(), folder, lambda mode: compose([f"modes={mode}"]))
+
+
+def _answerer(args: argparse.Namespace) -> Any:
+    def ask(question: str) -> bool:
+        if args.yes or args.no_input or not sys.stdin.isatty():
+            return bool(args.yes)
+        answer = input(paint(f"{question} [y/N] ", "warn"))
+        return answer.strip().lower() in ("y", "yes")
+
+    return ask
+
+
+@contextmanager
+def _log_file(workspace: Workspace) -> Iterator[Path]:
+    """Write what happens to logs/run-<time>.log while the block runs."""
+    path = workspace.root / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root = logging.getLogger("slicewise")
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    log.info("command: %s", command_line())
+    try:
+        yield path
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does: in an orderly way, with the record written."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

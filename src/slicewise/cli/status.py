@@ -1,0 +1,64 @@
+"""`slicewise status`: what is there and what made it."""
+
+import argparse
+
+from slicewise.cli.options import workspace_from
+from slicewise.config.schema import Config
+from slicewise.core.console import Tone, paint, say
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json
+from slicewise.pipeline.record import RECORD_NAME
+from slicewise.pipeline.step import Step
+from slicewise.pipeline.workspace import Workspace
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from pathlib import Path
+
+    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+
+
+def execute(args: argparse.Namespace) -> int:
+    from slicewise.steps import STEPS
+
+    workspace = workspace_from(args)
+    for step in STEPS:
+        state, tone, text = _describe(step, workspace)
+        say(f"  {step.name:<17} {paint(f'{state:<8}', tone)} {text}")
+    shelved = list(workspace.shelved())
+    if shelved:
+        say(f"\n{len(shelved)} superseded outputs on the shelf; `slicewise clean` deletes them", "dim")
+    _last_run(workspace)
+    return 0
+
+
+def _describe(step: Step[Config], workspace: Workspace) -> tuple[str, Tone, str]:
+    if not step.homes:
+        return _service(workspace)
+    receipt = workspace.at_home(step.homes)
+    if receipt is None:
+        return "none", "dim", "no output"
+    found = workspace.find(step.name, step.homes, receipt.fingerprint)
+    faults = list(workspace.faults(found)) if found else ["a part is missing"]
+    made = f"{receipt.fingerprint[:12]}, made {receipt.report['made_at']}"
+    if faults:
+        return "damaged", "bad", f"{made}: {faults[0]}"
+    return "ready", "good", f"{made} in {receipt.report['duration_seconds']:.1f} s -> {', '.join(step.homes.values())}"
+
+
+def _service(workspace: Workspace) -> tuple[str, Tone, str]:
+    from slicewise.steps.demo import address
+
+    url = address(workspace)
+    return ("running", "good", url) if url else ("stopped", "dim", "")
+
+
+def _last_run(workspace: Workspace) -> None:
+    try:
+        record = read_json(workspace.root / RECORD_NAME)
+    except (FileNotFoundError, WorkspaceError):
+        return
+    say(f"\nlast run: {record['command']}")
+    say(f"  {record['status']}, started {record['started_at']}, {record['total_duration_seconds']} s")
+    if record["continue_with"]:
+        say(f"  to continue: {record['continue_with']}", "warn")

@@ -1,0 +1,81 @@
+"""Where a key of the merged configuration was set."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slicewise.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One file or command-line override, and the dotted keys it sets."""
+
+    name: str
+    keys: frozenset[str]
+
+
+def origin(layers: Sequence[Layer], key: str) -> str:
+    """Name the last layer that sets `key`, something below it, or else the nearest section above it."""
+    for layer in reversed(layers):
+        if any(known == key or known.startswith(f"{key}.") for known in layer.keys):
+            return layer.name
+    parent = key.rpartition(".")[0]
+    return origin(layers, parent) if parent else "configs/config.yaml"
+
+
+def find_layers(
+    folder: Path, entry: str, choices: Mapping[str, Any], overrides: Iterable[tuple[str, str]]
+) -> list[Layer]:
+    """List what was merged, weakest first: the files of the defaults list, then the command line."""
+    root = _load(folder / f"{entry}.yaml")
+    defaults = [item for item in root.pop("defaults", []) if item != "_self_"]
+    layers = [_layer(folder, *_choice(item, choices)) for item in defaults]
+    layers.append(Layer(f"configs/{entry}.yaml", frozenset(dotted(root))))
+    layers.extend(Layer(f"command line: {line}", frozenset([key])) for key, line in overrides)
+    return layers
+
+
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested sections to {"a.b": value}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(dotted(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _choice(item: Any, choices: Mapping[str, Any]) -> tuple[str, str]:
+    if isinstance(item, Mapping):
+        group, default = next(iter(item.items()))
+        return str(group), str(choices.get(group, default))
+    group, _, name = str(item).rpartition("/")
+    return group, name
+
+
+def _layer(folder: Path, group: str, name: str) -> Layer:
+    path = folder / group / f"{name}.yaml"
+    package = _package(path, group)
+    keys = dotted(_load(path), f"{package}." if package else "")
+    return Layer(f"configs/{group}/{name}.yaml", frozenset(keys))
+
+
+def _package(path: Path, group: str) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    _, found, package = first.partition("@package")
+    name = package.strip() if found else group.replace("/", ".")
+    return "" if name == "_global_" else name
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    return tree if isinstance(tree, dict) else {}

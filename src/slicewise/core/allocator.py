@@ -1,0 +1,31 @@
+"""Keep freed memory in the process between training steps."""
+
+import ctypes
+import logging
+
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_THRESHOLD = -3
+_LARGEST_ACCEPTED = 32 << 20  # glibc refuses an mmap threshold above half a heap
+
+log = logging.getLogger(__name__)
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc not to return large buffers to the system at each step; return whether it agreed.
+
+    Activations of tens of MiB are freed and taken again in every iteration, and each return costs page
+    faults: the same training step ran 1.17 times as fast without them. Elsewhere (musl, macOS, Windows)
+    nothing is changed.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        log.debug("this C library has no mallopt")
+        return False
+    wishes = (
+        (_M_MMAP_THRESHOLD, _LARGEST_ACCEPTED),
+        (_M_TRIM_THRESHOLD, 1 << 30),
+        (_M_TOP_PAD, 256 << 20),
+    )
+    return all([mallopt(parameter, value) == 1 for parameter, value in wishes])

@@ -1,0 +1,87 @@
+"""One attempt at one step: its context, and its work sealed and brought home."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic
+
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.fingerprint import HashCache
+from slicewise.pipeline.plan import Decision
+from slicewise.pipeline.receipt import FileSeal, Receipt, product_digest, seal_folder
+from slicewise.pipeline.step import C, Context, Outcome
+from slicewise.pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Attempt(Generic[C]):
+    """`before` holds the settled decisions on earlier steps; those it needs have their outputs found."""
+
+    decision: Decision[C]
+    config: C
+    workspace: Workspace
+    hashes: HashCache
+    before: Mapping[str, Decision[C]]
+
+    def context(self, *, fresh: bool) -> Context[C]:
+        """Return what the step may use; `fresh` throws away what an earlier attempt left."""
+        step, fingerprint = self.decision.step, self.decision.identity.fingerprint
+        partial = self.workspace.partial(step.name, fingerprint)
+        if fresh:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        homes: dict[tuple[str, str], Path] = {}
+        for name in step.needs:
+            found = self.before[name].found
+            assert found is not None
+            homes.update({(name, slot): folder for slot, folder in found.folders.items()})
+        needs = {name: self.before[name].fingerprint for name in step.needs}
+        return Context(self.config, self.workspace, fingerprint, partial, homes, needs, self.hashes)
+
+    def finish(self, context: Context[C], outcome: Outcome, report: Mapping[str, Any]) -> Receipt:
+        """Seal the work and bring it home; return its receipt."""
+        step = self.decision.step
+        files = {slot: seal_folder(context.out(slot)) for slot in step.homes}
+        needed = {name: self.before[name].found for name in step.needs}
+        receipt = Receipt(
+            identity=self.decision.identity,
+            files=files,
+            shared={self._inside(path): self._seal(path) for path in outcome.shared},
+            products={name: found.receipt.product for name, found in needed.items() if found},
+            product=product_digest(files, step.product),
+            report=report,
+        )
+        if step.homes:
+            self.workspace.drop(step.name, step.homes, receipt.fingerprint)
+            self.workspace.seal(step.name, receipt, context.partial)
+        else:
+            shutil.rmtree(context.partial, ignore_errors=True)
+        return receipt
+
+    def _seal(self, path: Path) -> FileSeal:
+        return FileSeal.of(path, self.hashes.hash(path))
+
+    def _inside(self, path: Path) -> str:
+        try:
+            return path.absolute().relative_to(self.workspace.root).as_posix()
+        except ValueError as error:
+            raise WorkspaceError(f"{path} lies outside the workspace {self.workspace.root}") from error
+
+
+def at_home(decision: Decision[C], workspace: Workspace) -> Decision[C]:
+    """Bring a decision's output home and return the decision with its folders there.
+
+    Raises:
+        WorkspaceError: the output is no longer there.
+    """
+    step = decision.step
+    if not step.homes:
+        return decision
+    found = workspace.find(step.name, step.homes, decision.fingerprint)
+    if found is not None:
+        workspace.bring_home(step.name, step.homes, found)
+        found = workspace.find(step.name, step.homes, decision.fingerprint)
+    if found is None:
+        raise WorkspaceError(f"the output of {step.name} vanished; run the same command again")
+    return replace(decision, found=found)

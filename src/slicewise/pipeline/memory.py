@@ -1,0 +1,54 @@
+"""Peak memory of a step, worker processes included."""
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from psutil import Process
+
+_INTERVAL_SECONDS = 0.2
+
+
+class MemoryWatch:
+    """Samples the resident memory of this process and its children while the block runs."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def peak_mib(self) -> int:
+        return round(self.peak_bytes / (1 << 20))
+
+    def _watch(self) -> None:
+        import psutil
+
+        me = psutil.Process()
+        while True:
+            self.peak_bytes = max(self.peak_bytes, _resident(me))
+            if self._stop.wait(_INTERVAL_SECONDS):
+                return
+
+
+def _resident(process: "Process") -> int:
+    import psutil
+
+    total = 0
+    for member in (process, *process.children(recursive=True)):
+        try:
+            total += member.memory_info().rss
+        except psutil.Error:  # it ended between the listing and the look
+            continue
+    return total

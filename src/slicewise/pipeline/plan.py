@@ -1,0 +1,184 @@
+"""Decide for each step whether it runs, is reused or is skipped, and say why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Generic
+
+from slicewise.core.errors import UsageError
+from slicewise.core.fingerprint import HashCache
+from slicewise.pipeline.reasons import differences, shorten
+from slicewise.pipeline.receipt import Identity
+from slicewise.pipeline.selection import Request, Selection
+from slicewise.pipeline.step import C, Step
+from slicewise.pipeline.workspace import Found, Workspace
+
+
+class Action(Enum):
+    """What happens to a step."""
+
+    RUN = "run"
+    CHECK = "check"
+    """A needed step is made again under the same identity; reused if that gives the same output."""
+    REUSE = "reuse"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Decision(Generic[C]):
+    """What happens to a step, why, and the identity of its output afterwards."""
+
+    step: Step[C]
+    action: Action
+    reason: str
+    identity: Identity
+    found: Found | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the output that later steps see: of what is there, if that is used."""
+        return self.found.receipt.fingerprint if self.found else self.identity.fingerprint
+
+
+class Planner(Generic[C]):
+    """Decides steps in order; each decision looks at the ones before it."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step[C]],
+        config: C,
+        workspace: Workspace,
+        hashes: HashCache,
+        selection: Selection,
+    ) -> None:
+        self._steps = steps
+        self._config = config
+        self._workspace = workspace
+        self._hashes = hashes
+        self._selection = selection
+        self._required = _required(steps, selection)
+
+    def decide(self, step: Step[C], before: Mapping[str, Decision[C]]) -> Decision[C]:
+        """Decide one step, given the decisions on the steps it needs."""
+        if self._selection.of(step.name) is Request.OUTSIDE and step.name not in self._required:
+            return self._unneeded(step)
+        identity = self._identity(step, before)
+        match self._selection.of(step.name):
+            case Request.SKIP:
+                return self._skip(step, identity)
+            case Request.FORCE:
+                return Decision(step, Action.RUN, "forced", identity)
+            case Request.OUTSIDE:
+                return self._outside(self._auto(step, identity, before))
+            case _:
+                return self._auto(step, identity, before)
+
+    def _identity(self, step: Step[C], before: Mapping[str, Decision[C]]) -> Identity:
+        return Identity(
+            step=step.name,
+            version=step.version,
+            settings=dict(step.settings(self._config)),
+            needs={name: before[name].fingerprint for name in step.needs},
+            inputs={name: self._files(path) for name, path in step.inputs(self._config).items()},
+        )
+
+    def _files(self, path: Path) -> dict[str, str]:
+        if path.is_file():
+            return {path.name: self._hashes.hash(path)}
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        return {file.relative_to(path).as_posix(): self._hashes.hash(file) for file in files}
+
+    def _auto(self, step: Step[C], identity: Identity, before: Mapping[str, Decision[C]]) -> Decision[C]:
+        if step.is_live is not None and not step.homes:
+            return self._service(step, identity)
+        found = self._workspace.find(step.name, step.homes, identity.fingerprint)
+        if found is None:
+            return Decision(step, Action.RUN, self._why_missing(step, identity), identity)
+        faults = list(self._workspace.faults(found))
+        if faults:
+            return Decision(step, Action.RUN, shorten(faults), identity)
+        reason = "unchanged" if self._is_home(step, found) else "made earlier with these settings"
+        return self._after_reruns(Decision(step, Action.REUSE, reason, identity, found), before)
+
+    def _after_reruns(self, decision: Decision[C], before: Mapping[str, Decision[C]]) -> Decision[C]:
+        again = [n for n in decision.step.needs if before[n].action in (Action.RUN, Action.CHECK)]
+        if again:
+            reason = f"reused if {' and '.join(again)} gives the same output again"
+            return replace(decision, action=Action.CHECK, reason=reason)
+        made_from = decision.found.receipt.products if decision.found else {}
+        for name in decision.step.needs:
+            found = before[name].found
+            if found is not None and made_from.get(name, found.receipt.product) != found.receipt.product:
+                return replace(decision, action=Action.RUN, reason=f"{name} gave another output", found=None)
+        return decision
+
+    def _service(self, step: Step[C], identity: Identity) -> Decision[C]:
+        assert step.is_live is not None
+        if step.is_live(self._workspace, identity.fingerprint):
+            return Decision(step, Action.REUSE, "running", identity)
+        return Decision(step, Action.RUN, "not running with these settings", identity)
+
+    def _why_missing(self, step: Step[C], identity: Identity) -> str:
+        receipt = self._workspace.at_home(step.homes)
+        if receipt is None:
+            return "no output yet"
+        if receipt.fingerprint == identity.fingerprint:
+            missing = [home for home in step.homes.values() if not self._workspace.home(home).exists()]
+            return f"{', '.join(missing) or 'a part'} is missing"
+        return shorten(differences(receipt.identity, identity)) or "the identity changed"
+
+    def _is_home(self, step: Step[C], found: Found) -> bool:
+        return all(found.folders[slot] == self._workspace.home(home) for slot, home in step.homes.items())
+
+    def _unneeded(self, step: Step[C]) -> Decision[C]:
+        identity = Identity(step.name, step.version, {}, {}, {})
+        return Decision(step, Action.SKIP, f"not part of {self._selection.scope}", identity)
+
+    def _outside(self, decision: Decision[C]) -> Decision[C]:
+        if decision.action is Action.REUSE:
+            return decision
+        name = decision.step.name
+        raise UsageError(
+            f"{self._selection.scope} needs {name}, which would have to run: {decision.reason}. "
+            f"Run `slicewise run --until {name}` first, or use what is there with --skip-{name}"
+        )
+
+    def _skip(self, step: Step[C], identity: Identity) -> Decision[C]:
+        receipt = self._workspace.at_home(step.homes)
+        if receipt is None and step.name not in self._required:
+            return Decision(step, Action.SKIP, f"--skip-{step.name}", identity)
+        found = self._workspace.find(step.name, step.homes, receipt.fingerprint) if receipt else None
+        faults = list(self._workspace.faults(found)) if found else ["its output is missing"]
+        if faults:
+            raise UsageError(
+                f"--skip-{step.name} cannot be obeyed, because later steps need it: {shorten(faults)}. "
+                f"Run `slicewise run --until {step.name}` first"
+            )
+        assert found is not None
+        changes = shorten(differences(found.receipt.identity, identity))
+        reason = f"--skip-{step.name}" + (
+            f"; its output is from other settings: {changes}" if changes else ""
+        )
+        return Decision(step, Action.SKIP, reason, identity, found)
+
+
+def _required(steps: Sequence[Step[C]], selection: Selection) -> frozenset[str]:
+    """Return the steps that a chosen step needs, directly or through others that are not chosen."""
+    required: set[str] = set()
+    for step in reversed(steps):
+        active = selection.of(step.name) in (Request.AUTO, Request.FORCE)
+        if active or (step.name in required and selection.of(step.name) is not Request.SKIP):
+            required.update(step.needs)
+    return frozenset(required)
+
+
+def plan(
+    steps: Sequence[Step[C]], config: C, workspace: Workspace, hashes: HashCache, selection: Selection
+) -> list[Decision[C]]:
+    """Decide every step, without doing anything."""
+    planner = Planner(steps, config, workspace, hashes, selection)
+    decisions: dict[str, Decision[C]] = {}
+    for step in steps:
+        decisions[step.name] = planner.decide(step, decisions)
+    return list(decisions.values())

@@ -1,0 +1,128 @@
+"""The note in a finished output: what it was made from and which files it consists of."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json, write_json
+from slicewise.core.fingerprint import digest, hash_file
+
+RECEIPT_NAME = ".receipt.json"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides an output. Two equal identities have the same output.
+
+    Attributes:
+        settings: dotted key -> value.
+        needs: step -> fingerprint of what it made.
+        inputs: name -> {relative path: SHA-256} of files outside the workspace.
+    """
+
+    step: str
+    version: int
+    settings: Mapping[str, Any]
+    needs: Mapping[str, str]
+    inputs: Mapping[str, Mapping[str, str]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest(self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class FileSeal:
+    """Size in bytes, modification time in ns, and SHA-256 of one file."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, sha256: str | None = None) -> "FileSeal":
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, sha256 or hash_file(path))
+
+    def fault(self, path: Path) -> str | None:
+        """Say what is wrong with the file now, or None. Reads it only where its time stamp differs."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return "is missing"
+        if stat.st_size != self.size:
+            return f"has {stat.st_size:,} bytes instead of {self.size:,}"
+        if stat.st_mtime_ns != self.mtime_ns and hash_file(path) != self.sha256:
+            return "was changed"
+        return None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Attributes beside the identity:
+
+    files: slot -> {relative path: seal}; shared: path relative to the workspace -> seal.
+    products: step -> digest of the products that were consumed; product: digest of its own.
+    report: metrics, notes, seconds, peak memory and versions of the run that made it.
+    """
+
+    identity: Identity
+    files: Mapping[str, Mapping[str, FileSeal]]
+    shared: Mapping[str, FileSeal]
+    products: Mapping[str, str]
+    product: str
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.identity.fingerprint
+
+    def write(self, folder: Path) -> None:
+        tree = {"fingerprint": self.fingerprint, **asdict(self), "identity": self.identity.as_dict()}
+        write_json(folder / RECEIPT_NAME, tree)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Receipt | None":
+        """Return the receipt of a finished output, or None where there is none or it is damaged."""
+        try:
+            raw = read_json(folder / RECEIPT_NAME)
+            receipt = cls(
+                identity=Identity(**raw["identity"]),
+                files={slot: _seals(table) for slot, table in raw["files"].items()},
+                shared=_seals(raw["shared"]),
+                products=raw["products"],
+                product=raw["product"],
+                report=raw["report"],
+            )
+        except (OSError, WorkspaceError, KeyError, TypeError, AttributeError):
+            return None
+        return receipt if receipt.fingerprint == raw["fingerprint"] else None
+
+
+def seal_folder(folder: Path) -> dict[str, FileSeal]:
+    """Seal every file below `folder`, the receipt excepted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECEIPT_NAME)
+    return {path.relative_to(folder).as_posix(): FileSeal.of(path) for path in paths}
+
+
+def product_digest(files: Mapping[str, Mapping[str, FileSeal]], patterns: Iterable[str]) -> str:
+    """Return one digest over the content of the files whose name or relative path matches a pattern."""
+    wanted = tuple(patterns)
+    chosen = {
+        f"{slot}/{name}": seal.sha256
+        for slot, table in files.items()
+        for name, seal in table.items()
+        if any(fnmatch(name, pattern) for pattern in wanted)
+    }
+    return digest(chosen)
+
+
+def _seals(table: Mapping[str, Mapping[str, Any]]) -> dict[str, FileSeal]:
+    return {name: FileSeal(**seal) for name, seal in table.items()}

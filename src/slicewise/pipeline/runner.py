@@ -1,0 +1,156 @@
+"""Carry a plan out, one step after the other, and keep the record."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+from slicewise.core.console import say
+from slicewise.core.fingerprint import HashCache
+from slicewise.pipeline.attempt import Attempt, at_home
+from slicewise.pipeline.memory import MemoryWatch
+from slicewise.pipeline.plan import Action, Decision, Planner
+from slicewise.pipeline.provenance import versions
+from slicewise.pipeline.receipt import Receipt
+from slicewise.pipeline.record import RunRecord, StepRecord, now
+from slicewise.pipeline.selection import Request, Selection
+from slicewise.pipeline.step import C, Outcome, Step
+from slicewise.pipeline.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Runner(Generic[C]):
+    """Runs steps in a workspace. `ask` answers a question with yes or no."""
+
+    steps: Sequence[Step[C]]
+    config: C
+    workspace: Workspace
+    hashes: HashCache
+    record: RunRecord
+    ask: Callable[[str], bool]
+
+    def execute(self, selection: Selection) -> None:
+        """Decide and do each step in turn.
+
+        A step is decided only when its turn comes: if the one before it was made again with the same output,
+        it is reused.
+
+        Raises:
+            BaseException: whatever a step raised; the record then names the step and the error.
+        """
+        self.record.save()
+        done: dict[str, Decision[C]] = {}
+        for step in self.steps:
+            done[step.name] = self._guarded(step, selection, done)
+        self.record.status = "completed"
+        self.record.save()
+
+    def _guarded(self, step: Step[C], selection: Selection, done: Mapping[str, Decision[C]]) -> Decision[C]:
+        entry = self.record.steps[step.name]
+        try:
+            decision = self._decide(step, selection, done)
+            entry.reason = decision.reason
+            if decision.action is Action.RUN:
+                return self._run(decision, entry, done, fresh=selection.of(step.name) is Request.FORCE)
+            return self._keep(decision, entry)
+        except BaseException as error:
+            self._fail(step, entry, error)
+            raise
+        finally:
+            self.workspace.save_hashes(self.hashes)
+
+    def _decide(self, step: Step[C], selection: Selection, done: Mapping[str, Decision[C]]) -> Decision[C]:
+        decision = self._planner(selection).decide(step, done)
+        if decision.action is Action.RUN:
+            question = step.question(self.config, self.workspace)
+            if question and not self.ask(question):
+                return self._planner(selection.with_skipped(step.name)).decide(step, done)
+        return decision
+
+    def _planner(self, selection: Selection) -> Planner[C]:
+        return Planner(self.steps, self.config, self.workspace, self.hashes, selection)
+
+    def _keep(self, decision: Decision[C], entry: StepRecord) -> Decision[C]:
+        started = time.monotonic()
+        reused = decision.action is Action.REUSE
+        entry.status = "reused" if reused else "skipped"
+        if decision.found or (reused and decision.step.is_live):
+            entry.fingerprint = decision.fingerprint
+        if decision.found:
+            decision = at_home(decision, self.workspace)
+            assert decision.found is not None
+            _describe(entry, decision.step, decision.found.receipt)
+        say(f"{decision.step.name:<18} {entry.status:<8} {decision.reason}", "dim")
+        entry.duration_seconds = round(time.monotonic() - started, 3)
+        self.record.save()
+        return decision
+
+    def _run(
+        self, decision: Decision[C], entry: StepRecord, done: Mapping[str, Decision[C]], *, fresh: bool
+    ) -> Decision[C]:
+        step = decision.step
+        say(f"{step.name:<18} {'run':<8} {decision.reason}", "header")
+        log.info("%s: run, %s", step.name, decision.reason)
+        entry.status, entry.fingerprint = "running", decision.identity.fingerprint
+        self.record.save()
+        attempt = Attempt(decision, self.config, self.workspace, self.hashes, done)
+        context = attempt.context(fresh=fresh)
+        started = time.monotonic()
+        memory = MemoryWatch()
+        try:
+            with memory:
+                outcome = step.run(context)
+        finally:
+            entry.duration_seconds = round(time.monotonic() - started, 3)
+            entry.peak_memory_mib = memory.peak_mib
+        receipt = attempt.finish(context, outcome, _report(outcome, entry))
+        settled = at_home(_settled(decision), self.workspace)
+        entry.status = "completed"
+        _describe(entry, step, receipt)
+        _tell(entry)
+        self.record.save()
+        return settled
+
+    def _fail(self, step: Step[C], entry: StepRecord, error: BaseException) -> None:
+        entry.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        entry.error = {"type": type(error).__name__, "message": str(error)}
+        self.record.status = entry.status
+        self.record.error = {"step": step.name, **entry.error}
+        self.record.save()
+
+
+def _settled(decision: Decision[C]) -> Decision[C]:
+    """Return the decision as later steps see it: the output is there, as good as reused."""
+    return replace(decision, action=Action.REUSE)
+
+
+def _report(outcome: Outcome, entry: StepRecord) -> dict[str, Any]:
+    return {
+        "metrics": dict(outcome.metrics),
+        "notes": list(outcome.notes),
+        "made_at": now(),
+        "duration_seconds": entry.duration_seconds,
+        "peak_memory_mib": entry.peak_memory_mib,
+        "versions": versions(),
+    }
+
+
+def _describe(entry: StepRecord, step: Step[Any], receipt: Receipt) -> None:
+    entry.metrics = receipt.report["metrics"]
+    entry.notes = receipt.report["notes"]
+    entry.made_at = receipt.report["made_at"]
+    entry.peak_memory_mib = receipt.report["peak_memory_mib"]
+    entry.artifacts = [
+        {"path": f"{step.homes[slot]}/{name}", "bytes": seal.size, "sha256": seal.sha256}
+        for slot, table in receipt.files.items()
+        for name, seal in table.items()
+    ]
+
+
+def _tell(entry: StepRecord) -> None:
+    for note in entry.notes:
+        say(f"  {note}", "warn")
+    say(f"  done in {entry.duration_seconds:.1f} s, peak memory {entry.peak_memory_mib} MiB", "good")

@@ -1,0 +1,104 @@
+"""What can be done: a step, the context it runs in, and what it reports."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from slicewise.core.fingerprint import HashCache
+from slicewise.pipeline.workspace import Workspace
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step tells about itself when it has finished.
+
+    Attributes:
+        metrics: plain numbers, strings and nested dicts for the record.
+        notes: sentences for the person at the terminal and the record, e.g. cases that were left out.
+        shared: files outside the step's homes that its output refers to (raw data, slice entries); they are
+            verified with it but belong to nobody alone.
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    shared: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context(Generic[C]):
+    """What a step may use while it runs.
+
+    Attributes:
+        fingerprint: identity of the output being made.
+        partial: folder for work in progress. It survives a kill and is handed to the next attempt at the
+            same fingerprint, so a step may continue there.
+        homes: finished outputs of the steps it needs, by (step, slot).
+        needs: fingerprints of the steps it needs.
+        hashes: remembered content hashes of files outside the workspace.
+    """
+
+    config: C
+    workspace: Workspace
+    fingerprint: str
+    partial: Path
+    homes: Mapping[tuple[str, str], Path]
+    needs: Mapping[str, str]
+    hashes: HashCache
+
+    def out(self, slot: str) -> Path:
+        """Return the folder that becomes the home `slot` when the step ends well."""
+        path = self.partial / slot
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def home(self, step: str, slot: str) -> Path:
+        """Return a finished output of a needed step."""
+        return self.homes[step, slot]
+
+
+@dataclass(frozen=True)
+class Step(Generic[C]):
+    """One step of a pipeline.
+
+    Attributes:
+        run: does the work in a context; imports heavy code only when called.
+        settings: picks the narrow part of the configuration that decides the output, by dotted key.
+        needs: steps whose outputs it reads.
+        homes: slot -> folder relative to the workspace, under the names people know.
+        inputs: name -> file or folder outside the workspace whose content decides the output.
+        product: glob patterns of the files that later steps depend on; when a rerun makes them anew with
+            the same content, later steps stay valid. Timings and pictures do not belong here.
+        version: raised when the same settings should give another output.
+        is_live: for a service without homes: does it run, for this fingerprint?
+        question: asked at a terminal before a run would replace what the person may want to keep;
+            returns None where there is nothing to ask.
+    """
+
+    name: str
+    run: Callable[[Context[C]], Outcome]
+    settings: Callable[[C], Mapping[str, Any]]
+    needs: tuple[str, ...] = ()
+    homes: Mapping[str, str] = field(default_factory=dict)
+    inputs: Callable[[C], Mapping[str, Path]] = lambda _: {}
+    product: tuple[str, ...] = ("*",)
+    version: int = 1
+    is_live: Callable[[Workspace, str], bool] | None = None
+    question: Callable[[C, Workspace], str | None] = lambda *_: None
+
+
+def check_order(steps: tuple[Step[C], ...]) -> None:
+    """Raise ValueError unless names and homes are unique and every need stands before its user."""
+    seen: set[str] = set()
+    homes: set[str] = set()
+    for step in steps:
+        if step.name in seen or not set(step.needs) <= seen:
+            raise ValueError(f"step {step.name} is repeated, or needs a step that stands after it")
+        if homes & set(step.homes.values()):
+            raise ValueError(f"step {step.name} shares a home with another step")
+        if not step.homes and step.is_live is None:
+            raise ValueError(f"step {step.name} has neither a home nor a way to tell that it runs")
+        seen.add(step.name)
+        homes.update(step.homes.values())

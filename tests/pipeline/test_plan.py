@@ -1,0 +1,155 @@
+"""What runs, what is reused, and whether the reason tells the truth."""
+
+from pathlib import Path
+
+import pytest
+from tests.pipeline.conftest import Toy
+
+from slicewise.core.errors import UsageError
+
+
+def test_an_empty_workspace_runs_everything(toy: Toy) -> None:
+    assert toy.actions() == "run run run"
+    assert toy.plan()["gather"].reason == "no output yet"
+
+
+def test_planning_changes_nothing(toy: Toy) -> None:
+    toy.plan()
+    assert not toy.root.exists()
+
+
+def test_nothing_changed_nothing_runs(toy: Toy) -> None:
+    assert toy.run() == ["gather", "join", "count"]
+    assert toy.actions() == "reuse reuse reuse"
+    assert toy.run() == []
+
+
+def test_a_changed_key_is_named_with_both_values_and_reruns_what_depends_on_it(toy: Toy) -> None:
+    toy.run()
+    toy.config["glue"] = "+"
+    decisions = toy.plan()
+    assert toy.actions() == "reuse run run"
+    assert decisions["join"].reason == "glue: - -> +"
+    assert decisions["count"].reason == "join changed"
+    assert toy.run() == ["join", "count"]
+
+
+def test_a_key_that_a_step_does_not_read_reruns_nothing(toy: Toy) -> None:
+    toy.run()
+    toy.config["port"] = 8080
+    assert toy.actions() == "reuse reuse reuse"
+
+
+def test_going_back_brings_earlier_work_home_without_running(toy: Toy) -> None:
+    toy.run()
+    toy.config["letters"] = "abcdef"
+    assert toy.run() == ["gather", "join", "count"]
+    assert toy.text("count") == "7"
+    toy.config["letters"] = "abc"
+    assert toy.plan()["count"].reason == "made earlier with these settings"
+    assert toy.run() == []
+    assert toy.text("count") == "4"
+    assert toy.text("more") == "abc-"
+
+
+def test_a_changed_new_or_removed_input_file_is_named(toy: Toy, tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "a.txt").write_text("1")
+    (folder / "b.txt").write_text("1")
+    toy.config["folder"] = str(folder)
+    toy.run()
+    (folder / "a.txt").write_text("22")
+    assert toy.plan()["gather"].reason == "folder: a.txt changed"
+    (folder / "c.txt").write_text("3")
+    (folder / "b.txt").unlink()
+    assert toy.plan()["gather"].reason == "folder: a.txt changed; folder: c.txt new; folder: b.txt gone"
+    assert toy.actions() == "run run run"
+
+
+def test_the_same_content_in_another_folder_is_the_same_input(toy: Toy, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("1")
+    toy.config["folder"] = str(tmp_path / "one")
+    toy.run()
+    toy.config["folder"] = str(tmp_path / "two")
+    assert toy.actions() == "reuse reuse reuse"
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "folder"])
+def test_a_damaged_output_is_named_and_made_again_and_what_depends_on_it_is_kept(
+    toy: Toy, damage: str
+) -> None:
+    toy.run()
+    path = toy.root / "homes" / "join" / "text"
+    if damage == "delete":
+        path.unlink()
+    elif damage == "truncate":
+        path.write_text("a")
+    elif damage == "flip":
+        path.write_text("abd-")
+    else:
+        path.unlink()
+        (path.parent / ".receipt.json").unlink()
+        path.parent.rmdir()
+    assert "homes/join" in toy.plan()["join"].reason
+    assert toy.actions() == "reuse run check"
+    assert toy.run() == ["join"]
+    assert toy.actions() == "reuse reuse reuse"
+
+
+def test_touching_a_file_without_changing_it_reruns_nothing(toy: Toy) -> None:
+    toy.run()
+    (toy.root / "homes" / "join" / "text").touch()
+    assert toy.actions() == "reuse reuse reuse"
+
+
+def test_force_runs_a_step_and_keeps_later_ones_if_it_gives_the_same(toy: Toy) -> None:
+    toy.run()
+    decisions = toy.plan(force=["gather"])
+    assert decisions["gather"].reason == "forced"
+    assert decisions["join"].reason == "reused if gather gives the same output again"
+    assert toy.run(force=["gather"]) == ["gather"]
+
+
+def test_a_forced_step_with_another_output_reruns_later_ones(toy: Toy) -> None:
+    toy.run()
+    toy.weather = "!"
+    assert toy.run(force=["gather"]) == ["gather", "join", "count"]
+
+
+def test_skip_uses_what_is_there_and_says_what_it_was_made_with(toy: Toy) -> None:
+    toy.run()
+    toy.config["letters"] = "xyz1"
+    decision = toy.plan(skip=["gather"])["gather"]
+    assert decision.reason == "--skip-gather; its output is from other settings: letters: abc -> xyz1"
+    assert toy.run(skip=["gather"]) == []
+
+
+def test_skip_without_an_output_says_what_to_run(toy: Toy) -> None:
+    with pytest.raises(UsageError, match=r"its output is missing\. Run `slicewise run --until gather` first"):
+        toy.plan(skip=["gather"])
+
+
+def test_a_last_step_may_be_skipped_without_an_output(toy: Toy) -> None:
+    assert toy.run(skip=["count"]) == ["gather", "join"]
+
+
+def test_steps_outside_the_mode_are_used_if_current_and_refused_if_stale(toy: Toy) -> None:
+    toy.run(members=["gather"])
+    assert toy.run(members=["join", "count"]) == ["join", "count"]
+    toy.config["letters"] = "other"
+    with pytest.raises(UsageError, match="needs gather, which would have to run: letters: abc -> other"):
+        toy.plan(members=["join", "count"])
+
+
+def test_a_step_nobody_needs_is_left_alone(toy: Toy) -> None:
+    assert toy.plan(until="gather")["count"].reason == "not part of --mode full --until gather"
+    assert toy.run(until="gather") == ["gather"]
+
+
+def test_only_runs_one_step(toy: Toy) -> None:
+    toy.run()
+    toy.config["unit"] = "words"
+    assert toy.run(only=["count"]) == ["count"]

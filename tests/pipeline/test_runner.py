@@ -1,0 +1,162 @@
+"""The record tells the truth, a failure loses nothing, questions are asked only where they should be."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.pipeline.conftest import Toy
+
+from slicewise.core.errors import DataError, WorkspaceError
+from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
+from slicewise.pipeline.workspace import Workspace
+
+
+def record(toy: Toy) -> Any:
+    return json.loads((toy.root / "pipeline_results.json").read_text())
+
+
+def test_the_record_is_complete(toy: Toy) -> None:
+    toy.run()
+    result = record(toy)
+    assert result["success"] is True
+    assert result["status"] == "completed"
+    assert result["ended_at"] >= result["started_at"]
+    step = result["steps"]["join"]
+    assert step["status"] == "completed"
+    assert step["reason"] == "no output yet"
+    assert step["metrics"] == {"length": 4}
+    assert step["notes"] == ["a note"]
+    assert step["duration_seconds"] >= 0
+    assert step["peak_memory_mib"] > 0
+    assert [item["path"] for item in step["artifacts"]] == ["homes/join/text", "homes/more/text"]
+
+
+def test_reused_steps_keep_the_metrics_of_the_run_that_made_them(toy: Toy) -> None:
+    toy.run()
+    first = record(toy)["steps"]["join"]
+    toy.run()
+    again = record(toy)["steps"]["join"]
+    assert again["status"] == "reused"
+    assert again["reason"] == "unchanged"
+    assert {k: again[k] for k in ("metrics", "artifacts", "made_at")} == {
+        k: first[k] for k in ("metrics", "artifacts", "made_at")
+    }
+
+
+def test_a_failure_is_recorded_and_finished_steps_are_kept(toy: Toy) -> None:
+    toy.break_in = DataError("file x is empty")
+    with pytest.raises(DataError):
+        toy.run()
+    result = record(toy)
+    assert result["success"] is False
+    assert result["status"] == "failed"
+    assert result["error"] == {"step": "join", "type": "DataError", "message": "file x is empty"}
+    assert [step["status"] for step in result["steps"].values()] == ["completed", "failed", "pending"]
+    assert not (toy.root / "homes" / "join").exists()
+    toy.break_in = None
+    assert toy.run() == ["join", "count"]
+
+
+def test_an_interrupt_is_called_by_its_name(toy: Toy) -> None:
+    toy.break_in = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        toy.run()
+    assert record(toy)["status"] == "interrupted"
+
+
+def test_partial_work_is_handed_to_the_next_attempt(toy: Toy) -> None:
+    toy.break_in = RuntimeError("cut off")
+    with pytest.raises(RuntimeError):
+        toy.run()
+    partial = next((toy.root / ".slicewise" / "partial" / "join").iterdir())
+    assert (partial / "out" / "text").read_text() == "abc-"
+    (partial / "out" / "progress").write_text("half")
+    toy.break_in = None
+    toy.run()
+    assert (toy.root / "homes" / "join" / "progress").read_text() == "half"
+
+
+def test_force_starts_afresh(toy: Toy) -> None:
+    toy.break_in = RuntimeError("cut off")
+    with pytest.raises(RuntimeError):
+        toy.run()
+    partial = next((toy.root / ".slicewise" / "partial" / "join").iterdir())
+    (partial / "out" / "progress").write_text("half")
+    toy.break_in = None
+    toy.run(force=["join"])
+    assert not (toy.root / "homes" / "join" / "progress").exists()
+
+
+def test_a_question_is_asked_only_where_there_is_something_to_lose(toy: Toy) -> None:
+    toy.config["ask"] = True
+    toy.run()
+    assert toy.asked == []
+    toy.config["letters"] = "new"
+    assert toy.run() == []
+    assert toy.asked == ["gather again?"]
+    assert record(toy)["steps"]["gather"]["status"] == "skipped"
+    toy.answer = True
+    assert toy.run() == ["gather", "join", "count"]
+
+
+def test_a_file_the_user_put_into_a_home_is_moved_aside_not_lost(toy: Toy) -> None:
+    home = toy.root / "homes" / "gather"
+    home.mkdir(parents=True)
+    (home / "mine").write_text("precious")
+    toy.run()
+    kept = list((toy.root / ".slicewise" / "foreign").rglob("mine"))
+    assert [path.read_text() for path in kept] == ["precious"]
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_a_kill_between_the_renames_of_one_output_is_mended_by_the_next_run(toy: Toy, moved: int) -> None:
+    toy.run()
+    toy.config["glue"] = "+"
+    toy.run()
+    homes = {"out": "homes/join", "more": "homes/more"}
+    workspace = toy.workspace
+    receipt = workspace.at_home(homes)
+    assert receipt is not None
+    shelf = workspace.shelf("join", receipt.fingerprint)
+    shelf.mkdir(parents=True, exist_ok=True)
+    for slot, home in list(homes.items())[moved:]:
+        workspace.home(home).rename(shelf / slot)
+    assert toy.run() == []
+    assert (toy.text("join"), toy.text("more")) == ("abc+", "abc+")
+
+
+def test_shared_files_are_verified_with_the_output(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, {"letters": "abc", "glue": "-", "unit": "x", "folder": None})
+    toy.run()
+    home = tmp_path / "homes" / "join"
+    receipt = Receipt.read(home)
+    assert receipt is not None
+    found = toy.workspace.find("join", {"out": "homes/join", "more": "homes/more"}, receipt.fingerprint)
+    assert found is not None
+    assert list(toy.workspace.faults(found)) == []
+
+
+def test_a_tampered_receipt_is_no_receipt(toy: Toy) -> None:
+    toy.run()
+    path = toy.root / "homes" / "gather" / RECEIPT_NAME
+    path.write_text(path.read_text().replace('"letters": "abc"', '"letters": "abd"'))
+    assert Receipt.read(path.parent) is None
+    assert toy.actions() == "run check check"
+
+
+def test_clean_deletes_what_is_superseded_and_keeps_what_is_at_home(toy: Toy) -> None:
+    toy.run()
+    toy.config["letters"] = "longer"
+    toy.run()
+    assert len(list(toy.workspace.shelved())) == 3
+    assert toy.workspace.clean() > 0
+    assert list(toy.workspace.shelved()) == []
+    assert toy.run() == []
+
+
+def test_a_vanished_output_is_an_error_not_a_success(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workspace, "find", lambda *_: None)
+    with pytest.raises(WorkspaceError, match="vanished"):
+        toy.run()
+    assert record(toy)["success"] is False
