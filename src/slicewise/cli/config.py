@@ -9,7 +9,11 @@ from slicewise.core.console import paint, say
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.add_argument(
-        "--diff", nargs=2, choices=TRAINING_MODES, metavar=("MODE", "MODE"), help="keys in which two modes differ"
+        "--diff",
+        nargs=2,
+        choices=TRAINING_MODES,
+        metavar=("MODE", "MODE"),
+        help="keys in which two modes differ",
     )
     parser.add_argument("--write", action="store_true", help="write the nine merged files to configs/final")
 

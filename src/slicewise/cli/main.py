@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] not in VERBS:
         return _without_verb(words)
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
-    parser = argparse.ArgumentParser(prog=f"slicewise {words[0]}", description=VERBS[words[0]].capitalize() + ".")
+    parser = argparse.ArgumentParser(
+        prog=f"slicewise {words[0]}", description=VERBS[words[0]].capitalize() + "."
+    )
     verb.add_arguments(parser)
     args = parser.parse_args(words[1:])
     return _guard(verb, args)

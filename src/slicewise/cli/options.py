@@ -20,7 +20,11 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add the workspace, the training mode and the overrides."""
     default = os.environ.get("SLICEWISE_WORKSPACE", ".")
     parser.add_argument(
-        "--workspace", type=Path, default=Path(default), metavar="DIR", help="where outputs live (default: here)"
+        "--workspace",
+        type=Path,
+        default=Path(default),
+        metavar="DIR",
+        help="where outputs live (default: here)",
     )
     parser.add_argument(
         "--training-mode", choices=TRAINING_MODES, default="quick", help="scale of the run (default: quick)"
@@ -33,8 +37,12 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def add_selection_options(parser: argparse.ArgumentParser) -> None:
     """Add the mode and the flags that choose steps."""
     steps = ", ".join(STEP_NAMES)
-    group = parser.add_argument_group("steps", f"{steps}; train stands for the three stages, all for every step")
-    group.add_argument("--mode", choices=tuple(MODES), default="full", help="part of the pipeline (default: full)")
+    group = parser.add_argument_group(
+        "steps", f"{steps}; train stands for the three stages, all for every step"
+    )
+    group.add_argument(
+        "--mode", choices=tuple(MODES), default="full", help="part of the pipeline (default: full)"
+    )
     group.add_argument("--from", dest="start", metavar="STEP", help="first step")
     group.add_argument("--until", metavar="STEP", help="last step")
     group.add_argument("--only", metavar="STEP[,STEP]", default="", help="nothing but these steps")

@@ -43,7 +43,11 @@ def _describe(step: Step[Config], workspace: Workspace) -> tuple[str, Tone, str]
     made = f"{receipt.fingerprint[:12]}, made {receipt.report['made_at']}"
     if faults:
         return "damaged", "bad", f"{made}: {faults[0]}"
-    return "ready", "good", f"{made} in {receipt.report['duration_seconds']:.1f} s -> {', '.join(step.homes.values())}"
+    return (
+        "ready",
+        "good",
+        f"{made} in {receipt.report['duration_seconds']:.1f} s -> {', '.join(step.homes.values())}",
+    )
 
 
 def _service(workspace: Workspace) -> tuple[str, Tone, str]:

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from slicewise.config.provenance import find_layers
 from slicewise.config.schema import Config
@@ -54,16 +55,19 @@ def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
+    advice = "write key=value, e.g. training.batch_size=8"
     try:
-        return list(OverridesParser.create().parse_overrides(list(overrides)))
+        parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigError(
-            f"{_first_lines(str(error))}\nwrite key=value, e.g. training.batch_size=8"
-        ) from error
+        raise ConfigError(f"{_first_lines(str(error))}\n{advice}") from error
+    for override in parsed:
+        if not override.key_or_group:
+            raise ConfigError(f"{override.input_line!r} has no key; {advice}")
+    return parsed
 
 
 def _is_group(override: Override, folder: Path) -> bool:
-    return (folder / override.key_or_group).is_dir() and "." not in override.key_or_group
+    return "." not in override.key_or_group and (folder / override.key_or_group).is_dir()
 
 
 def _line(override: Override) -> str:
@@ -81,7 +85,7 @@ def _merge(folder: Path, lines: Sequence[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
             tree = OmegaConf.to_container(hydra_compose(ENTRY, list(lines)), resolve=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(_first_lines(str(error))) from error
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}

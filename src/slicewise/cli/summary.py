@@ -1,0 +1,79 @@
+"""The last screen of a run: what ran, the headline figures, where to look, how to stop the demo."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from slicewise.config.schema import Config
+from slicewise.core.console import say
+from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
+from slicewise.pipeline.workspace import Workspace
+
+_PLACES = (
+    ("results/multitask_evaluation/report.txt", "the report"),
+    ("results/phase_comparison", "the three stages compared"),
+    ("visualizations/multitask_gradcam", "Grad-CAM pictures"),
+    ("checkpoints/multitask_joint/best_model.pth", "the trained network"),
+    (RECORD_NAME, "the record of this run"),
+)
+
+
+def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> None:
+    """Print the summary of a run that ended well."""
+    say()
+    say(_what_ran(record.steps), "good")
+    for line in _headlines(record.steps["evaluate"], config):
+        say(line)
+    places = [(path, text) for path, text in _PLACES if (workspace.root / path).exists()]
+    for path, text in places:
+        say(f"  {path:<44} {text}", "dim")
+    _demo(record.steps["demo"], workspace)
+
+
+def _what_ran(steps: Mapping[str, StepRecord]) -> str:
+    ran = [name for name, step in steps.items() if step.status == "completed"]
+    reused = sum(step.status == "reused" for step in steps.values())
+    seconds = sum(step.duration_seconds for step in steps.values())
+    work = f"ran {', '.join(ran)}" if ran else "nothing had to run"
+    return f"{work}; {reused} reused; {seconds:.1f} s"
+
+
+def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
+    if step.status not in ("completed", "reused") or not step.metrics:
+        return
+    kind = "synthetic patients" if config.data.synthetic else "test patients"
+    yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"
+    for source, found in step.metrics["sources"].items():
+        yield from _source(source, found)
+
+
+def _source(source: str, found: Mapping[str, Any]) -> Iterator[str]:
+    dice, rest = found.get("dice_per_patient"), found["classification"]
+    if dice:
+        yield f"  {source}: Dice per patient {_interval(dice)}, {found['num_patients']} patients"
+    yield (
+        f"  {source}: accuracy {_number(rest['accuracy'])} (majority class {_number(rest['majority_accuracy'])}), "
+        f"balanced {_number(rest['balanced_accuracy'])}, ROC-AUC {_number(rest['roc_auc'])}, "
+        f"{found['num_slices']} slices"
+    )
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    text = _number(estimate["value"])
+    if estimate["low"] is None:
+        return text
+    return f"{text} ({_number(estimate['low'])} to {_number(estimate['high'])})"
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _demo(step: StepRecord, workspace: Workspace) -> None:
+    if step.status not in ("completed", "reused"):
+        return
+    from slicewise.steps.demo import address
+
+    url = address(workspace)
+    if url:
+        say(f"\nThe demo runs at {url}", "header")
+        say("  to stop it: slicewise demo stop  (in a checkout: .venv/bin/slicewise demo stop)")

@@ -1,0 +1,156 @@
+"""From sealed slices to the tensors of a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slicewise.core.errors import DataError
+from slicewise.core.keys import CaseKey
+from slicewise.core.labels import NUM_MODALITIES
+from slicewise.data.sampling import Indices
+
+SOURCES: Final = ("volumes", "pictures")
+"""What the numbers in `Batch.sources` mean."""
+VOLUMES: Final = 0
+PICTURES: Final = 1
+
+
+class SliceArrays(Protocol):
+    """The slices of one case as the store opens them, in memory or memory-mapped."""
+
+    @property
+    def key(self) -> CaseKey: ...
+    @property
+    def images(self) -> NDArray[np.float16]:
+        """[slice, 4, row, col], or [slice, present modality, row, col]"""
+
+    @property
+    def masks(self) -> NDArray[np.uint8]:
+        """[slice, row, col], labels 0 to 3; zeros where there is no mask"""
+
+    @property
+    def has_mask(self) -> bool: ...
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """[slice], 1 where there is tumour"""
+
+    @property
+    def train(self) -> NDArray[np.bool_]:
+        """[slice], True where the slice was chosen for training"""
+
+    @property
+    def presence(self) -> Sequence[bool]:
+        """[4], which modality slots are filled"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Slices of one or several cases."""
+
+    images: Tensor
+    """float32 [batch, 4, row, col]"""
+    presence: Tensor
+    """float32 [batch, 4], 1 where the slot is filled"""
+    masks: Tensor
+    """float32 [batch, 1, row, col], 1 where there is tumour"""
+    has_mask: Tensor
+    """bool [batch]"""
+    labels: Tensor
+    """float32 [batch], 1 where the slice shows a tumour"""
+    sources: Tensor
+    """int64 [batch], an index into SOURCES"""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device, channels_last: bool = False) -> Self:
+        """Return the batch on `device`, the images in the memory layout asked for."""
+        layout = torch.channels_last if channels_last else torch.preserve_format
+        moved: dict[str, Tensor] = {
+            field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)
+        }
+        return replace(self, **moved | {"images": moved["images"].to(memory_format=layout)})
+
+    def pin(self) -> Self:
+        """Return the batch in page-locked memory, from which a GPU copies without waiting."""
+        return replace(self, **{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
+
+class SliceDataset:
+    """All slices of one side of the split, volumes first, numbered in the order given.
+
+    Args:
+        volumes: cases with masks.
+        pictures: single pictures.
+        preload_mib: sets up to this size are copied to memory at once; larger ones are read where they lie.
+
+    Raises:
+        DataError: no case, or cases of different image sizes.
+    """
+
+    def __init__(
+        self, volumes: Sequence[SliceArrays], pictures: Sequence[SliceArrays] = (), preload_mib: float = 0
+    ) -> None:
+        self.cases: tuple[SliceArrays, ...] = (*volumes, *pictures)
+        _require_one_size(self.cases)
+        counts = [len(case.labels) for case in self.cases]
+        self.case_of = np.repeat(np.arange(len(counts)), counts)
+        self.row_of = np.concatenate([np.arange(count) for count in counts])
+        self.sources = np.where(self.case_of < len(volumes), VOLUMES, PICTURES)
+        self.labels = np.concatenate([np.asarray(case.labels) for case in self.cases]).astype(np.float32)
+        self.train = np.concatenate([np.asarray(case.train, bool) for case in self.cases])
+        self._presence = np.array([case.presence for case in self.cases], np.float32)
+        self._has_mask = np.array([case.has_mask for case in self.cases])
+        self._images, self._masks = self._arrays(preload_mib)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_size(self) -> int:
+        return int(self._images[0].shape[-1])
+
+    def training_indices(self, source: int) -> Indices:
+        """Return the slices of VOLUMES or PICTURES that were chosen for training."""
+        return np.flatnonzero(self.train & (self.sources == source))
+
+    def gather(self, indices: Indices) -> Batch:
+        """Read the slices `indices` into one batch."""
+        cases = self.case_of[indices]
+        size = self.image_size
+        images = np.zeros((len(indices), NUM_MODALITIES, size, size), np.float16)
+        masks = np.zeros((len(indices), 1, size, size), np.uint8)
+        for place, (case, row) in enumerate(zip(cases, self.row_of[indices], strict=True)):
+            stored = self._images[case][row]
+            images[place, self._slots(case, len(stored))] = stored
+            masks[place, 0] = self._masks[case][row]
+        return Batch(
+            images=torch.from_numpy(images.astype(np.float32)),
+            presence=torch.from_numpy(self._presence[cases]),
+            masks=torch.from_numpy((masks > 0).astype(np.float32)),
+            has_mask=torch.from_numpy(self._has_mask[cases]),
+            labels=torch.from_numpy(self.labels[indices]),
+            sources=torch.from_numpy(self.sources[indices]),
+        )
+
+    def _slots(self, case: int, num_stored: int) -> Any:
+        return slice(None) if num_stored == NUM_MODALITIES else self._presence[case] > 0
+
+    def _arrays(self, preload_mib: float) -> tuple[list[NDArray[np.float16]], list[NDArray[np.uint8]]]:
+        images, masks = [case.images for case in self.cases], [case.masks for case in self.cases]
+        if sum(i.nbytes + m.nbytes for i, m in zip(images, masks, strict=True)) <= preload_mib * 2**20:
+            return [np.array(array) for array in images], [np.array(array) for array in masks]
+        return images, masks
+
+
+def _require_one_size(cases: Sequence[SliceArrays]) -> None:
+    if not any(len(case.labels) for case in cases):
+        raise DataError("there is no slice on this side of the split; raise scale.min_patients")
+    sizes = {case.images.shape[-2:] for case in cases}
+    if len(sizes) > 1:
+        raise DataError(f"slices of several sizes {sorted(sizes)}; run again with --force preprocess")

@@ -1,0 +1,77 @@
+"""One case as found on disk, before anything is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from slicewise.core.keys import CaseKey
+from slicewise.core.labels import Modality
+
+CaseKind = Literal["nifti", "lgg", "picture"]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFiles:
+    """The files of one case.
+
+    Attributes:
+        kind: "nifti": one volume per modality. "lgg": one TIFF per slice, channels are the modalities.
+            "picture": one 2-D picture.
+        modalities: nifti: that of each image. lgg: that of each channel. picture: the slot it fills.
+        images: nifti: one per modality. lgg: the slices, first to last. picture: one.
+        masks: nifti: none or one. lgg: one per slice. picture: none.
+        label: pictures only: 1 tumour, 0 none.
+        group: what must stay on one side of the split: the patient, or a family of near-identical pictures.
+    """
+
+    key: CaseKey
+    kind: CaseKind
+    modalities: tuple[Modality, ...]
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    label: int | None
+    group: str
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the case."""
+        return self.images + self.masks
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the case's first file."""
+        return self.images[0].parent
+
+    def to_json(self, root: Path, sizes: Mapping[Path, int] | None = None) -> dict[str, Any]:
+        """Return a plain dict with paths relative to `root` where they lie below it, and sizes in bytes."""
+        sizes = sizes or {}
+        return {
+            "source": self.key.source,
+            "patient": self.key.patient,
+            "case": self.key.case,
+            "group": self.group,
+            "kind": self.kind,
+            "label": self.label,
+            "modalities": list(self.modalities),
+            "images": {relative_name(path, root): sizes.get(path) for path in self.images},
+            "masks": {relative_name(path, root): sizes.get(path) for path in self.masks},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], root: Path) -> "CaseFiles":
+        """Return the case that `to_json(root)` described, its paths below today's `root`."""
+        return cls(
+            key=CaseKey(value["source"], value["patient"], value["case"]),
+            kind=value["kind"],
+            modalities=tuple(value["modalities"]),
+            images=tuple(root / name for name in value["images"]),
+            masks=tuple(root / name for name in value["masks"]),
+            label=value["label"],
+            group=value["group"],
+        )
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Return `path` relative to `root` in POSIX form, or as it is where it lies elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

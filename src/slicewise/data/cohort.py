@@ -1,0 +1,111 @@
+"""Which side of the split each patient is on, and how much of each side a mode uses.
+
+Both follow from an order of the groups that a hash decides, so nothing depends on the order in which files
+were found, and a smaller selection is always part of a larger one.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+from slicewise.config.schema import SplitFractions
+from slicewise.core.errors import SplitError
+
+Side = Literal["train", "val", "test"]
+SIDES: Final[tuple[Side, ...]] = ("train", "val", "test")
+
+_FEWEST: Final[Mapping[Side, int]] = {"train": 1, "val": 2, "test": 2}
+"""What a selection leaves on each side where it has that many: one patient gives no interval."""
+
+
+def assign_sides(
+    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
+) -> dict[str, Side]:
+    """Put each group on one side, in the shares given (largest remainder), at least one group on each.
+
+    Args:
+        groups: everything known of one source, including what is not on disk yet.
+        fractions: shares of train, val and test.
+        seed: another seed is another split.
+        strata: a class for each group; every side then has each class in its share, give or take one group.
+
+    Raises:
+        SplitError: fewer than three groups.
+    """
+    ordered = ranked(groups, seed, strata)
+    counts = side_counts(len(ordered), fractions)
+    sides = [side for side in SIDES for _ in range(counts[side])]
+    return dict(zip(ordered, sides, strict=True))
+
+
+def side_counts(num_groups: int, fractions: SplitFractions) -> dict[Side, int]:
+    """Return how many of `num_groups` go on each side (Hamilton's largest remainder, at least 1).
+
+    Raises:
+        SplitError: fewer than three groups.
+    """
+    if num_groups < len(SIDES):
+        raise SplitError(
+            f"too few patients: {num_groups} found, and train, val and test need one each; "
+            "add data, or use another data set (data=phantom generates patients)"
+        )
+    shares = {side: getattr(fractions, side) * num_groups for side in SIDES}
+    counts = {side: math.floor(share + 1e-9) for side, share in shares.items()}
+    by_remainder = sorted(SIDES, key=lambda side: counts[side] - shares[side])
+    for side in by_remainder[: num_groups - sum(counts.values())]:
+        counts[side] += 1
+    for side in SIDES:
+        if not counts[side]:
+            counts[max(SIDES, key=lambda other: counts[other])] -= 1
+            counts[side] = 1
+    return counts
+
+
+def select(
+    sides: Mapping[str, Side],
+    fraction: float,
+    floor: int,
+    seed: int = 0,
+    strata: Mapping[str, str] | None = None,
+) -> frozenset[str]:
+    """Choose a share of the groups, the same share of every side; a smaller choice is part of a larger one.
+
+    Args:
+        sides: as `assign_sides` returns them.
+        fraction: share of all groups, 0 to 1.
+        floor: at least this many groups, or all there are.
+        seed: of the order in which groups are taken.
+        strata: a class for each group, kept in proportion.
+
+    Returns:
+        Groups of every side, val and test with at least two where they have two.
+    """
+    total = min(len(sides), max(floor, math.ceil(fraction * len(sides) - 1e-9)))
+    chosen: set[str] = set()
+    for side in SIDES:
+        members = ranked((group for group, its_side in sides.items() if its_side == side), seed, strata)
+        share = -(-len(members) * total // max(len(sides), 1))
+        chosen.update(members[: max(share, _FEWEST[side])])
+    return frozenset(chosen)
+
+
+def ranked(groups: Iterable[str], seed: int, strata: Mapping[str, str] | None = None) -> list[str]:
+    """Return the groups in an order that only their names and the seed decide.
+
+    With strata, the classes are interleaved: the start of the list, however long, holds each in proportion.
+    """
+    members: dict[str, list[tuple[str, str]]] = {}
+    for group in set(groups):
+        stratum = strata[group] if strata is not None else ""
+        members.setdefault(stratum, []).append((_rank(seed, group), group))
+    places = [
+        ((position + 0.5) / len(ordered), stratum, group)
+        for stratum, ordered in members.items()
+        for position, (_, group) in enumerate(sorted(ordered))
+    ]
+    return [group for _, _, group in sorted(places)]
+
+
+def _rank(seed: int, group: str) -> str:
+    return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""Pictures that are the same, or almost: they must not stand on two sides of a split.
+
+Public picture sets repeat themselves and each other, re-encoded, resized or with a mark drawn in, and carry
+no patient names. Pixel-identical copies are left out. Near-identical pictures are kept and share a group; in
+practice these are re-encodings and neighbouring slices of one patient.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from slicewise.data.cases import CaseFiles
+from slicewise.data.picture import read_grey
+from slicewise.data.problems import Problem, Severity
+
+HASH_SIDE: Final = 16
+RADIUS: Final = 52
+"""Bits of 256 by which both hashes of a pair may differ.
+
+Of the 534 distinct pictures in samples of two public sets, 52 joins 46 families of at most 3, all of them the
+same image or neighbouring slices to the eye. The nearest strangers (two patients, same plane) are 54 apart.
+"""
+_BLOCK: Final = 512
+_REPEATED: Final[tuple[str, Severity]] = (
+    "pixel for pixel the same as another picture, which is kept",
+    "note",
+)
+_CONTRADICTED: Final[tuple[str, Severity]] = ("found both under tumour and under no tumour", "error")
+
+
+@dataclass(frozen=True)
+class PicturePrint:
+    """What a picture looks like: the digest of its grey pixels, its DCT and gradient hashes (Zauner 2010)."""
+
+    digest: str
+    hashes: tuple[bytes, bytes]
+
+
+def fingerprint(path: Path) -> PicturePrint:
+    """Read a picture and return its print.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    pixels = read_grey(path)
+    exact = hashlib.sha256(f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+    peak = max(float(pixels.max()), 1.0)
+    eight_bit = pixels if pixels.dtype == np.uint8 else (pixels.clip(0) * (255 / peak)).astype(np.uint8)
+    image = Image.fromarray(eight_bit)
+    hashes = (imagehash.phash(image, HASH_SIDE), imagehash.dhash(image, HASH_SIDE))
+    first, second = (np.packbits(found.hash).tobytes() for found in hashes)
+    return PicturePrint(exact, (first, second))
+
+
+def group_pictures(
+    cases: Sequence[CaseFiles], prints: Sequence[PicturePrint]
+) -> tuple[list[CaseFiles], list[Problem]]:
+    """Leave out repeated pictures and give near-identical ones a common `group`.
+
+    Of identical pictures the first is kept, or none where their labels contradict each other. A group is
+    named by the smallest digest in it, so that it does not depend on file names or order.
+    """
+    kept, problems = _drop_repeats(list(zip(cases, prints, strict=True)))
+    families = near_families([picture for _, picture in kept])
+    grouped: list[CaseFiles | None] = [None] * len(kept)
+    for family in families:
+        name = min(kept[index][1].digest for index in family)[:16]
+        members = [kept[index][0] for index in family]
+        if len({case.label for case in members}) > 1:
+            what = "almost the same as a picture with the other label"
+            problems += [Problem(case.images[0], what, "warning") for case in members]
+        for index in family:
+            grouped[index] = replace(kept[index][0], group=name)
+    return [case for case in grouped if case is not None], problems
+
+
+def near_families(prints: Sequence[PicturePrint]) -> list[list[int]]:
+    """Return the indices of the prints in families: a chain of pairs within RADIUS is one family."""
+    words = [
+        np.frombuffer(b"".join(picture.hashes[kind] for picture in prints), np.uint64).reshape(
+            len(prints), -1
+        )
+        for kind in (0, 1)
+    ]
+    rows, cols = _near_pairs(words)
+    shape = (len(prints), len(prints))
+    _, labels = connected_components(
+        coo_array((np.ones(len(rows), np.bool_), (rows, cols)), shape), directed=False
+    )
+    families: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels.tolist()):
+        families[label].append(index)
+    return list(families.values())
+
+
+def _near_pairs(words: Sequence[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the pairs whose hashes all differ by at most RADIUS bits; a block of rows at a time."""
+    rows, cols = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+    for start in range(0, len(words[0]), _BLOCK):
+        near = np.logical_and.reduce(
+            [_distances(hashes[start : start + _BLOCK], hashes) <= RADIUS for hashes in words]
+        )
+        row, col = np.nonzero(near)
+        rows.append(row + start)
+        cols.append(col)
+    return np.concatenate(rows), np.concatenate(cols)
+
+
+def _distances(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Return the Hamming distances [len(some), len(others)]."""
+    distances = np.zeros((len(some), len(others)), np.uint16)
+    for word in range(some.shape[1]):
+        distances += np.bitwise_count(some[:, word, None] ^ others[None, :, word])
+    return distances
+
+
+_Printed = tuple[CaseFiles, PicturePrint]
+
+
+def _drop_repeats(printed: list[_Printed]) -> tuple[list[_Printed], list[Problem]]:
+    same: dict[str, list[_Printed]] = defaultdict(list)
+    for case, picture in printed:
+        same[picture.digest].append((case, picture))
+    kept: list[_Printed] = []
+    problems: list[Problem] = []
+    for copies in same.values():
+        agree = len({case.label for case, _ in copies}) == 1
+        kept += copies[:1] if agree else []
+        left_out = copies[1:] if agree else copies
+        what, severity = _REPEATED if agree else _CONTRADICTED
+        problems += [Problem(case.images[0], what, severity) for case, _ in left_out]
+    return kept, problems

@@ -1,0 +1,142 @@
+"""Everything that was found: the cases, their groups, and what is wrong with some of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json, write_json
+from slicewise.data.cases import CaseFiles, relative_name
+from slicewise.data.problems import Problem, describe_problems
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class CaseIndex:
+    """The cases of all sources, as found.
+
+    Attributes:
+        known: every group of each source, those included that are not on disk yet (virtual patients).
+        cases: the usable cases, sorted by key.
+        problems: what was found on the way.
+        roots: the folder of each source, to which its paths are stored relative.
+        sizes: bytes of each file when the index was made.
+    """
+
+    known: Mapping[str, tuple[str, ...]]
+    cases: tuple[CaseFiles, ...]
+    problems: tuple[Problem, ...] = ()
+    roots: Mapping[str, Path] = field(default_factory=dict)
+    sizes: Mapping[Path, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        roots: Mapping[str, Path],
+        cases: Iterable[CaseFiles],
+        problems: Iterable[Problem] = (),
+        known: Mapping[str, Iterable[str]] | None = None,
+    ) -> "CaseIndex":
+        """Index cases that are on disk; `known` adds groups that are not there yet.
+
+        Raises:
+            ValueError: two cases have the same key.
+        """
+        ordered = tuple(sorted(cases, key=lambda case: case.key))
+        if len({case.key for case in ordered}) < len(ordered):
+            raise ValueError("two cases have the same key")
+        groups: dict[str, set[str]] = {source: set(names) for source, names in (known or {}).items()}
+        for case in ordered:
+            groups.setdefault(case.key.source, set()).add(case.group)
+        sizes = {path: path.stat().st_size for case in ordered for path in case.files}
+        sorted_groups = {source: tuple(sorted(groups[source])) for source in sorted(groups)}
+        return cls(sorted_groups, ordered, tuple(problems), dict(roots), sizes)
+
+    @classmethod
+    def read(cls, path: Path, base: Path | None = None) -> "CaseIndex":
+        """Read an index; `base` is the workspace it was written for, wherever that lies today.
+
+        Raises:
+            WorkspaceError: the file is damaged or of another version.
+        """
+        value = read_json(path)
+        try:
+            return cls._from_json(value, base)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WorkspaceError(
+                f"{path} is not a case index of this version ({error!r}); delete it and run again"
+            ) from error
+
+    def write(self, path: Path, base: Path | None = None) -> None:
+        """Write readable JSON. Roots below `base` are stored relative to it, so the workspace may move."""
+        write_json(path, self._to_json(base))
+
+    def of_source(self, source: str) -> tuple[CaseFiles, ...]:
+        """Return the cases of one source."""
+        return tuple(case for case in self.cases if case.key.source == source)
+
+    def moved_to(self, roots: Mapping[str, Path]) -> "CaseIndex":
+        """Return the index with its sources at other places."""
+        stored = {name: root.absolute().as_posix() for name, root in roots.items()}
+        return self._from_json({**self._to_json(None), "roots": stored}, None)
+
+    def changed_files(self) -> tuple[Problem, ...]:
+        """Return the files that are missing or have another size than when the index was made."""
+        found = ((path, path.stat().st_size if path.is_file() else None) for path in self.sizes)
+        return tuple(
+            Problem(path, "missing since the data was indexed" if size is None else "changed since indexing")
+            for path, size in found
+            if size != self.sizes[path]
+        )
+
+    def report(self) -> str:
+        """Return a text for `problems.txt`: the counts of each source, then every problem."""
+        lines = [_summary(source, self.of_source(source), len(self.known[source])) for source in self.known]
+        return "\n".join([*lines, "", describe_problems(self.problems, shown=None)])
+
+    def _to_json(self, base: Path | None) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "roots": {name: _stored(root, base) for name, root in self.roots.items()},
+            "known": {source: list(groups) for source, groups in self.known.items()},
+            "cases": [case.to_json(self._root(case.key.source), self.sizes) for case in self.cases],
+            "problems": [
+                {**problem.to_json(), "path": _stored(problem.path, base)} for problem in self.problems
+            ],
+        }
+
+    def _root(self, source: str) -> Path:
+        return self.roots.get(source, Path("/"))
+
+    @classmethod
+    def _from_json(cls, value: dict[str, Any], base: Path | None) -> "CaseIndex":
+        if value["format"] != FORMAT:
+            raise ValueError(f"format {value['format']}")
+        roots = {name: _found(text, base) for name, text in value["roots"].items()}
+        cases, sizes = [], {}
+        for entry in value["cases"]:
+            root = roots.get(entry["source"], Path("/"))
+            cases.append(CaseFiles.from_json(entry, root))
+            named = {**entry["images"], **entry["masks"]}
+            sizes.update({root / name: size for name, size in named.items() if size is not None})
+        problems = tuple(
+            Problem.from_json({**entry, "path": _found(entry["path"], base)}) for entry in value["problems"]
+        )
+        known = {source: tuple(groups) for source, groups in value["known"].items()}
+        return cls(known, tuple(cases), problems, roots, sizes)
+
+
+def _stored(path: Path, base: Path | None) -> str:
+    return path.as_posix() if base is None else relative_name(path, base)
+
+
+def _found(text: str, base: Path | None) -> Path:
+    return Path(text) if base is None else base / text
+
+
+def _summary(source: str, cases: tuple[CaseFiles, ...], num_known: int) -> str:
+    labels = [case.label for case in cases if case.label is not None]
+    tumour = f", {sum(labels)} with a tumour" if labels else ""
+    return f"{source}: {len(cases)} cases{tumour}; {num_known} patients or picture families are known"

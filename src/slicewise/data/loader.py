@@ -1,0 +1,52 @@
+"""Batches in the order of an epoch, read in the background."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from slicewise.config.schema import SourceWeights
+from slicewise.data.batches import PICTURES, VOLUMES, Batch, SliceDataset
+from slicewise.data.prefetch import prefetch
+from slicewise.data.sampling import Epoch, Indices, order_epoch, plan_epoch
+
+
+class TrainingBatches:
+    """The batches of each epoch of one stage; the same arguments always give the same batches."""
+
+    def __init__(
+        self,
+        dataset: SliceDataset,
+        weights: SourceWeights,
+        *,
+        batch_size: int,
+        iterations: int,
+        key: tuple[int | str, ...],
+    ) -> None:
+        self.dataset = dataset
+        self._volumes = dataset.training_indices(VOLUMES)
+        self._pictures = dataset.training_indices(PICTURES)
+        available = (len(self._volumes), len(self._pictures))
+        self.epoch: Epoch = plan_epoch(available, weights, batch_size, iterations)
+        self._key = key
+
+    def __len__(self) -> int:
+        return self.epoch.num_batches
+
+    def order(self, epoch: int) -> list[Indices]:
+        """Return the slice numbers of every batch of an epoch, counted from 0."""
+        return order_epoch(self._volumes, self._pictures, self.epoch, *self._key, epoch)
+
+    def iterate(self, epoch: int, start: int = 0, pin: bool = False) -> Iterator[Batch]:
+        """Yield the batches of an epoch from number `start` on, each gathered while the last one is used."""
+        return read_batches(self.dataset, self.order(epoch)[start:], pin)
+
+
+def read_batches(dataset: SliceDataset, order: Iterable[Indices], pin: bool = False) -> Iterator[Batch]:
+    """Yield the batches that `order` lists, each gathered in the background while the last one is used."""
+    gathered = map(dataset.gather, order)
+    return prefetch(map(Batch.pin, gathered) if pin else gathered)
+
+
+def in_order(dataset: SliceDataset, batch_size: int) -> list[Indices]:
+    """Return batches that hold every slice once, in the dataset's order."""
+    return np.split(np.arange(len(dataset)), range(batch_size, len(dataset), batch_size))

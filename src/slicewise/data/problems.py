@@ -1,0 +1,64 @@
+"""What is wrong with the data found, said once and in one place."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, Literal
+
+Severity = Literal["error", "warning", "note"]
+
+SEVERITIES: Final[dict[Severity, str]] = {
+    "error": "Cannot be used and left out",
+    "warning": "Used, but look at them",
+    "note": "Set aside on purpose",
+}
+_SHOWN = 10
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Problem:
+    """One finding about one file or folder.
+
+    Attributes:
+        path: the file or folder it is about.
+        what: a sentence without the path; equal sentences are listed together.
+        severity: "error": unusable, left out. "warning": used all the same. "note": set aside with nothing
+            wrong (a repeated picture, a folder without labels).
+    """
+
+    path: Path
+    what: str
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path.as_posix(), "what": self.what, "severity": self.severity}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Problem":
+        return cls(Path(value["path"]), value["what"], value["severity"])
+
+
+def describe_problems(problems: Iterable[Problem], shown: int | None = _SHOWN) -> str:
+    """Return a readable report, the worst first, at most `shown` paths per finding (None: all of them)."""
+    listed = list(problems)
+    lines: list[str] = []
+    for severity, title in SEVERITIES.items():
+        these = sorted((p for p in listed if p.severity == severity), key=lambda p: (p.what, p.path))
+        if these:
+            lines += [f"{title} ({len(these)})", *_findings(these, shown), ""]
+    return "\n".join(lines).rstrip() + "\n" if lines else "No problem was found.\n"
+
+
+def _findings(problems: list[Problem], shown: int | None) -> list[str]:
+    lines: list[str] = []
+    for what, group in groupby(problems, key=lambda p: p.what):
+        paths = [str(problem.path) for problem in group]
+        lines.append(f"  {len(paths)} x {what}")
+        lines += [f"      {path}" for path in paths[:shown]]
+        if len(paths) > len(paths[:shown]):
+            lines.append(f"      and {len(paths) - len(paths[:shown])} more")
+    return lines

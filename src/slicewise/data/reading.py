@@ -1,0 +1,87 @@
+"""From the files of a case to its Volume. Each file is opened once, here, and checked as it is read."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from slicewise.core.errors import VolumeError
+from slicewise.core.labels import EDEMA, NUM_MODALITIES, modality_slot
+from slicewise.data.cases import CaseFiles
+from slicewise.data.picture import read_grey
+from slicewise.imaging.volume import Presence, Volume, read_nifti_case
+
+UNIT_SPACING = (1.0, 1.0, 1.0)
+"""Pictures and the LGG slices tell no size of their pixels; lengths then count pixels, not millimetres."""
+
+
+def read_case(case: CaseFiles) -> Volume:
+    """Read the files of a case.
+
+    Raises:
+        VolumeError: a volume or slice is damaged, or the files do not fit together.
+        PictureError: a picture is damaged.
+    """
+    match case.kind:
+        case "nifti":
+            mask = case.masks[0] if case.masks else None
+            return read_nifti_case(case.key, case.modalities, case.images, mask)
+        case "lgg":
+            return _read_lgg(case)
+        case "picture":
+            return _read_picture(case)
+
+
+def _read_picture(case: CaseFiles) -> Volume:
+    pixels = read_grey(case.images[0])
+    slot = modality_slot(case.modalities[0])
+    images = np.zeros((NUM_MODALITIES, 1, *pixels.shape), pixels.dtype)
+    images[slot, 0] = pixels
+    return Volume(case.key, images, _presence({slot}), None, case.label, UNIT_SPACING, None)
+
+
+def _read_lgg(case: CaseFiles) -> Volume:
+    """Channels to slots. One that repeats FLAIR throughout stands for a missing sequence and stays empty."""
+    stack = np.stack(_same_shape(case.images, [_read_tiff(path, "RGB") for path in case.images]))
+    masks = np.stack(_same_shape(case.masks, [_read_tiff(path, "L") for path in case.masks]))
+    if masks.shape != stack.shape[:3]:
+        raise VolumeError(
+            f"{case.folder}: masks are {masks.shape} and slices are {stack.shape[:3]}; fetch it again"
+        )
+    images = np.zeros((NUM_MODALITIES, *masks.shape), np.uint8)
+    flair = stack[..., case.modalities.index("flair")]
+    filled = set()
+    for channel, modality in enumerate(case.modalities):
+        sequence = stack[..., channel]
+        if sequence.any() and (modality == "flair" or not np.array_equal(sequence, flair)):
+            slot = modality_slot(modality)
+            images[slot] = sequence
+            filled.add(slot)
+    labels = np.where(masks > np.iinfo(np.uint8).max // 2, np.uint8(EDEMA), np.uint8(0))
+    return Volume(case.key, images, _presence(filled), labels, None, UNIT_SPACING, None)
+
+
+def _read_tiff(path: Path, mode: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            if image.mode != mode:
+                raise VolumeError(f"{path} has mode {image.mode}, not {mode}; is it a slice of kaggle_3m?")
+            return np.asarray(image, np.uint8)
+    except (OSError, SyntaxError, ValueError, TypeError) as error:
+        raise VolumeError(f"{path} is unreadable ({error}); fetch the file again") from error
+
+
+def _same_shape(paths: tuple[Path, ...], arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    for path, array in zip(paths, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            raise VolumeError(
+                f"{path} is {array.shape} and {paths[0]} is {arrays[0].shape}; fetch the case again"
+            )
+    return arrays
+
+
+def _presence(filled: set[int]) -> Presence:
+    first, second, third, fourth = (slot in filled for slot in range(NUM_MODALITIES))
+    return first, second, third, fourth

@@ -1,0 +1,108 @@
+"""Which slices make up each batch of an epoch: a pure function of seed, stage and epoch."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.config.schema import SourceWeights
+from slicewise.core.errors import TrainingError
+from slicewise.core.fingerprint import digest
+
+Indices = NDArray[np.int64]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a 60-bit seed that depends on the parts alone, in every process alike."""
+    return int(digest(list(parts))[:15], 16)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How many slices of each source, in how many batches."""
+
+    num_volumes: int
+    num_pictures: int
+    num_batches: int
+
+
+def plan_epoch(
+    available: tuple[int, int], weights: SourceWeights, batch_size: int, iterations: int = 0
+) -> Epoch:
+    """Size an epoch so that each source has its share.
+
+    Args:
+        available: number of training slices of volumes and of pictures; the share of a source that has none
+            goes to the other.
+        weights: the shares asked for.
+        batch_size: largest number of slices in a batch.
+        iterations: number of batches; 0 for as many as show every slice of the volumes once (of the pictures,
+            where the volumes have no share).
+
+    Raises:
+        TrainingError: fewer than two slices: batch normalisation needs more than one image.
+    """
+    share = _volume_share(available, weights)
+    if iterations:
+        num_slices, num_batches = iterations * batch_size, iterations
+    else:
+        num_slices = round(available[0] / share) if share else available[1]
+        num_batches = _num_batches(num_slices, batch_size)
+    if num_slices < 2:
+        raise TrainingError(
+            f"an epoch has {num_slices} training slices and needs at least 2; "
+            "raise scale.min_patients or training.iterations_per_epoch"
+        )
+    num_volumes = round(num_slices * share)
+    return Epoch(num_volumes, num_slices - num_volumes, num_batches)
+
+
+def order_epoch(volumes: Indices, pictures: Indices, epoch: Epoch, *key: int | str) -> list[Indices]:
+    """Return the batches of an epoch as arrays of slice indices, each source spread evenly over them.
+
+    Within a source, slices come from successive permutations that run on from epoch to epoch, so that none is
+    seen twice before all were seen once.
+
+    Args:
+        volumes: indices of the training slices of volumes.
+        pictures: indices of those of pictures.
+        epoch: from `plan_epoch`.
+        key: seed and stage, and last the number of the epoch, from 0.
+    """
+    *base, number = key
+    volume_draw = _draw(volumes, epoch.num_volumes, int(number), ("volumes", *base))
+    picture_draw = _draw(pictures, epoch.num_pictures, int(number), ("pictures", *base))
+    order = np.random.default_rng(derive_seed("batch", *key))
+    edges = _edges(epoch.num_volumes + epoch.num_pictures, epoch.num_batches)
+    cuts = _edges(epoch.num_volumes, epoch.num_batches)
+    parts = zip(np.split(volume_draw, cuts[1:-1]), np.split(picture_draw, (edges - cuts)[1:-1]), strict=True)
+    return [order.permutation(np.concatenate(pair)) for pair in parts]
+
+
+def _volume_share(available: tuple[int, int], weights: SourceWeights) -> float:
+    volumes = weights.volumes if available[0] else 0.0
+    pictures = weights.pictures if available[1] else 0.0
+    if volumes + pictures:
+        return volumes / (volumes + pictures)
+    return 1.0 if available[0] else 0.0
+
+
+def _num_batches(num_slices: int, batch_size: int) -> int:
+    """Batches of nearly equal size, so that none is left with a single slice."""
+    return min(math.ceil(num_slices / batch_size), max(1, num_slices // 2))
+
+
+def _edges(count: int, num_batches: int) -> Indices:
+    return np.arange(num_batches + 1, dtype=np.int64) * count // num_batches
+
+
+def _draw(indices: Indices, count: int, epoch: int, base: tuple[int | str, ...]) -> Indices:
+    """Take `count` indices from an endless row of permutations, `epoch * count` after its start."""
+    if count == 0:
+        return np.empty(0, np.int64)
+    first = epoch * count
+    rounds = range(first // len(indices), (first + count - 1) // len(indices) + 1)
+    row = [np.random.default_rng(derive_seed(*base, number)).permutation(indices) for number in rounds]
+    skip = first - rounds.start * len(indices)
+    return np.concatenate(row)[skip : skip + count]

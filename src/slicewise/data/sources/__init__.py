@@ -1,0 +1,32 @@
+"""Where cases come from. A source turns a folder into cases and the problems met on the way."""
+
+from pathlib import Path
+from typing import Literal, assert_never
+
+from slicewise.core.labels import Modality
+from slicewise.data.cases import CaseFiles
+from slicewise.data.problems import Problem
+from slicewise.data.sources import brats, lgg, pictures
+
+FolderKind = Literal["brats", "lgg", "pictures"]
+
+
+def discover(
+    kind: FolderKind, root: Path, source: str, slot: Modality = "flair"
+) -> tuple[list[CaseFiles], list[Problem]]:
+    """Find the cases of one source below `root`. Virtual patients are laid out as `brats` is.
+
+    `slot` is the modality slot that a picture fills; volumes say themselves what they are.
+
+    Raises:
+        DataError: the folder holds nothing of this kind; the message says what was expected.
+    """
+    match kind:
+        case "brats":
+            return brats.discover(root, source)
+        case "lgg":
+            return lgg.discover(root, source)
+        case "pictures":
+            return pictures.discover(root, source, slot)
+        case _:
+            assert_never(kind)

@@ -1,0 +1,129 @@
+"""LGG MRI Segmentation, the folder kaggle_3m (Buda, Saha and Mazurowski 2019).
+
+    TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_7.tif         pre-contrast, FLAIR, post-contrast as RGB
+    TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_7_mask.tif    0 or 255
+
+Slices are numbered from the neck upwards. The patient is TCGA_CS_4941; what follows is the date of the scan.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from slicewise.core.errors import DataError
+from slicewise.core.keys import CaseKey, safe_name
+from slicewise.core.labels import Modality
+from slicewise.data.cases import CaseFiles
+from slicewise.data.problems import Problem
+from slicewise.data.sources.tree import files_below
+
+CHANNELS: Final[tuple[Modality, ...]] = ("t1", "flair", "t1ce")
+SUFFIXES: Final = (".tif", ".tiff")
+_EXPECTED: Final = "folders of the LGG set kaggle_3m: TCGA_..._7.tif beside TCGA_..._7_mask.tif"
+_NAME = re.compile(r"(?P<case>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
+_PATIENT = re.compile(r"(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class FileName:
+    """What the name of a slice says."""
+
+    case: str
+    number: int
+    is_mask: bool
+
+
+def parse_name(name: str) -> FileName | None:
+    """Read a file name such as `TCGA_CS_4941_19960909_7_mask.tif`; None where it follows no convention."""
+    match = _NAME.fullmatch(name)
+    return FileName(match["case"], int(match["number"]), bool(match["mask"])) if match else None
+
+
+def patient_of(case: str) -> str:
+    """Return the patient of a case: the name without the date of the scan."""
+    match = _PATIENT.fullmatch(case)
+    return match["patient"] if match else case
+
+
+def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
+    """Find the cases below `root`, in natural order; slices without a mask are left out and reported.
+
+    Raises:
+        DataError: there is no folder, or no case in it.
+    """
+    problems: list[Problem] = []
+    drafts: dict[tuple[Path, str], _Draft] = {}
+    for path in files_below(root, SUFFIXES):
+        name = parse_name(path.name)
+        if name is None:
+            problems.append(Problem(path, "neither a slice nor a mask, ignored", "note"))
+            continue
+        draft = drafts.setdefault((path.parent, name.case.lower()), _Draft(name.case, path.parent))
+        (draft.masks if name.is_mask else draft.images)[name.number] = path
+    found = [draft.case(source, problems) for draft in _without_repeats(list(drafts.values()), problems)]
+    cases = [case for case in found if case is not None]
+    if not cases:
+        raise DataError(f"{root} holds no slice with a mask; expected {_EXPECTED}")
+    return cases, problems
+
+
+@dataclass
+class _Draft:
+    """The slices of one case while they are collected, by number."""
+
+    name: str
+    folder: Path
+    images: dict[int, Path] = field(default_factory=dict)
+    masks: dict[int, Path] = field(default_factory=dict)
+
+    def case(self, source: str, problems: list[Problem]) -> CaseFiles | None:
+        problems += [
+            Problem(self.images[number], "a slice without its mask, left out")
+            for number in self.images.keys() - self.masks.keys()
+        ]
+        problems += [
+            Problem(self.masks[number], "a mask without its slice, ignored")
+            for number in self.masks.keys() - self.images.keys()
+        ]
+        numbers = sorted(self.images.keys() & self.masks.keys())
+        if not numbers:
+            return None
+        problems += self._gaps()
+        name = safe_name(self.name)
+        patient = patient_of(name)
+        return CaseFiles(
+            key=CaseKey(source, patient, name),
+            kind="lgg",
+            modalities=CHANNELS,
+            images=tuple(self.images[number] for number in numbers),
+            masks=tuple(self.masks[number] for number in numbers),
+            label=None,
+            group=patient,
+        )
+
+    def _gaps(self) -> list[Problem]:
+        known = self.images.keys() | self.masks.keys()
+        absent = sorted(set(range(min(known), max(known))) - known)
+        listed = ", ".join(map(str, absent))
+        return (
+            [Problem(self.folder, f"slice {listed} is missing in the numbering", "warning")] if absent else []
+        )
+
+
+def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Draft]:
+    """Keep the fullest folder of each case: the archive on Kaggle holds the whole set twice."""
+    same: dict[str, list[_Draft]] = defaultdict(list)
+    for draft in drafts:
+        same[safe_name(draft.name).lower()].append(draft)
+    kept = []
+    for copies in same.values():
+        best = max(copies, key=lambda draft: len(draft.images.keys() & draft.masks.keys()))
+        kept.append(best)
+        problems += [
+            Problem(draft.folder, "the same case again, ignored", "note")
+            for draft in copies
+            if draft is not best
+        ]
+    return kept

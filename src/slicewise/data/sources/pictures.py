@@ -1,0 +1,117 @@
+"""Pictures sorted into yes/no folders, as public sets on Kaggle are.
+
+    brain_tumor_dataset/yes/Y1.jpg              brain_tumor_dataset/no/1 no.jpeg
+    Training/glioma_tumor/gg (1).jpg            Testing/no_tumor/image(1).jpg
+
+The nearest folder whose name says yes or no gives the label; folders such as Br35H's `pred` say neither and
+are passed over. Nothing names a patient, so near-identical pictures are kept together instead.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from slicewise.core.console import progress
+from slicewise.core.errors import DataError, PictureError
+from slicewise.core.keys import CaseKey, safe_name
+from slicewise.core.labels import Modality
+from slicewise.data.cases import CaseFiles
+from slicewise.data.duplicates import PicturePrint, fingerprint, group_pictures
+from slicewise.data.problems import Problem
+from slicewise.data.sources.tree import files_below
+
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_EXPECTED: Final = (
+    "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
+    "pituitary_tumor and no_tumor)"
+)
+_YES = re.compile(
+    r"yes|positive|(brain)?tumou?r(s|ous)?|(glioma|meningioma|pituitary|metastasis)(tumou?rs?)?"
+)
+_NO = re.compile(r"no|none|negative|normal|healthy|(no|non|not|without)(brain)?tumou?r(s|ous)?")
+
+
+def label_of(folder: str) -> int | None:
+    """Return 1 for the name of a folder with tumours, 0 for one without, None where it says neither."""
+    name = re.sub(r"[^a-z]", "", folder.lower())
+    if _NO.fullmatch(name):
+        return 0
+    return 1 if _YES.fullmatch(name) else None
+
+
+def discover(root: Path, source: str, slot: Modality) -> tuple[list[CaseFiles], list[Problem]]:
+    """Find the pictures below `root`, each once, with near-identical ones in one group.
+
+    `slot` is the modality slot the pictures fill.
+
+    Raises:
+        DataError: there is no folder, or it holds no readable picture under yes and no.
+    """
+    paths = files_below(root, SUFFIXES)
+    labelled, problems = _with_labels(root, paths)
+    readable = _fingerprint_all(labelled, problems)
+    if not readable:
+        raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}")
+    names = _names([(path.relative_to(root), picture) for path, _, picture in readable])
+    cases = [
+        CaseFiles(CaseKey(source, name, name), "picture", (slot,), (path,), (), label, name)
+        for name, (path, label, _) in zip(names, readable, strict=True)
+    ]
+    grouped, found = group_pictures(cases, [picture for _, _, picture in readable])
+    if len({case.label for case in grouped}) < 2:
+        problems.append(
+            Problem(root, "all pictures have the same label: nothing can be told apart", "warning")
+        )
+    return grouped, problems + found
+
+
+def _with_labels(root: Path, paths: Iterable[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
+    labelled: list[tuple[Path, int]] = []
+    others: Counter[Path] = Counter()
+    for path in paths:
+        folders = [folder.name for folder in path.relative_to(root.parent).parents if folder.name]
+        label = next((found for name in folders if (found := label_of(name)) is not None), None)
+        if label is None or "pred" in map(str.lower, folders):
+            others[path.parent] += 1
+        else:
+            labelled.append((path, label))
+    return labelled, [
+        Problem(folder, f"{count} pictures without a label (the folder says neither yes nor no)", "note")
+        for folder, count in others.items()
+    ]
+
+
+def _fingerprint_all(
+    labelled: list[tuple[Path, int]], problems: list[Problem]
+) -> list[tuple[Path, int, PicturePrint]]:
+    """Decode every picture once, in threads; unreadable ones become problems."""
+    readable = []
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(_try_fingerprint, (path for path, _ in labelled))
+        bar = progress(results, desc="Comparing pictures", total=len(labelled), unit="picture")
+        for (path, label), result in zip(labelled, bar, strict=True):
+            if isinstance(result, PicturePrint):
+                readable.append((path, label, result))
+            else:
+                problems.append(Problem(path, result))
+    return readable
+
+
+def _try_fingerprint(path: Path) -> PicturePrint | str:
+    try:
+        return fingerprint(path)
+    except PictureError as error:
+        return str(error).removeprefix(str(path)).lstrip(" :")
+
+
+def _names(pictures: list[tuple[Path, PicturePrint]]) -> list[str]:
+    """Name each picture after its path; where two would be called the same, after its content too."""
+    names = [safe_name("-".join(path.with_suffix("").parts)) for path, _ in pictures]
+    common = Counter(name.lower() for name in names)
+    return [
+        name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
+        for name, (path, picture) in zip(names, pictures, strict=True)
+    ]

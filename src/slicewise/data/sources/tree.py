@@ -1,0 +1,40 @@
+"""Walking a data folder in an order that is the same everywhere."""
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from slicewise.core.errors import DataError
+
+
+def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
+    """Return a key that sorts `x_9` before `x_10`, whatever the letter case."""
+    parts = re.findall(r"\d+|\D+", text)
+    return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part.lower()) for part in parts)
+
+
+def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return the files whose names end in one of `suffixes` (lower case), in natural order.
+
+    Hidden files and `__MACOSX` are passed over; links are followed, each folder once.
+
+    Raises:
+        DataError: `root` is not a folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; set data.volumes.path or data.pictures.path to one that is")
+    found: list[Path] = []
+    visited: set[str] = set()
+    for folder, names, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        names[:] = [] if real in visited else [name for name in names if not _is_hidden(name)]
+        if real not in visited:
+            ends = tuple(suffixes)
+            found += [Path(folder, f) for f in files if not _is_hidden(f) and f.lower().endswith(ends)]
+        visited.add(real)
+    return sorted(found, key=lambda path: natural_key(path.as_posix()))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

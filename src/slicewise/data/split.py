@@ -1,0 +1,151 @@
+"""The split: who trains, who chooses the checkpoint, and who is never looked at before the end."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from slicewise.config.schema import SplitFractions
+from slicewise.core.errors import SplitError
+from slicewise.core.keys import CaseKey
+from slicewise.data.cohort import SIDES, Side
+
+Member = tuple[str, str]
+"""(source, group)"""
+
+_SHOWN = 5
+
+
+class Grouped(Protocol):
+    """Anything that belongs to a group of a source: a case on disk, a stored entry."""
+
+    @property
+    def key(self) -> CaseKey: ...
+    @property
+    def group(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets of (source, group), none of them empty for any source.
+
+    Raises:
+        SplitError: a group is on two sides, or a source has none on one of them.
+    """
+
+    train: frozenset[Member]
+    val: frozenset[Member]
+    test: frozenset[Member]
+    seed: int | None = None
+    fractions: SplitFractions | None = None
+
+    def __post_init__(self) -> None:
+        for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+            shared = sorted(getattr(self, first) & getattr(self, second))
+            if shared:
+                raise SplitError(
+                    f"{len(shared)} patients are on both {first} and {second}: {_names(shared)}; "
+                    "delete the split and run again"
+                )
+        for side in SIDES:
+            self._require_members(side)
+
+    @classmethod
+    def of(
+        cls,
+        sides: Mapping[str, Mapping[str, Side]],
+        seed: int | None = None,
+        fractions: SplitFractions | None = None,
+    ) -> Self:
+        """Build the split from the sides of each source's groups."""
+        members = {
+            side: frozenset(
+                (source, group)
+                for source, table in sides.items()
+                for group, its in table.items()
+                if its == side
+            )
+            for side in SIDES
+        }
+        return cls(members["train"], members["val"], members["test"], seed, fractions)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            SplitError: it is not a split, or one that leaks.
+        """
+        try:
+            members = {
+                side: frozenset(
+                    (source, group) for source, table in value["sources"].items() for group in table[side]
+                )
+                for side in SIDES
+            }
+            fractions = value["fractions"]
+            settings = None if fractions is None else SplitFractions.model_validate(fractions)
+            return cls(members["train"], members["val"], members["test"], value["seed"], settings)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise SplitError(f"the split file is damaged ({error!r}); delete it and run again") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a readable table: per source and side the sorted groups, and how many there are."""
+        sources = {source: {side: self.groups(source, side) for side in SIDES} for source in self.sources}
+        return {
+            "seed": self.seed,
+            "fractions": None if self.fractions is None else self.fractions.model_dump(),
+            "counts": {
+                source: {side: len(groups) for side, groups in table.items()}
+                for source, table in sources.items()
+            },
+            "sources": sources,
+        }
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources, sorted."""
+        return sorted({source for source, _ in self.train | self.val | self.test})
+
+    def side(self, side: Side) -> frozenset[Member]:
+        """Return the members of one side."""
+        members: frozenset[Member] = getattr(self, side)
+        return members
+
+    def groups(self, source: str, side: Side) -> list[str]:
+        """Return one source's groups on one side, sorted."""
+        return sorted(group for its_source, group in self.side(side) if its_source == source)
+
+    def side_of(self, case: Grouped) -> Side:
+        """Return the side of a case.
+
+        Raises:
+            SplitError: its group is not part of the split.
+        """
+        member = (case.key.source, case.group)
+        for side in SIDES:
+            if member in self.side(side):
+                return side
+        raise SplitError(f"{case.key} (group {case.group}) is not in the split; run the split step again")
+
+    def keep(self, present: Iterable[Member]) -> Self:
+        """Return the split with only the members given; nobody changes side.
+
+        Raises:
+            SplitError: a side of a source would be empty.
+        """
+        kept = frozenset(present)
+        return type(self)(self.train & kept, self.val & kept, self.test & kept, self.seed, self.fractions)
+
+    def _require_members(self, side: Side) -> None:
+        sources = self.sources or ["any source"]
+        missing = [source for source in sources if not self.groups(source, side)]
+        if missing:
+            raise SplitError(
+                f"no patient of {', '.join(missing)} is left for {side}; add data, or raise scale.fraction, "
+                "scale.min_patients or scale.min_pictures"
+            )
+
+
+def _names(members: list[Member]) -> str:
+    shown = ", ".join("/".join(member) for member in members[:_SHOWN])
+    return shown if len(members) <= _SHOWN else f"{shown} and {len(members) - _SHOWN} more"

@@ -1,0 +1,148 @@
+"""The slices of each case on disk. Nothing else knows the format.
+
+`<root>/<source>/<case>-<12 hexadecimal digits>/` is one sealed entry:
+
+    images.npy   float16 [S, M, N, N], only the M modalities that are present
+    masks.npy    uint8   [S, N, N], labels 0..3
+    entry.json   everything else; written last, names the size and SHA-256 of both arrays
+
+An entry is built in a partial folder and renamed, so a killed run leaves whole entries or none. The digits
+are a digest of the case's files and of the preprocessing, so another preprocessing never meets these slices.
+"""
+
+import json
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.config.schema import Preprocessing
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.fingerprint import digest, hash_file
+from slicewise.core.keys import CaseKey
+from slicewise.data.stored import ENTRY_FILE, FORMAT, IMAGES_FILE, MASKS_FILE, StoredCase
+from slicewise.imaging.slicing import SlicedCase
+
+_PARTIAL: Final = ".partial-"
+_DIGITS: Final = 12
+
+
+def entry_id(key: CaseKey, case_digest: str, preprocessing: Preprocessing) -> str:
+    """Return where the slices of a case belong: `<source>/<case>-<digits>`.
+
+    Args:
+        key: the case.
+        case_digest: digest of the case's files and of what is known about them.
+        preprocessing: the settings that decide the slices.
+    """
+    settings = preprocessing.model_dump(mode="json")
+    whole = digest({"format": FORMAT, "key": str(key), "case": case_digest, "preprocessing": settings})
+    return f"{key.source}/{key.case}-{whole[:_DIGITS]}"
+
+
+class SliceStore:
+    """Sealed slices below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __contains__(self, entry: object) -> bool:
+        """Whether the entry is there and its files have the sizes they were sealed with."""
+        try:
+            self.open(str(entry))
+        except WorkspaceError:
+            return False
+        return True
+
+    def folder(self, entry: str) -> Path:
+        """Return the entry's folder, whether it exists or not."""
+        return self.root / entry
+
+    def open(self, entry: str) -> StoredCase:
+        """Open an entry; its arrays are mapped, not read.
+
+        Raises:
+            WorkspaceError: it is missing or damaged.
+        """
+        return StoredCase.open(self.folder(entry), entry)
+
+    def verify(self, entry: str) -> None:
+        """Read an entry's arrays and compare them with the digests they were sealed with.
+
+        Raises:
+            WorkspaceError: it is missing or damaged.
+        """
+        folder = self.folder(entry)
+        for name, facts in self.open(entry).files.items():
+            if hash_file(folder / name) != facts["sha256"]:
+                raise WorkspaceError(
+                    f"{folder / name} has changed since it was written; delete {folder} and run again"
+                )
+
+    def write(self, entry: str, case: SlicedCase, group: str, problems: Sequence[str] = ()) -> None:
+        """Seal the slices of a case. A damaged entry of that name is replaced, a sound one kept.
+
+        Nothing is forced to the disk: after a power cut an unwritten file has the wrong size, and is redone.
+
+        Args:
+            entry: from `entry_id`.
+            case: the slices.
+            group: what must stay on one side of the split.
+            problems: warnings to keep with the entry.
+        """
+        target = self.folder(entry)
+        partial = target.with_name(f"{_PARTIAL}{target.name}-{secrets.token_hex(4)}")
+        partial.mkdir(parents=True)
+        try:
+            entry_text = json.dumps(_describe(partial, case, group, problems), allow_nan=False)
+            (partial / ENTRY_FILE).write_text(entry_text, encoding="utf-8")
+            self._seal(partial, target, entry)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what killed runs left unsealed. Only while no other process writes."""
+        for partial in self.root.glob(f"*/{_PARTIAL}*"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _seal(self, partial: Path, target: Path, entry: str) -> None:
+        if entry in self:
+            return
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+
+
+def _describe(partial: Path, case: SlicedCase, group: str, problems: Sequence[str]) -> dict[str, Any]:
+    """Write the arrays and return the entry that goes with them."""
+    filled = [slot for slot, present in enumerate(case.presence) if present]
+    images = case.images if len(filled) == case.images.shape[1] else case.images[:, filled]
+    return {
+        "format": FORMAT,
+        "source": case.key.source,
+        "patient": case.key.patient,
+        "case": case.key.case,
+        "group": group,
+        "presence": list(case.presence),
+        "has_mask": case.has_mask,
+        "pixel_mm": case.pixel_mm,
+        "slice_mm": case.slice_mm,
+        "geometry": case.geometry.to_json(),
+        "problems": list(problems),
+        "files": {
+            IMAGES_FILE: _write_array(partial / IMAGES_FILE, images),
+            MASKS_FILE: _write_array(partial / MASKS_FILE, case.masks),
+        },
+        "indices": case.indices.tolist(),
+        "labels": case.labels.tolist(),
+        "train": np.flatnonzero(case.train).tolist(),
+    }
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:
+    np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path), "shape": list(array.shape)}

@@ -1,0 +1,67 @@
+"""Unpacking an archive from the network without letting it write anywhere else."""
+
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Final
+
+from slicewise.core.console import progress
+from slicewise.core.errors import DownloadError
+from slicewise.core.files import require_space
+
+_ENCRYPTED: Final = 0x1
+_MARGIN_BYTES: Final = 64 << 20
+_COPY_BYTES: Final = 1 << 20
+
+
+def unpack_zip(archive: Path, folder: Path) -> int:
+    """Unpack into a new `folder` and return the number of files. On an error nothing useful is left there.
+
+    Raises:
+        DownloadError: the archive is damaged, or an entry is a link, encrypted, repeated, or named outside
+            the folder.
+        WorkspaceError: the disk is too small for what the archive says it holds; more is never written.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source:
+            entries = [entry for entry in source.infolist() if not entry.is_dir()]
+            _check_names(archive, source.infolist())
+            total = sum(entry.file_size for entry in entries)
+            require_space(folder, total + _MARGIN_BYTES, f"unpacking {archive.name}")
+            folder.mkdir(parents=True)
+            for entry in progress(entries, desc="Unpacking", total=len(entries), unit="file"):
+                _write(source, entry, folder / entry.filename)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+        raise DownloadError(f"{archive} is damaged ({error})") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DownloadError(f"{archive} holds {error.filename} twice") from error
+    return len(entries)
+
+
+def _write(source: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open(entry) as stream, target.open("xb") as out:
+        shutil.copyfileobj(stream, out, _COPY_BYTES)
+
+
+def _check_names(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    for entry in entries:
+        fault = _fault(entry)
+        if fault is not None:
+            raise DownloadError(f"{archive} holds {entry.filename!r}, {fault}")
+
+
+def _fault(entry: zipfile.ZipInfo) -> str | None:
+    name = PurePosixPath(entry.filename)
+    windows = PureWindowsPath(entry.filename)
+    if name.is_absolute() or windows.is_absolute() or windows.drive or "\\" in entry.filename:
+        return "which is not a relative name"
+    if ".." in name.parts or not name.parts or "\0" in entry.filename:
+        return "which leads out of the folder"
+    mode = entry.external_attr >> 16
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "which is a link or a device"
+    return "which is encrypted" if entry.flag_bits & _ENCRYPTED else None

@@ -1,0 +1,127 @@
+"""Work spread over processes: bounded memory, one thread each, and a plain word when the system kills one."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import cv2
+import psutil
+
+from slicewise.core.errors import DataError
+from slicewise.core.files import MIB
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_QUEUED_PER_WORKER: Final = 2
+"""Enough that no worker waits, few enough that a long list of cases does not pile up in memory."""
+_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_CGROUP: Final = Path("/sys/fs/cgroup")
+
+
+def num_processes(requested: int, memory_mib: int, num_jobs: int) -> int:
+    """Return how many processes to start: as asked (0: one per core), as memory allows, no more than jobs."""
+    affordable = available_memory() // (memory_mib * MIB)
+    return max(1, min(requested or _num_cores(), affordable, num_jobs))
+
+
+def available_memory(cgroup: Path = _CGROUP) -> int:
+    """Return the bytes that may still be taken: what the machine has, or the container's limit leaves."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+        cache = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return free
+    return min(free, max(0, limit - used + int(cache.get("inactive_file", 0))))
+
+
+def _num_cores() -> int:
+    """Return how many cores this process may use, which in a container is less than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_jobs(
+    function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int, name: Callable[[Job], str]
+) -> Iterator[tuple[int, Result]]:
+    """Yield (position of the job, its result) as jobs finish; in this process where one worker is enough.
+
+    Args:
+        function: importable by name, for the workers start afresh.
+        jobs: picklable.
+        num_workers: as from `num_processes`.
+        name: what a job is called in an error.
+
+    Raises:
+        DataError: the system killed a worker.
+    """
+    if num_workers == 1 or len(jobs) < 2:
+        for position, job in enumerate(jobs):
+            yield position, function(job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(num_workers, context, _start_worker) as pool:
+        try:
+            yield from _bounded(pool, function, jobs, num_workers, name)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _bounded(
+    pool: ProcessPoolExecutor,
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    num_workers: int,
+    name: Callable[[Job], str],
+) -> Iterator[tuple[int, Result]]:
+    waiting = iter(range(len(jobs)))
+    running: dict[Future[Result], int] = {}
+    try:
+        while True:
+            while (
+                len(running) < num_workers * _QUEUED_PER_WORKER
+                and (position := next(waiting, None)) is not None
+            ):
+                running[pool.submit(function, jobs[position])] = position
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                result = future.result()
+                yield running.pop(future), result
+    except BrokenProcessPool as error:
+        names = ", ".join(name(jobs[position]) for position in sorted(running.values()))
+        raise DataError(
+            f"the system stopped a worker, probably for lack of memory, during or shortly before: {names}; "
+            f"lower runtime.num_workers (it was {num_workers}) and run again, what was finished is kept"
+        ) from error
+
+
+def _start_worker() -> None:
+    """Keep the worker to one thread, and leave Ctrl-C to the process that started it."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Numerical libraries read these variables as a child starts; ours are put back afterwards."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,99 @@
+"""Confidence intervals over patients: slices of one patient are not independent, so patients are resampled.
+
+Cluster bootstrap with percentile intervals (Efron 1979; Field and Welsh 2007). A resample is a row of
+weights, how often each patient was drawn, so that a statistic is one matrix product over all resamples.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""Weights [resample, patient] -> values [resample], NaN where undefined."""
+
+Name = TypeVar("Name", str, tuple[str, str])
+
+_CHUNK_ELEMENTS = 1 << 22
+_USABLE = 0.5
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How an interval is made: resamples, coverage and the seed of the draws."""
+
+    samples: int
+    confidence: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval. None is "undefined"; `note` says why an interval is missing."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    num_patients: int
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers: value, interval (or null), num_patients and the note where there is one."""
+        interval = None if self.low is None or self.high is None else [self.low, self.high]
+        found = {"value": self.value, "interval": interval, "num_patients": self.num_patients}
+        return {**found, "note": self.note} if self.note else found
+
+
+def estimate(statistic: Statistic, num_patients: int, how: Resampling, *, width: int = 1) -> Estimate:
+    """Return the statistic over all patients with its bootstrap interval.
+
+    Args:
+        statistic: values [resample] from weights [resample, patient].
+        num_patients: how many patients there are; with fewer than two there is no interval.
+        how: number of resamples, coverage and seed; the same seed draws the same patients.
+        width: elements a statistic touches per resample, so that memory stays bounded.
+    """
+    if num_patients == 0:
+        return Estimate(None, None, None, 0, "no patients")
+    value = _number(statistic(np.ones((1, num_patients)))[0])
+    if num_patients == 1:
+        return Estimate(value, None, None, 1, "no interval: one patient only")
+    if value is None:
+        return Estimate(None, None, None, num_patients, "undefined: only one class is present")
+    values = _resampled(statistic, num_patients, how, max(width, num_patients))
+    usable = values[np.isfinite(values)]
+    if usable.size < _USABLE * values.size:
+        return Estimate(value, None, None, num_patients, "no interval: most resamples hold one class only")
+    tail = (1 - how.confidence) / 2
+    low, high = np.quantile(usable, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high), num_patients)
+
+
+def mean_of(values: Iterable[float]) -> Statistic:
+    """Return the weighted mean of one value per patient, for `estimate`."""
+    column = np.asarray(list(values), dtype=np.float64)
+    return lambda weights: np.asarray((weights @ column) / weights.sum(axis=1))
+
+
+def group_rows(patients: Iterable[Name]) -> tuple[list[Name], NDArray[np.intp]]:
+    """Return the distinct patients, sorted, and for each row the position of its patient among them."""
+    rows = list(patients)
+    names = sorted(set(rows))
+    position = {name: place for place, name in enumerate(names)}
+    return names, np.array([position[name] for name in rows], dtype=np.intp)
+
+
+def _resampled(statistic: Statistic, num_patients: int, how: Resampling, width: int) -> Floats:
+    rng = np.random.default_rng([how.seed, num_patients])
+    chunk = max(1, _CHUNK_ELEMENTS // width)
+    sizes = [min(chunk, how.samples - start) for start in range(0, how.samples, chunk)]
+    uniform = np.full(num_patients, 1 / num_patients)
+    draws = (rng.multinomial(num_patients, uniform, size=size).astype(np.float64) for size in sizes)
+    return np.concatenate([statistic(weights) for weights in draws])
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,176 @@
+"""Does the classification look at the tumour? Pictures of its heat, and two numbers for each."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from slicewise.core.files import write_json
+from slicewise.core.keys import SliceKey
+from slicewise.evaluation.gallery import outline, show_grey
+from slicewise.evaluation.rows import SliceRow, write_rows
+from slicewise.evaluation.style import bare, draw
+
+NOTE = (
+    "share_inside is the part of the heat that lies in the tumour; share_by_area is what evenly spread heat "
+    "would have there (tumour area / brain area). hit: the hottest pixel lies in the tumour (pointing game, "
+    "Zhang 2018). Heat is taken inside the brain; slices without tumour or mask have no such numbers."
+)
+
+
+@dataclass(frozen=True)
+class HeatSlice:
+    """One slice with its heat. All pictures [N, N]; `reference` is None where there is no mask."""
+
+    row: SliceRow
+    grey: NDArray[np.float32]
+    heat: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    reference: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeatRow:
+    """What `gradcam.csv` says of one slice."""
+
+    file: str
+    source: str
+    patient: str
+    case: str
+    index: int
+    label: int
+    probability: float
+    right: bool
+    share_inside: float | None
+    share_by_area: float | None
+    hit: bool | None
+
+
+def choose_heat_slices(rows: Sequence[SliceRow], number: int) -> list[SliceKey]:
+    """Choose up to `number` slices in turn over source, truth and right or wrong, and over patients in each.
+
+    Within a patient the surest answers come first. Deterministic; fewer come back where fewer exist.
+    """
+    kinds: dict[tuple[int, bool, str], list[SliceRow]] = {}
+    for row in sorted(rows, key=lambda row: (-abs(row.probability - 0.5), row.key)):
+        kinds.setdefault((-row.label, not row.right, row.source), []).append(row)
+    queues = [deque(_patients_in_turn(found)) for _, found in sorted(kinds.items())]
+    return [row.key for row in _in_turn(queues)][:number]
+
+
+def heat_numbers(
+    heat: NDArray[np.float32], inside: NDArray[np.bool_], reference: NDArray[np.bool_]
+) -> tuple[float | None, float, bool]:
+    """Return share of heat in the reference, share expected by area and pointing-game hit, in the brain.
+
+    The first is None where there is no heat; the hit is then False.
+    """
+    brain = inside | reference
+    warm = np.where(brain, heat, 0).astype(np.float64)
+    total = float(warm.sum())
+    by_area = float(np.count_nonzero(reference) / np.count_nonzero(brain))
+    if total == 0:
+        return None, by_area, False
+    return float(warm[reference].sum()) / total, by_area, bool(reference.flat[warm.argmax()])
+
+
+def write_gradcam(folder: Path, slices: Iterable[HeatSlice], *, synthetic: bool) -> list[HeatRow]:
+    """Write one picture per slice, `gradcam.csv` and `summary.json` into `folder`; return the rows."""
+    rows = []
+    for place, shown in enumerate(slices, start=1):
+        row = _heat_row(f"{place:02d}_{_stem(shown.row)}.png", shown)
+        _draw_tile(folder / row.file, shown, row, synthetic)
+        rows.append(row)
+    write_rows(folder / "gradcam.csv", rows, HeatRow)
+    write_json(folder / "summary.json", {"synthetic": synthetic, **summarise_heat(rows)})
+    return rows
+
+
+def summarise_heat(rows: Sequence[HeatRow]) -> dict[str, Any]:
+    """Return counts and mean numbers over tumour slices by source, found and missed tumours apart."""
+    groups: dict[str, dict[str, Any]] = {}
+    for source in sorted({row.source for row in rows}):
+        own = [row for row in rows if row.source == source]
+        groups[source] = {
+            "num_pictures": len(own),
+            "num_right": sum(row.right for row in own),
+            "tumour_found": _means([row for row in own if row.label and row.right]),
+            "tumour_missed": _means([row for row in own if row.label and not row.right]),
+        }
+    return {"num_pictures": len(rows), "sources": groups, "note": NOTE}
+
+
+def _means(rows: Sequence[HeatRow]) -> dict[str, Any]:
+    shares = [row.share_inside for row in rows if row.share_inside is not None]
+    areas = [row.share_by_area for row in rows if row.share_by_area is not None]
+    hits = [float(row.hit) for row in rows if row.hit is not None]
+    return {
+        "num_slices": len(areas),
+        "share_inside": _mean(shares),
+        "share_by_area": _mean(areas),
+        "pointing_game": _mean(hits),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _heat_row(file: str, shown: HeatSlice) -> HeatRow:
+    row, reference = shown.row, shown.reference
+    known = reference is not None and bool(reference.any())
+    numbers = heat_numbers(shown.heat, shown.inside, reference) if known and reference is not None else None
+    share, area, hit = numbers or (None, None, None)
+    return HeatRow(
+        file, row.source, row.patient, row.case, row.index, row.label, row.probability, row.right,
+        share, area, hit,
+    )  # fmt: skip
+
+
+def _stem(row: SliceRow) -> str:
+    truth, verdict = ("tumour" if row.label else "healthy"), ("right" if row.right else "wrong")
+    return f"{row.source}_{row.patient}_{row.index:03d}_{truth}_{verdict}"
+
+
+def _draw_tile(path: Path, shown: HeatSlice, row: HeatRow, synthetic: bool) -> None:
+    def paint(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        for axes in (left, right):
+            bare(axes)
+            show_grey(axes, shown.grey)
+        warmth = np.clip(shown.heat, 0, 1)
+        right.imshow(warmth, cmap="inferno", vmin=0, vmax=1, alpha=0.75 * warmth, interpolation="bilinear")
+        if shown.reference is not None:
+            outline(left, shown.reference)
+            outline(right, shown.reference)
+        left.set_title("slice with reference outline" if row.hit is not None else "slice", fontsize=9)
+        right.set_title("evidence for a tumour (Grad-CAM)", fontsize=9)
+        figure.suptitle(_caption(row, synthetic), x=0.02, ha="left", fontsize=10)
+
+    draw(path, (6.4, 4.2), paint)
+
+
+def _caption(row: HeatRow, synthetic: bool) -> str:
+    truth = "tumour" if row.label else "no tumour"
+    name = f"{row.source}  {row.case}  slice {row.index}" + ("  (synthetic data)" if synthetic else "")
+    answer = f"tumour probability {row.probability:.2f}, truth: {truth}, {'right' if row.right else 'wrong'}"
+    if row.share_inside is None or row.share_by_area is None:
+        return f"{name}\n{answer}"
+    return f"{name}\n{answer}\nheat in tumour {row.share_inside:.0%}, by area alone {row.share_by_area:.0%}"
+
+
+def _patients_in_turn(rows: Sequence[SliceRow]) -> list[SliceRow]:
+    patients: dict[str, deque[SliceRow]] = {}
+    for row in rows:
+        patients.setdefault(row.patient, deque()).append(row)
+    return _in_turn([patients[name] for name in sorted(patients)])
+
+
+def _in_turn(queues: Sequence[deque[SliceRow]]) -> list[SliceRow]:
+    """Take one from each queue, again and again, until all are empty."""
+    return [queue.popleft() for _ in range(max(map(len, queues), default=0)) for queue in queues if queue]

@@ -1,0 +1,98 @@
+"""The phase comparison as a table for people, for machines and as a picture."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from slicewise.core.files import write_json, write_text
+from slicewise.evaluation.phases import Phase, PhaseRow, compare_phases
+from slicewise.evaluation.rows import population, write_rows
+from slicewise.evaluation.style import BLUE, GREY, ORANGE, draw, heading
+
+SCORE_NAMES: Final = {"dice_per_patient": "Dice per patient", "roc_auc": "AUC per slice"}
+
+
+def write_phase_comparison(folder: Path, phases: Sequence[Phase], *, synthetic: bool) -> list[PhaseRow]:
+    """Write phase_comparison.csv, .json, .md and .png into `folder`; return the rows."""
+    rows = compare_phases(phases)
+    write_rows(folder / "phase_comparison.csv", rows, PhaseRow)
+    write_json(
+        folder / "phase_comparison.json", {"synthetic": synthetic, "rows": [asdict(row) for row in rows]}
+    )
+    write_text(folder / "phase_comparison.md", to_markdown(rows, synthetic=synthetic))
+    draw_phases(folder / "phase_comparison.png", rows, synthetic=synthetic)
+    return rows
+
+
+def to_markdown(rows: Sequence[PhaseRow], *, synthetic: bool) -> str:
+    """Return the comparison as a GitHub table, one line per score and phase."""
+    lines = [
+        "# Training phases on the same test slices" + (" (synthetic data)" if synthetic else ""),
+        "",
+        "| source | score | phase | value | interval | patients | note |",
+        "|---|---|---|---:|---|---:|---|",
+    ]
+    lines += [
+        f"| {row.source} | {SCORE_NAMES[row.score]} | {row.phase} | {_number(row)} | {_interval(row)} "
+        f"| {row.num_patients or '–'} | {row.note} |"
+        for row in rows
+    ]
+    return "\n".join([*lines, "", "Intervals: patient bootstrap; differences are paired.", ""])
+
+
+def draw_phases(path: Path, rows: Sequence[PhaseRow], *, synthetic: bool) -> Path:
+    """Draw each score with its interval, a panel per source and score; an untrained head gets no mark."""
+    panels = sorted({(row.source, row.score) for row in rows})
+
+    def paint(figure: Figure) -> None:
+        grid = figure.subplots(max(1, len(panels)), 1, squeeze=False)[:, 0]
+        for axes, (source, score) in zip(grid, panels, strict=False):
+            _panel(axes, [row for row in rows if (row.source, row.score) == (source, score)])
+        heading(figure, "Training phases on the same test slices", synthetic=synthetic)
+
+    return draw(path, (7.5, 0.7 + 2.2 * max(1, len(panels))), paint)
+
+
+def _panel(axes: Axes, rows: Sequence[PhaseRow]) -> None:
+    phases = [row for row in rows if " - " not in row.phase]
+    for place, row in enumerate(phases):
+        _mark(axes, place, row)
+    axes.set_yticks(range(len(phases)), [row.phase for row in phases])
+    axes.set(xlim=(-0.02, 1.12), ylim=(len(phases) - 0.5, -0.5))
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    largest = max(phases, key=lambda row: row.num_patients)
+    who = population(largest.num_patients, largest.num_slices)
+    axes.set_title(f"{rows[0].source}: {SCORE_NAMES[rows[0].score]}, {who}")
+    for row in rows:
+        if " - " in row.phase:
+            axes.set_xlabel(f"{row.phase}: {_number(row)} ({_interval(row)}), paired", loc="left")
+
+
+def _mark(axes: Axes, height: float, row: PhaseRow) -> None:
+    if row.value is None:
+        axes.text(0.0, height, row.note, va="center", color=GREY, fontstyle="italic", fontsize=9)
+        return
+    colour = BLUE if row.score == "dice_per_patient" else ORANGE
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [height, height], color=colour, linewidth=4, alpha=0.35)
+    axes.plot(row.value, height, "o", color=colour, markersize=7)
+    axes.text(1.03, height, f"{row.value:.3f}", va="center", fontsize=9)
+
+
+def _number(row: PhaseRow) -> str:
+    if row.value is None:
+        return "–"
+    return f"{row.value:{'+' if ' - ' in row.phase else ''}.3f}"
+
+
+def _interval(row: PhaseRow) -> str:
+    if row.low is None or row.high is None:
+        return "–"
+    sign = "+" if " - " in row.phase else ""
+    return f"{row.low:{sign}.3f} to {row.high:{sign}.3f}"

@@ -1,0 +1,125 @@
+"""The three training stages on the same test slices: what each added, with paired intervals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from slicewise.config.schema.training import StageName
+from slicewise.evaluation.bootstrap import Estimate, estimate, group_rows, mean_of
+from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.metrics import roc_auc
+from slicewise.evaluation.rows import SliceRow, by_source
+from slicewise.evaluation.summary import auc_estimate, resampling
+
+NOT_TRAINED = "not trained in this phase"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage's checkpoint on the test slices, and which of its answers the stage has trained."""
+
+    name: StageName
+    result: EvaluationResult
+    trained_mask: bool
+    """False where the decoder was not updated; its masks are then those of the stage before."""
+    trained_class: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRow:
+    """One score of one phase. An untrained head has a note and no score."""
+
+    source: str
+    score: str
+    phase: str
+    value: float | None
+    low: float | None
+    high: float | None
+    num_patients: int
+    num_slices: int
+    note: str
+
+
+def compare_phases(phases: Sequence[Phase]) -> list[PhaseRow]:
+    """Return Dice per patient and AUC per slice of each phase by source, then paired differences.
+
+    A difference is the last phase minus the first that trained the same head, over the same resamples.
+
+    Raises:
+        ValueError: the phases were not evaluated on the same slices, or there are none.
+    """
+    _require_same_slices(phases)
+    rows: list[PhaseRow] = []
+    for source in by_source(phases[0].result.slices):
+        rows += _scores(source, "dice_per_patient", phases, lambda phase: phase.trained_mask, _dice)
+        rows += _scores(source, "roc_auc", phases, lambda phase: phase.trained_class, _auc)
+    return rows
+
+
+def _scores(
+    source: str,
+    score: str,
+    phases: Sequence[Phase],
+    trained: Callable[[Phase], bool],
+    measure: Callable[[str, Phase, Phase | None], Estimate | None],
+) -> list[PhaseRow]:
+    able = [phase for phase in phases if trained(phase)]
+    if not able or measure(source, able[0], None) is None:
+        return []
+    to_row = partial(_row, source, score, len(_slices(source, able[0])))
+    rows = [to_row(phase.name, measure(source, phase, None) if trained(phase) else None) for phase in phases]
+    if len(able) > 1:
+        first, last = able[0], able[-1]
+        rows.append(to_row(f"{last.name} - {first.name}", measure(source, last, first)))
+    return rows
+
+
+def _row(source: str, score: str, num_slices: int, phase: str, found: Estimate | None) -> PhaseRow:
+    if found is None:
+        return PhaseRow(source, score, phase, None, None, None, 0, 0, NOT_TRAINED)
+    return PhaseRow(
+        source, score, phase, found.value, found.low, found.high, found.num_patients, num_slices, found.note
+    )
+
+
+def _dice(source: str, phase: Phase, other: Phase | None) -> Estimate | None:
+    """Return the mean Dice over patients, or its paired difference to the other phase; None without masks."""
+    values = _patient_dice(source, phase)
+    if not values:
+        return None
+    base = _patient_dice(source, other) if other else [0.0] * len(values)
+    paired = [one - two for one, two in zip(values, base, strict=True)]
+    return estimate(mean_of(paired), len(paired), resampling(phase.result))
+
+
+def _patient_dice(source: str, phase: Phase) -> list[float]:
+    return [row.dice for row in phase.result.patients if row.source == source and row.dice is not None]
+
+
+def _auc(source: str, phase: Phase, other: Phase | None) -> Estimate:
+    rows, how = _slices(source, phase), resampling(phase.result)
+    if other is None:
+        return auc_estimate(rows, how)
+    names, owner = group_rows((row.source, row.patient) for row in rows)
+    labels = [row.label for row in rows]
+    ours, theirs = ([row.probability for row in _slices(source, one)] for one in (phase, other))
+    return estimate(
+        lambda weights: roc_auc(labels, ours, weights[:, owner]) - roc_auc(labels, theirs, weights[:, owner]),
+        len(names),
+        how,
+        width=len(rows),
+    )
+
+
+def _slices(source: str, phase: Phase) -> list[SliceRow]:
+    return [row for row in phase.result.slices if row.source == source]
+
+
+def _require_same_slices(phases: Sequence[Phase]) -> None:
+    if not phases:
+        raise ValueError("there is no phase to compare")
+    keys: list[Any] = [[row.key for row in phase.result.slices] for phase in phases]
+    for phase, found in zip(phases, keys, strict=True):
+        if found != keys[0]:
+            raise ValueError(f"{phase.name} and {phases[0].name} were not evaluated on the same slices")

@@ -1,0 +1,104 @@
+"""The report of an evaluation: metrics.json for machines, report.txt for people, tables and figures."""
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from slicewise.core.files import write_json, write_text
+from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.rows import PatientRow, SliceRow, population, write_rows
+from slicewise.evaluation.summary import summarise
+
+_WIDTH = 78
+_SEGMENTATION = (
+    ("Dice per patient", "dice_per_patient"),
+    ("IoU per patient", "iou_per_patient"),
+    ("Dice per patient with tumour", "dice_per_patient_with_tumour"),
+    ("Dice per slice", "dice_per_slice"),
+    ("Dice per tumour slice", "dice_per_tumour_slice"),
+)
+_CLASSIFICATION = (
+    ("ROC-AUC", "roc_auc"),
+    ("accuracy", "accuracy"),
+    ("balanced accuracy", "balanced_accuracy"),
+    ("sensitivity", "sensitivity"),
+    ("specificity", "specificity"),
+)
+
+
+def write_report(
+    folder: Path, result: EvaluationResult, *, data_name: str, stage: str, synthetic: bool
+) -> dict[str, Any]:
+    """Write metrics.json, report.txt, slices.csv, patients.csv and the score figures; return the metrics."""
+    # matplotlib is wanted here alone; the summary does without.
+    from slicewise.evaluation.figures import draw_confusion, draw_dice, draw_roc
+
+    metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
+    write_json(folder / "metrics.json", metrics)
+    write_text(folder / "report.txt", to_text(metrics))
+    write_rows(folder / "slices.csv", result.slices, SliceRow)
+    write_rows(folder / "patients.csv", result.patients, PatientRow)
+    draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
+    draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
+    draw_roc(folder / "roc_curve.png", result, synthetic=synthetic)
+    return metrics
+
+
+def to_text(metrics: dict[str, Any]) -> str:
+    """Return the report for a terminal, 78 columns wide."""
+    return "\n".join(_lines(metrics)) + "\n"
+
+
+def _lines(metrics: dict[str, Any]) -> Iterator[str]:
+    kind = "synthetic data" if metrics["synthetic"] else "real data"
+    yield f"SliceWise evaluation: {metrics['data']} ({kind})"
+    yield "=" * _WIDTH
+    thresholds, intervals = metrics["thresholds"], metrics["intervals"]
+    yield f"checkpoint   {metrics['stage']}"
+    yield f"thresholds   mask {thresholds['mask']:g}, class {thresholds['class']:g}"
+    yield (
+        f"intervals    {intervals['confidence']:.0%}, {intervals['method']}, {intervals['samples']:,} samples"
+    )
+    for source, found in metrics["sources"].items():
+        yield from _source_lines(source, found)
+    yield ""
+    yield from _wrapped(f"Empty masks: {metrics['empty_reference_policy']}")
+
+
+def _source_lines(source: str, found: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield (
+        f"{source}: {population(found['num_patients'], found['num_slices'])}, "
+        f"{found['num_tumour_slices']:,} with tumour"
+    )
+    yield "-" * _WIDTH
+    yield f"{'':<30}{'value':>8}  {'interval':<18}{'patients':>9}"
+    masks, classes = found["segmentation"], found["classification"]
+    if masks is None:
+        yield "segmentation                  not scored: this source has no masks"
+    else:
+        yield from (_score_line(label, masks[key]) for label, key in _SEGMENTATION)
+        empty = masks["empty_reference"]
+        yield f"  empty references: {empty['num_patients']} patients, {empty['num_slices']} slices"
+    yield from (_score_line(label, classes[key]) for label, key in _CLASSIFICATION)
+    yield f"{'  always the majority class':<30}{classes['majority_accuracy']:>8.3f}  accuracy"
+    yield from _confusion_lines(classes["confusion"])
+
+
+def _score_line(label: str, score: dict[str, Any]) -> str:
+    value = "–" if score["value"] is None else f"{score['value']:.3f}"
+    low_high = score["interval"]
+    interval = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "–"
+    note = f"  {score['note']}" if score.get("note") else ""
+    return f"{label:<30}{value:>8}  {interval:<18}{score['num_patients']:>9}{note}"
+
+
+def _confusion_lines(cells: dict[str, int]) -> Iterator[str]:
+    yield f"{'':<30}{'called no tumour':>18}{'called tumour':>18}"
+    yield f"{'  truly no tumour':<30}{cells['true_negative']:>18,}{cells['false_positive']:>18,}"
+    yield f"{'  truly tumour':<30}{cells['false_negative']:>18,}{cells['true_positive']:>18,}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH)

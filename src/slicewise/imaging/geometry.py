@@ -1,0 +1,102 @@
+"""Where slices were cut from a volume, how they are resized, and the way back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the slices were cut from. The box may reach over the volume's edge; what is there is 0."""
+
+    shape: tuple[int, int, int]
+    """(slices, rows, columns) of the volume."""
+    top: int
+    left: int
+    height: int
+    width: int
+    indices: tuple[int, ...]
+    """Which slice of the volume each kept slice is."""
+
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the box of one [row, col] image."""
+        rows, cols, inner_rows, inner_cols = self._overlap()
+        if (rows.stop - rows.start, cols.stop - cols.start) == (self.height, self.width):
+            return image[rows, cols]
+        box = np.zeros((self.height, self.width), image.dtype)
+        box[inner_rows, inner_cols] = image[rows, cols]
+        return box
+
+    def paste(self, box: NDArray[Any], image: NDArray[Any]) -> None:
+        """Write a box back into one [row, col] image."""
+        rows, cols, inner_rows, inner_cols = self._overlap()
+        image[rows, cols] = box[inner_rows, inner_cols]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; `indices` are stored once, beside this, by the store."""
+        return {"shape": list(self.shape), "box": [self.top, self.left, self.height, self.width]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], indices: Sequence[int]) -> Self:
+        slices, rows, cols = (int(size) for size in value["shape"])
+        top, left, height, width = (int(number) for number in value["box"])
+        return cls((slices, rows, cols), top, left, height, width, tuple(indices))
+
+    def _overlap(self) -> tuple[slice, slice, slice, slice]:
+        _, rows, cols = self.shape
+        top, bottom = max(self.top, 0), min(self.top + self.height, rows)
+        left, right = max(self.left, 0), min(self.left + self.width, cols)
+        inner_rows = slice(top - self.top, bottom - self.top)
+        return slice(top, bottom), slice(left, right), inner_rows, slice(left - self.left, right - self.left)
+
+
+def restore(masks: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """Put masks (bool or uint8 labels) or probabilities (float) [S, N, N] back onto the volume's grid.
+
+    Returns:
+        [slices, rows, columns] of the same type; slices that were dropped are 0.
+    """
+    result = np.zeros(geometry.shape, masks.dtype)
+    size = (geometry.height, geometry.width)
+    for source, index in zip(masks, geometry.indices, strict=True):
+        if not source.any():
+            continue
+        is_probability = masks.dtype.kind == "f"
+        box: NDArray[Any] = (
+            resize_image(source.astype(np.float32), size)
+            if is_probability
+            else resize_labels(source.astype(np.uint8), size)
+        )
+        geometry.paste(box.astype(masks.dtype), result[index])
+    return result
+
+
+def resize_image(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize one image to (rows, columns): down by the mean over areas, so nothing aliases; up linearly."""
+    if image.shape == size:
+        return image
+    shrinks = size[0] < image.shape[0]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized: NDArray[np.float32] = cv2.resize(image, (size[1], size[0]), interpolation=way)
+    return resized
+
+
+def resize_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize one label image: a pixel is tumour when half of it is, and then has its commonest label.
+
+    Nearest-neighbour sampling would make ragged outlines and skip small enhancing spots by chance, while
+    half-covered pixels keep the area of the tumour. A tumour that half-covers no pixel keeps the pixel it
+    covers most, so a tumour slice never becomes an empty one.
+    """
+    if not mask.any():
+        return np.zeros(size, np.uint8)
+    values = np.array([value for value in np.unique(mask) if value], np.uint8)
+    shares = np.stack([resize_image((mask == value).astype(np.float32), size) for value in values])
+    total = shares.sum(axis=0)
+    tumour = total >= min(0.5, float(total.max()))
+    labels: NDArray[np.uint8] = values[shares.argmax(axis=0)] * tumour
+    return labels

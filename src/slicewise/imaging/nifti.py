@@ -1,0 +1,189 @@
+"""NIfTI files to arrays and back, quickly and with every damage named.
+
+nibabel supplies the header, the affine and the orientation algebra. The voxels are inflated by igzip straight
+into their final type, because `get_fdata` takes four times as long by way of float64.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from slicewise.core.errors import VolumeError
+from slicewise.core.files import atomic_write
+from slicewise.imaging.orientation import Orientation
+
+MAX_VOXELS = 512**3
+"""A header that asks for more is refused before any memory is taken."""
+
+_NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))
+_CHUNK = 1 << 20
+_SMALLEST_VOXEL = 1e-9
+"""mm³; an affine with a smaller determinant is not one."""
+_MAX_TRAILER_CHUNKS = 64
+_DAMAGED = (EOFError, OSError, cast(type[Exception], isal_zlib.error))
+_GZIP_MAGIC = b"\x1f\x8b"
+_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+
+
+@dataclass(frozen=True)
+class NiftiFile:
+    """The voxels of one file as [slice, row, col]; a view wherever the file's axes allow it."""
+
+    path: Path
+    array: NDArray[Any]
+    spacing: tuple[float, float, float]
+    orientation: Orientation
+
+
+def read_nifti(path: Path) -> NiftiFile:
+    """Read a 3-D `.nii` or `.nii.gz`.
+
+    uint8, int16 and uint16 are kept, everything else (and every scaled file) becomes float32.
+
+    Raises:
+        VolumeError: the file is missing, truncated, corrupt, not 3-D, too large or holds NaN or infinity.
+    """
+    with _named_damage(path), _open(path) as stream:
+        header = _read_header(path, stream)
+        shape, stored = _layout(path, header)
+        raw = np.empty(shape, stored, order="F")
+        _skip(stream, int(header["vox_offset"]) - int(header["sizeof_hdr"]))
+        _fill(stream, raw)
+        _check_trailer(stream)
+    orientation = _orientation(path, header, shape)
+    array = orientation.to_view(_convert(path, raw, header))
+    return NiftiFile(path, array, orientation.spacing(), orientation)
+
+
+def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation) -> None:
+    """Write [slice, row, col] on a file's own grid, atomically; compressed where `path` ends in .gz."""
+    image = nib.Nifti1Image(np.asfortranarray(orientation.to_file(array)), np.array(orientation.affine))
+    image.header.set_xyzt_units("mm")
+    data = image.to_bytes()
+    with atomic_write(path) as stream:
+        stream.write(igzip.compress(data) if path.suffix == ".gz" else data)
+
+
+@contextmanager
+def _named_damage(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes the decoders raise into one error that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise VolumeError(f"{path} does not exist; was it moved or not yet downloaded?") from error
+    except _DAMAGED as error:
+        raise VolumeError(f"{path} is truncated or corrupt ({error}); fetch the file again") from error
+    except (HeaderDataError, OverflowError, ValueError) as error:
+        raise VolumeError(
+            f"{path} has a damaged NIfTI header ({error}); convert or fetch it again"
+        ) from error
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open for reading, inflating by content rather than by name: mislabelled files are common."""
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == _GZIP_MAGIC
+    return cast(BinaryIO, igzip.open(path, "rb") if compressed else path.open("rb"))
+
+
+def _read_header(path: Path, stream: BinaryIO) -> Any:
+    block = stream.read(348)
+    sizes = {size: kind for size, kind in _HEADERS.items() if block[:4] in _both_endians(size)}
+    if len(block) < 348 or not sizes:
+        raise VolumeError(f"{path} is not a NIfTI file; convert it to .nii.gz (for example with dcm2niix)")
+    size, kind = sizes.popitem()
+    block += stream.read(size - 348)
+    with LoggingOutputSuppressor():
+        header = kind(block)
+    if not bytes(header["magic"]).startswith(b"n+"):
+        raise VolumeError(
+            f"{path} has magic {bytes(header['magic'])!r}, not a single-file NIfTI; convert it to .nii.gz"
+        )
+    return header
+
+
+def _both_endians(number: int) -> tuple[bytes, bytes]:
+    return number.to_bytes(4, "little"), number.to_bytes(4, "big")
+
+
+def _layout(path: Path, header: Any) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+    """Return shape and stored type, refusing what is not one real 3-D image of a sane size."""
+    dims = tuple(int(size) for size in header.get_data_shape())
+    while len(dims) > 3 and dims[-1] == 1:
+        dims = dims[:-1]
+    stored = np.dtype(header.get_data_dtype())
+    if len(dims) != 3:
+        raise VolumeError(
+            f"{path} is {len(dims)}-dimensional {dims}; a 3-D volume is needed, one file per modality"
+        )
+    if min(dims) < 1 or dims[0] * dims[1] * dims[2] > MAX_VOXELS:
+        raise VolumeError(
+            f"{path} claims {dims} voxels, more than 512 x 512 x 512 or none; check or resample it"
+        )
+    if stored.kind not in "iuf":
+        raise VolumeError(f"{path} stores {stored} voxels; convert it to integers or float32")
+    return (dims[0], dims[1], dims[2]), stored
+
+
+def _skip(stream: BinaryIO, count: int) -> None:
+    while count > 0:
+        step = len(stream.read(min(count, _CHUNK)))
+        if not step:
+            raise EOFError("it ends inside the header")
+        count -= step
+
+
+def _fill(stream: BinaryIO, raw: NDArray[Any]) -> None:
+    """Inflate straight into the array: no second copy of the voxels is ever held."""
+    target = raw.reshape(-1, order="F").view(np.uint8).data
+    done = 0
+    while done < len(target):
+        step = cast(Any, stream).readinto(target[done : done + _CHUNK])
+        if not step:
+            raise EOFError(f"it ends after {done:,} of {len(target):,} bytes of voxels")
+        done += step
+
+
+def _check_trailer(stream: BinaryIO) -> None:
+    """Read to the end, which is where gzip keeps its checksum; not for ever, trailing rubbish is legal."""
+    for _ in range(_MAX_TRAILER_CHUNKS):
+        if not stream.read(_CHUNK):
+            return
+
+
+def _orientation(path: Path, header: Any, shape: tuple[int, int, int]) -> Orientation:
+    with _named_damage(path):
+        affine = np.asarray(header.get_best_affine(), np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < _SMALLEST_VOXEL:
+        raise VolumeError(f"{path} has an affine that maps no volume; set its sform or qform")
+    return Orientation(tuple(tuple(float(value) for value in row) for row in affine), shape)
+
+
+def _convert(path: Path, raw: NDArray[Any], header: Any) -> NDArray[Any]:
+    """Apply the header's scaling in float32; unscaled small integers stay as they are."""
+    slope, intercept = header.get_slope_inter()
+    slope, intercept = (
+        (1.0 if slope is None else float(slope)),
+        (0.0 if intercept is None else float(intercept)),
+    )
+    native = raw.dtype.newbyteorder("=")
+    if (slope, intercept) == (1.0, 0.0) and native in _NATIVE:
+        return raw.astype(native, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = raw.astype(np.float32)
+        array *= np.float32(slope)
+        array += np.float32(intercept)
+    if not np.isfinite(array).all():
+        raise VolumeError(
+            f"{path} holds NaN or infinite voxels; replace them (numpy.nan_to_num) or leave it out"
+        )
+    return array

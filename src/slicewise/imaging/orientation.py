@@ -1,0 +1,58 @@
+"""How a file's voxel grid lies in the patient, and how it is turned into the radiological view and back.
+
+Affines follow NIfTI-1: voxel indices to mm that grow to the patient's right, front and top (RAS+).
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+_VIEW = orientations.axcodes2ornt(("L", "P", "S"))
+
+Affine: TypeAlias = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """A file's own grid: its affine (voxel to mm, RAS+) and shape, both in the file's axis order."""
+
+    affine: Affine
+    shape: tuple[int, int, int]
+
+    @property
+    def axes(self) -> str:
+        """Where the file's axes point, as in "LPS"."""
+        return "".join(nib.aff2axcodes(np.array(self.affine)))
+
+    def to_view(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a view [slice, row, col] of an array in file order."""
+        return cast(NDArray[Any], orientations.apply_orientation(array, self._transform()).T)
+
+    def to_file(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a view in file order of an array [slice, row, col]."""
+        own = orientations.io_orientation(np.array(self.affine))
+        return cast(
+            NDArray[Any],
+            orientations.apply_orientation(array.T, orientations.ornt_transform(_VIEW, own)),
+        )
+
+    def spacing(self) -> tuple[float, float, float]:
+        """Return the mm between voxels along (slice, row, col)."""
+        cols, rows, slices = (float(length) for length in np.linalg.norm(self._view_affine()[:3, :3], axis=0))
+        return slices, rows, cols
+
+    def origin(self) -> NDArray[np.float64]:
+        """Return where voxel [0, 0, 0] of the view lies, mm in RAS+."""
+        return self._view_affine()[:3, 3]
+
+    def _transform(self) -> NDArray[Any]:
+        own = orientations.io_orientation(np.array(self.affine))
+        return cast(NDArray[Any], orientations.ornt_transform(own, _VIEW))
+
+    def _view_affine(self) -> NDArray[np.float64]:
+        inverse = orientations.inv_ornt_aff(self._transform(), self.shape)
+        return cast(NDArray[np.float64], np.array(self.affine) @ inverse)

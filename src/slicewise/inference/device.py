@@ -1,0 +1,23 @@
+"""Where the network runs."""
+
+from typing import Literal
+
+import torch
+
+from slicewise.core.errors import UsageError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """Return the device asked for; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: the device asked for is not on this machine.
+    """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in found.items() if present))
+    if not found[name]:
+        raise UsageError(f"runtime.device is {name}, which this machine does not have; use auto or cpu")
+    return torch.device(name)

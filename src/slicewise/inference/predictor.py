@@ -1,0 +1,181 @@
+"""The only way a picture becomes a mask: evaluation, the command line and the demo all call this."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import uniform_filter1d
+
+from slicewise.core.keys import CaseKey
+from slicewise.core.labels import NUM_MODALITIES, modality_slot
+from slicewise.data.picture import read_grey
+from slicewise.imaging.slicing import SlicedCase, prepare, restore
+from slicewise.imaging.volume import Volume
+from slicewise.inference.device import DeviceName, choose_device
+from slicewise.models.checkpoint import Checkpoint, load_checkpoint
+
+Floats = NDArray[np.float32]
+
+_MM3_PER_ML = 1000.0
+_SMOOTHED_SLICES = 3
+
+
+class SlicePredictions(NamedTuple):
+    """Probabilities of S slices: `mask_probability` [S, N, N] and `class_probability` [S], in 0..1."""
+
+    mask_probability: Floats
+    class_probability: Floats
+
+
+@dataclass(frozen=True)
+class VolumePrediction:
+    """A volume as the network sees it and as its owner knows it."""
+
+    sliced: SlicedCase
+    slices: SlicePredictions
+    mask_probability: Floats
+    """[slice, row, col] on the volume's own grid; 0 outside the brain and in the slices that were dropped."""
+    tumour_probability: float
+    """The highest slice probability after a running mean over three neighbouring slices."""
+    volume_ml: float | None
+    """Volume above the mask threshold in millilitres; None where the files tell no size of their voxels."""
+
+
+@dataclass(frozen=True)
+class PicturePrediction:
+    """A picture as the network sees it and as its owner knows it."""
+
+    sliced: SlicedCase
+    slices: SlicePredictions
+    picture: NDArray[np.generic]
+    """[row, col] grey values as read, upright."""
+    mask_probability: Floats
+    """[row, col] on the picture's own grid."""
+    tumour_probability: float
+
+
+class Predictor:
+    """A checkpoint that answers. Nothing but the checkpoint is needed: it carries its own preprocessing.
+
+    The network runs in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
+    slices are batched (up to the rounding of fp32).
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: DeviceName = "auto", *, mask_threshold: float = 0.5
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = choose_device(device)
+        self.mask_threshold = mask_threshold
+        network = checkpoint.build().float().eval().requires_grad_(False)
+        self.model = network.to(memory_format=torch.channels_last).to(self.device)
+
+    @classmethod
+    def load(cls, path: Path, device: DeviceName = "auto", *, mask_threshold: float = 0.5) -> Self:
+        """Read a checkpoint file.
+
+        Raises:
+            CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
+        """
+        return cls(load_checkpoint(path), device, mask_threshold=mask_threshold)
+
+    def predict_slices(
+        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
+    ) -> SlicePredictions:
+        """Return the probabilities of prepared slices.
+
+        Args:
+            images: [S, 4, N, N] as `imaging.slicing.prepare` makes them; float16 and memory-mapped are fine.
+            presence: which modality slots are filled, [4] for all slices or [S, 4].
+            batch_size: slices per pass of the network; it changes speed and memory, not the result.
+        """
+        num_slices, side = len(images), images.shape[-1]
+        slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
+        masks = np.empty((num_slices, side, side), dtype=np.float32)
+        classes = np.empty(num_slices, dtype=np.float32)
+        with torch.inference_mode(), _full_precision():
+            for start in range(0, num_slices, batch_size):
+                part = slice(start, start + batch_size)
+                prediction = self.model(self._tensor(images[part]), self._tensor(slots[part]))
+                masks[part] = prediction.mask_logits.sigmoid()[:, 0].cpu().numpy()
+                classes[part] = prediction.class_logits.sigmoid().cpu().numpy()
+        return SlicePredictions(masks, classes)
+
+    def predict_volume(self, volume: Volume, batch_size: int = 8) -> VolumePrediction:
+        """Prepare a volume exactly as for training, predict its slices and put the mask back on its grid."""
+        sliced = prepare(volume, self.checkpoint.preprocessing)
+        slices = self.predict_slices(sliced.images, sliced.presence, batch_size)
+        mask = restore(slices.mask_probability, sliced.geometry)
+        return VolumePrediction(
+            sliced=sliced,
+            slices=slices,
+            mask_probability=mask,
+            tumour_probability=tumour_probability(slices.class_probability),
+            volume_ml=self._millilitres(volume, mask),
+        )
+
+    def predict_picture(self, picture: Path | bytes) -> PicturePrediction:
+        """Predict one picture of any kind; it fills the modality slot that the checkpoint names.
+
+        Raises:
+            PictureError: it cannot be read, or shows nothing.
+        """
+        grey = read_grey(picture) if isinstance(picture, Path) else read_grey(BytesIO(picture), "the picture")
+        found = self.predict_volume(_as_volume(grey, modality_slot(self.checkpoint.slot)))
+        return PicturePrediction(
+            sliced=found.sliced,
+            slices=found.slices,
+            picture=grey,
+            mask_probability=found.mask_probability[0],
+            tumour_probability=found.tumour_probability,
+        )
+
+    def _millilitres(self, volume: Volume, mask: Floats) -> float | None:
+        if volume.orientation is None:
+            return None
+        voxel_ml = float(np.prod(volume.spacing)) / _MM3_PER_ML
+        return float(np.count_nonzero(mask >= self.mask_threshold)) * voxel_ml
+
+    def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
+        tensor = torch.from_numpy(np.array(array, dtype=np.float32))
+        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+        return tensor.to(self.device, memory_format=layout)
+
+
+def tumour_probability(class_probability: Floats) -> float:
+    """Return the highest slice probability after a running mean over three slices (one slice: its own).
+
+    A tumour spans neighbouring slices; a single slice that stands out is more often an artefact.
+    """
+    if len(class_probability) == 0:
+        return 0.0
+    smoothed = uniform_filter1d(class_probability.astype(np.float64), _SMOOTHED_SLICES, mode="nearest")
+    return float(smoothed.max())
+
+
+def _as_volume(grey: NDArray[np.generic], slot: int) -> Volume:
+    images = np.zeros((NUM_MODALITIES, 1, *grey.shape), grey.dtype)
+    images[slot, 0] = grey
+    first, second, third, fourth = (place == slot for place in range(NUM_MODALITIES))
+    return Volume(
+        key=CaseKey("upload", "picture", "picture"),
+        images=images,
+        presence=(first, second, third, fourth),
+        mask=None,
+        label=None,
+        spacing=(1.0, 1.0, 1.0),
+        orientation=None,
+    )
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep CUDA convolutions in fp32: TF32 rounds to 10 bits, and would make masks depend on the device."""
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield

@@ -1,0 +1,147 @@
+"""Self-describing checkpoints: a file that a Predictor needs nothing else for."""
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from slicewise.config.schema import Model, Preprocessing
+from slicewise.config.schema.training import StageName
+from slicewise.core.errors import CheckpointError
+from slicewise.core.files import atomic_write
+from slicewise.core.labels import Modality
+from slicewise.models.multitask import MultitaskNet, build_model
+
+FORMAT: Final = "slicewise-checkpoint"
+VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and all that is needed to use them."""
+
+    weights: dict[str, Tensor]
+    model: Model
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    stage: StageName
+    metrics: dict[str, float]
+    """Validation figures of the epoch that was kept."""
+    fingerprint: str
+    data_name: str
+    synthetic: bool
+    """True where the network has seen generated patients only."""
+    slot: Modality
+    """The modality slot that a picture of unknown sequence fills."""
+
+    def build(self) -> MultitaskNet:
+        """Return the network with these weights, in evaluation mode; nothing is downloaded.
+
+        Raises:
+            CheckpointError: the weights are not those of the model section.
+        """
+        net = build_model(self.model.model_copy(update={"encoder_weights": None}))
+        transfer(net, self)
+        return net.eval()
+
+
+def transfer(net: MultitaskNet, checkpoint: Checkpoint) -> None:
+    """Copy every tensor of the checkpoint into `net`, by name; nothing is skipped.
+
+    Raises:
+        CheckpointError: the networks differ; the message names the keys of the model section, or the tensors.
+    """
+    require_same_model(checkpoint.model, net.settings, f"the {checkpoint.stage} checkpoint")
+    try:
+        net.load_state_dict(checkpoint.weights, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the {checkpoint.stage} checkpoint does not fit the network: {error}"
+        ) from error
+
+
+def require_same_model(found: Model, wanted: Model, what: str) -> None:
+    """Raise CheckpointError that names the keys in which two model sections differ.
+
+    `encoder_weights` is left out: where the first weights came from does not change the network.
+    """
+    ours, theirs = wanted.model_dump(), found.model_dump()
+    differing = [key for key in ours if key != "encoder_weights" and ours[key] != theirs[key]]
+    if differing:
+        pairs = ", ".join(
+            f"model.{key}: {theirs[key]!r} in the file, {ours[key]!r} asked for" for key in differing
+        )
+        raise CheckpointError(f"{what} holds another model ({pairs}); set these keys alike or train again")
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; readers see the old file or the new one, never a part."""
+    fields: dict[str, Any] = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
+    fields["model"] = checkpoint.model.model_dump()
+    fields["preprocessing"] = checkpoint.preprocessing.model_dump()
+    save_safely(path, {"format": FORMAT, "version": VERSION, **fields})
+
+
+def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
+    """Read a checkpoint onto the CPU, and compare it with the `model` asked for, if any.
+
+    Raises:
+        CheckpointError: no such file, a damaged or foreign one, or another model's.
+    """
+    content = load_safely(path)
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} was not written by SliceWise; name a best_model.pth below checkpoints/"
+        )
+    if content["version"] != VERSION:
+        raise CheckpointError(
+            f"{path} has format version {content['version']}, this is {VERSION}; train again"
+        )
+    checkpoint = _from_fields(path, content)
+    if model is not None:
+        require_same_model(checkpoint.model, model, str(path))
+    return checkpoint
+
+
+def save_safely(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values atomically."""
+    with atomic_write(path) as stream:
+        torch.save(dict(content), stream)
+
+
+def load_safely(path: Path) -> Any:
+    """Read tensors and plain values; code inside the file is never run (`weights_only`).
+
+    Raises:
+        CheckpointError: no such file, or one that cannot be read.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch warns of the pickles that it then refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; train first or name another checkpoint") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds Python objects, which could run code when read, and was refused; "
+            "only checkpoints written by SliceWise are read"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint ({error}); delete it and train again"
+        ) from error
+
+
+def _from_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
+    try:
+        fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
+        fields["model"] = Model.model_validate(fields["model"])
+        fields["preprocessing"] = Preprocessing.model_validate(fields["preprocessing"])
+        return Checkpoint(**fields)
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{path} lacks or misstates {error}; train again with this version") from error

@@ -1,0 +1,146 @@
+"""One network, two answers: where the tumour is, and whether there is one.
+
+Encoder, decoder and mask head come from segmentation_models_pytorch; the classification head is ours.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, get_args
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+from slicewise.config.schema import Model
+from slicewise.config.schema.training import Part
+from slicewise.core.errors import ConfigError
+from slicewise.core.labels import NUM_MODALITIES
+from slicewise.models.head import ClassHead
+
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+
+_WIDE_TO_NARROW: Final = (256, 128, 64, 32, 16)
+_PSPNET_DEPTH: Final = 3
+
+
+class Prediction(NamedTuple):
+    """Raw scores; a sigmoid turns them into probabilities."""
+
+    mask_logits: Tensor
+    """[batch, 1, row, col]"""
+    class_logits: Tensor
+    """[batch]"""
+
+
+class SlotTokens(nn.Module):
+    """What the network sees in a modality slot that is empty: one learned value per slot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(1, NUM_MODALITIES, 1, 1))
+
+    def forward(self, images: Tensor, presence: Tensor) -> Tensor:
+        """Fill the empty slots of images [B, 4, N, N] where presence [B, 4] is 0."""
+        present = presence[:, :, None, None].to(images.dtype)
+        return images * present + (1 - present) * self.values.to(images.dtype)
+
+
+class MultitaskNet(nn.Module):
+    """Shared encoder with a mask decoder and a classification head.
+
+    Attributes:
+        settings: the configuration section that the network was built from.
+        frozen: parts that stay in evaluation mode whatever `train()` says (see `models.freezing`).
+    """
+
+    def __init__(self, settings: Model) -> None:
+        super().__init__()
+        base = _segmentation_model(settings)
+        self.settings = settings
+        self.frozen: frozenset[Part] = frozenset()
+        self.slot_tokens = SlotTokens()
+        self.encoder: nn.Module = base.encoder
+        self.decoder: nn.Module = base.decoder
+        self.mask_head: nn.Module = base.segmentation_head
+        self.class_head = ClassHead(
+            base.encoder.out_channels, hidden=settings.head_hidden, dropout=settings.head_dropout
+        )
+
+    def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
+        """Return the encoder's feature maps, shallow to deep.
+
+        Args:
+            images: float [batch, 4, row, col], z-scores inside the brain and 0 outside.
+            presence: float [batch, 4], 1 where the slot holds a modality.
+        """
+        features: list[Tensor] = self.encoder(self.slot_tokens(images, presence))
+        return features
+
+    def segment(self, features: Sequence[Tensor]) -> Tensor:
+        """Return mask logits [batch, 1, row, col]."""
+        logits: Tensor = self.mask_head(self.decoder(features))
+        return logits
+
+    def classify(self, features: Sequence[Tensor]) -> Tensor:
+        """Return tumour logits [batch]."""
+        logits: Tensor = self.class_head(features)
+        return logits
+
+    def forward(self, images: Tensor, presence: Tensor) -> Prediction:
+        """Answer both questions; see `encode` for the shapes."""
+        features = self.encode(images, presence)
+        return Prediction(self.segment(features), self.classify(features))
+
+    def train(self, mode: bool = True) -> "MultitaskNet":
+        """Set training mode, but leave frozen parts in evaluation mode."""
+        super().train(mode)
+        for part in self.frozen:
+            parts(self)[part].eval()
+        return self
+
+
+def build_model(settings: Model) -> MultitaskNet:
+    """Build the network that the `model` section describes; weights come from torch's global generator.
+
+    Raises:
+        ConfigError: an encoder that is unknown, or that the architecture cannot use.
+    """
+    return MultitaskNet(settings)
+
+
+def parts(net: MultitaskNet) -> dict[Part, nn.ModuleList]:
+    """Return the network's modules by part; every parameter and buffer belongs to exactly one."""
+    return {
+        "encoder": nn.ModuleList([net.slot_tokens, net.encoder]),
+        "decoder": nn.ModuleList([net.decoder, net.mask_head]),
+        "head": nn.ModuleList([net.class_head]),
+    }
+
+
+def _segmentation_model(settings: Model) -> Any:
+    try:
+        return smp.create_model(
+            settings.architecture,
+            encoder_name=settings.encoder,
+            encoder_weights=settings.encoder_weights,
+            in_channels=NUM_MODALITIES,
+            classes=1,
+            **_depth_arguments(settings),
+        )
+    except (KeyError, ValueError, NotImplementedError) as error:
+        raise ConfigError(
+            f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
+            f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "
+            f"cannot be built: {error}; resnet18, resnet34, resnet50 and mobilenet_v2 at depth 5 always can"
+        ) from error
+
+
+def _depth_arguments(settings: Model) -> dict[str, Any]:
+    """Depth, and decoder widths to match. PSPNet reads its features at stride 8 (Zhao 2017), never deeper."""
+    if settings.architecture == "pspnet":
+        return {"encoder_depth": _PSPNET_DEPTH}
+    arguments: dict[str, Any] = {"encoder_depth": settings.encoder_depth}
+    if settings.architecture in ("unet", "unetplusplus", "manet"):
+        arguments["decoder_channels"] = _WIDE_TO_NARROW[-settings.encoder_depth :]
+    if settings.architecture == "fpn":
+        arguments["upsampling"] = 2 ** (settings.encoder_depth - 3)  # its pyramid stops three levels above
+    return arguments

@@ -1,0 +1,174 @@
+"""The API of the demo: health, model, predictions, bundled cases."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import slicewise
+from slicewise.core.labels import Modality
+from slicewise.imaging.volume import read_volume
+from slicewise.inference.device import DeviceName
+from slicewise.inference.predictor import Predictor
+from slicewise.serving.cases import find_cases
+from slicewise.serving.examiner import Examiner, Layer
+from slicewise.serving.failures import register_failures
+from slicewise.serving.middleware import BodyLimit, SecurityHeaders
+from slicewise.serving.reading import read_files
+from slicewise.serving.schemas import (
+    NOTICE,
+    Case,
+    Failure,
+    Health,
+    ModelInfo,
+    PictureExamination,
+    VolumeExamination,
+)
+from slicewise.serving.uploads import RequestError, Upload, gather, stored
+
+Responses = dict[int | str, dict[str, Any]]
+
+_FAILURES: Final[Responses] = {
+    400: {"model": Failure, "description": "Nothing to read, or it is not clear what it is"},
+    413: {"model": Failure, "description": "The upload is too large"},
+    415: {"model": Failure, "description": "Neither a picture nor a NIfTI volume"},
+    422: {"model": Failure, "description": "A file is damaged, or a field has an impossible value"},
+}
+_NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "There is no such case or result"}}
+_PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
+_NIFTI: Final[Responses] = {200: {"content": {"application/gzip": {}}, "description": "NIfTI, 1 is tumour"}}
+
+Examined = PictureExamination | VolumeExamination
+GradCam = Annotated[bool, Query(description="also show where the classification head looked")]
+
+_DESCRIPTION: Final = (
+    f"Finds brain tumours in MRI pictures and volumes. **{NOTICE}**\n\n"
+    'Every failure is answered as `{"error": "what went wrong, and the way out"}`.'
+)
+
+router = APIRouter()
+
+
+def _examiner(request: Request) -> Examiner:
+    examiner: Examiner = request.app.state.examiner
+    return examiner
+
+
+def _cases(request: Request) -> dict[str, dict[Modality, Path]]:
+    return find_cases(request.app.state.cases_dir)
+
+
+TheExaminer = Annotated[Examiner, Depends(_examiner)]
+TheCases = Annotated[dict[str, dict[Modality, Path]], Depends(_cases)]
+
+
+@router.get("/healthz", tags=["service"])
+async def health(examiner: TheExaminer) -> Health:
+    """Answer as soon as the model is loaded, also while a prediction runs."""
+    return Health(fingerprint=examiner.checkpoint.fingerprint)
+
+
+@router.get("/model/info", tags=["service"])
+async def model_info(request: Request, examiner: TheExaminer) -> ModelInfo:
+    """Describe the model that answers, from its own checkpoint."""
+    return examiner.describe(request.app.state.max_upload_mib)
+
+
+@router.post("/predict", responses=_FAILURES, tags=["prediction"])
+async def predict(
+    examiner: TheExaminer,
+    file: Annotated[
+        UploadFile | None, File(description="a picture, or a NIfTI volume of one modality")
+    ] = None,
+    modality: Annotated[Modality | None, Form(description="what `file` shows; required for a volume")] = None,
+    t1: Annotated[UploadFile | None, File(description="NIfTI volume, before contrast agent")] = None,
+    t1ce: Annotated[UploadFile | None, File(description="NIfTI volume, after contrast agent")] = None,
+    t2: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
+    flair: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
+    gradcam: GradCam = False,
+) -> Examined:
+    """Examine one picture, or one volume of one to four modalities. Uploads are deleted afterwards."""
+    uploads = gather(file, modality, {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair})
+    return await run_sync(_predict_uploads, examiner, uploads, gradcam)
+
+
+def _predict_uploads(examiner: Examiner, uploads: dict[str, Upload], gradcam: bool) -> Examined:
+    with stored(uploads) as files:
+        return examiner.examine(read_files(files, examiner.checkpoint.slot), gradcam)
+
+
+@router.get("/cases", tags=["bundled cases"])
+async def cases(found: TheCases) -> list[Case]:
+    """List the generated examinations that come with the demo."""
+    return [Case(name=name, modalities=list(files)) for name, files in found.items()]
+
+
+@router.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
+async def predict_case(
+    name: str, examiner: TheExaminer, found: TheCases, gradcam: GradCam = False
+) -> VolumeExamination:
+    """Examine a bundled case."""
+    if name not in found:
+        raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
+    return await run_sync(_predict_case, examiner, found[name], gradcam)
+
+
+def _predict_case(examiner: Examiner, files: dict[Modality, Path], gradcam: bool) -> VolumeExamination:
+    return examiner.examine_volume(read_volume(files), gradcam)
+
+
+@router.get("/results/{result}/mask.nii.gz", responses=_NIFTI | _NOT_FOUND, tags=["results"])
+async def result_mask(result: str, examiner: TheExaminer) -> Response:
+    """Return the mask of an examined volume on the grid of its file."""
+    content = await run_sync(examiner.mask_file, result)
+    headers = {"content-disposition": 'attachment; filename="mask.nii.gz"'}
+    return Response(content, media_type="application/gzip", headers=headers)
+
+
+@router.get("/results/{result}/slices/{index}.png", responses=_PNG | _NOT_FOUND, tags=["results"])
+async def result_slice(
+    result: str,
+    index: int,
+    examiner: TheExaminer,
+    layer: Annotated[Layer, Query(description="what to draw over the slice")] = "overlay",
+) -> Response:
+    """Draw one slice of an examined volume."""
+    return Response(await run_sync(examiner.draw, result, index, layer), media_type="image/png")
+
+
+def create_app(
+    checkpoint_path: Path,
+    *,
+    device: DeviceName,
+    max_upload_mib: int,
+    class_threshold: float,
+    mask_threshold: float,
+    cases_dir: Path,
+) -> FastAPI:
+    """Load a checkpoint and return the application that serves it.
+
+    Args:
+        checkpoint_path: the model; everything else about it stands in the file.
+        device: where it runs.
+        max_upload_mib: largest request body.
+        class_threshold: probability from which a picture or volume is called tumour.
+        mask_threshold: probability from which a pixel is called tumour.
+        cases_dir: folder of the bundled cases; it may be missing.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
+        UsageError: the machine has no such device.
+    """
+    predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold)
+    app = FastAPI(title="SliceWise", version=slicewise.__version__, description=_DESCRIPTION)
+    app.state.examiner = Examiner(predictor, class_threshold)
+    app.state.cases_dir = cases_dir
+    app.state.max_upload_mib = max_upload_mib
+    app.include_router(router)
+    register_failures(app)
+    app.add_middleware(BodyLimit, max_mib=max_upload_mib)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    app.add_middleware(SecurityHeaders)
+    return app

@@ -1,0 +1,61 @@
+"""The command lines of the two services."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicewise.config.schema import Serving
+from slicewise.serving.health import API_HEALTH, PAGE_HEALTH
+from slicewise.serving.services import Service
+from slicewise.serving.state import API_URL_VARIABLE, HOST
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which model the API serves, and how it decides."""
+
+    checkpoint_path: Path
+    device: str
+    class_threshold: float
+    mask_threshold: float
+    cases_dir: Path
+
+
+def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Service:
+    command = (
+        *(sys.executable, "-m", "slicewise.serving.server"),
+        *("--checkpoint", str(options.checkpoint_path.absolute())),
+        *("--port", str(settings.api_port)),
+        *("--device", options.device),
+        *("--max-upload-mib", str(settings.max_upload_mib)),
+        *("--class-threshold", str(options.class_threshold)),
+        *("--mask-threshold", str(options.mask_threshold)),
+        *("--cases", str(options.cases_dir.absolute())),
+    )
+    log_path = str(log_dir.absolute() / "demo-api.log")
+    return Service("api", command, (), settings.api_port, API_HEALTH, log_path)
+
+
+def page_service(settings: Serving, log_dir: Path) -> Service:
+    """Return the Streamlit command: local only, no statistics sent, no questions, no file watcher."""
+    options = {
+        "server.address": HOST,
+        "server.port": settings.page_port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "server.runOnSave": "false",
+        "server.showEmailPrompt": "false",
+        "server.maxUploadSize": settings.max_upload_mib,
+        "browser.serverAddress": HOST,
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "theme.base": "light",
+        "theme.primaryColor": "#c2410c",
+    }
+    flags = (part for key, value in options.items() for part in (f"--{key}", str(value)))
+    page = str(Path(__file__).with_name("page.py"))
+    command = (sys.executable, "-m", "streamlit", "run", page, *flags)
+    environment = ((API_URL_VARIABLE, f"http://{HOST}:{settings.api_port}"),)
+    log_path = str(log_dir.absolute() / "demo-page.log")
+    return Service("page", command, environment, settings.page_port, PAGE_HEALTH, log_path)

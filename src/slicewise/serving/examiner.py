@@ -1,0 +1,186 @@
+"""One model, one prediction at a time, and its findings in words and pictures."""
+
+import threading
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.core.labels import CLASS_NAMES, MODALITIES
+from slicewise.imaging.slicing import restore
+from slicewise.imaging.volume import Volume, save_mask_nifti
+from slicewise.inference.gradcam import gradcam
+from slicewise.inference.predictor import Predictor
+from slicewise.serving import drawing
+from slicewise.serving.results import Result, ResultCache
+from slicewise.serving.schemas import (
+    KeySlice,
+    ModelInfo,
+    PictureExamination,
+    SliceExamination,
+    VolumeExamination,
+)
+from slicewise.serving.uploads import RequestError
+
+Layer = Literal["plain", "overlay", "gradcam"]
+NUM_KEY_SLICES: Final = 3
+
+
+class Examiner:
+    """Examines volumes and pictures; threads may share it.
+
+    Args:
+        predictor: the model.
+        class_threshold: probability from which a picture or volume is called tumour.
+    """
+
+    def __init__(self, predictor: Predictor, class_threshold: float) -> None:
+        self.predictor = predictor
+        self.checkpoint = predictor.checkpoint
+        self.class_threshold = class_threshold
+        self._results = ResultCache()
+        self._model_lock = threading.Lock()
+
+    def describe(self, max_upload_mib: int) -> ModelInfo:
+        checkpoint = self.checkpoint
+        return ModelInfo(
+            fingerprint=checkpoint.fingerprint,
+            stage=checkpoint.stage,
+            model=checkpoint.model.model_dump(),
+            preprocessing=checkpoint.preprocessing.model_dump(),
+            class_names=list(checkpoint.class_names),
+            metrics=checkpoint.metrics,
+            data_name=checkpoint.data_name,
+            synthetic=checkpoint.synthetic,
+            device=str(self.predictor.device),
+            class_threshold=self.class_threshold,
+            mask_threshold=self.predictor.mask_threshold,
+            max_upload_mib=max_upload_mib,
+        )
+
+    def examine(self, volume: Volume, with_gradcam: bool) -> PictureExamination | VolumeExamination:
+        """Examine what was uploaded. A picture is a volume of one slice without an orientation."""
+        if volume.orientation is None:
+            return self.examine_picture(volume, with_gradcam)
+        return self.examine_volume(volume, with_gradcam)
+
+    def examine_picture(self, volume: Volume, with_gradcam: bool) -> PictureExamination:
+        started = time.perf_counter()
+        result = self._predict(volume)
+        return PictureExamination(
+            tumour_share=self._tumour_share(result),
+            picture_png=drawing.base64_png(self._layer(result, 0, "plain")),
+            mask_png=drawing.base64_png(result.mask[0] * np.uint8(255)),
+            overlay_png=drawing.base64_png(self._layer(result, 0, "overlay")),
+            gradcam_png=drawing.base64_png(self._layer(result, 0, "gradcam")) if with_gradcam else None,
+            **self._verdict(result, started),
+        )
+
+    def examine_volume(self, volume: Volume, with_gradcam: bool) -> VolumeExamination:
+        """Examine a volume; the result stays available under its id for a while."""
+        started = time.perf_counter()
+        result = self._predict(volume)
+        probabilities, areas = result.probabilities(), result.areas_mm2()
+        slices = [
+            SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
+            for index, area in enumerate(areas)
+        ]
+        keys = [
+            self._key_slice(result, slices[index], with_gradcam)
+            for index in result.key_slices(NUM_KEY_SLICES)
+        ]
+        key = self._results.add(result)
+        return VolumeExamination(
+            id=key,
+            tumour_ml=result.prediction.volume_ml or 0.0,
+            num_slices=result.num_slices,
+            largest_slice=result.largest_slice(),
+            slices=slices,
+            key_slices=keys,
+            mask_url=f"/results/{key}/mask.nii.gz",
+            **self._verdict(result, started),
+        )
+
+    def draw(self, key: str, index: int, layer: Layer) -> bytes:
+        """Return one slice of a kept result as PNG.
+
+        Raises:
+            RequestError: 404 when the result is no longer kept or has no such slice.
+        """
+        result = self._kept(key)
+        if not 0 <= index < result.num_slices:
+            raise RequestError(404, f"slice {index} is not one of 0 to {result.num_slices - 1}")
+        return drawing.png(self._layer(result, index, layer))
+
+    def mask_file(self, key: str) -> bytes:
+        """Return the mask of a kept result as .nii.gz on the grid of the upload.
+
+        Raises:
+            RequestError: 404 when the result is no longer kept.
+        """
+        result = self._kept(key)
+        with TemporaryDirectory(prefix="slicewise-mask-") as folder:
+            path = Path(folder) / "mask.nii.gz"
+            save_mask_nifti(path, result.mask.astype(np.uint8), result.volume)
+            return path.read_bytes()
+
+    def _kept(self, key: str) -> Result:
+        result = self._results.get(key)
+        if result is None:
+            raise RequestError(404, "that result is not kept any more; examine the volume again")
+        return result
+
+    def _predict(self, volume: Volume) -> Result:
+        with self._model_lock:
+            prediction = self.predictor.predict_volume(volume)
+        mask = prediction.mask_probability >= self.predictor.mask_threshold
+        return Result(volume, prediction, mask)
+
+    def _verdict(self, result: Result, started: float) -> dict[str, Any]:
+        probability = result.prediction.tumour_probability
+        present = zip(MODALITIES, result.volume.presence, strict=True)
+        return {
+            "tumour_probability": probability,
+            "label": CLASS_NAMES[int(probability >= self.class_threshold)],
+            "class_threshold": self.class_threshold,
+            "mask_threshold": self.predictor.mask_threshold,
+            "modalities": [modality for modality, filled in present if filled],
+            "seconds": round(time.perf_counter() - started, 3),
+            "fingerprint": self.checkpoint.fingerprint,
+        }
+
+    def _tumour_share(self, result: Result) -> float:
+        """Return tumour pixels over brain pixels, both as the network saw them."""
+        inside = np.any(result.prediction.sliced.images != 0, axis=1)
+        found = (result.prediction.slices.mask_probability >= self.predictor.mask_threshold) & inside
+        return float(found.sum() / inside.sum())
+
+    def _key_slice(self, result: Result, found: SliceExamination, with_gradcam: bool) -> KeySlice:
+        overlay = drawing.base64_png(self._layer(result, found.index, "overlay"))
+        heat = drawing.base64_png(self._layer(result, found.index, "gradcam")) if with_gradcam else None
+        return KeySlice(**found.model_dump(), overlay_png=overlay, gradcam_png=heat)
+
+    def _layer(self, result: Result, index: int, layer: Layer) -> NDArray[np.uint8]:
+        grey = drawing.grey(result.volume, index)
+        if layer == "plain":
+            return grey
+        if layer == "overlay":
+            return drawing.with_mask(grey, result.mask[index])
+        return drawing.with_heat(grey, self._heat(result, index))
+
+    def _heat(self, result: Result, index: int) -> NDArray[np.float32]:
+        """Return the Grad-CAM heat of one slice on the volume's grid; zero where the network saw nothing."""
+        sliced = result.prediction.sliced
+        heat = np.zeros(sliced.masks.shape, dtype=np.float32)
+        seen = np.flatnonzero(sliced.indices == index)
+        if len(seen):
+            images = sliced.images[seen]
+            with self._model_lock:
+                heat[seen] = gradcam(
+                    self.predictor.model, images, sliced.presence, inside=np.any(images != 0, axis=1)
+                )
+        restored: NDArray[np.float32] = restore(heat, sliced.geometry)[index]
+        return restored

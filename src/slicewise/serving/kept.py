@@ -1,0 +1,95 @@
+"""One service kept alive: started, watched, started again with growing delays, and ended."""
+
+import logging
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicewise.serving.processes import identify
+from slicewise.serving.services import Service
+from slicewise.serving.state import ProcessIdentity, ServiceState
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """Exponential backoff. A service that ran for `stable_seconds` starts again with a clean slate."""
+
+    first_delay: float = 0.5
+    longest_delay: float = 30.0
+    max_failures: int = 10
+    stable_seconds: float = 60.0
+
+    def delay(self, failures: int) -> float:
+        return min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
+
+
+class Kept:
+    """One service and the process that currently serves it."""
+
+    def __init__(self, service: Service, policy: RestartPolicy) -> None:
+        self.service = service
+        self.policy = policy
+        self.restarts = 0
+        self.failures = 0
+        self.due: float | None = None
+        self._launch()
+
+    def _launch(self) -> None:
+        with Path(self.service.log_path).open("ab") as log:
+            self.popen = subprocess.Popen(
+                self.service.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | dict(self.service.environment),
+            )
+        self.launched = time.monotonic()
+        self.due = None
+
+    @property
+    def given_up(self) -> bool:
+        return self.failures > self.policy.max_failures
+
+    def tend(self) -> bool:
+        """Notice a death, or restart once the delay is over. Return whether anything changed."""
+        now = time.monotonic()
+        if self.due is None:
+            return self._note_death(now)
+        if now < self.due:
+            return False
+        self.restarts += 1
+        self._launch()
+        return True
+
+    def _note_death(self, now: float) -> bool:
+        code = self.popen.poll()
+        if code is None:
+            return False
+        stable = now - self.launched >= self.policy.stable_seconds
+        self.failures = 1 if stable else self.failures + 1
+        delay = self.policy.delay(self.failures)
+        self.due = now + delay
+        _LOG.warning("%s ended with code %s; starting it again in %.1f s", self.service.name, code, delay)
+        return True
+
+    def process(self) -> ProcessIdentity | None:
+        return None if self.popen.poll() is not None else identify(self.popen.pid)
+
+    def state(self) -> ServiceState:
+        # A death counts as a restart at once: whoever waits for the start-up learns of it without delay.
+        return self.service.state(self.process(), self.restarts + (self.due is not None))
+
+    def end(self, grace_seconds: float) -> None:
+        """Terminate the process; kill it when it has not gone after the grace time."""
+        if self.popen.poll() is not None:
+            return
+        self.popen.terminate()
+        try:
+            self.popen.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()

@@ -1,0 +1,76 @@
+"""The Streamlit page. It asks and draws; every finding comes from the API."""
+
+import os
+from typing import Any
+
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from slicewise.core.errors import ServingError
+from slicewise.serving.client import ApiClient
+from slicewise.serving.page_inputs import ask
+from slicewise.serving.page_results import show
+from slicewise.serving.schemas import NOTICE
+from slicewise.serving.state import API_URL_VARIABLE
+
+_STYLE = """
+<style>
+.block-container {padding: 2.2rem 2rem 3rem; max-width: 70rem;}
+h1 {padding: 0 !important;}
+[data-testid="stMetricValue"] {font-size: 1.6rem;}
+@media (max-width: 640px) {
+  .block-container {padding-left: 1rem; padding-right: 1rem;}
+  h1 {font-size: 1.9rem !important;}
+}
+</style>
+"""
+
+
+def main() -> None:
+    st.set_page_config(page_title="SliceWise", page_icon=_favicon(), layout="wide")
+    st.html(_STYLE)
+    st.title("SliceWise", anchor=False)
+    st.markdown(f"Finds brain tumours in MRI pictures and volumes, and shows where.  \n**{NOTICE}**")
+    client = ApiClient(os.environ[API_URL_VARIABLE])
+    try:
+        info = client.model_info()
+        _describe(info)
+        with st.container(border=True):
+            ask(client, info)
+        show(client, info)
+    except ServingError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def _favicon() -> Image.Image:
+    """Draw the tab's icon: an emoji would be fetched from another site."""
+    icon = Image.new("RGBA", (64, 64))
+    pen = ImageDraw.Draw(icon)
+    pen.ellipse((4, 2, 60, 62), fill="#334155")
+    pen.ellipse((32, 18, 50, 36), fill="#ea580c")
+    return icon
+
+
+def _describe(info: dict[str, Any]) -> None:
+    """Say in the sidebar which model answers."""
+    model = info["model"]
+    rows = {
+        "Network": f"{model['architecture']} with {model['encoder']}",
+        "Stage": info["stage"],
+        "Trained on": info["data_name"] + (" (generated patients)" if info["synthetic"] else ""),
+        "Slice": f"{info['preprocessing']['image_size']} pixels square",
+        "Thresholds": f"tumour {info['class_threshold']:g}, pixel {info['mask_threshold']:g}",
+        "Device": info["device"],
+        "Fingerprint": f"`{info['fingerprint'][:12]}`",
+    }
+    rows |= {name: f"{value:.3f} (validation)" for name, value in info["metrics"].items()}
+    with st.sidebar:
+        st.subheader("About", anchor=False)
+        if info["synthetic"]:
+            st.info("This model has seen generated patients only. Do not expect it to read real MRI well.")
+        with st.expander("The model", expanded=False):
+            st.markdown("\n".join(f"- **{name}:** {value}" for name, value in rows.items()))
+        st.caption(info["notice"])
+
+
+main()

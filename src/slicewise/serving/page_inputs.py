@@ -1,0 +1,100 @@
+"""What the page asks for: files, or a bundled case."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import streamlit as st
+
+from slicewise.core.files import MIB
+from slicewise.core.labels import MODALITIES, Modality
+from slicewise.serving.client import ApiClient, FileField
+
+ANSWER: Final = "answer"
+"""Key of the session's last finding; the page draws it until the next one comes."""
+_UPLOAD, _CASE = "Your own picture or volume", "A bundled phantom case"
+_NAMES: Final[tuple[tuple[Modality, str], ...]] = (
+    ("flair", r"flair|t2f"),
+    ("t1ce", r"t1[-_ ]?(ce|c|gd|contrast|post)"),
+    ("t2", r"t2"),
+    ("t1", r"t1"),
+)
+
+
+def ask(client: ApiClient, info: dict[str, Any]) -> None:
+    """Let the visitor choose, examine the choice when the button is pressed, and keep the finding."""
+    cases = client.cases()
+    sources = [_UPLOAD, _CASE] if cases else [_UPLOAD]
+    source = st.segmented_control(
+        "What to examine", sources, default=_UPLOAD, required=True, label_visibility="collapsed"
+    )
+    if source == _CASE:
+        _ask_case(client, [case["name"] for case in cases])
+    else:
+        _ask_files(client, info)
+
+
+def guess_modality(file_name: str) -> Modality | None:
+    """Return the modality a file name speaks of (BraTS 2017-2023 spellings), if any."""
+    return next((modality for modality, spelling in _NAMES if re.search(spelling, file_name.lower())), None)
+
+
+def is_volume(file_name: str) -> bool:
+    return file_name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _ask_case(client: ApiClient, names: Sequence[str]) -> None:
+    name = st.selectbox("Phantom case", names, help="Generated patients the model was never trained on.")
+    if st.button("Examine", type="primary", key="examine-case"):
+        with st.spinner("Examining …"):
+            st.session_state[ANSWER] = {"name": name, **client.examine_case(name)}
+
+
+def _ask_files(client: ApiClient, info: dict[str, Any]) -> None:
+    files = st.file_uploader(
+        "One picture (PNG, JPEG, TIFF), or the NIfTI volumes of one examination",
+        type=["png", "jpg", "jpeg", "tif", "tiff", "nii", "gz"],
+        accept_multiple_files=True,
+        help=f"Up to {info['max_upload_mib']} MiB in all. Uploads are deleted after the examination.",
+    )
+    fields = _name_fields(files)
+    if files and st.button("Examine", type="primary", key="examine-files"):
+        st.session_state.pop(ANSWER, None)
+        if problem := _problem(files, fields, info["max_upload_mib"]):
+            st.error(problem, icon=":material/error:")
+            return
+        with st.spinner("Examining …"):
+            name = ", ".join(file.name for file in files)
+            st.session_state[ANSWER] = {"name": name, **client.examine_files(fields, gradcam=True)}
+
+
+def _name_fields(files: Sequence[Any]) -> list[FileField]:
+    """Return the form field of each file, asking what each volume shows."""
+    return [(_ask_modality(file.name), (file.name, file.getvalue())) for file in files]
+
+
+def _ask_modality(file_name: str) -> str:
+    if not is_volume(file_name):
+        return "file"
+    guess = guess_modality(file_name)
+    chosen = st.selectbox(
+        f"What does {file_name} show?",
+        MODALITIES,
+        index=None if guess is None else MODALITIES.index(guess),
+        placeholder="choose the modality",
+        format_func=str.upper,
+        key=f"modality-{file_name}",
+    )
+    return chosen or ""
+
+
+def _problem(files: Sequence[Any], fields: Sequence[FileField], max_upload_mib: int) -> str:
+    """Return what is wrong with the choice, before anything is sent."""
+    names = [field for field, _ in fields]
+    if "" in names:
+        return "Say for each volume what it shows."
+    if len(set(names)) < len(names):
+        return "Two files have the same modality, or several pictures were chosen; examine one at a time."
+    if sum(file.size for file in files) > max_upload_mib * MIB:
+        return f"The files are larger than {max_upload_mib} MiB together; choose fewer or smaller ones."
+    return ""

@@ -1,0 +1,132 @@
+"""How the page shows a finding."""
+
+import base64
+from typing import Any, Final
+
+import altair as alt
+import streamlit as st
+
+from slicewise.serving.client import ApiClient
+from slicewise.serving.page_inputs import ANSWER
+
+_LAYERS: Final = {"Tumour": "overlay", "Attention": "gradcam", "Image": "plain"}
+_LAYER_HELP: Final = "Tumour: the mask. Attention: where the classification looked (Grad-CAM). Image: as it is."
+_TUMOUR: Final = "#c2410c"
+_GREY: Final = "#94a3b8"
+_INK: Final = "#334155"
+
+
+def show(client: ApiClient, info: dict[str, Any]) -> None:
+    """Draw the session's last finding, if there is one."""
+    answer = st.session_state.get(ANSWER)
+    if answer is None:
+        return
+    st.subheader(answer["name"], anchor=False)
+    if answer["kind"] == "picture":
+        _show_picture(answer)
+    else:
+        _show_volume(client, answer)
+    st.caption(
+        f"Examined in {answer['seconds']:.1f} s by model {answer['fingerprint'][:12]}. {info['notice']}"
+    )
+
+
+def _show_verdict(answer: dict[str, Any], *more: tuple[str, str]) -> None:
+    finding = "Tumour" if answer["label"] == "tumour" else "No tumour"
+    measures = (("Finding", finding), ("Tumour probability", f"{answer['tumour_probability']:.1%}"), *more)
+    for column, (name, value) in zip(st.columns(len(measures)), measures, strict=True):
+        column.metric(name, value, border=True)
+
+
+def _choose_layer() -> str:
+    layer = st.segmented_control(
+        "Show", list(_LAYERS), default="Tumour", required=True, help=_LAYER_HELP, key="layer"
+    )
+    return _LAYERS[layer]
+
+
+def _show_picture(answer: dict[str, Any]) -> None:
+    _show_verdict(answer, ("Tumour share of the brain", f"{answer['tumour_share']:.1%}"))
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        field = {"overlay": "overlay_png", "gradcam": "gradcam_png", "plain": "picture_png"}[_choose_layer()]
+        st.image(base64.b64decode(answer[field]), width="stretch")
+    with right:
+        mask = base64.b64decode(answer["mask_png"])
+        st.download_button("Download the mask (PNG)", mask, "mask.png", "image/png", on_click="ignore")
+        st.caption(_explain(answer))
+
+
+def _show_volume(client: ApiClient, answer: dict[str, Any]) -> None:
+    largest = answer["largest_slice"]
+    _show_verdict(
+        answer,
+        ("Tumour volume", f"{answer['tumour_ml']:.1f} ml"),
+        ("Most tumour in slice", "–" if largest is None else str(largest)),
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        layer = _choose_layer()
+        index = st.slider(
+            "Slice", 0, answer["num_slices"] - 1, _first_slice(answer), key=f"slice-{answer['id']}"
+        )
+        st.image(_slice_png(client, answer["id"], index, layer), width="stretch")
+    with right:
+        st.altair_chart(
+            probability_curve(answer["slices"], answer["class_threshold"], index), width="stretch"
+        )
+        st.caption(_explain(answer))
+        mask = _mask_nifti(client, answer["id"])
+        st.download_button(
+            "Download the mask (NIfTI)", mask, "mask.nii.gz", "application/gzip", on_click="ignore"
+        )
+
+
+def _first_slice(answer: dict[str, Any]) -> int:
+    return int(
+        answer["key_slices"][0]["index"] if answer["largest_slice"] is None else answer["largest_slice"]
+    )
+
+
+def _explain(answer: dict[str, Any]) -> str:
+    modalities = ", ".join(modality.upper() for modality in answer["modalities"])
+    return (
+        f"Read as {modalities}. A tumour is reported from a probability of {answer['class_threshold']:.0%}, "
+        f"a pixel is drawn from {answer['mask_threshold']:.0%}."
+    )
+
+
+def _slice_png(client: ApiClient, result: str, index: int, layer: str) -> bytes:
+    """Fetch a slice, and remember it while its result is shown: a slider is moved back and forth."""
+    kept = _kept(result)
+    if (index, layer) not in kept:
+        kept[index, layer] = client.slice_png(result, index, layer)
+    return kept[index, layer]
+
+
+def _kept(result: str) -> dict[Any, bytes]:
+    """Return the session's store for one result; that of an earlier one is dropped."""
+    if st.session_state.get("kept", {}).get("result") != result:
+        st.session_state["kept"] = {"result": result, "content": {}}
+    content: dict[Any, bytes] = st.session_state["kept"]["content"]
+    return content
+
+
+def _mask_nifti(client: ApiClient, result: str) -> bytes:
+    kept = _kept(result)
+    if "mask" not in kept:
+        kept["mask"] = client.mask_nifti(result)
+    return kept["mask"]
+
+
+def probability_curve(slices: list[dict[str, Any]], threshold: float, current: int) -> alt.LayerChart:
+    """Return the tumour probability over the slices, with the threshold and the slice being looked at."""
+    rows = [{"slice": one["index"], "probability": one["probability"]} for one in slices]
+    slice_scale, share_scale = alt.Scale(domain=[0, len(slices) - 1], nice=False), alt.Scale(domain=[0, 1])
+    x = alt.X("slice:Q", title="Slice (feet to head)", scale=slice_scale)
+    y = alt.Y("probability:Q", title="Tumour probability", scale=share_scale, axis=alt.Axis(format="%"))
+    area = alt.Chart(alt.InlineData(rows)).mark_area(line={"color": _TUMOUR}, color=_TUMOUR, opacity=0.25)
+    limit = alt.Chart(alt.InlineData([{"y": threshold}])).mark_rule(strokeDash=[4, 4], color=_GREY)
+    here = alt.Chart(alt.InlineData([{"x": current}])).mark_rule(color=_INK)
+    layers = (area.encode(x=x, y=y), limit.encode(y="y:Q"), here.encode(x="x:Q"))
+    return alt.LayerChart(layer=layers, height=260)

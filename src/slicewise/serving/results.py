@@ -1,0 +1,78 @@
+"""What an examination leaves behind; the last few are kept for the pictures a client asks for next."""
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.imaging.volume import Volume
+from slicewise.inference.predictor import VolumePrediction
+
+MAX_RESULTS: Final = 6
+
+
+@dataclass(frozen=True)
+class Result:
+    """An examined volume, or picture of one slice. `mask` is bool [slice, row, col] on the volume's grid."""
+
+    volume: Volume
+    prediction: VolumePrediction
+    mask: NDArray[np.bool_]
+
+    @property
+    def num_slices(self) -> int:
+        return len(self.mask)
+
+    def areas_mm2(self) -> list[float]:
+        """Return the tumour's area in each slice."""
+        _, row_mm, col_mm = self.volume.spacing
+        return [float(pixels) * row_mm * col_mm for pixels in self.mask.sum(axis=(1, 2))]
+
+    def probabilities(self) -> dict[int, float]:
+        """Return the tumour probability of each slice the network saw, by index in the volume."""
+        indices = self.prediction.sliced.indices
+        values = self.prediction.slices.class_probability
+        return {int(index): float(value) for index, value in zip(indices, values, strict=True)}
+
+    def largest_slice(self) -> int | None:
+        """Return the slice with the most tumour, or None where there is none."""
+        areas = self.areas_mm2()
+        return int(np.argmax(areas)) if any(areas) else None
+
+    def key_slices(self, num_slices: int) -> list[int]:
+        """Return what to look at first: the largest and others spread over the tumour, else the likeliest."""
+        largest = self.largest_slice()
+        probabilities = self.probabilities()
+        if largest is None:
+            return sorted(probabilities, key=lambda index: -probabilities[index])[:1]
+        with_tumour = np.flatnonzero(self.mask.any(axis=(1, 2)))
+        shares = (np.arange(num_slices - 1) + 0.5) / max(1, num_slices - 1)
+        spread = {int(with_tumour[int(share * len(with_tumour))]) for share in shares}
+        return sorted(spread | {largest})
+
+
+class ResultCache:
+    """At most `max_results` results under ids that cannot be guessed; the one unused longest goes first."""
+
+    def __init__(self, max_results: int = MAX_RESULTS) -> None:
+        self._max_results = max_results
+        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, result: Result) -> str:
+        key = secrets.token_urlsafe(12)
+        with self._lock:
+            self._results[key] = result
+            while len(self._results) > self._max_results:
+                self._results.popitem(last=False)
+        return key
+
+    def get(self, key: str) -> Result | None:
+        with self._lock:
+            if key in self._results:
+                self._results.move_to_end(key)
+            return self._results.get(key)

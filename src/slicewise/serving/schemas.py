@@ -1,0 +1,108 @@
+"""What the API answers. Pictures are base64 PNG; row 0 is anterior, column 0 the patient's right."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from slicewise.core.labels import Modality
+
+NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Png = Annotated[str, Field(description="PNG, base64")]
+
+
+class Answer(BaseModel):
+    """Base of all answers."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class Health(Answer):
+    """The service is up and its model is loaded."""
+
+    status: Literal["ready"] = "ready"
+    fingerprint: str = Field(description="of the checkpoint that is served")
+
+
+class Failure(Answer):
+    """What went wrong, and the way out."""
+
+    error: str
+
+
+class ModelInfo(Answer):
+    """The model that answers, as its checkpoint describes it."""
+
+    fingerprint: str
+    stage: str = Field(description="training stage whose weights these are")
+    model: dict[str, Any] = Field(description="architecture, encoder and head")
+    preprocessing: dict[str, Any] = Field(description="repeated for every upload exactly as for training")
+    class_names: list[str]
+    metrics: dict[str, float] = Field(description="validation figures of these weights")
+    data_name: str = Field(description="data set the model was trained on")
+    synthetic: bool = Field(description="true when the model has seen generated patients only")
+    device: str
+    class_threshold: Probability
+    mask_threshold: Probability
+    max_upload_mib: int
+    notice: str = NOTICE
+
+
+class Case(Answer):
+    """A generated examination that comes with the demo."""
+
+    name: str
+    modalities: list[Modality]
+
+
+class Examination(Answer):
+    """What every prediction says."""
+
+    tumour_probability: Probability
+    label: Literal["tumour", "no_tumour"]
+    class_threshold: Probability = Field(description="`tumour` is said from this probability on")
+    mask_threshold: Probability = Field(description="a pixel is drawn from this probability on")
+    modalities: list[Modality] = Field(description="the slots that were filled")
+    seconds: float
+    fingerprint: str
+    notice: str = NOTICE
+
+
+class PictureExamination(Examination):
+    """The answer to one picture. All PNGs have the size of the picture."""
+
+    kind: Literal["picture"] = "picture"
+    tumour_share: float = Field(description="tumour pixels over brain pixels")
+    picture_png: Png
+    mask_png: Png = Field(description="PNG, base64: 255 tumour, 0 else")
+    overlay_png: Png
+    gradcam_png: Png | None = None
+
+
+class SliceExamination(Answer):
+    """One axial slice of a volume."""
+
+    index: int = Field(description="counted from 0 at the feet")
+    probability: Probability | None = Field(description="of tumour; null where the slice holds no brain")
+    tumour_mm2: float
+
+
+class KeySlice(SliceExamination):
+    """A slice worth looking at first."""
+
+    overlay_png: Png
+    gradcam_png: Png | None = None
+
+
+class VolumeExamination(Examination):
+    """The answer to one volume."""
+
+    kind: Literal["volume"] = "volume"
+    id: str = Field(description="for /results/{id}/...; kept until a few more volumes have been examined")
+    tumour_ml: float
+    num_slices: int
+    largest_slice: int | None = Field(description="the slice with the most tumour; null where there is none")
+    slices: list[SliceExamination]
+    key_slices: list[KeySlice]
+    mask_url: str = Field(description="the mask as NIfTI on the grid of the upload")

@@ -1,0 +1,49 @@
+"""Running the API: `python -m slicewise.serving.server --checkpoint FILE --port PORT ...`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from slicewise.core.errors import SliceWiseError
+from slicewise.serving.api import create_app
+from slicewise.serving.state import HOST
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="slicewise.serving.server", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the model to serve")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), required=True)
+    parser.add_argument("--max-upload-mib", type=int, required=True)
+    parser.add_argument("--class-threshold", type=float, required=True)
+    parser.add_argument("--mask-threshold", type=float, required=True)
+    parser.add_argument("--cases", type=Path, required=True, help="folder of the bundled cases")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Load the model, then serve it on this machine only. Return 1 when it cannot be loaded."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    arguments = parse_arguments(argv)
+    try:
+        app = create_app(
+            arguments.checkpoint,
+            device=arguments.device,
+            max_upload_mib=arguments.max_upload_mib,
+            class_threshold=arguments.class_threshold,
+            mask_threshold=arguments.mask_threshold,
+            cases_dir=arguments.cases,
+        )
+    except SliceWiseError as error:
+        logging.getLogger(__name__).critical("%s", error)
+        return error.exit_code
+    uvicorn.run(app, host=HOST, port=arguments.port, log_level="info", access_log=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""SliceWise's own supervisor: a small detached process that keeps the demo's services alive.
+
+Started as `python -m slicewise.serving.supervisor SPEC.json`. While it lives, it alone writes the state.
+SIGTERM, SIGINT or the loss of the state file end both services.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from slicewise.serving.kept import Kept, RestartPolicy
+from slicewise.serving.processes import identify
+from slicewise.serving.services import DemoSpec
+from slicewise.serving.state import DemoState, state_path, write_state
+
+STOP_GRACE_SECONDS = 5.0
+_TICK_SECONDS = 0.2
+
+
+class Supervision:
+    """The services of one demo, and the record of them.
+
+    Args:
+        spec: what to start, and the home to record it in.
+        policy: how patiently a service that ends is started again.
+    """
+
+    def __init__(self, spec: DemoSpec, policy: RestartPolicy) -> None:
+        self.spec = spec
+        self.home = Path(spec.home)
+        self.myself = identify(os.getpid())
+        self.kept = [Kept(service, policy) for service in spec.services]
+
+    def run(self, stopping: threading.Event) -> str:
+        """Tend the services until `stopping` is set or the record is gone. Return what went wrong, or ''."""
+        error = ""
+        try:
+            self._record()
+            while not error and not stopping.wait(_TICK_SECONDS) and state_path(self.home).exists():
+                changes = [one.tend() for one in self.kept]
+                if any(changes):
+                    self._record()
+                error = self._lost()
+        finally:
+            for one in self.kept:
+                one.end(STOP_GRACE_SECONDS)
+        if error:
+            self._record(error)
+        return error
+
+    def _lost(self) -> str:
+        lost = next((one for one in self.kept if one.given_up), None)
+        if lost is None:
+            return ""
+        return f"{lost.service.name} ended {lost.failures} times in a row; see {lost.service.log_path}"
+
+    def _record(self, error: str = "") -> None:
+        spec = self.spec
+        services = tuple(one.state() for one in self.kept)
+        write_state(
+            self.home, DemoState("builtin", self.myself, spec.fingerprint, spec.checkpoint, services, error)
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Supervise the demo described in the file named by the only argument."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    spec = DemoSpec.load(Path(argv[0]))
+    error = Supervision(spec, RestartPolicy()).run(stopping)
+    if error:
+        logging.getLogger(__name__).error("%s", error)
+    return int(bool(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

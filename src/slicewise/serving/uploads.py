@@ -1,0 +1,129 @@
+"""Uploads: told apart by their content, kept in a private folder under names of our own, and then deleted."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final, Literal
+
+from starlette.datastructures import UploadFile
+
+from slicewise.core.errors import DataError, ServingError
+from slicewise.core.labels import Modality
+
+Kind = Literal["picture", "volume"]
+_HEAD_BYTES: Final = 352
+_NIFTI1_MAGIC: Final = b"n+1\0"
+_NIFTI2_MAGIC: Final = b"n+2\0"
+_SUFFIXES: Final[Mapping[bytes, str]] = {
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"\x1f\x8b": ".nii.gz",
+}
+UNNAMED: Final = "unnamed"
+"""Key of an upload whose modality was not said."""
+SUPPORTED: Final = "send a PNG, JPEG or TIFF picture, or a NIfTI volume (.nii, .nii.gz)"
+
+
+class RequestError(ServingError):
+    """A request that cannot be served; `status` is the HTTP status code (RFC 9110)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A received file: its name for messages, never for paths, and its content."""
+
+    name: str
+    content: BinaryIO
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An upload on disk under a name of ours."""
+
+    name: str
+    path: Path
+    kind: Kind
+
+
+@contextmanager
+def stored(uploads: Mapping[str, Upload]) -> Iterator[dict[str, Stored]]:
+    """Keep the uploads in a private folder while the block runs. Keys become file names.
+
+    Raises:
+        RequestError: 400 for an empty file, 415 for one of another kind; and 422 in place of any DataError of
+            the block, worded with the name the file came with.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="slicewise-upload-"))
+    try:
+        files = {stem: _store(folder, stem, upload) for stem, upload in uploads.items()}
+        try:
+            yield files
+        except DataError as error:
+            raise RequestError(422, _reworded(str(error), files)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def gather(
+    file: UploadFile | None, modality: Modality | None, slots: Mapping[Modality, UploadFile | None]
+) -> dict[str, Upload]:
+    """Return the uploads of a request by modality, or as `picture` where none is named.
+
+    Raises:
+        RequestError: 400 when nothing was sent, or the same modality twice.
+    """
+    sent: dict[str, UploadFile] = {name: upload for name, upload in slots.items() if upload is not None}
+    if file is not None:
+        name = modality or UNNAMED
+        if name in sent or (sent and modality is None):
+            raise RequestError(
+                400,
+                "`file` repeats or does not name its modality; send each file as the "
+                "form field of its modality: t1, t1ce, t2, flair",
+            )
+        sent[name] = file
+    if not sent:
+        raise RequestError(400, f"the request holds no file; {SUPPORTED} as the form field `file`")
+    return {name: Upload(shown_name(upload.filename), upload.file) for name, upload in sent.items()}
+
+
+def shown_name(name: str | None) -> str:
+    """Return the last part of a client's file name, short and printable."""
+    base = PurePosixPath((name or "").replace("\\", "/")).name
+    return "".join(character for character in base if character.isprintable())[:80] or "the upload"
+
+
+def _store(folder: Path, stem: str, upload: Upload) -> Stored:
+    head = upload.content.read(_HEAD_BYTES)
+    upload.content.seek(0)
+    if not head:
+        raise RequestError(400, f"{upload.name} is empty; {SUPPORTED}")
+    suffix = _suffix(head)
+    if suffix is None:
+        raise RequestError(415, f"{upload.name} is of a kind that cannot be read; {SUPPORTED}")
+    path = folder / f"{stem}{suffix}"
+    with path.open("wb") as target:
+        shutil.copyfileobj(upload.content, target, 1 << 20)
+    return Stored(upload.name, path, "volume" if suffix.startswith(".nii") else "picture")
+
+
+def _suffix(head: bytes) -> str | None:
+    """Return the suffix that the first bytes call for (NIfTI-1 has its magic at byte 344, NIfTI-2 at 4)."""
+    if head[344:348] == _NIFTI1_MAGIC or head[4:8] == _NIFTI2_MAGIC:
+        return ".nii"
+    return next((suffix for magic, suffix in _SUFFIXES.items() if head.startswith(magic)), None)
+
+
+def _reworded(message: str, files: Mapping[str, Stored]) -> str:
+    for file in files.values():
+        message = message.replace(str(file.path), file.name).replace(file.path.name, file.name)
+    return message

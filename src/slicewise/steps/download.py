@@ -1,0 +1,147 @@
+"""Data sets on disk: fetched or generated where they are not, then found, checked and listed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slicewise.config.schema import Config, PictureSource, VolumeSource
+from slicewise.core.errors import UsageError
+from slicewise.core.files import write_text
+from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.pipeline.workspace import Workspace
+from slicewise.steps.settings import pick
+from slicewise.steps.sources import (
+    INDEX_NAME,
+    chosen_of,
+    external_inputs,
+    root_of,
+    sides_of,
+    used_sources,
+)
+
+if TYPE_CHECKING:
+    from slicewise.data.cases import CaseFiles
+    from slicewise.data.problems import Problem
+
+_PHANTOM_SEED = 0
+"""The virtual patients are a data set: a run's seed does not change who they are."""
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    sources: dict[str, VolumeSource | PictureSource] = {
+        "data.volumes": config.data.volumes,
+        "data.pictures": config.data.pictures,
+    }
+    picked: dict[str, Any] = {}
+    for key, source in sources.items():
+        # A named folder counts by its content, not by where it lies; then Kaggle's name does not matter.
+        unread = (f"{key}.path", *([f"{key}.kaggle"] if source.path else []))
+        picked |= pick(config, key, without=unread)
+    if config.data.volumes.kind == "phantom":
+        # Virtual patients are made on demand, so who takes part decides what is there.
+        picked |= pick(config, "scale.fraction", "scale.min_patients", "split")
+    return picked
+
+
+def _run(context: Context[Config]) -> Outcome:
+    from slicewise.data.check import check_cases
+    from slicewise.data.index import CaseIndex
+    from slicewise.data.problems import describe_problems
+
+    config, workspace = context.config, context.workspace
+    roots = {source.name: root_of(source, workspace) for source in used_sources(config)}
+    known: dict[str, list[str]] = {}
+    cases: list[CaseFiles] = []
+    problems: list[Problem] = []
+    for source in used_sources(config):
+        wanted = _obtain(context, source, roots[source.name], known)
+        found, met = _discover(source, roots[source.name])
+        cases += [case for case in found if wanted is None or case.group in wanted]
+        problems += met
+    usable, faults = check_cases(cases)
+    problems += faults
+    index = CaseIndex.of(roots, usable, problems, known)
+    folder = context.out("index")
+    index.write(folder / INDEX_NAME, workspace.root)
+    write_text(folder / "problems.txt", index.report())
+    notes = [describe_problems(problems).rstrip()] if problems else []
+    shared = [path for case in usable for path in case.files if path.is_relative_to(workspace.root)]
+    return Outcome(_metrics(index.known, usable, problems), tuple(notes), tuple(shared))
+
+
+def _obtain(
+    context: Context[Config], source: VolumeSource | PictureSource, root: Path, known: dict[str, list[str]]
+) -> frozenset[str] | None:
+    """Bring a source onto the disk; return the groups to list, or None for all that are found."""
+    if source.path:
+        return None
+    if source.kind != "phantom":
+        _fetch(source, root)
+        return None
+    from slicewise.data.sources.phantom import materialise_patients, materialise_pictures, patient_name
+    from slicewise.data.workers import num_processes
+
+    config = context.config
+    if isinstance(source, PictureSource):
+        materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED)
+        return None
+    numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
+    known[source.name] = list(numbers)
+    chosen = chosen_of(config, source, sides_of(config, numbers))
+    workers = num_processes(config.runtime.num_workers, config.runtime.max_worker_memory_mib, len(chosen))
+    materialise_patients(root, sorted(numbers[name] for name in chosen), _PHANTOM_SEED, workers)
+    return chosen
+
+
+def _fetch(source: VolumeSource | PictureSource, root: Path) -> None:
+    from slicewise.data.download import fetch_kaggle
+
+    if source.kaggle is None:
+        raise UsageError(f"data set {source.name}: neither a path nor a Kaggle name is set; set one of them")
+    fetch_kaggle(source.kaggle, root)
+
+
+def _discover(
+    source: VolumeSource | PictureSource, root: Path
+) -> "tuple[Sequence[CaseFiles], Sequence[Problem]]":
+    from slicewise.data.sources import discover
+
+    if isinstance(source, PictureSource):
+        return discover("pictures", root, source.name, source.slot)
+    return discover("lgg" if source.kind == "lgg" else "brats", root, source.name)
+
+
+def _metrics(known: Any, usable: "Sequence[CaseFiles]", problems: "Sequence[Problem]") -> dict[str, Any]:
+    sources = {
+        name: {
+            "known": len(groups),
+            "cases": sum(case.key.source == name for case in usable),
+            "patients": len({case.group for case in usable if case.key.source == name}),
+        }
+        for name, groups in known.items()
+    }
+    left_out = sum(problem.severity == "error" for problem in problems)
+    return {"sources": sources, "num_problems": len(problems), "num_left_out": left_out}
+
+
+def _question(config: Config, workspace: Workspace) -> str | None:
+    """Ask before data that is there is fetched again; virtual patients are only ever added to."""
+    fetched = [source for source in used_sources(config) if source.kind != "phantom" and not source.path]
+    there = [
+        root for source in fetched if (root := root_of(source, workspace)).is_dir() and any(root.iterdir())
+    ]
+    if not there or workspace.at_home(DOWNLOAD.homes) is None:
+        return None
+    names = " and ".join(workspace.relative(root) for root in there)
+    return f"{names} exists. List and check the data again (what is complete is not fetched again)?"
+
+
+DOWNLOAD: Step[Config] = Step(
+    name="download",
+    run=_run,
+    settings=_settings,
+    homes={"index": "data/index"},
+    inputs=external_inputs,
+    product=(INDEX_NAME,),
+    question=_question,
+)

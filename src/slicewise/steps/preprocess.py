@@ -1,0 +1,86 @@
+"""Volumes and pictures become normalised slices, case by case; only cases that are new are worked on."""
+
+from typing import TYPE_CHECKING, Any
+
+from slicewise.config.schema import Config
+from slicewise.core.errors import DataError
+from slicewise.core.files import write_json, write_text
+from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.settings import pick
+from slicewise.steps.slices import MANIFEST_NAME, slice_store
+from slicewise.steps.sources import chosen_of, group_labels, open_index, sides_of, used_sources
+
+if TYPE_CHECKING:
+    from slicewise.data.cases import CaseFiles
+    from slicewise.data.index import CaseIndex
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    # The split decides which patients a scale takes; nothing of a patient's slices depends on it.
+    return pick(config, "preprocessing", "scale", "split")
+
+
+def _run(context: Context[Config]) -> Outcome:
+    from slicewise.data.preprocess import preprocess_cases
+    from slicewise.data.problems import describe_problems
+
+    config = context.config
+    store = slice_store(context.workspace)
+    report = preprocess_cases(
+        _chosen_cases(context, open_index(context)),
+        store,
+        config.preprocessing,
+        num_workers=config.runtime.num_workers,
+        max_worker_memory_mib=config.runtime.max_worker_memory_mib,
+        hash_cache=context.hashes,
+    )
+    text = describe_problems(report.problems, shown=None)
+    if not report.entries:
+        raise DataError(f"not one case could be preprocessed:\n{text}")
+    folder = context.out("processed")
+    entries = [
+        {
+            "source": ref.key.source,
+            "patient": ref.key.patient,
+            "case": ref.key.case,
+            "group": ref.group,
+            "entry": ref.entry,
+            "num_slices": ref.num_slices,
+        }
+        for ref in report.entries
+    ]
+    write_json(folder / MANIFEST_NAME, {"entries": entries})
+    write_text(folder / "problems.txt", text)
+    metrics = {
+        "num_cases": len(report.entries),
+        "num_new": report.num_new,
+        "num_reused": report.num_reused,
+        "num_slices": sum(ref.num_slices for ref in report.entries),
+        "num_left_out": len(report.problems),
+    }
+    notes = [f"{report.num_new} cases sliced, {report.num_reused} taken from the store"]
+    notes += [text.rstrip()] if report.problems else []
+    files = [path for ref in report.entries for path in sorted(store.folder(ref.entry).iterdir())]
+    return Outcome(metrics, tuple(notes), tuple(files))
+
+
+def _chosen_cases(context: Context[Config], index: "CaseIndex") -> "list[CaseFiles]":
+    config = context.config
+    cases: list[CaseFiles] = []
+    for source in used_sources(config):
+        found = index.of_source(source.name)
+        labels = group_labels(found)
+        sides = sides_of(config, index.known[source.name], labels)
+        chosen = chosen_of(config, source, sides, labels)
+        cases += [case for case in found if case.group in chosen]
+    return cases
+
+
+PREPROCESS: Step[Config] = Step(
+    name="preprocess",
+    run=_run,
+    settings=_settings,
+    needs=("download",),
+    homes={"processed": "data/processed"},
+    product=(MANIFEST_NAME,),
+)

@@ -1,0 +1,94 @@
+"""The slices of a run: where they are stored, and those of one side of the split."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from slicewise.config.schema import Config
+from slicewise.core.files import read_json
+from slicewise.core.keys import SliceKey
+from slicewise.pipeline.receipt import Receipt
+from slicewise.pipeline.step import Context
+from slicewise.pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from slicewise.data.batches import SliceDataset
+    from slicewise.data.cohort import Side
+    from slicewise.data.store import SliceStore
+    from slicewise.data.stored import StoredCase
+
+STORE_DIR: Final = "data/slices"
+MANIFEST_NAME: Final = "manifest.json"
+SPLIT_NAME: Final = "split.json"
+_PRELOAD_MIB: Final = 2048
+"""Training sets up to this size are held in memory; larger ones are read where they lie."""
+
+
+def slice_store(workspace: Workspace) -> "SliceStore":
+    """Return the store that all modes of a workspace share."""
+    from slicewise.data.store import SliceStore
+
+    return SliceStore(workspace.root / STORE_DIR)
+
+
+def read_manifest(context: Context[Config]) -> list[dict[str, Any]]:
+    """Return the entries that preprocessing listed."""
+    entries: list[dict[str, Any]] = read_json(context.home("preprocess", "processed") / MANIFEST_NAME)[
+        "entries"
+    ]
+    return entries
+
+
+def open_cases(context: Context[Config], side: "Side") -> "list[StoredCase]":
+    """Open the cases of one side, memory-mapped, in the order of the manifest."""
+    from slicewise.data.split import Split
+
+    store = slice_store(context.workspace)
+    split = Split.from_json(read_json(context.home("split", "split") / SPLIT_NAME))
+    members = split.side(side)
+    entries = read_manifest(context)
+    return [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in members]
+
+
+def open_side(context: Context[Config], side: "Side") -> "SliceDataset":
+    """Open one side for training: volumes first, then pictures."""
+    from slicewise.data.batches import SliceDataset
+
+    cases = open_cases(context, side)
+    name = context.config.data.volumes.name
+    volumes = [case for case in cases if case.key.source == name]
+    pictures = [case for case in cases if case.key.source != name]
+    return SliceDataset(volumes, pictures, _PRELOAD_MIB)
+
+
+def slice_keys(case: "StoredCase") -> list[SliceKey]:
+    """Return the key of every slice of a case."""
+    key = case.key
+    return [SliceKey(key.source, key.patient, key.case, int(index)) for index in case.indices]
+
+
+class SliceLookup:
+    """Finds a slice by its key: (image [4, N, N], presence, mask [N, N])."""
+
+    def __init__(self, cases: "Sequence[StoredCase]") -> None:
+        self._places = {key: (case, row) for case in cases for row, key in enumerate(slice_keys(case))}
+
+    def __getitem__(self, key: SliceKey) -> "tuple[NDArray[np.float16], tuple[bool, ...], NDArray[np.uint8]]":
+        case, row = self._places[key]
+        return case.read([row])[0], tuple(case.presence), case.masks[row]
+
+
+def remove_unused(workspace: Workspace) -> int:
+    """Delete the slices that the output at home does not refer to; return the bytes freed."""
+    receipt = Receipt.read(workspace.home("data/processed"))
+    used = {str(Path(name).parent) for name in (receipt.shared if receipt else ())}
+    freed = 0
+    for folder in sorted((workspace.root / STORE_DIR).glob("*/*")):
+        if workspace.relative(folder) not in used:
+            freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            shutil.rmtree(folder)
+    return freed

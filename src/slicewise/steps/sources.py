@@ -1,0 +1,88 @@
+"""Where a run's data sets lie, and which of their patients it uses."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from slicewise.config.schema import Config, PictureSource, VolumeSource
+from slicewise.core.errors import DataError
+from slicewise.pipeline.step import Context
+from slicewise.pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from slicewise.data.cases import CaseFiles
+    from slicewise.data.cohort import Side
+    from slicewise.data.index import CaseIndex
+
+INDEX_NAME: Final = "index.json"
+
+
+def used_sources(config: Config) -> list[VolumeSource | PictureSource]:
+    """Return the sources of the run, volumes first."""
+    pictures = config.data.pictures
+    return [config.data.volumes, *([pictures] if pictures.kind != "none" else [])]
+
+
+def root_of(source: VolumeSource | PictureSource, workspace: Workspace) -> Path:
+    """Return the folder that holds a source: the one named in the configuration, or one below data/raw."""
+    return Path(source.path).expanduser() if source.path else workspace.root / "data" / "raw" / source.name
+
+
+def external_inputs(config: Config) -> Mapping[str, Path]:
+    """Return {key: folder} of the sources that the person named; their content is part of the identity.
+
+    Raises:
+        DataError: a named folder does not exist.
+    """
+    inputs = {}
+    for key, source in (
+        ("data.volumes.path", config.data.volumes),
+        ("data.pictures.path", config.data.pictures),
+    ):
+        if source.kind == "none" or not source.path:
+            continue
+        folder = Path(source.path).expanduser()
+        if not folder.is_dir():
+            raise DataError(
+                f"{key}: there is no folder {folder.absolute()}; mend the path or leave the key out"
+            )
+        inputs[key] = folder
+    return inputs
+
+
+def sides_of(
+    config: Config, known: Iterable[str], labels: Mapping[str, str] | None = None
+) -> dict[str, "Side"]:
+    """Put every known group of a source on a side; the same for every mode."""
+    from slicewise.data.cohort import assign_sides
+
+    return assign_sides(known, config.split, config.split.seed, labels)
+
+
+def chosen_of(
+    config: Config,
+    source: VolumeSource | PictureSource,
+    sides: Mapping[str, "Side"],
+    labels: Mapping[str, str] | None = None,
+) -> frozenset[str]:
+    """Return the groups of a source that take part at this scale."""
+    from slicewise.data.cohort import select
+
+    scale = config.scale
+    floor = scale.min_pictures if isinstance(source, PictureSource) else scale.min_patients
+    return select(sides, scale.fraction, floor, config.split.seed, labels)
+
+
+def open_index(context: Context[Config]) -> "CaseIndex":
+    """Read what download found, with every source where it lies today."""
+    from slicewise.data.index import CaseIndex
+
+    workspace, config = context.workspace, context.config
+    index = CaseIndex.read(context.home("download", "index") / INDEX_NAME, workspace.root)
+    return index.moved_to({source.name: root_of(source, workspace) for source in used_sources(config)})
+
+
+def group_labels(cases: "Iterable[CaseFiles]") -> dict[str, str] | None:
+    """Return a class for each group of pictures, to be balanced over the sides; None for volumes."""
+    labels = {case.group: str(case.label) for case in cases if case.label is not None}
+    return labels or None

@@ -1,0 +1,42 @@
+"""Who trains, who chooses the checkpoint, who is tested: decided over everyone known, then narrowed."""
+
+from typing import Any
+
+from slicewise.config.schema import Config
+from slicewise.core.files import write_json
+from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.settings import pick
+from slicewise.steps.slices import SPLIT_NAME, read_manifest
+from slicewise.steps.sources import group_labels, open_index, sides_of, used_sources
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return pick(config, "split")
+
+
+def _run(context: Context[Config]) -> Outcome:
+    from slicewise.data.cohort import SIDES
+    from slicewise.data.split import Split
+
+    config, index = context.config, open_index(context)
+    sides = {
+        source.name: sides_of(config, index.known[source.name], group_labels(index.of_source(source.name)))
+        for source in used_sources(config)
+    }
+    everyone = Split.of(sides, config.split.seed, config.split)
+    present = {(entry["source"], entry["group"]) for entry in read_manifest(context)}
+    used = everyone.keep(present)
+    write_json(context.out("split") / SPLIT_NAME, used.to_json())
+    write_json(context.out("split") / "everyone.json", everyone.to_json())
+    counts = {source: {side: len(used.groups(source, side)) for side in SIDES} for source in used.sources}
+    return Outcome({"counts": counts})
+
+
+SPLIT: Step[Config] = Step(
+    name="split",
+    run=_run,
+    settings=_settings,
+    needs=("download", "preprocess"),
+    homes={"split": "data/split"},
+    product=(SPLIT_NAME,),
+)

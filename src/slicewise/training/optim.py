@@ -1,0 +1,82 @@
+"""Optimiser and learning rates: one group per part, the rate a pure function of the step."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from slicewise.config.schema import LearningRates, Optimizer, Scheduler
+from slicewise.models.multitask import MultitaskNet, parts
+
+_POLY_POWER = 0.9  # Chen 2017, DeepLab
+
+
+def parameter_groups(net: MultitaskNet, rates: LearningRates, weight_decay: float) -> list[dict[str, Any]]:
+    """Return optimiser groups of the parts that learn; norms, biases and tokens are not decayed.
+
+    Each group carries `part` and its peak rate as `peak`.
+    """
+    groups: list[dict[str, Any]] = []
+    for part, modules in parts(net).items():
+        peak = getattr(rates, part)
+        if peak == 0:
+            continue
+        decayed = _weights(modules)
+        others = [parameter for parameter in modules.parameters() if not _among(parameter, decayed)]
+        for members, decay in ((decayed, weight_decay), (others, 0.0)):
+            if members:
+                groups.append(
+                    {"params": members, "part": part, "peak": peak, "lr": peak, "weight_decay": decay}
+                )
+    return groups
+
+
+def make_optimizer(
+    settings: Optimizer, groups: list[dict[str, Any]], *, fused: bool
+) -> torch.optim.Optimizer:
+    """Build the optimiser; `fused` runs each step as one kernel."""
+    if settings.name == "sgd":
+        nesterov = settings.momentum > 0
+        return torch.optim.SGD(groups, momentum=settings.momentum, nesterov=nesterov, fused=fused)
+    betas = (settings.momentum, 0.999)
+    if settings.name == "adam":
+        return torch.optim.Adam(groups, betas=betas, fused=fused)
+    return torch.optim.AdamW(groups, betas=betas, fused=fused)
+
+
+def rate_factor(settings: Scheduler, step: int, num_steps: int) -> float:
+    """Return the share of the peak learning rate at `step` (from 0) of `num_steps`.
+
+    `step` multiplies by `final_fraction` after a half and after three quarters of the way.
+    """
+    num_warmup = round(settings.warmup_fraction * num_steps)
+    if step < num_warmup:
+        return (step + 1) / (num_warmup + 1)
+    way = (step - num_warmup) / max(1, num_steps - num_warmup)
+    final = settings.final_fraction
+    match settings.name:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return final + (1 - final) * (1 + math.cos(math.pi * way)) / 2
+        case "poly":
+            return float(final + (1 - final) * (1 - way) ** _POLY_POWER)
+        case "step":
+            return float(final ** ((way >= 0.5) + (way >= 0.75)))
+
+
+def set_rates(groups: list[dict[str, Any]], factor: float) -> None:
+    """Set each group's rate to `factor` times its peak."""
+    for group in groups:
+        group["lr"] = group["peak"] * factor
+
+
+def _weights(modules: nn.Module) -> list[nn.Parameter]:
+    """Matrices and convolution kernels: what weight decay is meant for."""
+    layers = [layer for layer in modules.modules() if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)]
+    return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]
+
+
+def _among(parameter: nn.Parameter, others: list[nn.Parameter]) -> bool:
+    return any(parameter is other for other in others)

@@ -1,0 +1,67 @@
+"""Where a stage stands, and the file from which it goes on at the very batch."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from slicewise.core.errors import CheckpointError
+from slicewise.models.checkpoint import load_safely, save_safely
+
+FORMAT: Final = "slicewise-training"
+VERSION: Final = 1
+
+Row = dict[str, float]
+
+
+@dataclass
+class Progress:
+    """All that a stage remembers besides tensors."""
+
+    epoch: int = 0
+    """Epochs that are finished"""
+    iteration: int = 0
+    """Batches of the current epoch that are done"""
+    step: int = 0
+    """Optimiser steps so far"""
+    sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    """Total, mask and classification loss times batch size, and number of slices, in the current epoch"""
+    best_score: float | None = None
+    best_epoch: int = 0
+    best_metrics: Row = field(default_factory=dict)
+    history: list[Row] = field(default_factory=list)
+    seconds: float = 0.0
+    """Spent on training batches"""
+    num_images: int = 0
+    """Slices trained on"""
+    finished: bool = False
+
+    @property
+    def stale_epochs(self) -> int:
+        """Epochs since the best one."""
+        return self.epoch - self.best_epoch
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch + 1}, batch {self.iteration}"
+
+
+def save_state(path: Path, fingerprint: str, progress: Progress, tensors: Mapping[str, Any]) -> None:
+    """Write `last.pth` atomically."""
+    head = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
+    save_safely(path, {**head, "progress": asdict(progress), **tensors})
+
+
+def load_state(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any]] | None:
+    """Read `last.pth`; None where there is none, or where it belongs to another run.
+
+    Raises:
+        CheckpointError: the file is damaged or foreign.
+    """
+    if not path.exists():
+        return None
+    content = load_safely(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no training state; delete it and train again")
+    if (content["version"], content["fingerprint"]) != (VERSION, fingerprint):
+        return None
+    return Progress(**content.pop("progress")), content

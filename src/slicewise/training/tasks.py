@@ -1,0 +1,73 @@
+"""The part of the network that a stage uses, and its losses."""
+
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from slicewise.config.schema import Objective, Stage, Training
+from slicewise.data.batches import Batch
+from slicewise.models.multitask import MultitaskNet
+from slicewise.training.losses import class_loss, mask_loss
+
+
+class Tasks(NamedTuple):
+    """Which questions are asked."""
+
+    segment: bool
+    classify: bool
+
+    @classmethod
+    def learned(cls, objective: Objective) -> Self:
+        """Those that have a weight in the loss."""
+        return cls(objective.segmentation > 0, objective.classification > 0)
+
+    @classmethod
+    def validated(cls, stage: Stage) -> Self:
+        """Those that are learned or monitored."""
+        learned = cls.learned(stage.objective)
+        return cls(learned.segment or "dice" in stage.monitor, learned.classify or "auc" in stage.monitor)
+
+
+class Answers(NamedTuple):
+    """Logits of the tasks asked for: masks [batch, 1, row, col], classes [batch]."""
+
+    mask_logits: Tensor | None
+    class_logits: Tensor | None
+
+
+class Losses(NamedTuple):
+    """Scalars, fp32; a task that is not asked costs 0."""
+
+    total: Tensor
+    mask: Tensor
+    classification: Tensor
+
+
+class TaskNet(nn.Module):
+    """A network that computes no more than its tasks need."""
+
+    def __init__(self, net: MultitaskNet, tasks: Tasks) -> None:
+        super().__init__()
+        self.net = net
+        self.tasks = tasks
+
+    def forward(self, images: Tensor, presence: Tensor) -> Answers:
+        """Answer the tasks for images [batch, 4, row, col] and presence [batch, 4]."""
+        features = self.net.encode(images, presence)
+        return Answers(
+            self.net.segment(features) if self.tasks.segment else None,
+            self.net.classify(features) if self.tasks.classify else None,
+        )
+
+
+def compute_losses(answers: Answers, batch: Batch, objective: Objective, training: Training) -> Losses:
+    """Return the stage's loss and its two parts."""
+    nothing = torch.zeros((), device=batch.labels.device)
+    mask = classification = nothing
+    if answers.mask_logits is not None:
+        mask = mask_loss(answers.mask_logits, batch.masks, batch.has_mask, training.mask_loss)
+    if answers.class_logits is not None:
+        classification = class_loss(answers.class_logits, batch.labels, training.label_smoothing)
+    total = objective.segmentation * mask + objective.classification * classification
+    return Losses(total, mask, classification)

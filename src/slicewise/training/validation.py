@@ -1,0 +1,118 @@
+"""How good the network is on the validation side, patient by patient."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from slicewise.config.schema import Stage, Training
+from slicewise.data.batches import SOURCES, Batch, SliceDataset
+from slicewise.data.loader import in_order, read_batches
+from slicewise.models.multitask import MultitaskNet
+from slicewise.training.tasks import Answers, TaskNet, Tasks, compute_losses
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SliceScores:
+    """One row per slice of a data set, in its order."""
+
+    overlap: Floats
+    """Pixels that are tumour in mask and prediction"""
+    extent: Floats
+    """Tumour pixels of the mask plus those of the prediction"""
+    class_logits: Floats
+    losses: Floats
+    """[slice, 3]: total, mask and classification loss of the slice's batch"""
+
+
+def validate(
+    fabric: Fabric, net: MultitaskNet, dataset: SliceDataset, stage: Stage, training: Training
+) -> dict[str, float]:
+    """Return the metrics of the stage's tasks; a figure that is undefined here is left out.
+
+    `dice` is the mean over patients of the Dice of all their slices together at probability 0.5 (1 where mask
+    and prediction are both empty); `auc` is the area under the ROC curve of the slices, also per source.
+    """
+    tasks = Tasks.validated(stage)
+    scores = score_slices(fabric, TaskNet(net, tasks), dataset, stage, training)
+    total, mask, classification = scores.losses.mean(0)
+    metrics = {"val_loss": float(total)}
+    if tasks.segment:
+        metrics |= {"val_mask_loss": float(mask), "dice": dice_per_patient(dataset, scores)}
+    if tasks.classify:
+        metrics |= {"val_class_loss": float(classification), **slice_auc(dataset, scores.class_logits)}
+    return metrics
+
+
+def monitored(metrics: dict[str, float], monitor: Literal["dice", "auc", "dice+auc"]) -> float:
+    """Return the figure that chooses the best epoch; an AUC that is undefined counts as chance, 0.5."""
+    return float(np.mean([metrics.get(name, 0.5) for name in monitor.split("+")]))
+
+
+def dice_per_patient(dataset: SliceDataset, scores: SliceScores) -> float:
+    """Return the mean Dice of the patients that have masks (0 where none has)."""
+    patients: dict[tuple[str, str], Floats] = {}
+    for number, case in enumerate(dataset.cases):
+        if case.has_mask:
+            rows = dataset.case_of == number
+            sums = np.array([scores.overlap[rows].sum(), scores.extent[rows].sum()])
+            name = (case.key.source, case.key.patient)
+            patients[name] = patients.get(name, np.zeros(2)) + sums
+    dice = [2 * overlap / extent if extent else 1.0 for overlap, extent in patients.values()]
+    return float(np.mean(dice)) if dice else 0.0
+
+
+def slice_auc(dataset: SliceDataset, class_logits: Floats) -> dict[str, float]:
+    """Return `auc` over all slices and per source, where both classes occur."""
+    chosen = {"auc": np.ones(len(dataset), bool)}
+    chosen |= {f"auc_{name}": dataset.sources == source for source, name in enumerate(SOURCES)}
+    return {
+        name: float(roc_auc_score(dataset.labels[rows], class_logits[rows]))
+        for name, rows in chosen.items()
+        if len(np.unique(dataset.labels[rows])) == 2
+    }
+
+
+@torch.no_grad()
+def score_slices(
+    fabric: Fabric, net: TaskNet, dataset: SliceDataset, stage: Stage, training: Training
+) -> SliceScores:
+    """Run the network over every slice of `dataset`."""
+    net.eval()
+    rows = [
+        _score(batch, answers, stage, training) for batch, answers in _answers(fabric, net, dataset, training)
+    ]
+    table = torch.cat(rows).cpu().double().numpy()
+    return SliceScores(table[:, 0], table[:, 1], table[:, 2], table[:, 3:])
+
+
+def _answers(
+    fabric: Fabric, net: TaskNet, dataset: SliceDataset, training: Training
+) -> Iterator[tuple[Batch, Answers]]:
+    for batch in read_batches(dataset, in_order(dataset, training.batch_size)):
+        on_device = batch.to(fabric.device, training.channels_last)
+        with fabric.autocast():
+            answers = net(on_device.images, on_device.presence)
+        yield on_device, answers
+
+
+def _score(batch: Batch, answers: Answers, stage: Stage, training: Training) -> Tensor:
+    """Return [batch, 6]: overlap, extent, class logit and the batch's three losses."""
+    nothing = torch.zeros_like(batch.labels)
+    overlap, extent, logits = nothing, nothing, nothing
+    if answers.mask_logits is not None:
+        found = (answers.mask_logits > 0).float()
+        overlap = (found * batch.masks).sum((1, 2, 3))
+        extent = (found + batch.masks).sum((1, 2, 3))
+    if answers.class_logits is not None:
+        logits = answers.class_logits.float()
+    losses = compute_losses(answers, batch, stage.objective, training)
+    return torch.stack([overlap, extent, logits, *(loss.expand(len(batch)) for loss in losses)], 1)

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slicewise.cli.main import main
+
+
+def test_config_prints_the_merged_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--training-mode", "baseline", "training.batch_size=7"]) == 0
+    tree = yaml.safe_load(capsys.readouterr().out)
+    assert tree["training_mode"] == "baseline"
+    assert tree["training"]["batch_size"] == 7
+
+
+def test_diff_names_what_a_mode_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--diff", "quick", "production"]) == 0
+    out = capsys.readouterr().out
+    assert "scale.fraction: 0.05 -> 1.0" in out
+    assert "split." not in out
+
+
+def test_all_faults_go_to_stderr_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "training.batch_size=0", "modle.encoder=x"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "2 faults in the configuration" in captured.err
+    assert "modle.encoder: unknown key" in captured.err
+
+
+def test_a_word_that_is_no_override_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "quick"]) == 2
+    assert "'quick' is neither an option nor key=value" in capsys.readouterr().err
+
+
+def test_write_puts_the_nine_files_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    root = Path(__file__).resolve().parents[2]
+    shutil.copytree(root / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("final"))
+    monkeypatch.setenv("SLICEWISE_CONFIGS", str(tmp_path / "configs"))
+    assert main(["config", "--write"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert len(list((tmp_path / "configs" / "final").glob("multitask_*.yaml"))) == 9

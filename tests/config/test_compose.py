@@ -1,0 +1,151 @@
+"""What is merged, what is refused, and whether a fault is named with the file it comes from."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slicewise.config.compose import compose, configs_dir
+from slicewise.core.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Path:
+    """A copy of configs/ that a test may damage."""
+    return Path(
+        shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("final"))
+    )
+
+
+def fault_lines(overrides: list[str], folder: Path | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides, folder)
+    return str(caught.value).splitlines()
+
+
+def test_modes_set_scale_epochs_and_model() -> None:
+    quick, baseline, production = (compose([f"modes={mode}"]) for mode in ("quick", "baseline", "production"))
+    assert (quick.scale.fraction, baseline.scale.fraction, production.scale.fraction) == (0.05, 0.30, 1.0)
+    epochs = [
+        sum(stage.epochs for stage in (c.stages.seg_warmup, c.stages.cls_head, c.stages.joint))
+        for c in (quick, baseline, production)
+    ]
+    assert epochs == [6, 50, 100]
+    assert quick.stages.seg_warmup.epochs == quick.stages.cls_head.epochs == quick.stages.joint.epochs == 2
+    assert (
+        quick.preprocessing.image_size
+        < baseline.preprocessing.image_size
+        < production.preprocessing.image_size
+    )
+
+
+@pytest.mark.parametrize("data", ["phantom", "brats", "lgg"])
+def test_every_data_set_composes_with_every_mode(data: str) -> None:
+    for mode in ("quick", "baseline", "production"):
+        config = compose([f"modes={mode}", f"data={data}"])
+        assert config.data.name == data
+        assert config.data.synthetic == (data == "phantom")
+
+
+def test_the_command_line_wins_over_every_file() -> None:
+    config = compose(
+        ["modes=baseline", "stages.joint.epochs=3", "training.optimizer.name=sgd", "data.volumes.path=x/y"]
+    )
+    assert config.stages.joint.epochs == 3
+    assert config.training.optimizer.name == "sgd"
+    assert config.data.volumes.path == "x/y"
+
+
+def test_the_configuration_is_frozen() -> None:
+    config = compose()
+    with pytest.raises(ValueError, match="frozen"):
+        config.training.batch_size = 1  # type: ignore[misc]
+
+
+def test_all_faults_are_reported_at_once_with_their_origin() -> None:
+    lines = fault_lines(
+        [
+            "training.batch_siz=4",
+            "training.precision=fp8",
+            "split.val=0.5",
+            "scale.min_patients=0",
+            "nonsense=1",
+        ]
+    )
+    assert lines[0] == "5 faults in the configuration:"
+    text = "\n".join(lines)
+    assert (
+        "training.batch_siz: unknown key; did you mean batch_size?  [command line: training.batch_siz=4]"
+        in text
+    )
+    assert "training.precision: 'fp8' is impossible" in text
+    assert "split: train + val + test is 1.35, not 1  [command line: split.val=0.5]" in text
+    assert "nonsense: unknown key" in text
+
+
+def test_a_fault_in_a_file_names_the_file(configs: Path) -> None:
+    path = configs / "modes" / "quick.yaml"
+    path.write_text(path.read_text() + "model:\n  encodr: resnet18\n")
+    base = configs / "base" / "training.yaml"
+    base.write_text(base.read_text().replace("batch_size: 16", "batch_size: many"))
+    lines = fault_lines([], configs)
+    assert any("model.encodr" in line and line.endswith("[configs/modes/quick.yaml]") for line in lines)
+    assert any(
+        "training.batch_size" in line and line.endswith("[configs/base/training.yaml]") for line in lines
+    )
+
+
+def test_a_missing_key_names_the_section(configs: Path) -> None:
+    path = configs / "base" / "model.yaml"
+    path.write_text(path.read_text().replace("  head_hidden: 64\n", ""))
+    (line,) = fault_lines([], configs)[1:]
+    assert "model.head_hidden: missing" in line
+    assert "configs/base/model.yaml" in line
+
+
+def test_broken_yaml_names_the_file(configs: Path) -> None:
+    (configs / "base" / "model.yaml").write_text("# @package _global_\nmodel: [")
+    assert "model.yaml" in "\n".join(fault_lines([], configs))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("modes=huge", "Could not find 'modes/huge'"),
+        ("training", "write key=value"),
+        ("=3", "write key=value"),
+        ("data=3", "string"),
+    ],
+)
+def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expected: str) -> None:
+    assert expected in "\n".join(fault_lines([override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("preprocessing.image_size=100", "multiple of 32"),
+        ("preprocessing.clip_percentiles=[90,10]", "low < high"),
+        ("data.volumes.kind=none", "need a data set with masks"),
+        ("data.pictures.name=phantom", "are both 'phantom'"),
+        ("training.mask_loss={bce:0,dice:0,iou:0,focal:0,tversky:0}", "every mask loss has weight 0"),
+        ("stages.joint.learning_rates={encoder:0,decoder:0,head:0}", "nothing to learn"),
+        ("stages.joint.objective={segmentation:0,classification:0}", "nothing to learn"),
+        ("stages.joint.sources={volumes:0,pictures:0}", "share 0"),
+        ("training.batch_size=1", "more than one image"),
+    ],
+)
+def test_impossible_values_are_refused_before_any_work(override: str, expected: str) -> None:
+    assert expected in "\n".join(fault_lines([override]))
+
+
+def test_the_folder_can_be_chosen_and_must_hold_a_config(
+    configs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLICEWISE_CONFIGS", str(configs))
+    assert configs_dir() == configs
+    monkeypatch.setenv("SLICEWISE_CONFIGS", str(configs / "nowhere"))
+    with pytest.raises(ConfigError, match="set SLICEWISE_CONFIGS"):
+        configs_dir()

@@ -1,0 +1,94 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from slicewise.config.schema import Evaluation
+from slicewise.core.keys import SliceKey
+from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, evaluate_slices, score_case
+
+
+def squares(patient: str, case: str, *pairs: tuple[int, int], pixel_mm: float = 1.0) -> CaseOutput:
+    """One slice per pair: `true` pixels of reference and the first `guessed` of the same pixels."""
+    masks = np.zeros((len(pairs), 10, 10), np.uint8)
+    probability = np.zeros((len(pairs), 10, 10), np.float32)
+    for place, (true, guessed) in enumerate(pairs):
+        masks[place].flat[:true] = 2
+        probability[place].flat[:guessed] = 0.9
+    return CaseOutput(
+        keys=[SliceKey("lgg", patient, case, index) for index in range(len(pairs))],
+        mask_probability=probability,
+        class_probability=np.full(len(pairs), 0.6, np.float32),
+        masks=masks,
+        has_mask=True,
+        labels=np.array([true > 0 for true, _ in pairs], np.int8),
+        pixel_mm=pixel_mm,
+        slice_mm=5.0,
+    )
+
+
+def test_a_patient_is_scored_on_all_slices_pooled(settings: Evaluation) -> None:
+    result = evaluate_slices([squares("P1", "P1", (40, 20), (0, 0), (10, 10))], settings, seed=0)
+    assert [row.dice for row in result.slices] == pytest.approx([2 / 3, 1, 1])
+    (patient,) = result.patients
+    assert patient.dice == pytest.approx(2 * 30 / (50 + 30))
+    assert patient.iou == pytest.approx(30 / 50)
+    assert (patient.num_slices, patient.num_tumour_slices, patient.num_cases) == (3, 2, 1)
+    assert patient.slice_accuracy == pytest.approx(2 / 3)
+
+
+def test_cases_of_one_patient_are_pooled_and_volumes_use_each_case_own_pixels(settings: Evaluation) -> None:
+    cases = [squares("P1", "P1-2", (10, 10)), squares("P1", "P1-1", (10, 0), pixel_mm=2.0)]
+    (patient,) = evaluate_slices(cases, settings, seed=0).patients
+    assert patient.num_cases == 2
+    assert patient.dice == pytest.approx(2 * 10 / 30)
+    assert patient.reference_ml == pytest.approx((10 * 5 + 10 * 4 * 5) / 1000)
+    assert patient.predicted_ml == pytest.approx(10 * 5 / 1000)
+
+
+def test_without_a_pixel_size_no_volume_is_claimed(settings: Evaluation) -> None:
+    case = replace(squares("P1", "P1", (10, 10)), pixel_mm=None)
+    (patient,) = evaluate_slices([case], settings, seed=0).patients
+    assert (patient.reference_ml, patient.predicted_ml) == (None, None)
+    assert patient.dice == 1
+
+
+def test_empty_references_follow_the_stated_policy(settings: Evaluation) -> None:
+    cases = [squares("P1", "P1", (0, 0)), squares("P2", "P2", (0, 3))]
+    patients = evaluate_slices(cases, settings, seed=0).patients
+    assert [(row.empty_reference, row.dice) for row in patients] == [(True, 1.0), (True, 0.0)]
+
+
+def test_pictures_have_no_overlap_columns(results: Callable[..., EvaluationResult]) -> None:
+    result = results(num_patients=1, num_pictures=2)
+    (row, _) = [row for row in result.slices if row.source == "pictures"]
+    assert (row.dice, row.iou, row.reference_pixels, row.common_pixels) == (None, None, None, None)
+    assert [row.dice for row in result.patients if row.source == "pictures"] == [None, None]
+
+
+def test_the_thresholds_decide(case: CaseOutput, settings: Evaluation) -> None:
+    strict = settings.model_copy(update={"mask_threshold": 1.0, "class_threshold": 1.0})
+    rows = score_case(case, strict)
+    assert {row.predicted_pixels for row in rows} == {0}
+    assert {row.predicted for row in rows} == {0}
+    assert sum(row.predicted_pixels for row in score_case(case, settings)) > 0
+
+
+def test_tables_are_sorted_by_key_whatever_the_order_of_cases(settings: Evaluation) -> None:
+    cases = [squares("P2", "P2", (3, 3)), squares("P1", "P1", (4, 4), (5, 5))]
+    result = evaluate_slices(iter(cases), settings, seed=0)
+    assert result == evaluate_slices(cases[::-1], settings, seed=0)
+    assert [row.key for row in result.slices] == sorted(row.key for row in result.slices)
+
+
+def test_a_case_that_comes_twice_is_refused(case: CaseOutput, settings: Evaluation) -> None:
+    with pytest.raises(ValueError, match="evaluated twice"):
+        evaluate_slices([case, case], settings, seed=0)
+
+
+def test_arrays_that_do_not_belong_together_are_refused(case: CaseOutput) -> None:
+    with pytest.raises(ValueError, match="differ in length"):
+        replace(case, labels=case.labels[:-1])
+    with pytest.raises(ValueError, match="without a label"):
+        replace(case, labels=np.full_like(case.labels, -1))

@@ -1,0 +1,110 @@
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from slicewise.evaluation import metrics
+
+
+def random_masks(
+    seed: int, share: float, shape: tuple[int, ...] = (6, 16, 16)
+) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.random(shape) < share, rng.random(shape) < share
+
+
+@pytest.mark.parametrize(("seed", "share"), [(0, 0.02), (1, 0.3), (2, 0.9)])
+def test_overlap_agrees_with_scikit_learn_slice_by_slice(seed: int, share: float) -> None:
+    truth, guess = random_masks(seed, share)
+    overlap = metrics.count_overlap(truth, guess)
+    for place, (true, guessed) in enumerate(zip(truth, guess, strict=True)):
+        flat = true.ravel(), guessed.ravel()
+        assert metrics.dice_score(overlap)[place] == pytest.approx(sklearn_metrics.f1_score(*flat))
+        assert metrics.iou_score(overlap)[place] == pytest.approx(sklearn_metrics.jaccard_score(*flat))
+
+
+@pytest.mark.parametrize(
+    ("true_pixels", "guessed_pixels", "dice", "iou"),
+    [
+        ([], [], 1.0, 1.0),
+        ([], [3], 0.0, 0.0),
+        ([3], [], 0.0, 0.0),
+        ([3], [3], 1.0, 1.0),
+        ([3], [4], 0.0, 0.0),
+        ([3, 4], [4], 2 / 3, 1 / 2),
+    ],
+    ids=["both empty", "false alarm", "missed", "one pixel hit", "one pixel missed", "half"],
+)
+def test_edge_cases(true_pixels: list[int], guessed_pixels: list[int], dice: float, iou: float) -> None:
+    truth, guess = np.zeros((1, 4, 4), bool), np.zeros((1, 4, 4), bool)
+    truth.flat[true_pixels] = True
+    guess.flat[guessed_pixels] = True
+    overlap = metrics.count_overlap(truth, guess)
+    assert metrics.dice_score(overlap) == pytest.approx([dice])
+    assert metrics.iou_score(overlap) == pytest.approx([iou])
+
+
+def test_dice_and_iou_tell_the_same_story() -> None:
+    overlap = metrics.count_overlap(*random_masks(4, 0.4))
+    dice, iou = metrics.dice_score(overlap), metrics.iou_score(overlap)
+    np.testing.assert_allclose(iou, dice / (2 - dice))
+
+
+def test_masks_of_different_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        metrics.count_overlap(np.zeros((2, 4, 4)), np.zeros((3, 4, 4)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_classification_agrees_with_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 60)
+    scores = np.round(np.clip(labels * 0.3 + rng.random(60) * 0.7, 0, 1), 1)  # rounded: many ties
+    calls = scores >= 0.5
+    cells = metrics.count_confusion(labels, calls)
+    assert np.array_equal(np.reshape(cells, (2, 2)), sklearn_metrics.confusion_matrix(labels, calls))
+    assert metrics.accuracy(cells) == pytest.approx(sklearn_metrics.accuracy_score(labels, calls))
+    balanced = sklearn_metrics.balanced_accuracy_score(labels, calls)
+    assert metrics.balanced_accuracy(cells) == pytest.approx(balanced)
+    assert metrics.sensitivity(cells) == pytest.approx(sklearn_metrics.recall_score(labels, calls))
+    assert metrics.specificity(cells) == pytest.approx(
+        sklearn_metrics.recall_score(labels, calls, pos_label=0)
+    )
+    assert metrics.roc_auc(labels, scores) == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores))
+
+
+def test_weights_count_a_slice_that_often() -> None:
+    rng = np.random.default_rng(5)
+    labels, scores = rng.integers(0, 2, 30), np.round(rng.random(30), 1)
+    weights = rng.integers(0, 4, (3, 30))
+    areas = metrics.roc_auc(labels, scores, weights)
+    shares = metrics.accuracy(metrics.count_confusion(labels, scores >= 0.5, weights))
+    for area, share, weight in zip(areas, shares, weights, strict=True):
+        again = np.repeat(labels, weight), np.repeat(scores, weight)
+        assert area == pytest.approx(sklearn_metrics.roc_auc_score(*again))
+        assert share == pytest.approx(np.mean((again[1] >= 0.5) == again[0]))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_scores_that_need_both_classes_are_undefined_without_them(label: int) -> None:
+    labels, scores = np.full(5, label), np.linspace(0, 1, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cells = metrics.count_confusion(labels, scores >= 0.5)
+        assert np.isnan(metrics.roc_auc(labels, scores))
+        assert np.isnan(metrics.balanced_accuracy(cells))
+    assert metrics.majority_accuracy(cells) == 1
+
+
+def test_no_slices_give_no_score() -> None:
+    assert np.isnan(metrics.roc_auc([], []))
+    assert np.isnan(metrics.accuracy(metrics.count_confusion([], [])))
+
+
+def test_the_majority_answer_is_what_a_constant_reaches() -> None:
+    labels = np.array([1] * 7 + [0] * 3)
+    cells = metrics.count_confusion(labels, np.ones(10))
+    assert metrics.majority_accuracy(cells) == metrics.accuracy(cells) == pytest.approx(0.7)
+    assert metrics.balanced_accuracy(cells) == 0.5
+    assert metrics.roc_auc(labels, np.ones(10)) == 0.5

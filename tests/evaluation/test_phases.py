@@ -1,0 +1,70 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.phase_report import to_markdown, write_phase_comparison
+from slicewise.evaluation.phases import NOT_TRAINED, Phase, PhaseRow, compare_phases
+
+
+@pytest.fixture
+def phases(results: Callable[..., EvaluationResult]) -> list[Phase]:
+    return [
+        Phase("seg_warmup", results(skill=0.4), trained_mask=True, trained_class=False),
+        Phase("cls_head", results(skill=0.5), trained_mask=False, trained_class=True),
+        Phase("joint", results(skill=0.9), trained_mask=True, trained_class=True),
+    ]
+
+
+def find(rows: list[PhaseRow], source: str, score: str, phase: str) -> PhaseRow:
+    (row,) = [row for row in rows if (row.source, row.score, row.phase) == (source, score, phase)]
+    return row
+
+
+def test_untrained_heads_are_named_and_not_scored(phases: list[Phase]) -> None:
+    rows = compare_phases(phases)
+    for score, phase in (("dice_per_patient", "cls_head"), ("roc_auc", "seg_warmup")):
+        row = find(rows, "lgg", score, phase)
+        assert (row.value, row.low, row.high, row.note) == (None, None, None, NOT_TRAINED)
+
+
+def test_the_difference_is_paired(phases: list[Phase]) -> None:
+    rows = compare_phases(phases)
+    first = find(rows, "lgg", "dice_per_patient", "seg_warmup")
+    last = find(rows, "lgg", "dice_per_patient", "joint")
+    gain = find(rows, "lgg", "dice_per_patient", "joint - seg_warmup")
+    assert gain.value == pytest.approx((last.value or 0) - (first.value or 0))
+    assert gain.low is not None
+    assert gain.low > 0
+
+
+def test_equal_phases_differ_by_exactly_nothing(phases: list[Phase]) -> None:
+    same = [phases[0], replace(phases[2], result=phases[0].result)]
+    gain = find(compare_phases(same), "lgg", "dice_per_patient", "joint - seg_warmup")
+    assert (gain.value, gain.low, gain.high) == (0, 0, 0)
+
+
+def test_pictures_have_an_auc_and_no_dice(phases: list[Phase]) -> None:
+    assert {row.score for row in compare_phases(phases) if row.source == "pictures"} == {"roc_auc"}
+
+
+def test_other_slices_are_refused(phases: list[Phase], results: Callable[..., EvaluationResult]) -> None:
+    phases[1] = replace(phases[1], result=results(num_patients=3))
+    with pytest.raises(ValueError, match="cls_head and seg_warmup were not evaluated on the same slices"):
+        compare_phases(phases)
+    with pytest.raises(ValueError, match="no phase"):
+        compare_phases([])
+
+
+def test_the_comparison_is_written_in_all_forms(tmp_path: Path, phases: list[Phase]) -> None:
+    rows = write_phase_comparison(tmp_path, phases, synthetic=True)
+    found = json.loads((tmp_path / "phase_comparison.json").read_text())
+    assert found["synthetic"] is True
+    assert len(found["rows"]) == len(rows)
+    assert len((tmp_path / "phase_comparison.csv").read_text().splitlines()) == len(rows) + 1
+    assert (tmp_path / "phase_comparison.png").stat().st_size > 5000
+    assert "synthetic data" in to_markdown(rows, synthetic=True)
+    assert to_markdown(rows, synthetic=False).count(NOT_TRAINED) == 3

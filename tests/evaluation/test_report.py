@@ -1,0 +1,63 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.report import to_text, write_report
+from slicewise.evaluation.summary import summarise
+
+
+def numbers_in(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in numbers_in(item)]
+    return [number for item in value for number in numbers_in(item)] if isinstance(value, list) else [value]
+
+
+def test_the_report_is_complete(tmp_path: Path, result: EvaluationResult) -> None:
+    write_report(tmp_path, result, data_name="lgg", stage="joint", synthetic=True)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "metrics.json", "report.txt", "slices.csv", "patients.csv",
+        "confusion_matrix.png", "metric_distribution.png", "roc_curve.png",
+    }  # fmt: skip
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["synthetic"] is True
+    assert metrics["sources"]["pictures"]["segmentation"] is None
+    lgg = metrics["sources"]["lgg"]
+    assert lgg["segmentation"]["dice_per_patient"]["num_patients"] == 4
+    low, high = lgg["segmentation"]["dice_per_patient"]["interval"]
+    assert low <= lgg["segmentation"]["dice_per_patient"]["value"] <= high
+    assert sum(lgg["classification"]["confusion"].values()) == lgg["num_slices"]
+
+
+def test_metrics_are_plain_values(result: EvaluationResult) -> None:
+    kinds = {type(value) for value in numbers_in(summarise(result))}
+    assert kinds <= {int, float, str, bool, type(None)}
+
+
+def test_one_class_only_is_null_and_not_nan(results: Callable[..., EvaluationResult]) -> None:
+    metrics = summarise(results(num_patients=2, num_pictures=1))
+    pictures = metrics["sources"]["pictures"]["classification"]
+    assert pictures["roc_auc"]["value"] is None
+    assert pictures["roc_auc"]["interval"] is None
+    assert pictures["majority_accuracy"] == 1
+    json.dumps(metrics, allow_nan=False)
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_the_first_line_says_what_kind_of_data_it_is(result: EvaluationResult, synthetic: bool) -> None:
+    metrics = {"data": "lgg", "synthetic": synthetic, "stage": "joint", **summarise(result)}
+    text = to_text(metrics)
+    assert ("synthetic data" in text.splitlines()[0]) == synthetic
+    assert "always the majority class" in text
+    assert "nan" not in text.lower()
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_the_same_result_gives_the_same_bytes(tmp_path: Path, result: EvaluationResult) -> None:
+    for name in ("one", "two"):
+        write_report(tmp_path / name, result, data_name="lgg", stage="joint", synthetic=False)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from slicewise.inference.gradcam import gradcam
+from slicewise.models.checkpoint import Checkpoint
+from slicewise.models.multitask import MultitaskNet
+
+SIDE = 64
+CORNERS = ((8, 8), (40, 8), (24, 40))
+
+
+@pytest.fixture
+def squares() -> NDArray[np.float16]:
+    """Dark noise with one bright square, elsewhere in each slice."""
+    images = np.random.default_rng(0).uniform(-0.5, 0.05, (3, 4, SIDE, SIDE)).astype(np.float16)
+    for image, (row, column) in zip(images, CORNERS, strict=True):
+        image[0, row : row + 16, column : column + 16] = 3
+    return images
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_heat_lies_on_the_evidence(
+    bright_net: MultitaskNet, squares: NDArray[np.float16], level: int
+) -> None:
+    heat = gradcam(bright_net, squares, (1, 1, 1, 1), level=level, batch_size=2)
+    assert heat.shape == (3, SIDE, SIDE)
+    assert heat.dtype == np.float32
+    for found, (row, column) in zip(heat, CORNERS, strict=True):
+        peak_row, peak_column = np.unravel_index(found.argmax(), found.shape)
+        assert row <= peak_row < row + 16
+        assert column <= peak_column < column + 16
+        inside = found[row : row + 16, column : column + 16].sum() / found.sum()
+        assert inside > 0.5 > 16 * 16 / SIDE**2
+        assert found.min() == 0
+        assert found.max() <= 1
+
+
+def test_batches_do_not_matter(bright_net: MultitaskNet, squares: NDArray[np.float16]) -> None:
+    one = gradcam(bright_net, squares, (1, 1, 1, 1), batch_size=1)
+    np.testing.assert_allclose(one, gradcam(bright_net, squares, (1, 1, 1, 1), batch_size=3), atol=1e-5)
+
+
+def test_nothing_speaks_for_a_tumour_in_a_dark_slice(bright_net: MultitaskNet) -> None:
+    assert not gradcam(bright_net, np.full((1, 4, SIDE, SIDE), -1.0), (1, 1, 1, 1)).any()
+
+
+def test_heat_outside_is_removed_on_request(bright_net: MultitaskNet, squares: NDArray[np.float16]) -> None:
+    inside = np.zeros((3, SIDE, SIDE), bool)
+    inside[:, 16:48, 16:48] = True
+    heat = gradcam(bright_net, squares, (1, 1, 1, 1), inside=inside)
+    assert heat[inside].any()
+    assert not heat[~inside].any()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_as_it_was(checkpoint: Checkpoint, frozen: bool, training: bool) -> None:
+    net = checkpoint.build().train(training)
+    net.encoder.requires_grad_(not frozen)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    flags = [parameter.requires_grad for parameter in net.parameters()]
+    images = np.random.default_rng(1).normal(size=(2, 4, SIDE, SIDE)).astype(np.float32)
+    heat = gradcam(net, images, (1, 0, 0, 1))
+    assert heat.any()
+    assert net.training is training
+    assert [parameter.requires_grad for parameter in net.parameters()] == flags
+    assert all(parameter.grad is None for parameter in net.parameters())
+    for module in net.modules():
+        assert not module._forward_hooks
+        assert not module._backward_hooks
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_level_that_is_not_there_is_refused_and_leaves_no_trace(checkpoint: Checkpoint) -> None:
+    net = checkpoint.build()
+    with pytest.raises(ValueError, match="levels 1 to 4"):
+        gradcam(net, np.zeros((1, 4, SIDE, SIDE)), (1, 1, 1, 1), level=5)
+    assert not any(module._forward_hooks for module in net.modules())
+    assert all(parameter.requires_grad for parameter in net.parameters())

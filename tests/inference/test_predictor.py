@@ -1,0 +1,160 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from slicewise.core.errors import CheckpointError, PictureError, UsageError
+from slicewise.core.keys import CaseKey
+from slicewise.imaging.slicing import prepare, restore
+from slicewise.imaging.volume import Volume
+from slicewise.inference.predictor import Predictor, tumour_probability
+from slicewise.models.checkpoint import Checkpoint, save_checkpoint
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Checkpoint) -> Predictor:
+    return Predictor(checkpoint, "cpu")
+
+
+@pytest.fixture(scope="module")
+def images() -> NDArray[np.float16]:
+    return np.random.default_rng(0).normal(size=(35, 4, SIDE, SIDE)).astype(np.float16)
+
+
+def head(num_slices: int = 6, seed: int = 0) -> NDArray[np.float32]:
+    """An ellipsoid of tissue in an empty field of view."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:90, :80]
+    inside = np.hypot((rows - 45) / 35, (columns - 40) / 28) < 1
+    return (inside * rng.uniform(50, 200, (num_slices, 90, 80))).astype(np.float32)
+
+
+@pytest.fixture
+def volume() -> Volume:
+    volumes = np.zeros((4, 6, 90, 80), np.float32)
+    volumes[0], volumes[3] = head(seed=0), head(seed=1)
+    return Volume(
+        key=CaseKey("lgg", "P1", "P1"),
+        images=volumes,
+        presence=(True, False, False, True),
+        mask=None,
+        label=None,
+        spacing=(5.0, 2.0, 2.0),
+        orientation=None,
+    )
+
+
+def test_predictions_do_not_depend_on_the_batch(predictor: Predictor, images: NDArray[np.float16]) -> None:
+    one = predictor.predict_slices(images, (1, 1, 0, 1), batch_size=1)
+    many = predictor.predict_slices(images, (1, 1, 0, 1), batch_size=32)
+    np.testing.assert_allclose(one.mask_probability, many.mask_probability, atol=1e-5)
+    np.testing.assert_allclose(one.class_probability, many.class_probability, atol=1e-5)
+    assert one.mask_probability.shape == (35, SIDE, SIDE)
+    assert one.mask_probability.dtype == one.class_probability.dtype == np.float32
+    assert 0 <= one.mask_probability.min() < one.mask_probability.max() <= 1
+
+
+def test_predictions_repeat_exactly(checkpoint: Checkpoint, images: NDArray[np.float16]) -> None:
+    first, second = (Predictor(checkpoint, "cpu").predict_slices(images[:4], (1, 1, 1, 1)) for _ in range(2))
+    assert np.array_equal(first.mask_probability, second.mask_probability)
+    assert np.array_equal(first.class_probability, second.class_probability)
+
+
+def test_an_empty_slot_is_ignored_whatever_it_holds(
+    predictor: Predictor, images: NDArray[np.float16]
+) -> None:
+    noisy = images[:2].copy()
+    noisy[:, 1] = 99
+    found = predictor.predict_slices(images[:2], (1, 0, 1, 1)), predictor.predict_slices(noisy, (1, 0, 1, 1))
+    np.testing.assert_array_equal(found[0].mask_probability, found[1].mask_probability)
+
+
+def test_presence_may_differ_by_slice(predictor: Predictor, images: NDArray[np.float16]) -> None:
+    presence = np.array([[1, 1, 1, 1], [1, 0, 0, 0]])
+    both = predictor.predict_slices(images[:2], presence)
+    second = predictor.predict_slices(images[1:2], presence[1])
+    np.testing.assert_allclose(both.mask_probability[1], second.mask_probability[0], atol=1e-5)
+
+
+def test_no_slices_give_empty_predictions(predictor: Predictor, images: NDArray[np.float16]) -> None:
+    found = predictor.predict_slices(images[:0], (1, 1, 1, 1))
+    assert found.mask_probability.shape == (0, SIDE, SIDE)
+    assert tumour_probability(found.class_probability) == 0
+
+
+def test_a_volume_is_prepared_predicted_and_put_back(predictor: Predictor, volume: Volume) -> None:
+    found = predictor.predict_volume(volume)
+    sliced = prepare(volume, predictor.checkpoint.preprocessing)
+    slices = predictor.predict_slices(sliced.images, sliced.presence)
+    np.testing.assert_array_equal(found.slices.mask_probability, slices.mask_probability)
+    np.testing.assert_array_equal(found.mask_probability, restore(slices.mask_probability, sliced.geometry))
+    assert found.mask_probability.shape == volume.shape
+    assert slices.class_probability.mean() <= found.tumour_probability <= slices.class_probability.max()
+
+
+def test_a_volume_in_millimetres_has_millilitres(checkpoint: Checkpoint, volume: Volume) -> None:
+    from slicewise.imaging.nifti import Orientation
+
+    everything = Predictor(checkpoint, "cpu", mask_threshold=0.0)
+    assert everything.predict_volume(volume).volume_ml is None
+    known = replace(volume, orientation=Orientation.__new__(Orientation))
+    assert everything.predict_volume(known).volume_ml == pytest.approx(6 * 90 * 80 * 20 / 1000)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("L", "png"), ("RGB", "jpg"), ("RGBA", "png"), ("L", "tif")])
+def test_pictures_of_any_kind_are_predicted_alike_from_file_and_bytes(
+    tmp_path: Path, predictor: Predictor, mode: str, suffix: str
+) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    Image.fromarray(head(1)[0].astype(np.uint8)).convert(mode).save(path)
+    found = predictor.predict_picture(path)
+    again = predictor.predict_picture(path.read_bytes())
+    assert found.mask_probability.shape == found.picture.shape == (90, 80)
+    assert found.sliced.presence == (False, False, False, True)
+    assert found.tumour_probability == float(found.slices.class_probability[0])
+    np.testing.assert_array_equal(found.mask_probability, again.mask_probability)
+
+
+def test_a_picture_fills_the_slot_of_the_checkpoint(checkpoint: Checkpoint) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(head(1)[0].astype(np.uint8)).save(stream, format="png")
+    found = Predictor(replace(checkpoint, slot="t1ce"), "cpu").predict_picture(stream.getvalue())
+    assert found.sliced.presence == (False, True, False, False)
+
+
+def test_what_is_no_picture_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(PictureError):
+        predictor.predict_picture(b"not a picture")
+
+
+def test_a_checkpoint_file_is_enough(
+    tmp_path: Path, checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
+) -> None:
+    save_checkpoint(tmp_path / "best_model.pth", checkpoint)
+    loaded = Predictor.load(tmp_path / "best_model.pth", "cpu")
+    expected = predictor.predict_slices(images[:2], (1, 1, 1, 1))
+    found = loaded.predict_slices(images[:2], (1, 1, 1, 1))
+    np.testing.assert_array_equal(found.mask_probability, expected.mask_probability)
+    assert not loaded.model.training
+    with pytest.raises(CheckpointError):
+        Predictor.load(tmp_path / "none.pth")
+
+
+def test_one_slice_that_stands_out_is_smoothed_and_a_run_of_them_is_not() -> None:
+    lonely = np.array([0, 0, 0.9, 0, 0], np.float32)
+    run = np.array([0, 0.9, 0.9, 0.9, 0], np.float32)
+    assert tumour_probability(lonely) == pytest.approx(0.3)
+    assert tumour_probability(run) == pytest.approx(0.9)
+    assert tumour_probability(np.array([0.4], np.float32)) == pytest.approx(0.4)
+
+
+def test_a_device_that_is_not_there_is_named(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"runtime\.device is cuda"):
+        Predictor(checkpoint, "cuda")

@@ -1,0 +1,156 @@
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from slicewise.config.schema import Model, Preprocessing
+from slicewise.core.errors import CheckpointError
+from slicewise.core.labels import CLASS_NAMES
+from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, transfer
+from slicewise.models.multitask import build_model
+
+
+@pytest.fixture
+def checkpoint(model: Model) -> Checkpoint:
+    torch.manual_seed(1)
+    net = build_model(model)
+    net(torch.randn(2, 4, 32, 32), torch.ones(2, 4))  # moves the batch-norm statistics from their defaults
+    torch.nn.init.normal_(net.slot_tokens.values)
+    return Checkpoint(
+        weights=net.state_dict(),
+        model=model,
+        preprocessing=Preprocessing(
+            image_size=32,
+            clip_percentiles=(0.5, 99.5),
+            crop_margin=0.05,
+            min_brain_fraction=0.1,
+            healthy_ratio=1.0,
+            max_train_slices=64,
+        ),
+        class_names=CLASS_NAMES,
+        stage="seg_warmup",
+        metrics={"dice": 0.5},
+        fingerprint="f" * 64,
+        data_name="phantom",
+        synthetic=True,
+        slot="flair",
+    )
+
+
+def test_a_checkpoint_comes_back_whole(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "best_model.pth"
+    save_checkpoint(path, checkpoint)
+
+    loaded = load_checkpoint(path, checkpoint.model)
+
+    for field in dataclasses.fields(Checkpoint):
+        if field.name != "weights":
+            assert getattr(loaded, field.name) == getattr(checkpoint, field.name)
+    assert list(loaded.weights) == list(checkpoint.weights)
+    assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in checkpoint.weights.items())
+    assert [file.name for file in tmp_path.iterdir()] == ["best_model.pth"]
+
+
+def test_transfer_copies_every_tensor(checkpoint: Checkpoint) -> None:
+    torch.manual_seed(2)
+    net = build_model(checkpoint.model)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+    transfer(net, checkpoint)
+
+    assert all(torch.equal(tensor, checkpoint.weights[name]) for name, tensor in net.state_dict().items())
+    assert any(
+        not torch.equal(before[name], checkpoint.weights[name]) for name in before if "decoder" in name
+    )
+
+
+@pytest.mark.parametrize("prefix", ["encoder.", "decoder.", "mask_head.", "class_head.", "slot_tokens."])
+def test_transfer_refuses_weights_that_lack_a_part(checkpoint: Checkpoint, prefix: str) -> None:
+    kept = {name: tensor for name, tensor in checkpoint.weights.items() if not name.startswith(prefix)}
+    assert len(kept) < len(checkpoint.weights)
+
+    with pytest.raises(CheckpointError, match=prefix):
+        transfer(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=kept))
+
+
+def test_transfer_refuses_weights_that_nothing_takes(checkpoint: Checkpoint) -> None:
+    more = {**checkpoint.weights, "module.decoder.weight": torch.zeros(1)}
+
+    with pytest.raises(CheckpointError, match=r"module\.decoder\.weight"):
+        transfer(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=more))
+
+
+def test_build_gives_the_same_answers_in_evaluation_mode(checkpoint: Checkpoint) -> None:
+    images, presence = torch.randn(2, 4, 32, 32), torch.ones(2, 4)
+
+    first, second = checkpoint.build(), checkpoint.build()
+
+    assert not first.training
+    assert torch.equal(first(images, presence).mask_logits, second(images, presence).mask_logits)
+
+
+def test_another_model_is_refused_by_the_keys_that_differ(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "best_model.pth"
+    save_checkpoint(path, checkpoint)
+    other = checkpoint.model.model_copy(update={"encoder": "resnet34", "head_hidden": 9})
+
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path, other)
+
+    message = str(caught.value)
+    assert str(path) in message
+    assert "model.encoder: 'resnet18' in the file, 'resnet34' asked for" in message
+    assert "model.head_hidden" in message
+    assert "model.architecture" not in message
+
+
+def test_where_the_first_weights_came_from_does_not_matter(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.pth", checkpoint)
+
+    load_checkpoint(tmp_path / "c.pth", checkpoint.model.model_copy(update={"encoder_weights": "imagenet"}))
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("this code must not run",))
+
+
+def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, write in (("zip.pth", torch.save), ("plain.pth", lambda value, file: pickle.dump(value, file))):
+        with (tmp_path / name).open("wb") as file:
+            write({"format": Harmful()}, file)
+        with pytest.raises(CheckpointError, match=name):
+            load_checkpoint(tmp_path / name)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kept", [0, 10, 5000, -100])
+def test_a_truncated_file_is_named(checkpoint: Checkpoint, tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "best_model.pth"
+    save_checkpoint(path, checkpoint)
+    path.write_bytes(path.read_bytes()[:kept])
+
+    with pytest.raises(CheckpointError, match="best_model"):
+        load_checkpoint(path)
+
+
+def test_foreign_and_missing_files_are_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pth")
+    (tmp_path / "text.pth").write_text("hello")
+
+    for name in ("foreign.pth", "text.pth", "missing.pth"):
+        with pytest.raises(CheckpointError, match=name):
+            load_checkpoint(tmp_path / name)
+
+
+def test_a_field_that_is_missing_is_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "best_model.pth"
+    save_checkpoint(path, checkpoint)
+    content = torch.load(path, weights_only=True)
+    del content["slot"]
+    torch.save(content, path)
+
+    with pytest.raises(CheckpointError, match="slot"):
+        load_checkpoint(path)

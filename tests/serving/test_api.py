@@ -1,0 +1,318 @@
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+from PIL import Image
+
+from slicewise.core.errors import CheckpointError
+from slicewise.imaging.volume import Volume
+from slicewise.inference.predictor import Predictor, VolumePrediction
+from slicewise.serving.api import create_app
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def client(checkpoint_path: Path, cases_dir: Path) -> Iterator[TestClient]:
+    app = create_app(
+        checkpoint_path,
+        device="cpu",
+        max_upload_mib=2,
+        class_threshold=0.5,
+        mask_threshold=0.5,
+        cases_dir=cases_dir,
+    )
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+
+
+def opened(png: str | bytes) -> NDArray[np.uint8]:
+    data = base64.b64decode(png) if isinstance(png, str) else png
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def examine(client: TestClient, path: Path, **form: str) -> dict[str, Any]:
+    response = client.post("/predict", files={"file": (path.name, path.read_bytes())}, data=form)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_health_names_the_model_that_is_loaded(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ready", "fingerprint": "f" * 64}
+
+
+def test_model_info_tells_what_the_checkpoint_knows(client: TestClient) -> None:
+    info = client.get("/model/info").json()
+    assert info["model"]["encoder"] == "resnet18"
+    assert info["preprocessing"]["image_size"] == 64
+    assert info["class_names"] == ["no_tumour", "tumour"]
+    assert info["metrics"] == {"dice": 0.5}
+    assert (info["stage"], info["data_name"], info["synthetic"]) == ("joint", "phantom", True)
+    assert "not a medical device" in info["notice"].lower()
+
+
+def test_a_picture_is_examined_in_its_own_size(client: TestClient, picture_path: Path) -> None:
+    answer = examine(client, picture_path)
+    assert answer["kind"] == "picture"
+    assert 0 <= answer["tumour_probability"] <= 1
+    assert answer["label"] == ("tumour" if answer["tumour_probability"] >= 0.5 else "no_tumour")
+    mask = opened(answer["mask_png"])
+    assert mask.shape == (40, 48)
+    assert set(np.unique(mask)) <= {0, 255}
+    assert answer["modalities"] == ["flair"]
+    assert answer["gradcam_png"] is None
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "I;16"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_every_picture_mode_is_read(client: TestClient, picture_path: Path, tmp_path: Path, mode: str, kind: str) -> None:
+    path = tmp_path / f"picture.{kind.lower()}"
+    Image.open(picture_path).convert(mode).save(path, format=kind)
+    assert examine(client, path)["kind"] == "picture"
+
+
+def test_jpeg_and_a_capital_suffix_are_read(client: TestClient, picture_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "PICTURE.JPG"
+    Image.open(picture_path).save(path, format="JPEG")
+    assert examine(client, path)["kind"] == "picture"
+
+
+def test_gradcam_comes_when_asked_for(client: TestClient, picture_path: Path) -> None:
+    files = {"file": (picture_path.name, picture_path.read_bytes())}
+    answer = client.post("/predict", files=files, params={"gradcam": "true"}).json()
+    assert opened(answer["gradcam_png"]).ndim == 3
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_volume_is_examined_slice_by_slice(client: TestClient, volume_path: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"case{suffix}"
+    nib.save(nib.load(volume_path), path)
+    answer = examine(client, path, modality="flair")
+    assert answer["kind"] == "volume"
+    assert answer["num_slices"] == len(answer["slices"]) == 12
+    assert all(0 <= one["probability"] <= 1 for one in answer["slices"] if one["probability"] is not None)
+    areas = [one["tumour_mm2"] for one in answer["slices"]]
+    assert answer["tumour_ml"] == pytest.approx(sum(areas) * 2.0 / 1000, rel=1e-3)
+    assert answer["largest_slice"] == (int(np.argmax(areas)) if any(areas) else None)
+    assert 1 <= len(answer["key_slices"]) <= 3
+    assert opened(answer["key_slices"][0]["overlay_png"]).ndim == 3
+
+
+def test_the_mask_lies_on_the_grid_of_the_upload(client: TestClient, volume_path: Path, tmp_path: Path) -> None:
+    answer = examine(client, volume_path, modality="t2")
+    response = client.get(answer["mask_url"])
+    assert response.headers["content-disposition"] == 'attachment; filename="mask.nii.gz"'
+    path = tmp_path / "mask.nii.gz"
+    path.write_bytes(response.content)
+    mask, image = nib.load(path), nib.load(volume_path)
+    assert mask.shape == image.shape
+    np.testing.assert_allclose(mask.affine, image.affine)
+    assert np.asarray(mask.dataobj).sum() * 4.5 / 1000 == pytest.approx(answer["tumour_ml"], rel=1e-3)
+
+
+def test_modalities_of_one_request_fill_their_slots(client: TestClient, volume_path: Path) -> None:
+    content = volume_path.read_bytes()
+    files = {name: (f"{name}.nii.gz", content) for name in ("flair", "t1ce")}
+    assert client.post("/predict", files=files).json()["modalities"] == ["t1ce", "flair"]
+
+
+@pytest.mark.parametrize("layer", ["plain", "overlay", "gradcam"])
+def test_any_slice_can_be_drawn(client: TestClient, volume_path: Path, layer: str) -> None:
+    key = examine(client, volume_path, modality="flair")["id"]
+    for index in (0, 6, 11):
+        response = client.get(f"/results/{key}/slices/{index}.png", params={"layer": layer})
+        assert response.headers["content-type"] == "image/png"
+        assert min(opened(response.content).shape[:2]) >= 40
+    assert client.get(f"/results/{key}/slices/12.png").status_code == 404
+
+
+def test_results_are_kept_for_a_while_and_then_dropped(client: TestClient, volume_path: Path) -> None:
+    keys = [examine(client, volume_path, modality="flair")["id"] for _ in range(7)]
+    assert client.get(f"/results/{keys[-1]}/mask.nii.gz").status_code == 200
+    gone = client.get(f"/results/{keys[0]}/mask.nii.gz")
+    assert gone.status_code == 404
+    assert "examine the volume again" in gone.json()["error"]
+
+
+def test_bundled_cases_are_listed_and_examined(client: TestClient) -> None:
+    assert client.get("/cases").json() == [
+        {"name": "Phantom_10000", "modalities": ["t1", "t1ce", "t2", "flair"]}
+    ]
+    answer = client.post("/cases/Phantom_10000/predict", params={"gradcam": "true"}).json()
+    assert answer["modalities"] == ["t1", "t1ce", "t2", "flair"]
+    assert opened(answer["key_slices"][0]["gradcam_png"]).ndim == 3
+
+
+@pytest.mark.parametrize("name", ["Phantom_1", "..", "%2e%2e%2fetc"])
+def test_an_unknown_case_is_not_looked_for_on_disk(client: TestClient, name: str) -> None:
+    assert client.post(f"/cases/{name}/predict").status_code == 404
+
+
+def truncated(path: Path) -> bytes:
+    content = path.read_bytes()
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status", "words"),
+    [
+        ("empty.png", b"", 400, "empty.png is empty"),
+        ("notes.txt", b"hello there", 415, "send a PNG, JPEG or TIFF"),
+        ("scan.dcm", b"\\0" * 128 + b"DICM", 415, "NIfTI"),
+        ("broken.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, 422, "broken.png"),
+        ("x.nii.gz", b"\x1f\x8b" + b"\0" * 40, 422, "x.nii.gz"),
+        ("../../etc/passwd.txt", b"root", 415, "passwd.txt"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_the_way_out(
+    client: TestClient, name: str, content: bytes, status: int, words: str
+) -> None:
+    response = client.post("/predict", files={"file": (name, content)}, data={"modality": "flair"})
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert words in error
+    assert "/tmp" not in error
+    assert ".." not in error
+
+
+def test_a_truncated_volume_and_picture_are_named(client: TestClient, volume_path: Path, picture_path: Path) -> None:
+    for path in (volume_path, picture_path):
+        files = {"file": (f"my {path.name}", truncated(path))}
+        response = client.post("/predict", files=files, data={"modality": "flair"})
+        assert response.status_code == 422
+        assert f"my {path.name}" in response.json()["error"]
+
+
+def test_a_volume_without_modality_is_asked_for_it(client: TestClient, volume_path: Path) -> None:
+    response = client.post("/predict", files={"file": ("a.nii.gz", volume_path.read_bytes())})
+    assert response.status_code == 400
+    assert "t1, t1ce, t2, flair" in response.json()["error"]
+
+
+def test_no_file_mixed_files_and_a_wrong_modality_are_refused(
+    client: TestClient, volume_path: Path, picture_path: Path
+) -> None:
+    assert client.post("/predict").status_code == 400
+    mixed = {"flair": ("a.nii.gz", volume_path.read_bytes()), "t1": ("b.png", picture_path.read_bytes())}
+    assert client.post("/predict", files=mixed).status_code == 400
+    response = client.post("/predict", files={"file": ("a.nii", b"x")}, data={"modality": "pet"})
+    assert response.status_code == 422
+    assert "'flair'" in response.json()["error"]
+
+
+def test_volumes_on_different_grids_are_refused(client: TestClient, volume_path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.int16), np.eye(4)), other)
+    files = {"t1": ("one.nii.gz", volume_path.read_bytes()), "t2": ("two.nii.gz", other.read_bytes())}
+    response = client.post("/predict", files=files)
+    assert response.status_code == 422
+    assert "two.nii.gz" in response.json()["error"]
+
+
+def test_a_body_over_the_limit_is_refused(client: TestClient) -> None:
+    response = client.post("/predict", files={"file": ("big.png", b"\x89PNG\r\n\x1a\n" + bytes(4 * MIB))})
+    assert response.status_code == 413
+    assert "2 MiB" in response.json()["error"]
+
+
+def test_a_body_of_unknown_length_is_measured_while_it_arrives(client: TestClient) -> None:
+    sent = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 64 * 1024
+            yield bytes(64 * 1024)
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    assert client.post("/predict", content=body(), headers=headers).status_code == 413
+
+
+def test_nothing_of_an_upload_stays_behind(
+    client: TestClient, volume_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(private))
+    examine(client, volume_path, modality="flair")
+    client.post("/predict", files={"file": ("x.nii.gz", truncated(volume_path))}, data={"modality": "t1"})
+    assert list(private.iterdir()) == []
+
+
+def test_health_answers_while_a_prediction_runs(
+    client: TestClient, picture_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, release = threading.Event(), threading.Event()
+    predict = Predictor.predict_volume
+
+    def slow(self: Predictor, volume: Volume) -> VolumePrediction:
+        running.set()
+        assert release.wait(20)
+        return predict(self, volume)
+
+    monkeypatch.setattr(Predictor, "predict_volume", slow)
+    thread = threading.Thread(target=examine, args=(client, picture_path))
+    thread.start()
+    try:
+        assert running.wait(20)
+        started = time.perf_counter()
+        assert client.get("/healthz").status_code == 200
+        assert time.perf_counter() - started < 2
+    finally:
+        release.set()
+        thread.join()
+
+
+def test_answers_are_local_and_carry_security_headers(client: TestClient) -> None:
+    response = client.get("/healthz", headers={"origin": "https://example.org"})
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in response.headers
+    assert client.get("/healthz", headers={"host": "example.org"}).status_code == 400
+
+
+def test_an_unknown_address_and_an_accident_are_answered_in_words(
+    client: TestClient, picture_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "/nothing" in client.get("/nothing").json()["error"]
+
+    def fail(*_: object) -> VolumePrediction:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Predictor, "predict_volume", fail)
+    response = client.post("/predict", files={"file": ("a.png", picture_path.read_bytes())})
+    assert response.status_code == 500
+    assert "secret" not in response.json()["error"]
+
+
+def test_the_openapi_document_describes_every_route(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {
+        "/healthz",
+        "/model/info",
+        "/predict",
+        "/cases",
+        "/cases/{name}/predict",
+        "/results/{result}/mask.nii.gz",
+        "/results/{result}/slices/{index}.png",
+    }
+    assert all(operation["description"] for path in paths.values() for operation in path.values())
+
+
+def test_a_foreign_checkpoint_is_not_served(tmp_path: Path) -> None:
+    path = tmp_path / "best_model.pth"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError):
+        create_app(
+            path, device="cpu", max_upload_mib=1, class_threshold=0.5, mask_threshold=0.5, cases_dir=tmp_path
+        )

@@ -1,0 +1,70 @@
+"""The house rules that a machine can check."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "slicewise"
+MODULES = sorted(SOURCE.rglob("*.py"))
+HEAVY = ("torch", "lightning", "monai", "kornia", "numpy", "nibabel", "matplotlib", "streamlit", "fastapi", "kaggle")
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout
+
+
+def test_the_floors_hold() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-cache"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["plan", "--help"], ["plan"], ["config"], ["status"], ["run", "--dry-run", "--mode", "train-eval"]],
+    ids=" ".join,
+)
+def test_what_does_no_work_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys, os, contextlib, io\n"
+        "from slicewise.cli.main import main\n"
+        f"os.environ['SLICEWISE_WORKSPACE'] = {str(tmp_path)!r}\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        f"    main({words!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    assert run_python(code).strip() == "[]"
+
+
+def test_preprocessing_workers_never_load_torch() -> None:
+    code = "import sys, slicewise.data.preprocess; print('torch' in sys.modules)"
+    assert run_python(code).strip() == "False"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_modules_are_small_and_say_what_they_are_for(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 350
+    if text.strip():
+        assert ast.get_docstring(ast.parse(text)), "a module begins with what it is for"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_functions_are_short(path: Path) -> None:
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    too_long = [node.name for node in functions if _statement_lines(node) > 40]
+    assert too_long == []
+
+
+def _statement_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
