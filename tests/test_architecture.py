@@ -10,7 +10,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "slicewise"
 MODULES = sorted(SOURCE.rglob("*.py"))
-HEAVY = ("torch", "lightning", "monai", "kornia", "numpy", "nibabel", "matplotlib", "streamlit", "fastapi", "kaggle")
+HEAVY = (
+    "torch",
+    "lightning",
+    "monai",
+    "kornia",
+    "numpy",
+    "nibabel",
+    "matplotlib",
+    "streamlit",
+    "fastapi",
+    "kaggle",
+)
 
 
 def run_python(code: str) -> str:
@@ -26,7 +37,14 @@ def test_the_floors_hold() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["plan", "--help"], ["plan"], ["config"], ["status"], ["run", "--dry-run", "--mode", "train-eval"]],
+    [
+        ["--help"],
+        ["plan", "--help"],
+        ["plan"],
+        ["config"],
+        ["status"],
+        ["run", "--dry-run", "--mode", "train-eval"],
+    ],
     ids=" ".join,
 )
 def test_what_does_no_work_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:

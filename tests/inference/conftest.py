@@ -33,8 +33,10 @@ class BrightnessPyramid(nn.Module):
     """An encoder whose level k is the image averaged over 2**k pixels."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        bright = images[:, :1].relu()
-        return [nn.functional.avg_pool2d(bright, 2**level) if level else bright for level in range(5)]
+        levels = [images[:, :1].relu()]
+        for _ in range(4):
+            levels.append(nn.functional.avg_pool2d(levels[-1], 2))
+        return levels
 
 
 class MeanOfDeepest(nn.Module):

@@ -8,7 +8,7 @@ from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskNet
 
 SIDE = 64
-CORNERS = ((8, 8), (40, 8), (24, 40))
+CORNERS = ((16, 16), (48, 0), (0, 32))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_heat_lies_on_the_evidence(
         assert row <= peak_row < row + 16
         assert column <= peak_column < column + 16
         inside = found[row : row + 16, column : column + 16].sum() / found.sum()
-        assert inside > 0.5 > 16 * 16 / SIDE**2
+        assert inside > 5 * 16 * 16 / SIDE**2
         assert found.min() == 0
         assert found.max() <= 1
 

@@ -32,7 +32,8 @@ def head(num_slices: int = 6, seed: int = 0) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:90, :80]
     inside = np.hypot((rows - 45) / 35, (columns - 40) / 28) < 1
-    return (inside * rng.uniform(50, 200, (num_slices, 90, 80))).astype(np.float32)
+    tissue: NDArray[np.float64] = inside * rng.uniform(50, 200, (num_slices, 90, 80))
+    return tissue.astype(np.float32)
 
 
 @pytest.fixture

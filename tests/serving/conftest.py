@@ -115,7 +115,9 @@ def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def head_volume() -> NDArray[np.int16]:
     """A skull-stripped ball of tissue with a bright lesion, in file order [col, row, slice]."""
-    x, y, z = np.meshgrid(np.linspace(-1, 1, 48), np.linspace(-1, 1, 40), np.linspace(-1, 1, 12), indexing="ij")
+    x, y, z = np.meshgrid(
+        np.linspace(-1, 1, 48), np.linspace(-1, 1, 40), np.linspace(-1, 1, 12), indexing="ij"
+    )
     rng = np.random.default_rng(0)
     brain = (x**2 + y**2 + z**2 < 0.8) * (400 + 40 * rng.standard_normal(x.shape))
     lesion = ((x - 0.3) ** 2 + y**2 + z**2 < 0.06) * 300

@@ -40,8 +40,9 @@ if verb == "start":
                 stderr=log, cwd=app["cwd"], env=os.environ | app["env"], start_new_session=True)
         apps[app["name"]] = popen.pid
 elif verb == "jlist":
-    print(json.dumps([{{"name": name, "pid": pid, "pm2_env": {{
-        "status": "online" if alive(pid) else "errored", "restart_time": 0}}}} for name, pid in apps.items()]))
+    status = lambda pid: "online" if alive(pid) else "errored"
+    print(json.dumps([{{"name": name, "pid": pid, "pm2_env": {{"status": status(pid), "restart_time": 0}}}}
+        for name, pid in apps.items()]))
 elif verb == "delete":
     if target not in apps:
         sys.exit(1)
@@ -150,5 +151,5 @@ def test_a_missing_pm2_is_named_with_the_way_out(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not pm2.installed()
-    with pytest.raises(ServingError, match="serving.supervisor=builtin"):
+    with pytest.raises(ServingError, match=r"serving\.supervisor=builtin"):
         pm2.launch(stub_spec())

@@ -37,7 +37,10 @@ def test_stop_ends_the_process(sleeper: subprocess.Popen[bytes]) -> None:
 
 
 def test_a_process_that_ignores_the_request_is_killed() -> None:
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print(flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as popen:
         assert popen.stdout is not None
         popen.stdout.readline()

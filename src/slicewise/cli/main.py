@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     verb.add_arguments(parser)
     args = parser.parse_args(words[1:])
+    args.typed = words
     return _guard(verb, args)
 
 

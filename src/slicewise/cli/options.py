@@ -88,12 +88,12 @@ def selection_from(args: argparse.Namespace) -> Selection:
     )
 
 
-def command_line(argv: Sequence[str] | None = None) -> str:
+def command_line(args: argparse.Namespace) -> str:
     """Return the command as it was typed, to be typed again."""
-    program, *words = sys.argv if argv is None else argv
-    name = Path(program).name
-    prefix = "slicewise" if name in ("slicewise", "__main__.py") else f"python {program}"
-    return " ".join([prefix, *map(shlex.quote, words)])
+    program = Path(sys.argv[0])
+    script = program.suffix == ".py" and program.name != "__main__.py" and args.typed[0] == "run"
+    words = [f"python {shlex.quote(str(program))}", *args.typed[1:]] if script else ["slicewise", *args.typed]
+    return " ".join([words[0], *map(shlex.quote, words[1:])])
 
 
 def _names(text: str) -> list[str]:

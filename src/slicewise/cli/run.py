@@ -50,7 +50,7 @@ def execute(args: argparse.Namespace) -> int:
     config = compose_from(args)
     selection = selection_from(args)
     workspace = workspace_from(args)
-    with exclusive(workspace.state / "lock"), _log_file(workspace) as log_path, _stoppable():
+    with exclusive(workspace.state / "lock"), _log_file(workspace, args) as log_path, _stoppable():
         return _run(args, config, selection, workspace, log_path)
 
 
@@ -67,20 +67,20 @@ def _run(
     _write_final_configs(workspace)
     try:
         Runner(STEPS, config, workspace, hashes, record, _answerer(args)).execute(selection)
-    except (SliceWiseError, KeyboardInterrupt) as error:
-        _stopped(record, error)
+    except (SliceWiseError, KeyboardInterrupt):
+        _stopped(record)
         raise
     except Exception as error:
         log.exception("unexpected error")
-        _stopped(record, error)
+        _stopped(record)
         raise SliceWiseError(f"{type(error).__name__}: {error}\nthe details are in {log_path}") from error
     show_summary(record, config, workspace)
     return 0
 
 
-def _stopped(record: RunRecord, error: BaseException) -> None:
-    log.error("stopped: %s: %s", type(error).__name__, error)
-    record.continue_with = command_line()
+def _stopped(record: RunRecord) -> None:
+    log.error("stopped: %s", record.error)
+    record.continue_with = record.header["command"]
     record.save()
     say()
     say(f"stopped; finished steps are kept. To continue: {record.continue_with}", "warn")
@@ -94,7 +94,7 @@ def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> R
         "mode": args.mode,
         "training_mode": config.training_mode,
         "data_set": {"name": config.data.name, "synthetic": config.data.synthetic},
-        "command": command_line(),
+        "command": command_line(args),
         "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime"})),
         "git_commit": git_commit(Path(__file__).parent),
         "versions": versions(),
@@ -121,7 +121,7 @@ def _answerer(args: argparse.Namespace) -> Any:
 
 
 @contextmanager
-def _log_file(workspace: Workspace) -> Iterator[Path]:
+def _log_file(workspace: Workspace, args: argparse.Namespace) -> Iterator[Path]:
     """Write what happens to logs/run-<time>.log while the block runs."""
     path = workspace.root / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def _log_file(workspace: Workspace) -> Iterator[Path]:
     root = logging.getLogger("slicewise")
     root.setLevel(logging.INFO)
     root.addHandler(handler)
-    log.info("command: %s", command_line())
+    log.info("command: %s", command_line(args))
     try:
         yield path
     finally:

@@ -47,25 +47,26 @@ def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
 
 
 def _source(source: str, found: Mapping[str, Any]) -> Iterator[str]:
-    dice, rest = found.get("dice_per_patient"), found["classification"]
-    if dice:
-        yield f"  {source}: Dice per patient {_interval(dice)}, {found['num_patients']} patients"
+    masks, classes = found["segmentation"], found["classification"]
+    yield f"  {source}: {found['num_patients']} patients, {found['num_slices']} slices"
+    if masks:
+        yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}"
+    yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
     yield (
-        f"  {source}: accuracy {_number(rest['accuracy'])} (majority class {_number(rest['majority_accuracy'])}), "
-        f"balanced {_number(rest['balanced_accuracy'])}, ROC-AUC {_number(rest['roc_auc'])}, "
-        f"{found['num_slices']} slices"
+        f"    accuracy              {_estimate(classes['accuracy'])}; always answering "
+        f"{classes['majority_class']} gives {classes['majority_accuracy']:.3f}"
     )
+    yield f"    balanced accuracy     {_estimate(classes['balanced_accuracy'])}"
 
 
-def _interval(estimate: Mapping[str, Any]) -> str:
-    text = _number(estimate["value"])
-    if estimate["low"] is None:
+def _estimate(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "n/a"
+    text = f"{estimate['value']:.3f}"
+    if estimate["interval"] is None:
         return text
-    return f"{text} ({_number(estimate['low'])} to {_number(estimate['high'])})"
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
+    low, high = estimate["interval"]
+    return f"{text} ({low:.3f} to {high:.3f})"
 
 
 def _demo(step: StepRecord, workspace: Workspace) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Protocol, Self
+from functools import lru_cache, partial
+from typing import Final, Protocol, Self
 
 import numpy as np
 import torch
@@ -19,6 +20,10 @@ SOURCES: Final = ("volumes", "pictures")
 VOLUMES: Final = 0
 PICTURES: Final = 1
 
+Arrays = tuple[NDArray[np.float16], NDArray[np.uint8]]
+
+_MOST_OPEN: Final = 200
+
 
 class SliceArrays(Protocol):
     """The slices of one case as the store opens them, in memory or memory-mapped."""
@@ -26,8 +31,10 @@ class SliceArrays(Protocol):
     @property
     def key(self) -> CaseKey: ...
     @property
-    def images(self) -> NDArray[np.float16]:
-        """[slice, 4, row, col], or [slice, present modality, row, col]"""
+    def image_size(self) -> int: ...
+    @property
+    def stored_images(self) -> NDArray[np.float16]:
+        """[slice, present modality, row, col]"""
 
     @property
     def masks(self) -> NDArray[np.uint8]:
@@ -87,17 +94,18 @@ class SliceDataset:
     Args:
         volumes: cases with masks.
         pictures: single pictures.
-        preload_mib: sets up to this size are copied to memory at once; larger ones are read where they lie.
+        preload_mib: sets up to this size are copied to memory at once. Of larger ones a limited number of
+            cases is open at a time, since each holds two file handles.
 
     Raises:
-        DataError: no case, or cases of different image sizes.
+        DataError: no slice, or slices of different sizes.
     """
 
     def __init__(
         self, volumes: Sequence[SliceArrays], pictures: Sequence[SliceArrays] = (), preload_mib: float = 0
     ) -> None:
         self.cases: tuple[SliceArrays, ...] = (*volumes, *pictures)
-        _require_one_size(self.cases)
+        self.image_size = _one_size(self.cases)
         counts = [len(case.labels) for case in self.cases]
         self.case_of = np.repeat(np.arange(len(counts)), counts)
         self.row_of = np.concatenate([np.arange(count) for count in counts])
@@ -106,14 +114,11 @@ class SliceDataset:
         self.train = np.concatenate([np.asarray(case.train, bool) for case in self.cases])
         self._presence = np.array([case.presence for case in self.cases], np.float32)
         self._has_mask = np.array([case.has_mask for case in self.cases])
-        self._images, self._masks = self._arrays(preload_mib)
+        preloaded = self._size_mib() <= preload_mib
+        self._arrays = lru_cache(None if preloaded else _MOST_OPEN)(partial(_read, self.cases, preloaded))
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @property
-    def image_size(self) -> int:
-        return int(self._images[0].shape[-1])
 
     def training_indices(self, source: int) -> Indices:
         """Return the slices of VOLUMES or PICTURES that were chosen for training."""
@@ -126,9 +131,9 @@ class SliceDataset:
         images = np.zeros((len(indices), NUM_MODALITIES, size, size), np.float16)
         masks = np.zeros((len(indices), 1, size, size), np.uint8)
         for place, (case, row) in enumerate(zip(cases, self.row_of[indices], strict=True)):
-            stored = self._images[case][row]
-            images[place, self._slots(case, len(stored))] = stored
-            masks[place, 0] = self._masks[case][row]
+            stored_images, stored_masks = self._arrays(case)
+            images[place, self._presence[case] > 0] = stored_images[row]
+            masks[place, 0] = stored_masks[row]
         return Batch(
             images=torch.from_numpy(images.astype(np.float32)),
             presence=torch.from_numpy(self._presence[cases]),
@@ -138,19 +143,21 @@ class SliceDataset:
             sources=torch.from_numpy(self.sources[indices]),
         )
 
-    def _slots(self, case: int, num_stored: int) -> Any:
-        return slice(None) if num_stored == NUM_MODALITIES else self._presence[case] > 0
-
-    def _arrays(self, preload_mib: float) -> tuple[list[NDArray[np.float16]], list[NDArray[np.uint8]]]:
-        images, masks = [case.images for case in self.cases], [case.masks for case in self.cases]
-        if sum(i.nbytes + m.nbytes for i, m in zip(images, masks, strict=True)) <= preload_mib * 2**20:
-            return [np.array(array) for array in images], [np.array(array) for array in masks]
-        return images, masks
+    def _size_mib(self) -> float:
+        """Size of all slices: two bytes a pixel and modality, one for the mask."""
+        pixels = np.bincount(self.case_of, minlength=len(self.cases)) * self.image_size**2
+        return float((pixels * (2 * self._presence.sum(1) + 1)).sum()) / 2**20
 
 
-def _require_one_size(cases: Sequence[SliceArrays]) -> None:
+def _read(cases: Sequence[SliceArrays], copied: bool, number: int) -> Arrays:
+    images, masks = cases[number].stored_images, cases[number].masks
+    return (np.array(images), np.array(masks)) if copied else (images, masks)
+
+
+def _one_size(cases: Sequence[SliceArrays]) -> int:
     if not any(len(case.labels) for case in cases):
         raise DataError("there is no slice on this side of the split; raise scale.min_patients")
-    sizes = {case.images.shape[-2:] for case in cases}
+    sizes = sorted({case.image_size for case in cases})
     if len(sizes) > 1:
-        raise DataError(f"slices of several sizes {sorted(sizes)}; run again with --force preprocess")
+        raise DataError(f"slices of several sizes {sizes}; run again with --force preprocess")
+    return sizes[0]

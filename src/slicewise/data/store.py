@@ -93,14 +93,21 @@ class SliceStore:
             case: the slices.
             group: what must stay on one side of the split.
             problems: warnings to keep with the entry.
+
+        Raises:
+            WorkspaceError: the disk is full, or the folder cannot be written.
         """
         target = self.folder(entry)
         partial = target.with_name(f"{_PARTIAL}{target.name}-{secrets.token_hex(4)}")
-        partial.mkdir(parents=True)
         try:
+            partial.mkdir(parents=True)
             entry_text = json.dumps(_describe(partial, case, group, problems), allow_nan=False)
             (partial / ENTRY_FILE).write_text(entry_text, encoding="utf-8")
             self._seal(partial, target, entry)
+        except OSError as error:
+            raise WorkspaceError(
+                f"{target} cannot be written ({error}); free some space, then run the same command again"
+            ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -24,7 +24,8 @@ from slicewise.core.files import read_json, require_space, write_json
 
 TIMEOUT_SECONDS: Final = (10.0, 60.0)
 """To connect, and between two packets."""
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 16
+"""What a broken connection loses at most."""
 
 
 class BrokenTransferError(Exception):

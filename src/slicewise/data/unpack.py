@@ -1,5 +1,6 @@
 """Unpacking an archive from the network without letting it write anywhere else."""
 
+import errno
 import shutil
 import stat
 import zipfile
@@ -13,6 +14,7 @@ from slicewise.core.errors import DownloadError
 from slicewise.core.files import require_space
 
 _ENCRYPTED: Final = 0x1
+_BAD_OFFSET_OR_NAME: Final = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)
 _MARGIN_BYTES: Final = 64 << 20
 _COPY_BYTES: Final = 1 << 20
 
@@ -36,8 +38,12 @@ def unpack_zip(archive: Path, folder: Path) -> int:
                 _write(source, entry, folder / entry.filename)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         raise DownloadError(f"{archive} is damaged ({error})") from error
-    except (FileExistsError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise DownloadError(f"{archive} holds {error.filename} twice") from error
+    except OSError as error:
+        if error.errno not in _BAD_OFFSET_OR_NAME:
+            raise
+        raise DownloadError(f"{archive} is damaged ({error})") from error
     return len(entries)
 
 

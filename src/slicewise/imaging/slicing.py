@@ -20,6 +20,7 @@ from slicewise.imaging.volume import Presence, Volume
 __all__ = ["UNKNOWN_LABEL", "Geometry", "SlicedCase", "choose_for_training", "prepare", "restore"]
 
 UNKNOWN_LABEL = -1
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,23 @@ def _cut_images(
     images = np.zeros((len(geometry.indices), NUM_MODALITIES, side, side), np.float16)
     for position, index in enumerate(geometry.indices):
         brain = geometry.cut(inside[index])
+        weights = _brain_weights(brain, side)
         for slot, scaling in enumerate(scalings):
             if scaling is not None:
                 image = scaling.apply(geometry.cut(volume.images[slot, index]), brain)
-                images[position, slot] = resize_image(image, (side, side))
+                images[position, slot] = resize_image(image, (side, side)) * weights
     return images
+
+
+def _brain_weights(brain: NDArray[np.bool_], side: int) -> NDArray[np.float32]:
+    """Return what undoes the mixing of brain with the 0 outside at its edge, and 0 where most is outside.
+
+    Without it every slice has a rim of wrong, brighter pixels: 0 is the brain's mean, not black.
+    """
+    share = resize_image(brain.astype(np.float32), (side, side))
+    share[share < _MOSTLY] = np.inf
+    weights: NDArray[np.float32] = np.reciprocal(share)
+    return weights
 
 
 def _cut_masks(volume: Volume, geometry: Geometry, side: int) -> NDArray[np.uint8]:

@@ -83,7 +83,9 @@ class Runner(Generic[C]):
             decision = at_home(decision, self.workspace)
             assert decision.found is not None
             _describe(entry, decision.step, decision.found.receipt)
-        say(f"{decision.step.name:<18} {entry.status:<8} {decision.reason}", "dim")
+        # While nothing has run, the plan above has said it all.
+        if any(step.status == "completed" for step in self.record.steps.values()):
+            say(f"{decision.step.name:<18} {entry.status:<8} {decision.reason}", "dim")
         entry.duration_seconds = round(time.monotonic() - started, 3)
         self.record.save()
         return decision

@@ -9,12 +9,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.labels import CLASS_NAMES, MODALITIES
-from slicewise.imaging.slicing import restore
+from slicewise.core.labels import CLASS_NAMES, MODALITIES, NUM_MODALITIES
+from slicewise.imaging.geometry import restore
+from slicewise.imaging.overlay import to_png
 from slicewise.imaging.volume import Volume, save_mask_nifti
 from slicewise.inference.gradcam import gradcam
 from slicewise.inference.predictor import Predictor
-from slicewise.serving import drawing
+from slicewise.serving.drawing import Picture, View, base64_png
 from slicewise.serving.results import Result, ResultCache
 from slicewise.serving.schemas import (
     KeySlice,
@@ -72,10 +73,10 @@ class Examiner:
         result = self._predict(volume)
         return PictureExamination(
             tumour_share=self._tumour_share(result),
-            picture_png=drawing.base64_png(self._layer(result, 0, "plain")),
-            mask_png=drawing.base64_png(result.mask[0] * np.uint8(255)),
-            overlay_png=drawing.base64_png(self._layer(result, 0, "overlay")),
-            gradcam_png=drawing.base64_png(self._layer(result, 0, "gradcam")) if with_gradcam else None,
+            picture_png=base64_png(self._layer(result, 0, "plain")),
+            mask_png=base64_png(result.mask[0] * np.uint8(255)),
+            overlay_png=base64_png(self._layer(result, 0, "overlay")),
+            gradcam_png=base64_png(self._layer(result, 0, "gradcam")) if with_gradcam else None,
             **self._verdict(result, started),
         )
 
@@ -113,7 +114,7 @@ class Examiner:
         result = self._kept(key)
         if not 0 <= index < result.num_slices:
             raise RequestError(404, f"slice {index} is not one of 0 to {result.num_slices - 1}")
-        return drawing.png(self._layer(result, index, layer))
+        return to_png(self._layer(result, index, layer))
 
     def mask_file(self, key: str) -> bytes:
         """Return the mask of a kept result as .nii.gz on the grid of the upload.
@@ -127,6 +128,12 @@ class Examiner:
             save_mask_nifti(path, result.mask.astype(np.uint8), result.volume)
             return path.read_bytes()
 
+    def warm_up(self) -> None:
+        """Do the slow imports of the first Grad-CAM ahead of the first request."""
+        side = self.checkpoint.preprocessing.image_size
+        blank = np.zeros((1, NUM_MODALITIES, side, side), np.float32)
+        gradcam(self.predictor.model, blank, np.ones(NUM_MODALITIES))
+
     def _kept(self, key: str) -> Result:
         result = self._results.get(key)
         if result is None:
@@ -137,7 +144,7 @@ class Examiner:
         with self._model_lock:
             prediction = self.predictor.predict_volume(volume)
         mask = prediction.mask_probability >= self.predictor.mask_threshold
-        return Result(volume, prediction, mask)
+        return Result(volume, prediction, mask, View.of(volume))
 
     def _verdict(self, result: Result, started: float) -> dict[str, Any]:
         probability = result.prediction.tumour_probability
@@ -156,20 +163,19 @@ class Examiner:
         """Return tumour pixels over brain pixels, both as the network saw them."""
         inside = np.any(result.prediction.sliced.images != 0, axis=1)
         found = (result.prediction.slices.mask_probability >= self.predictor.mask_threshold) & inside
-        return float(found.sum() / inside.sum())
+        return float(found.sum() / max(1, inside.sum()))
 
     def _key_slice(self, result: Result, found: SliceExamination, with_gradcam: bool) -> KeySlice:
-        overlay = drawing.base64_png(self._layer(result, found.index, "overlay"))
-        heat = drawing.base64_png(self._layer(result, found.index, "gradcam")) if with_gradcam else None
+        overlay = base64_png(self._layer(result, found.index, "overlay"))
+        heat = base64_png(self._layer(result, found.index, "gradcam")) if with_gradcam else None
         return KeySlice(**found.model_dump(), overlay_png=overlay, gradcam_png=heat)
 
-    def _layer(self, result: Result, index: int, layer: Layer) -> NDArray[np.uint8]:
-        grey = drawing.grey(result.volume, index)
+    def _layer(self, result: Result, index: int, layer: Layer) -> Picture:
         if layer == "plain":
-            return grey
+            return result.view.plain(index)
         if layer == "overlay":
-            return drawing.with_mask(grey, result.mask[index])
-        return drawing.with_heat(grey, self._heat(result, index))
+            return result.view.with_mask(index, result.mask[index])
+        return result.view.with_heat(index, self._heat(result, index))
 
     def _heat(self, result: Result, index: int) -> NDArray[np.float32]:
         """Return the Grad-CAM heat of one slice on the volume's grid; zero where the network saw nothing."""

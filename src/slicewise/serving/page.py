@@ -19,8 +19,12 @@ _STYLE = """
 h1 {padding: 0 !important;}
 [data-testid="stMetricValue"] {font-size: 1.6rem;}
 @media (max-width: 640px) {
-  .block-container {padding-left: 1rem; padding-right: 1rem;}
+  .block-container {padding: 4rem 1rem 3rem;}
   h1 {font-size: 1.9rem !important;}
+  [data-testid="stMetricValue"] {font-size: 1.3rem;}
+  [data-testid="stColumn"]:has([data-testid="stMetric"]) {
+    flex: 1 1 calc(50% - 1rem); min-width: calc(50% - 1rem);
+  }
 }
 </style>
 """

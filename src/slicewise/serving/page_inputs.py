@@ -12,7 +12,7 @@ from slicewise.serving.client import ApiClient, FileField
 
 ANSWER: Final = "answer"
 """Key of the session's last finding; the page draws it until the next one comes."""
-_UPLOAD, _CASE = "Your own picture or volume", "A bundled phantom case"
+_UPLOAD, _CASE = "Your own MRI", "Phantom case"
 _NAMES: Final[tuple[tuple[Modality, str], ...]] = (
     ("flair", r"flair|t2f"),
     ("t1ce", r"t1[-_ ]?(ce|c|gd|contrast|post)"),
@@ -44,7 +44,7 @@ def is_volume(file_name: str) -> bool:
 
 
 def _ask_case(client: ApiClient, names: Sequence[str]) -> None:
-    name = st.selectbox("Phantom case", names, help="Generated patients the model was never trained on.")
+    name = st.selectbox("A generated patient that the model was not trained on", names)
     if st.button("Examine", type="primary", key="examine-case"):
         with st.spinner("Examining …"):
             st.session_state[ANSWER] = {"name": name, **client.examine_case(name)}

@@ -10,7 +10,9 @@ from slicewise.serving.client import ApiClient
 from slicewise.serving.page_inputs import ANSWER
 
 _LAYERS: Final = {"Tumour": "overlay", "Attention": "gradcam", "Image": "plain"}
-_LAYER_HELP: Final = "Tumour: the mask. Attention: where the classification looked (Grad-CAM). Image: as it is."
+_LAYER_HELP: Final = (
+    "Tumour: the mask. Attention: where the classification looked (Grad-CAM). Image: as it is."
+)
 _TUMOUR: Final = "#c2410c"
 _GREY: Final = "#94a3b8"
 _INK: Final = "#334155"
@@ -92,7 +94,8 @@ def _explain(answer: dict[str, Any]) -> str:
     modalities = ", ".join(modality.upper() for modality in answer["modalities"])
     return (
         f"Read as {modalities}. A tumour is reported from a probability of {answer['class_threshold']:.0%}, "
-        f"a pixel is drawn from {answer['mask_threshold']:.0%}."
+        f"a pixel is drawn from {answer['mask_threshold']:.0%}. Finding and mask are two answers of one network: "
+        "where they disagree, trust neither."
     )
 
 

@@ -1,11 +1,17 @@
 """From received files to a Volume, by the same readers as for training."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
+from slicewise.core.keys import CaseKey
 from slicewise.core.labels import MODALITIES, Modality
-from slicewise.imaging.picture import read_picture
+from slicewise.data.cases import CaseFiles
+from slicewise.data.reading import read_case
 from slicewise.imaging.volume import Volume, read_volume
 from slicewise.serving.uploads import UNNAMED, RequestError, Stored
+
+_KEY: Final = CaseKey("upload", "upload", "upload")
 
 
 def read_files(files: Mapping[str, Stored], slot: Modality) -> Volume:
@@ -22,18 +28,20 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Volume:
     kinds = {file.kind for file in files.values()}
     if kinds == {"picture"} and len(files) == 1:
         ((name, file),) = files.items()
-        named = next((modality for modality in MODALITIES if modality == name), slot)
-        return read_picture(file.path, named)
+        return read_picture(file.path, next((known for known in MODALITIES if known == name), slot))
     if kinds != {"volume"}:
         raise RequestError(
-            400,
-            "send one picture, or the NIfTI volumes of one examination, but not several "
-            "pictures and not both",
+            400, "send one picture, or the NIfTI volumes of one examination, not both"
         )
     if UNNAMED in files:
         raise RequestError(
             400,
-            f"{files[UNNAMED].name} is a volume: say what it shows in the form field "
-            f"`modality`, one of {', '.join(MODALITIES)}",
+            f"{files[UNNAMED].name} is a volume: say what it shows in the form field `modality`, "
+            f"one of {', '.join(MODALITIES)}",
         )
-    return read_volume({slot: files[slot].path for slot in MODALITIES if slot in files})
+    return read_volume({known: files[known].path for known in MODALITIES if known in files})
+
+
+def read_picture(path: Path, slot: Modality) -> Volume:
+    """Read a picture as a volume of one slice with one filled slot."""
+    return read_case(CaseFiles(_KEY, "picture", (slot,), (path,), (), None, _KEY.patient))

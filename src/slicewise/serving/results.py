@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from slicewise.imaging.volume import Volume
 from slicewise.inference.predictor import VolumePrediction
+from slicewise.serving.drawing import View
 
 MAX_RESULTS: Final = 6
 
@@ -22,6 +23,7 @@ class Result:
     volume: Volume
     prediction: VolumePrediction
     mask: NDArray[np.bool_]
+    view: View
 
     @property
     def num_slices(self) -> int:

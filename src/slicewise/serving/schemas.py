@@ -70,12 +70,12 @@ class Examination(Answer):
 
 
 class PictureExamination(Examination):
-    """The answer to one picture. All PNGs have the size of the picture."""
+    """The answer to one picture."""
 
     kind: Literal["picture"] = "picture"
     tumour_share: float = Field(description="tumour pixels over brain pixels")
     picture_png: Png
-    mask_png: Png = Field(description="PNG, base64: 255 tumour, 0 else")
+    mask_png: Png = Field(description="PNG, base64, in the size of the picture: 255 tumour, 0 else")
     overlay_png: Png
     gradcam_png: Png | None = None
 

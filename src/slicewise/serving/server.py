@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)
         return error.exit_code
+    threading.Thread(target=app.state.examiner.warm_up, daemon=True).start()
     uvicorn.run(app, host=HOST, port=arguments.port, log_level="info", access_log=False)
     return 0
 

@@ -42,6 +42,7 @@ def _draw(axes: Any, rows: Sequence[Row], names: dict[str, str], label: str) -> 
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
     axes.set_xlabel("epoch")
+    axes.set_xlim(0.5, len(rows) + 0.5)
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

@@ -16,6 +16,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 log = logging.getLogger(__name__)
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 _NAMES: Final[dict[Precision, FabricPrecision]] = {
     "fp32": "32-true",

@@ -72,7 +72,9 @@ class Learner:
             self.fabric.clip_gradients(
                 self._module, self._optimizer, max_norm=clip_norm, error_if_nonfinite=False
             )
-        set_rates(self._optimizer.param_groups, rate_factor(self.config.training.scheduler, number, self.num_steps))
+        set_rates(
+            self._optimizer.param_groups, rate_factor(self.config.training.scheduler, number, self.num_steps)
+        )
         self._optimizer.step()
         self._optimizer.zero_grad()
         if self._average:

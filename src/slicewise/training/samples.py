@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,33 +11,25 @@ from slicewise.core.files import atomic_write
 from slicewise.core.labels import modality_slot
 from slicewise.data.batches import VOLUMES, Batch, SliceDataset
 from slicewise.data.sampling import Indices
-from slicewise.models.multitask import Prediction
+from slicewise.imaging import overlay
 from slicewise.training.learner import Learner
+from slicewise.training.tasks import Answers, TaskNet, Tasks
 
-Pixels = NDArray[np.uint8]
-
-_TILE: Final = 224
-_BAR: Final = 22
-_TRUTH: Final = (80, 220, 100)
-_FOUND: Final = (70, 120, 255)
-_TEXT: Final = (235, 235, 235)
+_SIDE: Final = 240
 
 
 def draw_samples(path: Path, learner: Learner, dataset: SliceDataset, number: int) -> None:
-    """Draw `number` slices of `dataset` with their masks and the network's to a PNG file, one row each."""
-    indices = choose_slices(dataset, number)
-    if not len(indices):
-        return
-    batch = dataset.gather(indices)
-    prediction = _predict(learner, batch)
-    masks = (prediction.mask_logits[:, 0] > 0).cpu().numpy()
-    tumour = prediction.class_logits.sigmoid().float().cpu().numpy()
-    names = [str(dataset.cases[dataset.case_of[index]].key) for index in indices]
-    rows = [_row(batch, place, names[place], masks[place], tumour[place]) for place in range(len(batch))]
-    encoded, data = cv2.imencode(".png", np.concatenate(rows))
-    assert encoded
+    """Draw `number` slices of `dataset` to a PNG file, one row each: image, mask, the network's mask."""
+    batch = dataset.gather(choose_slices(dataset, number))
+    answers = _answer(learner, batch)
+    tiles: list[overlay.Rgb] = []
+    captions: list[str] = []
+    for place, index in enumerate(choose_slices(dataset, number)):
+        case = dataset.cases[dataset.case_of[index]]
+        tiles += _row(batch, answers, place)
+        captions += [str(case.key), _truth(batch, place), _found(answers, place)]
     with atomic_write(path) as stream:
-        stream.write(data.tobytes())
+        stream.write(overlay.to_png(overlay.tile(tiles, captions, columns=3)))
 
 
 def choose_slices(dataset: SliceDataset, number: int) -> Indices:
@@ -51,42 +42,37 @@ def choose_slices(dataset: SliceDataset, number: int) -> Indices:
 
 
 @torch.no_grad()
-def _predict(learner: Learner, batch: Batch) -> Prediction:
+def _answer(learner: Learner, batch: Batch) -> Answers:
+    """Segment, and classify where the stage does: a head that has not learned yet says nothing."""
     on_device = batch.to(learner.device, learner.config.training.channels_last)
-    net = learner.best_net.eval()
+    net = TaskNet(learner.best_net, Tasks(segment=True, classify=Tasks.validated(learner.stage).classify))
     with learner.fabric.autocast():
-        prediction: Prediction = net(on_device.images, on_device.presence)
-    return prediction
+        answers: Answers = net.eval()(on_device.images, on_device.presence)
+    return answers
 
 
-def _row(batch: Batch, place: int, name: str, found: NDArray[np.bool_], tumour: float) -> Pixels:
-    image = _grey(batch.images[place].numpy(), batch.presence[place].numpy())
-    truth = batch.masks[place, 0].numpy() > 0.5
-    label = "tumour" if batch.labels[place] else "no tumour"
-    tiles = (
-        _tile(image, None, _TEXT, name),
-        _tile(image, truth, _TRUTH, f"truth: {label}"),
-        _tile(image, found, _FOUND, f"found: tumour {tumour:.0%}"),
-    )
-    return np.concatenate(tiles, 1)
+def _row(batch: Batch, answers: Answers, place: int) -> list[overlay.Rgb]:
+    image = overlay.enlarge(overlay.grey(_shown(batch, place)), _SIDE)
+    assert answers.mask_logits is not None
+    truth = overlay.enlarge_mask(batch.masks[place, 0].numpy(), _SIDE)
+    found = overlay.enlarge_mask((answers.mask_logits[place, 0] > 0).cpu().numpy(), _SIDE)
+    plain = overlay.overlay(image, np.zeros_like(truth))
+    return [plain, overlay.overlay(image, truth, overlay.TRUTH), overlay.overlay(image, found)]
 
 
-def _grey(images: NDArray[np.float32], presence: NDArray[np.float32]) -> Pixels:
-    """Show FLAIR, on which the whole tumour is bright, or else the first slot that is filled."""
-    flair = modality_slot("flair")
-    image = images[flair if presence[flair] else int(presence.argmax())]
-    low, high = -2.0, 3.0
-    shown = np.where(image == 0, 0, (image - low) / (high - low) * 255)
-    return shown.clip(0, 255).astype(np.uint8)
+def _shown(batch: Batch, place: int) -> NDArray[np.float32]:
+    """Return FLAIR, on which the whole tumour is bright, or else the first slot that is filled."""
+    presence, flair = batch.presence[place], modality_slot("flair")
+    slot = flair if presence[flair] else int(presence.argmax())
+    image: NDArray[np.float32] = batch.images[place, slot].numpy()
+    return image
 
 
-def _tile(image: Pixels, mask: NDArray[np.bool_] | None, colour: tuple[int, int, int], text: str) -> Pixels:
-    size = (_TILE, _TILE)
-    shown = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2BGR)
-    if mask is not None:
-        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        outlines, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(shown, outlines, -1, colour, 1, cv2.LINE_AA)
-    bar = np.zeros((_BAR, _TILE, 3), np.uint8)
-    cv2.putText(bar, text[-34:], (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
-    return np.concatenate([bar, shown])
+def _truth(batch: Batch, place: int) -> str:
+    return "truth: tumour" if batch.labels[place] else "truth: no tumour"
+
+
+def _found(answers: Answers, place: int) -> str:
+    if answers.class_logits is None:
+        return "found"
+    return f"found: tumour {float(answers.class_logits[place].sigmoid()):.0%}"

@@ -122,9 +122,7 @@ class Brain:
         """Return mm below the brain's surface [N], cheaply."""
         return _sample_half(load_atlas().depth, self.warp.at(points, pushes))
 
-    def at(
-        self, points: Points, pushes: tuple[Push, ...] = (), floor: float = -1e6
-    ) -> tuple[Points, Tissue]:
+    def at(self, points: Points, pushes: tuple[Push, ...] = (), floor: float = -1e6) -> tuple[Points, Tissue]:
         """Return those of the points that lie deeper than `floor` mm, and the tissue there."""
         atlas = load_atlas()
         place = self.warp.at(points, pushes)
@@ -148,7 +146,7 @@ class Brain:
         sulcus = bump(self.folds.at(points), 0.10 + 0.05 * self.atrophy) * near
         sulcus *= smoothstep(t1, 0.86, 0.66)
         surface = smoothstep(depth, 1.2 + 0.4 * self.atrophy, -0.6)
-        return np.maximum(np.maximum(inner, dark), np.maximum(sulcus, surface))
+        return np.asarray(np.maximum(np.maximum(inner, dark), np.maximum(sulcus, surface)))
 
 
 def _sample(volume: Bytes, place: Floats) -> Floats:

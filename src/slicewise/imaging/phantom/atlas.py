@@ -18,7 +18,8 @@ from slicewise.core.errors import DataError
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Floats = np.ndarray[Any, np.dtype[np.float32]]
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
+"""In this package always float32."""
 
 _FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 MIDLINE_COL = 98
@@ -29,7 +30,7 @@ MIDLINE_COL = 98
 class Atlas:
     """Maps of one average brain; the distances are signed and sampled every second millimetre.
 
-    `t1`, `grey`, `white` are uint8 [slice, row, col] at 1 mm with 255 for the brightest or a probability of 1.
+    `t1`, `grey`, `white` are uint8 [slice, row, col] at 1 mm; 255 is the brightest, or a probability of 1.
     `depth` is mm below the brain's surface (negative outside), `head` the same for the closed outline without
     sulci and fissures, `ventricle` is mm from the wall of the ventricles (negative within).
     """
@@ -50,7 +51,7 @@ def _read(name: str) -> Bytes:
         if path.is_file():
             ras: Bytes = np.asanyarray(nib.load(path).dataobj)
             return np.ascontiguousarray(ras[::-1, ::-1, :].T, dtype=np.uint8)
-    raise DataError(f"{_FILE.format(name)} is not in the installed nilearn; reinstall it: pip install nilearn")
+    raise DataError(f"{_FILE.format(name)} is not in the installed nilearn; run: pip install -U nilearn")
 
 
 def _signed_distance(inside: Bools) -> Floats:

@@ -1,7 +1,7 @@
-"""From tissue fractions to the four contrasts: a table of signals, and a scanner that blurs, shades and adds noise.
+"""From tissue fractions to the four contrasts: a table of signals, and a scanner with blur, bias and noise.
 
-Signals are relative to white matter. The centres follow the usual appearance at 1.5 and 3 T; every patient draws
-his own table around them.
+Signals are relative to white matter. The centres follow the usual appearance at 1.5 and 3 T; every patient
+draws a table of his own around them.
 """
 
 from dataclasses import dataclass
@@ -92,9 +92,7 @@ class Scanner:
     def textures(self, points: Points) -> "Textures":
         return Textures(self.texture.at(points), self.grain.at(points))
 
-    def acquire(
-        self, modality: Modality, points: Points, signal: Floats, rng: np.random.Generator
-    ) -> Floats:
+    def acquire(self, modality: Modality, points: Points, signal: Floats, rng: np.random.Generator) -> Floats:
         """Return the magnitude image float32 [Z, Y, X] of a signal [N]: bias, Rician noise, blur."""
         scan = self.scans[modality]
         shaded = signal * np.exp(np.float32(scan.bias_strength) * scan.bias.at(points))

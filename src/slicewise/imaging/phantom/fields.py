@@ -117,4 +117,4 @@ def smoothstep(values: Floats, low: float, high: float) -> Floats:
 
 def bump(values: Floats, width: float) -> Floats:
     """Return exp(-(v / width)^2): a thin sheet around the field's zero level."""
-    return np.exp(-np.square(values / np.float32(width)))
+    return np.asarray(np.exp(-np.square(values / np.float32(width))))

@@ -1,4 +1,4 @@
-"""What a reader must not mistake for a tumour: white-matter disease, vessels, choroid plexus, dura, scraps."""
+"""What must not be taken for a tumour: white-matter disease, vessels, choroid plexus, dura, scraps."""
 
 from dataclasses import dataclass
 
@@ -36,9 +36,12 @@ class Mimics:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Mimics":
-        fields = [Field.draw(rng, spacing) for spacing in (12, 7, 15, 15, 11)]
         return cls(
-            *fields,
+            patches=Field.draw(rng, 12),
+            spots=Field.draw(rng, 7),
+            branch=Field.draw(rng, 15),
+            course=Field.draw(rng, 15),
+            surface=Field.draw(rng, 11),
             band_mm=float(rng.gamma(2.0, 1.3)),
             spot_level=float(rng.uniform(2.0, 3.4)),
             vessel_width=float(rng.uniform(0.08, 0.14)),
@@ -69,16 +72,16 @@ class Mimics:
         deep = smoothstep(tissue.depth, 9, 14)
         spots = smoothstep(self.spots.at(points), self.spot_level - 0.35, self.spot_level + 0.15) * deep
         above = smoothstep(tissue.height, 62, 70)
-        return np.maximum(band, spots) * tissue.white * above
+        return np.asarray(np.maximum(band, spots) * tissue.white * above)
 
     def _vessels(self, points: Points, tissue: Tissue) -> Floats:
-        """Tubes where two fields vanish together, near the surface and in cisterns; and the sagittal sinus."""
+        """Tubes where two fields vanish together, near the surface and in cisterns; the sagittal sinus."""
         radius = np.hypot(self.branch.at(points), self.course.at(points))
         where = np.maximum(smoothstep(tissue.depth, 15, 5), tissue.csf * smoothstep(tissue.height, 75, 60))
         tubes = bump(radius, self.vessel_width) * where
         top = smoothstep(tissue.head, 3.5, 1.0) * smoothstep(tissue.height, 55, 65)
         sinus = bump(tissue.lateral, 3.0) * top
-        return np.maximum(tubes, sinus)
+        return np.asarray(np.maximum(tubes, sinus))
 
     def _plexus(self, points: Points, tissue: Tissue) -> Floats:
         """Choroid plexus: strands inside the lateral ventricles."""

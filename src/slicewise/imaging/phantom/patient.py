@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip_lib
 
-from slicewise.core.labels import MODALITIES, Modality
+from slicewise.core.labels import MODALITIES
 from slicewise.imaging.phantom.anatomy import Brain, Tissue
 from slicewise.imaging.phantom.atlas import Bools, Bytes, Floats
 from slicewise.imaging.phantom.contrast import Scanner
@@ -76,7 +76,7 @@ def patient_name(number: int) -> str:
 def draw_subject(
     key: Sequence[int], with_tumour: bool = True, millilitres: tuple[float, float] = (3.0, 150.0)
 ) -> Subject:
-    """Draw a subject from a seed sequence, with a whole tumour of so many ml; each part has its own stream."""
+    """Draw a subject whose whole tumour has so many ml; each part has a random stream of its own."""
     streams = [np.random.default_rng([*key, part]) for part in range(4)]
     brain, mimics, scanner = Brain.draw(streams[0]), Mimics.draw(streams[1]), Scanner.draw(streams[2])
     points = _survey(brain)
@@ -94,8 +94,8 @@ def _survey(brain: Brain) -> Points:
     step = 2 * _SURVEY_MM
     coarse = Points.box(*(np.arange(step / 2, size, step, dtype=np.float32) for size in SHAPE))
     near = _refine(coarse.narrow(brain.depth(coarse) > -17).mask, 2)
-    axes = [np.arange(_SURVEY_MM / 2, size, _SURVEY_MM, dtype=np.float32) for size in SHAPE]
-    points = Points(*axes, _pad(near, tuple(len(axis) for axis in axes)))
+    z, y, x = (np.arange(_SURVEY_MM / 2, size, _SURVEY_MM, dtype=np.float32) for size in SHAPE)
+    points = Points(z, y, x, _pad(near, (len(z), len(y), len(x))))
     return points.narrow(brain.depth(points) > -9)
 
 

@@ -1,4 +1,4 @@
-"""Yes/no pictures as collections on Kaggle have them: single slices with the skull on, in every size and format.
+"""Yes/no pictures as collections on Kaggle have them: slices with the skull on, in every size and format.
 
 They show other subjects than the volumes do: their random stream is another one.
 """
@@ -75,8 +75,8 @@ def _refuse_others(folder: Path, expected: set[str]) -> None:
     others = sorted(found - expected)
     if others:
         raise DataError(
-            f"{folder} holds {len(others)} files that are not of this set of {len(expected)} generated pictures, "
-            f"such as {others[0]}; delete the folder and run again"
+            f"{folder} holds {len(others)} files that are not of this set of {len(expected)} generated "
+            f"pictures, such as {others[0]}; delete the folder and run again"
         )
 
 

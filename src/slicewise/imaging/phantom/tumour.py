@@ -85,7 +85,7 @@ class Tumour:
         reach = np.float32(2.2 * self.whole_level)
         close = np.zeros(int(points.mask.sum()), dtype=bool)
         for focus in self.foci:
-            close |= focus.distance(points) < max(reach, 2.5 * focus.radius)
+            close |= focus.distance(points) < max(float(reach), 2.5 * focus.radius)
         return close
 
     def at(self, points: Points, tissue: Tissue) -> Compartments:
@@ -144,7 +144,7 @@ class Tumour:
 def draw_tumour(
     rng: np.random.Generator, survey: Points, tissue: Tissue, volume_range: tuple[float, float]
 ) -> tuple[Tumour, float]:
-    """Draw a tumour somewhere in the parenchyma of the surveyed brain; also return the core's volume in ml."""
+    """Draw a tumour in the parenchyma of the surveyed brain; also return the volume of its core in ml."""
     kind = _KINDS[int(rng.choice(3, p=_KIND_SHARES))]
     low, high = np.log(volume_range)
     millilitres = float(np.exp(rng.triangular(low, low + 0.78 * (high - low), high)))

@@ -1,0 +1,74 @@
+"""One slice of an examined volume as a picture for people, in true proportions and large enough to see."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from slicewise.core.labels import Modality, modality_slot
+from slicewise.imaging.overlay import grey, overlay, overlay_heat, to_png
+from slicewise.imaging.volume import Volume
+
+_SHOWN_FIRST: Final[tuple[Modality, ...]] = ("flair", "t1ce", "t2", "t1")
+"""A tumour with its oedema shows best on FLAIR."""
+_WINDOW_PERCENTILES: Final = (1.0, 99.5)
+_SAMPLES: Final = 200_000
+_SMALLEST_SIDE: Final = 512
+_LARGEST_SIDE: Final = 1024
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a volume is looked at: one modality, one window for all slices, square pixels."""
+
+    image: NDArray[Any]
+    """[slice, row, col]"""
+    window: tuple[float, float]
+    size: tuple[int, int]
+    """(width, height) of the drawn slice in pixels."""
+
+    @classmethod
+    def of(cls, volume: Volume) -> Self:
+        slots = (modality_slot(modality) for modality in _SHOWN_FIRST)
+        image = volume.images[next(slot for slot in slots if volume.presence[slot])]
+        sample = image.ravel()[:: max(1, image.size // _SAMPLES)].astype(np.float32)
+        inside = sample[sample != 0]
+        low, high = np.percentile(inside, _WINDOW_PERCENTILES) if len(inside) else (0.0, 1.0)
+        return cls(image, (float(low), max(float(high), float(low) + 1e-6)), _size(volume))
+
+    def plain(self, index: int) -> Picture:
+        """Return slice `index` as grey values [row, col]."""
+        return _resized(grey(self.image[index], self.window), self.size)
+
+    def with_mask(self, index: int, mask: NDArray[np.bool_]) -> Picture:
+        """Return the slice with a mask [row, col] of the volume's grid drawn over it."""
+        inside = _resized(mask * np.uint8(255), self.size) >= 128
+        return overlay(self.plain(index), inside)
+
+    def with_heat(self, index: int, heat: NDArray[np.float32]) -> Picture:
+        """Return the slice with heat [row, col] of 0 to 1 drawn over it."""
+        return overlay_heat(self.plain(index), _resized(heat * np.float32(255), self.size) / 255)
+
+
+def base64_png(picture: Picture) -> str:
+    """Encode a picture as PNG in ASCII letters (RFC 4648)."""
+    return base64.b64encode(to_png(picture)).decode()
+
+
+def _size(volume: Volume) -> tuple[int, int]:
+    """Return (width, height) with the volume's proportions in mm and a longer side that suits a screen."""
+    _, rows, cols = volume.shape
+    _, row_mm, col_mm = volume.spacing
+    height, width = rows * row_mm, cols * col_mm
+    longer = min(max(rows, cols, _SMALLEST_SIDE), _LARGEST_SIDE)
+    scale = longer / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _resized(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))

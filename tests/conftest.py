@@ -1,0 +1,70 @@
+"""Shared by all tests: where the checkout is, and a tiny pipeline that has run once."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slicewise.core.files import read_json
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+TINY = (
+    "data.volumes.phantom_patients=6",
+    "data.pictures.phantom_pictures=16",
+    "scale={fraction:1.0,min_patients:6,min_pictures:16}",
+    "preprocessing.image_size=64",
+    "training.batch_size=8",
+    "training.iterations_per_epoch=6",
+    "evaluation.gradcam_pictures=4",
+    "evaluation.sample_predictions=3",
+    "evaluation.bootstrap_samples=200",
+)
+"""A pipeline of seconds; nothing can be learnt in it, but everything runs."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The command line on one workspace, in this process."""
+
+    workspace: Path
+    overrides: tuple[str, ...] = TINY
+
+    def call(self, verb: str, *words: str) -> int:
+        from slicewise.cli.main import main
+
+        return main([verb, "--workspace", str(self.workspace), *words, *self.overrides])
+
+    def run(self, *words: str) -> int:
+        return self.call("run", "--no-input", *words)
+
+    @property
+    def record(self) -> Any:
+        return read_json(self.workspace / "pipeline_results.json")
+
+    def statuses(self) -> dict[str, str]:
+        return {name: step["status"] for name, step in self.record["steps"].items()}
+
+    def ran(self) -> list[str]:
+        return [name for name, status in self.statuses().items() if status == "completed"]
+
+    def with_overrides(self, *more: str) -> "Pipeline":
+        return Pipeline(self.workspace, (*self.overrides, *more))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A workspace in which everything but the demo has run. Tests put back what they change."""
+    pipeline = Pipeline(tmp_path_factory.mktemp("trained"))
+    assert pipeline.run("--until", "evaluate") == 0
+    return pipeline
+
+
+@pytest.fixture(autouse=True)
+def _no_machine_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials and choices of the person who runs the tests must not leak into them."""
+    for name in [n for n in os.environ if n.startswith(("KAGGLE_", "SLICEWISE_"))]:
+        monkeypatch.delenv(name)

@@ -1,0 +1,159 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from slicewise.core.errors import DataError
+from slicewise.data.sources import discover
+from slicewise.data.sources.pictures import label_of
+
+SHARED = Path(__file__).resolve().parents[3] / "../shared/data"
+
+
+def picture(seed: int, mode: str = "L") -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+    return Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC).convert(mode)
+
+
+def save(path: Path, image: Image.Image, kind: str | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, kind)
+    return path
+
+
+@given(st.sampled_from(["yes", "tumor", "brain tumour", "glioma_tumor", "Meningioma", "Positive"]), st.data())
+def test_folders_with_tumours(name: str, data: st.DataObject) -> None:
+    decorated = "".join(data.draw(st.sampled_from([c.lower(), c.upper(), f"{c}_"])) for c in name)
+    assert label_of(decorated) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["no", "No", "no_tumor", "notumor", "non-tumour", "Healthy", "normal", "NO TUMOR"]
+)
+def test_folders_without(name: str) -> None:
+    assert label_of(name) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["pred", "Training", "brain_tumor_dataset", "images", "", "nothing", "notes"]
+)
+def test_folders_that_say_nothing(name: str) -> None:
+    assert label_of(name) is None
+
+
+def test_every_extension_and_mode_is_found(tmp_path: Path) -> None:
+    save(tmp_path / "brain_tumor_dataset/yes/Y1.jpg", picture(1, "RGB"))
+    save(tmp_path / "brain_tumor_dataset/yes/Y2.JPG", picture(2), "JPEG")
+    save(tmp_path / "brain_tumor_dataset/yes/Y3.jpeg", picture(3, "RGBA"), "PNG")
+    save(tmp_path / "brain_tumor_dataset/no/1 no.png", picture(4, "P"))
+    save(tmp_path / "brain_tumor_dataset/no/2no.PNG", picture(5, "LA"))
+    (tmp_path / "brain_tumor_dataset/no/notes.txt").touch()
+    cases, problems = discover("pictures", tmp_path, "kaggle_mri", "t2")
+    assert problems == []
+    assert [case.label for case in cases] == [0, 0, 1, 1, 1]
+    assert {case.modalities for case in cases} == {("t2",)}
+    assert cases[0].key.case == "brain_tumor_dataset-no-1-no"
+    assert len({case.group for case in cases}) == 5
+
+
+def test_four_classes_become_two(tmp_path: Path) -> None:
+    names = ("glioma_tumor", "meningioma_tumor", "pituitary_tumor", "no_tumor")
+    for index, name in enumerate(names):
+        save(tmp_path / "Training" / name / "image(1).jpg", picture(index))
+        save(tmp_path / "Testing" / name / "image(1).jpg", picture(10 + index))
+    cases, problems = discover("pictures", tmp_path, "four")
+    assert problems == []
+    assert len({case.key for case in cases}) == 8
+    assert sum(case.label or 0 for case in cases) == 6
+
+
+def test_pictures_without_a_label_are_counted_and_ignored(tmp_path: Path) -> None:
+    save(tmp_path / "yes/y1.jpg", picture(1))
+    save(tmp_path / "no/no1.jpg", picture(2))
+    save(tmp_path / "pred/pred0.jpg", picture(3))
+    save(tmp_path / "pred/yes/pred1.jpg", picture(4))
+    save(tmp_path / "Br35H-Mask-RCNN/TRAIN/y1.jpg", picture(1))
+    cases, problems = discover("pictures", tmp_path, "br35h")
+    assert len(cases) == 2
+    assert {(problem.path.name, problem.severity) for problem in problems} == {
+        ("pred", "note"), ("yes", "note"), ("TRAIN", "note"),
+    }  # fmt: skip
+    assert all(problem.what.startswith("1 pictures without a label") for problem in problems)
+
+
+def test_an_unreadable_picture_does_not_stop_the_others(tmp_path: Path) -> None:
+    whole = save(tmp_path / "yes/Y1.jpg", picture(1)).read_bytes()
+    save(tmp_path / "no/N1.jpg", picture(2))
+    bad = tmp_path / "yes/Y2.jpg"
+    bad.write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "yes/Y3.png").write_bytes(b"")
+    cases, problems = discover("pictures", tmp_path, "x")
+    assert len(cases) == 2
+    assert [(problem.path.name, problem.severity) for problem in problems] == [
+        ("Y2.jpg", "error"),
+        ("Y3.png", "error"),
+    ]
+    assert "damaged" in problems[0].what
+    assert str(tmp_path) not in problems[0].what
+
+
+def test_names_that_would_be_the_same_stay_apart(tmp_path: Path) -> None:
+    for index, name in enumerate(("a b.jpg", "a-b.jpg", "A-B.jpg", "a b.png")):
+        save(tmp_path / "yes" / name, picture(index))
+    save(tmp_path / "no/n.jpg", picture(9))
+    cases, _ = discover("pictures", tmp_path, "x")
+    assert len({case.key.case.lower() for case in cases}) == 5
+
+
+def test_repeats_and_near_repeats_cannot_cross_a_split(tmp_path: Path) -> None:
+    original = picture(1)
+    save(tmp_path / "yes/Y1.png", original)
+    save(tmp_path / "yes/Y2.png", original.convert("RGB"))
+    save(tmp_path / "yes/Y3.jpg", original.resize((90, 90)))
+    save(tmp_path / "no/N1.png", picture(2))
+    cases, (problem,) = discover("pictures", tmp_path, "x")
+    assert {case.images[0].name for case in cases} == {"Y1.png", "Y3.jpg", "N1.png"}
+    assert len({case.group for case in cases if case.label == 1}) == 1
+    assert (problem.path.name, problem.severity) == ("Y2.png", "note")
+
+
+def test_one_label_alone_is_a_warning_and_none_an_error(tmp_path: Path) -> None:
+    save(tmp_path / "set/yes/Y1.png", picture(1))
+    _, (problem,) = discover("pictures", tmp_path, "x")
+    assert problem.severity == "warning"
+    with pytest.raises(
+        DataError, match=r"no readable picture with a label; expected pictures in folders named yes"
+    ):
+        discover("pictures", save(tmp_path / "other/Y1.png", picture(1)).parent, "x")
+
+
+def test_the_folder_itself_may_say_the_label(tmp_path: Path) -> None:
+    save(tmp_path / "yes/Y1.png", picture(1))
+    (case,), _ = discover("pictures", tmp_path / "yes", "x")
+    assert case.label == 1
+
+
+def test_formats_are_told_by_content(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    picture(1).save(buffer, "PNG")
+    path = tmp_path / "yes/named.jpg"
+    path.parent.mkdir()
+    path.write_bytes(buffer.getvalue())
+    (case,), _ = discover("pictures", tmp_path, "x")
+    assert case.images == (path,)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="real pictures are not beside the checkout")
+@pytest.mark.parametrize(
+    ("folder", "files", "repeats", "groups"), [("kaggle_mri", 253, 25, 203), ("kaggle_4class", 320, 14, 295)]
+)
+def test_real_pictures_are_found_once(folder: str, files: int, repeats: int, groups: int) -> None:
+    cases, problems = discover("pictures", SHARED / folder, folder)
+    assert [problem.severity for problem in problems] == ["note"] * repeats
+    assert len(cases) == files - repeats
+    assert len({case.group for case in cases}) == groups

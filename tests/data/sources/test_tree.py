@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slicewise.core.errors import DataError
+from slicewise.data.sources.tree import files_below, natural_key
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_numbers_sort_as_numbers() -> None:
+    assert sorted(["x_10.tif", "x_9.tif", "X_1.tif"], key=natural_key) == ["X_1.tif", "x_9.tif", "x_10.tif"]
+
+
+@given(st.lists(st.text(), max_size=8))
+def test_any_names_can_be_sorted(names: list[str]) -> None:
+    assert sorted(sorted(names, key=natural_key), key=natural_key) == sorted(names, key=natural_key)
+
+
+def test_letter_case_and_nesting_do_not_matter_and_hidden_files_do(tmp_path: Path) -> None:
+    wanted = [touch(tmp_path / "a/b/1.JPG"), touch(tmp_path / "a/2.jpg")]
+    for name in ("a/._2.jpg", ".cache/3.jpg", "__MACOSX/a/4.jpg", "a/notes.txt"):
+        touch(tmp_path / name)
+    assert files_below(tmp_path, (".jpg",)) == [wanted[1], wanted[0]]
+
+
+def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere/1.jpg")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "loop").symlink_to(root)
+    assert files_below(root, (".jpg",)) == [root / "linked/1.jpg"]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent is not a folder; set data\.volumes\.path"):
+        files_below(tmp_path / "absent", (".jpg",))

@@ -1,0 +1,95 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slicewise.config.schema import SplitFractions
+from slicewise.core.errors import SplitError
+from slicewise.data.cohort import SIDES, assign_sides, ranked, select, side_counts
+
+SHARES = SplitFractions(train=0.7, val=0.15, test=0.15)
+GROUPS = st.sets(st.text("abcxyz0123_", min_size=1, max_size=6), min_size=3, max_size=120)
+
+
+@pytest.mark.parametrize(
+    ("total", "counts"),
+    [(3, (1, 1, 1)), (4, (2, 1, 1)), (6, (4, 1, 1)), (20, (14, 3, 3)), (100, (70, 15, 15)), (369, (258, 56, 55))],
+)
+def test_counts_are_exact(total: int, counts: tuple[int, int, int]) -> None:
+    assert tuple(side_counts(total, SHARES).values()) == counts
+
+
+def test_no_side_is_ever_empty() -> None:
+    lopsided = SplitFractions(train=0.98, val=0.01, test=0.01)
+    assert tuple(side_counts(5, lopsided).values()) == (3, 1, 1)
+
+
+@pytest.mark.parametrize("groups", [[], ["a"], ["a", "b"]])
+def test_too_few_patients_are_counted_and_the_way_out_named(groups: list[str]) -> None:
+    with pytest.raises(SplitError, match=f"too few patients: {len(groups)} found.*data=phantom"):
+        assign_sides(groups, SHARES, 0)
+
+
+@given(groups=GROUPS, seed=st.integers(0, 5), data=st.data())
+def test_the_order_of_the_files_does_not_matter(groups: set[str], seed: int, data: st.DataObject) -> None:
+    shuffled = data.draw(st.permutations(sorted(groups)))
+    strata = {group: str(len(group) % 2) for group in groups}
+    assert assign_sides(shuffled, SHARES, seed, strata) == assign_sides(sorted(groups), SHARES, seed, strata)
+
+
+@given(groups=GROUPS, small=st.floats(0.01, 1), large=st.floats(0.01, 1), floor=st.integers(1, 40))
+def test_a_smaller_mode_is_part_of_a_larger_one(groups: set[str], small: float, large: float, floor: int) -> None:
+    small, large = sorted((small, large))
+    sides = assign_sides(groups, SHARES, 7)
+    few, many = select(sides, small, floor), select(sides, large, floor)
+    assert few <= many
+    assert few <= select(sides, small, floor + 5)
+    for side in SIDES:
+        available = sum(its == side for its in sides.values())
+        taken = sum(sides[group] == side for group in few)
+        assert taken >= (1 if side == "train" else min(2, available))
+    assert len(few) >= min(floor, len(groups))
+
+
+def test_a_selection_keeps_the_shares_of_the_sides() -> None:
+    sides = assign_sides((f"p{number}" for number in range(200)), SHARES, 1)
+    chosen = select(sides, 0.3, 10)
+    assert {side: sum(sides[group] == side for group in chosen) for side in SIDES} == {
+        "train": 42,
+        "val": 9,
+        "test": 9,
+    }
+    assert select(sides, 1.0, 1) == set(sides)
+
+
+def test_a_selection_does_not_depend_on_how_the_sides_are_listed() -> None:
+    sides = assign_sides((f"p{number}" for number in range(50)), SHARES, 1)
+    backwards = dict(sorted(sides.items(), reverse=True))
+    assert select(sides, 0.2, 5, seed=3) == select(backwards, 0.2, 5, seed=3)
+
+
+@given(num_yes=st.integers(2, 60), num_no=st.integers(2, 60))
+def test_every_side_has_each_class_in_its_share(num_yes: int, num_no: int) -> None:
+    strata = {f"y{number}": "yes" for number in range(num_yes)} | {f"n{number}": "no" for number in range(num_no)}
+    sides = assign_sides(strata, SHARES, 0, strata)
+    share = num_yes / len(strata)
+    for side in SIDES:
+        members = [group for group, its in sides.items() if its == side]
+        num_of_class = sum(strata[group] == "yes" for group in members)
+        assert abs(num_of_class - share * len(members)) <= 2
+    whole = select(sides, 0.5, 4, strata=strata)
+    assert abs(sum(strata[group] == "yes" for group in whole) - share * len(whole)) <= 5
+
+
+def test_another_seed_is_another_split() -> None:
+    groups = [f"p{number}" for number in range(40)]
+    assert assign_sides(groups, SHARES, 0) != assign_sides(groups, SHARES, 1)
+
+
+def test_the_order_is_pinned() -> None:
+    """A change here moves patients between train and test of every user: never change it."""
+    assert ranked(["a", "b", "c", "d", "e"], 0) == PINNED
+    assert ranked(["a", "b", "c", "d", "e"], 0, dict(zip("abcde", "xxyyy", strict=True))) == PINNED_STRATA
+
+
+PINNED = ["?"]
+PINNED_STRATA = ["?"]
