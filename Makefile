@@ -45,12 +45,14 @@ constraints: .venv/bin/uv
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 
-# uv installs in seconds what takes pip minutes; pip stands in where uv cannot reach the index.
+# Bytecode is written once, here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every start would
+# compile torch anew. uv installs in seconds what takes pip minutes; pip stands in where uv cannot reach the index.
 .venv/installed .venv/installed-dev .venv/installed-bench: .venv/bin/uv pyproject.toml constraints.txt
 	@extras=$(if $(findstring dev,$@),serving$(comma)dev,$(if $(findstring bench,$@),serving$(comma)dev$(comma)bench,serving)); \
 	echo "installing slicewise[$$extras] into .venv"; \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[$$extras]" || \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e ".[$$extras]" || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$$extras]"
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 comma := ,

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import importlib
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,21 +59,27 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     kaggle: FakeKaggle
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.kaggle.asked.append({**dict(self.headers), "path": self.path, "body": body.decode()})
         if self.kaggle.api_status:
-            return self._refuse(self.kaggle.api_status.pop(0))
-        if self.kaggle.accepts not in (None, self.headers.get("Authorization")):
-            return self._refuse(401)
-        assert self.path == "/api/v1/datasets.DatasetApiService/DownloadDataset"
-        if json.loads(body) != {"ownerSlug": "owner", "datasetSlug": "brains"}:
-            return self._refuse(404)
+            self._refuse(self.kaggle.api_status.pop(0))
+        elif self.kaggle.accepts not in (None, self.headers.get("Authorization")):
+            self._refuse(401)
+        elif self.path != "/api/v1/datasets.DatasetApiService/DownloadDataset" or json.loads(body) != {
+            "ownerSlug": "owner",
+            "datasetSlug": "brains",
+        }:
+            self._refuse(404)
+        else:
+            self._redirect()
+
+    def _redirect(self) -> None:
         self.send_response(302)
-        port = self.server.server_address[1]
+        port = self.headers["Host"].rsplit(":")[-1]
         self.send_header(
             "Location", f"http://localhost:{port}/bucket/archive.zip?X-Goog-Signature={SIGNATURE}"
         )
@@ -108,16 +116,23 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-@pytest.fixture()
-def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
-    from kagglesdk import kaggle_env
+@pytest.fixture
+def endpoints() -> tuple[dict[Any, str], Any]:
+    """The SDK's table of addresses, and the key of the one for tests."""
+    module = importlib.import_module("kagglesdk.kaggle_env")
+    return module._env_to_endpoint, module.KaggleEnv.TEST
 
+
+@pytest.fixture
+def kaggle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoints: tuple[dict[Any, str], Any]
+) -> Iterator[FakeKaggle]:
     state = FakeKaggle()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"kaggle": state}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.TEST, address)
+    monkeypatch.setitem(*endpoints, address)
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
@@ -275,12 +290,13 @@ def test_a_key_of_the_older_kind_is_sent_as_basic_authentication(
 
 
 def test_no_network_names_the_way_out(
-    kaggle: FakeKaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kaggle: FakeKaggle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    endpoints: tuple[dict[Any, str], Any],
 ) -> None:
-    from kagglesdk import kaggle_env
-
-    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.TEST, "http://127.0.0.1:9")
-    with pytest.raises(DownloadError, match="nothing arrived.*check the network"):
+    monkeypatch.setitem(*endpoints, "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match=r"nothing arrived.*check the network"):
         fetch(tmp_path / "brains", retries=1)
 
 

@@ -121,6 +121,11 @@ def test_pixels_that_are_not_square_are_cut_square_in_mm() -> None:
     assert dice(restore(case.masks, case.geometry), tumour()) > 0.95
 
 
+def test_absurd_voxel_sizes_are_refused_before_memory_is_taken() -> None:
+    with pytest.raises(VolumeError, match="correct the voxel sizes"):
+        prepare(volume(spacing=(2.0, 1e-6, 1.0)), settings())
+
+
 def test_darkness_is_refused() -> None:
     with pytest.raises(VolumeError, match="toy/p1/c1: no brain"):
         prepare(volume(images=np.zeros_like(images()), mask=None), settings())

@@ -146,6 +146,13 @@ def test_an_absurd_header_is_refused(tmp_path: Path, fields: dict[str, Any], mes
         read_volume({"flair": path})
 
 
+def test_what_can_be_mended_is_mended_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_nifti(tmp_path / "scan.nii", images()[0])
+    edited(path, vox_offset=0, pixdim=[0, 1, 1, 2, 0, 0, 0, 0])
+    np.testing.assert_array_equal(read_volume({"t1": path}).images[0], images()[0])
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_voxels_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     image = images()[0].astype(np.float32)
@@ -201,6 +208,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_volume_checks_that_its_arrays_fit() -> None:
     with pytest.raises(VolumeError, match="toy/p1/c1: mask"):
         volume(mask=tumour()[1:])
+    with pytest.raises(VolumeError, match="correct the file"):
+        volume(spacing=(1.0, 0.0, float("nan")))
     with pytest.raises(VolumeError, match="no modality"):
         volume(presence=(False,) * 4)
     with pytest.raises(VolumeError, match="not \\(4,"):

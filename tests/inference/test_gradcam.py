@@ -3,7 +3,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from slicewise.inference.gradcam import gradcam
+from slicewise.inference.gradcam import DEFAULT_LEVEL, Method, gradcam
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskNet
 
@@ -20,11 +20,12 @@ def squares() -> NDArray[np.float16]:
     return images
 
 
-@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("method", ["hirescam", "gradcam"])
+@pytest.mark.parametrize("level", [1, 2, 3])
 def test_heat_lies_on_the_evidence(
-    bright_net: MultitaskNet, squares: NDArray[np.float16], level: int
+    bright_net: MultitaskNet, squares: NDArray[np.float16], method: Method, level: int
 ) -> None:
-    heat = gradcam(bright_net, squares, (1, 1, 1, 1), level=level, batch_size=2)
+    heat = gradcam(bright_net, squares, (1, 1, 1, 1), method=method, level=level, batch_size=2)
     assert heat.shape == (3, SIDE, SIDE)
     assert heat.dtype == np.float32
     for found, (row, column) in zip(heat, CORNERS, strict=True):
@@ -35,6 +36,14 @@ def test_heat_lies_on_the_evidence(
         assert inside > 5 * 16 * 16 / SIDE**2
         assert found.min() == 0
         assert found.max() <= 1
+
+
+def test_the_default_level_is_the_shallowest_that_the_head_reads(checkpoint: Checkpoint) -> None:
+    net = checkpoint.build()
+    shapes = [level.shape for level in net.encode(torch.rand(1, 4, SIDE, SIDE), torch.ones(1, 4))]
+    features = [torch.rand(shape, requires_grad=True) for shape in shapes]
+    gradients = torch.autograd.grad(net.classify(features).sum(), features[::-1], allow_unused=True)
+    assert [gradient is not None for gradient in gradients] == [True] * DEFAULT_LEVEL + [False] * 2
 
 
 def test_batches_do_not_matter(bright_net: MultitaskNet, squares: NDArray[np.float16]) -> None:

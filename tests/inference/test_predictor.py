@@ -9,6 +9,7 @@ from PIL import Image
 
 from slicewise.core.errors import CheckpointError, PictureError, UsageError
 from slicewise.core.keys import CaseKey
+from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import prepare, restore
 from slicewise.imaging.volume import Volume
 from slicewise.inference.predictor import Predictor, tumour_probability
@@ -100,11 +101,10 @@ def test_a_volume_is_prepared_predicted_and_put_back(predictor: Predictor, volum
 
 
 def test_a_volume_in_millimetres_has_millilitres(checkpoint: Checkpoint, volume: Volume) -> None:
-    from slicewise.imaging.nifti import Orientation
-
     everything = Predictor(checkpoint, "cpu", mask_threshold=0.0)
     assert everything.predict_volume(volume).volume_ml is None
-    known = replace(volume, orientation=Orientation.__new__(Orientation))
+    affine = ((-2.0, 0.0, 0.0, 0.0), (0.0, -2.0, 0.0, 0.0), (0.0, 0.0, 5.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+    known = replace(volume, orientation=Orientation(affine, (80, 90, 6)))
     assert everything.predict_volume(known).volume_ml == pytest.approx(6 * 90 * 80 * 20 / 1000)
 
 

@@ -53,7 +53,9 @@ def show(decisions: Sequence[Decision[Config]], config: Config) -> None:
 
 
 def _line(decision: Decision[Config], width: int) -> str:
-    lines = textwrap.wrap(decision.reason, width - _INDENT, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(
+        decision.reason, width - _INDENT, break_on_hyphens=False, break_long_words=False
+    ) or [""]
     action = paint(f"{decision.action.value:<7}", _TONES[decision.action])
     head = f"  {decision.step.name:<17} {action}{lines[0]}"
     return "\n".join([head, *(" " * (_INDENT) + line for line in lines[1:])])

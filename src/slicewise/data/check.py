@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from PIL import Image
 
 from slicewise.core.console import progress
@@ -100,7 +101,7 @@ def _read_grid(path: Path) -> _Grid:
         grid = _Grid(path, _shape(header), header.get_best_affine())
     except (EOFError, OSError, zlib.error) as error:
         raise VolumeError(f"truncated or corrupt ({error})") from error
-    except (HeaderDataError, ValueError, OverflowError) as error:
+    except (HeaderDataError, WrapStructError, ValueError, OverflowError) as error:
         raise VolumeError(f"damaged NIfTI header ({error})") from error
     if not whole:
         raise VolumeError("truncated: shorter than its header says")

@@ -94,9 +94,16 @@ def ranked(groups: Iterable[str], seed: int, strata: Mapping[str, str] | None = 
     """Return the groups in an order that only their names and the seed decide.
 
     With strata, the classes are interleaved: the start of the list, however long, holds each in proportion.
+
+    Raises:
+        ValueError: a group has no class.
     """
+    unique = set(groups)
+    unclassed = sorted(unique - strata.keys()) if strata is not None else []
+    if unclassed:
+        raise ValueError(f"no class is given for {unclassed[0]!r}; a later one would move it to another side")
     members: dict[str, list[tuple[str, str]]] = {}
-    for group in set(groups):
+    for group in unique:
         stratum = strata[group] if strata is not None else ""
         members.setdefault(stratum, []).append((_rank(seed, group), group))
     places = [

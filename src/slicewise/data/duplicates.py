@@ -86,6 +86,8 @@ def group_pictures(
 
 def near_families(prints: Sequence[PicturePrint]) -> list[list[int]]:
     """Return the indices of the prints in families: a chain of pairs within RADIUS is one family."""
+    if not prints:
+        return []
     words = [
         np.frombuffer(b"".join(picture.hashes[kind] for picture in prints), np.uint64).reshape(
             len(prints), -1

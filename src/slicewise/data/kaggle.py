@@ -49,7 +49,7 @@ def find_credentials() -> Credentials:
         DownloadError: a kaggle.json is damaged.
     """
     # The SDK ships no type information.
-    from kagglesdk import get_access_token_from_env  # type: ignore[import-untyped]
+    from kagglesdk import get_access_token_from_env
 
     token, _ = get_access_token_from_env()
     if token:
@@ -69,7 +69,7 @@ def open_archive(owner: str, dataset: str, credentials: Credentials) -> Iterator
         requests.RequestException: Kaggle refused, or could not be reached.
     """
     from kagglesdk import KaggleClient
-    from kagglesdk.datasets.types.dataset_api_service import (  # type: ignore[import-untyped]
+    from kagglesdk.datasets.types.dataset_api_service import (
         ApiDownloadDatasetRequest,
     )
 

@@ -82,9 +82,9 @@ class Split:
                 )
                 for side in SIDES
             }
-            fractions = value["fractions"]
-            settings = None if fractions is None else SplitFractions.model_validate(fractions)
-            return cls(members["train"], members["val"], members["test"], value["seed"], settings)
+            seed, fractions = value["seed"], value["fractions"]
+            settings = None if fractions is None else SplitFractions(seed=seed, **fractions)
+            return cls(members["train"], members["val"], members["test"], seed, settings)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise SplitError(f"the split file is damaged ({error!r}); delete it and run again") from error
 
@@ -93,7 +93,7 @@ class Split:
         sources = {source: {side: self.groups(source, side) for side in SIDES} for source in self.sources}
         return {
             "seed": self.seed,
-            "fractions": None if self.fractions is None else self.fractions.model_dump(),
+            "fractions": None if self.fractions is None else self.fractions.model_dump(exclude={"seed"}),
             "counts": {
                 source: {side: len(groups) for side, groups in table.items()}
                 for source, table in sources.items()

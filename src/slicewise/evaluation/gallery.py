@@ -75,6 +75,7 @@ def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool
     columns = max((len(samples) for samples in shown.values()), default=1)
 
     def paint(figure: Figure) -> None:
+        figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.05)
         grid = figure.subplots(max(1, len(shown)), 2 * columns, squeeze=False)
         for axes in grid.flat:
             bare(axes)
@@ -85,7 +86,7 @@ def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool
         figure.legend(handles=_legend(), loc="outside lower center", ncols=2)
         heading(figure, "Sample predictions on test patients", synthetic=synthetic)
 
-    return draw(path, (0.4 + 3.4 * columns, 0.9 + 2.15 * max(1, len(shown))), paint)
+    return draw(path, (0.4 + 3.4 * columns, 0.9 + 2.0 * max(1, len(shown))), paint)
 
 
 def show_grey(axes: Axes, grey: NDArray[np.float32]) -> None:
@@ -106,7 +107,7 @@ def _pair(left: Axes, right: Axes, sample: Sample) -> None:
     fill[sample.predicted] = (*_rgb(PREDICTION), 0.45)
     right.imshow(fill, interpolation="nearest")
     outline(right, sample.reference)
-    left.set_title(f"{sample.key.source}  {sample.key.case}", fontsize=8)
+    left.set_title(sample.key.case, fontsize=8)
     right.set_title(f"slice {sample.key.index}   Dice {sample.dice:.2f}", fontsize=8)
 
 

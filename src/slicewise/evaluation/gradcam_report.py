@@ -1,6 +1,7 @@
 """Does the classification look at the tumour? Pictures of its heat, and two numbers for each."""
 
-from collections import deque
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from slicewise.evaluation.style import bare, draw
 NOTE = (
     "share_inside is the part of the heat that lies in the tumour; share_by_area is what evenly spread heat "
     "would have there (tumour area / brain area). hit: the hottest pixel lies in the tumour (pointing game, "
-    "Zhang 2018). Heat is taken inside the brain; slices without tumour or mask have no such numbers."
+    "Zhang 2018). Heat is taken inside the brain; slices without tumour or mask have no such numbers. "
+    "Each slice's heat is relative to its own maximum: where the probability is low, so is what it shows."
 )
 
 
@@ -52,15 +54,24 @@ class HeatRow:
 
 
 def choose_heat_slices(rows: Sequence[SliceRow], number: int) -> list[SliceKey]:
-    """Choose up to `number` slices in turn over source, truth and right or wrong, and over patients in each.
+    """Choose up to `number` slices in turn over source, truth and right or wrong.
 
-    Within a patient the surest answers come first. Deterministic; fewer come back where fewer exist.
+    Each time the patient shown least often comes first, and the surest answer of that patient. Deterministic;
+    fewer come back where fewer exist.
     """
     kinds: dict[tuple[int, bool, str], list[SliceRow]] = {}
     for row in sorted(rows, key=lambda row: (-abs(row.probability - 0.5), row.key)):
         kinds.setdefault((-row.label, not row.right, row.source), []).append(row)
-    queues = [deque(_patients_in_turn(found)) for _, found in sorted(kinds.items())]
-    return [row.key for row in _in_turn(queues)][:number]
+    turns = itertools.cycle([found for _, found in sorted(kinds.items())])
+    shown: Counter[tuple[str, str]] = Counter()
+    chosen: list[SliceKey] = []
+    while len(chosen) < min(number, len(rows)):
+        if found := next(turns):
+            row = min(found, key=lambda row: shown[row.source, row.patient])
+            found.remove(row)
+            shown[row.source, row.patient] += 1
+            chosen.append(row.key)
+    return chosen
 
 
 def heat_numbers(
@@ -139,6 +150,7 @@ def _stem(row: SliceRow) -> str:
 
 def _draw_tile(path: Path, shown: HeatSlice, row: HeatRow, synthetic: bool) -> None:
     def paint(figure: Figure) -> None:
+        figure.set_layout_engine("constrained", w_pad=0.05, h_pad=0.05)
         left, right = figure.subplots(1, 2)
         for axes in (left, right):
             bare(axes)
@@ -149,10 +161,10 @@ def _draw_tile(path: Path, shown: HeatSlice, row: HeatRow, synthetic: bool) -> N
             outline(left, shown.reference)
             outline(right, shown.reference)
         left.set_title("slice with reference outline" if row.hit is not None else "slice", fontsize=9)
-        right.set_title("evidence for a tumour (Grad-CAM)", fontsize=9)
+        right.set_title("evidence for a tumour, relative", fontsize=9)
         figure.suptitle(_caption(row, synthetic), x=0.02, ha="left", fontsize=10)
 
-    draw(path, (6.4, 4.2), paint)
+    draw(path, (6.4, 4.0), paint)
 
 
 def _caption(row: HeatRow, synthetic: bool) -> str:
@@ -162,15 +174,3 @@ def _caption(row: HeatRow, synthetic: bool) -> str:
     if row.share_inside is None or row.share_by_area is None:
         return f"{name}\n{answer}"
     return f"{name}\n{answer}\nheat in tumour {row.share_inside:.0%}, by area alone {row.share_by_area:.0%}"
-
-
-def _patients_in_turn(rows: Sequence[SliceRow]) -> list[SliceRow]:
-    patients: dict[str, deque[SliceRow]] = {}
-    for row in rows:
-        patients.setdefault(row.patient, deque()).append(row)
-    return _in_turn([patients[name] for name in sorted(patients)])
-
-
-def _in_turn(queues: Sequence[deque[SliceRow]]) -> list[SliceRow]:
-    """Take one from each queue, again and again, until all are empty."""
-    return [queue.popleft() for _ in range(max(map(len, queues), default=0)) for queue in queues if queue]

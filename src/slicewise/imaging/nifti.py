@@ -4,6 +4,7 @@ nibabel supplies the header, the affine and the orientation algebra. The voxels 
 into their final type, because `get_fdata` takes four times as long by way of float64.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import Any, BinaryIO, cast
 import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
-from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -26,11 +26,11 @@ MAX_VOXELS = 512**3
 
 _NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))
 _CHUNK = 1 << 20
-_SMALLEST_VOXEL = 1e-9
-"""mm³; an affine with a smaller determinant is not one."""
 _MAX_TRAILER_CHUNKS = 64
 _DAMAGED = (EOFError, OSError, cast(type[Exception], isal_zlib.error))
 _GZIP_MAGIC = b"\x1f\x8b"
+_SILENT = logging.Logger("nifti header", logging.CRITICAL)
+"""What nibabel mends without loss is no news; what it cannot mend it raises."""
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
@@ -56,7 +56,8 @@ def read_nifti(path: Path) -> NiftiFile:
         header = _read_header(path, stream)
         shape, stored = _layout(path, header)
         raw = np.empty(shape, stored, order="F")
-        _skip(stream, int(header["vox_offset"]) - int(header["sizeof_hdr"]))
+        offset = int(header["vox_offset"]) or header.single_vox_offset
+        _skip(stream, offset - int(header["sizeof_hdr"]))
         _fill(stream, raw)
         _check_trailer(stream)
     orientation = _orientation(path, header, shape)
@@ -102,8 +103,8 @@ def _read_header(path: Path, stream: BinaryIO) -> Any:
         raise VolumeError(f"{path} is not a NIfTI file; convert it to .nii.gz (for example with dcm2niix)")
     size, kind = sizes.popitem()
     block += stream.read(size - 348)
-    with LoggingOutputSuppressor():
-        header = kind(block)
+    header = kind(block, check=False)
+    header.check_fix(_SILENT)
     if not bytes(header["magic"]).startswith(b"n+"):
         raise VolumeError(
             f"{path} has magic {bytes(header['magic'])!r}, not a single-file NIfTI; convert it to .nii.gz"
@@ -163,9 +164,10 @@ def _check_trailer(stream: BinaryIO) -> None:
 def _orientation(path: Path, header: Any, shape: tuple[int, int, int]) -> Orientation:
     with _named_damage(path):
         affine = np.asarray(header.get_best_affine(), np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < _SMALLEST_VOXEL:
+    orientation = Orientation(tuple(tuple(float(value) for value in row) for row in affine), shape)
+    if not orientation.is_usable:
         raise VolumeError(f"{path} has an affine that maps no volume; set its sform or qform")
-    return Orientation(tuple(tuple(float(value) for value in row) for row in affine), shape)
+    return orientation
 
 
 def _convert(path: Path, raw: NDArray[Any], header: Any) -> NDArray[Any]:

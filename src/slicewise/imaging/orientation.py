@@ -24,6 +24,12 @@ class Orientation:
     shape: tuple[int, int, int]
 
     @property
+    def is_usable(self) -> bool:
+        """Whether the affine is finite and gives each axis a direction of its own."""
+        affine = np.array(self.affine)
+        return bool(np.isfinite(affine).all() and np.isfinite(orientations.io_orientation(affine)).all())
+
+    @property
     def axes(self) -> str:
         """Where the file's axes point, as in "LPS"."""
         return "".join(nib.aff2axcodes(np.array(self.affine)))

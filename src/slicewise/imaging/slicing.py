@@ -21,6 +21,7 @@ __all__ = ["UNKNOWN_LABEL", "Geometry", "SlicedCase", "choose_for_training", "pr
 
 UNKNOWN_LABEL = -1
 _MOSTLY = 0.5
+_LARGEST_BOX = 8192
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ def _box(inside: NDArray[np.bool_], volume: Volume, margin: float, kept: NDArray
     rows, cols = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
     _, row_mm, col_mm = volume.spacing
     side = max((rows[-1] - rows[0] + 1) * row_mm, (cols[-1] - cols[0] + 1) * col_mm) * (1 + 2 * margin)
+    if side > _LARGEST_BOX * min(row_mm, col_mm):
+        raise VolumeError(
+            f"{volume.key}: a square around the brain would have more than {_LARGEST_BOX} pixels a side at "
+            f"{row_mm:g} x {col_mm:g} mm per pixel; correct the voxel sizes in the file's header"
+        )
     height, width = max(1, round(side / row_mm)), max(1, round(side / col_mm))
     return Geometry(
         shape=volume.shape,

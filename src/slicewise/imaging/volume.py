@@ -52,6 +52,8 @@ class Volume:
             raise VolumeError(f"{self.key}: images are {self.images.shape}, not (4, slices, rows, columns)")
         if self.mask is not None and self.mask.shape != self.shape:
             raise VolumeError(f"{self.key}: mask is {self.mask.shape} and the images are {self.shape}")
+        if not all(np.isfinite(length) and length > 0 for length in self.spacing):
+            raise VolumeError(f"{self.key}: voxels of {self.spacing} mm; correct the file's header")
         if not any(self.presence):
             raise VolumeError(f"{self.key}: no modality holds an image; at least one must be given")
 

@@ -71,4 +71,4 @@ def _reason(response: httpx.Response) -> str:
         reason = str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
         reason = f"the API answered {response.status_code}; its log says why"
-    return reason[:1].upper() + reason[1:]
+    return reason

@@ -94,8 +94,8 @@ def _explain(answer: dict[str, Any]) -> str:
     modalities = ", ".join(modality.upper() for modality in answer["modalities"])
     return (
         f"Read as {modalities}. A tumour is reported from a probability of {answer['class_threshold']:.0%}, "
-        f"a pixel is drawn from {answer['mask_threshold']:.0%}. Finding and mask are two answers of one network: "
-        "where they disagree, trust neither."
+        f"a pixel is drawn from {answer['mask_threshold']:.0%}. Finding and mask are two answers of one "
+        "network: where they disagree, trust neither."
     )
 
 

@@ -30,9 +30,7 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Volume:
         ((name, file),) = files.items()
         return read_picture(file.path, next((known for known in MODALITIES if known == name), slot))
     if kinds != {"volume"}:
-        raise RequestError(
-            400, "send one picture, or the NIfTI volumes of one examination, not both"
-        )
+        raise RequestError(400, "send one picture, or the NIfTI volumes of one examination, not both")
     if UNNAMED in files:
         raise RequestError(
             400,

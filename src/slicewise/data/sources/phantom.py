@@ -19,7 +19,7 @@ _WORKER_MIB: Final = 700
 
 
 def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_workers: int) -> list[Path]:
-    """Make sure that the virtual patients exist below `folder`, and return their folders in the order given.
+    """Make sure that these virtual patients exist below `folder`; return their folders in order.
 
     Patients that are there are kept as they are. With `num_workers` 1 the work is done in this process; 0 asks
     for one process per core.

@@ -33,7 +33,7 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
             ends = tuple(suffixes)
             found += [Path(folder, f) for f in files if not _is_hidden(f) and f.lower().endswith(ends)]
         visited.add(real)
-    return sorted(found, key=lambda path: natural_key(path.as_posix()))
+    return sorted(found, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
 
 
 def _is_hidden(name: str) -> bool:

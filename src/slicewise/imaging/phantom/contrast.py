@@ -21,9 +21,9 @@ _MATERIALS = (
     "csf", "grey", "white", "oedema", "necrosis", "enhancing", "hyperintensity", "vessel", "plexus", "dura",
 )  # fmt: skip
 _CENTRES: dict[Modality, tuple[float, ...]] = {
-    "t1": (0.42, 0.80, 1.0, 0.76, 0.56, 0.74, 0.86, 0.70, 0.66, 0.95),
-    "t1ce": (0.42, 0.80, 1.0, 0.76, 0.54, 1.75, 0.86, 1.90, 1.45, 1.65),
-    "t2": (3.00, 1.35, 1.0, 2.05, 2.35, 1.75, 1.55, 0.75, 2.10, 1.30),
+    "t1": (0.42, 0.80, 1.0, 0.70, 0.54, 0.74, 0.86, 0.70, 0.66, 0.95),
+    "t1ce": (0.42, 0.80, 1.0, 0.70, 0.52, 1.70, 0.86, 1.90, 1.45, 1.65),
+    "t2": (3.00, 1.32, 1.0, 2.20, 2.35, 1.75, 1.55, 0.75, 2.10, 1.30),
     "flair": (0.38, 1.22, 1.0, 1.62, 0.95, 1.45, 1.75, 0.85, 1.00, 1.75),
 }
 _SPREADS = (0.12, 0.06, 0.0, 0.10, 0.25, 0.13, 0.08, 0.15, 0.12, 0.22)
@@ -97,11 +97,10 @@ class Scanner:
         scan = self.scans[modality]
         shaded = signal * np.exp(np.float32(scan.bias_strength) * scan.bias.at(points))
         volume: Floats = points.grid(shaded)
-        volume += np.float32(scan.noise) * rng.standard_normal(volume.shape, dtype=np.float32)
+        volume += _noise(rng, volume.shape, scan.noise)
         _blur(volume, scan)
-        other = rng.standard_normal(volume.shape, dtype=np.float32)
-        other *= np.float32(scan.noise * 0.5)
-        return np.hypot(volume, other) * np.float32(scan.gain)
+        magnitude: Floats = np.hypot(volume, _noise(rng, volume.shape, 0.5 * scan.noise))
+        return magnitude * np.float32(scan.gain)
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,12 @@ def _draw_scan(rng: np.random.Generator) -> Scan:
     )
 
 
+def _noise(rng: np.random.Generator, shape: tuple[int, ...], level: float) -> Floats:
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    noise *= np.float32(level)
+    return noise
+
+
 def _lay(signal: Floats, fraction: Floats, value: Any) -> None:
     """Cover `signal` in place by a material: partial volume."""
     signal += fraction * (value - signal)
@@ -135,7 +140,7 @@ def _lay_tumour(signal: Floats, table: dict[str, float], tumour: Compartments, t
     _lay(signal, tumour.whole, 0.82 * oedema + 0.18 * table["oedema"] * signal)
     dead = table["necrosis"] * (1 + 0.20 * textures.coarse + 0.05 * textures.fine)
     _lay(signal, tumour.core, dead)
-    live = table["enhancing"] * (1 + 0.10 * textures.coarse + 0.12 * textures.fine)
+    live = table["enhancing"] * (1 + 0.12 * textures.coarse + 0.17 * textures.fine)
     _lay(signal, tumour.core * tumour.rim, live)
 
 

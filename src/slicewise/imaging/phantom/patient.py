@@ -79,8 +79,7 @@ def draw_subject(
     """Draw a subject whose whole tumour has so many ml; each part has a random stream of its own."""
     streams = [np.random.default_rng([*key, part]) for part in range(4)]
     brain, mimics, scanner = Brain.draw(streams[0]), Mimics.draw(streams[1]), Scanner.draw(streams[2])
-    points = _survey(brain)
-    _, tissue = brain.at(points)
+    points, tissue = brain.at(_survey(brain), floor=-9)
     if not with_tumour:
         return Subject(brain, mimics, scanner, None, points, tissue)
     tumour, core_ml = draw_tumour(streams[3], points, tissue, millilitres)
@@ -90,13 +89,12 @@ def draw_subject(
 
 
 def _survey(brain: Brain) -> Points:
-    """Return points every 4 mm that cover the brain and a margin, looking every 8 mm first."""
+    """Return points every 4 mm that cover the brain and a margin, found by looking every 8 mm."""
     step = 2 * _SURVEY_MM
     coarse = Points.box(*(np.arange(step / 2, size, step, dtype=np.float32) for size in SHAPE))
     near = _refine(coarse.narrow(brain.depth(coarse) > -17).mask, 2)
     z, y, x = (np.arange(_SURVEY_MM / 2, size, _SURVEY_MM, dtype=np.float32) for size in SHAPE)
-    points = Points(z, y, x, _pad(near, (len(z), len(y), len(x))))
-    return points.narrow(brain.depth(points) > -9)
+    return Points(z, y, x, _pad(near, (len(z), len(y), len(x))))
 
 
 def _refine(mask: Bools, factor: int) -> Bools:

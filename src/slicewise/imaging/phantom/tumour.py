@@ -124,9 +124,9 @@ class Tumour:
             if focus.side:
                 distance += 2.0 * np.maximum(-np.float32(focus.side) * tissue.lateral, 0)
             np.minimum(whole, distance * np.float32(self.foci[0].radius / focus.radius), out=whole)
-        ragged = 1 + 0.20 * self.outline.at(points) + 0.08 * fingers
-        whole *= np.maximum(ragged, 0.4) * (1 + 0.45 * tissue.grey + 1.2 * tissue.csf)
-        core += 0.14 * fingers + 0.05 * self.detail.at(points) + 0.5 * tissue.csf
+        ragged = 1 + 0.17 * self.outline.at(points) + 0.06 * fingers
+        whole *= np.maximum(ragged, 0.65) * (1 + 0.4 * tissue.grey + 1.2 * tissue.csf)
+        core += 0.12 * fingers + 0.04 * self.detail.at(points) + 0.5 * tissue.csf
         return core, whole
 
     def _rim(self, points: Points, core_field: Floats) -> Floats:

@@ -1,0 +1,179 @@
+"""A stage under way: epochs of batches, each drawn from its place in the stage alone."""
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from slicewise.config.schema import Config, Stage
+from slicewise.config.schema.training import StageName
+from slicewise.core.console import progress_bar
+from slicewise.core.errors import TrainingError
+from slicewise.data.augment import apply_changes, draw_changes
+from slicewise.data.batches import Batch, SliceDataset
+from slicewise.data.loader import TrainingBatches
+from slicewise.data.sampling import derive_seed
+from slicewise.models.checkpoint import Checkpoint
+from slicewise.training.groups import Groups
+from slicewise.training.learner import Learner
+from slicewise.training.outputs import StageOutputs
+from slicewise.training.state import Progress, Row, load_state, save_state
+from slicewise.training.tasks import Losses
+from slicewise.training.validation import monitored, validate
+
+log = logging.getLogger(__name__)
+
+STATE_NAME: Final = "last.pth"
+_LOOK_EVERY: Final = 20
+
+
+class StageRun:
+    """What `train_stage` does; the arguments are the same."""
+
+    def __init__(
+        self,
+        name: StageName,
+        stage: Stage,
+        config: Config,
+        train_set: SliceDataset,
+        val_set: SliceDataset,
+        out_dir: Path,
+        start: Checkpoint | None,
+        fingerprint: str,
+    ) -> None:
+        self.name, self.stage, self.config, self.val_set = name, stage, config, val_set
+        self.training, self.fingerprint = config.training, fingerprint
+        self.batches = TrainingBatches(
+            train_set,
+            stage.sources,
+            batch_size=config.training.batch_size,
+            iterations=config.training.iterations_per_epoch,
+            key=(config.seed, name),
+        )
+        self.groups = Groups(len(self.batches), config.training.accumulate)
+        torch.manual_seed(derive_seed("weights", config.seed, name))
+        self.learner = Learner(stage, config, start, num_steps=stage.epochs * len(self.groups))
+        self.progress = Progress()
+        self._outputs = StageOutputs(name, out_dir, fingerprint, self.learner, val_set)
+        self._state_path = out_dir / STATE_NAME
+        self._saved_at = time.monotonic()
+
+    def resume(self) -> str | None:
+        """Go on where `last.pth` ends, if it belongs to this run; return where that is."""
+        found = load_state(self._state_path, self.fingerprint)
+        if found is None:
+            return None
+        self.progress, tensors = found
+        if not self.progress.finished:
+            self.learner.load_state(tensors)
+            log.info("%s goes on at %s", self.name, self.progress)
+        return str(self.progress)
+
+    def run(self) -> None:
+        """Train until the last epoch, or until patience ends."""
+        while not self.progress.finished:
+            self._train_epoch()
+            self._finish_epoch()
+
+    def _train_epoch(self) -> None:
+        progress, total = self.progress, len(self.batches)
+        sums = torch.tensor(progress.sums, dtype=torch.float32, device=self.learner.device)
+        title = f"{self.name} {progress.epoch + 1}/{self.stage.epochs}"
+        with progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration) as bar:
+            started = time.perf_counter()
+            for batch in self._batches():
+                losses = self._learn(batch)
+                sums += torch.stack([*losses, torch.ones_like(losses.total)]).detach() * len(batch)
+                progress.iteration += 1
+                progress.num_images += len(batch)
+                if self._may_look():
+                    progress.sums = tuple(sums.tolist())
+                    self._require_finite()
+                    started = self._count_seconds(started)
+                    bar.set_postfix_str(f"loss {progress.sums[0] / progress.sums[3]:.3f}")
+                    self._save_if_due()
+                bar.update()
+
+    def _learn(self, batch: Batch) -> Losses:
+        """Learn from one batch. Every draw depends on its place in the stage alone."""
+        progress = self.progress
+        place = (self.config.seed, self.name, progress.epoch, progress.iteration)
+        torch.manual_seed(derive_seed("network", *place))
+        changes = draw_changes(
+            self.training.augmentation,
+            self.training.modality_dropout,
+            batch.presence,
+            batch.images.shape[-1],
+            torch.Generator().manual_seed(derive_seed("changes", *place)),
+        )
+        on_device = batch.to(self.learner.device)
+        changed = apply_changes(on_device, changes).to(self.learner.device, self.training.channels_last)
+        losses = self.learner.accumulate(changed, self.groups.size(progress.iteration))
+        if self.groups.ends(progress.iteration):
+            self.learner.step(progress.step)
+            progress.step += 1
+        return losses
+
+    def _finish_epoch(self) -> None:
+        progress, learner = self.progress, self.learner
+        metrics = validate(learner.fabric, learner.best_net, self.val_set, self.stage, self.training)
+        score = monitored(metrics, self.stage.monitor)
+        progress.history.append(self._row(metrics, score))
+        progress.epoch += 1
+        progress.iteration, progress.sums = 0, Progress().sums
+        if progress.best_score is None or score > progress.best_score:
+            progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
+            self._outputs.keep_best(metrics)
+        patience = self.stage.patience
+        progress.finished = progress.epoch >= self.stage.epochs or 0 < patience <= progress.stale_epochs
+        self._outputs.report(progress)
+        self._save()
+
+    def _row(self, metrics: Row, score: float) -> Row:
+        total, mask, classification, count = self.progress.sums
+        return {
+            "epoch": self.progress.epoch + 1,
+            "learning_rate": self.learner.largest_rate,
+            "train_loss": total / count,
+            "train_mask_loss": mask / count,
+            "train_class_loss": classification / count,
+            **metrics,
+            "score": score,
+            "seconds": self.progress.seconds,
+        }
+
+    def _batches(self) -> Iterator[Batch]:
+        pin = self.learner.device.type == "cuda"
+        return self.batches.iterate(self.progress.epoch, self.progress.iteration, pin)
+
+    def _may_look(self) -> bool:
+        """Whether to read the losses; on a GPU that means waiting for it, so not after every batch."""
+        done = self.progress.iteration
+        often = self.learner.device.type == "cpu"
+        return often or done % _LOOK_EVERY == 0 or done == len(self.batches)
+
+    def _require_finite(self) -> None:
+        if not torch.isfinite(torch.tensor(self.progress.sums)).all():
+            raise TrainingError(
+                f"the loss of {self.name} is not a number in {self.progress}; lower "
+                f"stages.{self.name}.learning_rates, or set training.precision=fp32 or training.clip_norm=1"
+            )
+
+    def _count_seconds(self, started: float) -> float:
+        now = time.perf_counter()
+        self.progress.seconds += now - started
+        return now
+
+    def _save_if_due(self) -> None:
+        """Save within an epoch, between two steps, so that no gradient is left over."""
+        due = time.monotonic() - self._saved_at >= self.config.runtime.checkpoint_seconds
+        if due and self.groups.ends(self.progress.iteration - 1):
+            self._save()
+
+    def _save(self) -> None:
+        tensors = {} if self.progress.finished else self.learner.state()
+        save_state(self._state_path, self.fingerprint, self.progress, tensors)
+        self._saved_at = time.monotonic()

@@ -1,0 +1,21 @@
+import numpy as np
+import pytest
+
+from slicewise.imaging.phantom.patient import PhantomPatient, Subject, draw_subject, generate_patient
+
+SEED = 0
+
+
+@pytest.fixture(scope="session")
+def patients() -> list[PhantomPatient]:
+    return [generate_patient(number, SEED) for number in range(4)]
+
+
+@pytest.fixture(scope="session")
+def subject() -> Subject:
+    return draw_subject((SEED, 0, 0))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)

@@ -1,0 +1,118 @@
+"""The page, without a browser (Streamlit's own test runner) and with one."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from slicewise.config.schema import Serving
+from slicewise.serving import page_inputs
+from slicewise.serving.commands import ModelOptions
+from slicewise.serving.page_inputs import guess_modality, is_volume
+from slicewise.serving.page_results import probability_curve
+from slicewise.serving.state import API_URL_VARIABLE, DemoState
+from slicewise.serving.supervise import start_demo, stop_demo
+
+FINGERPRINT = "f" * 64
+PAGE = Path(page_inputs.__file__).with_name("page.py")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [
+        ("BraTS20_Training_001_flair.nii.gz", "flair"),
+        ("BraTS20_Training_001_t1ce.nii", "t1ce"),
+        ("BraTS20_Training_001_t1.nii", "t1"),
+        ("BraTS-GLI-00000-000-t1c.nii.gz", "t1ce"),
+        ("BraTS-GLI-00000-000-t1n.nii.gz", "t1"),
+        ("BraTS-GLI-00000-000-t2f.nii.gz", "flair"),
+        ("BraTS-GLI-00000-000-t2w.nii.gz", "t2"),
+        ("scan.nii", None),
+    ],
+)
+def test_the_modality_is_guessed_from_the_names_people_use(name: str, modality: str | None) -> None:
+    assert guess_modality(name) == modality
+    assert is_volume(name)
+
+
+def test_the_curve_leaves_gaps_where_there_is_no_brain() -> None:
+    slices: list[dict[str, Any]] = [{"index": 0, "probability": None}, {"index": 1, "probability": 0.25}]
+    chart = probability_curve(slices, threshold=0.5, current=1).to_dict()
+    datasets = list(chart["datasets"].values())
+    assert [{"slice": 0, "probability": None}, {"slice": 1, "probability": 0.25}] in datasets
+    assert [{"x": 1}] in datasets
+
+
+def test_an_api_that_is_down_is_said_in_words(
+    free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(API_URL_VARIABLE, f"http://127.0.0.1:{free_port()}")
+    page = AppTest.from_file(str(PAGE), default_timeout=30).run()
+    assert not page.exception
+    assert page.title[0].value == "SliceWise"
+    assert "Not a medical device" in page.markdown[0].value
+    assert "does not answer" in page.error[0].value
+
+
+@pytest.fixture
+def demo(
+    checkpoint_path: Path, cases_dir: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> Iterator[DemoState]:
+    settings = Serving(
+        api_port=free_port(),
+        page_port=free_port(),
+        supervisor="builtin",
+        startup_seconds=90,
+        max_upload_mib=8,
+        phantom_cases=1,
+    )
+    options = ModelOptions(checkpoint_path, "cpu", 0.5, 0.5, cases_dir)
+    home = tmp_path / "home"
+    yield start_demo(settings, options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
+    stop_demo(home)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
+def test_a_visitor_examines_a_case_and_a_picture(demo: DemoState, picture_path: Path) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        hosts = set()
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+        page.goto(demo.page_url)
+
+        page.get_by_text("Phantom case").click()
+        page.get_by_role("button", name="Examine").click()
+        page.get_by_text("Tumour probability", exact=True).first.wait_for()
+        assert page.get_by_text("Tumour volume", exact=True).is_visible()
+        picture = page.locator('[data-testid="stImage"] img')
+        picture.wait_for()
+        overlay = picture.get_attribute("src") or ""
+        page.get_by_text("Attention", exact=True).click()
+        expect(picture).not_to_have_attribute("src", overlay, timeout=60_000)
+
+        page.get_by_text("Your own MRI").click()
+        page.locator("input[type=file]").set_input_files(picture_path)
+        page.get_by_role("button", name="Examine").click()
+        page.get_by_text("Tumour share of the brain").wait_for()
+        assert hosts == {"127.0.0.1"}
+        browser.close()

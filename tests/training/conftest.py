@@ -1,0 +1,118 @@
+"""A tiny learnable data set and a small network to learn it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from slicewise.config.compose import compose
+from slicewise.config.schema import Config, Stage
+from slicewise.core.keys import CaseKey
+from slicewise.data.batches import SliceDataset
+from slicewise.models.checkpoint import Checkpoint
+from slicewise.training.loop import StageResult, train_stage
+
+SIDE = 32
+SMALL = (
+    "seed=0",
+    f"preprocessing.image_size={SIDE}",
+    "model.encoder=resnet18",
+    "model.encoder_depth=3",
+    "model.head_hidden=8",
+    "training.batch_size=8",
+    "training.sample_predictions=0",
+    "training.modality_dropout=0.1",
+    "runtime.device=cpu",
+    "runtime.num_threads=1",
+)
+
+MakeConfig = Callable[..., Config]
+TrainOne = Callable[..., StageResult]
+
+
+@dataclass
+class Case:
+    key: CaseKey
+    stored_images: NDArray[np.float16]
+    masks: NDArray[np.uint8]
+    labels: NDArray[np.int8]
+    train: NDArray[np.bool_]
+    presence: tuple[bool, bool, bool, bool]
+    has_mask: bool
+    image_size: int = SIDE
+
+
+def make_case(
+    number: int, num_slices: int, slots: Sequence[int] = (0, 1, 2, 3), has_mask: bool = True
+) -> Case:
+    """Noise with a bright square in half of the slices, in the patient's own place."""
+    rng = np.random.default_rng([7, number])
+    images = rng.normal(0, 0.5, (num_slices, len(slots), SIDE, SIDE))
+    masks = np.zeros((num_slices, SIDE, SIDE), np.uint8)
+    labels = (np.arange(num_slices) + number) % 2
+    row, col = rng.integers(2, SIDE - 12, 2)
+    masks[labels == 1, row : row + 10, col : col + 10] = 3
+    images += 3.0 * (masks[:, None] > 0)
+    return Case(
+        CaseKey("volumes" if has_mask else "pictures", f"P{number}", f"P{number}"),
+        images.astype(np.float16),
+        masks if has_mask else np.zeros_like(masks),
+        labels.astype(np.int8),
+        np.ones(num_slices, bool),
+        (0 in slots, 1 in slots, 2 in slots, 3 in slots),
+        has_mask,
+    )
+
+
+def make_set(first: int, num_patients: int, num_pictures: int) -> SliceDataset:
+    volumes = [make_case(first + number, 8) for number in range(num_patients)]
+    pictures = [make_case(first + 50 + number, 1, [3], has_mask=False) for number in range(num_pictures)]
+    return SliceDataset(volumes, pictures)
+
+
+@pytest.fixture(scope="session")
+def train_set() -> SliceDataset:
+    return make_set(0, num_patients=5, num_pictures=6)
+
+
+@pytest.fixture(scope="session")
+def val_set() -> SliceDataset:
+    return make_set(100, num_patients=2, num_pictures=6)
+
+
+@pytest.fixture(scope="session")
+def make_config() -> MakeConfig:
+    def make(*overrides: str) -> Config:
+        return compose([*SMALL, *overrides])
+
+    return make
+
+
+@pytest.fixture
+def train_one(make_config: MakeConfig, train_set: SliceDataset, val_set: SliceDataset) -> TrainOne:
+    """Train one stage of the small configuration, changed by overrides."""
+
+    def train(
+        out_dir: Path,
+        *overrides: str,
+        name: str = "joint",
+        start: Checkpoint | None = None,
+        data: SliceDataset | None = None,
+    ) -> StageResult:
+        config = make_config(*overrides)
+        stage: Stage = getattr(config.stages, name)
+        return train_stage(
+            name,  # type: ignore[arg-type]  # a fixture takes any of the names
+            stage,
+            config,
+            data or train_set,
+            val_set,
+            out_dir,
+            start,
+            fingerprint="f",
+        )
+
+    return train

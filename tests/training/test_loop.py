@@ -1,0 +1,293 @@
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from slicewise.config.schema import Config
+from slicewise.core.errors import CheckpointError, TrainingError
+from slicewise.data.batches import Batch, SliceDataset
+from slicewise.data.sampling import Indices
+from slicewise.models.checkpoint import load_checkpoint
+from slicewise.training.loop import StageResult, train_stage
+
+MakeConfig = Callable[..., Config]
+TrainOne = Callable[..., StageResult]
+
+SHORT = ("stages.joint.epochs=2", "training.iterations_per_epoch=4")
+
+
+class Interrupted(Exception):
+    pass
+
+
+class PullsThePlug(SliceDataset):
+    """A data set whose reading stops after so many training batches."""
+
+    def __init__(self, whole: SliceDataset, after: int) -> None:
+        super().__init__(whole.cases[:5], whole.cases[5:])
+        self.left = after
+
+    def gather(self, indices: Indices) -> Batch:
+        self.left -= 1
+        if self.left < 0:
+            raise Interrupted
+        return super().gather(indices)
+
+
+def weights(out_dir: Path) -> dict[str, Tensor]:
+    return load_checkpoint(out_dir / "best_model.pth").weights
+
+
+def same(first: Path, second: Path) -> bool:
+    ours, theirs = weights(first), weights(second)
+    return list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def table(out_dir: Path) -> list[dict[str, str]]:
+    with (out_dir / "history.csv").open() as stream:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+def test_training_is_repeatable_to_the_bit(train_one: TrainOne, tmp_path: Path) -> None:
+    train_one(tmp_path / "a", *SHORT)
+    train_one(tmp_path / "b", *SHORT)
+
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert table(tmp_path / "a") == table(tmp_path / "b")
+
+
+@pytest.mark.parametrize("after", [3, 4, 6, 7], ids=lambda after: f"after {after} of 8 batches")
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("training.ema_decay=0.9", "training.accumulate=2", "training.optimizer.name=sgd")],
+    ids=["adamw", "sgd+ema+accumulate"],
+)
+def test_a_resumed_stage_equals_an_uninterrupted_one_to_the_bit(
+    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, after: int, overrides: tuple[str, ...]
+) -> None:
+    often = "runtime.checkpoint_seconds=1e-6"
+    train_one(tmp_path / "whole", *SHORT, *overrides)
+
+    with pytest.raises(Interrupted):
+        train_one(tmp_path / "cut", *SHORT, *overrides, often, data=PullsThePlug(train_set, after))
+    result = train_one(tmp_path / "cut", *SHORT, *overrides)
+
+    assert result.resumed_from is not None
+    assert result.epochs_run == 2
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    assert table(tmp_path / "whole") == table(tmp_path / "cut")
+
+
+def test_without_mid_epoch_saves_it_goes_on_after_the_last_whole_epoch(
+    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        train_one(tmp_path / "cut", *SHORT, data=PullsThePlug(train_set, 6))
+    result = train_one(tmp_path / "cut", *SHORT)
+    train_one(tmp_path / "whole", *SHORT)
+
+    assert result.resumed_from == "epoch 2, batch 0"
+    assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_finished_stage_is_not_trained_again(
+    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path
+) -> None:
+    first = train_one(tmp_path, *SHORT)
+    again = train_one(tmp_path, *SHORT, data=PullsThePlug(train_set, 0))
+
+    assert again.best_metrics == first.best_metrics
+    assert again.epochs_run == 2
+
+
+def test_another_fingerprint_and_resume_false_begin_anew(
+    make_config: MakeConfig, train_set: SliceDataset, val_set: SliceDataset, tmp_path: Path
+) -> None:
+    config = make_config("stages.joint.epochs=1", "training.iterations_per_epoch=2")
+
+    def train(fingerprint: str, resume: bool = True) -> str | None:
+        result = train_stage(
+            "joint",
+            config.stages.joint,
+            config,
+            train_set,
+            val_set,
+            tmp_path,
+            None,
+            fingerprint=fingerprint,
+            resume=resume,
+        )
+        return result.resumed_from
+
+    assert train("a") is None
+    assert train("b") is None
+    assert train("b", resume=False) is None
+    assert train("b") is not None
+
+
+def test_a_damaged_state_is_named(train_one: TrainOne, tmp_path: Path) -> None:
+    (tmp_path / "last.pth").write_bytes(b"half a file")
+
+    with pytest.raises(CheckpointError, match=r"last\.pth is damaged"):
+        train_one(tmp_path, *SHORT)
+
+
+def test_stages_follow_each_other_and_frozen_parts_keep_every_bit(
+    train_one: TrainOne, tmp_path: Path
+) -> None:
+    quick = ("training.iterations_per_epoch=3",)
+    train_one(tmp_path / "1", *quick, "stages.seg_warmup.epochs=1", name="seg_warmup")
+    first = load_checkpoint(tmp_path / "1" / "best_model.pth")
+    train_one(tmp_path / "2", *quick, "stages.cls_head.epochs=2", name="cls_head", start=first)
+    second = load_checkpoint(tmp_path / "2" / "best_model.pth")
+
+    for name, tensor in first.weights.items():
+        changed = not torch.equal(tensor, second.weights[name])
+        assert changed == name.startswith("class_head."), name
+    train_one(tmp_path / "3", *quick, "stages.joint.epochs=1", name="joint", start=second)
+    third = load_checkpoint(tmp_path / "3" / "best_model.pth")
+    learned = {n.split(".")[0] for n in third.weights if not torch.equal(third.weights[n], second.weights[n])}
+    assert learned >= {"encoder", "decoder", "mask_head", "class_head"}
+
+
+def test_the_network_learns_both_tasks_better_than_the_majority(train_one: TrainOne, tmp_path: Path) -> None:
+    result = train_one(tmp_path, "stages.joint.epochs=6", "training.modality_dropout=0.3")
+
+    assert result.best_metrics["dice"] > 0.7
+    assert result.best_metrics["auc"] > 0.9
+    assert result.best_metrics["auc_pictures"] > 0.7
+    assert result.images_per_second > 0
+
+
+def test_the_folder_holds_what_people_look_for(train_one: TrainOne, tmp_path: Path) -> None:
+    train_one(tmp_path, *SHORT, "training.sample_predictions=3")
+
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {
+        "best_model.pth",
+        "last.pth",
+        "history.csv",
+        "curves.png",
+        "samples/epoch_001.png",
+        "samples/epoch_002.png",
+    }
+    assert np.ptp(cv2.imread(str(tmp_path / "samples" / "epoch_001.png"))) > 200
+    assert [row["epoch"] for row in table(tmp_path)] == ["1", "2"]
+
+
+def test_the_checkpoint_says_what_it_is(train_one: TrainOne, make_config: MakeConfig, tmp_path: Path) -> None:
+    result = train_one(tmp_path, *SHORT)
+    config = make_config(*SHORT)
+    checkpoint = load_checkpoint(tmp_path / "best_model.pth", config.model)
+
+    assert (checkpoint.stage, checkpoint.fingerprint) == ("joint", "f")
+    assert checkpoint.metrics == result.best_metrics
+    assert checkpoint.preprocessing == config.preprocessing
+    assert (checkpoint.data_name, checkpoint.synthetic) == ("phantom", True)
+    assert checkpoint.slot == config.data.pictures.slot
+
+
+def test_patience_ends_a_stage_that_does_not_improve(train_one: TrainOne, tmp_path: Path) -> None:
+    still = ("encoder", "decoder", "head")
+    rates = [f"stages.joint.learning_rates.{part}=1e-30" for part in still]
+    result = train_one(
+        tmp_path,
+        *rates,
+        "stages.joint.epochs=9",
+        "stages.joint.patience=2",
+        "training.iterations_per_epoch=1",
+        "training.optimizer.weight_decay=0",
+        "training.augmentation.noise=0",
+    )
+
+    assert result.epochs_run < 9
+
+
+def test_a_loss_that_is_no_number_ends_with_the_way_out(
+    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path
+) -> None:
+    class Broken(PullsThePlug):
+        def gather(self, indices: Indices) -> Batch:
+            batch = super().gather(indices)
+            batch.images[0, 0, 0, 0] = torch.nan
+            return batch
+
+    with pytest.raises(TrainingError, match=r"stages\.joint\.learning_rates"):
+        train_one(tmp_path, *SHORT, data=Broken(train_set, 99))
+
+
+KEYS = (
+    "seed=1",
+    "model.head_dropout=0.5",
+    "training.batch_size=6",
+    "training.iterations_per_epoch=3",
+    "training.optimizer.name=sgd",
+    "training.optimizer.name=adam",
+    "training.optimizer.weight_decay=0.5",
+    "training.optimizer.momentum=0.5",
+    "training.scheduler.name=constant",
+    "training.scheduler.name=poly",
+    "training.scheduler.name=step",
+    "training.scheduler.warmup_fraction=0.9",
+    "training.scheduler.final_fraction=0.9",
+    "training.mask_loss.bce=2",
+    "training.mask_loss.dice=2",
+    "training.mask_loss.iou=1",
+    "training.mask_loss.focal=1",
+    "training.mask_loss.tversky=1",
+    "training.label_smoothing=0.3",
+    "training.clip_norm=0",
+    "training.clip_norm=0.01",
+    "training.accumulate=2",
+    "training.precision=fp32",
+    "training.ema_decay=0.9",
+    "training.modality_dropout=0.9",
+    "training.augmentation.flip=0",
+    "training.augmentation.rotation=80",
+    "training.augmentation.scale=0.5",
+    "training.augmentation.translation=0.3",
+    "training.augmentation.elastic=3",
+    "training.augmentation.intensity=0.9",
+    "training.augmentation.noise=0.9",
+    "stages.joint.epochs=2",
+    "stages.joint.learning_rates.encoder=0",
+    "stages.joint.learning_rates.decoder=0",
+    "stages.joint.learning_rates.head=0",
+    "stages.joint.objective.segmentation=0",
+    "stages.joint.objective.classification=2",
+    "stages.joint.sources.pictures=0.8",
+    "stages.joint.sources.volumes=0",
+)
+BASE = ("stages.joint.epochs=1", "training.iterations_per_epoch=2", "training.scheduler.warmup_fraction=0")
+
+
+@pytest.fixture(scope="module")
+def base_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    return {}
+
+
+@pytest.mark.parametrize("override", KEYS)
+def test_every_key_changes_what_is_learned(
+    train_one: TrainOne, base_weights: dict[str, dict[str, Tensor]], override: str, tmp_path: Path
+) -> None:
+    if not base_weights:
+        train_one(tmp_path / "base", *BASE)
+        base_weights["base"] = weights(tmp_path / "base")
+    train_one(tmp_path / "other", *BASE, override)
+
+    other = weights(tmp_path / "other")
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in base_weights["base"].items())
+
+
+def test_the_memory_layout_changes_no_more_than_rounding(train_one: TrainOne, tmp_path: Path) -> None:
+    fp32 = (*BASE, "training.precision=fp32")
+    train_one(tmp_path / "last", *fp32)
+    train_one(tmp_path / "first", *fp32, "training.channels_last=false")
+    last, first = weights(tmp_path / "last"), weights(tmp_path / "first")
+
+    assert all(torch.allclose(last[name].float(), first[name].float(), atol=0.01) for name in last)
