@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("SLICEWISE_WORKSPACE", str(Path(__file__).resolve().parents[1]))
 
-from slicewise.cli.main import main  # noqa: E402 - the workspace is read when the options are built
+from slicewise.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main(["run", *sys.argv[1:]]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write configs/final/multitask_<stage>_<mode>.yaml for all stages and modes, byte-identical from run to run."""
+"""Write the nine configs/final/multitask_<stage>_<mode>.yaml, byte-identical from run to run."""
 
 import sys
 

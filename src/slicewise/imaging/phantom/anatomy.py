@@ -141,11 +141,11 @@ class Brain:
     def _csf(self, points: Points, t1: Floats, depth: Floats, ventricle: Floats) -> Floats:
         """Return the CSF fraction: ventricles, fissures and cisterns, and sulci between the folds."""
         inner = smoothstep(ventricle, self.atrophy + 0.6, self.atrophy - 0.9)
-        dark = smoothstep(t1, 0.56 + 0.02 * self.atrophy, 0.38)
-        near = smoothstep(depth, 13.0 + self.atrophy, 3.0)
-        sulcus = bump(self.folds.at(points), 0.10 + 0.05 * self.atrophy) * near
-        sulcus *= smoothstep(t1, 0.86, 0.66)
-        surface = smoothstep(depth, 1.2 + 0.4 * self.atrophy, -0.6)
+        dark = smoothstep(t1, 0.60 + 0.02 * self.atrophy, 0.42)
+        near = smoothstep(depth, 16.0 + self.atrophy, 4.0)
+        folds = self.folds.at(points)
+        sulcus = bump(folds, 0.15 + 0.05 * self.atrophy) * near * smoothstep(t1, 0.90, 0.70)
+        surface = smoothstep(depth + 0.5 * folds, 1.0 + 0.4 * self.atrophy, -1.0)
         return np.asarray(np.maximum(np.maximum(inner, dark), np.maximum(sulcus, surface)))
 
 

@@ -81,7 +81,8 @@ class Scanner:
         """Return the noiseless signal [N], white matter about 1."""
         table = self.table.signals[modality]
         signal = tissue.csf * table["csf"] + tissue.grey * table["grey"] + tissue.white
-        signal *= 1 + (0.6 if modality.startswith("t1") else -0.3) * tissue.shade
+        signal *= 1 + (0.6 if modality.startswith("t1") else -0.4) * tissue.shade
+        signal *= 1 + 0.02 * textures.coarse + 0.025 * textures.fine
         _lay(signal, extras.hyperintensity, table["hyperintensity"])
         _lay(signal, extras.plexus, table["plexus"])
         _lay_tumour(signal, table, tumour, textures)
@@ -138,7 +139,7 @@ def _lay_tumour(signal: Floats, table: dict[str, float], tumour: Compartments, t
     """Cover `signal` by oedema, through which the anatomy still shows, then by the mottled core."""
     oedema = table["oedema"] * (1 + 0.09 * textures.coarse + 0.04 * textures.fine)
     _lay(signal, tumour.whole, 0.82 * oedema + 0.18 * table["oedema"] * signal)
-    dead = table["necrosis"] * (1 + 0.20 * textures.coarse + 0.05 * textures.fine)
+    dead = table["necrosis"] * (1 + 0.12 * textures.coarse + 0.08 * textures.fine)
     _lay(signal, tumour.core, dead)
     live = table["enhancing"] * (1 + 0.12 * textures.coarse + 0.17 * textures.fine)
     _lay(signal, tumour.core * tumour.rim, live)

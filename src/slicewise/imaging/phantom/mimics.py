@@ -45,7 +45,7 @@ class Mimics:
             band_mm=float(rng.gamma(2.0, 1.3)),
             spot_level=float(rng.uniform(2.0, 3.4)),
             vessel_width=float(rng.uniform(0.08, 0.14)),
-            strip_mm=float(rng.uniform(-1.4, 0.9)),
+            strip_mm=float(rng.uniform(-1.0, 1.5)),
             scraps=float(rng.uniform(0.3, 4.0)),
         )
 
@@ -62,7 +62,7 @@ class Mimics:
         """Return bool [N]: what an imperfect skull stripping keeps, with scraps of dura and scalp."""
         noise = self.surface.at(points)
         edge = self.strip_mm + 0.7 * noise - self.scraps * smoothstep(noise, 0.7, 1.6)
-        return np.asarray((tissue.depth > edge) & (tissue.height >= 0))
+        return np.asarray(((tissue.depth > edge) | (tissue.head > 5)) & (tissue.height >= 0))
 
     def _hyperintensity(self, points: Points, tissue: Tissue) -> Floats:
         """Caps and bands along the ventricles, and small symmetric spots in deep white matter (Fazekas)."""
