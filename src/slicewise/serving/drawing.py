@@ -35,7 +35,8 @@ class View:
     @classmethod
     def of(cls, volume: Volume) -> Self:
         slots = (modality_slot(modality) for modality in _SHOWN_FIRST)
-        image = volume.images[next(slot for slot in slots if volume.presence[slot])]
+        # A copy: the view outlives the volume, and must not keep its other modalities in memory.
+        image = volume.images[next(slot for slot in slots if volume.presence[slot])].copy()
         sample = image.ravel()[:: max(1, image.size // _SAMPLES)].astype(np.float32)
         inside = sample[sample != 0]
         low, high = np.percentile(inside, _WINDOW_PERCENTILES) if len(inside) else (0.0, 1.0)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from slicewise.core.labels import CLASS_NAMES, MODALITIES, NUM_MODALITIES
 from slicewise.imaging.geometry import restore
+from slicewise.imaging.nifti import write_nifti
 from slicewise.imaging.overlay import to_png
-from slicewise.imaging.volume import Volume, save_mask_nifti
+from slicewise.imaging.volume import Volume
 from slicewise.inference.gradcam import gradcam
 from slicewise.inference.predictor import Predictor
-from slicewise.serving.drawing import Picture, View, base64_png
+from slicewise.serving.drawing import Picture, base64_png
 from slicewise.serving.results import Result, ResultCache
 from slicewise.serving.schemas import (
     KeySlice,
@@ -72,7 +73,7 @@ class Examiner:
         started = time.perf_counter()
         result = self._predict(volume)
         return PictureExamination(
-            tumour_share=self._tumour_share(result),
+            tumour_share=result.tumour_share,
             picture_png=base64_png(self._layer(result, 0, "plain")),
             mask_png=base64_png(result.mask[0] * np.uint8(255)),
             overlay_png=base64_png(self._layer(result, 0, "overlay")),
@@ -96,7 +97,7 @@ class Examiner:
         key = self._results.add(result)
         return VolumeExamination(
             id=key,
-            tumour_ml=result.prediction.volume_ml or 0.0,
+            tumour_ml=result.tumour_ml or 0.0,
             num_slices=result.num_slices,
             largest_slice=result.largest_slice(),
             slices=slices,
@@ -123,9 +124,10 @@ class Examiner:
             RequestError: 404 when the result is no longer kept.
         """
         result = self._kept(key)
+        assert result.orientation is not None  # pictures are not kept
         with TemporaryDirectory(prefix="slicewise-mask-") as folder:
             path = Path(folder) / "mask.nii.gz"
-            save_mask_nifti(path, result.mask.astype(np.uint8), result.volume)
+            write_nifti(path, result.mask.astype(np.uint8), result.orientation)
             return path.read_bytes()
 
     def warm_up(self) -> None:
@@ -143,12 +145,11 @@ class Examiner:
     def _predict(self, volume: Volume) -> Result:
         with self._model_lock:
             prediction = self.predictor.predict_volume(volume)
-        mask = prediction.mask_probability >= self.predictor.mask_threshold
-        return Result(volume, prediction, mask, View.of(volume))
+        return Result.of(volume, prediction, self.predictor.mask_threshold)
 
     def _verdict(self, result: Result, started: float) -> dict[str, Any]:
-        probability = result.prediction.tumour_probability
-        present = zip(MODALITIES, result.volume.presence, strict=True)
+        probability = result.tumour_probability
+        present = zip(MODALITIES, result.sliced.presence, strict=True)
         return {
             "tumour_probability": probability,
             "label": CLASS_NAMES[int(probability >= self.class_threshold)],
@@ -158,12 +159,6 @@ class Examiner:
             "seconds": round(time.perf_counter() - started, 3),
             "fingerprint": self.checkpoint.fingerprint,
         }
-
-    def _tumour_share(self, result: Result) -> float:
-        """Return tumour pixels over brain pixels, both as the network saw them."""
-        inside = np.any(result.prediction.sliced.images != 0, axis=1)
-        found = (result.prediction.slices.mask_probability >= self.predictor.mask_threshold) & inside
-        return float(found.sum() / max(1, inside.sum()))
 
     def _key_slice(self, result: Result, found: SliceExamination, with_gradcam: bool) -> KeySlice:
         overlay = base64_png(self._layer(result, found.index, "overlay"))
@@ -179,7 +174,7 @@ class Examiner:
 
     def _heat(self, result: Result, index: int) -> NDArray[np.float32]:
         """Return the Grad-CAM heat of one slice on the volume's grid; zero where the network saw nothing."""
-        sliced = result.prediction.sliced
+        sliced = result.sliced
         heat = np.zeros(sliced.masks.shape, dtype=np.float32)
         seen = np.flatnonzero(sliced.indices == index)
         if len(seen):

@@ -46,6 +46,7 @@ def is_volume(file_name: str) -> bool:
 def _ask_case(client: ApiClient, names: Sequence[str]) -> None:
     name = st.selectbox("A generated patient that the model was not trained on", names)
     if st.button("Examine", type="primary", key="examine-case"):
+        st.session_state.pop(ANSWER, None)
         with st.spinner("Examining …"):
             st.session_state[ANSWER] = {"name": name, **client.examine_case(name)}
 

@@ -4,12 +4,13 @@ import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.imaging.volume import Volume
+from slicewise.imaging.slicing import SlicedCase
+from slicewise.imaging.volume import Volume, VolumeOrientation
 from slicewise.inference.predictor import VolumePrediction
 from slicewise.serving.drawing import View
 
@@ -18,12 +19,37 @@ MAX_RESULTS: Final = 6
 
 @dataclass(frozen=True)
 class Result:
-    """An examined volume, or picture of one slice. `mask` is bool [slice, row, col] on the volume's grid."""
+    """An examined volume, or a picture as a volume of one slice: what answers need, and no more."""
 
-    volume: Volume
-    prediction: VolumePrediction
+    sliced: SlicedCase
+    class_probability: NDArray[np.float32]
+    """[S], of the slices the network saw."""
+    tumour_probability: float
+    tumour_ml: float | None
+    tumour_share: float
+    """Tumour pixels over brain pixels, both as the network saw them."""
     mask: NDArray[np.bool_]
+    """[slice, row, col] on the volume's grid."""
+    spacing: tuple[float, float, float]
+    orientation: VolumeOrientation | None
     view: View
+
+    @classmethod
+    def of(cls, volume: Volume, prediction: VolumePrediction, mask_threshold: float) -> Self:
+        sliced, slices = prediction.sliced, prediction.slices
+        inside = np.any(sliced.images != 0, axis=1)
+        found = (slices.mask_probability >= mask_threshold) & inside
+        return cls(
+            sliced=sliced,
+            class_probability=slices.class_probability,
+            tumour_probability=prediction.tumour_probability,
+            tumour_ml=prediction.volume_ml,
+            tumour_share=float(found.sum() / max(1, inside.sum())),
+            mask=prediction.mask_probability >= mask_threshold,
+            spacing=volume.spacing,
+            orientation=volume.orientation,
+            view=View.of(volume),
+        )
 
     @property
     def num_slices(self) -> int:
@@ -31,14 +57,13 @@ class Result:
 
     def areas_mm2(self) -> list[float]:
         """Return the tumour's area in each slice."""
-        _, row_mm, col_mm = self.volume.spacing
+        _, row_mm, col_mm = self.spacing
         return [float(pixels) * row_mm * col_mm for pixels in self.mask.sum(axis=(1, 2))]
 
     def probabilities(self) -> dict[int, float]:
         """Return the tumour probability of each slice the network saw, by index in the volume."""
-        indices = self.prediction.sliced.indices
-        values = self.prediction.slices.class_probability
-        return {int(index): float(value) for index, value in zip(indices, values, strict=True)}
+        pairs = zip(self.sliced.indices, self.class_probability, strict=True)
+        return {int(index): float(value) for index, value in pairs}
 
     def largest_slice(self) -> int | None:
         """Return the slice with the most tumour, or None where there is none."""

@@ -16,7 +16,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 log = logging.getLogger(__name__)
-logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+for _name in ("lightning.fabric", "lightning.pytorch"):  # which tell the precision on every start
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 _NAMES: Final[dict[Precision, FabricPrecision]] = {
     "fp32": "32-true",

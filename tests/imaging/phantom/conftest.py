@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from slicewise.imaging.phantom.patient import PhantomPatient, Subject, draw_subject, generate_patient
+from slicewise.imaging.phantom.patient import PhantomPatient, generate_patient
+from slicewise.imaging.phantom.subject import Subject, draw_subject
 
 SEED = 0
 

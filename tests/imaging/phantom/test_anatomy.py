@@ -1,7 +1,7 @@
 import numpy as np
 
 from slicewise.imaging.phantom.anatomy import Brain, Push, Warp, _rotation
-from slicewise.imaging.phantom.patient import Subject
+from slicewise.imaging.phantom.subject import Subject
 
 
 def test_fractions_are_those_of_a_partition(subject: Subject) -> None:

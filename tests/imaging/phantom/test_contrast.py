@@ -3,7 +3,8 @@ import numpy as np
 from slicewise.core.labels import MODALITIES
 from slicewise.imaging.phantom.contrast import Scanner, Table
 from slicewise.imaging.phantom.fields import Points
-from slicewise.imaging.phantom.patient import PhantomPatient, Subject
+from slicewise.imaging.phantom.patient import PhantomPatient
+from slicewise.imaging.phantom.subject import Subject
 
 
 def tables() -> list[Table]:

@@ -3,7 +3,7 @@ import numpy as np
 from slicewise.core.labels import MODALITIES
 from slicewise.imaging.phantom.fields import MARGIN, SHAPE, Points
 from slicewise.imaging.phantom.head import Head
-from slicewise.imaging.phantom.patient import Subject
+from slicewise.imaging.phantom.subject import Subject
 
 
 def test_from_brain_to_air_through_dark_bone_and_bright_scalp(subject: Subject) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from slicewise.imaging.phantom.mimics import Extras, Mimics
-from slicewise.imaging.phantom.patient import Subject
+from slicewise.imaging.phantom.subject import Subject
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from slicewise.core.labels import MODALITIES
 from slicewise.imaging.phantom import patient as module
 from slicewise.imaging.phantom.patient import PhantomPatient, patient_name, write_patient
+from slicewise.imaging.phantom.subject import draw_subject
 
 NUMBER, SEED = 3, 0
 LARGE_BRAIN = 6
@@ -53,7 +54,7 @@ def test_all_contrasts_share_one_brain(patients: list[PhantomPatient]) -> None:
 
 def test_numbers_and_seeds_make_other_patients(patients: list[PhantomPatient]) -> None:
     assert (patients[0].images != patients[1].images).any()
-    assert module.draw_subject((1, 0, 1)).brain.atrophy != module.draw_subject((0, 0, 1)).brain.atrophy
+    assert draw_subject((1, 0, 1)).brain.atrophy != draw_subject((0, 0, 1)).brain.atrophy
 
 
 def test_no_threshold_on_flair_finds_the_tumours(patients: list[PhantomPatient]) -> None:
@@ -88,6 +89,17 @@ def test_bytes_are_the_same_every_time(written: Path, tmp_path: Path) -> None:
 def test_a_written_patient_is_kept(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "generate_patient", lambda *_: pytest.fail("generated again"))
     assert write_patient(written.parent, NUMBER, SEED) == written
+
+
+def test_what_a_killed_write_left_is_removed(
+    tmp_path: Path, patients: list[PhantomPatient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "generate_patient", lambda *_: patients[0])
+    left = tmp_path / ".Phantom_00000.partial"
+    left.mkdir()
+    (left / "Phantom_00000_t1.nii.gz").write_bytes(b"half")
+    write_patient(tmp_path, 0, SEED)
+    assert [path.name for path in tmp_path.iterdir()] == ["Phantom_00000"]
 
 
 def test_a_failed_write_leaves_nothing(

@@ -19,9 +19,9 @@ _WORKER_MIB: Final = 700
 
 
 def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_workers: int) -> list[Path]:
-    """Make sure that these virtual patients exist below `folder`; return their folders in order.
+    """Make sure that these virtual patients exist below `folder`; return their folders in the order given.
 
-    Patients that are there are kept as they are. With `num_workers` 1 the work is done in this process; 0 asks
+    Patients that are there are kept. With `num_workers` 1 the work is done in this process; 0 asks
     for one process per core.
 
     Raises:

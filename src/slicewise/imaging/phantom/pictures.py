@@ -19,7 +19,7 @@ from slicewise.core.labels import Modality
 from slicewise.imaging.phantom.atlas import Bytes, Floats
 from slicewise.imaging.phantom.fields import MARGIN, SHAPE, Points
 from slicewise.imaging.phantom.head import Head
-from slicewise.imaging.phantom.patient import Subject, draw_subject
+from slicewise.imaging.phantom.subject import Subject, draw_subject
 
 _STREAM = 1
 _CYCLE = 5

@@ -12,6 +12,7 @@ import numpy as np
 from slicewise.imaging.phantom.anatomy import Push, Tissue
 from slicewise.imaging.phantom.atlas import Bools, Bytes, Floats
 from slicewise.imaging.phantom.fields import Field, Points, smoothstep
+from slicewise.imaging.phantom.focus import Focus, place_foci
 
 Kind = Literal["ring", "solid", "low_grade"]
 _KINDS: tuple[Kind, ...] = ("ring", "solid", "low_grade")
@@ -23,25 +24,6 @@ _CORE_SHARES: dict[Kind, tuple[float, float]] = {
 }
 _TWO_FOCI = 0.12
 _FILE_ENHANCING = 4
-
-
-@dataclass(frozen=True)
-class Focus:
-    """One mass: its centre (voxels), the matrix of its ellipsoid (unit volume) and its core radius in mm."""
-
-    centre: tuple[float, float, float]
-    axes: Floats
-    radius: float
-    side: float
-    """Sign of the hemisphere, or 0 where it may cross the midline (a butterfly)."""
-
-    def distance(self, points: Points) -> Floats:
-        """Return mm from the centre in the ellipsoid's own metric [N]."""
-        offset = points.coordinates() - np.asarray(self.centre, dtype=np.float32)[:, None]
-        squares = np.zeros(offset.shape[1], dtype=np.float32)
-        for row in self.axes:
-            squares += np.square(offset[0] * row[0] + offset[1] * row[1] + offset[2] * row[2])
-        return np.sqrt(squares)
 
 
 @dataclass(frozen=True)
@@ -151,7 +133,7 @@ def draw_tumour(
     core_ml = millilitres * float(rng.uniform(*_CORE_SHARES[kind]))
     count = 2 if rng.random() < _TWO_FOCI and millilitres > 12 else 1
     radius = (core_ml * 1000 * 0.75 / np.pi / (1.25 if count == 2 else 1.0)) ** (1 / 3)
-    foci = _place(rng, survey, tissue, radius, count)
+    foci = place_foci(rng, survey, tissue, radius, count)
     fields = Field.draw(rng, 16), Field.draw(rng, float(np.clip(radius * 0.6, 5, 11))), Field.draw(rng, 4.5)
     tumour = Tumour(
         kind,
@@ -163,48 +145,3 @@ def draw_tumour(
         strength=float(rng.uniform(0.15, 0.5)),
     )
     return tumour, core_ml
-
-
-def _place(
-    rng: np.random.Generator, survey: Points, tissue: Tissue, radius: float, count: int
-) -> tuple[Focus, ...]:
-    """Choose centres in white or grey matter, off the surface, the ventricles and the midline."""
-    places = survey.coordinates()
-    lateral = np.abs(tissue.lateral)
-    allowed = (tissue.depth > min(6 + 0.35 * radius, 18)) & (tissue.csf < 0.3) & (tissue.ventricle > 2)
-    allowed &= (tissue.height > 38) & (lateral > min(8 + 0.5 * radius, 18))
-    first = _pick(rng, places, allowed, tissue)
-    centres = [places[:, first]]
-    if count == 2:
-        gap = np.linalg.norm(places - centres[0][:, None], axis=0)
-        ring = allowed & (gap > 1.5 * radius + 12) & (gap < 1.5 * radius + 45)
-        if ring.any():
-            centres.append(places[:, _pick(rng, places, ring, tissue)])
-    butterfly = rng.random() < 0.08
-    sides = [0.0 if butterfly else float(np.sign(tissue.lateral[first]))] * len(centres)
-    if len(centres) == 2:
-        sides = [0.0, 0.0]
-    sizes = (radius, radius * 0.62)
-    return tuple(
-        Focus((float(c[0]), float(c[1]), float(c[2])), _ellipsoid(rng), float(size), side)
-        for c, size, side in zip(centres, sizes, sides, strict=False)
-    )
-
-
-def _pick(
-    rng: np.random.Generator,
-    places: Floats,
-    allowed: Bools,
-    tissue: Tissue,
-) -> int:
-    """Return the index of one allowed place, white matter three times as likely."""
-    weights = np.where(allowed, 0.5 + tissue.white, 0).astype(np.float64)
-    return int(rng.choice(places.shape[1], p=weights / weights.sum()))
-
-
-def _ellipsoid(rng: np.random.Generator) -> Floats:
-    """Return a matrix that maps an offset in mm to the unit ball of a random ellipsoid of volume one."""
-    lengths = np.exp(rng.normal(0, 0.2, 3))
-    lengths /= np.cbrt(lengths.prod())
-    turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    return (turn / lengths[:, None]).astype(np.float32)
