@@ -44,10 +44,9 @@ def test_grey_shows_flair_first_and_keeps_the_background_black() -> None:
     grey = grey_image(images, (True, False, False, True))
     assert grey.dtype == np.float32
     assert grey[0, 0] == 0
-    assert grey[5, 5] == 1
-    assert 0 < grey[2, 2] < grey[3, 3] < grey[5, 4]
+    assert grey[2, 2] < grey[3, 3] < grey[5, 4] < grey[5, 5] <= 1
     flat = grey_image(images, (True, False, False, False))
-    assert set(np.unique(flat)) == {0, np.float32(0.1)}
+    assert np.array_equal(flat > 0, images[0] > 0)
     assert not grey_image(np.zeros((4, 8, 8)), (True, True, True, True)).any()
 
 
@@ -61,7 +60,7 @@ def test_the_outline_and_the_prediction_are_visible(tmp_path: Path, result: Eval
     )
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    assert ((blue > 200) & (red < 80) & (green > 150)).sum() > 50
+    assert ((blue > 200) & (red < 120) & (green > 150)).sum() > 50
     assert ((red - blue > 60) & (red > 120)).sum() > 500
 
 

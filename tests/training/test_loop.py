@@ -177,7 +177,8 @@ def test_the_folder_holds_what_people_look_for(train_one: TrainOne, tmp_path: Pa
         "samples/epoch_001.png",
         "samples/epoch_002.png",
     }
-    assert np.ptp(np.asarray(Image.open(tmp_path / "samples" / "epoch_001.png"))) > 200
+    with Image.open(tmp_path / "samples" / "epoch_001.png") as image:
+        assert np.ptp(np.asarray(image)) > 200
     assert [row["epoch"] for row in table(tmp_path)] == ["1", "2"]
 
 

@@ -28,4 +28,5 @@ def keep_freed_memory() -> bool:
         (_M_TRIM_THRESHOLD, 1 << 30),
         (_M_TOP_PAD, 256 << 20),
     )
-    return all([mallopt(parameter, value) == 1 for parameter, value in wishes])
+    agreed = [mallopt(parameter, value) == 1 for parameter, value in wishes]
+    return all(agreed)

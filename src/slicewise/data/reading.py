@@ -11,10 +11,7 @@ from slicewise.core.errors import VolumeError
 from slicewise.core.labels import EDEMA, NUM_MODALITIES, modality_slot
 from slicewise.data.cases import CaseFiles
 from slicewise.data.picture import read_grey
-from slicewise.imaging.volume import Presence, Volume, read_nifti_case
-
-UNIT_SPACING = (1.0, 1.0, 1.0)
-"""Pictures and the LGG slices tell no size of their pixels; lengths then count pixels, not millimetres."""
+from slicewise.imaging.volume import UNIT_SPACING, Presence, Volume, picture_volume, read_nifti_case
 
 
 def read_case(case: CaseFiles) -> Volume:
@@ -31,15 +28,7 @@ def read_case(case: CaseFiles) -> Volume:
         case "lgg":
             return _read_lgg(case)
         case "picture":
-            return _read_picture(case)
-
-
-def _read_picture(case: CaseFiles) -> Volume:
-    pixels = read_grey(case.images[0])
-    slot = modality_slot(case.modalities[0])
-    images = np.zeros((NUM_MODALITIES, 1, *pixels.shape), pixels.dtype)
-    images[slot, 0] = pixels
-    return Volume(case.key, images, _presence({slot}), None, case.label, UNIT_SPACING, None)
+            return picture_volume(case.key, read_grey(case.images[0]), case.modalities[0], case.label)
 
 
 def _read_lgg(case: CaseFiles) -> Volume:

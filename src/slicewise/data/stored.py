@@ -38,7 +38,7 @@ class StoredCase:
     train: NDArray[np.bool_]
     presence: Presence
     has_mask: bool
-    pixel_mm: float
+    pixel_mm: float | None
     slice_mm: float
     geometry: Geometry
     problems: tuple[str, ...]
@@ -128,7 +128,7 @@ class StoredCase:
             train=train,
             presence=(first, second, third, fourth),
             has_mask=value["has_mask"],
-            pixel_mm=float(value["pixel_mm"]),
+            pixel_mm=None if value["pixel_mm"] is None else float(value["pixel_mm"]),
             slice_mm=float(value["slice_mm"]),
             geometry=Geometry.from_json(value["geometry"], value["indices"]),
             problems=tuple(value["problems"]),

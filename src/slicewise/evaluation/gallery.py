@@ -16,6 +16,7 @@ from slicewise.core.keys import SliceKey
 from slicewise.core.labels import modality_slot
 from slicewise.evaluation.rows import SliceRow
 from slicewise.evaluation.style import PREDICTION, TRUTH, bare, draw, heading
+from slicewise.imaging.overlay import grey
 
 GROUPS: Final = ("best", "median", "worst")
 
@@ -36,18 +37,11 @@ class Sample:
 def grey_image(images: NDArray[np.floating], presence: ArrayLike) -> NDArray[np.float32]:
     """Return one slice [4, N, N] as grey [N, N] in 0..1: FLAIR where present, else T1ce, T2, T1.
 
-    Prepared slices are 0 outside the brain; that stays black, and the brain's 1st to 99th percentiles span
-    the greys.
+    Prepared slices are 0 outside the brain; that stays black.
     """
     filled = np.asarray(presence, dtype=bool)
     slot = next((slot for slot in _SHOWN_FIRST if filled[slot]), 0)
-    plane = np.asarray(images[slot], dtype=np.float32)
-    inside = plane != 0
-    if not inside.any():
-        return np.zeros_like(plane)
-    low, high = np.percentile(plane[inside], [1, 99])
-    grey = (plane - low) / max(float(high - low), 1e-6) * 0.9 + 0.1
-    return np.where(inside, np.clip(grey, 0, 1), 0).astype(np.float32)
+    return grey(images[slot]).astype(np.float32) / np.float32(255)
 
 
 def choose_samples(rows: Sequence[SliceRow], number: int) -> dict[str, list[SliceKey]]:
@@ -89,22 +83,22 @@ def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool
     return draw(path, (0.4 + 3.4 * columns, 0.9 + 2.0 * max(1, len(shown))), paint)
 
 
-def show_grey(axes: Axes, grey: NDArray[np.float32]) -> None:
+def show_grey(axes: Axes, picture: NDArray[np.float32]) -> None:
     """Show anatomy, black to white."""
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
 
 
-def outline(axes: Axes, mask: NDArray[np.bool_], colour: str = TRUTH) -> None:
+def outline(axes: Axes, mask: NDArray[np.bool_]) -> None:
     """Draw the border of a mask; an empty mask draws nothing."""
     if mask.any():
-        axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.3)
+        axes.contour(mask, levels=[0.5], colors=[TRUTH], linewidths=1.3)
 
 
 def _pair(left: Axes, right: Axes, sample: Sample) -> None:
     show_grey(left, sample.grey)
     show_grey(right, sample.grey)
     fill = np.zeros((*sample.predicted.shape, 4))
-    fill[sample.predicted] = (*_rgb(PREDICTION), 0.45)
+    fill[sample.predicted] = (*PREDICTION, 0.45)
     right.imshow(fill, interpolation="nearest")
     outline(right, sample.reference)
     left.set_title(sample.key.case, fontsize=8)
@@ -126,8 +120,3 @@ def _one_per_patient_first(rows: Sequence[SliceRow], number: int) -> list[SliceK
         patient = (row.source, row.patient)
         turn[row.key] = seen[patient] = seen.get(patient, -1) + 1
     return [row.key for row in sorted(rows, key=lambda row: turn[row.key])[:number]]
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
-    return red, green, blue

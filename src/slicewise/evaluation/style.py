@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slicewise.core.files import atomic_write
+from slicewise.imaging import overlay
 
 # Okabe and Ito's palette: told apart with any colour vision.
 BLUE: Final = "#0072B2"
@@ -16,10 +17,10 @@ ORANGE: Final = "#D55E00"
 GREEN: Final = "#009E73"
 GREY: Final = "#6E6E6E"
 PALE: Final = "#D9D9D9"
-TRUTH: Final = "#00D5FF"
-"""Outline of the reference on grey anatomy."""
-PREDICTION: Final = "#FF9F1C"
-"""Fill of the prediction on grey anatomy."""
+TRUTH: Final = tuple(part / 255 for part in overlay.TRUTH)
+"""Outline of the reference on grey anatomy, as in the demo."""
+PREDICTION: Final = tuple(part / 255 for part in overlay.PREDICTION)
+"""Fill of the prediction on grey anatomy, as in the demo."""
 SERIES: Final = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9")
 
 _SETTINGS: Final = {

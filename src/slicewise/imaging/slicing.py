@@ -41,8 +41,8 @@ class SlicedCase:
     train: NDArray[np.bool_]
     """[S]: chosen for training."""
     presence: Presence
-    pixel_mm: float
-    """Side of a pixel of the N x N slice."""
+    pixel_mm: float | None
+    """Side of a pixel of the N x N slice; None where the files tell no size."""
     slice_mm: float
     geometry: Geometry
 
@@ -73,10 +73,16 @@ def prepare(volume: Volume, settings: Preprocessing) -> SlicedCase:
         indices=kept.astype(np.int32),
         train=choose_for_training(labels, settings.healthy_ratio, settings.max_train_slices),
         presence=volume.presence,
-        pixel_mm=geometry.height * volume.spacing[1] / settings.image_size,
+        pixel_mm=_pixel_mm(volume, geometry, settings.image_size),
         slice_mm=volume.spacing[0],
         geometry=geometry,
     )
+
+
+def _pixel_mm(volume: Volume, geometry: Geometry, image_size: int) -> float | None:
+    if volume.orientation is None:
+        return None
+    return geometry.height * volume.spacing[1] / image_size
 
 
 def choose_for_training(

@@ -64,6 +64,21 @@ class Volume:
         return slices, rows, cols
 
 
+UNIT_SPACING = (1.0, 1.0, 1.0)
+"""Of files that tell no size of their pixels; `orientation` is None, and lengths count pixels."""
+
+
+def picture_volume(
+    key: CaseKey, pixels: NDArray[Any], modality: Modality, label: int | None = None
+) -> Volume:
+    """Return a picture [row, col] as a volume of one slice that fills one modality slot."""
+    slot = modality_slot(modality)
+    images = np.zeros((NUM_MODALITIES, 1, *pixels.shape), pixels.dtype)
+    images[slot, 0] = pixels
+    first, second, third, fourth = (place == slot for place in range(NUM_MODALITIES))
+    return Volume(key, images, (first, second, third, fourth), None, label, UNIT_SPACING, None)
+
+
 def read_nifti_case(
     key: CaseKey, modalities: Sequence[Modality], image_paths: Sequence[Path], mask_path: Path | None
 ) -> Volume:

@@ -10,20 +10,18 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import uniform_filter1d
 
 from slicewise.core.keys import CaseKey
-from slicewise.core.labels import NUM_MODALITIES, modality_slot
 from slicewise.data.picture import read_grey
 from slicewise.imaging.slicing import SlicedCase, prepare, restore
-from slicewise.imaging.volume import Volume
+from slicewise.imaging.volume import Volume, picture_volume
 from slicewise.inference.device import DeviceName, choose_device
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 
 Floats = NDArray[np.float32]
 
 _MM3_PER_ML = 1000.0
-_SMOOTHED_SLICES = 3
+_PICTURE = CaseKey("upload", "picture", "picture")
 
 
 class SlicePredictions(NamedTuple):
@@ -103,7 +101,9 @@ class Predictor:
             for start in range(0, num_slices, batch_size):
                 part = slice(start, start + batch_size)
                 prediction = self.model(self._tensor(images[part]), self._tensor(slots[part]))
-                masks[part] = prediction.mask_logits.sigmoid()[:, 0].cpu().numpy()
+                # Outside the brain the network was never right or wrong; nothing there is a tumour.
+                inside = np.any(images[part] != 0, axis=1)
+                masks[part] = prediction.mask_logits.sigmoid()[:, 0].cpu().numpy() * inside
                 classes[part] = prediction.class_logits.sigmoid().cpu().numpy()
         return SlicePredictions(masks, classes)
 
@@ -127,7 +127,7 @@ class Predictor:
             PictureError: it cannot be read, or shows nothing.
         """
         grey = read_grey(picture) if isinstance(picture, Path) else read_grey(BytesIO(picture), "the picture")
-        found = self.predict_volume(_as_volume(grey, modality_slot(self.checkpoint.slot)))
+        found = self.predict_volume(picture_volume(_PICTURE, grey, self.checkpoint.slot))
         return PicturePrediction(
             sliced=found.sliced,
             slices=found.slices,
@@ -155,23 +155,8 @@ def tumour_probability(class_probability: Floats) -> float:
     """
     if len(class_probability) == 0:
         return 0.0
-    smoothed = uniform_filter1d(class_probability.astype(np.float64), _SMOOTHED_SLICES, mode="nearest")
-    return float(smoothed.max())
-
-
-def _as_volume(grey: NDArray[np.generic], slot: int) -> Volume:
-    images = np.zeros((NUM_MODALITIES, 1, *grey.shape), grey.dtype)
-    images[slot, 0] = grey
-    first, second, third, fourth = (place == slot for place in range(NUM_MODALITIES))
-    return Volume(
-        key=CaseKey("upload", "picture", "picture"),
-        images=images,
-        presence=(first, second, third, fourth),
-        mask=None,
-        label=None,
-        spacing=(1.0, 1.0, 1.0),
-        orientation=None,
-    )
+    padded = np.pad(class_probability.astype(np.float64), 1, mode="edge")
+    return float(np.convolve(padded, np.full(3, 1 / 3), mode="valid").max())
 
 
 @contextmanager

@@ -6,9 +6,8 @@ from typing import Final
 
 from slicewise.core.keys import CaseKey
 from slicewise.core.labels import MODALITIES, Modality
-from slicewise.data.cases import CaseFiles
-from slicewise.data.reading import read_case
-from slicewise.imaging.volume import Volume, read_volume
+from slicewise.data.picture import read_grey
+from slicewise.imaging.volume import Volume, picture_volume, read_volume
 from slicewise.serving.uploads import UNNAMED, RequestError, Stored
 
 _KEY: Final = CaseKey("upload", "upload", "upload")
@@ -42,4 +41,4 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Volume:
 
 def read_picture(path: Path, slot: Modality) -> Volume:
     """Read a picture as a volume of one slice with one filled slot."""
-    return read_case(CaseFiles(_KEY, "picture", (slot,), (path,), (), None, _KEY.patient))
+    return picture_volume(_KEY, read_grey(path), slot)

@@ -42,7 +42,7 @@ class Mimics:
             branch=Field.draw(rng, 15),
             course=Field.draw(rng, 15),
             surface=Field.draw(rng, 11),
-            band_mm=float(rng.gamma(2.0, 1.3)),
+            band_mm=min(float(rng.gamma(2.0, 1.2)), 6.0),
             spot_level=float(rng.uniform(2.0, 3.4)),
             vessel_width=float(rng.uniform(0.08, 0.14)),
             strip_mm=float(rng.uniform(-1.0, 1.5)),

@@ -77,7 +77,7 @@ class Tumour:
         core = smoothstep((np.float32(self.core_level) - core_field) * np.float32(main), -0.9, 0.9)
         soft = self.softness_mm
         whole = smoothstep(np.float32(self.whole_level) - whole_field, -soft, soft)
-        whole *= smoothstep(tissue.csf, 0.75, 0.25)
+        whole *= 1 - smoothstep(_open_csf(tissue), 0.25, 0.75)
         rim = self._rim(points, core_field)
         inside = smoothstep(tissue.depth, -1.0, 0.5)
         return Compartments(np.maximum(whole, core) * inside, core * inside, rim)
@@ -89,7 +89,7 @@ class Tumour:
         core_field = core_field[usable]
         count = max(1, round(core_ml / voxel_ml))
         core_level = float(np.partition(core_field, count)[count])
-        blocked = (tissue.csf[usable] > 0.5) & (core_field >= core_level)
+        blocked = (_open_csf(tissue)[usable] > 0.5) & (core_field >= core_level)
         ranked = np.where(core_field < core_level, -1, whole_field[usable])
         ranked = ranked[~blocked]
         count = max(count + 1, round(self.millilitres / voxel_ml))
@@ -107,8 +107,8 @@ class Tumour:
                 distance += 2.0 * np.maximum(-np.float32(focus.side) * tissue.lateral, 0)
             np.minimum(whole, distance * np.float32(self.foci[0].radius / focus.radius), out=whole)
         ragged = 1 + 0.17 * self.outline.at(points) + 0.06 * fingers
-        whole *= np.maximum(ragged, 0.65) * (1 + 0.4 * tissue.grey + 1.2 * tissue.csf)
-        core += 0.12 * fingers + 0.04 * self.detail.at(points) + 0.5 * tissue.csf
+        whole *= np.maximum(ragged, 0.65) * (1 + 0.3 * tissue.grey + 0.5 * tissue.csf)
+        core += 0.12 * fingers + 0.04 * self.detail.at(points) + 0.5 * _open_csf(tissue)
         return core, whole
 
     def _rim(self, points: Points, core_field: Floats) -> Floats:
@@ -121,6 +121,12 @@ class Tumour:
             return smoothstep(detail - 0.05 * inward, -1.1, -0.5)
         depth = np.float32(self.rim_mm) * np.maximum(1 + 0.45 * detail + 0.35 * self.outline.at(points), 0.0)
         return smoothstep(depth - inward, -0.7, 0.7)
+
+
+def _open_csf(tissue: Tissue) -> Floats:
+    """Return the fraction of CSF that a tumour does not fill: ventricles and fissures; sulci are effaced."""
+    deep = np.maximum(smoothstep(tissue.ventricle, 9, 4), smoothstep(np.abs(tissue.lateral), 6, 3))
+    return np.asarray(tissue.csf * deep)
 
 
 def draw_tumour(

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from slicewise.core.errors import CheckpointError
+from slicewise.training.state import Progress, load_state, save_state
+
+
+def test_progress_and_tensors_come_back(tmp_path: Path) -> None:
+    progress = Progress(
+        epoch=2, iteration=5, sums=(1.5, 2.0, 0.0, 3.0), best_score=0.25, history=[{"epoch": 1}]
+    )
+    save_state(tmp_path / "last.pth", "f", progress, {"weights": {"a": torch.arange(3)}})
+
+    found = load_state(tmp_path / "last.pth", "f")
+
+    assert found is not None
+    assert found[0] == progress
+    assert torch.equal(found[1]["weights"]["a"], torch.arange(3))
+    assert str(progress) == "epoch 3, batch 5"
+
+
+def test_no_file_and_another_run_are_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert load_state(tmp_path / "last.pth", "f") is None
+    save_state(tmp_path / "last.pth", "f", Progress(), {})
+
+    assert load_state(tmp_path / "last.pth", "g") is None
+
+
+def test_a_foreign_file_is_named(tmp_path: Path) -> None:
+    torch.save([1], tmp_path / "last.pth")
+
+    with pytest.raises(CheckpointError, match=r"last\.pth"):
+        load_state(tmp_path / "last.pth", "f")
+
+
+def test_stale_epochs_are_counted_from_the_best() -> None:
+    assert Progress(epoch=7, best_epoch=4).stale_epochs == 3

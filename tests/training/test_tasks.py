@@ -1,0 +1,52 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from slicewise.config.schema import Config, Objective
+from slicewise.data.batches import SliceDataset
+from slicewise.models.multitask import build_model
+from slicewise.training.tasks import TaskNet, Tasks, compute_losses
+
+MakeConfig = Callable[..., Config]
+
+
+def test_a_task_of_weight_zero_is_neither_learned_nor_computed(make_config: MakeConfig) -> None:
+    net = build_model(make_config().model)
+
+    class Fails(nn.Module):
+        def forward(self, *_: object) -> None:
+            raise AssertionError("computed though nobody asked")
+
+    net.decoder = Fails()
+    answers = TaskNet(net, Tasks.learned(Objective(segmentation=0, classification=1))).eval()(
+        torch.randn(2, 4, 32, 32), torch.ones(2, 4)
+    )
+
+    assert answers.mask_logits is None
+    assert answers.class_logits.shape == (2,)
+
+
+def test_stages_learn_and_monitor_their_own_tasks(make_config: MakeConfig) -> None:
+    stages = make_config().stages
+
+    assert Tasks.learned(stages.seg_warmup.objective) == (True, False)
+    assert Tasks.learned(stages.cls_head.objective) == (False, True)
+    assert Tasks.validated(stages.joint) == (True, True)
+    dice_too = stages.cls_head.model_copy(update={"monitor": "dice+auc"})
+    assert Tasks.validated(dice_too) == (True, True)
+
+
+def test_the_total_is_the_weighted_sum(make_config: MakeConfig, train_set: SliceDataset) -> None:
+    config = make_config()
+    torch.manual_seed(0)
+    batch = train_set.gather(np.arange(0, 46, 4))
+    answers = TaskNet(build_model(config.model), Tasks(True, True))(batch.images, batch.presence)
+
+    losses = compute_losses(answers, batch, Objective(segmentation=2, classification=0.5), config.training)
+
+    assert losses.mask > 0
+    assert losses.classification > 0
+    assert losses.total.item() == pytest.approx((2 * losses.mask + 0.5 * losses.classification).item())

@@ -1,0 +1,140 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from slicewise.config.schema import Config
+from slicewise.core.keys import CaseKey
+from slicewise.data.batches import SliceDataset
+from slicewise.models.multitask import MultitaskNet, build_model
+from slicewise.training.device import make_fabric
+from slicewise.training.validation import monitored, validate
+
+MakeConfig = Callable[..., Config]
+
+
+class Made:
+    """Four slices of 4 x 4 pixels whose FLAIR is 1 where the network should see tumour."""
+
+    image_size = 4
+    presence = (False, False, False, True)
+
+    def __init__(self, patient: str, seen: list[int], true: list[int], has_mask: bool = True) -> None:
+        self.key = CaseKey("made" if has_mask else "pictures", patient, patient)
+        self.stored_images = np.zeros((len(seen), 1, 4, 4), np.float16)
+        self.masks = np.zeros((len(seen), 4, 4), np.uint8)
+        for row, (num_seen, num_true) in enumerate(zip(seen, true, strict=True)):
+            self.stored_images[row, 0].flat[:num_seen] = 1
+            self.masks[row].flat[:num_true] = 1
+        self.labels = (np.array(true) > 0).astype(np.int8)
+        self.train = np.ones(len(seen), bool)
+        self.has_mask = has_mask
+        if not has_mask:
+            self.masks[:] = 0
+
+
+class Echo(MultitaskNet):
+    """Calls a pixel tumour where FLAIR is 1, and a slice the more likely tumour, the more such pixels."""
+
+    def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
+        return [images[:, 3:]]
+
+    def segment(self, features: object) -> Tensor:
+        assert isinstance(features, list)
+        logits: Tensor = 10 * (features[0] - 0.5)
+        return logits
+
+    def classify(self, features: object) -> Tensor:
+        assert isinstance(features, list)
+        count: Tensor = features[0].sum((1, 2, 3))
+        return count - 2
+
+
+@pytest.fixture
+def score(make_config: MakeConfig) -> Callable[..., dict[str, float]]:
+    config = make_config("training.batch_size=2", "training.precision=fp32")
+    net = Echo(config.model)
+
+    def run(*cases: Made, stage: str = "joint") -> dict[str, float]:
+        volumes = [case for case in cases if case.has_mask]
+        dataset = SliceDataset(volumes, [case for case in cases if not case.has_mask])
+        fabric = make_fabric(config.runtime, config.training.precision)
+        return validate(fabric, net, dataset, getattr(config.stages, stage), config.training)
+
+    return run
+
+
+def test_dice_is_pooled_over_a_patient_and_averaged_over_patients(
+    score: Callable[..., dict[str, float]],
+) -> None:
+    metrics = score(Made("A", [4, 0, 2], [2, 2, 2]), Made("B", [3], [3]))
+
+    assert metrics["dice"] == pytest.approx(((2 * 4 / 12) + 1) / 2)
+
+
+def test_two_cases_of_one_patient_count_as_one(score: Callable[..., dict[str, float]]) -> None:
+    second = Made("A", [0], [6])
+    second.key = CaseKey("made", "A", "A-second-visit")
+
+    assert score(Made("A", [6], [6]), second)["dice"] == pytest.approx(2 * 6 / 18)
+
+
+def test_both_empty_is_one_and_a_false_alarm_is_zero(score: Callable[..., dict[str, float]]) -> None:
+    assert score(Made("A", [0, 0], [0, 0]))["dice"] == 1
+    assert score(Made("A", [3, 0], [0, 0]))["dice"] == 0
+
+
+def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set: SliceDataset) -> None:
+    torch.manual_seed(0)
+    net = build_model(make_config().model)
+    found = []
+    for batch_size in (3, 16):
+        config = make_config(f"training.batch_size={batch_size}", "training.precision=fp32")
+        fabric = make_fabric(config.runtime, config.training.precision)
+        found.append(validate(fabric, net, val_set, config.stages.joint, config.training))
+
+    assert found[0]["dice"] == pytest.approx(found[1]["dice"], abs=1e-4)
+    assert found[0]["auc"] == found[1]["auc"]
+
+
+def test_pictures_without_mask_count_for_auc_alone(score: Callable[..., dict[str, float]]) -> None:
+    volume = Made("A", [4, 0], [4, 0])
+    alone, both = score(volume), score(volume, Made("P", [0, 5], [5, 0], has_mask=False))
+
+    assert both["dice"] == alone["dice"] == 1
+    assert alone["auc"] == alone["auc_volumes"] == 1
+    assert both["auc_pictures"] == 0
+    assert 0 < both["auc"] < 1
+    assert "auc_pictures" not in alone
+
+
+def test_auc_of_one_class_is_left_out_and_counts_as_chance(score: Callable[..., dict[str, float]]) -> None:
+    metrics = score(Made("A", [4, 4], [4, 4]))
+
+    assert "auc" not in metrics
+    assert monitored(metrics, "auc") == 0.5
+    assert monitored(metrics, "dice+auc") == 0.75
+
+
+def test_a_stage_is_scored_on_what_it_learns_or_monitors(score: Callable[..., dict[str, float]]) -> None:
+    case = Made("A", [4, 0], [4, 0])
+
+    assert "auc" not in score(case, stage="seg_warmup")
+    assert "dice" not in score(case, stage="cls_head")
+    assert {"dice", "auc", "val_loss", "val_mask_loss", "val_class_loss"} <= set(score(case))
+
+
+def test_the_network_is_left_in_evaluation_mode_without_gradients(
+    make_config: MakeConfig, val_set: SliceDataset
+) -> None:
+    config = make_config()
+    net = build_model(config.model).train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    fabric = make_fabric(config.runtime, config.training.precision)
+
+    validate(fabric, net, val_set, config.stages.joint, config.training)
+
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert not any(isinstance(module, nn.BatchNorm2d) and module.training for module in net.modules())
