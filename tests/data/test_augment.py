@@ -154,10 +154,13 @@ def test_dropped_modalities_are_emptied_and_one_always_stays() -> None:
     assert torch.equal(dropped.presence[1::3], batch.presence[1::3])
 
 
-def test_the_share_of_dropped_modalities_is_about_the_one_asked_for() -> None:
-    dropped = change(brains([[1.0, 1, 1, 1]] * 1000), dropout=0.2)
+def test_every_number_of_remaining_modalities_is_as_likely() -> None:
+    dropped = change(brains([[1.0, 1, 1, 1]] * 4000), dropout=0.8)
+    shares = torch.bincount(dropped.presence.sum(1).long(), minlength=5) / 4000
 
-    assert 1 - float(dropped.presence.mean()) == pytest.approx(0.2 * 3 / 4, abs=0.02)
+    assert shares[1:4].tolist() == pytest.approx([0.2] * 3, abs=0.03)
+    assert float(shares[4]) == pytest.approx(0.4, abs=0.03)
+    assert dropped.presence.mean(0).tolist() == pytest.approx([0.7] * 4, abs=0.03)
 
 
 ALL = {

@@ -5,14 +5,12 @@ from slicewise.models.head import ClassHead
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
-def test_the_head_maps_any_map_size_to_one_fp32_logit_per_slice(hidden: int) -> None:
-    head = ClassHead((4, 6, 8, 10), hidden=hidden, dropout=0.0).eval()
-    features = [
-        torch.randn(3, channels, size, size) for channels, size in ((4, 32), (6, 16), (8, 8), (10, 4))
-    ]
+@pytest.mark.parametrize("size", [4, 33])
+def test_the_head_maps_any_map_size_to_one_fp32_logit_per_slice(hidden: int, size: int) -> None:
+    head = ClassHead(6, hidden=hidden, dropout=0.5)
 
     with torch.autocast("cpu", torch.bfloat16):
-        logits = head([level.bfloat16() for level in features])
+        logits = head(torch.randn(3, 6, size, size).bfloat16())
 
     assert logits.shape == (3,)
     assert logits.dtype == torch.float32
@@ -20,10 +18,10 @@ def test_the_head_maps_any_map_size_to_one_fp32_logit_per_slice(hidden: int) -> 
 
 def test_a_small_bright_spot_is_not_averaged_away() -> None:
     torch.manual_seed(0)
-    head = ClassHead((4, 4, 4), hidden=0, dropout=0.0).eval()
-    plain = [torch.zeros(1, 4, 8, 8) for _ in range(3)]
-    spot = [level.clone() for level in plain]
-    spot[0][0, 2, 5, 5] = 10
+    head = ClassHead(4, hidden=0, dropout=0.0).eval()
+    plain = torch.zeros(1, 4, 128, 128)
+    spot = plain.clone()
+    spot[0, 2, 5, 5] = 10
 
     with torch.no_grad():
-        assert (head(spot) - head(plain)).abs().item() > 0.1
+        assert (head(spot) - head(plain)).abs().item() > 0.05

@@ -70,3 +70,11 @@ def test_an_unknown_encoder_is_named_with_a_way_out(model: Model) -> None:
 
 def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
+
+
+@pytest.mark.parametrize("architecture", typing.get_args(Architecture))
+def test_a_decoder_that_says_nothing_means_background(model: Model, architecture: str) -> None:
+    net = build_model(changed(model, architecture=architecture))
+    nothing = torch.zeros_like(net.decode(net.encode(torch.zeros(2, 4, 64, 64), torch.ones(2, 4))))
+
+    assert torch.allclose(net.mask_head(nothing).sigmoid(), torch.tensor(0.02))

@@ -20,7 +20,7 @@ def test_a_task_of_weight_zero_is_neither_learned_nor_computed(make_config: Make
         def forward(self, *_: object) -> None:
             raise AssertionError("computed though nobody asked")
 
-    net.decoder = Fails()
+    net.mask_head = Fails()
     answers = TaskNet(net, Tasks.learned(Objective(segmentation=0, classification=1))).eval()(
         torch.randn(2, 4, 32, 32), torch.ones(2, 4)
     )

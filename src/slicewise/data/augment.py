@@ -105,11 +105,17 @@ def _draw_displacement(
 
 
 def _draw_keep(probability: float, presence: Tensor, generator: torch.Generator) -> Tensor:
-    """Drop each filled slot with `probability`, except one per image that is drawn to stay."""
-    draw = torch.rand(presence.shape, generator=generator)
-    keep = (draw >= probability) & presence.bool()
-    survivor = (torch.rand(presence.shape, generator=generator) * presence).argmax(1, keepdim=True)
-    return keep.scatter(1, survivor, True).float() * presence
+    """Keep, with `probability`, only some of an image's filled slots: one to all of them, each number as likely.
+
+    Dropping slots one by one would hardly ever leave a single one, which is all that a plain picture has.
+    """
+    filled = presence.bool()
+    lots = torch.rand(presence.shape, generator=generator).masked_fill(~filled, -1.0)
+    place = lots.argsort(1, descending=True).argsort(1)
+    num_filled = filled.sum(1, keepdim=True)
+    num_kept = 1 + (torch.rand(num_filled.shape, generator=generator) * num_filled).long()
+    thinned = torch.rand(num_filled.shape, generator=generator) < probability
+    return ((place < torch.where(thinned, num_kept, num_filled)) & filled).float() * presence
 
 
 def _symmetric(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -1,40 +1,33 @@
 """The classification head."""
 
-from collections.abc import Sequence
-from typing import Final
-
 import torch
 from torch import Tensor, nn
 
-_NUM_LEVELS: Final = 3
-
 
 class ClassHead(nn.Module):
-    """Pooled encoder features to one tumour logit, computed in fp32.
+    """Mean and maximum of the decoder's map to one tumour logit, computed in fp32.
 
-    The mean and the maximum of the three deepest levels are standardised, then classified. The deepest level
-    alone is enough where it learns with the head; of a frozen segmentation encoder it tells too little about
-    small tumours, which skip connections served.
+    A slice shows a tumour when some place of it does, and the decoder is where places are judged. On a frozen
+    segmentation network this head reached a slice AUC of 0.978 on unseen phantom patients in two epochs; fed
+    with the encoder's deepest map, or its deepest four, it stayed between 0.88 and 0.91.
 
     Args:
-        channels: channels of the feature maps, shallow to deep.
+        channels: channels of the decoder's map.
         hidden: width of the hidden layer; 0 for a linear head.
-        dropout: probability that a feature is left out in training.
+        dropout: probability that a pooled feature is left out in training.
     """
 
-    def __init__(self, channels: Sequence[int], *, hidden: int, dropout: float) -> None:
+    def __init__(self, channels: int, *, hidden: int, dropout: float) -> None:
         super().__init__()
-        width = 2 * sum(channels[-_NUM_LEVELS:])
-        self.normalise = nn.BatchNorm1d(width)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.Sequential(*_layers(width, hidden))
+        self.layers = nn.Sequential(*_layers(2 * channels, hidden))
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Map feature maps [batch, channel, row, col], shallow to deep, to logits [batch]."""
-        maps = [level.float() for level in features[-_NUM_LEVELS:]]
-        with torch.autocast(maps[-1].device.type, enabled=False):
-            pooled = [pool for level in maps for pool in (level.mean((2, 3)), level.amax((2, 3)))]
-            logits: Tensor = self.layers(self.dropout(self.normalise(torch.cat(pooled, 1))))
+    def forward(self, decoded: Tensor) -> Tensor:
+        """Map the decoder's map [batch, channel, row, col] to logits [batch]."""
+        decoded = decoded.float()
+        with torch.autocast(decoded.device.type, enabled=False):
+            pooled = torch.cat([decoded.mean((2, 3)), decoded.amax((2, 3))], 1)
+            logits: Tensor = self.layers(self.dropout(pooled))
         return logits[:, 0]
 
 

@@ -3,6 +3,7 @@
 Encoder, decoder and mask head come from segmentation_models_pytorch; the classification head is ours.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, get_args
 
@@ -20,6 +21,7 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _WIDE_TO_NARROW: Final = (256, 128, 64, 32, 16)
 _PSPNET_DEPTH: Final = 3
+_PRIOR: Final = 0.02
 
 
 class Prediction(NamedTuple):
@@ -45,7 +47,7 @@ class SlotTokens(nn.Module):
 
 
 class MultitaskNet(nn.Module):
-    """Shared encoder with a mask decoder and a classification head.
+    """Encoder and decoder shared by a mask head and a classification head.
 
     Attributes:
         settings: the configuration section that the network was built from.
@@ -61,8 +63,9 @@ class MultitaskNet(nn.Module):
         self.encoder: nn.Module = base.encoder
         self.decoder: nn.Module = base.decoder
         self.mask_head: nn.Module = base.segmentation_head
+        _expect_background(self.mask_head)
         self.class_head = ClassHead(
-            base.encoder.out_channels, hidden=settings.head_hidden, dropout=settings.head_dropout
+            _map_channels(self.mask_head), hidden=settings.head_hidden, dropout=settings.head_dropout
         )
 
     def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
@@ -75,20 +78,20 @@ class MultitaskNet(nn.Module):
         features: list[Tensor] = self.encoder(self.slot_tokens(images, presence))
         return features
 
-    def segment(self, features: Sequence[Tensor]) -> Tensor:
-        """Return mask logits [batch, 1, row, col]."""
-        logits: Tensor = self.mask_head(self.decoder(features))
-        return logits
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the decoder's map [batch, channel, row, col], at full resolution or some octaves below."""
+        decoded: Tensor = self.decoder(list(features))
+        return decoded
 
     def classify(self, features: Sequence[Tensor]) -> Tensor:
-        """Return tumour logits [batch]."""
-        logits: Tensor = self.class_head(features)
+        """Return tumour logits [batch] for the feature maps of `encode`."""
+        logits: Tensor = self.class_head(self.decode(features))
         return logits
 
     def forward(self, images: Tensor, presence: Tensor) -> Prediction:
         """Answer both questions; see `encode` for the shapes."""
-        features = self.encode(images, presence)
-        return Prediction(self.segment(features), self.classify(features))
+        decoded = self.decode(self.encode(images, presence))
+        return Prediction(self.mask_head(decoded), self.class_head(decoded))
 
     def train(self, mode: bool = True) -> "MultitaskNet":
         """Set training mode, but leave frozen parts in evaluation mode."""
@@ -114,6 +117,18 @@ def parts(net: MultitaskNet) -> dict[Part, nn.ModuleList]:
         "decoder": nn.ModuleList([net.decoder, net.mask_head]),
         "head": nn.ModuleList([net.class_head]),
     }
+
+
+def _map_channels(mask_head: nn.Module) -> int:
+    """Return how many channels the decoder gives to its heads."""
+    return next(layer.in_channels for layer in mask_head.modules() if isinstance(layer, nn.Conv2d))
+
+
+def _expect_background(mask_head: nn.Module) -> None:
+    """Start from the share of tumour pixels instead of one half, which is slow to unlearn (Lin 2017)."""
+    for layer in mask_head.modules():
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            nn.init.constant_(layer.bias, math.log(_PRIOR / (1 - _PRIOR)))
 
 
 def _segmentation_model(settings: Model) -> Any:

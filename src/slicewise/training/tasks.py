@@ -45,7 +45,7 @@ class Losses(NamedTuple):
 
 
 class TaskNet(nn.Module):
-    """A network that computes no more than its tasks need."""
+    """A network that answers no more than its tasks."""
 
     def __init__(self, net: MultitaskNet, tasks: Tasks) -> None:
         super().__init__()
@@ -54,10 +54,10 @@ class TaskNet(nn.Module):
 
     def forward(self, images: Tensor, presence: Tensor) -> Answers:
         """Answer the tasks for images [batch, 4, row, col] and presence [batch, 4]."""
-        features = self.net.encode(images, presence)
+        decoded = self.net.decode(self.net.encode(images, presence))
         return Answers(
-            self.net.segment(features) if self.tasks.segment else None,
-            self.net.classify(features) if self.tasks.classify else None,
+            self.net.mask_head(decoded) if self.tasks.segment else None,
+            self.net.class_head(decoded) if self.tasks.classify else None,
         )
 
 

@@ -146,7 +146,7 @@ class Training(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     """Decay of the moving average of the weights that is evaluated and kept; 0 keeps the raw ones."""
     modality_dropout: Fraction
-    """Probability that a filled modality slot is emptied in training; one always stays."""
+    """Probability that an image keeps only some of its filled slots, one to all of them, in training."""
     augmentation: Augmentation
     sample_predictions: CountOrZero
     """Validation slices drawn to `samples/` after each epoch."""

@@ -106,8 +106,8 @@ class Tumour:
             if focus.side:
                 distance += 2.0 * np.maximum(-np.float32(focus.side) * tissue.lateral, 0)
             np.minimum(whole, distance * np.float32(self.foci[0].radius / focus.radius), out=whole)
-        ragged = 1 + 0.17 * self.outline.at(points) + 0.06 * fingers
-        whole *= np.maximum(ragged, 0.65) * (1 + 0.3 * tissue.grey + 0.5 * tissue.csf)
+        ragged = 1 + 0.18 * self.outline.at(points) + 0.05 * fingers
+        whole *= np.maximum(ragged, 0.65) * (1 + 0.2 * tissue.grey + 0.3 * tissue.csf)
         core += 0.12 * fingers + 0.04 * self.detail.at(points) + 0.5 * _open_csf(tissue)
         return core, whole
 
@@ -135,7 +135,7 @@ def draw_tumour(
     """Draw a tumour in the parenchyma of the surveyed brain; also return the volume of its core in ml."""
     kind = _KINDS[int(rng.choice(3, p=_KIND_SHARES))]
     low, high = np.log(volume_range)
-    millilitres = float(np.exp(rng.triangular(low, low + 0.78 * (high - low), high)))
+    millilitres = float(np.exp(rng.triangular(low, low + 0.85 * (high - low), high)))
     core_ml = millilitres * float(rng.uniform(*_CORE_SHARES[kind]))
     count = 2 if rng.random() < _TWO_FOCI and millilitres > 12 else 1
     radius = (core_ml * 1000 * 0.75 / np.pi / (1.25 if count == 2 else 1.0)) ** (1 / 3)
@@ -147,7 +147,7 @@ def draw_tumour(
         millilitres,
         *fields,
         rim_mm=float(rng.uniform(1.6, 4.5)),
-        softness_mm=float(rng.uniform(0.5, 1.4)),
+        softness_mm=float(rng.uniform(0.3, 0.8)),
         strength=float(rng.uniform(0.15, 0.5)),
     )
     return tumour, core_ml

@@ -1,0 +1,38 @@
+"""What augmentation costs, as a share of a training step on the same batch."""
+
+import torch
+
+from benchmarks.bench import Bench
+from benchmarks.measure import Aim, Row, alternate, share
+from benchmarks.training import OurEpochs, as_in_training
+from slicewise.config.schema import Training
+from slicewise.data.augment import apply_changes, draw_changes
+from slicewise.data.batches import Batch
+
+NAME = "augmentation"
+AIM = Aim("<=", 0.07)
+
+
+def run(bench: Bench) -> list[Row]:
+    """Time drawing and applying in turn with forward, backward and step without them."""
+    training = bench.config.training
+    with as_in_training(bench.config):
+        ours = OurEpochs(bench)
+        batch = ours.batch()
+        learner, ready = ours.run.learner, batch.to(ours.run.learner.device, training.channels_last)
+
+        def step() -> None:
+            learner.accumulate(ready, 1)
+            learner.step(0)
+
+        rounds = bench.size.repeats * bench.size.iterations
+        seconds = alternate({"ours": lambda: _augment(batch, training), "step": step}, rounds)
+    what = "drawing and applying changes to a batch, against a step without them"
+    return [share(NAME, what, "ms", seconds["ours"], seconds["step"], AIM)]
+
+
+def _augment(batch: Batch, training: Training) -> None:
+    size = batch.images.shape[-1]
+    generator = torch.Generator().manual_seed(0)
+    changes = draw_changes(training.augmentation, training.modality_dropout, batch.presence, size, generator)
+    apply_changes(batch, changes).to(torch.device("cpu"), training.channels_last)

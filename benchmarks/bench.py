@@ -1,0 +1,81 @@
+"""What the benchmarks share: a temporary folder, virtual patients, their slices, the configuration."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks.size import Size
+from slicewise.config.compose import compose
+from slicewise.config.schema import Config
+from slicewise.core.errors import DataError
+from slicewise.core.fingerprint import HashCache
+from slicewise.data.cases import CaseFiles
+from slicewise.data.preprocess import preprocess_cases
+from slicewise.data.sources.brats import discover
+from slicewise.data.sources.phantom import materialise_patients
+from slicewise.data.store import SliceStore
+from slicewise.data.stored import StoredCase
+
+
+class Bench:
+    """One run of the benchmarks; what it holds is made when first asked for.
+
+    Args:
+        folder: for everything that is written.
+        size: how much of it.
+        workspace: a finished one, for the benchmark of runs with nothing to do; None to make it.
+        workspace_overrides: what that workspace was made with.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        size: Size,
+        workspace: Path | None = None,
+        workspace_overrides: tuple[str, ...] = (),
+    ) -> None:
+        self.folder, self.size = folder, size
+        self.workspace, self.workspace_overrides = workspace, workspace_overrides
+
+    @cached_property
+    def config(self) -> Config:
+        return compose(self.size.overrides)
+
+    @cached_property
+    def cases(self) -> tuple[CaseFiles, ...]:
+        """Virtual patients as files, as BraTS has them."""
+        root = self.folder / "patients"
+        root.mkdir(exist_ok=True)
+        materialise_patients(root, range(self.size.patients), seed=0, num_workers=1)
+        return tuple(discover(root, "phantom")[0])
+
+    @cached_property
+    def slices(self) -> tuple[StoredCase, ...]:
+        """The patients' slices, sealed in a store."""
+        return tuple(self.seal(case, self.folder / "slices") for case in self.cases)
+
+    def seal(self, case: CaseFiles, root: Path) -> StoredCase:
+        """Preprocess one case into a store below `root`, in this process."""
+        store = SliceStore(root)
+        report = preprocess_cases(
+            [case],
+            store,
+            self.config.preprocessing,
+            num_workers=1,
+            max_worker_memory_mib=1,
+            hash_cache=HashCache(),
+        )
+        if report.problems:
+            raise DataError(f"{case.key} could not be sliced: {report.problems[0].what}")
+        return store.open(report.entries[0].entry)
+
+
+@contextmanager
+def temporary_bench(
+    size: Size, workspace: Path | None = None, workspace_overrides: tuple[str, ...] = ()
+) -> Iterator[Bench]:
+    """Yield a bench whose folder is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="slicewise-bench-", ignore_cleanup_errors=True) as name:
+        yield Bench(Path(name), size, workspace, workspace_overrides)

@@ -1,0 +1,110 @@
+"""Runs with nothing to do, as whole processes, beside DVC's."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.bench import Bench
+from benchmarks.measure import Aim, Row, alternate, share
+from benchmarks.size import SMALL_NETWORK
+from slicewise.core.files import read_json
+
+NAME = "noop"
+AIM = Aim("<", 1.0)
+
+OVERRIDES: Final = (
+    "data.volumes.phantom_patients=6",
+    "data.pictures.phantom_pictures=16",
+    "scale={fraction:1.0,min_patients:6,min_pictures:16}",
+    *SMALL_NETWORK,
+    "training.iterations_per_epoch=2",
+    "training.sample_predictions=0",
+    *(f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")),
+    "evaluation.gradcam_pictures=1",
+    "evaluation.sample_predictions=1",
+    "evaluation.bootstrap_samples=100",
+)
+"""A pipeline of seconds; with nothing to do, its size does not matter."""
+_NUM_STAGES: Final = 8
+_RUN: Final = ("run", "--no-input", "--mode", "train-eval")
+_NOT_OURS: Final = ("SLICEWISE_", "PYTHONDONTWRITEBYTECODE", "DVC_", "COV_")
+
+
+def run(bench: Bench) -> list[Row]:
+    """Time our commands in turn with `dvc repro`."""
+    workspace = bench.workspace or _finish_workspace(bench.folder / "workspace")
+    overrides = bench.workspace_overrides if bench.workspace else OVERRIDES
+    on_workspace = ("--workspace", str(workspace), *overrides)
+    _check_noop(workspace, on_workspace)
+    repository = _dvc_repository(bench.folder / "dvc")
+    commands: dict[str, Callable[[], object]] = {
+        "slicewise run": _slicewise(*_RUN, *on_workspace),
+        "slicewise plan": _slicewise("plan", "--mode", "train-eval", *on_workspace),
+        "slicewise --help": _slicewise("--help"),
+        "dvc": lambda: call([_script("dvc"), "repro"], repository),
+    }
+    seconds = alternate(commands, bench.size.starts)
+    what = f"with nothing to do, against dvc repro of {_NUM_STAGES} stages"
+    ours = [name for name in commands if name != "dvc"]
+    return [share(NAME, f"{name} {what}", "s", seconds[name], seconds["dvc"], AIM) for name in ours]
+
+
+def call(command: Sequence[str], folder: Path) -> str:
+    """Run a program as a person would start it and return what it prints.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(_NOT_OURS)}
+    environment["DVC_NO_ANALYTICS"] = "1"
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def _slicewise(*words: str) -> Callable[[], str]:
+    return lambda: call([_script("slicewise"), *words], Path(__file__).resolve().parents[1])
+
+
+def _finish_workspace(folder: Path) -> Path:
+    """Run the whole pipeline but for the demo, once."""
+    print("  noop: running a tiny pipeline once", flush=True)
+    _slicewise("run", "--no-input", "--until", "evaluate", "--workspace", str(folder), *OVERRIDES)()
+    return folder
+
+
+def _check_noop(workspace: Path, words: Sequence[str]) -> None:
+    """Make sure that the run to be timed does nothing."""
+    _slicewise(*_RUN, *words)()
+    steps = read_json(workspace / "pipeline_results.json")["steps"]
+    ran = [name for name, step in steps.items() if step["status"] == "completed"]
+    if ran:
+        raise RuntimeError(f"{workspace} was not finished: {', '.join(ran)} ran; start again")
+
+
+def _dvc_repository(folder: Path) -> Path:
+    """Make a DVC repository of trivial stages, each fed by the one before, and run it once."""
+    folder.mkdir()
+    dvc = _script("dvc")
+    call([dvc, "init", "--no-scm", "--quiet"], folder)
+    call([dvc, "config", "core.analytics", "false"], folder)
+    call([dvc, "config", "core.check_update", "false"], folder)
+    (folder / "file0").write_text("something\n", encoding="utf-8")
+    stages = "".join(
+        f"  stage{n}:\n    cmd: cp file{n - 1} file{n}\n    deps: [file{n - 1}]\n    outs: [file{n}]\n"
+        for n in range(1, _NUM_STAGES + 1)
+    )
+    (folder / "dvc.yaml").write_text(f"stages:\n{stages}", encoding="utf-8")
+    call([dvc, "repro"], folder)
+    return folder
+
+
+def _script(name: str) -> str:
+    path = Path(sys.executable).with_name(name)
+    if not path.exists():
+        raise RuntimeError(f"{name} is not installed beside {sys.executable}; `make bench` installs it")
+    return str(path)

@@ -1,0 +1,43 @@
+"""How large the benchmarks are: as published, or tiny enough for a test."""
+
+from dataclasses import dataclass
+
+CPU = "runtime.device=cpu"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Attributes:
+    patients: virtual patients to slice and to learn from.
+    repeats: counted rounds of each pair.
+    iterations: training batches of a round.
+    starts: counted rounds of whole processes.
+    loader_workers: processes of the per-file loader; the best of them counts.
+    overrides: on top of configs/.
+    """
+
+    patients: int
+    repeats: int
+    iterations: int
+    starts: int
+    loader_workers: tuple[int, ...]
+    overrides: tuple[str, ...]
+
+
+FULL = Size(patients=2, repeats=5, iterations=8, starts=7, loader_workers=(0, 2), overrides=(CPU,))
+
+SMALL_NETWORK = (
+    "preprocessing.image_size=32",
+    "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder_depth=3",
+    "training.batch_size=4",
+)
+
+TINY = Size(
+    patients=1,
+    repeats=2,
+    iterations=2,
+    starts=1,
+    loader_workers=(0, 1),
+    overrides=(CPU, "runtime.num_threads=1", *SMALL_NETWORK),
+)

@@ -1,0 +1,20 @@
+"""What reading, augmenting and book-keeping cost: our epoch beside bare steps on a resident batch."""
+
+from benchmarks.bench import Bench
+from benchmarks.measure import Aim, Row, alternate, throughput
+from benchmarks.training import BareSteps, OurEpochs, as_in_training
+
+NAME = "train_step"
+AIM = Aim(">=", 0.93)
+
+
+def run(bench: Bench) -> list[Row]:
+    """Time epochs of a few batches in turn with as many bare steps."""
+    with as_in_training(bench.config):
+        ours = OurEpochs(bench)
+        bare = BareSteps(bench.config, ours.batch())
+        seconds = alternate(
+            {"ours": ours.train_epoch, "bare": lambda: bare.train(bench.size.iterations)}, bench.size.repeats
+        )
+    what = "training through the data path, against bare steps on one batch"
+    return [throughput(NAME, what, ours.num_images, seconds["ours"], seconds["bare"], AIM)]

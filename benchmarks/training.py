@@ -1,0 +1,109 @@
+"""An epoch as `training.run` does it, and the bare step it is measured against."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.bench import Bench
+from slicewise.config.schema import Config, Stage
+from slicewise.core.allocator import keep_freed_memory
+from slicewise.data.batches import Batch, SliceDataset
+from slicewise.models.multitask import build_model
+from slicewise.training.device import repeatable, usable_precision
+from slicewise.training.optim import make_optimizer, parameter_groups
+from slicewise.training.run import StageRun
+from slicewise.training.tasks import TaskNet, Tasks, compute_losses
+
+_NO_SAVES = 1e6
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class OurEpochs:
+    """The joint stage of the pipeline, its training batches alone: no validation, no checkpoint."""
+
+    def __init__(self, bench: Bench) -> None:
+        config = _sized(bench.config, bench.size.iterations)
+        self.stage = config.stages.joint
+        self.dataset = SliceDataset(bench.slices, preload_mib=2048)
+        out_dir = bench.folder / "stage"
+        self.run = StageRun(
+            "joint", self.stage, config, self.dataset, self.dataset, out_dir, None, "benchmark"
+        )
+        self.num_images = bench.size.iterations * config.training.batch_size
+
+    def train_epoch(self) -> None:
+        """Train the next epoch. The loop's own method, for a copy of it here would prove nothing."""
+        self.run.progress.iteration = 0
+        self.run._train_epoch()
+        self.run.progress.epoch += 1
+
+    def batch(self) -> Batch:
+        """Return one batch as it is gathered, unchanged."""
+        return next(iter(self.run.batches.iterate(0)))
+
+
+class BareSteps:
+    """Forward, backward and optimiser on one resident batch: nothing is read, changed, clipped or logged."""
+
+    def __init__(self, config: Config, batch: Batch) -> None:
+        training, self.stage, self.config = config.training, config.stages.joint, config
+        self.batch = batch.to(torch.device("cpu"), training.channels_last)
+        net = build_model(config.model)
+        if training.channels_last:
+            net.to(memory_format=torch.channels_last)
+        self.net = TaskNet(net, Tasks.learned(self.stage.objective)).train()
+        groups = parameter_groups(net, self.stage.learning_rates, training.optimizer.weight_decay)
+        self.optimizer = make_optimizer(training.optimizer, groups, fused=True)
+        self.precision = _DTYPES[usable_precision(training.precision, "cpu")]
+
+    def train(self, count: int) -> None:
+        """Take `count` steps."""
+        for _ in range(count):
+            self._step()
+
+    def _step(self) -> None:
+        batch = self.batch
+        with torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32):
+            answers = self.net(batch.images, batch.presence)
+        losses = compute_losses(answers, batch, self.stage.objective, self.config.training)
+        losses.total.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def usual_network(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Return the same network and optimiser as they mostly are: fp32, images channel by channel."""
+    net = TaskNet(build_model(config.model), Tasks.learned(config.stages.joint.objective)).train()
+    rates, decay = config.stages.joint.learning_rates, config.training.optimizer.weight_decay
+    return net, torch.optim.AdamW(net.parameters(), lr=rates.decoder, weight_decay=decay)
+
+
+def usual_step(
+    net: nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, config: Config, batch: Batch
+) -> float:
+    """Take one step in fp32 and return the loss, as a loop that logs it does."""
+    optimizer.zero_grad()
+    losses = compute_losses(net(batch.images, batch.presence), batch, stage.objective, config.training)
+    total: Tensor = losses.total
+    torch.autograd.backward(total)
+    optimizer.step()
+    return float(total.detach())
+
+
+@contextmanager
+def as_in_training(config: Config) -> Iterator[None]:
+    """Set up this process as the training step of the pipeline does, for both sides of a pair."""
+    keep_freed_memory()
+    torch.manual_seed(config.seed)
+    with repeatable(config.runtime):
+        yield
+
+
+def _sized(config: Config, iterations: int) -> Config:
+    training = config.training.model_copy(update={"iterations_per_epoch": iterations})
+    runtime = config.runtime.model_copy(update={"checkpoint_seconds": _NO_SAVES})
+    joint = config.stages.joint.model_copy(update={"epochs": 1000})
+    stages = config.stages.model_copy(update={"joint": joint})
+    return config.model_copy(update={"training": training, "runtime": runtime, "stages": stages})
