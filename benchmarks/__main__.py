@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = machine()
     print(", ".join(f"{name} {fact}" for name, fact in before.items()))
     overrides = tuple(args.workspace_override)
-    with temporary_bench(TINY if args.tiny else FULL, args.workspace, overrides) as bench:
+    size = (TINY if args.tiny else FULL).with_threads(args.threads)
+    with temporary_bench(size, args.workspace, overrides) as bench:
         rows, failed = measure_all(args.names or NAMES, bench)
     print()
     print(table(rows))
@@ -56,6 +57,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; all by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--tiny", action="store_true", help="a network and patients too small to mean much")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of training; fewer than the cores if they are shared",
+    )
     parser.add_argument("--workspace", type=Path, metavar="DIR", help="noop: a finished workspace to use")
     parser.add_argument(
         "--workspace-override",

@@ -1,6 +1,6 @@
 """How large the benchmarks are: as published, or tiny enough for a test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CPU = "runtime.device=cpu"
 
@@ -22,6 +22,11 @@ class Size:
     starts: int
     loader_workers: tuple[int, ...]
     overrides: tuple[str, ...]
+
+    def with_threads(self, number: int) -> "Size":
+        """Return the same with `number` threads for training; 0 changes nothing."""
+        extra = (f"runtime.num_threads={number}",) if number else ()
+        return replace(self, overrides=self.overrides + extra)
 
 
 FULL = Size(patients=2, repeats=5, iterations=8, starts=7, loader_workers=(0, 2), overrides=(CPU,))

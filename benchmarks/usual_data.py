@@ -77,7 +77,7 @@ def collated(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
 def augment(
     image: Floats, mask: Floats, settings: Augmentation, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Flip, turn, scale, shift, change contrast and brightness, add noise: our changes, by numpy and scipy."""
+    """Flip, turn, scale, shift, change contrast and brightness, add noise: our changes, by scipy."""
     if rng.random() < settings.flip:
         image, mask = image[..., ::-1], mask[..., ::-1]
     matrix, offset = _draw_affine(settings, mask.shape[-1], rng)

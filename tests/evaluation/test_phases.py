@@ -7,7 +7,7 @@ import pytest
 
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.phase_report import to_markdown, write_phase_comparison
-from slicewise.evaluation.phases import NOT_TRAINED, Phase, PhaseRow, compare_phases
+from slicewise.evaluation.phases import MAJORITY, NOT_TRAINED, Phase, PhaseRow, compare_phases
 
 
 @pytest.fixture
@@ -48,7 +48,22 @@ def test_equal_phases_differ_by_exactly_nothing(phases: list[Phase]) -> None:
 
 
 def test_pictures_have_an_auc_and_no_dice(phases: list[Phase]) -> None:
-    assert {row.score for row in compare_phases(phases) if row.source == "pictures"} == {"roc_auc"}
+    assert {row.score for row in compare_phases(phases) if row.source == "pictures"} == {
+        "roc_auc",
+        "accuracy",
+    }
+
+
+def test_accuracy_stands_beside_the_majority_answer(phases: list[Phase]) -> None:
+    rows = compare_phases(phases)
+    for source in ("lgg", "pictures"):
+        slices = [row for row in phases[2].result.slices if row.source == source]
+        share = sum(row.label for row in slices) / len(slices)
+        assert find(rows, source, "accuracy", MAJORITY).value == pytest.approx(max(share, 1 - share))
+        right = sum(row.right for row in slices) / len(slices)
+        assert find(rows, source, "accuracy", "joint").value == pytest.approx(right)
+        gain = find(rows, source, "accuracy", "joint - cls_head")
+        assert gain.value == pytest.approx(right - (find(rows, source, "accuracy", "cls_head").value or 0))
 
 
 def test_other_slices_are_refused(phases: list[Phase], results: Callable[..., EvaluationResult]) -> None:
@@ -67,4 +82,4 @@ def test_the_comparison_is_written_in_all_forms(tmp_path: Path, phases: list[Pha
     assert len((tmp_path / "phase_comparison.csv").read_text().splitlines()) == len(rows) + 1
     assert (tmp_path / "phase_comparison.png").stat().st_size > 5000
     assert "synthetic data" in to_markdown(rows, synthetic=True)
-    assert to_markdown(rows, synthetic=False).count(NOT_TRAINED) == 3
+    assert to_markdown(rows, synthetic=False).count(NOT_TRAINED) == 5

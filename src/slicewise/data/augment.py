@@ -105,7 +105,7 @@ def _draw_displacement(
 
 
 def _draw_keep(probability: float, presence: Tensor, generator: torch.Generator) -> Tensor:
-    """Keep, with `probability`, only some of an image's filled slots: one to all of them, each number as likely.
+    """Keep, with `probability`, only some of an image's filled slots: one to all, each number as likely.
 
     Dropping slots one by one would hardly ever leave a single one, which is all that a plain picture has.
     """

@@ -13,7 +13,11 @@ from slicewise.evaluation.phases import Phase, PhaseRow, compare_phases
 from slicewise.evaluation.rows import population, write_rows
 from slicewise.evaluation.style import BLUE, GREY, ORANGE, draw, heading
 
-SCORE_NAMES: Final = {"dice_per_patient": "Dice per patient", "roc_auc": "AUC per slice"}
+SCORE_NAMES: Final = {
+    "dice_per_patient": "Dice per patient",
+    "roc_auc": "AUC per slice",
+    "accuracy": "Accuracy per slice",
+}
 
 
 def write_phase_comparison(folder: Path, phases: Sequence[Phase], *, synthetic: bool) -> list[PhaseRow]:

@@ -13,6 +13,7 @@ from slicewise.evaluation.rows import SliceRow, by_source
 from slicewise.evaluation.summary import auc_estimate, resampling
 
 NOT_TRAINED = "not trained in this phase"
+MAJORITY = "majority class"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class PhaseRow:
 
 
 def compare_phases(phases: Sequence[Phase]) -> list[PhaseRow]:
-    """Return Dice per patient and AUC per slice of each phase by source, then paired differences.
+    """Return Dice per patient, AUC and accuracy per slice of each phase by source, then paired differences.
+
+    Accuracy stands beside what always giving the more frequent answer would reach.
 
     A difference is the last phase minus the first that trained the same head, over the same resamples.
 
@@ -54,6 +57,8 @@ def compare_phases(phases: Sequence[Phase]) -> list[PhaseRow]:
     for source in by_source(phases[0].result.slices):
         rows += _scores(source, "dice_per_patient", phases, lambda phase: phase.trained_mask, _dice)
         rows += _scores(source, "roc_auc", phases, lambda phase: phase.trained_class, _auc)
+        accuracy = _scores(source, "accuracy", phases, lambda phase: phase.trained_class, _accuracy)
+        rows += [_majority(source, phases[0]), *accuracy] if accuracy else []
     return rows
 
 
@@ -109,6 +114,27 @@ def _auc(source: str, phase: Phase, other: Phase | None) -> Estimate:
         len(names),
         how,
         width=len(rows),
+    )
+
+
+def _accuracy(source: str, phase: Phase, other: Phase | None) -> Estimate:
+    rows = _slices(source, phase)
+    names, owner = group_rows((row.source, row.patient) for row in rows)
+    base = [float(row.right) for row in _slices(source, other)] if other else [0.0] * len(rows)
+    mean = mean_of(float(row.right) - before for row, before in zip(rows, base, strict=True))
+    return estimate(
+        lambda weights: mean(weights[:, owner]), len(names), resampling(phase.result), width=len(rows)
+    )
+
+
+def _majority(source: str, phase: Phase) -> PhaseRow:
+    rows = _slices(source, phase)
+    share = sum(row.label for row in rows) / len(rows)
+    answer = "tumour" if share >= 0.5 else "no tumour"
+    num_patients = len({row.patient for row in rows})
+    note = f"always answering {answer}"
+    return PhaseRow(
+        source, "accuracy", MAJORITY, max(share, 1 - share), None, None, num_patients, len(rows), note
     )
 
 

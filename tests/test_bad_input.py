@@ -1,0 +1,185 @@
+"""Damaged, missing and impossible input: a clear message, the rest goes on, nothing is lost."""
+
+import gzip
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.conftest import Pipeline
+
+from slicewise.core.files import read_json
+
+SHAPE = (40, 40, 12)
+SETTINGS = (
+    "data=brats",
+    "data.name=mine",
+    "data.pictures.kind=none",
+    "scale.fraction=1.0",
+    "preprocessing.image_size=32",
+    "runtime.num_workers=1",
+)
+
+
+def write(path: Path, volume: NDArray[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+
+
+def write_patient(root: Path, number: int) -> Path:
+    """A ball for a brain with a smaller ball for a tumour, in BraTS layout."""
+    rng = np.random.default_rng(number)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, size) for size in SHAPE], indexing="ij"))
+    brain, tumour = (grid**2).sum(0) < 0.8, (grid**2).sum(0) < 0.1
+    folder = root / f"BraTS2021_{number:05d}"
+    for modality in ("t1", "t1ce", "t2", "flair"):
+        image = np.where(brain, rng.normal(300, 30, SHAPE) + 200 * tumour, 0)
+        write(folder / f"{folder.name}_{modality}.nii.gz", image.astype(np.int16))
+    write(folder / f"{folder.name}_seg.nii.gz", (tumour * 2).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> list[Path]:
+    return [write_patient(tmp_path / "data", number) for number in range(1, 6)]
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    return Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.volumes.path={tmp_path / 'data'}"))
+
+
+def file_of(folder: Path, what: str) -> Path:
+    return folder / f"{folder.name}_{what}.nii.gz"
+
+
+def problems(pipeline: Pipeline) -> str:
+    reports = (pipeline.workspace / "data" / name / "problems.txt" for name in ("index", "processed"))
+    return "\n".join(path.read_text() for path in reports)
+
+
+def cases_used(pipeline: Pipeline) -> set[str]:
+    manifest = read_json(pipeline.workspace / "data" / "processed" / "manifest.json")
+    return {entry["case"] for entry in manifest["entries"]}
+
+
+def test_sound_data_has_no_problem(pipeline: Pipeline, patients: list[Path]) -> None:
+    assert pipeline.run("--mode", "data-only") == 0
+    assert cases_used(pipeline) == {folder.name for folder in patients}
+    assert problems(pipeline).count("No problem was found") == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("truncated", "truncated"), ("shape", "mask|voxels where"), ("nan", "NaN|finite"), ("empty", "empty")],
+)
+def test_a_damaged_case_is_named_and_left_out_and_the_others_go_on(
+    pipeline: Pipeline, patients: list[Path], damage: str, message: str
+) -> None:
+    victim = patients[2]
+    if damage == "truncated":
+        path = file_of(victim, "t2")
+        path.write_bytes(path.read_bytes()[:3000])
+    elif damage == "shape":
+        write(file_of(victim, "seg"), np.zeros((10, 10, 4), np.uint8))
+    elif damage == "nan":
+        write(file_of(victim, "flair"), np.full(SHAPE, np.nan, np.float32))
+    else:
+        file_of(victim, "t1").write_bytes(b"")
+    assert pipeline.run("--mode", "data-only") == 0
+    assert cases_used(pipeline) == {folder.name for folder in patients} - {victim.name}
+    assert victim.name in problems(pipeline)
+    assert any(part in problems(pipeline) for part in message.split("|"))
+    steps = pipeline.record["steps"]
+    left_out = [steps[name]["metrics"]["num_left_out"] for name in ("download", "preprocess")]
+    assert sum(left_out) >= 1
+
+
+def test_a_missing_modality_leaves_its_slot_empty_and_is_reported(
+    pipeline: Pipeline, patients: list[Path]
+) -> None:
+    file_of(patients[0], "t1ce").unlink()
+    assert pipeline.run("--mode", "data-only") == 0
+    assert patients[0].name in cases_used(pipeline)
+    assert "t1ce" in problems(pipeline)
+    entry = next((pipeline.workspace / "data" / "slices").glob(f"*/{patients[0].name}-*/entry.json"))
+    assert read_json(entry)["presence"] == [True, False, True, True]
+
+
+def test_an_unlabelled_case_is_left_out_and_reported(pipeline: Pipeline, patients: list[Path]) -> None:
+    file_of(patients[4], "seg").unlink()
+    assert pipeline.run("--mode", "data-only") == 0
+    assert patients[4].name not in cases_used(pipeline)
+    assert patients[4].name in problems(pipeline)
+
+
+def test_an_empty_folder_says_what_was_expected(
+    pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    assert pipeline.run("--mode", "data-only") == 1
+    err = capsys.readouterr().err
+    assert str(tmp_path / "data") in err
+    assert "BraTS" in err
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_is_not_there_is_named_with_its_key(
+    pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pipeline.run("--mode", "data-only") == 1
+    assert f"data.volumes.path: there is no folder {tmp_path / 'data'}" in capsys.readouterr().err
+
+
+def test_too_few_patients_to_split(
+    pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        write_patient(tmp_path / "data", number)
+    assert pipeline.run("--mode", "data-only") == 1
+    assert "too few patients: 2 found" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_before_work_and_loses_nothing(
+    pipeline: Pipeline,
+    patients: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert pipeline.run("--until", "download") == 0
+    usage = namedtuple("usage", "total used free")(1 << 40, 1 << 40, 4096)
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: usage)
+        assert pipeline.run("--mode", "data-only") == 1
+    err = capsys.readouterr().err
+    assert "preprocessing 5 cases needs about" in err
+    assert "free some space or move the workspace" in err
+    assert pipeline.record["status"] == "failed"
+    assert pipeline.run("--mode", "data-only") == 0
+    assert pipeline.statuses()["download"] == "reused"
+
+
+def test_data_that_changes_under_a_finished_workspace_is_noticed(
+    pipeline: Pipeline, patients: list[Path]
+) -> None:
+    assert pipeline.run("--mode", "data-only") == 0
+    path = file_of(patients[1], "flair")
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:-1] + bytes([content[-1] ^ 1])))
+    assert pipeline.run("--mode", "data-only") == 0
+    assert "BraTS2021_00002_flair.nii.gz changed" in pipeline.record["steps"]["download"]["reason"]
+    assert pipeline.record["steps"]["preprocess"]["metrics"]["num_new"] == 1
+    assert pipeline.record["steps"]["preprocess"]["metrics"]["num_reused"] == 4
+
+
+def test_a_workspace_that_is_a_file_is_wrong_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    assert Pipeline(path).run("--dry-run") == 2
+    assert "is not a folder" in capsys.readouterr().err
