@@ -22,7 +22,7 @@ def run(bench: Bench) -> list[Row]:
     """Start processes in turn; each takes a few steps on a made-up batch. For information, without an aim."""
     size = bench.size
     kept, plain = [], []
-    for _ in range(max(2, size.repeats // 2)):
+    for _ in range(-(-size.starts // 2)):
         kept.append(_seconds_in_child("keep", size.iterations, size.overrides))
         plain.append(_seconds_in_child("plain", size.iterations, size.overrides))
     num_images = size.iterations * bench.config.training.batch_size

@@ -29,7 +29,8 @@ OVERRIDES: Final = (
 )
 """A pipeline of seconds; with nothing to do, its size does not matter."""
 _NUM_STAGES: Final = 8
-_RUN: Final = ("run", "--no-input", "--mode", "train-eval")
+_RUN: Final = ("run", "--no-input")
+_SELECTION: Final = ("--mode", "train-eval")
 _NOT_OURS: Final = ("SLICEWISE_", "PYTHONDONTWRITEBYTECODE", "DVC_", "COV_")
 
 
@@ -37,12 +38,12 @@ def run(bench: Bench) -> list[Row]:
     """Time our commands in turn with `dvc repro`."""
     workspace = bench.workspace or _finish_workspace(bench.folder / "workspace")
     overrides = bench.workspace_overrides if bench.workspace else OVERRIDES
-    on_workspace = ("--workspace", str(workspace), *overrides)
+    on_workspace = (*_SELECTION, "--workspace", str(workspace), *overrides)
     _check_noop(workspace, on_workspace)
     repository = _dvc_repository(bench.folder / "dvc")
     commands: dict[str, Callable[[], object]] = {
         "slicewise run": _slicewise(*_RUN, *on_workspace),
-        "slicewise plan": _slicewise("plan", "--mode", "train-eval", *on_workspace),
+        "slicewise plan": _slicewise("plan", *on_workspace),
         "slicewise --help": _slicewise("--help"),
         "dvc": lambda: call([_script("dvc"), "repro"], repository),
     }

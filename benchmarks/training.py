@@ -68,7 +68,7 @@ class BareSteps:
         with torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32):
             answers = self.net(batch.images, batch.presence)
         losses = compute_losses(answers, batch, self.stage.objective, self.config.training)
-        losses.total.backward()
+        torch.autograd.backward(losses.total)
         self.optimizer.step()
         self.optimizer.zero_grad()
 

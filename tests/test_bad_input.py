@@ -2,8 +2,8 @@
 
 import gzip
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -151,7 +151,7 @@ def test_a_full_disk_is_named_before_work_and_loses_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert pipeline.run("--until", "download") == 0
-    usage = namedtuple("usage", "total used free")(1 << 40, 1 << 40, 4096)
+    usage = SimpleNamespace(total=1 << 40, used=1 << 40, free=4096)
     with monkeypatch.context() as full:
         full.setattr(shutil, "disk_usage", lambda _: usage)
         assert pipeline.run("--mode", "data-only") == 1

@@ -25,7 +25,7 @@ def test_all_faults_go_to_stderr_with_exit_code_2(capsys: pytest.CaptureFixture[
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "2 faults in the configuration" in captured.err
-    assert "modle.encoder: unknown key" in captured.err
+    assert "modle: unknown key; did you mean model?" in captured.err
 
 
 def test_a_word_that_is_no_override_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

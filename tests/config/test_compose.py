@@ -89,11 +89,11 @@ def test_a_fault_in_a_file_names_the_file(configs: Path) -> None:
     path = configs / "modes" / "quick.yaml"
     path.write_text(path.read_text() + "model:\n  encodr: resnet18\n")
     base = configs / "base" / "training.yaml"
-    base.write_text(base.read_text().replace("batch_size: 16", "batch_size: many"))
+    base.write_text(base.read_text().replace("clip_norm: 1.0", "clip_norm: many"))
     lines = fault_lines([], configs)
     assert any("model.encodr" in line and line.endswith("[configs/modes/quick.yaml]") for line in lines)
     assert any(
-        "training.batch_size" in line and line.endswith("[configs/base/training.yaml]") for line in lines
+        "training.clip_norm" in line and line.endswith("[configs/base/training.yaml]") for line in lines
     )
 
 

@@ -24,6 +24,20 @@ def test_overlap_agrees_with_scikit_learn_slice_by_slice(seed: int, share: float
         assert metrics.iou_score(overlap)[place] == pytest.approx(sklearn_metrics.jaccard_score(*flat))
 
 
+@pytest.mark.filterwarnings("ignore")  # what other packages say while MONAI imports them
+@pytest.mark.parametrize(("seed", "share"), [(3, 0.0), (4, 0.1), (5, 0.7)])
+def test_overlap_agrees_with_monai(seed: int, share: float) -> None:
+    import torch
+    from monai.metrics import compute_dice, compute_iou
+
+    truth, guess = random_masks(seed, share)
+    overlap = metrics.count_overlap(truth, guess)
+    masks = [torch.from_numpy(mask[:, None].astype(np.float32)) for mask in (guess, truth)]
+    for ours, theirs in ((metrics.dice_score, compute_dice), (metrics.iou_score, compute_iou)):
+        found = theirs(*masks, ignore_empty=False)[:, 0].numpy()
+        np.testing.assert_allclose(ours(overlap), found, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("true_pixels", "guessed_pixels", "dice", "iou"),
     [

@@ -3,7 +3,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from slicewise.inference.gradcam import DEFAULT_LEVEL, Method, gradcam
+from slicewise.inference.gradcam import gradcam
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskNet
 
@@ -20,12 +20,8 @@ def squares() -> NDArray[np.float16]:
     return images
 
 
-@pytest.mark.parametrize("method", ["hirescam", "gradcam"])
-@pytest.mark.parametrize("level", [1, 2, 3])
-def test_heat_lies_on_the_evidence(
-    bright_net: MultitaskNet, squares: NDArray[np.float16], method: Method, level: int
-) -> None:
-    heat = gradcam(bright_net, squares, (1, 1, 1, 1), method=method, level=level, batch_size=2)
+def test_heat_lies_on_the_evidence(bright_net: MultitaskNet, squares: NDArray[np.float16]) -> None:
+    heat = gradcam(bright_net, squares, (1, 1, 1, 1), batch_size=2)
     assert heat.shape == (3, SIDE, SIDE)
     assert heat.dtype == np.float32
     for found, (row, column) in zip(heat, CORNERS, strict=True):
@@ -36,14 +32,6 @@ def test_heat_lies_on_the_evidence(
         assert inside > 5 * 16 * 16 / SIDE**2
         assert found.min() == 0
         assert found.max() <= 1
-
-
-def test_the_default_level_is_the_shallowest_that_the_head_reads(checkpoint: Checkpoint) -> None:
-    net = checkpoint.build()
-    shapes = [level.shape for level in net.encode(torch.rand(1, 4, SIDE, SIDE), torch.ones(1, 4))]
-    features = [torch.rand(shape, requires_grad=True) for shape in shapes]
-    gradients = torch.autograd.grad(net.classify(features).sum(), features[::-1], allow_unused=True)
-    assert [gradient is not None for gradient in gradients] == [True] * DEFAULT_LEVEL + [False] * 2
 
 
 def test_batches_do_not_matter(bright_net: MultitaskNet, squares: NDArray[np.float16]) -> None:
@@ -83,9 +71,9 @@ def test_the_network_is_left_as_it_was(checkpoint: Checkpoint, frozen: bool, tra
         assert torch.equal(value, before[name]), name
 
 
-def test_a_level_that_is_not_there_is_refused_and_leaves_no_trace(checkpoint: Checkpoint) -> None:
+def test_an_error_leaves_no_trace(checkpoint: Checkpoint) -> None:
     net = checkpoint.build()
-    with pytest.raises(ValueError, match="levels 1 to 4"):
-        gradcam(net, np.zeros((1, 4, SIDE, SIDE)), (1, 1, 1, 1), level=5)
+    with pytest.raises(RuntimeError):
+        gradcam(net, np.zeros((1, 3, SIDE, SIDE)), (1, 1, 1))
     assert not any(module._forward_hooks for module in net.modules())
     assert all(parameter.requires_grad for parameter in net.parameters())

@@ -46,5 +46,5 @@ class SliceKey:
 
 def safe_name(text: str) -> str:
     """Turn a file or folder name as found into one that `CaseKey` accepts, unchanged where it already is."""
-    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+")
-    return name or "unnamed"
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", text)
+    return name.strip("-").lstrip("._+-") or "unnamed"

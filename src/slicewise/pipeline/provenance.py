@@ -11,7 +11,6 @@ PACKAGES = (
     "lightning",
     "segmentation-models-pytorch",
     "monai",
-    "kornia",
     "grad-cam",
     "numpy",
     "nibabel",

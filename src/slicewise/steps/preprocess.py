@@ -13,6 +13,7 @@ from slicewise.steps.sources import chosen_of, group_labels, open_index, sides_o
 if TYPE_CHECKING:
     from slicewise.data.cases import CaseFiles
     from slicewise.data.index import CaseIndex
+    from slicewise.data.preprocess import EntryRef
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -38,17 +39,7 @@ def _run(context: Context[Config]) -> Outcome:
     if not report.entries:
         raise DataError(f"not one case could be preprocessed:\n{text}")
     folder = context.out("processed")
-    entries = [
-        {
-            "source": ref.key.source,
-            "patient": ref.key.patient,
-            "case": ref.key.case,
-            "group": ref.group,
-            "entry": ref.entry,
-            "num_slices": ref.num_slices,
-        }
-        for ref in report.entries
-    ]
+    entries = [_listed(ref) for ref in report.entries]
     write_json(folder / MANIFEST_NAME, {"entries": entries})
     write_text(folder / "problems.txt", text)
     metrics = {
@@ -62,6 +53,17 @@ def _run(context: Context[Config]) -> Outcome:
     notes += [text.rstrip()] if report.problems else []
     files = [path for ref in report.entries for path in sorted(store.folder(ref.entry).iterdir())]
     return Outcome(metrics, tuple(notes), tuple(files))
+
+
+def _listed(ref: "EntryRef") -> dict[str, Any]:
+    return {
+        "source": ref.key.source,
+        "patient": ref.key.patient,
+        "case": ref.key.case,
+        "group": ref.group,
+        "entry": ref.entry,
+        "num_slices": ref.num_slices,
+    }
 
 
 def _chosen_cases(context: Context[Config], index: "CaseIndex") -> "list[CaseFiles]":
