@@ -49,6 +49,18 @@ def test_every_data_set_composes_with_every_mode(data: str) -> None:
         assert config.data.synthetic == (data == "phantom")
 
 
+def test_augmentation_presets_grow_from_nothing_to_strong() -> None:
+    presets = [
+        compose([f"augmentation={name}"]).training.augmentation
+        for name in ("none", "light", "standard", "strong")
+    ]
+    assert set(presets[0].model_dump().values()) == {0}
+    assert presets[2] == compose().training.augmentation
+    for key in ("rotation", "scale", "translation", "intensity"):
+        values = [getattr(preset, key) for preset in presets]
+        assert values == sorted(set(values)), key
+
+
 def test_the_command_line_wins_over_every_file() -> None:
     config = compose(
         ["modes=baseline", "stages.joint.epochs=3", "training.optimizer.name=sgd", "data.volumes.path=x/y"]
