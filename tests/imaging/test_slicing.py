@@ -10,6 +10,7 @@ from slicewise.core.errors import VolumeError
 from slicewise.imaging.geometry import Geometry, resize_labels
 from slicewise.imaging.intensity import normalise
 from slicewise.imaging.slicing import UNKNOWN_LABEL, choose_for_training, prepare, restore
+from slicewise.imaging.volume import VolumeOrientation
 
 
 def test_shapes_and_types() -> None:
@@ -20,7 +21,13 @@ def test_shapes_and_types() -> None:
     assert case.has_mask
     np.testing.assert_array_equal(case.labels, case.masks.any(axis=(1, 2)))
     assert case.slice_mm == 2.0
-    assert case.pixel_mm == pytest.approx(61 * 1.1 / 64, abs=1 / 64)
+
+
+def test_a_pixel_has_a_size_only_where_the_files_tell_one() -> None:
+    assert prepare(volume(), settings()).pixel_mm is None
+    identity = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+    placed = dataclasses.replace(volume(), orientation=VolumeOrientation(identity, volume().shape))
+    assert prepare(placed, settings()).pixel_mm == pytest.approx(61 * 1.1 / 64, abs=1 / 64)
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])

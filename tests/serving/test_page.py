@@ -1,6 +1,7 @@
 """The page, without a browser (Streamlit's own test runner) and with one."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def test_an_api_that_is_down_is_said_in_words(
     free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(API_URL_VARIABLE, f"http://127.0.0.1:{free_port()}")
+    # The page becomes `__main__`, which processes that later tests spawn would import.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     page = AppTest.from_file(str(PAGE), default_timeout=30).run()
     assert not page.exception
     assert page.title[0].value == "SliceWise"
@@ -112,6 +115,8 @@ def test_a_visitor_examines_a_case_and_a_picture(demo: DemoState, picture_path: 
 
         page.get_by_text("Your own MRI").click()
         page.locator("input[type=file]").set_input_files(picture_path)
+        page.get_by_text(picture_path.name).first.wait_for()
+        page.wait_for_load_state("networkidle")  # a click while the page redraws itself is lost
         page.get_by_role("button", name="Examine").click()
         page.get_by_text("Tumour share of the brain").wait_for()
         assert hosts == {"127.0.0.1"}
