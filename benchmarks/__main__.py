@@ -38,11 +38,14 @@ def measure_all(names: Sequence[str], bench: Bench) -> tuple[list[Row], list[str
     for name in names:
         started = time.perf_counter()
         try:
-            rows += load(name)(bench)
+            measured = load(name)(bench)
         except RuntimeError as error:
             print(f"{name}: {error}", file=sys.stderr, flush=True)
             failed.append(name)
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+            continue
+        rows += measured
+        ratios = ", ".join(f"{row.ratio:.2f}" for row in measured)
+        print(f"{name}: {ratios} after {time.perf_counter() - started:.0f} s", flush=True)
     return rows, failed
 
 

@@ -48,7 +48,7 @@ def run(bench: Bench) -> list[Row]:
         "dvc": lambda: call([_script("dvc"), "repro"], repository),
     }
     seconds = alternate(commands, bench.size.starts)
-    what = f"with nothing to do, against dvc repro of {_NUM_STAGES} stages"
+    what = f"where nothing changed, against dvc repro of {_NUM_STAGES} stages"
     ours = [name for name in commands if name != "dvc"]
     return [share(NAME, f"{name} {what}", "s", seconds[name], seconds["dvc"], AIM) for name in ours]
 

@@ -74,7 +74,7 @@ def test_runs_with_nothing_to_do(bench: Bench, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(noop, "_SELECTION", ())
     monkeypatch.setattr(noop, "_check_noop", lambda *_: None)
     rows = load("noop")(bench)
-    assert [row.what.split(" with ")[0] for row in rows] == [
+    assert [row.what.split(" where ")[0] for row in rows] == [
         "slicewise run",
         "slicewise plan",
         "slicewise --help",
