@@ -7,7 +7,13 @@ from torch import nn
 
 from slicewise.config.schema import Config, LearningRates, Optimizer, Scheduler
 from slicewise.models.multitask import MultitaskNet, build_model, parts
-from slicewise.training.optim import make_optimizer, parameter_groups, rate_factor, set_rates
+from slicewise.training.optim import (
+    clip_gradients,
+    make_optimizer,
+    parameter_groups,
+    rate_factor,
+    set_rates,
+)
 
 RATES = LearningRates(encoder=1e-4, decoder=1e-3, head=1e-2)
 
@@ -109,3 +115,28 @@ def test_rates_are_set_from_the_peak_each_time(net: MultitaskNet) -> None:
         set_rates(groups, factor)
 
     assert all(group["lr"] == pytest.approx(0.25 * getattr(RATES, group["part"])) for group in groups)
+
+
+@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e3])
+def test_gradients_are_clipped_as_torch_clips_them(net: MultitaskNet, max_norm: float) -> None:
+    def gradients(clip: Callable[..., object]) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        for parameter in net.parameters():
+            parameter.grad = torch.randn_like(parameter) / 100
+        clip(net.parameters(), max_norm)
+        return [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
+
+    ours, reference = gradients(clip_gradients), gradients(nn.utils.clip_grad_norm_)
+
+    torch.testing.assert_close(ours, reference)
+
+
+def test_clipping_passes_by_what_is_frozen_and_keeps_a_nan_visible(net: MultitaskNet) -> None:
+    clip_gradients(net.parameters(), 1.0)
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+    first, *_ = net.parameters()
+    first.grad = torch.full_like(first, torch.nan)
+    clip_gradients(net.parameters(), 1.0)
+
+    assert first.grad.isnan().all()

@@ -14,6 +14,7 @@ NECROSIS: Final = 1
 EDEMA: Final = 2
 ENHANCING: Final = 3
 """Enhancing tumour as stored by SliceWise; a 4 read from a file becomes a 3."""
+TUMOUR_LABELS: Final = (NECROSIS, EDEMA, ENHANCING)
 
 CLASS_NAMES: Final[tuple[str, str]] = ("no_tumour", "tumour")
 

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.core.labels import TUMOUR_LABELS
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -92,11 +94,13 @@ def resize_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     half-covered pixels keep the area of the tumour. A tumour that half-covers no pixel keeps the pixel it
     covers most, so a tumour slice never becomes an empty one.
     """
-    if not mask.any():
-        return np.zeros(size, np.uint8)
-    values = np.array([value for value in np.unique(mask) if value], np.uint8)
-    shares = np.stack([resize_image((mask == value).astype(np.float32), size) for value in values])
-    total = shares.sum(axis=0)
-    tumour = total >= min(0.5, float(total.max()))
-    labels: NDArray[np.uint8] = values[shares.argmax(axis=0)] * tumour
+    labels, most, total = np.zeros(size, np.uint8), np.zeros(size, np.float32), np.zeros(size, np.float32)
+    for value in TUMOUR_LABELS:
+        here = mask == value
+        if here.any():
+            share = resize_image(here.astype(np.float32), size)
+            labels[share > most] = value
+            np.maximum(most, share, out=most)
+            total += share
+    labels[total < min(0.5, float(total.max()))] = 0
     return labels

@@ -147,7 +147,7 @@ def _read_images(
         images[slot] = file.array
     assert images is not None
     assert first is not None
-    presence = tuple(bool(image.any()) for image in images)
+    presence = tuple(any(part.any() for part in image) for image in images)
     if not any(presence):
         raise VolumeError(f"{first.path}: every voxel is 0; the file holds no image, export it again")
     return images, cast(Presence, presence), first

@@ -85,4 +85,5 @@ PREPROCESS: Step[Config] = Step(
     needs=("download",),
     homes={"processed": "data/processed"},
     product=(MANIFEST_NAME,),
+    version=2,
 )

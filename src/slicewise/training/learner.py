@@ -13,7 +13,13 @@ from slicewise.models.freezing import set_frozen
 from slicewise.models.multitask import PARTS, MultitaskNet, build_model
 from slicewise.training.averaging import WeightAverage
 from slicewise.training.device import make_fabric
-from slicewise.training.optim import make_optimizer, parameter_groups, rate_factor, set_rates
+from slicewise.training.optim import (
+    clip_gradients,
+    make_optimizer,
+    parameter_groups,
+    rate_factor,
+    set_rates,
+)
 from slicewise.training.state import Row
 from slicewise.training.tasks import Losses, TaskNet, Tasks, compute_losses
 
@@ -67,11 +73,8 @@ class Learner:
 
     def step(self, number: int) -> None:
         """Take optimiser step `number` (from 0) with the gradients that were added."""
-        clip_norm = self.config.training.clip_norm
-        if clip_norm:
-            self.fabric.clip_gradients(
-                self._module, self._optimizer, max_norm=clip_norm, error_if_nonfinite=False
-            )
+        if self.config.training.clip_norm:
+            self._clip(self.config.training.clip_norm)
         set_rates(
             self._optimizer.param_groups, rate_factor(self.config.training.scheduler, number, self.num_steps)
         )
@@ -79,6 +82,14 @@ class Learner:
         self._optimizer.zero_grad()
         if self._average:
             self._average.update(self.net)
+
+    def _clip(self, max_norm: float) -> None:
+        if self.config.training.precision == "fp16":  # Fabric undoes the loss scale first
+            self.fabric.clip_gradients(
+                self._module, self._optimizer, max_norm=max_norm, error_if_nonfinite=False
+            )
+        else:
+            clip_gradients(self.net.parameters(), max_norm)
 
     def state(self) -> dict[str, Any]:
         """Return every tensor and number that the next batch depends on."""

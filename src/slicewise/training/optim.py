@@ -1,10 +1,12 @@
 """Optimiser and learning rates: one group per part, the rate a pure function of the step."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from slicewise.config.schema import LearningRates, Optimizer, Scheduler
 from slicewise.models.multitask import MultitaskNet, parts
@@ -70,6 +72,22 @@ def set_rates(groups: list[dict[str, Any]], factor: float) -> None:
     """Set each group's rate to `factor` times its peak."""
     for group in groups:
         group["lr"] = group["peak"] * factor
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
+    """Shrink all gradients together so that their norm is at most `max_norm` (Pascanu 2013).
+
+    On a CPU gradients that are short enough are left alone: multiplying them by 1, as
+    `torch.nn.utils.clip_grad_norm_` does, costs another walk through memory. On a GPU, asking would mean
+    waiting.
+    """
+    learning = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+    if not gradients:
+        return
+    norm = get_total_norm(gradients, foreach=True)
+    if norm.device.type != "cpu" or not norm <= max_norm:  # so that a NaN goes on to be found
+        clip_grads_with_norm_(learning, max_norm, norm, foreach=True)
 
 
 def _weights(modules: nn.Module) -> list[nn.Parameter]:
