@@ -11,7 +11,7 @@ from slicewise.config.schema import Config
 from slicewise.core.errors import UsageError
 from slicewise.pipeline.selection import Selection, select
 from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.names import ALIASES, MODES, STEP_NAMES, expand
+from slicewise.steps.names import ALIASES, MODES, STEP_NAMES, expand, step_names, steps_of_mode
 
 TRAINING_MODES = ("quick", "baseline", "production")
 
@@ -28,6 +28,13 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--training-mode", choices=TRAINING_MODES, default="quick", help="scale of the run (default: quick)"
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="cross-validation: train and test N times, everyone tested once (short for split.folds=N)",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="any key of the configuration, in Hydra's syntax"
@@ -61,7 +68,8 @@ def compose_from(args: argparse.Namespace) -> Config:
     """Merge configs/ with the training mode and the overrides of the command line."""
     from slicewise.config.compose import compose
 
-    return compose([f"modes={args.training_mode}", *_overrides(args.overrides)])
+    folds = [f"split.folds={args.folds}"] if args.folds else []
+    return compose([f"modes={args.training_mode}", *folds, *_overrides(args.overrides)])
 
 
 def workspace_from(args: argparse.Namespace) -> Workspace:
@@ -72,19 +80,19 @@ def workspace_from(args: argparse.Namespace) -> Workspace:
     return Workspace(root)
 
 
-def selection_from(args: argparse.Namespace) -> Selection:
-    """Turn the flags into one request per step."""
-    start = expand(args.start)[0] if args.start else None
-    until = expand(args.until)[-1] if args.until else None
+def selection_from(args: argparse.Namespace, folds: int) -> Selection:
+    """Turn the flags into one request per step of a pipeline with so many folds."""
+    start = expand(args.start, folds)[:1] if args.start else ()
+    until = expand(args.until, folds)[-1:] if args.until else ()
     return select(
-        STEP_NAMES,
-        members=MODES[args.mode],
+        step_names(folds),
+        members=steps_of_mode(args.mode, folds),
         scope=f"--mode {args.mode}",
-        start=start,
-        until=until,
-        only=_names(args.only),
-        skip=[step for name in args.skip or () for step in expand(name)],
-        force=_names(args.force),
+        start=start[0] if start else None,
+        until=until[0] if until else None,
+        only=_names(args.only, folds),
+        skip=[step for name in args.skip or () for step in expand(name, folds)],
+        force=_names(args.force, folds),
     )
 
 
@@ -96,8 +104,8 @@ def command_line(args: argparse.Namespace) -> str:
     return " ".join([words[0], *map(shlex.quote, words[1:])])
 
 
-def _names(text: str) -> list[str]:
-    return [step for name in filter(None, text.split(",")) for step in expand(name.strip())]
+def _names(text: str, folds: int) -> list[str]:
+    return [step for name in filter(None, text.split(",")) for step in expand(name.strip(), folds)]
 
 
 def _overrides(words: Sequence[str]) -> list[str]:

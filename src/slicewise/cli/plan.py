@@ -22,7 +22,8 @@ _TONES: dict[Action, Tone] = {
     Action.REUSE: "good",
     Action.SKIP: "dim",
 }
-_INDENT = 27
+_GAP = 10
+"""Columns between a step's name and the reason: the action and the spaces around it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import STEPS
+    from slicewise.steps import pipeline
 
     config = compose_from(args)
     workspace = workspace_from(args)
     hashes = workspace.load_hashes()
-    decisions = plan(STEPS, config, workspace, hashes, selection_from(args))
+    folds = config.split.folds
+    decisions = plan(pipeline(folds), config, workspace, hashes, selection_from(args, folds))
     if workspace.state.is_dir():
         workspace.save_hashes(hashes)
     show(decisions, config)
@@ -48,14 +50,16 @@ def show(decisions: Sequence[Decision[Config]], config: Config) -> None:
     synthetic = ", synthetic" if config.data.synthetic else ""
     say(f"Plan for {config.training_mode} on {config.data.name}{synthetic}", "header")
     width = max(60, min(shutil.get_terminal_size().columns, 120))
+    longest = max(len(decision.step.name) for decision in decisions)
     for decision in decisions:
-        say(_line(decision, width))
+        say(_line(decision, longest, width))
 
 
-def _line(decision: Decision[Config], width: int) -> str:
+def _line(decision: Decision[Config], longest: int, width: int) -> str:
+    indent = longest + _GAP
     lines = textwrap.wrap(
-        decision.reason, width - _INDENT, break_on_hyphens=False, break_long_words=False
+        decision.reason, width - indent, break_on_hyphens=False, break_long_words=False
     ) or [""]
     action = paint(f"{decision.action.value:<7}", _TONES[decision.action])
-    head = f"  {decision.step.name:<17} {action}{lines[0]}"
-    return "\n".join([head, *(" " * (_INDENT) + line for line in lines[1:])])
+    head = f"  {decision.step.name:<{longest}} {action}{lines[0]}"
+    return "\n".join([head, *(" " * indent + line for line in lines[1:])])

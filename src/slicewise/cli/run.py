@@ -48,7 +48,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.dry_run:
         return plan_verb.execute(args)
     config = compose_from(args)
-    selection = selection_from(args)
+    selection = selection_from(args, config.split.folds)
     workspace = workspace_from(args)
     with exclusive(workspace.state / "lock"), _log_file(workspace, args) as log_path, _stoppable():
         return _run(args, config, selection, workspace, log_path)
@@ -57,16 +57,17 @@ def execute(args: argparse.Namespace) -> int:
 def _run(
     args: argparse.Namespace, config: Config, selection: Selection, workspace: Workspace, log_path: Path
 ) -> int:
-    from slicewise.steps import STEPS
+    from slicewise.steps import pipeline
 
+    steps = pipeline(config.split.folds)
     record = _record(args, config, workspace)
     hashes = workspace.load_hashes()
     # A command that cannot be obeyed is refused before any work is done.
-    plan_verb.show(plan(STEPS, config, workspace, hashes, selection), config)
+    plan_verb.show(plan(steps, config, workspace, hashes, selection), config)
     say()
     _write_final_configs(workspace)
     try:
-        Runner(STEPS, config, workspace, hashes, record, _answerer(args)).execute(selection)
+        Runner(steps, config, workspace, hashes, record, _answerer(args)).execute(selection)
     except (SliceWiseError, KeyboardInterrupt):
         _stopped(record)
         raise
@@ -88,7 +89,7 @@ def _stopped(record: RunRecord) -> None:
 
 def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> RunRecord:
     from slicewise.pipeline.provenance import git_commit, versions
-    from slicewise.steps.names import STEP_NAMES
+    from slicewise.steps.names import step_names
 
     header: dict[str, Any] = {
         "mode": args.mode,
@@ -99,7 +100,7 @@ def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> R
         "git_commit": git_commit(Path(__file__).parent),
         "versions": versions(),
     }
-    return RunRecord(workspace.root / RECORD_NAME, header, {name: StepRecord() for name in STEP_NAMES})
+    return RunRecord(workspace.root / RECORD_NAME, header, {name: StepRecord() for name in step_names(config.split.folds)})
 
 
 def _write_final_configs(workspace: Workspace) -> None:

@@ -7,9 +7,11 @@ from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
 from slicewise.pipeline.workspace import Workspace
+from slicewise.steps.names import POOL
 
 _PLACES = (
     ("results/multitask_evaluation/report.txt", "the report"),
+    ("results/cross_validation/report.txt", "the report on all folds together"),
     ("results/phase_comparison", "the three stages compared"),
     ("visualizations/multitask_gradcam", "Grad-CAM pictures"),
     ("checkpoints/multitask_joint/best_model.pth", "the trained network"),
@@ -21,12 +23,14 @@ def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> Non
     """Print the summary of a run that ended well."""
     say()
     say(_what_ran(record.steps), "good")
-    for line in _headlines(record.steps["evaluate"], config):
+    judged = record.steps.get("evaluate") or record.steps[POOL]
+    for line in _headlines(judged, config):
         say(line)
     places = [(path, text) for path, text in _PLACES if (workspace.root / path).exists()]
     for path, text in places:
         say(f"  {path:<44} {text}", "dim")
-    _demo(record.steps["demo"], workspace)
+    if "demo" in record.steps:
+        _demo(record.steps["demo"], workspace)
 
 
 def _what_ran(steps: Mapping[str, StepRecord]) -> str:

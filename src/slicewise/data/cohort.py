@@ -39,6 +39,33 @@ def assign_sides(
     return dict(zip(ordered, sides, strict=True))
 
 
+def assign_fold(
+    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
+) -> dict[str, Side]:
+    """Put each group on one side for fold `fractions.fold` of `fractions.folds`.
+
+    Every group is on the test side of exactly one fold. Of the others, val takes its share, at least one, and
+    other ones in each fold. The arguments are those of `assign_sides`.
+
+    Raises:
+        SplitError: fewer groups than folds, or none left to train on.
+    """
+    ordered = ranked(groups, seed, strata)
+    folds, place = fractions.folds, fractions.fold - 1
+    if len(ordered) < max(folds, len(SIDES)):
+        raise SplitError(
+            f"too few patients: {len(ordered)} found for {folds} folds; lower --folds or add data"
+        )
+    rest = [group for number, group in enumerate(ordered) if number % folds != place]
+    start = place * len(rest) // folds
+    turned = rest[start:] + rest[:start]
+    num_val = max(1, round(len(rest) * fractions.val / (fractions.train + fractions.val)))
+    sides: dict[str, Side] = dict.fromkeys(ordered[place::folds], "test")
+    sides.update(dict.fromkeys(turned[:num_val], "val"))
+    sides.update(dict.fromkeys(turned[num_val:], "train"))
+    return sides
+
+
 def side_counts(num_groups: int, fractions: SplitFractions) -> dict[Side, int]:
     """Return how many of `num_groups` go on each side (Hamilton's largest remainder, at least 1).
 

@@ -2,9 +2,12 @@
 
 from slicewise.config.schema import Config
 from slicewise.pipeline.step import Step, check_order
+from slicewise.steps.cross_validation import cross_validation
 from slicewise.steps.demo import DEMO
 from slicewise.steps.download import DOWNLOAD
 from slicewise.steps.evaluate import EVALUATE
+from slicewise.steps.folds import in_fold
+from slicewise.steps.names import FOLD_STEPS
 from slicewise.steps.preprocess import PREPROCESS
 from slicewise.steps.split import SPLIT
 from slicewise.steps.train import TRAIN_CLS_HEAD, TRAIN_JOINT, TRAIN_SEG_WARMUP
@@ -20,3 +23,13 @@ STEPS: tuple[Step[Config], ...] = (
     DEMO,  #              API and page
 )
 check_order(STEPS)
+
+
+def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
+    """Return the steps in order; with folds, the whole way from the split on once per fold, then pooled."""
+    if not folds:
+        return STEPS
+    per_fold = [in_fold(step, fold) for fold in range(1, folds + 1) for step in STEPS if step.name in FOLD_STEPS]
+    steps = (DOWNLOAD, PREPROCESS, *per_fold, cross_validation(folds))
+    check_order(steps)
+    return steps

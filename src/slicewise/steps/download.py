@@ -11,6 +11,7 @@ from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.settings import pick
 from slicewise.steps.sources import (
+    FOLD_KEYS,
     INDEX_NAME,
     chosen_of,
     external_inputs,
@@ -39,7 +40,7 @@ def _settings(config: Config) -> dict[str, Any]:
         picked |= pick(config, key, without=unread)
     if config.data.volumes.kind == "phantom":
         # Virtual patients are made on demand, so who takes part decides what is there.
-        picked |= pick(config, "scale.fraction", "scale.min_patients", "split")
+        picked |= pick(config, "scale.fraction", "scale.min_patients", "split", without=FOLD_KEYS)
     return picked
 
 

@@ -4,6 +4,10 @@ STAGE_STEPS = ("train.seg_warmup", "train.cls_head", "train.joint")
 DATA_STEPS = ("download", "preprocess", "split")
 STEP_NAMES = (*DATA_STEPS, *STAGE_STEPS, "evaluate", "demo")
 
+FOLD_STEPS = ("split", *STAGE_STEPS, "evaluate")
+"""What cross-validation does once per fold."""
+POOL = "cross_validation"
+
 MODES = {
     "full": STEP_NAMES,
     "data-only": DATA_STEPS,
@@ -23,6 +27,36 @@ ALIASES = {
 }
 
 
-def expand(name: str) -> tuple[str, ...]:
-    """Return the steps that a name or alias stands for; an unknown name comes back as it is."""
-    return ALIASES.get(name, (name,))
+def fold_name(step: str, fold: int) -> str:
+    """Return the name of a step within a fold, counted from 1."""
+    return f"fold{fold}.{step}"
+
+
+def step_names(folds: int = 0) -> tuple[str, ...]:
+    """Return the names in order; with folds, each fold's own steps one fold after the other."""
+    if not folds:
+        return STEP_NAMES
+    per_fold = (fold_name(step, fold) for fold in range(1, folds + 1) for step in FOLD_STEPS)
+    return ("download", "preprocess", *per_fold, POOL)
+
+
+def expand(name: str, folds: int = 0) -> tuple[str, ...]:
+    """Return the steps that a name or alias stands for, in order; an unknown name comes back as it is.
+
+    With folds, the name of a step that is done once per fold stands for all of them.
+    """
+    return _in_folds(ALIASES.get(name, (name,)), folds)
+
+
+def steps_of_mode(mode: str, folds: int = 0) -> tuple[str, ...]:
+    """Return the steps of a mode."""
+    return _in_folds(MODES[mode], folds)
+
+
+def _in_folds(steps: tuple[str, ...], folds: int) -> tuple[str, ...]:
+    if not folds or not set(steps) <= set(STEP_NAMES):
+        return steps
+    wanted = {*steps, POOL} if "evaluate" in steps else {*steps}
+    return tuple(
+        name for name in step_names(folds) if name in wanted or name.partition(".")[2] in wanted
+    )

@@ -8,7 +8,7 @@ from slicewise.core.files import write_json, write_text
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import MANIFEST_NAME, slice_store
-from slicewise.steps.sources import chosen_of, group_labels, open_index, sides_of, used_sources
+from slicewise.steps.sources import FOLD_KEYS, chosen_of, group_labels, open_index, sides_of, used_sources
 
 if TYPE_CHECKING:
     from slicewise.data.cases import CaseFiles
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _settings(config: Config) -> dict[str, Any]:
     # The split decides which patients a scale takes; nothing of a patient's slices depends on it.
-    return pick(config, "preprocessing", "scale", "split")
+    return pick(config, "preprocessing", "scale", "split", without=FOLD_KEYS)
 
 
 def _run(context: Context[Config]) -> Outcome:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from slicewise.data.index import CaseIndex
 
 INDEX_NAME: Final = "index.json"
+FOLD_KEYS: Final = ("split.folds", "split.fold")
+"""Which patients a scale takes does not depend on these."""
 
 
 def used_sources(config: Config) -> list[VolumeSource | PictureSource]:
@@ -54,8 +56,10 @@ def sides_of(
     config: Config, known: Iterable[str], labels: Mapping[str, str] | None = None
 ) -> dict[str, "Side"]:
     """Put every known group of a source on a side; the same for every mode."""
-    from slicewise.data.cohort import assign_sides
+    from slicewise.data.cohort import assign_fold, assign_sides
 
+    if config.split.fold:
+        return assign_fold(known, config.split, config.split.seed, labels)
     return assign_sides(known, config.split, config.split.seed, labels)
 
 

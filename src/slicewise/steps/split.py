@@ -7,11 +7,11 @@ from slicewise.core.files import write_json
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import SPLIT_NAME, read_manifest
-from slicewise.steps.sources import group_labels, open_index, sides_of, used_sources
+from slicewise.steps.sources import FOLD_KEYS, group_labels, open_index, sides_of, used_sources
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return pick(config, "split")
+    return pick(config, "split", without=() if config.split.fold else FOLD_KEYS)
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -39,4 +39,5 @@ SPLIT: Step[Config] = Step(
     needs=("download", "preprocess"),
     homes={"split": "data/split"},
     product=(SPLIT_NAME,),
+    version=2,
 )

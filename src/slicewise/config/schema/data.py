@@ -89,16 +89,25 @@ class SplitFractions(Section):
     """Shares of the patients on each side; they sum to 1.
 
     `seed` draws who goes where. It is not the seed of training: a sweep over that one keeps the split.
+
+    With `folds` of 2 or more everyone is tested once: fold number `fold` (from 1) is the test side, and the
+    others are divided between train and val in the ratio of their shares. 0 is a single split.
     """
 
     seed: CountOrZero
     train: Positive
     val: Positive
     test: Positive
+    folds: CountOrZero
+    fold: CountOrZero
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         total = self.train + self.val + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"train + val + test is {total:g}, not 1")
+        if self.folds == 1:
+            raise ValueError("folds is 1; cross-validation needs at least 2, and 0 is a single split")
+        if self.fold > self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds} does not exist")
         return self

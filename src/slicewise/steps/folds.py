@@ -1,0 +1,51 @@
+"""A step of the pipeline within one fold of a cross-validation: the same work, another split, another home."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slicewise.config.schema import Config
+from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.names import FOLD_STEPS, fold_name
+
+
+def in_fold(step: Step[Config], fold: int) -> Step[Config]:
+    """Return `step` as part of fold number `fold`, counted from 1.
+
+    It needs the steps of its own fold where they are done once per fold, and the shared ones otherwise. What
+    it runs never learns of this: it sees the plain names and a configuration whose `split.fold` is set.
+    """
+
+    def run(context: Context[Config]) -> Outcome:
+        return step.run(_plain(context, fold))
+
+    def settings(config: Config) -> Mapping[str, Any]:
+        return step.settings(_with_fold(config, fold))
+
+    return replace(
+        step,
+        name=fold_name(step.name, fold),
+        run=run,
+        settings=settings,
+        needs=tuple(_name(need, fold) for need in step.needs),
+        homes={slot: f"folds/{fold}/{home}" for slot, home in step.homes.items()},
+    )
+
+
+def _plain(context: Context[Config], fold: int) -> Context[Config]:
+    plain = {_name(name, fold): name for name in FOLD_STEPS}
+    homes: dict[tuple[str, str], Path] = {
+        (plain.get(step, step), slot): home for (step, slot), home in context.homes.items()
+    }
+    needs = {plain.get(step, step): fingerprint for step, fingerprint in context.needs.items()}
+    return replace(context, config=_with_fold(context.config, fold), homes=homes, needs=needs)
+
+
+def _name(step: str, fold: int) -> str:
+    return fold_name(step, fold) if step in FOLD_STEPS else step
+
+
+def _with_fold(config: Config, fold: int) -> Config:
+    split = config.split.model_copy(update={"fold": fold})
+    return config.model_copy(update={"split": split})
