@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 
 from slicewise.config.schema import SplitFractions
 from slicewise.core.errors import SplitError
-from slicewise.data.cohort import SIDES, assign_sides, ranked, select, side_counts
+from slicewise.data.cohort import SIDES, Side, assign_fold, assign_sides, ranked, select, side_counts
 
-SHARES = SplitFractions(seed=0, train=0.7, val=0.15, test=0.15)
+SHARES = SplitFractions(seed=0, train=0.7, val=0.15, test=0.15, folds=0, fold=0)
 GROUPS = st.sets(st.text("abcxyz0123_", min_size=1, max_size=6), min_size=3, max_size=120)
 
 
@@ -26,7 +26,7 @@ def test_counts_are_exact(total: int, counts: tuple[int, int, int]) -> None:
 
 
 def test_no_side_is_ever_empty() -> None:
-    lopsided = SplitFractions(seed=0, train=0.98, val=0.01, test=0.01)
+    lopsided = SHARES.model_copy(update={"train": 0.98, "val": 0.01, "test": 0.01})
     assert tuple(side_counts(5, lopsided).values()) == (3, 1, 1)
 
 
@@ -105,3 +105,42 @@ def test_the_order_is_pinned() -> None:
 def test_a_group_without_a_class_is_refused() -> None:
     with pytest.raises(ValueError, match="no class is given for 'b'"):
         ranked(["a", "b"], 0, {"a": "yes"})
+
+
+def folds_of(groups: set[str], folds: int, strata: dict[str, str] | None = None) -> list[dict[str, Side]]:
+    return [
+        assign_fold(groups, SHARES.model_copy(update={"folds": folds, "fold": fold}), 0, strata)
+        for fold in range(1, folds + 1)
+    ]
+
+
+@given(groups=GROUPS, folds=st.integers(2, 6))
+def test_everyone_is_tested_in_exactly_one_fold(groups: set[str], folds: int) -> None:
+    if len(groups) < max(folds, 3):
+        with pytest.raises(SplitError, match=f"too few patients: {len(groups)} found for {folds} folds"):
+            folds_of(groups, folds)
+        return
+    sides = folds_of(groups, folds)
+    for group in groups:
+        assert [fold[group] for fold in sides].count("test") == 1
+    for fold in sides:
+        assert fold.keys() == groups
+        counts = [list(fold.values()).count(side) for side in SIDES]
+        assert min(counts) >= 1 or len(groups) == 3
+        assert abs(counts[2] - len(groups) / folds) < 1
+
+
+def test_folds_differ_in_who_chooses_the_checkpoint() -> None:
+    groups = {f"p{number}" for number in range(50)}
+    chosen = [frozenset(name for name, side in fold.items() if side == "val") for fold in folds_of(groups, 5)]
+    assert len(set(chosen)) == 5
+    assert {len(fold) for fold in chosen} == {7}  # 40 * 0.15 / 0.85
+
+
+def test_every_fold_has_each_class_in_its_share() -> None:
+    strata = {f"p{number}": "yes" if number % 5 else "no" for number in range(100)}
+    for fold in folds_of(set(strata), 5, strata):
+        for side in SIDES:
+            members = [name for name, its_side in fold.items() if its_side == side]
+            num_healthy = sum(strata[name] == "no" for name in members)
+            assert abs(num_healthy - 0.2 * len(members)) <= 1.5

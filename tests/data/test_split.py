@@ -11,7 +11,7 @@ from slicewise.core.keys import CaseKey
 from slicewise.data.cohort import SIDES, assign_sides, select
 from slicewise.data.split import Split
 
-SHARES = SplitFractions(seed=5, train=0.7, val=0.15, test=0.15)
+SHARES = SplitFractions(seed=5, train=0.7, val=0.15, test=0.15, folds=0, fold=0)
 
 
 @dataclass(frozen=True)

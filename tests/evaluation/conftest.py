@@ -16,6 +16,7 @@ SETTINGS = Evaluation(
     class_threshold=0.5,
     bootstrap_samples=200,
     confidence=0.95,
+    nsd_tolerance_mm=2.0,
     gradcam_pictures=8,
     sample_predictions=6,
 )
@@ -37,6 +38,7 @@ def make_case(
     scores = 1 / (1 + np.exp(-(skill * 4 * (2 * labels - 1) + 1.5 * rng.normal(size=num_slices))))
     return CaseOutput(
         keys=[SliceKey(source, patient, patient, index) for index in range(num_slices)],
+        group=patient,
         mask_probability=probability.astype(np.float32),
         class_probability=scores.astype(np.float32),
         masks=masks,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from slicewise.evaluation.bootstrap import Resampling, estimate, group_rows, mean_of
+from slicewise.evaluation.bootstrap import Resampling, estimate, group_rows, mean_of, mean_of_rows
 from slicewise.evaluation.metrics import roc_auc
 
 HOW = Resampling(samples=400, confidence=0.95, seed=1)
@@ -28,6 +28,13 @@ def test_slices_of_one_patient_do_not_count_as_independent() -> None:
     repeated = estimate(lambda weights: statistic(weights[:, owner]), 12, HOW, width=96)
     assert repeated.low == pytest.approx(alone.low)
     assert repeated.high == pytest.approx(alone.high)
+
+
+def test_a_mean_over_rows_counts_every_row_of_a_patient_drawn_twice_twice() -> None:
+    values, owner = np.array([0.1, 0.5, 0.9, 0.4]), np.array([0, 0, 1, 2])
+    weights = np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]])
+    found = mean_of_rows(values, owner)(weights)
+    assert found == pytest.approx([np.mean(values), np.mean([0.1, 0.5, 0.1, 0.5, 0.4])])
 
 
 def test_the_same_seed_gives_the_same_interval_and_chunks_do_not_matter() -> None:

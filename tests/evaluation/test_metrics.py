@@ -59,6 +59,46 @@ def test_edge_cases(true_pixels: list[int], guessed_pixels: list[int], dice: flo
     assert metrics.iou_score(overlap) == pytest.approx([iou])
 
 
+@pytest.mark.parametrize(("seed", "share"), [(6, 0.05), (7, 0.5), (8, 0.95)])
+def test_pixel_scores_agree_with_scikit_learn(seed: int, share: float) -> None:
+    truth, guess = random_masks(seed, share)
+    overlap = metrics.count_overlap(truth, guess)
+    theirs = {
+        "dice": sklearn_metrics.f1_score,
+        "precision": sklearn_metrics.precision_score,
+        "recall": sklearn_metrics.recall_score,
+        "specificity": lambda one, two: sklearn_metrics.recall_score(one, two, pos_label=0),
+        "pixel_accuracy": sklearn_metrics.accuracy_score,
+        "mean_accuracy": sklearn_metrics.balanced_accuracy_score,
+        "mean_iou": lambda one, two: sklearn_metrics.jaccard_score(one, two, average="macro"),
+    }
+    for name, score in theirs.items():
+        found = metrics.PIXEL_SCORES[name](overlap)
+        expected = [score(one.ravel(), two.ravel()) for one, two in zip(truth, guess, strict=True)]
+        np.testing.assert_allclose(found, expected, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("truth", "guess", "expected"),
+    [
+        (0, 0, {"precision": 1, "recall": 1, "specificity": 1, "mean_accuracy": 1, "mean_iou": 1}),
+        (0, 1, {"precision": 0, "recall": None, "specificity": 3 / 4, "mean_iou": 3 / 8}),
+        (1, 0, {"precision": None, "recall": 0, "specificity": 1, "mean_accuracy": 1 / 2, "mean_iou": 3 / 8}),
+        (4, 4, {"precision": 1, "recall": 1, "specificity": None, "mean_accuracy": 1, "mean_iou": 1}),
+        (1, 1, {"precision": 1, "recall": 1, "specificity": 1, "pixel_accuracy": 1, "mean_iou": 1}),
+    ],
+    ids=["both empty", "false alarm", "missed", "all of it", "one pixel"],
+)
+def test_pixel_scores_of_empty_masks_follow_the_policy(
+    truth: int, guess: int, expected: dict[str, float | None]
+) -> None:
+    masks = [np.arange(4).reshape(2, 2) < pixels for pixels in (truth, guess)]
+    overlap = metrics.count_overlap(*masks)
+    for name, value in expected.items():
+        found = float(metrics.PIXEL_SCORES[name](overlap))
+        assert np.isnan(found) if value is None else found == pytest.approx(value), name
+
+
 def test_dice_and_iou_tell_the_same_story() -> None:
     overlap = metrics.count_overlap(*random_masks(4, 0.4))
     dice, iou = metrics.dice_score(overlap), metrics.iou_score(overlap)
@@ -85,6 +125,10 @@ def test_classification_agrees_with_scikit_learn(seed: int) -> None:
     assert metrics.specificity(cells) == pytest.approx(
         sklearn_metrics.recall_score(labels, calls, pos_label=0)
     )
+    assert metrics.f1(cells) == pytest.approx(sklearn_metrics.f1_score(labels, calls))
+    assert metrics.mcc(cells) == pytest.approx(sklearn_metrics.matthews_corrcoef(labels, calls))
+    area = sklearn_metrics.average_precision_score(labels, scores)
+    assert metrics.average_precision(labels, scores) == pytest.approx(area)
     assert metrics.roc_auc(labels, scores) == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores))
 
 
@@ -93,10 +137,12 @@ def test_weights_count_a_slice_that_often() -> None:
     labels, scores = rng.integers(0, 2, 30), np.round(rng.random(30), 1)
     weights = rng.integers(0, 4, (3, 30))
     areas = metrics.roc_auc(labels, scores, weights)
+    steps = metrics.average_precision(labels, scores, weights)
     shares = metrics.accuracy(metrics.count_confusion(labels, scores >= 0.5, weights))
-    for area, share, weight in zip(areas, shares, weights, strict=True):
+    for area, step, share, weight in zip(areas, steps, shares, weights, strict=True):
         again = np.repeat(labels, weight), np.repeat(scores, weight)
         assert area == pytest.approx(sklearn_metrics.roc_auc_score(*again))
+        assert step == pytest.approx(sklearn_metrics.average_precision_score(*again))
         assert share == pytest.approx(np.mean((again[1] >= 0.5) == again[0]))
 
 
@@ -108,11 +154,14 @@ def test_scores_that_need_both_classes_are_undefined_without_them(label: int) ->
         cells = metrics.count_confusion(labels, scores >= 0.5)
         assert np.isnan(metrics.roc_auc(labels, scores))
         assert np.isnan(metrics.balanced_accuracy(cells))
+        assert np.isnan(metrics.mcc(cells))
+        assert np.isnan(metrics.average_precision(labels, scores)) == (label == 0)
     assert metrics.majority_accuracy(cells) == 1
 
 
 def test_no_slices_give_no_score() -> None:
     assert np.isnan(metrics.roc_auc([], []))
+    assert np.isnan(metrics.average_precision([], []))
     assert np.isnan(metrics.accuracy(metrics.count_confusion([], [])))
 
 
@@ -121,4 +170,5 @@ def test_the_majority_answer_is_what_a_constant_reaches() -> None:
     cells = metrics.count_confusion(labels, np.ones(10))
     assert metrics.majority_accuracy(cells) == metrics.accuracy(cells) == pytest.approx(0.7)
     assert metrics.balanced_accuracy(cells) == 0.5
+    assert metrics.mcc(cells) == 0
     assert metrics.roc_auc(labels, np.ones(10)) == 0.5

@@ -1,12 +1,15 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_report
+from slicewise.evaluation.scores import MASK_SCORES
 from slicewise.evaluation.summary import summarise
 
 
@@ -35,6 +38,38 @@ def test_the_report_is_complete(tmp_path: Path, result: EvaluationResult) -> Non
 def test_metrics_are_plain_values(result: EvaluationResult) -> None:
     kinds = {type(value) for value in numbers_in(summarise(result))}
     assert kinds <= {int, float, str, bool, type(None)}
+
+
+def test_pictures_of_one_family_are_one_patient_in_the_interval(
+    results: Callable[..., EvaluationResult],
+) -> None:
+    """Twelve pictures in four families: the interval rests on four draws, the value on twelve pictures."""
+    result = results(skill=0.1)
+    rows = tuple(
+        replace(row, group=f"family{int(row.patient[1:]) // 3}") if row.source == "pictures" else row
+        for row in result.slices
+    )
+    alone, family = (
+        summarise(found)["sources"]["pictures"] for found in (result, replace(result, slices=rows))
+    )
+    before, after = alone["classification"]["accuracy"], family["classification"]["accuracy"]
+    assert (before["num_patients"], after["num_patients"]) == (12, 4)
+    assert after["value"] == before["value"]
+    assert after["interval"] != before["interval"]
+
+
+def test_every_score_is_reported_per_patient_and_per_slice(result: EvaluationResult) -> None:
+    found = summarise(result)["sources"]["lgg"]
+    for name in MASK_SCORES:
+        values = [getattr(row, name) for row in result.patients if row.source == "lgg"]
+        score = found["segmentation"][f"{name}_per_patient"]
+        assert score["value"] == pytest.approx(np.mean([value for value in values if value is not None]))
+        assert score["num_patients"] == sum(value is not None for value in values)
+        assert f"{name}_per_slice" in found["segmentation"]
+    errors = [row.volume_error_ml or 0.0 for row in result.patients if row.source == "lgg"]
+    value = found["segmentation"]["absolute_volume_error_ml_per_patient"]["value"]
+    assert value == pytest.approx(np.mean(np.abs(errors)))
+    assert {"roc_auc", "pr_auc", "f1", "mcc"} <= found["classification"].keys()
 
 
 def test_one_class_only_is_null_and_not_nan(results: Callable[..., EvaluationResult]) -> None:

@@ -27,7 +27,7 @@ def test_truth_values_are_written_as_0_and_1(result: EvaluationResult) -> None:
 
 
 def test_an_empty_table_keeps_its_header() -> None:
-    assert to_csv([], PatientRow).startswith("source,patient,num_cases")
+    assert to_csv([], PatientRow).startswith("source,patient,group,num_cases")
 
 
 def test_sources_come_in_order(result: EvaluationResult) -> None:

@@ -84,9 +84,14 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
     """Turn the flags into one request per step of a pipeline with so many folds."""
     start = expand(args.start, folds)[:1] if args.start else ()
     until = expand(args.until, folds)[-1:] if args.until else ()
+    members = steps_of_mode(args.mode, folds)
+    if not members:
+        raise UsageError(
+            f"--mode {args.mode} has nothing to do with folds: it serves one network; leave --folds out"
+        )
     return select(
         step_names(folds),
-        members=steps_of_mode(args.mode, folds),
+        members=members,
         scope=f"--mode {args.mode}",
         start=start[0] if start else None,
         until=until[0] if until else None,

@@ -100,7 +100,9 @@ def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> R
         "git_commit": git_commit(Path(__file__).parent),
         "versions": versions(),
     }
-    return RunRecord(workspace.root / RECORD_NAME, header, {name: StepRecord() for name in step_names(config.split.folds)})
+    return RunRecord(
+        workspace.root / RECORD_NAME, header, {name: StepRecord() for name in step_names(config.split.folds)}
+    )
 
 
 def _write_final_configs(workspace: Workspace) -> None:

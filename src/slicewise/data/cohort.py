@@ -50,17 +50,19 @@ def assign_fold(
     Raises:
         SplitError: fewer groups than folds, or none left to train on.
     """
-    ordered = ranked(groups, seed, strata)
+    # One class after the other: dealing out the interleaved row could give a fold one class alone.
+    everyone = sorted(ranked(groups, seed, strata), key=lambda group: strata[group] if strata else "")
     folds, place = fractions.folds, fractions.fold - 1
-    if len(ordered) < max(folds, len(SIDES)):
+    if len(everyone) < max(folds, len(SIDES)):
         raise SplitError(
-            f"too few patients: {len(ordered)} found for {folds} folds; lower --folds or add data"
+            f"too few patients: {len(everyone)} found for {folds} folds; lower --folds or add data"
         )
-    rest = [group for number, group in enumerate(ordered) if number % folds != place]
+    tested = everyone[place::folds]
+    rest = ranked(set(everyone) - set(tested), seed, strata)
     start = place * len(rest) // folds
     turned = rest[start:] + rest[:start]
     num_val = max(1, round(len(rest) * fractions.val / (fractions.train + fractions.val)))
-    sides: dict[str, Side] = dict.fromkeys(ordered[place::folds], "test")
+    sides: dict[str, Side] = dict.fromkeys(tested, "test")
     sides.update(dict.fromkeys(turned[:num_val], "val"))
     sides.update(dict.fromkeys(turned[num_val:], "train"))
     return sides

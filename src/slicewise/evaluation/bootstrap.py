@@ -1,5 +1,7 @@
 """Confidence intervals over patients: slices of one patient are not independent, so patients are resampled.
 
+Pictures carry no patient; a family of near-identical pictures takes the patient's place, as in the split.
+
 Cluster bootstrap with percentile intervals (Efron 1979; Field and Welsh 2007). A resample is a row of
 weights, how often each patient was drawn, so that a statistic is one matrix product over all resamples.
 """
@@ -32,7 +34,10 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval. None is "undefined"; `note` says why an interval is missing."""
+    """A figure with its interval. None is "undefined"; `note` says why an interval is missing.
+
+    `num_patients` is the number of units that were resampled: patients, or families of pictures.
+    """
 
     value: float | None
     low: float | None
@@ -76,6 +81,13 @@ def mean_of(values: Iterable[float]) -> Statistic:
     """Return the weighted mean of one value per patient, for `estimate`."""
     column = np.asarray(list(values), dtype=np.float64)
     return lambda weights: np.asarray((weights @ column) / weights.sum(axis=1))
+
+
+def mean_of_rows(values: Iterable[float], owner: NDArray[np.intp]) -> Statistic:
+    """Return the mean over rows when each row counts as often as its owner, for `estimate`."""
+    column = np.asarray(list(values), dtype=np.float64)
+    sums, counts = np.bincount(owner, column), np.bincount(owner)
+    return lambda weights: np.asarray((weights @ sums) / (weights @ counts))
 
 
 def group_rows(patients: Iterable[Name]) -> tuple[list[Name], NDArray[np.intp]]:

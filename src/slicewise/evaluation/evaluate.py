@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.core.keys import CaseKey, SliceKey
-from slicewise.evaluation.metrics import Overlap, count_overlap, dice_score, iou_score
+from slicewise.core.keys import SliceKey
+from slicewise.evaluation.metrics import Overlap, count_overlap
 from slicewise.evaluation.rows import PatientRow, SliceRow
+from slicewise.evaluation.scores import CaseBorders, measure_borders, patient_scores, slice_scores
 
 _MM3_PER_ML = 1000.0
 
@@ -20,6 +22,8 @@ class CaseOutput:
     """One case of S slices as it left the network, beside the truth."""
 
     keys: Sequence[SliceKey]
+    group: str
+    """What stays on one side of the split: the patient, or a family of near-identical pictures."""
     mask_probability: NDArray[np.float32]
     """[S, N, N]"""
     class_probability: NDArray[np.float32]
@@ -48,8 +52,27 @@ class CaseOutput:
         return str(self.keys[0].case_key) if self.keys else "a case without slices"
 
     @property
+    def indices(self) -> list[int]:
+        """Which slice of the volume each slice is."""
+        return [key.index for key in self.keys]
+
+    @property
     def voxel_ml(self) -> float | None:
         return None if self.pixel_mm is None else self.pixel_mm**2 * self.slice_mm / _MM3_PER_ML
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """The rows of one case and what is pooled with the patient's other cases."""
+
+    rows: tuple[SliceRow, ...]
+    voxel_ml: float | None
+    borders: CaseBorders | None
+    """None where there is no mask, or nobody asked."""
+
+    @property
+    def has_mask(self) -> bool:
+        return any(row.reference_pixels is not None for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -62,94 +85,115 @@ class EvaluationResult:
     seed: int
 
 
-def evaluate_slices(cases: Iterable[CaseOutput], settings: Evaluation, seed: int) -> EvaluationResult:
+def evaluate_slices(
+    cases: Iterable[CaseOutput], settings: Evaluation, seed: int, *, surfaces: bool = True
+) -> EvaluationResult:
     """Score every slice and pool the slices of each patient.
 
     Args:
         cases: consumed one by one; a generator keeps memory at one case.
         settings: thresholds, and what the summary needs for its intervals.
         seed: of the bootstrap draws.
+        surfaces: measure borders too; without it their columns stay empty, and it is done sooner.
 
     Raises:
         ValueError: a slice comes twice, or arrays of a case differ in length.
     """
-    rows: list[SliceRow] = []
-    voxel_ml: dict[CaseKey, float | None] = {}
-    for case in cases:
-        rows += score_case(case, settings)
-        voxel_ml |= {key.case_key: case.voxel_ml for key in case.keys}
-    rows.sort(key=lambda row: row.key)
+    scored = [score_case(case, settings, surfaces=surfaces) for case in cases]
+    rows = sorted((row for case in scored for row in case.rows), key=lambda row: row.key)
     _refuse_doubles(rows)
-    return EvaluationResult(tuple(rows), tuple(pool_patients(rows, voxel_ml)), settings, seed)
+    return EvaluationResult(tuple(rows), tuple(pool_patients(scored, settings)), settings, seed)
 
 
-def score_case(case: CaseOutput, settings: Evaluation) -> list[SliceRow]:
-    """Return one row per slice of a case, in the order given."""
+def score_case(case: CaseOutput, settings: Evaluation, *, surfaces: bool = True) -> ScoredCase:
+    """Return one row per slice of a case, in the order given, and what its patient is scored from."""
     predicted = case.mask_probability >= settings.mask_threshold
-    reference = case.masks > 0 if case.has_mask else np.zeros_like(predicted)
-    overlap = count_overlap(reference, predicted)
-    dice, iou = dice_score(overlap), iou_score(overlap)
     called = case.class_probability >= settings.class_threshold
-    return [
+    reference = case.masks > 0
+    overlap = count_overlap(reference, predicted) if case.has_mask else None
+    borders = measure_borders(case, reference, predicted) if surfaces and case.has_mask else None
+    scores = slice_scores(overlap, borders, settings.nsd_tolerance_mm, len(case.keys))
+    rows = [
         SliceRow(
             source=key.source,
             patient=key.patient,
             case=key.case,
             index=key.index,
+            group=case.group,
             label=int(case.labels[place]),
             probability=float(case.class_probability[place]),
             predicted=int(called[place]),
-            reference_pixels=int(overlap.reference[place]) if case.has_mask else None,
-            predicted_pixels=int(overlap.predicted[place]),
-            common_pixels=int(overlap.common[place]) if case.has_mask else None,
-            dice=float(dice[place]) if case.has_mask else None,
-            iou=float(iou[place]) if case.has_mask else None,
+            reference_pixels=int(overlap.reference[place]) if overlap else None,
+            predicted_pixels=int(np.count_nonzero(predicted[place])),
+            common_pixels=int(overlap.common[place]) if overlap else None,
+            num_pixels=predicted[place].size,
+            **scores[place],
         )
         for place, key in enumerate(case.keys)
     ]
+    return ScoredCase(tuple(rows), case.voxel_ml, borders)
 
 
-def pool_patients(rows: Sequence[SliceRow], voxel_ml: dict[CaseKey, float | None]) -> list[PatientRow]:
-    """Return one row per patient, sorted; `voxel_ml` is the volume of one pixel of each case's slices."""
-    patients: dict[tuple[str, str], list[SliceRow]] = {}
-    for row in rows:
-        patients.setdefault((row.source, row.patient), []).append(row)
-    return [_pool(own, voxel_ml) for _, own in sorted(patients.items())]
+def pool_patients(cases: Sequence[ScoredCase], settings: Evaluation) -> list[PatientRow]:
+    """Return one row per patient, sorted; the cases of a patient are scored as one."""
+    patients: dict[tuple[str, str], list[ScoredCase]] = {}
+    for case in cases:
+        if case.rows:
+            patients.setdefault((case.rows[0].source, case.rows[0].patient), []).append(case)
+    return [_pool(own, settings) for _, own in sorted(patients.items())]
 
 
-def _pool(rows: list[SliceRow], voxel_ml: dict[CaseKey, float | None]) -> PatientRow:
-    masked = [row for row in rows if row.reference_pixels is not None]
-    overlap = _sum(masked)
+def _pool(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
+    rows = [row for case in cases for row in case.rows]
+    masked = [case for case in cases if case.has_mask]
+    overlap = _sum([row for case in masked for row in case.rows])
+    borders = [case.borders for case in masked if case.borders is not None]
+    reference_ml, predicted_ml = (_millilitres(masked, name) for name in ("reference", "predicted"))
+    known = reference_ml is not None and predicted_ml is not None
     return PatientRow(
         source=rows[0].source,
         patient=rows[0].patient,
-        num_cases=len({row.case for row in rows}),
+        group=rows[0].group,
+        num_cases=len(cases),
         num_slices=len(rows),
         num_tumour_slices=sum(row.label for row in rows),
         slice_accuracy=sum(row.right for row in rows) / len(rows),
         top_probability=max(row.probability for row in rows),
-        reference_ml=_millilitres(masked, "reference_pixels", voxel_ml),
-        predicted_ml=_millilitres(masked, "predicted_pixels", voxel_ml),
+        reference_ml=reference_ml,
+        predicted_ml=predicted_ml,
+        volume_error_ml=(predicted_ml or 0.0) - (reference_ml or 0.0) if known else None,
+        relative_volume_error=_relative_error(masked, overlap, reference_ml, predicted_ml),
         empty_reference=bool(overlap.reference == 0) if masked else None,
-        dice=float(dice_score(overlap)) if masked else None,
-        iou=float(iou_score(overlap)) if masked else None,
+        **patient_scores(overlap if masked else None, borders, settings.nsd_tolerance_mm),
     )
 
 
 def _sum(rows: list[SliceRow]) -> Overlap:
-    table = [(row.reference_pixels or 0, row.predicted_pixels, row.common_pixels or 0) for row in rows]
-    reference, predicted, common = np.array(table, dtype=np.int64).reshape(-1, 3).sum(axis=0)
-    return Overlap(reference, predicted, common)
+    table = [
+        (row.reference_pixels or 0, row.predicted_pixels, row.common_pixels or 0, row.num_pixels)
+        for row in rows
+    ]
+    return Overlap(*np.array(table, dtype=np.int64).reshape(-1, 4).sum(axis=0))
 
 
-def _millilitres(rows: list[SliceRow], column: str, voxel_ml: dict[CaseKey, float | None]) -> float | None:
+def _millilitres(cases: list[ScoredCase], which: Literal["reference", "predicted"]) -> float | None:
     total = 0.0
-    for row in rows:
-        voxel = voxel_ml[row.key.case_key]
-        if voxel is None:
+    for case in cases:
+        if case.voxel_ml is None:
             return None
-        total += getattr(row, column) * voxel
-    return total if rows else None
+        total += case.voxel_ml * sum(getattr(row, f"{which}_pixels") for row in case.rows)
+    return total if cases else None
+
+
+def _relative_error(
+    cases: list[ScoredCase], overlap: Overlap, reference_ml: float | None, predicted_ml: float | None
+) -> float | None:
+    """Of one case the ratio needs no voxel size; of several with unknown sizes there is none."""
+    if overlap.reference == 0:
+        return None
+    if reference_ml is None or predicted_ml is None:
+        return float(overlap.predicted / overlap.reference) - 1 if len(cases) == 1 else None
+    return predicted_ml / reference_ml - 1
 
 
 def _refuse_doubles(rows: list[SliceRow]) -> None:

@@ -136,9 +136,7 @@ def _roc(axes: Axes, source: str, rows: Sequence[SliceRow], result: EvaluationRe
         return
     labels = [row.label for row in rows]
     false_positive, true_positive, _ = roc_curve(labels, [row.probability for row in rows])
-    axes.plot(
-        false_positive, true_positive, color=colour, linewidth=2, label=_auc_text(source, area, len(rows))
-    )
+    axes.plot(false_positive, true_positive, color=colour, linewidth=2, label=_auc_text(source, area, rows))
     cells = count_confusion(labels, [row.predicted for row in rows])
     axes.plot(
         cells.false_positive / (cells.false_positive + cells.true_negative),
@@ -149,6 +147,7 @@ def _roc(axes: Axes, source: str, rows: Sequence[SliceRow], result: EvaluationRe
     )
 
 
-def _auc_text(source: str, area: Estimate, num_slices: int) -> str:
+def _auc_text(source: str, area: Estimate, rows: Sequence[SliceRow]) -> str:
     interval = f" ({area.low:.3f} to {area.high:.3f})" if area.low is not None else ""
-    return f"{source}: AUC {area.value:.3f}{interval}\n{population(area.num_patients, num_slices)}"
+    who = population(len({row.patient for row in rows}), len(rows))
+    return f"{source}: AUC {area.value:.3f}{interval}\n{who}"

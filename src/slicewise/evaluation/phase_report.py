@@ -37,15 +37,15 @@ def to_markdown(rows: Sequence[PhaseRow], *, synthetic: bool) -> str:
     lines = [
         "# Training phases on the same test slices" + (" (synthetic data)" if synthetic else ""),
         "",
-        "| source | score | phase | value | interval | patients | note |",
-        "|---|---|---|---:|---|---:|---|",
+        "| source | score | phase | value | interval | p | patients | note |",
+        "|---|---|---|---:|---|---:|---:|---|",
     ]
     lines += [
         f"| {row.source} | {SCORE_NAMES[row.score]} | {row.phase} | {_number(row)} | {_interval(row)} "
-        f"| {row.num_patients or '–'} | {row.note} |"
+        f"| {_p_value(row)} | {row.num_patients or '–'} | {row.note} |"
         for row in rows
     ]
-    return "\n".join([*lines, "", "Intervals: patient bootstrap; differences are paired.", ""])
+    return "\n".join([*lines, "", "Intervals: patient bootstrap; differences are paired. p: Wilcoxon.", ""])
 
 
 def draw_phases(path: Path, rows: Sequence[PhaseRow], *, synthetic: bool) -> Path:
@@ -73,9 +73,8 @@ def _panel(axes: Axes, rows: Sequence[PhaseRow]) -> None:
     largest = max(phases, key=lambda row: row.num_patients)
     who = population(largest.num_patients, largest.num_slices)
     axes.set_title(f"{rows[0].source}: {SCORE_NAMES[rows[0].score]}, {who}")
-    for row in rows:
-        if " - " in row.phase:
-            axes.set_xlabel(f"{row.phase}: {_number(row)} ({_interval(row)}), paired", loc="left")
+    gains = [f"{row.phase}: {_number(row)} ({_interval(row)}), paired" for row in rows if " - " in row.phase]
+    axes.set_xlabel("\n".join(gains), loc="left")
 
 
 def _mark(axes: Axes, height: float, row: PhaseRow) -> None:
@@ -93,6 +92,10 @@ def _number(row: PhaseRow) -> str:
     if row.value is None:
         return "–"
     return f"{row.value:{'+' if ' - ' in row.phase else ''}.3f}"
+
+
+def _p_value(row: PhaseRow) -> str:
+    return "–" if row.p_value is None else f"{row.p_value:.3g}"
 
 
 def _interval(row: PhaseRow) -> str:

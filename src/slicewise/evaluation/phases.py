@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 from slicewise.config.schema.training import StageName
-from slicewise.evaluation.bootstrap import Estimate, estimate, group_rows, mean_of
+from slicewise.evaluation.bootstrap import Estimate, estimate, group_rows, mean_of_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.metrics import roc_auc
-from slicewise.evaluation.rows import SliceRow, by_source
+from slicewise.evaluation.paired import paired_difference
+from slicewise.evaluation.rows import PatientRow, SliceRow, by_source
 from slicewise.evaluation.summary import auc_estimate, resampling
 
 NOT_TRAINED = "not trained in this phase"
@@ -39,6 +40,8 @@ class PhaseRow:
     high: float | None
     num_patients: int
     num_slices: int
+    p_value: float | None
+    """Of a difference in Dice: Wilcoxon's signed-rank test over patients."""
     note: str
 
 
@@ -47,7 +50,7 @@ def compare_phases(phases: Sequence[Phase]) -> list[PhaseRow]:
 
     Accuracy stands beside what always giving the more frequent answer would reach.
 
-    A difference is the last phase minus the first that trained the same head, over the same resamples.
+    A difference is a later phase minus the first that trained the same head, over the same resamples.
 
     Raises:
         ValueError: the phases were not evaluated on the same slices, or there are none.
@@ -72,41 +75,65 @@ def _scores(
     able = [phase for phase in phases if trained(phase)]
     if not able or measure(source, able[0], None) is None:
         return []
-    to_row = partial(_row, source, score, len(_slices(source, able[0])))
+    to_row = partial(_row, source, score, able[0])
     rows = [to_row(phase.name, measure(source, phase, None) if trained(phase) else None) for phase in phases]
-    if len(able) > 1:
-        first, last = able[0], able[-1]
-        rows.append(to_row(f"{last.name} - {first.name}", measure(source, last, first)))
+    first = able[0]
+    for later in able[1:]:
+        p_value = _dice_test(source, later, first) if score == "dice_per_patient" else None
+        rows.append(to_row(f"{later.name} - {first.name}", measure(source, later, first), p_value))
     return rows
 
 
-def _row(source: str, score: str, num_slices: int, phase: str, found: Estimate | None) -> PhaseRow:
+def _row(
+    source: str, score: str, any_phase: Phase, name: str, found: Estimate | None, p_value: float | None = None
+) -> PhaseRow:
     if found is None:
-        return PhaseRow(source, score, phase, None, None, None, 0, 0, NOT_TRAINED)
+        return PhaseRow(source, score, name, None, None, None, 0, 0, None, NOT_TRAINED)
+    slices = _slices(source, any_phase)
+    num_patients = len({row.patient for row in slices})
     return PhaseRow(
-        source, score, phase, found.value, found.low, found.high, found.num_patients, num_slices, found.note
+        source,
+        score,
+        name,
+        found.value,
+        found.low,
+        found.high,
+        num_patients,
+        len(slices),
+        p_value,
+        found.note,
     )
 
 
 def _dice(source: str, phase: Phase, other: Phase | None) -> Estimate | None:
     """Return the mean Dice over patients, or its paired difference to the other phase; None without masks."""
-    values = _patient_dice(source, phase)
-    if not values:
+    rows = _patients(source, phase)
+    if not rows:
         return None
-    base = _patient_dice(source, other) if other else [0.0] * len(values)
-    paired = [one - two for one, two in zip(values, base, strict=True)]
-    return estimate(mean_of(paired), len(paired), resampling(phase.result))
+    base = _patients(source, other) if other else []
+    paired = [
+        (row.dice or 0.0) - (base[place].dice or 0.0 if base else 0.0) for place, row in enumerate(rows)
+    ]
+    names, owner = group_rows((row.source, row.group) for row in rows)
+    return estimate(mean_of_rows(paired, owner), len(names), resampling(phase.result))
 
 
-def _patient_dice(source: str, phase: Phase) -> list[float]:
-    return [row.dice for row in phase.result.patients if row.source == source and row.dice is not None]
+def _dice_test(source: str, phase: Phase, other: Phase) -> float | None:
+    ours, theirs = _patients(source, phase), _patients(source, other)
+    groups = [(row.source, row.group) for row in ours]
+    one, two = ([row.dice or 0.0 for row in rows] for rows in (ours, theirs))
+    return paired_difference(one, two, groups, resampling(phase.result)).p_value
+
+
+def _patients(source: str, phase: Phase) -> list[PatientRow]:
+    return [row for row in phase.result.patients if row.source == source and row.dice is not None]
 
 
 def _auc(source: str, phase: Phase, other: Phase | None) -> Estimate:
     rows, how = _slices(source, phase), resampling(phase.result)
     if other is None:
         return auc_estimate(rows, how)
-    names, owner = group_rows((row.source, row.patient) for row in rows)
+    names, owner = group_rows((row.source, row.group) for row in rows)
     labels = [row.label for row in rows]
     ours, theirs = ([row.probability for row in _slices(source, one)] for one in (phase, other))
     return estimate(
@@ -119,12 +146,10 @@ def _auc(source: str, phase: Phase, other: Phase | None) -> Estimate:
 
 def _accuracy(source: str, phase: Phase, other: Phase | None) -> Estimate:
     rows = _slices(source, phase)
-    names, owner = group_rows((row.source, row.patient) for row in rows)
+    names, owner = group_rows((row.source, row.group) for row in rows)
     base = [float(row.right) for row in _slices(source, other)] if other else [0.0] * len(rows)
-    mean = mean_of(float(row.right) - before for row, before in zip(rows, base, strict=True))
-    return estimate(
-        lambda weights: mean(weights[:, owner]), len(names), resampling(phase.result), width=len(rows)
-    )
+    gained = (float(row.right) - before for row, before in zip(rows, base, strict=True))
+    return estimate(mean_of_rows(gained, owner), len(names), resampling(phase.result))
 
 
 def _majority(source: str, phase: Phase) -> PhaseRow:
@@ -134,7 +159,7 @@ def _majority(source: str, phase: Phase) -> PhaseRow:
     num_patients = len({row.patient for row in rows})
     note = f"always answering {answer}"
     return PhaseRow(
-        source, "accuracy", MAJORITY, max(share, 1 - share), None, None, num_patients, len(rows), note
+        source, "accuracy", MAJORITY, max(share, 1 - share), None, None, num_patients, len(rows), None, note
     )
 
 

@@ -14,9 +14,24 @@ _WIDTH = 78
 _SEGMENTATION = (
     ("Dice per patient", "dice_per_patient"),
     ("IoU per patient", "iou_per_patient"),
+    ("mean IoU, tumour and rest", "mean_iou_per_patient"),
+    ("precision per patient", "precision_per_patient"),
+    ("recall per patient", "recall_per_patient"),
+    ("specificity per patient", "specificity_per_patient"),
+    ("pixel accuracy per patient", "pixel_accuracy_per_patient"),
+    ("mean accuracy per patient", "mean_accuracy_per_patient"),
+    ("boundary F1 per patient", "boundary_f1_per_patient"),
+    ("NSD per patient", "nsd_per_patient"),
+    ("HD95 per patient, mm", "hd95_mm_per_patient"),
+    ("volume error, ml", "volume_error_ml_per_patient"),
+    ("  its size, ml", "absolute_volume_error_ml_per_patient"),
+    ("relative volume error", "relative_volume_error_per_patient"),
+    ("  its size", "absolute_relative_volume_error_per_patient"),
     ("Dice per patient with tumour", "dice_per_patient_with_tumour"),
     ("Dice per slice", "dice_per_slice"),
     ("Dice per tumour slice", "dice_per_tumour_slice"),
+    ("NSD per slice", "nsd_per_slice"),
+    ("HD95 per slice, mm", "hd95_mm_per_slice"),
 )
 _CLASSIFICATION = (
     ("ROC-AUC", "roc_auc"),
@@ -24,6 +39,9 @@ _CLASSIFICATION = (
     ("balanced accuracy", "balanced_accuracy"),
     ("sensitivity", "sensitivity"),
     ("specificity", "specificity"),
+    ("PR-AUC", "pr_auc"),
+    ("F1", "f1"),
+    ("MCC", "mcc"),
 )
 
 
@@ -57,9 +75,9 @@ def _lines(metrics: dict[str, Any]) -> Iterator[str]:
     thresholds, intervals = metrics["thresholds"], metrics["intervals"]
     yield f"checkpoint   {metrics['stage']}"
     yield f"thresholds   mask {thresholds['mask']:g}, class {thresholds['class']:g}"
-    yield (
-        f"intervals    {intervals['confidence']:.0%}, {intervals['method']}, {intervals['samples']:,} samples"
-    )
+    yield f"intervals    {intervals['confidence']:.0%}, {intervals['samples']:,} samples"
+    yield f"             {intervals['method']}"
+    yield f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"
     for source, found in metrics["sources"].items():
         yield from _source_lines(source, found)
     yield ""
@@ -81,6 +99,10 @@ def _source_lines(source: str, found: dict[str, Any]) -> Iterator[str]:
         yield from (_score_line(label, masks[key]) for label, key in _SEGMENTATION)
         empty = masks["empty_reference"]
         yield f"  empty references: {empty['num_patients']} patients, {empty['num_slices']} slices"
+        missed = masks["empty_prediction"]
+        yield (
+            f"  missed whole: {missed['num_patients']} patients, {missed['num_tumour_slices']} tumour slices"
+        )
     yield from (_score_line(label, classes[key]) for label, key in _CLASSIFICATION)
     yield f"{'  always the majority class':<30}{classes['majority_accuracy']:>8.3f}  accuracy"
     yield from _confusion_lines(classes["confusion"])

@@ -5,31 +5,49 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
+from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
 from slicewise.core.keys import SliceKey
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+Table = TypeVar("Table", bound="DataclassInstance")
+
 
 @dataclass(frozen=True, slots=True)
 class SliceRow:
-    """One slice: what is true, what the network said, and how they agree. What needs a mask may be None."""
+    """One slice: what is true, what the network said, and how they agree.
+
+    What needs a mask, a pixel size or a tumour may be None.
+    """
 
     source: str
     patient: str
     case: str
     index: int
+    group: str
+    """Resampled as one and on one side of the split: the patient, or a family of pictures."""
     label: int
     probability: float
     predicted: int
     reference_pixels: int | None
     predicted_pixels: int
     common_pixels: int | None
+    num_pixels: int
     dice: float | None
     iou: float | None
+    precision: float | None
+    recall: float | None
+    specificity: float | None
+    pixel_accuracy: float | None
+    mean_accuracy: float | None
+    mean_iou: float | None
+    boundary_f1: float | None
+    nsd: float | None
+    hd95_mm: float | None
 
     @property
     def key(self) -> SliceKey:
@@ -42,10 +60,14 @@ class SliceRow:
 
 @dataclass(frozen=True, slots=True)
 class PatientRow:
-    """One patient, all slices of all cases pooled: the overlap is that of the 3-D masks on the slice grid."""
+    """One patient, all slices of all cases pooled: overlap and surfaces are those of the 3-D masks.
+
+    Both are measured on the grid of the prepared slices. Boundary F1 is that of the slices, pooled.
+    """
 
     source: str
     patient: str
+    group: str
     num_cases: int
     num_slices: int
     num_tumour_slices: int
@@ -53,9 +75,22 @@ class PatientRow:
     top_probability: float
     reference_ml: float | None
     predicted_ml: float | None
+    volume_error_ml: float | None
+    """Predicted minus reference."""
+    relative_volume_error: float | None
+    """(predicted - reference) / reference; None without a reference."""
     empty_reference: bool | None
     dice: float | None
     iou: float | None
+    precision: float | None
+    recall: float | None
+    specificity: float | None
+    pixel_accuracy: float | None
+    mean_accuracy: float | None
+    mean_iou: float | None
+    boundary_f1: float | None
+    nsd: float | None
+    hd95_mm: float | None
 
 
 def to_csv(rows: Sequence["DataclassInstance"], kind: type["DataclassInstance"]) -> str:
@@ -70,6 +105,22 @@ def to_csv(rows: Sequence["DataclassInstance"], kind: type["DataclassInstance"])
 def write_rows(path: Path, rows: Sequence["DataclassInstance"], kind: type["DataclassInstance"]) -> None:
     """Write the table atomically."""
     write_text(path, to_csv(rows, kind))
+
+
+def read_rows(path: Path, kind: type[Table]) -> list[Table]:
+    """Read what `write_rows` wrote; floats come back to six decimals.
+
+    Raises:
+        WorkspaceError: the table is damaged or has other columns.
+    """
+    kinds = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(kind).items()}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            table = csv.DictReader(stream, strict=True)
+            _require_columns(table.fieldnames, kinds)
+            return [kind(**{name: _value(kinds[name], text) for name, text in row.items()}) for row in table]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise WorkspaceError(f"{path} cannot be read ({error}); run evaluate again") from error
 
 
 def by_source(rows: Iterable[Any]) -> dict[str, list[Any]]:
@@ -90,6 +141,17 @@ def population(num_patients: int, num_slices: int) -> str:
     if num_patients == num_slices:
         return plural(num_slices, "picture")
     return f"{plural(num_patients, 'patient')}, {plural(num_slices, 'slice')}"
+
+
+def _require_columns(found: Sequence[str] | None, expected: Iterable[str]) -> None:
+    if list(found or ()) != list(expected):
+        raise ValueError("it has other columns than this version writes")
+
+
+def _value(kind: type, text: str) -> Any:
+    if not text:
+        return None
+    return bool(int(text)) if kind is bool else kind(text)
 
 
 def _cell(value: object) -> object:

@@ -1,7 +1,7 @@
 """From the tables to the figures of merit, per source: two data sets are never averaged into one number."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +14,27 @@ from slicewise.evaluation.bootstrap import (
     Statistic,
     estimate,
     group_rows,
-    mean_of,
+    mean_of_rows,
 )
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.rows import PatientRow, SliceRow, by_source
+from slicewise.evaluation.scores import MASK_SCORES
+
+Row = TypeVar("Row", SliceRow, PatientRow)
 
 _DECISION_SCORES: dict[str, Callable[[metrics.Confusion], Floats]] = {
     "accuracy": metrics.accuracy,
     "balanced_accuracy": metrics.balanced_accuracy,
     "sensitivity": metrics.sensitivity,
     "specificity": metrics.specificity,
+    "f1": metrics.f1,
+    "mcc": metrics.mcc,
+}
+_VOLUME_ERRORS: dict[str, Callable[[PatientRow], float | None]] = {
+    "volume_error_ml": lambda row: row.volume_error_ml,
+    "absolute_volume_error_ml": lambda row: _absolute(row.volume_error_ml),
+    "relative_volume_error": lambda row: row.relative_volume_error,
+    "absolute_relative_volume_error": lambda row: _absolute(row.relative_volume_error),
 }
 
 
@@ -34,12 +45,13 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
     return {
         "thresholds": {"mask": result.settings.mask_threshold, "class": result.settings.class_threshold},
         "intervals": {
-            "method": "patient bootstrap, percentile",
+            "method": "patient bootstrap, percentile; a family of near-identical pictures is one",
             "confidence": how.confidence,
             "samples": how.samples,
             "seed": how.seed,
         },
         "empty_reference_policy": metrics.EMPTY_REFERENCE_POLICY,
+        "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
         "sources": {
             source: {
                 "num_patients": len(patients[source]),
@@ -61,18 +73,19 @@ def resampling(result: EvaluationResult) -> Resampling:
 def segmentation_scores(
     slices: Sequence[SliceRow], patients: Sequence[PatientRow], how: Resampling
 ) -> dict[str, Any] | None:
-    """Return Dice and IoU per patient (slices pooled) and per slice; None for a source without masks."""
+    """Return every score per patient (slices pooled) and per slice; None for a source without masks."""
     scored = [row for row in patients if row.dice is not None]
     masked = [row for row in slices if row.dice is not None]
     if not scored:
         return None
     present = [row for row in scored if not row.empty_reference]
+    lesions = [row for row in masked if row.reference_pixels]
     return {
-        "dice_per_patient": _mean_and_spread([row.dice or 0.0 for row in scored], how),
-        "iou_per_patient": _mean_and_spread([row.iou or 0.0 for row in scored], how),
-        "dice_per_patient_with_tumour": _mean_and_spread([row.dice or 0.0 for row in present], how),
-        "dice_per_slice": slice_mean(masked, how).to_json(),
-        "dice_per_tumour_slice": slice_mean([row for row in masked if row.reference_pixels], how).to_json(),
+        **{f"{name}_per_patient": _spread(scored, _reader(name), how) for name in MASK_SCORES},
+        **{f"{name}_per_patient": _spread(scored, read, how) for name, read in _VOLUME_ERRORS.items()},
+        "dice_per_patient_with_tumour": _spread(present, _reader("dice"), how),
+        **{f"{name}_per_slice": mean_estimate(masked, _reader(name), how).to_json() for name in MASK_SCORES},
+        "dice_per_tumour_slice": mean_estimate(lesions, _reader("dice"), how).to_json(),
         "empty_reference": {
             "num_patients": len(scored) - len(present),
             "num_slices": sum(row.reference_pixels == 0 for row in masked),
@@ -80,18 +93,25 @@ def segmentation_scores(
                 row.reference_pixels == 0 and row.predicted_pixels == 0 for row in masked
             ),
         },
+        "empty_prediction": {
+            "num_patients": sum(row.dice == 0 and row.precision is None for row in scored),
+            "num_tumour_slices": sum(row.predicted_pixels == 0 for row in lesions),
+        },
     }
 
 
 def classification_scores(rows: Sequence[SliceRow], how: Resampling) -> dict[str, Any]:
     """Return the slice classification of one source, with the majority answer beside it."""
-    labels, calls = _column(rows, "label"), _column(rows, "predicted")
+    labels, calls, scores = (_column(rows, name) for name in ("label", "predicted", "probability"))
     cells = metrics.count_confusion(labels, calls)
     return {
         "confusion": {name: int(count) for name, count in cells._asdict().items()},
         "majority_class": "tumour" if 2 * labels.sum() >= len(labels) else "no_tumour",
         "majority_accuracy": float(metrics.majority_accuracy(cells)),
         "roc_auc": auc_estimate(rows, how).to_json(),
+        "pr_auc": _over_slices(
+            rows, lambda weights: metrics.average_precision(labels, scores, weights), how
+        ).to_json(),
         **{
             name: _over_slices(rows, _decision_statistic(labels, calls, score), how).to_json()
             for name, score in _DECISION_SCORES.items()
@@ -105,14 +125,18 @@ def auc_estimate(rows: Sequence[SliceRow], how: Resampling) -> Estimate:
     return _over_slices(rows, lambda weights: metrics.roc_auc(labels, scores, weights), how)
 
 
-def slice_mean(rows: Sequence[SliceRow], how: Resampling) -> Estimate:
-    """Return the mean Dice over slices, its interval over patients."""
-    return _over_slices(rows, mean_of(row.dice or 0.0 for row in rows), how)
+def mean_estimate(rows: Sequence[Row], read: Callable[[Row], float | None], how: Resampling) -> Estimate:
+    """Return the mean of a score over the rows that have it, its interval over patients."""
+    found = [(row, value) for row in rows if (value := read(row)) is not None]
+    if rows and not found:
+        return Estimate(None, None, None, 0, "undefined everywhere")
+    names, owner = group_rows((row.source, row.group) for row, _ in found)
+    return estimate(mean_of_rows((value for _, value in found), owner), len(names), how)
 
 
 def _over_slices(rows: Sequence[SliceRow], statistic: Statistic, how: Resampling) -> Estimate:
     """Bootstrap a statistic of slice weights: a patient drawn twice counts each of its slices twice."""
-    names, owner = group_rows((row.source, row.patient) for row in rows)
+    names, owner = group_rows((row.source, row.group) for row in rows)
     return estimate(lambda weights: statistic(weights[:, owner]), len(names), how, width=len(rows))
 
 
@@ -122,13 +146,28 @@ def _decision_statistic(
     return lambda weights: score(metrics.count_confusion(labels, calls, weights))
 
 
-def _mean_and_spread(values: list[float], how: Resampling) -> dict[str, Any]:
-    found = estimate(mean_of(values), len(values), how).to_json()
+def _spread(
+    rows: Sequence[PatientRow], read: Callable[[PatientRow], float | None], how: Resampling
+) -> dict[str, Any]:
+    found = mean_estimate(rows, read, how).to_json()
+    values = [value for row in rows if (value := read(row)) is not None]
     if not values:
         return found
     low, median, high = np.quantile(values, [0, 0.5, 1])
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {**found, "std": deviation, "min": float(low), "median": float(median), "max": float(high)}
+
+
+def _reader(name: str) -> Callable[[PatientRow | SliceRow], float | None]:
+    def read(row: PatientRow | SliceRow) -> float | None:
+        value: float | None = getattr(row, name)
+        return value
+
+    return read
+
+
+def _absolute(value: float | None) -> float | None:
+    return None if value is None else abs(value)
 
 
 def _column(rows: Sequence[SliceRow], name: str) -> NDArray[np.float64]:

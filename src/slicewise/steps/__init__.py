@@ -29,7 +29,9 @@ def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
     """Return the steps in order; with folds, the whole way from the split on once per fold, then pooled."""
     if not folds:
         return STEPS
-    per_fold = [in_fold(step, fold) for fold in range(1, folds + 1) for step in STEPS if step.name in FOLD_STEPS]
+    per_fold = [
+        in_fold(step, fold) for fold in range(1, folds + 1) for step in STEPS if step.name in FOLD_STEPS
+    ]
     steps = (DOWNLOAD, PREPROCESS, *per_fold, cross_validation(folds))
     check_order(steps)
     return steps

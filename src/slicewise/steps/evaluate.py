@@ -58,7 +58,8 @@ def _phase(context: Context[Config], name: StageName, cases: "list[StoredCase]")
     stage = getattr(config.stages, name)
     return Phase(
         name,
-        evaluate_slices(outputs, config.evaluation, config.seed),
+        # Only the last stage's borders are reported.
+        evaluate_slices(outputs, config.evaluation, config.seed, surfaces=name == _LAST),
         trained_mask=bool(stage.objective.segmentation and stage.learning_rates.decoder),
         trained_class=bool(stage.objective.classification and stage.learning_rates.head),
     )
@@ -74,6 +75,7 @@ def _outputs(
         found = predictor.predict_slices(case.images, case.presence, batch_size)
         yield CaseOutput(
             keys=slice_keys(case),
+            group=case.group,
             mask_probability=found.mask_probability,
             class_probability=found.class_probability,
             masks=case.masks,
@@ -148,5 +150,6 @@ EVALUATE: Step[Config] = Step(
         "phases": "results/phase_comparison",
         "gradcam": "visualizations/multitask_gradcam",
     },
-    product=("metrics.json",),
+    product=("metrics.json", "slices.csv", "patients.csv"),
+    version=2,
 )

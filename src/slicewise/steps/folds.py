@@ -1,4 +1,4 @@
-"""A step of the pipeline within one fold of a cross-validation: the same work, another split, another home."""
+"""A step within one fold of a cross-validation: the same work, another split, another home."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -57,6 +57,4 @@ def _in_folds(steps: tuple[str, ...], folds: int) -> tuple[str, ...]:
     if not folds or not set(steps) <= set(STEP_NAMES):
         return steps
     wanted = {*steps, POOL} if "evaluate" in steps else {*steps}
-    return tuple(
-        name for name in step_names(folds) if name in wanted or name.partition(".")[2] in wanted
-    )
+    return tuple(name for name in step_names(folds) if name in wanted or name.partition(".")[2] in wanted)

@@ -13,8 +13,9 @@ from slicewise.config.schema.data import (
     SplitFractions,
     VolumeSource,
 )
+from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
-from slicewise.config.schema.run import Evaluation, Runtime, Serving
+from slicewise.config.schema.run import Runtime, Serving
 from slicewise.config.schema.training import (
     Augmentation,
     LearningRates,

@@ -3,8 +3,9 @@
 from typing import Literal
 
 from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitFractions
+from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
-from slicewise.config.schema.run import Evaluation, Runtime, Serving
+from slicewise.config.schema.run import Runtime, Serving
 from slicewise.config.schema.section import CountOrZero, Section
 from slicewise.config.schema.training import Stages, Training
 

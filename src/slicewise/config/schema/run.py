@@ -1,26 +1,8 @@
-"""Evaluation, demo, and the machine a run happens on."""
+"""The demo, and the machine a run happens on."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from slicewise.config.schema.section import Count, CountOrZero, Fraction, Port, Positive, Section
-
-
-class Evaluation(Section):
-    """How the untouched test patients are scored."""
-
-    batch_size: Count
-    mask_threshold: Fraction
-    """A pixel is tumour when its probability reaches this."""
-    class_threshold: Fraction
-    """A slice is called tumour when its probability reaches this."""
-    bootstrap_samples: Annotated[int, Field(ge=100)]
-    """Patient resamples behind each confidence interval."""
-    confidence: Annotated[float, Field(gt=0, lt=1)]
-    gradcam_pictures: CountOrZero
-    sample_predictions: CountOrZero
-    """Test slices drawn in the sample figure."""
+from slicewise.config.schema.section import Count, CountOrZero, Port, Positive, Section
 
 
 class Serving(Section):

@@ -1,0 +1,104 @@
+"""`slicewise compare A B`: two finished evaluations, paired by patient."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slicewise.core.console import say
+from slicewise.core.files import write_json
+from slicewise.pipeline.receipt import Receipt
+
+if TYPE_CHECKING:
+    from slicewise.evaluation.compare import Comparison, ScoreChange
+
+_EVALUATION = Path("results/multitask_evaluation")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = "a workspace, its folder results/multitask_evaluation, or a table in it"
+    parser.add_argument("first", type=Path, metavar="A", help=what)
+    parser.add_argument("second", type=Path, metavar="B", help="the other run; differences are B minus A")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON too")
+
+
+def execute(args: argparse.Namespace) -> int:
+    from slicewise.evaluation.compare import compare_runs, read_tables
+
+    first, second = read_tables(args.first.expanduser()), read_tables(args.second.expanduser())
+    found = compare_runs(first, second)
+    settings = _differing(_settings(first.folder), _settings(second.folder))
+    for name, run in (("A", first), ("B", second)):
+        say(f"{name}: {run.folder}")
+    for line in _table(found):
+        say(line)
+    for note in found.notes:
+        say(f"note: {note}", "warn")
+    _say_settings(settings)
+    if args.json:
+        write_json(args.json.expanduser(), _to_json(found, settings))
+    return 0
+
+
+def _table(found: "Comparison") -> Iterator[str]:
+    yield f"\n{'source':<18}{'score':<32}{'A':>8}{'B':>8}{'B - A':>9}  {'interval':<19}{'p':>8}{'pairs':>7}"
+    for change in found.changes:
+        estimate, p_value = change.difference.estimate, change.difference.p_value
+        known = estimate.low is not None and estimate.high is not None
+        interval = f"{estimate.low:+.3f} to {estimate.high:+.3f}" if known else "–"
+        tested = "–" if p_value is None else f"{p_value:.3g}"
+        gain = "–" if estimate.value is None else f"{estimate.value:+.3f}"
+        left = f"  ({change.left_out} more in one run only)" if change.left_out else ""
+        yield (
+            f"{change.source:<18}{change.score:<32}{change.first:>8.3f}{change.second:>8.3f}{gain:>9}  "
+            f"{interval:<19}{tested:>8}{estimate.num_patients:>7}{left}"
+        )
+    yield "interval: bootstrap over the pairs; p: Wilcoxon's signed-rank test, from six pairs on"
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return {dotted key: value} of everything that made the outputs of a workspace, as its receipts say."""
+    from slicewise.steps import STEPS
+
+    homes = [home for step in STEPS for home in step.homes.values()]
+    inside = folder.parts[-2:] == _EVALUATION.parts
+    folders = [folder.parents[1] / home for home in homes] if inside else [folder]
+    receipts = (Receipt.read(path) for path in folders)
+    return {key: value for receipt in receipts if receipt for key, value in receipt.identity.settings.items()}
+
+
+def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[Any]] | None:
+    """Return {key: [value in A, value in B]}; None where a run left no receipt to read settings from."""
+    if not first or not second:
+        return None
+    keys = sorted(first.keys() | second.keys())
+    return {key: [first.get(key), second.get(key)] for key in keys if first.get(key) != second.get(key)}
+
+
+def _say_settings(settings: dict[str, list[Any]] | None) -> None:
+    if settings is None:
+        say("\nsettings: unknown, one of the folders holds no receipt of a run")
+        return
+    say("\nsettings that differ:" if settings else "\nsettings: the same in both")
+    for key, (one, two) in settings.items():
+        say(f"  {key}: {one} -> {two}")
+
+
+def _to_json(found: "Comparison", settings: dict[str, list[Any]] | None) -> dict[str, Any]:
+    return {
+        "changes": [_change_json(change) for change in found.changes],
+        "notes": list(found.notes),
+        "settings": settings,
+    }
+
+
+def _change_json(change: "ScoreChange") -> dict[str, Any]:
+    return {
+        "source": change.source,
+        "score": change.score,
+        "first": change.first,
+        "second": change.second,
+        "difference": change.difference.estimate.to_json(),
+        "p_value": change.difference.p_value,
+        "left_out": change.left_out,
+    }

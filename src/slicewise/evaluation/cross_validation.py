@@ -1,0 +1,146 @@
+"""The folds of a cross-validation together: everyone is tested once, by the network that never saw them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from slicewise.config.schema import Evaluation
+from slicewise.core.errors import DataError
+from slicewise.core.files import read_json, write_json, write_text
+from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.report import to_text, write_report
+from slicewise.evaluation.rows import PatientRow, SliceRow, read_rows
+from slicewise.evaluation.style import BLUE, GREY, draw, heading
+
+_HEADER = (
+    f"{'fold':<6}{'source':<26}{'patients':>9}{'Dice':>8}{'median':>8}{'ROC-AUC':>9}{'balanced acc.':>15}"
+)
+_SPREAD = 0.28
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one fold's evaluation wrote; `number` counts from 1."""
+
+    number: int
+    slices: tuple[SliceRow, ...]
+    patients: tuple[PatientRow, ...]
+    metrics: Mapping[str, Any]
+
+
+def read_fold(folder: Path, number: int) -> Fold:
+    """Read slices.csv, patients.csv and metrics.json of one fold.
+
+    Raises:
+        WorkspaceError: one of them is damaged.
+    """
+    slices, patients = (
+        tuple(read_rows(folder / "slices.csv", SliceRow)),
+        tuple(read_rows(folder / "patients.csv", PatientRow)),
+    )
+    return Fold(number, slices, patients, read_json(folder / "metrics.json"))
+
+
+def pool(folds: Sequence[Fold], settings: Evaluation, seed: int) -> EvaluationResult:
+    """Return the tables of all folds as one result.
+
+    Raises:
+        DataError: somebody is on the test side of two folds, so that the folds are no partition.
+    """
+    seen: dict[tuple[str, str], int] = {}
+    for fold in folds:
+        for group in {(row.source, row.group) for row in fold.slices}:
+            if group in seen:
+                raise DataError(
+                    f"{'/'.join(group)} is tested in fold {seen[group]} and in fold {fold.number}; "
+                    "run again with --force split"
+                )
+            seen[group] = fold.number
+    slices = sorted((row for fold in folds for row in fold.slices), key=lambda row: row.key)
+    patients = sorted(
+        (row for fold in folds for row in fold.patients), key=lambda row: (row.source, row.patient)
+    )
+    return EvaluationResult(tuple(slices), tuple(patients), settings, seed)
+
+
+def write_pooled(
+    folder: Path, folds: Sequence[Fold], result: EvaluationResult, *, data_name: str, synthetic: bool
+) -> dict[str, Any]:
+    """Write the report on all folds, with a table of the folds; return the metrics."""
+    stage = f"joint, out of {len(folds)} folds"
+    metrics = write_report(folder, result, data_name=data_name, stage=stage, synthetic=synthetic)
+    metrics["folds"] = [row for fold in folds for row in fold_rows(fold)]
+    write_json(folder / "metrics.json", metrics)
+    write_text(folder / "report.txt", to_text(metrics) + "\n" + "\n".join(_table(metrics["folds"])) + "\n")
+    _draw_folds(folder / "folds.png", folds, synthetic=synthetic)
+    return metrics
+
+
+def fold_rows(fold: Fold) -> list[dict[str, Any]]:
+    """Return one row per source: how its patients of this fold fared."""
+    rows = []
+    for source, found in fold.metrics["sources"].items():
+        dice = _dice(fold, source)
+        classes = found["classification"]
+        rows.append(
+            {
+                "fold": fold.number,
+                "source": source,
+                "num_patients": found["num_patients"],
+                "dice_mean": float(np.mean(dice)) if dice else None,
+                "dice_median": float(np.median(dice)) if dice else None,
+                "roc_auc": classes["roc_auc"]["value"],
+                "balanced_accuracy": classes["balanced_accuracy"]["value"],
+            }
+        )
+    return rows
+
+
+def _dice(fold: Fold, source: str) -> list[float]:
+    return [row.dice for row in fold.patients if row.source == source and row.dice is not None]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield _HEADER
+    yield "-" * len(_HEADER)
+    for row in rows:
+        yield (
+            f"{row['fold']:<6}{row['source']:<26}{row['num_patients']:>9}{_cell(row['dice_mean']):>8}"
+            f"{_cell(row['dice_median']):>8}{_cell(row['roc_auc']):>9}{_cell(row['balanced_accuracy']):>15}"
+        )
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _draw_folds(path: Path, folds: Sequence[Fold], *, synthetic: bool) -> None:
+    """Draw every patient's Dice, one column per fold, with the fold's mean and the mean of all."""
+    sources = sorted({row.source for fold in folds for row in fold.patients if row.dice is not None})
+
+    def paint(figure: Figure) -> None:
+        heading(figure, "Dice per patient, by fold", synthetic=synthetic)
+        panels = figure.subplots(1, max(len(sources), 1), squeeze=False)[0]
+        for axes, source in zip(panels, sources, strict=False):
+            _columns(axes, source, [_dice(fold, source) for fold in folds])
+
+    draw(path, (max(5.0, 1.1 * len(folds)) * max(len(sources), 1), 4.0), paint)
+
+
+def _columns(axes: Axes, source: str, columns: Sequence[Sequence[float]]) -> None:
+    for number, values in enumerate(columns, 1):
+        ordered = np.sort(values)
+        places = number + np.linspace(-_SPREAD, _SPREAD, len(ordered)) if len(ordered) > 1 else [number]
+        axes.plot(places, ordered, "o", color=BLUE, markersize=4, alpha=0.7)
+        if len(ordered):
+            axes.hlines(ordered.mean(), number - _SPREAD, number + _SPREAD, color=GREY, linewidth=2)
+    everyone = np.concatenate([np.asarray(values) for values in columns])
+    axes.axhline(everyone.mean(), color=GREY, linewidth=1, linestyle=":")
+    axes.set(title=f"{source}: mean {everyone.mean():.3f}", xlabel="fold", ylabel="Dice", ylim=(0, 1.02))
+    axes.set_xticks(range(1, len(columns) + 1))
+    axes.grid(axis="y")

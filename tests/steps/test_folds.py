@@ -1,0 +1,103 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slicewise.config.compose import compose
+from slicewise.config.schema import Config
+from slicewise.core.errors import ConfigError
+from slicewise.core.fingerprint import HashCache
+from slicewise.pipeline.plan import plan
+from slicewise.pipeline.selection import select
+from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.pipeline.workspace import Workspace
+from slicewise.steps import STEPS, pipeline
+from slicewise.steps.folds import in_fold
+from slicewise.steps.names import FOLD_STEPS, POOL, STEP_NAMES, expand, step_names, steps_of_mode
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return compose(["split.folds=3"])
+
+
+def identities(folds: int, config: Config, workspace: Workspace) -> dict[str, str]:
+    names = step_names(folds)
+    selection = select(names, members=names, scope="test")
+    decisions = plan(pipeline(folds), config, workspace, HashCache(), selection)
+    return {decision.step.name: decision.identity.fingerprint for decision in decisions}
+
+
+def test_names_and_steps_agree() -> None:
+    assert tuple(step.name for step in pipeline()) == STEP_NAMES == step_names()
+    for folds in (2, 5):
+        assert tuple(step.name for step in pipeline(folds)) == step_names(folds)
+    assert len(step_names(5)) == 2 + 5 * len(FOLD_STEPS) + 1
+
+
+def test_homes_are_apart() -> None:
+    homes = [home for step in pipeline(4) for home in step.homes.values()]
+    assert len(set(homes)) == len(homes)
+    assert "folds/3/checkpoints/multitask_joint" in homes
+    assert "results/cross_validation" in homes
+
+
+def test_a_plain_name_stands_for_every_fold() -> None:
+    assert expand("joint", 2) == ("fold1.train.joint", "fold2.train.joint")
+    assert expand("split", 3) == ("fold1.split", "fold2.split", "fold3.split")
+    assert expand("evaluation", 2) == ("fold1.evaluate", "fold2.evaluate", POOL)
+    assert expand("preprocess", 2) == ("preprocess",)
+    assert expand("fold2.train.joint", 2) == ("fold2.train.joint",)
+    assert expand("demo", 2) == ()
+    assert expand("nonsense", 2) == ("nonsense",)
+
+
+def test_modes_keep_their_meaning() -> None:
+    assert steps_of_mode("full", 2) == step_names(2)
+    assert steps_of_mode("data-only", 2) == ("download", "preprocess", "fold1.split", "fold2.split")
+    assert steps_of_mode("train-eval", 2)[-1] == POOL
+    assert "preprocess" not in steps_of_mode("train-eval", 2)
+
+
+def test_the_data_are_prepared_once_for_both_kinds_of_run(config: Config, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    single, folded = identities(0, compose([]), workspace), identities(3, config, workspace)
+    assert single["download"] == folded["download"]
+    assert single["preprocess"] == folded["preprocess"]
+    assert len({folded[f"fold{fold}.split"] for fold in (1, 2, 3)} | {single["split"]}) == 4
+
+
+def test_another_number_of_folds_is_another_split(config: Config, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    three, four = identities(3, config, workspace), identities(4, compose(["split.folds=4"]), workspace)
+    assert three["fold1.split"] != four["fold1.split"]
+
+
+def test_a_step_within_a_fold_sees_plain_names_and_its_number(config: Config, tmp_path: Path) -> None:
+    seen: list[Context[Config]] = []
+
+    def run(context: Context[Config]) -> Outcome:
+        seen.append(context)
+        return Outcome()
+
+    plain: Step[Config] = replace(STEPS[3], run=run)
+    step = in_fold(plain, 2)
+    homes = {("preprocess", "processed"): tmp_path / "p", ("fold2.split", "split"): tmp_path / "s"}
+    needs = {"preprocess": "a", "fold2.split": "b"}
+    step.run(Context(config, Workspace(tmp_path), "f", tmp_path, homes, needs, HashCache()))
+
+    (context,) = seen
+    assert context.config.split.fold == 2
+    assert context.home("split", "split") == tmp_path / "s"
+    assert context.needs == {"preprocess": "a", "split": "b"}
+    assert step.needs == ("preprocess", "fold2.split")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [(["split.folds=1"], "at least 2"), (["split.folds=3", "split.fold=4"], "fold 4 of 3 does not exist")],
+)
+def test_impossible_folds_are_refused(overrides: list[Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose(overrides)
