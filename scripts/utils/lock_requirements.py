@@ -39,7 +39,15 @@ def blocks(text: str) -> dict[str, str]:
 
 def compile_lock(*source: str, text: str | None = None) -> dict[str, str]:
     """Return what uv resolves for a source, at the versions of constraints.txt, on every platform."""
-    command = [UV, "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes"]
+    command: list[str | Path] = [
+        UV,
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--python-version=3.11",
+        "--generate-hashes",
+    ]
     command += ["--no-emit-index-url", "--no-header", "--no-annotate", f"--constraint={CONSTRAINTS}", *source]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT)
     return blocks(done.stdout)
@@ -55,7 +63,9 @@ def lock(extra: str) -> str:
     below = bases_of(extra)
     extras = [f"--extra={name}" for name in (*below, extra)]
     known = compile_lock("pyproject.toml", *extras[:-1]) if below else {}
-    added = {name: block for name, block in compile_lock("pyproject.toml", *extras).items() if name not in known}
+    added = {
+        name: block for name, block in compile_lock("pyproject.toml", *extras).items() if name not in known
+    }
     return _text([f"-r {name}.lock\n" for name in BASES[extra]], added)
 
 
