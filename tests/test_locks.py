@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from scripts.utils.audit import CLEAN, UNREACHED, VULNERABLE, judge
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
@@ -64,3 +65,13 @@ def test_the_makefile_installs_from_the_locks_alone() -> None:
         for part in command.split("||"):
             if "pip install" in part:
                 assert "--require-hashes" in part or "--no-deps" in part, part
+
+
+def test_the_audit_says_so_when_it_could_judge_nothing() -> None:
+    skipped = {"name": "a", "skip_reason": "Dependency not found on PyPI"}
+    sound = {"name": "b", "version": "1", "vulns": []}
+    bad = {"name": "c", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}
+    assert judge([])[0] == judge([skipped])[0] == UNREACHED
+    assert judge([skipped, sound])[0] == CLEAN
+    code, words = judge([sound, bad])
+    assert (code, "c 1: PYSEC-1, mended in 2" in words) == (VULNERABLE, True)
