@@ -21,7 +21,15 @@ def ask(lock: str) -> list[dict[str, Any]] | None:
     """Return what pip-audit says of each package of a lock, or None where it got no answer."""
     tool = Path(sys.executable).with_name("pip-audit")
     path = ROOT / "requirements" / f"{lock}.lock"
-    words = [tool, "--disable-pip", "--require-hashes", "--format=json", "--progress-spinner=off", "-r", path]
+    words: list[str | Path] = [
+        tool,
+        "--disable-pip",
+        "--require-hashes",
+        "--format=json",
+        "--progress-spinner=off",
+        "-r",
+        path,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     try:
         found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]

@@ -241,6 +241,11 @@ def test_a_demo_s_record_of_other_kinds_ends_no_process(tmp_path: Path, field: s
     assert read_state(tmp_path) is None
 
 
+def test_a_download_s_note_that_is_a_number_marks_no_finished_download(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="not a finished download"):
+        records.read_kaggle(b"2", tmp_path)
+
+
 class Attack:
     def __reduce__(self) -> tuple[Any, ...]:
         return (print, ("executed",))

@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from slicewise.config.schema import Model, Preprocessing
@@ -35,7 +35,7 @@ class Checkpoint:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     stage: StageName
-    metrics: dict[str, FiniteFloat]
+    metrics: dict[str, float]
     """Validation figures of the epoch that was kept."""
     fingerprint: str
     data_name: str
