@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. Everything lands in .venv and in ignored folders.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: run test check bench format clean constraints help
+.PHONY: run test check bench fuzz audit format clean constraints locks help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -34,25 +34,41 @@ format: .venv/installed-dev
 clean: .venv/installed
 	$(BIN)/slicewise clean
 
-## make constraints  pin the newest versions that fit pyproject.toml (torch stays at 2.14)
+## make fuzz   hostile bytes, guided by coverage, against everything that reads foreign files
+fuzz: .venv/installed-fuzz
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+## make audit  ask the advisory database whether a pinned version is known to be vulnerable
+audit: .venv/installed-audit
+	$(BIN)/python scripts/utils/audit.py
+
+## make constraints  pin the newest versions that fit pyproject.toml (torch stays at 2.14), then their hashes
 constraints: .venv/bin/uv
 	(echo "# Exact versions of everything the project installs. Made by: make constraints"; \
 	echo "torch==2.14.*" | $(BIN)/uv pip compile --quiet --upgrade pyproject.toml --all-extras --constraint - \
 	  --no-emit-index-url --no-header --no-annotate; $(BIN)/uv --version | sed 's/^uv \([^ ]*\).*/uv==\1/') > constraints.new
 	mv constraints.new constraints.txt
+	$(MAKE) locks
+
+## make locks  the hashes of what constraints.txt pins, into requirements/
+locks: .venv/bin/uv
+	$(BIN)/python scripts/utils/lock_requirements.py
 
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
 
 # Bytecode is written once, here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every start would
 # compile torch anew. uv installs in seconds what takes pip minutes; pip stands in where uv cannot reach the index.
-.venv/installed .venv/installed-dev .venv/installed-bench: .venv/bin/uv pyproject.toml constraints.txt
-	@extras=$(if $(findstring dev,$@),serving$(comma)dev,$(if $(findstring bench,$@),serving$(comma)dev$(comma)bench,serving)); \
-	echo "installing slicewise[$$extras] into .venv"; \
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e ".[$$extras]" || \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$$extras]"
+# Every file that is installed has the SHA-256 that its lock names; the project itself is built by the locked setuptools.
+.venv/installed .venv/installed-dev .venv/installed-bench .venv/installed-fuzz .venv/installed-audit: \
+		.venv/bin/uv pyproject.toml $(wildcard requirements/*.lock)
+	@lock=requirements/$(or $(patsubst .venv/installed-%,%,$(filter .venv/installed-%,$@)),serving).lock; \
+	echo "installing $$lock into .venv"; \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
+	  --build-constraints requirements/serving.lock -r $$lock || \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $$lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . || \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q src
 	@touch $@
-
-comma := ,

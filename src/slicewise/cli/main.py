@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
@@ -53,13 +54,17 @@ def _guard(verb: Verb, args: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stderr.close()
         return 0
+    except Exception as error:  # a fault of ours; Python would print it with whatever secret it holds
+        _complain(
+            "".join(traceback.format_exception(error)) + "this is a fault of SliceWise; please report it"
+        )
+        return 1
 
 
 def _complain(message: str) -> None:
-    from slicewise.core.console import paint
+    from slicewise.core.console import complain
 
-    sys.stdout.flush()
-    sys.stderr.write(paint("error: ", "bad") + message + "\n")
+    complain(message)
 
 
 def _without_verb(words: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slicewise.config.schema import Config
 from slicewise.core.errors import UsageError
+from slicewise.core.redact import redact
 from slicewise.pipeline.selection import Selection, select
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.names import ALIASES, MODES, STEP_NAMES, expand, step_names, steps_of_mode
@@ -106,7 +107,7 @@ def command_line(args: argparse.Namespace) -> str:
     program = Path(sys.argv[0])
     script = program.suffix == ".py" and program.name != "__main__.py" and args.typed[0] == "run"
     words = [f"python {shlex.quote(str(program))}", *args.typed[1:]] if script else ["slicewise", *args.typed]
-    return " ".join([words[0], *map(shlex.quote, words[1:])])
+    return redact(" ".join([words[0], *map(shlex.quote, words[1:])]))
 
 
 def _names(text: str, folds: int) -> list[str]:

@@ -25,6 +25,7 @@ from slicewise.config.schema import Config
 from slicewise.core.console import paint, say
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.fingerprint import digest
+from slicewise.core.redact import redact
 from slicewise.pipeline.lock import exclusive
 from slicewise.pipeline.plan import plan
 from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
@@ -123,13 +124,20 @@ def _answerer(args: argparse.Namespace) -> Any:
     return ask
 
 
+class _Redacting(logging.Formatter):
+    """Formats a record, its traceback included, and then takes the credentials out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 @contextmanager
 def _log_file(workspace: Workspace, args: argparse.Namespace) -> Iterator[Path]:
     """Write what happens to logs/run-<time>.log while the block runs."""
     path = workspace.root / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(_Redacting("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger("slicewise")
     root.setLevel(logging.INFO)
     root.addHandler(handler)

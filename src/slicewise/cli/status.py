@@ -62,7 +62,11 @@ def _last_run(workspace: Workspace) -> None:
         record = read_json(workspace.root / RECORD_NAME)
     except (FileNotFoundError, WorkspaceError):
         return
-    say(f"\nlast run: {record['command']}")
-    say(f"  {record['status']}, started {record['started_at']}, {record['total_duration_seconds']} s")
-    if record["continue_with"]:
-        say(f"  to continue: {record['continue_with']}", "warn")
+    names = ("command", "status", "started_at", "total_duration_seconds", "continue_with")
+    if not isinstance(record, dict) or not record.keys() >= set(names):
+        return
+    command, status, started, seconds, continue_with = (record[name] for name in names)
+    say(f"\nlast run: {command}")
+    say(f"  {status}, started {started}, {seconds} s")
+    if continue_with:
+        say(f"  to continue: {continue_with}", "warn")

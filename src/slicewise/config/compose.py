@@ -14,12 +14,25 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from slicewise.config.guard import check_files, check_overrides, check_values
 from slicewise.config.provenance import find_layers
 from slicewise.config.schema import Config
 from slicewise.config.validate import validate
 from slicewise.core.errors import ConfigError
 
 ENTRY = "config"
+_REFUSED = (
+    HydraException,
+    OmegaConfBaseException,
+    YAMLError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    RecursionError,
+)
+"""What Hydra raises on files and overrides that it did not expect."""
 
 
 def configs_dir() -> Path:
@@ -45,12 +58,15 @@ def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config
         ConfigError: lists every unknown key and impossible value at once, each with the file it comes from.
     """
     folder = folder or configs_dir()
+    check_files(folder)
+    check_overrides(overrides)
     parsed = _parse(overrides)
     groups = [override for override in parsed if _is_group(override, folder)]
     values = [override for override in parsed if not _is_group(override, folder)]
     tree = _merge(folder, [*map(_line, groups), *map(_forced, values)])
     choices = {override.key_or_group: override.value() for override in groups}
     named = [(override.key_or_group, _line(override)) for override in values]
+    check_values(tree)
     return validate(tree, lambda: find_layers(folder, ENTRY, choices, named))
 
 
@@ -58,7 +74,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     advice = "write key=value, e.g. training.batch_size=8"
     try:
         parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
+    except _REFUSED as error:
         raise ConfigError(f"{_first_lines(str(error))}\n{advice}") from error
     for override in parsed:
         if not override.key_or_group:
@@ -82,12 +98,14 @@ def _forced(override: Override) -> str:
 
 
 def _merge(folder: Path, lines: Sequence[str]) -> dict[str, Any]:
+    OmegaConf.clear_resolver("oc.env")  # whatever way it is spelled, the environment is not read
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
             tree = OmegaConf.to_container(hydra_compose(ENTRY, list(lines)), resolve=True)
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+    except _REFUSED as error:
         raise ConfigError(_first_lines(str(error))) from error
-    assert isinstance(tree, dict)
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{folder / ENTRY}.yaml holds no keys")
     return {str(key): value for key, value in tree.items()}
 
 

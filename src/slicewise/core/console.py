@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from colorama import Fore, Style, just_fix_windows_console
 
+from slicewise.core.redact import redact
+
 T = TypeVar("T")
 Tone = Literal["plain", "header", "good", "warn", "bad", "dim"]
 
@@ -42,8 +44,14 @@ def paint(text: str, tone: Tone) -> str:
 def say(text: str = "", tone: Tone = "plain") -> None:
     """Print one line for the person who started the command."""
     just_fix_windows_console()
-    sys.stdout.write(paint(text, tone) + "\n")
+    sys.stdout.write(paint(redact(text), tone) + "\n")
     sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """Print an error for that person, credentials left out."""
+    sys.stdout.flush()
+    sys.stderr.write(paint("error: ", "bad") + redact(text) + "\n")
 
 
 def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterable[T]:

@@ -1,17 +1,22 @@
 """Writing that cannot leave half a file, and disk space checked before it runs out."""
 
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Final
 
 from slicewise.core.errors import WorkspaceError
 
 MIB = 1 << 20
+_MAX_JSON_BYTES: Final = 256 * MIB
+_LARGEST_INT: Final = 1 << 63
+_ODD_CHARACTER: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 @contextmanager
@@ -49,13 +54,58 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        WorkspaceError: the file is damaged.
+        WorkspaceError: the file is damaged, or no file.
         FileNotFoundError: there is none.
     """
     try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        with path.open("rb") as stream:
+            return parse_json(stream.read(_MAX_JSON_BYTES))  # a longer one is cut, and so no JSON
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError) as error:
         raise WorkspaceError(f"{path} is damaged ({error}); delete it and run again") from error
+
+
+def parse_json(data: bytes) -> Any:
+    """Read JSON that anybody may have written.
+
+    Raises:
+        ValueError: it is not JSON (NaN and infinity are not), nested too deeply, or holds what no record of
+            ours does: a number beyond 64 bits, a NUL, half a character.
+    """
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if _ODD_CHARACTER.search(data):
+        text = json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be encoded
+        if b"\\u0000" in text:
+            raise ValueError("it holds a NUL")
+    return value
+
+
+def stays_below(name: str) -> bool:
+    """Whether a name read from a file, taken relative to a folder, cannot lead out of it."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large")
+    return value
+
+
+def _bounded(text: str) -> int:
+    value = int(text)
+    if not -_LARGEST_INT <= value < _LARGEST_INT:
+        raise ValueError(f"{text[:20]}... is too large")
+    return value
 
 
 def require_space(folder: Path, needed_bytes: int, what: str) -> None:

@@ -28,6 +28,13 @@ def hash_file(path: Path) -> str:
     return sha.hexdigest()
 
 
+def _is_row(row: Any) -> bool:
+    """Whether a row is [size, mtime_ns, inode, sha256]."""
+    return (
+        isinstance(row, list) and [type(cell) for cell in row] == [int, int, int, str] and len(row[3]) == 64
+    )
+
+
 class HashCache:
     """Content hashes remembered by (size, mtime, inode), so an unchanged folder costs one stat per file.
 
@@ -35,7 +42,8 @@ class HashCache:
     """
 
     def __init__(self, table: Mapping[str, list[Any]] | None = None) -> None:
-        self.table: dict[str, list[Any]] = dict(table or {})
+        # What is not as it was written is forgotten: the table only saves time.
+        self.table = {path: row for path, row in (table or {}).items() if _is_row(row)}
         self.changed = False
 
     def hash(self, path: Path) -> str:

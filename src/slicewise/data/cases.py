@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from slicewise.core.files import stays_below
 from slicewise.core.keys import CaseKey
-from slicewise.core.labels import Modality
+from slicewise.core.labels import MODALITIES, Modality
 
 CaseKind = Literal["nifti", "lgg", "picture"]
 
@@ -60,7 +61,17 @@ class CaseFiles:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], root: Path) -> "CaseFiles":
-        """Return the case that `to_json(root)` described, its paths below today's `root`."""
+        """Return the case that `to_json(root)` described, its paths below today's `root`.
+
+        Raises:
+            ValueError: a file's name leads out of `root`, or a field is of another kind.
+        """
+        astray = [name for name in (*value["images"], *value["masks"]) if not stays_below(name)]
+        if astray or not value["images"]:
+            raise ValueError(
+                f"{astray[0]!r} leads out of the data set" if astray else "a case without images"
+            )
+        _check_kinds(value)
         return cls(
             key=CaseKey(value["source"], value["patient"], value["case"]),
             kind=value["kind"],
@@ -70,6 +81,17 @@ class CaseFiles:
             label=value["label"],
             group=value["group"],
         )
+
+
+def _check_kinds(value: Mapping[str, Any]) -> None:
+    sound = (
+        value["kind"] in get_args(CaseKind),
+        all(modality in MODALITIES for modality in value["modalities"]),
+        value["label"] in (None, 0, 1),
+        isinstance(value["group"], str),
+    )
+    if not all(sound):
+        raise ValueError(f"case {value['case']!r} has a field of another kind")
 
 
 def relative_name(path: Path, root: Path) -> str:

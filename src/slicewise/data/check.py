@@ -15,18 +15,21 @@ from typing import IO, Any, Final, cast
 
 import nibabel as nib
 import numpy as np
+from isal import igzip, isal_zlib
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
-from PIL import Image
 
 from slicewise.core.console import progress
-from slicewise.core.errors import VolumeError
+from slicewise.core.errors import PictureError, VolumeError
 from slicewise.data.cases import CaseFiles
+from slicewise.data.picture import open_picture
 from slicewise.data.problems import Problem
+from slicewise.imaging.nifti import MAX_VOXELS
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _HEADER_BYTES: Final = 348
+_MOST_BYTES: Final = MAX_VOXELS * 16 + (64 << 20)
 _AFFINE_TOLERANCE_MM: Final = 1e-2
 
 
@@ -97,15 +100,21 @@ def _read_grid(path: Path) -> _Grid:
         with cast(IO[bytes], gzip.open(path) if compressed else path.open("rb")) as stream:
             header = _parse(stream.read(_HEADER_BYTES), stream)
         needed = int(header["vox_offset"]) + math.prod(header.get_data_shape()) * header["bitpix"].item() // 8
+        _require_sane(needed)
         whole = _gzip_holds(path, needed) if compressed else path.stat().st_size >= needed
         grid = _Grid(path, _shape(header), header.get_best_affine())
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error)) as error:
         raise VolumeError(f"truncated or corrupt ({error})") from error
-    except (HeaderDataError, WrapStructError, ValueError, OverflowError) as error:
+    except (HeaderDataError, WrapStructError, ValueError, ArithmeticError, TypeError) as error:
         raise VolumeError(f"damaged NIfTI header ({error})") from error
     if not whole:
         raise VolumeError("truncated: shorter than its header says")
     return grid
+
+
+def _require_sane(needed: int) -> None:
+    if not 0 <= needed <= _MOST_BYTES:
+        raise ValueError(f"it claims {needed:,} bytes")
 
 
 def _parse(block: bytes, stream: IO[bytes]) -> Any:
@@ -134,15 +143,13 @@ def _gzip_holds(path: Path, needed: int) -> bool:
     with path.open("rb") as stream:
         stream.seek(-4, 2)
         stated = int.from_bytes(stream.read(4), "little")
-    return (stated - needed) % (1 << 32) < (1 << 20) or _inflated_size(path) >= needed
+    return (stated - needed) % (1 << 32) < (1 << 20) or _inflated_size(path, needed) >= needed
 
 
-def _inflated_size(path: Path) -> int:
-    from isal import igzip
-
+def _inflated_size(path: Path, enough: int) -> int:
     total = 0
     with igzip.open(path, "rb") as stream:
-        while chunk := stream.read(1 << 20):
+        while total < enough and (chunk := stream.read(1 << 20)):
             total += len(chunk)
     return total
 
@@ -152,10 +159,10 @@ def _check_slices(case: CaseFiles) -> list[Problem]:
     sizes: dict[Path, tuple[int, int]] = {}
     for path in case.files:
         try:
-            with Image.open(path) as image:
+            with open_picture(path, ("TIFF",)) as image:
                 sizes[path] = image.size
-        except (OSError, SyntaxError, ValueError, TypeError) as error:
-            problems.append(Problem(path, f"unreadable ({type(error).__name__})"))
+        except PictureError as error:
+            problems.append(Problem(path, f"unreadable ({str(error).removeprefix(f'{path} ')})"))
     first = next(iter(sizes.values()), None)
     problems += [
         Problem(path, f"{size[0]} x {size[1]} pixels, unlike the first slice")

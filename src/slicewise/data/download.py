@@ -64,7 +64,8 @@ def fetch_kaggle(slug: str, destination: Path, *, retries: int = 5, backoff_seco
 
 def _is_finished(slug: str, destination: Path) -> bool:
     receipt = destination / RECEIPT
-    if receipt.is_file() and read_json(receipt).get("dataset") == slug:
+    note = read_json(receipt) if receipt.is_file() else None
+    if isinstance(note, dict) and note.get("dataset") == slug:
         return True
     if destination.exists() and any(destination.iterdir()):
         raise DownloadError(

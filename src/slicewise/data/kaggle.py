@@ -4,7 +4,6 @@ The SDK below the `kaggle` package is used without that package itself, because 
 prints. No credential is ever logged, written or put into a message.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from slicewise.core.errors import DownloadError
+from slicewise.core.files import parse_json
 from slicewise.data.transfer import TIMEOUT_SECONDS
 
 HOW_TO_SIGN_IN: Final = """\
@@ -121,7 +121,7 @@ def _kaggle_json_paths() -> list[Path]:
 
 def _read_kaggle_json(path: Path) -> Credentials:
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(path.read_bytes())
         return Credentials(username=str(value["username"]), key=str(value["key"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise DownloadError(

@@ -1,6 +1,8 @@
 """One picture file as a grey image."""
 
-import struct
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -8,26 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from slicewise.core.errors import PictureError
+from slicewise.core.errors import PictureError, SliceWiseError
 
 MIN_SIDE: Final = 16
 MAX_PIXELS: Final = 1 << 26
-_DAMAGE: Final = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    ZeroDivisionError,
-    NotImplementedError,
-    MemoryError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow's decoders raise on damaged files."""
+FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+"""No others are tried: Pillow would hand PostScript, say, to an interpreter."""
+
+
+@contextmanager
+def open_picture(
+    source: Path | IO[bytes], formats: tuple[str, ...] = FORMATS, name: str | None = None
+) -> Iterator[Image.Image]:
+    """Open a picture of a sane size; its pixels are decoded when the block asks for them.
+
+    Raises:
+        PictureError: it is no picture, damaged, larger than 64 megapixels or smaller than 16 x 16; also in
+            place of what decoding raises in the block.
+    """
+    label = name or str(source)
+    try:
+        with Image.open(source, formats=formats) as image:
+            _check_size(label, image.size)
+            yield image
+    except SliceWiseError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            f"{label} is not a picture; JPEG, PNG, TIFF, BMP, GIF and WebP can be read"
+        ) from error
+    except Exception as error:  # Pillow's decoders raise whatever damage makes Python raise
+        raise PictureError(f"{label} is damaged ({error}); fetch it again or delete it") from error
 
 
 def read_grey(source: Path | IO[bytes], name: str | None = None) -> NDArray[Any]:
@@ -44,17 +57,10 @@ def read_grey(source: Path | IO[bytes], name: str | None = None) -> NDArray[Any]
         PictureError: it is no picture, damaged, larger than 64 megapixels, smaller than 16 x 16, or uniform.
     """
     label = name or str(source)
-    try:
-        with Image.open(source) as image:
-            _check_size(label, image.size)
-            pixels = _to_grey(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise PictureError(
-            f"{label} is not a picture; JPEG, PNG, TIFF, BMP, GIF and WebP can be read"
-        ) from error
-    except _DAMAGE as error:
-        raise PictureError(f"{label} is damaged ({error}); fetch it again or delete it") from error
-    if pixels.min() == pixels.max() or not np.isfinite(pixels).all():
+    with open_picture(source, name=name) as image:
+        pixels = _to_grey(ImageOps.exif_transpose(image))
+    low, high = float(pixels.min()), float(pixels.max())
+    if low == high or not math.isfinite(high - low):
         raise PictureError(f"{label} shows nothing: every pixel is {pixels.flat[0]}; delete it")
     return pixels
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from slicewise.core.errors import VolumeError
+from slicewise.core.errors import PictureError, VolumeError
 from slicewise.core.labels import EDEMA, NUM_MODALITIES, modality_slot
 from slicewise.data.cases import CaseFiles
-from slicewise.data.picture import read_grey
+from slicewise.data.picture import open_picture, read_grey
 from slicewise.imaging.volume import UNIT_SPACING, Presence, Volume, picture_volume, read_nifti_case
 
 
@@ -54,12 +53,12 @@ def _read_lgg(case: CaseFiles) -> Volume:
 
 def _read_tiff(path: Path, mode: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
+        with open_picture(path, ("TIFF",)) as image:
             if image.mode != mode:
                 raise VolumeError(f"{path} has mode {image.mode}, not {mode}; is it a slice of kaggle_3m?")
             return np.asarray(image, np.uint8)
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
-        raise VolumeError(f"{path} is unreadable ({error}); fetch the file again") from error
+    except PictureError as error:
+        raise VolumeError(f"{path} is unreadable: {error}") from error
 
 
 def _same_shape(paths: tuple[Path, ...], arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
 from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import stays_below
 from slicewise.core.fingerprint import digest, hash_file
 from slicewise.core.keys import CaseKey
 from slicewise.data.stored import ENTRY_FILE, FORMAT, IMAGES_FILE, MASKS_FILE, StoredCase
@@ -59,7 +60,13 @@ class SliceStore:
         return True
 
     def folder(self, entry: str) -> Path:
-        """Return the entry's folder, whether it exists or not."""
+        """Return the entry's folder, whether it exists or not.
+
+        Raises:
+            WorkspaceError: the name, read from a manifest, leads out of the store.
+        """
+        if not stays_below(entry):
+            raise WorkspaceError(f"{entry!r} names no entry below {self.root}; run preprocessing again")
         return self.root / entry
 
     def open(self, entry: str) -> StoredCase:

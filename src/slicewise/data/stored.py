@@ -21,6 +21,7 @@ ENTRY_FILE: Final = "entry.json"
 IMAGES_FILE: Final = "images.npy"
 MASKS_FILE: Final = "masks.npy"
 
+_DTYPES: Final = {IMAGES_FILE: np.dtype(np.float16), MASKS_FILE: np.dtype(np.uint8)}
 _IN_MEMORY_BYTES: Final = 1 << 20
 """Smaller arrays are read instead of mapped: each map holds a file handle, and pictures are many."""
 
@@ -57,7 +58,7 @@ class StoredCase:
             sizes = {name: (folder / name).stat().st_size for name in case.files}
         except FileNotFoundError as error:
             raise WorkspaceError(f"{folder} is no whole entry ({error}); run preprocessing again") from error
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, OSError) as error:
             raise WorkspaceError(f"{folder} is damaged ({error!r}); delete it and run again") from error
         for name, size in sizes.items():
             if size != case.files[name]["bytes"]:
@@ -101,10 +102,14 @@ class StoredCase:
         path = self.folder / name
         try:
             mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # numpy parses the header as Python, which fails in many ways
             raise WorkspaceError(
                 f"{path} cannot be read ({error}); delete {self.folder} and run again"
             ) from error
+        if (mapped.dtype, list(mapped.shape)) != (_DTYPES[name], self.files[name]["shape"]):
+            raise WorkspaceError(
+                f"{path} holds {mapped.dtype} {mapped.shape}, not what was sealed; delete {self.folder}"
+            )
         if mapped.nbytes > _IN_MEMORY_BYTES:
             return mapped
         array = np.array(mapped)
@@ -118,7 +123,7 @@ class StoredCase:
         first, second, third, fourth = (bool(present) for present in value["presence"])
         train = np.zeros(len(value["labels"]), np.bool_)
         train[np.array(value["train"], np.intp)] = True
-        return cls(
+        case = cls(
             entry=entry,
             folder=folder,
             key=CaseKey(value["source"], value["patient"], value["case"]),
@@ -134,3 +139,22 @@ class StoredCase:
             problems=tuple(value["problems"]),
             files={name: dict(value["files"][name]) for name in (IMAGES_FILE, MASKS_FILE)},
         )
+        case._check()
+        return case
+
+    def _check(self) -> None:
+        """Refuse an entry whose parts do not describe the same slices."""
+        num_slices, num_present = len(self.labels), sum(self.presence)
+        num_slots, side = self.files[IMAGES_FILE]["shape"][1:3]
+        shapes = {
+            IMAGES_FILE: [num_slices, num_slots, side, side],
+            MASKS_FILE: [num_slices, side, side],
+        }
+        fits = all(self.files[name]["shape"] == shape for name, shape in shapes.items())
+        kinds = isinstance(self.group, str) and isinstance(self.has_mask, bool)
+        flat = self.labels.ndim == self.indices.ndim == 1 and len(self.indices) == num_slices
+        slots = (
+            num_slots in (num_present, NUM_MODALITIES) and num_present and isinstance(side, int) and side > 0
+        )
+        if not (fits and kinds and flat and slots):
+            raise ValueError("its fields contradict each other")

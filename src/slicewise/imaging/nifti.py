@@ -5,6 +5,7 @@ into their final type, because `get_fdata` takes four times as long by way of fl
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
@@ -27,6 +29,10 @@ MAX_VOXELS = 512**3
 _NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))
 _CHUNK = 1 << 20
 _MAX_TRAILER_CHUNKS = 64
+_MAX_OFFSET = 64 << 20
+"""Header extensions longer than this are no header extensions."""
+_MOST_INFLATION = 1032
+"""Deflate cannot pack bytes tighter (zlib's technical notes)."""
 _DAMAGED = (EOFError, OSError, cast(type[Exception], isal_zlib.error))
 _GZIP_MAGIC = b"\x1f\x8b"
 _SILENT = logging.Logger("nifti header", logging.CRITICAL)
@@ -55,8 +61,9 @@ def read_nifti(path: Path) -> NiftiFile:
     with _named_damage(path), _open(path) as stream:
         header = _read_header(path, stream)
         shape, stored = _layout(path, header)
+        offset = _voxel_offset(path, header)
+        _require_bytes(path, stream, offset + math.prod(shape) * stored.itemsize)
         raw = np.empty(shape, stored, order="F")
-        offset = int(header["vox_offset"]) or header.single_vox_offset
         _skip(stream, offset - int(header["sizeof_hdr"]))
         _fill(stream, raw)
         _check_trailer(stream)
@@ -83,7 +90,9 @@ def _named_damage(path: Path) -> Iterator[None]:
         raise VolumeError(f"{path} does not exist; was it moved or not yet downloaded?") from error
     except _DAMAGED as error:
         raise VolumeError(f"{path} is truncated or corrupt ({error}); fetch the file again") from error
-    except (HeaderDataError, OverflowError, ValueError) as error:
+    except MemoryError as error:
+        raise VolumeError(f"{path} does not fit into memory; resample it or free some") from error
+    except (HeaderDataError, WrapStructError, ArithmeticError, ValueError, TypeError) as error:
         raise VolumeError(
             f"{path} has a damaged NIfTI header ({error}); convert or fetch it again"
         ) from error
@@ -135,6 +144,21 @@ def _layout(path: Path, header: Any) -> tuple[tuple[int, int, int], np.dtype[Any
     return (dims[0], dims[1], dims[2]), stored
 
 
+def _voxel_offset(path: Path, header: Any) -> int:
+    offset = int(header["vox_offset"]) or int(header.single_vox_offset)
+    if not 0 <= offset <= _MAX_OFFSET:
+        raise VolumeError(f"{path} says that its voxels begin at byte {offset}; convert or fetch it again")
+    return offset
+
+
+def _require_bytes(path: Path, stream: BinaryIO, needed: int) -> None:
+    """Refuse a file that cannot hold its voxels, before memory is taken for them."""
+    packed = isinstance(stream, igzip.IGzipFile)
+    most = path.stat().st_size * (_MOST_INFLATION if packed else 1)
+    if most < needed:
+        raise EOFError(f"it holds at most {most:,} of {needed:,} bytes")
+
+
 def _skip(stream: BinaryIO, count: int) -> None:
     while count > 0:
         step = len(stream.read(min(count, _CHUNK)))
@@ -162,10 +186,12 @@ def _check_trailer(stream: BinaryIO) -> None:
 
 
 def _orientation(path: Path, header: Any, shape: tuple[int, int, int]) -> Orientation:
-    with _named_damage(path):
+    with _named_damage(path), np.errstate(all="ignore"):
         affine = np.asarray(header.get_best_affine(), np.float64)
     orientation = Orientation(tuple(tuple(float(value) for value in row) for row in affine), shape)
-    if not orientation.is_usable:
+    with _named_damage(path), np.errstate(all="ignore"):
+        usable = orientation.is_usable
+    if not usable:
         raise VolumeError(f"{path} has an affine that maps no volume; set its sform or qform")
     return orientation
 

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 _VIEW = orientations.axcodes2ornt(("L", "P", "S"))
 
+_FARTHEST_MM = 1e6
+_SHORTEST_MM = 1e-4
+"""Beyond these an affine is damage: areas and volumes computed from it would overflow."""
+
 Affine: TypeAlias = tuple[tuple[float, ...], ...]
 
 
@@ -25,9 +29,12 @@ class Orientation:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the affine is finite and gives each axis a direction of its own."""
+        """Whether the affine is finite, gives each axis a direction of its own, and could be of a body."""
         affine = np.array(self.affine)
-        return bool(np.isfinite(affine).all() and np.isfinite(orientations.io_orientation(affine)).all())
+        if not np.isfinite(affine).all() or np.abs(affine).max() > _FARTHEST_MM:
+            return False
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        return bool(lengths.min() > _SHORTEST_MM and np.isfinite(orientations.io_orientation(affine)).all())
 
     @property
     def axes(self) -> str:

@@ -1,14 +1,15 @@
 """Self-describing checkpoints: a file that a Predictor needs nothing else for."""
 
-import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from slicewise.config.schema import Model, Preprocessing
@@ -17,6 +18,7 @@ from slicewise.core.errors import CheckpointError
 from slicewise.core.files import atomic_write
 from slicewise.core.labels import Modality
 from slicewise.models.multitask import MultitaskNet, build_model
+from slicewise.models.plain import require_plain
 
 FORMAT: Final = "slicewise-checkpoint"
 VERSION: Final = 1
@@ -25,6 +27,8 @@ VERSION: Final = 1
 @dataclass(frozen=True)
 class Checkpoint:
     """Weights and all that is needed to use them."""
+
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
 
     weights: dict[str, Tensor]
     model: Model
@@ -46,9 +50,18 @@ class Checkpoint:
         Raises:
             CheckpointError: the weights are not those of the model section.
         """
-        net = build_model(self.model.model_copy(update={"encoder_weights": None}))
+        settings = self.model.model_copy(update={"encoder_weights": None})
+        with torch.device("meta"):  # shapes without memory: a section that asks for terabytes costs nothing
+            outline = build_model(settings)
+        _require_fit(outline, self)
+        net = build_model(settings)
         transfer(net, self)
         return net.eval()
+
+
+_CHECKED: Final = TypeAdapter(Checkpoint)
+_MESSAGE_CHARACTERS: Final = 400
+_SHOWN_FAULTS: Final = 5
 
 
 def transfer(net: MultitaskNet, checkpoint: Checkpoint) -> None:
@@ -58,12 +71,29 @@ def transfer(net: MultitaskNet, checkpoint: Checkpoint) -> None:
         CheckpointError: the networks differ; the message names the keys of the model section, or the tensors.
     """
     require_same_model(checkpoint.model, net.settings, f"the {checkpoint.stage} checkpoint")
-    try:
-        net.load_state_dict(checkpoint.weights, strict=True)
-    except RuntimeError as error:
+    _require_fit(net, checkpoint)
+    net.load_state_dict(checkpoint.weights, strict=True)
+
+
+def _require_fit(net: MultitaskNet, checkpoint: Checkpoint) -> None:
+    """Compare names, shapes and types, before any memory is taken or any number converted."""
+    wanted, found = net.state_dict(), checkpoint.weights
+    faults = [f"{name} is missing" for name in wanted if name not in found]
+    faults += [f"{name} is not part of it" for name in found if name not in wanted]
+    for name, tensor in found.items():
+        theirs, ours = _kind(tensor), _kind(wanted.get(name, tensor))
+        if theirs != ours:
+            faults.append(f"{name} is {theirs} in the file and {ours} in the network")
+    if faults:
+        more = f" and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
         raise CheckpointError(
-            f"the {checkpoint.stage} checkpoint does not fit the network: {error}"
-        ) from error
+            f"the {checkpoint.stage} checkpoint does not fit the network: "
+            f"{'; '.join(faults[:_SHOWN_FAULTS])}{more}; train again"
+        )
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def require_same_model(found: Model, wanted: Model, what: str) -> None:
@@ -99,9 +129,9 @@ def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
         raise CheckpointError(
             f"{path} was not written by SliceWise; name a best_model.pth below checkpoints/"
         )
-    if content["version"] != VERSION:
+    if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} has format version {content['version']}, this is {VERSION}; train again"
+            f"{path} has format version {content.get('version')}, this is {VERSION}; train again"
         )
     checkpoint = _from_fields(path, content)
     if model is not None:
@@ -122,19 +152,39 @@ def load_safely(path: Path) -> Any:
         CheckpointError: no such file, or one that cannot be read.
     """
     try:
+        _require_honest_archive(path)
         with warnings.catch_warnings(action="ignore"):  # torch warns of the pickles that it then refuses
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        require_plain(content)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist; train first or name another checkpoint") from error
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds Python objects, which could run code when read, and was refused; "
             "only checkpoints written by SliceWise are read"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # torch's reader raises whatever a damaged pickle makes Python raise
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({error}); delete it and train again"
+            f"{path} is damaged or no checkpoint ({_shortened(error)}); delete it and train again"
         ) from error
+    return content
+
+
+def _require_honest_archive(path: Path) -> None:
+    """Refuse what torch never writes: an archive whose content is larger than the file itself.
+
+    A compressed or overlapping entry could ask for any amount of memory. Files of the format before torch 1.6
+    carry sizes that nothing checks, and were never written by SliceWise.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ValueError("its entries are compressed or larger than the file")
+
+
+def _shortened(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
 
 
 def _from_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
@@ -142,6 +192,10 @@ def _from_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
         fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
         fields["model"] = Model.model_validate(fields["model"])
         fields["preprocessing"] = Preprocessing.model_validate(fields["preprocessing"])
-        return Checkpoint(**fields)
+        checkpoint = _CHECKED.validate_python(fields)
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{path} lacks or misstates {error}; train again with this version") from error
+    for name, tensor in checkpoint.weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again")
+    return checkpoint

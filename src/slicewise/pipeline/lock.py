@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import parse_json
 
 
 @contextmanager
@@ -43,9 +44,9 @@ def _sign(stream: IO[str]) -> None:
 def _who(stream: IO[str], path: Path) -> str:
     stream.seek(0)
     try:
-        holder = json.load(stream)
+        holder = parse_json(stream.read().encode())
         name = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         name = "another process"
     workspace = path.parent.parent
     return f"{workspace} is in use by {name}; wait for it to end, stop it, or choose another --workspace"

@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import read_json, write_json
+from slicewise.core.files import read_json, stays_below, write_json
 from slicewise.core.fingerprint import digest, hash_file
 
 RECEIPT_NAME = ".receipt.json"
+EMPTY_REPORT: Mapping[str, Any] = {
+    "metrics": {},
+    "notes": [],
+    "made_at": "",
+    "duration_seconds": 0.0,
+    "peak_memory_mib": 0,
+    "versions": {},
+}
 
 
 @dataclass(frozen=True)
@@ -94,14 +102,14 @@ class Receipt:
         try:
             raw = read_json(folder / RECEIPT_NAME)
             receipt = cls(
-                identity=Identity(**raw["identity"]),
+                identity=_identity(raw["identity"]),
                 files={slot: _seals(table) for slot, table in raw["files"].items()},
                 shared=_seals(raw["shared"]),
-                products=raw["products"],
-                product=raw["product"],
-                report=raw["report"],
+                products=_texts(raw["products"]),
+                product=_of(raw["product"], str),
+                report=_report(raw["report"]),
             )
-        except (OSError, WorkspaceError, KeyError, TypeError, AttributeError):
+        except (OSError, WorkspaceError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
             return None
         return receipt if receipt.fingerprint == raw["fingerprint"] else None
 
@@ -124,5 +132,42 @@ def product_digest(files: Mapping[str, Mapping[str, FileSeal]], patterns: Iterab
     return digest(chosen)
 
 
+def _identity(raw: Any) -> Identity:
+    identity = Identity(**raw)
+    _of(identity.step, str), _of(identity.version, int), _of(identity.settings, dict), _texts(identity.needs)
+    for table in _of(identity.inputs, dict).values():
+        _texts(table)
+    return identity
+
+
 def _seals(table: Mapping[str, Mapping[str, Any]]) -> dict[str, FileSeal]:
-    return {name: FileSeal(**seal) for name, seal in table.items()}
+    """Read seals by file name. A name that leads elsewhere would have a foreign file read or replaced."""
+    astray = [name for name in table if not stays_below(name)]
+    if astray:
+        raise ValueError(f"{astray[0]!r} leads out of the folder")
+    seals = {name: FileSeal(**seal) for name, seal in table.items()}
+    for seal in seals.values():
+        _of(seal.size, int), _of(seal.mtime_ns, int), _of(seal.sha256, str)
+    return seals
+
+
+def _report(raw: Any) -> dict[str, Any]:
+    """Read the report; what the command line shows of it must be of the kind it shows."""
+    report = {**EMPTY_REPORT, **raw}
+    for name, empty in EMPTY_REPORT.items():
+        kinds = (int, float) if isinstance(empty, float) else type(empty)
+        if report[name] is not None:
+            _of(report[name], kinds)
+    for note in report["notes"] or ():
+        _of(note, str)
+    return report
+
+
+def _texts(table: Any) -> dict[str, str]:
+    return {name: _of(text, str) for name, text in _of(table, dict).items()}
+
+
+def _of(value: Any, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} where something else belongs")
+    return value

@@ -8,6 +8,7 @@ from typing import Any, Generic
 
 from slicewise.core.console import say
 from slicewise.core.fingerprint import HashCache
+from slicewise.core.redact import redact
 from slicewise.pipeline.attempt import Attempt, at_home
 from slicewise.pipeline.memory import MemoryWatch
 from slicewise.pipeline.plan import Action, Decision, Planner
@@ -118,7 +119,7 @@ class Runner(Generic[C]):
 
     def _fail(self, step: Step[C], entry: StepRecord, error: BaseException) -> None:
         entry.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        entry.error = {"type": type(error).__name__, "message": str(error)}
+        entry.error = {"type": type(error).__name__, "message": redact(str(error))}
         self.record.status = entry.status
         self.record.error = {"step": step.name, **entry.error}
         self.record.save()

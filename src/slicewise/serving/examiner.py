@@ -1,5 +1,6 @@
 """One model, one prediction at a time, and its findings in words and pictures."""
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -54,7 +55,7 @@ class Examiner:
             model=checkpoint.model.model_dump(),
             preprocessing=checkpoint.preprocessing.model_dump(),
             class_names=list(checkpoint.class_names),
-            metrics=checkpoint.metrics,
+            metrics={name: value for name, value in checkpoint.metrics.items() if math.isfinite(value)},
             data_name=checkpoint.data_name,
             synthetic=checkpoint.synthetic,
             device=str(self.predictor.device),

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from anyio import move_on_after
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -10,6 +11,8 @@ from slicewise.core.files import MIB
 _FRAMING_BYTES: Final = MIB
 """What a multipart body may hold besides the files."""
 _DRAIN_FACTOR: Final = 4
+SILENCE_SECONDS: Final = 30.0
+"""Between two parts of a request."""
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -36,19 +39,30 @@ class BodyLimit:
     def _measured(self, receive: Receive) -> Receive:
         limit = self.max_mib * MIB + _FRAMING_BYTES
         seen = 0
+        whole = False
 
         async def measured() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            if whole:  # what comes now is the client hanging up
+                return await receive()
+            message = await _in_time(receive)
+            whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen <= limit:
                 return message
             while message.get("more_body", False) and seen < _DRAIN_FACTOR * limit:
-                message = await receive()
+                message = await _in_time(receive)
                 seen += len(message.get("body", b""))
             raise HTTPException(413, too_large(self.max_mib))
 
         return measured
+
+
+async def _in_time(receive: Receive) -> Message:
+    """Wait for the next part of a request, but not for ever: a silent client would hold its files open."""
+    with move_on_after(SILENCE_SECONDS):
+        return await receive()
+    raise HTTPException(408, f"nothing arrived for {SILENCE_SECONDS:.0f} seconds; send the request again")
 
 
 def too_large(max_mib: int) -> str:

@@ -1,16 +1,18 @@
 """What a demo writes down about itself in `demo.json`, so that any later command can find and stop it."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
-from slicewise.core.files import write_json
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json, write_json
 
 HOST = "127.0.0.1"
 API_URL_VARIABLE = "SLICEWISE_API_URL"
 """Tells the page where the API answers."""
 SupervisorKind = Literal["builtin", "pm2"]
+_LARGEST_NUMBER: Final = 1 << 32
+"""No pid, port, count or time in seconds reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,29 @@ def write_state(home: Path, state: DemoState) -> None:
 def read_state(home: Path) -> DemoState | None:
     """Return the recorded state, or None where no demo was started or its record cannot be read."""
     try:
-        value = json.loads(state_path(home).read_bytes())
+        value = read_json(state_path(home))
         services = tuple(_service(service) for service in value.pop("services"))
         supervisor = _process(value.pop("supervisor"))
-        return DemoState(**value, services=services, supervisor=supervisor)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _checked(DemoState(**value, services=services, supervisor=supervisor))
+    except (OSError, WorkspaceError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _checked(state: DemoState) -> DemoState:
+    """Return the state if every field is of its kind: what is read here decides which process is ended."""
+    numbers = [
+        number for one in (*state.processes(), state.supervisor) if one for number in (one.pid, one.started)
+    ]
+    texts = [state.fingerprint, state.checkpoint, state.error]
+    for service in state.services:
+        numbers += [service.port, service.restarts]
+        texts += [service.name, service.health_path, service.log_path]
+    names = {service.name for service in state.services}
+    sound = state.kind in get_args(SupervisorKind) and {"api", "page"} <= names and not state.healthy
+    numeric = all(type(number) in (int, float) and 0 <= number < _LARGEST_NUMBER for number in numbers)
+    if not (sound and numeric and all(isinstance(text, str) for text in texts)):
+        raise ValueError("not a demo's state")
+    return state
 
 
 def _service(value: dict[str, Any]) -> ServiceState:

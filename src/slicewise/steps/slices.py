@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
+from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.core.keys import SliceKey
 from slicewise.pipeline.receipt import Receipt
@@ -36,11 +37,22 @@ def slice_store(workspace: Workspace) -> "SliceStore":
 
 
 def read_manifest(context: Context[Config]) -> list[dict[str, Any]]:
-    """Return the entries that preprocessing listed."""
-    entries: list[dict[str, Any]] = read_json(context.home("preprocess", "processed") / MANIFEST_NAME)[
-        "entries"
-    ]
+    """Return the entries that preprocessing listed.
+
+    Raises:
+        WorkspaceError: the list is damaged.
+    """
+    path = context.home("preprocess", "processed") / MANIFEST_NAME
+    manifest = read_json(path)
+    entries = manifest.get("entries") if isinstance(manifest, dict) else None
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        raise WorkspaceError(f"{path} is damaged (no list of entries); delete it and run again")
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    names = ("entry", "source", "group")
+    return isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in names)
 
 
 def open_cases(context: Context[Config], side: "Side") -> "list[StoredCase]":

@@ -4,14 +4,14 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress_bar
-from slicewise.core.errors import TrainingError
+from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.data.augment import apply_changes, draw_changes
 from slicewise.data.batches import Batch, SliceDataset
 from slicewise.data.loader import TrainingBatches
@@ -68,9 +68,17 @@ class StageRun:
             return None
         self.progress, tensors = found
         if not self.progress.finished:
-            self.learner.load_state(tensors)
+            self._take_up(tensors)
             log.info("%s goes on at %s", self.name, self.progress)
         return str(self.progress)
+
+    def _take_up(self, tensors: dict[str, Any]) -> None:
+        try:
+            self.learner.load_state(tensors)
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{self._state_path} does not fit this stage ({error}); delete it and train again"
+            ) from error
 
     def run(self) -> None:
         """Train until the last epoch, or until patience ends."""

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from slicewise.core.errors import CheckpointError
 from slicewise.models.checkpoint import load_safely, save_safely
 
@@ -45,6 +47,9 @@ class Progress:
         return f"epoch {self.epoch + 1}, batch {self.iteration}"
 
 
+_CHECKED: Final = TypeAdapter(Progress)
+
+
 def save_state(path: Path, fingerprint: str, progress: Progress, tensors: Mapping[str, Any]) -> None:
     """Write `last.pth` atomically."""
     head = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
@@ -62,6 +67,10 @@ def load_state(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any]] 
     content = load_safely(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no training state; delete it and train again")
-    if (content["version"], content["fingerprint"]) != (VERSION, fingerprint):
+    if (content.get("version"), content.get("fingerprint")) != (VERSION, fingerprint):
         return None
-    return Progress(**content.pop("progress")), content
+    try:
+        progress = _CHECKED.validate_python(content.pop("progress"))
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{path} lacks or misstates {error}; delete it and train again") from error
+    return progress, content

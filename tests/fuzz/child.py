@@ -1,0 +1,100 @@
+"""One target under atheris (libFuzzer): `python -m tests.fuzz.child TARGET SECONDS PATIENCE MIB FOLDER`.
+
+A finding is written down once per place in the code, and the search goes on; what hangs ends the process.
+"""
+
+import hashlib
+import json
+import logging
+import resource
+import sys
+import tempfile
+import traceback
+import warnings
+from importlib import import_module
+from pathlib import Path
+
+import atheris
+
+READERS = {
+    "nifti": ("data.check", "imaging.volume"),
+    "nifti-packed": ("data.check", "imaging.volume"),
+    "picture": ("data.picture",),
+    "slices": ("data.check", "data.reading"),
+    "archive": ("data.unpack",),
+    "config-file": ("config.compose", "config.show"),
+    "override": ("config.compose", "config.show"),
+    "checkpoint": ("models.checkpoint", "training.state"),
+    "checkpoint-pickle": ("models.checkpoint", "training.state"),
+    "kaggle-json": ("data.download",),
+    "api-body": ("serving.api", "serving.reading"),
+    "api-file": ("serving.api", "serving.reading"),
+    "api-address": ("serving.api", "serving.reading"),
+}
+"""What a target imports when it is called, here imported under instrumentation."""
+HEAVY = ("torch", "segmentation_models_pytorch", "fastapi.testclient", "cv2", "hydra")
+FOREIGN = ("slicewise", "nibabel", "PIL", "yaml", "zipfile", "python_multipart")
+
+for heavy in HEAVY if sys.argv[1].startswith(("checkpoint", "api")) else ():
+    import_module(heavy)  # beforehand: to follow every branch of theirs would take minutes
+with atheris.instrument_imports(include=list(FOREIGN)):
+    sys.modules.pop("zipfile", None)  # atheris itself has imported it
+    for reader in READERS.get(sys.argv[1], ()):
+        import_module(f"slicewise.{reader}")
+    from tests.fuzz.targets import TARGETS, Target
+
+MIB = 1 << 20
+
+
+def limit_memory(mib: int) -> None:
+    """Bound what may be added to the address space that the imports have taken."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = taken + mib * MIB
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def note(folder: Path, target: Target, data: bytes, error: BaseException) -> None:
+    """Write one finding down, named by the exception and the innermost line of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f"{frame.filename}:{frame.name}" for frame in frames if "slicewise" in frame.filename]
+    place = f"{type(error).__name__} {ours[-1] if ours else ''}"
+    path = folder / "findings" / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}.json"
+    if not path.exists():
+        text = "".join(traceback.format_exception(error))[-4000:]
+        path.write_text(
+            json.dumps({"target": target.name, "place": place, "input": data.hex(), "error": text})
+        )
+
+
+def main(name: str, seconds: str, patience: str, mib: str, folder: str) -> None:
+    """Search for a while."""
+    target, home = TARGETS[name], Path(folder)
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    sys.dont_write_bytecode = True
+    for data in target.seeds():
+        (home / "corpus" / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+    box = Path(tempfile.mkdtemp(dir=home))
+
+    def once(data: bytes) -> None:
+        try:
+            target.check(data, box)
+        except Exception as error:
+            note(home, target, data, error)
+
+    once(target.seeds()[0])  # imports and caches, before memory is bounded
+    limit_memory(int(mib))
+    options = [
+        f"-max_total_time={seconds}",
+        f"-timeout={patience}",
+        "-rss_limit_mb=0",
+        "-max_len=16384",
+        "-seed=1",
+    ]
+    options += ["-print_final_stats=1", "-detect_leaks=0", f"-artifact_prefix={home}/findings/"]
+    atheris.Setup([sys.argv[0], str(home / "corpus"), *options], once)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

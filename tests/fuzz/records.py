@@ -1,0 +1,222 @@
+"""Targets: the JSON that a workspace keeps about itself."""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz.seeds import as_json
+
+from slicewise.cli import status
+from slicewise.core.files import parse_json, read_json
+from slicewise.core.fingerprint import digest
+from slicewise.data.index import CaseIndex
+from slicewise.data.split import Split
+from slicewise.data.stored import StoredCase
+from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Identity, Receipt
+from slicewise.pipeline.workspace import Workspace
+from slicewise.serving.state import DemoState, ServiceState, read_state, write_state
+
+HOMES = {"out": "results/out"}
+
+
+def read_receipt(data: bytes, folder: Path) -> None:
+    """Read a receipt at home, look for its files, put it on the shelf, and say what there is."""
+    workspace = Workspace(folder / "w")
+    home = workspace.home(HOMES["out"])
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "a.txt").write_bytes(b"a")
+    (home / RECEIPT_NAME).write_bytes(_signed(data))
+    receipt = workspace.at_home(HOMES)
+    if receipt is None:
+        return
+    found = workspace.find("step", HOMES, receipt.fingerprint)
+    if found is not None:
+        list(workspace.faults(found))
+    with contextlib.redirect_stdout(io.StringIO()):
+        status.execute(_arguments(workspace.root))
+    workspace.drop("step", HOMES, receipt.fingerprint)
+    workspace.clean()
+
+
+def _signed(data: bytes) -> bytes:
+    """Give a changed receipt the fingerprint that goes with it: whoever forges one can do so too."""
+    try:
+        value = parse_json(data)
+        value["fingerprint"] = digest(value["identity"])
+        return as_json(value)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return data
+
+
+def receipts() -> list[bytes]:
+    seal = FileSeal(1, 0, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
+    identity = Identity("step", 1, {"a.b": 1.5}, {"before": "f"}, {"x": {"y": "z"}})
+    receipt = Receipt(identity, {"out": {"a.txt": seal}}, {"data/b.txt": seal}, {"before": "p"}, "q", {})
+    return [as_json(_tree(receipt))]
+
+
+def _tree(receipt: Receipt) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"fingerprint": receipt.fingerprint, **asdict(receipt), "identity": receipt.identity.as_dict()}
+
+
+def read_index(data: bytes, folder: Path) -> None:
+    path = folder / "index.json"
+    path.write_bytes(data)
+    index = CaseIndex.read(path, folder)
+    index.changed_files()
+    index.report()
+
+
+def indices() -> list[bytes]:
+    case = {
+        "source": "s",
+        "patient": "p",
+        "case": "c",
+        "group": "p",
+        "kind": "nifti",
+        "label": None,
+        "modalities": ["flair"],
+        "images": {"p/flair.nii": 5},
+        "masks": {"p/seg.nii": 5},
+    }
+    problem = {"path": "data/x", "what": "odd", "severity": "warning"}
+    value = {
+        "format": 1,
+        "roots": {"s": "data/s"},
+        "known": {"s": ["p"]},
+        "cases": [case],
+        "problems": [problem],
+    }
+    return [as_json(value)]
+
+
+def read_split(data: bytes, folder: Path) -> None:
+    path = folder / "split.json"
+    path.write_bytes(data)
+    Split.from_json(read_json(path))
+
+
+def splits() -> list[bytes]:
+    sides = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
+    fractions = {"train": 0.7, "val": 0.15, "test": 0.15}
+    return [as_json({"seed": 1, "fractions": fractions, "counts": {}, "sources": {"s": sides}})]
+
+
+def read_entry(data: bytes, folder: Path) -> None:
+    import numpy as np
+
+    np.save(folder / "images.npy", np.zeros((2, 1, 4, 4), np.float16))
+    np.save(folder / "masks.npy", np.zeros((2, 4, 4), np.uint8))
+    (folder / "entry.json").write_bytes(data)
+    case = StoredCase.open(folder, "s/c")
+    assert case.images.shape == (2, 4, 4, 4)
+    assert case.masks.shape == (2, 4, 4)
+    case.read([0])
+
+
+def entries() -> list[bytes]:
+    value = {
+        "format": 1,
+        "source": "s",
+        "patient": "p",
+        "case": "c",
+        "group": "p",
+        "presence": [True, False, False, False],
+        "has_mask": True,
+        "pixel_mm": 1.0,
+        "slice_mm": 1.0,
+        "geometry": {"shape": [3, 4, 4], "box": [0, 0, 4, 4]},
+        "problems": [],
+        "files": {
+            "images.npy": {"bytes": 192, "sha256": "", "shape": [2, 1, 4, 4]},
+            "masks.npy": {"bytes": 160, "sha256": "", "shape": [2, 4, 4]},
+        },
+        "indices": [0, 1],
+        "labels": [0, 1],
+        "train": [0],
+    }
+    return [as_json(value)]
+
+
+def read_array(data: bytes, folder: Path) -> None:
+    """A sealed entry whose array file was exchanged for another of the same size."""
+    import json
+
+    value = json.loads(entries()[0])
+    value["files"]["images.npy"]["bytes"] = len(data)
+    (folder / "entry.json").write_bytes(as_json(value))
+    (folder / "images.npy").write_bytes(data)
+    (folder / "masks.npy").write_bytes(bytes(160))
+    case = StoredCase.open(folder, "s/c")
+    assert case.images.shape == (2, 4, 4, 4)
+
+
+def arrays() -> list[bytes]:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((2, 1, 4, 4), np.float16))
+    return [buffer.getvalue()]
+
+
+def read_states(data: bytes, folder: Path) -> None:
+    """What a demo, a table of hashes, a last run and a download's note say."""
+    home = folder / "w" / ".slicewise" / "demo"
+    home.mkdir(parents=True, exist_ok=True)
+    workspace = Workspace(folder / "w")
+    for path in (home / "demo.json", home / "step.json", workspace.state / "hashes.json"):
+        path.write_bytes(data)
+    (workspace.root / "pipeline_results.json").write_bytes(data)
+    state = read_state(home)
+    if state is not None:
+        assert state.page_url.startswith("http://127.0.0.1:")
+    probe = folder / "probe"
+    probe.write_bytes(b"x")
+    workspace.load_hashes().hash(probe)
+    with contextlib.redirect_stdout(io.StringIO()):
+        status.execute(_arguments(workspace.root))
+
+
+def demo_states() -> list[bytes]:
+    import tempfile
+
+    services = tuple(ServiceState(name, 9, "/healthz", "log", None, 0) for name in ("api", "page"))
+    with tempfile.TemporaryDirectory() as folder:
+        write_state(Path(folder), DemoState("builtin", None, "f", "c", services))
+        demo = (Path(folder) / "demo.json").read_bytes()
+    record = {
+        "command": "slicewise run",
+        "status": "failed",
+        "started_at": "now",
+        "total_duration_seconds": 1.0,
+        "continue_with": "x",
+    }
+    return [demo, as_json({"/x": [1, 2, 3, "0" * 64]}), as_json(record), as_json({"fingerprint": "f"})]
+
+
+def read_kaggle(data: bytes, folder: Path) -> None:
+    """A finished download's note, and the credentials of another program."""
+    from slicewise.data.download import RECEIPT, fetch_kaggle
+    from slicewise.data.kaggle import _read_kaggle_json
+
+    path = folder / "kaggle.json"
+    path.write_bytes(data)
+    (folder / "set").mkdir(exist_ok=True)
+    (folder / "set" / RECEIPT).write_bytes(data)
+    (folder / "set" / "x").write_bytes(b"x")
+    fetch_kaggle("owner/set", folder / "set")
+    _read_kaggle_json(path)
+
+
+def notes() -> list[bytes]:
+    both = {"username": "u", "key": "k" * 32, "dataset": "owner/set", "files": 1, "archive_bytes": 2}
+    return [as_json(both)]
+
+
+def _arguments(root: Path) -> Any:
+    import argparse
+
+    return argparse.Namespace(workspace=root)

@@ -1,0 +1,48 @@
+"""Every target against a bounded, repeatable number of hostile inputs; `make fuzz` tries far more."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.fuzz.mutate import damaged, forged
+from tests.fuzz.targets import TARGETS
+
+RECORDS = ("receipt", "index", "split", "entry", "states", "kaggle-json")
+SLOW = {"config-file": 12, "override": 25, "api-body": 25, "api-file": 20, "api-address": 30}
+EXAMPLES = 60
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore"
+)  # decoders warn of damage; outside of tests nobody stops for it
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_hostile_bytes_are_refused_with_a_message_or_read(name: str, tmp_path: Path) -> None:
+    target = TARGETS[name]
+    sound = target.seeds()
+    hostile = st.one_of(damaged(sound), forged(sound)) if name in RECORDS else damaged(sound)
+
+    @settings(
+        max_examples=SLOW.get(name, EXAMPLES),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(hostile)
+    def check(data: bytes) -> None:
+        target.check(data, tmp_path)
+
+    check()
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if name not in ("kaggle-json", "override")])
+def test_a_target_reads_what_is_sound(name: str, tmp_path: Path) -> None:
+    """Or else the test above would prove nothing."""
+    target = TARGETS[name]
+    assert any(_accepted(name, data, tmp_path) for data in target.seeds())
+
+
+def _accepted(name: str, data: bytes, box: Path) -> bool:
+    return TARGETS[name].check(data, box)

@@ -1,0 +1,77 @@
+"""What is installed is what was pinned, byte for byte, and the locks say the same as constraints.txt."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from scripts.utils.audit import CLEAN, UNREACHED, VULNERABLE, judge
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)", re.MULTILINE)
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(path: Path) -> dict[str, str]:
+    return {normal(name): version for name, version in _PIN.findall(path.read_text())}
+
+
+def locked() -> dict[str, str]:
+    return {name: version for path in LOCKS for name, version in pins(path).items()}
+
+
+def test_there_is_a_lock_for_each_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {path.stem for path in LOCKS} == {*extras, "uv"}
+
+
+def test_every_version_is_that_of_the_constraints() -> None:
+    constraints = pins(ROOT / "constraints.txt")
+    found = locked()
+    assert {
+        name: version for name, version in found.items() if constraints.get(name, version) != version
+    } == {}
+    assert set(constraints) <= set(found), "constraints.txt changed: run make locks"
+
+
+def test_every_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    names = {normal(re.split(r"[<>=~!;\[ ]", line)[0]) for line in wanted}
+    assert names <= set(locked()), "pyproject.toml changed: run make constraints"
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_every_file_has_a_hash_and_no_address_is_named(path: Path) -> None:
+    text = path.read_text()
+    blocks = re.split(r"^(?=[a-z0-9][a-z0-9._-]*==)", text, flags=re.MULTILINE)[1:]
+    assert blocks
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}\b", block) for block in blocks)
+    assert "://" not in text
+    assert "--index" not in text
+
+
+def test_the_makefile_installs_from_the_locks_alone() -> None:
+    installs = [line for line in (ROOT / "Makefile").read_text().splitlines() if "pip install" in line]
+    assert installs
+    text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    commands = [line for line in text.split("\n") if "pip install" in line]
+    for command in commands:
+        for part in command.split("||"):
+            if "pip install" in part:
+                assert "--require-hashes" in part or "--no-deps" in part, part
+
+
+def test_the_audit_says_so_when_it_could_judge_nothing() -> None:
+    skipped = {"name": "a", "skip_reason": "Dependency not found on PyPI"}
+    sound = {"name": "b", "version": "1", "vulns": []}
+    bad = {"name": "c", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}
+    assert judge([])[0] == judge([skipped])[0] == UNREACHED
+    assert judge([skipped, sound])[0] == CLEAN
+    code, words = judge([sound, bad])
+    assert (code, "c 1: PYSEC-1, mended in 2" in words) == (VULNERABLE, True)
