@@ -10,6 +10,7 @@ VERBS = {
     "run": "run the pipeline, or the part of it that is out of date",
     "plan": "say what a run would do, and why",
     "status": "say what is there and what made it",
+    "verify": "read all outputs again and name what is damaged",
     "config": "print the merged configuration, or what a mode changes",
     "demo": "show or stop the demo",
     "clean": "delete superseded outputs and unfinished work",

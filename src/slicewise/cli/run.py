@@ -15,6 +15,7 @@ from slicewise.cli import plan as plan_verb
 from slicewise.cli.options import (
     add_config_options,
     add_selection_options,
+    add_wait_option,
     command_line,
     compose_from,
     selection_from,
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     add_selection_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    add_wait_option(parser)
     answers = parser.add_mutually_exclusive_group()
     answers.add_argument("--yes", action="store_true", help="answer every question with yes")
     answers.add_argument("--no-input", action="store_true", help="ask nothing; every answer is no")
@@ -50,7 +52,8 @@ def execute(args: argparse.Namespace) -> int:
     config = compose_from(args)
     selection = selection_from(args)
     workspace = workspace_from(args)
-    with exclusive(workspace.state / "lock"), _log_file(workspace, args) as log_path, _stoppable():
+    lock = exclusive(workspace.state / "lock", args.wait)
+    with lock, _log_file(workspace, args) as log_path, _stoppable():
         return _run(args, config, selection, workspace, log_path)
 
 

@@ -36,6 +36,9 @@ def _describe(step: Step[Config], workspace: Workspace) -> tuple[str, Tone, str]
     if not step.homes:
         return _service(workspace)
     receipt = workspace.at_home(step.homes)
+    misfits = list(workspace.misfits(step.name, step.homes, receipt.fingerprint if receipt else None))
+    if misfits:
+        return "damaged", "bad", misfits[0]
     if receipt is None:
         return "none", "dim", "no output"
     found = workspace.find(step.name, step.homes, receipt.fingerprint)
@@ -62,7 +65,13 @@ def _last_run(workspace: Workspace) -> None:
         record = read_json(workspace.root / RECORD_NAME)
     except (FileNotFoundError, WorkspaceError):
         return
-    say(f"\nlast run: {record['command']}")
-    say(f"  {record['status']}, started {record['started_at']}, {record['total_duration_seconds']} s")
-    if record["continue_with"]:
-        say(f"  to continue: {record['continue_with']}", "warn")
+    try:
+        command, again = record["command"], record["continue_with"]
+        ended = f"{record['status']}, started {record['started_at']}, {record['total_duration_seconds']} s"
+    except (KeyError, TypeError):
+        say(f"\n{RECORD_NAME} is damaged; the next run writes it anew", "warn")
+        return
+    say(f"\nlast run: {command}")
+    say(f"  {ended}")
+    if again:
+        say(f"  to continue: {again}", "warn")

@@ -111,6 +111,10 @@ class SliceStore:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
+    def discard(self, path: Path) -> None:
+        """Remove the whole entry to which a damaged file belongs, so that it is made again."""
+        shutil.rmtree(self.root.joinpath(*path.relative_to(self.root).parts[:2]), ignore_errors=True)
+
     def sweep(self) -> None:
         """Remove what killed runs left unsealed. Only while no other process writes."""
         for partial in self.root.glob(f"*/{_PARTIAL}*"):

@@ -75,7 +75,8 @@ def _is_live(workspace: Workspace, fingerprint: str) -> bool:
         note = read_json(_note(workspace))
     except (FileNotFoundError, WorkspaceError):
         return False
-    return bool(note["fingerprint"] == fingerprint) and is_alive(workspace.service(_NAME))
+    known = note.get("fingerprint") if isinstance(note, dict) else None
+    return known == fingerprint and is_alive(workspace.service(_NAME))
 
 
 def _note(workspace: Workspace) -> Path:
