@@ -11,6 +11,7 @@ VERBS = {
     "plan": "say what a run would do, and why",
     "status": "say what is there and what made it",
     "verify": "read all outputs again and name what is damaged",
+    "doctor": "say whether a run can work here, and what to do if not",
     "config": "print the merged configuration, or what a mode changes",
     "demo": "show or stop the demo",
     "clean": "delete superseded outputs and unfinished work",

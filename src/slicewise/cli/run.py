@@ -28,6 +28,7 @@ from slicewise.core.errors import SliceWiseError
 from slicewise.core.fingerprint import digest
 from slicewise.pipeline.lock import exclusive
 from slicewise.pipeline.plan import plan
+from slicewise.pipeline.progress import published
 from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
 from slicewise.pipeline.runner import Runner
 from slicewise.pipeline.selection import Selection
@@ -53,7 +54,8 @@ def execute(args: argparse.Namespace) -> int:
     selection = selection_from(args)
     workspace = workspace_from(args)
     lock = exclusive(workspace.state / "lock", args.wait)
-    with lock, _log_file(workspace, args) as log_path, _stoppable():
+    shown = published(workspace.state, command_line(args))
+    with lock, shown, _log_file(workspace, args) as log_path, _stoppable():
         return _run(args, config, selection, workspace, log_path)
 
 

@@ -16,12 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from pathlib import Path
 
     parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+    parser.add_argument("--watch", action="store_true", help="show the run that is under way until it ends")
 
 
 def execute(args: argparse.Namespace) -> int:
     from slicewise.steps import STEPS
 
     workspace = workspace_from(args)
+    if args.watch:
+        from slicewise.cli.watch import watch
+
+        return watch(workspace)
     for step in STEPS:
         state, tone, text = _describe(step, workspace)
         say(f"  {step.name:<17} {paint(f'{state:<8}', tone)} {text}")

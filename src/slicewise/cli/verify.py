@@ -10,6 +10,7 @@ from slicewise.cli.options import add_wait_option, workspace_from
 from slicewise.core.console import paint, say
 from slicewise.core.files import MIB
 from slicewise.pipeline.lock import exclusive
+from slicewise.pipeline.progress import published
 from slicewise.pipeline.verify import Verification, verify
 
 
@@ -27,7 +28,8 @@ def execute(args: argparse.Namespace) -> int:
     if not workspace.state.is_dir():
         found = Verification(0, 0, ())
     else:
-        with exclusive(workspace.state / "lock", args.wait):
+        lock = exclusive(workspace.state / "lock", args.wait)
+        with lock, published(workspace.state, "slicewise verify"):
             hashes = workspace.load_hashes()
             found = verify(STEPS, workspace, hashes)
             workspace.save_hashes(hashes)

@@ -1,9 +1,9 @@
 """One controller per workspace at a time.
 
 Two things guard a workspace. The kernel's lock (`flock` on `lock.kernel`) goes with its process, however that
-ends; on one machine it decides alone. Where the folder is shared, the kernel's lock may reach no further than its
-own machine, or be refused: there the lease (`lock`) decides. It names its holder, is created atomically, and is
-touched every ten seconds. A lease is void
+ends; on one machine it decides alone. Where the folder is shared, the kernel's lock may reach no further than
+its own machine, or be refused: there the lease (`lock`) decides. It names its holder, is created atomically,
+and is touched every ten seconds. A lease is void
 
 - on the machine that made it: at once when its process is gone or the machine was started anew;
 - anywhere else: when it was not touched for a minute, by the clock of the file system.

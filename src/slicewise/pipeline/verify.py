@@ -1,7 +1,7 @@
 """Read every finished output again, and say what is not as it was when it was made.
 
 A plan looks at size and time alone, which a failing disk or a copying program may leave as they were. What is
-found changed here is noted in the output's folder, and every later plan reads those files. Nothing is deleted.
+found changed here is noted in the output's folder, and every later plan reads that. Nothing is deleted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
