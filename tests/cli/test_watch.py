@@ -87,11 +87,13 @@ def test_a_killed_run_is_told_from_one_that_ended(tmp_path: Path, capsys: pytest
 def test_a_real_run_is_followed_to_its_end_on_a_terminal_and_in_a_pipe(
     trained: Pipeline, tmp_path: Path
 ) -> None:
-    pipeline = Pipeline(tmp_path / "watched", (*trained.overrides, "training.iterations_per_epoch=40"))
+    pipeline = Pipeline(
+        tmp_path / "watched", (*trained.overrides, "preprocessing.image_size=96", "runtime.num_workers=1")
+    )
     shutil.copytree(trained.workspace, pipeline.workspace)
     head = [sys.executable, "-m", "slicewise"]
     place = ["--workspace", str(pipeline.workspace)]
-    run = [*head, "run", "--no-input", "--until", "train.seg_warmup", *place, *pipeline.overrides]
+    run = [*head, "run", "--no-input", "--until", "preprocess", *place, *pipeline.overrides]
     watch = [*head, "status", "--watch", *place]
     lock, state = pipeline.workspace / ".slicewise" / "lock", pipeline.workspace / ".slicewise"
     leader, follower = pty.openpty()
@@ -108,8 +110,8 @@ def test_a_real_run_is_followed_to_its_end_on_a_terminal_and_in_a_pipe(
             lines = piped.communicate(timeout=120)[0].splitlines()
     assert (running.returncode, piped.returncode, seen.returncode) == (0, 0, 0)
     assert len(set(lines)) == len(lines), "a line is a change"
-    assert any("train.seg_warmup: training.iterations_per_epoch: 6 -> 40" in line for line in lines)
-    assert any("seg_warmup 1/" in line and " of 40 batch" in line for line in lines)
+    assert any("preprocess: preprocessing.image_size: 64 -> 96" in line for line in lines)
+    assert any("Preprocessing  [" in line and " of 22 case" in line for line in lines)
     assert lines[-1] == "the run completed"
     assert "\x1b[J" in screen
     assert "elapsed 0:" in screen
