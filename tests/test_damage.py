@@ -286,12 +286,12 @@ def test_one_run_mends_every_kind_of_damage_and_ends_with_the_same_content(
     pipeline = Pipeline(tmp_path / "mended", trained.overrides)
     shutil.copytree(trained.workspace, pipeline.workspace)
     before = contents(pipeline)
-    for kind in ("raw volume", "slice images", "slice entry", "raw picture", "split", "last state"):
+    for kind in ("raw volume", "slice images", "slice entry", "raw picture", "last state"):
         flip_quietly(first(pipeline, KINDS[kind][1]))
     first(pipeline, KINDS["slice masks"][1]).unlink()
-    (pipeline.workspace / HOMES["preprocess"] / RECEIPT_NAME).unlink()
+    (pipeline.workspace / HOMES["split"] / RECEIPT_NAME).unlink()
     code, found = verify(pipeline, capsys)
-    assert (code, len(found["findings"])) == (1, 8)
+    assert (code, len(found["findings"])) == (1, 7)
     assert pipeline.run("--until", "evaluate") == 0
     assert pipeline.ran() == ["download", "preprocess", "split", "train.seg_warmup"]
     assert contents(pipeline) == before
@@ -307,3 +307,21 @@ def contents(pipeline: Pipeline) -> dict[str, str]:
         for path in paths
         if path.name not in (RECEIPT_NAME, "problems.txt")
     }
+
+
+def test_verify_tells_people_what_is_damaged_who_made_it_and_what_happens(
+    trained: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = first(trained, KINDS["split"][1])
+    words = ["verify", "--workspace", str(trained.workspace)]
+    with put_back(path):
+        flip(path)
+        assert main(words) == 1
+        lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "data/split/split.json was changed",
+        "  split is made again by the next run",
+    ]
+    assert lines[-1].endswith("1 damaged or missing; `slicewise plan` says what will run")
+    assert main(words) == 0
+    assert "all are as they were made" in capsys.readouterr().out

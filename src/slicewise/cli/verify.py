@@ -47,5 +47,7 @@ def _show(found: Verification, seconds: float) -> None:
     read = f"read {found.num_files} files, {found.num_bytes / MIB:,.1f} MiB, in {seconds:.1f} s"
     if found.findings:
         say(f"{read}: {len(found.findings)} damaged or missing; `slicewise plan` says what will run", "warn")
+    elif not found.num_files:
+        say("nothing was made here yet")
     else:
         say(f"{read}: all are as they were made", "good")
