@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,3 +178,25 @@ def test_a_step_is_told_which_shared_files_are_damaged_and_later_steps_follow_th
     store.write_text("new")
     steps[0] = replace(gather, run=lambda context: run(replace(context, faulty=())))
     assert toy.run() == ["join"], "a step that keeps the change hands it on"
+
+
+def test_plans_beside_a_run_never_fail(toy: Toy) -> None:
+    """Homes come and go below a plan that takes no lock; it may be out of date, but it must not break."""
+    toy.run()
+    other = Toy(toy.root, {**toy.config})
+
+    def work() -> None:
+        for turn in range(12):
+            other.config["glue"] = "-+"[turn % 2]
+            other.run(force=["gather"] if turn % 5 == 0 else [])
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        num_plans = 0
+        while not done.done():
+            toy.plan()
+            list(toy.workspace.shelved())
+            num_plans += 1
+        done.result()
+    assert num_plans > 1
+    assert check(toy).findings == ()

@@ -146,7 +146,7 @@ class Workspace:
         for relative in homes.values():
             home = self.home(relative)
             receipt = Receipt.read(home)
-            if not home.is_dir() or not any(home.iterdir()):
+            if _is_empty(home):
                 yield from [f"{relative} is missing"] if fingerprint else []
             elif receipt is None:
                 state = "is damaged" if (home / RECEIPT_NAME).exists() else "is missing"
@@ -228,8 +228,8 @@ class Workspace:
     def shelved(self) -> Iterator[tuple[str, Path]]:
         """Yield (step, folder) of every output on the shelf."""
         for step_dir in sorted((self.state / "shelf").glob("*")):
-            for folder in sorted(step_dir.iterdir()):
-                if any(folder.rglob(RECEIPT_NAME)):
+            for folder in sorted(step_dir.glob("*")):
+                if any((slot / RECEIPT_NAME).exists() for slot in folder.glob("*")):
                     yield step_dir.name, folder
 
     def clean(self) -> int:
@@ -240,3 +240,10 @@ class Workspace:
             freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             shutil.rmtree(folder, ignore_errors=True)
         return freed
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:  # none, or a run beside us has just moved it
+        return True
