@@ -82,6 +82,22 @@ def test_a_bigger_run_adds_and_a_changed_file_is_redone(cases: list[CaseFiles], 
     assert [entry.key.case for entry in report.entries if not entry.reused] == ["v1"]
 
 
+@pytest.mark.parametrize("name", ["images.npy", "masks.npy", "entry.json"])
+def test_a_damaged_entry_is_made_again_with_the_same_content(
+    cases: list[CaseFiles], tmp_path: Path, name: str
+) -> None:
+    root = tmp_path / "slices"
+    run(cases, root)
+    before = contents(root)
+    path = next(root.glob(f"*/v2-*/{name}"))
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    report = run(cases, root)
+    assert [entry.key.case for entry in report.entries if not entry.reused] == ["v2"]
+    assert contents(root) == before
+
+
 def test_another_preprocessing_keeps_the_old_slices(cases: list[CaseFiles], tmp_path: Path) -> None:
     run(cases, tmp_path / "slices")
     assert run(cases, tmp_path / "slices", image_size=32).num_new == 6

@@ -123,6 +123,22 @@ def test_a_damaged_description_is_named(store: SliceStore, text: str) -> None:
         store.open(ENTRY)
 
 
+def test_an_edited_description_is_noticed_and_one_without_digest_is_from_before(store: SliceStore) -> None:
+    path = store.folder(ENTRY) / "entry.json"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps({**described, "group": "another"}))
+    assert ENTRY not in store
+    del described["digest"]
+    path.write_text(json.dumps(described))
+    assert ENTRY in store
+
+
+def test_a_file_stands_for_its_whole_entry_when_that_is_discarded(store: SliceStore) -> None:
+    store.discard(store.folder(ENTRY) / "masks.npy")
+    assert not store.folder(ENTRY).exists()
+    store.discard(store.folder(ENTRY))
+
+
 def test_a_sound_entry_is_not_written_twice(store: SliceStore, sliced: SlicedCase) -> None:
     before = (store.folder(ENTRY) / "images.npy").stat()
     store.write(ENTRY, sliced, "family")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from slicewise.cli.options import workspace_from
+from slicewise.cli.options import add_wait_option, workspace_from
 from slicewise.core.console import say
 from slicewise.core.files import MIB
 from slicewise.pipeline.lock import exclusive
@@ -11,13 +11,14 @@ from slicewise.pipeline.lock import exclusive
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+    add_wait_option(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     from slicewise.steps.slices import remove_unused
 
     workspace = workspace_from(args)
-    with exclusive(workspace.state / "lock"):
+    with exclusive(workspace.state / "lock", args.wait):
         freed = workspace.clean() + remove_unused(workspace)
     say(f"freed {freed / MIB:,.1f} MiB")
     return 0

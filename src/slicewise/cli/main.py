@@ -11,6 +11,8 @@ VERBS = {
     "run": "run the pipeline, or the part of it that is out of date",
     "plan": "say what a run would do, and why",
     "status": "say what is there and what made it",
+    "verify": "read all outputs again and name what is damaged",
+    "doctor": "say whether a run can work here, and what to do if not",
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
     "demo": "show or stop the demo",

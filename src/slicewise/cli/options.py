@@ -1,6 +1,7 @@
 """Options shared by the verbs, and what they mean for a run."""
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -63,6 +64,19 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
             const=name,
             help=f"use the output of {name} as it is" if name in STEP_NAMES else argparse.SUPPRESS,
         )
+
+
+def add_wait_option(parser: argparse.ArgumentParser) -> None:
+    """Add how long to wait for another controller of the workspace."""
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=float,
+        const=math.inf,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait until no other command works in the workspace, at most so long (default: refuse at once)",
+    )
 
 
 def compose_from(args: argparse.Namespace) -> Config:

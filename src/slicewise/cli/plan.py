@@ -14,6 +14,7 @@ from slicewise.cli.options import (
 )
 from slicewise.config.schema import Config
 from slicewise.core.console import Tone, paint, say
+from slicewise.pipeline.lock import holder_of
 from slicewise.pipeline.plan import Action, Decision, plan
 
 _TONES: dict[Action, Tone] = {
@@ -39,7 +40,8 @@ def execute(args: argparse.Namespace) -> int:
     hashes = workspace.load_hashes()
     folds = config.split.folds
     decisions = plan(pipeline(folds), config, workspace, hashes, selection_from(args, folds))
-    if workspace.state.is_dir():
+    # Beside a run nothing is written: it remembers the same hashes, and newer ones.
+    if workspace.state.is_dir() and holder_of(workspace.state / "lock") is None:
         workspace.save_hashes(hashes)
     show(decisions, config)
     return 0

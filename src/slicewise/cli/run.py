@@ -15,6 +15,7 @@ from slicewise.cli import plan as plan_verb
 from slicewise.cli.options import (
     add_config_options,
     add_selection_options,
+    add_wait_option,
     command_line,
     compose_from,
     selection_from,
@@ -28,6 +29,7 @@ from slicewise.core.fingerprint import digest
 from slicewise.core.redact import redact
 from slicewise.pipeline.lock import exclusive
 from slicewise.pipeline.plan import plan
+from slicewise.pipeline.progress import published
 from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
 from slicewise.pipeline.runner import Runner
 from slicewise.pipeline.selection import Selection
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     add_selection_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    add_wait_option(parser)
     answers = parser.add_mutually_exclusive_group()
     answers.add_argument("--yes", action="store_true", help="answer every question with yes")
     answers.add_argument("--no-input", action="store_true", help="ask nothing; every answer is no")
@@ -51,7 +54,9 @@ def execute(args: argparse.Namespace) -> int:
     config = compose_from(args)
     selection = selection_from(args, config.split.folds)
     workspace = workspace_from(args)
-    with exclusive(workspace.state / "lock"), _log_file(workspace, args) as log_path, _stoppable():
+    lock = exclusive(workspace.state / "lock", args.wait)
+    shown = published(workspace.state, command_line(args))
+    with lock, shown, _log_file(workspace, args) as log_path, _stoppable():
         return _run(args, config, selection, workspace, log_path)
 
 

@@ -16,12 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from pathlib import Path
 
     parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+    parser.add_argument("--watch", action="store_true", help="show the run that is under way until it ends")
 
 
 def execute(args: argparse.Namespace) -> int:
     from slicewise.steps import STEPS
 
     workspace = workspace_from(args)
+    if args.watch:
+        from slicewise.cli.watch import watch
+
+        return watch(workspace)
     for step in STEPS:
         state, tone, text = _describe(step, workspace)
         say(f"  {step.name:<17} {paint(f'{state:<8}', tone)} {text}")
@@ -36,6 +41,9 @@ def _describe(step: Step[Config], workspace: Workspace) -> tuple[str, Tone, str]
     if not step.homes:
         return _service(workspace)
     receipt = workspace.at_home(step.homes)
+    misfits = list(workspace.misfits(step.name, step.homes, receipt.fingerprint if receipt else None))
+    if misfits:
+        return "damaged", "bad", misfits[0]
     if receipt is None:
         return "none", "dim", "no output"
     found = workspace.find(step.name, step.homes, receipt.fingerprint)
@@ -64,6 +72,7 @@ def _last_run(workspace: Workspace) -> None:
         return
     names = ("command", "status", "started_at", "total_duration_seconds", "continue_with")
     if not isinstance(record, dict) or not record.keys() >= set(names):
+        say(f"\n{RECORD_NAME} is damaged; the next run writes it anew", "warn")
         return
     command, status, started, seconds, continue_with = (record[name] for name in names)
     say(f"\nlast run: {command}")

@@ -2,12 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from colorama import Fore, Style, just_fix_windows_console
 
+from slicewise.core import live
 from slicewise.core.redact import redact
 
 T = TypeVar("T")
@@ -28,6 +30,22 @@ class Bar(Protocol):
 
     def update(self, n: float = 1) -> Any: ...
     def set_postfix_str(self, s: str) -> Any: ...
+
+
+@dataclass(frozen=True)
+class _FollowedBar:
+    """A bar whose numbers other terminals can see too."""
+
+    bar: Bar
+    job: live.Job
+
+    def update(self, n: float = 1) -> None:
+        self.job.done += n
+        self.bar.update(n)
+
+    def set_postfix_str(self, s: str) -> None:
+        self.job.note = s
+        self.bar.set_postfix_str(s)
 
 
 def colours_wanted() -> bool:
@@ -54,11 +72,16 @@ def complain(text: str) -> None:
     sys.stderr.write(paint("error: ", "bad") + redact(text) + "\n")
 
 
-def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
+def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """Show a bar over `iterable` on a terminal; elsewhere pass it through silently."""
     from tqdm import tqdm
 
-    return tqdm(iterable, desc=desc, total=total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
+    size = len(iterable) if total is None and isinstance(iterable, Sized) else total
+    with live.job(desc, size, unit) as job:
+        hidden = not sys.stderr.isatty()
+        for item in tqdm(iterable, desc=desc, total=size, unit=unit, disable=hidden, leave=False):
+            yield item
+            job.done += 1
 
 
 @contextmanager
@@ -67,13 +90,16 @@ def progress_bar(*, desc: str, total: int, unit: str = "it", initial: int = 0) -
     from tqdm import tqdm
 
     hidden = not sys.stderr.isatty()
-    with tqdm(
-        desc=desc,
-        total=total,
-        unit=unit,
-        initial=initial,
-        unit_scale=unit == "B",
-        disable=hidden,
-        leave=False,
-    ) as bar:
-        yield bar
+    with (
+        live.job(desc, total, unit, initial) as job,
+        tqdm(
+            desc=desc,
+            total=total,
+            unit=unit,
+            initial=initial,
+            unit_scale=unit == "B",
+            disable=hidden,
+            leave=False,
+        ) as bar,
+    ):
+        yield _FollowedBar(bar, job)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
+def hash_file(path: Path, advance: Callable[[int], object] = lambda _: None) -> str:
+    """Return the SHA-256 of a file's bytes; `advance` is told how many were read, chunk by chunk."""
     sha = hashlib.sha256()
     with path.open("rb", buffering=0) as stream:
         while chunk := stream.read(_CHUNK):
             sha.update(chunk)
+            advance(len(chunk))
     return sha.hexdigest()
 
 
@@ -58,6 +59,10 @@ class HashCache:
         self.table[name] = [*seen, sha]
         self.changed = True
         return sha
+
+    def forget(self, path: Path) -> None:
+        """Read the file the next time, whatever its stat."""
+        self.changed |= self.table.pop(str(path.absolute()), None) is not None
 
     def hash_tree(self, root: Path, files: Iterable[Path]) -> str:
         """Return one digest over the relative names and contents of `files` below `root`."""

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from slicewise.config.schema import Preprocessing
 from slicewise.core.console import progress, progress_bar
-from slicewise.core.errors import DataError
+from slicewise.core.errors import DataError, WorkspaceError
 from slicewise.core.files import require_space
 from slicewise.core.fingerprint import HashCache, digest
 from slicewise.core.keys import CaseKey
@@ -94,7 +94,7 @@ def preprocess_cases(
     outcomes: dict[str, Outcome] = {}
     missing: list[tuple[CaseFiles, str]] = []
     for case, entry in zip(cases, ids, strict=True):
-        if entry in store:
+        if _is_sound(store, entry, hash_cache):
             outcomes[entry] = _reference(store, case, entry, reused=True)
         else:
             missing.append((case, entry))
@@ -178,6 +178,19 @@ def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entr
         ) from error
     store.write(entry, sliced, case.group)
     return EntryRef(case.key, case.group, entry, len(sliced.indices), reused=False)
+
+
+def _is_sound(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:
+    """Whether an entry is there and as it was sealed; a damaged one is removed, to be made again.
+
+    Its files are hashed anyway when the step's output is sealed, so this costs nothing more.
+    """
+    try:
+        store.verify(entry, hash_cache.hash)
+    except (WorkspaceError, OSError):
+        store.discard(store.folder(entry))
+        return False
+    return True
 
 
 def _reference(store: SliceStore, case: CaseFiles, entry: str, *, reused: bool) -> EntryRef:

@@ -13,7 +13,7 @@ are a digest of the case's files and of the preprocessing, so another preprocess
 import json
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,15 +77,15 @@ class SliceStore:
         """
         return StoredCase.open(self.folder(entry), entry)
 
-    def verify(self, entry: str) -> None:
-        """Read an entry's arrays and compare them with the digests they were sealed with.
+    def verify(self, entry: str, hash_of: Callable[[Path], str] = hash_file) -> None:
+        """Compare an entry's arrays with the digests they were sealed with; `hash_of` may remember some.
 
         Raises:
             WorkspaceError: it is missing or damaged.
         """
         folder = self.folder(entry)
         for name, facts in self.open(entry).files.items():
-            if hash_file(folder / name) != facts["sha256"]:
+            if hash_of(folder / name) != facts["sha256"]:
                 raise WorkspaceError(
                     f"{folder / name} has changed since it was written; delete {folder} and run again"
                 )
@@ -108,7 +108,8 @@ class SliceStore:
         partial = target.with_name(f"{_PARTIAL}{target.name}-{secrets.token_hex(4)}")
         try:
             partial.mkdir(parents=True)
-            entry_text = json.dumps(_describe(partial, case, group, problems), allow_nan=False)
+            description = _describe(partial, case, group, problems)
+            entry_text = json.dumps({**description, "digest": digest(description)}, allow_nan=False)
             (partial / ENTRY_FILE).write_text(entry_text, encoding="utf-8")
             self._seal(partial, target, entry)
         except OSError as error:
@@ -117,6 +118,10 @@ class SliceStore:
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def discard(self, path: Path) -> None:
+        """Remove the whole entry to which a damaged file belongs, so that it is made again."""
+        shutil.rmtree(self.root.joinpath(*path.relative_to(self.root).parts[:2]), ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what killed runs left unsealed. Only while no other process writes."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
+from slicewise.core.fingerprint import digest
 from slicewise.core.keys import CaseKey
 from slicewise.core.labels import NUM_MODALITIES
 from slicewise.imaging.geometry import Geometry
@@ -120,6 +121,9 @@ class StoredCase:
     def _from_json(cls, folder: Path, entry: str, value: dict[str, Any]) -> Self:
         if value["format"] != FORMAT:
             raise ValueError(f"format {value['format']}, this version reads {FORMAT}")
+        described = {name: part for name, part in value.items() if name != "digest"}
+        if value.get("digest", digest(described)) != digest(described):
+            raise ValueError("its digest is another one")
         first, second, third, fourth = (bool(present) for present in value["presence"])
         train = np.zeros(len(value["labels"]), np.bool_)
         train[np.array(value["train"], np.intp)] = True

@@ -37,19 +37,23 @@ class Attempt(Generic[C]):
             assert found is not None
             homes.update({(name, slot): folder for slot, folder in found.folders.items()})
         needs = {name: self.before[name].fingerprint for name in step.needs}
-        return Context(self.config, self.workspace, fingerprint, partial, homes, needs, self.hashes)
+        faulty = self.workspace.faulty_shared(step.name, step.homes)
+        for path in faulty:
+            self.hashes.forget(path)
+        return Context(self.config, self.workspace, fingerprint, partial, homes, needs, self.hashes, faulty)
 
     def finish(self, context: Context[C], outcome: Outcome, report: Mapping[str, Any]) -> Receipt:
         """Seal the work and bring it home; return its receipt."""
         step = self.decision.step
         files = {slot: seal_folder(context.out(slot)) for slot in step.homes}
         needed = {name: self.before[name].found for name in step.needs}
+        shared = {self._inside(path): self._seal(path) for path in outcome.shared}
         receipt = Receipt(
             identity=self.decision.identity,
             files=files,
-            shared={self._inside(path): self._seal(path) for path in outcome.shared},
+            shared=shared,
             products={name: found.receipt.product for name, found in needed.items() if found},
-            product=product_digest(files, step.product),
+            product=product_digest(files, step.product, shared),
             report=report,
         )
         if step.homes:

@@ -1,52 +1,110 @@
-"""One controller per workspace at a time."""
+"""One controller per workspace at a time.
 
+Two things guard a workspace. The kernel's lock (`flock` on `lock.kernel`) goes with its process, however that
+ends; on one machine it decides alone. Where the folder is shared, the kernel's lock may reach no further than
+its own machine, or be refused: there the lease (`lock`) decides. It names its holder, is created atomically,
+and is touched every ten seconds. A lease is void
+
+- on the machine that made it: at once when its process is gone or the machine was started anew;
+- anywhere else: when it was not touched for a minute, by the clock of the file system.
+"""
+
+import errno
 import fcntl
-import json
-import os
-import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from slicewise.core.console import say
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import parse_json
+from slicewise.pipeline.lease import Heartbeat, Holder, claim, release
+
+_POLL_SECONDS = 0.5
+_NO_KERNEL_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+class _HeldError(Exception):
+    """Another controller is at work."""
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path` for the length of the block.
+def exclusive(path: Path, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock at `path` for the length of the block.
 
-    The kernel drops the lock when its process ends in whatever way, so a dead run never blocks the next.
+    Args:
+        path: the lease; other files of the lock lie beside it.
+        wait_seconds: how long to wait for another controller to end; 0 refuses at once.
 
     Raises:
-        WorkspaceError: another process holds it; names that process, its host and since when.
+        WorkspaceError: another process holds it, or took it over while this one was suspended; names that
+            process, its host and since when.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as stream:
+    with path.with_name(f"{path.name}.kernel").open("a+") as stream:
+        mine = _patiently(lambda: _take(stream, path), path, wait_seconds)
+        heartbeat = Heartbeat(path, mine)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise WorkspaceError(_who(stream, path)) from error
-        _sign(stream)
-        yield
+            with heartbeat:
+                yield
+        except KeyboardInterrupt as error:
+            if heartbeat.lost:
+                raise WorkspaceError(_words(path)) from error
+            raise
+        finally:
+            release(path, mine)
 
 
-def _sign(stream: IO[str]) -> None:
-    stream.seek(0)
-    stream.truncate()
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, stream)
-    stream.flush()
+def holder_of(path: Path) -> Holder | None:
+    """Return who holds the lock now, or None where it is free; takes nothing and waits for nothing."""
+    holder = Holder.read(path)
+    return None if holder is None or holder.is_gone(path) else holder
 
 
-def _who(stream: IO[str], path: Path) -> str:
-    stream.seek(0)
+def _patiently(take: Callable[[], Holder], path: Path, wait_seconds: float) -> Holder:
+    deadline = time.monotonic() + wait_seconds
+    announced = False
+    while True:
+        try:
+            return take()
+        except _HeldError as error:
+            if time.monotonic() >= deadline:
+                raise WorkspaceError(_words(path)) from error
+        if not announced:
+            say(f"waiting: {_name(path)} works in {path.parent.parent}", "warn")
+            announced = True
+        time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _take(stream: IO[str], path: Path) -> Holder:
+    trusted = _kernel_lock(stream)
+    mine = Holder.me()
+    if not claim(path, mine, same_machine_is_void=trusted):
+        if trusted:
+            fcntl.flock(stream, fcntl.LOCK_UN)
+        raise _HeldError
+    return mine
+
+
+def _kernel_lock(stream: IO[str]) -> bool:
+    """Take the kernel's lock; return whether there is such a thing here."""
     try:
-        holder = parse_json(stream.read().encode())
-        name = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (ValueError, KeyError, TypeError):
-        name = "another process"
-    workspace = path.parent.parent
-    return f"{workspace} is in use by {name}; wait for it to end, stop it, or choose another --workspace"
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_KERNEL_LOCK:
+            return False
+        raise _HeldError from error
+    return True
+
+
+def _name(path: Path) -> str:
+    holder = Holder.read(path)
+    return str(holder) if holder else "another process"
+
+
+def _words(path: Path) -> str:
+    return (
+        f"{path.parent.parent} is in use by {_name(path)}; wait for it to end (--wait), stop it, "
+        "or choose another --workspace"
+    )

@@ -42,6 +42,16 @@ class MemoryWatch:
                 return
 
 
+def resident_bytes(pid: int) -> int | None:
+    """Return what a process and its children hold in memory now; None where there is no such process."""
+    import psutil
+
+    try:
+        return _resident(psutil.Process(pid))
+    except psutil.Error:
+        return None
+
+
 def _resident(process: "Process") -> int:
     import psutil
 

@@ -122,10 +122,9 @@ class Planner(Generic[C]):
     def _why_missing(self, step: Step[C], identity: Identity) -> str:
         receipt = self._workspace.at_home(step.homes)
         if receipt is None:
-            return "no output yet"
+            return shorten(list(self._workspace.misfits(step.name, step.homes))) or "no output yet"
         if receipt.fingerprint == identity.fingerprint:
-            missing = [home for home in step.homes.values() if not self._workspace.home(home).exists()]
-            return f"{', '.join(missing) or 'a part'} is missing"
+            return shorten(list(self._workspace.misfits(step.name, step.homes, identity.fingerprint)))
         return shorten(differences(receipt.identity, identity)) or "the identity changed"
 
     def _is_home(self, step: Step[C], found: Found) -> bool:

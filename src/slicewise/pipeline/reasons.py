@@ -10,6 +10,8 @@ _MAX_NAMED = 3
 
 def differences(made: Identity, wanted: Identity) -> list[str]:
     """Say what differs between the identity of an output and the one that is wanted now."""
+    if made.step != wanted.step:
+        return [f"its home holds an output of {made.step}"]
     return [
         *_version(made, wanted),
         *_settings(made.settings, wanted.settings),

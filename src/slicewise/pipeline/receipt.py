@@ -1,6 +1,11 @@
-"""The note in a finished output: what it was made from and which files it consists of."""
+"""The note in a finished output: what it was made from and which files it consists of.
 
-from collections.abc import Iterable, Mapping
+A receipt carries a digest of itself, so that one which was damaged or edited counts as none. That guards
+against accidents, not against a forger: whoever recomputes the digest is believed.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatch
 from functools import cached_property
@@ -12,6 +17,7 @@ from slicewise.core.files import read_json, stays_below, write_json
 from slicewise.core.fingerprint import digest, hash_file
 
 RECEIPT_NAME = ".receipt.json"
+DOUBTS_NAME = ".doubts.json"
 EMPTY_REPORT: Mapping[str, Any] = {
     "metrics": {},
     "notes": [],
@@ -59,15 +65,15 @@ class FileSeal:
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns, sha256 or hash_file(path))
 
-    def fault(self, path: Path) -> str | None:
-        """Say what is wrong with the file now, or None. Reads it only where its time stamp differs."""
+    def fault(self, path: Path, *, read: bool = False) -> str | None:
+        """Say what is wrong with the file now, or None. It is read if its time differs, or if told to."""
         try:
             stat = path.stat()
         except OSError:
             return "is missing"
         if stat.st_size != self.size:
             return f"has {stat.st_size:,} bytes instead of {self.size:,}"
-        if stat.st_mtime_ns != self.mtime_ns and hash_file(path) != self.sha256:
+        if (read or stat.st_mtime_ns != self.mtime_ns) and hash_file(path) != self.sha256:
             return "was changed"
         return None
 
@@ -94,13 +100,16 @@ class Receipt:
 
     def write(self, folder: Path) -> None:
         tree = {"fingerprint": self.fingerprint, **asdict(self), "identity": self.identity.as_dict()}
-        write_json(folder / RECEIPT_NAME, tree)
+        plain = json.loads(json.dumps(tree, allow_nan=False))  # as it will be read back
+        write_json(folder / RECEIPT_NAME, {**plain, "digest": digest(plain)})
 
     @classmethod
     def read(cls, folder: Path) -> "Receipt | None":
         """Return the receipt of a finished output, or None where there is none or it is damaged."""
         try:
             raw = read_json(folder / RECEIPT_NAME)
+            if raw.pop("digest") != digest(raw):
+                return None
             receipt = cls(
                 identity=_identity(raw["identity"]),
                 files={slot: _seals(table) for slot, table in raw["files"].items()},
@@ -114,14 +123,38 @@ class Receipt:
         return receipt if receipt.fingerprint == raw["fingerprint"] else None
 
 
+def doubts(folder: Path) -> frozenset[str]:
+    """Return the files of an output that `slicewise verify` found changed; plans read these every time.
+
+    The note lies in the output's folder, so that it moves to the shelf, returns and goes with it.
+    """
+    try:
+        return frozenset(str(name) for name in read_json(folder / DOUBTS_NAME))
+    except (OSError, WorkspaceError, TypeError):
+        return frozenset()
+
+
+def write_doubts(folder: Path, names: Collection[str]) -> None:
+    """Remember which files of an output to read at every plan, or that there are none."""
+    if names:
+        write_json(folder / DOUBTS_NAME, sorted(names))
+    else:
+        (folder / DOUBTS_NAME).unlink(missing_ok=True)
+
+
 def seal_folder(folder: Path) -> dict[str, FileSeal]:
-    """Seal every file below `folder`, the receipt excepted."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECEIPT_NAME)
+    """Seal every file below `folder`, our own notes excepted."""
+    notes = (RECEIPT_NAME, DOUBTS_NAME)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in notes)
     return {path.relative_to(folder).as_posix(): FileSeal.of(path) for path in paths}
 
 
-def product_digest(files: Mapping[str, Mapping[str, FileSeal]], patterns: Iterable[str]) -> str:
-    """Return one digest over the content of the files whose name or relative path matches a pattern."""
+def product_digest(
+    files: Mapping[str, Mapping[str, FileSeal]],
+    patterns: Iterable[str],
+    shared: Mapping[str, FileSeal] | None = None,
+) -> str:
+    """Return one digest over the content of shared files, and of those whose name matches a pattern."""
     wanted = tuple(patterns)
     chosen = {
         f"{slot}/{name}": seal.sha256
@@ -129,7 +162,7 @@ def product_digest(files: Mapping[str, Mapping[str, FileSeal]], patterns: Iterab
         for name, seal in table.items()
         if any(fnmatch(name, pattern) for pattern in wanted)
     }
-    return digest(chosen)
+    return digest({**chosen, **{name: seal.sha256 for name, seal in (shared or {}).items()}})
 
 
 def _identity(raw: Any) -> Identity:

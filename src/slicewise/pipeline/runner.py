@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
+from slicewise.core import live
 from slicewise.core.console import say
 from slicewise.core.fingerprint import HashCache
 from slicewise.core.redact import redact
@@ -104,7 +105,7 @@ class Runner(Generic[C]):
         started = time.monotonic()
         memory = MemoryWatch()
         try:
-            with memory:
+            with memory, live.step(step.name, decision.reason):
                 outcome = step.run(context)
         finally:
             entry.duration_seconds = round(time.monotonic() - started, 3)

@@ -38,6 +38,8 @@ class Context(Generic[C]):
         homes: finished outputs of the steps it needs, by (step, slot).
         needs: fingerprints of the steps it needs.
         hashes: remembered content hashes of files outside the workspace.
+        faulty: shared files that outputs of this step refer to and that are not as they were sealed; a step
+            that can make them again must do so, for what it hands over is sealed anew.
     """
 
     config: C
@@ -47,6 +49,7 @@ class Context(Generic[C]):
     homes: Mapping[tuple[str, str], Path]
     needs: Mapping[str, str]
     hashes: HashCache
+    faulty: tuple[Path, ...] = ()
 
     def out(self, slot: str) -> Path:
         """Return the folder that becomes the home `slot` when the step ends well."""

@@ -11,15 +11,17 @@ A kill between two renames leaves every piece whole in one of the two places, an
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
-from slicewise.core.fingerprint import HashCache
-from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
+from slicewise.core.fingerprint import HashCache, digest
+from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Receipt, doubts
 
 STATE_DIR = ".slicewise"
+HASHES_NAME = "hashes.json"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,21 @@ class Found:
 
     receipt: Receipt
     folders: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A file of an output, and the folders whose notes remember a doubt about it."""
+
+    name: str
+    path: Path
+    seal: FileSeal
+    doubtful: bool
+    folders: tuple[Path, ...]
+
+    @property
+    def fault(self) -> str | None:
+        return self.seal.fault(self.path, read=self.doubtful)
 
 
 class Workspace:
@@ -71,15 +88,73 @@ class Workspace:
 
     def faults(self, found: Found) -> Iterator[str]:
         """Name each file of an output that is missing or not as it was sealed."""
-        for slot, table in found.receipt.files.items():
-            for name, seal in table.items():
-                yield from self._fault(found.folders[slot] / name, seal.fault(found.folders[slot] / name))
-        for name, seal in found.receipt.shared.items():
-            yield from self._fault(self.root / name, seal.fault(self.root / name))
+        for file in self.sealed(found):
+            if file.fault:
+                yield f"{self.relative(file.path)} {file.fault}"
 
-    def _fault(self, path: Path, fault: str | None) -> Iterator[str]:
-        if fault:
-            yield f"{self.relative(path)} {fault}"
+    def sealed(self, found: Found) -> Iterator[Sealed]:
+        """Yield every file of an output, shared ones last."""
+        for slot, table in found.receipt.files.items():
+            folder = found.folders[slot]
+            doubtful = doubts(folder)
+            for name, seal in table.items():
+                yield Sealed(name, folder / name, seal, name in doubtful, (folder,))
+        folders = tuple(found.folders.values())
+        doubtful = frozenset[str]().union(*map(doubts, folders))
+        for name, seal in found.receipt.shared.items():
+            yield Sealed(name, self.root / name, seal, name in doubtful, folders)
+
+    def faulty_shared(self, step: str, homes: Mapping[str, str]) -> tuple[Path, ...]:
+        """Return the shared files of a step's outputs, here and on the shelf, that are not as sealed."""
+        faulty: dict[Path, None] = {}
+        for found in self.outputs(step, homes):
+            for file in self.sealed(found):
+                if file.name in found.receipt.shared and file.path not in faulty and file.fault:
+                    faulty[file.path] = None
+        return tuple(faulty)
+
+    def outputs(self, step: str, homes: Mapping[str, str]) -> Iterator[Found]:
+        """Yield what is left of every output of a step: slots with sound receipts, here and on the shelf."""
+        places = [(slot, self.home(relative)) for slot, relative in homes.items()]
+        places += [(slot, folder / slot) for folder in self._shelved(step) for slot in homes]
+        left: dict[str, Found] = {}
+        for slot, folder in places:
+            receipt = Receipt.read(folder)
+            if receipt is not None and receipt.identity.step == step:
+                found = left.setdefault(receipt.fingerprint, Found(receipt, {}))
+                left[receipt.fingerprint] = Found(found.receipt, {slot: folder, **found.folders})
+        for found in left.values():
+            files = {slot: table for slot, table in found.receipt.files.items() if slot in found.folders}
+            yield Found(replace(found.receipt, files=files), found.folders)
+
+    def _shelved(self, step: str) -> list[Path]:
+        return sorted((self.state / "shelf" / step).glob("*"))
+
+    def unreadable(self, step: str, homes: Mapping[str, str]) -> Iterator[str]:
+        """Name every receipt on the shelf of a step that is damaged."""
+        for folder in self._shelved(step):
+            for slot in homes:
+                path = folder / slot / RECEIPT_NAME
+                if path.exists() and Receipt.read(path.parent) is None:
+                    yield f"{self.relative(path)} is damaged"
+
+    def misfits(self, step: str, homes: Mapping[str, str], fingerprint: str | None = None) -> Iterator[str]:
+        """Name each home that does not hold a sound receipt of the step, of this output if one is named.
+
+        Homes that were never filled count only where an output is named.
+        """
+        for relative in homes.values():
+            home = self.home(relative)
+            receipt = Receipt.read(home)
+            if _is_empty(home):
+                yield from [f"{relative} is missing"] if fingerprint else []
+            elif receipt is None:
+                state = "is damaged" if (home / RECEIPT_NAME).exists() else "is missing"
+                yield f"{relative}/{RECEIPT_NAME} {state}"
+            elif receipt.identity.step != step:
+                yield f"{relative} holds an output of {receipt.identity.step}"
+            elif fingerprint and receipt.fingerprint != fingerprint:
+                yield f"{relative} holds another output"
 
     def relative(self, path: Path) -> str:
         """Return a path as people type it: relative to the workspace where it lies inside."""
@@ -109,7 +184,7 @@ class Workspace:
             return
         receipt = Receipt.read(home)
         target = self.state / "foreign" / f"{int(time.time() * 1000)}" / home.name
-        if receipt is not None:
+        if receipt is not None and receipt.identity.step == step:
             target = self.shelf(step, receipt.fingerprint) / slot
             self._discard(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,22 +209,27 @@ class Workspace:
 
     def load_hashes(self) -> HashCache:
         """Return the remembered hashes; a damaged table is forgotten, since it only saves time."""
+        return HashCache(self.read_hashes() or {})
+
+    def read_hashes(self) -> dict[str, list[Any]] | None:
+        """Return the table of remembered hashes, or None where there is none or it is damaged."""
         try:
-            table = read_json(self.state / "hashes.json")
-        except (OSError, WorkspaceError):
-            table = {}
-        return HashCache(table if isinstance(table, dict) else {})
+            raw = read_json(self.state / HASHES_NAME)
+            table: dict[str, list[Any]] = raw["files"]
+            return table if raw["digest"] == digest(table) else None
+        except (OSError, WorkspaceError, KeyError, TypeError, ValueError):
+            return None
 
     def save_hashes(self, hashes: HashCache) -> None:
         if hashes.changed:
-            write_json(self.state / "hashes.json", hashes.table)
+            write_json(self.state / HASHES_NAME, {"digest": digest(hashes.table), "files": hashes.table})
             hashes.changed = False
 
     def shelved(self) -> Iterator[tuple[str, Path]]:
         """Yield (step, folder) of every output on the shelf."""
         for step_dir in sorted((self.state / "shelf").glob("*")):
-            for folder in sorted(step_dir.iterdir()):
-                if any(folder.rglob(RECEIPT_NAME)):
+            for folder in sorted(step_dir.glob("*")):
+                if any((slot / RECEIPT_NAME).exists() for slot in folder.glob("*")):
                     yield step_dir.name, folder
 
     def clean(self) -> int:
@@ -160,3 +240,10 @@ class Workspace:
             freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             shutil.rmtree(folder, ignore_errors=True)
         return freed
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:  # none, or a run beside us has just moved it
+        return True

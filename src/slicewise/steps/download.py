@@ -1,5 +1,6 @@
 """Data sets on disk: fetched or generated where they are not, then found, checked and listed."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,14 +85,22 @@ def _obtain(
 
     config = context.config
     if isinstance(source, PictureSource):
+        for path in _faulty(context, root):
+            path.unlink(missing_ok=True)
         materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED)
         return None
+    for path in _faulty(context, root):
+        shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all
     numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
     known[source.name] = list(numbers)
     chosen = chosen_of(config, source, sides_of(config, numbers))
     workers = num_processes(config.runtime.num_workers, config.runtime.max_worker_memory_mib, len(chosen))
     materialise_patients(root, sorted(numbers[name] for name in chosen), _PHANTOM_SEED, workers)
     return chosen
+
+
+def _faulty(context: Context[Config], root: Path) -> list[Path]:
+    return [path for path in context.faulty if path.is_relative_to(root)]
 
 
 def _fetch(source: VolumeSource | PictureSource, root: Path) -> None:

@@ -7,6 +7,7 @@ from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress
 from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.checkpoints import stage_checkpoint
 from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ def _predictor(context: Context[Config], stage: StageName) -> "Predictor":
     from slicewise.inference.predictor import Predictor
 
     config = context.config
-    path = context.home(f"train.{stage}", "checkpoint") / "best_model.pth"
-    return Predictor.load(path, config.runtime.device, mask_threshold=config.evaluation.mask_threshold)
+    return Predictor(
+        stage_checkpoint(context, stage),
+        config.runtime.device,
+        mask_threshold=config.evaluation.mask_threshold,
+    )
 
 
 def _phase(context: Context[Config], name: StageName, cases: "list[StoredCase]") -> "Phase":

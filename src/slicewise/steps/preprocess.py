@@ -27,6 +27,8 @@ def _run(context: Context[Config]) -> Outcome:
 
     config = context.config
     store = slice_store(context.workspace)
+    for path in context.faulty:
+        store.discard(path)
     report = preprocess_cases(
         _chosen_cases(context, open_index(context)),
         store,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.checkpoints import stage_checkpoint
 from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
@@ -48,12 +49,8 @@ def _run(stage: StageName, context: Context[Config]) -> Outcome:
 
 
 def _start(stage: StageName, context: Context[Config]) -> "Checkpoint | None":
-    from slicewise.models.checkpoint import load_checkpoint
-
     before = getattr(context.config.stages, stage).starts_from
-    if before is None:
-        return None
-    return load_checkpoint(context.home(f"train.{before}", "checkpoint") / "best_model.pth")
+    return None if before is None else stage_checkpoint(context, before)
 
 
 def _step(stage: StageName, *needs: str) -> Step[Config]:

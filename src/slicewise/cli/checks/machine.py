@@ -1,0 +1,119 @@
+"""Cores, memory, the accelerator, and what the demo needs of the machine."""
+
+import math
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from slicewise.cli.checks.check import Check
+from slicewise.config.schema import Config
+from slicewise.core.files import MIB
+
+_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_TRAINING_MIB = 2560
+"""Torch, its libraries and a quick training took 1.5 GiB at their peak; the rest is held back for the set."""
+_NVIDIA = Path("/dev/nvidiactl")
+
+
+def cores(config: Config, environment: Mapping[str, str] = os.environ, limit: Path = _CPU_LIMIT) -> Check:
+    """Compare the threads that will start with the cores that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(limit)
+    allowed = min(usable, math.ceil(quota)) if quota else usable
+    threads = config.runtime.num_threads or usable
+    found = f"{allowed} of {os.cpu_count()} usable, {threads} threads for training"
+    if threads > allowed:
+        advice = f"the container may use {allowed}: set runtime.num_threads={allowed}"
+        return Check("cores", "warn", found, advice)
+    asked = environment.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) > allowed:
+        return Check(
+            "cores", "warn", f"{found}, OMP_NUM_THREADS={asked}", f"export OMP_NUM_THREADS={allowed}"
+        )
+    return Check("cores", "good", found)
+
+
+def _quota(limit: Path) -> float | None:
+    try:
+        quota, period = limit.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def memory(config: Config, available: int | None = None) -> Check:
+    """Compare the memory that is free with what one worker and a training take."""
+    from slicewise.data.workers import available_memory
+
+    free = available_memory() if available is None else available
+    worker = config.runtime.max_worker_memory_mib * MIB
+    found = f"{free / MIB:,.0f} MiB free"
+    if free < worker:
+        advice = "end other programs, or lower runtime.max_worker_memory_mib if the volumes are small"
+        return Check("memory", "bad", f"{found}, one worker may need {worker / MIB:,.0f}", advice)
+    if free < _TRAINING_MIB * MIB:
+        advice = "end other programs, or lower training.batch_size or preprocessing.image_size"
+        return Check("memory", "warn", f"{found}, training may need {_TRAINING_MIB:,}", advice)
+    return Check("memory", "good", found)
+
+
+def accelerator(config: Config, nvidia: Path = _NVIDIA, platform: str = sys.platform) -> Check:
+    """Say on what training runs; torch is asked only where there may be more than a CPU."""
+    wanted = config.runtime.device
+    if wanted == "cpu" or (wanted == "auto" and not nvidia.exists() and platform != "darwin"):
+        return Check("device", "good", "cpu")
+    import torch
+
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted != "auto" and not usable[wanted]:
+        return Check("device", "bad", f"runtime.device={wanted} is not here", "set runtime.device=auto")
+    if usable["cuda"]:
+        half = "with" if torch.cuda.is_bf16_supported() else "without"
+        return Check("device", "good", f"{torch.cuda.get_device_name()}, {half} bf16")
+    if nvidia.exists():
+        advice = "install a torch built for CUDA, or a newer driver; until then the CPU trains"
+        return Check("device", "warn", "there is an NVIDIA card that torch cannot use", advice)
+    return Check("device", "good", "mps" if usable["mps"] else "cpu")
+
+
+def ports(config: Config, *, demo_is_ours: bool) -> Check:
+    """Check that the demo's ports are free, or taken by the demo of this workspace."""
+    from slicewise.serving.state import HOST
+
+    wanted = {"api_port": config.serving.api_port, "page_port": config.serving.page_port}
+    names = ", ".join(map(str, wanted.values()))
+    if demo_is_ours:
+        return Check("ports", "good", f"{names}, in use by this workspace's demo")
+    taken = {key: port for key, port in wanted.items() if not _is_free(HOST, port)}
+    if taken:
+        advice = "end the other program, or: " + " ".join(f"serving.{k}={p + 10}" for k, p in taken.items())
+        return Check("ports", "bad", f"taken: {', '.join(map(str, taken.values()))}", advice)
+    return Check("ports", "good", f"{names} free")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def supervisor(config: Config) -> Check:
+    """Say who will keep the demo alive."""
+    wanted, pm2 = config.serving.supervisor, shutil.which("pm2")
+    if pm2 and wanted != "builtin":
+        if shutil.which("node"):
+            return Check("supervisor", "good", "pm2")
+        return Check(
+            "supervisor", "bad", "pm2 without node", "install Node.js, or serving.supervisor=builtin"
+        )
+    if wanted == "pm2":
+        advice = "npm install -g pm2, or set serving.supervisor=auto"
+        return Check("supervisor", "bad", "serving.supervisor=pm2 is not installed", advice)
+    return Check("supervisor", "good", "SliceWise itself")

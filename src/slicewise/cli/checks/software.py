@@ -1,0 +1,77 @@
+"""Python, the packages, and the way text is encoded."""
+
+import locale
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+
+from slicewise.cli.checks.check import Check
+
+_OLDEST = (3, 11)
+_INSTALL = "in a checkout: make run; elsewhere: pip install 'slicewise[serving]'"
+
+
+def python_version(found: tuple[int, int, int] = sys.version_info[:3]) -> Check:
+    """Check the interpreter."""
+    text = ".".join(map(str, found))
+    if found[:2] < _OLDEST:
+        return Check("python", "bad", text, f"install Python {_OLDEST[0]}.{_OLDEST[1]} or newer")
+    return Check("python", "good", text)
+
+
+def packages() -> Check:
+    """Compare the installed packages with what slicewise asks for, those of the demo included."""
+    try:
+        wanted = [Requirement(line) for line in requires("slicewise") or ()]
+    except PackageNotFoundError:
+        return Check("packages", "bad", "slicewise itself is not installed", _INSTALL)
+    needed = [r for r in wanted if _applies(r, "")]
+    missing = list(_faults(needed))
+    if missing:
+        return Check("packages", "bad", "; ".join(missing), _INSTALL)
+    for_demo = [r for r in wanted if _applies(r, "serving") and r not in needed]
+    missing = list(_faults(for_demo))
+    if missing:
+        return Check("packages", "warn", f"for the demo: {'; '.join(missing)}", _INSTALL)
+    return Check("packages", "good", f"{len(needed) + len(for_demo)} packages as required")
+
+
+def torch_pair() -> Check:
+    """Check that torchvision was built for the torch that is installed."""
+    try:
+        torch, vision = version("torch"), version("torchvision")
+        built_for = [r for r in map(Requirement, requires("torchvision") or ()) if r.name == "torch"]
+    except PackageNotFoundError as error:
+        return Check("torch", "bad", f"{error.name} is not installed", _INSTALL)
+    found = f"torch {torch} with torchvision {vision}"
+    wrong = [str(r.specifier) for r in built_for if not r.specifier.contains(torch, prereleases=True)]
+    if wrong:
+        advice = "install both from one index, for example with: make constraints, then make run"
+        return Check("torch", "bad", f"{found}, which wants torch{wrong[0]}", advice)
+    return Check("torch", "good", found)
+
+
+def encoding() -> Check:
+    """Check that file names and text are UTF-8."""
+    found = {sys.getfilesystemencoding().lower(), locale.getpreferredencoding(do_setlocale=False).lower()}
+    names = ", ".join(sorted(found))
+    if {name.replace("-", "") for name in found} <= {"utf8"}:
+        return Check("encoding", "good", names)
+    return Check("encoding", "warn", names, "export PYTHONUTF8=1, or LANG=C.UTF-8")
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def _faults(wanted: list[Requirement]) -> Iterator[str]:
+    for requirement in wanted:
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            yield f"{requirement.name} is missing"
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            yield f"{requirement.name} is {found}, wanted {requirement.specifier}"

@@ -1,0 +1,139 @@
+"""`slicewise status --watch`: a run as seen from another terminal, until it ends."""
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from slicewise.core.console import paint, say
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import MIB, read_json
+from slicewise.pipeline.lease import Holder
+from slicewise.pipeline.lock import holder_of
+from slicewise.pipeline.progress import read_progress
+from slicewise.pipeline.record import RECORD_NAME
+from slicewise.pipeline.workspace import Workspace
+
+_EVERY_SECONDS = 1.0
+_BAR_WIDTH = 24
+
+
+def watch(workspace: Workspace) -> int:
+    """Show what runs in the workspace until it ends; return 0 if that ended well, or if nothing runs."""
+    holder = holder_of(workspace.state / "lock")
+    if holder is None:
+        say("nothing runs in this workspace")
+        return 0
+    screen = _Screen()
+    started = holder.since
+    while holder is not None:
+        screen.show(describe(holder, read_progress(workspace.state), time.time()))
+        time.sleep(_EVERY_SECONDS)
+        holder = holder_of(workspace.state / "lock")
+    return _farewell(workspace, started)
+
+
+def describe(holder: Holder, progress: Mapping[str, Any] | None, now: float) -> list[str]:
+    """Return the lines of the screen: who works, on which step, how far, how long, how much memory."""
+    if progress is None:
+        return [f"{holder}: starting, or at work without a bar"]
+    lines = [f"{progress['command']}  ({holder})"]
+    step, job = progress["step"], progress["job"]
+    if step is not None:
+        lines.append(f"{step['name']}: {step['reason']}")
+    if job is not None:
+        lines.append(_job_line(job))
+    return [*lines, _times(progress, holder, now)]
+
+
+def _job_line(job: Mapping[str, Any]) -> str:
+    done, total = job["done"], job["total"]
+    if not total:
+        return f"{job['desc']}  {_amount(done, job['unit'])}"
+    filled = int(_BAR_WIDTH * min(1.0, done / total))
+    bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
+    count = f"{_amount(done, job['unit'], short=True)} of {_amount(total, job['unit'])}"
+    return "  ".join(filter(None, [job["desc"], f"[{bar}]", count, job["note"]]))
+
+
+def _amount(value: float, unit: str, *, short: bool = False) -> str:
+    if unit == "B":
+        return f"{value / MIB:,.1f}" + ("" if short else " MiB")
+    return f"{value:,.0f}" + ("" if short else f" {unit}")
+
+
+def _times(progress: Mapping[str, Any], holder: Holder, now: float) -> str:
+    parts = [f"elapsed {_clock(now - progress['started'])}"]
+    if progress["step"]:
+        parts.append(f"step {_clock(now - progress['step']['started'])}")
+    left = seconds_left(progress["job"], now)
+    if left is not None:
+        parts.append(f"{progress['job']['desc']} ends in about {_clock(left)}")
+    memory = _memory(holder)
+    if memory is not None:
+        parts.append(f"memory {memory / MIB:,.0f} MiB")
+    return ", ".join(parts)
+
+
+def seconds_left(job: Mapping[str, Any] | None, now: float) -> float | None:
+    """Return how long a job will take at the speed it has had so far; None where that is not known."""
+    if job is None or not job["total"] or job["done"] <= job["initial"]:
+        return None
+    speed = (job["done"] - job["initial"]) / max(now - job["started"], 1e-9)
+    return float(max(0.0, (job["total"] - job["done"]) / speed))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _memory(holder: Holder) -> float | None:
+    """Return what the run holds now, its workers included; unknown for a run on another machine."""
+    if not holder.is_here():
+        return None
+    from slicewise.pipeline.memory import resident_bytes
+
+    return resident_bytes(holder.pid)
+
+
+class _Screen:
+    """Lines that replace each other on a terminal; elsewhere, one line for each change."""
+
+    def __init__(self) -> None:
+        self._in_place = sys.stdout.isatty()
+        self._lines: list[str] = []
+
+    def show(self, lines: list[str]) -> None:
+        if not self._in_place:
+            lines = [" | ".join(lines[1:-1]) or lines[0]]
+            if lines != self._lines:
+                say(lines[0])
+        else:
+            if self._lines:
+                sys.stdout.write(f"\x1b[{len(self._lines)}A\x1b[J")
+            width = shutil.get_terminal_size().columns - 1
+            lines = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
+            say("\n".join([paint(lines[0], "header"), *lines[1:]]))
+        self._lines = lines
+
+
+def _farewell(workspace: Workspace, since: str) -> int:
+    """Tell how it ended; a command without a record (verify, clean) just ended."""
+    try:
+        record = read_json(workspace.root / RECORD_NAME)
+        status, ended = record["status"], record["ended_at"]
+    except (FileNotFoundError, WorkspaceError, KeyError, TypeError):
+        status, ended = "ended", None
+    if ended is not None and ended < since:
+        status = "ended"
+    if status == "running":  # the record says so, yet nobody holds the lock
+        status = "killed"
+    say(f"the run {status}" if status != "completed" else "the run completed", _tone(status))
+    return 0 if status in ("completed", "ended") else 1
+
+
+def _tone(status: str) -> Any:
+    return "good" if status in ("completed", "ended") else "bad"

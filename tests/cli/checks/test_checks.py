@@ -1,0 +1,179 @@
+"""Each check of `slicewise doctor`, both ways."""
+
+import socket
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.pipeline.test_lock import controller, said
+
+from slicewise.cli.checks import machine, place, software
+from slicewise.config.compose import compose
+from slicewise.config.schema import Config
+from slicewise.core.files import MIB
+from slicewise.pipeline.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return compose(["modes=quick"])
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "not" / "there" / "yet")
+
+
+def versions_with(monkeypatch: pytest.MonkeyPatch, **other: str | None) -> None:
+    """Let some packages have another version, or none."""
+    real: Callable[[str], str] = metadata.version
+
+    def version(name: str) -> str:
+        if name not in other:
+            return real(name)
+        if other[name] is None:
+            raise metadata.PackageNotFoundError(name)
+        return str(other[name])
+
+    monkeypatch.setattr(software, "version", version)
+
+
+def test_python() -> None:
+    assert software.python_version().level == "good"
+    old = software.python_version((3, 10, 4))
+    assert (old.level, old.found) == ("bad", "3.10.4")
+
+
+def test_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert software.packages().level == "good"
+    versions_with(monkeypatch, monai=None, numpy="1.26.4")
+    found = software.packages()
+    assert found.level == "bad"
+    assert "numpy is 1.26.4, wanted >=2" in found.found
+    assert "monai is missing" in found.found
+    versions_with(monkeypatch, fastapi=None)
+    assert software.packages().level == "warn"
+
+
+def test_torch_and_torchvision_belong_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert software.torch_pair().level == "good"
+    versions_with(monkeypatch, torch="2.1.0+cpu")
+    assert "torch 2.1.0+cpu with torchvision" in software.torch_pair().found
+    assert software.torch_pair().level == "bad"
+    versions_with(monkeypatch, torchvision=None)
+    assert software.torch_pair().level == "bad"
+
+
+def test_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "utf-8")
+    monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale: "UTF-8")
+    assert software.encoding().level == "good"
+    monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale: "ANSI_X3.4-1968")
+    assert software.encoding().level == "warn"
+
+
+def test_cores(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    limit = tmp_path / "cpu.max"
+    assert machine.cores(config, {}, limit).level == "good"
+    limit.write_text("max 100000\n")
+    assert machine.cores(config, {}, limit).level == "good"
+    limit.write_text("150000 100000\n")
+    assert machine.cores(config, {}, limit).advice == "the container may use 2: set runtime.num_threads=2"
+    two = compose(["runtime.num_threads=2"])
+    assert machine.cores(two, {}, limit).level == "good"
+    assert machine.cores(two, {"OMP_NUM_THREADS": "8"}, limit).advice == "export OMP_NUM_THREADS=2"
+
+
+def test_memory(config: Config) -> None:
+    assert machine.memory(config).found.endswith("MiB free") or machine.memory(config).level != "good"
+    assert [machine.memory(config, mib * MIB).level for mib in (512, 2000, 8000)] == ["bad", "warn", "good"]
+
+
+def test_accelerator(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    none = tmp_path / "none"
+    assert machine.accelerator(config, none, "linux").found == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine.accelerator(compose(["runtime.device=cuda"]), none, "linux").level == "bad"
+    assert machine.accelerator(config, tmp_path, "linux").level == "warn", "a card without a driver"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Card")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert machine.accelerator(config, tmp_path, "linux").found == "Card, with bf16"
+
+
+def test_ports(config: Config) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        busy = compose([f"serving.page_port={port}"])
+        found = machine.ports(busy, demo_is_ours=False)
+        assert (found.level, str(port) in found.found) == ("bad", True)
+        assert f"serving.page_port={port + 10}" in found.advice
+        assert machine.ports(busy, demo_is_ours=True).level == "good"
+    assert machine._is_free("127.0.0.1", port)
+
+
+def test_supervisor(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: set[str] = set()
+    monkeypatch.setattr("shutil.which", lambda name: name if name in installed else None)
+    assert machine.supervisor(config).found == "SliceWise itself"
+    assert machine.supervisor(compose(["serving.supervisor=pm2"])).level == "bad"
+    installed.add("pm2")
+    assert machine.supervisor(config).found == "pm2 without node"
+    installed.add("node")
+    assert machine.supervisor(config).found == "pm2"
+
+
+def test_workspace(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert place.writable(workspace).level == "good"
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+    def refuse(path: Path, *_: Any, **__: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_text", refuse)  # a mode would not stop root
+    found = place.writable(workspace)
+    assert (found.level, "Permission denied" in found.found) == ("bad", True)
+
+
+def test_disk(workspace: Workspace, config: Config) -> None:
+    needed = place.needed_bytes(config)
+    assert needed > 600 * MIB
+    for free, level in ((needed - 1, "bad"), (needed + MIB, "warn"), (2 * needed, "good")):
+        assert place.disk(workspace, config, free).level == level
+    assert place.needed_bytes(compose(["modes=production", "data=brats"])) > 10 * needed
+    data = workspace.root / "data"
+    data.mkdir(parents=True)
+    (data / "there").write_bytes(bytes(10 * MIB))
+    assert place.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
+
+
+def test_kaggle(
+    workspace: Workspace, config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    brats = compose(["data=brats"])
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert place.credentials(workspace, config).level == "good"
+    assert place.credentials(workspace, brats).level == "warn"
+    (tmp_path / "kaggle.json").write_text("{")
+    assert place.credentials(workspace, brats).level == "bad"
+    (tmp_path / "kaggle.json").write_text('{"username": "anna", "key": "a-secret-key"}')
+    found = place.credentials(workspace, brats)
+    assert found.level == "good"
+    assert "secret" not in repr(found)
+    assert "anna" not in repr(found)
+
+
+def test_lock(workspace: Workspace) -> None:
+    assert place.lock(workspace).level == "good"
+    with controller(workspace.state / "lock", "real") as holder:
+        assert said(holder) == "held"
+        found = place.lock(workspace)
+    assert (found.level, f"process {holder.pid}" in found.found) == ("warn", True)
