@@ -46,12 +46,27 @@ def _guard(verb: Verb, args: argparse.Namespace) -> int:
     except SliceWiseError as error:
         _complain(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return 130
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        return _disk_fault(error, args)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+
+
+def _disk_fault(error: OSError, args: argparse.Namespace) -> int:
+    """Tell a full or closed disk that was met outside any step: at the lock, the log or the record."""
+    from pathlib import Path
+
+    from slicewise.core.storage import explain_storage
+
+    told = explain_storage(error, Path(getattr(args, "workspace", Path())))
+    if told is None:
+        raise error
+    _complain(str(told))
+    return told.exit_code
 
 
 def _complain(message: str) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from slicewise.core.errors import WorkspaceError
-
-MIB = 1 << 20
+from slicewise.core.storage import MIB, existing_parent, name_file
 
 
 @contextmanager
@@ -21,7 +20,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Readers see the old file or the new one, never a part. The data is flushed to disk before the rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = _open_beside(path)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -29,8 +28,17 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        name_file(error, path)
+        raise
+
+
+def _open_beside(path: Path) -> tuple[int, str]:
+    try:
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)  # people know this name, not the random one
         raise
 
 
@@ -60,10 +68,11 @@ def read_json(path: Path) -> Any:
 
 def require_space(folder: Path, needed_bytes: int, what: str) -> None:
     """Raise WorkspaceError when the disk that holds `folder` has less than `needed_bytes` free."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    existing = existing_parent(folder)
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         raise WorkspaceError(
             f"{what} needs about {needed_bytes / MIB:,.0f} MiB and {existing} has {free / MIB:,.0f} free; "
-            "free some space or move the workspace with --workspace, then run the same command again"
+            "free some space (`slicewise clean` deletes superseded outputs) or move the workspace with "
+            "--workspace, then run the same command again"
         )

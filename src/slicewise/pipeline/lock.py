@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -33,11 +33,13 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def _sign(stream: IO[str]) -> None:
-    stream.seek(0)
-    stream.truncate()
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, stream)
-    stream.flush()
+    text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+    # Past the buffer: what a full disk refuses must not be tried again when the file is closed. The lock
+    # holds without a name on it, and `slicewise clean` must start where the disk is full.
+    with suppress(OSError):
+        os.ftruncate(stream.fileno(), 0)
+        os.pwrite(stream.fileno(), text.encode(), 0)
 
 
 def _who(stream: IO[str], path: Path) -> str:

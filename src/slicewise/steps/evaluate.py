@@ -7,6 +7,7 @@ from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress
 from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.demand import of_evaluation
 from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
@@ -149,4 +150,5 @@ EVALUATE: Step[Config] = Step(
         "gradcam": "visualizations/multitask_gradcam",
     },
     product=("metrics.json",),
+    demand=of_evaluation,
 )

@@ -5,6 +5,7 @@ from typing import Any
 from slicewise.config.schema import Config
 from slicewise.core.files import write_json
 from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.demand import of_split
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import SPLIT_NAME, read_manifest
 from slicewise.steps.sources import group_labels, open_index, sides_of, used_sources
@@ -39,4 +40,5 @@ SPLIT: Step[Config] = Step(
     needs=("download", "preprocess"),
     homes={"split": "data/split"},
     product=(SPLIT_NAME,),
+    demand=of_split,
 )

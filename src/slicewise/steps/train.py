@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.demand import of_training
 from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def _step(stage: StageName, *needs: str) -> Step[Config]:
         needs=("preprocess", "split", *needs),
         homes={"checkpoint": f"checkpoints/multitask_{stage}"},
         product=("best_model.pth",),
+        demand=of_training,
     )
 
 

@@ -9,6 +9,7 @@ from slicewise.data.batches import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.device import repeatable
 from slicewise.training.run import StageRun
+from slicewise.training.shortage import shortage_explained
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ def train_stage(
         resume: whether to go on from `last.pth` in `out_dir`.
 
     Raises:
-        TrainingError: too few slices, or a loss that is not a number.
+        TrainingError: too few slices, a loss that is not a number, or a batch that memory cannot hold.
         CheckpointError: `start` belongs to another model, or `last.pth` is damaged.
     """
-    with repeatable(config.runtime):
+    with repeatable(config.runtime), shortage_explained(name, config):
         run = StageRun(name, stage, config, train_set, val_set, out_dir, start, fingerprint)
         resumed_from = run.resume() if resume else None
         run.run()

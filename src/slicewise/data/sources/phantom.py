@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.console import progress
-from slicewise.core.files import MIB, require_space
+from slicewise.core.files import require_space
+from slicewise.core.storage import MIB
 from slicewise.data.workers import num_processes, run_jobs
 from slicewise.imaging.phantom.patient import patient_name, write_patient
 from slicewise.imaging.phantom.pictures import write_pictures
 
-__all__ = ["materialise_patients", "materialise_pictures", "patient_name"]
+__all__ = ["materialise_patients", "materialise_pictures", "missing_patients", "patient_name"]
 
 _BYTES_PER_PATIENT: Final = 14 * MIB
 _WORKER_MIB: Final = 700
@@ -28,7 +29,7 @@ def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_wo
         DataError: the system killed a worker, mostly for lack of memory.
         WorkspaceError: the disk has no room for the missing patients.
     """
-    missing = [number for number in dict.fromkeys(numbers) if not (folder / patient_name(number)).is_dir()]
+    missing = missing_patients(folder, numbers)
     if missing:
         require_space(folder, len(missing) * _BYTES_PER_PATIENT, f"generating {len(missing)} patients")
         write = partial(_write, folder, seed)
@@ -37,6 +38,11 @@ def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_wo
         for _ in progress(done, total=len(missing), desc="Generating patients", unit="patient"):
             pass
     return [folder / patient_name(number) for number in numbers]
+
+
+def missing_patients(folder: Path, numbers: Sequence[int]) -> list[int]:
+    """Return those that are not below `folder` yet."""
+    return [number for number in dict.fromkeys(numbers) if not (folder / patient_name(number)).is_dir()]
 
 
 def materialise_pictures(folder: Path, count: int, seed: int) -> Path:
