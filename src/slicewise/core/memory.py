@@ -32,7 +32,7 @@ def require_memory(needed: int, least: int, what: str, remedy: str) -> str | Non
 
     Args:
         needed: bytes that the process and its workers are estimated to hold at their peak.
-        least: bytes without which not even one unit of the work (a case, a batch of one) fits.
+        least: bytes without which not even one unit of the work (a case, the smallest batch) fits.
         what: names the work.
         remedy: says which keys make it smaller.
 

@@ -51,8 +51,8 @@ def explain_storage(error: BaseException, folder: Path, needed_bytes: int = 0) -
     if fault.errno in _CLOSED:
         target = f" -> {os.fsdecode(fault.filename2)}" if fault.filename2 else ""
         return WorkspaceError(
-            f"{path}{target}: {_CLOSED[fault.errno]}; change its permissions, or choose another folder (--workspace "
-            "for outputs), then run the same command again; what was finished is kept"
+            f"{path}{target}: {_CLOSED[fault.errno]}; change its permissions, or choose another folder "
+            "(--workspace for outputs), then run the same command again; what was finished is kept"
         )
     assert fault.errno is not None
     need = f", about {needed_bytes / MIB:,.0f} MiB were needed in all" if needed_bytes else ""

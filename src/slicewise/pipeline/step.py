@@ -34,7 +34,7 @@ class Demand:
     Attributes:
         disk_bytes: added to the workspace at the moment when it is fullest.
         memory_bytes: held by the process and its workers at their peak.
-        least_memory_bytes: without which not even one unit of the work (a case, a batch of one) fits.
+        least_memory_bytes: without which not even one unit of the work (a case, the smallest batch) fits.
         remedy: how to need less memory, naming the keys.
     """
 

@@ -18,10 +18,9 @@ _START_MIB: Final = 250
 """The process before it has met torch"""
 _TORCH_MIB: Final = 900
 """The process with torch, its companions, and what the allocator keeps"""
-_GENERATOR_MIB: Final = 420
+_GENERATOR_MIB: Final = 400
 """One worker that generates patients"""
-_PATIENT_MIB: Final = 14
-_SLICER_MIB: Final = {"nifti": 550, "lgg": 250, "picture": 250}
+_SLICER_MIB: Final = {"nifti": 220, "lgg": 200, "picture": 200}
 """One worker that slices cases of a kind"""
 _FLOAT32: Final = 4
 _OPTIMIZED_COPIES: Final = 4
@@ -34,7 +33,7 @@ _SLICE_BYTES_PER_PIXEL: Final = 9
 
 def of_download(context: Context[Config]) -> Demand:
     """Estimate the generation of virtual patients; a download is asked for once its size is known."""
-    from slicewise.data.sources.phantom import missing_patients, patient_name
+    from slicewise.data.sources.phantom import BYTES_PER_PATIENT, missing_patients, patient_name
     from slicewise.data.workers import num_processes
 
     config, source = context.config, context.config.data.volumes
@@ -46,7 +45,7 @@ def of_download(context: Context[Config]) -> Demand:
     workers = num_processes(
         config.runtime.num_workers, config.runtime.max_worker_memory_mib, max(1, len(missing))
     )
-    return _spread(len(missing) * _PATIENT_MIB * MIB, workers, _GENERATOR_MIB if missing else 0)
+    return _spread(len(missing) * BYTES_PER_PATIENT, workers, _GENERATOR_MIB if missing else 0)
 
 
 def of_preprocess(context: Context[Config]) -> Demand:
@@ -90,8 +89,8 @@ def of_training(context: Context[Config]) -> Demand:
     return Demand(
         disk_bytes=weights * (2 * (_OPTIMIZED_COPIES - 1) + 1) + _FIGURES_MIB * MIB,
         memory_bytes=held + one * training.batch_size + _preloaded(context),
-        least_memory_bytes=held + one,
-        remedy=f"set training.batch_size={max(1, training.batch_size // 2)} with training.accumulate="
+        least_memory_bytes=held + 2 * one,  # batch normalisation needs two slices
+        remedy=f"set training.batch_size={max(2, training.batch_size // 2)} with training.accumulate="
         f"{training.accumulate * 2}, a smaller preprocessing.image_size, or a smaller model.encoder",
     )
 

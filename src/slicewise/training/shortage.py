@@ -26,8 +26,8 @@ def shortage_explained(stage: StageName, config: Config) -> Iterator[None]:
 
 def _remedy(config: Config) -> str:
     training = config.training
-    if training.batch_size == 1:
-        return "one slice does not fit: lower preprocessing.image_size or take a smaller model.encoder"
+    if training.batch_size < 4:  # batch normalisation needs two
+        return "two slices do not fit: lower preprocessing.image_size or take a smaller model.encoder"
     return (
         f"set training.batch_size={training.batch_size // 2} with "
         f"training.accumulate={training.accumulate * 2}, as many slices a step, and run again"

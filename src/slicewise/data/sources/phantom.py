@@ -12,9 +12,15 @@ from slicewise.data.workers import num_processes, run_jobs
 from slicewise.imaging.phantom.patient import patient_name, write_patient
 from slicewise.imaging.phantom.pictures import write_pictures
 
-__all__ = ["materialise_patients", "materialise_pictures", "missing_patients", "patient_name"]
+__all__ = [
+    "BYTES_PER_PATIENT",
+    "materialise_patients",
+    "materialise_pictures",
+    "missing_patients",
+    "patient_name",
+]
 
-_BYTES_PER_PATIENT: Final = 14 * MIB
+BYTES_PER_PATIENT: Final = 10 * MIB
 _WORKER_MIB: Final = 700
 """The most that one worker was seen to take."""
 
@@ -31,7 +37,7 @@ def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_wo
     """
     missing = missing_patients(folder, numbers)
     if missing:
-        require_space(folder, len(missing) * _BYTES_PER_PATIENT, f"generating {len(missing)} patients")
+        require_space(folder, len(missing) * BYTES_PER_PATIENT, f"generating {len(missing)} patients")
         write = partial(_write, folder, seed)
         workers = num_processes(num_workers, _WORKER_MIB, len(missing))
         done = run_jobs(write, missing, workers, patient_name)
