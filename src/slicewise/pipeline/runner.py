@@ -160,6 +160,7 @@ def _report(outcome: Outcome, entry: StepRecord) -> dict[str, Any]:
         "made_at": now(),
         "duration_seconds": entry.duration_seconds,
         "peak_memory_mib": entry.peak_memory_mib,
+        "estimated_mib": dict(entry.estimated_mib),
         "versions": versions(),
     }
 
@@ -169,6 +170,7 @@ def _describe(entry: StepRecord, step: Step[Any], receipt: Receipt) -> None:
     entry.notes = receipt.report["notes"]
     entry.made_at = receipt.report["made_at"]
     entry.peak_memory_mib = receipt.report["peak_memory_mib"]
+    entry.estimated_mib = receipt.report.get("estimated_mib", {})
     entry.artifacts = [
         {"path": f"{step.homes[slot]}/{name}", "bytes": seal.size, "sha256": seal.sha256}
         for slot, table in receipt.files.items()
