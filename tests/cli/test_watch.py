@@ -17,7 +17,7 @@ from tests.pipeline.test_lock import controller, said
 
 from slicewise.cli.main import main
 from slicewise.cli.watch import describe, seconds_left
-from slicewise.core.files import MIB
+from slicewise.core.storage import MIB
 from slicewise.pipeline.lease import Holder
 from slicewise.pipeline.progress import PROGRESS_NAME
 

@@ -35,7 +35,7 @@ def read_receipt(data: bytes, folder: Path) -> None:
         list(workspace.faults(found))
     with contextlib.redirect_stdout(io.StringIO()):
         status.execute(_arguments(workspace.root))
-    workspace.drop("step", HOMES, receipt.fingerprint)
+    workspace._drop("step", HOMES, receipt.fingerprint)
     workspace.clean()
 
 
@@ -44,6 +44,8 @@ def _signed(data: bytes) -> bytes:
     try:
         value = parse_json(data)
         value["fingerprint"] = digest(value["identity"])
+        value.pop("digest", None)
+        value["digest"] = digest(value)
         return as_json(value)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return data

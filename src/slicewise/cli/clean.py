@@ -5,7 +5,7 @@ from pathlib import Path
 
 from slicewise.cli.options import add_wait_option, workspace_from
 from slicewise.core.console import say
-from slicewise.core.files import MIB
+from slicewise.core.storage import MIB
 from slicewise.pipeline.lock import exclusive
 
 

@@ -56,11 +56,29 @@ def _guard(verb: Verb, args: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stderr.close()
         return 0
-    except Exception as error:  # a fault of ours; Python would print it with whatever secret it holds
-        _complain(
-            "".join(traceback.format_exception(error)) + "this is a fault of SliceWise; please report it"
-        )
-        return 1
+    except OSError as error:
+        return _disk_fault(error, args)
+    except Exception as error:
+        return _our_fault(error)
+
+
+def _disk_fault(error: OSError, args: argparse.Namespace) -> int:
+    """Tell a full or closed disk that was met outside any step: at the lock, the log or the record."""
+    from pathlib import Path
+
+    from slicewise.core.storage import explain_storage
+
+    told = explain_storage(error, Path(getattr(args, "workspace", Path())))
+    if told is None:
+        return _our_fault(error)
+    _complain(str(told))
+    return told.exit_code
+
+
+def _our_fault(error: Exception) -> int:
+    """Tell a fault of ours; Python would print it with whatever secret it holds."""
+    _complain("".join(traceback.format_exception(error)) + "this is a fault of SliceWise; please report it")
+    return 1
 
 
 def _complain(message: str) -> None:

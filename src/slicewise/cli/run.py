@@ -26,7 +26,10 @@ from slicewise.config.schema import Config
 from slicewise.core.console import paint, say
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.fingerprint import digest
+from slicewise.core.logfile import LogFile
 from slicewise.core.redact import redact
+from slicewise.core.storage import explain_storage
+from slicewise.pipeline.failures import keep_record
 from slicewise.pipeline.lock import exclusive
 from slicewise.pipeline.plan import plan
 from slicewise.pipeline.progress import published
@@ -74,21 +77,28 @@ def _run(
     _write_final_configs(workspace)
     try:
         Runner(steps, config, workspace, hashes, record, _answerer(args)).execute(selection)
-    except (SliceWiseError, KeyboardInterrupt):
-        _stopped(record)
+    except (SliceWiseError, KeyboardInterrupt) as error:
+        _stopped(record, error)
         raise
     except Exception as error:
+        told = explain_storage(error, workspace.root)  # met between two steps
+        if told is not None:
+            _stopped(record, told)
+            raise told from error
         log.exception("unexpected error")
-        _stopped(record)
+        _stopped(record, error)
         raise SliceWiseError(f"{type(error).__name__}: {error}\nthe details are in {log_path}") from error
     show_summary(record, config, workspace)
     return 0
 
 
-def _stopped(record: RunRecord) -> None:
+def _stopped(record: RunRecord, error: BaseException) -> None:
+    if record.error is None:  # it happened between two steps
+        record.status = "failed"
+        record.error = {"step": None, "type": type(error).__name__, "message": str(error)}
     log.error("stopped: %s", record.error)
     record.continue_with = record.header["command"]
-    record.save()
+    keep_record(record)
     say()
     say(f"stopped; finished steps are kept. To continue: {record.continue_with}", "warn")
 
@@ -141,7 +151,7 @@ def _log_file(workspace: Workspace, args: argparse.Namespace) -> Iterator[Path]:
     """Write what happens to logs/run-<time>.log while the block runs."""
     path = workspace.root / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = LogFile(path)
     handler.setFormatter(_Redacting("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger("slicewise")
     root.setLevel(logging.INFO)

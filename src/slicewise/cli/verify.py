@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slicewise.cli.options import add_wait_option, workspace_from
 from slicewise.core.console import paint, say
-from slicewise.core.files import MIB
+from slicewise.core.storage import MIB
 from slicewise.pipeline.lock import exclusive
 from slicewise.pipeline.progress import published
 from slicewise.pipeline.verify import Verification, verify

@@ -8,7 +8,8 @@ from typing import Any
 
 from slicewise.core.console import paint, say
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import MIB, read_json
+from slicewise.core.files import read_json
+from slicewise.core.storage import MIB
 from slicewise.pipeline.lease import Holder
 from slicewise.pipeline.lock import holder_of
 from slicewise.pipeline.progress import read_progress

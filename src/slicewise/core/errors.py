@@ -10,6 +10,7 @@ SliceWiseError
 ├── DownloadError      network or credentials
 ├── CheckpointError    a file that is not the checkpoint that was asked for
 ├── WorkspaceError     disk space, locks, damaged outputs
+├── ResourceError      less memory than the least unit of work needs
 ├── TrainingError      a run that cannot go on (loss is NaN, no batch)
 └── ServingError       the demo did not start or does not answer
 
@@ -61,6 +62,10 @@ class CheckpointError(SliceWiseError):
 
 class WorkspaceError(SliceWiseError):
     """The workspace is full, locked by another run, or holds a damaged output."""
+
+
+class ResourceError(SliceWiseError):
+    """The machine, or the container, has too little memory for even one unit of the work."""
 
 
 class TrainingError(SliceWiseError):

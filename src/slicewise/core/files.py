@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
 from slicewise.core.errors import WorkspaceError
+from slicewise.core.storage import MIB, existing_parent, name_file
 
-MIB = 1 << 20
 _MAX_JSON_BYTES: Final = 256 * MIB
 _LARGEST_INT: Final = 1 << 63
 _ODD_CHARACTER: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -26,7 +26,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Readers see the old file or the new one, never a part. The data is flushed to disk before the rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = _open_beside(path)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -34,8 +34,17 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        name_file(error, path)
+        raise
+
+
+def _open_beside(path: Path) -> tuple[int, str]:
+    try:
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        error.filename = str(path)  # people know this name, not the random one
         raise
 
 
@@ -110,10 +119,11 @@ def _bounded(text: str) -> int:
 
 def require_space(folder: Path, needed_bytes: int, what: str) -> None:
     """Raise WorkspaceError when the disk that holds `folder` has less than `needed_bytes` free."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    existing = existing_parent(folder)
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         raise WorkspaceError(
             f"{what} needs about {needed_bytes / MIB:,.0f} MiB and {existing} has {free / MIB:,.0f} free; "
-            "free some space or move the workspace with --workspace, then run the same command again"
+            "free some space (`slicewise clean` deletes superseded outputs) or move the workspace with "
+            "--workspace, then run the same command again"
         )

@@ -25,6 +25,7 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import stays_below
 from slicewise.core.fingerprint import digest, hash_file
 from slicewise.core.keys import CaseKey
+from slicewise.core.storage import describe_space, explain_storage, name_file
 from slicewise.data.stored import ENTRY_FILE, FORMAT, IMAGES_FILE, MASKS_FILE, StoredCase
 from slicewise.imaging.slicing import SlicedCase
 
@@ -113,8 +114,11 @@ class SliceStore:
             (partial / ENTRY_FILE).write_text(entry_text, encoding="utf-8")
             self._seal(partial, target, entry)
         except OSError as error:
-            raise WorkspaceError(
-                f"{target} cannot be written ({error}); free some space, then run the same command again"
+            name_file(error, target)
+            # numpy tells a short write without the system's error number.
+            raise explain_storage(error, target) or WorkspaceError(
+                f"{target} cannot be written ({error}; {describe_space(target)}); free some space, then run "
+                "the same command again; what was finished is kept"
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)

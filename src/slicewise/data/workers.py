@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final, TypeVar
 
 import cv2
-import psutil
 
 from slicewise.core.errors import DataError
-from slicewise.core.files import MIB
+from slicewise.core.memory import available_memory
+from slicewise.core.storage import MIB
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -22,25 +21,12 @@ Result = TypeVar("Result")
 _QUEUED_PER_WORKER: Final = 2
 """Enough that no worker waits, few enough that a long list of cases does not pile up in memory."""
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def num_processes(requested: int, memory_mib: int, num_jobs: int) -> int:
     """Return how many processes to start: as asked (0: one per core), as memory allows, no more than jobs."""
     affordable = available_memory() // (memory_mib * MIB)
     return max(1, min(requested or _num_cores(), affordable, num_jobs))
-
-
-def available_memory(cgroup: Path = _CGROUP) -> int:
-    """Return the bytes that may still be taken: what the machine has, or the container's limit leaves."""
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
-        cache = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return free
-    return min(free, max(0, limit - used + int(cache.get("inactive_file", 0))))
 
 
 def _num_cores() -> int:
@@ -102,7 +88,8 @@ def _bounded(
         names = ", ".join(name(jobs[position]) for position in sorted(running.values()))
         raise DataError(
             f"the system stopped a worker, probably for lack of memory, during or shortly before: {names}; "
-            f"lower runtime.num_workers (it was {num_workers}) and run again, what was finished is kept"
+            f"{available_memory() / MIB:,.0f} MiB are free now; run again with runtime.num_workers="
+            f"{max(1, num_workers // 2)} (it was {num_workers}), what was finished is kept"
         ) from error
 
 

@@ -57,8 +57,7 @@ class Attempt(Generic[C]):
             report=report,
         )
         if step.homes:
-            self.workspace.drop(step.name, step.homes, receipt.fingerprint)
-            self.workspace.seal(step.name, receipt, context.partial)
+            self.workspace.seal(step.name, step.homes, receipt, context.partial)
         else:
             shutil.rmtree(context.partial, ignore_errors=True)
         return receipt

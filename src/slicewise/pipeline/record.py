@@ -16,12 +16,16 @@ RunStatus = Literal["running", "completed", "failed", "interrupted"]
 
 @dataclass
 class StepRecord:
-    """What happened to one step. `artifacts` lists path, size in bytes and SHA-256 of its files."""
+    """What happened to one step. `artifacts` lists path, size in bytes and SHA-256 of its files.
+
+    `estimated_mib` holds `disk` and `memory` as they were estimated before a run.
+    """
 
     status: StepStatus = "pending"
     reason: str = ""
     duration_seconds: float = 0.0
     peak_memory_mib: int | None = None
+    estimated_mib: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -43,6 +47,8 @@ class RunRecord:
     status: RunStatus = "running"
     error: Mapping[str, Any] | None = None
     continue_with: str | None = None
+    is_stale: bool = False
+    """The file could not be written and lags behind."""
     started_at: str = field(default_factory=lambda: now())
     _started: float = field(default_factory=time.monotonic)
 

@@ -3,21 +3,26 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
 from slicewise.core import live
 from slicewise.core.console import say
+from slicewise.core.files import require_space
 from slicewise.core.fingerprint import HashCache
+from slicewise.core.memory import require_memory
 from slicewise.core.redact import redact
+from slicewise.core.storage import MIB
 from slicewise.pipeline.attempt import Attempt, at_home
+from slicewise.pipeline.failures import explain, keep_record
 from slicewise.pipeline.memory import MemoryWatch
 from slicewise.pipeline.plan import Action, Decision, Planner
 from slicewise.pipeline.provenance import versions
 from slicewise.pipeline.receipt import Receipt
 from slicewise.pipeline.record import RunRecord, StepRecord, now
 from slicewise.pipeline.selection import Request, Selection
-from slicewise.pipeline.step import C, Outcome, Step
+from slicewise.pipeline.step import C, Context, Demand, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -33,6 +38,7 @@ class Runner(Generic[C]):
     hashes: HashCache
     record: RunRecord
     ask: Callable[[str], bool]
+    _demand: Demand = field(default=Demand(), init=False)
 
     def execute(self, selection: Selection) -> None:
         """Decide and do each step in turn.
@@ -51,7 +57,7 @@ class Runner(Generic[C]):
         self.record.save()
 
     def _guarded(self, step: Step[C], selection: Selection, done: Mapping[str, Decision[C]]) -> Decision[C]:
-        entry = self.record.steps[step.name]
+        entry, self._demand = self.record.steps[step.name], Demand()
         try:
             decision = self._decide(step, selection, done)
             entry.reason = decision.reason
@@ -59,10 +65,14 @@ class Runner(Generic[C]):
                 return self._run(decision, entry, done, fresh=selection.of(step.name) is Request.FORCE)
             return self._keep(decision, entry)
         except BaseException as error:
-            self._fail(step, entry, error)
+            told = explain(error, step.name, self.workspace, self._demand)
+            self._fail(entry, step, told or error)
+            if told is not None:
+                raise told from error
             raise
         finally:
-            self.workspace.save_hashes(self.hashes)
+            with suppress(OSError):  # they only save time, and must not hide what stopped the step
+                self.workspace.save_hashes(self.hashes)
 
     def _decide(self, step: Step[C], selection: Selection, done: Mapping[str, Decision[C]]) -> Decision[C]:
         decision = self._planner(selection).decide(step, done)
@@ -102,6 +112,7 @@ class Runner(Generic[C]):
         self.record.save()
         attempt = Attempt(decision, self.config, self.workspace, self.hashes, done)
         context = attempt.context(fresh=fresh)
+        self._require(step, context, entry)
         started = time.monotonic()
         memory = MemoryWatch()
         try:
@@ -118,12 +129,25 @@ class Runner(Generic[C]):
         self.record.save()
         return settled
 
-    def _fail(self, step: Step[C], entry: StepRecord, error: BaseException) -> None:
+    def _require(self, step: Step[C], context: Context[C], entry: StepRecord) -> None:
+        """Refuse work for which the disk is too small; say where memory may be."""
+        self._demand = demand = step.demand(context)
+        entry.estimated_mib = {
+            "disk": round(demand.disk_bytes / MIB),
+            "memory": round(demand.memory_bytes / MIB),
+        }
+        require_space(self.workspace.root, demand.disk_bytes, step.name)
+        warning = require_memory(demand.memory_bytes, demand.least_memory_bytes, step.name, demand.remedy)
+        if warning is not None:
+            log.warning(warning)
+            say(f"  {warning}", "warn")
+
+    def _fail(self, entry: StepRecord, step: Step[C], error: BaseException) -> None:
         entry.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         entry.error = {"type": type(error).__name__, "message": redact(str(error))}
         self.record.status = entry.status
         self.record.error = {"step": step.name, **entry.error}
-        self.record.save()
+        keep_record(self.record)
 
 
 def _settled(decision: Decision[C]) -> Decision[C]:
@@ -138,6 +162,7 @@ def _report(outcome: Outcome, entry: StepRecord) -> dict[str, Any]:
         "made_at": now(),
         "duration_seconds": entry.duration_seconds,
         "peak_memory_mib": entry.peak_memory_mib,
+        "estimated_mib": dict(entry.estimated_mib),
         "versions": versions(),
     }
 
@@ -147,6 +172,7 @@ def _describe(entry: StepRecord, step: Step[Any], receipt: Receipt) -> None:
     entry.notes = receipt.report["notes"]
     entry.made_at = receipt.report["made_at"]
     entry.peak_memory_mib = receipt.report["peak_memory_mib"]
+    entry.estimated_mib = receipt.report.get("estimated_mib", {})
     entry.artifacts = [
         {"path": f"{step.homes[slot]}/{name}", "bytes": seal.size, "sha256": seal.sha256}
         for slot, table in receipt.files.items()

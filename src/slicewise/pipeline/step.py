@@ -28,6 +28,23 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Demand:
+    """What a step is about to need, estimated before it starts.
+
+    Attributes:
+        disk_bytes: added to the workspace at the moment when it is fullest.
+        memory_bytes: held by the process and its workers at their peak.
+        least_memory_bytes: without which not even one unit of the work (a case, the smallest batch) fits.
+        remedy: how to need less memory, naming the keys.
+    """
+
+    disk_bytes: int = 0
+    memory_bytes: int = 0
+    least_memory_bytes: int = 0
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
 class Context(Generic[C]):
     """What a step may use while it runs.
 
@@ -78,6 +95,7 @@ class Step(Generic[C]):
         is_live: for a service without homes: does it run, for this fingerprint?
         question: asked at a terminal before a run would replace what the person may want to keep;
             returns None where there is nothing to ask.
+        demand: estimates the disk and the memory that a run would take.
     """
 
     name: str
@@ -90,6 +108,7 @@ class Step(Generic[C]):
     version: int = 1
     is_live: Callable[[Workspace, str], bool] | None = None
     question: Callable[[C, Workspace], str | None] = lambda *_: None
+    demand: Callable[[Context[C]], Demand] = lambda _: Demand()
 
 
 def check_order(steps: tuple[Step[C], ...]) -> None:

@@ -160,12 +160,15 @@ class Workspace:
         """Return a path as people type it: relative to the workspace where it lies inside."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
-    def seal(self, step: str, receipt: Receipt, partial: Path) -> None:
-        """Move finished work from `partial` to the shelf; an older output of the same identity goes."""
+    def seal(self, step: str, homes: Mapping[str, str], receipt: Receipt, partial: Path) -> None:
+        """Move finished work from `partial` to the shelf; an older output of the same identity goes.
+
+        It goes last: until the receipts are written, which a full disk may refuse, the old output is whole.
+        """
         for slot in receipt.files:
             receipt.write(partial / slot)
+        self._drop(step, homes, receipt.fingerprint)
         target = self.shelf(step, receipt.fingerprint)
-        self._discard(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.rename(target)
 
@@ -190,7 +193,7 @@ class Workspace:
         target.parent.mkdir(parents=True, exist_ok=True)
         home.rename(target)
 
-    def drop(self, step: str, homes: Mapping[str, str], fingerprint: str) -> None:
+    def _drop(self, step: str, homes: Mapping[str, str], fingerprint: str) -> None:
         """Remove an output that is damaged or will be made again, so that nothing can mistake it."""
         for relative in homes.values():
             receipt = Receipt.read(self.home(relative))

@@ -6,7 +6,7 @@ from anyio import move_on_after
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slicewise.core.files import MIB
+from slicewise.core.storage import MIB
 
 _FRAMING_BYTES: Final = MIB
 """What a multipart body may hold besides the files."""

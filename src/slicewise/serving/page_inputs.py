@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import streamlit as st
 
-from slicewise.core.files import MIB
 from slicewise.core.labels import MODALITIES, Modality
+from slicewise.core.storage import MIB
 from slicewise.serving.client import ApiClient, FileField
 
 ANSWER: Final = "answer"

@@ -10,6 +10,7 @@ from slicewise.core.errors import UsageError
 from slicewise.core.files import write_text
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
+from slicewise.steps.demand import of_download
 from slicewise.steps.settings import pick
 from slicewise.steps.sources import (
     FOLD_KEYS,
@@ -154,4 +155,5 @@ DOWNLOAD: Step[Config] = Step(
     inputs=external_inputs,
     product=(INDEX_NAME,),
     question=_question,
+    demand=of_download,
 )

@@ -8,6 +8,7 @@ from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.checkpoints import stage_checkpoint
+from slicewise.steps.demand import of_evaluation
 from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
@@ -156,4 +157,5 @@ EVALUATE: Step[Config] = Step(
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
     version=2,
+    demand=of_evaluation,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.config.schema import Config
-from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.pipeline.step import Context, Demand, Outcome, Step
 from slicewise.steps.names import FOLD_STEPS, fold_name
 
 
@@ -23,11 +23,15 @@ def in_fold(step: Step[Config], fold: int) -> Step[Config]:
     def settings(config: Config) -> Mapping[str, Any]:
         return step.settings(_with_fold(config, fold))
 
+    def demand(context: Context[Config]) -> Demand:
+        return step.demand(_plain(context, fold))
+
     return replace(
         step,
         name=fold_name(step.name, fold),
         run=run,
         settings=settings,
+        demand=demand,
         needs=tuple(_name(need, fold) for need in step.needs),
         homes={slot: f"folds/{fold}/{home}" for slot, home in step.homes.items()},
     )

@@ -6,6 +6,7 @@ from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_json, write_text
 from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.demand import of_preprocess
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import MANIFEST_NAME, slice_store
 from slicewise.steps.sources import FOLD_KEYS, chosen_of, group_labels, open_index, sides_of, used_sources
@@ -88,4 +89,5 @@ PREPROCESS: Step[Config] = Step(
     homes={"processed": "data/processed"},
     product=(MANIFEST_NAME,),
     version=2,
+    demand=of_preprocess,
 )

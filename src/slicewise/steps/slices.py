@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STORE_DIR: Final = "data/slices"
 MANIFEST_NAME: Final = "manifest.json"
 SPLIT_NAME: Final = "split.json"
-_PRELOAD_MIB: Final = 2048
+PRELOAD_MIB: Final = 2048
 """Training sets up to this size are held in memory; larger ones are read where they lie."""
 
 
@@ -74,7 +74,7 @@ def open_side(context: Context[Config], side: "Side") -> "SliceDataset":
     name = context.config.data.volumes.name
     volumes = [case for case in cases if case.key.source == name]
     pictures = [case for case in cases if case.key.source != name]
-    return SliceDataset(volumes, pictures, _PRELOAD_MIB)
+    return SliceDataset(volumes, pictures, PRELOAD_MIB)
 
 
 def slice_keys(case: "StoredCase") -> list[SliceKey]:

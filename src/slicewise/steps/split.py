@@ -5,6 +5,7 @@ from typing import Any
 from slicewise.config.schema import Config
 from slicewise.core.files import write_json
 from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.steps.demand import of_split
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import SPLIT_NAME, read_manifest
 from slicewise.steps.sources import FOLD_KEYS, group_labels, open_index, sides_of, used_sources
@@ -40,4 +41,5 @@ SPLIT: Step[Config] = Step(
     homes={"split": "data/split"},
     product=(SPLIT_NAME,),
     version=2,
+    demand=of_split,
 )

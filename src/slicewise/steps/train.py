@@ -8,6 +8,7 @@ from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.checkpoints import stage_checkpoint
+from slicewise.steps.demand import of_training
 from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _step(stage: StageName, *needs: str) -> Step[Config]:
         homes={"checkpoint": f"checkpoints/multitask_{stage}"},
         product=("best_model.pth",),
         version=2,
+        demand=of_training,
     )
 
 

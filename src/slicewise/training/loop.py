@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import StageName
 from slicewise.data.batches import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.device import repeatable
 from slicewise.training.run import StageRun
+from slicewise.training.shortage import shortage_explained
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,9 @@ class StageResult:
     seconds: float
     """Spent on training batches, in all runs together"""
     images_per_second: float
+    device: str
+    num_threads: int
+    """With another number the weights differ in their last bits"""
     resumed_from: str | None
     """`epoch 2, batch 40` where an interrupted run was taken up"""
 
@@ -54,18 +60,21 @@ def train_stage(
         resume: whether to go on from `last.pth` in `out_dir`.
 
     Raises:
-        TrainingError: too few slices, or a loss that is not a number.
+        TrainingError: too few slices, a loss that is not a number, or a batch that memory cannot hold.
         CheckpointError: `start` belongs to another model, or `last.pth` is damaged.
     """
-    with repeatable(config.runtime):
+    with repeatable(config.runtime), shortage_explained(name, config):
         run = StageRun(name, stage, config, train_set, val_set, out_dir, start, fingerprint)
         resumed_from = run.resume() if resume else None
         run.run()
+        num_threads = torch.get_num_threads()
     progress = run.progress
     return StageResult(
         best_metrics=progress.best_metrics,
         epochs_run=progress.epoch,
         seconds=progress.seconds,
         images_per_second=progress.num_images / max(progress.seconds, 1e-9),
+        device=run.learner.device.type,
+        num_threads=num_threads,
         resumed_from=resumed_from,
     )

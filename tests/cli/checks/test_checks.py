@@ -12,7 +12,7 @@ from tests.pipeline.test_lock import controller, said
 from slicewise.cli.checks import machine, place, software
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.core.files import MIB
+from slicewise.core.storage import MIB
 from slicewise.pipeline.workspace import Workspace
 
 

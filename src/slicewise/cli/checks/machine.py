@@ -46,7 +46,7 @@ def _quota(limit: Path) -> float | None:
 
 def memory(config: Config, available: int | None = None) -> Check:
     """Compare the memory that is free with what one worker and a training take."""
-    from slicewise.data.workers import available_memory
+    from slicewise.core.memory import available_memory
 
     free = available_memory() if available is None else available
     worker = config.runtime.max_worker_memory_mib * MIB

@@ -7,7 +7,7 @@ from pathlib import Path
 from slicewise.cli.checks.check import Check
 from slicewise.config.schema import Config
 from slicewise.core.errors import DownloadError
-from slicewise.core.files import MIB
+from slicewise.core.storage import MIB
 from slicewise.pipeline.lock import holder_of
 from slicewise.pipeline.workspace import Workspace
 

@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.console import progress
-from slicewise.core.files import MIB, require_space
+from slicewise.core.files import require_space
+from slicewise.core.storage import MIB
 from slicewise.data.workers import num_processes, run_jobs
 from slicewise.imaging.phantom.patient import patient_name, write_patient
 from slicewise.imaging.phantom.pictures import write_pictures
 
-__all__ = ["materialise_patients", "materialise_pictures", "patient_name"]
+__all__ = [
+    "BYTES_PER_PATIENT",
+    "materialise_patients",
+    "materialise_pictures",
+    "missing_patients",
+    "patient_name",
+]
 
-_BYTES_PER_PATIENT: Final = 14 * MIB
+BYTES_PER_PATIENT: Final = 10 * MIB
 _WORKER_MIB: Final = 700
 """The most that one worker was seen to take."""
 
@@ -28,15 +35,20 @@ def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_wo
         DataError: the system killed a worker, mostly for lack of memory.
         WorkspaceError: the disk has no room for the missing patients.
     """
-    missing = [number for number in dict.fromkeys(numbers) if not (folder / patient_name(number)).is_dir()]
+    missing = missing_patients(folder, numbers)
     if missing:
-        require_space(folder, len(missing) * _BYTES_PER_PATIENT, f"generating {len(missing)} patients")
+        require_space(folder, len(missing) * BYTES_PER_PATIENT, f"generating {len(missing)} patients")
         write = partial(_write, folder, seed)
         workers = num_processes(num_workers, _WORKER_MIB, len(missing))
         done = run_jobs(write, missing, workers, patient_name)
         for _ in progress(done, total=len(missing), desc="Generating patients", unit="patient"):
             pass
     return [folder / patient_name(number) for number in numbers]
+
+
+def missing_patients(folder: Path, numbers: Sequence[int]) -> list[int]:
+    """Return those that are not below `folder` yet."""
+    return [number for number in dict.fromkeys(numbers) if not (folder / patient_name(number)).is_dir()]
 
 
 def materialise_pictures(folder: Path, count: int, seed: int) -> Path:

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from slicewise.core.labels import MODALITIES
+from slicewise.core.storage import name_file
 from slicewise.imaging.phantom.atlas import Bools, Bytes, Floats
 from slicewise.imaging.phantom.fields import SHAPE, Points
 from slicewise.imaging.phantom.subject import brain_points, draw_subject
@@ -75,8 +76,9 @@ def write_patient(folder: Path, number: int, seed: int) -> Path:
             _write_nifti(partial / f"{patient.name}_{modality}.nii.gz", image)
         _write_nifti(partial / f"{patient.name}_seg.nii.gz", patient.labels)
         partial.rename(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        name_file(error, target)
         raise
     return target
 

@@ -1,0 +1,31 @@
+"""A log file whose disk may fill up without stopping the work, or hiding why it stopped."""
+
+import logging
+from pathlib import Path
+
+from slicewise.core.console import say
+from slicewise.core.storage import describe_space
+
+
+class LogFile(logging.Handler):
+    """Appends lines to a file, each past every buffer; says once where that does not work."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._told = False
+        self._stream = path.open("ab", buffering=0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            self._stream.write((self.format(record) + "\n").encode())
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                say(f"the log {self.path} ends here: {error.strerror} ({describe_space(self.path)})", "warn")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()

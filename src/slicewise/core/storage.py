@@ -1,0 +1,89 @@
+"""A disk that is full, read-only or closed to us: recognised wherever it is met, told in one way."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from slicewise.core.errors import WorkspaceError
+
+MIB: Final = 1 << 20
+
+_FULL: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file grew over the largest size allowed here (ulimit -f, or the file system's own)",
+}
+_CLOSED: Final = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+    errno.EXDEV: "it is on another disk than .slicewise, from where an output comes home by one rename",
+}
+
+
+def name_file(error: BaseException, path: Path) -> None:
+    """Note in the OSErrors behind `error` which file they were about; those of a write do not say."""
+    for link in _chain(error):
+        if isinstance(link, OSError) and link.errno is not None and link.filename is None:
+            link.filename = str(path)
+
+
+def storage_fault(error: BaseException) -> OSError | None:
+    """Return the OSError about a full or closed disk that is behind `error`, if there is one."""
+    return next((link for link in _chain(error) if isinstance(link, OSError) and _known(link)), None)
+
+
+def explain_storage(error: BaseException, folder: Path, needed_bytes: int = 0) -> WorkspaceError | None:
+    """Return what to tell about a full or closed disk; None where the error is about something else.
+
+    Args:
+        error: what was raised; libraries hide the cause behind errors of their own.
+        folder: where the work was, for errors that name no file.
+        needed_bytes: what the work was estimated to need in all; 0 where that is not known.
+    """
+    fault = storage_fault(error)
+    if fault is None:
+        return None
+    path = Path(os.fsdecode(fault.filename)) if isinstance(fault.filename, str | bytes) else folder
+    if fault.errno in _CLOSED:
+        target = f" -> {os.fsdecode(fault.filename2)}" if fault.filename2 else ""
+        return WorkspaceError(
+            f"{path}{target}: {_CLOSED[fault.errno]}; change its permissions, or choose another folder "
+            "(--workspace for outputs), then run the same command again; what was finished is kept"
+        )
+    assert fault.errno is not None
+    need = f", about {needed_bytes / MIB:,.0f} MiB were needed in all" if needed_bytes else ""
+    return WorkspaceError(
+        f"{path} cannot be written: {_FULL[fault.errno]} ({describe_space(path)}{need}); free some space "
+        "(`slicewise clean` deletes superseded outputs) or move the workspace with --workspace, then run the "
+        "same command again; what was finished is kept"
+    )
+
+
+def describe_space(path: Path) -> str:
+    """Say how much is free on the disk that holds `path`, which need not exist."""
+    try:
+        usage = shutil.disk_usage(existing_parent(path))
+    except OSError:
+        return "free space unknown"
+    return f"{usage.free / MIB:,.1f} MiB free of {usage.total / MIB:,.0f}"
+
+
+def existing_parent(path: Path) -> Path:
+    """Return `path`, or the nearest folder above it that exists."""
+    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+
+
+def _known(error: OSError) -> bool:
+    return error.errno in _FULL or error.errno in _CLOSED
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
