@@ -2,13 +2,11 @@
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from slicewise.cli import plan as plan_verb
@@ -25,6 +23,7 @@ from slicewise.config.schema import Config
 from slicewise.core.console import paint, say
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.fingerprint import digest
+from slicewise.core.stopping import stoppable
 from slicewise.pipeline.lock import exclusive
 from slicewise.pipeline.plan import plan
 from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
@@ -50,7 +49,8 @@ def execute(args: argparse.Namespace) -> int:
     config = compose_from(args)
     selection = selection_from(args)
     workspace = workspace_from(args)
-    with exclusive(workspace.state / "lock"), _log_file(workspace, args) as log_path, _stoppable():
+    with exclusive(workspace.state / "lock"), _log_file(workspace, args) as log_path, stoppable():
+        workspace.sweep()
         return _run(args, config, selection, workspace, log_path)
 
 
@@ -67,7 +67,9 @@ def _run(
     _write_final_configs(workspace)
     try:
         Runner(STEPS, config, workspace, hashes, record, _answerer(args)).execute(selection)
-    except (SliceWiseError, KeyboardInterrupt):
+    except (SliceWiseError, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt):
+            record.status = "interrupted"  # also where that came between two steps
         _stopped(record)
         raise
     except Exception as error:
@@ -136,17 +138,3 @@ def _log_file(workspace: Workspace, args: argparse.Namespace) -> Iterator[Path]:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: in an orderly way, with the record written."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

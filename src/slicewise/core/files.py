@@ -12,6 +12,7 @@ from typing import IO, Any
 from slicewise.core.errors import WorkspaceError
 
 MIB = 1 << 20
+_UNFINISHED = ".unfinished"
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Readers see the old file or the new one, never a part. The data is flushed to disk before the rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -32,6 +33,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path, *, deep: bool = False) -> None:
+    """Remove what killed processes left of `atomic_write`, in `folder` or also below it.
+
+    Only while no other process writes there.
+    """
+    pattern = f".*{_UNFINISHED}"
+    for path in list(folder.rglob(pattern) if deep else folder.glob(pattern)):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
