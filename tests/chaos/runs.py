@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +55,7 @@ class Kill:
     count: int = 0
     in_worker: bool = False
     delay: float = 0.0
+    signal: int = signal.SIGKILL
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def start(workspace: Path, log: Path, kill: Kill | None, usual: Usual | None = N
         log.unlink(missing_ok=True)
     plan: dict[str, Any] = {"root": str(workspace), "log": str(log)}
     if kill:
-        plan |= {"step": kill.step, "count": kill.count, "delay": kill.delay, "in_worker": kill.in_worker}
+        plan |= asdict(kill)
     environment = {
         **{name: text for name, text in os.environ.items() if not name.startswith("SLICEWISE_")},
         "PYTHONPATH": str(Path(__file__).parent / "inject"),

@@ -96,8 +96,8 @@ def test_the_second_signal_ends_a_deaf_process_and_its_children_at_once() -> Non
 
 def test_one_wish_delivered_twice_counts_once() -> None:
     process = start('print("ready", flush=True)\ntry:\n    wait()\nfinally:\n    time.sleep(0.5)')
-    os.kill(process.pid, signal.SIGTERM)
-    os.kill(process.pid, signal.SIGINT)
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        os.kill(process.pid, number)  # both are there when it wakes
     out, err = process.communicate(timeout=60)
     assert (out, err) == ("orderly\n", "")
 
