@@ -72,6 +72,9 @@ class Stopper:
 
     def watch(self, descriptor: int) -> None:
         """Run in a thread: it notices a second signal even while the main thread is in a long computation."""
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, SIGNALS
+        )  # delivered here they would not wake the main thread
         first: float | None = None
         while numbers := os.read(descriptor, 64):
             for _ in (number for number in numbers if number in SIGNALS):
