@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. Everything lands in .venv and in ignored folders.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: run test check bench fuzz audit format clean constraints locks help
+.PHONY: run test check bench chaos fuzz audit format clean constraints locks help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -24,6 +24,10 @@ check: .venv/installed-dev
 ## make bench  ratios of speed, each pair measured side by side
 bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+## make chaos  kill many runs at many moments; each must end as if nobody had
+chaos: .venv/installed-dev
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 ## make format let ruff put things right
 format: .venv/installed-dev

@@ -12,7 +12,7 @@ from benchmarks.measure import Row
 from benchmarks.report import machine, table, write_report
 from benchmarks.size import FULL, TINY
 
-NAMES = ("preprocess", "train_step", "usual_loop", "augmentation", "malloc", "noop")
+NAMES = ("preprocess", "train_step", "usual_loop", "augmentation", "malloc", "checkpointing", "noop")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

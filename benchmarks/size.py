@@ -14,6 +14,7 @@ class Size:
     starts: counted rounds of whole processes.
     loader_workers: processes of the per-file loader; the best of them counts.
     overrides: on top of configs/.
+    largest_model: whether to measure that of the largest mode, too.
     """
 
     patients: int
@@ -22,6 +23,7 @@ class Size:
     starts: int
     loader_workers: tuple[int, ...]
     overrides: tuple[str, ...]
+    largest_model: bool = True
 
     def with_threads(self, number: int) -> "Size":
         """Return the same with `number` threads for training; 0 changes nothing."""
@@ -45,4 +47,5 @@ TINY = Size(
     starts=1,
     loader_workers=(0, 1),
     overrides=(CPU, "runtime.num_threads=1", *SMALL_NETWORK),
+    largest_model=False,
 )

@@ -1,6 +1,5 @@
 """The whole pipeline on a handful of virtual patients, as a person would use it."""
 
-import json
 import os
 import shutil
 import signal
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -225,22 +223,3 @@ def test_a_killed_run_continues_and_ends_with_the_same_bits(trained: Pipeline, t
     mine, theirs = weights(pipeline, "seg_warmup"), weights(trained, "seg_warmup")
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-
-@pytest.mark.slow
-def test_sigterm_ends_in_an_orderly_way(trained: Pipeline, tmp_path: Path) -> None:
-    pipeline = Pipeline(tmp_path / "stopped", trained.overrides)
-    with subprocess.Popen(
-        command(pipeline, "--until", "split"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        while not (pipeline.workspace / "data" / "raw").exists():
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.terminate()
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    record: Any = json.loads((pipeline.workspace / "pipeline_results.json").read_text())
-    assert record["status"] == "interrupted"
-    assert record["steps"]["download"]["status"] == "interrupted"
-    assert "--until split" in record["continue_with"]

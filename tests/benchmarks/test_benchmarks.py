@@ -30,7 +30,9 @@ def bench() -> Iterator[Bench]:
         yield bench
 
 
-@pytest.mark.parametrize("name", ["preprocess", "train_step", "usual_loop", "augmentation", "malloc"])
+@pytest.mark.parametrize(
+    "name", ["preprocess", "train_step", "usual_loop", "augmentation", "malloc", "checkpointing"]
+)
 def test_a_benchmark_reports_a_ratio_for_each_round(name: str, bench: Bench) -> None:
     (row,) = load(name)(bench)
     assert row.benchmark == name

@@ -1,6 +1,10 @@
 import os
 import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from slicewise.core.errors import DataError
@@ -50,3 +54,52 @@ def test_processes_are_bounded_by_wish_memory_and_jobs() -> None:
     assert num_processes(4, 10**9, 100) == 1
     assert 1 <= num_processes(0, 1, 10**6) <= (os.cpu_count() or 1)
     assert num_processes(3, 1, 0) == 1
+
+
+SLOW = """
+import sys, time
+from slicewise.core.stopping import stoppable
+from slicewise.data.workers import run_jobs
+try:
+    with stoppable():
+        list(run_jobs(time.sleep, [600.0] * 6, 2, str))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def start_slow_work() -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """Start a program with two workers in a group of its own; return it as soon as it has children."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(children := psutil.Process(process.pid).children()) < 3:  # the workers and their tracker
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process, children
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    return all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+
+
+@pytest.mark.parametrize("pause", [0.0, 3.0], ids=["while they import", "at work"])
+def test_ctrl_c_for_the_whole_group_ends_the_workers_without_a_word(pause: float) -> None:
+    process, children = start_slow_work()
+    time.sleep(pause)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "")
+    assert all_gone(children)
+
+
+def test_workers_do_not_outlive_a_killed_parent() -> None:
+    process, children = start_slow_work()
+    process.kill()
+    process.communicate(timeout=60)
+    assert all_gone(children)

@@ -2,13 +2,11 @@
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from slicewise.cli import plan as plan_verb
@@ -28,6 +26,7 @@ from slicewise.core.errors import SliceWiseError
 from slicewise.core.fingerprint import digest
 from slicewise.core.logfile import LogFile
 from slicewise.core.redact import redact
+from slicewise.core.stopping import stoppable
 from slicewise.core.storage import explain_storage
 from slicewise.pipeline.failures import keep_record
 from slicewise.pipeline.lock import exclusive
@@ -59,7 +58,8 @@ def execute(args: argparse.Namespace) -> int:
     workspace = workspace_from(args)
     lock = exclusive(workspace.state / "lock", args.wait)
     shown = published(workspace.state, command_line(args))
-    with lock, shown, _log_file(workspace, args) as log_path, _stoppable():
+    with lock, shown, _log_file(workspace, args) as log_path, stoppable():
+        workspace.sweep()
         return _run(args, config, selection, workspace, log_path)
 
 
@@ -94,7 +94,7 @@ def _run(
 
 def _stopped(record: RunRecord, error: BaseException) -> None:
     if record.error is None:  # it happened between two steps
-        record.status = "failed"
+        record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.error = {"step": None, "type": type(error).__name__, "message": str(error)}
     log.error("stopped: %s", record.error)
     record.continue_with = record.header["command"]
@@ -162,17 +162,3 @@ def _log_file(workspace: Workspace, args: argparse.Namespace) -> Iterator[Path]:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: in an orderly way, with the record written."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

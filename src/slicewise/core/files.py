@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.storage import MIB, existing_parent, name_file
 
+_UNFINISHED: Final = ".unfinished"
 _MAX_JSON_BYTES: Final = 256 * MIB
 _LARGEST_INT: Final = 1 << 63
 _ODD_CHARACTER: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
@@ -42,10 +43,20 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 def _open_beside(path: Path) -> tuple[int, str]:
     try:
-        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
     except OSError as error:
         error.filename = str(path)  # people know this name, not the random one
         raise
+
+
+def sweep(folder: Path, *, deep: bool = False) -> None:
+    """Remove what killed processes left of `atomic_write`, in `folder` or also below it.
+
+    Only while no other process writes there.
+    """
+    pattern = f".*{_UNFINISHED}"
+    for path in list(folder.rglob(pattern) if deep else folder.glob(pattern)):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import connection
 from typing import Final, TypeVar
 
 import cv2
@@ -58,7 +60,13 @@ def run_jobs(
     with _one_thread_each(), ProcessPoolExecutor(num_workers, context, _start_worker) as pool:
         try:
             yield from _bounded(pool, function, jobs, num_workers, name)
+        except Exception:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
         except BaseException:
+            # Stopped: nobody wants what the workers are at, and a volume may take them long.
+            for process in list(pool._processes.values()):
+                process.kill()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -78,7 +86,9 @@ def _bounded(
                 len(running) < num_workers * _QUEUED_PER_WORKER
                 and (position := next(waiting, None)) is not None
             ):
-                running[pool.submit(function, jobs[position])] = position
+                with _interrupts_blocked():  # a submission may start a worker, which inherits that
+                    future = pool.submit(function, jobs[position])
+                running[future] = position
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -94,16 +104,41 @@ def _bounded(
 
 
 def _start_worker() -> None:
-    """Keep the worker to one thread, and leave Ctrl-C to the process that started it."""
+    """Keep the worker to one thread, leave Ctrl-C to the process that started it, and end with that."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent was killed: nothing else would tell it, and it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Keep Ctrl-C, which a terminal sends to the whole group, from processes that start in the block.
+
+    One that is just importing its modules would print a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Numerical libraries read these variables as a child starts; ours are put back afterwards."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    before = {name: os.environ.get(name) for name in (*_THREAD_VARIABLES, "PYTHONWARNINGS")}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    # When we are killed, multiprocessing's tracker tidies up after us, which is no news for the terminal.
+    warnings = filter(None, (before["PYTHONWARNINGS"], "ignore:resource_tracker:UserWarning"))
+    os.environ["PYTHONWARNINGS"] = ",".join(warnings)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import sweep
 from slicewise.core.fingerprint import HashCache
 from slicewise.pipeline.plan import Decision
 from slicewise.pipeline.receipt import FileSeal, Receipt, product_digest, seal_folder
@@ -31,6 +32,7 @@ class Attempt(Generic[C]):
         if fresh:
             shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
+        sweep(partial, deep=True)
         homes: dict[tuple[str, str], Path] = {}
         for name in step.needs:
             found = self.before[name].found

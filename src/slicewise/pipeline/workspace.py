@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import read_json, write_json
+from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.fingerprint import HashCache, digest
 from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Receipt, doubts
 
@@ -209,6 +209,12 @@ class Workspace:
         doomed.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(doomed)
         shutil.rmtree(doomed)
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half written or half removed. Only by the holder of the lock."""
+        for folder in (self.root, self.state, self.root / "configs" / "final"):
+            sweep(folder)
+        shutil.rmtree(self.state / "trash", ignore_errors=True)
 
     def load_hashes(self) -> HashCache:
         """Return the remembered hashes; a damaged table is forgotten, since it only saves time."""

@@ -38,12 +38,19 @@ def launch(spec: DemoSpec) -> DemoState:
             start_new_session=True,
         )
     _launched.append(popen)
+    try:
+        return _first_state(popen, home, log_path)
+    except BaseException:
+        _end(popen)
+        raise
+
+
+def _first_state(popen: subprocess.Popen[bytes], home: Path, log_path: Path) -> DemoState:
     deadline = time.monotonic() + _RECORD_SECONDS
     while time.monotonic() < deadline and popen.poll() is None:
         if (state := read_state(home)) is not None:
             return state
         time.sleep(0.05)
-    _end(popen)
     raise ServingError(f"the demo's supervisor did not start; {log_path} ends with\n{log_tail(log_path)}")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from slicewise.config.schema import Config
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import read_json, write_json
+from slicewise.core.files import read_json, sweep, write_json
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.settings import pick
@@ -45,6 +45,7 @@ def _run(context: Context[Config]) -> Outcome:
     config, home = context.config, context.workspace.service(_NAME)
     stop(context.workspace)
     home.mkdir(parents=True, exist_ok=True)
+    sweep(home)
     cases_dir = home / "cases"
     write_cases(cases_dir, config.serving.phantom_cases, _PHANTOM_SEED)
     # A copy: the home may be replaced by another mode's checkpoint while the demo runs on.

@@ -12,6 +12,7 @@ from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress_bar
 from slicewise.core.errors import CheckpointError, TrainingError
+from slicewise.core.stopping import held
 from slicewise.data.augment import apply_changes, draw_changes
 from slicewise.data.batches import Batch, SliceDataset
 from slicewise.data.loader import TrainingBatches
@@ -60,6 +61,7 @@ class StageRun:
         self._outputs = StageOutputs(name, out_dir, fingerprint, self.learner, val_set)
         self._state_path = out_dir / STATE_NAME
         self._saved_at = time.monotonic()
+        self._whole = False  # whether network, optimiser and progress are at the same point
 
     def resume(self) -> str | None:
         """Go on where `last.pth` ends, if it belongs to this run; return where that is."""
@@ -81,28 +83,38 @@ class StageRun:
             ) from error
 
     def run(self) -> None:
-        """Train until the last epoch, or until patience ends."""
-        while not self.progress.finished:
-            self._train_epoch()
-            self._finish_epoch()
+        """Train until the last epoch, or until patience ends; when stopped, save where that was."""
+        try:
+            while not self.progress.finished:
+                self._train_epoch()
+                self._finish_epoch()
+        except KeyboardInterrupt:
+            if self._whole:
+                self._save()
+            raise
 
     def _train_epoch(self) -> None:
         progress, total = self.progress, len(self.batches)
         sums = torch.tensor(progress.sums, dtype=torch.float32, device=self.learner.device)
         title = f"{self.name} {progress.epoch + 1}/{self.stage.epochs}"
-        with progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration) as bar:
+        bar_of_epoch = progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration)
+        with held() as hold, bar_of_epoch as bar:
             started = time.perf_counter()
             for batch in self._batches():
+                self._whole = False
                 losses = self._learn(batch)
                 sums += torch.stack([*losses, torch.ones_like(losses.total)]).detach() * len(batch)
                 progress.iteration += 1
                 progress.num_images += len(batch)
-                if self._may_look():
+                if self._may_look() or hold.owed:
                     progress.sums = tuple(sums.tolist())
                     self._require_finite()
                     started = self._count_seconds(started)
                     bar.set_postfix_str(f"loss {progress.sums[0] / progress.sums[3]:.3f}")
+                    self._whole = self.groups.ends(progress.iteration - 1)
                     self._save_if_due()
+                if self._whole:
+                    hold.release()
                 bar.update()
 
     def _learn(self, batch: Batch) -> Losses:
@@ -126,8 +138,15 @@ class StageRun:
         return losses
 
     def _finish_epoch(self) -> None:
-        progress, learner = self.progress, self.learner
+        learner = self.learner
         metrics = validate(learner.fabric, learner.best_net, self.val_set, self.stage, self.training)
+        with held():
+            self._whole = False
+            self._settle_epoch(metrics)
+            self._whole = True
+
+    def _settle_epoch(self, metrics: Row) -> None:
+        progress = self.progress
         score = monitored(metrics, self.stage.monitor)
         progress.history.append(self._row(metrics, score))
         progress.epoch += 1
@@ -178,7 +197,7 @@ class StageRun:
     def _save_if_due(self) -> None:
         """Save within an epoch, between two steps, so that no gradient is left over."""
         due = time.monotonic() - self._saved_at >= self.config.runtime.checkpoint_seconds
-        if due and self.groups.ends(self.progress.iteration - 1):
+        if due and self._whole:
             self._save()
 
     def _save(self) -> None:

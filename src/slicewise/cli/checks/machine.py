@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slicewise.cli.checks.check import Check
 from slicewise.config.schema import Config
-from slicewise.core.files import MIB
+from slicewise.core.storage import MIB
 
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 _TRAINING_MIB = 2560

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from slicewise.core.errors import DataError
-from slicewise.core.files import atomic_write
+from slicewise.core.files import atomic_write, sweep
 from slicewise.core.labels import Modality
 from slicewise.imaging.phantom.atlas import Bytes, Floats
 from slicewise.imaging.phantom.fields import MARGIN, SHAPE, Points
@@ -60,6 +60,7 @@ def write_pictures(folder: Path, count: int, seed: int) -> Path:
     Raises:
         DataError: the folder holds other files, for instance of a larger set.
     """
+    sweep(folder, deep=True)
     names = list(picture_names(count, seed))
     _refuse_others(folder, {name.file for name in names})
     for name in names:

@@ -1,0 +1,172 @@
+"""Ending at a signal: the first one is obeyed in an orderly way, the second one at once.
+
+Ctrl-C and SIGTERM are treated alike. The first raises KeyboardInterrupt in the main thread, so that whatever
+runs can put things right; inside `held` it waits for a moment that suits. The second ends the process and its
+children without another word. As files appear by renaming, not even that leaves half of one.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+    from psutil import Process
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+EXIT_CODE: Final = 130
+_PATIENCE_SECONDS: Final = 5.0
+"""The longest that a signal waits for `held` work."""
+_SAME_SECONDS: Final = 0.3
+"""`timeout` and a terminal may deliver one wish twice; what comes this close counts as one."""
+_AGAIN_SECONDS: Final = 0.05
+
+
+class Stopper:
+    """What one stoppable block knows about the signals it got."""
+
+    def __init__(self) -> None:
+        self.asked_at: float | None = None
+        self.holding = False
+        self.owed = False
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Run in the main thread, between two instructions."""
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
+            if not self.holding:
+                raise KeyboardInterrupt
+            self._owe(_PATIENCE_SECONDS)
+        elif time.monotonic() - self.asked_at > _SAME_SECONDS:
+            end_at_once()
+
+    def on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        """Patience is over."""
+        self.release()
+
+    def release(self) -> None:
+        """Raise KeyboardInterrupt if a signal waits for this moment."""
+        if self.owed:
+            self.forget()
+            raise KeyboardInterrupt
+
+    def forget(self) -> None:
+        """Raise nothing more: the work was left for another reason."""
+        if self.owed:
+            self.owed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def on_unraisable(self, args: "UnraisableHookArgs") -> None:
+        """A wish that came during a destructor was swallowed there; it is made again."""
+        if issubclass(args.exc_type, KeyboardInterrupt):
+            self._owe(_AGAIN_SECONDS)
+        else:
+            sys.__unraisablehook__(args)
+
+    def watch(self, descriptor: int) -> None:
+        """Run in a thread: it notices a second signal even while the main thread is in a long computation."""
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, SIGNALS
+        )  # delivered here they would not wake the main thread
+        first: float | None = None
+        while numbers := os.read(descriptor, 64):
+            for _ in (number for number in numbers if number in SIGNALS):
+                if first is None:
+                    first = time.monotonic()
+                elif time.monotonic() - first > _SAME_SECONDS:
+                    end_at_once()
+        os.close(descriptor)
+
+    def _owe(self, seconds: float) -> None:
+        self.owed = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+_stoppers: list[Stopper] = []
+
+
+@contextmanager
+def stoppable() -> Iterator[Stopper]:
+    """Obey Ctrl-C and SIGTERM while the block runs; in the main thread only.
+
+    After a signal the handlers stay, so that a second one still ends a process that is slow to leave.
+    """
+    stopper = Stopper()
+    handlers = {number: signal.signal(number, stopper.on_signal) for number in SIGNALS}
+    handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, stopper.on_alarm)
+    hook, sys.unraisablehook = sys.unraisablehook, stopper.on_unraisable
+    _stoppers.append(stopper)
+    try:
+        with _watched(stopper):
+            yield stopper
+    finally:
+        _stoppers.remove(stopper)
+        if stopper.asked_at is None:
+            sys.unraisablehook = hook
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[Stopper]:
+    """Let the first signal wait until `release` is called on what is yielded, or the block ends.
+
+    It waits a few seconds at most. Outside `stoppable` nothing is held.
+    """
+    stopper = _stoppers[-1] if _stoppers else Stopper()
+    stopper.holding = True
+    try:
+        yield stopper
+    except BaseException:
+        stopper.forget()
+        raise
+    finally:
+        stopper.holding = False
+    stopper.release()
+
+
+@contextmanager
+def _watched(stopper: Stopper) -> Iterator[None]:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=stopper.watch, args=(reading,), name="stopping", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+
+def end_at_once() -> NoReturn:
+    """End this process and its children now."""
+    import psutil
+
+    os.write(2, b"\nstopped at once; to continue, give the same command again\n")
+    for child in psutil.Process().children(recursive=True):
+        if "resource_tracker" not in " ".join(_command_line(child)):  # it ends itself, after cleaning up
+            _kill(child.pid)
+    os._exit(EXIT_CODE)
+
+
+def _command_line(process: "Process") -> list[str]:
+    import psutil
+
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

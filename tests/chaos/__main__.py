@@ -1,0 +1,65 @@
+"""`python -m tests.chaos`: kill many runs at many moments, and compare each with an uninterrupted one."""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.chaos.report import is_clean, summarise, table
+from tests.chaos.runs import TARGETS, Kill, Run, Usual, killed_run, uninterrupted
+
+
+def choose_kills(usual: Usual, number: int, num_kills: int, seed: int) -> list[Kill]:
+    """Choose moments in the order of the steps; over the runs every step has its turn as often."""
+    rng = random.Random(f"{seed} {number}")
+    first = number * num_kills
+    turns = sorted((first + turn) % len(TARGETS) for turn in range(num_kills))
+    return [usual.draw(TARGETS[turn], rng) for turn in turns]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return 0 when every run ended as if nobody had killed it."""
+    args = _parse(argv)
+    with tempfile.TemporaryDirectory(prefix="slicewise-chaos-", dir=args.folder) as name:
+        figures = summarise(*_all_runs(Path(name), args))
+    print(table(figures))
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0 if is_clean(figures) else 1
+
+
+def _all_runs(folder: Path, args: argparse.Namespace) -> tuple[Usual, list[Run]]:
+    usual = uninterrupted(folder, args.raw)
+    print(f"uninterrupted: {usual.seconds:.1f} s, {len(usual.outputs)} outputs", flush=True)
+
+    def one(number: int) -> Run:
+        run = killed_run(folder, number, usual, choose_kills(usual, number, args.kills, args.seed))
+        where = ", ".join(f"{a.step} {a.event}".strip() for a in run.attempts if a.was_killed)
+        verdict = "; ".join((*run.mismatches[:3], *run.leftovers[:3])) or "same"
+        print(f"run {number}: killed in {where or 'nothing'}; {verdict}", flush=True)
+        return run
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        return usual, list(pool.map(one, range(args.runs)))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--runs", type=int, default=44)
+    parser.add_argument("--kills", type=int, default=3, help="of each run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="for the workspaces; temporary by default")
+    parser.add_argument(
+        "--raw", type=Path, metavar="DIR", help="data/raw of an earlier run, to save its making"
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""One run of a tiny pipeline: killed at chosen moments, started again each time, until it ends."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from tests.chaos.outputs import leftovers, read_events, snapshot, unsound
+
+from slicewise.steps.names import STEP_NAMES
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+STEPS: Final = tuple(name for name in STEP_NAMES if name != "demo")
+TARGETS: Final = ("start", *STEPS)
+OVERRIDES: Final = (
+    "data.volumes.phantom_patients=4",
+    "data.pictures.phantom_pictures=16",
+    "scale={fraction:1.0,min_patients:4,min_pictures:16}",
+    "preprocessing.image_size=32",
+    "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder_depth=3",
+    "model.head_hidden=8",
+    "training.batch_size=8",
+    "training.iterations_per_epoch=4",
+    "training.accumulate=2",
+    "training.ema_decay=0.9",
+    "training.sample_predictions=1",
+    *(f"stages.{stage}.epochs=2" for stage in ("seg_warmup", "cls_head", "joint")),
+    "evaluation.gradcam_pictures=1",
+    "evaluation.sample_predictions=1",
+    "evaluation.bootstrap_samples=100",
+    "runtime.device=cpu",
+    "runtime.num_workers=2",
+    "runtime.num_threads=1",
+    "runtime.checkpoint_seconds=1e-3",  # so that kills meet saves
+)
+_PATIENCE_SECONDS: Final = 600
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A moment in a step: at its `count`-th write (of a worker, if so said) or after a share of its time."""
+
+    step: str
+    share: float = 0.0
+    count: int = 0
+    in_worker: bool = False
+    delay: float = 0.0
+    signal: int = signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What an uninterrupted run takes and makes."""
+
+    outputs: dict[str, str]
+    seconds: float
+    step_seconds: dict[str, float]
+    num_writes: dict[str, int]
+
+    def draw(self, step: str, rng: random.Random) -> Kill:
+        """Choose a moment in a step; two of three are writes."""
+        if step == "start" or rng.random() < 1 / 3:
+            return Kill(step, share=rng.random())
+        delay = rng.choice((0.0, rng.uniform(0.0, 0.003)))
+        if step in ("download", "preprocess") and rng.random() < 0.5:
+            return Kill(step, count=rng.randint(1, 12), in_worker=True, delay=delay)
+        return Kill(step, count=rng.randint(1, max(1, self.num_writes.get(step, 1))), delay=delay)
+
+
+@dataclass
+class Attempt:
+    """One start of the command. `step` is where it was killed, `event` at which write, if at one."""
+
+    seconds: float
+    code: int
+    step: str = ""
+    event: str = ""
+    path: str = ""
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def was_killed(self) -> bool:
+        return self.code == -signal.SIGKILL
+
+
+@dataclass
+class Run:
+    """All starts of one workspace, and how its outputs differ from the uninterrupted run's."""
+
+    number: int
+    attempts: list[Attempt]
+    mismatches: list[str]
+    leftovers: list[str]
+
+
+def uninterrupted(folder: Path, raw: Path | None = None) -> Usual:
+    """Run once from nothing, or from the patients below `raw`, listing every write."""
+    workspace, log = folder / "usual", folder / "writes.jsonl"
+    if raw:
+        shutil.copytree(raw / "phantom", workspace / "data" / "raw" / "phantom", copy_function=os.link)
+    attempt = start(workspace, log, None)
+    if attempt.code:
+        raise RuntimeError(f"the uninterrupted run ended with {attempt.code}; see {workspace}.log")
+    steps = read_record(workspace)["steps"]
+    return Usual(
+        snapshot(workspace),
+        attempt.seconds,
+        {name: steps[name]["duration_seconds"] for name in STEPS},
+        Counter(event["step"] for event in read_events(log)),
+    )
+
+
+def killed_run(folder: Path, number: int, usual: Usual, kills: list[Kill]) -> Run:
+    """Start a run, kill it at each of the moments in turn, then let it end and compare."""
+    workspace, log = folder / f"run{number}", folder / f"kill{number}.jsonl"
+    _lend_raw_data(folder / "usual", workspace, number)
+    attempts = [start(workspace, log, kill, usual) for kill in kills]
+    attempts.append(start(workspace, log, Kill("never")))
+    differing = [f"the last start ended with {attempts[-1].code}"] if attempts[-1].code else []
+    if not differing:
+        found = snapshot(workspace)
+        names = sorted(found.keys() | usual.outputs.keys())
+        differing = [name for name in names if found.get(name) != usual.outputs.get(name)]
+    run = Run(number, attempts, differing, leftovers(workspace))
+    if not differing:
+        shutil.rmtree(workspace)
+    return run
+
+
+def _lend_raw_data(usual: Path, workspace: Path, number: int) -> None:
+    """Spare most runs the making of patients; every fourth makes two of four, and all make the pictures."""
+    source, target = usual / "data" / "raw" / "phantom", workspace / "data" / "raw" / "phantom"
+    shutil.copytree(source, target, copy_function=os.link)
+    if number % 4 == 0:
+        for patient in sorted(target.iterdir())[:2]:
+            shutil.rmtree(patient)
+
+
+def command(workspace: Path) -> list[str]:
+    head = [sys.executable, "-m", "slicewise", "run", "--no-input", "--until", "evaluate"]
+    return [*head, "--workspace", str(workspace), *OVERRIDES]
+
+
+def start(workspace: Path, log: Path, kill: Kill | None, usual: Usual | None = None) -> Attempt:
+    """Give the command once; `kill` None lists all writes."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    if kill:
+        log.unlink(missing_ok=True)
+    plan: dict[str, Any] = {"root": str(workspace), "log": str(log)}
+    if kill:
+        plan |= asdict(kill)
+    environment = {
+        **{name: text for name, text in os.environ.items() if not name.startswith("SLICEWISE_")},
+        "PYTHONPATH": str(Path(__file__).parent / "inject"),
+        "CHAOS_PLAN": json.dumps(plan),
+    }
+    started = time.monotonic()
+    with workspace.with_suffix(".log").open("ab") as output:
+        process = subprocess.Popen(
+            command(workspace),
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        if kill and usual and not kill.count:
+            _kill_in_time(process, workspace, kill, usual)
+        code = process.wait(_PATIENCE_SECONDS)
+    attempt = Attempt(time.monotonic() - started, code)
+    _wait_for_group(process.pid)
+    if attempt.was_killed:
+        _describe(attempt, workspace, log)
+    return attempt
+
+
+def _kill_in_time(process: subprocess.Popen[bytes], workspace: Path, kill: Kill, usual: Usual) -> None:
+    if kill.step == "start":
+        pause = kill.share * max(0.5, usual.seconds - sum(usual.step_seconds.values()))
+    else:
+        pause = kill.share * usual.step_seconds[kill.step]
+        while process.poll() is None and _running_step(workspace) != kill.step:
+            time.sleep(0.01)
+    try:
+        process.wait(pause)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _describe(attempt: Attempt, workspace: Path, log: Path) -> None:
+    attempt.step = _running_step(workspace) or "between steps"
+    events = read_events(log)
+    if events:
+        attempt.event, attempt.path = events[-1]["event"], events[-1]["path"]
+    attempt.faults = list(unsound(workspace))
+
+
+def _running_step(workspace: Path) -> str | None:
+    path = workspace / "pipeline_results.json"
+    if not path.exists():
+        return None
+    steps = read_record(workspace)["steps"]
+    return next((name for name, step in steps.items() if step["status"] == "running"), None)
+
+
+def read_record(workspace: Path) -> Any:
+    return json.loads((workspace / "pipeline_results.json").read_text())
+
+
+def _wait_for_group(group: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and members(group):
+        time.sleep(0.01)
+    if members(group):
+        raise RuntimeError(f"processes {members(group)} outlived their run")
+
+
+def members(group: int) -> list[int]:
+    """Return the living processes of a group."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        try:
+            same = os.getpgid(process.pid) == group
+        except ProcessLookupError:
+            continue
+        if same and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process.pid)
+    return found

@@ -1,0 +1,148 @@
+"""The bounded part of `make chaos`: one run with a kill in every kind of place, one stopped in every step."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.chaos.__main__ import choose_kills
+from tests.chaos.outputs import leftovers, snapshot, unsound
+from tests.chaos.report import is_clean, summarise, table
+from tests.chaos.runs import (
+    ROOT,
+    TARGETS,
+    Attempt,
+    Kill,
+    Run,
+    Usual,
+    command,
+    killed_run,
+    members,
+    read_record,
+    start,
+    uninterrupted,
+)
+from tests.conftest import Pipeline
+
+from slicewise.serving.processes import find
+from slicewise.serving.state import read_state
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("chaos")
+
+
+@pytest.fixture(scope="module")
+def usual(trained: Pipeline, folder: Path) -> Usual:
+    return uninterrupted(folder, trained.workspace / "data" / "raw")
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_writes_and_at_any_time_ends_as_if_nobody_had(usual: Usual, folder: Path) -> None:
+    kills = [
+        Kill("preprocess", count=5, in_worker=True),
+        Kill("train.cls_head", count=usual.num_writes["train.cls_head"] // 2, delay=0.001),
+        Kill("evaluate", share=0.5),
+    ]
+    run = killed_run(folder, 1, usual, kills)
+    figures = summarise(usual, [run])
+    assert is_clean(figures), table(figures)
+    assert figures["kills"] >= 2
+    assert figures["kills_at_a_write"] == 2
+
+
+@pytest.mark.slow
+def test_a_run_stopped_in_every_step_ends_orderly_and_goes_on(usual: Usual, folder: Path) -> None:
+    workspace = folder / "stopped"
+    lent = folder / "usual" / "data" / "raw" / "phantom"
+    shutil.copytree(lent, workspace / "data" / "raw" / "phantom", copy_function=os.link)
+    steps = [step for step in TARGETS if step != "start"]
+    for turn, step in enumerate(steps):
+        number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
+        in_worker = step == "preprocess"
+        end = start(workspace, folder / "stop.jsonl", Kill(step, count=4, in_worker=in_worker, signal=number))
+        said = workspace.with_suffix(".log").read_text()
+        record = read_record(workspace)
+        assert end.code == 130, said
+        assert record["status"] == "interrupted"
+        assert record["steps"][step]["status"] == "interrupted"
+        assert "--until evaluate" in record["continue_with"]
+        assert "Traceback" not in said
+        assert "Warning" not in said
+        assert list(unsound(workspace)) == []
+    assert start(workspace, folder / "stop.jsonl", Kill("never")).code == 0
+    assert snapshot(workspace) == usual.outputs
+    assert leftovers(workspace) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_demo_starts_leaves_no_service(
+    usual: Usual, folder: Path, free_ports: list[int]
+) -> None:
+    workspace = folder / "usual"
+    words = [word for word in command(workspace) if word not in ("--until", "evaluate")]
+    ports = [f"serving.api_port={free_ports[0]}", f"serving.page_port={free_ports[1]}"]
+    process = subprocess.Popen(
+        [*words, *ports, "serving.supervisor=builtin", "serving.phantom_cases=0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    home = workspace / ".slicewise" / "demo"
+    while (state := read_state(home)) is None or not state.processes():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not any(find(identity) for identity in state.processes())
+    assert members(process.pid) == []
+    assert read_state(home) is None
+    assert read_record(workspace)["steps"]["demo"]["status"] == "interrupted"
+
+
+def test_every_step_has_its_turn_as_often_and_the_same_seed_gives_the_same_moments() -> None:
+    usual = Usual({}, 20.0, {}, dict.fromkeys(TARGETS, 30))
+    kills = [choose_kills(usual, number, 3, seed=0) for number in range(len(TARGETS))]
+    for step in TARGETS:
+        assert sum(kill.step == step for chosen in kills for kill in chosen) == 3
+    assert kills == [choose_kills(usual, number, 3, seed=0) for number in range(len(TARGETS))]
+    assert kills != [choose_kills(usual, number, 3, seed=1) for number in range(len(TARGETS))]
+
+
+@pytest.mark.parametrize("damage", ["changed", "stray", "no receipt", "slice"])
+def test_what_is_not_whole_is_seen(trained: Pipeline, tmp_path: Path, damage: str) -> None:
+    for name in ("data/split", "data/slices"):
+        shutil.copytree(trained.workspace / name, tmp_path / name)
+    assert list(unsound(tmp_path)) == []
+    if damage == "changed":
+        (tmp_path / "data/split/split.json").write_text("{}")
+    elif damage == "stray":
+        (tmp_path / "data/split/.split.json.x.unfinished").touch()
+        assert leftovers(tmp_path) == ["data/split/.split.json.x.unfinished"]
+    elif damage == "no receipt":
+        (tmp_path / "data/split/.receipt.json").unlink()
+    else:
+        next((tmp_path / "data/slices").glob("*/*/masks.npy")).write_bytes(b"half")
+    assert len(list(unsound(tmp_path))) == 1
+
+
+def test_a_difference_makes_the_report_unclean() -> None:
+    usual = Usual({"a": "1"}, 1.0, {}, {})
+    killed = Attempt(2.0, -9, step="split", event="os.rename")
+    assert is_clean(summarise(usual, [Run(0, [killed, Attempt(1.0, 0)], [], [])]))
+    assert not is_clean(summarise(usual, [Run(0, [killed, Attempt(1.0, 0)], ["a"], [])]))
+    assert not is_clean(summarise(usual, [Run(0, [Attempt(1.0, 1)], [], [])]))
+    assert not is_clean(summarise(usual, [Run(0, [Attempt(1.0, 0)], [], ["x.part"])]))
+    killed.faults.append("half a home")
+    figures = summarise(usual, [Run(0, [killed], [], [])])
+    assert not is_clean(figures)
+    assert figures["kills_per_step"]["split"] == figures["kills_at_a_write"] == 1
+    assert "half a home" in table(figures)

@@ -1,0 +1,165 @@
+"""A stage that is cut off or stopped at any batch goes on there, with the same bits."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training.conftest import TrainOne
+from tests.training.test_loop import PowerFailureError, PullsThePlug, same, table
+
+from slicewise.core.stopping import stoppable
+from slicewise.data.batches import Batch, SliceDataset
+from slicewise.data.sampling import Indices
+from slicewise.training.state import Progress, load_state
+
+EVERYTHING = (
+    "stages.{stage}.epochs=3",
+    "stages.{stage}.patience=2",
+    "training.iterations_per_epoch=4",
+    "training.accumulate=3",
+    "training.ema_decay=0.9",
+    "training.modality_dropout=0.7",
+    "training.augmentation.flip=0.5",
+    "training.augmentation.rotation=20",
+    "training.augmentation.elastic=2",
+    "training.augmentation.noise=0.2",
+    "training.scheduler.warmup_fraction=0.3",
+    "model.head_dropout=0.5",
+)
+OFTEN = "runtime.checkpoint_seconds=1e-6"
+
+
+class Stops(SliceDataset):
+    """A data set that sends this process a signal while it reads batch number `after`."""
+
+    def __init__(self, whole: SliceDataset, after: int) -> None:
+        super().__init__(whole.cases[:5], whole.cases[5:])
+        self.left = after
+
+    def gather(self, indices: Indices) -> Batch:
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return super().gather(indices)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Put back what a stopped process keeps."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    hook = sys.unraisablehook
+    yield
+    sys.unraisablehook = hook
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def everything(stage: str) -> list[str]:
+    return [override.format(stage=stage) for override in EVERYTHING]
+
+
+def progress(out_dir: Path) -> Progress:
+    found = load_state(out_dir / "last.pth", "f")
+    assert found is not None
+    return found[0]
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    assert same(one, other)
+    assert table(one) == table(other)
+    ours, theirs = progress(one), progress(other)
+    for name in ("epoch", "step", "best_score", "best_epoch", "best_metrics", "num_images", "stale_epochs"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+
+
+@pytest.mark.parametrize("stage", ["cls_head", "joint"])
+def test_killed_again_and_again_with_everything_on_it_ends_with_the_same_bits(
+    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, stage: str
+) -> None:
+    train_one(tmp_path / "whole", *everything(stage), name=stage)
+    for batches in (1, 2, 5, 4):
+        with pytest.raises(PowerFailureError):
+            train_one(
+                tmp_path / "cut",
+                *everything(stage),
+                OFTEN,
+                name=stage,
+                data=PullsThePlug(train_set, batches),
+            )
+    result = train_one(tmp_path / "cut", *everything(stage), OFTEN, name=stage)
+
+    assert result.resumed_from is not None
+    assert_alike(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("after", range(1, 12))
+def test_a_state_is_saved_after_every_step_that_is_due(
+    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, after: int
+) -> None:
+    """With an interval of nothing, no more is lost than the batches whose gradients wait for a step."""
+    with pytest.raises(PowerFailureError):
+        train_one(tmp_path, *everything("joint"), OFTEN, data=PullsThePlug(train_set, after))
+    epochs, batches = divmod(after, 4)
+    steps_ended = 2 * epochs + (batches == 3)
+    if steps_ended:
+        assert progress(tmp_path).step == steps_ended
+    else:
+        assert not (tmp_path / "last.pth").exists()
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("after", [2, 4, 7])
+@pytest.mark.usefixtures("handlers")
+def test_a_stopped_stage_saves_where_it_was_and_goes_on_there(
+    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, after: int, accumulate: int
+) -> None:
+    settings = (*everything("joint"), f"training.accumulate={accumulate}")
+    train_one(tmp_path / "whole", *settings)
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        train_one(tmp_path / "cut", *settings, data=Stops(train_set, after))
+
+    stopped = progress(tmp_path / "cut")
+    assert not stopped.finished
+    assert stopped.step > 0
+    result = train_one(tmp_path / "cut", *settings)
+    assert result.resumed_from == f"epoch {stopped.epoch + 1}, batch {stopped.iteration}"
+    assert_alike(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.usefixtures("handlers")
+def test_what_was_stopped_in_the_middle_of_a_step_is_not_saved(
+    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(*_: object) -> None:
+        raise KeyboardInterrupt  # as when patience with a long batch is over
+
+    monkeypatch.setattr("slicewise.training.learner.Learner.step", torn)
+    with pytest.raises(KeyboardInterrupt):
+        train_one(tmp_path, *everything("joint"))
+    assert not (tmp_path / "last.pth").exists()
+
+
+def test_the_state_holds_the_average_and_the_optimiser(train_one: TrainOne, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _stop_after_epoch(train_one, tmp_path)
+    found = load_state(tmp_path / "last.pth", "f")
+    assert found is not None
+    assert all(torch.is_tensor(tensor) for tensor in found[1]["average"].values())
+    assert found[1]["optimizer"]["state"]
+
+
+def _stop_after_epoch(train_one: TrainOne, out_dir: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slicewise.training.outputs.StageOutputs.keep_best", lambda *_: None)
+        calls = iter(range(2))
+
+        def validate_once(*args: object) -> dict[str, float]:
+            if next(calls):
+                raise KeyboardInterrupt
+            return {"dice": 0.5, "auc": 0.5}
+
+        patch.setattr("slicewise.training.run.validate", validate_once)
+        train_one(out_dir, *everything("joint"))
