@@ -12,7 +12,7 @@ from slicewise.pipeline.plan import plan
 from slicewise.pipeline.selection import select
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
-from slicewise.steps import STEPS, pipeline
+from slicewise.steps import STEPS, pipeline, steps_of
 from slicewise.steps.folds import in_fold
 from slicewise.steps.names import FOLD_STEPS, POOL, STEP_NAMES, expand, step_names, steps_of_mode
 
@@ -101,3 +101,14 @@ def test_a_step_within_a_fold_sees_plain_names_and_its_number(config: Config, tm
 def test_impossible_folds_are_refused(overrides: list[Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose(overrides)
+
+
+def test_status_and_verify_look_into_folds_where_there_are_some(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert steps_of(workspace) == STEPS
+    for fold in ("1", "2", "3", "notes"):
+        (tmp_path / "folds" / fold).mkdir(parents=True)
+    assert [step.name for step in steps_of(workspace)] == [
+        *STEP_NAMES,
+        *(name for name in step_names(3) if name not in STEP_NAMES),
+    ]

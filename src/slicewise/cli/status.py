@@ -20,16 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import STEPS
+    from slicewise.steps import steps_of
 
     workspace = workspace_from(args)
     if args.watch:
         from slicewise.cli.watch import watch
 
         return watch(workspace)
-    for step in STEPS:
+    steps = steps_of(workspace)
+    longest = max(len(step.name) for step in steps)
+    for step in steps:
         state, tone, text = _describe(step, workspace)
-        say(f"  {step.name:<17} {paint(f'{state:<8}', tone)} {text}")
+        say(f"  {step.name:<{longest}} {paint(f'{state:<8}', tone)} {text}")
     shelved = list(workspace.shelved())
     if shelved:
         say(f"\n{len(shelved)} superseded outputs on the shelf; `slicewise clean` deletes them", "dim")

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import STEPS
+    from slicewise.steps import steps_of
 
     workspace = workspace_from(args)
     started = time.monotonic()
@@ -31,7 +31,7 @@ def execute(args: argparse.Namespace) -> int:
         lock = exclusive(workspace.state / "lock", args.wait)
         with lock, published(workspace.state, "slicewise verify"):
             hashes = workspace.load_hashes()
-            found = verify(STEPS, workspace, hashes)
+            found = verify(steps_of(workspace), workspace, hashes)
             workspace.save_hashes(hashes)
     if args.json:
         say(json.dumps({"sound": not found.findings, **asdict(found)}, indent=2))

@@ -2,11 +2,12 @@
 
 from slicewise.config.schema import Config
 from slicewise.pipeline.step import Step, check_order
+from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.cross_validation import cross_validation
 from slicewise.steps.demo import DEMO
 from slicewise.steps.download import DOWNLOAD
 from slicewise.steps.evaluate import EVALUATE
-from slicewise.steps.folds import in_fold
+from slicewise.steps.folds import in_fold, num_folds
 from slicewise.steps.names import FOLD_STEPS
 from slicewise.steps.preprocess import PREPROCESS
 from slicewise.steps.split import SPLIT
@@ -35,3 +36,10 @@ def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
     steps = (DOWNLOAD, PREPROCESS, *per_fold, cross_validation(folds))
     check_order(steps)
     return steps
+
+
+def steps_of(workspace: Workspace) -> tuple[Step[Config], ...]:
+    """Return the steps whose outputs a workspace may hold: the single run's, and those of its folds."""
+    folds = num_folds(workspace)
+    folded = pipeline(folds) if folds > 1 else ()
+    return (*STEPS, *(step for step in folded if step not in STEPS))

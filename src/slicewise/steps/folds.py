@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.pipeline.step import Context, Demand, Outcome, Step
+from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.names import FOLD_STEPS, fold_name
+
+FOLDS_DIR: Final = "folds"
 
 
 def in_fold(step: Step[Config], fold: int) -> Step[Config]:
@@ -33,8 +36,14 @@ def in_fold(step: Step[Config], fold: int) -> Step[Config]:
         settings=settings,
         demand=demand,
         needs=tuple(_name(need, fold) for need in step.needs),
-        homes={slot: f"folds/{fold}/{home}" for slot, home in step.homes.items()},
+        homes={slot: f"{FOLDS_DIR}/{fold}/{home}" for slot, home in step.homes.items()},
     )
+
+
+def num_folds(workspace: Workspace) -> int:
+    """Return the highest fold that has a home here, 0 where nobody ever cross-validated."""
+    folders = (workspace.root / FOLDS_DIR).glob("*")
+    return max((int(folder.name) for folder in folders if folder.name.isdecimal()), default=0)
 
 
 def _plain(context: Context[Config], fold: int) -> Context[Config]:
