@@ -95,7 +95,7 @@ def test_killed_again_and_again_with_everything_on_it_ends_with_the_same_bits(
     assert_alike(tmp_path / "whole", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("after", (1, 2, 3, 5, 7, 8, 11))
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 7, 8, 11])
 def test_a_state_is_saved_after_every_step_that_is_due(
     train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, after: int
 ) -> None:
