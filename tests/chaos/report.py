@@ -9,9 +9,16 @@ from tests.chaos.runs import TARGETS, Attempt, Run, Usual
 
 
 def summarise(usual: Usual, runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the figures as plain JSON."""
+    """Return the figures as plain JSON.
+
+    `seconds_lost_per_kill` is the time of all starts beyond that of as many uninterrupted runs, the start-up
+    of Python and torch (`seconds_to_start`) included. As patients are lent to most runs, the whole of the
+    download step counts as lost.
+    """
     attempts = [attempt for run in runs for attempt in run.attempts]
     kills = [attempt for attempt in attempts if attempt.was_killed]
+    spent = sum(attempt.seconds for attempt in attempts)
+    needed = len(runs) * (usual.seconds - usual.step_seconds.get("download", 0.0))
     return {
         "runs": len(runs),
         "kills": len(kills),
@@ -25,7 +32,9 @@ def summarise(usual: Usual, runs: Sequence[Run]) -> dict[str, Any]:
         "unsound_after_a_kill": sorted({fault for kill in kills for fault in kill.faults}),
         "leftovers": {run.number: run.leftovers for run in runs if run.leftovers},
         "seconds_uninterrupted": round(usual.seconds, 1),
-        "seconds_of_all_starts": round(sum(attempt.seconds for attempt in attempts), 1),
+        "seconds_to_start": round(usual.seconds - sum(usual.step_seconds.values()), 1),
+        "seconds_of_all_starts": round(spent, 1),
+        "seconds_lost_per_kill": round((spent - needed) / max(1, len(kills)), 1),
         "outputs_compared": len(usual.outputs),
         "details": [asdict(run) for run in runs],
     }
