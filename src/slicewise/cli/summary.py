@@ -11,6 +11,7 @@ from slicewise.pipeline.workspace import Workspace
 _PLACES = (
     ("results/multitask_evaluation/report.txt", "the report"),
     ("results/phase_comparison", "the three stages compared"),
+    ("results/failures", "what went wrong, and what it has in common"),
     ("visualizations/multitask_gradcam", "Grad-CAM pictures"),
     ("checkpoints/multitask_joint/best_model.pth", "the trained network"),
     (RECORD_NAME, "the record of this run"),
