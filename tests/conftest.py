@@ -1,6 +1,7 @@
 """Shared by all tests: where the checkout is, and a tiny pipeline that has run once."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,39 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     pipeline = Pipeline(tmp_path_factory.mktemp("trained"))
     assert pipeline.run("--until", "evaluate") == 0
     return pipeline
+
+
+@dataclass(frozen=True)
+class Reevaluated:
+    """A run of the evaluate step alone, with other settings than `trained`."""
+
+    pipeline: Pipeline
+    openings: list[tuple[str, bool]]
+    """Sides of the split in the order they were opened, and whether the choices were written by then."""
+
+
+@pytest.fixture(scope="session")
+def reevaluated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Reevaluated:
+    """Evaluate the trained networks again, in a copy, with choices made on the few validation patients."""
+    from slicewise.steps import slices
+
+    more = ("evaluation.mask_threshold=0.2", "evaluation.min_choice_patients=1")
+    other = Pipeline(tmp_path_factory.mktemp("reevaluated"), (*trained.overrides, *more))
+    for name in ("data", "checkpoints", ".slicewise"):
+        ignored = shutil.ignore_patterns("lock")
+        shutil.copytree(trained.workspace / name, other.workspace / name, ignore=ignored)
+    openings: list[tuple[str, bool]] = []
+    open_cases = slices.open_cases
+
+    def watched(context: Any, side: Any) -> Any:
+        openings.append((side, (context.out("evaluation") / "calibration.json").exists()))
+        return open_cases(context, side)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slices, "open_cases", watched)
+        assert other.run("--until", "evaluate") == 0
+    assert other.ran() == ["evaluate"]
+    return Reevaluated(other, openings)
 
 
 @pytest.fixture(autouse=True)

@@ -7,18 +7,29 @@ import pytest
 
 from slicewise.config.schema import Evaluation
 from slicewise.core.keys import SliceKey
+from slicewise.evaluation.choices import make_choices
 from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, evaluate_slices
+from slicewise.evaluation.final import FinalResult, evaluate_final
 
 SIDE = 32
 SETTINGS = Evaluation(
     batch_size=8,
     mask_threshold=0.5,
     class_threshold=0.5,
+    calibrate=True,
+    operating_point="youden",
+    sensitivity_target=0.95,
+    choose_mask_threshold=True,
+    postprocess=True,
+    min_choice_patients=4,
+    calibration_bins=15,
     bootstrap_samples=200,
     confidence=0.95,
     nsd_tolerance_mm=2.0,
     gradcam_pictures=8,
     sample_predictions=6,
+    failure_dice=0.5,
+    failure_pictures=6,
 )
 
 
@@ -49,16 +60,28 @@ def make_case(
     )
 
 
-def make_result(
+def make_cases(
     num_patients: int = 4, num_pictures: int = 12, skill: float = 0.7, seed: int = 0
-) -> EvaluationResult:
+) -> list[CaseOutput]:
     rng = np.random.default_rng(seed)
     cases = [make_case(rng, "lgg", f"P{number:03d}", skill=skill) for number in range(num_patients)]
     cases += [
         make_case(rng, "pictures", f"Y{number:03d}", has_mask=False, skill=skill)
         for number in range(num_pictures)
     ]
-    return evaluate_slices(cases, SETTINGS, seed=7)
+    return cases
+
+
+def make_result(
+    num_patients: int = 4, num_pictures: int = 12, skill: float = 0.7, seed: int = 0
+) -> EvaluationResult:
+    return evaluate_slices(make_cases(num_patients, num_pictures, skill, seed), SETTINGS, seed=7)
+
+
+def make_final(num_patients: int = 4, num_pictures: int = 12, skill: float = 0.7) -> FinalResult:
+    """Choose on one made-up cohort and evaluate another one."""
+    choices = make_choices(make_cases(num_patients, num_pictures, skill, seed=1), SETTINGS)
+    return evaluate_final(make_cases(num_patients, num_pictures, skill), choices, SETTINGS, seed=7)
 
 
 @pytest.fixture
@@ -69,6 +92,21 @@ def case() -> CaseOutput:
 @pytest.fixture
 def result() -> EvaluationResult:
     return make_result()
+
+
+@pytest.fixture
+def final() -> FinalResult:
+    return make_final()
+
+
+@pytest.fixture
+def finals() -> Callable[..., FinalResult]:
+    return make_final
+
+
+@pytest.fixture
+def cohorts() -> Callable[..., list[CaseOutput]]:
+    return make_cases
 
 
 @pytest.fixture

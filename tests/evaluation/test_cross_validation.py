@@ -8,7 +8,8 @@ from slicewise.core.errors import DataError
 from slicewise.core.files import read_json
 from slicewise.evaluation.cross_validation import fold_rows, pool, read_fold, write_pooled
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.report import write_report
+from slicewise.evaluation.report import write_tables
+from slicewise.evaluation.summary import summarise
 
 
 def part(result: EvaluationResult, patients: set[str]) -> EvaluationResult:
@@ -27,7 +28,8 @@ def folders(result: EvaluationResult, tmp_path: Path) -> list[Path]:
     for number, members in enumerate((set(names[::2]), set(names[1::2])), 1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        write_report(folder, part(result, members), data_name="toy", stage="joint", synthetic=True)
+        own = part(result, members)
+        write_tables(folder, own, {"synthetic": True, **summarise(own)})
         folders.append(folder)
     return folders
 
@@ -55,6 +57,7 @@ def test_the_report_has_a_row_for_each_fold(
     for source, found in metrics["sources"].items():
         own = [row for row in metrics["folds"] if row["source"] == source]
         assert sum(row["num_patients"] for row in own) == found["num_patients"]
+    assert all(0 <= found["ece"] <= 1 for found in metrics["calibration"].values())
     assert "out of 2 folds" in (tmp_path / "report.txt").read_text()
     with Image.open(tmp_path / "folds.png") as picture:
         assert min(picture.size) > 300

@@ -6,6 +6,7 @@ import pytest
 
 from slicewise.config.schema import Evaluation
 from slicewise.core.keys import SliceKey
+from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, evaluate_slices, score_case
 
 
@@ -111,10 +112,13 @@ def test_pictures_have_no_overlap_columns(results: Callable[..., EvaluationResul
 
 def test_the_thresholds_decide(case: CaseOutput, settings: Evaluation) -> None:
     strict = settings.model_copy(update={"mask_threshold": 1.0, "class_threshold": 1.0})
-    rows = score_case(case, strict).rows
+    rows = score_case(case, strict, Decision.configured(strict)).rows
     assert {row.predicted_pixels for row in rows} == {0}
     assert {row.predicted for row in rows} == {0}
-    assert sum(row.predicted_pixels for row in score_case(case, settings).rows) > 0
+    assert (
+        sum(row.predicted_pixels for row in score_case(case, settings, Decision.configured(settings)).rows)
+        > 0
+    )
 
 
 def test_tables_are_sorted_by_key_whatever_the_order_of_cases(settings: Evaluation) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.report import to_text, write_report
+from slicewise.evaluation.final import FinalResult
+from slicewise.evaluation.report import write_report
 from slicewise.evaluation.scores import MASK_SCORES
 from slicewise.evaluation.summary import summarise
 
@@ -19,11 +20,11 @@ def numbers_in(value: Any) -> list[Any]:
     return [number for item in value for number in numbers_in(item)] if isinstance(value, list) else [value]
 
 
-def test_the_report_is_complete(tmp_path: Path, result: EvaluationResult) -> None:
-    write_report(tmp_path, result, data_name="lgg", stage="joint", synthetic=True)
+def test_the_report_is_complete(tmp_path: Path, final: FinalResult) -> None:
+    write_report(tmp_path, final, data_name="lgg", stage="joint", synthetic=True)
     assert {path.name for path in tmp_path.iterdir()} == {
         "metrics.json", "report.txt", "slices.csv", "patients.csv",
-        "confusion_matrix.png", "metric_distribution.png", "roc_curve.png",
+        "confusion_matrix.png", "metric_distribution.png", "roc_curve.png", "reliability_diagram.png",
     }  # fmt: skip
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["synthetic"] is True
@@ -33,6 +34,8 @@ def test_the_report_is_complete(tmp_path: Path, result: EvaluationResult) -> Non
     low, high = lgg["segmentation"]["dice_per_patient"]["interval"]
     assert low <= lgg["segmentation"]["dice_per_patient"]["value"] <= high
     assert sum(lgg["classification"]["confusion"].values()) == lgg["num_slices"]
+    assert metrics["decisions"]["lgg"]["temperature"] == final.choices.decision("lgg").temperature
+    assert metrics["decisions"]["pictures"]["after"]["dice_per_patient"] is None
 
 
 def test_metrics_are_plain_values(result: EvaluationResult) -> None:
@@ -43,19 +46,18 @@ def test_metrics_are_plain_values(result: EvaluationResult) -> None:
 def test_pictures_of_one_family_are_one_patient_in_the_interval(
     results: Callable[..., EvaluationResult],
 ) -> None:
-    """Twelve pictures in four families: the interval rests on four draws, the value on twelve pictures."""
+    """The right answers are one family and the wrong ones another: two draws, and nothing is certain."""
     result = results(skill=0.1)
     rows = tuple(
-        replace(row, group=f"family{int(row.patient[1:]) // 3}") if row.source == "pictures" else row
-        for row in result.slices
+        replace(row, group=str(row.right)) if row.source == "pictures" else row for row in result.slices
     )
     alone, family = (
         summarise(found)["sources"]["pictures"] for found in (result, replace(result, slices=rows))
     )
     before, after = alone["classification"]["accuracy"], family["classification"]["accuracy"]
-    assert (before["num_patients"], after["num_patients"]) == (12, 4)
+    assert (before["num_patients"], after["num_patients"]) == (12, 2)
     assert after["value"] == before["value"]
-    assert after["interval"] != before["interval"]
+    assert after["interval"] == [0, 1] != before["interval"]
 
 
 def test_every_score_is_reported_per_patient_and_per_slice(result: EvaluationResult) -> None:
@@ -82,17 +84,19 @@ def test_one_class_only_is_null_and_not_nan(results: Callable[..., EvaluationRes
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_the_first_line_says_what_kind_of_data_it_is(result: EvaluationResult, synthetic: bool) -> None:
-    metrics = {"data": "lgg", "synthetic": synthetic, "stage": "joint", **summarise(result)}
-    text = to_text(metrics)
+def test_the_first_line_says_what_kind_of_data_it_is(
+    tmp_path: Path, final: FinalResult, synthetic: bool
+) -> None:
+    write_report(tmp_path, final, data_name="lgg", stage="joint", synthetic=synthetic)
+    text = (tmp_path / "report.txt").read_text()
     assert ("synthetic data" in text.splitlines()[0]) == synthetic
     assert "always the majority class" in text
     assert "nan" not in text.lower()
     assert max(map(len, text.splitlines())) <= 110
 
 
-def test_the_same_result_gives_the_same_bytes(tmp_path: Path, result: EvaluationResult) -> None:
+def test_the_same_result_gives_the_same_bytes(tmp_path: Path, final: FinalResult) -> None:
     for name in ("one", "two"):
-        write_report(tmp_path / name, result, data_name="lgg", stage="joint", synthetic=False)
+        write_report(tmp_path / name, final, data_name="lgg", stage="joint", synthetic=False)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name

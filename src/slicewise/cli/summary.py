@@ -13,6 +13,7 @@ _PLACES = (
     ("results/multitask_evaluation/report.txt", "the report"),
     ("results/cross_validation/report.txt", "the report on all folds together"),
     ("results/phase_comparison", "the three stages compared"),
+    ("results/failures", "what went wrong, and what it has in common"),
     ("visualizations/multitask_gradcam", "Grad-CAM pictures"),
     ("checkpoints/multitask_joint/best_model.pth", "the trained network"),
     (RECORD_NAME, "the record of this run"),

@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
-from slicewise.core.files import read_json, write_json, write_text
+from slicewise.core.files import read_json, write_text
+from slicewise.evaluation.calibration import brier_score, expected_calibration_error
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.report import to_text, write_report
-from slicewise.evaluation.rows import PatientRow, SliceRow, read_rows
+from slicewise.evaluation.report import to_text, write_tables
+from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, read_rows
 from slicewise.evaluation.style import BLUE, GREY, draw, heading
+from slicewise.evaluation.summary import summarise
 
 _HEADER = (
     f"{'fold':<6}{'source':<26}{'patients':>9}{'Dice':>8}{'median':>8}{'ROC-AUC':>9}{'balanced acc.':>15}"
@@ -73,10 +75,11 @@ def write_pooled(
 ) -> dict[str, Any]:
     """Write the report on all folds, with a table of the folds; return the metrics."""
     stage = f"joint, out of {len(folds)} folds"
-    metrics = write_report(folder, result, data_name=data_name, stage=stage, synthetic=synthetic)
+    metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
+    metrics["calibration"] = _calibration(result)
     metrics["folds"] = [row for fold in folds for row in fold_rows(fold)]
-    write_json(folder / "metrics.json", metrics)
-    write_text(folder / "report.txt", to_text(metrics) + "\n" + "\n".join(_table(metrics["folds"])) + "\n")
+    write_tables(folder, result, metrics)
+    write_text(folder / "report.txt", "\n".join([to_text(metrics), *_tables(metrics)]) + "\n")
     _draw_folds(folder / "folds.png", folds, synthetic=synthetic)
     return metrics
 
@@ -103,6 +106,25 @@ def fold_rows(fold: Fold) -> list[dict[str, Any]]:
 
 def _dice(fold: Fold, source: str) -> list[float]:
     return [row.dice for row in fold.patients if row.source == source and row.dice is not None]
+
+
+def _calibration(result: EvaluationResult) -> dict[str, dict[str, float]]:
+    """Return how far the probabilities of each source, calibrated fold by fold, are from the truth."""
+    figures = {}
+    for source, rows in by_source(result.slices).items():
+        labels, scores = [row.label for row in rows], [row.probability for row in rows]
+        figures[source] = {
+            "ece": expected_calibration_error(labels, scores, result.settings.calibration_bins),
+            "brier": brier_score(labels, scores),
+        }
+    return figures
+
+
+def _tables(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for source, found in metrics["calibration"].items():
+        yield f"{source}: ECE {found['ece']:.3f}, Brier score {found['brier']:.3f}"
+    yield ""
+    yield from _table(metrics["folds"])
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
 from slicewise.core.keys import SliceKey
+from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.metrics import Overlap, count_overlap
 from slicewise.evaluation.rows import PatientRow, SliceRow
 from slicewise.evaluation.scores import CaseBorders, measure_borders, patient_scores, slice_scores
@@ -62,6 +63,23 @@ class CaseOutput:
 
 
 @dataclass(frozen=True)
+class PackedMasks:
+    """The predicted masks of a case, eight pixels to a byte: pictures are drawn from them later."""
+
+    bits: NDArray[np.uint8]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, masks: NDArray[np.bool_]) -> Self:
+        return cls(np.packbits(masks.reshape(len(masks), -1), axis=1), masks.shape)
+
+    def __getitem__(self, place: int) -> NDArray[np.bool_]:
+        """Return the mask [N, N] of one slice."""
+        size = self.shape[1] * self.shape[2]
+        return np.unpackbits(self.bits[place], count=size).astype(np.bool_).reshape(self.shape[1:])
+
+
+@dataclass(frozen=True)
 class ScoredCase:
     """The rows of one case and what is pooled with the patient's other cases."""
 
@@ -69,6 +87,7 @@ class ScoredCase:
     voxel_ml: float | None
     borders: CaseBorders | None
     """None where there is no mask, or nobody asked."""
+    predicted: PackedMasks
 
     @property
     def has_mask(self) -> bool:
@@ -88,7 +107,7 @@ class EvaluationResult:
 def evaluate_slices(
     cases: Iterable[CaseOutput], settings: Evaluation, seed: int, *, surfaces: bool = True
 ) -> EvaluationResult:
-    """Score every slice and pool the slices of each patient.
+    """Score every slice with the configured thresholds and pool the slices of each patient.
 
     Args:
         cases: consumed one by one; a generator keeps memory at one case.
@@ -99,16 +118,29 @@ def evaluate_slices(
     Raises:
         ValueError: a slice comes twice, or arrays of a case differ in length.
     """
-    scored = [score_case(case, settings, surfaces=surfaces) for case in cases]
+    decision = Decision.configured(settings)
+    scored = [score_case(case, settings, decision, surfaces=surfaces) for case in cases]
+    return pool_cases(scored, settings, seed)
+
+
+def pool_cases(scored: Sequence[ScoredCase], settings: Evaluation, seed: int) -> EvaluationResult:
+    """Return the tables of cases that are scored.
+
+    Raises:
+        ValueError: a slice comes twice.
+    """
     rows = sorted((row for case in scored for row in case.rows), key=lambda row: row.key)
     _refuse_doubles(rows)
     return EvaluationResult(tuple(rows), tuple(pool_patients(scored, settings)), settings, seed)
 
 
-def score_case(case: CaseOutput, settings: Evaluation, *, surfaces: bool = True) -> ScoredCase:
+def score_case(
+    case: CaseOutput, settings: Evaluation, decision: Decision, *, surfaces: bool = True
+) -> ScoredCase:
     """Return one row per slice of a case, in the order given, and what its patient is scored from."""
-    predicted = case.mask_probability >= settings.mask_threshold
-    called = case.class_probability >= settings.class_threshold
+    predicted = decision.masks(case.mask_probability, case.class_probability, case.indices)
+    probability = decision.probabilities(case.class_probability)
+    called = probability >= decision.class_threshold
     reference = case.masks > 0
     overlap = count_overlap(reference, predicted) if case.has_mask else None
     borders = measure_borders(case, reference, predicted) if surfaces and case.has_mask else None
@@ -121,7 +153,7 @@ def score_case(case: CaseOutput, settings: Evaluation, *, surfaces: bool = True)
             index=key.index,
             group=case.group,
             label=int(case.labels[place]),
-            probability=float(case.class_probability[place]),
+            probability=float(probability[place]),
             predicted=int(called[place]),
             reference_pixels=int(overlap.reference[place]) if overlap else None,
             predicted_pixels=int(np.count_nonzero(predicted[place])),
@@ -131,7 +163,7 @@ def score_case(case: CaseOutput, settings: Evaluation, *, surfaces: bool = True)
         )
         for place, key in enumerate(case.keys)
     ]
-    return ScoredCase(tuple(rows), case.voxel_ml, borders)
+    return ScoredCase(tuple(rows), case.voxel_ml, borders, PackedMasks.of(predicted))
 
 
 def pool_patients(cases: Sequence[ScoredCase], settings: Evaluation) -> list[PatientRow]:

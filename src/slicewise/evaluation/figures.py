@@ -26,7 +26,7 @@ def draw_confusion(path: Path, result: EvaluationResult, *, synthetic: bool) -> 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(1, len(sources), squeeze=False)[0]
         for axes, (source, rows) in zip(panels, sources.items(), strict=True):
-            _confusion(axes, source, rows)
+            paint_confusion(axes, source, rows)
         heading(figure, "Slice classification", synthetic=synthetic)
 
     return draw(path, (max(4.4, 3.9 * len(sources)), 4.4), paint)
@@ -55,7 +55,7 @@ def draw_dice(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
 
 
 def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
-    """Draw one ROC curve per source, the chance line, and where the class threshold stands on each curve."""
+    """Draw one ROC curve per source, the chance line, and the operating point on each curve."""
     sources = by_source(result.slices)
 
     def paint(figure: Figure) -> None:
@@ -66,13 +66,14 @@ def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.set_aspect("equal")
         axes.grid(True)
-        axes.legend(loc="lower right", title=f"dot: threshold {result.settings.class_threshold:g}")
+        axes.legend(loc="lower right", title="dot: operating point")
         heading(figure, "Tumour or not, per slice", synthetic=synthetic)
 
     return draw(path, (5.8, 6.0), paint)
 
 
-def _confusion(axes: Axes, source: str, rows: Sequence[SliceRow]) -> None:
+def paint_confusion(axes: Axes, source: str, rows: Sequence[SliceRow]) -> None:
+    """Fill a panel with the confusion matrix of some slices."""
     cells = count_confusion([row.label for row in rows], [row.predicted for row in rows])
     counts = np.array(cells, dtype=int).reshape(2, 2)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -39,9 +39,13 @@ def grey_image(images: NDArray[np.floating], presence: ArrayLike) -> NDArray[np.
 
     Prepared slices are 0 outside the brain; that stays black.
     """
+    return grey(images[shown_slot(presence)]).astype(np.float32) / np.float32(255)
+
+
+def shown_slot(presence: ArrayLike) -> int:
+    """Return the slot that people are shown: FLAIR where present, else T1ce, T2, T1."""
     filled = np.asarray(presence, dtype=bool)
-    slot = next((slot for slot in _SHOWN_FIRST if filled[slot]), 0)
-    return grey(images[slot]).astype(np.float32) / np.float32(255)
+    return next((slot for slot in _SHOWN_FIRST if filled[slot]), 0)
 
 
 def choose_samples(rows: Sequence[SliceRow], number: int) -> dict[str, list[SliceKey]]:

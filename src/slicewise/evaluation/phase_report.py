@@ -45,7 +45,14 @@ def to_markdown(rows: Sequence[PhaseRow], *, synthetic: bool) -> str:
         f"| {_p_value(row)} | {row.num_patients or '–'} | {row.note} |"
         for row in rows
     ]
-    return "\n".join([*lines, "", "Intervals: patient bootstrap; differences are paired. p: Wilcoxon.", ""])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Intervals: patient bootstrap; differences are paired. p: Wilcoxon. Thresholds: as configured.",
+            "",
+        ]
+    )
 
 
 def draw_phases(path: Path, rows: Sequence[PhaseRow], *, synthetic: bool) -> Path:

@@ -2,11 +2,14 @@
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from slicewise.core.files import write_json, write_text
+from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.final import FinalResult, before_and_after
 from slicewise.evaluation.rows import PatientRow, SliceRow, population, write_rows
 from slicewise.evaluation.summary import summarise
 
@@ -46,21 +49,31 @@ _CLASSIFICATION = (
 
 
 def write_report(
-    folder: Path, result: EvaluationResult, *, data_name: str, stage: str, synthetic: bool
+    folder: Path, final: FinalResult, *, data_name: str, stage: str, synthetic: bool
 ) -> dict[str, Any]:
     """Write metrics.json, report.txt, slices.csv, patients.csv and the score figures; return the metrics."""
+    from slicewise.evaluation.reliability import draw_reliability
+
+    metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(final.after)}
+    metrics["decisions"] = before_and_after(final)
+    write_tables(folder, final.after, metrics)
+    write_text(folder / "report.txt", to_text(metrics))
+    draw_reliability(folder / "reliability_diagram.png", final, synthetic=synthetic)
+    return metrics
+
+
+def write_tables(folder: Path, result: EvaluationResult, metrics: dict[str, Any]) -> None:
+    """Write metrics.json, slices.csv, patients.csv and the figures that need no more than these."""
     # matplotlib is wanted here alone; the summary does without.
     from slicewise.evaluation.figures import draw_confusion, draw_dice, draw_roc
 
-    metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
+    synthetic = bool(metrics["synthetic"])
     write_json(folder / "metrics.json", metrics)
-    write_text(folder / "report.txt", to_text(metrics))
     write_rows(folder / "slices.csv", result.slices, SliceRow)
     write_rows(folder / "patients.csv", result.patients, PatientRow)
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
     draw_roc(folder / "roc_curve.png", result, synthetic=synthetic)
-    return metrics
 
 
 def to_text(metrics: dict[str, Any]) -> str:
@@ -72,14 +85,15 @@ def _lines(metrics: dict[str, Any]) -> Iterator[str]:
     kind = "synthetic data" if metrics["synthetic"] else "real data"
     yield f"SliceWise evaluation: {metrics['data']} ({kind})"
     yield "=" * _WIDTH
-    thresholds, intervals = metrics["thresholds"], metrics["intervals"]
+    intervals = metrics["intervals"]
     yield f"checkpoint   {metrics['stage']}"
-    yield f"thresholds   mask {thresholds['mask']:g}, class {thresholds['class']:g}"
     yield f"intervals    {intervals['confidence']:.0%}, {intervals['samples']:,} samples"
     yield f"             {intervals['method']}"
     yield f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"
     for source, found in metrics["sources"].items():
         yield from _source_lines(source, found)
+        if "decisions" in metrics:
+            yield from _decision_lines(metrics["decisions"][source])
     yield ""
     yield from _wrapped(f"Empty masks: {metrics['empty_reference_policy']}")
 
@@ -108,6 +122,20 @@ def _source_lines(source: str, found: dict[str, Any]) -> Iterator[str]:
     yield from _confusion_lines(classes["confusion"])
 
 
+def _decision_lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{'  decided on validation':<30}{'before':>8}{'after':>8}"
+    for name, label in (("ece", "calibration error"), ("brier", "Brier score")):
+        yield f"{'  ' + label:<30}{found['before'][name]:>8.3f}{found['after'][name]:>8.3f}"
+    for name, label in (("accuracy", "accuracy"), ("dice_per_patient", "Dice per patient")):
+        if found["after"][name] is not None:
+            values = (found[when][name]["value"] for when in ("before", "after"))
+            yield f"{'  ' + label:<30}" + "".join(f"{value:>8.3f}" for value in values)
+    names = [field.name for field in fields(Decision)]
+    yield from _wrapped("  " + Decision(**{name: found[name] for name in names}).describe(), "  ")
+    for note in found["notes"]:
+        yield from _wrapped(f"  {note}", "  ")
+
+
 def _score_line(label: str, score: dict[str, Any]) -> str:
     value = "–" if score["value"] is None else f"{score['value']:.3f}"
     low_high = score["interval"]
@@ -122,5 +150,5 @@ def _confusion_lines(cells: dict[str, int]) -> Iterator[str]:
     yield f"{'  truly tumour':<30}{cells['false_negative']:>18,}{cells['true_positive']:>18,}"
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH)
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, _WIDTH, subsequent_indent=indent)

@@ -43,7 +43,6 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
     how = resampling(result)
     slices, patients = by_source(result.slices), by_source(result.patients)
     return {
-        "thresholds": {"mask": result.settings.mask_threshold, "class": result.settings.class_threshold},
         "intervals": {
             "method": "patient bootstrap, percentile; a family of near-identical pictures is one",
             "confidence": how.confidence,

@@ -1,11 +1,16 @@
-"""The untouched test patients: metrics, figures, Grad-CAM, and the three stages compared."""
+"""The untouched test patients: metrics, figures, Grad-CAM, and the three stages compared.
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+What is to be chosen is chosen on the validation patients first.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress
+from slicewise.core.files import write_json
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.checkpoints import stage_checkpoint
 from slicewise.steps.demand import of_evaluation
@@ -13,13 +18,16 @@ from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
     from slicewise.data.stored import StoredCase
+    from slicewise.evaluation.choices import Choices
     from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult
+    from slicewise.evaluation.final import FinalResult
     from slicewise.evaluation.phases import Phase
     from slicewise.inference.predictor import Predictor
     from slicewise.steps.slices import SliceLookup
 
 _STAGES: tuple[StageName, ...] = ("seg_warmup", "cls_head", "joint")
 _LAST: StageName = "joint"
+CALIBRATION_NAME: Final = "calibration.json"
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -29,54 +37,83 @@ def _settings(config: Config) -> dict[str, Any]:
 def _run(context: Context[Config]) -> Outcome:
     from slicewise.evaluation.phase_report import write_phase_comparison
     from slicewise.evaluation.report import write_report
+    from slicewise.evaluation.sealed import SealedCases
     from slicewise.steps.slices import SliceLookup, open_cases
 
-    data, cases = context.config.data, open_cases(context, "test")
-    phases = [_phase(context, stage, cases) for stage in _STAGES]
-    result = phases[-1].result
+    data, predictor = context.config.data, _predictor(context, _LAST)
+    choices = _choose(context, predictor)
+    cases = SealedCases(partial(open_cases, context, "test")).unseal(choices)
+    final = _evaluate_last(context, predictor, cases, choices)
+    phases = [_phase(context, stage, cases, final) for stage in _STAGES]
     folder = context.out("evaluation")
-    metrics = write_report(folder, result, data_name=data.name, stage=_LAST, synthetic=data.synthetic)
+    metrics = write_report(folder, final, data_name=data.name, stage=_LAST, synthetic=data.synthetic)
     write_phase_comparison(context.out("phases"), phases, synthetic=data.synthetic)
-    predictor, lookup = _predictor(context, _LAST), SliceLookup(cases)
-    _draw_samples(context, predictor, lookup, result)
-    heat = _draw_heat(context, predictor, lookup, result)
-    return Outcome(metrics={**metrics, "gradcam": heat})
+    lookup = SliceLookup(cases)
+    _draw_samples(context, lookup, final)
+    failures = _explain_failures(context, cases, lookup, final)
+    heat = _draw_heat(context, predictor, lookup, final.after)
+    return Outcome(metrics={**metrics, "gradcam": heat, "failures": failures}, notes=_notes(choices))
 
 
 def _predictor(context: Context[Config], stage: StageName) -> "Predictor":
     from slicewise.inference.predictor import Predictor
 
-    config = context.config
-    return Predictor(
-        stage_checkpoint(context, stage),
-        config.runtime.device,
-        mask_threshold=config.evaluation.mask_threshold,
-    )
+    return Predictor(stage_checkpoint(context, stage), context.config.runtime.device)
 
 
-def _phase(context: Context[Config], name: StageName, cases: "list[StoredCase]") -> "Phase":
+def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
+    """Decide on the validation patients and write it down, before the test patients are opened."""
+    from slicewise.evaluation.choices import make_choices
+    from slicewise.steps.slices import open_cases
+
+    settings, cases = context.config.evaluation, open_cases(context, "val")
+    choices = make_choices(_outputs(predictor, cases, settings.batch_size, "choose"), settings)
+    write_json(context.out("evaluation") / CALIBRATION_NAME, choices.to_json())
+    return choices
+
+
+def _notes(choices: "Choices") -> tuple[str, ...]:
+    return tuple(f"{source}: {note}" for source, found in choices.sources.items() for note in found.notes)
+
+
+def _evaluate_last(
+    context: Context[Config], predictor: "Predictor", cases: "Sequence[StoredCase]", choices: "Choices"
+) -> "FinalResult":
+    from slicewise.evaluation.final import evaluate_final
+
+    settings = context.config.evaluation
+    outputs = _outputs(predictor, cases, settings.batch_size, f"evaluate {_LAST}")
+    return evaluate_final(outputs, choices, settings, context.config.seed)
+
+
+def _phase(
+    context: Context[Config], name: StageName, cases: "Sequence[StoredCase]", final: "FinalResult"
+) -> "Phase":
+    """Evaluate a stage with the configured thresholds: what was chosen for the last one suits no other."""
     from slicewise.evaluation.evaluate import evaluate_slices
     from slicewise.evaluation.phases import Phase
 
-    config = context.config
-    outputs = _outputs(_predictor(context, name), cases, config.evaluation.batch_size, name)
+    config, result = context.config, final.before
+    if name != _LAST:
+        settings = config.evaluation
+        outputs = _outputs(_predictor(context, name), cases, settings.batch_size, f"evaluate {name}")
+        result = evaluate_slices(outputs, settings, config.seed, surfaces=False)
     stage = getattr(config.stages, name)
     return Phase(
         name,
-        # Only the last stage's borders are reported.
-        evaluate_slices(outputs, config.evaluation, config.seed, surfaces=name == _LAST),
+        result,
         trained_mask=bool(stage.objective.segmentation and stage.learning_rates.decoder),
         trained_class=bool(stage.objective.classification and stage.learning_rates.head),
     )
 
 
 def _outputs(
-    predictor: "Predictor", cases: "list[StoredCase]", batch_size: int, name: str
+    predictor: "Predictor", cases: "Sequence[StoredCase]", batch_size: int, what: str
 ) -> "Iterator[CaseOutput]":
     from slicewise.evaluation.evaluate import CaseOutput
     from slicewise.steps.slices import slice_keys
 
-    for case in progress(cases, desc=f"evaluate {name}", unit="case"):
+    for case in progress(cases, desc=what, unit="case"):
         found = predictor.predict_slices(case.images, case.presence, batch_size)
         yield CaseOutput(
             keys=slice_keys(case),
@@ -91,30 +128,52 @@ def _outputs(
         )
 
 
-def _draw_samples(
-    context: Context[Config], predictor: "Predictor", lookup: "SliceLookup", result: "EvaluationResult"
-) -> None:
+def _draw_samples(context: Context[Config], lookup: "SliceLookup", final: "FinalResult") -> None:
     from slicewise.evaluation.gallery import Sample, choose_samples, draw_samples, grey_image
 
-    settings = context.config.evaluation
-    dice = {row.key: row.dice for row in result.slices}
+    rows = final.after.slices
+    dice = {row.key: row.dice for row in rows}
     groups: dict[str, list[Sample]] = {}
-    for group, keys in choose_samples(result.slices, settings.sample_predictions).items():
+    for group, keys in choose_samples(rows, context.config.evaluation.sample_predictions).items():
         groups[group] = []
         for key in keys:
             images, presence, mask = lookup[key]
-            probability = predictor.predict_slices(images[None], presence).mask_probability[0]
             groups[group].append(
                 Sample(
                     key=key,
                     grey=grey_image(images, presence),
                     reference=mask > 0,
-                    predicted=probability >= settings.mask_threshold,
+                    predicted=final.masks[key],
                     dice=dice[key] or 0.0,
                 )
             )
     path = context.out("evaluation") / "sample_predictions.png"
     draw_samples(path, groups, synthetic=context.config.data.synthetic)
+
+
+def _explain_failures(
+    context: Context[Config], cases: "Sequence[StoredCase]", lookup: "SliceLookup", final: "FinalResult"
+) -> dict[str, Any]:
+    from slicewise.evaluation.failure_report import FailurePicture, choose_failures, write_failures
+    from slicewise.evaluation.failures import analyse, describe_image
+    from slicewise.evaluation.gallery import grey_image
+    from slicewise.steps.slices import slice_keys
+
+    config = context.config
+    looks = {
+        key: describe_image(images, case.presence)
+        for case in cases
+        for key, images in zip(slice_keys(case), case.images, strict=True)
+    }
+    found = analyse(final.after, looks, config.evaluation.failure_dice)
+    pictures = []
+    for row in choose_failures(found, config.evaluation.failure_pictures):
+        images, presence, mask = lookup[row.key]
+        reference = mask > 0 if row.dice is not None else None
+        grey = grey_image(images, presence)
+        pictures.append(FailurePicture(row, grey, reference, final.masks[row.key]))
+    folder = context.out("failures")
+    return write_failures(folder, final.after, found, pictures, synthetic=config.data.synthetic)
 
 
 def _draw_heat(
@@ -153,6 +212,7 @@ EVALUATE: Step[Config] = Step(
     homes={
         "evaluation": "results/multitask_evaluation",
         "phases": "results/phase_comparison",
+        "failures": "results/failures",
         "gradcam": "visualizations/multitask_gradcam",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),

@@ -1,0 +1,100 @@
+"""From the network's probabilities to its answers: one set of numbers per source."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from slicewise.config.schema import Evaluation
+from slicewise.evaluation.calibration import temper
+from slicewise.evaluation.surfaces import Bools, fill_gaps
+
+_NEIGHBOURS = ndimage.generate_binary_structure(3, 3)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become answers.
+
+    Attributes:
+        temperature: the logit of a slice is divided by it; 1 changes nothing.
+        class_threshold: a slice is called tumour when its probability, after the temperature, reaches this.
+        mask_threshold: a pixel is tumour when its probability reaches this.
+        min_component: connected parts of the mask with fewer voxels than this are removed; 0 keeps all.
+        keep_largest: only the largest connected part stays.
+        gate: a slice that is not called tumour gets an empty mask.
+    """
+
+    temperature: float
+    class_threshold: float
+    mask_threshold: float
+    min_component: int = 0
+    keep_largest: bool = False
+    gate: bool = False
+
+    @classmethod
+    def configured(cls, settings: Evaluation) -> "Decision":
+        """Return the thresholds of the configuration with nothing else done."""
+        return cls(1.0, settings.class_threshold, settings.mask_threshold)
+
+    def probabilities(self, class_probability: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the calibrated probability of each slice."""
+        return temper(class_probability, self.temperature)
+
+    def masks(
+        self,
+        mask_probability: NDArray[np.floating],
+        class_probability: NDArray[np.floating],
+        indices: list[int],
+    ) -> Bools:
+        """Return the masks [S, N, N] of one case; `indices` are the places of its slices in the volume."""
+        masks = mask_probability >= self.mask_threshold
+        masks = clean(masks, indices, self.min_component, keep_largest=self.keep_largest)
+        if self.gate:
+            masks &= (self.probabilities(class_probability) >= self.class_threshold)[:, None, None]
+        return masks
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def describe(self) -> str:
+        """Return the decision as a line of a report."""
+        parts = [f"class from {self.class_threshold:.3g}", f"mask from {self.mask_threshold:.3g}"]
+        parts += [f"temperature {self.temperature:.3g}"] if self.temperature != 1 else []
+        parts += [f"parts from {self.min_component} voxels"] if self.min_component else []
+        parts += ["largest part only"] if self.keep_largest else []
+        parts += ["masks in tumour slices only"] if self.gate else []
+        return ", ".join(parts)
+
+
+class Parts(NamedTuple):
+    """Connected parts of a mask: the number of each voxel's part [S, N, N], 0 outside, and their sizes."""
+
+    labels: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+
+
+def find_parts(masks: Bools, indices: list[int]) -> Parts:
+    """Number the connected parts of a volume (26 neighbours), given its slices and their places in it."""
+    labels, number = ndimage.label(fill_gaps(masks, indices), structure=_NEIGHBOURS)
+    sizes = np.bincount(labels.ravel(), minlength=number + 1)
+    sizes[0] = 0
+    return Parts(labels[np.asarray(indices) - min(indices)], sizes)
+
+
+def keep_parts(parts: Parts, min_component: int, *, keep_largest: bool) -> Bools:
+    """Return the mask of the parts that stay; of equal largest parts the first one does."""
+    stays = parts.sizes >= max(min_component, 1)
+    if keep_largest:
+        stays &= np.arange(len(parts.sizes)) == parts.sizes.argmax()
+    kept: Bools = stays[parts.labels]
+    return kept
+
+
+def clean(masks: Bools, indices: list[int], min_component: int, *, keep_largest: bool) -> Bools:
+    """Remove small connected parts of the volume, or all but the largest one."""
+    if not (min_component or keep_largest) or not masks.any():
+        return masks
+    return keep_parts(find_parts(masks, indices), min_component, keep_largest=keep_largest)

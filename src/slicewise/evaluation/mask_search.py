@@ -1,0 +1,119 @@
+"""The mask threshold and post-processing with the best Dice per patient, from a grid; no mask is kept."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.config.schema import Evaluation
+from slicewise.evaluation.decision import Decision, find_parts, keep_parts
+from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.surfaces import Bools
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+THRESHOLDS: Final = (0.3, 0.4, 0.5, 0.6, 0.7)
+COMPONENTS: Final = (0, 20, 100)
+"""Voxels of the prepared slices."""
+
+
+class MaskSearch:
+    """The pixel counts of every candidate on the slices seen so far: a few numbers per slice."""
+
+    def __init__(self, settings: Evaluation) -> None:
+        self._configured = Decision.configured(settings)
+        self._gates = (False, True) if settings.postprocess else (False,)
+        tried = {settings.mask_threshold, *(THRESHOLDS if settings.choose_mask_threshold else ())}
+        self._thresholds = sorted(tried)
+        self._cleanings = list(product(COMPONENTS, (False, True))) if settings.postprocess else [(0, False)]
+        self._shapes = [(one, *two) for one, two in product(self._thresholds, self._cleanings)]
+        self._predicted: list[Counts] = []
+        self._common: list[Counts] = []
+        self._reference: list[Counts] = []
+        self._scores: list[Floats] = []
+        self._owners: list[str] = []
+
+    def add(self, case: CaseOutput) -> None:
+        """Count the pixels of one case under every candidate, slice by slice."""
+        reference = case.masks > 0
+        counts = [self._count(case, reference, threshold) for threshold in self._thresholds]
+        predicted, common = (np.concatenate([part[which] for part in counts]) for which in (0, 1))
+        self._predicted.append(predicted)
+        self._common.append(common)
+        self._reference.append(np.count_nonzero(reference, axis=(1, 2)))
+        self._scores.append(case.class_probability.astype(np.float64))
+        self._owners += [case.keys[0].patient] * len(case.keys)
+
+    def _count(self, case: CaseOutput, reference: Bools, threshold: float) -> tuple[Counts, Counts]:
+        """Count [cleaning, slice] predicted and common pixels; the parts are found once for all cleanings."""
+        masks = case.mask_probability >= threshold
+        box = _box(masks)
+        masks, reference = masks[box], reference[box]
+        plain = self._cleanings == [(0, False)]
+        parts = None if plain else find_parts(masks, case.indices)
+        predicted, common = [], []
+        for component, largest in self._cleanings:
+            kept = masks if parts is None else keep_parts(parts, component, keep_largest=largest)
+            predicted.append(np.count_nonzero(kept, axis=(1, 2)))
+            common.append(np.count_nonzero(kept & reference, axis=(1, 2)))
+        return np.array(predicted), np.array(common)
+
+    def best(self, decision: Decision) -> Decision:
+        """Return the decision with the best mean Dice per patient; its temperature and class threshold stay.
+
+        Another candidate than the configured one is taken only where it gains more than the standard error
+        of its gain over the patients. Ties fall to the candidate that changes least.
+        """
+        base = self.patient_dice(decision)
+        found, gain = decision, 0.0
+        for candidate in self._candidates(decision):
+            gains = self.patient_dice(candidate) - base
+            error = float(np.std(gains, ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else np.inf
+            if gains.mean() > max(gain + 1e-9, error):
+                found, gain = candidate, float(gains.mean())
+        return found
+
+    def mean_dice(self, decision: Decision) -> float:
+        """Return the mean Dice over patients."""
+        return float(self.patient_dice(decision).mean())
+
+    def patient_dice(self, decision: Decision) -> Floats:
+        """Return the Dice of each patient, all slices pooled, 1 where both masks are empty."""
+        shape = (decision.mask_threshold, decision.min_component, decision.keep_largest)
+        place = self._shapes.index(shape)
+        predicted, common = (np.hstack(table)[place] for table in (self._predicted, self._common))
+        if decision.gate:
+            scores = decision.probabilities(np.concatenate(self._scores))
+            called = scores >= decision.class_threshold
+            predicted, common = predicted * called, common * called
+        _, owner = np.unique(self._owners, return_inverse=True)
+        reference = np.bincount(owner, np.concatenate(self._reference))
+        extent = reference + np.bincount(owner, predicted)
+        overlap = np.bincount(owner, common)
+        return np.where(extent > 0, 2 * overlap / np.maximum(extent, 1), 1.0)
+
+    def _candidates(self, decision: Decision) -> list[Decision]:
+        """Return all candidates, those that change least first."""
+        found = [
+            replace(
+                decision, mask_threshold=threshold, min_component=component, keep_largest=largest, gate=gate
+            )
+            for (threshold, component, largest), gate in product(self._shapes, self._gates)
+        ]
+        return sorted(found, key=self._changes)
+
+    def _changes(self, candidate: Decision) -> tuple[float, ...]:
+        moved = abs(candidate.mask_threshold - self._configured.mask_threshold)
+        parts = (moved > 0, candidate.min_component > 0, candidate.keep_largest, candidate.gate)
+        return (sum(parts), *parts, moved, candidate.mask_threshold, candidate.min_component)
+
+
+def _box(masks: Bools) -> tuple[slice, slice, slice]:
+    """Return all slices, and the rows and columns in which any of them has a pixel."""
+    rows, cols = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    if not rows.size:
+        return slice(None), slice(0, 1), slice(0, 1)
+    return slice(None), slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)

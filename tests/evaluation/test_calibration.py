@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss, log_loss
+
+from slicewise.evaluation import calibration
+
+Floats = NDArray[np.float64]
+
+
+def overconfident(seed: int, factor: float, number: int = 4000) -> tuple[Floats, Floats]:
+    """Return labels and probabilities whose logits are `factor` times too large."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, number)
+    labels = (rng.random(number) < 1 / (1 + np.exp(-logits))).astype(np.float64)
+    return labels, (1 / (1 + np.exp(-factor * logits))).astype(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_the_temperature_finds_what_the_logits_were_multiplied_with(factor: float) -> None:
+    labels, scores = overconfident(0, factor)
+    temperature = calibration.fit_temperature(labels, scores)
+    assert temperature == pytest.approx(factor, rel=0.08)
+    after = calibration.temper(scores, temperature)
+    losses = [log_loss(labels, calibration.temper(scores, temperature * step)) for step in (0.9, 1, 1.1)]
+    assert losses[1] == min(losses)
+    assert np.array_equal(rankdata(after), rankdata(scores))
+
+
+def test_figures_agree_with_scikit_learn() -> None:
+    labels, scores = overconfident(1, 2.0, 300)
+    assert calibration.brier_score(labels, scores) == pytest.approx(brier_score_loss(labels, scores))
+    assert calibration.negative_log_likelihood(labels, scores) == pytest.approx(log_loss(labels, scores))
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_the_calibration_error_agrees_with_scikit_learn(bins: int) -> None:
+    labels, scores = overconfident(2, 2.0, 500)
+    share, probability = calibration_curve(labels, scores, n_bins=bins)
+    counts, _ = np.histogram(scores, bins, (0, 1))
+    expected = np.average(np.abs(share - probability), weights=counts[counts > 0])
+    assert calibration.expected_calibration_error(labels, scores, bins) == pytest.approx(expected)
+
+
+def test_calibration_lowers_the_error_of_what_was_overconfident() -> None:
+    labels, scores = overconfident(3, 3.0)
+    after = calibration.temper(scores, calibration.fit_temperature(labels, scores))
+    errors = [calibration.expected_calibration_error(labels, values, 15) for values in (scores, after)]
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_a_few_slices_told_apart_do_not_make_every_answer_certain() -> None:
+    labels = np.array([0.0] * 6 + [1.0] * 6)
+    scores = np.where(labels == 1, 0.8, 0.2)
+    after = calibration.temper(scores, calibration.fit_temperature(labels, scores))
+    assert after[-1] == pytest.approx(7 / 8, abs=1e-4)
+
+
+def test_certain_answers_stay_finite() -> None:
+    scores = np.array([0.0, 1.0, 0.5])
+    assert np.isfinite(calibration.to_logits(scores)).all()
+    assert calibration.temper(scores, 2.0)[2] == pytest.approx(0.5)
+    assert np.array_equal(calibration.temper(scores, 1.0), scores)
+    assert calibration.expected_calibration_error([0, 1, 1], scores, 15) == pytest.approx(0.5 / 3)
+
+
+def test_the_reliability_table_counts_every_slice_once() -> None:
+    table = calibration.reliability([0, 1, 1, 0], [0.0, 1.0, 0.55, 0.5], 2)
+    assert table.counts.tolist() == [1, 3]
+    assert table.share.tolist() == [0, pytest.approx(2 / 3)]
+    assert np.isnan(calibration.reliability([1], [1.0], 3).share[:2]).all()

@@ -1,0 +1,160 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_curve
+
+from slicewise.config.schema import Evaluation
+from slicewise.evaluation.choices import (
+    Choices,
+    make_choices,
+    sensitivity_threshold,
+    youden_threshold,
+)
+from slicewise.evaluation.decision import Decision
+from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices, pool_cases, score_case
+from slicewise.evaluation.final import FinalResult, before_and_after
+from slicewise.evaluation.mask_search import MaskSearch
+from slicewise.evaluation.sealed import SealedCases
+
+Cohorts = Callable[..., list[CaseOutput]]
+
+
+def specks(case: CaseOutput, place: int) -> CaseOutput:
+    """Add a far-away false speck to one slice, surer than the tumour."""
+    probability = case.mask_probability.copy()
+    probability[place, :3, :4] = 0.95
+    return replace(case, mask_probability=probability)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_youden_agrees_with_the_roc_curve(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 80).astype(np.float64)
+    scores = np.round(np.clip(labels * 0.3 + 0.7 * rng.random(80), 0, 1), 1).astype(np.float64)
+    false_positive, true_positive, _ = roc_curve(labels, scores)
+    called = scores >= youden_threshold(labels, scores)
+    gain = called[labels == 1].mean() - called[labels == 0].mean()
+    assert gain == pytest.approx((true_positive - false_positive).max())
+
+
+def test_the_sensitivity_target_is_met_and_no_lower_threshold_is_taken() -> None:
+    labels, scores = np.array([1.0] * 10 + [0.0] * 5), np.linspace(0.9, 0.1, 15)
+    threshold = sensitivity_threshold(labels, scores, 0.8)
+    assert (scores[:10] >= threshold).mean() == pytest.approx(0.8)
+    assert sensitivity_threshold(labels, scores, 1.0) < scores[9]
+
+
+def test_few_validation_patients_keep_what_is_configured(cohorts: Cohorts, settings: Evaluation) -> None:
+    choices = make_choices(cohorts(num_patients=3, num_pictures=3), settings)
+    for source in ("lgg", "pictures"):
+        assert choices.decision(source) == Decision.configured(settings)
+        assert (
+            "3 validation patients, fewer than evaluation.min_choice_patients (4)"
+            in (choices.sources[source].notes[0])
+        )
+    assert choices.decision("a source without validation") == Decision.configured(settings)
+
+
+def test_everything_switched_off_chooses_nothing(cohorts: Cohorts, settings: Evaluation) -> None:
+    off = {"calibrate": False, "operating_point": "fixed", "choose_mask_threshold": False}
+    found = make_choices(cohorts(), settings.model_copy(update={**off, "postprocess": False}))
+    assert {choice.decision for choice in found.sources.values()} == {Decision.configured(settings)}
+
+
+@pytest.mark.parametrize(
+    ("off", "field", "value"),
+    [
+        ({"calibrate": False}, "temperature", 1.0),
+        ({"operating_point": "fixed"}, "class_threshold", 0.5),
+        ({"choose_mask_threshold": False}, "mask_threshold", 0.5),
+        ({"postprocess": False}, "keep_largest", False),
+    ],
+    ids=lambda value: str(value),
+)
+def test_each_choice_has_its_switch(
+    cohorts: Cohorts, settings: Evaluation, off: dict[str, object], field: str, value: float
+) -> None:
+    """Every switch matters here: the cohort is one in which all four choices are worth making."""
+    cases = [specks(faint(case), 4) if case.has_mask else case for case in cohorts(num_patients=8, skill=0.5)]
+    assert getattr(make_choices(cases, settings).decision("lgg"), field) != value
+    without = make_choices(cases, settings.model_copy(update=off)).decision("lgg")
+    assert getattr(without, field) == value
+
+
+def faint(case: CaseOutput) -> CaseOutput:
+    """Make the network unsure of every pixel: the best threshold is far below 0.5."""
+    return replace(case, mask_probability=(case.mask_probability * 0.7).astype(np.float32))
+
+
+def test_the_search_counts_what_scoring_counts(cohorts: Cohorts, settings: Evaluation) -> None:
+    """Dice from the counts of the search is the Dice of the tables, for every candidate."""
+    cases = [specks(case, 2) for case in cohorts(num_patients=3, num_pictures=0, skill=0.3)]
+    search = MaskSearch(settings)
+    for case in cases:
+        search.add(case)
+    for threshold, component, largest, gate in [(0.3, 20, False, True), (0.7, 0, True, False)]:
+        decision = Decision(1.3, 0.6, threshold, component, largest, gate)
+        scored = [score_case(case, settings, decision, surfaces=False) for case in cases]
+        rows = pool_cases(scored, settings, 0).patients
+        assert search.patient_dice(decision) == pytest.approx([row.dice for row in rows])
+
+
+def test_specks_are_removed_because_the_validation_patients_have_them(
+    cohorts: Cohorts, settings: Evaluation
+) -> None:
+    only = settings.model_copy(update={"choose_mask_threshold": False})
+    validation = [specks(case, 1) for case in cohorts(num_patients=6, num_pictures=0, seed=1)]
+    decision = make_choices(validation, only).decision("lgg")
+    assert decision.min_component or decision.keep_largest
+    clean = cohorts(num_patients=6, num_pictures=0, skill=1.0, seed=1)
+    kept = make_choices(clean, only).decision("lgg")
+    assert (kept.min_component, kept.keep_largest, kept.gate) == (0, False, False)
+
+
+def test_choices_are_the_same_whatever_the_order_of_cases(cohorts: Cohorts, settings: Evaluation) -> None:
+    cases = cohorts(num_patients=6)
+    one, two = make_choices(cases, settings), make_choices(cases[::-1], settings)
+    for source in ("lgg", "pictures"):
+        first, second = one.decision(source), two.decision(source)
+        assert first.to_json() == pytest.approx(second.to_json())
+    json.dumps(one.to_json(), allow_nan=False)
+
+
+def test_test_cases_open_once_and_for_finished_choices_alone(cohorts: Cohorts, settings: Evaluation) -> None:
+    opened = []
+
+    def open_cases() -> list[str]:
+        opened.append("test")
+        return ["case"]
+
+    sealed = SealedCases(open_cases)
+    with pytest.raises(TypeError, match="finished choices"):
+        sealed.unseal(settings)  # type: ignore[arg-type]
+    assert opened == []
+    choices = make_choices(cohorts(), settings)
+    assert sealed.unseal(choices) == ["case"]
+    with pytest.raises(RuntimeError, match="opened before"):
+        sealed.unseal(choices)
+    assert opened == ["test"]
+
+
+def test_before_is_the_plain_evaluation_and_after_what_was_chosen(
+    final: FinalResult, cohorts: Cohorts, settings: Evaluation
+) -> None:
+    plain = evaluate_slices(cohorts(), settings, seed=7, surfaces=False)
+    assert final.before == plain
+    found = before_and_after(final)["lgg"]
+    decision = final.choices.decision("lgg")
+    assert found["temperature"] == decision.temperature != 1
+    again = [score_case(case, settings, final.choices.decision(case.keys[0].source)) for case in cohorts()]
+    assert final.after == pool_cases(again, settings, 7)
+    assert found["before"]["brier"] != found["after"]["brier"]
+    for row in final.after.slices:
+        assert np.count_nonzero(final.masks[row.key]) == row.predicted_pixels
+
+
+def test_no_validation_case_means_configured_thresholds(settings: Evaluation) -> None:
+    assert make_choices([], settings) == Choices({}, Decision.configured(settings))

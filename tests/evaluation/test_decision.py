@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from slicewise.config.schema import Evaluation
+from slicewise.evaluation.decision import Decision, clean
+from slicewise.evaluation.evaluate import CaseOutput, score_case
+
+
+def test_small_parts_go_and_connected_ones_count_together() -> None:
+    masks = np.zeros((3, 6, 6), bool)
+    masks[0, 0, 0] = masks[1, 1, 1] = True  # touch by a corner: two voxels
+    masks[:, 4, 4] = True  # three voxels
+    assert clean(masks, [0, 1, 2], 2, keep_largest=False).sum() == 5
+    assert clean(masks, [0, 1, 2], 3, keep_largest=False).sum() == 3
+    assert clean(masks, [0, 1, 2], 4, keep_largest=False).sum() == 0
+    assert clean(masks, [0, 1, 2], 0, keep_largest=True).sum() == 3
+    assert clean(masks, [0, 1, 2], 0, keep_largest=False) is masks
+
+
+def test_slices_with_a_dropped_one_between_them_do_not_touch() -> None:
+    masks = np.ones((2, 2, 2), bool)
+    assert clean(masks, [3, 4], 8, keep_largest=False).all()
+    assert not clean(masks, [3, 5], 8, keep_largest=False).any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_agree_with_chains_of_neighbours(seed: int) -> None:
+    masks = np.random.default_rng(seed).random((5, 8, 8)) < 0.06
+    points = np.argwhere(masks)
+    near = cdist(points, points, "chebyshev") <= 1
+    reach = np.linalg.matrix_power(near.astype(int), len(points)) > 0
+    sizes = reach.sum(axis=1)
+    for smallest in (2, 3, 5):
+        kept = np.argwhere(clean(masks, list(range(5)), smallest, keep_largest=False))
+        assert kept.tolist() == points[sizes >= smallest].tolist()
+    largest = np.argwhere(clean(masks, list(range(5)), 0, keep_largest=True))
+    assert len(largest) == sizes.max()
+
+
+def test_the_gate_empties_slices_that_are_not_called_tumour(case: CaseOutput, settings: Evaluation) -> None:
+    plain = replace(Decision.configured(settings), class_threshold=float(np.median(case.class_probability)))
+    rows = score_case(case, settings, plain).rows
+    gated = score_case(case, settings, replace(plain, gate=True)).rows
+    assert {row.predicted for row in rows} == {0, 1}
+    for before, after in zip(rows, gated, strict=True):
+        assert after.predicted_pixels == before.predicted * before.predicted_pixels
+
+
+def test_the_temperature_changes_probabilities_before_the_threshold_decides(
+    case: CaseOutput, settings: Evaluation
+) -> None:
+    hot = replace(Decision.configured(settings), temperature=4.0, class_threshold=0.6)
+    for row, raw in zip(score_case(case, settings, hot).rows, case.class_probability, strict=True):
+        expected = 1 / (1 + (1 / raw - 1) ** 0.25)
+        assert row.probability == pytest.approx(expected, rel=1e-4)
+        assert row.predicted == (expected >= 0.6)
+
+
+def test_a_decision_reads_as_a_sentence() -> None:
+    plain = Decision(1.0, 0.5, 0.5)
+    assert plain.describe() == "class from 0.5, mask from 0.5"
+    full = Decision(1.5, 0.4, 0.3, 20, keep_largest=True, gate=True)
+    assert "temperature 1.5, parts from 20 voxels, largest part only, masks in tumour" in full.describe()
+    assert Decision(**full.to_json()) == full

@@ -1,0 +1,43 @@
+import pytest
+from tests.conftest import Pipeline, Reevaluated
+
+from slicewise.core.files import read_json
+
+
+def test_the_test_patients_are_opened_once_after_the_choices_are_written(reevaluated: Reevaluated) -> None:
+    assert reevaluated.openings == [("val", False), ("test", True)]
+
+
+def test_what_was_chosen_on_validation_is_what_the_test_was_scored_with(reevaluated: Reevaluated) -> None:
+    folder = reevaluated.pipeline.workspace / "results" / "multitask_evaluation"
+    chosen, metrics = read_json(folder / "calibration.json"), read_json(folder / "metrics.json")
+    split = read_json(reevaluated.pipeline.workspace / "data" / "split" / "split.json")
+    assert chosen["configured"]["mask_threshold"] == 0.2
+    for source, found in chosen["sources"].items():
+        applied = metrics["decisions"][source]
+        assert {name: applied[name] for name in found["decision"]} == found["decision"]
+        assert found["validation"]["num_patients"] == len(split["sources"][source]["val"])
+    temperatures = [found["decision"]["temperature"] for found in chosen["sources"].values()]
+    assert any(temperature != 1 for temperature in temperatures)
+
+
+def test_with_few_validation_patients_nothing_is_chosen_and_the_record_says_so(trained: Pipeline) -> None:
+    """Asked of the plain run, which keeps the default of evaluation.min_choice_patients."""
+    found = read_json(trained.workspace / "results" / "multitask_evaluation" / "calibration.json")
+    for choice in found["sources"].values():
+        assert choice["decision"] == found["configured"]
+        assert choice["validation"]["before"] == choice["validation"]["after"]
+    notes = trained.record["steps"]["evaluate"]["notes"]
+    assert sum("fewer than evaluation.min_choice_patients" in note for note in notes) == 2
+
+
+def test_failures_are_written(trained: Pipeline) -> None:
+    folder = trained.workspace / "results" / "failures"
+    metrics = trained.record["steps"]["evaluate"]["metrics"]["failures"]
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "report.txt", "slices.csv", "patients.csv", "traits.csv",
+        "failures.png", "iou_of_failures.png", "confusion_matrices.png",
+    }  # fmt: skip
+    assert len((folder / "slices.csv").read_text().splitlines()) == metrics["num_slices"] + 1
+    assert metrics["dice_below"] == pytest.approx(0.5)
