@@ -74,7 +74,7 @@ def test_json_is_readable_and_comes_back() -> None:
     assert Split.from_json(json.loads(text)) == split
     value = json.loads(text)
     assert value["seed"] == 5
-    assert value["fractions"] == {"train": 0.7, "val": 0.15, "test": 0.15}
+    assert value["fractions"] == {"train": 0.7, "val": 0.15, "test": 0.15, "folds": 0, "fold": 0}
     assert value["counts"]["brats"] == {"train": 21, "val": 5, "test": 4}
     assert value["sources"]["brats"]["val"] == sorted(value["sources"]["brats"]["val"])
 

@@ -12,7 +12,7 @@ from slicewise.core.files import parse_json, read_json
 from slicewise.core.fingerprint import digest
 from slicewise.data.index import CaseIndex
 from slicewise.data.split import Split
-from slicewise.data.stored import StoredCase
+from slicewise.data.stored import FORMAT, StoredCase
 from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Identity, Receipt
 from slicewise.pipeline.workspace import Workspace
 from slicewise.serving.state import DemoState, ServiceState, read_state, write_state
@@ -26,7 +26,7 @@ def read_receipt(data: bytes, folder: Path) -> None:
     home = workspace.home(HOMES["out"])
     home.mkdir(parents=True, exist_ok=True)
     (home / "a.txt").write_bytes(b"a")
-    (home / RECEIPT_NAME).write_bytes(_signed(data))
+    (home / RECEIPT_NAME).write_bytes(signed(data))
     receipt = workspace.at_home(HOMES)
     if receipt is None:
         return
@@ -39,7 +39,7 @@ def read_receipt(data: bytes, folder: Path) -> None:
     workspace.clean()
 
 
-def _signed(data: bytes) -> bytes:
+def signed(data: bytes) -> bytes:
     """Give a changed receipt the fingerprint that goes with it: whoever forges one can do so too."""
     try:
         value = parse_json(data)
@@ -55,7 +55,7 @@ def receipts() -> list[bytes]:
     seal = FileSeal(1, 0, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
     identity = Identity("step", 1, {"a.b": 1.5}, {"before": "f"}, {"x": {"y": "z"}})
     receipt = Receipt(identity, {"out": {"a.txt": seal}}, {"data/b.txt": seal}, {"before": "p"}, "q", {})
-    return [as_json(_tree(receipt))]
+    return [signed(as_json(_tree(receipt)))]
 
 
 def _tree(receipt: Receipt) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def read_split(data: bytes, folder: Path) -> None:
 
 def splits() -> list[bytes]:
     sides = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
-    fractions = {"train": 0.7, "val": 0.15, "test": 0.15}
+    fractions = {"train": 0.7, "val": 0.15, "test": 0.15, "folds": 0, "fold": 0}
     return [as_json({"seed": 1, "fractions": fractions, "counts": {}, "sources": {"s": sides}})]
 
 
@@ -121,7 +121,7 @@ def read_entry(data: bytes, folder: Path) -> None:
 
 def entries() -> list[bytes]:
     value = {
-        "format": 1,
+        "format": FORMAT,
         "source": "s",
         "patient": "p",
         "case": "c",
@@ -221,4 +221,4 @@ def notes() -> list[bytes]:
 def _arguments(root: Path) -> Any:
     import argparse
 
-    return argparse.Namespace(workspace=root)
+    return argparse.Namespace(workspace=root, watch=False)

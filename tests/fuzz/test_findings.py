@@ -182,7 +182,7 @@ def test_a_receipt_cannot_point_elsewhere(tmp_path: Path, name: str) -> None:
         value = json.loads(records.receipts()[0])
         table = value[part]["out"] if part == "files" else value[part]
         table[name] = table.pop(next(iter(table)))
-        (tmp_path / RECEIPT_NAME).write_text(json.dumps(value))
+        (tmp_path / RECEIPT_NAME).write_bytes(records.signed(json.dumps(value).encode()))
         assert Receipt.read(tmp_path) is None
 
 
@@ -195,7 +195,7 @@ def test_a_receipt_of_other_kinds_is_no_receipt(tmp_path: Path, part: str, value
     (tmp_path / RECEIPT_NAME).write_text(json.dumps(raw))
     assert Receipt.read(tmp_path) is not None
     raw[part] = value
-    (tmp_path / RECEIPT_NAME).write_text(json.dumps(raw))
+    (tmp_path / RECEIPT_NAME).write_bytes(records.signed(json.dumps(raw).encode()))
     assert Receipt.read(tmp_path) is None
 
 

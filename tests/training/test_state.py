@@ -37,3 +37,11 @@ def test_a_foreign_file_is_named(tmp_path: Path) -> None:
 
 def test_stale_epochs_are_counted_from_the_best() -> None:
     assert Progress(epoch=7, best_epoch=4).stale_epochs == 3
+
+
+def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    save_state(path, "f", Progress(history=[{"epoch": 1, "loss": 2.0}]), {})
+    found = load_state(path, "f")
+    assert found is not None
+    assert [repr(value) for value in found[0].history[0].values()] == ["1", "2.0"]

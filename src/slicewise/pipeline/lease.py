@@ -134,10 +134,17 @@ class Heartbeat:
             found = Holder.read(self._path)
             if found == self._mine:
                 os.utime(self._path)
-            elif found is not None or not _create(self._path, self._mine):
+            elif found is not None or not self._renew():
                 self.lost = True
                 _interrupt()
                 return
+
+    def _renew(self) -> bool:
+        """Create the lease anew; where the disk is too full for it, the kernel's lock has to do."""
+        try:
+            return _create(self._path, self._mine)
+        except OSError:
+            return True
 
 
 def _interrupt() -> None:

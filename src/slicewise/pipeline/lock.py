@@ -23,6 +23,7 @@ from slicewise.pipeline.lease import Heartbeat, Holder, claim, release
 
 _POLL_SECONDS = 0.5
 _NO_KERNEL_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _HeldError(Exception):
@@ -80,7 +81,14 @@ def _patiently(take: Callable[[], Holder], path: Path, wait_seconds: float) -> H
 def _take(stream: IO[str], path: Path) -> Holder:
     trusted = _kernel_lock(stream)
     mine = Holder.me()
-    if not claim(path, mine, same_machine_is_void=trusted):
+    try:
+        ours = claim(path, mine, same_machine_is_void=trusted)
+    except OSError as error:
+        # The kernel's lock holds without a name on it, and `slicewise clean` must start on a full disk.
+        if not (trusted and error.errno in _FULL_DISK):
+            raise
+        return mine
+    if not ours:
         if trusted:
             fcntl.flock(stream, fcntl.LOCK_UN)
         raise _HeldError

@@ -13,7 +13,8 @@ from slicewise.models.checkpoint import load_safely, save_safely
 FORMAT: Final = "slicewise-training"
 VERSION: Final = 1
 
-Row = dict[str, float]
+Row = dict[str, int | float]
+"""Not `float` alone: reading would turn whole numbers into fractions, and a resumed stage would differ."""
 
 
 @dataclass
