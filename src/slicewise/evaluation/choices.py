@@ -22,6 +22,7 @@ from slicewise.evaluation.calibration import (
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import CaseOutput
 from slicewise.evaluation.mask_search import MaskSearch
+from slicewise.evaluation.rows import plural
 
 Floats = NDArray[np.float64]
 
@@ -121,7 +122,7 @@ def _choose(slices: _Slices, search: MaskSearch | None, settings: Evaluation) ->
     decision, notes = Decision.configured(settings), []
     if slices.num_groups < settings.min_choice_patients:
         notes.append(
-            f"{slices.num_groups} validation patients, fewer than evaluation.min_choice_patients "
+            f"{plural(slices.num_groups, 'validation patient')}, fewer than evaluation.min_choice_patients "
             f"({settings.min_choice_patients}): the configured thresholds stay"
         )
     else:

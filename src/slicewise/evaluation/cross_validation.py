@@ -163,6 +163,6 @@ def _columns(axes: Axes, source: str, columns: Sequence[Sequence[float]]) -> Non
             axes.hlines(ordered.mean(), number - _SPREAD, number + _SPREAD, color=GREY, linewidth=2)
     everyone = np.concatenate([np.asarray(values) for values in columns])
     axes.axhline(everyone.mean(), color=GREY, linewidth=1, linestyle=":")
-    axes.set(title=f"{source}: mean {everyone.mean():.3f}", xlabel="fold", ylabel="Dice", ylim=(0, 1.02))
+    axes.set(title=f"{source}: mean {everyone.mean():.3f}", xlabel="fold", ylabel="Dice", ylim=(-0.03, 1.03))
     axes.set_xticks(range(1, len(columns) + 1))
     axes.grid(axis="y")
