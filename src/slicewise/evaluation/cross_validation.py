@@ -144,14 +144,16 @@ def _cell(value: float | None) -> str:
 def _draw_folds(path: Path, folds: Sequence[Fold], *, synthetic: bool) -> None:
     """Draw every patient's Dice, one column per fold, with the fold's mean and the mean of all."""
     sources = sorted({row.source for fold in folds for row in fold.patients if row.dice is not None})
+    if not sources:  # pictures alone have no masks
+        return
 
     def paint(figure: Figure) -> None:
         heading(figure, "Dice per patient, by fold", synthetic=synthetic)
-        panels = figure.subplots(1, max(len(sources), 1), squeeze=False)[0]
-        for axes, source in zip(panels, sources, strict=False):
+        panels = figure.subplots(1, len(sources), squeeze=False)[0]
+        for axes, source in zip(panels, sources, strict=True):
             _columns(axes, source, [_dice(fold, source) for fold in folds])
 
-    draw(path, (max(5.0, 1.1 * len(folds)) * max(len(sources), 1), 4.0), paint)
+    draw(path, (max(5.0, 1.1 * len(folds)) * len(sources), 4.0), paint)
 
 
 def _columns(axes: Axes, source: str, columns: Sequence[Sequence[float]]) -> None:
