@@ -39,6 +39,7 @@ BEHIND = {
         "data/sampling.py",
     ),
     "evaluate": ("steps/evaluate.py", "evaluation", "inference"),
+    "report": ("steps/report.py", "reporting"),
     "cross_validation": ("steps/cross_validation.py", "evaluation"),
 }
 """The modules and folders whose code decides the output of a step; `train` stands for the three stages."""
