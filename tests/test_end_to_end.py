@@ -51,6 +51,8 @@ def test_every_output_stands_where_people_look_for_it(trained: Pipeline) -> None
         "metric_distribution.png",
         "sample_predictions.png",
     } <= {path.name for path in results.iterdir()}
+    report = root / "results" / "report"
+    assert {"report.html", "report.json", "model_card.md"} <= {path.name for path in report.iterdir()}
     assert len(list((root / "visualizations" / "multitask_gradcam").glob("*.png"))) == 4
     assert list((root / "results" / "phase_comparison").glob("*.png"))
     assert len(list((root / "configs" / "final").glob("*.yaml"))) == 9
@@ -103,15 +105,15 @@ def test_cls_head_changed_nothing_but_the_head(trained: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("override", "rerun"),
     [
-        ("stages.joint.learning_rates.encoder=5e-5", ["train.joint", "evaluate", "demo"]),
-        ("stages.cls_head.epochs=3", ["train.cls_head", "train.joint", "evaluate", "demo"]),
-        ("training.mask_loss.focal=1.0", [*STAGE_STEPS, "evaluate", "demo"]),
-        ("evaluation.bootstrap_samples=300", ["evaluate", "demo"]),
+        ("stages.joint.learning_rates.encoder=5e-5", ["train.joint", "evaluate", "report", "demo"]),
+        ("stages.cls_head.epochs=3", ["train.cls_head", "train.joint", "evaluate", "report", "demo"]),
+        ("training.mask_loss.focal=1.0", [*STAGE_STEPS, "evaluate", "report", "demo"]),
+        ("evaluation.bootstrap_samples=300", ["evaluate", "report", "demo"]),
         ("serving.page_port=9999", ["demo"]),
         ("runtime.num_workers=1", ["demo"]),
         ("runtime.checkpoint_seconds=5", ["demo"]),
         ("split.seed=5", [*STEP_NAMES]),
-        ("preprocessing.image_size=96", ["preprocess", "split", *STAGE_STEPS, "evaluate", "demo"]),
+        ("preprocessing.image_size=96", ["preprocess", "split", *STAGE_STEPS, "evaluate", "report", "demo"]),
     ],
 )
 def test_a_change_reruns_what_depends_on_it_and_nothing_else(

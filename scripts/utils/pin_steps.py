@@ -39,9 +39,13 @@ BEHIND = {
         "data/sampling.py",
     ),
     "evaluate": ("steps/evaluate.py", "evaluation", "inference"),
+    "report": ("steps/report.py", "reporting"),
     "cross_validation": ("steps/cross_validation.py", "evaluation"),
 }
 """The modules and folders whose code decides the output of a step; `train` stands for the three stages."""
+
+CODE = (".py", ".j2", ".css")
+"""Endings of what decides an output; templates count as they stand."""
 
 
 def digests() -> dict[str, str]:
@@ -57,11 +61,14 @@ def _files(names: tuple[str, ...]) -> list[Path]:
         path = SOURCE / name
         if not path.exists():
             raise FileNotFoundError(f"{path} is gone; mend BEHIND in {__file__}")
-        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        inside = sorted(file for file in path.rglob("*") if file.suffix in CODE)
+        found += inside if path.is_dir() else [path]
     return found
 
 
 def _code(path: Path) -> str:
+    if path.suffix != ".py":
+        return path.read_text(encoding="utf-8")
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

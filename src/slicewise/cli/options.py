@@ -104,13 +104,16 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
         raise UsageError(
             f"--mode {args.mode} has nothing to do with folds: it serves one network; leave --folds out"
         )
+    only = _names(args.only, folds)
+    if args.only and not only:
+        raise UsageError(f"--only {args.only} has nothing to do with folds; leave --folds out")
     return select(
         step_names(folds),
         members=members,
         scope=f"--mode {args.mode}",
         start=start[0] if start else None,
         until=until[0] if until else None,
-        only=_names(args.only, folds),
+        only=only,
         skip=[step for name in args.skip or () for step in expand(name, folds)],
         force=_names(args.force, folds),
     )

@@ -10,7 +10,9 @@ from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.names import POOL
 
 _PLACES = (
-    ("results/multitask_evaluation/report.txt", "the report"),
+    ("results/report/report.html", "the report: open it in a browser"),
+    ("results/report/model_card.md", "the model card"),
+    ("results/multitask_evaluation/report.txt", "the scores as text"),
     ("results/cross_validation/report.txt", "the report on all folds together"),
     ("results/phase_comparison", "the three stages compared"),
     ("results/failures", "what went wrong, and what it has in common"),

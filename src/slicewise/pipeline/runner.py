@@ -121,7 +121,7 @@ class Runner(Generic[C]):
         finally:
             entry.duration_seconds = round(time.monotonic() - started, 3)
             entry.peak_memory_mib = memory.peak_mib
-        receipt = attempt.finish(context, outcome, _report(outcome, entry))
+        receipt = attempt.finish(context, outcome, _report(outcome, entry, self.record.header))
         settled = at_home(_settled(decision), self.workspace)
         entry.status = "completed"
         _describe(entry, step, receipt)
@@ -155,7 +155,7 @@ def _settled(decision: Decision[C]) -> Decision[C]:
     return replace(decision, action=Action.REUSE)
 
 
-def _report(outcome: Outcome, entry: StepRecord) -> dict[str, Any]:
+def _report(outcome: Outcome, entry: StepRecord, header: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "metrics": dict(outcome.metrics),
         "notes": list(outcome.notes),
@@ -164,6 +164,8 @@ def _report(outcome: Outcome, entry: StepRecord) -> dict[str, Any]:
         "peak_memory_mib": entry.peak_memory_mib,
         "estimated_mib": dict(entry.estimated_mib),
         "versions": versions(),
+        "git_commit": header.get("git_commit"),
+        "command": header.get("command"),
     }
 
 

@@ -10,6 +10,7 @@ from slicewise.steps.evaluate import EVALUATE
 from slicewise.steps.folds import in_fold, num_folds
 from slicewise.steps.names import FOLD_STEPS
 from slicewise.steps.preprocess import PREPROCESS
+from slicewise.steps.report import REPORT
 from slicewise.steps.split import SPLIT
 from slicewise.steps.train import TRAIN_CLS_HEAD, TRAIN_JOINT, TRAIN_SEG_WARMUP
 
@@ -21,6 +22,7 @@ STEPS: tuple[Step[Config], ...] = (
     TRAIN_CLS_HEAD,  #    the classification head learns on the frozen encoder
     TRAIN_JOINT,  #       everything learns
     EVALUATE,  #          metrics, figures, Grad-CAM, comparison of the three stages
+    REPORT,  #            one page of it all, and a model card
     DEMO,  #              API and page
 )
 check_order(STEPS)

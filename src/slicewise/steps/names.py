@@ -2,7 +2,7 @@
 
 STAGE_STEPS = ("train.seg_warmup", "train.cls_head", "train.joint")
 DATA_STEPS = ("download", "preprocess", "split")
-STEP_NAMES = (*DATA_STEPS, *STAGE_STEPS, "evaluate", "demo")
+STEP_NAMES = (*DATA_STEPS, *STAGE_STEPS, "evaluate", "report", "demo")
 
 FOLD_STEPS = ("split", *STAGE_STEPS, "evaluate")
 """What cross-validation does once per fold."""
@@ -11,7 +11,7 @@ POOL = "cross_validation"
 MODES = {
     "full": STEP_NAMES,
     "data-only": DATA_STEPS,
-    "train-eval": (*STAGE_STEPS, "evaluate"),
+    "train-eval": (*STAGE_STEPS, "evaluate", "report"),
     "demo": ("demo",),
 }
 

@@ -1,0 +1,121 @@
+"""The figures of an evaluation as lines of a table, and what a reader has to be warned of."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from slicewise.evaluation.rows import plural
+from slicewise.reporting.facts import RunFacts
+
+FEW_PATIENTS: Final = 20
+_WORDS: Final = {
+    name.lower(): name for name in ("Dice", "IoU", "NSD", "HD95", "ROC", "PR", "AUC", "F1", "MCC")
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line: what, how much, within which interval, over how many patients. Missing numbers are dashes."""
+
+    name: str
+    value: str
+    interval: str
+    num_patients: str
+    note: str = ""
+    is_baseline: bool = False
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number, or a dash for one that is not defined."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """Write an interval, or a dash where there is none."""
+    return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def score(name: str, found: Mapping[str, Any]) -> Score:
+    """Return the line of one estimate of `metrics.json`."""
+    low, high = found["interval"] or (None, None)
+    return Score(
+        name,
+        number(found["value"]),
+        interval_text(low, high),
+        str(found["num_patients"]),
+        "" if _is_shared(found) else str(found.get("note") or ""),
+    )
+
+
+def shared_notes(found: Mapping[str, Any]) -> list[str]:
+    """Return why a source has no intervals, once for all of its lines."""
+    sections = (found["segmentation"] or {}, found["classification"])
+    estimates = (value for section in sections for value in section.values() if isinstance(value, Mapping))
+    return sorted({str(estimate["note"]).capitalize() for estimate in estimates if _is_shared(estimate)})
+
+
+def _is_shared(estimate: Mapping[str, Any]) -> bool:
+    return str(estimate.get("note") or "").startswith("no interval")
+
+
+def scores(section: Mapping[str, Any] | None) -> list[Score]:
+    """Return a line for every estimate of a section of `metrics.json`, in its order."""
+    found = (section or {}).items()
+    return [
+        score(label(key), value) for key, value in found if isinstance(value, Mapping) and "value" in value
+    ]
+
+
+def label(key: str) -> str:
+    """Write `hd95_mm_per_patient` as people would: `HD95 mm per patient`."""
+    words = [_WORDS.get(word, word) for word in key.split("_")]
+    return " ".join(words)
+
+
+def headlines(found: Mapping[str, Any]) -> list[Score]:
+    """Return the lines that stand first, for one source."""
+    masks, classes = found["segmentation"], found["classification"]
+    lines = [score("Dice per patient", masks["dice_per_patient"])] if masks else []
+    lines.append(score("ROC-AUC", classes["roc_auc"]))
+    lines.append(score("accuracy", classes["accuracy"]))
+    majority = classes["majority_class"].replace("_", " ")
+    base = number(classes["majority_accuracy"])
+    always = f"accuracy of always answering “{majority}”"
+    lines.append(Score("majority baseline", base, "–", "–", always, is_baseline=True))
+    lines.append(score("balanced accuracy", classes["balanced_accuracy"]))
+    return lines
+
+
+def warnings(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (headline, explanation) of what a reader must know before the figures."""
+    if run.synthetic:
+        yield (
+            "Synthetic data",
+            "These patients and pictures are generated. The figures say that the pipeline works, and nothing "
+            "about patients.",
+        )
+    for source, found in metrics["sources"].items():
+        yield from _of_source(source, found)
+
+
+def calibration_notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what the choices on the validation patients have to say, each with its source."""
+    decisions = metrics["decisions"]
+    return [f"{source}: {note}" for source, found in decisions.items() for note in found["notes"]]
+
+
+def _of_source(source: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    count = found["num_patients"]
+    if count < FEW_PATIENTS:
+        noun = "picture" if count == found["num_slices"] else "patient"
+        yield (
+            f"Only {plural(count, f'test {noun}')} in {source}",
+            "Another draw of the split may give quite different figures; intervals over so few tell little.",
+        )
+    classes = found["classification"]
+    accuracy, base = classes["accuracy"]["value"], classes["majority_accuracy"]
+    if accuracy is not None and accuracy <= base:
+        yield (
+            f"No better than the majority answer in {source}",
+            f"Accuracy {accuracy:.3f}; always giving the more frequent answer has {base:.3f}.",
+        )

@@ -1,0 +1,21 @@
+"""The report as files."""
+
+from pathlib import Path
+
+from slicewise.core.files import write_json, write_text
+from slicewise.reporting.card import render_card
+from slicewise.reporting.facts import Folders, RunFacts
+from slicewise.reporting.page import as_json, render
+
+
+def write_run_report(folder: Path, run: RunFacts, folders: Folders) -> int:
+    """Write report.html, report.json and model_card.md into `folder`; return the size of the page in bytes.
+
+    Raises:
+        WorkspaceError: a file of the evaluation is missing or damaged.
+    """
+    page = render(run, folders)
+    write_text(folder / "report.html", page)
+    write_json(folder / "report.json", as_json(run))
+    write_text(folder / "model_card.md", render_card(run, folders.evaluation))
+    return len(page.encode())

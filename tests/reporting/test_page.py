@@ -1,0 +1,172 @@
+import base64
+import io
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.reporting.conftest import Document, Made
+
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json, write_json
+from slicewise.evaluation.failures import FailedPatient
+from slicewise.evaluation.rows import PatientRow, read_rows, write_rows
+from slicewise.reporting.figures import MOST_HEAT_MAPS, read_figures
+from slicewise.reporting.page import render
+from slicewise.reporting.pictures import data_uri
+
+HOSTILE = "<script>alert('x')</script>\"><img src=http://example.org/x>"
+REMOTE = re.compile(r"(?:https?:)?//")
+
+
+@pytest.fixture
+def evaluation(made: Made, tmp_path: Path) -> Path:
+    """A copy of the evaluation that a test may change."""
+    return Path(shutil.copytree(made.folders.evaluation, tmp_path / "evaluation"))
+
+
+def test_the_page_needs_nothing_from_elsewhere(made: Made) -> None:
+    page = Document(made.page)
+    assert made.page.startswith("<!DOCTYPE html>")
+    assert {"script", "link", "iframe", "object", "base"}.isdisjoint(name for name, _ in page.elements)
+    for attribute in ("src", "href", "srcset", "style", "onclick", "onerror"):
+        for name, found in page.elements:
+            value = found.get(attribute, "")
+            assert value.startswith("data:image/") or not REMOTE.search(value), name
+    style = made.page.partition("<style>")[2].partition("</style>")[0]
+    assert "max-width" in style
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_every_picture_is_embedded_whole_and_described(made: Made) -> None:
+    page = Document(made.page)
+    pictures = page.all("img", "src")
+    assert len(pictures) == 3 + 4 + 1 + 1 + 3 + 4
+    for uri in pictures:
+        kind, _, content = uri.partition(";base64,")
+        assert kind == "data:image/webp"
+        with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as picture:
+            picture.load()
+            assert picture.width > 200
+    assert all(page.all("img", "alt"))
+    assert len(made.page) < 8_000_000
+
+
+def test_every_link_leads_somewhere(made: Made) -> None:
+    page = Document(made.page)
+    names = {found["id"] for _, found in page.elements if "id" in found}
+    links = page.all("a", "href")
+    assert any(link.startswith("#") for link in links)
+    for link in links:
+        assert link[1:] in names if link.startswith("#") else (made.home / link).is_file(), link
+
+
+def test_the_same_facts_give_the_same_bytes(made: Made) -> None:
+    assert render(made.run, made.folders) == made.page
+
+
+def test_it_shows_every_score_with_its_interval(made: Made) -> None:
+    metrics = read_json(made.folders.evaluation / "metrics.json")
+    text = " ".join(Document(made.page).text.split())
+    for source, found in metrics["sources"].items():
+        assert source in text
+        assert f"{found['classification']['majority_accuracy']:.3f}" in text
+        for section in filter(None, (found["segmentation"], found["classification"])):
+            for score in section.values():
+                if isinstance(score, dict) and score.get("value") is not None:
+                    assert f"{score['value']:.3f}" in text
+                    if score["interval"]:
+                        assert "{:.3f} to {:.3f}".format(*score["interval"]) in text
+    for row in read_rows(made.folders.evaluation / "patients.csv", PatientRow):
+        assert row.patient in text
+
+
+def test_it_says_where_it_comes_from(made: Made) -> None:
+    text = " ".join(Document(made.page).text.split())
+    assert made.run.config_fingerprint in text
+    assert made.run.reproduce in text
+    assert "seed 0, split.seed 0" in text
+    assert f"torch {made.run.judge.versions['torch']}" in text
+    assert "bootstrap_samples: 200" in text
+    for step in made.run.steps:
+        assert f"{step.name} {step.made_at} {step.seconds:.1f}" in text
+        assert step.fingerprint[:12] in text
+
+
+def test_names_from_foreign_files_are_text_and_nothing_else(
+    made: Made, evaluation: Path, tmp_path: Path
+) -> None:
+    rows = read_rows(evaluation / "patients.csv", PatientRow)
+    write_rows(evaluation / "patients.csv", [replace(row, patient=HOSTILE) for row in rows], PatientRow)
+    failures = Path(shutil.copytree(made.folders.failures, tmp_path / "failures"))
+    failed = FailedPatient("phantom", HOSTILE, 0.1, 0.1, None, None, None)
+    write_rows(failures / "patients.csv", [failed], FailedPatient)
+    gradcam = tmp_path / "gradcam"
+    gradcam.mkdir()
+    shutil.copy(next(made.folders.gradcam.glob("*.png")), gradcam / "01_<b onclick='x'>.png")
+    run = replace(made.run, data_name=HOSTILE, counts={HOSTILE: {"train": 1, "val": 1, "test": 1}})
+    folders = replace(made.folders, evaluation=evaluation, failures=failures, gradcam=gradcam)
+    text = render(run, folders)
+    page = Document(text)
+    assert "<script" not in text
+    assert "<b " not in text
+    assert all(uri.startswith("data:") for uri in page.all("img", "src"))
+    assert page.text.count(HOSTILE) >= len(rows) + 3
+
+
+def test_warnings_come_first_where_they_apply_and_only_there(made: Made, evaluation: Path) -> None:
+    text = Document(made.page).text
+    assert text.index("Synthetic data") < text.index("Dice per patient")
+    assert "Only 1 test patient in phantom" in text
+    assert "Only 2 test pictures in phantom_pictures" in text
+    assert "fewer than evaluation.min_choice_patients (8)" in text
+    metrics = read_json(evaluation / "metrics.json")
+    for found in metrics["sources"].values():
+        found["num_patients"] = 50
+        found["classification"]["accuracy"]["value"] = 0.9
+        found["classification"]["majority_accuracy"] = 0.6
+    for found in metrics["decisions"].values():
+        found["notes"] = []
+    write_json(evaluation / "metrics.json", metrics)
+    run = replace(made.run, synthetic=False)
+    page = Document(render(run, replace(made.folders, evaluation=evaluation)))
+    assert "warning" not in page.all("div", "class")
+    assert "hint" not in page.all("div", "class")
+    assert "ynthetic" not in page.text.replace("synthetic: true", "")
+
+
+def test_accuracy_below_the_majority_answer_is_not_passed_over(made: Made, evaluation: Path) -> None:
+    metrics = read_json(evaluation / "metrics.json")
+    metrics["sources"]["phantom"]["classification"]["accuracy"]["value"] = 0.601
+    metrics["sources"]["phantom"]["classification"]["majority_accuracy"] = 0.602
+    write_json(evaluation / "metrics.json", metrics)
+    text = Document(render(made.run, replace(made.folders, evaluation=evaluation))).text
+    assert "No better than the majority answer in phantom" in text
+    assert "Accuracy 0.601; always giving the more frequent answer has 0.602." in text
+
+
+def test_many_heat_maps_are_counted_but_not_all_shown(made: Made, tmp_path: Path) -> None:
+    picture = next(made.folders.gradcam.glob("*.png"))
+    for place in range(MOST_HEAT_MAPS + 3):
+        shutil.copy(picture, tmp_path / f"{place:02d}_copy.png")
+    figures = read_figures(replace(made.folders, gradcam=tmp_path))
+    assert (len(figures.heat), figures.num_heat) == (MOST_HEAT_MAPS, MOST_HEAT_MAPS + 3)
+
+
+def test_pictures_are_shrunk_but_never_enlarged(tmp_path: Path) -> None:
+    path = tmp_path / "wide.png"
+    Image.new("RGB", (900, 300), "red").save(path)
+    for width, expected in ((300, (300, 100)), (2000, (900, 300))):
+        content = data_uri(path, width).partition(",")[2]
+        with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+            assert picture.size == expected
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    for name in ("broken.png", "missing.png"):
+        with pytest.raises(WorkspaceError, match=name):
+            data_uri(tmp_path / name, 100)
