@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from slicewise.core.keys import SliceKey
 from slicewise.evaluation.explanations import CHANCE, Explained, ExplanationRow
@@ -30,6 +31,10 @@ TITLES: Final = {
 _HEAT: Final = "inferno"
 _CELL: Final = 2.3
 """Inches of one picture of a page."""
+
+_SMOOTH: Final = 1 / 64
+"""Standard deviation of the smoothing of heat on the pages, as a share of the side."""
+_NO_HEAT: Final = 1e-6
 
 Numbers = Mapping[tuple[SliceKey, str], ExplanationRow]
 
@@ -81,9 +86,10 @@ def _draw_way(axes: Axes, traced: Sequence[Explained], way: Literal["deletion", 
         axes.plot(shares, values.T, color=colour, linewidth=0.6, alpha=0.2)
         area = float(np.mean([getattr(curve, f"{way}_auc") for curve in curves]))
         axes.plot(shares, values.mean(axis=0), dashes, color=colour, linewidth=2.2, label=TITLES[name])
+        height = 0.95 - 0.07 * place if way == "deletion" else 0.05 + 0.07 * place
         axes.text(
-            0.97, 0.95 - 0.07 * place, f"{TITLES[name]}: area {area:.3f}", transform=axes.transAxes,
-            color=colour, ha="right", va="top", fontsize=9,
+            0.97, height, f"{TITLES[name]}: area {area:.3f}", transform=axes.transAxes,
+            color=colour, ha="right", va="center", fontsize=9,
         )  # fmt: skip
 
 
@@ -105,7 +111,7 @@ def _draw_page(
             scale,
             ax=grid[:, -1],
             shrink=0.6 / len(page) ** 0.5,
-            label="heat, relative to the slice's own maximum",
+            label="heat, smoothed, relative to its maximum",
         )
         line = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline of the tumour")
         figure.legend(handles=[line], loc="outside lower left")
@@ -130,7 +136,8 @@ def _anatomy(axes: Axes, one: Explained) -> None:
 def _heat(axes: Axes, one: Explained, heat: NDArray[np.float32]) -> None:
     bare(axes)
     show_grey(axes, one.shown.grey)
-    warmth = np.clip(heat, 0, 1)
+    smooth = gaussian_filter(heat, _SMOOTH * len(heat))  # the hottest place is often a single pixel
+    warmth = np.clip(smooth / max(float(smooth.max()), _NO_HEAT), 0, 1)
     axes.imshow(warmth, cmap=_HEAT, vmin=0, vmax=1, alpha=0.8 * warmth**0.5, interpolation="bilinear")
     if one.shown.reference is not None:
         outline(axes, one.shown.reference)
