@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from slicewise.core.labels import MODALITIES
 from slicewise.evaluation.modalities import SubsetRow
+from slicewise.evaluation.rows import plural
 from slicewise.evaluation.style import BLUE, GREY, ORANGE, PALE, draw, heading
 
 _NAMES: Final = {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"}
@@ -25,13 +26,11 @@ def draw_subsets(path: Path, rows: Sequence[SubsetRow], *, synthetic: bool) -> N
         _dots(dots, ranked)
         _points(dice, ranked, lambda row: (row.dice, row.dice_low, row.dice_high), BLUE)
         _points(auc, ranked, lambda row: (row.roc_auc, row.roc_auc_low, row.roc_auc_high), ORANGE)
-        dice.set_xlabel("Dice per patient")
-        auc.set_xlabel("slice ROC-AUC")
+        dice.set_xlabel("Dice per patient, with interval")
+        auc.set_xlabel("slice ROC-AUC, with interval")
         auc.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
-        number = max(row.num_patients for row in rows)
-        heading(
-            figure, f"{rows[0].source}: with these modalities alone, {number} patients", synthetic=synthetic
-        )
+        number = plural(max(row.num_patients for row in rows), "patient")
+        heading(figure, f"{rows[0].source}: with these modalities alone, {number}", synthetic=synthetic)
 
     draw(path, (8.6, 1.6 + 0.3 * len(rows)), paint)
 
@@ -40,7 +39,7 @@ def _dots(axes: Axes, rows: Sequence[SubsetRow]) -> None:
     for height, row in enumerate(rows):
         given = [slot for slot, is_given in enumerate(row.given) if is_given]
         axes.scatter(range(len(MODALITIES)), [height] * len(MODALITIES), s=55, color=PALE, zorder=2)
-        axes.plot(given, [height] * len(given), "-", color="black", linewidth=1.5, zorder=2)
+        axes.plot(given, [height] * len(given), "-", color="black", linewidth=1.5, zorder=1)
         axes.scatter(given, [height] * len(given), s=55, color="black", zorder=3)
     axes.set_xticks(range(len(MODALITIES)), [_NAMES[name] for name in MODALITIES], fontsize=9)
     axes.set_yticks([])
