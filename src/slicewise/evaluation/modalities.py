@@ -16,7 +16,7 @@ from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.rows import by_source, write_rows
 from slicewise.evaluation.summary import auc_estimate, mean_estimate, resampling
 
-Subset = tuple[bool, ...]
+Subset = tuple[bool, bool, bool, bool]
 """Which modality slots are given."""
 Number = TypeVar("Number", bound=np.generic)
 
@@ -57,7 +57,7 @@ def subsets(presence: Iterable[float]) -> list[Subset]:
     """Return every non-empty subset of the filled slots: single ones first, all of them last."""
     filled = [slot for slot, present in enumerate(presence) if present]
     chosen = [set(some) for size in range(1, len(filled) + 1) for some in combinations(filled, size)]
-    return [tuple(slot in some for slot in range(len(MODALITIES))) for some in chosen]
+    return [(0 in some, 1 in some, 2 in some, 3 in some) for some in chosen]
 
 
 def keep_only(images: NDArray[Number], given: ArrayLike) -> NDArray[Number]:
