@@ -1,4 +1,3 @@
-import csv
 import json
 from pathlib import Path
 
@@ -9,10 +8,18 @@ from PIL import Image
 from slicewise.config.schema import Evaluation
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.explanation_figures import PER_PAGE
-from slicewise.evaluation.explanations import CHANCE, Explained, rows_of, summarise, write_explanations
+from slicewise.evaluation.explanations import (
+    CHANCE,
+    CurveRow,
+    Explained,
+    ExplanationRow,
+    rows_of,
+    summarise,
+    write_explanations,
+)
 from slicewise.evaluation.faithfulness import Curves
 from slicewise.evaluation.gradcam_report import HeatSlice
-from slicewise.evaluation.rows import SliceRow
+from slicewise.evaluation.rows import SliceRow, read_rows
 
 SIDE = 16
 TUMOUR = np.zeros((SIDE, SIDE), bool)
@@ -80,9 +87,9 @@ def test_tables_curves_and_pages_are_written(tmp_path: Path, result: EvaluationR
         "page_01.png", "page_02.png",
     }  # fmt: skip
     called = sum(row.predicted for row in rows)
-    table = list(csv.DictReader((tmp_path / "explanations.csv").open()))
+    table = read_rows(tmp_path / "explanations.csv", ExplanationRow)
     assert len(table) == 2 * len(rows) + called
-    assert len(list(csv.DictReader((tmp_path / "curves.csv").open()))) == 5 * 3 * called
+    assert len(read_rows(tmp_path / "curves.csv", CurveRow)) == 5 * 3 * called
     assert json.loads((tmp_path / "explanations.json").read_text())["methods"] == methods
     assert height(tmp_path / "page_01.png") > 2 * height(tmp_path / "page_02.png")
 
