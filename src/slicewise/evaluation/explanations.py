@@ -35,7 +35,8 @@ class Explained:
     """One slice and what each method makes of it.
 
     `heats` are [N, N] in 0..1 by method, `curves` by method and `random` (none for a slice that was not
-    called tumour), `likeness` by method one number per level of forgetting (none where there is no heat).
+    called tumour), `likeness` by method one number per level of forgetting (none where there is no heat, or
+    nobody asked).
     """
 
     shown: HeatSlice

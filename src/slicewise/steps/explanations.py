@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.pipeline.step import Context
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
+_SANITY_PICTURES: Final = 8
+"""The sanity check makes all heat three times more; it asks about a method, which a few pictures answer."""
+
 
 @dataclass(frozen=True)
 class _Pictures:
@@ -32,6 +35,13 @@ class _Pictures:
     presence: "Floats"
     inside: "NDArray[np.bool_]"
     reference: "NDArray[np.bool_]"
+
+    def first(self, number: int) -> "_Pictures":
+        """Return at most so many of them."""
+        part = slice(number)
+        return _Pictures(
+            self.rows[part], self.images[part], self.presence[part], self.inside[part], self.reference[part]
+        )
 
 
 def write_heat(
@@ -75,12 +85,12 @@ def _explain(context: Context[Config], predictor: "Predictor", pictures: _Pictur
     from slicewise.evaluation.explanations import Explained
 
     heats = _heats(context.config, predictor.model, pictures)
-    likeness = _likeness(context.config, predictor.model, pictures, heats)
+    likeness = _likeness(context.config, predictor.model, pictures.first(_SANITY_PICTURES), heats)
     explained = []
     for place in progress(range(len(pictures.rows)), desc="explain", unit="picture"):
         own = {name: heat[place] for name, heat in heats.items()}
         curves = _curves(context.config, predictor, pictures, place, own)
-        alike = {name: found[place] for name, found in likeness.items() if own[name].any()}
+        alike = {name: found[place] for name, found in likeness.items() if place in found and own[name].any()}
         explained.append(Explained(_shown(pictures, own["gradcam"], place), own, curves, alike))
     return explained
 
@@ -97,16 +107,18 @@ def _heats(config: Config, model: "MultitaskNet", pictures: _Pictures) -> "dict[
 
 def _likeness(
     config: Config, model: "MultitaskNet", pictures: _Pictures, heats: "Mapping[str, Floats]"
-) -> dict[str, list[list[float]]]:
+) -> dict[str, dict[int, list[float]]]:
     """Return by method and picture the likeness to the heat of each more forgetful network."""
     from slicewise.evaluation.faithfulness import likeness
     from slicewise.inference.randomised import cascade
 
-    found: dict[str, list[list[float]]] = {name: [[] for _ in pictures.rows] for name in heats}
+    places = range(len(pictures.rows))
+    found: dict[str, dict[int, list[float]]] = {name: {place: [] for place in places} for name in heats}
     for _, forgetful in cascade(model, config.seed):
         for name, others in _heats(config, forgetful, pictures).items():
-            for place, other in enumerate(others):
-                found[name][place].append(likeness(heats[name][place], other, pictures.inside[place]))
+            for place in places:
+                alike = likeness(heats[name][place], others[place], pictures.inside[place])
+                found[name][place].append(alike)
     return found
 
 
