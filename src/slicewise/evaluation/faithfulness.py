@@ -17,7 +17,7 @@ Bools = NDArray[np.bool_]
 Classify = Callable[[Floats], Floats]
 """Pictures [S, C, N, N] -> probability of a tumour [S]."""
 
-STEPS: Final = 16
+STEPS: Final = 10
 BASELINE: Final = 0.0
 """What a deleted pixel becomes: a z-score of 0 is the mean of the brain, and what lies outside of it."""
 
