@@ -78,7 +78,11 @@ def reevaluated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> 
     """Evaluate the trained networks again, in a copy, with choices made on the few validation patients."""
     from slicewise.steps import slices
 
-    more = ("evaluation.mask_threshold=0.2", "evaluation.min_choice_patients=1")
+    more = (
+        "evaluation.mask_threshold=0.2",
+        "evaluation.min_choice_patients=1",
+        "evaluation.modality_subsets=true",
+    )
     other = Pipeline(tmp_path_factory.mktemp("reevaluated"), (*trained.overrides, *more))
     for name in ("data", "checkpoints", ".slicewise"):
         ignored = shutil.ignore_patterns("lock")

@@ -38,7 +38,14 @@ BEHIND = {
         "data/augment.py",
         "data/sampling.py",
     ),
-    "evaluate": ("steps/evaluate.py", "evaluation", "inference"),
+    "evaluate": (
+        "steps/evaluate.py",
+        "steps/explanations.py",
+        "steps/modalities.py",
+        "steps/outputs.py",
+        "evaluation",
+        "inference",
+    ),
     "report": ("steps/report.py", "reporting"),
     "cross_validation": ("steps/cross_validation.py", "evaluation"),
 }

@@ -1,9 +1,12 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from slicewise.inference.gradcam import gradcam
+from slicewise.config.schema.evaluation import Explanation
+from slicewise.inference.gradcam import explain, gradcam
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskNet
 
@@ -77,3 +80,24 @@ def test_an_error_leaves_no_trace(checkpoint: Checkpoint) -> None:
         gradcam(net, np.zeros((1, 3, SIDE, SIDE)), (1, 1, 1))
     assert not any(module._forward_hooks for module in net.modules())
     assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("method", get_args(Explanation))
+def test_every_method_finds_the_evidence_and_leaves_no_trace(
+    bright_net: MultitaskNet, squares: NDArray[np.float16], method: Explanation
+) -> None:
+    heat = explain(bright_net, squares, (1, 1, 1, 1), method)
+    for found, (row, column) in zip(heat, CORNERS, strict=True):
+        inside = found[row : row + 16, column : column + 16].sum() / found.sum()
+        assert inside > 5 * 16 * 16 / SIDE**2
+        assert (found.min(), found.max() <= 1) == (0, True)
+    assert not any(module._forward_hooks for module in bright_net.modules())
+    assert all(parameter.grad is None for parameter in bright_net.parameters())
+
+
+def test_gradcam_is_the_method_of_that_name(bright_net: MultitaskNet, squares: NDArray[np.float16]) -> None:
+    one, other = (
+        gradcam(bright_net, squares, (1, 1, 1, 1)),
+        explain(bright_net, squares, (1, 1, 1, 1), "gradcam"),
+    )
+    np.testing.assert_array_equal(one, other)

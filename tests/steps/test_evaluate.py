@@ -41,3 +41,30 @@ def test_failures_are_written(trained: Pipeline) -> None:
     }  # fmt: skip
     assert len((folder / "slices.csv").read_text().splitlines()) == metrics["num_slices"] + 1
     assert metrics["dice_below"] == pytest.approx(0.5)
+
+
+def test_with_all_modalities_the_ablation_says_what_the_report_says(reevaluated: Reevaluated) -> None:
+    folder = reevaluated.pipeline.workspace / "results"
+    rows = read_json(folder / "ablations" / "modality_subsets.json")["rows"]
+    assert [row["num_modalities"] for row in rows] == [1] * 4 + [2] * 6 + [3] * 4 + [4]
+    reported = read_json(folder / "multitask_evaluation" / "metrics.json")["sources"]["phantom"]
+    assert rows[-1]["dice"] == pytest.approx(reported["segmentation"]["dice_per_patient"]["value"], abs=1e-6)
+    assert rows[-1]["roc_auc"] == pytest.approx(reported["classification"]["roc_auc"]["value"], abs=1e-6)
+    assert len({row["roc_auc"] for row in rows}) > 1
+    assert (folder / "ablations" / "modality_subsets_phantom.png").exists()
+
+
+def test_the_ablation_is_made_on_request_alone(trained: Pipeline) -> None:
+    assert not list((trained.workspace / "results" / "ablations").glob("*.png"))
+    assert "modality_subsets" not in trained.record["steps"]["evaluate"]["metrics"]
+
+
+def test_explanations_stand_beside_the_gradcam_pictures(trained: Pipeline) -> None:
+    folder = trained.workspace / "visualizations" / "multitask_gradcam"
+    found = trained.record["steps"]["evaluate"]["metrics"]["gradcam"]
+    assert {"num_pictures", "sources", "note"} < set(found)
+    assert set(found["methods"]) - {"random"} == {"gradcam", "layercam"}
+    for method in ("gradcam", "layercam"):
+        assert set(found["methods"][method]["sanity"]["likeness"]) == {"head", "decoder", "encoder"}
+    assert read_json(folder / "explanations.json")["methods"] == found["methods"]
+    assert (folder / "page_01.png").exists()

@@ -1,24 +1,49 @@
-"""Grad-CAM (Selvaraju 2017) for the classification head: which places raised the tumour logit.
+"""Grad-CAM (Selvaraju 2017) and its relatives: which places raised the tumour logit.
 
-The head reads the mean and the maximum of the decoder's map, so the heat is taken there: each channel of the
-map, weighted by the mean gradient of the logit over that channel.
+The head reads the mean and the maximum of the decoder's map, so the heat is taken there. The methods differ
+in how they weigh the map: by the mean gradient over each channel (Grad-CAM), by other weights per channel
+(Grad-CAM++, XGrad-CAM), or place by place (HiResCAM, LayerCAM).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from slicewise.config.schema.evaluation import Explanation
 from slicewise.models.multitask import MultitaskNet
+
+_CLASSES: dict[Explanation, str] = {
+    "gradcam": "GradCAM",
+    "gradcam++": "GradCAMPlusPlus",
+    "xgradcam": "XGradCAM",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+}
+"""The names of pytorch-grad-cam."""
 
 
 def gradcam(
     model: MultitaskNet,
     images: NDArray[np.floating],
     presence: ArrayLike,
+    *,
+    inside: NDArray[np.bool_] | None = None,
+    batch_size: int = 16,
+) -> NDArray[np.float32]:
+    """Return the heat of Grad-CAM; see `explain`."""
+    return explain(model, images, presence, "gradcam", inside=inside, batch_size=batch_size)
+
+
+def explain(
+    model: MultitaskNet,
+    images: NDArray[np.floating],
+    presence: ArrayLike,
+    method: Explanation,
     *,
     inside: NDArray[np.bool_] | None = None,
     batch_size: int = 16,
@@ -31,6 +56,7 @@ def gradcam(
         model: the network.
         images: [S, 4, N, N] as `imaging.slicing.prepare` makes them.
         presence: filled modality slots, [4] for all slices or [S, 4].
+        method: how the decoder's map is weighed.
         inside: [S, N, N]; where given, heat outside is set to 0.
         batch_size: slices per pass.
     """
@@ -41,7 +67,7 @@ def gradcam(
         for start in range(0, num_slices, batch_size):
             part = slice(start, start + batch_size)
             inputs = np.array(images[part], np.float32), np.array(slots[part])
-            heat[part] = _heat(model, *inputs)
+            heat[part] = _heat(model, method, *inputs)
     return heat if inside is None else heat * inside
 
 
@@ -65,16 +91,19 @@ class _ClassLogit(nn.Module):
 
 
 def _heat(
-    model: MultitaskNet, images: NDArray[np.float32], presence: NDArray[np.float32]
+    model: MultitaskNet,
+    method: Explanation,
+    images: NDArray[np.float32],
+    presence: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     # The package pulls in scikit-learn and matplotlib: seconds that only this call should pay.
-    from pytorch_grad_cam import GradCAM
+    import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     device = next(model.parameters()).device
     inputs = torch.from_numpy(images).to(device, memory_format=torch.channels_last).requires_grad_()
     network = _ClassLogit(model, torch.from_numpy(presence).to(device))
-    cam = GradCAM(model=network, target_layers=[network.tap])
+    cam: Any = getattr(pytorch_grad_cam, _CLASSES[method])(model=network, target_layers=[network.tap])
     try:  # not `with cam`: its exit swallows IndexError
         with torch.enable_grad():
             heat: NDArray[np.float32] = cam(inputs, targets=[ClassifierOutputTarget(0)] * len(images))

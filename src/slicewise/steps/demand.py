@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slicewise.models.footprint import Footprint
 
 _FIGURES_MIB: Final = 10
-_HEAT_MAP_MIB: Final = 0.15
+_HEAT_MAP_MIB: Final = 0.3
 _START_MIB: Final = 250
 """The process before it has met torch"""
 _TORCH_MIB: Final = 900

@@ -14,12 +14,15 @@ from slicewise.core.files import write_json
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.checkpoints import stage_checkpoint
 from slicewise.steps.demand import of_evaluation
+from slicewise.steps.explanations import write_heat
+from slicewise.steps.modalities import write_subsets
+from slicewise.steps.outputs import case_output
 from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
     from slicewise.data.stored import StoredCase
     from slicewise.evaluation.choices import Choices
-    from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult
+    from slicewise.evaluation.evaluate import CaseOutput
     from slicewise.evaluation.final import FinalResult
     from slicewise.evaluation.phases import Phase
     from slicewise.inference.predictor import Predictor
@@ -51,8 +54,11 @@ def _run(context: Context[Config]) -> Outcome:
     lookup = SliceLookup(cases)
     _draw_samples(context, lookup, final)
     failures = _explain_failures(context, cases, lookup, final)
-    heat = _draw_heat(context, predictor, lookup, final.after)
-    return Outcome(metrics={**metrics, "gradcam": heat, "failures": failures}, notes=_notes(choices))
+    heat = write_heat(context, predictor, lookup, final.after)
+    found = {**metrics, "gradcam": heat, "failures": failures}
+    if context.config.evaluation.modality_subsets:
+        found["modality_subsets"] = write_subsets(context, predictor, cases, choices)
+    return Outcome(metrics=found, notes=_notes(choices))
 
 
 def _predictor(context: Context[Config], stage: StageName) -> "Predictor":
@@ -110,22 +116,9 @@ def _phase(
 def _outputs(
     predictor: "Predictor", cases: "Sequence[StoredCase]", batch_size: int, what: str
 ) -> "Iterator[CaseOutput]":
-    from slicewise.evaluation.evaluate import CaseOutput
-    from slicewise.steps.slices import slice_keys
-
     for case in progress(cases, desc=what, unit="case"):
         found = predictor.predict_slices(case.images, case.presence, batch_size)
-        yield CaseOutput(
-            keys=slice_keys(case),
-            group=case.group,
-            mask_probability=found.mask_probability,
-            class_probability=found.class_probability,
-            masks=case.masks,
-            has_mask=case.has_mask,
-            labels=case.labels,
-            pixel_mm=case.pixel_mm,
-            slice_mm=case.slice_mm,
-        )
+        yield case_output(case, found)
 
 
 def _draw_samples(context: Context[Config], lookup: "SliceLookup", final: "FinalResult") -> None:
@@ -176,34 +169,6 @@ def _explain_failures(
     return write_failures(folder, final.after, found, pictures, synthetic=config.data.synthetic)
 
 
-def _draw_heat(
-    context: Context[Config], predictor: "Predictor", lookup: "SliceLookup", result: "EvaluationResult"
-) -> dict[str, Any]:
-    from slicewise.evaluation.gallery import grey_image
-    from slicewise.evaluation.gradcam_report import (
-        HeatSlice,
-        choose_heat_slices,
-        summarise_heat,
-        write_gradcam,
-    )
-    from slicewise.inference.gradcam import gradcam
-
-    config = context.config
-    rows = {row.key: row for row in result.slices}
-
-    def slices() -> Iterator[HeatSlice]:
-        keys = choose_heat_slices(result.slices, config.evaluation.gradcam_pictures)
-        for key in progress(keys, desc="Grad-CAM", unit="picture"):
-            images, presence, mask = lookup[key]
-            inside = (images != 0).any(axis=0)
-            heat = gradcam(predictor.model, images[None], presence, inside=inside[None])[0]
-            reference = mask > 0 if rows[key].reference_pixels is not None else None
-            yield HeatSlice(rows[key], grey_image(images, presence), heat, inside, reference)
-
-    written = write_gradcam(context.out("gradcam"), slices(), synthetic=config.data.synthetic)
-    return summarise_heat(written)
-
-
 EVALUATE: Step[Config] = Step(
     name="evaluate",
     run=_run,
@@ -214,8 +179,9 @@ EVALUATE: Step[Config] = Step(
         "phases": "results/phase_comparison",
         "failures": "results/failures",
         "gradcam": "visualizations/multitask_gradcam",
+        "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=2,
+    version=3,
     demand=of_evaluation,
 )

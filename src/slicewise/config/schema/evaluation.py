@@ -1,10 +1,13 @@
 """How the untouched test patients are scored."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slicewise.config.schema.section import Count, CountOrZero, Fraction, Positive, Section
+
+Explanation = Literal["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam"]
+"""How the heat behind a slice's tumour logit is made; see `inference.gradcam`."""
 
 
 class Evaluation(Section):
@@ -35,9 +38,21 @@ class Evaluation(Section):
     nsd_tolerance_mm: Positive
     """Borders no farther apart than this agree, for the normalised surface Dice."""
     gradcam_pictures: CountOrZero
+    explanations: tuple[Explanation, ...]
+    """Methods of explanation that are computed for these pictures and compared."""
+    modality_subsets: bool
+    """Score the test volumes with every subset of their modalities."""
     sample_predictions: CountOrZero
     """Test slices drawn in the sample figure."""
     failure_dice: Fraction
     """Slices and patients with masks below this Dice are failures."""
     failure_pictures: CountOrZero
     """Failed slices drawn."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if "gradcam" not in self.explanations:
+            raise ValueError("explanations must name gradcam: it is what the demo shows")
+        if len(set(self.explanations)) < len(self.explanations):
+            raise ValueError("explanations names a method twice")
+        return self

@@ -1,0 +1,151 @@
+"""Pictures of explanations: pages to read beside the anatomy, and the curves of deletion and insertion."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from slicewise.core.keys import SliceKey
+from slicewise.evaluation.explanations import CHANCE, Explained, ExplanationRow
+from slicewise.evaluation.gallery import outline, show_grey
+from slicewise.evaluation.rows import plural
+from slicewise.evaluation.style import GREY, SERIES, TRUTH, bare, draw, heading
+
+PER_PAGE: Final = 5
+TITLES: Final = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "xgradcam": "XGrad-CAM",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+    CHANCE: "random blobs",
+}
+_HEAT: Final = "inferno"
+_CELL: Final = 2.3
+"""Inches of one picture of a page."""
+
+_SMOOTH: Final = 1 / 64
+"""Standard deviation of the smoothing of heat on the pages, as a share of the side."""
+_NO_HEAT: Final = 1e-6
+
+Numbers = Mapping[tuple[SliceKey, str], ExplanationRow]
+
+
+def draw_curves(path: Path, found: Sequence[Explained], *, synthetic: bool) -> None:
+    """Draw the mean curves of every method and those of each slice in pale; no figure without curves."""
+    traced = [one for one in found if one.curves]
+    if not traced:
+        return
+
+    def paint(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        _draw_way(left, traced, "deletion")
+        _draw_way(right, traced, "insertion")
+        left.set_ylabel("tumour probability")
+        left.set_title("hottest part deleted: lower is better")
+        right.set_title("hottest part inserted: higher is better")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        heading(
+            figure,
+            f"What the heat is worth: {plural(len(traced), 'slice')} called tumour",
+            synthetic=synthetic,
+        )
+
+    draw(path, (9.6, 5.0), paint)
+
+
+def draw_pages(
+    folder: Path, found: Sequence[Explained], rows: Sequence[ExplanationRow], *, synthetic: bool
+) -> None:
+    """Draw pages of `PER_PAGE` slices: anatomy, then the heat of each method with its numbers."""
+    numbers = {(SliceKey(row.source, row.patient, row.case, row.index), row.method): row for row in rows}
+    pages = [found[start : start + PER_PAGE] for start in range(0, len(found), PER_PAGE)]
+    for place, page in enumerate(pages, start=1):
+        title = f"Evidence for a tumour by method, page {place} of {len(pages)}"
+        _draw_page(folder / f"page_{place:02d}.png", page, numbers, title, synthetic=synthetic)
+
+
+def _draw_way(axes: Axes, traced: Sequence[Explained], way: Literal["deletion", "insertion"]) -> None:
+    axes.set_xscale("function", functions=(np.sqrt, np.square))
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="share of the brain, hottest first")
+    axes.set_xticks([0.01, 0.05, 0.1, 0.25, 0.5, 1], ["1 %", "5 %", "10 %", "25 %", "50 %", "100 %"])
+    axes.grid(True)
+    for place, name in enumerate(traced[0].curves):
+        colour, dashes = (GREY, ":") if name == CHANCE else (SERIES[place % len(SERIES)], "-")
+        curves = [one.curves[name] for one in traced]
+        values = np.stack([getattr(curve, way) for curve in curves])
+        shares = curves[0].shares
+        axes.plot(shares, values.T, color=colour, linewidth=0.6, alpha=0.2)
+        area = float(np.mean([getattr(curve, f"{way}_auc") for curve in curves]))
+        axes.plot(shares, values.mean(axis=0), dashes, color=colour, linewidth=2.2, label=TITLES[name])
+        height = 0.95 - 0.07 * place if way == "deletion" else 0.05 + 0.07 * place
+        axes.text(
+            0.97, height, f"{TITLES[name]}: area {area:.3f}", transform=axes.transAxes,
+            color=colour, ha="right", va="center", fontsize=9,
+        )  # fmt: skip
+
+
+def _draw_page(
+    path: Path, page: Sequence[Explained], numbers: Numbers, title: str, *, synthetic: bool
+) -> None:
+    methods = list(page[0].heats)
+
+    def paint(figure: Figure) -> None:
+        figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.06)
+        grid = figure.subplots(len(page), 1 + len(methods), squeeze=False)
+        for line, one in zip(grid, page, strict=True):
+            _anatomy(line[0], one)
+            for axes, name in zip(line[1:], methods, strict=True):
+                _heat(axes, one, one.heats[name])
+                axes.set_title(f"{TITLES[name]}\n{_worth(numbers[one.row.key, name])}", fontsize=8)
+        scale = ScalarMappable(Normalize(0, 1), _HEAT)
+        figure.colorbar(
+            scale,
+            ax=grid[:, -1],
+            shrink=0.6 / len(page) ** 0.5,
+            label="heat, smoothed, relative to its maximum",
+        )
+        line = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline of the tumour")
+        figure.legend(handles=[line], loc="outside lower left")
+        heading(figure, title, synthetic=synthetic)
+
+    draw(path, (0.9 + _CELL * (1 + len(methods)), 0.9 + (_CELL + 0.4) * len(page)), paint)
+
+
+def _anatomy(axes: Axes, one: Explained) -> None:
+    row = one.row
+    bare(axes)
+    show_grey(axes, one.shown.grey)
+    if one.shown.reference is not None:
+        outline(axes, one.shown.reference)
+    truth = "tumour" if row.label else "no tumour"
+    verdict = "right" if row.right else "WRONG"
+    axes.set_title(
+        f"{row.case}, slice {row.index}\ntruth: {truth}; p = {row.probability:.2f}, {verdict}", fontsize=8
+    )
+
+
+def _heat(axes: Axes, one: Explained, heat: NDArray[np.float32]) -> None:
+    bare(axes)
+    show_grey(axes, one.shown.grey)
+    smooth = gaussian_filter(heat, _SMOOTH * len(heat))  # the hottest place is often a single pixel
+    warmth = np.clip(smooth / max(float(smooth.max()), _NO_HEAT), 0, 1)
+    axes.imshow(warmth, cmap=_HEAT, vmin=0, vmax=1, alpha=0.8 * warmth**0.5, interpolation="bilinear")
+    if one.shown.reference is not None:
+        outline(axes, one.shown.reference)
+
+
+def _worth(row: ExplanationRow) -> str:
+    """Say a method's numbers for one slice in few words."""
+    parts = [] if row.share_inside is None else [f"{row.share_inside:.0%} in tumour"]
+    if row.deletion_auc is not None and row.insertion_auc is not None:
+        parts.append(f"del {row.deletion_auc:.2f}, ins {row.insertion_auc:.2f}")
+    return "; ".join(parts) or "not called tumour"
