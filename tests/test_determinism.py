@@ -93,9 +93,14 @@ def run(folder: Path, order: int, seed: int, workers: int, around: Mapping[str, 
 
 
 def identities(workspace: Path) -> dict[str, Any]:
-    """Return fingerprint, product and what it was made from, for every step."""
+    """Return fingerprint, product and what it was made from, for every step up to the evaluation.
+
+    The report after it tells durations, which no two runs share.
+    """
     receipts = {
-        step.name: Receipt.read(workspace / next(iter(step.homes.values()))) for step in PIPELINE_STEPS
+        step.name: Receipt.read(workspace / next(iter(step.homes.values())))
+        for step in PIPELINE_STEPS
+        if step.name != "report"
     }
     return {
         name: (receipt.fingerprint, receipt.product, receipt.products) if receipt else None

@@ -19,6 +19,7 @@ def test_two_runs_are_compared_and_their_settings_too(
     assert found["settings"] == {
         "evaluation.mask_threshold": [0.5, 0.2],
         "evaluation.min_choice_patients": [8, 1],
+        "evaluation.modality_subsets": [False, True],
     }
     assert found["notes"] == []
     (dice,) = [change for change in found["changes"] if change["score"] == "dice"]

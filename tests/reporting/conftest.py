@@ -68,6 +68,7 @@ def made(trained: Pipeline) -> Made:
         evaluation=root / "results" / "multitask_evaluation",
         phases=root / "results" / "phase_comparison",
         failures=root / "results" / "failures",
+        ablations=root / "results" / "ablations",
         gradcam=root / "visualizations" / "multitask_gradcam",
         stages={stage: root / "checkpoints" / f"multitask_{stage}" for stage in STAGES},
     )

@@ -13,7 +13,7 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.evaluation.failures import FailedPatient
 from slicewise.evaluation.rows import PatientRow, read_rows, write_rows
-from slicewise.reporting.figures import MOST_HEAT_MAPS, read_figures
+from slicewise.reporting.figures import MOST_HEAT_PAGES, read_figures
 from slicewise.reporting.page import render
 from slicewise.reporting.pictures import data_uri
 
@@ -44,7 +44,9 @@ def test_the_page_needs_nothing_from_elsewhere(made: Made) -> None:
 def test_every_picture_is_embedded_whole_and_described(made: Made) -> None:
     page = Document(made.page)
     pictures = page.all("img", "src")
-    assert len(pictures) == 3 + 4 + 1 + 1 + 3 + 4
+    assert (
+        len(pictures) == 3 + 4 + 1 + 1 + 3 + 1 + 1
+    )  # of the heat one page and the curves; no subsets in quick mode
     for uri in pictures:
         kind, _, content = uri.partition(";base64,")
         assert kind == "data:image/webp"
@@ -106,7 +108,8 @@ def test_names_from_foreign_files_are_text_and_nothing_else(
     write_rows(failures / "patients.csv", [failed], FailedPatient)
     gradcam = tmp_path / "gradcam"
     gradcam.mkdir()
-    shutil.copy(next(made.folders.gradcam.glob("*.png")), gradcam / "01_<b onclick='x'>.png")
+    shutil.copy(made.folders.gradcam / "deletion_insertion.png", gradcam)
+    shutil.copy(next(made.folders.gradcam.glob("page_*.png")), gradcam / "page_<b onclick='x'>.png")
     run = replace(made.run, data_name=HOSTILE, counts={HOSTILE: {"train": 1, "val": 1, "test": 1}})
     folders = replace(made.folders, evaluation=evaluation, failures=failures, gradcam=gradcam)
     text = render(run, folders)
@@ -148,12 +151,20 @@ def test_accuracy_below_the_majority_answer_is_not_passed_over(made: Made, evalu
     assert "Accuracy 0.601; always giving the more frequent answer has 0.602." in text
 
 
-def test_many_heat_maps_are_counted_but_not_all_shown(made: Made, tmp_path: Path) -> None:
-    picture = next(made.folders.gradcam.glob("*.png"))
-    for place in range(MOST_HEAT_MAPS + 3):
-        shutil.copy(picture, tmp_path / f"{place:02d}_copy.png")
+def test_many_pages_of_heat_are_counted_but_not_all_shown(made: Made, tmp_path: Path) -> None:
+    picture = next(made.folders.gradcam.glob("page_*.png"))
+    shutil.copy(made.folders.gradcam / "deletion_insertion.png", tmp_path)
+    for place in range(MOST_HEAT_PAGES + 3):
+        shutil.copy(picture, tmp_path / f"page_{place:02d}.png")
     figures = read_figures(replace(made.folders, gradcam=tmp_path))
-    assert (len(figures.heat), figures.num_heat) == (MOST_HEAT_MAPS, MOST_HEAT_MAPS + 3)
+    assert (len(figures.heat), figures.num_heat) == (MOST_HEAT_PAGES, MOST_HEAT_PAGES + 3)
+
+
+def test_fewer_modalities_are_shown_where_they_were_asked_for(made: Made, tmp_path: Path) -> None:
+    assert 'id="subsets"' not in made.page
+    shutil.copy(made.folders.phases / "phase_comparison.png", tmp_path / "phantom.png")
+    page = render(made.run, replace(made.folders, ablations=tmp_path))
+    assert 'id="subsets"' in page
 
 
 def test_pictures_are_shrunk_but_never_enlarged(tmp_path: Path) -> None:

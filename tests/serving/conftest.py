@@ -46,13 +46,17 @@ MakeSpec = Callable[..., DemoSpec]
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """Return ports that nobody listens on."""
+    """Return ports that nobody listens on, another one each time."""
+    given: set[int] = set()
 
     def find() -> int:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port: int = probe.getsockname()[1]
-            return port
+        while True:
+            with socket.socket() as probe:
+                probe.bind((HOST, 0))
+                port: int = probe.getsockname()[1]
+            if port not in given:
+                given.add(port)
+                return port
 
     return find
 

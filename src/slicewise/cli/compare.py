@@ -60,7 +60,8 @@ def _settings(folder: Path) -> dict[str, Any]:
     """Return {dotted key: value} of everything that made the outputs of a workspace, as its receipts say."""
     from slicewise.steps import STEPS
 
-    homes = [home for step in STEPS for home in step.homes.values()]
+    # The report stands for every setting, whether something was made from it or not.
+    homes = [home for step in STEPS if step.name != "report" for home in step.homes.values()]
     inside = folder.parts[-2:] == _EVALUATION.parts
     folders = [folder.parents[1] / home for home in homes] if inside else [folder]
     receipts = (Receipt.read(path) for path in folders)

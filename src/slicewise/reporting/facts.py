@@ -66,4 +66,5 @@ class Folders:
     phases: Path
     failures: Path
     gradcam: Path
+    ablations: Path
     stages: Mapping[str, Path]

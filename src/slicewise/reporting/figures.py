@@ -7,9 +7,8 @@ from typing import Final
 from slicewise.reporting.facts import Folders
 from slicewise.reporting.pictures import data_uri
 
-MOST_HEAT_MAPS: Final = 12
+MOST_HEAT_PAGES: Final = 4
 _WIDE, _HALF = 1400, 1000
-_HEAT: Final = 800
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """All pictures of the page. Of the heat maps the first few; `num_heat` counts those that exist."""
+    """All pictures of the page. Of the pages of heat the first few; `num_heat` counts those that exist."""
 
     curves: tuple[Figure, ...]
     scores: tuple[Figure, ...]
@@ -32,6 +31,9 @@ class Figures:
     failures: tuple[Figure, ...]
     heat: tuple[Figure, ...]
     num_heat: int
+    faithfulness: Figure
+    subsets: tuple[Figure, ...]
+    """Empty where the network was not asked with fewer modalities"""
 
 
 def read_figures(folders: Folders) -> Figures:
@@ -41,7 +43,8 @@ def read_figures(folders: Folders) -> Figures:
         WorkspaceError: one is missing or damaged.
     """
     evaluation, failures = folders.evaluation, folders.failures
-    heat = sorted(folders.gradcam.glob("*.png"))
+    heat = sorted(folders.gradcam.glob("page_*.png"))
+    curves = folders.gradcam / "deletion_insertion.png"
     return Figures(
         curves=tuple(
             _figure(folder / "curves.png", f"Losses and validation metrics of {name}", wide=True)
@@ -62,14 +65,18 @@ def read_figures(folders: Folders) -> Figures:
             _figure(failures / "iou_of_failures.png", "IoU of the failures"),
             _figure(failures / "confusion_matrices.png", "Confusion: all slices, and those that failed"),
         ),
-        heat=tuple(_heat(path) for path in heat[:MOST_HEAT_MAPS]),
+        heat=tuple(
+            _figure(path, f"Anatomy, truth and the heat of each method, {path.stem}", wide=True)
+            for path in heat[:MOST_HEAT_PAGES]
+        ),
         num_heat=len(heat),
+        faithfulness=_figure(curves, "Tumour probability while the hottest parts are deleted or inserted"),
+        subsets=tuple(
+            _figure(path, f"Dice and AUC by the modalities given, {path.stem}", wide=True)
+            for path in sorted(folders.ablations.glob("*.png"))
+        ),
     )
 
 
 def _figure(path: Path, text: str, *, wide: bool = False) -> Figure:
     return Figure(data_uri(path, _WIDE if wide else _HALF), text, wide)
-
-
-def _heat(path: Path) -> Figure:
-    return Figure(data_uri(path, _HEAT), path.stem)

@@ -36,7 +36,8 @@ LINKS: Final = {
     "phases": "../phase_comparison/phase_comparison.csv",
     "failures": "../failures/slices.csv",
     "traits": "../failures/traits.csv",
-    "gradcam": "../../visualizations/multitask_gradcam/gradcam.csv",
+    "gradcam": "../../visualizations/multitask_gradcam/explanations.csv",
+    "subsets": "../ablations/modality_subsets.csv",
     "model_card": "model_card.md",
 }
 """The tables behind the page, from the folder it lies in within the workspace."""

@@ -75,6 +75,7 @@ def _folders(context: Context[Config]) -> "Folders":
         phases=context.home("evaluate", "phases"),
         failures=context.home("evaluate", "failures"),
         gradcam=context.home("evaluate", "gradcam"),
+        ablations=context.home("evaluate", "ablations"),
         stages={name.partition(".")[2]: context.home(name, "checkpoint") for name in STAGE_STEPS},
     )
 
