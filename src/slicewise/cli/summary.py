@@ -54,8 +54,10 @@ def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
 
 
 def _source(source: str, found: Mapping[str, Any]) -> Iterator[str]:
+    from slicewise.evaluation.rows import population
+
     masks, classes = found["segmentation"], found["classification"]
-    yield f"  {source}: {found['num_patients']} patients, {found['num_slices']} slices"
+    yield f"  {source}: {population(found['num_patients'], found['num_slices'])}"
     if masks:
         yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}"
     yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
