@@ -12,7 +12,7 @@ from slicewise.core.allocator import keep_freed_memory
 from slicewise.data.batches import Batch, SliceDataset
 from slicewise.models.multitask import build_model
 from slicewise.training.device import repeatable, usable_precision
-from slicewise.training.optim import clip_gradients, make_optimizer, parameter_groups
+from slicewise.training.optim import make_optimizer, parameter_groups
 from slicewise.training.run import StageRun
 from slicewise.training.tasks import TaskNet, Tasks, compute_losses
 
@@ -45,11 +45,7 @@ class OurEpochs:
 
 
 class BareSteps:
-    """The step alone, on one resident batch: forward, backward, clipping, optimiser.
-
-    Nothing is read, augmented, moved or logged. Clipping belongs to the step on both sides: it has nothing to
-    do with where the batch came from.
-    """
+    """Forward, backward and optimiser on one resident batch: nothing is read, changed, clipped or logged."""
 
     def __init__(self, config: Config, batch: Batch) -> None:
         training, self.stage, self.config = config.training, config.stages.joint, config
@@ -73,8 +69,6 @@ class BareSteps:
             answers = self.net(batch.images, batch.presence)
         losses = compute_losses(answers, batch, self.stage.objective, self.config.training)
         torch.autograd.backward(losses.total)
-        if self.config.training.clip_norm:
-            clip_gradients(self.net.parameters(), self.config.training.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
 

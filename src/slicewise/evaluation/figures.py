@@ -44,7 +44,7 @@ def draw_dice(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
         panels = figure.subplots(max(1, len(sources)), 1, squeeze=False, sharex=True)[:, 0]
         if not sources:
             panels[0].text(0.5, 0.5, "no test patient has a mask", ha="center")
-        for axes, (source, rows) in zip(panels, sources.items(), strict=False):
+        for axes, (source, rows) in zip(panels[: len(sources)], sources.items(), strict=True):
             _strips(axes, source, rows)
         panels[-1].set_xlabel(
             "score per patient, all slices pooled; black: median, grey: quartiles and range"
@@ -61,8 +61,8 @@ def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
-        for colour, (source, rows) in zip(SERIES, sources.items(), strict=False):
-            _roc(axes, source, rows, result, colour)
+        for place, (source, rows) in enumerate(sources.items()):
+            _roc(axes, source, rows, result, SERIES[place % len(SERIES)])
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.set_aspect("equal")
         axes.grid(True)

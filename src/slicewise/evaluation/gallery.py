@@ -77,7 +77,7 @@ def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool
         grid = figure.subplots(max(1, len(shown)), 2 * columns, squeeze=False)
         for axes in grid.flat:
             bare(axes)
-        for line, (name, samples) in zip(grid, shown.items(), strict=False):
+        for line, (name, samples) in zip(grid[: len(shown)], shown.items(), strict=True):
             line[0].set_ylabel(f"{name} Dice", fontsize=11)
             for place, sample in enumerate(samples):
                 _pair(line[2 * place], line[2 * place + 1], sample)

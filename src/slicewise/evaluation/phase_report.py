@@ -61,7 +61,7 @@ def draw_phases(path: Path, rows: Sequence[PhaseRow], *, synthetic: bool) -> Pat
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(max(1, len(panels)), 1, squeeze=False)[:, 0]
-        for axes, (source, score) in zip(grid, panels, strict=False):
+        for axes, (source, score) in zip(grid[: len(panels)], panels, strict=True):
             _panel(axes, [row for row in rows if (row.source, row.score) == (source, score)])
         heading(figure, "Training phases on the same test slices", synthetic=synthetic)
 
