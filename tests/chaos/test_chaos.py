@@ -86,20 +86,22 @@ def test_ctrl_c_while_the_demo_starts_leaves_no_service(
     workspace = folder / "usual"
     words = [word for word in command(workspace) if word not in ("--until", "evaluate")]
     ports = [f"serving.api_port={free_ports[0]}", f"serving.page_port={free_ports[1]}"]
-    process = subprocess.Popen(
-        [*words, *ports, "serving.supervisor=builtin", "serving.phantom_cases=0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        start_new_session=True,
-    )
+    output = folder / "demo.log"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [*words, *ports, "serving.supervisor=builtin", "serving.phantom_cases=0"],
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            start_new_session=True,
+        )
     home = workspace / ".slicewise" / "demo"
     while (state := read_state(home)) is None or not state.processes():
-        assert process.poll() is None
+        assert process.poll() is None, output.read_text()
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
+    process.wait(120)
+    said = output.read_text()
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert not any(find(identity) for identity in state.processes())

@@ -160,6 +160,14 @@ def test_many_pages_of_heat_are_counted_but_not_all_shown(made: Made, tmp_path: 
     assert (len(figures.heat), figures.num_heat) == (MOST_HEAT_PAGES, MOST_HEAT_PAGES + 3)
 
 
+def test_a_network_that_called_nothing_tumour_has_a_page_too(made: Made, tmp_path: Path) -> None:
+    shutil.copy(next(made.folders.gradcam.glob("page_*.png")), tmp_path)
+    folders = replace(made.folders, gradcam=tmp_path)
+    assert read_figures(folders).faithfulness is None
+    pictures = Document(render(made.run, folders)).all("img", "src")
+    assert len(pictures) == len(Document(made.page).all("img", "src")) - 1
+
+
 def test_fewer_modalities_are_shown_where_they_were_asked_for(made: Made, tmp_path: Path) -> None:
     assert 'id="subsets"' not in made.page
     shutil.copy(made.folders.phases / "phase_comparison.png", tmp_path / "phantom.png")

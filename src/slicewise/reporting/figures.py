@@ -31,7 +31,8 @@ class Figures:
     failures: tuple[Figure, ...]
     heat: tuple[Figure, ...]
     num_heat: int
-    faithfulness: Figure
+    faithfulness: Figure | None
+    """None where no slice was called tumour: there was no evidence to delete"""
     subsets: tuple[Figure, ...]
     """Empty where the network was not asked with fewer modalities"""
 
@@ -70,7 +71,9 @@ def read_figures(folders: Folders) -> Figures:
             for path in heat[:MOST_HEAT_PAGES]
         ),
         num_heat=len(heat),
-        faithfulness=_figure(curves, "Tumour probability while the hottest parts are deleted or inserted"),
+        faithfulness=_figure(curves, "Tumour probability while the hottest parts are deleted or inserted")
+        if curves.exists()
+        else None,
         subsets=tuple(
             _figure(path, f"Dice and AUC by the modalities given, {path.stem}", wide=True)
             for path in sorted(folders.ablations.glob("*.png"))
