@@ -86,7 +86,7 @@ def test_an_error_leaves_no_trace(checkpoint: Checkpoint) -> None:
 def test_every_method_finds_the_evidence_and_leaves_no_trace(
     bright_net: MultitaskNet, squares: NDArray[np.float16], method: Explanation
 ) -> None:
-    heat = explain(bright_net, squares, (1, 1, 1, 1), method)
+    heat = explain(bright_net, squares, (1, 1, 1, 1), [method])[method]
     for found, (row, column) in zip(heat, CORNERS, strict=True):
         inside = found[row : row + 16, column : column + 16].sum() / found.sum()
         assert inside > 5 * 16 * 16 / SIDE**2
@@ -95,9 +95,10 @@ def test_every_method_finds_the_evidence_and_leaves_no_trace(
     assert all(parameter.grad is None for parameter in bright_net.parameters())
 
 
-def test_gradcam_is_the_method_of_that_name(bright_net: MultitaskNet, squares: NDArray[np.float16]) -> None:
-    one, other = (
-        gradcam(bright_net, squares, (1, 1, 1, 1)),
-        explain(bright_net, squares, (1, 1, 1, 1), "gradcam"),
-    )
-    np.testing.assert_array_equal(one, other)
+def test_a_method_is_worth_the_same_alone_and_among_others(
+    bright_net: MultitaskNet, squares: NDArray[np.float16]
+) -> None:
+    heats = explain(bright_net, squares, (1, 1, 1, 1), get_args(Explanation))
+    np.testing.assert_array_equal(gradcam(bright_net, squares, (1, 1, 1, 1)), heats["gradcam"])
+    for method, heat in heats.items():
+        np.testing.assert_array_equal(explain(bright_net, squares, (1, 1, 1, 1), [method])[method], heat)

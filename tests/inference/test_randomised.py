@@ -37,6 +37,6 @@ def test_it_forgets_the_same_way_each_time_and_leaves_the_generator_alone(checkp
 def test_the_heat_of_a_network_that_forgot_is_another_one(checkpoint: Checkpoint) -> None:
     net = checkpoint.build()
     images = np.random.default_rng(0).normal(size=(2, 4, 64, 64)).astype(np.float32)
-    known = explain(net, images, (1, 1, 1, 1), "layercam")
+    known = explain(net, images, (1, 1, 1, 1), ["layercam"])["layercam"]
     for _, forgetful in cascade(net, 0):
-        assert not np.allclose(known, explain(forgetful, images, (1, 1, 1, 1), "layercam"))
+        assert not np.allclose(known, explain(forgetful, images, (1, 1, 1, 1), ["layercam"])["layercam"])

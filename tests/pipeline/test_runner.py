@@ -88,6 +88,22 @@ def test_force_starts_afresh(toy: Toy) -> None:
     assert not (toy.root / "homes" / "join" / "progress").exists()
 
 
+def test_a_forced_step_that_was_stopped_goes_on_when_it_is_forced_again(toy: Toy) -> None:
+    toy.run()
+    toy.break_in = RuntimeError("cut off")
+    with pytest.raises(RuntimeError):
+        toy.run(force=["join"])
+    partial = next((toy.root / ".slicewise" / "partial" / "join").iterdir())
+    (partial / "out" / "progress").write_text("half")
+    toy.break_in = None
+    assert toy.run(force=["join"]) == ["join"]
+    progress = toy.root / "homes" / "join" / "progress"
+    assert progress.read_text() == "half"
+    toy.run(force=["join"])
+    assert not progress.exists()
+    assert not list(toy.root.rglob(".begun-afresh"))
+
+
 def test_a_question_is_asked_only_where_there_is_something_to_lose(toy: Toy) -> None:
     toy.config["ask"] = True
     toy.run()

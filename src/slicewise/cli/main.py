@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _without_verb(words)
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
     parser = argparse.ArgumentParser(
-        prog=f"slicewise {words[0]}", description=VERBS[words[0]].capitalize() + "."
+        prog=f"slicewise {words[0]}",
+        description=VERBS[words[0]].capitalize() + ".",
+        allow_abbrev=False,  # a short form that works today may mean two flags tomorrow
     )
     verb.add_arguments(parser)
     args = parser.parse_args(words[1:])

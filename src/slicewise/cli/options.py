@@ -5,7 +5,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from slicewise.config.schema import Config
@@ -121,9 +121,24 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
 
 def command_line(args: argparse.Namespace) -> str:
     """Return the command as it was typed, to be typed again."""
+    return _spelled(args.typed)
+
+
+def continuation(args: argparse.Namespace, finished: Set[str], folds: int) -> str:
+    """Return the command that does what is left of a stopped one: it forces no step that was finished."""
+    forced = _names(args.force, folds)
+    if not finished & {*forced}:
+        return command_line(args)
+    words, left = list(args.typed), [name for name in forced if name not in finished]
+    for place in reversed([place for place, word in enumerate(words) if word.partition("=")[0] == "--force"]):
+        del words[place : place + (1 if "=" in words[place] else 2)]
+    return _spelled([words[0], *(["--force", ",".join(left)] if left else []), *words[1:]])
+
+
+def _spelled(typed: Sequence[str]) -> str:
     program = Path(sys.argv[0])
-    script = program.suffix == ".py" and program.name != "__main__.py" and args.typed[0] == "run"
-    words = [f"python {shlex.quote(str(program))}", *args.typed[1:]] if script else ["slicewise", *args.typed]
+    script = program.suffix == ".py" and program.name != "__main__.py" and typed[0] == "run"
+    words = [f"python {shlex.quote(str(program))}", *typed[1:]] if script else ["slicewise", *typed]
     return redact(" ".join([words[0], *map(shlex.quote, words[1:])]))
 
 

@@ -16,6 +16,7 @@ from slicewise.cli.options import (
     add_wait_option,
     command_line,
     compose_from,
+    continuation,
     selection_from,
     workspace_from,
 )
@@ -78,26 +79,27 @@ def _run(
     try:
         Runner(steps, config, workspace, hashes, record, _answerer(args)).execute(selection)
     except (SliceWiseError, KeyboardInterrupt) as error:
-        _stopped(record, error)
+        _stopped(args, config, record, error)
         raise
     except Exception as error:
         told = explain_storage(error, workspace.root)  # met between two steps
         if told is not None:
-            _stopped(record, told)
+            _stopped(args, config, record, told)
             raise told from error
         log.exception("unexpected error")
-        _stopped(record, error)
+        _stopped(args, config, record, error)
         raise SliceWiseError(f"{type(error).__name__}: {error}\nthe details are in {log_path}") from error
     show_summary(record, config, workspace)
     return 0
 
 
-def _stopped(record: RunRecord, error: BaseException) -> None:
+def _stopped(args: argparse.Namespace, config: Config, record: RunRecord, error: BaseException) -> None:
     if record.error is None:  # it happened between two steps
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.error = {"step": None, "type": type(error).__name__, "message": str(error)}
     log.error("stopped: %s", record.error)
-    record.continue_with = record.header["command"]
+    finished = {name for name, step in record.steps.items() if step.status == "completed"}
+    record.continue_with = continuation(args, finished, config.split.folds)
     keep_record(record)
     say()
     say(f"stopped; finished steps are kept. To continue: {record.continue_with}", "warn")

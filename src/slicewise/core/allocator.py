@@ -1,7 +1,9 @@
-"""Keep freed memory in the process between training steps."""
+"""Keep freed memory in the process between training steps, and give it back between the steps of a run."""
 
 import ctypes
+import gc
 import logging
+from contextlib import suppress
 
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
@@ -30,3 +32,10 @@ def keep_freed_memory() -> bool:
     )
     agreed = [mallopt(parameter, value) == 1 for parameter, value in wishes]
     return all(agreed)
+
+
+def give_back_memory() -> None:
+    """Return what nobody refers to any more to the system, where the C library can (malloc_trim of glibc)."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

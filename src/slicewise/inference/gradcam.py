@@ -5,7 +5,7 @@ in how they weigh the map: by the mean gradient over each channel (Grad-CAM), by
 (Grad-CAM++, XGrad-CAM), or place by place (HiResCAM, LayerCAM).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,19 +36,19 @@ def gradcam(
     batch_size: int = 16,
 ) -> NDArray[np.float32]:
     """Return the heat of Grad-CAM; see `explain`."""
-    return explain(model, images, presence, "gradcam", inside=inside, batch_size=batch_size)
+    return explain(model, images, presence, ["gradcam"], inside=inside, batch_size=batch_size)["gradcam"]
 
 
 def explain(
     model: MultitaskNet,
     images: NDArray[np.floating],
     presence: ArrayLike,
-    method: Explanation,
+    methods: Sequence[Explanation],
     *,
     inside: NDArray[np.bool_] | None = None,
     batch_size: int = 16,
-) -> NDArray[np.float32]:
-    """Return heat [S, N, N], each slice scaled to 0..1; all zero where nothing speaks for a tumour.
+) -> dict[str, NDArray[np.float32]]:
+    """Return heat [S, N, N] by method, each slice scaled to 0..1; all zero where nothing speaks for a tumour.
 
     The network is left as it was: no hook, no gradient, no changed mode. Frozen parameters do not matter.
 
@@ -56,57 +56,61 @@ def explain(
         model: the network.
         images: [S, 4, N, N] as `imaging.slicing.prepare` makes them.
         presence: filled modality slots, [4] for all slices or [S, 4].
-        method: how the decoder's map is weighed.
+        methods: ways to weigh the decoder's map, which is computed once for all of them.
         inside: [S, N, N]; where given, heat outside is set to 0.
         batch_size: slices per pass.
     """
     num_slices, side = len(images), images.shape[-1]
     slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
-    heat = np.empty((num_slices, side, side), dtype=np.float32)
+    heats: dict[str, NDArray[np.float32]] = {
+        method: np.empty((num_slices, side, side), dtype=np.float32) for method in methods
+    }
     with _untouched(model):
         for start in range(0, num_slices, batch_size):
             part = slice(start, start + batch_size)
-            inputs = np.array(images[part], np.float32), np.array(slots[part])
-            heat[part] = _heat(model, method, *inputs)
-    return heat if inside is None else heat * inside
+            passed = _Passed(model, np.array(images[part], np.float32), np.array(slots[part]))
+            for method in methods:
+                heats[method][part] = _heat(passed, method)
+    return heats if inside is None else {method: heat * inside for method, heat in heats.items()}
 
 
-class _ClassLogit(nn.Module):
-    """The network as Grad-CAM wants it: images in, logits [B, 1] out, and a module that emits the map.
+class _Passed(nn.Module):
+    """Images that have passed encoder and decoder, as Grad-CAM wants them: images in, logits [B, 1] out.
 
-    The map passes through an identity, so that hooks sit on this wrapper and never on the network, and any
-    decoder will do, whatever it calls its layers.
+    Only the head is differentiated: the heat is taken on the map it reads, so what lies before need not be
+    kept. The map passes through an identity, so that hooks sit on this wrapper and never on the network, and
+    any decoder will do, whatever it calls its layers.
     """
 
-    def __init__(self, model: MultitaskNet, presence: Tensor) -> None:
+    def __init__(
+        self, model: MultitaskNet, images: NDArray[np.float32], presence: NDArray[np.float32]
+    ) -> None:
         super().__init__()
-        self.model = model
-        self.presence = presence
+        device = next(model.parameters()).device
+        self.images = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
+        with torch.no_grad():
+            encoded = model.encode(self.images, torch.from_numpy(presence).to(device))
+            self.decoded = model.decode(encoded)
+        self.decoded.requires_grad_()
+        self.head = model.class_head
         self.tap = nn.Identity()
 
-    def forward(self, images: Tensor) -> Tensor:
-        decoded = self.tap(self.model.decode(self.model.encode(images, self.presence)))
-        logits: Tensor = self.model.class_head(decoded)
+    def forward(self, _images: Tensor) -> Tensor:
+        """Return the logits of the images that were passed; pytorch-grad-cam hands them in once more."""
+        logits: Tensor = self.head(self.tap(self.decoded))
         return logits[:, None]
 
 
-def _heat(
-    model: MultitaskNet,
-    method: Explanation,
-    images: NDArray[np.float32],
-    presence: NDArray[np.float32],
-) -> NDArray[np.float32]:
+def _heat(passed: _Passed, method: Explanation) -> NDArray[np.float32]:
     # The package pulls in scikit-learn and matplotlib: seconds that only this call should pay.
     import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    device = next(model.parameters()).device
-    inputs = torch.from_numpy(images).to(device, memory_format=torch.channels_last).requires_grad_()
-    network = _ClassLogit(model, torch.from_numpy(presence).to(device))
-    cam: Any = getattr(pytorch_grad_cam, _CLASSES[method])(model=network, target_layers=[network.tap])
+    cam: Any = getattr(pytorch_grad_cam, _CLASSES[method])(model=passed, target_layers=[passed.tap])
     try:  # not `with cam`: its exit swallows IndexError
         with torch.enable_grad():
-            heat: NDArray[np.float32] = cam(inputs, targets=[ClassifierOutputTarget(0)] * len(images))
+            targets = [ClassifierOutputTarget(0)] * len(passed.images)
+            heat: NDArray[np.float32] = cam(passed.images, targets=targets)
     finally:
         cam.activations_and_grads.release()
     return heat

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import sweep
@@ -13,6 +13,8 @@ from slicewise.pipeline.plan import Decision
 from slicewise.pipeline.receipt import FileSeal, Receipt, product_digest, seal_folder
 from slicewise.pipeline.step import C, Context, Outcome
 from slicewise.pipeline.workspace import Workspace
+
+_BEGUN_AFRESH: Final = ".begun-afresh"
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,18 @@ class Attempt(Generic[C]):
     before: Mapping[str, Decision[C]]
 
     def context(self, *, fresh: bool) -> Context[C]:
-        """Return what the step may use; `fresh` throws away what an earlier attempt left."""
+        """Return what the step may use.
+
+        `fresh` throws away what an earlier attempt left, unless that one had begun afresh itself: the same
+        command, given again after a stop, continues.
+        """
         step, fingerprint = self.decision.step, self.decision.identity.fingerprint
         partial = self.workspace.partial(step.name, fingerprint)
-        if fresh:
+        if fresh and not (partial / _BEGUN_AFRESH).exists():
             shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            (partial / _BEGUN_AFRESH).touch()
         sweep(partial, deep=True)
         homes: dict[tuple[str, str], Path] = {}
         for name in step.needs:
@@ -58,6 +66,7 @@ class Attempt(Generic[C]):
             product=product_digest(files, step.product, shared),
             report=report,
         )
+        (context.partial / _BEGUN_AFRESH).unlink(missing_ok=True)
         if step.homes:
             self.workspace.seal(step.name, step.homes, receipt, context.partial)
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
 from slicewise.core import live
+from slicewise.core.allocator import give_back_memory
 from slicewise.core.console import say
 from slicewise.core.files import require_space
 from slicewise.core.fingerprint import HashCache
@@ -121,6 +122,7 @@ class Runner(Generic[C]):
         finally:
             entry.duration_seconds = round(time.monotonic() - started, 3)
             entry.peak_memory_mib = memory.peak_mib
+            give_back_memory()
         receipt = attempt.finish(context, outcome, _report(outcome, entry, self.record.header))
         settled = at_home(_settled(decision), self.workspace)
         entry.status = "completed"

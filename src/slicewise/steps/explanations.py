@@ -99,10 +99,10 @@ def _heats(config: Config, model: "MultitaskNet", pictures: _Pictures) -> "dict[
     from slicewise.inference.gradcam import explain
 
     images, presence, inside = pictures.images, pictures.presence, pictures.inside
-    return {
-        name: explain(model, images, presence, name, inside=inside, batch_size=config.evaluation.batch_size)
-        for name in config.evaluation.explanations
-    }
+    settings = config.evaluation
+    return explain(
+        model, images, presence, settings.explanations, inside=inside, batch_size=settings.batch_size
+    )
 
 
 def _likeness(
