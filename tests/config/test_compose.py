@@ -129,6 +129,7 @@ def test_broken_yaml_names_the_file(configs: Path) -> None:
         ("training", "write key=value"),
         ("=3", "write key=value"),
         ("data=3", "string"),
+        ("data=${oc..x[KEY}", "no viable alternative"),
     ],
 )
 def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expected: str) -> None:

@@ -103,10 +103,15 @@ def _merge(folder: Path, lines: Sequence[str]) -> dict[str, Any]:
         with initialize_config_dir(str(folder), version_base="1.3"):
             tree = OmegaConf.to_container(hydra_compose(ENTRY, list(lines)), resolve=True)
     except _REFUSED as error:
-        raise ConfigError(_first_lines(str(error))) from error
+        raise ConfigError(_first_lines(_said(error)) or f"{lines} cannot be read as key=value") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{folder / ENTRY}.yaml holds no keys")
     return {str(key): value for key, value in tree.items()}
+
+
+def _said(error: BaseException) -> str:
+    """Return the words of the first error with any, from the last one raised to its cause."""
+    return str(error) or (_said(error.__cause__) if error.__cause__ else "")
 
 
 def _first_lines(message: str) -> str:
