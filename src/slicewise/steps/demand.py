@@ -18,6 +18,8 @@ _START_MIB: Final = 250
 """The process before it has met torch"""
 _TORCH_MIB: Final = 900
 """The process with torch, its companions, and what the allocator keeps"""
+_EVALUATOR_MIB: Final = 1350
+"""The process with torch, SciPy, scikit-learn, Matplotlib and pytorch-grad-cam, and tables of every slice"""
 _GENERATOR_MIB: Final = 400
 """One worker that generates patients"""
 _SLICER_MIB: Final = {"nifti": 220, "lgg": 200, "picture": 200}
@@ -27,6 +29,10 @@ _OPTIMIZED_COPIES: Final = 4
 """Weights, gradients, and two moments of AdamW"""
 _BACKWARD: Final = 1.5
 """The way back needs this much of what the way there has kept"""
+_NETWORKS: Final = 3
+"""The network, the checkpoint it came from, and the copy that forgets (see inference.randomised)"""
+_BETWEEN: Final = 3
+"""Skipped maps and the convolutions' own buffers, in units of the two largest maps"""
 _FEWER_WORKERS: Final = "set runtime.num_workers=1"
 _SLICE_BYTES_PER_PIXEL: Final = 9
 
@@ -96,11 +102,11 @@ def of_training(context: Context[Config]) -> Demand:
 
 
 def of_evaluation(context: Context[Config]) -> Demand:
-    """Estimate one network, one batch of predictions, and the figures."""
+    """Estimate the networks, one batch of predictions, and the figures."""
     evaluation = context.config.evaluation
     size = _footprint(context.config)
-    held = (_TORCH_MIB * MIB) + size.num_weights * _FLOAT32
-    one = size.num_alive * _FLOAT32
+    held = (_EVALUATOR_MIB * MIB) + _NETWORKS * size.num_weights * _FLOAT32
+    one = _BETWEEN * size.num_alive * _FLOAT32
     return Demand(
         disk_bytes=round((_FIGURES_MIB + evaluation.gradcam_pictures * _HEAT_MAP_MIB) * MIB),
         memory_bytes=held + one * evaluation.batch_size,
