@@ -12,7 +12,16 @@ from benchmarks.measure import Row
 from benchmarks.report import machine, table, write_report
 from benchmarks.size import FULL, TINY
 
-NAMES = ("preprocess", "train_step", "usual_loop", "augmentation", "malloc", "checkpointing", "noop")
+NAMES = (
+    "preprocess",
+    "train_step",
+    "usual_loop",
+    "augmentation",
+    "malloc",
+    "checkpointing",
+    "noop",
+    "accuracy",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,13 +76,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="of training; fewer than the cores if they are shared",
     )
-    parser.add_argument("--workspace", type=Path, metavar="DIR", help="noop: a finished workspace to use")
+    parser.add_argument(
+        "--workspace", type=Path, metavar="DIR", help="noop, accuracy: a finished workspace to use"
+    )
     parser.add_argument(
         "--workspace-override",
         action="append",
         default=[],
         metavar="key=value",
-        help="noop: what that workspace was made with; may be repeated",
+        help="what that workspace was made with; may be repeated",
     )
     args = parser.parse_args(argv)
     unknown = [name for name in args.names if name not in NAMES]

@@ -25,7 +25,7 @@ class Bench:
     Args:
         folder: for everything that is written.
         size: how much of it.
-        workspace: a finished one, for the benchmark of runs with nothing to do; None to make it.
+        workspace: a finished one, for the benchmarks that look at whole runs; None to make it.
         workspace_overrides: what that workspace was made with.
     """
 

@@ -4,11 +4,11 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any, Literal, TypeVar
 
 K = TypeVar("K", bound=str)
-Unit = Literal["s", "ms", "images/s"]
+Unit = Literal["s", "ms", "images/s", "Dice"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class Row:
     Attributes:
         benchmark: the name on the command line.
         what: what was compared with what.
-        unit: of `ours` and `reference`, which are medians.
+        unit: of `ours` and `reference`, which are medians (or means, see `middle`).
         meaning: how the ratio is formed.
-        ratios: one per round; the figure that counts is their median.
+        ratios: one per round (or differences, one per patient).
         aim: None where the figure only informs.
+        middle: which one of `ratios` is the figure that counts.
     """
 
     benchmark: str
@@ -50,10 +51,11 @@ class Row:
     meaning: str
     ratios: tuple[float, ...]
     aim: Aim | None = None
+    middle: Literal["median", "mean"] = "median"
 
     @property
     def ratio(self) -> float:
-        return median(self.ratios)
+        return median(self.ratios) if self.middle == "median" else mean(self.ratios)
 
     @property
     def is_met(self) -> bool | None:

@@ -42,9 +42,9 @@ def run(bench: Bench) -> list[Row]:
     _check_noop(workspace, on_workspace)
     repository = _dvc_repository(bench.folder / "dvc")
     commands: dict[str, Callable[[], object]] = {
-        "slicewise run": _slicewise(*_RUN, *on_workspace),
-        "slicewise plan": _slicewise("plan", *on_workspace),
-        "slicewise --help": _slicewise("--help"),
+        "slicewise run": slicewise(*_RUN, *on_workspace),
+        "slicewise plan": slicewise("plan", *on_workspace),
+        "slicewise --help": slicewise("--help"),
         "dvc": lambda: call([_script("dvc"), "repro"], repository),
     }
     seconds = alternate(commands, bench.size.starts)
@@ -67,20 +67,21 @@ def call(command: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-def _slicewise(*words: str) -> Callable[[], str]:
+def slicewise(*words: str) -> Callable[[], str]:
+    """Return a function that gives a command of ours, as a process of its own."""
     return lambda: call([_script("slicewise"), *words], Path(__file__).resolve().parents[1])
 
 
 def _finish_workspace(folder: Path) -> Path:
     """Run the whole pipeline but for the demo, once."""
     print("  noop: running a tiny pipeline once", flush=True)
-    _slicewise("run", "--no-input", "--until", "evaluate", "--workspace", str(folder), *OVERRIDES)()
+    slicewise("run", "--no-input", "--until", "evaluate", "--workspace", str(folder), *OVERRIDES)()
     return folder
 
 
 def _check_noop(workspace: Path, words: Sequence[str]) -> None:
     """Make sure that the run to be timed does nothing."""
-    _slicewise(*_RUN, *words)()
+    slicewise(*_RUN, *words)()
     steps = read_json(workspace / "pipeline_results.json")["steps"]
     ran = [name for name, step in steps.items() if step["status"] == "completed"]
     if ran:

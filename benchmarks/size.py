@@ -14,6 +14,7 @@ class Size:
     starts: counted rounds of whole processes.
     loader_workers: processes of the per-file loader; the best of them counts.
     overrides: on top of configs/.
+    accuracy: the same for the cross-validation that is set beside a plain script.
     largest_model: whether to measure that of the largest mode, too.
     """
 
@@ -23,15 +24,24 @@ class Size:
     starts: int
     loader_workers: tuple[int, ...]
     overrides: tuple[str, ...]
+    accuracy: tuple[str, ...]
     largest_model: bool = True
 
     def with_threads(self, number: int) -> "Size":
         """Return the same with `number` threads for training; 0 changes nothing."""
         extra = (f"runtime.num_threads={number}",) if number else ()
-        return replace(self, overrides=self.overrides + extra)
+        return replace(self, overrides=self.overrides + extra, accuracy=self.accuracy + extra)
 
 
-FULL = Size(patients=2, repeats=5, iterations=8, starts=7, loader_workers=(0, 2), overrides=(CPU,))
+FULL = Size(
+    patients=2,
+    repeats=5,
+    iterations=8,
+    starts=7,
+    loader_workers=(0, 2),
+    overrides=(CPU,),
+    accuracy=(CPU, "data.volumes.phantom_patients=15", "data.pictures.phantom_pictures=40"),
+)
 
 SMALL_NETWORK = (
     "preprocessing.image_size=32",
@@ -47,5 +57,6 @@ TINY = Size(
     starts=1,
     loader_workers=(0, 1),
     overrides=(CPU, "runtime.num_threads=1", *SMALL_NETWORK),
+    accuracy=(CPU, "runtime.num_threads=1", *SMALL_NETWORK),
     largest_model=False,
 )

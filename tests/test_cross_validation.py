@@ -4,6 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from benchmarks import accuracy
+from benchmarks.bench import temporary_bench
+from benchmarks.size import TINY
 from tests.conftest import Pipeline
 
 from slicewise.core.files import read_json
@@ -70,6 +73,17 @@ def test_again_everything_is_reused_and_a_lost_fold_is_made_again_alone(
 
     assert validated.run(*FOLDS) == 0
     assert validated.ran() == ["fold2.evaluate"]
+
+
+def test_a_plain_script_is_set_beside_it_patient_by_patient(validated: Pipeline) -> None:
+    with temporary_bench(TINY, validated.workspace, SMALL) as bench:
+        (row,) = accuracy.run(bench)
+    pooled = read_json(validated.workspace / "results/cross_validation/metrics.json")
+    assert row.ours == pytest.approx(
+        pooled["sources"]["phantom"]["segmentation"]["dice_per_patient"]["value"]
+    )
+    assert len(row.ratios) == 6
+    assert row.ratio == pytest.approx(row.ours - row.reference)
 
 
 def test_a_single_split_beside_it_shares_the_slices(validated: Pipeline) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import noop
+from benchmarks import accuracy, noop
 from benchmarks.__main__ import NAMES, load, main, measure_all
 from benchmarks.bench import Bench, temporary_bench
 from benchmarks.measure import Aim, Row, alternate, share, shorter_is_better, throughput
+from benchmarks.plain_script import Budget, plain_dice
 from benchmarks.preprocess import usual_preprocess
 from benchmarks.report import table, write_report
 from benchmarks.size import FULL, TINY
@@ -181,3 +182,25 @@ def test_the_package_starts_as_a_program() -> None:
         check=True,
     )
     assert "usual_loop" in done.stdout
+
+
+def test_a_plain_script_learns_within_its_budget(bench: Bench) -> None:
+    sides = dict.fromkeys(("train", "val", "test"), bench.slices)
+    (dice,) = plain_dice(
+        bench.config.model, sides, Budget(seconds=2, batch_size=8, threads=1, seed=0)
+    ).values()
+    assert 0 < dice <= 1
+
+
+def test_differences_are_paired_by_patient_and_their_mean_counts() -> None:
+    row = accuracy._row({"a": 0.9, "b": 0.5, "c": 0.7}, {"c": 0.7, "a": 0.6, "b": 0.5}, 10, 2)
+    assert row.ratios == pytest.approx((0.3, 0.0, 0.0))
+    assert row.ratio == pytest.approx(0.1)
+    assert row.is_met
+    with pytest.raises(RuntimeError, match="tested on one side alone"):
+        accuracy._row({"a": 0.9}, {"b": 0.5}, 10, 2)
+
+
+def test_a_workspace_without_folds_is_refused(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="holds no folds"):
+        accuracy.run(Bench(tmp_path, TINY, workspace=tmp_path))

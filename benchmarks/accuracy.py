@@ -1,0 +1,106 @@
+"""Our cross-validation beside a plain script that had the same patients, network, threads and seconds."""
+
+from pathlib import Path
+from typing import Final
+
+from benchmarks.bench import Bench
+from benchmarks.measure import Aim, Row
+from benchmarks.noop import slicewise
+from benchmarks.plain_script import Budget, plain_dice
+from slicewise.config.compose import compose
+from slicewise.config.schema import Config
+from slicewise.core.files import read_json
+from slicewise.data.cohort import SIDES
+from slicewise.data.split import Split
+from slicewise.data.store import SliceStore
+from slicewise.data.stored import StoredCase
+from slicewise.evaluation.rows import PatientRow, read_rows
+from slicewise.pipeline.receipt import Receipt
+from slicewise.steps.names import STAGE_STEPS
+
+NAME = "accuracy"
+AIM = Aim(">=", 0.03)
+FOLDS: Final = 3
+
+
+def run(bench: Bench) -> list[Row]:
+    """Compare the Dice of every patient, each tested by the network that never saw them."""
+    workspace = bench.workspace or _cross_validated(bench)
+    config = compose(bench.workspace_overrides or bench.size.accuracy)
+    folders = sorted((workspace / "folds").glob("[0-9]*"), key=lambda folder: int(folder.name))
+    if not folders:
+        raise RuntimeError(f"{workspace} holds no folds; run `slicewise run --folds 5` there first")
+    ours: dict[str, float] = {}
+    plain: dict[str, float] = {}
+    seconds = 0.0
+    for folder in folders:
+        budget = Budget(
+            _training_seconds(folder), config.training.batch_size, config.runtime.num_threads, config.seed
+        )
+        seconds += budget.seconds
+        plain |= plain_dice(config.model, _sides(workspace, folder, config), budget)
+        ours |= _our_dice(folder, config)
+    return [_row(ours, plain, seconds, len(folders))]
+
+
+def _row(ours: dict[str, float], plain: dict[str, float], seconds: float, folds: int) -> Row:
+    if set(ours) != set(plain):
+        raise RuntimeError(f"tested on one side alone: {sorted(set(ours) ^ set(plain))}")
+    return Row(
+        benchmark=NAME,
+        what=f"mean Dice of {len(ours)} patients out of {folds} folds, against a plain script that had the "
+        f"same {seconds:.0f} s of training",
+        unit="Dice",
+        ours=sum(ours.values()) / len(ours),
+        reference=sum(plain.values()) / len(plain),
+        meaning="ours - reference, mean over patients",
+        ratios=tuple(ours[patient] - plain[patient] for patient in sorted(ours)),
+        aim=AIM,
+        middle="mean",
+    )
+
+
+def _cross_validated(bench: Bench) -> Path:
+    workspace = bench.folder / "folds"
+    print("  accuracy: cross-validating on generated patients once", flush=True)
+    slicewise(
+        "run", "--no-input", "--folds", str(FOLDS), "--workspace", str(workspace), *bench.size.accuracy
+    )()
+    return workspace
+
+
+def _training_seconds(folder: Path) -> float:
+    """Return how long our three stages took in a fold, validation and checkpoints included."""
+    homes = [folder / "checkpoints" / f"multitask_{name.partition('.')[2]}" for name in STAGE_STEPS]
+    receipts = [Receipt.read(home) for home in homes]
+    found = [receipt.report["duration_seconds"] for receipt in receipts if receipt]
+    if len(found) < len(homes):
+        raise RuntimeError(f"{folder} is not finished; give the command that began it again")
+    return float(sum(found))
+
+
+def _sides(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:
+    store = SliceStore(workspace / "data" / "slices")
+    split = Split.from_json(read_json(folder / "data" / "split" / "split.json"))
+    entries = [
+        entry
+        for entry in read_json(workspace / "data" / "processed" / "manifest.json")["entries"]
+        if entry["source"] == config.data.volumes.name
+    ]
+    return {
+        side: [
+            store.open(entry["entry"])
+            for entry in entries
+            if (entry["source"], entry["group"]) in split.side(side)
+        ]
+        for side in SIDES
+    }
+
+
+def _our_dice(folder: Path, config: Config) -> dict[str, float]:
+    rows = read_rows(folder / "results" / "multitask_evaluation" / "patients.csv", PatientRow)
+    return {
+        row.patient: row.dice
+        for row in rows
+        if row.source == config.data.volumes.name and row.dice is not None
+    }

@@ -1,0 +1,109 @@
+"""The script most people write first: segmentation_models_pytorch, BCE and Dice, Adam, fp32, no augmentation.
+
+It reads the slices that our pipeline prepared, so it gets our normalisation as a present.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Final
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from slicewise.config.schema import Model
+from slicewise.core.labels import NUM_MODALITIES
+from slicewise.data.stored import StoredCase
+
+RATE: Final = 1e-3
+_DECODER: Final = (256, 128, 64, 32, 16)
+Loader = DataLoader[tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a fold may use; `threads` 0 leaves them to torch."""
+
+    seconds: float
+    batch_size: int
+    threads: int
+    seed: int
+
+
+def plain_dice(
+    model: Model,
+    sides: Mapping[str, Sequence[StoredCase]],
+    budget: Budget,
+) -> dict[str, float]:
+    """Train on `sides["train"]` in a process of its own; return the Dice of each patient of `sides["test"]`.
+
+    The epoch with the best validation Dice counts, as in our training; validating is part of the budget. If
+    the time is over within the first epoch, the network as it is then counts.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_train_and_test, model, sides, budget).result()
+
+
+def _train_and_test(
+    model: Model, sides: Mapping[str, Sequence[StoredCase]], budget: Budget
+) -> dict[str, float]:
+    torch.manual_seed(budget.seed)
+    if budget.threads:
+        torch.set_num_threads(budget.threads)
+    net = smp.Unet(
+        model.encoder,
+        model.encoder_depth,
+        encoder_weights=None,
+        decoder_channels=_DECODER[-model.encoder_depth :],
+        in_channels=NUM_MODALITIES,
+    )
+    loader: Loader = DataLoader(_tensors(sides["train"]), budget.batch_size, shuffle=True, drop_last=True)
+    best = -1.0
+    weights: dict[str, Any] = {}
+    for _ in _epochs(net, loader, budget.seconds):
+        dice = float(np.mean([*_dice(net, sides["val"], budget.batch_size).values()]))
+        if dice > best:
+            best, weights = dice, {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.load_state_dict(weights)
+    return _dice(net, sides["test"], budget.batch_size)
+
+
+def _epochs(net: nn.Module, loader: Loader, seconds: float) -> Iterator[None]:
+    """Yield after each epoch, and once more when the time is over."""
+    optimizer = torch.optim.Adam(net.parameters(), RATE)
+    cross_entropy, overlap = nn.BCEWithLogitsLoss(), smp.losses.DiceLoss("binary")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        net.train()
+        for images, masks in loader:
+            optimizer.zero_grad()
+            logits = net(images)
+            torch.autograd.backward(cross_entropy(logits, masks) + overlap(logits, masks))
+            optimizer.step()
+            if time.monotonic() > end:
+                break
+        yield
+
+
+@torch.no_grad()
+def _dice(net: nn.Module, cases: Sequence[StoredCase], batch_size: int) -> dict[str, float]:
+    net.eval()
+    sums: dict[str, list[float]] = {}
+    for case in cases:
+        both = sums.setdefault(case.key.patient, [0.0, 0.0])
+        for images, masks in DataLoader(_tensors([case]), batch_size):
+            found = net(images) > 0
+            both[0] += 2 * float((found & (masks > 0)).sum())
+            both[1] += float(found.sum()) + float(masks.sum())
+    return {patient: overlap / extent if extent else 1.0 for patient, (overlap, extent) in sums.items()}
+
+
+def _tensors(cases: Sequence[StoredCase]) -> TensorDataset:
+    images = np.concatenate([case.images for case in cases]).astype(np.float32)
+    masks = np.concatenate([case.masks for case in cases])[:, None] > 0
+    return TensorDataset(torch.from_numpy(images), torch.from_numpy(masks.astype(np.float32)))
