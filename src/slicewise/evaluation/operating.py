@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.evaluation.decision import Decision
+from slicewise.evaluation.rows import plural
 
 CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
@@ -88,6 +89,8 @@ def read_operating_points(
         content = read_json(path)
     except FileNotFoundError:
         return unchosen(configured, "this network was not evaluated, so nothing was chosen")
+    if isinstance(content, dict) and "made_for" not in content:
+        return unchosen(configured, "the evaluation beside it is of an older version; run it again")
     try:
         made_for = MadeFor(**content["made_for"])
         if made_for.checkpoint != fingerprint:
@@ -97,7 +100,7 @@ def read_operating_points(
         volume, picture = (_point(content, getattr(made_for, kind), configured) for kind in KINDS)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkspaceError(
-            f"{path} is damaged or of an older version ({error!r}); make it again with "
+            f"{path} is damaged ({error!r}); make it again with "
             "`slicewise run --until evaluate --force evaluate`"
         ) from error
     return OperatingPoints(volume, picture, made_for.flips)
@@ -113,8 +116,8 @@ def _point(content: Mapping[str, Any], source: str, configured: Decision) -> Ope
     asked, notes = int(found["validation"]["num_patients"]), "; ".join(map(str, found["notes"]))
     if notes:
         return OperatingPoint(decision, decision.temperature != 1.0, f"{source}: {notes}")
-    people = f"{asked} validation {'patient' if asked == 1 else 'patients'}"
-    return OperatingPoint(decision, decision.temperature != 1.0, f"chosen on {people} of {source}")
+    origin = f"chosen on {plural(asked, 'validation patient')} of {source}"
+    return OperatingPoint(decision, decision.temperature != 1.0, origin)
 
 
 def _decision(value: Mapping[str, Any]) -> Decision:
