@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=f"slicewise {words[0]}", description=VERBS[words[0]].capitalize() + "."
     )
     verb.add_arguments(parser)
-    args = parser.parse_args(words[1:])
+    args = parser.parse_intermixed_args(words[1:])  # key=value and paths may stand between options
     args.typed = words
     return _guard(verb, args)
 
