@@ -144,6 +144,29 @@ def test_the_answer_is_that_of_the_predictor_and_the_mask_beside_is_not_used(
     assert rows(tmp_path / "again")[folder.name]["tumour_probability"] == row["tumour_probability"]
 
 
+@pytest.mark.parametrize(("sform", "qform"), [(1, 0), (4, 1), (0, 1), (0, 0)])
+def test_the_header_places_the_mask_as_it_places_the_image(
+    workspace: Path, tmp_path: Path, sform: int, qform: int
+) -> None:
+    """Some programs believe the qform, some the sform, and some the codes."""
+    path = tmp_path / "P_1_t2.nii.gz"
+    image = nib.Nifti1Image(head(), AFFINE)
+    image.set_sform(AFFINE if sform else None, sform)
+    image.set_qform(AFFINE if qform else None, qform)
+    nib.save(image, path)
+    assert predict(workspace, path) == 0
+    mask = nib.load(workspace / "results" / "predictions" / "P_1_mask.nii.gz")
+    for name in ("get_sform", "get_qform"):
+        (expected, code), (found, own) = (
+            getattr(one.header, name)(coded=True) for one in (nib.load(path), mask)
+        )
+        assert own == code
+        assert (found is None) is (expected is None)
+        if expected is not None:
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(mask.affine, nib.load(path).affine, atol=1e-5)
+
+
 def test_what_the_evaluation_chose_decides(workspace: Path, network: Checkpoint, tmp_path: Path) -> None:
     folder, out = patient(tmp_path / "in", modalities="flair"), tmp_path / "out"
     choose(workspace)

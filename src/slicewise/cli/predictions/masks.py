@@ -28,7 +28,8 @@ def write_mask(folder: Path, case: CaseFiles, volume: Volume, mask: NDArray[np.b
     name = case.key.case
     match case.kind:
         case "nifti":
-            save_mask_nifti(folder / f"{name}_mask.nii.gz", mask.astype(np.uint8), volume)
+            path = folder / f"{name}_mask.nii.gz"
+            save_mask_nifti(path, mask.astype(np.uint8), volume, like=case.images[0])
             return f"{name}_mask.nii.gz"
         case "picture":
             with atomic_write(folder / f"{name}_mask.png") as stream:
