@@ -33,7 +33,8 @@ class Ensemble(SlicePredictor):
             raise CheckpointError("an ensemble needs at least one checkpoint; name some")
         self.predictors = tuple(predictors)
         self.checkpoints = tuple(predictor.checkpoint for predictor in predictors)
-        self.mask_threshold = self.predictors[0].mask_threshold
+        first = self.predictors[0]
+        self.device, self.flips, self.mask_threshold = first.device, first.flips, first.mask_threshold
         _require_same_input(self.checkpoints, names or [one.fingerprint[:12] for one in self.checkpoints])
 
     @classmethod

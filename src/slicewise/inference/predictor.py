@@ -65,10 +65,14 @@ class SlicePredictor(ABC):
 
     Attributes:
         checkpoints: whose networks answer; they share their preprocessing and the slot of a picture.
+        device: where the networks run.
+        flips: whether mirror images are asked about too.
         mask_threshold: a pixel from this probability on counts for `volume_ml`.
     """
 
     checkpoints: tuple[Checkpoint, ...]
+    device: torch.device
+    flips: bool
     mask_threshold: float
 
     @property
