@@ -40,6 +40,7 @@ def test_the_floors_hold() -> None:
     [
         ["--help"],
         ["plan", "--help"],
+        ["predict", "--help"],
         ["plan"],
         ["config"],
         ["status"],

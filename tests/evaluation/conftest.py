@@ -13,6 +13,7 @@ from slicewise.evaluation.final import FinalResult, evaluate_final
 
 SIDE = 32
 SETTINGS = Evaluation(
+    flips=False,
     batch_size=8,
     mask_threshold=0.5,
     class_threshold=0.5,

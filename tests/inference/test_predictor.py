@@ -11,8 +11,9 @@ from slicewise.core.errors import CheckpointError, PictureError, UsageError
 from slicewise.core.keys import CaseKey
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import prepare, restore
+from slicewise.imaging.summary import tumour_probability
 from slicewise.imaging.volume import Volume
-from slicewise.inference.predictor import Predictor, tumour_probability
+from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 
 SIDE = 64
@@ -159,3 +160,22 @@ def test_a_device_that_is_not_there_is_named(checkpoint: Checkpoint, monkeypatch
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UsageError, match=r"runtime\.device is cuda"):
         Predictor(checkpoint, "cuda")
+
+
+def test_with_flips_a_slice_and_its_mirror_image_get_the_same_answer(
+    checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
+) -> None:
+    both, presence = Predictor(checkpoint, "cpu", flips=True), (1, 1, 1, 1)
+    found = both.predict_slices(images[:3], presence, batch_size=2)
+    mirrored = both.predict_slices(images[:3, ..., ::-1], presence)
+    np.testing.assert_allclose(found.mask_probability, mirrored.mask_probability[..., ::-1], atol=1e-5)
+    np.testing.assert_allclose(found.class_probability, mirrored.class_probability, atol=1e-5)
+    plain = predictor.predict_slices(images[:3], presence)
+    back = predictor.predict_slices(images[:3, ..., ::-1], presence)
+    mean = (plain.mask_probability + back.mask_probability[..., ::-1]) / 2
+    np.testing.assert_allclose(found.mask_probability, mean, atol=1e-5)
+    assert not np.allclose(found.mask_probability, plain.mask_probability, atol=1e-3)
+
+
+def test_flips_are_off_unless_asked_for(predictor: Predictor) -> None:
+    assert not predictor.flips

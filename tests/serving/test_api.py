@@ -13,7 +13,11 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
-from slicewise.core.errors import CheckpointError
+from slicewise.core.errors import CheckpointError, WorkspaceError
+from slicewise.core.files import write_json
+from slicewise.evaluation.calibration import temper
+from slicewise.evaluation.decision import Decision
+from slicewise.evaluation.operating import MadeFor
 from slicewise.imaging.volume import Volume
 from slicewise.inference.predictor import Predictor, VolumePrediction
 from slicewise.serving.api import create_app
@@ -317,6 +321,71 @@ def test_the_openapi_document_describes_every_route(client: TestClient) -> None:
         "/results/{result}/slices/{index}.png",
     }
     assert all(operation["description"] for path in paths.values() for operation in path.values())
+
+
+CHOSEN = Decision(2.0, 0.2, 0.4, min_component=20)
+
+
+@pytest.fixture
+def chosen_path(tmp_path: Path) -> Path:
+    """What an evaluation leaves that chose for volumes alone."""
+    choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 9}, "notes": []}
+    made_for = MadeFor("f" * 64, False, "brats", "kaggle").to_json()
+    write_json(tmp_path / "calibration.json", {"made_for": made_for, "sources": {"brats": choice}})
+    return tmp_path / "calibration.json"
+
+
+def decided_by(checkpoint_path: Path, calibration_path: Path | None, *, flips: bool = False) -> TestClient:
+    app = create_app(
+        checkpoint_path,
+        device="cpu",
+        max_upload_mib=2,
+        class_threshold=0.5,
+        mask_threshold=0.5,
+        cases_dir=checkpoint_path.parent / "none",
+        calibration_path=calibration_path,
+        flips=flips,
+    )
+    return TestClient(app, base_url="http://127.0.0.1")
+
+
+def test_what_the_evaluation_chose_decides_and_is_told(
+    client: TestClient, checkpoint_path: Path, chosen_path: Path, volume_path: Path, picture_path: Path
+) -> None:
+    chosen = decided_by(checkpoint_path, chosen_path)
+    points = chosen.get("/model/info").json()["operating_points"]
+    assert points["volume"]["origin"] == "chosen on 9 validation patients of brats"
+    assert "temperature 2, parts from 20 voxels" in points["volume"]["decision"]
+    plain, answer = (examine(one, volume_path, modality="flair") for one in (client, chosen))
+    assert (answer["class_threshold"], answer["mask_threshold"]) == (0.2, 0.4)
+    assert (plain["calibrated"], answer["calibrated"]) == (False, True)
+    assert "nothing was chosen" in plain["origin"]
+    raw = [one["probability"] for one in plain["slices"] if one["probability"] is not None]
+    tempered = [one["probability"] for one in answer["slices"] if one["probability"] is not None]
+    np.testing.assert_allclose(tempered, temper(raw, 2.0), atol=1e-6)
+    assert answer["label"] == ("tumour" if answer["tumour_probability"] >= 0.2 else "no_tumour")
+    assert examine(chosen, picture_path)["class_threshold"] == 0.5, "chosen for volumes alone"
+
+
+def test_with_other_flips_than_were_chosen_with_the_configured_thresholds_stay(
+    client: TestClient, checkpoint_path: Path, chosen_path: Path, volume_path: Path
+) -> None:
+    flipped = decided_by(checkpoint_path, chosen_path, flips=True)
+    assert flipped.get("/model/info").json()["flips"] is True
+    answer = examine(flipped, volume_path, modality="flair")
+    assert answer["class_threshold"] == 0.5
+    assert "evaluation.flips=False" in answer["origin"]
+    assert (
+        answer["tumour_probability"] != examine(client, volume_path, modality="flair")["tumour_probability"]
+    )
+
+
+def test_a_damaged_choice_is_refused_before_anything_is_served(
+    checkpoint_path: Path, chosen_path: Path
+) -> None:
+    chosen_path.write_text('{"made_for": 1}')
+    with pytest.raises(WorkspaceError, match=r"calibration\.json is damaged"):
+        decided_by(checkpoint_path, chosen_path)
 
 
 def test_a_foreign_checkpoint_is_not_served(tmp_path: Path) -> None:

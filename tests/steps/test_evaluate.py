@@ -1,7 +1,13 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 from tests.conftest import Pipeline, Reevaluated
 
+from slicewise.cli.main import main
 from slicewise.core.files import read_json
+from slicewise.evaluation.rows import PatientRow, SliceRow, read_rows
+from slicewise.imaging.summary import tumour_probability
 
 
 def test_the_test_patients_are_opened_once_after_the_choices_are_written(reevaluated: Reevaluated) -> None:
@@ -68,3 +74,25 @@ def test_explanations_stand_beside_the_gradcam_pictures(trained: Pipeline) -> No
         assert set(found["methods"][method]["sanity"]["likeness"]) == {"head", "decoder", "encoder"}
     assert read_json(folder / "explanations.json")["methods"] == found["methods"]
     assert (folder / "page_01.png").exists()
+
+
+def test_prediction_says_of_a_test_patient_what_the_evaluation_said(
+    reevaluated: Reevaluated, tmp_path: Path
+) -> None:
+    """By the same network, temperature and thresholds; the mask on the files' grid instead of the slices'."""
+    root = reevaluated.pipeline.workspace
+    folder = root / "results" / "multitask_evaluation"
+    slices = [row for row in read_rows(folder / "slices.csv", SliceRow) if row.source == "phantom"]
+    patients = {row.patient: row for row in read_rows(folder / "patients.csv", PatientRow)}
+    name = slices[0].patient
+    assert main(["predict", "--workspace", str(root), str(next(root.rglob(f"raw/**/{name}"))),
+                 "--out", str(tmp_path), "runtime.device=cpu"]) == 0  # fmt: skip
+    (case,) = read_json(tmp_path / "predictions.json")["cases"]
+    probabilities = np.array([row.probability for row in slices if row.patient == name])
+    assert case["tumour_probability"] == pytest.approx(tumour_probability(probabilities), abs=1e-3)
+    chosen = read_json(folder / "calibration.json")["sources"]["phantom"]["decision"]
+    assert case["class_threshold"] == chosen["class_threshold"]
+    assert case["mask_threshold"] == chosen["mask_threshold"]
+    predicted = patients[name].predicted_ml
+    assert predicted is not None
+    assert case["volume_ml"] == pytest.approx(predicted, rel=0.05, abs=1.0)

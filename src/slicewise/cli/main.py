@@ -13,6 +13,7 @@ VERBS = {
     "status": "say what is there and what made it",
     "verify": "read all outputs again and name what is damaged",
     "doctor": "say whether a run can work here, and what to do if not",
+    "predict": "examine volumes and pictures with a trained network",
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
     "demo": "show or stop the demo",
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,  # a short form that works today may mean two flags tomorrow
     )
     verb.add_arguments(parser)
-    args = parser.parse_args(words[1:])
+    args = parser.parse_intermixed_args(words[1:])  # key=value and paths may stand between options
     args.typed = words
     return _guard(verb, args)
 

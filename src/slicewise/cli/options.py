@@ -18,8 +18,8 @@ from slicewise.steps.names import ALIASES, MODES, STEP_NAMES, expand, step_names
 TRAINING_MODES = ("quick", "baseline", "production")
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add the workspace, the training mode and the overrides."""
+def add_workspace_option(parser: argparse.ArgumentParser) -> None:
+    """Add the workspace."""
     default = os.environ.get("SLICEWISE_WORKSPACE", ".")
     parser.add_argument(
         "--workspace",
@@ -28,6 +28,27 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where outputs live (default: here)",
     )
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add which trained network answers."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="the network (default: checkpoints/multitask_joint/best_model.pth of the workspace)",
+    )
+    group.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="the mean of the networks of all folds, after `slicewise run --folds N`",
+    )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the workspace, the training mode and the overrides."""
+    add_workspace_option(parser)
     parser.add_argument(
         "--training-mode", choices=TRAINING_MODES, default="quick", help="scale of the run (default: quick)"
     )
@@ -85,6 +106,13 @@ def compose_from(args: argparse.Namespace) -> Config:
 
     folds = [f"split.folds={args.folds}"] if args.folds else []
     return compose([f"modes={args.training_mode}", *folds, *_overrides(args.overrides)])
+
+
+def compose_words(overrides: Sequence[str]) -> Config:
+    """Merge configs/ with overrides alone, for a verb whose answer no training mode decides."""
+    from slicewise.config.compose import compose
+
+    return compose(list(overrides))
 
 
 def workspace_from(args: argparse.Namespace) -> Workspace:

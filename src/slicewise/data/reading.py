@@ -33,12 +33,7 @@ def read_case(case: CaseFiles) -> Volume:
 def _read_lgg(case: CaseFiles) -> Volume:
     """Channels to slots. One that repeats FLAIR throughout stands for a missing sequence and stays empty."""
     stack = np.stack(_same_shape(case.images, [_read_tiff(path, "RGB") for path in case.images]))
-    masks = np.stack(_same_shape(case.masks, [_read_tiff(path, "L") for path in case.masks]))
-    if masks.shape != stack.shape[:3]:
-        raise VolumeError(
-            f"{case.folder}: masks are {masks.shape} and slices are {stack.shape[:3]}; fetch it again"
-        )
-    images = np.zeros((NUM_MODALITIES, *masks.shape), np.uint8)
+    images = np.zeros((NUM_MODALITIES, *stack.shape[:3]), np.uint8)
     flair = stack[..., case.modalities.index("flair")]
     filled = set()
     for channel, modality in enumerate(case.modalities):
@@ -47,8 +42,15 @@ def _read_lgg(case: CaseFiles) -> Volume:
             slot = modality_slot(modality)
             images[slot] = sequence
             filled.add(slot)
-    labels = np.where(masks > np.iinfo(np.uint8).max // 2, np.uint8(EDEMA), np.uint8(0))
+    labels = _read_lgg_masks(case, stack.shape[:3]) if case.masks else None
     return Volume(case.key, images, _presence(filled), labels, None, UNIT_SPACING, None)
+
+
+def _read_lgg_masks(case: CaseFiles, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    masks = np.stack(_same_shape(case.masks, [_read_tiff(path, "L") for path in case.masks]))
+    if masks.shape != shape:
+        raise VolumeError(f"{case.folder}: masks are {masks.shape} and slices are {shape}; fetch it again")
+    return np.where(masks > np.iinfo(np.uint8).max // 2, np.uint8(EDEMA), np.uint8(0))
 
 
 def _read_tiff(path: Path, mode: str) -> NDArray[np.uint8]:

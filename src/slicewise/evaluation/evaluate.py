@@ -14,6 +14,7 @@ from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.metrics import Overlap, count_overlap
 from slicewise.evaluation.rows import PatientRow, SliceRow
 from slicewise.evaluation.scores import CaseBorders, measure_borders, patient_scores, slice_scores
+from slicewise.imaging.summary import tumour_probability
 
 _MM3_PER_ML = 1000.0
 
@@ -88,6 +89,10 @@ class ScoredCase:
     borders: CaseBorders | None
     """None where there is no mask, or nobody asked."""
     predicted: PackedMasks
+    tumour_probability: float
+    """Of the whole case, calibrated."""
+    called: bool
+    """Whether the whole case is called tumour."""
 
     @property
     def has_mask(self) -> bool:
@@ -163,7 +168,9 @@ def score_case(
         )
         for place, key in enumerate(case.keys)
     ]
-    return ScoredCase(tuple(rows), case.voxel_ml, borders, PackedMasks.of(predicted))
+    whole = tumour_probability(probability)
+    packed = PackedMasks.of(predicted)
+    return ScoredCase(tuple(rows), case.voxel_ml, borders, packed, whole, whole >= decision.class_threshold)
 
 
 def pool_patients(cases: Sequence[ScoredCase], settings: Evaluation) -> list[PatientRow]:
@@ -191,6 +198,8 @@ def _pool(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
         num_tumour_slices=sum(row.label for row in rows),
         slice_accuracy=sum(row.right for row in rows) / len(rows),
         top_probability=max(row.probability for row in rows),
+        tumour_probability=max(case.tumour_probability for case in cases),
+        called=int(any(case.called for case in cases)),
         reference_ml=reference_ml,
         predicted_ml=predicted_ml,
         volume_error_ml=(predicted_ml or 0.0) - (reference_ml or 0.0) if known else None,

@@ -47,6 +47,13 @@ _CLASSIFICATION = (
     ("MCC", "mcc"),
 )
 
+_WHOLE = (
+    ("ROC-AUC, patients", "roc_auc"),
+    ("accuracy, patients", "accuracy"),
+    ("sensitivity, patients", "sensitivity"),
+    ("specificity, patients", "specificity"),
+)
+
 
 def write_report(
     folder: Path, final: FinalResult, *, data_name: str, stage: str, synthetic: bool
@@ -120,6 +127,18 @@ def _source_lines(source: str, found: dict[str, Any]) -> Iterator[str]:
     yield from (_score_line(label, classes[key]) for label, key in _CLASSIFICATION)
     yield f"{'  always the majority class':<30}{classes['majority_accuracy']:>8.3f}  accuracy"
     yield from _confusion_lines(classes["confusion"])
+    yield from _patient_lines(found["patient_classification"])
+
+
+def _patient_lines(found: dict[str, Any]) -> Iterator[str]:
+    """Tell the whole patients apart, or say why they cannot be; a family of pictures is one patient."""
+    ill, healthy = found["num_with_tumour"], found["num_without_tumour"]
+    yield f"  whole patients: {ill:,} with tumour, {healthy:,} without"
+    if found["roc_auc"]["value"] is None:
+        yield from _wrapped(f"    {found['roc_auc']['note']}", "    ")
+        return
+    for label, key in _WHOLE:
+        yield _score_line(f"  {label}", found[key])
 
 
 def _decision_lines(found: dict[str, Any]) -> Iterator[str]:

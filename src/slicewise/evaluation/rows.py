@@ -73,6 +73,10 @@ class PatientRow:
     num_tumour_slices: int
     slice_accuracy: float
     top_probability: float
+    tumour_probability: float
+    """Of the case with the highest; see `imaging.summary`."""
+    called: int
+    """1 where that probability reaches the class threshold, 0 elsewhere."""
     reference_ml: float | None
     predicted_ml: float | None
     volume_error_ml: float | None

@@ -19,6 +19,7 @@ from slicewise.evaluation.bootstrap import (
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.rows import PatientRow, SliceRow, by_source
 from slicewise.evaluation.scores import MASK_SCORES
+from slicewise.evaluation.whole_patients import patient_classification
 
 Row = TypeVar("Row", SliceRow, PatientRow)
 
@@ -58,6 +59,7 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
                 "num_tumour_slices": sum(row.label for row in rows),
                 "segmentation": segmentation_scores(rows, patients[source], how),
                 "classification": classification_scores(rows, how),
+                "patient_classification": patient_classification(patients[source], how),
             }
             for source, rows in slices.items()
         },

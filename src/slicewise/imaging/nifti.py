@@ -7,7 +7,7 @@ into their final type, because `get_fdata` takes four times as long by way of fl
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -72,13 +72,30 @@ def read_nifti(path: Path) -> NiftiFile:
     return NiftiFile(path, array, orientation.spacing(), orientation)
 
 
-def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation) -> None:
-    """Write [slice, row, col] on a file's own grid, atomically; compressed where `path` ends in .gz."""
+def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation, like: Path | None = None) -> None:
+    """Write [slice, row, col] on a file's own grid, atomically; compressed where `path` ends in .gz.
+
+    Where `like` names the file of that grid, its qform and sform are repeated with their codes: programs
+    differ in which of the two they believe.
+
+    Raises:
+        VolumeError: `like` cannot be read any more.
+    """
     image = nib.Nifti1Image(np.asfortranarray(orientation.to_file(array)), np.array(orientation.affine))
     image.header.set_xyzt_units("mm")
+    if like is not None:
+        _repeat_forms(like, image)
     data = image.to_bytes()
     with atomic_write(path) as stream:
         stream.write(igzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def _repeat_forms(like: Path, image: Any) -> None:
+    with _named_damage(like), _open(like) as stream:
+        header = _read_header(like, stream)
+    with suppress(HeaderDataError, ValueError):  # a form that is damaged was not the one that was read
+        image.set_sform(*header.get_sform(coded=True), update_affine=False)
+        image.set_qform(*header.get_qform(coded=True), update_affine=False)
 
 
 @contextmanager

@@ -112,8 +112,10 @@ def read_volume(paths: Mapping[Modality, Path]) -> Volume:
     return read_nifti_case(CaseKey("upload", name, name), tuple(paths), tuple(paths.values()), None)
 
 
-def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume) -> None:
+def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume, like: Path | None = None) -> None:
     """Write a mask [slice, row, col] on the grid and affine of the file `volume` was read from.
+
+    `like` is that file, where its qform and sform are to be repeated as they are.
 
     Enhancing tumour is written as 3, as BraTS does since 2023.
 
@@ -126,7 +128,7 @@ def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume) -> None
         )
     if mask.shape != volume.shape:
         raise VolumeError(f"{path}: the mask is {mask.shape} and {volume.key} is {volume.shape}")
-    write_nifti(path, mask.astype(np.uint8, copy=False), volume.orientation)
+    write_nifti(path, mask.astype(np.uint8, copy=False), volume.orientation, like)
 
 
 def _read_images(

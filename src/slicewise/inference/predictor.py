@@ -1,5 +1,6 @@
 """The only way a picture becomes a mask: evaluation, the command line and the demo all call this."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from slicewise.core.keys import CaseKey
 from slicewise.data.picture import read_grey
 from slicewise.imaging.slicing import SlicedCase, prepare, restore
+from slicewise.imaging.summary import tumour_probability
 from slicewise.imaging.volume import Volume, picture_volume
 from slicewise.inference.device import DeviceName, choose_device
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
@@ -58,30 +60,111 @@ class PicturePrediction:
     tumour_probability: float
 
 
-class Predictor:
+class SlicePredictor(ABC):
+    """Whoever answers for slices answers for volumes and pictures: one network, or several as one.
+
+    Attributes:
+        checkpoints: whose networks answer; they share their preprocessing and the slot of a picture.
+        device: where the networks run.
+        flips: whether mirror images are asked about too.
+        mask_threshold: a pixel from this probability on counts for `volume_ml`.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    device: torch.device
+    flips: bool
+    mask_threshold: float
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identity of what answers."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a network has seen generated patients only."""
+        return any(checkpoint.synthetic for checkpoint in self.checkpoints)
+
+    @abstractmethod
+    def predict_slices(
+        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
+    ) -> SlicePredictions:
+        """Return the probabilities of prepared slices; see `Predictor.predict_slices`."""
+
+    def predict_volume(self, volume: Volume, batch_size: int = 8) -> VolumePrediction:
+        """Prepare a volume exactly as for training, predict its slices and put the mask back on its grid."""
+        sliced = prepare(volume, self.checkpoints[0].preprocessing)
+        slices = self.predict_slices(sliced.images, sliced.presence, batch_size)
+        mask = restore(slices.mask_probability, sliced.geometry)
+        return VolumePrediction(
+            sliced=sliced,
+            slices=slices,
+            mask_probability=mask,
+            tumour_probability=tumour_probability(slices.class_probability),
+            volume_ml=self._millilitres(volume, mask),
+        )
+
+    def predict_picture(self, picture: Path | bytes) -> PicturePrediction:
+        """Predict one picture of any kind; it fills the modality slot that the checkpoint names.
+
+        Raises:
+            PictureError: it cannot be read, or shows nothing.
+        """
+        grey = read_grey(picture) if isinstance(picture, Path) else read_grey(BytesIO(picture), "the picture")
+        found = self.predict_volume(picture_volume(_PICTURE, grey, self.checkpoints[0].slot))
+        return PicturePrediction(
+            sliced=found.sliced,
+            slices=found.slices,
+            picture=grey,
+            mask_probability=found.mask_probability[0],
+            tumour_probability=found.tumour_probability,
+        )
+
+    def _millilitres(self, volume: Volume, mask: Floats) -> float | None:
+        if volume.orientation is None:
+            return None
+        voxel_ml = float(np.prod(volume.spacing)) / _MM3_PER_ML
+        return float(np.count_nonzero(mask >= self.mask_threshold)) * voxel_ml
+
+
+class Predictor(SlicePredictor):
     """A checkpoint that answers. Nothing but the checkpoint is needed: it carries its own preprocessing.
 
     The network runs in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
-    slices are batched (up to the rounding of fp32).
+    slices are batched (up to the rounding of fp32). With `flips` it is asked about each slice and its mirror
+    image, left and right exchanged, and the mean of both probabilities counts.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: DeviceName = "auto", *, mask_threshold: float = 0.5
+        self,
+        checkpoint: Checkpoint,
+        device: DeviceName = "auto",
+        *,
+        mask_threshold: float = 0.5,
+        flips: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
+        self.checkpoints = (checkpoint,)
         self.device = choose_device(device)
         self.mask_threshold = mask_threshold
+        self.flips = flips
         network = checkpoint.build().float().eval().requires_grad_(False)
         self.model = network.to(memory_format=torch.channels_last).to(self.device)
 
     @classmethod
-    def load(cls, path: Path, device: DeviceName = "auto", *, mask_threshold: float = 0.5) -> Self:
+    def load(
+        cls, path: Path, device: DeviceName = "auto", *, mask_threshold: float = 0.5, flips: bool = False
+    ) -> Self:
         """Read a checkpoint file.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
         """
-        return cls(load_checkpoint(path), device, mask_threshold=mask_threshold)
+        return cls(load_checkpoint(path), device, mask_threshold=mask_threshold, flips=flips)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.checkpoint.fingerprint
 
     def predict_slices(
         self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
@@ -100,63 +183,27 @@ class Predictor:
         with torch.inference_mode(), _full_precision():
             for start in range(0, num_slices, batch_size):
                 part = slice(start, start + batch_size)
-                prediction = self.model(self._tensor(images[part]), self._tensor(slots[part]))
+                mask, tumour = self._ask(self._tensor(images[part]), self._tensor(slots[part]))
                 # Outside the brain the network was never right or wrong; nothing there is a tumour.
                 inside = np.any(images[part] != 0, axis=1)
-                masks[part] = prediction.mask_logits.sigmoid()[:, 0].cpu().numpy() * inside
-                classes[part] = prediction.class_logits.sigmoid().cpu().numpy()
+                masks[part] = mask.cpu().numpy() * inside
+                classes[part] = tumour.cpu().numpy()
         return SlicePredictions(masks, classes)
 
-    def predict_volume(self, volume: Volume, batch_size: int = 8) -> VolumePrediction:
-        """Prepare a volume exactly as for training, predict its slices and put the mask back on its grid."""
-        sliced = prepare(volume, self.checkpoint.preprocessing)
-        slices = self.predict_slices(sliced.images, sliced.presence, batch_size)
-        mask = restore(slices.mask_probability, sliced.geometry)
-        return VolumePrediction(
-            sliced=sliced,
-            slices=slices,
-            mask_probability=mask,
-            tumour_probability=tumour_probability(slices.class_probability),
-            volume_ml=self._millilitres(volume, mask),
-        )
-
-    def predict_picture(self, picture: Path | bytes) -> PicturePrediction:
-        """Predict one picture of any kind; it fills the modality slot that the checkpoint names.
-
-        Raises:
-            PictureError: it cannot be read, or shows nothing.
-        """
-        grey = read_grey(picture) if isinstance(picture, Path) else read_grey(BytesIO(picture), "the picture")
-        found = self.predict_volume(picture_volume(_PICTURE, grey, self.checkpoint.slot))
-        return PicturePrediction(
-            sliced=found.sliced,
-            slices=found.slices,
-            picture=grey,
-            mask_probability=found.mask_probability[0],
-            tumour_probability=found.tumour_probability,
-        )
-
-    def _millilitres(self, volume: Volume, mask: Floats) -> float | None:
-        if volume.orientation is None:
-            return None
-        voxel_ml = float(np.prod(volume.spacing)) / _MM3_PER_ML
-        return float(np.count_nonzero(mask >= self.mask_threshold)) * voxel_ml
+    def _ask(self, images: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the probabilities of the pixels [S, N, N] and of the slices [S]."""
+        found = self.model(images, slots)
+        mask, tumour = found.mask_logits.sigmoid()[:, 0], found.class_logits.sigmoid()
+        if not self.flips:
+            return mask, tumour
+        mirrored = self.model(images.flip(-1), slots)
+        back = mirrored.mask_logits.sigmoid()[:, 0].flip(-1)
+        return (mask + back) / 2, (tumour + mirrored.class_logits.sigmoid()) / 2
 
     def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))
         layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
         return tensor.to(self.device, memory_format=layout)
-
-
-def tumour_probability(class_probability: Floats) -> float:
-    """Return the highest slice probability after a running mean over three slices (one slice: its own).
-
-    A tumour spans neighbouring slices; a single slice that stands out is more often an artefact.
-    """
-    if len(class_probability) == 0:
-        return 0.0
-    padded = np.pad(class_probability.astype(np.float64), 1, mode="edge")
-    return float(np.convolve(padded, np.full(3, 1 / 3), mode="valid").max())
 
 
 @contextmanager

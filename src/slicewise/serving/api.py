@@ -9,6 +9,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import slicewise
 from slicewise.core.labels import Modality
+from slicewise.evaluation.decision import Decision
+from slicewise.evaluation.operating import OperatingPoints, read_operating_points, unchosen
 from slicewise.imaging.volume import read_volume
 from slicewise.inference.device import DeviceName
 from slicewise.inference.predictor import Predictor
@@ -138,6 +140,12 @@ async def result_slice(
     return Response(await run_sync(examiner.draw, result, index, layer), media_type="image/png")
 
 
+def _points(path: Path | None, predictor: Predictor, configured: Decision) -> OperatingPoints:
+    if path is None:
+        return unchosen(configured, "this network was not evaluated, so nothing was chosen")
+    return read_operating_points(path, predictor.fingerprint, configured, predictor.flips)
+
+
 def create_app(
     checkpoint_path: Path,
     *,
@@ -146,6 +154,8 @@ def create_app(
     class_threshold: float,
     mask_threshold: float,
     cases_dir: Path,
+    calibration_path: Path | None = None,
+    flips: bool = False,
 ) -> FastAPI:
     """Load a checkpoint and return the application that serves it.
 
@@ -153,17 +163,21 @@ def create_app(
         checkpoint_path: the model; everything else about it stands in the file.
         device: where it runs.
         max_upload_mib: largest request body.
-        class_threshold: probability from which a picture or volume is called tumour.
-        mask_threshold: probability from which a pixel is called tumour.
+        class_threshold: probability from which a picture or volume is called tumour, unless one was chosen.
+        mask_threshold: probability from which a pixel is called tumour, unless one was chosen.
         cases_dir: folder of the bundled cases; it may be missing.
+        calibration_path: what the evaluation of this checkpoint chose, if there was one.
+        flips: ask about each slice and its mirror image.
 
     Raises:
         CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
         UsageError: the machine has no such device.
+        WorkspaceError: what the evaluation chose is damaged.
     """
-    predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold)
+    predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold, flips=flips)
+    configured = Decision(1.0, class_threshold, mask_threshold)
     app = FastAPI(title="SliceWise", version=slicewise.__version__, description=_DESCRIPTION)
-    app.state.examiner = Examiner(predictor, class_threshold)
+    app.state.examiner = Examiner(predictor, _points(calibration_path, predictor, configured))
     app.state.cases_dir = cases_dir
     app.state.max_upload_mib = max_upload_mib
     app.include_router(router)

@@ -19,9 +19,13 @@ class ModelOptions:
     class_threshold: float
     mask_threshold: float
     cases_dir: Path
+    calibration_path: Path | None = None
+    """What the evaluation of this checkpoint chose, if there was one."""
+    flips: bool = False
 
 
 def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Service:
+    calibration = options.calibration_path
     command = (
         *(sys.executable, "-m", "slicewise.serving.server"),
         *("--checkpoint", str(options.checkpoint_path.absolute())),
@@ -31,6 +35,8 @@ def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Serv
         *("--class-threshold", str(options.class_threshold)),
         *("--mask-threshold", str(options.mask_threshold)),
         *("--cases", str(options.cases_dir.absolute())),
+        *(("--calibration", str(calibration.absolute())) if calibration else ()),
+        *(("--flips",) if options.flips else ()),
     )
     log_path = str(log_dir.absolute() / "demo-api.log")
     return Service("api", command, (), settings.api_port, API_HEALTH, log_path)

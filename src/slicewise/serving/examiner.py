@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.labels import CLASS_NAMES, MODALITIES, NUM_MODALITIES
+from slicewise.core.labels import MODALITIES, NUM_MODALITIES
+from slicewise.evaluation.operating import KINDS, OperatingPoint, OperatingPoints
 from slicewise.imaging.geometry import restore
 from slicewise.imaging.nifti import write_nifti
 from slicewise.imaging.overlay import to_png
@@ -22,6 +23,7 @@ from slicewise.serving.results import Result, ResultCache
 from slicewise.serving.schemas import (
     KeySlice,
     ModelInfo,
+    OperatingInfo,
     PictureExamination,
     SliceExamination,
     VolumeExamination,
@@ -37,13 +39,13 @@ class Examiner:
 
     Args:
         predictor: the model.
-        class_threshold: probability from which a picture or volume is called tumour.
+        points: how volumes and pictures are decided on.
     """
 
-    def __init__(self, predictor: Predictor, class_threshold: float) -> None:
+    def __init__(self, predictor: Predictor, points: OperatingPoints) -> None:
         self.predictor = predictor
         self.checkpoint = predictor.checkpoint
-        self.class_threshold = class_threshold
+        self.points = points
         self._results = ResultCache()
         self._model_lock = threading.Lock()
 
@@ -59,8 +61,8 @@ class Examiner:
             data_name=checkpoint.data_name,
             synthetic=checkpoint.synthetic,
             device=str(self.predictor.device),
-            class_threshold=self.class_threshold,
-            mask_threshold=self.predictor.mask_threshold,
+            flips=self.predictor.flips,
+            operating_points={kind: _info(self.points.of(kind)) for kind in KINDS},
             max_upload_mib=max_upload_mib,
         )
 
@@ -146,16 +148,15 @@ class Examiner:
     def _predict(self, volume: Volume) -> Result:
         with self._model_lock:
             prediction = self.predictor.predict_volume(volume)
-        return Result.of(volume, prediction, self.predictor.mask_threshold)
+        point = self.points.of("picture" if volume.orientation is None else "volume")
+        return Result.of(volume, prediction, point)
 
     def _verdict(self, result: Result, started: float) -> dict[str, Any]:
-        probability = result.tumour_probability
         present = zip(MODALITIES, result.sliced.presence, strict=True)
         return {
-            "tumour_probability": probability,
-            "label": CLASS_NAMES[int(probability >= self.class_threshold)],
-            "class_threshold": self.class_threshold,
-            "mask_threshold": self.predictor.mask_threshold,
+            "tumour_probability": result.tumour_probability,
+            "label": result.verdict,
+            **_info(result.point).model_dump(),
             "modalities": [modality for modality, filled in present if filled],
             "seconds": round(time.perf_counter() - started, 3),
             "fingerprint": self.checkpoint.fingerprint,
@@ -186,3 +187,15 @@ class Examiner:
                 )
         restored: NDArray[np.float32] = restore(heat, sliced.geometry)[index]
         return restored
+
+
+def _info(point: OperatingPoint) -> OperatingInfo:
+    """Return an operating point as the API tells it."""
+    decision = point.decision
+    return OperatingInfo(
+        class_threshold=decision.class_threshold,
+        mask_threshold=decision.mask_threshold,
+        calibrated=point.calibrated,
+        decision=decision.describe(),
+        origin=point.origin,
+    )

@@ -55,6 +55,10 @@ def _favicon() -> Image.Image:
     return icon
 
 
+def _decided(point: dict[str, Any]) -> str:
+    return f"{point['decision']} ({point['origin']})"
+
+
 def _describe(info: dict[str, Any]) -> None:
     """Say in the sidebar which model answers."""
     model = info["model"]
@@ -63,7 +67,7 @@ def _describe(info: dict[str, Any]) -> None:
         "Stage": info["stage"],
         "Trained on": info["data_name"] + (" (generated patients)" if info["synthetic"] else ""),
         "Slice": f"{info['preprocessing']['image_size']} pixels square",
-        "Thresholds": f"tumour {info['class_threshold']:g}, pixel {info['mask_threshold']:g}",
+        **{f"Decision on a {kind}": _decided(point) for kind, point in info["operating_points"].items()},
         "Device": info["device"],
         "Fingerprint": f"`{info['fingerprint'][:12]}`",
     }

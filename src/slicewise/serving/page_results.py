@@ -92,9 +92,11 @@ def _first_slice(answer: dict[str, Any]) -> int:
 
 def _explain(answer: dict[str, Any]) -> str:
     modalities = ", ".join(modality.upper() for modality in answer["modalities"])
+    scale = "calibrated" if answer["calibrated"] else "not calibrated"
     return (
         f"Read as {modalities}. A tumour is reported from a probability of {answer['class_threshold']:.0%}, "
-        f"a pixel is drawn from {answer['mask_threshold']:.0%}. Finding and mask are two answers of one "
+        f"a pixel is drawn from {answer['mask_threshold']:.0%}. The probability is {scale}; "
+        f"{answer['origin']}. Finding and mask are two answers of one "
         "network: where they disagree, trust neither."
     )
 

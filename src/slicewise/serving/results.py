@@ -9,6 +9,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.evaluation.answer import Verdict, answer
+from slicewise.evaluation.operating import OperatingPoint
 from slicewise.imaging.slicing import SlicedCase
 from slicewise.imaging.volume import Volume, VolumeOrientation
 from slicewise.inference.predictor import VolumePrediction
@@ -22,9 +24,12 @@ class Result:
     """An examined volume, or a picture as a volume of one slice: what answers need, and no more."""
 
     sliced: SlicedCase
-    class_probability: NDArray[np.float32]
-    """[S], of the slices the network saw."""
+    point: OperatingPoint
+    """By which it was decided."""
+    class_probability: NDArray[np.float64]
+    """[S], of the slices the network saw, calibrated."""
     tumour_probability: float
+    verdict: Verdict
     tumour_ml: float | None
     tumour_share: float
     """Tumour pixels over brain pixels, both as the network saw them."""
@@ -35,17 +40,19 @@ class Result:
     view: View
 
     @classmethod
-    def of(cls, volume: Volume, prediction: VolumePrediction, mask_threshold: float) -> Self:
+    def of(cls, volume: Volume, prediction: VolumePrediction, point: OperatingPoint) -> Self:
         sliced, slices = prediction.sliced, prediction.slices
-        inside = np.any(sliced.images != 0, axis=1)
-        found = (slices.mask_probability >= mask_threshold) & inside
+        found = answer(volume, sliced, slices.mask_probability, slices.class_probability, point.decision)
+        inside = np.count_nonzero(np.any(sliced.images != 0, axis=1))
         return cls(
             sliced=sliced,
-            class_probability=slices.class_probability,
-            tumour_probability=prediction.tumour_probability,
-            tumour_ml=prediction.volume_ml,
-            tumour_share=float(found.sum() / max(1, inside.sum())),
-            mask=prediction.mask_probability >= mask_threshold,
+            point=point,
+            class_probability=found.class_probability,
+            tumour_probability=found.tumour_probability,
+            verdict=found.verdict,
+            tumour_ml=found.volume_ml,
+            tumour_share=float(found.seen.sum() / max(1, inside)),
+            mask=found.mask,
             spacing=volume.spacing,
             orientation=volume.orientation,
             view=View.of(volume),

@@ -31,6 +31,16 @@ class Failure(Answer):
     error: str
 
 
+class OperatingInfo(Answer):
+    """How probabilities become an answer, and where that was chosen."""
+
+    class_threshold: Probability = Field(description="`tumour` is said from this probability on")
+    mask_threshold: Probability = Field(description="a pixel is drawn from this probability on")
+    calibrated: bool = Field(description="whether the probability was put on the validation patients' scale")
+    decision: str = Field(description="thresholds, temperature and post-processing in words")
+    origin: str = Field(description="on whom this was chosen, or why nothing was")
+
+
 class ModelInfo(Answer):
     """The model that answers, as its checkpoint describes it."""
 
@@ -43,8 +53,8 @@ class ModelInfo(Answer):
     data_name: str = Field(description="data set the model was trained on")
     synthetic: bool = Field(description="true when the model has seen generated patients only")
     device: str
-    class_threshold: Probability
-    mask_threshold: Probability
+    flips: bool = Field(description="whether the mean over each slice and its mirror image answers")
+    operating_points: dict[Literal["volume", "picture"], OperatingInfo]
     max_upload_mib: int
     notice: str = NOTICE
 
@@ -56,13 +66,11 @@ class Case(Answer):
     modalities: list[Modality]
 
 
-class Examination(Answer):
+class Examination(OperatingInfo):
     """What every prediction says."""
 
     tumour_probability: Probability
     label: Literal["tumour", "no_tumour"]
-    class_threshold: Probability = Field(description="`tumour` is said from this probability on")
-    mask_threshold: Probability = Field(description="a pixel is drawn from this probability on")
     modalities: list[Modality] = Field(description="the slots that were filled")
     seconds: float
     fingerprint: str

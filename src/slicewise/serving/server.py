@@ -22,6 +22,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--max-upload-mib", type=int, required=True)
     parser.add_argument("--class-threshold", type=float, required=True)
     parser.add_argument("--mask-threshold", type=float, required=True)
+    parser.add_argument("--calibration", type=Path, help="what the evaluation of the model chose")
+    parser.add_argument("--flips", action="store_true", help="ask about each slice and its mirror image")
     parser.add_argument("--cases", type=Path, required=True, help="folder of the bundled cases")
     return parser.parse_args(argv)
 
@@ -38,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
             class_threshold=arguments.class_threshold,
             mask_threshold=arguments.mask_threshold,
             cases_dir=arguments.cases,
+            calibration_path=arguments.calibration,
+            flips=arguments.flips,
         )
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)

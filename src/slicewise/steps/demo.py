@@ -7,12 +7,14 @@ from typing import Any
 from slicewise.config.schema import Config
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
+from slicewise.core.fingerprint import hash_file
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.settings import pick
 
 _NAME = "demo"
 _PHANTOM_SEED = 0
+_CHOICES = Path("results/multitask_evaluation/calibration.json")
 
 
 def address(workspace: Workspace) -> str | None:
@@ -34,7 +36,8 @@ def stop(workspace: Workspace) -> None:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return pick(config, "serving", "evaluation.mask_threshold", "evaluation.class_threshold")
+    thresholds = ("evaluation.mask_threshold", "evaluation.class_threshold")
+    return pick(config, "serving", *thresholds, "evaluation.flips")
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -51,12 +54,15 @@ def _run(context: Context[Config]) -> Outcome:
     # A copy: the home may be replaced by another mode's checkpoint while the demo runs on.
     checkpoint_path = home / "best_model.pth"
     shutil.copyfile(context.home("train.joint", "checkpoint") / "best_model.pth", checkpoint_path)
+    calibration_path, note = _take_choices(context.workspace)
     options = ModelOptions(
         checkpoint_path,
         config.runtime.device,
         config.evaluation.class_threshold,
         config.evaluation.mask_threshold,
         cases_dir,
+        calibration_path,
+        config.evaluation.flips,
     )
     state = start_demo(
         config.serving,
@@ -65,8 +71,26 @@ def _run(context: Context[Config]) -> Outcome:
         context.workspace.root / "logs",
         fingerprint=context.needs["train.joint"],
     )
-    write_json(_note(context.workspace), {"fingerprint": context.fingerprint})
+    write_json(_note(context.workspace), {"fingerprint": context.fingerprint, "choices": note})
     return Outcome(metrics={"page": state.page_url, "api": state.api_url, "supervisor": state.kind})
+
+
+def _take_choices(workspace: Workspace) -> tuple[Path | None, str | None]:
+    """Copy what the evaluation chose, if there was one; return the copy and the hash of what it holds.
+
+    Whether it was chosen for this very network is for the API to see, which says so in its answers.
+    """
+    copy = workspace.service(_NAME) / _CHOICES.name
+    copy.unlink(missing_ok=True)
+    if not (workspace.root / _CHOICES).is_file():
+        return None, None
+    shutil.copyfile(workspace.root / _CHOICES, copy)
+    return copy, hash_file(copy)
+
+
+def _choices_now(workspace: Workspace) -> str | None:
+    path = workspace.root / _CHOICES
+    return hash_file(path) if path.is_file() else None
 
 
 def _is_live(workspace: Workspace, fingerprint: str) -> bool:
@@ -76,8 +100,9 @@ def _is_live(workspace: Workspace, fingerprint: str) -> bool:
         note = read_json(_note(workspace))
     except (FileNotFoundError, WorkspaceError):
         return False
-    named = note.get("fingerprint") if isinstance(note, dict) else None
-    return bool(named == fingerprint) and is_alive(workspace.service(_NAME))
+    named = (note.get("fingerprint"), note.get("choices")) if isinstance(note, dict) else None
+    # The evaluation is not among the needs: a network without one can be shown, with configured thresholds.
+    return named == (fingerprint, _choices_now(workspace)) and is_alive(workspace.service(_NAME))
 
 
 def _note(workspace: Workspace) -> Path:

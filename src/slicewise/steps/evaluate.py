@@ -5,7 +5,7 @@ What is to be chosen is chosen on the validation patients first.
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _STAGES: tuple[StageName, ...] = ("seg_warmup", "cls_head", "joint")
 _LAST: StageName = "joint"
-CALIBRATION_NAME: Final = "calibration.json"
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -64,17 +63,22 @@ def _run(context: Context[Config]) -> Outcome:
 def _predictor(context: Context[Config], stage: StageName) -> "Predictor":
     from slicewise.inference.predictor import Predictor
 
-    return Predictor(stage_checkpoint(context, stage), context.config.runtime.device)
+    config = context.config
+    return Predictor(stage_checkpoint(context, stage), config.runtime.device, flips=config.evaluation.flips)
 
 
 def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
     """Decide on the validation patients and write it down, before the test patients are opened."""
     from slicewise.evaluation.choices import make_choices
+    from slicewise.evaluation.operating import CALIBRATION_NAME, MadeFor
     from slicewise.steps.slices import open_cases
 
-    settings, cases = context.config.evaluation, open_cases(context, "val")
+    config, cases = context.config, open_cases(context, "val")
+    settings, data = config.evaluation, config.data
     choices = make_choices(_outputs(predictor, cases, settings.batch_size, "choose"), settings)
-    write_json(context.out("evaluation") / CALIBRATION_NAME, choices.to_json())
+    made_for = MadeFor(predictor.fingerprint, settings.flips, data.volumes.name, data.pictures.name)
+    content = {"made_for": made_for.to_json(), **choices.to_json()}
+    write_json(context.out("evaluation") / CALIBRATION_NAME, content)
     return choices
 
 
@@ -182,6 +186,6 @@ EVALUATE: Step[Config] = Step(
         "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=3,
+    version=4,
     demand=of_evaluation,
 )

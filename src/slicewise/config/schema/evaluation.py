@@ -14,6 +14,8 @@ class Evaluation(Section):
     """How the untouched test patients are scored."""
 
     batch_size: Count
+    flips: bool
+    """Ask about each slice and about its mirror image, left and right exchanged; the mean is the answer."""
     mask_threshold: Fraction
     """A pixel is tumour when its probability reaches this, unless another threshold is chosen."""
     class_threshold: Fraction

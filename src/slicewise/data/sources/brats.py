@@ -33,6 +33,7 @@ _SPELLINGS: Final[Mapping[str, Modality]] = {
 }  # fmt: skip
 _NAME = re.compile(rf"(?P<case>.+?)[-_](?P<what>{'|'.join(_SPELLINGS)}|seg)", re.IGNORECASE)
 _ODD_MASK = re.compile(r"(.*[-_. ])?seg[a-z]*", re.IGNORECASE)
+_MASK = re.compile(rf"{_ODD_MASK.pattern}|(.*[-_. ])?mask", re.IGNORECASE)
 _VISITS = (
     re.compile(r"(?P<patient>brats-[a-z]+-\d{5})-\d{3}", re.IGNORECASE),
     re.compile(r"(?P<patient>brats1\d_.+)_\d+", re.IGNORECASE),
@@ -71,7 +72,7 @@ def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
     """
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in files_below(root, SUFFIXES):
-        folders[_case_folder(path)].append(path)
+        folders[case_folder(path)].append(path)
     problems: list[Problem] = []
     drafts = [draft for folder, paths in folders.items() for draft in _read_folder(folder, paths, problems)]
     if not drafts:
@@ -119,7 +120,7 @@ def _read_folder(folder: Path, paths: Iterable[Path], problems: list[Problem]) -
     drafts: dict[str, _Draft] = {}
     strays: list[Path] = []
     for path in paths:
-        name = parse_name(_file_name(path))
+        name = parse_name(file_name(path))
         if name is None:
             strays.append(path)
             continue
@@ -135,7 +136,7 @@ def _read_folder(folder: Path, paths: Iterable[Path], problems: list[Problem]) -
 def _adopt_masks(cases: list[_Draft], strays: list[Path], problems: list[Problem]) -> None:
     """Give the only case of a folder the mask with another name, as in BraTS20_Training_355."""
     for path in strays:
-        is_mask = _ODD_MASK.fullmatch(_stem(_file_name(path))) is not None
+        is_mask = _ODD_MASK.fullmatch(_stem(file_name(path))) is not None
         if is_mask and len(cases) == 1 and not cases[0].masks:
             cases[0].masks.append(path)
             problems.append(Problem(path, "named unlike its case, taken as its mask", "warning"))
@@ -160,14 +161,21 @@ def _stem(name: str) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
 
 
+def is_mask_name(name: str) -> bool:
+    """Whether a file name is that of a mask, ours (`..._mask`) included."""
+    return _MASK.fullmatch(_stem(name)) is not None
+
+
 def _is_wrapper(folder: Path) -> bool:
     """Some mirrors unpack x_flair.nii.gz to a folder of that name that holds one file."""
     return folder.name.lower().endswith(SUFFIXES)
 
 
-def _case_folder(path: Path) -> Path:
+def case_folder(path: Path) -> Path:
+    """Return the folder of a file's case: the one it lies in, but for a wrapper."""
     return path.parent.parent if _is_wrapper(path.parent) else path.parent
 
 
-def _file_name(path: Path) -> str:
+def file_name(path: Path) -> str:
+    """Return the name that tells what a file is: its own, but for one in a wrapper."""
     return path.parent.name if _is_wrapper(path.parent) else path.name

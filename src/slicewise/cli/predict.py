@@ -1,0 +1,103 @@
+"""`slicewise predict PATH...`: examine volumes and pictures with a trained network."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slicewise.cli.options import add_network_options, add_workspace_option, compose_words, workspace_from
+from slicewise.core.console import complain, say
+from slicewise.core.errors import UsageError
+from slicewise.core.labels import MODALITIES
+
+if TYPE_CHECKING:
+    from slicewise.cli.predictions.networks import Network
+    from slicewise.cli.predictions.table import PredictionRow
+
+RESULTS = Path("results/predictions")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="PATH",
+        help="a patient's folder, a volume, a picture, or a folder of such; also key=value of the "
+        "configuration, e.g. runtime.device=cpu or evaluation.flips=true",
+    )
+    add_workspace_option(parser)
+    add_network_options(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"where to write (default: <workspace>/{RESULTS})"
+    )
+    parser.add_argument(
+        "--modality", choices=MODALITIES, help="what volumes and pictures show whose names do not say it"
+    )
+
+
+def execute(args: argparse.Namespace) -> int:
+    from slicewise.cli.predictions.examine import examine, row_of_problem
+    from slicewise.cli.predictions.table import write_tables
+    from slicewise.data.inputs import Unnamed, find_inputs
+
+    workspace = workspace_from(args)
+    paths, overrides = _sort(args.words)
+    folder: Path = (args.out or workspace.root / RESULTS).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is not a folder")
+    config, network = compose_words(overrides), _network(args, overrides)
+    slot = args.modality or network.predictor.checkpoints[0].slot
+    cases, problems = find_inputs(paths, Unnamed(args.modality, slot))
+    rows = [row_of_problem(network, problem) for problem in problems if problem.severity == "error"]
+    for row in rows:
+        _tell(row)
+    rows += examine(network, cases, folder, config.evaluation.batch_size, _tell)
+    if not rows:
+        raise UsageError(f"nothing to examine: {'; '.join(map(str, problems))}")
+    write_tables(folder, rows, network.to_json())
+    return _conclude(network, rows, folder)
+
+
+def _sort(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Tell paths from overrides: what exists is a path, whatever its name."""
+    overrides = [word for word in words if "=" in word and not Path(word).expanduser().exists()]
+    paths = [Path(word).expanduser() for word in words if word not in overrides]
+    if not paths:
+        raise UsageError("no PATH is given; name a patient's folder, a volume or a picture")
+    return paths, overrides
+
+
+def _network(args: argparse.Namespace, overrides: Sequence[str]) -> "Network":
+    from slicewise.cli.predictions.networks import load_ensemble, load_network
+
+    config, workspace = compose_words(overrides), workspace_from(args)
+    said = any(word.lstrip("+").startswith("evaluation.flips=") for word in overrides)
+    flips = config.evaluation.flips if said else None
+    if args.ensemble:
+        return load_ensemble(workspace, config, flips=flips)
+    checkpoint = args.checkpoint.expanduser() if args.checkpoint else None
+    return load_network(workspace, config, checkpoint, flips=flips)
+
+
+def _tell(row: "PredictionRow") -> None:
+    if row.error is not None:
+        complain(f"{row.case}: {row.error}")
+        return
+    volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
+    verdict = (row.verdict or "").replace("_", " ")
+    say(f"{row.case:<32} {verdict:<10} {row.tumour_probability:.1%}{volume}  {row.mask}")
+
+
+def _conclude(network: "Network", rows: "Sequence[PredictionRow]", folder: Path) -> int:
+    from slicewise.cli.predictions.table import CSV_NAME, NOTICE, SYNTHETIC
+    from slicewise.evaluation.rows import plural
+
+    failed = sum(row.error is not None for row in rows)
+    say()
+    for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
+        say(f"decided by what was {origin}" if origin.startswith("chosen") else origin, "dim")
+    if network.predictor.synthetic:
+        say(SYNTHETIC, "warn")
+    say(NOTICE, "dim")
+    say(f"{plural(len(rows) - failed, 'case')} examined, {failed} not; see {folder / CSV_NAME}")
+    return 1 if failed else 0

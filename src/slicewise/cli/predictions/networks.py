@@ -1,0 +1,140 @@
+"""Who answers: the network of the workspace, one that was named, or those of all folds together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slicewise.config.schema import Config
+from slicewise.core.errors import UsageError
+from slicewise.pipeline.receipt import Receipt
+from slicewise.pipeline.workspace import Workspace
+from slicewise.steps.folds import FOLDS_DIR, num_folds
+from slicewise.steps.names import fold_name
+
+if TYPE_CHECKING:
+    from slicewise.evaluation.operating import OperatingPoints
+    from slicewise.inference.predictor import SlicePredictor
+
+CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
+EVALUATION = Path("results/multitask_evaluation")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network or several as one, and how their probabilities become answers."""
+
+    predictor: "SlicePredictor"
+    paths: tuple[Path, ...]
+    points: "OperatingPoints"
+    flips: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.predictor.fingerprint,
+            "synthetic": self.predictor.synthetic,
+            "checkpoints": [
+                {"path": str(path), "fingerprint": one.fingerprint, "stage": one.stage, "data": one.data_name}
+                for path, one in zip(self.paths, self.predictor.checkpoints, strict=True)
+            ],
+            "flips": self.flips,
+            "operating_points": self.points.to_json(),
+        }
+
+
+def load_network(
+    workspace: Workspace, config: Config, checkpoint: Path | None, *, flips: bool | None
+) -> Network:
+    """Load one network and what its evaluation chose.
+
+    Args:
+        workspace: whose joint network answers where no other is named.
+        config: the device, and the thresholds where nothing was chosen.
+        checkpoint: a file of another network; the evaluation of its own workspace is asked for choices.
+        flips: ask about mirror images too; None: as the evaluation did.
+
+    Raises:
+        UsageError: nothing is trained here.
+        CheckpointError: the file is missing, damaged or no checkpoint.
+        WorkspaceError: what the evaluation chose is damaged.
+    """
+    from slicewise.evaluation.decision import Decision
+    from slicewise.evaluation.operating import CALIBRATION_NAME, read_operating_points
+    from slicewise.inference.predictor import Predictor
+    from slicewise.models.checkpoint import load_checkpoint
+
+    path = checkpoint or workspace.root / CHECKPOINT
+    if checkpoint is None and not path.is_file():
+        raise UsageError(
+            f"nothing is trained in {workspace.root} yet: there is no {CHECKPOINT}. Run "
+            "`slicewise run --until evaluate` first, or name a network with --checkpoint"
+        )
+    found, root = load_checkpoint(path), path.absolute().parents[min(2, len(path.absolute().parents) - 1)]
+    points = read_operating_points(
+        root / EVALUATION / CALIBRATION_NAME,
+        found.fingerprint,
+        Decision.configured(config.evaluation),
+        flips,
+    )
+    if flips is None:
+        flips = config.evaluation.flips if points.flips is None else points.flips
+    return Network(Predictor(found, config.runtime.device, flips=flips), (path,), points, flips)
+
+
+def load_ensemble(workspace: Workspace, config: Config, *, flips: bool | None) -> Network:
+    """Load the networks of the last cross-validation as one.
+
+    Raises:
+        UsageError: there was none, or not all of its folds are trained.
+        CheckpointError: a checkpoint is damaged, or the networks do not see the same thing.
+    """
+    from slicewise.evaluation.decision import Decision
+    from slicewise.evaluation.operating import unchosen
+    from slicewise.inference.ensemble import Ensemble
+
+    paths = fold_checkpoints(workspace)
+    flips = config.evaluation.flips if flips is None else flips
+    points = unchosen(
+        Decision.configured(config.evaluation),
+        "every fold chose for its own network, and nothing was chosen for all of them together",
+    )
+    return Network(Ensemble.load(paths, config.runtime.device, flips=flips), tuple(paths), points, flips)
+
+
+def fold_checkpoints(workspace: Workspace) -> Sequence[Path]:
+    """Return the networks of the last cross-validation, fold by fold.
+
+    Raises:
+        UsageError: there was none, or some of its folds are not trained; names them.
+    """
+    first = _split(workspace, 1)
+    if first is None or not num_folds(workspace):
+        raise UsageError(
+            f"{workspace.root} holds no cross-validation; run `slicewise run --folds 5` first, "
+            "or leave --ensemble out"
+        )
+    folds = int(first.identity.settings["split.folds"])
+    missing = [fold for fold in range(1, folds + 1) if not _is_trained(workspace, fold, folds)]
+    if missing:
+        raise UsageError(
+            f"fold {', '.join(map(str, missing))} of {folds} is not trained with the split that is there; "
+            f"run `slicewise run --folds {folds}` first"
+        )
+    return [_fold(workspace, fold) / CHECKPOINT for fold in range(1, folds + 1)]
+
+
+def _is_trained(workspace: Workspace, fold: int, folds: int) -> bool:
+    """Whether the network of a fold is there and learnt from today's split; older folds may lie beside it."""
+    split, trained = _split(workspace, fold), Receipt.read((_fold(workspace, fold) / CHECKPOINT).parent)
+    if split is None or trained is None or not (_fold(workspace, fold) / CHECKPOINT).is_file():
+        return False
+    learnt_from = trained.identity.needs.get(fold_name("split", fold))
+    return split.identity.settings.get("split.folds") == folds and learnt_from == split.fingerprint
+
+
+def _split(workspace: Workspace, fold: int) -> Receipt | None:
+    return Receipt.read(_fold(workspace, fold) / "data" / "split")
+
+
+def _fold(workspace: Workspace, fold: int) -> Path:
+    return workspace.root / FOLDS_DIR / str(fold)

@@ -1,0 +1,79 @@
+"""The tables of all answers: predictions.csv for people, predictions.json for programs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from slicewise.core.files import write_json
+from slicewise.evaluation.answer import Answer
+from slicewise.evaluation.operating import OperatingPoint
+from slicewise.evaluation.rows import write_rows
+
+CSV_NAME: Final = "predictions.csv"
+JSON_NAME: Final = "predictions.json"
+NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
+SYNTHETIC: Final = "The network has seen generated patients only. Do not expect it to read real MRI well."
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRow:
+    """One case: what was found, by what measure, and where the mask lies; or why there is none.
+
+    Attributes:
+        mask: file or folder beside the table.
+        tumour_probability: calibrated where `calibrated` is 1; from `class_threshold` on it is a tumour.
+        error: why the case was not examined; everything from `mask` to `mask_threshold` is empty then.
+    """
+
+    case: str
+    path: str
+    kind: str | None
+    modalities: str | None
+    mask: str | None
+    verdict: str | None
+    tumour_probability: float | None
+    class_threshold: float | None
+    calibrated: bool | None
+    volume_ml: float | None
+    mask_threshold: float | None
+    chosen: str | None
+    synthetic: bool
+    fingerprint: str
+    error: str | None
+
+
+def found_row(
+    found: Answer, point: OperatingPoint, *, mask: str, modalities: Sequence[str], **known: Any
+) -> PredictionRow:
+    """Return the row of a case that was examined; `known` is what stands in any row."""
+    return PredictionRow(
+        mask=mask,
+        modalities=" ".join(modalities),
+        verdict=found.verdict,
+        tumour_probability=found.tumour_probability,
+        class_threshold=point.decision.class_threshold,
+        calibrated=point.calibrated,
+        volume_ml=found.volume_ml,
+        mask_threshold=point.decision.mask_threshold,
+        chosen=point.origin,
+        error=None,
+        **known,
+    )
+
+
+def failed_row(error: str, **known: Any) -> PredictionRow:
+    """Return the row of a case that could not be examined."""
+    empty = dict.fromkeys(
+        ("mask", "modalities", "verdict", "tumour_probability", "class_threshold", "calibrated",
+         "volume_ml", "mask_threshold", "chosen")
+    )  # fmt: skip
+    return PredictionRow(**empty, error=error, **known)  # type: ignore[arg-type]  # known and empty are all
+
+
+def write_tables(folder: Path, rows: Sequence[PredictionRow], network: dict[str, Any]) -> None:
+    """Write both tables, each atomically."""
+    write_rows(folder / CSV_NAME, rows, PredictionRow)
+    warning = SYNTHETIC if network["synthetic"] else None
+    content = {"notice": NOTICE, "warning": warning, **network, "cases": [asdict(row) for row in rows]}
+    write_json(folder / JSON_NAME, content)

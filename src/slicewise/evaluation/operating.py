@@ -1,0 +1,131 @@
+"""What the evaluation chose, for whoever answers afterwards: the command line and the demo.
+
+`calibration.json` says for which checkpoint its choices were made and whether flips were on. For any other
+network, or with other flips, they mean nothing: then the configured thresholds stand, and it is said why.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json
+from slicewise.evaluation.decision import Decision
+from slicewise.evaluation.rows import plural
+
+CALIBRATION_NAME: Final = "calibration.json"
+InputKind = Literal["volume", "picture"]
+KINDS: Final[tuple[InputKind, ...]] = ("volume", "picture")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A decision, and on whom it was made, or why nobody was asked.
+
+    Attributes:
+        calibrated: whether the probability is on the scale that the validation patients gave it.
+        origin: a sentence for people.
+    """
+
+    decision: Decision
+    calibrated: bool
+    origin: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"decision": self.decision.to_json(), "calibrated": self.calibrated, "origin": self.origin}
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """One for volumes and one for pictures: they were chosen on different patients."""
+
+    volume: OperatingPoint
+    picture: OperatingPoint
+    flips: bool | None
+    """Whether flips were on when the choices were made; None where none apply."""
+
+    def of(self, kind: InputKind) -> OperatingPoint:
+        return self.volume if kind == "volume" else self.picture
+
+    def to_json(self) -> dict[str, Any]:
+        return {kind: self.of(kind).to_json() for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """What the choices of a `calibration.json` were made for: checkpoint, flips, and the source of a kind."""
+
+    checkpoint: str
+    flips: bool
+    volume: str
+    picture: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def unchosen(configured: Decision, why: str) -> OperatingPoints:
+    """Return the configured thresholds for everything, and why nothing else."""
+    point = OperatingPoint(configured, False, f"configured thresholds: {why}")
+    return OperatingPoints(point, point, None)
+
+
+def read_operating_points(
+    path: Path, fingerprint: str, configured: Decision, flips: bool | None = None
+) -> OperatingPoints:
+    """Return what was chosen for a checkpoint, as far as anything was.
+
+    Args:
+        path: the `calibration.json` of the evaluation of the checkpoint; it may be missing.
+        fingerprint: of the checkpoint that answers.
+        configured: what stands where nothing was chosen.
+        flips: whether it answers with flips; None: as it did when the choices were made.
+
+    Raises:
+        WorkspaceError: the file is damaged.
+    """
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        return unchosen(configured, "this network was not evaluated, so nothing was chosen")
+    if isinstance(content, dict) and "made_for" not in content:
+        return unchosen(configured, "the evaluation beside it is of an older version; run it again")
+    try:
+        made_for = MadeFor(**content["made_for"])
+        if made_for.checkpoint != fingerprint:
+            return unchosen(configured, "the choices beside it were made for another network")
+        if flips not in (None, made_for.flips):
+            return unchosen(configured, f"the choices were made with evaluation.flips={made_for.flips}")
+        volume, picture = (_point(content, getattr(made_for, kind), configured) for kind in KINDS)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WorkspaceError(
+            f"{path} is damaged ({error!r}); make it again with "
+            "`slicewise run --until evaluate --force evaluate`"
+        ) from error
+    return OperatingPoints(volume, picture, made_for.flips)
+
+
+def _point(content: Mapping[str, Any], source: str, configured: Decision) -> OperatingPoint:
+    found = content["sources"].get(source)
+    if found is None:
+        return OperatingPoint(
+            configured, False, f"configured thresholds: {source} had no validation patients"
+        )
+    decision = _decision(found["decision"])
+    asked, notes = int(found["validation"]["num_patients"]), "; ".join(map(str, found["notes"]))
+    if notes:
+        return OperatingPoint(decision, decision.temperature != 1.0, f"{source}: {notes}")
+    origin = f"chosen on {plural(asked, 'validation patient')} of {source}"
+    return OperatingPoint(decision, decision.temperature != 1.0, origin)
+
+
+def _decision(value: Mapping[str, Any]) -> Decision:
+    """Return a decision whose every number can be used: a threshold of 7 would silence the network."""
+    decision = Decision(**value)
+    shares = (decision.class_threshold, decision.mask_threshold)
+    if not all(0 <= float(share) <= 1 for share in shares) or not 0 < float(decision.temperature) < 1e6:
+        raise ValueError(f"impossible decision {dict(value)}")
+    if type(decision.min_component) is not int or decision.min_component < 0:
+        raise ValueError(f"impossible decision {dict(value)}")
+    return decision

@@ -1,0 +1,340 @@
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from slicewise.cli.main import main
+from slicewise.config.compose import compose
+from slicewise.core.files import read_json, write_json
+from slicewise.core.labels import CLASS_NAMES
+from slicewise.evaluation.answer import answer
+from slicewise.evaluation.decision import Decision
+from slicewise.evaluation.operating import MadeFor
+from slicewise.imaging.volume import read_volume
+from slicewise.inference.ensemble import Ensemble
+from slicewise.inference.predictor import Predictor
+from slicewise.models.checkpoint import Checkpoint, save_checkpoint
+from slicewise.models.multitask import build_model
+from slicewise.pipeline.receipt import Identity, Receipt
+
+AFFINE = np.array([[0, -2.0, 0, 40], [1.5, 0, 0, -30], [0, 0, 3.0, 10], [0, 0, 0, 1]])
+CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
+CHOSEN = Decision(1.7, 0.2, 0.35)
+
+
+@pytest.fixture(scope="module")
+def network() -> Checkpoint:
+    """A small network that has learnt nothing; its answers lie about one half."""
+    torch.manual_seed(0)
+    config = compose(
+        ["preprocessing.image_size=64", "model={encoder:mobilenet_v2,encoder_depth:3,head_hidden:0}"]
+    )
+    net = build_model(config.model).eval()
+    with torch.no_grad():  # half of the pixels, so that masks are neither empty nor full
+        found = net(torch.randn(2, 4, 64, 64), torch.ones(2, 4)).mask_logits
+        net.mask_head[0].bias -= found.median()  # type: ignore[index]
+    return Checkpoint(
+        net.state_dict(), config.model, config.preprocessing, CLASS_NAMES, "joint", {}, "a" * 64,
+        "brats", False, "flair",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def workspace(network: Checkpoint, tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "w" / CHECKPOINT, network)
+    return tmp_path / "w"
+
+
+def head() -> NDArray[np.int16]:
+    """A ball of tissue with a bright spot, [40, 48, 12] as the file has it."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, size) for size in (40, 48, 12)), indexing="ij")
+    noise = np.random.default_rng(0).standard_normal(x.shape)
+    brain = (x**2 + y**2 + z**2 < 0.8) * (400 + 40 * noise)
+    return (brain + ((x - 0.3) ** 2 + y**2 + z**2 < 0.06) * 300).astype(np.int16)
+
+
+def patient(root: Path, name: str = "BraTS20_Training_001", modalities: str = "t1 flair seg") -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    for modality in modalities.split():
+        nib.save(nib.Nifti1Image(head(), AFFINE), folder / f"{name}_{modality}.nii.gz")
+    return folder
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((head()[:, :, 6] // 4).clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def lgg(root: Path, name: str = "TCGA_CS_4941_19960909") -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    for number in range(1, 4):
+        grey = (head()[:, :, 4 + number] // 4).clip(0, 255).astype(np.uint8)
+        Image.fromarray(np.stack([grey] * 3, -1)).save(folder / f"{name}_{number}.tif")
+    return folder
+
+
+def predict(workspace: Path, *words: object) -> int:
+    return main(["predict", "--workspace", str(workspace), *map(str, words), "runtime.device=cpu"])
+
+
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "predictions.csv").open(newline="") as stream:
+        return {row["case"]: row for row in csv.DictReader(stream)}
+
+
+def choose(root: Path, fingerprint: str = "a" * 64, *, flips: bool = False) -> None:
+    choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 11}, "notes": []}
+    made_for = MadeFor(fingerprint, flips, "brats", "kaggle").to_json()
+    content = {"made_for": made_for, "sources": {"brats": choice}}
+    write_json(root / "results" / "multitask_evaluation" / "calibration.json", content)
+
+
+def test_every_kind_is_examined_on_its_own_grid(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "in"
+    patient(root), lgg(root), picture(root / "yes" / "Y1.png")
+    assert predict(workspace, root) == 0
+    folder = workspace / "results" / "predictions"
+    found = rows(folder)
+    assert {case: row["kind"] for case, row in found.items()} == {
+        "BraTS20_Training_001": "nifti", "TCGA_CS_4941_19960909": "lgg", "yes-Y1": "picture",
+    }  # fmt: skip
+    volume = found["BraTS20_Training_001"]
+    mask = nib.load(folder / volume["mask"])
+    assert mask.shape == (40, 48, 12)
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(mask.affine, AFFINE)
+    values = np.asarray(mask.dataobj)
+    assert set(np.unique(values)) == {0, 1}
+    assert not values[head() == 0].any(), "the mask lies in the brain of the file's own axes"
+    assert float(volume["volume_ml"]) == pytest.approx(values.sum() * 9 / 1000, abs=1e-5)
+    assert found["yes-Y1"]["volume_ml"] == found["TCGA_CS_4941_19960909"]["volume_ml"] == ""
+    assert np.asarray(Image.open(folder / found["yes-Y1"]["mask"])).shape == (40, 48)
+    slices = sorted(path.name for path in (folder / found["TCGA_CS_4941_19960909"]["mask"]).iterdir())
+    assert slices == [f"TCGA_CS_4941_19960909_{number}_mask.png" for number in (1, 2, 3)]
+    assert "3 cases examined, 0 not" in capsys.readouterr().out
+
+
+def test_the_answer_is_that_of_the_predictor_and_the_mask_beside_is_not_used(
+    workspace: Path, network: Checkpoint, tmp_path: Path
+) -> None:
+    folder = patient(tmp_path / "in")
+    assert predict(workspace, folder, "--out", tmp_path / "out") == 0
+    paths = {"t1": folder / f"{folder.name}_t1.nii.gz", "flair": folder / f"{folder.name}_flair.nii.gz"}
+    volume = read_volume(paths)  # type: ignore[arg-type]  # both are modalities
+    expected = Predictor(network, "cpu").predict_volume(volume)
+    (row,) = rows(tmp_path / "out").values()
+    assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
+    assert float(row["volume_ml"]) == pytest.approx(expected.volume_ml, abs=1e-5)
+    assert row["modalities"] == "t1 flair"
+    (folder / f"{folder.name}_seg.nii.gz").unlink()
+    assert predict(workspace, folder, "--out", tmp_path / "again") == 0
+    assert rows(tmp_path / "again")[folder.name]["tumour_probability"] == row["tumour_probability"]
+
+
+@pytest.mark.parametrize(("sform", "qform"), [(1, 0), (4, 1), (0, 1), (0, 0)])
+def test_the_header_places_the_mask_as_it_places_the_image(
+    workspace: Path, tmp_path: Path, sform: int, qform: int
+) -> None:
+    """Some programs believe the qform, some the sform, and some the codes."""
+    path = tmp_path / "P_1_t2.nii.gz"
+    image = nib.Nifti1Image(head(), AFFINE)
+    image.set_sform(AFFINE if sform else None, sform)
+    image.set_qform(AFFINE if qform else None, qform)
+    nib.save(image, path)
+    assert predict(workspace, path) == 0
+    mask = nib.load(workspace / "results" / "predictions" / "P_1_mask.nii.gz")
+    for name in ("get_sform", "get_qform"):
+        (expected, code), (found, own) = (
+            getattr(one.header, name)(coded=True) for one in (nib.load(path), mask)
+        )
+        assert own == code
+        assert (found is None) is (expected is None)
+        if expected is not None:
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(mask.affine, nib.load(path).affine, atol=1e-5)
+
+
+def test_what_the_evaluation_chose_decides(workspace: Path, network: Checkpoint, tmp_path: Path) -> None:
+    folder, out = patient(tmp_path / "in", modalities="flair"), tmp_path / "out"
+    choose(workspace)
+    assert predict(workspace, folder, picture(tmp_path / "p.png"), "--out", out) == 0
+    found = rows(out)
+    volume = read_volume({"flair": folder / f"{folder.name}_flair.nii.gz"})
+    raw = Predictor(network, "cpu").predict_volume(volume)
+    slices = raw.slices
+    expected = answer(volume, raw.sliced, slices.mask_probability, slices.class_probability, CHOSEN)
+    row = found[folder.name]
+    assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
+    assert expected.tumour_probability != pytest.approx(raw.tumour_probability, abs=1e-4)
+    assert (row["verdict"], row["calibrated"]) == (expected.verdict, "1")
+    assert (row["class_threshold"], row["mask_threshold"]) == ("0.200000", "0.350000")
+    assert row["chosen"] == "chosen on 11 validation patients of brats"
+    assert "no validation patients" in found["p"]["chosen"]
+    assert (found["p"]["class_threshold"], found["p"]["calibrated"]) == ("0.500000", "0")
+
+
+def test_choices_of_another_network_are_not_used(workspace: Path, tmp_path: Path) -> None:
+    choose(workspace, "b" * 64)
+    assert predict(workspace, picture(tmp_path / "p.png")) == 0
+    (row,) = rows(workspace / "results" / "predictions").values()
+    assert "made for another network" in row["chosen"]
+
+
+def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_path: Path) -> None:
+    choose(workspace, flips=True)
+    path, out = patient(tmp_path / "in", modalities="t1"), tmp_path / "out"
+    tables = []
+    for words in ([], ["evaluation.flips=true"], ["evaluation.flips=false"]):
+        assert predict(workspace, path, "--out", out, *words) == 0
+        tables.append(read_json(out / "predictions.json"))
+    assert [table["flips"] for table in tables] == [True, True, False]
+    first, second, third = (table["cases"][0] for table in tables)
+    assert first == second
+    assert third["tumour_probability"] != first["tumour_probability"]
+    assert "evaluation.flips=True" in third["chosen"]
+
+
+def test_a_case_that_cannot_be_read_is_named_and_the_others_are_done(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = patient(tmp_path / "in", "P_1", "t1"), patient(tmp_path / "in", "P_2", "t1")
+    broken = bad / "P_2_t1.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    (tmp_path / "in" / "x.png").write_bytes(b"no picture")
+    assert predict(workspace, tmp_path / "in", tmp_path / "none") == 1
+    found = rows(workspace / "results" / "predictions")
+    assert {case for case, row in found.items() if not row["error"]} == {good.name}
+    assert {case for case, row in found.items() if row["error"]} == {"P_2", "x", "none"}
+    assert not found["P_2"]["mask"]
+    err = capsys.readouterr().err
+    for name in (str(broken), "x.png", f"{tmp_path / 'none'}: does not exist"):
+        assert name in err
+
+
+def test_the_json_says_who_answered_and_warns_of_generated_patients(
+    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.pth"
+    save_checkpoint(path, replace(network, synthetic=True))
+    assert predict(tmp_path, picture(tmp_path / "p.png"), "--checkpoint", path) == 0
+    found = read_json(tmp_path / "results" / "predictions" / "predictions.json")
+    assert "generated patients only" in found["warning"]
+    assert "generated patients only" in capsys.readouterr().out
+    assert found["checkpoints"] == [
+        {"path": str(path), "fingerprint": "a" * 64, "stage": "joint", "data": "brats"}
+    ]
+    assert found["cases"][0]["synthetic"] is True
+    assert found["operating_points"]["picture"]["decision"]["class_threshold"] == 0.5
+
+
+def test_a_mask_of_slices_is_replaced_as_a_whole(workspace: Path, tmp_path: Path) -> None:
+    folder, out = lgg(tmp_path / "in"), tmp_path / "out"
+    for _ in range(2):
+        (out / f"{folder.name}_mask").mkdir(parents=True, exist_ok=True)
+        (out / f"{folder.name}_mask" / "old.png").touch()
+        assert predict(workspace, folder, "--out", out) == 0
+        assert len(list((out / f"{folder.name}_mask").iterdir())) == 3
+    assert {path.name for path in out.iterdir()} == {
+        f"{folder.name}_mask", "predictions.csv", "predictions.json",
+    }  # fmt: skip
+
+
+def lay_folds(root: Path, network: Checkpoint, folds: int) -> list[Checkpoint]:
+    """Write what a cross-validation leaves behind, as far as prediction asks for it."""
+    networks = []
+    for fold in range(1, folds + 1):
+        home = root / "folds" / str(fold)
+        noise = torch.Generator().manual_seed(fold)
+        weights = {
+            name: value + 0.05 * torch.randn(value.shape, generator=noise) if value.ndim == 4 else value
+            for name, value in network.weights.items()
+        }
+        networks.append(replace(network, weights=weights, fingerprint=f"{fold}" * 64))
+        save_checkpoint(home / CHECKPOINT, networks[-1])
+        split = Identity(f"fold{fold}.split", 1, {"split.folds": folds}, {}, {})
+        trained = Identity(f"fold{fold}.train.joint", 1, {}, {f"fold{fold}.split": split.fingerprint}, {})
+        (home / "data" / "split").mkdir(parents=True)
+        report = {"metrics": {}, "notes": [], "made_at": "", "duration_seconds": 0.0,
+                  "peak_memory_mib": 0, "versions": {}}  # fmt: skip
+        Receipt(split, {}, {}, {}, "p", report).write(home / "data" / "split")
+        Receipt(trained, {}, {}, {}, "p", report).write((home / CHECKPOINT).parent)
+    return networks
+
+
+def test_all_folds_answer_together(network: Checkpoint, tmp_path: Path) -> None:
+    networks = lay_folds(tmp_path / "w", network, 3)
+    (tmp_path / "w" / "folds" / "4").mkdir()  # of an earlier cross-validation with more folds
+    path = picture(tmp_path / "p.png")
+    assert predict(tmp_path / "w", path, "--ensemble") == 0
+    found = read_json(tmp_path / "w" / "results" / "predictions" / "predictions.json")
+    together = Ensemble([Predictor(one, "cpu") for one in networks])
+    expected = together.predict_picture(path).tumour_probability
+    assert found["cases"][0]["tumour_probability"] == pytest.approx(expected, abs=1e-6)
+    assert found["fingerprint"] == together.fingerprint
+    assert [one["fingerprint"][0] for one in found["checkpoints"]] == ["1", "2", "3"]
+    assert "nothing was chosen for all of them together" in found["cases"][0]["chosen"]
+
+
+def lose(root: Path) -> None:
+    (root / "folds" / "2" / CHECKPOINT).unlink()
+
+
+def outdate(root: Path) -> None:
+    """Leave fold 2 trained, but with an earlier split."""
+    split = root / "folds" / "2" / "data" / "split"
+    receipt = Receipt.read(split)
+    assert receipt is not None
+    replace(receipt, identity=replace(receipt.identity, version=9)).write(split)
+
+
+@pytest.mark.parametrize("spoil", [lose, outdate])
+def test_a_fold_that_is_not_trained_is_named(
+    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], None]
+) -> None:
+    lay_folds(tmp_path, network, 2)
+    spoil(tmp_path)
+    assert predict(tmp_path, picture(tmp_path / "p.png"), "--ensemble") == 2
+    assert "fold 2 of 2 is not trained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["p.png"], "slicewise run --until evaluate"),
+        (["p.png", "--ensemble"], "slicewise run --folds 5"),
+        (["p.png", "--checkpoint", "none.pth"], "none.pth does not exist"),
+        (["evaluation.flips=true"], "no PATH is given"),
+        (["p.png", "evaluation.flip=true"], "did you mean flips?"),
+        (["p.png", "--out", "p.png"], "p.png is not a folder"),
+    ],
+)
+def test_what_cannot_be_obeyed_is_said_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    words: list[str], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "p.png")
+    assert predict(tmp_path, *words) in (1, 2)
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_of_masks_alone_leaves_nothing_to_examine(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder: Any = patient(tmp_path / "in", "P", "seg")
+    assert predict(workspace, folder) == 2
+    assert "nothing to examine" in capsys.readouterr().err

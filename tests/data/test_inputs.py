@@ -1,0 +1,129 @@
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from slicewise.data.inputs import Unnamed, find_inputs
+from slicewise.data.problems import Problem
+from slicewise.data.reading import read_case
+
+UNNAMED = Unnamed(None, "flair")
+
+
+def nifti(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.ones((6, 5, 4), np.int16), np.eye(4)), path)
+    return path
+
+
+def picture(path: Path, colour: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (20, 24, 3) if colour else (20, 24)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, np.uint8)).save(path)
+    return path
+
+
+def patient(root: Path, name: str, *modalities: str) -> Path:
+    for modality in modalities:
+        nifti(root / name / f"{name}_{modality}.nii.gz")
+    return root / name
+
+
+def names(paths: list[Path], unnamed: Unnamed = UNNAMED) -> list[str]:
+    cases, problems = find_inputs(paths, unnamed)
+    assert [problem for problem in problems if problem.severity == "error"] == []
+    return [case.key.case for case in cases]
+
+
+def errors(paths: list[Path]) -> list[Problem]:
+    cases, problems = find_inputs(paths, UNNAMED)
+    assert cases == []
+    return [problem for problem in problems if problem.severity == "error"]
+
+
+def test_a_patient_is_one_case_and_its_mask_is_never_opened(tmp_path: Path) -> None:
+    folder = patient(tmp_path, "BraTS20_Training_001", "t1", "flair", "seg", "t1ce")
+    ((case,), problems) = find_inputs([folder], UNNAMED)
+    assert (case.key.case, case.kind, case.modalities) == (folder.name, "nifti", ("t1", "t1ce", "flair"))
+    assert case.masks == ()
+    assert case.label is None
+    assert [problem.severity for problem in problems] == ["note"]
+    assert read_case(case).mask is None
+
+
+def test_a_folder_of_everything_is_sorted(tmp_path: Path) -> None:
+    patient(tmp_path, "B_001", "t1", "t2")
+    patient(tmp_path, "B_002", "flair")
+    for number in (10, 2):
+        picture(tmp_path / "lgg" / "TCGA_CS_4941_19960909" / f"TCGA_CS_4941_19960909_{number}.tif", True)
+    picture(tmp_path / "yes" / "Y1.JPG")
+    picture(tmp_path / "scan_3.tif")
+    cases, problems = find_inputs([tmp_path], UNNAMED)
+    assert problems == []
+    assert {case.key.case: case.kind for case in cases} == {
+        "B_001": "nifti",
+        "B_002": "nifti",
+        "TCGA_CS_4941_19960909": "lgg",
+        "yes-Y1": "picture",
+        "scan_3": "picture",
+    }
+    (lgg,) = (case for case in cases if case.kind == "lgg")
+    assert [path.stem[-2:] for path in lgg.images] == ["_2", "10"], "slices in their order"
+    volume = read_case(lgg)
+    assert (volume.shape, volume.mask) == ((2, 20, 24), None)
+
+
+def test_slices_are_known_by_the_masks_beside_them_and_those_are_passed_over(tmp_path: Path) -> None:
+    for number in (1, 2):
+        picture(tmp_path / "ward" / f"scan_{number}.tif", True)
+        picture(tmp_path / "ward" / f"scan_{number}_mask.tif")
+    ((case,), _) = find_inputs([tmp_path / "ward"], UNNAMED)
+    assert (case.kind, case.key.case, len(case.images), case.masks) == ("lgg", "scan", 2, ())
+
+
+def test_files_named_one_by_one_are_gathered_into_their_patient(tmp_path: Path) -> None:
+    folder = patient(tmp_path, "P1", "t1", "t2")
+    ((case,), _) = find_inputs(sorted(folder.iterdir()), UNNAMED)
+    assert case.modalities == ("t1", "t2")
+
+
+def test_a_volume_with_an_unknown_name_needs_to_be_told(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "scan.nii.gz")
+    (problem,) = errors([path])
+    assert "--modality t1|t1ce|t2|flair" in str(problem)
+    ((case,), _) = find_inputs([path], Unnamed("t2", "t2"))
+    assert (case.key.case, case.modalities) == ("scan", ("t2",))
+
+
+def test_cases_with_equal_names_are_told_apart_and_a_path_given_twice_counts_once(tmp_path: Path) -> None:
+    one, other = picture(tmp_path / "a" / "x.png"), picture(tmp_path / "b" / "X.png")
+    assert names([one, other, one]) == ["x", "X-2"]
+    assert names([tmp_path / "a", one]) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["P_seg.nii.gz", "P_mask.nii.gz", "seg.nii", "P_mask.png"])
+def test_a_mask_is_not_examined_and_said_so_where_it_was_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    nifti(path) if ".nii" in name else picture(path)
+    (problem,) = errors([path])
+    assert (problem.path, "a mask by its name" in str(problem)) == (path, True)
+    assert errors([tmp_path]) == []
+
+
+def test_what_is_not_there_or_of_no_kind_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    found = errors([tmp_path / "none", tmp_path / "notes.txt", tmp_path / "empty"])
+    assert [problem.path.name for problem in found] == ["notes.txt", "none", "empty"]
+
+
+def test_an_unpacked_wrapper_folder_is_no_case_of_its_own(tmp_path: Path) -> None:
+    folder = patient(tmp_path, "P1", "t1")
+    wrapped = nifti(folder / "P1_flair.nii" / "x.nii")
+    ((case,), _) = find_inputs([folder], UNNAMED)
+    assert case.modalities == ("t1", "flair")
+    assert wrapped in case.images
+    shutil.rmtree(folder)

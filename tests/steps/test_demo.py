@@ -1,0 +1,101 @@
+"""The demo takes what the evaluation chose, and is started anew when that changes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slicewise.config.compose import compose
+from slicewise.config.schema import Config
+from slicewise.core.files import write_json
+from slicewise.core.fingerprint import HashCache
+from slicewise.pipeline.step import Context
+from slicewise.pipeline.workspace import Workspace
+from slicewise.serving import cases, health, supervise
+from slicewise.serving.commands import ModelOptions, api_service
+from slicewise.serving.state import DemoState, ServiceState
+from slicewise.steps.demo import DEMO
+
+CHOICES = Path("results/multitask_evaluation/calibration.json")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[ModelOptions]:
+    """Services that are taken for running; what they were started with is kept."""
+    options: list[ModelOptions] = []
+
+    def start(settings: Any, chosen: ModelOptions, *_: Any, fingerprint: str) -> DemoState:
+        options.append(chosen)
+        services = tuple(ServiceState(name, 1, "/", "", None, 0) for name in ("api", "page"))
+        return DemoState("builtin", None, fingerprint, str(chosen.checkpoint_path), services)
+
+    monkeypatch.setattr(supervise, "start_demo", start)
+    monkeypatch.setattr(cases, "write_cases", lambda *_: ())
+    monkeypatch.setattr(health, "is_alive", lambda *_: True)
+    return options
+
+
+def run(root: Path, *overrides: str) -> Context[Config]:
+    checkpoint = root / "checkpoints"
+    checkpoint.mkdir(exist_ok=True)
+    (checkpoint / "best_model.pth").write_bytes(b"weights")
+    context = Context(
+        compose(list(overrides)),
+        Workspace(root),
+        "demo",
+        root / "partial",
+        {("train.joint", "checkpoint"): checkpoint},
+        {"train.joint": "f"},
+        HashCache(),
+    )
+    DEMO.run(context)
+    return context
+
+
+def is_live(root: Path, fingerprint: str = "demo") -> bool:
+    assert DEMO.is_live is not None
+    return DEMO.is_live(Workspace(root), fingerprint)
+
+
+def test_without_an_evaluation_the_demo_runs_until_there_is_one(
+    tmp_path: Path, started: list[ModelOptions]
+) -> None:
+    run(tmp_path)
+    assert started[-1].calibration_path is None
+    assert is_live(tmp_path)
+    assert not is_live(tmp_path, "other settings")
+    write_json(tmp_path / CHOICES, {"sources": {}})
+    assert not is_live(tmp_path)
+
+
+def test_the_demo_has_a_copy_of_the_choices_and_is_stale_when_they_change(
+    tmp_path: Path, started: list[ModelOptions]
+) -> None:
+    write_json(tmp_path / CHOICES, {"sources": {}})
+    run(tmp_path, "evaluation.flips=true")
+    options = started[-1]
+    assert options.flips
+    assert options.calibration_path is not None
+    assert options.calibration_path.read_bytes() == (tmp_path / CHOICES).read_bytes()
+    assert is_live(tmp_path)
+    write_json(tmp_path / CHOICES, {"sources": {"brats": {}}})
+    assert not is_live(tmp_path)
+    (tmp_path / CHOICES).unlink()
+    assert not is_live(tmp_path)
+    run(tmp_path)
+    assert started[-1].calibration_path is None
+    assert not options.calibration_path.exists()
+
+
+def test_both_reach_the_command_line_of_the_api(tmp_path: Path) -> None:
+    serving = compose([]).serving
+    plain = ModelOptions(tmp_path / "m", "cpu", 0.5, 0.5, tmp_path)
+    chosen = ModelOptions(tmp_path / "m", "cpu", 0.5, 0.5, tmp_path, tmp_path / "c.json", flips=True)
+    assert not {"--flips", "--calibration"} & set(api_service(serving, plain, tmp_path).command)
+    command = api_service(serving, chosen, tmp_path).command
+    assert command[command.index("--calibration") + 1] == str(tmp_path / "c.json")
+    assert "--flips" in command
+
+
+def test_flips_are_among_the_settings_of_the_demo() -> None:
+    assert DEMO.settings(compose(["evaluation.flips=true"]))["evaluation.flips"] is True
