@@ -51,6 +51,8 @@ def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
     yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"
     for source, found in step.metrics["sources"].items():
         yield from _source(source, found)
+    for task in step.metrics.get("not_trained", ()):
+        yield f"  {task}: not trained"
 
 
 def _source(source: str, found: Mapping[str, Any]) -> Iterator[str]:
@@ -60,6 +62,8 @@ def _source(source: str, found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  {source}: {population(found['num_patients'], found['num_slices'])}"
     if masks:
         yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}"
+    if classes is None:
+        return
     yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
     yield (
         f"    accuracy              {_estimate(classes['accuracy'])}; always answering "
