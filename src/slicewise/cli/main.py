@@ -13,6 +13,7 @@ VERBS = {
     "status": "say what is there and what made it",
     "verify": "read all outputs again and name what is damaged",
     "doctor": "say whether a run can work here, and what to do if not",
+    "ablate": "train and evaluate several recipes in one workspace, and compare them",
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
     "demo": "show or stop the demo",
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=f"slicewise {words[0]}", description=VERBS[words[0]].capitalize() + "."
     )
     verb.add_arguments(parser)
-    args = parser.parse_args(words[1:])
+    args = parser.parse_intermixed_args(words[1:])  # key=value may stand before and after an option
     args.typed = words
     return _guard(verb, args)
 
