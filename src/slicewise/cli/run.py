@@ -85,8 +85,10 @@ def carry_out(
         SliceWiseError: a step failed, or the command cannot be obeyed.
     """
     from slicewise.steps import pipeline
+    from slicewise.steps.tracking import make_tracker
 
     steps = pipeline(config.split.folds)
+    tracker = make_tracker(config, workspace)
     record = _record(args, config, workspace)
     hashes = workspace.load_hashes()
     # A command that cannot be obeyed is refused before any work is done.
@@ -94,7 +96,8 @@ def carry_out(
     say()
     _write_final_configs(workspace)
     try:
-        Runner(steps, config, workspace, hashes, record, _answerer(args)).execute(selection)
+        runner = Runner(steps, config, workspace, hashes, record, _answerer(args), tracker)
+        runner.execute(selection)
     except (SliceWiseError, KeyboardInterrupt) as error:
         _stopped(record, error)
         raise
@@ -129,7 +132,7 @@ def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> R
         "training_mode": config.training_mode,
         "data_set": {"name": config.data.name, "synthetic": config.data.synthetic},
         "command": command_line(args),
-        "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime"})),
+        "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime", "tracking"})),
         "git_commit": git_commit(Path(__file__).parent),
         "versions": versions(),
     }

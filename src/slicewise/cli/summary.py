@@ -11,6 +11,7 @@ from slicewise.steps.names import POOL
 
 _PLACES = (
     ("results/report/report.html", "the report: open it in a browser"),
+    ("results/report/report.txt", "the same as text"),
     ("results/report/model_card.md", "the model card"),
     ("results/multitask_evaluation/report.txt", "the scores as text"),
     ("results/cross_validation/report.txt", "the report on all folds together"),

@@ -66,7 +66,7 @@ def render(run: RunFacts, folders: Folders) -> str:
             ],
             choices=read_json(folders.evaluation / "calibration.json"),
             figures=read_figures(folders),
-            tables=_tables(folders),
+            tables=tables_of(folders),
             most_patients=MOST_PATIENTS,
             config=to_yaml(dict(run.config)),
             links=LINKS,
@@ -118,7 +118,8 @@ def _source(name: str, found: Mapping[str, Any], not_trained: Collection[str]) -
     }
 
 
-def _tables(folders: Folders) -> dict[str, Any]:
+def tables_of(folders: Folders) -> dict[str, Any]:
+    """Return the rows that the report shows in full."""
     patients = read_rows(folders.evaluation / "patients.csv", PatientRow)
     return {
         "patients": sorted(patients, key=_worst_first),
