@@ -6,13 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY, Pipeline
+from tests.conftest import Pipeline
 
 from slicewise.config.compose import compose
 from slicewise.pipeline.receipt import Receipt
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps import tracking
-from slicewise.steps.tracking import EXPERIMENT, Tracker, figures, make_tracker
+from slicewise.steps.tracking import EXPERIMENT, figures, make_tracker
 
 ON = "tracking.mlflow=true"
 NOWHERE = "tracking.uri=nonsense://nowhere"
@@ -54,13 +54,11 @@ def test_a_tracker_that_fails_is_recorded_and_stops_nothing(
     assert trained.record["success"]
 
 
-def test_credentials_of_the_address_are_not_told(trained: Pipeline) -> None:
-    config = compose([*TINY, ON, "tracking.uri='nonsense://me:hunter2@host'"])
-    told = Tracker(config, Workspace(trained.workspace))(
-        "train.joint", *output(trained, "checkpoints/multitask_joint")
-    )
-    assert len(told) == 1
-    assert "hunter2" not in told[0]
+def test_credentials_in_the_address_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert Pipeline(tmp_path).run(ON, "tracking.uri='https://me:hunter2@host'") == 2
+    told = capsys.readouterr().err
+    assert "tracking.uri: a credential stands in the configuration" in told
+    assert "hunter2" not in told
 
 
 def test_the_history_of_a_stage_is_told_epoch_by_epoch(trained: Pipeline) -> None:

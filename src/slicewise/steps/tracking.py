@@ -21,6 +21,7 @@ from slicewise.core.fingerprint import digest
 from slicewise.core.redact import redact
 from slicewise.pipeline.receipt import Receipt
 from slicewise.pipeline.workspace import Workspace
+from slicewise.steps.names import POOL
 from slicewise.steps.report import shown_config
 
 EXPERIMENT: Final = "slicewise"
@@ -94,7 +95,7 @@ class Tracker:
         tags = {**self._tags(receipt, folders), f"step.{step}": receipt.fingerprint}
         for name, value in tags.items():
             self._client.log_batch(self._run_id, tags=[RunTag(name, str(value)[:_LONGEST])])
-        if step == "evaluate":
+        if step in ("evaluate", POOL):
             self._client.set_terminated(self._run_id)
 
     def _tags(self, receipt: Receipt, folders: Mapping[str, Path]) -> dict[str, str]:
