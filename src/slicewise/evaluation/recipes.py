@@ -1,6 +1,6 @@
 """Several recipes on the same test patients: each one's scores, and how far it is from the first."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,11 +65,13 @@ def tabulate(runs: Sequence[RecipeRun]) -> list[RecipeRow]:
         UsageError: two runs have no test patient in common.
     """
     base = {run.seed: run for run in runs if run.recipe == runs[0].recipe}
+    figures = [item for run in runs for item in run.tables.metrics["sources"].items()]
+    with_masks = {source for source, found in figures if found[SEGMENTATION]}
     rows = []
     for run in runs:
         first = base[run.seed]
         found = None if first is run else compare_runs(first.tables, run.tables)
-        rows += [*_scores(run, found), *_stages(run)]
+        rows += [*_scores(run, found, with_masks), *_stages(run)]
     return rows
 
 
@@ -133,14 +135,14 @@ def to_text(rows: Sequence[RecipeRow]) -> Iterator[str]:
     yield "intervals: bootstrap over patients, pairs kept; they do not cover another training (--seeds)"
 
 
-def _scores(run: RecipeRun, found: Comparison | None) -> Iterator[RecipeRow]:
+def _scores(run: RecipeRun, found: Comparison | None, with_masks: Collection[str]) -> Iterator[RecipeRow]:
     changes = {(change.source, change.score): change for change in found.changes} if found else {}
     for source, figures in run.tables.metrics["sources"].items():
         masks, classes = figures[SEGMENTATION], figures[CLASSIFICATION]
         if masks is not None:
             yield _row(run, source, DICE, masks[DICE], changes.get((source, "dice")))
             yield _row(run, source, MEDIAN, {**masks[DICE], "value": masks[DICE]["median"], "interval": None})
-        elif SEGMENTATION in run.tables.not_trained:
+        elif source in with_masks:  # another recipe has a figure here
             yield _row(run, source, DICE, None)
         estimate = classes[AUC] if classes else None
         yield _row(run, source, AUC, estimate, changes.get((source, AUC)))
