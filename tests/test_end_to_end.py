@@ -52,7 +52,9 @@ def test_every_output_stands_where_people_look_for_it(trained: Pipeline) -> None
         "sample_predictions.png",
     } <= {path.name for path in results.iterdir()}
     report = root / "results" / "report"
-    assert {"report.html", "report.json", "model_card.md"} <= {path.name for path in report.iterdir()}
+    assert {"report.html", "report.txt", "report.json", "model_card.md"} <= {
+        path.name for path in report.iterdir()
+    }
     assert len(list((root / "visualizations" / "multitask_gradcam").glob("[0-9]*.png"))) == 4
     assert list((root / "results" / "phase_comparison").glob("*.png"))
     assert len(list((root / "configs" / "final").glob("*.yaml"))) == 9

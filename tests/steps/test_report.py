@@ -93,7 +93,7 @@ def test_receipts_tell_who_made_what_and_the_report_repeats_it(trained: Pipeline
 def test_made_again_it_has_the_same_bytes(trained: Pipeline) -> None:
     folder = trained.workspace / "results" / "report"
     before = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
-    assert set(before) == {"report.html", "report.json", "model_card.md"}
+    assert set(before) == {"report.html", "report.txt", "report.json", "model_card.md"}
     assert trained.run("--only", "report", "--force", "report") == 0
     assert trained.ran() == ["report"]
     assert {name: (folder / name).read_bytes() for name in before} == before
@@ -102,3 +102,14 @@ def test_made_again_it_has_the_same_bytes(trained: Pipeline) -> None:
 def test_it_can_be_skipped(trained: Pipeline) -> None:
     assert trained.run("--mode", "train-eval", "--skip-report") == 0
     assert trained.statuses()["report"] == "skipped"
+
+
+def test_the_page_that_leads_to_it_comes_back(trained: Pipeline) -> None:
+    page = trained.workspace / "results" / "report.html"
+    way = page.read_text().partition("url=")[2].partition('"')[0]
+    assert (page.parent / way).samefile(trained.workspace / "results" / "report" / "report.html")
+    before = page.read_bytes()
+    page.unlink()
+    assert trained.run("--until", "report") == 0
+    assert trained.ran() == []
+    assert page.read_bytes() == before

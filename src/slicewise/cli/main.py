@@ -14,6 +14,7 @@ VERBS = {
     "verify": "read all outputs again and name what is damaged",
     "doctor": "say whether a run can work here, and what to do if not",
     "predict": "examine volumes and pictures with a trained network",
+    "ablate": "train and evaluate several recipes in one workspace, and compare them",
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
     "demo": "show or stop the demo",

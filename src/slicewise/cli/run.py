@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     add_wait_option(parser)
+    add_answer_options(parser)
+
+
+def add_answer_options(parser: argparse.ArgumentParser) -> None:
+    """Add how the questions of a run are answered."""
     answers = parser.add_mutually_exclusive_group()
     answers.add_argument("--yes", action="store_true", help="answer every question with yes")
     answers.add_argument("--no-input", action="store_true", help="ask nothing; every answer is no")
@@ -57,19 +62,34 @@ def execute(args: argparse.Namespace) -> int:
     config = compose_from(args)
     selection = selection_from(args, config.split.folds)
     workspace = workspace_from(args)
+    with in_charge(args, workspace) as log_path:
+        show_summary(carry_out(args, config, selection, workspace, log_path), config, workspace)
+    return 0
+
+
+@contextmanager
+def in_charge(args: argparse.Namespace, workspace: Workspace) -> Iterator[Path]:
+    """Hold the workspace while the block runs: lock, progress, log and stop signals; yield the log's path."""
     lock = exclusive(workspace.state / "lock", args.wait)
     shown = published(workspace.state, command_line(args))
     with lock, shown, _log_file(workspace, args) as log_path, stoppable():
         workspace.sweep()
-        return _run(args, config, selection, workspace, log_path)
+        yield log_path
 
 
-def _run(
+def carry_out(
     args: argparse.Namespace, config: Config, selection: Selection, workspace: Workspace, log_path: Path
-) -> int:
+) -> RunRecord:
+    """Run one configuration in a workspace that is held; return its record.
+
+    Raises:
+        SliceWiseError: a step failed, or the command cannot be obeyed.
+    """
     from slicewise.steps import pipeline
+    from slicewise.steps.tracking import make_tracker
 
     steps = pipeline(config.split.folds)
+    tracker = make_tracker(config, workspace)
     record = _record(args, config, workspace)
     hashes = workspace.load_hashes()
     # A command that cannot be obeyed is refused before any work is done.
@@ -77,7 +97,8 @@ def _run(
     say()
     _write_final_configs(workspace)
     try:
-        Runner(steps, config, workspace, hashes, record, _answerer(args)).execute(selection)
+        runner = Runner(steps, config, workspace, hashes, record, _answerer(args), tracker)
+        runner.execute(selection)
     except (SliceWiseError, KeyboardInterrupt) as error:
         _stopped(args, config, record, error)
         raise
@@ -89,8 +110,7 @@ def _run(
         log.exception("unexpected error")
         _stopped(args, config, record, error)
         raise SliceWiseError(f"{type(error).__name__}: {error}\nthe details are in {log_path}") from error
-    show_summary(record, config, workspace)
-    return 0
+    return record
 
 
 def _stopped(args: argparse.Namespace, config: Config, record: RunRecord, error: BaseException) -> None:
@@ -114,7 +134,7 @@ def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> R
         "training_mode": config.training_mode,
         "data_set": {"name": config.data.name, "synthetic": config.data.synthetic},
         "command": command_line(args),
-        "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime"})),
+        "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime", "tracking"})),
         "git_commit": git_commit(Path(__file__).parent),
         "versions": versions(),
     }

@@ -11,6 +11,7 @@ from slicewise.steps.names import POOL
 
 _PLACES = (
     ("results/report/report.html", "the report: open it in a browser"),
+    ("results/report/report.txt", "the same as text"),
     ("results/report/model_card.md", "the model card"),
     ("results/multitask_evaluation/report.txt", "the scores as text"),
     ("results/cross_validation/report.txt", "the report on all folds together"),
@@ -51,6 +52,8 @@ def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
     yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"
     for source, found in step.metrics["sources"].items():
         yield from _source(source, found)
+    for task in step.metrics.get("not_trained", ()):
+        yield f"  {task}: not trained"
 
 
 def _source(source: str, found: Mapping[str, Any]) -> Iterator[str]:
@@ -60,6 +63,8 @@ def _source(source: str, found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  {source}: {population(found['num_patients'], found['num_slices'])}"
     if masks:
         yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}"
+    if classes is None:
+        return
     yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
     yield (
         f"    accuracy              {_estimate(classes['accuracy'])}; always answering "

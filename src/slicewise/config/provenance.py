@@ -33,7 +33,7 @@ def find_layers(
     """List what was merged, weakest first: the files of the defaults list, then the command line."""
     root = _load(folder / f"{entry}.yaml")
     defaults = [item for item in root.pop("defaults", []) if item != "_self_"]
-    layers = [_layer(folder, *_choice(item, choices)) for item in defaults]
+    layers = [_layer(folder, *chosen) for item in defaults for chosen in _choices(item, choices)]
     layers.append(Layer(f"configs/{entry}.yaml", frozenset(dotted(root))))
     layers.extend(Layer(f"command line: {line}", frozenset([key])) for key, line in overrides)
     return layers
@@ -51,12 +51,15 @@ def dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _choice(item: Any, choices: Mapping[str, Any]) -> tuple[str, str]:
+def _choices(item: Any, choices: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (group, name) of every file behind an entry of the defaults list; a group may name several."""
     if isinstance(item, Mapping):
         group, default = next(iter(item.items()))
-        return str(group), str(choices.get(group, default))
+        chosen = choices.get(group, default)
+        names = chosen if isinstance(chosen, list) else [chosen]
+        return [(str(group), str(name)) for name in names]
     group, _, name = str(item).rpartition("/")
-    return group, name
+    return [(group, name)]
 
 
 def _layer(folder: Path, group: str, name: str) -> Layer:

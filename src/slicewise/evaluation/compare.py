@@ -9,6 +9,7 @@ import numpy as np
 
 from slicewise.core.errors import UsageError, WorkspaceError
 from slicewise.core.files import read_json
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.evaluation.bootstrap import Resampling, estimate, group_rows
 from slicewise.evaluation.metrics import roc_auc
 from slicewise.evaluation.paired import Difference, paired_difference
@@ -39,6 +40,11 @@ class RunTables:
     metrics: dict[str, Any]
     patients: dict[tuple[str, str], PatientRow]
     slices: dict[Any, SliceRow]
+
+    @property
+    def not_trained(self) -> frozenset[str]:
+        """Tasks that this network never learned."""
+        return frozenset(self.metrics.get("not_trained", ()))
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,19 @@ def compare_runs(first: RunTables, second: RunTables) -> Comparison:
             "compare runs with the same data and split.seed"
         )
     how = _resampling(first)
+    missing = first.not_trained | second.not_trained
     changes: list[ScoreChange] = []
     for source in sorted({name for name, _ in common}):
         patients = [key for key in common if key[0] == source]
-        found = (_patient_change(first, second, patients, score, how) for score in SCORES)
+        scores = [score for score in SCORES if _task(score) not in missing]
+        found = (_patient_change(first, second, patients, score, how) for score in scores)
         changes += [change for change in found if change is not None]
-        changes += _auc_change(first, second, source, how)
+        changes += [] if CLASSIFICATION in missing else _auc_change(first, second, source, how)
     return Comparison(tuple(changes), tuple(_notes(first, second, len(common))))
+
+
+def _task(score: str) -> str:
+    return CLASSIFICATION if score == "slice_accuracy" else SEGMENTATION
 
 
 def _patient_change(
@@ -163,6 +175,7 @@ def _notes(first: RunTables, second: RunTables, num_common: int) -> list[str]:
         others = len(run.patients) - num_common
         if others:
             notes.append(f"{others} of the {len(run.patients)} test patients of {name} are not in the other")
+        notes += [f"{task} was not trained in {name}: not compared" for task in sorted(run.not_trained)]
     shared = first.slices.keys() & second.slices.keys()
     if any(first.slices[key].label != second.slices[key].label for key in shared):
         notes.append("some slices have another label in the other run; they are left out of the AUC")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json, write_text
+from slicewise.core.labels import CLASSIFICATION
 from slicewise.evaluation.calibration import brier_score, expected_calibration_error
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
@@ -23,6 +24,7 @@ _HEADER = (
     f"{'fold':<6}{'source':<26}{'patients':>9}{'Dice':>8}{'median':>8}{'ROC-AUC':>9}{'balanced acc.':>15}"
 )
 _SPREAD = 0.28
+_NO_CLASSES: Mapping[str, Any] = {name: {"value": None} for name in ("roc_auc", "balanced_accuracy")}
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def pool(folds: Sequence[Fold], settings: Evaluation, seed: int) -> EvaluationRe
     patients = sorted(
         (row for fold in folds for row in fold.patients), key=lambda row: (row.source, row.patient)
     )
-    return EvaluationResult(tuple(slices), tuple(patients), settings, seed)
+    missing = tuple(folds[0].metrics.get("not_trained", ())) if folds else ()
+    return EvaluationResult(tuple(slices), tuple(patients), settings, seed, missing)
 
 
 def write_pooled(
@@ -89,7 +92,7 @@ def fold_rows(fold: Fold) -> list[dict[str, Any]]:
     rows = []
     for source, found in fold.metrics["sources"].items():
         dice = _dice(fold, source)
-        classes = found["classification"]
+        classes = found["classification"] or _NO_CLASSES
         rows.append(
             {
                 "fold": fold.number,
@@ -110,7 +113,9 @@ def _dice(fold: Fold, source: str) -> list[float]:
 
 def _calibration(result: EvaluationResult) -> dict[str, dict[str, float]]:
     """Return how far the probabilities of each source, calibrated fold by fold, are from the truth."""
-    figures = {}
+    figures: dict[str, dict[str, float]] = {}
+    if CLASSIFICATION in result.not_trained:
+        return figures
     for source, rows in by_source(result.slices).items():
         labels, scores = [row.label for row in rows], [row.probability for row in rows]
         figures[source] = {

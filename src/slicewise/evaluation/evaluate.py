@@ -107,6 +107,8 @@ class EvaluationResult:
     patients: tuple[PatientRow, ...]
     settings: Evaluation
     seed: int
+    not_trained: tuple[str, ...] = ()
+    """Tasks that the network never learned; the answers to them mean nothing."""
 
 
 def evaluate_slices(

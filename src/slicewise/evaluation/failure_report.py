@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from slicewise.core.files import write_text
+from slicewise.core.labels import CLASSIFICATION
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.failures import (
     FailedPatient,
@@ -19,10 +20,10 @@ from slicewise.evaluation.failures import (
     TraitRow,
     failed_rows,
 )
-from slicewise.evaluation.figures import paint_confusion
+from slicewise.evaluation.figures import NOT_TRAINED, paint_confusion
 from slicewise.evaluation.gallery import show_grey
 from slicewise.evaluation.rows import by_source, plural, write_rows
-from slicewise.evaluation.style import BLUE, GREY, ORANGE, PREDICTION, TRUTH, bare, draw, heading
+from slicewise.evaluation.style import BLUE, GREY, ORANGE, PREDICTION, TRUTH, bare, draw, draw_words, heading
 
 _PAIRS_PER_LINE: Final = 2
 _BARS: Final = 20
@@ -192,6 +193,9 @@ def _bars(axes: Axes, name: str, rows: Sequence[tuple[str, float]], colour: str)
 
 
 def _draw_confusion(path: Path, result: EvaluationResult, threshold: float, *, synthetic: bool) -> Path:
+    title = "Slice classification: all slices, and those that failed"
+    if CLASSIFICATION in result.not_trained:
+        return draw_words(path, title, NOT_TRAINED, synthetic=synthetic)
     sources = by_source(result.slices)
     failures = by_source(failed_rows(result, threshold))
 
@@ -204,6 +208,6 @@ def _draw_confusion(path: Path, result: EvaluationResult, threshold: float, *, s
             else:
                 bare(grid[1, column])
                 grid[1, column].text(0.5, 0.5, f"{source}: no failures", ha="center", color=GREY)
-        heading(figure, "Slice classification: all slices, and those that failed", synthetic=synthetic)
+        heading(figure, title, synthetic=synthetic)
 
     return draw(path, (max(4.8, 4.2 * len(sources)), 8.4), paint)

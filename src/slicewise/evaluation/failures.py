@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.keys import CaseKey, SliceKey
-from slicewise.core.labels import MODALITIES
+from slicewise.core.labels import CLASSIFICATION, MODALITIES
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.gallery import shown_slot
 from slicewise.evaluation.metrics import roc_auc
@@ -114,7 +114,7 @@ def analyse(result: EvaluationResult, images: Mapping[SliceKey, SliceImage], dic
         images: what each of its slices looks like.
         dice: masks below this Dice failed; a slice without a mask fails when it is called wrongly.
     """
-    judged = [row for row in result.slices if _is_judged(row)]
+    judged = judged_rows(result)
     failed = [row for row in judged if _failure(row, dice)]
     patients = [row for row in result.patients if row.dice is not None]
     found = sorted((_failed_slice(row, dice) for row in failed), key=_worst_first)
@@ -129,7 +129,13 @@ def analyse(result: EvaluationResult, images: Mapping[SliceKey, SliceImage], dic
 
 def failed_rows(result: EvaluationResult, dice: float) -> list[SliceRow]:
     """Return the rows of the slices that failed."""
-    return [row for row in result.slices if _is_judged(row) and _failure(row, dice)]
+    return [row for row in judged_rows(result) if _failure(row, dice)]
+
+
+def judged_rows(result: EvaluationResult) -> list[SliceRow]:
+    """Return the rows that could fail; where the calls mean nothing, those with masks alone."""
+    calls_count = CLASSIFICATION not in result.not_trained
+    return [row for row in result.slices if _is_judged(row) and (calls_count or row.dice is not None)]
 
 
 def cliffs_delta(failed: Sequence[float], rest: Sequence[float]) -> float:

@@ -8,19 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.evaluation.bootstrap import Estimate
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.metrics import accuracy, count_confusion, majority_accuracy
 from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, plural, population
-from slicewise.evaluation.style import BLUE, GREY, ORANGE, PALE, SERIES, draw, heading
+from slicewise.evaluation.style import BLUE, GREY, ORANGE, PALE, SERIES, draw, draw_words, heading
 from slicewise.evaluation.summary import auc_estimate, resampling
 
 _CLASSES = ("no tumour", "tumour")
 _FEWEST_FOR_BOX = 5
+NOT_TRAINED = "classification was not trained"
 
 
 def draw_confusion(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
     """Draw one confusion matrix per source: counts, and shares of each true class."""
+    if CLASSIFICATION in result.not_trained:
+        return draw_words(path, "Slice classification", NOT_TRAINED, synthetic=synthetic)
     sources = by_source(result.slices)
 
     def paint(figure: Figure) -> None:
@@ -43,7 +47,9 @@ def draw_dice(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
     def paint(figure: Figure) -> None:
         panels = figure.subplots(max(1, len(sources)), 1, squeeze=False, sharex=True)[:, 0]
         if not sources:
-            panels[0].text(0.5, 0.5, "no test patient has a mask", ha="center")
+            trained = SEGMENTATION not in result.not_trained
+            words = "no test patient has a mask" if trained else "not trained"
+            panels[0].text(0.5, 0.5, words, ha="center")
         for axes, (source, rows) in zip(panels[: len(sources)], sources.items(), strict=True):
             _strips(axes, source, rows)
         panels[-1].set_xlabel(
@@ -56,6 +62,8 @@ def draw_dice(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
 
 def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
     """Draw one ROC curve per source, the chance line, and the operating point on each curve."""
+    if CLASSIFICATION in result.not_trained:
+        return draw_words(path, "Tumour or not, per slice", NOT_TRAINED, synthetic=synthetic)
     sources = by_source(result.slices)
 
     def paint(figure: Figure) -> None:

@@ -1,7 +1,7 @@
 """The last network on the test patients, with the configured thresholds and with what was chosen."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
 from slicewise.core.keys import SliceKey
+from slicewise.core.labels import CLASSIFICATION
 from slicewise.evaluation.bootstrap import Estimate
 from slicewise.evaluation.calibration import brier_score, expected_calibration_error
 from slicewise.evaluation.choices import Choices
@@ -48,7 +49,11 @@ class PredictedMasks:
 
 
 def evaluate_final(
-    cases: Iterable[CaseOutput], choices: Choices, settings: Evaluation, seed: int
+    cases: Iterable[CaseOutput],
+    choices: Choices,
+    settings: Evaluation,
+    seed: int,
+    not_trained: tuple[str, ...] = (),
 ) -> FinalResult:
     """Score each case as configured and as chosen while it is at hand; the borders as chosen alone."""
     before, after = [], []
@@ -57,8 +62,8 @@ def evaluate_final(
         before.append(score_case(case, settings, choices.configured, surfaces=False))
         after.append(score_case(case, settings, decision))
     return FinalResult(
-        pool_cases(before, settings, seed),
-        pool_cases(after, settings, seed),
+        replace(pool_cases(before, settings, seed), not_trained=not_trained),
+        replace(pool_cases(after, settings, seed), not_trained=not_trained),
         choices,
         PredictedMasks(after),
     )
@@ -80,12 +85,18 @@ def before_and_after(final: FinalResult) -> dict[str, Any]:
 def _figures(source: str, result: EvaluationResult) -> dict[str, Any]:
     rows: list[SliceRow] = by_source(result.slices)[source]
     patients: list[PatientRow] = by_source(result.patients)[source]
+    dice: Estimate = mean_estimate(patients, lambda row: row.dice, resampling(result))
+    classes: dict[str, Any] = dict.fromkeys(("ece", "brier", "accuracy"))
+    if CLASSIFICATION not in result.not_trained:
+        classes = _class_figures(rows, result)
+    return {**classes, "dice_per_patient": dice.to_json() if dice.num_patients else None}
+
+
+def _class_figures(rows: list[SliceRow], result: EvaluationResult) -> dict[str, Any]:
     labels, scores = [row.label for row in rows], [row.probability for row in rows]
-    how = resampling(result)
-    dice: Estimate = mean_estimate(patients, lambda row: row.dice, how)
+    accuracy = mean_estimate(rows, lambda row: float(row.right), resampling(result))
     return {
         "ece": expected_calibration_error(labels, scores, result.settings.calibration_bins),
         "brier": brier_score(labels, scores),
-        "accuracy": mean_estimate(rows, lambda row: float(row.right), how).to_json(),
-        "dice_per_patient": dice.to_json() if dice.num_patients else None,
+        "accuracy": accuracy.to_json(),
     }

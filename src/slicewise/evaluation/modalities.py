@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slicewise.core.files import write_json
-from slicewise.core.labels import MODALITIES
+from slicewise.core.labels import CLASSIFICATION, MODALITIES
 from slicewise.evaluation.bootstrap import Estimate
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.rows import by_source, write_rows
@@ -99,7 +99,7 @@ def _row(source: str, given: Subset, result: EvaluationResult) -> SubsetRow:
     return SubsetRow(
         source, "+".join(names), len(names), *given, len(patients), len(slices),
         *_numbers(mean_estimate(patients, lambda row: row.dice, how)),
-        *_numbers(auc_estimate(slices, how)),
+        *(3 * (None,) if CLASSIFICATION in result.not_trained else _numbers(auc_estimate(slices, how))),
     )  # fmt: skip
 
 

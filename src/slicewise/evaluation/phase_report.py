@@ -79,7 +79,8 @@ def _panel(axes: Axes, rows: Sequence[PhaseRow]) -> None:
     axes.grid(True, axis="x")
     largest = max(phases, key=lambda row: row.num_patients)
     who = population(largest.num_patients, largest.num_slices)
-    axes.set_title(f"{rows[0].source}: {SCORE_NAMES[rows[0].score]}, {who}")
+    name = f"{rows[0].source}: {SCORE_NAMES[rows[0].score]}"
+    axes.set_title(f"{name}, {who}" if largest.num_patients else name)
     gains = [f"{row.phase}: {_number(row)} ({_interval(row)}), paired" for row in rows if " - " in row.phase]
     axes.set_xlabel("\n".join(gains), loc="left")
 

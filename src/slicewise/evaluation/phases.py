@@ -73,12 +73,12 @@ def _scores(
     measure: Callable[[str, Phase, Phase | None], Estimate | None],
 ) -> list[PhaseRow]:
     able = [phase for phase in phases if trained(phase)]
-    if not able or measure(source, able[0], None) is None:
+    if measure(source, (able or phases)[0], None) is None:
         return []
-    to_row = partial(_row, source, score, able[0])
+    to_row = partial(_row, source, score, (able or phases)[0])
     rows = [to_row(phase.name, measure(source, phase, None) if trained(phase) else None) for phase in phases]
-    first = able[0]
     for later in able[1:]:
+        first = able[0]
         p_value = _dice_test(source, later, first) if score == "dice_per_patient" else None
         rows.append(to_row(f"{later.name} - {first.name}", measure(source, later, first), p_value))
     return rows

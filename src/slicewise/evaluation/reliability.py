@@ -7,25 +7,30 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from slicewise.core.labels import CLASSIFICATION
 from slicewise.evaluation.calibration import expected_calibration_error, reliability
 from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.figures import NOT_TRAINED
 from slicewise.evaluation.final import FinalResult
 from slicewise.evaluation.rows import SliceRow, by_source, population
-from slicewise.evaluation.style import BLUE, GREY, ORANGE, draw, heading
+from slicewise.evaluation.style import BLUE, GREY, ORANGE, draw, draw_words, heading
 
+_TITLE = "Calibration of the slice probability"
 _AREA = 260.0
 _SMALLEST = 12.0
 
 
 def draw_reliability(path: Path, final: FinalResult, *, synthetic: bool) -> Path:
     """Draw one panel per source; a dot's area is its share of the slices (DeGroot and Fienberg 1983)."""
+    if CLASSIFICATION in final.after.not_trained:
+        return draw_words(path, _TITLE, NOT_TRAINED, synthetic=synthetic)
     sources = sorted(by_source(final.after.slices))
 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(1, len(sources), squeeze=False)[0]
         for axes, source in zip(panels, sources, strict=True):
             _panel(axes, source, final)
-        heading(figure, "Calibration of the slice probability", synthetic=synthetic)
+        heading(figure, _TITLE, synthetic=synthetic)
 
     return draw(path, (max(5.0, 4.6 * len(sources)), 5.4), paint)
 

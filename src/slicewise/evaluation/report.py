@@ -1,12 +1,13 @@
 """The report of an evaluation: metrics.json for machines, report.txt for people, tables and figures."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from slicewise.core.files import write_json, write_text
+from slicewise.core.labels import SEGMENTATION
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.final import FinalResult, before_and_after
@@ -98,14 +99,14 @@ def _lines(metrics: dict[str, Any]) -> Iterator[str]:
     yield f"             {intervals['method']}"
     yield f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"
     for source, found in metrics["sources"].items():
-        yield from _source_lines(source, found)
+        yield from _source_lines(source, found, metrics.get("not_trained", ()))
         if "decisions" in metrics:
             yield from _decision_lines(metrics["decisions"][source])
     yield ""
     yield from _wrapped(f"Empty masks: {metrics['empty_reference_policy']}")
 
 
-def _source_lines(source: str, found: dict[str, Any]) -> Iterator[str]:
+def _source_lines(source: str, found: dict[str, Any], not_trained: Collection[str]) -> Iterator[str]:
     yield ""
     yield (
         f"{source}: {population(found['num_patients'], found['num_slices'])}, "
@@ -115,7 +116,8 @@ def _source_lines(source: str, found: dict[str, Any]) -> Iterator[str]:
     yield f"{'':<30}{'value':>8}  {'interval':<18}{'patients':>9}"
     masks, classes = found["segmentation"], found["classification"]
     if masks is None:
-        yield "segmentation                  not scored: this source has no masks"
+        reason = "not trained" if SEGMENTATION in not_trained else "not scored: this source has no masks"
+        yield f"{'segmentation':<30}{reason}"
     else:
         yield from (_score_line(label, masks[key]) for label, key in _SEGMENTATION)
         empty = masks["empty_reference"]
@@ -124,6 +126,9 @@ def _source_lines(source: str, found: dict[str, Any]) -> Iterator[str]:
         yield (
             f"  missed whole: {missed['num_patients']} patients, {missed['num_tumour_slices']} tumour slices"
         )
+    if classes is None:
+        yield f"{'classification':<30}not trained"
+        return
     yield from (_score_line(label, classes[key]) for label, key in _CLASSIFICATION)
     yield f"{'  always the majority class':<30}{classes['majority_accuracy']:>8.3f}  accuracy"
     yield from _confusion_lines(classes["confusion"])
@@ -144,7 +149,8 @@ def _patient_lines(found: dict[str, Any]) -> Iterator[str]:
 def _decision_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{'  decided on validation':<30}{'before':>8}{'after':>8}"
     for name, label in (("ece", "calibration error"), ("brier", "Brier score")):
-        yield f"{'  ' + label:<30}{found['before'][name]:>8.3f}{found['after'][name]:>8.3f}"
+        if found["after"][name] is not None:
+            yield f"{'  ' + label:<30}{found['before'][name]:>8.3f}{found['after'][name]:>8.3f}"
     for name, label in (("accuracy", "accuracy"), ("dice_per_patient", "Dice per patient")):
         if found["after"][name] is not None:
             values = (found[when][name]["value"] for when in ("before", "after"))

@@ -55,6 +55,18 @@ def draw(path: Path, size: tuple[float, float], paint: Callable[[Figure], None])
     return path
 
 
+def draw_words(path: Path, title: str, words: str, *, synthetic: bool) -> Path:
+    """Draw a figure that says why there is nothing to draw."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        bare(axes)
+        axes.text(0.5, 0.5, words, ha="center", va="center", color=GREY)
+        heading(figure, title, synthetic=synthetic)
+
+    return draw(path, (5.0, 2.4), paint)
+
+
 def heading(figure: Figure, text: str, *, synthetic: bool = False) -> None:
     """Set the title over the figure, and say so where the patients were generated."""
     figure.suptitle(text + (" (synthetic data)" if synthetic else ""), x=0.01, ha="left")

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.core.labels import CLASSIFICATION
 from slicewise.evaluation import metrics
 from slicewise.evaluation.bootstrap import (
     Estimate,
@@ -40,7 +41,10 @@ _VOLUME_ERRORS: dict[str, Callable[[PatientRow], float | None]] = {
 
 
 def summarise(result: EvaluationResult) -> dict[str, Any]:
-    """Return everything a report says, as plain numbers, text and None, ready for JSON."""
+    """Return everything a report says, as plain numbers, text and None, ready for JSON.
+
+    A task that was not trained has no scores, and is named under `not_trained`.
+    """
     how = resampling(result)
     slices, patients = by_source(result.slices), by_source(result.patients)
     return {
@@ -52,17 +56,27 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
         },
         "empty_reference_policy": metrics.EMPTY_REFERENCE_POLICY,
         "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
+        # Only where there is something to name: metrics of all other runs stay what they were.
+        **({"not_trained": list(result.not_trained)} if result.not_trained else {}),
         "sources": {
             source: {
                 "num_patients": len(patients[source]),
                 "num_slices": len(rows),
                 "num_tumour_slices": sum(row.label for row in rows),
                 "segmentation": segmentation_scores(rows, patients[source], how),
-                "classification": classification_scores(rows, how),
-                "patient_classification": patient_classification(patients[source], how),
+                **_classes(rows, patients[source], how, trained=CLASSIFICATION not in result.not_trained),
             }
             for source, rows in slices.items()
         },
+    }
+
+
+def _classes(
+    slices: Sequence[SliceRow], patients: Sequence[PatientRow], how: Resampling, *, trained: bool
+) -> dict[str, dict[str, Any] | None]:
+    return {
+        "classification": classification_scores(slices, how) if trained else None,
+        "patient_classification": patient_classification(patients, how) if trained else None,
     }
 
 

@@ -10,6 +10,7 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import sweep
 from slicewise.core.fingerprint import HashCache
 from slicewise.pipeline.plan import Decision
+from slicewise.pipeline.pointers import write_pointers
 from slicewise.pipeline.receipt import FileSeal, Receipt, product_digest, seal_folder
 from slicewise.pipeline.step import C, Context, Outcome
 from slicewise.pipeline.workspace import Workspace
@@ -96,6 +97,7 @@ def at_home(decision: Decision[C], workspace: Workspace) -> Decision[C]:
     if found is not None:
         workspace.bring_home(step.name, step.homes, found)
         found = workspace.find(step.name, step.homes, decision.fingerprint)
+        write_pointers(workspace.root, step.pointers)
     if found is None:
         raise WorkspaceError(f"the output of {step.name} vanished; run the same command again")
     return replace(decision, found=found)

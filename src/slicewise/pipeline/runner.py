@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic
 
 from slicewise.core import live
@@ -31,7 +32,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Runner(Generic[C]):
-    """Runs steps in a workspace. `ask` answers a question with yes or no."""
+    """Runs steps in a workspace.
+
+    `ask` answers a question with yes or no. `observe` is told of each output when it is at home, made now or
+    earlier: its step, its receipt and the folder of each slot. It raises nothing and returns warnings.
+    """
 
     steps: Sequence[Step[C]]
     config: C
@@ -39,6 +44,7 @@ class Runner(Generic[C]):
     hashes: HashCache
     record: RunRecord
     ask: Callable[[str], bool]
+    observe: Callable[[str, Receipt, Mapping[str, Path]], Sequence[str]] = lambda *_: ()
     _demand: Demand = field(default=Demand(), init=False)
 
     def execute(self, selection: Selection) -> None:
@@ -63,8 +69,9 @@ class Runner(Generic[C]):
             decision = self._decide(step, selection, done)
             entry.reason = decision.reason
             if decision.action is Action.RUN:
-                return self._run(decision, entry, done, fresh=selection.of(step.name) is Request.FORCE)
-            return self._keep(decision, entry)
+                fresh = selection.of(step.name) is Request.FORCE
+                return self._observed(self._run(decision, entry, done, fresh=fresh), entry)
+            return self._observed(self._keep(decision, entry), entry)
         except BaseException as error:
             told = explain(error, step.name, self.workspace, self._demand)
             self._fail(entry, step, told or error)
@@ -82,6 +89,17 @@ class Runner(Generic[C]):
             if question and not self.ask(question):
                 return self._planner(selection.with_skipped(step.name)).decide(step, done)
         return decision
+
+    def _observed(self, settled: Decision[C], entry: StepRecord) -> Decision[C]:
+        found = settled.found
+        warnings = self.observe(settled.step.name, found.receipt, found.folders) if found else ()
+        for warning in warnings:
+            log.warning(warning)
+            say(f"  {warning}", "warn")
+        if warnings:
+            entry.notes = [*entry.notes, *warnings]
+            self.record.save()
+        return settled
 
     def _planner(self, selection: Selection) -> Planner[C]:
         return Planner(self.steps, self.config, self.workspace, self.hashes, selection)

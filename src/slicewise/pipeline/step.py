@@ -88,6 +88,8 @@ class Step(Generic[C]):
         settings: picks the narrow part of the configuration that decides the output, by dotted key.
         needs: steps whose outputs it reads.
         homes: slot -> folder relative to the workspace, under the names people know.
+        pointers: page -> page it leads to, both relative to the workspace: names that people look for and
+            that are no home. The page holds nothing but the way; it is written when the output comes home.
         inputs: name -> file or folder outside the workspace whose content decides the output.
         product: glob patterns of the files that later steps depend on; when a rerun makes them anew with
             the same content, later steps stay valid. Timings and pictures do not belong here.
@@ -103,6 +105,7 @@ class Step(Generic[C]):
     settings: Callable[[C], Mapping[str, Any]]
     needs: tuple[str, ...] = ()
     homes: Mapping[str, str] = field(default_factory=dict)
+    pointers: Mapping[str, str] = field(default_factory=dict)
     inputs: Callable[[C], Mapping[str, Path]] = lambda _: {}
     product: tuple[str, ...] = ("*",)
     version: int = 1

@@ -37,7 +37,10 @@ def render_card(run: RunFacts, evaluation: Path) -> str:
             metrics=metrics,
             warnings=list(warnings(run, metrics)),
             notes=calibration_notes(metrics),
-            sources={name: headlines(found) for name, found in metrics["sources"].items()},
+            sources={
+                name: headlines(found, metrics.get("not_trained", ()))
+                for name, found in metrics["sources"].items()
+            },
         )
     )
     return f"---\n{_front_matter(run, metrics).to_yaml()}\n---\n\n{text}"

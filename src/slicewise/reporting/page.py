@@ -1,6 +1,6 @@
 """`report.html`: the whole run on one page that needs neither network nor script."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from slicewise.reporting.scores import (
     number,
     scores,
     shared_notes,
+    untrained,
     warnings,
 )
 
@@ -56,12 +57,16 @@ def render(run: RunFacts, folders: Folders) -> str:
         .render(
             run=run,
             metrics=metrics,
+            not_trained=metrics.get("not_trained", ()),
             warnings=list(warnings(run, metrics)),
             notes=calibration_notes(metrics),
-            sources=[_source(name, found) for name, found in metrics["sources"].items()],
+            sources=[
+                _source(name, found, metrics.get("not_trained", ()))
+                for name, found in metrics["sources"].items()
+            ],
             choices=read_json(folders.evaluation / "calibration.json"),
             figures=read_figures(folders),
-            tables=_tables(folders),
+            tables=tables_of(folders),
             most_patients=MOST_PATIENTS,
             config=to_yaml(dict(run.config)),
             links=LINKS,
@@ -100,19 +105,21 @@ def environment() -> Environment:
     return made
 
 
-def _source(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def _source(name: str, found: Mapping[str, Any], not_trained: Collection[str]) -> dict[str, Any]:
     return {
         "name": name,
         "who": population(found["num_patients"], found["num_slices"]),
         "num_tumour_slices": found["num_tumour_slices"],
-        "headlines": headlines(found),
+        "headlines": headlines(found, not_trained),
+        "untrained": untrained(not_trained),
         "notes": shared_notes(found),
         "segmentation": scores(found["segmentation"]),
         "classification": scores(found["classification"]),
     }
 
 
-def _tables(folders: Folders) -> dict[str, Any]:
+def tables_of(folders: Folders) -> dict[str, Any]:
+    """Return the rows that the report shows in full."""
     patients = read_rows(folders.evaluation / "patients.csv", PatientRow)
     return {
         "patients": sorted(patients, key=_worst_first),

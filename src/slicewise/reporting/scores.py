@@ -1,13 +1,15 @@
 """The figures of an evaluation as lines of a table, and what a reader has to be warned of."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.evaluation.rows import plural
 from slicewise.reporting.facts import RunFacts
 
 FEW_PATIENTS: Final = 20
+NOT_TRAINED: Final = "not trained"
 _WORDS: Final = {
     name.lower(): name for name in ("Dice", "IoU", "NSD", "HD95", "ROC", "PR", "AUC", "F1", "MCC")
 }
@@ -49,7 +51,7 @@ def score(name: str, found: Mapping[str, Any]) -> Score:
 
 def shared_notes(found: Mapping[str, Any]) -> list[str]:
     """Return why a source has no intervals, once for all of its lines."""
-    sections = (found["segmentation"] or {}, found["classification"])
+    sections = (found["segmentation"] or {}, found["classification"] or {})
     estimates = (value for section in sections for value in section.values() if isinstance(value, Mapping))
     return sorted({str(estimate["note"]).capitalize() for estimate in estimates if _is_shared(estimate)})
 
@@ -72,11 +74,21 @@ def label(key: str) -> str:
     return " ".join(words)
 
 
-def headlines(found: Mapping[str, Any]) -> list[Score]:
+def headlines(found: Mapping[str, Any], not_trained: Collection[str] = ()) -> list[Score]:
     """Return the lines that stand first, for one source."""
     masks, classes = found["segmentation"], found["classification"]
     lines = [score("Dice per patient", masks["dice_per_patient"])] if masks else []
-    lines.append(score("ROC-AUC", classes["roc_auc"]))
+    lines += untrained(not_trained)
+    return lines + _class_headlines(classes) if classes else lines
+
+
+def untrained(tasks: Collection[str]) -> list[Score]:
+    """Return a line for each task that was not trained, instead of its scores."""
+    return [Score(task, NOT_TRAINED, "–", "–") for task in (SEGMENTATION, CLASSIFICATION) if task in tasks]
+
+
+def _class_headlines(classes: Mapping[str, Any]) -> list[Score]:
+    lines = [score("ROC-AUC", classes["roc_auc"])]
     lines.append(score("accuracy", classes["accuracy"]))
     majority = classes["majority_class"].replace("_", " ")
     base = number(classes["majority_accuracy"])
@@ -93,6 +105,11 @@ def warnings(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[tuple[str, s
             "Synthetic data",
             "These patients and pictures are generated. The figures say that the pipeline works, and nothing "
             "about patients.",
+        )
+    for task in metrics.get("not_trained", ()):
+        yield (
+            f"{task.capitalize()} was not trained",
+            "No stage has it in its objective: the network answers at random, and no figure of it is shown.",
         )
     for source, found in metrics["sources"].items():
         yield from _of_source(source, found)
@@ -113,6 +130,8 @@ def _of_source(source: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str
             "Another draw of the split may give quite different figures; intervals over so few tell little.",
         )
     classes = found["classification"]
+    if classes is None:
+        return
     accuracy, base = classes["accuracy"]["value"], classes["majority_accuracy"]
     if accuracy is not None and accuracy <= base:
         yield (

@@ -1,10 +1,13 @@
-"""The checkpoint of a stage, as the steps after it read it."""
+"""The checkpoint of a stage, as the steps after it read it, and what its weights have learned."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.core.errors import WorkspaceError
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.pipeline.receipt import Receipt
 from slicewise.pipeline.step import Context
 
 if TYPE_CHECKING:
@@ -29,3 +32,30 @@ def stage_checkpoint(context: Context[Config], stage: StageName) -> "Checkpoint"
             "then the same command again"
         )
     return checkpoint
+
+
+def not_trained(context: Context[Config], stage: StageName) -> tuple[str, ...]:
+    """Return the tasks that neither a stage nor any stage its weights come from has trained.
+
+    The receipts are asked, and not the configuration: with `--skip-...` the weights may be of another one.
+    """
+    missing, before = {SEGMENTATION: "decoder", CLASSIFICATION: "head"}, stage
+    while missing and before is not None:
+        made_from = _settings_of(context, before)
+        for task, part in list(missing.items()):
+            rate = made_from[f"stages.{before}.learning_rates.{part}"]
+            if rate and made_from[f"stages.{before}.objective.{task}"]:
+                del missing[task]
+        before = made_from[f"stages.{before}.starts_from"]
+    return tuple(missing)
+
+
+def _settings_of(context: Context[Config], stage: StageName) -> Mapping[str, Any]:
+    folder = context.home(f"train.{stage}", "checkpoint")
+    receipt = Receipt.read(folder)
+    if receipt is None:
+        raise WorkspaceError(
+            f"the receipt in {context.workspace.relative(folder)} is damaged; run `slicewise verify`, "
+            "then the same command again"
+        )
+    return receipt.identity.settings

@@ -11,8 +11,9 @@ from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
+from slicewise.core.labels import CLASSIFICATION
 from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.steps.checkpoints import stage_checkpoint
+from slicewise.steps.checkpoints import not_trained, stage_checkpoint
 from slicewise.steps.demand import of_evaluation
 from slicewise.steps.explanations import write_heat
 from slicewise.steps.modalities import write_subsets
@@ -53,11 +54,12 @@ def _run(context: Context[Config]) -> Outcome:
     lookup = SliceLookup(cases)
     _draw_samples(context, lookup, final)
     failures = _explain_failures(context, cases, lookup, final)
-    heat = write_heat(context, predictor, lookup, final.after)
-    found = {**metrics, "gradcam": heat, "failures": failures}
+    found = {**metrics, "failures": failures}
+    if CLASSIFICATION not in final.after.not_trained:
+        found["gradcam"] = write_heat(context, predictor, lookup, final.after)
     if context.config.evaluation.modality_subsets:
-        found["modality_subsets"] = write_subsets(context, predictor, cases, choices)
-    return Outcome(metrics=found, notes=_notes(choices))
+        found["modality_subsets"] = write_subsets(context, predictor, cases, choices, final.after.not_trained)
+    return Outcome(metrics=found, notes=_notes(choices, final.after.not_trained))
 
 
 def _predictor(context: Context[Config], stage: StageName) -> "Predictor":
@@ -73,17 +75,21 @@ def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
     from slicewise.evaluation.operating import CALIBRATION_NAME, MadeFor
     from slicewise.steps.slices import open_cases
 
-    config, cases = context.config, open_cases(context, "val")
+    config, cases, missing = context.config, open_cases(context, "val"), not_trained(context, _LAST)
     settings, data = config.evaluation, config.data
-    choices = make_choices(_outputs(predictor, cases, settings.batch_size, "choose"), settings)
+    if CLASSIFICATION in missing:
+        settings = settings.model_copy(update={"calibrate": False, "operating_point": "fixed"})
+    choices = make_choices(_outputs(predictor, cases, settings.batch_size, "choose", missing), settings)
     made_for = MadeFor(predictor.fingerprint, settings.flips, data.volumes.name, data.pictures.name)
     content = {"made_for": made_for.to_json(), **choices.to_json()}
     write_json(context.out("evaluation") / CALIBRATION_NAME, content)
     return choices
 
 
-def _notes(choices: "Choices") -> tuple[str, ...]:
-    return tuple(f"{source}: {note}" for source, found in choices.sources.items() for note in found.notes)
+def _notes(choices: "Choices", missing: Sequence[str]) -> tuple[str, ...]:
+    untrained = (f"{task} was not trained in any stage: it has no scores" for task in missing)
+    chosen = (f"{source}: {note}" for source, found in choices.sources.items() for note in found.notes)
+    return (*untrained, *chosen)
 
 
 def _evaluate_last(
@@ -91,9 +97,9 @@ def _evaluate_last(
 ) -> "FinalResult":
     from slicewise.evaluation.final import evaluate_final
 
-    settings = context.config.evaluation
-    outputs = _outputs(predictor, cases, settings.batch_size, f"evaluate {_LAST}")
-    return evaluate_final(outputs, choices, settings, context.config.seed)
+    settings, missing = context.config.evaluation, not_trained(context, _LAST)
+    outputs = _outputs(predictor, cases, settings.batch_size, f"evaluate {_LAST}", missing)
+    return evaluate_final(outputs, choices, settings, context.config.seed, missing)
 
 
 def _phase(
@@ -118,11 +124,15 @@ def _phase(
 
 
 def _outputs(
-    predictor: "Predictor", cases: "Sequence[StoredCase]", batch_size: int, what: str
+    predictor: "Predictor",
+    cases: "Sequence[StoredCase]",
+    batch_size: int,
+    what: str,
+    missing: Sequence[str] = (),
 ) -> "Iterator[CaseOutput]":
     for case in progress(cases, desc=what, unit="case"):
         found = predictor.predict_slices(case.images, case.presence, batch_size)
-        yield case_output(case, found)
+        yield case_output(case, found, missing)
 
 
 def _draw_samples(context: Context[Config], lookup: "SliceLookup", final: "FinalResult") -> None:

@@ -37,6 +37,7 @@ def in_fold(step: Step[Config], fold: int) -> Step[Config]:
         demand=demand,
         needs=tuple(_name(need, fold) for need in step.needs),
         homes={slot: f"{FOLDS_DIR}/{fold}/{home}" for slot, home in step.homes.items()},
+        pointers={},
     )
 
 

@@ -28,8 +28,8 @@ _HELD_MIB: Final = 300
 
 
 def shown_config(config: Config) -> dict[str, Any]:
-    """Return what decides the results: no runtime, no serving, and a word for the folders that were named."""
-    tree = config.model_dump(mode="json", exclude={"runtime", "serving"})
+    """Return what decides the results: no runtime, serving or tracking, and a word for named folders."""
+    tree = config.model_dump(mode="json", exclude={"runtime", "serving", "tracking"})
     for source in _SOURCES:
         if tree["data"][source]["path"] is not None:
             tree["data"][source]["path"] = _FOLDER
@@ -132,5 +132,7 @@ REPORT: Step[Config] = Step(
     settings=_settings,
     needs=_NEEDS,
     homes={"report": "results/report"},
+    pointers={"results/report.html": "results/report/report.html"},
+    version=2,
     demand=_demand,
 )

@@ -15,7 +15,7 @@ from slicewise.config.schema.data import (
 )
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
-from slicewise.config.schema.run import Runtime, Serving
+from slicewise.config.schema.run import Runtime, Serving, Tracking
 from slicewise.config.schema.training import (
     Augmentation,
     LearningRates,
@@ -49,6 +49,7 @@ __all__ = [
     "SplitFractions",
     "Stage",
     "Stages",
+    "Tracking",
     "Training",
     "VolumeSource",
 ]

@@ -5,7 +5,7 @@ from typing import Literal
 from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitFractions
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
-from slicewise.config.schema.run import Runtime, Serving
+from slicewise.config.schema.run import Runtime, Serving, Tracking
 from slicewise.config.schema.section import CountOrZero, Section
 from slicewise.config.schema.training import Stages, Training
 
@@ -25,3 +25,4 @@ class Config(Section):
     evaluation: Evaluation
     serving: Serving
     runtime: Runtime
+    tracking: Tracking

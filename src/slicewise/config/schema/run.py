@@ -1,4 +1,4 @@
-"""The demo, and the machine a run happens on."""
+"""The demo, the machine a run happens on, and who else is told of it."""
 
 from typing import Literal
 
@@ -31,3 +31,12 @@ class Runtime(Section):
     """Memory each preprocessing process may need; fewer start where the machine has less."""
     checkpoint_seconds: Positive
     """A long epoch saves its state at least this often."""
+
+
+class Tracking(Section):
+    """Experiment tracking. Never part of an identity: changing it reruns nothing."""
+
+    mlflow: bool
+    """Log finished steps to MLflow; needs the extra `tracking`."""
+    uri: str | None
+    """Where MLflow keeps its runs; null is a SQLite file in the workspace."""

@@ -1,0 +1,194 @@
+"""`report.txt`: the facts of the page as plain text, from the same structures, without its pictures."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from slicewise.core.files import read_json
+from slicewise.evaluation.phase_report import SCORE_NAMES
+from slicewise.evaluation.rows import population
+from slicewise.reporting.facts import Folders, RunFacts
+from slicewise.reporting.page import MOST_PATIENTS, tables_of
+from slicewise.reporting.scores import (
+    Score,
+    calibration_notes,
+    headlines,
+    interval_text,
+    number,
+    scores,
+    shared_notes,
+    untrained,
+    warnings,
+)
+
+_WIDTH: Final = 100
+Cells = Sequence[str]
+
+
+def render_text(run: RunFacts, folders: Folders) -> str:
+    """Return the report: the same bytes for the same facts and files.
+
+    Raises:
+        WorkspaceError: a file of the evaluation is missing or damaged.
+    """
+    metrics, tables = read_json(folders.evaluation / "metrics.json"), tables_of(folders)
+    synthetic = " (synthetic data)" if run.synthetic else ""
+    parts = [
+        [f"SliceWise report: {run.data_name}{synthetic}, {run.training_mode} training", "=" * _WIDTH],
+        _warnings(run, metrics),
+        _section("Summary", _sources(metrics, headlines_of)),
+        _section("Training", _training(run)),
+        _section("Scores on the test patients", _sources(metrics, scores_of)),
+        _section("The three stages on the same test slices", _phases(tables)),
+        _section("Every test patient, worst first", _patients(tables, metrics)),
+        _section("Failures", _failures(run, tables)),
+        _section("Provenance", _provenance(run, metrics)),
+    ]
+    return "\n".join(line.rstrip() for part in parts for line in part) + "\n"
+
+
+def headlines_of(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score]:
+    return headlines(found, missing)
+
+
+def scores_of(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score]:
+    return [*untrained(missing), *scores(found["segmentation"]), *scores(found["classification"])]
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    yield from ("", title, "-" * _WIDTH)
+    yield from lines
+
+
+def _warnings(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[str]:
+    for headline, explanation in warnings(run, metrics):
+        yield from textwrap.wrap(f"! {headline}. {explanation}", _WIDTH, subsequent_indent="  ")
+    for note in calibration_notes(metrics):
+        yield from textwrap.wrap(f"! Calibration: {note}", _WIDTH, subsequent_indent="  ")
+    yield "Not a medical device: no figure here supports a decision about a person."
+
+
+def _sources(metrics: Mapping[str, Any], read: Any) -> Iterator[str]:
+    missing = metrics.get("not_trained", ())
+    for source, found in metrics["sources"].items():
+        yield f"{source}: {population(found['num_patients'], found['num_slices'])}"
+        lines: list[Score] = read(found, missing)
+        head = ("score", "value", "interval", "patients", "")
+        rows = [(line.name, line.value, line.interval, line.num_patients, line.note) for line in lines]
+        yield from _table(head, rows)
+        yield from (f"  {note}" for note in shared_notes(found))
+
+
+def _training(run: RunFacts) -> Iterator[str]:
+    head = ("stage", "epochs", "Dice", "AUC", "minutes", "images/s", "device")
+    stages = [step for step in run.steps if step.name.startswith("train.")]
+    yield from _table(head, [_stage(step.name, step.seconds, step.metrics) for step in stages])
+
+
+def _stage(name: str, seconds: float, metrics: Mapping[str, Any]) -> Cells:
+    best = metrics["best_metrics"]
+    speed = number(metrics["images_per_second"], 0)
+    marks = (number(best.get("dice")), number(best.get("auc")), number(seconds / 60, 1))
+    return (name, str(metrics["epochs_run"]), *marks, speed, str(metrics["device"]))
+
+
+def _phases(tables: Mapping[str, Any]) -> Iterator[str]:
+    head = ("source", "score", "stage", "value", "interval", "p", "patients", "")
+    yield from _table(
+        head,
+        [
+            (
+                row.source,
+                SCORE_NAMES.get(row.score, row.score),
+                row.phase,
+                number(row.value),
+                interval_text(row.low, row.high),
+                number(row.p_value),
+                str(row.num_patients or "–"),
+                row.note or "",
+            )
+            for row in tables["phases"]
+        ],
+    )
+
+
+def _patients(tables: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:
+    calls_count = "classification" not in metrics.get("not_trained", ())
+    head = (
+        "source",
+        "patient",
+        "slices",
+        "Dice",
+        "NSD",
+        "HD95 mm",
+        "reference ml",
+        "predicted ml",
+        "accuracy",
+    )
+    rows = [
+        (
+            row.source,
+            row.patient,
+            str(row.num_slices),
+            number(row.dice),
+            number(row.nsd),
+            number(row.hd95_mm, 1),
+            number(row.reference_ml, 1),
+            number(row.predicted_ml, 1),
+            number(row.slice_accuracy if calls_count else None),
+        )
+        for row in tables["patients"]
+    ]
+    yield from _table(head, rows[:MOST_PATIENTS])
+    if len(rows) > MOST_PATIENTS:
+        yield f"  {MOST_PATIENTS} of {len(rows)}; the others stand in patients.csv"
+
+
+def _failures(run: RunFacts, tables: Mapping[str, Any]) -> Iterator[str]:
+    found = run.judge.metrics["failures"]
+    yield (
+        f"{found['num_slices']} slices and {found['num_patients']} patients failed: a Dice below "
+        f"{found['dice_below']}, or, without a mask, a slice called wrongly."
+    )
+    head = ("level", "source", "trait", "failed", "rest", "effect", "strength")
+    rows = [
+        (
+            row.level,
+            row.source,
+            row.trait,
+            number(row.failed, 2),
+            number(row.rest, 2),
+            f"{row.effect:+.2f}",
+            row.strength,
+        )
+        for row in tables["traits"]
+    ]
+    yield from _table(head, rows) if rows else ()
+
+
+def _provenance(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield f"command        {run.judge.command or 'not recorded'}"
+    yield f"git commit     {run.judge.commit or 'none: not run from a checkout'}"
+    yield f"configuration  {run.config_fingerprint}"
+    seeds = ", ".join(f"{key} {value}" for key, value in run.seeds.items())
+    yield f"seeds          {seeds}, bootstrap {metrics['intervals']['seed']}"
+    yield f"versions       {', '.join(f'{name} {version}' for name, version in run.judge.versions.items())}"
+    yield f"reproduce      {run.reproduce}"
+    head = ("step", "made", "seconds", "peak MiB", "fingerprint")
+    rows = [
+        (step.name, step.made_at, number(step.seconds, 1), str(step.memory_mib or "–"), step.fingerprint[:12])
+        for step in run.steps
+    ]
+    yield from _table(head, rows)
+
+
+def _table(head: Cells, rows: Sequence[Cells]) -> Iterator[str]:
+    """Yield columns as wide as their widest cell: names to the left, all between first and last aligned."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        yield "  " + "  ".join(_plain(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+
+
+def _plain(text: str) -> str:
+    """Replace what would break a line or a terminal: names come from foreign files."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,185 @@
+"""Recipes run one after the other in one workspace; the first is there already, the others are trained."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Pipeline
+
+from slicewise.cli.main import main
+from slicewise.core.files import read_json
+from slicewise.evaluation import report
+from slicewise.evaluation.recipes import RecipeRow
+from slicewise.evaluation.rows import read_rows
+from slicewise.pipeline.receipt import Receipt
+
+RECIPES = ("multitask", "segmentation_only", "classification_only")
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """`stopped` is what the record said after the interruption, `ran` what the second command still did."""
+
+    pipeline: Pipeline
+    stopped: Any
+    told: str
+    rows: list[RecipeRow]
+
+    def row(self, recipe: str, source: str, score: str) -> RecipeRow:
+        (found,) = [r for r in self.rows if (r.recipe, r.source, r.score) == (recipe, source, score)]
+        return found
+
+    def evaluation(self, recipe: str) -> Path:
+        """Return the evaluation of a recipe, at home or on the shelf."""
+        known = read_json(self.pipeline.workspace / "results" / "recipes" / "recipes.json")["runs"]
+        (fingerprint,) = [run["evaluate"] for run in known if run["recipe"] == recipe]
+        shelf = self.pipeline.workspace / ".slicewise" / "shelf" / "evaluate" / fingerprint[:16]
+        home = self.pipeline.workspace / "results" / "multitask_evaluation"
+        return shelf / "evaluation" if (shelf / "evaluation").exists() else home
+
+
+def interrupted(*_: object, **__: object) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def ablated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Ablated:
+    """Interrupt the command while the second recipe is evaluated, and give it again."""
+    pipeline = Pipeline(tmp_path_factory.mktemp("ablated"))
+    ignored = shutil.ignore_patterns("lock")
+    shutil.copytree(trained.workspace, pipeline.workspace, ignore=ignored, dirs_exist_ok=True)
+    words = ("ablate", "--no-input", "--seeds", "1", *RECIPES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write_report", interrupted)
+        assert pipeline.call(*words) == 130
+    stopped = pipeline.record
+    with pytest.MonkeyPatch.context() as patch:
+        lines: list[str] = []
+        patch.setattr("slicewise.cli.ablate.say", lambda text="", *_: lines.append(text))
+        patch.setattr("slicewise.pipeline.runner.say", lambda text="", *_: lines.append(text))
+        assert pipeline.call(*words) == 0
+    table = read_rows(pipeline.workspace / "results" / "recipes" / "recipes.csv", RecipeRow)
+    return Ablated(pipeline, stopped, "\n".join(lines), table)
+
+
+def ran(text: str, recipe: str) -> list[str]:
+    """Return the steps that ran for a recipe, from what was said."""
+    own = text.partition(f"\n{recipe}, seed 0 (")[2].partition(", seed 0")[0]
+    return [words[0] for line in own.splitlines() if len(words := line.split()) > 1 and words[1] == "run"]
+
+
+def test_a_stopped_command_names_itself_and_goes_on_where_it_was(ablated: Ablated) -> None:
+    assert ablated.stopped["status"] == "interrupted"
+    assert ablated.stopped["continue_with"].startswith("slicewise ablate")
+    assert ablated.stopped["steps"]["train.joint"]["status"] == "completed"
+    assert ran(ablated.told, "multitask") == []
+    assert ran(ablated.told, "segmentation_only") == ["evaluate"]
+    assert ran(ablated.told, "classification_only") == [
+        "train.seg_warmup", "train.cls_head", "train.joint", "evaluate",
+    ]  # fmt: skip
+
+
+def test_the_first_recipe_is_at_home_at_the_end(ablated: Ablated, trained: Pipeline) -> None:
+    for home in ("results/multitask_evaluation", "checkpoints/multitask_joint", "results/ablations"):
+        mine, theirs = (Receipt.read(place.workspace / home) for place in (ablated.pipeline, trained))
+        assert mine is not None
+        assert theirs is not None
+        assert mine.fingerprint == theirs.fingerprint
+    assert "those of multitask, seed 0" in ablated.told
+    assert main(["verify", "--workspace", str(ablated.pipeline.workspace)]) == 0
+
+
+def test_scores_are_those_of_each_recipe_and_differences_are_to_the_first(ablated: Ablated) -> None:
+    for recipe in RECIPES:
+        metrics = read_json(ablated.evaluation(recipe) / "metrics.json")
+        assert metrics.get("not_trained", []) == {
+            "multitask": [], "segmentation_only": ["classification"], "classification_only": ["segmentation"],
+        }[recipe]  # fmt: skip
+        phantom = metrics["sources"]["phantom"]
+        dice, auc = (ablated.row(recipe, "phantom", name) for name in ("dice_per_patient", "roc_auc"))
+        assert dice.value == (
+            pytest.approx(phantom["segmentation"]["dice_per_patient"]["value"], abs=1e-6)
+            if phantom["segmentation"]
+            else None
+        )
+        assert (auc.value is None) == (phantom["classification"] is None)
+    first, other = (
+        ablated.row(name, "phantom", "dice_per_patient") for name in ("multitask", "segmentation_only")
+    )
+    assert first.value is not None
+    assert other.value is not None
+    assert first.difference is None
+    assert other.difference == pytest.approx(other.value - first.value, abs=2e-6)
+    assert ablated.row("segmentation_only", "phantom", "roc_auc").note == "not trained"
+    assert ablated.row("classification_only", "phantom", "dice_per_patient").note == "not trained"
+
+
+def test_the_gain_of_the_last_stage_is_in_the_table(ablated: Ablated) -> None:
+    assert ablated.row("multitask", "phantom", "dice_per_patient: joint - seg_warmup").value is not None
+    assert ablated.row("multitask", "phantom", "roc_auc: joint - cls_head").value is not None
+    scores = {row.score for row in ablated.rows if row.recipe == "segmentation_only"}
+    assert not any(score.startswith("roc_auc: ") for score in scores)
+
+
+def test_what_was_not_trained_has_no_figure_anywhere(ablated: Ablated) -> None:
+    folder = ablated.evaluation("segmentation_only")
+    assert "not trained" in (folder / "report.txt").read_text()
+    assert "ROC-AUC" not in (folder / "report.txt").read_text()
+    table = (folder / "slices.csv").read_text().splitlines()
+    place = table[0].split(",").index("probability")
+    assert {line.split(",")[place] for line in table[1:]} == {"0.500000"}
+    gradcam = folder.parent / "gradcam"
+    assert [path.name for path in gradcam.iterdir() if not path.name.startswith(".")] == []
+    masks = ablated.evaluation("classification_only")
+    for source in read_json(masks / "metrics.json")["sources"].values():
+        assert source["segmentation"] is None
+    assert "Dice" not in (masks / "report.txt").read_text().partition("Empty masks")[0]
+
+
+def test_compare_leaves_out_what_one_of_them_never_learned(
+    ablated: Ablated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / "compare.json"
+    folders = [str(ablated.evaluation(recipe)) for recipe in RECIPES[:2]]
+    assert main(["compare", *folders, "--json", str(found)]) == 0
+    told = json.loads(found.read_text())
+    assert {change["score"] for change in told["changes"]} & {"roc_auc", "slice_accuracy"} == set()
+    assert "dice" in {change["score"] for change in told["changes"]}
+    assert "classification was not trained in B: not compared" in told["notes"]
+
+
+def test_page_and_card_of_a_single_task_say_so(ablated: Ablated) -> None:
+    words = ("--no-input", "--until", "report", "recipes=segmentation_only")
+    assert ablated.pipeline.run(*words) == 0
+    assert ablated.pipeline.ran() == ["report"]
+    folder = ablated.pipeline.workspace / "results" / "report"
+    page, card = ((folder / name).read_text() for name in ("report.html", "model_card.md"))
+    for text in (page, card):
+        assert "Classification was not trained" in text
+        assert "ROC-AUC" not in text
+    assert "there is no answer to explain" in page
+    assert "| phantom | classification | not trained |" in card
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "name at least one recipe"),
+        (("multitask", "multitask"), "named twice"),
+        (("nonsense",), "recipes/nonsense"),
+        (("multitask", "recipes=lgg_cpu"), "without recipes="),
+        (("multitask", "--folds", "3"), "one split"),
+        (("multitask", "--seeds", "0"), "from 1 on"),
+        (("multitask", "--seeds", "2", "seed=3"), "sets seed itself"),
+        (("lgg_cpu+multitask", "training.batch_size=0"), "command line: training.batch_size=0"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_work(
+    words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ablate", "--workspace", str(tmp_path), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

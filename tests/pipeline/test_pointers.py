@@ -1,0 +1,22 @@
+from pathlib import Path
+
+from slicewise.pipeline.pointers import write_pointers
+
+
+def test_a_page_leads_to_its_target_from_where_it_lies(tmp_path: Path) -> None:
+    write_pointers(
+        tmp_path, {"results/report.html": "results/report/report.html", "a/b/c.html": "d/e&f.html"}
+    )
+    assert 'url=report/report.html"' in (tmp_path / "results/report.html").read_text()
+    assert 'href="../../d/e&amp;f.html"' in (tmp_path / "a/b/c.html").read_text()
+
+
+def test_what_stands_there_is_left_alone_and_what_differs_is_replaced(tmp_path: Path) -> None:
+    pointers, page = {"x.html": "y/x.html"}, tmp_path / "x.html"
+    write_pointers(tmp_path, pointers)
+    written, time = page.read_bytes(), page.stat().st_mtime_ns
+    write_pointers(tmp_path, pointers)
+    assert page.stat().st_mtime_ns == time
+    page.write_text("something else")
+    write_pointers(tmp_path, pointers)
+    assert page.read_bytes() == written

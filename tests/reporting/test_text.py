@@ -1,0 +1,65 @@
+from dataclasses import replace
+from pathlib import Path
+
+from tests.reporting.conftest import Made
+
+from slicewise.core.files import read_json, write_json
+from slicewise.evaluation.rows import PatientRow, read_rows, write_rows
+from slicewise.reporting.text import render_text
+
+
+def text(made: Made) -> str:
+    return (made.home / "report.txt").read_text(encoding="utf-8")
+
+
+def test_the_same_facts_give_the_same_bytes(made: Made) -> None:
+    assert render_text(made.run, made.folders) == text(made)
+
+
+def test_it_says_what_the_page_says(made: Made) -> None:
+    told = text(made)
+    metrics = read_json(made.folders.evaluation / "metrics.json")
+    for source, found in metrics["sources"].items():
+        assert f"\n{source}: " in told
+        for section in filter(None, (found["segmentation"], found["classification"])):
+            for score in section.values():
+                if isinstance(score, dict) and score.get("value") is not None:
+                    assert f"{score['value']:.3f}" in told
+    for row in read_rows(made.folders.evaluation / "patients.csv", PatientRow):
+        assert row.patient in told
+    for step in made.run.steps:
+        assert step.fingerprint[:12] in told
+    assert made.run.reproduce in told
+    assert made.run.config_fingerprint in told
+
+
+def test_warnings_stand_before_any_figure(made: Made) -> None:
+    told = " ".join(text(made).split())
+    assert told.index("! Synthetic data.") < told.index("Dice per patient")
+    assert "Only 1 test patient in phantom" in told
+    assert "fewer than evaluation.min_choice_patients (8)" in told
+
+
+def test_a_foreign_name_cannot_break_a_line(made: Made, tmp_path: Path) -> None:
+    for path in made.folders.evaluation.iterdir():
+        if path.suffix in (".csv", ".json"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    rows = read_rows(tmp_path / "patients.csv", PatientRow)
+    write_rows(tmp_path / "patients.csv", [replace(row, patient="a\n\x1b[31mb") for row in rows], PatientRow)
+    told = render_text(made.run, replace(made.folders, evaluation=tmp_path))
+    assert "a??[31mb" in told
+    assert "\x1b" not in told
+
+
+def test_what_was_not_trained_is_named_and_not_scored(made: Made, tmp_path: Path) -> None:
+    for name in ("patients.csv", "slices.csv"):
+        (tmp_path / name).write_bytes((made.folders.evaluation / name).read_bytes())
+    metrics = read_json(made.folders.evaluation / "metrics.json")
+    metrics["not_trained"] = ["classification"]
+    for found in metrics["sources"].values():
+        found["classification"] = None
+    write_json(tmp_path / "metrics.json", metrics)
+    told = render_text(made.run, replace(made.folders, evaluation=tmp_path))
+    scores = told.partition("\nSummary\n")[2].partition("\nThe three stages")[0]
+    assert "classification    not trained" in scores
+    assert "balanced accuracy" not in scores
