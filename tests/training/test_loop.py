@@ -210,6 +210,19 @@ def test_patience_ends_a_stage_that_does_not_improve(train_one: TrainOne, tmp_pa
     assert result.epochs_run < 9
 
 
+def test_the_last_epoch_is_kept_where_nothing_is_to_choose(train_one: TrainOne, tmp_path: Path) -> None:
+    rates = [f"stages.joint.learning_rates.{part}=1e-30" for part in ("encoder", "decoder", "head")]
+    still = (*SHORT, *rates, "training.optimizer.weight_decay=0", "stages.joint.epochs=3")
+    kept: dict[str, int] = {}
+    for monitor in ("dice", "last"):
+        folder = tmp_path / monitor
+        result = train_one(folder, *still, f"stages.joint.monitor={monitor}", "stages.joint.patience=1")
+        kept[monitor] = result.epochs_run
+        history = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+        assert float(history[-1]["score"]) <= 1
+    assert kept["dice"] < kept["last"] == 3  # patience looks at improvement, and "last" is always one
+
+
 def test_a_loss_that_is_no_number_ends_with_the_way_out(
     train_one: TrainOne, train_set: SliceDataset, tmp_path: Path
 ) -> None:

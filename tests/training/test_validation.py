@@ -123,6 +123,7 @@ def test_auc_of_one_class_is_left_out_and_counts_as_chance(score: Callable[..., 
     assert "auc" not in metrics
     assert monitored(metrics, "auc") == 0.5
     assert monitored(metrics, "dice+auc") == 0.75
+    assert monitored(metrics, "last") == 0.75
 
 
 def test_a_stage_is_scored_on_what_it_learns_or_monitors(score: Callable[..., dict[str, float]]) -> None:

@@ -151,7 +151,8 @@ class StageRun:
         progress.history.append(self._row(metrics, score))
         progress.epoch += 1
         progress.iteration, progress.sums = 0, Progress().sums
-        if progress.best_score is None or score > progress.best_score:
+        always = self.stage.monitor == "last"
+        if always or progress.best_score is None or score > progress.best_score:
             progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
             self._outputs.keep_best(metrics)
         patience = self.stage.patience

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from slicewise.config.schema import Stage, Training
+from slicewise.config.schema.training import Monitor
 from slicewise.data.batches import SOURCES, Batch, SliceDataset
 from slicewise.data.loader import in_order, read_batches
 from slicewise.models.multitask import MultitaskNet
@@ -52,9 +52,13 @@ def validate(
     return metrics
 
 
-def monitored(metrics: dict[str, float], monitor: Literal["dice", "auc", "dice+auc"]) -> float:
-    """Return the figure that chooses the best epoch; an AUC that is undefined counts as chance, 0.5."""
-    return float(np.mean([metrics.get(name, 0.5) for name in monitor.split("+")]))
+def monitored(metrics: dict[str, float], monitor: Monitor) -> float:
+    """Return the figure that chooses the best epoch; an AUC that is undefined counts as chance, 0.5.
+
+    Where the last epoch is kept whatever it is worth, this is Dice and AUC, to be read and not to choose by.
+    """
+    names = ("dice", "auc") if monitor == "last" else monitor.split("+")
+    return float(np.mean([metrics.get(name, 0.5) for name in names]))
 
 
 def dice_per_patient(dataset: SliceDataset, scores: SliceScores) -> float:

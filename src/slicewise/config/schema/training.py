@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Section
 
+Monitor = Literal["dice", "auc", "dice+auc", "last"]
 StageName = Literal["seg_warmup", "cls_head", "joint"]
 Part = Literal["encoder", "decoder", "head"]
 
@@ -75,7 +76,7 @@ class Stage(Section):
     learning_rates: LearningRates
     objective: Objective
     sources: SourceWeights
-    monitor: Literal["dice", "auc", "dice+auc"]
+    monitor: Monitor
     """The validation figure that chooses the best checkpoint; higher is better."""
     patience: CountOrZero
     """Epochs without improvement before the stage stops; 0 never stops early."""
