@@ -40,6 +40,8 @@ def test_a_folder_of_the_person_is_not_told() -> None:
     config = compose(["data=lgg", SOURCE])
     assert "my data" not in str(shown_config(config)) + reproduce(config)
     assert 'data.volumes.path="FOLDER"' in shlex.split(reproduce(config))
+    started = compose(["training.start_from='/my data/best_model.pth'"])
+    assert "my data" not in str(shown_config(started)) + reproduce(started)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NEEDS: Final = (*DATA_STEPS, *STAGE_STEPS, "evaluate")
 _FOLDER: Final = "FOLDER"
+_FILE: Final = "FILE"
 _SOURCES: Final = ("volumes", "pictures")
 _PAGE_MIB: Final = 8
 _HELD_MIB: Final = 300
@@ -33,6 +34,8 @@ def shown_config(config: Config) -> dict[str, Any]:
     for source in _SOURCES:
         if tree["data"][source]["path"] is not None:
             tree["data"][source]["path"] = _FOLDER
+    if config.training.start_from is not None:
+        tree["training"]["start_from"] = _FILE
     return tree
 
 

@@ -2,10 +2,13 @@
 
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
+from slicewise.core.errors import ConfigError
+from slicewise.core.fingerprint import hash_file
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.checkpoints import stage_checkpoint
 from slicewise.steps.demand import of_training
@@ -14,9 +17,11 @@ from slicewise.steps.settings import pick
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
 
+_START: Final = "training.start_from"
+
 
 def _settings(stage: StageName, config: Config) -> dict[str, Any]:
-    return pick(
+    settings = pick(
         config,
         f"stages.{stage}",
         "training",
@@ -25,7 +30,27 @@ def _settings(stage: StageName, config: Config) -> dict[str, Any]:
         "data.name",
         "data.synthetic",
         "data.pictures.slot",
+        without=(_START,),
     )
+    path = _foreign_start(stage, config)
+    return settings if path is None else {**settings, _START: _digest(path)}
+
+
+def _foreign_start(stage: StageName, config: Config) -> Path | None:
+    """Return the checkpoint of another run to begin with; only a stage that follows no other one has it."""
+    begins = getattr(config.stages, stage).starts_from is None
+    path = config.training.start_from
+    return path.expanduser() if begins and path is not None else None
+
+
+def _digest(path: Path) -> str:
+    """Return what decides the weights: the content of the file, wherever it lies."""
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{_START}={path} cannot be read ({error.strerror}); name a best_model.pth, or null"
+        ) from error
 
 
 def _run(stage: StageName, context: Context[Config]) -> Outcome:
@@ -50,8 +75,13 @@ def _run(stage: StageName, context: Context[Config]) -> Outcome:
 
 
 def _start(stage: StageName, context: Context[Config]) -> "Checkpoint | None":
+    from slicewise.models.checkpoint import load_checkpoint
+
     before = getattr(context.config.stages, stage).starts_from
-    return None if before is None else stage_checkpoint(context, before)
+    if before is not None:
+        return stage_checkpoint(context, before)
+    path = _foreign_start(stage, context.config)
+    return None if path is None else load_checkpoint(path, context.config.model)
 
 
 def _step(stage: StageName, *needs: str) -> Step[Config]:

@@ -1,5 +1,6 @@
 """The three stages, and what they share."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -131,6 +132,8 @@ class Augmentation(Section):
 class Training(Section):
     """What all stages share."""
 
+    start_from: Path | None
+    """A best_model.pth of another run, of the same `model`, whose weights the first stage begins with."""
     batch_size: Count
     iterations_per_epoch: CountOrZero
     """Batches in an epoch; 0 takes every training slice once."""
