@@ -16,7 +16,7 @@ _FIGURES_MIB: Final = 10
 _HEAT_MAP_MIB: Final = 0.3
 _START_MIB: Final = 250
 """The process before it has met torch"""
-_TORCH_MIB: Final = 900
+_TORCH_MIB: Final = 1100
 """The process with torch, its companions, and what the allocator keeps"""
 _EVALUATOR_MIB: Final = 1350
 """The process with torch, SciPy, scikit-learn, Matplotlib and pytorch-grad-cam, and tables of every slice"""
