@@ -10,7 +10,7 @@ import pytest
 from slicewise.core.stopping import Stopper, held, stoppable
 
 WORK = """
-import hashlib, subprocess, sys, time
+import contextlib, hashlib, subprocess, sys, time
 from slicewise.core.stopping import held, stoppable
 
 def compute():  # deaf to signals until it is done, as a long tensor operation is
@@ -75,6 +75,30 @@ def test_a_signal_that_a_destructor_swallows_is_not_lost() -> None:
     process = start("Dying()\nwait()")
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=50) == ("orderly\n", "")
+
+
+@pytest.mark.parametrize("held_too", [False, True])
+def test_a_signal_that_a_bare_except_swallows_is_not_lost(held_too: bool) -> None:
+    body = 'try:\n    print("ready", flush=True)\n    wait()\nexcept BaseException: pass\nwait()'
+    process = start("with held():\n    " + body.replace("\n", "\n    ") if held_too else body)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=50) == ("orderly\n", "")
+
+
+def test_putting_things_right_is_not_interrupted_however_long_it_takes() -> None:
+    process = start(
+        "@contextlib.contextmanager\n"
+        "def tidy():\n"
+        "    try: yield\n"
+        "    finally:\n"
+        "        time.sleep(1.2)\n"
+        "        try: raise OSError\n"
+        "        except OSError: time.sleep(0.7)\n"
+        '        print("tidy", flush=True)\n'
+        'with tidy():\n    print("ready", flush=True)\n    wait()'
+    )
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=50) == ("tidy\norderly\n", "")
 
 
 def test_the_second_signal_ends_a_deaf_process_and_its_children_at_once() -> None:

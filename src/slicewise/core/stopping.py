@@ -1,8 +1,9 @@
 """Ending at a signal: the first one is obeyed in an orderly way, the second one at once.
 
 Ctrl-C and SIGTERM are treated alike. The first raises KeyboardInterrupt in the main thread, so that whatever
-runs can put things right; inside `held` it waits for a moment that suits. The second ends the process and its
-children without another word. As files appear by renaming, not even that leaves half of one.
+runs can put things right; inside `held` it waits for a moment that suits. Where something swallows it (a bare
+`except` in an imported package, `hasattr` in C), it is raised again. The second signal ends the process and
+its children without another word. As files appear by renaming, not even that leaves half of one.
 """
 
 import os
@@ -27,6 +28,8 @@ _PATIENCE_SECONDS: Final = 5.0
 _SAME_SECONDS: Final = 0.3
 """`timeout` and a terminal may deliver one wish twice; what comes this close counts as one."""
 _AGAIN_SECONDS: Final = 0.05
+_CHECK_SECONDS: Final = 0.5
+"""How often it is made sure that a wish which was raised is still being obeyed."""
 
 
 class Stopper:
@@ -42,20 +45,24 @@ class Stopper:
         if self.asked_at is None:
             self.asked_at = time.monotonic()
             if not self.holding:
-                raise KeyboardInterrupt
+                self._raise()
             self._owe(_PATIENCE_SECONDS)
         elif time.monotonic() - self.asked_at > _SAME_SECONDS:
             end_at_once()
 
     def on_alarm(self, _number: int, _frame: FrameType | None) -> None:
-        """Patience is over."""
+        """Patience is over, or what was raised may have been swallowed."""
         self.release()
+        if _is_leaving():
+            signal.setitimer(signal.ITIMER_REAL, _CHECK_SECONDS)
+        else:
+            self._raise()
 
     def release(self) -> None:
         """Raise KeyboardInterrupt if a signal waits for this moment."""
         if self.owed:
-            self.forget()
-            raise KeyboardInterrupt
+            self.owed = False
+            self._raise()
 
     def forget(self) -> None:
         """Raise nothing more: the work was left for another reason."""
@@ -84,6 +91,10 @@ class Stopper:
                     end_at_once()
         os.close(descriptor)
 
+    def _raise(self) -> NoReturn:
+        signal.setitimer(signal.ITIMER_REAL, _CHECK_SECONDS)
+        raise KeyboardInterrupt
+
     def _owe(self, seconds: float) -> None:
         self.owed = True
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -107,6 +118,7 @@ def stoppable() -> Iterator[Stopper]:
         with _watched(stopper):
             yield stopper
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         _stoppers.remove(stopper)
         if stopper.asked_at is None:
             sys.unraisablehook = hook
@@ -143,6 +155,14 @@ def _watched(stopper: Stopper) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(before)
         os.close(writing)
+
+
+def _is_leaving() -> bool:
+    """Whether the interrupted code is an `except`, a `finally` or an `__exit__` on the way out."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def end_at_once() -> NoReturn:
