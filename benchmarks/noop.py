@@ -75,7 +75,7 @@ def slicewise(*words: str) -> Callable[[], str]:
 def _finish_workspace(folder: Path) -> Path:
     """Run the whole pipeline but for the demo, once."""
     print("  noop: running a tiny pipeline once", flush=True)
-    slicewise("run", "--no-input", "--until", "evaluate", "--workspace", str(folder), *OVERRIDES)()
+    slicewise("run", "--no-input", "--skip-demo", "--workspace", str(folder), *OVERRIDES)()
     return folder
 
 

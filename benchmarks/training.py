@@ -11,6 +11,7 @@ from slicewise.config.schema import Config, Stage
 from slicewise.core.allocator import keep_freed_memory
 from slicewise.data.batches import Batch, SliceDataset
 from slicewise.models.multitask import build_model
+from slicewise.training.averaging import WeightAverage
 from slicewise.training.device import repeatable, usable_precision
 from slicewise.training.optim import make_optimizer, parameter_groups
 from slicewise.training.run import StageRun
@@ -45,7 +46,10 @@ class OurEpochs:
 
 
 class BareSteps:
-    """Forward, backward and optimiser on one resident batch: nothing is read, changed, clipped or logged."""
+    """Forward, backward and optimiser on one resident batch: nothing is read, changed, clipped or logged.
+
+    Weights are averaged where ours are, for that is no part of the data path.
+    """
 
     def __init__(self, config: Config, batch: Batch) -> None:
         training, self.stage, self.config = config.training, config.stages.joint, config
@@ -56,6 +60,7 @@ class BareSteps:
         self.net = TaskNet(net, Tasks.learned(self.stage.objective)).train()
         groups = parameter_groups(net, self.stage.learning_rates, training.optimizer.weight_decay)
         self.optimizer = make_optimizer(training.optimizer, groups, fused=True)
+        self.average = WeightAverage(net, training.ema_decay) if training.ema_decay else None
         self.precision = _DTYPES[usable_precision(training.precision, "cpu")]
 
     def train(self, count: int) -> None:
@@ -71,6 +76,8 @@ class BareSteps:
         torch.autograd.backward(losses.total)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.net.net)
 
 
 def usual_network(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -104,6 +111,6 @@ def as_in_training(config: Config) -> Iterator[None]:
 def _sized(config: Config, iterations: int) -> Config:
     training = config.training.model_copy(update={"iterations_per_epoch": iterations})
     runtime = config.runtime.model_copy(update={"checkpoint_seconds": _NO_SAVES})
-    joint = config.stages.joint.model_copy(update={"epochs": 1000})
+    joint = config.stages.joint.model_copy(update={"epochs": 1000, "iterations_per_epoch": None})
     stages = config.stages.model_copy(update={"joint": joint})
     return config.model_copy(update={"training": training, "runtime": runtime, "stages": stages})

@@ -18,6 +18,8 @@ from slicewise.steps import STEPS
 HOMES = tuple(home for step in STEPS for home in step.homes.values())
 _OF_THE_DAY = frozenset({"seconds", "images_per_second", "resumed_from", "num_new", "num_reused"})
 """Times, and how much of the work an earlier attempt had done."""
+_OF_THE_RUN = frozenset({"made_at", "memory_mib", "command"})
+"""What the report says of each step's making."""
 
 
 def snapshot(root: Path) -> dict[str, str]:
@@ -33,6 +35,10 @@ def _content(path: Path) -> str:
     if path.name == RECEIPT_NAME:
         receipt = Receipt.read(path.parent)
         return f"{receipt.fingerprint} {receipt.product}" if receipt else "unreadable"
+    if path.parent.name == "report" and path.name == "report.json":
+        return digest(_timeless(read_json(path), _OF_THE_DAY | _OF_THE_RUN))
+    if path.parent.name == "report":
+        return "a page that shows report.json, figures, and when and how fast they were made"
     if path.suffix == ".pth":
         return digest(_timeless(load_safely(path)))
     if path.name == "history.csv":
@@ -40,7 +46,7 @@ def _content(path: Path) -> str:
     return hash_file(path)
 
 
-def _timeless(value: Any) -> Any:
+def _timeless(value: Any, left_out: frozenset[str] = _OF_THE_DAY) -> Any:
     """Return `value` with a digest for each tensor and without what belongs to the day."""
     import torch
 
@@ -48,9 +54,9 @@ def _timeless(value: Any) -> Any:
         exact = value.double() if value.is_floating_point() else value  # numpy has no bfloat16
         return [str(value.dtype), list(value.shape), hashlib.sha256(exact.numpy().tobytes()).hexdigest()]
     if isinstance(value, dict):
-        return {str(key): _timeless(item) for key, item in value.items() if key not in _OF_THE_DAY}
+        return {str(key): _timeless(item, left_out) for key, item in value.items() if key not in left_out}
     if isinstance(value, list | tuple):
-        return [_timeless(item) for item in value]
+        return [_timeless(item, left_out) for item in value]
     return value
 
 

@@ -70,7 +70,7 @@ def test_a_run_stopped_in_every_step_ends_orderly_and_goes_on(usual: Usual, fold
         assert end.code == 130, said
         assert record["status"] == "interrupted"
         assert record["steps"][step]["status"] == "interrupted"
-        assert "--until evaluate" in record["continue_with"]
+        assert "--until report" in record["continue_with"]
         assert "Traceback" not in said
         assert "Warning" not in said
         assert list(unsound(workspace)) == []
@@ -84,7 +84,7 @@ def test_ctrl_c_while_the_demo_starts_leaves_no_service(
     usual: Usual, folder: Path, free_ports: list[int]
 ) -> None:
     workspace = folder / "usual"
-    words = [word for word in command(workspace) if word not in ("--until", "evaluate")]
+    words = [word for word in command(workspace) if word not in ("--until", "report")]
     ports = [f"serving.api_port={free_ports[0]}", f"serving.page_port={free_ports[1]}"]
     output = folder / "demo.log"
     with output.open("wb") as log:

@@ -145,7 +145,7 @@ def test_a_checkpoint_file_is_enough(
     np.testing.assert_array_equal(found.mask_probability, expected.mask_probability)
     assert not loaded.model.training
     with pytest.raises(CheckpointError):
-        Predictor.load(tmp_path / "none.pth")
+        Predictor.load(str(tmp_path / "none.pth"))
 
 
 def test_one_slice_that_stands_out_is_smoothed_and_a_run_of_them_is_not() -> None:

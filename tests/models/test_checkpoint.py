@@ -8,7 +8,13 @@ import torch
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.core.errors import CheckpointError
 from slicewise.core.labels import CLASS_NAMES
-from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, transfer
+from slicewise.models.checkpoint import (
+    Checkpoint,
+    gives_same_masks,
+    load_checkpoint,
+    save_checkpoint,
+    transfer,
+)
 from slicewise.models.multitask import build_model
 
 
@@ -73,6 +79,18 @@ def test_transfer_refuses_weights_that_lack_a_part(checkpoint: Checkpoint, prefi
 
     with pytest.raises(CheckpointError, match=prefix):
         transfer(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=kept))
+
+
+@pytest.mark.parametrize(("name", "same"), [("class_head.", True), ("decoder.", False), ("encoder.", False)])
+def test_networks_give_the_same_masks_if_only_the_classification_head_differs(
+    checkpoint: Checkpoint, name: str, same: bool
+) -> None:
+    changed = {
+        key: tensor + 1 if key.startswith(name) else tensor for key, tensor in checkpoint.weights.items()
+    }
+    assert gives_same_masks(checkpoint, dataclasses.replace(checkpoint, weights=changed)) is same
+    bare = {key: tensor for key, tensor in checkpoint.weights.items() if not key.startswith("slot")}
+    assert not gives_same_masks(checkpoint, dataclasses.replace(checkpoint, weights=bare))
 
 
 def test_transfer_refuses_weights_that_nothing_takes(checkpoint: Checkpoint) -> None:

@@ -270,6 +270,7 @@ KEYS = (
     "training.augmentation.intensity=0.9",
     "training.augmentation.noise=0.9",
     "stages.joint.epochs=2",
+    "stages.joint.iterations_per_epoch=3",
     "stages.joint.learning_rates.encoder=0",
     "stages.joint.learning_rates.decoder=0",
     "stages.joint.learning_rates.head=0",
@@ -278,7 +279,12 @@ KEYS = (
     "stages.joint.sources.pictures=0.8",
     "stages.joint.sources.volumes=0",
 )
-BASE = ("stages.joint.epochs=1", "training.iterations_per_epoch=2", "training.scheduler.warmup_fraction=0")
+BASE = (
+    "stages.joint.epochs=1",
+    "training.iterations_per_epoch=2",
+    "training.scheduler.warmup_fraction=0",
+    "training.ema_decay=0",
+)
 
 
 @pytest.fixture(scope="module")

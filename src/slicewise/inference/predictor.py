@@ -153,14 +153,19 @@ class Predictor(SlicePredictor):
 
     @classmethod
     def load(
-        cls, path: Path, device: DeviceName = "auto", *, mask_threshold: float = 0.5, flips: bool = False
+        cls,
+        path: Path | str,
+        device: DeviceName = "auto",
+        *,
+        mask_threshold: float = 0.5,
+        flips: bool = False,
     ) -> Self:
         """Read a checkpoint file.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
         """
-        return cls(load_checkpoint(path), device, mask_threshold=mask_threshold, flips=flips)
+        return cls(load_checkpoint(Path(path)), device, mask_threshold=mask_threshold, flips=flips)
 
     @property
     def fingerprint(self) -> str:

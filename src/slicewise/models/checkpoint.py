@@ -22,6 +22,7 @@ from slicewise.models.plain import require_plain
 
 FORMAT: Final = "slicewise-checkpoint"
 VERSION: Final = 1
+_HEAD: Final = "class_head."
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,19 @@ class Checkpoint:
 _CHECKED: Final = TypeAdapter(Checkpoint)
 _MESSAGE_CHARACTERS: Final = 400
 _SHOWN_FAULTS: Final = 5
+
+
+def gives_same_masks(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two networks give the same masks to the bit: they differ in the classification head at most."""
+    ours, theirs = (
+        {name: tensor for name, tensor in checkpoint.weights.items() if not name.startswith(_HEAD)}
+        for checkpoint in (one, other)
+    )
+    return (
+        (one.model, one.preprocessing) == (other.model, other.preprocessing)
+        and ours.keys() == theirs.keys()
+        and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    )
 
 
 def transfer(net: MultitaskNet, checkpoint: Checkpoint) -> None:

@@ -88,7 +88,7 @@ def _obtain(
     if isinstance(source, PictureSource):
         for path in _faulty(context, root):
             path.unlink(missing_ok=True)
-        materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED)
+        materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED, config.runtime.num_workers)
         return None
     for path in _faulty(context, root):
         shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.training import StageName
+from slicewise.config.schema.training import Stage, StageName
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
 from slicewise.core.labels import CLASSIFICATION
@@ -23,10 +23,11 @@ from slicewise.steps.settings import pick
 if TYPE_CHECKING:
     from slicewise.data.stored import StoredCase
     from slicewise.evaluation.choices import Choices
-    from slicewise.evaluation.evaluate import CaseOutput
+    from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult
     from slicewise.evaluation.final import FinalResult
     from slicewise.evaluation.phases import Phase
     from slicewise.inference.predictor import Predictor
+    from slicewise.models.checkpoint import Checkpoint
     from slicewise.steps.slices import SliceLookup
 
 _STAGES: tuple[StageName, ...] = ("seg_warmup", "cls_head", "joint")
@@ -43,11 +44,11 @@ def _run(context: Context[Config]) -> Outcome:
     from slicewise.evaluation.sealed import SealedCases
     from slicewise.steps.slices import SliceLookup, open_cases
 
-    data, predictor = context.config.data, _predictor(context, _LAST)
+    data, predictor = context.config.data, _predictor(context, stage_checkpoint(context, _LAST))
     choices = _choose(context, predictor)
     cases = SealedCases(partial(open_cases, context, "test")).unseal(choices)
     final = _evaluate_last(context, predictor, cases, choices)
-    phases = [_phase(context, stage, cases, final) for stage in _STAGES]
+    phases = _phases(context, cases, final)
     folder = context.out("evaluation")
     metrics = write_report(folder, final, data_name=data.name, stage=_LAST, synthetic=data.synthetic)
     write_phase_comparison(context.out("phases"), phases, synthetic=data.synthetic)
@@ -62,11 +63,11 @@ def _run(context: Context[Config]) -> Outcome:
     return Outcome(metrics=found, notes=_notes(choices, final.after.not_trained))
 
 
-def _predictor(context: Context[Config], stage: StageName) -> "Predictor":
+def _predictor(context: Context[Config], checkpoint: "Checkpoint") -> "Predictor":
     from slicewise.inference.predictor import Predictor
 
     config = context.config
-    return Predictor(stage_checkpoint(context, stage), config.runtime.device, flips=config.evaluation.flips)
+    return Predictor(checkpoint, config.runtime.device, flips=config.evaluation.flips)
 
 
 def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
@@ -102,25 +103,41 @@ def _evaluate_last(
     return evaluate_final(outputs, choices, settings, context.config.seed, missing)
 
 
-def _phase(
-    context: Context[Config], name: StageName, cases: "Sequence[StoredCase]", final: "FinalResult"
-) -> "Phase":
-    """Evaluate a stage with the configured thresholds: what was chosen for the last one suits no other."""
+def _phases(context: Context[Config], cases: "Sequence[StoredCase]", final: "FinalResult") -> "list[Phase]":
+    """Compare the stages with the configured thresholds: what was chosen for the last one suits no other.
+
+    Where cls_head trained the head alone, it gives the masks of seg_warmup, and one pass serves both.
+    """
+    from slicewise.models.checkpoint import gives_same_masks
+
+    first, second = stage_checkpoint(context, "seg_warmup"), stage_checkpoint(context, "cls_head")
+    found = _evaluate(context, second, cases)
+    shared = not _trains_head(context.config.stages.seg_warmup) and gives_same_masks(first, second)
+    results = (found if shared else _evaluate(context, first, cases), found, final.before)
+    return [_phase(context, name, result) for name, result in zip(_STAGES, results, strict=True)]
+
+
+def _evaluate(
+    context: Context[Config], checkpoint: "Checkpoint", cases: "Sequence[StoredCase]"
+) -> "EvaluationResult":
     from slicewise.evaluation.evaluate import evaluate_slices
+
+    settings = context.config.evaluation
+    predictor = _predictor(context, checkpoint)
+    outputs = _outputs(predictor, cases, settings.batch_size, f"evaluate {checkpoint.stage}")
+    return evaluate_slices(outputs, settings, context.config.seed, surfaces=False)
+
+
+def _phase(context: Context[Config], name: StageName, result: "EvaluationResult") -> "Phase":
     from slicewise.evaluation.phases import Phase
 
-    config, result = context.config, final.before
-    if name != _LAST:
-        settings = config.evaluation
-        outputs = _outputs(_predictor(context, name), cases, settings.batch_size, f"evaluate {name}")
-        result = evaluate_slices(outputs, settings, config.seed, surfaces=False)
-    stage = getattr(config.stages, name)
-    return Phase(
-        name,
-        result,
-        trained_mask=bool(stage.objective.segmentation and stage.learning_rates.decoder),
-        trained_class=bool(stage.objective.classification and stage.learning_rates.head),
-    )
+    stage = getattr(context.config.stages, name)
+    trains_mask = bool(stage.objective.segmentation and stage.learning_rates.decoder)
+    return Phase(name, result, trained_mask=trains_mask, trained_class=_trains_head(stage))
+
+
+def _trains_head(stage: Stage) -> bool:
+    return bool(stage.objective.classification and stage.learning_rates.head)
 
 
 def _outputs(

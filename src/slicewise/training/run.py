@@ -51,7 +51,7 @@ class StageRun:
             train_set,
             stage.sources,
             batch_size=config.training.batch_size,
-            iterations=config.training.iterations_per_epoch,
+            iterations=self._iterations(),
             key=(config.seed, name),
         )
         self.groups = Groups(len(self.batches), config.training.accumulate)
@@ -62,6 +62,11 @@ class StageRun:
         self._state_path = out_dir / STATE_NAME
         self._saved_at = time.monotonic()
         self._whole = False  # whether network, optimiser and progress are at the same point
+
+    def _iterations(self) -> int:
+        """Return the batches of an epoch; 0 takes every slice once."""
+        own = self.stage.iterations_per_epoch
+        return self.training.iterations_per_epoch if own is None else own
 
     def resume(self) -> str | None:
         """Go on where `last.pth` ends, if it belongs to this run; return where that is."""

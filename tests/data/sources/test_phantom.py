@@ -8,6 +8,7 @@ import pytest
 from slicewise.core.errors import DataError
 from slicewise.data.sources import phantom
 from slicewise.data.sources.phantom import materialise_patients, materialise_pictures, patient_name
+from slicewise.imaging.phantom.pictures import write_pictures
 
 
 def test_only_missing_patients_are_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,9 +68,18 @@ def _kill_a_worker(deadline: float) -> None:
 
 
 def test_pictures_are_made_once(tmp_path: Path) -> None:
-    folder = materialise_pictures(tmp_path / "pictures", 3, 0)
+    folder = materialise_pictures(tmp_path / "pictures", 3, 0, 1)
     made = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
     assert len(made) == 3
-    assert materialise_pictures(folder, 3, 0) == folder
+    assert materialise_pictures(folder, 3, 0, 1) == folder
     with pytest.raises(DataError, match="delete the folder"):
-        materialise_pictures(folder, 2, 0)
+        materialise_pictures(folder, 2, 0, 1)
+
+
+def test_processes_draw_what_one_process_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phantom, "_PICTURES_PER_WORKER", 3)
+    there = materialise_pictures(tmp_path / "two", 6, 0, 2)
+    here = write_pictures(tmp_path / "one", 6, 0)
+    drawn = {path.relative_to(here): path.read_bytes() for path in here.rglob("*.*")}
+    assert len(drawn) == 6
+    assert {path.relative_to(there): path.read_bytes() for path in there.rglob("*.*")} == drawn

@@ -74,6 +74,8 @@ class Stage(Section):
     starts_from: StageName | None
     """The stage whose best weights this one begins with."""
     epochs: Count
+    iterations_per_epoch: CountOrZero | None
+    """In place of `training.iterations_per_epoch`; None keeps to that."""
     learning_rates: LearningRates
     objective: Objective
     sources: SourceWeights

@@ -10,7 +10,7 @@ from slicewise.core.files import require_space
 from slicewise.core.storage import MIB
 from slicewise.data.workers import num_processes, run_jobs
 from slicewise.imaging.phantom.patient import patient_name, write_patient
-from slicewise.imaging.phantom.pictures import write_pictures
+from slicewise.imaging.phantom.pictures import missing_pictures, write_picture
 
 __all__ = [
     "BYTES_PER_PATIENT",
@@ -23,6 +23,8 @@ __all__ = [
 BYTES_PER_PATIENT: Final = 10 * MIB
 _WORKER_MIB: Final = 700
 """The most that one worker was seen to take."""
+_PICTURES_PER_WORKER: Final = 20
+"""A worker takes about as long to start as these take to draw."""
 
 
 def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_workers: int) -> list[Path]:
@@ -51,13 +53,20 @@ def missing_patients(folder: Path, numbers: Sequence[int]) -> list[int]:
     return [number for number in dict.fromkeys(numbers) if not (folder / patient_name(number)).is_dir()]
 
 
-def materialise_pictures(folder: Path, count: int, seed: int) -> Path:
+def materialise_pictures(folder: Path, count: int, seed: int, num_workers: int) -> Path:
     """Make sure that the set of `count` yes/no pictures exists in `folder`, and return it.
 
+    `num_workers` as in `materialise_patients`; few pictures are drawn in this process.
+
     Raises:
-        DataError: the folder holds other pictures.
+        DataError: the folder holds other pictures, or the system killed a worker.
     """
-    return write_pictures(folder, count, seed)
+    missing = missing_pictures(folder, count, seed)
+    workers = num_processes(num_workers, _WORKER_MIB, len(missing) // _PICTURES_PER_WORKER)
+    done = run_jobs(partial(write_picture, folder, seed), missing, workers, lambda name: name.file)
+    for _ in progress(done, total=len(missing), desc="Drawing pictures", unit="picture"):
+        pass
+    return folder
 
 
 def _write(folder: Path, seed: int, number: int) -> Path:

@@ -55,7 +55,18 @@ def picture_names(count: int, seed: int) -> Iterator[PictureName]:
 
 
 def write_pictures(folder: Path, count: int, seed: int) -> Path:
-    """Write `folder/yes/Y1.jpg`, `folder/no/N1.jpg`, …; only the missing ones, each complete or not at all.
+    """Write `folder/yes/Y1.jpg`, `folder/no/N1.jpg`, …, one after the other; as `missing_pictures` says.
+
+    Raises:
+        DataError: the folder holds other files, for instance of a larger set.
+    """
+    for name in missing_pictures(folder, count, seed):
+        write_picture(folder, seed, name)
+    return folder
+
+
+def missing_pictures(folder: Path, count: int, seed: int) -> list[PictureName]:
+    """Return the pictures of a set that are not in `folder` yet, after what a killed write left is removed.
 
     Raises:
         DataError: the folder holds other files, for instance of a larger set.
@@ -63,12 +74,14 @@ def write_pictures(folder: Path, count: int, seed: int) -> Path:
     sweep(folder, deep=True)
     names = list(picture_names(count, seed))
     _refuse_others(folder, {name.file for name in names})
-    for name in names:
-        path = folder / name.file
-        if not path.exists():
-            with atomic_write(path) as stream:
-                stream.write(render_picture(name, seed))
-    return folder
+    return [name for name in names if not (folder / name.file).exists()]
+
+
+def write_picture(folder: Path, seed: int, name: PictureName) -> Path:
+    """Write one picture, complete or not at all, and return its path."""
+    with atomic_write(folder / name.file) as stream:
+        stream.write(render_picture(name, seed))
+    return folder / name.file
 
 
 def _refuse_others(folder: Path, expected: set[str]) -> None:
