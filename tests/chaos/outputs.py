@@ -16,8 +16,10 @@ from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
 from slicewise.steps import STEPS
 
 HOMES = tuple(home for step in STEPS for home in step.homes.values())
-_OF_THE_DAY = frozenset({"seconds", "images_per_second", "resumed_from", "num_new", "num_reused"})
-"""Times, and how much of the work an earlier attempt had done."""
+_OF_THE_DAY = frozenset(
+    {"seconds", "images_per_second", "resumed_from", "num_new", "num_reused", "page_bytes"}
+)
+"""Times, the length of a page that shows them, and how much of the work an earlier attempt had done."""
 _OF_THE_RUN = frozenset({"made_at", "memory_mib", "command"})
 """What the report says of each step's making."""
 
@@ -34,7 +36,10 @@ def snapshot(root: Path) -> dict[str, str]:
 def _content(path: Path) -> str:
     if path.name == RECEIPT_NAME:
         receipt = Receipt.read(path.parent)
-        return f"{receipt.fingerprint} {receipt.product}" if receipt else "unreadable"
+        if receipt is None:
+            return "unreadable"
+        product = "shows times" if path.parent.name == "report" else receipt.product
+        return f"{receipt.fingerprint} {product}"
     if path.parent.name == "report" and path.name == "report.json":
         return digest(_timeless(read_json(path), _OF_THE_DAY | _OF_THE_RUN))
     if path.parent.name == "report":

@@ -11,6 +11,7 @@ def test_the_peak_holds_memory_that_is_gone_again() -> None:
         time.sleep(0.5)
         del block
     assert watch.peak_mib > 200
+    assert 150 << 20 < watch.growth_bytes < watch.peak_bytes
 
 
 def test_children_are_counted() -> None:

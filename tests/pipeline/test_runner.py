@@ -1,6 +1,7 @@
 """The record tells the truth, a failure loses nothing, questions are asked only where they should be."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,24 @@ def test_reused_steps_keep_the_metrics_of_the_run_that_made_them(toy: Toy) -> No
     assert {k: again[k] for k in ("metrics", "artifacts", "made_at")} == {
         k: first[k] for k in ("metrics", "artifacts", "made_at")
     }
+
+
+@pytest.mark.parametrize(("size", "times"), [(200 << 20, 1), (1 << 10, 0)])
+def test_memory_is_given_back_after_a_step_that_took_some(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, size: int, times: int
+) -> None:
+    given: list[None] = []
+
+    def write(path: Path, text: str) -> None:
+        taken = b"x" * size
+        time.sleep(0.3 if path.parent.name == "join" else 0)  # for the watch to look
+        path.write_text(text + str(len(taken))[:0])
+
+    monkeypatch.setattr("tests.pipeline.conftest.write_text", write)
+    monkeypatch.setattr("slicewise.pipeline.runner.give_back_memory", lambda: given.append(None))
+    toy.run()
+    assert len(given) >= times
+    assert times or not given
 
 
 def test_a_failure_is_recorded_and_finished_steps_are_kept(toy: Toy) -> None:

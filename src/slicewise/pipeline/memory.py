@@ -1,5 +1,6 @@
 """Peak memory of a step, worker processes included."""
 
+import os
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,10 +16,12 @@ class MemoryWatch:
 
     def __init__(self) -> None:
         self.peak_bytes = 0
+        self._first_bytes = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
 
     def __enter__(self) -> Self:
+        self.peak_bytes = self._first_bytes = resident_bytes(os.getpid()) or 0
         self._thread.start()
         return self
 
@@ -31,6 +34,11 @@ class MemoryWatch:
     @property
     def peak_mib(self) -> int:
         return round(self.peak_bytes / (1 << 20))
+
+    @property
+    def growth_bytes(self) -> int:
+        """How far the peak lies above what was held before the block."""
+        return self.peak_bytes - self._first_bytes
 
     def _watch(self) -> None:
         import psutil

@@ -29,6 +29,9 @@ from slicewise.pipeline.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+_WORTH_GIVING_BACK = 64 * MIB
+"""Collecting all of Python's objects takes a third of a second once torch and its like are imported."""
+
 
 @dataclass
 class Runner(Generic[C]):
@@ -140,7 +143,8 @@ class Runner(Generic[C]):
         finally:
             entry.duration_seconds = round(time.monotonic() - started, 3)
             entry.peak_memory_mib = memory.peak_mib
-            give_back_memory()
+            if memory.growth_bytes > _WORTH_GIVING_BACK:
+                give_back_memory()
         receipt = attempt.finish(context, outcome, _report(outcome, entry, self.record.header))
         settled = at_home(_settled(decision), self.workspace)
         entry.status = "completed"
