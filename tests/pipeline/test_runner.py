@@ -53,8 +53,9 @@ def test_memory_is_given_back_after_a_step_that_took_some(
 
     def write(path: Path, text: str) -> None:
         taken = b"x" * size
-        time.sleep(0.3 if path.parent.name == "join" else 0)  # for the watch to look
-        path.write_text(text + str(len(taken))[:0])
+        time.sleep(0.3)  # for the watch to look
+        path.write_text(text)
+        del taken
 
     monkeypatch.setattr("tests.pipeline.conftest.write_text", write)
     monkeypatch.setattr("slicewise.pipeline.runner.give_back_memory", lambda: given.append(None))
