@@ -78,12 +78,17 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: there is none.
     """
     try:
-        with path.open("rb") as stream:
-            return parse_json(stream.read(_MAX_JSON_BYTES))  # a longer one is cut, and so no JSON
+        return parse_json(read_record(path))
     except FileNotFoundError:
         raise
     except (ValueError, OSError) as error:
         raise WorkspaceError(f"{path} is damaged ({error}); delete it and run again") from error
+
+
+def read_record(path: Path) -> bytes:
+    """Return the bytes of a JSON file; one that is too long for a record of ours is cut, and so no JSON."""
+    with path.open("rb") as stream:
+        return stream.read(_MAX_JSON_BYTES)
 
 
 def parse_json(data: bytes) -> Any:

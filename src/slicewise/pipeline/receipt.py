@@ -8,12 +8,12 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatch
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import read_json, stays_below, write_json
+from slicewise.core.files import parse_json, read_json, read_record, stays_below, write_json
 from slicewise.core.fingerprint import digest, hash_file
 
 RECEIPT_NAME = ".receipt.json"
@@ -107,20 +107,28 @@ class Receipt:
     def read(cls, folder: Path) -> "Receipt | None":
         """Return the receipt of a finished output, or None where there is none or it is damaged."""
         try:
-            raw = read_json(folder / RECEIPT_NAME)
-            if raw.pop("digest") != digest(raw):
-                return None
-            receipt = cls(
-                identity=_identity(raw["identity"]),
-                files={slot: _seals(table) for slot, table in raw["files"].items()},
-                shared=_seals(raw["shared"]),
-                products=_texts(raw["products"]),
-                product=_of(raw["product"], str),
-                report=_report(raw["report"]),
-            )
-        except (OSError, WorkspaceError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            return _parsed(read_record(folder / RECEIPT_NAME))
+        except OSError:
             return None
-        return receipt if receipt.fingerprint == raw["fingerprint"] else None
+
+
+@lru_cache(maxsize=64)  # a plan comes back to each receipt several times
+def _parsed(content: bytes) -> "Receipt | None":
+    try:
+        raw = parse_json(content)
+        if raw.pop("digest") != digest(raw):
+            return None
+        receipt = Receipt(
+            identity=_identity(raw["identity"]),
+            files={slot: _seals(table) for slot, table in raw["files"].items()},
+            shared=_seals(raw["shared"]),
+            products=_texts(raw["products"]),
+            product=_of(raw["product"], str),
+            report=_report(raw["report"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return None
+    return receipt if receipt.fingerprint == raw["fingerprint"] else None
 
 
 def doubts(folder: Path) -> frozenset[str]:
