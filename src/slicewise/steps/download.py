@@ -118,7 +118,8 @@ def _discover(
     from slicewise.data.sources import discover
 
     if isinstance(source, PictureSource):
-        return discover("pictures", root, source.name, source.slot)
+        grouped = source.duplicates == "group"
+        return discover("pictures", root, source.name, source.slot, group_duplicates=grouped)
     return discover("lgg" if source.kind == "lgg" else "brats", root, source.name)
 
 

@@ -121,6 +121,16 @@ def test_repeats_and_near_repeats_cannot_cross_a_split(tmp_path: Path) -> None:
     assert (problem.path.name, problem.severity) == ("Y2.png", "note")
 
 
+def test_duplicates_can_be_ignored_to_show_what_that_does(tmp_path: Path) -> None:
+    save(tmp_path / "yes/Y1.png", picture(1))
+    save(tmp_path / "yes/Y2.png", picture(1))
+    save(tmp_path / "no/N1.png", picture(2))
+    cases, (problem,) = discover("pictures", tmp_path, "x", group_duplicates=False)
+    assert len({case.group for case in cases}) == len(cases) == 3
+    assert problem.severity == "warning"
+    assert "too good" in str(problem)
+
+
 def test_one_label_alone_is_a_warning_and_none_an_error(tmp_path: Path) -> None:
     save(tmp_path / "set/yes/Y1.png", picture(1))
     _, (problem,) = discover("pictures", tmp_path, "x")

@@ -23,6 +23,9 @@ class VolumeSource(Section):
     """How many virtual patients are known; they are generated when a mode asks for them."""
 
 
+Duplicates = Literal["group", "ignore"]
+
+
 class PictureSource(Section):
     """A data set of single pictures sorted into yes/no folders."""
 
@@ -32,6 +35,9 @@ class PictureSource(Section):
     kaggle: str | None
     slot: Modality
     """The modality slot that a picture of unknown sequence fills."""
+    duplicates: Duplicates
+    """`group` uses identical pictures once and keeps near-identical ones on one side of the split; `ignore`
+    takes every file for a patient of its own, which shows how much too good the figures then are."""
     phantom_pictures: CountOrZero
 
 

@@ -12,11 +12,12 @@ FolderKind = Literal["brats", "lgg", "pictures"]
 
 
 def discover(
-    kind: FolderKind, root: Path, source: str, slot: Modality = "flair"
+    kind: FolderKind, root: Path, source: str, slot: Modality = "flair", *, group_duplicates: bool = True
 ) -> tuple[list[CaseFiles], list[Problem]]:
     """Find the cases of one source below `root`. Virtual patients are laid out as `brats` is.
 
-    `slot` is the modality slot that a picture fills; volumes say themselves what they are.
+    `slot` is the modality slot that a picture fills; volumes say themselves what they are. With
+    `group_duplicates` pictures that are the same, or almost, count as one patient.
 
     Raises:
         DataError: the folder holds nothing of this kind; the message says what was expected.
@@ -27,6 +28,6 @@ def discover(
         case "lgg":
             return lgg.discover(root, source)
         case "pictures":
-            return pictures.discover(root, source, slot)
+            return pictures.discover(root, source, slot, group_duplicates=group_duplicates)
         case _:
             assert_never(kind)

@@ -33,6 +33,11 @@ _YES = re.compile(
 )
 _NO = re.compile(r"no|none|negative|normal|healthy|(no|non|not|without)(brain)?tumou?r(s|ous)?")
 
+_UNGROUPED: Final = (
+    "duplicates are ignored: the same picture, or another of the same patient, may be trained on and tested "
+    "on, so the figures are too good"
+)
+
 
 def label_of(folder: str) -> int | None:
     """Return 1 for the name of a folder with tumours, 0 for one without, None where it says neither."""
@@ -42,10 +47,13 @@ def label_of(folder: str) -> int | None:
     return 1 if _YES.fullmatch(name) else None
 
 
-def discover(root: Path, source: str, slot: Modality) -> tuple[list[CaseFiles], list[Problem]]:
+def discover(
+    root: Path, source: str, slot: Modality, *, group_duplicates: bool = True
+) -> tuple[list[CaseFiles], list[Problem]]:
     """Find the pictures below `root`, each once, with near-identical ones in one group.
 
-    `slot` is the modality slot the pictures fill.
+    `slot` is the modality slot the pictures fill. Without `group_duplicates` every file is a picture and a
+    group of its own.
 
     Raises:
         DataError: there is no folder, or it holds no readable picture under yes and no.
@@ -60,7 +68,10 @@ def discover(root: Path, source: str, slot: Modality) -> tuple[list[CaseFiles], 
         CaseFiles(CaseKey(source, name, name), "picture", (slot,), (path,), (), label, name)
         for name, (path, label, _) in zip(names, readable, strict=True)
     ]
-    grouped, found = group_pictures(cases, [picture for _, _, picture in readable])
+    if group_duplicates:
+        grouped, found = group_pictures(cases, [picture for _, _, picture in readable])
+    else:
+        grouped, found = cases, [Problem(root, _UNGROUPED, "warning")]
     if len({case.label for case in grouped}) < 2:
         problems.append(
             Problem(root, "all pictures have the same label: nothing can be told apart", "warning")
