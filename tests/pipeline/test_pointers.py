@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from slicewise.pipeline.pointers import write_pointers
+from slicewise.pipeline.workspace import Workspace
 
 
 def test_a_page_leads_to_its_target_from_where_it_lies(tmp_path: Path) -> None:
@@ -20,3 +21,13 @@ def test_what_stands_there_is_left_alone_and_what_differs_is_replaced(tmp_path: 
     page.write_text("something else")
     write_pointers(tmp_path, pointers)
     assert page.read_bytes() == written
+
+
+def test_what_a_kill_left_of_a_page_is_removed(tmp_path: Path) -> None:
+    for name in ("results/.report.html.x.unfinished", "results/recipes/.recipes.csv.x.unfinished"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    mine = tmp_path / "results" / "mine.txt"
+    mine.touch()
+    Workspace(tmp_path).sweep()
+    assert [path for path in (tmp_path / "results").rglob("*") if path.is_file()] == [mine]

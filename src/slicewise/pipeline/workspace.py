@@ -22,6 +22,8 @@ from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Receipt, doubts
 
 STATE_DIR = ".slicewise"
 HASHES_NAME = "hashes.json"
+_LOOSE_FILES = ("", "configs/final", "results", "results/recipes")
+"""Folders with files that belong to no output: the record, merged configurations, pointers, tables of recipes."""
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,9 @@ class Workspace:
 
     def sweep(self) -> None:
         """Remove what killed runs left half written or half removed. Only by the holder of the lock."""
-        for folder in (self.root, self.state, self.root / "configs" / "final"):
-            sweep(folder)
+        for name in _LOOSE_FILES:
+            sweep(self.root / name)
+        sweep(self.state)
         shutil.rmtree(self.state / "trash", ignore_errors=True)
 
     def load_hashes(self) -> HashCache:
