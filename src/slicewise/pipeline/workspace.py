@@ -23,7 +23,7 @@ from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Receipt, doubts
 STATE_DIR = ".slicewise"
 HASHES_NAME = "hashes.json"
 _LOOSE_FILES = ("", "configs/final", "results", "results/recipes")
-"""Folders with files that belong to no output: the record, merged configurations, pointers, tables of recipes."""
+"""Folders with files that belong to no output: record, merged configurations, pointers, tables of recipes."""
 
 
 @dataclass(frozen=True)
