@@ -10,9 +10,9 @@ help:
 run: .venv/installed
 	$(BIN)/python scripts/run_full_pipeline.py --mode full --training-mode quick $(ARGS)
 
-## make test   install, then the whole test suite
+## make test   install, then the whole test suite, on two cores at a time
 test: .venv/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 ## make check  format, lint, types and the floors of the architecture
 check: .venv/installed-dev

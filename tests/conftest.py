@@ -27,6 +27,15 @@ TINY = (
 """A pipeline of seconds; nothing can be learnt in it, but everything runs."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several workers cores of its own: threads that wait for each other's cores crawl."""
+    worker = getattr(config, "workerinput", None)
+    if worker and hasattr(os, "sched_setaffinity"):
+        usable = sorted(os.sched_getaffinity(0))
+        number = int(worker["workerid"].removeprefix("gw"))
+        os.sched_setaffinity(0, usable[number :: worker["workercount"]] or usable)
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """The command line on one workspace, in this process."""

@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "slicewise"
 MODULES = sorted(SOURCE.rglob("*.py"))
 HEAVY = (
     "torch",
-    "lightning",
+    "lightning_fabric",
     "monai",
     "kornia",
     "numpy",

@@ -43,7 +43,7 @@ def test_distances_agree_with_every_pair_measured(
     masks = blobs(seed, shape)
     found, expected = surfaces.border_distances(*masks, spacing), brute_force(*masks, spacing)
     for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(np.sort(ours), np.sort(theirs))
+        np.testing.assert_allclose(np.sort(ours), np.sort(theirs), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")  # what other packages say while MONAI imports them
@@ -99,9 +99,3 @@ def test_one_missed_case_makes_the_pooled_distance_undefined_and_the_pooled_shar
     pooled = surfaces.Distances.pooled([found, missed])
     assert surfaces.hd95(pooled) is None
     assert surfaces.surface_dice(pooled, 1.0) == pytest.approx(2 / 3)
-
-
-def test_dropped_slices_are_empty_ones_in_the_volume() -> None:
-    masks = np.ones((3, 2, 2), bool)
-    volume = surfaces.fill_gaps(masks, [7, 4, 9])
-    assert volume.any(axis=(1, 2)).tolist() == [True, False, False, True, False, True]

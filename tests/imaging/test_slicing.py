@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.imaging.ellipsoid import brain, dice, images, settings, tumour, volume
 
 from slicewise.core.errors import VolumeError
-from slicewise.imaging.geometry import Geometry, resize_labels
+from slicewise.imaging.geometry import Geometry, fill_gaps, resize_labels
 from slicewise.imaging.intensity import normalise
 from slicewise.imaging.slicing import UNKNOWN_LABEL, choose_for_training, prepare, restore
 from slicewise.imaging.volume import VolumeOrientation
@@ -192,3 +192,9 @@ def test_a_single_voxel_never_vanishes(row: int, col: int, size: int) -> None:
 def test_geometry_round_trips_through_json() -> None:
     geometry = Geometry((9, 40, 30), -3, 4, 33, 44, (1, 2, 8))
     assert Geometry.from_json(geometry.to_json(), [1, 2, 8]) == geometry
+
+
+def test_dropped_slices_are_empty_ones_in_the_volume() -> None:
+    masks = np.ones((3, 2, 2), bool)
+    volume = fill_gaps(masks, [7, 4, 9])
+    assert volume.any(axis=(1, 2)).tolist() == [True, False, False, True, False, True]

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import torch
 
 from slicewise.config.schema import Config
+from slicewise.models.freezing import set_frozen
 from slicewise.models.multitask import build_model
 from slicewise.training.averaging import WeightAverage
 
@@ -15,32 +16,47 @@ def fill(net: torch.nn.Module, value: float) -> None:
             tensor.fill_(value)
 
 
-def test_weights_are_averaged_with_a_decay_that_climbs_and_buffers_are_copied(
-    make_config: MakeConfig,
-) -> None:
+def test_weights_and_statistics_are_averaged_with_a_decay_that_climbs(make_config: MakeConfig) -> None:
     net = build_model(make_config().model)
-    average = WeightAverage(net, decay=0.15)
-    values, expected = (1.0, 2.0, 4.0), None
-    for count, value in enumerate(values):
-        fill(net, value)
+    fill(net, 1.0)
+    average, expected = WeightAverage(net, decay=0.45), 1.0
+    for count in range(1, 13):
+        fill(net, float(count))
         average.update(net)
-        decay = min(0.15, (1 + count) / (10 + count))
-        expected = value if expected is None else decay * expected + (1 - decay) * value
+        if count <= 4 or count % 4 == 0:
+            decay = min(0.45, count / (9 + count)) ** (1 if count <= 4 else 4)
+            expected = decay * expected + (1 - decay) * count
+        for value in (*average.net.parameters(), *average.net.buffers()):
+            if value.is_floating_point():
+                torch.testing.assert_close(value, torch.full_like(value, expected))
 
-    averaged = average.net
-    assert all(torch.allclose(p, torch.full_like(p, expected or 0)) for p in averaged.parameters())
-    assert all((b == 4).all() for b in averaged.buffers() if b.is_floating_point())
+
+def test_frozen_weights_keep_every_bit(make_config: MakeConfig) -> None:
+    net = build_model(make_config().model)
+    set_frozen(net, ["encoder", "decoder"])
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    average = WeightAverage(net, decay=0.9)
+    with torch.no_grad():
+        for weight in net.class_head.parameters():
+            weight.add_(1.0)
+    average.update(net)
+    changed = {
+        name for name, value in average.net.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed == {f"class_head.{name}" for name, _ in net.class_head.named_parameters()}
 
 
 def test_the_average_goes_on_from_its_state(make_config: MakeConfig) -> None:
     net = build_model(make_config().model)
     first, second = WeightAverage(net, 0.5), WeightAverage(net, 0.5)
-    fill(net, 1.0)
-    first.update(net)
+    for value in (1.0, 3.0, 5.0, 4.0, 6.0, 2.0):  # not yet at the next update
+        fill(net, value)
+        first.update(net)
     second.load_state_dict(first.state_dict())
-    fill(net, 2.0)
-    first.update(net)
-    second.update(net)
+    for value in (7.0, 8.0):
+        fill(net, value)
+        first.update(net)
+        second.update(net)
 
     ours, theirs = first.net.state_dict(), second.net.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -146,7 +146,8 @@ def test_the_state_holds_the_average_and_the_optimiser(train_one: TrainOne, tmp_
         _stop_after_epoch(train_one, tmp_path)
     found = load_state(tmp_path / "last.pth", "f")
     assert found is not None
-    assert all(torch.is_tensor(tensor) for tensor in found[1]["average"].values())
+    assert all(torch.is_tensor(tensor) for tensor in found[1]["average"]["net"].values())
+    assert found[1]["average"]["num_steps"] > 0
     assert found[1]["optimizer"]["state"]
 
 

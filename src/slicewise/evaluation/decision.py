@@ -9,7 +9,9 @@ from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
 from slicewise.evaluation.calibration import temper
-from slicewise.evaluation.surfaces import Bools, fill_gaps
+from slicewise.imaging.geometry import fill_gaps
+
+Bools = NDArray[np.bool_]
 
 _NEIGHBOURS = ndimage.generate_binary_structure(3, 3)
 

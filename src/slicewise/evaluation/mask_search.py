@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.decision import Decision, find_parts, keep_parts
+from slicewise.evaluation.decision import Bools, Decision, find_parts, keep_parts
 from slicewise.evaluation.evaluate import CaseOutput
-from slicewise.evaluation.surfaces import Bools
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]

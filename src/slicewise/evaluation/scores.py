@@ -14,10 +14,10 @@ from slicewise.evaluation.surfaces import (
     border_distances,
     boundary_f1,
     boundary_tolerance,
-    fill_gaps,
     hd95,
     surface_dice,
 )
+from slicewise.imaging.geometry import fill_gaps
 
 BORDER_SCORES: Final = ("boundary_f1", "nsd", "hd95_mm")
 MASK_SCORES: Final = (*PIXEL_SCORES, *BORDER_SCORES)

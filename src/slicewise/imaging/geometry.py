@@ -104,3 +104,15 @@ def resize_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
             total += share
     labels[total < min(0.5, float(total.max()))] = 0
     return labels
+
+
+def fill_gaps(masks: NDArray[np.bool_], indices: Sequence[int]) -> NDArray[np.bool_]:
+    """Put the slices [S, N, N] at their places in the volume, [last - first + 1, N, N].
+
+    Slices that were dropped hold no tumour in the reference and get none from the network
+    (`restore`): empty slices in their place make the volume what it is, not an approximation.
+    """
+    places = np.asarray(indices) - min(indices)
+    volume = np.zeros((int(places.max()) + 1, *masks.shape[1:]), np.bool_)
+    volume[places] = masks
+    return volume

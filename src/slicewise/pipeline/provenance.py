@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGES = (
     "slicewise",
     "torch",
-    "lightning",
+    "lightning-fabric",
     "segmentation-models-pytorch",
     "monai",
     "grad-cam",

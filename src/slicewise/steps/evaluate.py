@@ -213,6 +213,6 @@ EVALUATE: Step[Config] = Step(
         "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=4,
+    version=5,
     demand=of_evaluation,
 )

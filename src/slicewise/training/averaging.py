@@ -1,43 +1,50 @@
 """A moving average of the weights, which often generalises better than the last ones (Polyak 1992)."""
 
-from typing import Any
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from slicewise.models.multitask import MultitaskNet
 
+EVERY: Final = 4
+"""Steps between two updates. Each reads and writes all weights: after every step, 5 % of the time."""
+
 
 class WeightAverage:
-    """The exponential moving average of a network's weights; buffers are those of the network.
+    """The exponential moving average of what a network learns: trained weights and normalisation statistics.
 
-    The decay climbs to its value over the first steps, (1 + n) / (10 + n), to forget the random start.
+    The decay climbs to its value over the first steps, n / (9 + n), to forget the random start.
+
+    Attributes:
+        net: the network with the averaged weights.
     """
 
     def __init__(self, net: MultitaskNet, decay: float) -> None:
-        self._decay = decay
-        self._model = AveragedModel(net, multi_avg_fn=self._average)
-
-    @property
-    def net(self) -> MultitaskNet:
-        """The network with the averaged weights."""
-        net = self._model.module
-        assert isinstance(net, MultitaskNet)
-        return net
-
-    def update(self, net: MultitaskNet) -> None:
-        """Take the weights of `net` after a step into the average."""
-        self._model.update_parameters(net)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._model.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._model.load_state_dict(state)
+        self.net = deepcopy(net)
+        self._decay, self._num_steps = decay, 0
 
     @torch.no_grad()
-    def _average(self, averaged: Any, current: Any, num_averaged: Tensor | int) -> None:
-        count = int(num_averaged)
-        decay = min(self._decay, (1 + count) / (10 + count))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+    def update(self, net: MultitaskNet) -> None:
+        """Look at `net` after a step; the first four and then every fourth are taken into the average."""
+        self._num_steps += 1
+        if self._num_steps > EVERY and self._num_steps % EVERY:
+            return
+        span = 1 if self._num_steps <= EVERY else EVERY
+        decay = min(self._decay, self._num_steps / (9 + self._num_steps)) ** span
+        torch._foreach_lerp_(list(_learned(self.net)), list(_learned(net)), 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"net": self.net.state_dict(), "num_steps": self._num_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"], strict=True)
+        self._num_steps = state["num_steps"]
+
+
+def _learned(net: MultitaskNet) -> Iterator[Tensor]:
+    """Give the tensors that change while a stage trains; frozen weights stay what they are."""
+    yield from (weight for weight in net.parameters() if weight.requires_grad)
+    yield from (buffer for buffer in net.buffers() if buffer.is_floating_point())

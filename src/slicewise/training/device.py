@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from slicewise.config.schema import Runtime
 from slicewise.core.errors import UsageError
@@ -16,8 +16,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 log = logging.getLogger(__name__)
-for _name in ("lightning.fabric", "lightning.pytorch"):  # which tell the precision on every start
-    logging.getLogger(_name).setLevel(logging.WARNING)
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision on every start
 
 _NAMES: Final[dict[Precision, FabricPrecision]] = {
     "fp32": "32-true",
