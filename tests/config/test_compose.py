@@ -143,6 +143,10 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
         ("preprocessing.clip_percentiles=[90,10]", "low < high"),
         ("data.volumes.kind=none", "need a data set with masks"),
         ("data.pictures.name=phantom", "are both 'phantom'"),
+        (
+            "data.synthetic=false",
+            "volumes and pictures are generated (kind: phantom); set data.synthetic=true",
+        ),
         ("training.mask_loss={bce:0,dice:0,iou:0,focal:0,tversky:0}", "every mask loss has weight 0"),
         ("stages.joint.learning_rates={encoder:0,decoder:0,head:0}", "nothing to learn"),
         ("stages.joint.objective={segmentation:0,classification:0}", "nothing to learn"),

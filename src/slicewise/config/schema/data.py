@@ -56,6 +56,12 @@ class Data(Section):
             raise ValueError("volumes.kind is none; the segmentation stages need a data set with masks")
         if self.pictures.kind != "none" and self.volumes.name == self.pictures.name:
             raise ValueError(f"volumes.name and pictures.name are both {self.volumes.name!r}")
+        made = [side for side in ("volumes", "pictures") if getattr(self, side).kind == "phantom"]
+        if made and not self.synthetic:
+            raise ValueError(
+                f"synthetic is false, but {' and '.join(made)} are generated (kind: phantom); "
+                "set data.synthetic=true, so that every result says so"
+            )
         return self
 
 
