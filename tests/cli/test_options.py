@@ -1,10 +1,12 @@
 import argparse
 import sys
+from pathlib import Path
 
 import pytest
 
 from slicewise.cli import run
-from slicewise.cli.options import command_line, continuation
+from slicewise.cli.options import command_line, continuation, selection_from
+from slicewise.core.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +27,34 @@ def test_a_command_is_told_as_it_was_typed_and_quoted() -> None:
         command_line(parsed("--until", "split", "data.name=a b"))
         == "slicewise run --until split 'data.name=a b'"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("here/bin/slicewise", "here/bin/slicewise run seed=1"),
+        ("scripts/run_full_pipeline.py", "here/bin/python scripts/run_full_pipeline.py seed=1"),
+    ],
+)
+def test_a_program_that_the_shell_would_not_find_is_told_with_its_folder(
+    given: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here/bin/slicewise", "here/bin/python"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "here/bin/python"))
+    monkeypatch.setattr(sys, "argv", [given])
+    assert command_line(parsed("seed=1")) == told
+    monkeypatch.setenv("PATH", str(tmp_path / "here/bin"))
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / given)])
+    assert command_line(parsed("seed=1")).startswith(("slicewise run", "python "))
+
+
+@pytest.mark.parametrize("option", ["--from", "--until", "--only"])
+def test_a_step_that_folds_do_not_have_is_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=f"{option} report has nothing to do with folds"):
+        selection_from(parsed(option, "report"), folds=3)
 
 
 @pytest.mark.parametrize(

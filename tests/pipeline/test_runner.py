@@ -1,6 +1,7 @@
 """The record tells the truth, a failure loses nothing, questions are asked only where they should be."""
 
 import json
+import mmap
 import time
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,11 @@ def test_memory_is_given_back_after_a_step_that_took_some(
     given: list[None] = []
 
     def write(path: Path, text: str) -> None:
-        taken = b"x" * size
-        time.sleep(0.3)  # for the watch to look
+        with mmap.mmap(-1, size) as taken:  # pages of its own, whatever the allocator has kept
+            for page in range(0, size, mmap.PAGESIZE):
+                taken[page] = 1
+            time.sleep(0.3)  # for the watch to look
         path.write_text(text)
-        del taken
 
     monkeypatch.setattr("tests.pipeline.conftest.write_text", write)
     monkeypatch.setattr("slicewise.pipeline.runner.give_back_memory", lambda: given.append(None))
@@ -124,16 +126,37 @@ def test_a_forced_step_that_was_stopped_goes_on_when_it_is_forced_again(toy: Toy
     assert not list(toy.root.rglob(".begun-afresh"))
 
 
-def test_a_question_is_asked_only_where_there_is_something_to_lose(toy: Toy) -> None:
-    toy.config["ask"] = True
+@pytest.fixture
+def gathered(toy: Toy, tmp_path: Path) -> Toy:
+    """A run whose first step asks before it runs again, and whose input has changed since."""
+    folder = tmp_path / "given"
+    folder.mkdir()
+    toy.config |= {"ask": True, "folder": folder}
     toy.run()
     assert toy.asked == []
-    toy.config["letters"] = "new"
-    assert toy.run() == []
-    assert toy.asked == ["gather again?"]
-    assert record(toy)["steps"]["gather"]["status"] == "skipped"
-    toy.answer = True
-    assert toy.run() == ["gather", "join", "count"]
+    (folder / "new").touch()
+    return toy
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_a_question_is_asked_where_there_is_something_to_keep(gathered: Toy, answer: bool) -> None:
+    gathered.answer = answer
+    assert ("gather" in gathered.run()) == answer
+    assert gathered.asked == ["gather again?"]
+    assert record(gathered)["steps"]["gather"]["status"] == ("completed" if answer else "skipped")
+
+
+@pytest.mark.parametrize("why", ["forced", "other settings", "damaged", "missing"])
+def test_nothing_is_asked_where_no_would_be_no_answer(gathered: Toy, why: str) -> None:
+    home = gathered.root / "homes" / "gather"
+    if why == "other settings":
+        gathered.config["letters"] = "new"
+    if why == "damaged":
+        (home / "text").write_text("longer than it was")
+    if why == "missing":
+        (home / "text").unlink()
+    assert "gather" in gathered.run(force=["gather"] if why == "forced" else [])
+    assert gathered.asked == []
 
 
 def test_a_file_the_user_put_into_a_home_is_moved_aside_not_lost(toy: Toy) -> None:

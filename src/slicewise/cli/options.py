@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence, Set
 from pathlib import Path
@@ -125,22 +126,21 @@ def workspace_from(args: argparse.Namespace) -> Workspace:
 
 def selection_from(args: argparse.Namespace, folds: int) -> Selection:
     """Turn the flags into one request per step of a pipeline with so many folds."""
-    start = expand(args.start, folds)[:1] if args.start else ()
-    until = expand(args.until, folds)[-1:] if args.until else ()
+    start, until, only = (
+        _chosen(option, text, folds)
+        for option, text in (("from", args.start), ("until", args.until), ("only", args.only))
+    )
     members = steps_of_mode(args.mode, folds)
     if not members:
         raise UsageError(
             f"--mode {args.mode} has nothing to do with folds: it serves one network; leave --folds out"
         )
-    only = _names(args.only, folds)
-    if args.only and not only:
-        raise UsageError(f"--only {args.only} has nothing to do with folds; leave --folds out")
     return select(
         step_names(folds),
         members=members,
         scope=f"--mode {args.mode}",
         start=start[0] if start else None,
-        until=until[0] if until else None,
+        until=until[-1] if until else None,
         only=only,
         skip=[step for name in args.skip or () for step in expand(name, folds)],
         force=_names(args.force, folds),
@@ -165,9 +165,25 @@ def continuation(args: argparse.Namespace, finished: Set[str], folds: int) -> st
 
 def _spelled(typed: Sequence[str]) -> str:
     program = Path(sys.argv[0])
-    script = program.suffix == ".py" and program.name != "__main__.py" and typed[0] == "run"
-    words = [f"python {shlex.quote(str(program))}", *typed[1:]] if script else ["slicewise", *typed]
-    return redact(" ".join([words[0], *map(shlex.quote, words[1:])]))
+    if program.suffix == ".py" and program.name != "__main__.py" and typed[0] == "run":
+        words = [_callable_as(Path(sys.executable), "python"), str(program), *typed[1:]]
+    else:
+        words = [_callable_as(program, "slicewise"), *typed]
+    return redact(shlex.join(words))
+
+
+def _callable_as(program: Path, name: str) -> str:
+    """Return what a shell here has to be given: the bare name only where it leads to this very program."""
+    if not program.is_file() or program.suffix == ".py" or shutil.which(name) == str(program):
+        return name
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
+
+
+def _chosen(option: str, text: str | None, folds: int) -> list[str]:
+    names = _names(text or "", folds)
+    if text and not names:
+        raise UsageError(f"--{option} {text} has nothing to do with folds; leave --folds out")
+    return names
 
 
 def _names(text: str, folds: int) -> list[str]:

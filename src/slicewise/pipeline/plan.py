@@ -137,26 +137,26 @@ class Planner(Generic[C]):
     def _outside(self, decision: Decision[C]) -> Decision[C]:
         if decision.action is Action.REUSE:
             return decision
-        name = decision.step.name
+        name, option = decision.step.name, decision.step.option
         raise UsageError(
             f"{self._selection.scope} needs {name}, which would have to run: {decision.reason}. "
-            f"Run `slicewise run --until {name}` first, or use what is there with --skip-{name}"
+            f"Give the same command with --until {option} first, or use what is there with --skip-{option}"
         )
 
     def _skip(self, step: Step[C], identity: Identity) -> Decision[C]:
         receipt = self._workspace.at_home(step.homes)
         if receipt is None and step.name not in self._required:
-            return Decision(step, Action.SKIP, f"--skip-{step.name}", identity)
+            return Decision(step, Action.SKIP, f"--skip-{step.option}", identity)
         found = self._workspace.find(step.name, step.homes, receipt.fingerprint) if receipt else None
         faults = list(self._workspace.faults(found)) if found else ["its output is missing"]
         if faults:
             raise UsageError(
-                f"--skip-{step.name} cannot be obeyed, because later steps need it: {shorten(faults)}. "
-                f"Run `slicewise run --until {step.name}` first"
+                f"--skip-{step.option} cannot be obeyed, because later steps need {step.name}: "
+                f"{shorten(faults)}. Give the same command with --until {step.option} first"
             )
         assert found is not None
         changes = shorten(differences(found.receipt.identity, identity))
-        reason = f"--skip-{step.name}" + (
+        reason = f"--skip-{step.option}" + (
             f"; its output is from other settings: {changes}" if changes else ""
         )
         return Decision(step, Action.SKIP, reason, identity, found)

@@ -11,6 +11,7 @@ from typing import Any, Generic
 from slicewise.core import live
 from slicewise.core.allocator import give_back_memory
 from slicewise.core.console import say
+from slicewise.core.errors import UsageError
 from slicewise.core.files import require_space
 from slicewise.core.fingerprint import HashCache
 from slicewise.core.memory import require_memory
@@ -87,11 +88,24 @@ class Runner(Generic[C]):
 
     def _decide(self, step: Step[C], selection: Selection, done: Mapping[str, Decision[C]]) -> Decision[C]:
         decision = self._planner(selection).decide(step, done)
-        if decision.action is Action.RUN:
+        if decision.action is Action.RUN and selection.of(step.name) is not Request.FORCE:
             question = step.question(self.config, self.workspace)
-            if question and not self.ask(question):
-                return self._planner(selection.with_skipped(step.name)).decide(step, done)
+            kept = self._kept_instead(decision, selection, done) if question else None
+            if question and kept and not self.ask(question):
+                return kept
         return decision
+
+    def _kept_instead(
+        self, decision: Decision[C], selection: Selection, done: Mapping[str, Decision[C]]
+    ) -> Decision[C] | None:
+        """Return what stays if a person says no: a whole output of the same settings, else None."""
+        name = decision.step.name
+        try:
+            kept = self._planner(selection.with_skipped(name)).decide(decision.step, done)
+        except UsageError:
+            return None
+        same = kept.found and kept.found.receipt.identity.settings == decision.identity.settings
+        return kept if same else None
 
     def _observed(self, settled: Decision[C], entry: StepRecord) -> Decision[C]:
         found = settled.found

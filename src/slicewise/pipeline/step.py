@@ -98,6 +98,7 @@ class Step(Generic[C]):
         question: asked at a terminal before a run would replace what the person may want to keep;
             returns None where there is nothing to ask.
         demand: estimates the disk and the memory that a run would take.
+        called: what the command line calls it, where that is not its name.
     """
 
     name: str
@@ -112,6 +113,12 @@ class Step(Generic[C]):
     is_live: Callable[[Workspace, str], bool] | None = None
     question: Callable[[C, Workspace], str | None] = lambda *_: None
     demand: Callable[[Context[C]], Demand] = lambda _: Demand()
+    called: str = ""
+
+    @property
+    def option(self) -> str:
+        """The name after `--until` and `--skip-`."""
+        return self.called or self.name
 
 
 def check_order(steps: tuple[Step[C], ...]) -> None:

@@ -32,6 +32,7 @@ def in_fold(step: Step[Config], fold: int) -> Step[Config]:
     return replace(
         step,
         name=fold_name(step.name, fold),
+        called=step.name,
         run=run,
         settings=settings,
         demand=demand,
