@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.imaging.ellipsoid import KEY, images, settings, volume
+from tests.imaging.ellipsoid import KEY, images, settings, tumour, volume
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.data.store import SliceStore, entry_id
@@ -14,7 +14,9 @@ ENTRY = entry_id(KEY, "digest of the files", settings())
 
 @pytest.fixture(scope="module")
 def sliced() -> SlicedCase:
-    return prepare(volume(), settings())
+    mask = tumour()
+    mask[1, 36, 30] = 1  # where there is hardly any brain
+    return prepare(volume(mask=mask), settings())
 
 
 @pytest.fixture
@@ -27,7 +29,8 @@ def store(tmp_path: Path, sliced: SlicedCase) -> SliceStore:
 def test_what_was_written_is_read(store: SliceStore, sliced: SlicedCase) -> None:
     stored = store.open(ENTRY)
     assert ENTRY in store
-    for name in ("images", "masks", "labels", "indices", "train"):
+    assert stored.seen.tolist() == [False] + [True] * (len(stored.seen) - 1)
+    for name in ("images", "masks", "labels", "indices", "seen", "train"):
         np.testing.assert_array_equal(getattr(stored, name), getattr(sliced, name))
         assert getattr(stored, name).dtype == getattr(sliced, name).dtype
     for name in ("key", "presence", "has_mask", "pixel_mm", "slice_mm", "geometry"):

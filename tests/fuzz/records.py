@@ -138,6 +138,7 @@ def entries() -> list[bytes]:
         },
         "indices": [0, 1],
         "labels": [0, 1],
+        "seen": [0],
         "train": [0],
     }
     return [as_json(value)]

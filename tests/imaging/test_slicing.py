@@ -64,13 +64,22 @@ def test_a_slice_with_tumour_is_kept_however_little_brain_it_has() -> None:
     case = prepare(volume(mask=mask), settings(min_brain_fraction=0.5))
     assert 2 in case.indices
     assert case.labels[0] == 1  # even one voxel stays visible at 64 pixels
+    assert not case.seen[0]
+    assert not case.train[0]
 
 
-def test_the_mask_does_not_decide_where_to_cut() -> None:
+def test_the_mask_does_not_decide_what_is_seen() -> None:
     """Serving has no mask and must see the same slices."""
-    with_mask, without = prepare(volume(), settings()), prepare(volume(mask=None), settings())
-    np.testing.assert_array_equal(with_mask.images, without.images)
-    assert with_mask.geometry == without.geometry
+    mask = tumour()
+    mask[2, 36, 30] = 1
+    few = settings(min_brain_fraction=0.5)
+    with_mask, without = prepare(volume(mask=mask), few), prepare(volume(mask=None), few)
+    assert len(with_mask.indices) == len(without.indices) + 1
+    assert without.seen.all()
+    np.testing.assert_array_equal(with_mask.indices[with_mask.seen], without.indices)
+    np.testing.assert_array_equal(with_mask.images[with_mask.seen], without.images)
+    first, second = with_mask.geometry, without.geometry
+    assert (first.top, first.left, first.height) == (second.top, second.left, second.height)
     assert not without.has_mask
     assert not without.masks.any()
     assert set(without.labels) == {UNKNOWN_LABEL}

@@ -25,8 +25,8 @@ def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) ->
     changed = [step for step, digest in pin_steps.digests().items() if pinned.get(step) != digest]
     assert not changed, (
         f"the code behind {', '.join(changed)} changed. Does the same configuration still give the same "
-        "output? "
-        "If not, raise the step's version (or FORMAT of the slice store). Then run scripts/utils/pin_steps.py"
+        "output? If not, raise the step's version (for other slices, FORMAT of the store too). Then run "
+        "scripts/utils/pin_steps.py"
     )
 
 

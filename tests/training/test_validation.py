@@ -113,8 +113,19 @@ def test_pictures_without_mask_count_for_auc_alone(score: Callable[..., dict[str
     assert both["dice"] == alone["dice"] == 1
     assert alone["auc"] == alone["auc_volumes"] == 1
     assert both["auc_pictures"] == 0
-    assert 0 < both["auc"] < 1
+    assert both["auc"] == 0.5
     assert "auc_pictures" not in alone
+
+
+def test_auc_compares_within_a_source_and_weighs_sources_by_slices(
+    score: Callable[..., dict[str, float]],
+) -> None:
+    volume = Made("A", [2, 0, 2, 0], [2, 0, 2, 0])
+    pictures = Made("P", [9, 5], [9, 0], has_mask=False)  # healthy, and yet more than the volume's tumour
+    assert score(volume, pictures)["auc"] == 1
+
+    upside_down = Made("P", [5, 9], [9, 0], has_mask=False)
+    assert score(volume, upside_down)["auc"] == pytest.approx(4 / 6)
 
 
 def test_auc_of_one_class_is_left_out_and_counts_as_chance(score: Callable[..., dict[str, float]]) -> None:

@@ -162,6 +162,7 @@ def _describe(partial: Path, case: SlicedCase, group: str, problems: Sequence[st
         },
         "indices": case.indices.tolist(),
         "labels": case.labels.tolist(),
+        "seen": np.flatnonzero(case.seen).tolist(),
         "train": np.flatnonzero(case.train).tolist(),
     }
 

@@ -16,7 +16,7 @@ from slicewise.core.labels import NUM_MODALITIES
 from slicewise.imaging.geometry import Geometry
 from slicewise.imaging.volume import Presence
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raise it when the meaning of the stored slices changes: old entries are then not found any more."""
 ENTRY_FILE: Final = "entry.json"
 IMAGES_FILE: Final = "images.npy"
@@ -37,6 +37,7 @@ class StoredCase:
     group: str
     labels: NDArray[np.int8]
     indices: NDArray[np.int32]
+    seen: NDArray[np.bool_]
     train: NDArray[np.bool_]
     presence: Presence
     has_mask: bool
@@ -125,8 +126,6 @@ class StoredCase:
         if value.get("digest", digest(described)) != digest(described):
             raise ValueError("its digest is another one")
         first, second, third, fourth = (bool(present) for present in value["presence"])
-        train = np.zeros(len(value["labels"]), np.bool_)
-        train[np.array(value["train"], np.intp)] = True
         case = cls(
             entry=entry,
             folder=folder,
@@ -134,7 +133,8 @@ class StoredCase:
             group=value["group"],
             labels=np.array(value["labels"], np.int8),
             indices=np.array(value["indices"], np.int32),
-            train=train,
+            seen=_marks(value["seen"], len(value["labels"])),
+            train=_marks(value["train"], len(value["labels"])),
             presence=(first, second, third, fourth),
             has_mask=value["has_mask"],
             pixel_mm=None if value["pixel_mm"] is None else float(value["pixel_mm"]),
@@ -162,3 +162,9 @@ class StoredCase:
         )
         if not (fits and kinds and flat and slots):
             raise ValueError("its fields contradict each other")
+
+
+def _marks(places: Sequence[int], length: int) -> NDArray[np.bool_]:
+    marks = np.zeros(length, np.bool_)
+    marks[np.array(places, np.intp)] = True
+    return marks

@@ -1,7 +1,8 @@
 """A volume becomes normalised square slices, and what is predicted on them goes back onto its grid.
 
 The box around the brain is the same for all slices of a case and is found in the images alone, so serving,
-where no mask exists, cuts exactly as training did.
+where no mask exists, cuts exactly as training did. A slice with hardly any brain is kept if the mask has
+tumour there, so that the truth is whole, but it is marked: serving never looks at it.
 """
 
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class SlicedCase:
     """[S]: 1 tumour, 0 none, -1 unknown (an unlabelled volume)."""
     indices: NDArray[np.int32]
     """[S]: the slice of the volume."""
+    seen: NDArray[np.bool_]
+    """[S]: has enough brain for serving to look at; the others are here for their tumour alone."""
     train: NDArray[np.bool_]
     """[S]: chosen for training."""
     presence: Presence
@@ -61,7 +64,8 @@ def prepare(volume: Volume, settings: Preprocessing) -> SlicedCase:
     if not inside.any():
         raise VolumeError(f"{volume.key}: no brain found, the image is one flat background; leave it out")
     tumour = np.zeros(len(area), np.bool_) if volume.mask is None else _any_label(volume.mask)
-    kept = np.flatnonzero((area >= max(1, settings.min_brain_fraction * area.max())) | tumour)
+    enough = area >= max(1, settings.min_brain_fraction * area.max())
+    kept = np.flatnonzero(enough | tumour)
     geometry = _box(inside, volume, settings.crop_margin, kept)
     masks = _cut_masks(volume, geometry, settings.image_size)
     labels = _slice_labels(volume, masks)
@@ -72,7 +76,8 @@ def prepare(volume: Volume, settings: Preprocessing) -> SlicedCase:
         has_mask=volume.mask is not None,
         labels=labels,
         indices=kept.astype(np.int32),
-        train=choose_for_training(labels, settings.healthy_ratio, settings.max_train_slices),
+        seen=enough[kept],
+        train=_spread(enough[kept], labels, settings),
         presence=volume.presence,
         pixel_mm=_pixel_mm(volume, geometry, settings.image_size),
         slice_mm=volume.spacing[0],
@@ -84,6 +89,13 @@ def _pixel_mm(volume: Volume, geometry: Geometry, image_size: int) -> float | No
     if volume.orientation is None:
         return None
     return geometry.height * volume.spacing[1] / image_size
+
+
+def _spread(seen: NDArray[np.bool_], labels: NDArray[np.int8], settings: Preprocessing) -> NDArray[np.bool_]:
+    """Choose among the seen slices: the others would teach that little brain means tumour."""
+    train = np.zeros(len(labels), np.bool_)
+    train[seen] = choose_for_training(labels[seen], settings.healthy_ratio, settings.max_train_slices)
+    return train
 
 
 def choose_for_training(

@@ -24,16 +24,20 @@ def case_output(
     Of a task that was not trained nothing is joined: without training of the masks the case counts as one
     without a mask, and without training of the head every slice has the probability 0.5. So no threshold, no
     gate and no score can rest on random weights.
+
+    A slice that serving would not look at gets what serving gives it: no mask and the probability 0.
     """
     import numpy as np
 
     from slicewise.evaluation.evaluate import CaseOutput
 
-    said = found.class_probability
+    said, outlined = found.class_probability, found.mask_probability
+    if not case.seen.all():
+        said, outlined = said * case.seen, outlined * case.seen[:, None, None]
     return CaseOutput(
         keys=slice_keys(case),
         group=case.group,
-        mask_probability=found.mask_probability,
+        mask_probability=outlined,
         class_probability=np.full_like(said, NO_ANSWER) if CLASSIFICATION in not_trained else said,
         masks=case.masks,
         has_mask=case.has_mask and SEGMENTATION not in not_trained,

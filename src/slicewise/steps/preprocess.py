@@ -88,6 +88,6 @@ PREPROCESS: Step[Config] = Step(
     needs=("download",),
     homes={"processed": "data/processed"},
     product=(MANIFEST_NAME,),
-    version=2,
+    version=3,
     demand=of_preprocess,
 )

@@ -39,7 +39,7 @@ def validate(
     """Return the metrics of the stage's tasks; a figure that is undefined here is left out.
 
     `dice` is the mean over patients of the Dice of all their slices together at probability 0.5 (1 where mask
-    and prediction are both empty); `auc` is the area under the ROC curve of the slices, also per source.
+    and prediction are both empty); `auc` is the area under the ROC curve of the slices, see `slice_auc`.
     """
     tasks = Tasks.validated(stage)
     scores = score_slices(fabric, TaskNet(net, tasks), dataset, stage, training)
@@ -75,14 +75,18 @@ def dice_per_patient(dataset: SliceDataset, scores: SliceScores) -> float:
 
 
 def slice_auc(dataset: SliceDataset, class_logits: Floats) -> dict[str, float]:
-    """Return `auc` over all slices and per source, where both classes occur."""
-    chosen = {"auc": np.ones(len(dataset), bool)}
-    chosen |= {f"auc_{name}": dataset.sources == source for source, name in enumerate(SOURCES)}
-    return {
-        name: float(roc_auc_score(dataset.labels[rows], class_logits[rows]))
-        for name, rows in chosen.items()
-        if len(np.unique(dataset.labels[rows])) == 2
-    }
+    """Return the area per source that has both classes, and as `auc` their mean, weighted by slices.
+
+    A tumour is compared with the healthy slices of its own source alone: that all pictures score higher than
+    all volumes is no fault, since the thresholds are chosen per source.
+    """
+    areas, sizes = {}, []
+    for source, name in enumerate(SOURCES):
+        rows = dataset.sources == source
+        if len(np.unique(dataset.labels[rows])) == 2:
+            areas[f"auc_{name}"] = float(roc_auc_score(dataset.labels[rows], class_logits[rows]))
+            sizes.append(np.count_nonzero(rows))
+    return {"auc": float(np.average([*areas.values()], weights=sizes)), **areas} if areas else {}
 
 
 @torch.no_grad()
