@@ -1,7 +1,7 @@
 """The checkpoint of a stage, as the steps after it read it, and what its weights have learned."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
@@ -12,6 +12,8 @@ from slicewise.pipeline.step import Context
 
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
+
+_PART_OF_TASK: Final = {SEGMENTATION: "decoder", CLASSIFICATION: "head"}
 
 
 def stage_checkpoint(context: Context[Config], stage: StageName) -> "Checkpoint":
@@ -34,19 +36,27 @@ def stage_checkpoint(context: Context[Config], stage: StageName) -> "Checkpoint"
     return checkpoint
 
 
-def not_trained(context: Context[Config], stage: StageName) -> tuple[str, ...]:
-    """Return the tasks that neither a stage nor any stage its weights come from has trained.
+def trained_in(context: Context[Config], stage: StageName) -> frozenset[str]:
+    """Return the tasks that the stage itself has trained.
 
     The receipts are asked, and not the configuration: with `--skip-...` the weights may be of another one.
     """
-    missing, before = {SEGMENTATION: "decoder", CLASSIFICATION: "head"}, stage
+    made_from = _settings_of(context, stage)
+    return frozenset(
+        task
+        for task, part in _PART_OF_TASK.items()
+        if made_from[f"stages.{stage}.learning_rates.{part}"]
+        and made_from[f"stages.{stage}.objective.{task}"]
+    )
+
+
+def not_trained(context: Context[Config], stage: StageName) -> tuple[str, ...]:
+    """Return the tasks that neither a stage nor any stage its weights come from has trained."""
+    missing, before = list(_PART_OF_TASK), stage
     while missing and before is not None:
-        made_from = _settings_of(context, before)
-        for task, part in list(missing.items()):
-            rate = made_from[f"stages.{before}.learning_rates.{part}"]
-            if rate and made_from[f"stages.{before}.objective.{task}"]:
-                del missing[task]
-        before = made_from[f"stages.{before}.starts_from"]
+        trained = trained_in(context, before)
+        missing = [task for task in missing if task not in trained]
+        before = _settings_of(context, before)[f"stages.{before}.starts_from"]
     return tuple(missing)
 
 

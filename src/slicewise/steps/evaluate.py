@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.training import Stage, StageName
+from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
-from slicewise.core.labels import CLASSIFICATION
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.steps.checkpoints import not_trained, stage_checkpoint
+from slicewise.steps.checkpoints import not_trained, stage_checkpoint, trained_in
 from slicewise.steps.demand import of_evaluation
 from slicewise.steps.explanations import write_heat
 from slicewise.steps.modalities import write_subsets
@@ -112,7 +112,7 @@ def _phases(context: Context[Config], cases: "Sequence[StoredCase]", final: "Fin
 
     first, second = stage_checkpoint(context, "seg_warmup"), stage_checkpoint(context, "cls_head")
     found = _evaluate(context, second, cases)
-    shared = not _trains_head(context.config.stages.seg_warmup) and gives_same_masks(first, second)
+    shared = CLASSIFICATION not in trained_in(context, "seg_warmup") and gives_same_masks(first, second)
     results = (found if shared else _evaluate(context, first, cases), found, final.before)
     return [_phase(context, name, result) for name, result in zip(_STAGES, results, strict=True)]
 
@@ -131,13 +131,8 @@ def _evaluate(
 def _phase(context: Context[Config], name: StageName, result: "EvaluationResult") -> "Phase":
     from slicewise.evaluation.phases import Phase
 
-    stage = getattr(context.config.stages, name)
-    trains_mask = bool(stage.objective.segmentation and stage.learning_rates.decoder)
-    return Phase(name, result, trained_mask=trains_mask, trained_class=_trains_head(stage))
-
-
-def _trains_head(stage: Stage) -> bool:
-    return bool(stage.objective.classification and stage.learning_rates.head)
+    tasks = trained_in(context, name)
+    return Phase(name, result, trained_mask=SEGMENTATION in tasks, trained_class=CLASSIFICATION in tasks)
 
 
 def _outputs(
