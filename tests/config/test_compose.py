@@ -152,10 +152,19 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
         ("stages.joint.objective={segmentation:0,classification:0}", "nothing to learn"),
         ("stages.joint.sources={volumes:0,pictures:0}", "share 0"),
         ("training.batch_size=1", "more than one image"),
+        ("stages.joint.starts_from=seg_warmup", "set joint.starts_from to cls_head or null"),
+        ("stages.cls_head.starts_from=joint", "set cls_head.starts_from to seg_warmup or null"),
+        ("stages.seg_warmup.starts_from=seg_warmup", "set seg_warmup.starts_from to null"),
     ],
 )
 def test_impossible_values_are_refused_before_any_work(override: str, expected: str) -> None:
     assert expected in "\n".join(fault_lines([override]))
+
+
+@pytest.mark.parametrize("stage", ["seg_warmup", "cls_head", "joint"])
+def test_a_stage_may_begin_with_no_other_one(stage: str) -> None:
+    stages = compose([f"stages.{stage}.starts_from=null"]).stages
+    assert getattr(stages, stage).starts_from is None
 
 
 def test_the_folder_can_be_chosen_and_must_hold_a_config(

@@ -1,7 +1,7 @@
 """The three stages, and what they share."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -72,7 +72,7 @@ class Stage(Section):
     """One training stage, as data. The loop is the same for all of them."""
 
     starts_from: StageName | None
-    """The stage whose best weights this one begins with."""
+    """The stage whose best weights this one begins with: the one directly before it, or null for none."""
     epochs: Count
     iterations_per_epoch: CountOrZero | None
     """In place of `training.iterations_per_epoch`; None keeps to that."""
@@ -91,6 +91,21 @@ class Stages(Section):
     seg_warmup: Stage
     cls_head: Stage
     joint: Stage
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        # A training step reads the checkpoint of the one before it and of no other.
+        before: StageName | None = None
+        for name in get_args(StageName):
+            start = getattr(self, name).starts_from
+            if start not in (None, before):
+                possible = f"{before} or null" if before else "null"
+                raise ValueError(
+                    f"{name}.starts_from is {start}, but a stage begins with the weights of the one "
+                    f"directly before it, or with none; set {name}.starts_from to {possible}"
+                )
+            before = name
+        return self
 
 
 class Optimizer(Section):
