@@ -41,6 +41,14 @@ def test_modes_set_scale_epochs_and_model() -> None:
     )
 
 
+@pytest.mark.parametrize("override", ["training_mode=production", "++training_mode=quick", "~training_mode"])
+def test_the_name_of_a_mode_is_not_set_without_the_mode(override: str) -> None:
+    (line,) = fault_lines(["modes=baseline", override])
+    assert override in line
+    assert "use --training-mode" in line
+    assert compose(["modes=baseline"]).training_mode == "baseline"
+
+
 @pytest.mark.parametrize("data", ["phantom", "brats", "lgg"])
 def test_every_data_set_composes_with_every_mode(data: str) -> None:
     for mode in ("quick", "baseline", "production"):

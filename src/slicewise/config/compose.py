@@ -61,6 +61,7 @@ def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config
     check_files(folder)
     check_overrides(overrides)
     parsed = _parse(overrides)
+    _refuse_label(parsed)
     groups = [override for override in parsed if _is_group(override, folder)]
     values = [override for override in parsed if not _is_group(override, folder)]
     tree = _merge(folder, [*map(_line, groups), *map(_forced, values)])
@@ -80,6 +81,16 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         if not override.key_or_group:
             raise ConfigError(f"{override.input_line!r} has no key; {advice}")
     return parsed
+
+
+def _refuse_label(overrides: Sequence[Override]) -> None:
+    """Refuse the name of a mode on its own: a quick run would then be on record as a production one."""
+    for override in overrides:
+        if override.key_or_group == "training_mode":
+            raise ConfigError(
+                f"{_line(override)!r} would change the name of the mode and nothing that it sets; "
+                "use --training-mode quick, baseline or production"
+            )
 
 
 def _is_group(override: Override, folder: Path) -> bool:
