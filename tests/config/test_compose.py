@@ -1,11 +1,14 @@
 """What is merged, what is refused, and whether a fault is named with the file it comes from."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slicewise.config.compose import compose, configs_dir
+from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +163,13 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
         ("stages.joint.objective={segmentation:0,classification:0}", "nothing to learn"),
         ("stages.joint.sources={volumes:0,pictures:0}", "share 0"),
         ("training.batch_size=1", "more than one image"),
+        ("training.clip_norm=inf", "finite number"),
+        ("training.augmentation.noise=nan", "finite number"),
+        ("preprocessing.clip_percentiles=[1,nan]", "finite number"),
+        ("split.seed=99999999999999999999999", "less than or equal to 4294967295"),
+        ("seed=4294967296", "less than or equal to 4294967295"),
+        ("training.batch_size=9223372036854775808", "less than or equal to 2147483647"),
+        ("evaluation.bootstrap_samples=2147483648", "less than or equal to 2147483647"),
         ("stages.joint.starts_from=seg_warmup", "set joint.starts_from to cls_head or null"),
         ("stages.cls_head.starts_from=joint", "set cls_head.starts_from to seg_warmup or null"),
         ("stages.seg_warmup.starts_from=seg_warmup", "set seg_warmup.starts_from to null"),
@@ -167,6 +177,21 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
 )
 def test_impossible_values_are_refused_before_any_work(override: str, expected: str) -> None:
     assert expected in "\n".join(fault_lines([override]))
+
+
+def test_no_number_is_without_bounds() -> None:
+    """Each is hashed and written into receipts: past 64 bits it cannot be read back."""
+    found = list(unbounded(Config.model_json_schema()))
+    assert not found, f"{', '.join(found)}: use Count, CountOrZero, Seed or a bound"
+
+
+def unbounded(schema: Any) -> Iterator[str]:
+    """Name the integers without a largest value, section by section."""
+    for section, body in {"Config": schema, **schema["$defs"]}.items():
+        for key, field in body.get("properties", {}).items():
+            for kind in field.get("anyOf", [field]):
+                if kind.get("type") == "integer" and "maximum" not in kind:
+                    yield f"{section}.{key}"
 
 
 @pytest.mark.parametrize("stage", ["seg_warmup", "cls_head", "joint"])

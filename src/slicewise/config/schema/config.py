@@ -6,7 +6,7 @@ from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitFracti
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.run import Runtime, Serving, Tracking
-from slicewise.config.schema.section import CountOrZero, Section
+from slicewise.config.schema.section import Section, Seed
 from slicewise.config.schema.training import Stages, Training
 
 
@@ -14,7 +14,7 @@ class Config(Section):
     """Everything a run needs to know."""
 
     training_mode: Literal["quick", "baseline", "production"]
-    seed: CountOrZero
+    seed: Seed
     data: Data
     scale: Scale
     preprocessing: Preprocessing

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section
+from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
 from slicewise.core.labels import Modality
 
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
@@ -106,7 +106,7 @@ class SplitFractions(Section):
     others are divided between train and val in the ratio of their shares. 0 is a single split.
     """
 
-    seed: CountOrZero
+    seed: Seed
     train: Positive
     val: Positive
     test: Positive

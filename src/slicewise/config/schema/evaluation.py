@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slicewise.config.schema.section import Count, CountOrZero, Fraction, Positive, Section
+from slicewise.config.schema.section import LARGEST, Count, CountOrZero, Fraction, Positive, Section
 
 Explanation = Literal["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam"]
 """How the heat behind a slice's tumour logit is made; see `inference.gradcam`."""
@@ -34,7 +34,7 @@ class Evaluation(Section):
     """A source with fewer validation patients keeps what is configured."""
     calibration_bins: Count
     """Bins of the expected calibration error and of the reliability diagram."""
-    bootstrap_samples: Annotated[int, Field(ge=100)]
+    bootstrap_samples: Annotated[int, Field(ge=100, le=LARGEST)]
     """Patient resamples behind each confidence interval."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
     nsd_tolerance_mm: Positive
