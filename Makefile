@@ -48,7 +48,7 @@ audit: .venv/installed-audit
 
 ## make constraints  pin the newest versions that fit pyproject.toml (torch stays at 2.14), then their hashes
 constraints: .venv/bin/uv
-	(echo "# Exact versions of everything the project installs. Made by: make constraints"; \
+	(set -e; echo "# Exact versions of everything the project installs. Made by: make constraints"; \
 	echo "torch==2.14.*" | $(BIN)/uv pip compile --quiet --upgrade pyproject.toml --all-extras --constraint - \
 	  --no-emit-index-url --no-header --no-annotate; $(BIN)/uv --version | sed 's/^uv \([^ ]*\).*/uv==\1/') > constraints.new
 	mv constraints.new constraints.txt

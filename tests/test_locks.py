@@ -1,6 +1,8 @@
 """What is installed is what was pinned, byte for byte, and the locks say the same as constraints.txt."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -75,3 +77,21 @@ def test_the_audit_says_so_when_it_could_judge_nothing() -> None:
     assert judge([skipped, sound])[0] == CLEAN
     code, words = judge([sound, bad])
     assert (code, "c 1: PYSEC-1, mended in 2" in words) == (VULNERABLE, True)
+
+
+@pytest.mark.parametrize(("answer", "ends_well"), [("echo fresh==2", True), ("echo half==2; exit 1", False)])
+def test_a_failed_resolution_leaves_the_constraints_as_they_were(
+    tmp_path: Path, answer: str, *, ends_well: bool
+) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "constraints.txt").write_text("old==1\n")
+    uv = tmp_path / ".venv" / "bin" / "uv"
+    uv.parent.mkdir(parents=True)
+    uv.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo uv 9.9 && exit\ncat > /dev/null\n{answer}\n")
+    uv.chmod(0o755)
+    (uv.parent / "python").symlink_to(shutil.which("true") or "/bin/true")  # make locks has nothing to do
+    command = ["make", "--directory", str(tmp_path), "constraints"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    pinned = (tmp_path / "constraints.txt").read_text()
+    assert (done.returncode == 0) is ends_well, done.stderr
+    assert ("fresh==2\nuv==9.9\n" in pinned) if ends_well else (pinned == "old==1\n")
