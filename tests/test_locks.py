@@ -6,12 +6,15 @@ import subprocess
 import tomllib
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from scripts.utils import audit
 from scripts.utils.audit import CLEAN, UNREACHED, VULNERABLE, judge
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+BAD = {"id": "PYSEC-1", "fix_versions": ["2"]}
 _PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)", re.MULTILINE)
 
 
@@ -72,11 +75,37 @@ def test_the_makefile_installs_from_the_locks_alone() -> None:
 def test_the_audit_says_so_when_it_could_judge_nothing() -> None:
     skipped = {"name": "a", "skip_reason": "Dependency not found on PyPI"}
     sound = {"name": "b", "version": "1", "vulns": []}
-    bad = {"name": "c", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}
+    bad = {"name": "c", "version": "1", "vulns": [BAD]}
     assert judge([])[0] == judge([skipped])[0] == UNREACHED
     assert judge([skipped, sound])[0] == CLEAN
     code, words = judge([sound, bad])
     assert (code, "c 1: PYSEC-1, mended in 2" in words) == (VULNERABLE, True)
+
+
+def named_by(lock: str) -> set[str]:
+    """Return a lock and all that it names at its top."""
+    below = re.findall(
+        r"^-r (\w+)\.lock$", (ROOT / "requirements" / f"{lock}.lock").read_text(), re.MULTILINE
+    )
+    return {lock}.union(*map(named_by, below))
+
+
+def test_the_audit_asks_about_every_lock() -> None:
+    assert set().union(*map(named_by, audit.LOCKS)) == {path.stem for path in LOCKS}
+
+
+@pytest.mark.parametrize(("vulns", "expected"), [([], UNREACHED), ([BAD], VULNERABLE)])
+def test_a_lock_without_an_answer_is_not_called_clean(
+    vulns: list[Any], expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = [{"name": "b", "version": "1", "vulns": vulns}]
+    monkeypatch.setattr(audit, "ask", lambda lock: None if lock == "tracking" else sound)
+    assert audit.main() == expected
+    out = capsys.readouterr().out
+    assert "no answer on: tracking" in out
+    assert "no known vulnerability" not in out
+    monkeypatch.setattr(audit, "ask", lambda lock: sound)
+    assert audit.main() == (VULNERABLE if vulns else CLEAN)
 
 
 @pytest.mark.parametrize(("answer", "ends_well"), [("echo fresh==2", True), ("echo half==2; exit 1", False)])

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """Ask the advisory database of PyPI about every locked version: `make audit`.
 
-Ends with 0 where nothing is known, 1 where a version is vulnerable, 3 where nobody could be asked.
+Ends with 0 where nothing is known, 1 where a version is vulnerable, 3 where not all could be asked about.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("audit", "bench", "fuzz", "uv")
+LOCKS = ("audit", "bench", "fuzz", "tracking", "uv")
 """Between them they name every other lock."""
 CLEAN, VULNERABLE, UNREACHED = 0, 1, 3
 
@@ -39,8 +39,11 @@ def ask(lock: str) -> list[dict[str, Any]] | None:
     return found
 
 
-def judge(packages: Iterable[Mapping[str, Any]]) -> tuple[int, str]:
-    """Return the exit code and the words for it. A package that the database does not know is not judged."""
+def judge(packages: Iterable[Mapping[str, Any]], unanswered: Sequence[str] = ()) -> tuple[int, str]:
+    """Return the exit code and the words for it. A package that the database does not know is not judged.
+
+    Without an answer on each lock nothing is called clean; a known vulnerability is told all the same.
+    """
     known = {package["name"]: package for package in packages if "skip_reason" not in package}
     faults = [
         f"{name} {package['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'none yet'}"
@@ -54,19 +57,19 @@ def judge(packages: Iterable[Mapping[str, Any]]) -> tuple[int, str]:
             UNREACHED,
             "the advisory database cannot be reached from here: nothing was judged; ask again online",
         )
+    if unanswered:
+        return UNREACHED, f"{' and '.join(unanswered)} not judged, so nothing is called clean; ask again"
     return CLEAN, f"{len(known)} packages, no known vulnerability"
 
 
 def main() -> int:
     """Ask about every lock and print the verdict."""
-    packages: list[dict[str, Any]] = []
-    for lock in LOCKS:
-        answer = ask(lock)
-        if answer is None:
-            print(f"requirements/{lock}.lock: no answer")
-            continue
-        packages += answer
-    code, words = judge(packages)
+    answers = {lock: ask(lock) for lock in LOCKS}
+    packages = [package for answer in answers.values() for package in answer or ()]
+    unanswered = [lock for lock, answer in answers.items() if answer is None]
+    if unanswered:
+        print(f"no answer on: {', '.join(unanswered)}")
+    code, words = judge(packages, unanswered)
     print(words)
     asked = {package["name"] for package in packages}
     skipped = {package["name"] for package in packages if "skip_reason" in package}
