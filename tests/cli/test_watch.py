@@ -17,9 +17,11 @@ from tests.pipeline.test_lock import controller, said
 
 from slicewise.cli.main import main
 from slicewise.cli.watch import describe, seconds_left
+from slicewise.core.files import write_json
 from slicewise.core.storage import MIB
 from slicewise.pipeline.lease import Holder
 from slicewise.pipeline.progress import PROGRESS_NAME
+from slicewise.pipeline.record import RECORD_NAME, now
 
 ELSEWHERE = replace(Holder.me(), pid=7, host="node3", machine="m", since="2026-01-01T00:00:00+00:00")
 NOW = 1_000_000.0
@@ -78,9 +80,19 @@ def test_nothing_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_killed_run_is_told_from_one_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with controller(tmp_path / ".slicewise" / "lock", "real", seconds=1.0) as other:
         assert said(other) == "held"
-        (tmp_path / "pipeline_results.json").write_text('{"status": "running", "ended_at": null}')
+        write_json(tmp_path / RECORD_NAME, {"status": "running", "started_at": now()})
         assert main(["status", "--watch", "--workspace", str(tmp_path)]) == 1
     assert capsys.readouterr().out.endswith("the run killed\n")
+
+
+def test_a_command_without_a_record_is_not_taken_for_the_run_killed_before_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(tmp_path / RECORD_NAME, {"status": "running", "started_at": "2026-01-01T00:00:00+00:00"})
+    with controller(tmp_path / ".slicewise" / "lock", "real", seconds=1.0) as other:
+        assert said(other) == "held"
+        assert main(["status", "--watch", "--workspace", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("the run ended\n")
 
 
 @pytest.mark.slow

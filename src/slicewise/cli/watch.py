@@ -125,10 +125,9 @@ def _farewell(workspace: Workspace, since: str) -> int:
     """Tell how it ended; a command without a record (verify, clean) just ended."""
     try:
         record = read_json(workspace.root / RECORD_NAME)
-        status, ended = record["status"], record["ended_at"]
+        # The record of an earlier run, killed perhaps, says nothing about a command that keeps none.
+        status = record["status"] if record["started_at"] >= since else "ended"
     except (FileNotFoundError, WorkspaceError, KeyError, TypeError):
-        status, ended = "ended", None
-    if ended is not None and ended < since:
         status = "ended"
     if status == "running":  # the record says so, yet nobody holds the lock
         status = "killed"
