@@ -1,7 +1,14 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from tests.conftest import TINY
 
 from slicewise import __version__
 from slicewise.cli.main import VERBS, main
+from slicewise.core.files import read_json
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +38,34 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         main([verb, "--help"])
     assert exit_.value.code == 0
     assert f"usage: slicewise {verb}" in capsys.readouterr().out
+
+
+def unread(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Run a command whose output goes into a pipe that nobody reads; its errors may go there too."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "slicewise", *words]
+        return subprocess.run(command, text=True, check=False, stdout=writer, stderr=stderr)
+    finally:
+        os.close(writer)
+
+
+def test_a_run_that_nobody_reads_is_carried_out(tmp_path: Path) -> None:
+    words = ("run", "--no-input", "--until", "download", "--workspace", str(tmp_path), *TINY)
+    done = unread(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    record = read_json(tmp_path / "pipeline_results.json")
+    assert (record["status"], record["steps"]["download"]["status"]) == ("completed", "completed")
+
+
+def test_a_run_that_nobody_reads_still_fails_where_it_must(tmp_path: Path) -> None:
+    words = ("run", "--until", "download", "--workspace", str(tmp_path), "data.volumes.path=/nowhere")
+    assert unread(*words, stderr=subprocess.STDOUT).returncode == 1
+    done = unread(*words)
+    assert (done.returncode, "there is no folder /nowhere" in done.stderr) == (1, True)
+
+
+def test_a_verb_that_only_tells_ends_quietly_where_nobody_reads(tmp_path: Path) -> None:
+    done = unread("status", "--workspace", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")

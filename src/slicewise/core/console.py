@@ -3,9 +3,9 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TextIO, TypeVar
 
 from colorama import Fore, Style, just_fix_windows_console
 
@@ -30,6 +30,16 @@ class Bar(Protocol):
 
     def update(self, n: float = 1) -> Any: ...
     def set_postfix_str(self, s: str) -> Any: ...
+
+
+@dataclass
+class _Unread:
+    """Whether output that nobody reads is no reason to stop."""
+
+    allowed: bool = False
+
+
+_unread = _Unread()
 
 
 @dataclass(frozen=True)
@@ -62,14 +72,41 @@ def paint(text: str, tone: Tone) -> str:
 def say(text: str = "", tone: Tone = "plain") -> None:
     """Print one line for the person who started the command."""
     just_fix_windows_console()
-    sys.stdout.write(paint(redact(text), tone) + "\n")
-    sys.stdout.flush()
+    try:
+        _write(sys.stdout, paint(redact(text), tone))
+    except BrokenPipeError:
+        if not _unread.allowed:
+            raise
 
 
 def complain(text: str) -> None:
-    """Print an error for that person, credentials left out."""
-    sys.stdout.flush()
-    sys.stderr.write(paint("error: ", "bad") + redact(text) + "\n")
+    """Print an error for that person, credentials left out. The exit code tells it where nobody reads."""
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    with suppress(BrokenPipeError):
+        _write(sys.stderr, paint("error: ", "bad") + redact(text))
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Go on while the block runs when nobody reads the output any more, as after `| head -1`."""
+    before, _unread.allowed = _unread.allowed, True
+    try:
+        yield
+    finally:
+        _unread.allowed = before
+
+
+def _write(stream: TextIO, line: str) -> None:
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would fail again when Python ends, and change its exit code to 120.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        raise
 
 
 def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
