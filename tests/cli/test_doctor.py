@@ -17,6 +17,7 @@ NAMES = [
     "workspace",
     "disk",
     "lock",
+    "inputs",
     "kaggle",
     "ports",
     "supervisor",

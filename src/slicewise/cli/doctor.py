@@ -51,6 +51,7 @@ def examine(workspace: Workspace, config: Config) -> list[Check]:
         place.writable(workspace),
         place.disk(workspace, config),
         place.lock(workspace),
+        place.inputs(config),
         place.credentials(workspace, config),
         machine.ports(config, demo_is_ours=address(workspace) is not None),
         machine.supervisor(config),

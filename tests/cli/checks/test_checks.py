@@ -154,6 +154,18 @@ def test_disk(workspace: Workspace, config: Config) -> None:
     assert place.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
 
 
+@pytest.mark.parametrize("key", ["data.volumes.path", "data.pictures.path", "training.start_from"])
+def test_inputs(key: str, config: Config, tmp_path: Path) -> None:
+    assert place.inputs(config).found == "none named"
+    path = tmp_path / "a; b"
+    named = compose([f"{key}='{path}'"])
+    missing = place.inputs(named)
+    assert (missing.level, key in missing.found, str(path) in missing.found) == ("bad", True, True)
+    assert missing.advice.startswith(("mend the path", "name a best_model.pth"))
+    path.write_text("weights") if key == "training.start_from" else path.mkdir()
+    assert (place.inputs(named).level, place.inputs(named).found) == ("good", f"{path} found")
+
+
 def test_kaggle(
     workspace: Workspace, config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The workspace: can it be written, is there room, who works in it; and whether the data can be had."""
+"""The workspace: can it be written, is there room, who works in it; and whether the inputs can be had."""
 
 import secrets
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slicewise.cli.checks.check import Check
 from slicewise.config.schema import Config
-from slicewise.core.errors import DownloadError
+from slicewise.core.errors import DownloadError, SliceWiseError
 from slicewise.core.storage import MIB
 from slicewise.pipeline.lock import holder_of
 from slicewise.pipeline.workspace import Workspace
@@ -64,6 +64,22 @@ def needed_bytes(config: Config) -> int:
 def _present(workspace: Workspace) -> int:
     files = (path for name in ("data", "checkpoints") for path in (workspace.root / name).rglob("*"))
     return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def inputs(config: Config) -> Check:
+    """Look for the folders and files that the configuration names, as a plan does."""
+    from slicewise.steps import pipeline
+
+    try:
+        named = [path for step in pipeline() for path in step.inputs(config).values()]
+        for step in pipeline():
+            step.settings(config)  # those of a first stage hold what training.start_from contains
+    except SliceWiseError as error:
+        found, _, advice = str(error).rpartition("; ")
+        return Check("inputs", "bad", found, advice)
+    if config.training.start_from is not None:
+        named.append(config.training.start_from)
+    return Check("inputs", "good", f"{', '.join(map(str, named))} found" if named else "none named")
 
 
 def credentials(workspace: Workspace, config: Config) -> Check:
