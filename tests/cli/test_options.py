@@ -1,10 +1,12 @@
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from slicewise.cli import run
+from slicewise.cli.main import VERBS
 from slicewise.cli.options import command_line, continuation, selection_from
 from slicewise.core.errors import UsageError
 
@@ -82,3 +84,15 @@ def test_a_fold_is_forced_by_its_own_name() -> None:
     args = parsed("--folds", "2", "--force", "evaluate")
     told = continuation(args, {"fold1.evaluate"}, folds=2)
     assert told.startswith("slicewise run --force fold2.evaluate,cross_validation ")
+
+
+@pytest.mark.parametrize("verb", sorted({*VERBS} - {"compare"}))
+def test_every_verb_takes_the_workspace_from_the_environment(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLICEWISE_WORKSPACE", "/somewhere")
+    parser = argparse.ArgumentParser()
+    import_module(f"slicewise.cli.{verb}").add_arguments(parser)
+    words = {"demo": ["status"], "predict": ["scan.nii.gz"]}.get(verb, [])
+    assert parser.parse_args(words).workspace == Path("/somewhere")
+    assert parser.parse_args([*words, "--workspace", "here"]).workspace == Path("here")

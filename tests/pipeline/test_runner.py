@@ -164,6 +164,8 @@ def test_a_file_the_user_put_into_a_home_is_moved_aside_not_lost(toy: Toy) -> No
     home.mkdir(parents=True)
     (home / "mine").write_text("precious")
     toy.run()
+    toy.workspace.clean()
+    toy.workspace.sweep()
     kept = list((toy.root / ".slicewise" / "foreign").rglob("mine"))
     assert [path.read_text() for path in kept] == ["precious"]
 

@@ -1,16 +1,15 @@
 """`slicewise clean`: delete superseded outputs and unfinished work; what is at home stays."""
 
 import argparse
-from pathlib import Path
 
-from slicewise.cli.options import add_wait_option, workspace_from
+from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
 from slicewise.core.console import say
 from slicewise.core.storage import MIB
 from slicewise.pipeline.lock import exclusive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+    add_workspace_option(parser)
     add_wait_option(parser)
 
 

@@ -1,15 +1,14 @@
 """`slicewise demo status|stop`: the services that the last run started."""
 
 import argparse
-from pathlib import Path
 
-from slicewise.cli.options import workspace_from
+from slicewise.cli.options import add_workspace_option, workspace_from
 from slicewise.core.console import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("status", "stop"))
-    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+    add_workspace_option(parser)
 
 
 def execute(args: argparse.Namespace) -> int:

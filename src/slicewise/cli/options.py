@@ -27,7 +27,7 @@ def add_workspace_option(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(default),
         metavar="DIR",
-        help="where outputs live (default: here)",
+        help="where outputs live (default: $SLICEWISE_WORKSPACE, else here)",
     )
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from slicewise.cli.options import workspace_from
+from slicewise.cli.options import add_workspace_option, workspace_from
 from slicewise.config.schema import Config
 from slicewise.core.console import Tone, paint, say
 from slicewise.core.errors import WorkspaceError
@@ -13,9 +13,7 @@ from slicewise.pipeline.workspace import Workspace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from pathlib import Path
-
-    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+    add_workspace_option(parser)
     parser.add_argument("--watch", action="store_true", help="show the run that is under way until it ends")
 
 

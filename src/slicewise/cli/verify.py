@@ -4,9 +4,8 @@ import argparse
 import json
 import time
 from dataclasses import asdict
-from pathlib import Path
 
-from slicewise.cli.options import add_wait_option, workspace_from
+from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
 from slicewise.core.console import paint, say
 from slicewise.core.storage import MIB
 from slicewise.pipeline.lock import exclusive
@@ -15,7 +14,7 @@ from slicewise.pipeline.verify import Verification, verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: here")
+    add_workspace_option(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     add_wait_option(parser)
 

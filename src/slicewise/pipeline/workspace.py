@@ -245,9 +245,12 @@ class Workspace:
                     yield step_dir.name, folder
 
     def clean(self) -> int:
-        """Empty the shelf, partial work and trash; return the bytes freed. Homes stay."""
+        """Empty the shelf, partial work and trash; return the bytes freed.
+
+        Homes stay, and so does `foreign`: what a person had put into a home can be made by no step.
+        """
         freed = 0
-        for name in ("shelf", "partial", "trash", "foreign"):
+        for name in ("shelf", "partial", "trash"):
             folder = self.state / name
             freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             shutil.rmtree(folder, ignore_errors=True)
