@@ -30,6 +30,24 @@ def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) ->
     )
 
 
+@pytest.mark.parametrize(
+    ("step", "names"),
+    [
+        ("download", {"data/check.py", "data/index.py"}),
+        ("preprocess", {"data/cohort.py"}),
+        ("train", {"data/stored.py", "data/loader.py", "steps/slices.py"}),
+        ("evaluate", {"steps/checkpoints.py"}),
+    ],
+)
+def test_what_chooses_and_reads_the_data_of_a_step_is_behind_it(
+    pin_steps: ModuleType, step: str, names: set[str]
+) -> None:
+    behind = {
+        path.relative_to(pin_steps.SOURCE).as_posix() for path in pin_steps._files(pin_steps.BEHIND[step])
+    }
+    assert names <= behind
+
+
 def test_comments_and_docstrings_do_not_count_but_code_does(pin_steps: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text('"""One."""\ndef f(x):\n    """Two."""\n    return x + 1  # three\n')
