@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,3 @@ class HashCache:
     def forget(self, path: Path) -> None:
         """Read the file the next time, whatever its stat."""
         self.changed |= self.table.pop(str(path.absolute()), None) is not None
-
-    def hash_tree(self, root: Path, files: Iterable[Path]) -> str:
-        """Return one digest over the relative names and contents of `files` below `root`."""
-        return digest({file.relative_to(root).as_posix(): self.hash(file) for file in sorted(files)})

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from slicewise.config.schema.training import Part
-from slicewise.models.multitask import PARTS, MultitaskNet, parts
+from slicewise.models.multitask import MultitaskNet, parts
 
 
 def set_frozen(net: MultitaskNet, frozen: Iterable[Part]) -> None:
@@ -16,8 +16,3 @@ def set_frozen(net: MultitaskNet, frozen: Iterable[Part]) -> None:
     for name, modules in parts(net).items():
         modules.requires_grad_(name not in net.frozen)
     net.train(net.training)
-
-
-def trainable_parts(net: MultitaskNet) -> tuple[Part, ...]:
-    """Return the parts that learn, in their order in the network."""
-    return tuple(part for part in PARTS if part not in net.frozen)
