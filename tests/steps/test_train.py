@@ -61,10 +61,20 @@ def test_the_first_stage_begins_with_the_weights_of_another_run(trained: Pipelin
     assert all(torch.equal(begun.weights[name], ended.weights[name]) for name in learned)
 
 
-def test_a_checkpoint_of_another_network_is_refused_by_its_keys(
+def test_to_begin_with_what_the_run_replaces_is_refused(
     trained: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start = trained.workspace / BEST.format("joint")
+    own = trained.with_overrides(f"training.start_from={trained.workspace / BEST.format('joint')}")
+    assert own.call("plan") == 2
+    assert own.run() == 2
+    assert "is an output of this workspace, which the run replaces; copy it" in capsys.readouterr().err
+    assert own.call("plan", "--folds", "2") == 0  # the folds have homes of their own
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_its_keys(
+    trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = shutil.copy(trained.workspace / BEST.format("joint"), tmp_path)
     other = trained.with_overrides("model.head_hidden=32", f"training.start_from={start}")
     assert other.run("--only", "train.seg_warmup") == 1
     assert "model.head_hidden" in capsys.readouterr().err

@@ -57,9 +57,7 @@ def _guard(verb: Verb, args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
-    except (
-        BrokenPipeError
-    ):  # the reader of our output, `head` say, has seen enough; a run goes on all the same
+    except BrokenPipeError:  # `head`, say, has seen enough; a run goes on all the same
         return 0
     except OSError as error:
         return _disk_fault(error, args)

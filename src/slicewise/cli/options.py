@@ -10,9 +10,10 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from slicewise.config.schema import Config
-from slicewise.core.errors import UsageError
+from slicewise.core.errors import ConfigError, UsageError
 from slicewise.core.redact import redact
 from slicewise.pipeline.selection import Selection, select
+from slicewise.pipeline.step import Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.names import ALIASES, MODES, STEP_NAMES, expand, step_names, steps_of_mode
 
@@ -122,6 +123,25 @@ def workspace_from(args: argparse.Namespace) -> Workspace:
     if root.exists() and not root.is_dir():
         raise UsageError(f"--workspace {root} is not a folder")
     return Workspace(root)
+
+
+def steps_of(config: Config, workspace: Workspace) -> tuple[Step[Config], ...]:
+    """Return the steps of a configuration in a workspace.
+
+    Raises:
+        ConfigError: the run would replace the very checkpoint it begins with, and never be up to date.
+    """
+    from slicewise.steps import pipeline
+
+    steps = pipeline(config.split.folds)
+    start = config.training.start_from
+    homes = {workspace.home(home).resolve() for step in steps for home in step.homes.values()}
+    if start is not None and homes & {*start.expanduser().resolve().parents}:
+        raise ConfigError(
+            f"training.start_from={start} is an output of this workspace, which the run replaces; copy it to "
+            "another place first, or run in another --workspace"
+        )
+    return steps
 
 
 def selection_from(args: argparse.Namespace, folds: int) -> Selection:

@@ -10,6 +10,7 @@ from slicewise.cli.options import (
     add_selection_options,
     compose_from,
     selection_from,
+    steps_of,
     workspace_from,
 )
 from slicewise.config.schema import Config
@@ -33,13 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import pipeline
-
     config = compose_from(args)
     workspace = workspace_from(args)
     hashes = workspace.load_hashes()
-    folds = config.split.folds
-    decisions = plan(pipeline(folds), config, workspace, hashes, selection_from(args, folds))
+    selection = selection_from(args, config.split.folds)
+    decisions = plan(steps_of(config, workspace), config, workspace, hashes, selection)
     # Beside a run nothing is written: it remembers the same hashes, and newer ones.
     if workspace.state.is_dir() and holder_of(workspace.state / "lock") is None:
         workspace.save_hashes(hashes)

@@ -18,6 +18,7 @@ from slicewise.cli.options import (
     compose_from,
     continuation,
     selection_from,
+    steps_of,
     workspace_from,
 )
 from slicewise.cli.summary import show_summary
@@ -88,10 +89,9 @@ def carry_out(
     Raises:
         SliceWiseError: a step failed, or the command cannot be obeyed.
     """
-    from slicewise.steps import pipeline
     from slicewise.steps.tracking import make_tracker
 
-    steps = pipeline(config.split.folds)
+    steps = steps_of(config, workspace)
     tracker = make_tracker(config, workspace)
     record = _record(args, config, workspace)
     hashes = workspace.load_hashes()
