@@ -167,6 +167,36 @@ def test_files_on_different_grids_are_refused(tmp_path: Path, flair: Path) -> No
         read_volume({"flair": flair, "t1": smaller})
 
 
+def turned(degrees: float) -> NDArray[Any]:
+    """Return the affine of the files turned about the axis from the feet to the head."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn: NDArray[Any] = np.array([[cos, -sin, 0, 0], [sin, cos, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    return np.asarray(turn @ LPS)
+
+
+def test_files_with_voxels_of_other_sizes_are_refused(tmp_path: Path, flair: Path) -> None:
+    coarse = LPS @ np.diag([2, 2, 2.5, 1])
+    t1 = write_nifti(tmp_path / "t1.nii", images()[0], coarse)
+    with pytest.raises(
+        VolumeError, match=r"t1\.nii has voxels of 5 x 2 x 2 mm .*flair.* 2 x 1 x 1 mm; resam"
+    ):
+        read_volume({"flair": flair, "t1": t1})
+    mask = write_nifti(tmp_path / "seg.nii", tumour(), LPS @ np.diag([1, 1.02, 1, 1]))
+    with pytest.raises(VolumeError, match=r"seg\.nii has voxels of"):
+        read_nifti_case(KEY, ("flair",), (flair,), mask)
+
+
+def test_files_that_lie_at_another_angle_are_refused(tmp_path: Path, flair: Path) -> None:
+    t1 = write_nifti(tmp_path / "t1.nii", images()[0], turned(10))
+    with pytest.raises(VolumeError, match=r"t1\.nii and .*flair.* are 10 degrees apart; resample"):
+        read_volume({"flair": flair, "t1": t1})
+
+
+def test_headers_that_differ_by_rounding_are_one_grid(tmp_path: Path, flair: Path) -> None:
+    t1 = write_nifti(tmp_path / "t1.nii", images()[0], turned(0.5) @ np.diag([1.004, 1, 0.996, 1]))
+    np.testing.assert_array_equal(read_volume({"flair": flair, "t1": t1}).images[0], images()[0])
+
+
 def test_a_mask_that_would_be_mirrored_is_refused(tmp_path: Path, flair: Path) -> None:
     forgot_affine = write_nifti(tmp_path / "seg.nii", tumour(), np.diag([1, 1, 2, 1]))
     with pytest.raises(VolumeError, match=r"seg\.nii has axes RAS and .* LPS"):
@@ -221,6 +251,16 @@ def test_a_mask_needs_the_grid_it_belongs_to(tmp_path: Path, flair: Path) -> Non
         save_mask_nifti(tmp_path / "m.nii.gz", tumour(), volume())
     with pytest.raises(VolumeError, match=r"m\.nii\.gz: the mask is"):
         save_mask_nifti(tmp_path / "m.nii.gz", tumour()[1:], read_volume({"flair": flair}))
+
+
+@pytest.mark.parametrize("axes", ["RAS", "SAR"])
+def test_files_of_one_grid_may_be_stored_along_other_axes(tmp_path: Path, flair: Path, axes: str) -> None:
+    oblique = nib.load(write_nifti(tmp_path / "flair.nii", images()[3], turned(20)))
+    own, wanted = nib.io_orientation(oblique.affine), nib.orientations.axcodes2ornt(tuple(axes))
+    stored = oblique.as_reoriented(nib.orientations.ornt_transform(own, wanted))
+    stored.to_filename(tmp_path / "t1.nii")
+    case = read_volume({"flair": tmp_path / "flair.nii", "t1": tmp_path / "t1.nii"})
+    np.testing.assert_array_equal(case.images[0], case.images[3])
 
 
 @pytest.mark.real_data

@@ -55,12 +55,21 @@ class Orientation:
 
     def spacing(self) -> tuple[float, float, float]:
         """Return the mm between voxels along (slice, row, col)."""
-        cols, rows, slices = (float(length) for length in np.linalg.norm(self._view_affine()[:3, :3], axis=0))
+        cols, rows, slices = (float(length) for length in np.linalg.norm(self._turn(), axis=0))
         return slices, rows, cols
 
     def origin(self) -> NDArray[np.float64]:
         """Return where voxel [0, 0, 0] of the view lies, mm in RAS+."""
         return self._view_affine()[:3, 3]
+
+    def degrees_to(self, other: "Orientation") -> float:
+        """Return the largest angle between an axis of this view and the same axis of the other's."""
+        ours, theirs = (matrix / np.linalg.norm(matrix, axis=0) for matrix in (self._turn(), other._turn()))
+        cosines = (ours * theirs).sum(axis=0).clip(-1, 1)
+        return float(np.degrees(np.arccos(cosines)).max())
+
+    def _turn(self) -> NDArray[np.float64]:
+        return self._view_affine()[:3, :3]
 
     def _transform(self) -> NDArray[Any]:
         own = orientations.io_orientation(np.array(self.affine))
