@@ -58,6 +58,49 @@ def test_the_curve_leaves_gaps_where_there_is_no_brain() -> None:
     assert [{"x": 1}] in datasets
 
 
+def test_a_single_slice_is_a_dot_and_no_empty_axis() -> None:
+    chart = probability_curve([{"index": 0, "probability": 0.7}], threshold=0.5, current=0).to_dict()
+    area = chart["layer"][0]
+    assert area["encoding"]["x"]["scale"]["domain"] == [-0.5, 0.5]
+    assert area["mark"]["point"]
+
+
+@pytest.mark.parametrize("num_slices", [1, 2])
+def test_a_finding_is_shown_however_few_slices_it_has(
+    num_slices: int, picture_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    page = AppTest.from_function(show_volume, args=(num_slices, picture_path.read_bytes())).run(timeout=30)
+    assert not page.exception
+    assert [slider.max for slider in page.slider] == [1] * (num_slices - 1)
+
+
+def show_volume(num_slices: int, picture: bytes) -> None:
+    """Stand for the page: Streamlit's test runner takes the source of this function and runs it alone."""
+    from types import SimpleNamespace
+    from typing import Any
+
+    import streamlit as st
+
+    from slicewise.serving.page_inputs import ANSWER
+    from slicewise.serving.page_results import show
+
+    answer: dict[str, Any] = {
+        "kind": "volume",
+        "name": "scan.nii",
+        "id": "a",
+        "seconds": 0.1,
+        "fingerprint": "f" * 64,
+    }
+    answer |= {"label": "tumour", "tumour_probability": 0.7, "tumour_ml": 1.0, "largest_slice": 0}
+    answer |= {"class_threshold": 0.5, "mask_threshold": 0.5, "calibrated": False, "origin": "configured"}
+    answer |= {"modalities": ["flair"], "num_slices": num_slices}
+    answer["slices"] = [{"index": place, "probability": 0.7} for place in range(num_slices)]
+    st.session_state[ANSWER] = answer
+    client: Any = SimpleNamespace(slice_png=lambda *_: picture, mask_nifti=lambda _: b"mask")
+    show(client, {"notice": "Not a medical device."})
+
+
 def test_an_api_that_is_down_is_said_in_words(
     free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,9 +69,7 @@ def _show_volume(client: ApiClient, answer: dict[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         layer = _choose_layer()
-        index = st.slider(
-            "Slice", 0, answer["num_slices"] - 1, _first_slice(answer), key=f"slice-{answer['id']}"
-        )
+        index = _choose_slice(answer)
         st.image(_slice_png(client, answer["id"], index, layer), width="stretch")
     with right:
         st.altair_chart(
@@ -82,6 +80,12 @@ def _show_volume(client: ApiClient, answer: dict[str, Any]) -> None:
         st.download_button(
             "Download the mask (NIfTI)", mask, "mask.nii.gz", "application/gzip", on_click="ignore"
         )
+
+
+def _choose_slice(answer: dict[str, Any]) -> int:
+    """Ask for a slice where there are two or more; Streamlit refuses a slider that cannot move."""
+    last, first = answer["num_slices"] - 1, _first_slice(answer)
+    return st.slider("Slice", 0, last, first, key=f"slice-{answer['id']}") if last else first
 
 
 def _first_slice(answer: dict[str, Any]) -> int:
@@ -125,12 +129,21 @@ def _mask_nifti(client: ApiClient, result: str) -> bytes:
 
 
 def probability_curve(slices: list[dict[str, Any]], threshold: float, current: int) -> alt.LayerChart:
-    """Return the tumour probability over the slices, with the threshold and the slice being looked at."""
+    """Return the tumour probability over the slices, with the threshold and the slice being looked at.
+
+    A single slice has no curve: it becomes a dot in the middle of the chart.
+    """
+    single = len(slices) == 1
     rows = [{"slice": one["index"], "probability": one["probability"]} for one in slices]
-    slice_scale, share_scale = alt.Scale(domain=[0, len(slices) - 1], nice=False), alt.Scale(domain=[0, 1])
-    x = alt.X("slice:Q", title="Slice (feet to head)", scale=slice_scale)
+    domain = [-0.5, 0.5] if single else [0, len(slices) - 1]
+    slice_scale, share_scale = alt.Scale(domain=domain, nice=False), alt.Scale(domain=[0, 1])
+    whole_slices = alt.Axis(tickMinStep=1, format="d")
+    x = alt.X("slice:Q", title="Slice (feet to head)", scale=slice_scale, axis=whole_slices)
     y = alt.Y("probability:Q", title="Tumour probability", scale=share_scale, axis=alt.Axis(format="%"))
-    area = alt.Chart(alt.InlineData(rows)).mark_area(line={"color": _TUMOUR}, color=_TUMOUR, opacity=0.25)
+    dot: Any = {"color": _TUMOUR} if single else False
+    area = alt.Chart(alt.InlineData(rows)).mark_area(
+        line={"color": _TUMOUR}, color=_TUMOUR, opacity=0.25, point=dot
+    )
     limit = alt.Chart(alt.InlineData([{"y": threshold}])).mark_rule(strokeDash=[4, 4], color=_GREY)
     here = alt.Chart(alt.InlineData([{"x": current}])).mark_rule(color=_INK)
     layers = (area.encode(x=x, y=y), limit.encode(y="y:Q"), here.encode(x="x:Q"))
