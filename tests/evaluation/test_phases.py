@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.phase_report import to_markdown, write_phase_comparison
@@ -64,6 +65,35 @@ def test_accuracy_stands_beside_the_majority_answer(phases: list[Phase]) -> None
         assert find(rows, source, "accuracy", "joint").value == pytest.approx(right)
         gain = find(rows, source, "accuracy", "joint - cls_head")
         assert gain.value == pytest.approx(right - (find(rows, source, "accuracy", "cls_head").value or 0))
+
+
+def test_the_number_beside_a_score_counts_what_its_interval_resamples(phases: list[Phase]) -> None:
+    """Twelve pictures in six families of two: an interval is drawn over six."""
+    rows = compare_phases([replace(phase, result=in_pairs(phase.result)) for phase in phases])
+    scored = [row for row in rows if row.source == "pictures" and row.value is not None]
+    assert {row.phase for row in scored} >= {MAJORITY, "joint", "joint - cls_head"}
+    assert {(row.num_patients, row.num_slices) for row in scored} == {(6, 12)}
+    assert {row.num_patients for row in rows if row.source == "lgg" and row.value is not None} == {4}
+
+
+def test_titles_still_name_every_picture(
+    tmp_path: Path, phases: list[Phase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(Axes, "set_title", lambda _, text: titles.append(text))
+    paired = [replace(phase, result=in_pairs(phase.result)) for phase in phases]
+    write_phase_comparison(tmp_path, paired, synthetic=True)
+    assert "pictures: AUC per slice, 12 pictures" in titles
+    assert "lgg: Dice per patient, 4 patients, 32 slices" in titles
+
+
+def in_pairs(result: EvaluationResult) -> EvaluationResult:
+    """Make one family of each two pictures."""
+    slices = (
+        replace(row, group=f"family {place // 2}") if row.source == "pictures" else row
+        for place, row in enumerate(result.slices)
+    )
+    return replace(result, slices=tuple(slices))
 
 
 def test_other_slices_are_refused(phases: list[Phase], results: Callable[..., EvaluationResult]) -> None:

@@ -1,6 +1,6 @@
 """The phase comparison as a table for people, for machines and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from slicewise.core.files import write_json, write_text
 from slicewise.evaluation.phases import Phase, PhaseRow, compare_phases
-from slicewise.evaluation.rows import population, write_rows
+from slicewise.evaluation.rows import SliceRow, by_source, population, write_rows
 from slicewise.evaluation.style import BLUE, GREY, ORANGE, draw, heading
 
 SCORE_NAMES: Final = {
@@ -28,7 +28,8 @@ def write_phase_comparison(folder: Path, phases: Sequence[Phase], *, synthetic: 
         folder / "phase_comparison.json", {"synthetic": synthetic, "rows": [asdict(row) for row in rows]}
     )
     write_text(folder / "phase_comparison.md", to_markdown(rows, synthetic=synthetic))
-    draw_phases(folder / "phase_comparison.png", rows, synthetic=synthetic)
+    who = {source: _who(slices) for source, slices in by_source(phases[0].result.slices).items()}
+    draw_phases(folder / "phase_comparison.png", rows, who, synthetic=synthetic)
     return rows
 
 
@@ -55,20 +56,28 @@ def to_markdown(rows: Sequence[PhaseRow], *, synthetic: bool) -> str:
     )
 
 
-def draw_phases(path: Path, rows: Sequence[PhaseRow], *, synthetic: bool) -> Path:
-    """Draw each score with its interval, a panel per source and score; an untrained head gets no mark."""
+def draw_phases(path: Path, rows: Sequence[PhaseRow], who: Mapping[str, str], *, synthetic: bool) -> Path:
+    """Draw each score with its interval, a panel per source and score; an untrained head gets no mark.
+
+    `who` says of each source whom the titles name: all its patients, or pictures. The rows cannot tell, for
+    they count what is resampled, and a family of pictures is one.
+    """
     panels = sorted({(row.source, row.score) for row in rows})
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(max(1, len(panels)), 1, squeeze=False)[:, 0]
         for axes, (source, score) in zip(grid[: len(panels)], panels, strict=True):
-            _panel(axes, [row for row in rows if (row.source, row.score) == (source, score)])
+            _panel(axes, [row for row in rows if (row.source, row.score) == (source, score)], who[source])
         heading(figure, "Training phases on the same test slices", synthetic=synthetic)
 
     return draw(path, (7.5, 0.7 + 2.2 * max(1, len(panels))), paint)
 
 
-def _panel(axes: Axes, rows: Sequence[PhaseRow]) -> None:
+def _who(slices: Sequence[SliceRow]) -> str:
+    return population(len({row.patient for row in slices}), len(slices))
+
+
+def _panel(axes: Axes, rows: Sequence[PhaseRow], who: str) -> None:
     phases = [row for row in rows if " - " not in row.phase]
     for place, row in enumerate(phases):
         _mark(axes, place, row)
@@ -77,10 +86,8 @@ def _panel(axes: Axes, rows: Sequence[PhaseRow]) -> None:
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    largest = max(phases, key=lambda row: row.num_patients)
-    who = population(largest.num_patients, largest.num_slices)
     name = f"{rows[0].source}: {SCORE_NAMES[rows[0].score]}"
-    axes.set_title(f"{name}, {who}" if largest.num_patients else name)
+    axes.set_title(f"{name}, {who}" if any(row.num_patients for row in phases) else name)
     gains = [f"{row.phase}: {_number(row)} ({_interval(row)}), paired" for row in rows if " - " in row.phase]
     axes.set_xlabel("\n".join(gains), loc="left")
 

@@ -39,6 +39,7 @@ class PhaseRow:
     low: float | None
     high: float | None
     num_patients: int
+    """Of the units that are resampled: patients, or families of pictures."""
     num_slices: int
     p_value: float | None
     """Of a difference in Dice: Wilcoxon's signed-rank test over patients."""
@@ -89,8 +90,7 @@ def _row(
 ) -> PhaseRow:
     if found is None:
         return PhaseRow(source, score, name, None, None, None, 0, 0, None, NOT_TRAINED)
-    slices = _slices(source, any_phase)
-    num_patients = len({row.patient for row in slices})
+    num_slices = len(_slices(source, any_phase))
     return PhaseRow(
         source,
         score,
@@ -98,8 +98,8 @@ def _row(
         found.value,
         found.low,
         found.high,
-        num_patients,
-        len(slices),
+        found.num_patients,
+        num_slices,
         p_value,
         found.note,
     )
@@ -156,7 +156,7 @@ def _majority(source: str, phase: Phase) -> PhaseRow:
     rows = _slices(source, phase)
     share = sum(row.label for row in rows) / len(rows)
     answer = "tumour" if share >= 0.5 else "no tumour"
-    num_patients = len({row.patient for row in rows})
+    num_patients = len({row.group for row in rows})  # as many as the intervals beside it resample
     note = f"always answering {answer}"
     return PhaseRow(
         source, "accuracy", MAJORITY, max(share, 1 - share), None, None, num_patients, len(rows), None, note
