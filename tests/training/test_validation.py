@@ -128,6 +128,35 @@ def test_auc_compares_within_a_source_and_weighs_sources_by_slices(
     assert score(volume, upside_down)["auc"] == pytest.approx(4 / 6)
 
 
+@pytest.mark.parametrize("num_pictures", [1, 2, 5])
+def test_pictures_do_not_thin_the_mask_loss(
+    score: Callable[..., dict[str, float]], num_pictures: int
+) -> None:
+    """Batches of two: with two pictures or five, some batches hold no mask at all."""
+    volume = Made("A", [4, 0, 2, 1], [2, 2, 2, 0])
+    pictures = [Made(f"P{place}", [3], [3], has_mask=False) for place in range(num_pictures)]
+    alone, both = score(volume), score(volume, *pictures)
+
+    assert alone["val_mask_loss"] > 0
+    assert both["val_mask_loss"] == pytest.approx(alone["val_mask_loss"])
+    assert both["val_class_loss"] != pytest.approx(alone["val_class_loss"])
+
+
+def test_the_loss_is_made_of_its_parts_as_in_training(
+    score: Callable[..., dict[str, float]], make_config: MakeConfig
+) -> None:
+    objective = make_config().stages.joint.objective
+    found = score(Made("A", [4, 0, 2], [2, 2, 2]), Made("P", [3, 1, 0], [3, 0, 0], has_mask=False))
+    parts = (found["val_mask_loss"], found["val_class_loss"])
+
+    assert found["val_loss"] == pytest.approx(
+        objective.segmentation * parts[0] + objective.classification * parts[1]
+    )
+    only_pictures = score(Made("P", [3, 1], [3, 0], has_mask=False))
+    assert only_pictures["val_mask_loss"] == 0
+    assert only_pictures["val_loss"] == objective.classification * only_pictures["val_class_loss"]
+
+
 def test_auc_of_one_class_is_left_out_and_counts_as_chance(score: Callable[..., dict[str, float]]) -> None:
     metrics = score(Made("A", [4, 4], [4, 4]))
 

@@ -30,7 +30,7 @@ class SliceScores:
     """Tumour pixels of the mask plus those of the prediction"""
     class_logits: Floats
     losses: Floats
-    """[slice, 3]: total, mask and classification loss of the slice's batch"""
+    """[slice, 2]: mask and classification loss of the slice's batch"""
 
 
 def validate(
@@ -40,15 +40,17 @@ def validate(
 
     `dice` is the mean over patients of the Dice of all their slices together at probability 0.5 (1 where mask
     and prediction are both empty); `auc` is the area under the ROC curve of the slices, see `slice_auc`.
+    `val_loss` weighs its two parts as training does.
     """
     tasks = Tasks.validated(stage)
     scores = score_slices(fabric, TaskNet(net, tasks), dataset, stage, training)
-    total, mask, classification = scores.losses.mean(0)
-    metrics = {"val_loss": float(total)}
+    mask, classification = mean_losses(dataset, scores)
+    objective = stage.objective
+    metrics = {"val_loss": objective.segmentation * mask + objective.classification * classification}
     if tasks.segment:
-        metrics |= {"val_mask_loss": float(mask), "dice": dice_per_patient(dataset, scores)}
+        metrics |= {"val_mask_loss": mask, "dice": dice_per_patient(dataset, scores)}
     if tasks.classify:
-        metrics |= {"val_class_loss": float(classification), **slice_auc(dataset, scores.class_logits)}
+        metrics |= {"val_class_loss": classification, **slice_auc(dataset, scores.class_logits)}
     return metrics
 
 
@@ -59,6 +61,17 @@ def monitored(metrics: dict[str, float], monitor: Monitor) -> float:
     """
     names = ("dice", "auc") if monitor == "last" else monitor.split("+")
     return float(np.mean([metrics.get(name, 0.5) for name in names]))
+
+
+def mean_losses(dataset: SliceDataset, scores: SliceScores) -> tuple[float, float]:
+    """Return the mask loss over the slices with masks (0 where none has) and the class loss over all.
+
+    A batch of pictures has no mask loss. In training every batch holds its share of volumes; here the
+    pictures come last, in batches of their own, and to count them as 0 would make the loss look smaller.
+    """
+    mask, classification = scores.losses.T
+    masked = np.array([case.has_mask for case in dataset.cases])[dataset.case_of]
+    return float(mask[masked].mean()) if masked.any() else 0.0, float(classification.mean())
 
 
 def dice_per_patient(dataset: SliceDataset, scores: SliceScores) -> float:
@@ -113,7 +126,7 @@ def _answers(
 
 
 def _score(batch: Batch, answers: Answers, stage: Stage, training: Training) -> Tensor:
-    """Return [batch, 6]: overlap, extent, class logit and the batch's three losses."""
+    """Return [batch, 5]: overlap, extent, class logit and the batch's two losses."""
     nothing = torch.zeros_like(batch.labels)
     overlap, extent, logits = nothing, nothing, nothing
     if answers.mask_logits is not None:
@@ -122,5 +135,5 @@ def _score(batch: Batch, answers: Answers, stage: Stage, training: Training) -> 
         extent = (found + batch.masks).sum((1, 2, 3))
     if answers.class_logits is not None:
         logits = answers.class_logits.float()
-    losses = compute_losses(answers, batch, stage.objective, training)
-    return torch.stack([overlap, extent, logits, *(loss.expand(len(batch)) for loss in losses)], 1)
+    _, *parts = compute_losses(answers, batch, stage.objective, training)
+    return torch.stack([overlap, extent, logits, *(loss.expand(len(batch)) for loss in parts)], 1)
