@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -45,6 +46,34 @@ def test_the_sensitivity_target_is_met_and_no_lower_threshold_is_taken() -> None
     threshold = sensitivity_threshold(labels, scores, 0.8)
     assert (scores[:10] >= threshold).mean() == pytest.approx(0.8)
     assert sensitivity_threshold(labels, scores, 1.0) < scores[9]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("digits", [1, 3, 16])
+def test_thresholds_are_those_of_comparing_every_slice_with_every_threshold(seed: int, digits: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(301) < 0.3).astype(np.float64)
+    scores = np.round(np.clip(0.3 * labels + 0.8 * rng.random(301), 0, 1), digits).astype(np.float64)
+    distinct = np.unique(scores)
+    thresholds = np.concatenate([[0.0], (distinct[1:] + distinct[:-1]) / 2])
+    called = scores[None] >= thresholds[:, None]
+    sensitivity = called[:, labels == 1].mean(axis=1)
+    gain = sensitivity - called[:, labels == 0].mean(axis=1)
+    best = thresholds[gain >= gain.max() - 1e-12]
+    assert youden_threshold(labels, scores) == best[np.abs(best - 0.5).argmin()]
+    for target in (0.5, 0.8, 0.95, 1.0, float(np.median(sensitivity))):
+        expected = thresholds[sensitivity >= target].max()
+        assert sensitivity_threshold(labels, scores, target) == expected
+
+
+def test_many_slices_need_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = (np.arange(25_000) % 2).astype(np.float64), rng.random(25_000)
+    tracemalloc.start()
+    youden_threshold(labels, scores)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 32 << 20
 
 
 def test_few_validation_patients_keep_what_is_configured(cohorts: Cohorts, settings: Evaluation) -> None:

@@ -159,9 +159,8 @@ def youden_threshold(labels: Floats, scores: Floats) -> float:
     It stands midway between two neighbouring probabilities. Both classes must be there.
     """
     thresholds = _between(scores)
-    called = scores[None] >= thresholds[:, None]
     tumour = labels == 1
-    gain = called[:, tumour].mean(axis=1) - called[:, ~tumour].mean(axis=1)
+    gain = _share_called(scores[tumour], thresholds) - _share_called(scores[~tumour], thresholds)
     best = thresholds[gain >= gain.max() - 1e-12]
     return float(best[np.abs(best - 0.5).argmin()])
 
@@ -169,7 +168,7 @@ def youden_threshold(labels: Floats, scores: Floats) -> float:
 def sensitivity_threshold(labels: Floats, scores: Floats, target: float) -> float:
     """Return the highest threshold that calls at least the `target` share of the tumour slices."""
     thresholds = _between(scores)
-    shares = (scores[labels == 1][None] >= thresholds[:, None]).mean(axis=1)
+    shares = _share_called(scores[labels == 1], thresholds)
     return float(thresholds[shares >= target].max())
 
 
@@ -177,6 +176,15 @@ def _between(scores: Floats) -> Floats:
     """Return 0 and the middle of each two neighbouring distinct probabilities."""
     distinct = np.unique(scores)
     return np.concatenate([[0.0], (distinct[1:] + distinct[:-1]) / 2])
+
+
+def _share_called(scores: Floats, thresholds: Floats) -> Floats:
+    """Return which share of the scores reaches each threshold.
+
+    By rank among the sorted scores: a table of thresholds by slices would take gigabytes where there are
+    tens of thousands of slices.
+    """
+    return (len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")) / len(scores)
 
 
 def _before_and_after(
