@@ -1,5 +1,6 @@
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from tests.imaging.ellipsoid import brain, dice, images, settings, tumour, volume
 
 from slicewise.core.errors import VolumeError
-from slicewise.imaging.geometry import Geometry, fill_gaps, resize_labels
+from slicewise.imaging.geometry import Geometry, fill_gaps, resize_image, resize_labels
 from slicewise.imaging.intensity import normalise
 from slicewise.imaging.slicing import UNKNOWN_LABEL, choose_for_training, prepare, restore
 from slicewise.imaging.volume import VolumeOrientation
@@ -151,6 +152,39 @@ def test_preparing_twice_gives_the_same_bytes() -> None:
     first, second = prepare(volume(), settings()), prepare(volume(), settings())
     for field in dataclasses.fields(first):
         np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "way"),
+    [
+        ((150, 130), (64, 64), cv2.INTER_AREA),
+        ((150, 64), (64, 64), cv2.INTER_AREA),
+        ((40, 50), (64, 64), cv2.INTER_LINEAR),
+        ((40, 64), (64, 64), cv2.INTER_LINEAR),
+    ],
+)
+def test_axes_that_go_the_same_way_are_resized_at_once(
+    shape: tuple[int, int], size: tuple[int, int], way: int
+) -> None:
+    image = np.random.default_rng(0).random(shape, np.float32)
+    np.testing.assert_array_equal(resize_image(image, size), cv2.resize(image, size[::-1], interpolation=way))
+
+
+@pytest.mark.parametrize("shape", [(180, 60), (60, 180), (180, 64), (64, 180)])
+def test_an_axis_that_shrinks_is_averaged_whatever_the_other_does(shape: tuple[int, int]) -> None:
+    """Stripes finer than the new pixels become even grey; picking pixels would make a pattern of them."""
+    shrinking = int(np.argmax(shape))
+    stripes = np.indices(shape)[shrinking] % 2
+    np.testing.assert_allclose(resize_image(stripes.astype(np.float32), (64, 64)), 0.5, atol=0.15)
+
+
+def test_labels_keep_their_area_where_pixels_are_not_square() -> None:
+    mask = np.zeros((192, 40), np.uint8)
+    mask[::3] = 2  # a third of each new pixel: never half of one
+    mask[60:120, 10:30] = 1
+    small = resize_labels(mask, (64, 64))
+    assert (small == 1).sum() / small.size == pytest.approx(60 * 20 / mask.size, rel=0.05)
+    assert not (small == 2).any()
 
 
 @given(

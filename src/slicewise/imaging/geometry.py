@@ -78,11 +78,18 @@ def restore(masks: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
 
 
 def resize_image(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize one image to (rows, columns): down by the mean over areas, so nothing aliases; up linearly."""
+    """Resize one image to (rows, columns): down by the mean over areas, so nothing aliases; up linearly.
+
+    Where one axis shrinks and the other grows, as with pixels that are not square, each is resized in its
+    own way and the shrinking one first: OpenCV takes means over areas only where neither axis grows.
+    """
     if image.shape == size:
         return image
-    shrinks = size[0] < image.shape[0]
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    shrinks, grows = np.less(size, image.shape), np.greater(size, image.shape)
+    if shrinks.any() and grows.any():
+        rows, cols = np.minimum(size, image.shape).tolist()
+        return resize_image(resize_image(image, (rows, cols)), size)
+    way = cv2.INTER_AREA if shrinks.any() else cv2.INTER_LINEAR
     resized: NDArray[np.float32] = cv2.resize(image, (size[1], size[0]), interpolation=way)
     return resized
 
