@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.imaging.ellipsoid import brain, dice, images, settings, tumour, volume
+from tests.imaging.ellipsoid import SHAPE, brain, dice, images, settings, tumour, volume
 
 from slicewise.core.errors import VolumeError
 from slicewise.imaging.geometry import Geometry, fill_gaps, resize_image, resize_labels
 from slicewise.imaging.intensity import normalise
 from slicewise.imaging.slicing import UNKNOWN_LABEL, choose_for_training, prepare, restore
-from slicewise.imaging.volume import VolumeOrientation
+from slicewise.imaging.volume import VolumeOrientation, picture_volume
+
+IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+PLACED = VolumeOrientation(IDENTITY, SHAPE)
 
 
 def test_shapes_and_types() -> None:
@@ -26,9 +29,9 @@ def test_shapes_and_types() -> None:
 
 def test_a_pixel_has_a_size_only_where_the_files_tell_one() -> None:
     assert prepare(volume(), settings()).pixel_mm is None
-    identity = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-    placed = dataclasses.replace(volume(), orientation=VolumeOrientation(identity, volume().shape))
-    assert prepare(placed, settings()).pixel_mm == pytest.approx(61 * 1.1 / 64, abs=1 / 64)
+    assert prepare(volume(orientation=PLACED), settings()).pixel_mm == pytest.approx(
+        61 * 1.1 / 64, abs=1 / 64
+    )
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
@@ -139,8 +142,16 @@ def test_pixels_that_are_not_square_are_cut_square_in_mm() -> None:
 
 
 def test_absurd_voxel_sizes_are_refused_before_memory_is_taken() -> None:
+    absurd = volume(spacing=(2.0, 1e-6, 1.0), orientation=PLACED)
     with pytest.raises(VolumeError, match="correct the voxel sizes"):
-        prepare(volume(spacing=(2.0, 1e-6, 1.0)), settings())
+        prepare(absurd, settings())
+
+
+def test_a_picture_that_is_too_large_is_to_be_scaled_down() -> None:
+    pixels = np.zeros((4, 8000), np.uint8)
+    pixels[:, 1:-1] = 1 + np.arange(7998, dtype=np.uint8)
+    with pytest.raises(VolumeError, match=r"toy/p1/c1: .* the picture has 8000 x 4, scale it down"):
+        prepare(picture_volume(volume().key, pixels, "flair"), settings())
 
 
 def test_darkness_is_refused() -> None:

@@ -126,10 +126,7 @@ def _box(inside: NDArray[np.bool_], volume: Volume, margin: float, kept: NDArray
     _, row_mm, col_mm = volume.spacing
     side = max((rows[-1] - rows[0] + 1) * row_mm, (cols[-1] - cols[0] + 1) * col_mm) * (1 + 2 * margin)
     if side > _LARGEST_BOX * min(row_mm, col_mm):
-        raise VolumeError(
-            f"{volume.key}: a square around the brain would have more than {_LARGEST_BOX} pixels a side at "
-            f"{row_mm:g} x {col_mm:g} mm per pixel; correct the voxel sizes in the file's header"
-        )
+        raise VolumeError(f"{volume.key}: {_too_large(volume)}")
     height, width = max(1, round(side / row_mm)), max(1, round(side / col_mm))
     return Geometry(
         shape=volume.shape,
@@ -139,6 +136,16 @@ def _box(inside: NDArray[np.bool_], volume: Volume, margin: float, kept: NDArray
         width=width,
         indices=tuple(kept.tolist()),
     )
+
+
+def _too_large(volume: Volume) -> str:
+    """Say what to do about a box that is too large; a picture has no header that could be wrong."""
+    fault = f"a square around the brain would have more than {_LARGEST_BOX} pixels a side"
+    if volume.orientation is None:
+        _, rows, cols = volume.shape
+        return f"{fault}; the picture has {cols} x {rows}, scale it down"
+    _, row_mm, col_mm = volume.spacing
+    return f"{fault} at {row_mm:g} x {col_mm:g} mm per pixel; correct the voxel sizes in the file's header"
 
 
 def _cut_images(
