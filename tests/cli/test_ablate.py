@@ -130,7 +130,7 @@ def test_what_was_not_trained_has_no_figure_anywhere(ablated: Ablated) -> None:
     assert "ROC-AUC" not in (folder / "report.txt").read_text()
     table = (folder / "slices.csv").read_text().splitlines()
     place = table[0].split(",").index("probability")
-    assert {line.split(",")[place] for line in table[1:]} == {"0.500000"}
+    assert {line.split(",")[place] for line in table[1:]} == {"0.5"}
     gradcam = folder.parent / "gradcam"
     assert [path.name for path in gradcam.iterdir() if not path.name.startswith(".")] == []
     masks = ablated.evaluation("classification_only")

@@ -180,10 +180,10 @@ def test_what_the_evaluation_chose_decides(workspace: Path, network: Checkpoint,
     assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
     assert expected.tumour_probability != pytest.approx(raw.tumour_probability, abs=1e-4)
     assert (row["verdict"], row["calibrated"]) == (expected.verdict, "1")
-    assert (row["class_threshold"], row["mask_threshold"]) == ("0.200000", "0.350000")
+    assert (row["class_threshold"], row["mask_threshold"]) == ("0.2", "0.35")
     assert row["chosen"] == "chosen on 11 validation patients of brats"
     assert "no validation patients" in found["p"]["chosen"]
-    assert (found["p"]["class_threshold"], found["p"]["calibrated"]) == ("0.500000", "0")
+    assert (found["p"]["class_threshold"], found["p"]["calibrated"]) == ("0.5", "0")
 
 
 def test_choices_of_another_network_are_not_used(workspace: Path, tmp_path: Path) -> None:

@@ -1,11 +1,22 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slicewise.core.keys import SliceKey
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, population, to_csv, write_rows
+from slicewise.evaluation.metrics import roc_auc
+from slicewise.evaluation.rows import (
+    PatientRow,
+    SliceRow,
+    by_source,
+    population,
+    read_rows,
+    to_csv,
+    write_rows,
+)
 
 
 def test_a_table_reads_back_by_key(tmp_path: Path, result: EvaluationResult) -> None:
@@ -16,8 +27,20 @@ def test_a_table_reads_back_by_key(tmp_path: Path, result: EvaluationResult) -> 
     for row, original in zip(rows, result.slices, strict=True):
         key = SliceKey(row["source"], row["patient"], row["case"], int(row["index"]))
         assert key == original.key
-        assert float(row["probability"]) == pytest.approx(original.probability, abs=1e-6)
+        assert np.float32(row["probability"]) == np.float32(original.probability)
         assert (row["dice"] == "") == (original.dice is None)
+
+
+def test_an_auc_from_the_table_is_that_of_the_evaluation(tmp_path: Path, result: EvaluationResult) -> None:
+    """Of sure networks: with fixed decimals all these probabilities would become 0 or 1, and ties."""
+    labels = [row.label for row in result.slices]
+    steps = np.random.default_rng(0).permutation(len(labels)).astype(np.float32) + 1
+    sure = np.where(steps % 2, 1 - steps * np.float32(2**-24), steps * np.float32(1e-12))
+    rows = [replace(row, probability=float(one)) for row, one in zip(result.slices, sure, strict=True)]
+    write_rows(tmp_path / "slices.csv", rows, SliceRow)
+    again = [row.probability for row in read_rows(tmp_path / "slices.csv", SliceRow)]
+    np.testing.assert_array_equal(np.array(again, np.float32), sure.astype(np.float32))
+    assert roc_auc(labels, again) == roc_auc(labels, [row.probability for row in rows])
 
 
 def test_truth_values_are_written_as_0_and_1(result: EvaluationResult) -> None:

@@ -98,7 +98,7 @@ class PatientRow:
 
 
 def to_csv(rows: Sequence["DataclassInstance"], kind: type["DataclassInstance"]) -> str:
-    """Return the table as RFC 4180 text with a header; None is an empty field, floats have six decimals."""
+    """Return the table as RFC 4180 text with a header; None is an empty field, floats have nine digits."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow([field.name for field in fields(kind)])
@@ -112,7 +112,7 @@ def write_rows(path: Path, rows: Sequence["DataclassInstance"], kind: type["Data
 
 
 def read_rows(path: Path, kind: type[Table]) -> list[Table]:
-    """Read what `write_rows` wrote; floats come back to six decimals.
+    """Read what `write_rows` wrote; floats come back to nine significant digits.
 
     Raises:
         WorkspaceError: the table is damaged or has other columns.
@@ -159,6 +159,11 @@ def _value(kind: type, text: str) -> Any:
 
 
 def _cell(value: object) -> object:
+    """Return a value as it is written.
+
+    Nine significant digits tell any two float32 apart: with fixed decimals the probabilities of a sure
+    network become ties, and an AUC recomputed from the table is another one.
+    """
     if isinstance(value, float):
-        return f"{value:.6f}"
+        return f"{value:.9g}"
     return int(value) if isinstance(value, bool) else value
