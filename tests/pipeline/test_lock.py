@@ -181,6 +181,15 @@ def test_waiting_ends(path: Path, foreign: Holder) -> None:
         pass
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises, as at a terminal; in the background of a shell it would be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_the_heartbeat_keeps_the_lease_fresh_and_notices_that_it_was_lost(
     path: Path, foreign: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
