@@ -128,7 +128,7 @@ def test_skip_uses_what_is_there_and_says_what_it_was_made_with(toy: Toy) -> Non
 
 
 def test_skip_without_an_output_says_what_to_run(toy: Toy) -> None:
-    with pytest.raises(UsageError, match=r"is missing\. Give the same command with --until gather first"):
+    with pytest.raises(UsageError, match=r"is missing\. Leave the option out, and it is made"):
         toy.plan(skip=["gather"])
 
 

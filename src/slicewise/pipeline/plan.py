@@ -140,7 +140,7 @@ class Planner(Generic[C]):
         name, option = decision.step.name, decision.step.option
         raise UsageError(
             f"{self._selection.scope} needs {name}, which would have to run: {decision.reason}. "
-            f"Give the same command with --until {option} first, or use what is there with --skip-{option}"
+            f"Run it first, with --until {option} instead, or use what is there with --skip-{option}"
         )
 
     def _skip(self, step: Step[C], identity: Identity) -> Decision[C]:
@@ -152,7 +152,7 @@ class Planner(Generic[C]):
         if faults:
             raise UsageError(
                 f"--skip-{step.option} cannot be obeyed, because later steps need {step.name}: "
-                f"{shorten(faults)}. Give the same command with --until {step.option} first"
+                f"{shorten(faults)}. Leave the option out, and it is made"
             )
         assert found is not None
         changes = shorten(differences(found.receipt.identity, identity))
