@@ -26,7 +26,7 @@ _DAMAGED: Final = (
     zlib.error,
     struct.error,
     EOFError,
-    NotImplementedError,
+    NotImplementedError,  # from zipfile, of a version or method it does not know
     ValueError,
     ArithmeticError,
     LookupError,

@@ -43,7 +43,7 @@ def measure(settings: Model, image_size: int) -> Footprint:
                 module.register_forward_hook(note)
         images = torch.empty(1, NUM_MODALITIES, image_size, image_size, device="meta")
         with suppress(RuntimeError, NotImplementedError):
-            # The classification head, which is small, asks for a real device.
+            # An encoder may ask for values: what came before is then the estimate; no run is refused.
             net.mask_head(net.decode(net.encode(images, torch.ones(1, NUM_MODALITIES, device="meta"))))
     weights = sum(tensor.numel() for tensor in (*net.parameters(), *net.buffers()))
     return Footprint(weights, images.numel() + sum(sizes), sum(sorted(sizes)[-2:]))

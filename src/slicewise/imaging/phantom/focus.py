@@ -47,10 +47,10 @@ def place_foci(
     sides = [0.0 if butterfly else float(np.sign(tissue.lateral[first]))] * len(centres)
     if len(centres) == 2:
         sides = [0.0, 0.0]
-    sizes = (radius, radius * 0.62)
+    sizes = (radius, radius * 0.62)[: len(centres)]
     return tuple(
         Focus((float(c[0]), float(c[1]), float(c[2])), _ellipsoid(rng), float(size), side)
-        for c, size, side in zip(centres, sizes, sides, strict=False)
+        for c, size, side in zip(centres, sizes, sides, strict=True)
     )
 
 
