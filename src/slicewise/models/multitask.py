@@ -16,12 +16,15 @@ from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
 from slicewise.core.labels import NUM_MODALITIES
 from slicewise.models.head import ClassHead
+from slicewise.models.unused import drop_unused_stages
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _WIDE_TO_NARROW: Final = (256, 128, 64, 32, 16)
 _PSPNET_DEPTH: Final = 3
 _PRIOR: Final = 0.02
+_LOOK: Final = 64
+"""Pixels on a side of the image that shows which stages an encoder uses: two at the deepest one."""
 
 
 class Prediction(NamedTuple):
@@ -61,6 +64,7 @@ class MultitaskNet(nn.Module):
         self.frozen: frozenset[Part] = frozenset()
         self.slot_tokens = SlotTokens()
         self.encoder: nn.Module = base.encoder
+        drop_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _LOOK, _LOOK))
         self.decoder: nn.Module = base.decoder
         self.mask_head: nn.Module = base.segmentation_head
         _expect_background(self.mask_head)
