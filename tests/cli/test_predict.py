@@ -13,6 +13,7 @@ from PIL import Image
 
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.files import read_json, write_json
 from slicewise.core.labels import CLASS_NAMES
 from slicewise.evaluation.answer import answer
@@ -93,9 +94,9 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
         return {row["case"]: row for row in csv.DictReader(stream)}
 
 
-def choose(root: Path, fingerprint: str = "a" * 64, *, flips: bool = False) -> None:
+def choose(root: Path, fingerprint: str = "a" * 64, asking: Asking = PLAIN) -> None:
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 11}, "notes": []}
-    made_for = MadeFor(fingerprint, flips, "brats", "kaggle").to_json()
+    made_for = MadeFor(fingerprint, asking, "brats", "kaggle").to_json()
     content = {"made_for": made_for, "sources": {"brats": choice}}
     write_json(root / "results" / "multitask_evaluation" / "calibration.json", content)
 
@@ -194,7 +195,7 @@ def test_choices_of_another_network_are_not_used(workspace: Path, tmp_path: Path
 
 
 def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_path: Path) -> None:
-    choose(workspace, flips=True)
+    choose(workspace, asking=Asking(flips=True))
     path, out = patient(tmp_path / "in", modalities="t1"), tmp_path / "out"
     tables = []
     for words in ([], ["evaluation.flips=true"], ["evaluation.flips=false"]):
@@ -205,6 +206,17 @@ def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_pa
     assert first == second
     assert third["tumour_probability"] != first["tumour_probability"]
     assert "evaluation.flips=True" in third["chosen"]
+
+
+def test_a_wish_that_is_not_what_was_evaluated_leaves_the_rest_to_the_configuration(
+    workspace: Path, tmp_path: Path
+) -> None:
+    choose(workspace, asking=Asking(flips=True, slice_smoothing=0.7))
+    path, out = patient(tmp_path / "in", modalities="t1"), tmp_path / "out"
+    assert predict(workspace, path, "--out", out, "evaluation.slice_smoothing=1.5") == 0
+    table = read_json(out / "predictions.json")
+    assert (table["flips"], table["slice_smoothing"]) == (False, 1.5)
+    assert "evaluation.slice_smoothing=0.7" in table["cases"][0]["chosen"]
 
 
 def test_a_case_that_cannot_be_read_is_named_and_the_others_are_done(

@@ -110,7 +110,7 @@ def test_all_faults_are_reported_at_once_with_their_origin() -> None:
 
 def test_a_fault_in_a_file_names_the_file(configs: Path) -> None:
     path = configs / "modes" / "quick.yaml"
-    path.write_text(path.read_text() + "model:\n  encodr: resnet18\n")
+    path.write_text(path.read_text().replace("encoder_depth: 4", "encodr: resnet18"))
     base = configs / "base" / "training.yaml"
     base.write_text(base.read_text().replace("clip_norm: 1.0", "clip_norm: many"))
     lines = fault_lines([], configs)

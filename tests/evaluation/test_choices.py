@@ -99,7 +99,7 @@ def test_everything_switched_off_chooses_nothing(cohorts: Cohorts, settings: Eva
         ({"calibrate": False}, "temperature", 1.0),
         ({"operating_point": "fixed"}, "class_threshold", 0.5),
         ({"choose_mask_threshold": False}, "mask_threshold", 0.5),
-        ({"postprocess": False}, "keep_largest", False),
+        ({"postprocess": False}, "component_share", 0.0),
     ],
     ids=lambda value: str(value),
 )
@@ -124,8 +124,12 @@ def test_the_search_counts_what_scoring_counts(cohorts: Cohorts, settings: Evalu
     search = MaskSearch(settings)
     for case in cases:
         search.add(case)
-    for threshold, component, largest, gate in [(0.3, 20, False, True), (0.7, 0, True, False)]:
-        decision = Decision(1.3, 0.6, threshold, component, largest, gate)
+    for threshold, component, share, gate in [
+        (0.3, 20, 0.0, True),
+        (0.7, 0, 1.0, False),
+        (0.5, 20, 0.3, False),
+    ]:
+        decision = Decision(1.3, 0.6, threshold, component, share, gate)
         scored = [score_case(case, settings, decision, surfaces=False) for case in cases]
         rows = pool_cases(scored, settings, 0).patients
         assert search.patient_dice(decision) == pytest.approx([row.dice for row in rows])
@@ -137,10 +141,10 @@ def test_specks_are_removed_because_the_validation_patients_have_them(
     only = settings.model_copy(update={"choose_mask_threshold": False})
     validation = [specks(case, 1) for case in cohorts(num_patients=6, num_pictures=0, seed=1)]
     decision = make_choices(validation, only).decision("lgg")
-    assert decision.min_component or decision.keep_largest
+    assert decision.min_component or decision.component_share
     clean = cohorts(num_patients=6, num_pictures=0, skill=1.0, seed=1)
     kept = make_choices(clean, only).decision("lgg")
-    assert (kept.min_component, kept.keep_largest, kept.gate) == (0, False, False)
+    assert (kept.min_component, kept.component_share, kept.gate) == (0, 0.0, False)
 
 
 def test_choices_are_the_same_whatever_the_order_of_cases(cohorts: Cohorts, settings: Evaluation) -> None:

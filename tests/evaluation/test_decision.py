@@ -13,17 +13,19 @@ def test_small_parts_go_and_connected_ones_count_together() -> None:
     masks = np.zeros((3, 6, 6), bool)
     masks[0, 0, 0] = masks[1, 1, 1] = True  # touch by a corner: two voxels
     masks[:, 4, 4] = True  # three voxels
-    assert clean(masks, [0, 1, 2], 2, keep_largest=False).sum() == 5
-    assert clean(masks, [0, 1, 2], 3, keep_largest=False).sum() == 3
-    assert clean(masks, [0, 1, 2], 4, keep_largest=False).sum() == 0
-    assert clean(masks, [0, 1, 2], 0, keep_largest=True).sum() == 3
-    assert clean(masks, [0, 1, 2], 0, keep_largest=False) is masks
+    assert clean(masks, [0, 1, 2], 2, 0.0).sum() == 5
+    assert clean(masks, [0, 1, 2], 3, 0.0).sum() == 3
+    assert clean(masks, [0, 1, 2], 4, 0.0).sum() == 0
+    assert clean(masks, [0, 1, 2], 0, 1.0).sum() == 3
+    assert clean(masks, [0, 1, 2], 0, 0.7).sum() == 3
+    assert clean(masks, [0, 1, 2], 0, 0.6).sum() == 5
+    assert clean(masks, [0, 1, 2], 0, 0.0) is masks
 
 
 def test_slices_with_a_dropped_one_between_them_do_not_touch() -> None:
     masks = np.ones((2, 2, 2), bool)
-    assert clean(masks, [3, 4], 8, keep_largest=False).all()
-    assert not clean(masks, [3, 5], 8, keep_largest=False).any()
+    assert clean(masks, [3, 4], 8, 0.0).all()
+    assert not clean(masks, [3, 5], 8, 0.0).any()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -34,9 +36,9 @@ def test_parts_agree_with_chains_of_neighbours(seed: int) -> None:
     reach = np.linalg.matrix_power(near.astype(int), len(points)) > 0
     sizes = reach.sum(axis=1)
     for smallest in (2, 3, 5):
-        kept = np.argwhere(clean(masks, list(range(5)), smallest, keep_largest=False))
+        kept = np.argwhere(clean(masks, list(range(5)), smallest, 0.0))
         assert kept.tolist() == points[sizes >= smallest].tolist()
-    largest = np.argwhere(clean(masks, list(range(5)), 0, keep_largest=True))
+    largest = np.argwhere(clean(masks, list(range(5)), 0, 1.0))
     assert len(largest) == sizes.max()
 
 
@@ -62,6 +64,6 @@ def test_the_temperature_changes_probabilities_before_the_threshold_decides(
 def test_a_decision_reads_as_a_sentence() -> None:
     plain = Decision(1.0, 0.5, 0.5)
     assert plain.describe() == "class from 0.5, mask from 0.5"
-    full = Decision(1.5, 0.4, 0.3, 20, keep_largest=True, gate=True)
-    assert "temperature 1.5, parts from 20 voxels, largest part only, masks in tumour" in full.describe()
+    full = Decision(1.5, 0.4, 0.3, 20, 0.3, gate=True)
+    assert "temperature 1.5, parts from 20 voxels, parts from 30% of the largest, masks in" in full.describe()
     assert Decision(**full.to_json()) == full

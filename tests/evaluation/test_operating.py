@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
+from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.core.keys import CaseKey
@@ -18,7 +19,7 @@ from slicewise.imaging.slicing import SlicedCase, prepare
 from slicewise.imaging.volume import Volume
 
 CONFIGURED = Decision(1.0, 0.5, 0.5)
-CHOSEN = Decision(2.0, 0.3, 0.6, 20, keep_largest=True, gate=True)
+CHOSEN = Decision(2.0, 0.3, 0.6, 20, component_share=1.0, gate=True)
 PREPROCESSING = Preprocessing(
     image_size=64,
     clip_percentiles=(0.5, 99.5),
@@ -32,7 +33,7 @@ PREPROCESSING = Preprocessing(
 def write(path: Path, **changes: Any) -> Path:
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 9}, "notes": []}
     content = {
-        "made_for": MadeFor("abc", False, "brats", "kaggle").to_json(),
+        "made_for": MadeFor("abc", Asking(slice_smoothing=0.5), "brats", "kaggle").to_json(),
         "sources": {"brats": choice},
         **changes,
     }
@@ -47,21 +48,30 @@ def test_what_was_chosen_holds_for_its_network_and_its_kind(tmp_path: Path) -> N
     assert points.volume.origin == "chosen on 9 validation patients of brats"
     assert points.picture.decision == CONFIGURED
     assert "kaggle had no validation patients" in points.picture.origin
-    assert points.flips is False
+    assert points.asking == Asking(flips=False, slice_smoothing=0.5)
 
 
 @pytest.mark.parametrize(
-    ("fingerprint", "flips", "words"),
-    [("other", None, "another network"), ("abc", True, "evaluation.flips=False")],
+    ("fingerprint", "wishes", "words"),
+    [
+        ("other", {}, "another network"),
+        ("abc", {"flips": True}, "evaluation.flips=False evaluation.slice_smoothing=0.5"),
+        ("abc", {"flips": False, "slice_smoothing": 1.0}, "evaluation.slice_smoothing=0.5"),
+    ],
 )
-def test_for_another_network_or_other_flips_nothing_was_chosen(
-    tmp_path: Path, fingerprint: str, flips: bool | None, words: str
+def test_for_another_network_or_another_way_of_asking_nothing_was_chosen(
+    tmp_path: Path, fingerprint: str, wishes: dict[str, Any], words: str
 ) -> None:
-    points = read_operating_points(write(tmp_path), fingerprint, CONFIGURED, flips)
+    points = read_operating_points(write(tmp_path), fingerprint, CONFIGURED, wishes)
     for point in (points.volume, points.picture):
         assert (point.decision, point.calibrated) == (CONFIGURED, False)
         assert words in point.origin
-    assert points.flips is None
+    assert points.asking is None
+
+
+def test_what_was_wished_as_it_was_chosen_for_changes_nothing(tmp_path: Path) -> None:
+    points = read_operating_points(write(tmp_path), "abc", CONFIGURED, {"slice_smoothing": 0.5})
+    assert points.volume.decision == CHOSEN
 
 
 def test_without_an_evaluation_nothing_was_chosen(tmp_path: Path) -> None:
@@ -161,7 +171,7 @@ def test_parts_are_removed_on_the_way_and_the_rest_keeps_its_outline(
     volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
 ) -> None:
     plain = decided(volume, sliced, probability, CONFIGURED)
-    for how in (replace(CONFIGURED, min_component=20), replace(CONFIGURED, keep_largest=True)):
+    for how in (replace(CONFIGURED, min_component=20), replace(CONFIGURED, component_share=1.0)):
         found = decided(volume, sliced, probability, how)
         assert not found.mask[5].any()
         np.testing.assert_array_equal(found.mask[:5], plain.mask[:5])

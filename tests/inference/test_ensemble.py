@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.errors import CheckpointError
 from slicewise.core.keys import CaseKey
 from slicewise.imaging.volume import picture_volume
@@ -76,8 +77,8 @@ def test_flips_reach_every_member(
     save_checkpoint(tmp_path / "1.pth", checkpoint)
     paths = [tmp_path / "1.pth"] * 2
     found, plain = (
-        Ensemble.load(paths, "cpu", flips=flips).predict_slices(images, (1, 1, 1, 1)).class_probability
-        for flips in (True, False)
+        Ensemble.load(paths, "cpu", asking=asking).predict_slices(images, (1, 1, 1, 1)).class_probability
+        for asking in (Asking(flips=True), PLAIN)
     )
     assert not np.allclose(found, plain, atol=1e-6)
 

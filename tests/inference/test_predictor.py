@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.errors import CheckpointError, PictureError, UsageError
 from slicewise.core.keys import CaseKey
 from slicewise.imaging.orientation import Orientation
@@ -165,7 +166,7 @@ def test_a_device_that_is_not_there_is_named(checkpoint: Checkpoint, monkeypatch
 def test_with_flips_a_slice_and_its_mirror_image_get_the_same_answer(
     checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
 ) -> None:
-    both, presence = Predictor(checkpoint, "cpu", flips=True), (1, 1, 1, 1)
+    both, presence = Predictor(checkpoint, "cpu", asking=Asking(flips=True)), (1, 1, 1, 1)
     found = both.predict_slices(images[:3], presence, batch_size=2)
     mirrored = both.predict_slices(images[:3, ..., ::-1], presence)
     np.testing.assert_allclose(found.mask_probability, mirrored.mask_probability[..., ::-1], atol=1e-5)
@@ -177,5 +178,29 @@ def test_with_flips_a_slice_and_its_mirror_image_get_the_same_answer(
     assert not np.allclose(found.mask_probability, plain.mask_probability, atol=1e-3)
 
 
-def test_flips_are_off_unless_asked_for(predictor: Predictor) -> None:
-    assert not predictor.flips
+def test_slices_are_asked_about_plainly_unless_more_is_wanted(
+    predictor: Predictor, images: NDArray[np.float16]
+) -> None:
+    assert predictor.asking == PLAIN
+    stack, slices = (ask(images, (1, 1, 1, 1)) for ask in (predictor.predict_stack, predictor.predict_slices))
+    np.testing.assert_array_equal(stack.mask_probability, slices.mask_probability)
+    np.testing.assert_array_equal(stack.class_probability, slices.class_probability)
+
+
+def test_neighbouring_slices_have_a_say_but_none_outside_the_brain(
+    checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
+) -> None:
+    brains = images.copy()
+    brains[1, :, :20] = 0
+    smooth, presence = Predictor(checkpoint, "cpu", asking=Asking(slice_smoothing=0.8)), (1, 1, 1, 1)
+    plain, found = predictor.predict_slices(brains, presence), smooth.predict_stack(brains, presence)
+
+    weights = np.exp(-0.5 * (np.arange(-3, 4) / 0.8) ** 2)
+    padded = np.pad(plain.class_probability.astype(np.float64), 3, mode="edge")
+    np.testing.assert_allclose(
+        found.class_probability, np.convolve(padded, weights / weights.sum(), mode="valid"), atol=1e-6
+    )
+    assert np.all(found.mask_probability[1, :20] == 0)
+    assert not np.allclose(found.mask_probability[1], plain.mask_probability[1], atol=1e-4)
+    one = smooth.predict_stack(brains[:1], presence)
+    np.testing.assert_array_equal(one.class_probability, predictor.predict_slices(brains[:1], presence)[1])

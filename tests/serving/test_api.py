@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.errors import CheckpointError, WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.evaluation.calibration import temper
@@ -330,12 +331,12 @@ CHOSEN = Decision(2.0, 0.2, 0.4, min_component=20)
 def chosen_path(tmp_path: Path) -> Path:
     """What an evaluation leaves that chose for volumes alone."""
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 9}, "notes": []}
-    made_for = MadeFor("f" * 64, False, "brats", "kaggle").to_json()
+    made_for = MadeFor("f" * 64, PLAIN, "brats", "kaggle").to_json()
     write_json(tmp_path / "calibration.json", {"made_for": made_for, "sources": {"brats": choice}})
     return tmp_path / "calibration.json"
 
 
-def decided_by(checkpoint_path: Path, calibration_path: Path | None, *, flips: bool = False) -> TestClient:
+def decided_by(checkpoint_path: Path, calibration_path: Path | None, asking: Asking = PLAIN) -> TestClient:
     app = create_app(
         checkpoint_path,
         device="cpu",
@@ -344,7 +345,7 @@ def decided_by(checkpoint_path: Path, calibration_path: Path | None, *, flips: b
         mask_threshold=0.5,
         cases_dir=checkpoint_path.parent / "none",
         calibration_path=calibration_path,
-        flips=flips,
+        asking=asking,
     )
     return TestClient(app, base_url="http://127.0.0.1")
 
@@ -370,7 +371,7 @@ def test_what_the_evaluation_chose_decides_and_is_told(
 def test_with_other_flips_than_were_chosen_with_the_configured_thresholds_stay(
     client: TestClient, checkpoint_path: Path, chosen_path: Path, volume_path: Path
 ) -> None:
-    flipped = decided_by(checkpoint_path, chosen_path, flips=True)
+    flipped = decided_by(checkpoint_path, chosen_path, Asking(flips=True))
     assert flipped.get("/model/info").json()["flips"] is True
     answer = examine(flipped, volume_path, modality="flair")
     assert answer["class_threshold"] == 0.5

@@ -1,5 +1,6 @@
 """The demo takes what the evaluation chose, and is started anew when that changes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
+from slicewise.config.schema.asking import Asking
 from slicewise.core.files import write_json
 from slicewise.core.fingerprint import HashCache
 from slicewise.pipeline.step import Context
@@ -72,9 +74,10 @@ def test_the_demo_has_a_copy_of_the_choices_and_is_stale_when_they_change(
     tmp_path: Path, started: list[ModelOptions]
 ) -> None:
     write_json(tmp_path / CHOICES, {"sources": {}})
-    run(tmp_path, "evaluation.flips=true")
+    run(tmp_path, "evaluation.flips=true", "evaluation.component_share=0.3")
     options = started[-1]
-    assert options.flips
+    assert options.asking == Asking(flips=True, slice_smoothing=1.0)
+    assert options.component_share == 0.3
     assert options.calibration_path is not None
     assert options.calibration_path.read_bytes() == (tmp_path / CHOICES).read_bytes()
     assert is_live(tmp_path)
@@ -90,12 +93,19 @@ def test_the_demo_has_a_copy_of_the_choices_and_is_stale_when_they_change(
 def test_both_reach_the_command_line_of_the_api(tmp_path: Path) -> None:
     serving = compose([]).serving
     plain = ModelOptions(tmp_path / "m", "cpu", 0.5, 0.5, tmp_path)
-    chosen = ModelOptions(tmp_path / "m", "cpu", 0.5, 0.5, tmp_path, tmp_path / "c.json", flips=True)
+    chosen = replace(
+        plain, calibration_path=tmp_path / "c.json", asking=Asking(True, 0.7), component_share=0.3
+    )
     assert not {"--flips", "--calibration"} & set(api_service(serving, plain, tmp_path).command)
     command = api_service(serving, chosen, tmp_path).command
     assert command[command.index("--calibration") + 1] == str(tmp_path / "c.json")
     assert "--flips" in command
+    assert command[command.index("--slice-smoothing") + 1] == "0.7"
+    assert command[command.index("--component-share") + 1] == "0.3"
 
 
-def test_flips_are_among_the_settings_of_the_demo() -> None:
-    assert DEMO.settings(compose(["evaluation.flips=true"]))["evaluation.flips"] is True
+@pytest.mark.parametrize(
+    ("key", "value"), [("flips", True), ("slice_smoothing", 0.7), ("component_share", 0.3)]
+)
+def test_what_changes_an_answer_is_among_the_settings_of_the_demo(key: str, value: float) -> None:
+    assert DEMO.settings(compose([f"evaluation.{key}={value}"]))[f"evaluation.{key}"] == value

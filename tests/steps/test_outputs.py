@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike, NDArray
 from tests.imaging.ellipsoid import settings, tumour, volume
 
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.data.store import SliceStore
 from slicewise.data.stored import StoredCase
 from slicewise.imaging.slicing import prepare
-from slicewise.inference.predictor import SlicePredictions
-from slicewise.steps.outputs import NO_ANSWER, case_output
+from slicewise.inference.predictor import SlicePredictions, SlicePredictor
+from slicewise.steps.outputs import NO_ANSWER, answers, case_output
 
 
 @pytest.fixture
@@ -24,19 +26,35 @@ def case(tmp_path: Path) -> StoredCase:
     return store.open("toy/c1-0")
 
 
-def said(case: StoredCase) -> SlicePredictions:
-    """Say of every pixel and every slice that it is tumour, almost surely."""
-    shape = case.masks.shape
-    return SlicePredictions(np.full(shape, 0.9, np.float32), np.full(shape[0], 0.9, np.float32))
+class Sure(SlicePredictor):
+    """Says of every pixel and every slice that it is tumour, almost surely."""
+
+    fingerprint = "sure"
+
+    def __init__(self, asking: Asking) -> None:
+        self.asking = asking
+
+    def predict_slices(
+        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
+    ) -> SlicePredictions:
+        shape = (len(images), *images.shape[2:])
+        return SlicePredictions(np.full(shape, 0.9, np.float32), np.full(shape[0], 0.9, np.float32))
 
 
-def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(case: StoredCase) -> None:
-    output = case_output(case, said(case))
+def said(case: StoredCase, asking: Asking = PLAIN) -> SlicePredictions:
+    return answers(Sure(asking), case, case.images, case.presence, 4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(case: StoredCase, smoothing: float) -> None:
+    """Nor does that no reach the slices beside it, which in serving have no such neighbour."""
+    output = case_output(case, said(case, Asking(slice_smoothing=smoothing)))
     assert output.labels[0] == 1
     assert output.class_probability[0] == 0
     assert not output.mask_probability[0].any()
-    assert (output.class_probability[1:] == np.float32(0.9)).all()
-    assert (output.mask_probability[1:] == np.float32(0.9)).all()
+    inside = case.images[1:].any(axis=1) if smoothing else np.True_
+    np.testing.assert_allclose(output.class_probability[1:], 0.9, rtol=1e-6)
+    np.testing.assert_allclose(output.mask_probability[1:], 0.9 * inside, rtol=1e-6)
     assert output.mask_probability.dtype == output.class_probability.dtype == np.float32
 
 

@@ -71,12 +71,14 @@ def _network(args: argparse.Namespace, overrides: Sequence[str]) -> "Network":
     from slicewise.cli.predictions.networks import load_ensemble, load_network
 
     config, workspace = compose_words(overrides), workspace_from(args)
-    said = any(word.lstrip("+").startswith("evaluation.flips=") for word in overrides)
-    flips = config.evaluation.flips if said else None
     if args.ensemble:
-        return load_ensemble(workspace, config, flips=flips)
+        return load_ensemble(workspace, config)
+    said = {word.lstrip("+").partition("=")[0] for word in overrides}
+    wishes = {
+        key: value for key, value in config.evaluation.asking._asdict().items() if f"evaluation.{key}" in said
+    }
     checkpoint = args.checkpoint.expanduser() if args.checkpoint else None
-    return load_network(workspace, config, checkpoint, flips=flips)
+    return load_network(workspace, config, checkpoint, wishes)
 
 
 def _tell(row: "PredictionRow") -> None:

@@ -19,12 +19,21 @@ class Layer:
 
 
 def origin(layers: Sequence[Layer], key: str) -> str:
-    """Name the last layer that sets `key`, something below it, or else the nearest section above it."""
-    for layer in reversed(layers):
-        if any(known == key or known.startswith(f"{key}.") for known in layer.keys):
-            return layer.name
-    parent = key.rpartition(".")[0]
-    return origin(layers, parent) if parent else "configs/config.yaml"
+    """Name the last layer that sets `key` or something below it, or else where the section above begins."""
+    setting = [layer.name for layer in layers if _sets(layer, key)]
+    return setting[-1] if setting else _home(layers, key.rpartition(".")[0])
+
+
+def _home(layers: Sequence[Layer], section: str) -> str:
+    """Name the first layer that sets something in the section: the others change single keys of it."""
+    if not section:
+        return "configs/config.yaml"
+    setting = (layer.name for layer in layers if _sets(layer, section))
+    return next(setting, None) or _home(layers, section.rpartition(".")[0])
+
+
+def _sets(layer: Layer, key: str) -> bool:
+    return any(known == key or known.startswith(f"{key}.") for known in layer.keys)
 
 
 def find_layers(

@@ -25,7 +25,7 @@ class Decision:
         class_threshold: a slice is called tumour when its probability, after the temperature, reaches this.
         mask_threshold: a pixel is tumour when its probability reaches this.
         min_component: connected parts of the mask with fewer voxels than this are removed; 0 keeps all.
-        keep_largest: only the largest connected part stays.
+        component_share: parts smaller than this share of the largest one are removed; 0 keeps all.
         gate: a slice that is not called tumour gets an empty mask.
     """
 
@@ -33,13 +33,15 @@ class Decision:
     class_threshold: float
     mask_threshold: float
     min_component: int = 0
-    keep_largest: bool = False
+    component_share: float = 0.0
     gate: bool = False
 
     @classmethod
     def configured(cls, settings: Evaluation) -> "Decision":
-        """Return the thresholds of the configuration with nothing else done."""
-        return cls(1.0, settings.class_threshold, settings.mask_threshold)
+        """Return what the configuration says."""
+        return cls(
+            1.0, settings.class_threshold, settings.mask_threshold, component_share=settings.component_share
+        )
 
     def probabilities(self, class_probability: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the calibrated probability of each slice."""
@@ -53,7 +55,7 @@ class Decision:
     ) -> Bools:
         """Return the masks [S, N, N] of one case; `indices` are the places of its slices in the volume."""
         masks = mask_probability >= self.mask_threshold
-        masks = clean(masks, indices, self.min_component, keep_largest=self.keep_largest)
+        masks = clean(masks, indices, self.min_component, self.component_share)
         if self.gate:
             masks &= (self.probabilities(class_probability) >= self.class_threshold)[:, None, None]
         return masks
@@ -66,7 +68,7 @@ class Decision:
         parts = [f"class from {self.class_threshold:.3g}", f"mask from {self.mask_threshold:.3g}"]
         parts += [f"temperature {self.temperature:.3g}"] if self.temperature != 1 else []
         parts += [f"parts from {self.min_component} voxels"] if self.min_component else []
-        parts += ["largest part only"] if self.keep_largest else []
+        parts += [f"parts from {self.component_share:.0%} of the largest"] if self.component_share else []
         parts += ["masks in tumour slices only"] if self.gate else []
         return ", ".join(parts)
 
@@ -86,17 +88,15 @@ def find_parts(masks: Bools, indices: list[int]) -> Parts:
     return Parts(labels[np.asarray(indices) - min(indices)], sizes)
 
 
-def keep_parts(parts: Parts, min_component: int, *, keep_largest: bool) -> Bools:
-    """Return the mask of the parts that stay; of equal largest parts the first one does."""
-    stays = parts.sizes >= max(min_component, 1)
-    if keep_largest:
-        stays &= np.arange(len(parts.sizes)) == parts.sizes.argmax()
+def keep_parts(parts: Parts, min_component: int, component_share: float) -> Bools:
+    """Return the mask of the parts that stay."""
+    stays = parts.sizes >= max(min_component, 1, component_share * parts.sizes.max())
     kept: Bools = stays[parts.labels]
     return kept
 
 
-def clean(masks: Bools, indices: list[int], min_component: int, *, keep_largest: bool) -> Bools:
-    """Remove small connected parts of the volume, or all but the largest one."""
-    if not (min_component or keep_largest) or not masks.any():
+def clean(masks: Bools, indices: list[int], min_component: int, component_share: float) -> Bools:
+    """Remove connected parts of the volume that are small, or small beside the largest one."""
+    if not (min_component or component_share) or not masks.any():
         return masks
-    return keep_parts(find_parts(masks, indices), min_component, keep_largest=keep_largest)
+    return keep_parts(find_parts(masks, indices), min_component, component_share)

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 THRESHOLDS: Final = (0.3, 0.4, 0.5, 0.6, 0.7)
 COMPONENTS: Final = (0, 20, 100)
 """Voxels of the prepared slices."""
+SHARES: Final = (0.0, 0.3, 1.0)
+"""Of the largest part; 1 leaves that one alone."""
 
 
 class MaskSearch:
@@ -27,7 +29,7 @@ class MaskSearch:
         self._gates = (False, True) if settings.postprocess else (False,)
         tried = {settings.mask_threshold, *(THRESHOLDS if settings.choose_mask_threshold else ())}
         self._thresholds = sorted(tried)
-        self._cleanings = list(product(COMPONENTS, (False, True))) if settings.postprocess else [(0, False)]
+        self._cleanings = _cleanings(settings)
         self._shapes = [(one, *two) for one, two in product(self._thresholds, self._cleanings)]
         self._predicted: list[Counts] = []
         self._common: list[Counts] = []
@@ -51,11 +53,11 @@ class MaskSearch:
         masks = case.mask_probability >= threshold
         box = _box(masks)
         masks, reference = masks[box], reference[box]
-        plain = self._cleanings == [(0, False)]
+        plain = self._cleanings == [(0, 0.0)]
         parts = None if plain else find_parts(masks, case.indices)
         predicted, common = [], []
-        for component, largest in self._cleanings:
-            kept = masks if parts is None else keep_parts(parts, component, keep_largest=largest)
+        for component, share in self._cleanings:
+            kept = masks if parts is None else keep_parts(parts, component, share)
             predicted.append(np.count_nonzero(kept, axis=(1, 2)))
             common.append(np.count_nonzero(kept & reference, axis=(1, 2)))
         return np.array(predicted), np.array(common)
@@ -81,7 +83,7 @@ class MaskSearch:
 
     def patient_dice(self, decision: Decision) -> Floats:
         """Return the Dice of each patient, all slices pooled, 1 where both masks are empty."""
-        shape = (decision.mask_threshold, decision.min_component, decision.keep_largest)
+        shape = (decision.mask_threshold, decision.min_component, decision.component_share)
         place = self._shapes.index(shape)
         predicted, common = (np.hstack(table)[place] for table in (self._predicted, self._common))
         if decision.gate:
@@ -98,16 +100,24 @@ class MaskSearch:
         """Return all candidates, those that change least first."""
         found = [
             replace(
-                decision, mask_threshold=threshold, min_component=component, keep_largest=largest, gate=gate
+                decision, mask_threshold=threshold, min_component=component, component_share=share, gate=gate
             )
-            for (threshold, component, largest), gate in product(self._shapes, self._gates)
+            for (threshold, component, share), gate in product(self._shapes, self._gates)
         ]
         return sorted(found, key=self._changes)
 
     def _changes(self, candidate: Decision) -> tuple[float, ...]:
         moved = abs(candidate.mask_threshold - self._configured.mask_threshold)
-        parts = (moved > 0, candidate.min_component > 0, candidate.keep_largest, candidate.gate)
-        return (sum(parts), *parts, moved, candidate.mask_threshold, candidate.min_component)
+        cleaned = abs(candidate.component_share - self._configured.component_share)
+        parts = (moved > 0, candidate.min_component > 0, cleaned > 0, candidate.gate)
+        return (sum(parts), *parts, moved, cleaned, candidate.mask_threshold, candidate.min_component)
+
+
+def _cleanings(settings: Evaluation) -> list[tuple[int, float]]:
+    """Return the smallest part and the smallest share of each candidate."""
+    if not settings.postprocess:
+        return [(0, settings.component_share)]
+    return list(product(COMPONENTS, sorted({settings.component_share, *SHARES})))
 
 
 def _box(masks: Bools) -> tuple[slice, slice, slice]:

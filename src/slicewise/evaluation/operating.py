@@ -1,14 +1,15 @@
 """What the evaluation chose, for whoever answers afterwards: the command line and the demo.
 
-`calibration.json` says for which checkpoint its choices were made and whether flips were on. For any other
-network, or with other flips, they mean nothing: then the configured thresholds stand, and it is said why.
+`calibration.json` says for which checkpoint its choices were made and how it was asked. For any other
+network, or one asked otherwise, they mean nothing: then the configured thresholds stand, and it is said why.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.evaluation.decision import Decision
@@ -42,8 +43,8 @@ class OperatingPoints:
 
     volume: OperatingPoint
     picture: OperatingPoint
-    flips: bool | None
-    """Whether flips were on when the choices were made; None where none apply."""
+    asking: Asking | None
+    """How the network was asked when the choices were made; None where none apply."""
 
     def of(self, kind: InputKind) -> OperatingPoint:
         return self.volume if kind == "volume" else self.picture
@@ -54,15 +55,26 @@ class OperatingPoints:
 
 @dataclass(frozen=True)
 class MadeFor:
-    """What the choices of a `calibration.json` were made for: checkpoint, flips, and the source of a kind."""
+    """What a `calibration.json` was made for: checkpoint, way of asking, and the source of a kind."""
 
     checkpoint: str
-    flips: bool
+    asking: Asking
     volume: str
     picture: str
 
     def to_json(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            "checkpoint": self.checkpoint,
+            "asking": self.asking._asdict(),
+            "volume": self.volume,
+            "picture": self.picture,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "MadeFor":
+        return cls(
+            str(content["checkpoint"]), Asking(**content["asking"]), content["volume"], content["picture"]
+        )
 
 
 def unchosen(configured: Decision, why: str) -> OperatingPoints:
@@ -72,7 +84,7 @@ def unchosen(configured: Decision, why: str) -> OperatingPoints:
 
 
 def read_operating_points(
-    path: Path, fingerprint: str, configured: Decision, flips: bool | None = None
+    path: Path, fingerprint: str, configured: Decision, wishes: Mapping[str, Any] | None = None
 ) -> OperatingPoints:
     """Return what was chosen for a checkpoint, as far as anything was.
 
@@ -80,7 +92,7 @@ def read_operating_points(
         path: the `calibration.json` of the evaluation of the checkpoint; it may be missing.
         fingerprint: of the checkpoint that answers.
         configured: what stands where nothing was chosen.
-        flips: whether it answers with flips; None: as it did when the choices were made.
+        wishes: fields of `Asking` that are settled; the others are as they were when the choices were made.
 
     Raises:
         WorkspaceError: the file is damaged.
@@ -89,21 +101,27 @@ def read_operating_points(
         content = read_json(path)
     except FileNotFoundError:
         return unchosen(configured, "this network was not evaluated, so nothing was chosen")
-    if isinstance(content, dict) and "made_for" not in content:
+    if isinstance(content, dict) and _is_older(content):
         return unchosen(configured, "the evaluation beside it is of an older version; run it again")
     try:
-        made_for = MadeFor(**content["made_for"])
+        made_for = MadeFor.from_json(content["made_for"])
         if made_for.checkpoint != fingerprint:
             return unchosen(configured, "the choices beside it were made for another network")
-        if flips not in (None, made_for.flips):
-            return unchosen(configured, f"the choices were made with evaluation.flips={made_for.flips}")
+        if made_for.asking != made_for.asking._replace(**(wishes or {})):
+            return unchosen(configured, f"the choices were made with {made_for.asking.describe()}")
         volume, picture = (_point(content, getattr(made_for, kind), configured) for kind in KINDS)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkspaceError(
             f"{path} is damaged ({error!r}); make it again with "
             "`slicewise run --until evaluate --force evaluate`"
         ) from error
-    return OperatingPoints(volume, picture, made_for.flips)
+    return OperatingPoints(volume, picture, made_for.asking)
+
+
+def _is_older(content: Mapping[str, Any]) -> bool:
+    """Whether this was written before it was said what it was made for, or how the network was asked."""
+    made_for = content.get("made_for", {"flips": None})
+    return isinstance(made_for, dict) and "flips" in made_for
 
 
 def _point(content: Mapping[str, Any], source: str, configured: Decision) -> OperatingPoint:

@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.errors import CheckpointError
 from slicewise.core.fingerprint import digest
 from slicewise.inference.device import DeviceName
@@ -34,7 +35,7 @@ class Ensemble(SlicePredictor):
         self.predictors = tuple(predictors)
         self.checkpoints = tuple(predictor.checkpoint for predictor in predictors)
         first = self.predictors[0]
-        self.device, self.flips, self.mask_threshold = first.device, first.flips, first.mask_threshold
+        self.device, self.asking, self.mask_threshold = first.device, first.asking, first.mask_threshold
         _require_same_input(self.checkpoints, names or [one.fingerprint[:12] for one in self.checkpoints])
 
     @classmethod
@@ -44,7 +45,7 @@ class Ensemble(SlicePredictor):
         device: DeviceName = "auto",
         *,
         mask_threshold: float = 0.5,
-        flips: bool = False,
+        asking: Asking = PLAIN,
     ) -> Self:
         """Read checkpoint files.
 
@@ -52,7 +53,7 @@ class Ensemble(SlicePredictor):
             CheckpointError: a file is missing or damaged, or the networks do not look at the same thing.
         """
         predictors = [
-            Predictor.load(path, device, mask_threshold=mask_threshold, flips=flips) for path in paths
+            Predictor.load(path, device, mask_threshold=mask_threshold, asking=asking) for path in paths
         ]
         return cls(predictors, [str(path) for path in paths])
 

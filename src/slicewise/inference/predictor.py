@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.keys import CaseKey
 from slicewise.data.picture import read_grey
 from slicewise.imaging.slicing import SlicedCase, prepare, restore
-from slicewise.imaging.summary import tumour_probability
+from slicewise.imaging.summary import smooth_over_slices, tumour_probability
 from slicewise.imaging.volume import Volume, picture_volume
 from slicewise.inference.device import DeviceName, choose_device
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
@@ -66,13 +67,13 @@ class SlicePredictor(ABC):
     Attributes:
         checkpoints: whose networks answer; they share their preprocessing and the slot of a picture.
         device: where the networks run.
-        flips: whether mirror images are asked about too.
+        asking: whether mirror images are asked about too, and neighbouring slices averaged.
         mask_threshold: a pixel from this probability on counts for `volume_ml`.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     device: torch.device
-    flips: bool
+    asking: Asking
     mask_threshold: float
 
     @property
@@ -91,10 +92,26 @@ class SlicePredictor(ABC):
     ) -> SlicePredictions:
         """Return the probabilities of prepared slices; see `Predictor.predict_slices`."""
 
+    def predict_stack(
+        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
+    ) -> SlicePredictions:
+        """Return the probabilities of one case, whose neighbouring slices have a say in each other's answers.
+
+        See `Predictor.predict_slices`; the slices come in their order.
+        """
+        found = self.predict_slices(images, presence, batch_size)
+        if not self.asking.slice_smoothing or len(images) < 2:
+            return found
+        masks = smooth_over_slices(found.mask_probability, self.asking.slice_smoothing)
+        masks *= np.any(images != 0, axis=1)  # a neighbour's brain may reach farther
+        return SlicePredictions(
+            masks, smooth_over_slices(found.class_probability, self.asking.slice_smoothing)
+        )
+
     def predict_volume(self, volume: Volume, batch_size: int = 8) -> VolumePrediction:
         """Prepare a volume exactly as for training, predict its slices and put the mask back on its grid."""
         sliced = prepare(volume, self.checkpoints[0].preprocessing)
-        slices = self.predict_slices(sliced.images, sliced.presence, batch_size)
+        slices = self.predict_stack(sliced.images, sliced.presence, batch_size)
         mask = restore(slices.mask_probability, sliced.geometry)
         return VolumePrediction(
             sliced=sliced,
@@ -131,7 +148,7 @@ class Predictor(SlicePredictor):
     """A checkpoint that answers. Nothing but the checkpoint is needed: it carries its own preprocessing.
 
     The network runs in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
-    slices are batched (up to the rounding of fp32). With `flips` it is asked about each slice and its mirror
+    slices are batched (up to the rounding of fp32). With flips it is asked about each slice and its mirror
     image, left and right exchanged, and the mean of both probabilities counts.
     """
 
@@ -141,13 +158,13 @@ class Predictor(SlicePredictor):
         device: DeviceName = "auto",
         *,
         mask_threshold: float = 0.5,
-        flips: bool = False,
+        asking: Asking = PLAIN,
     ) -> None:
         self.checkpoint = checkpoint
         self.checkpoints = (checkpoint,)
         self.device = choose_device(device)
         self.mask_threshold = mask_threshold
-        self.flips = flips
+        self.asking = asking
         network = checkpoint.build().float().eval().requires_grad_(False)
         self.model = network.to(memory_format=torch.channels_last).to(self.device)
 
@@ -158,14 +175,14 @@ class Predictor(SlicePredictor):
         device: DeviceName = "auto",
         *,
         mask_threshold: float = 0.5,
-        flips: bool = False,
+        asking: Asking = PLAIN,
     ) -> Self:
         """Read a checkpoint file.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
         """
-        return cls(load_checkpoint(Path(path)), device, mask_threshold=mask_threshold, flips=flips)
+        return cls(load_checkpoint(Path(path)), device, mask_threshold=mask_threshold, asking=asking)
 
     @property
     def fingerprint(self) -> str:
@@ -199,7 +216,7 @@ class Predictor(SlicePredictor):
         """Return the probabilities of the pixels [S, N, N] and of the slices [S]."""
         found = self.model(images, slots)
         mask, tumour = found.mask_logits.sigmoid()[:, 0], found.class_logits.sigmoid()
-        if not self.flips:
+        if not self.asking.flips:
             return mask, tumour
         mirrored = self.model(images.flip(-1), slots)
         back = mirrored.mask_logits.sigmoid()[:, 0].flip(-1)

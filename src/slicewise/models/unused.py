@@ -1,8 +1,8 @@
 """Weights that a network carries but never uses.
 
-segmentation_models_pytorch keeps the deepest stages of most encoders when a network ends above them: a resnet18
-cut at depth 4 holds 8.4 million weights, two thirds of its own, that no image ever meets. They would be saved,
-averaged and counted.
+segmentation_models_pytorch keeps the deepest stages of most encoders when a network ends above them: a
+resnet18 cut at depth 4 holds 8.4 million weights, two thirds of its own, that no image ever meets. They would
+be saved, averaged and counted.
 """
 
 import torch
@@ -18,9 +18,7 @@ def drop_unused_stages(encoder: nn.Module, image: Tensor) -> None:
     """
     training = encoder.training
     met: set[nn.Module] = set()
-    hooks = [
-        module.register_forward_hook(lambda module, *_: met.add(module)) for module in encoder.modules()
-    ]
+    hooks = [module.register_forward_hook(lambda module, *_: met.add(module)) for module in encoder.modules()]
     try:
         with torch.no_grad():
             encoder.eval()(image)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, Res
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import slicewise
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.labels import Modality
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.operating import OperatingPoints, read_operating_points, unchosen
@@ -143,7 +144,7 @@ async def result_slice(
 def _points(path: Path | None, predictor: Predictor, configured: Decision) -> OperatingPoints:
     if path is None:
         return unchosen(configured, "this network was not evaluated, so nothing was chosen")
-    return read_operating_points(path, predictor.fingerprint, configured, predictor.flips)
+    return read_operating_points(path, predictor.fingerprint, configured, predictor.asking._asdict())
 
 
 def create_app(
@@ -153,9 +154,10 @@ def create_app(
     max_upload_mib: int,
     class_threshold: float,
     mask_threshold: float,
+    component_share: float = 0.0,
     cases_dir: Path,
     calibration_path: Path | None = None,
-    flips: bool = False,
+    asking: Asking = PLAIN,
 ) -> FastAPI:
     """Load a checkpoint and return the application that serves it.
 
@@ -165,17 +167,18 @@ def create_app(
         max_upload_mib: largest request body.
         class_threshold: probability from which a picture or volume is called tumour, unless one was chosen.
         mask_threshold: probability from which a pixel is called tumour, unless one was chosen.
+        component_share: parts of a mask below this share of its largest are removed, unless one was chosen.
         cases_dir: folder of the bundled cases; it may be missing.
         calibration_path: what the evaluation of this checkpoint chose, if there was one.
-        flips: ask about each slice and its mirror image.
+        asking: how the model is asked.
 
     Raises:
         CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
         UsageError: the machine has no such device.
         WorkspaceError: what the evaluation chose is damaged.
     """
-    predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold, flips=flips)
-    configured = Decision(1.0, class_threshold, mask_threshold)
+    predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold, asking=asking)
+    configured = Decision(1.0, class_threshold, mask_threshold, component_share=component_share)
     app = FastAPI(title="SliceWise", version=slicewise.__version__, description=_DESCRIPTION)
     app.state.examiner = Examiner(predictor, _points(calibration_path, predictor, configured))
     app.state.cases_dir = cases_dir

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slicewise.config.schema import Serving
+from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.serving.health import API_HEALTH, PAGE_HEALTH
 from slicewise.serving.services import Service
 from slicewise.serving.state import API_URL_VARIABLE, HOST
@@ -21,7 +22,8 @@ class ModelOptions:
     cases_dir: Path
     calibration_path: Path | None = None
     """What the evaluation of this checkpoint chose, if there was one."""
-    flips: bool = False
+    asking: Asking = PLAIN
+    component_share: float = 0.0
 
 
 def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Service:
@@ -34,9 +36,11 @@ def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Serv
         *("--max-upload-mib", str(settings.max_upload_mib)),
         *("--class-threshold", str(options.class_threshold)),
         *("--mask-threshold", str(options.mask_threshold)),
+        *("--component-share", str(options.component_share)),
         *("--cases", str(options.cases_dir.absolute())),
         *(("--calibration", str(calibration.absolute())) if calibration else ()),
-        *(("--flips",) if options.flips else ()),
+        *("--slice-smoothing", str(options.asking.slice_smoothing)),
+        *(("--flips",) if options.asking.flips else ()),
     )
     log_path = str(log_dir.absolute() / "demo-api.log")
     return Service("api", command, (), settings.api_port, API_HEALTH, log_path)

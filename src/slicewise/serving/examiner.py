@@ -61,7 +61,7 @@ class Examiner:
             data_name=checkpoint.data_name,
             synthetic=checkpoint.synthetic,
             device=str(self.predictor.device),
-            flips=self.predictor.flips,
+            **self.predictor.asking._asdict(),
             operating_points={kind: _info(self.points.of(kind)) for kind in KINDS},
             max_upload_mib=max_upload_mib,
         )

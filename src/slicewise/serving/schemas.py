@@ -54,6 +54,9 @@ class ModelInfo(Answer):
     synthetic: bool = Field(description="true when the model has seen generated patients only")
     device: str
     flips: bool = Field(description="whether the mean over each slice and its mirror image answers")
+    slice_smoothing: float = Field(
+        description="standard deviation, in slices, of the average over neighbours"
+    )
     operating_points: dict[Literal["volume", "picture"], OperatingInfo]
     max_upload_mib: int
     notice: str = NOTICE

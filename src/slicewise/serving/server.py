@@ -9,6 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
+from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import SliceWiseError
 from slicewise.serving.api import create_app
 from slicewise.serving.state import HOST
@@ -22,8 +23,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--max-upload-mib", type=int, required=True)
     parser.add_argument("--class-threshold", type=float, required=True)
     parser.add_argument("--mask-threshold", type=float, required=True)
+    parser.add_argument("--component-share", type=float, default=0.0)
     parser.add_argument("--calibration", type=Path, help="what the evaluation of the model chose")
     parser.add_argument("--flips", action="store_true", help="ask about each slice and its mirror image")
+    parser.add_argument("--slice-smoothing", type=float, default=0.0, help="average over neighbouring slices")
     parser.add_argument("--cases", type=Path, required=True, help="folder of the bundled cases")
     return parser.parse_args(argv)
 
@@ -39,9 +42,10 @@ def main(argv: Sequence[str]) -> int:
             max_upload_mib=arguments.max_upload_mib,
             class_threshold=arguments.class_threshold,
             mask_threshold=arguments.mask_threshold,
+            component_share=arguments.component_share,
             cases_dir=arguments.cases,
             calibration_path=arguments.calibration,
-            flips=arguments.flips,
+            asking=Asking(arguments.flips, arguments.slice_smoothing),
         )
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)

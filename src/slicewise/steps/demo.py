@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.config.schema import Config
+from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.fingerprint import hash_file
@@ -36,8 +37,8 @@ def stop(workspace: Workspace) -> None:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    thresholds = ("evaluation.mask_threshold", "evaluation.class_threshold")
-    return pick(config, "serving", *thresholds, "evaluation.flips")
+    decided = ("mask_threshold", "class_threshold", "component_share", *Asking._fields)
+    return pick(config, "serving", *(f"evaluation.{key}" for key in decided))
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -62,7 +63,8 @@ def _run(context: Context[Config]) -> Outcome:
         config.evaluation.mask_threshold,
         cases_dir,
         calibration_path,
-        config.evaluation.flips,
+        config.evaluation.asking,
+        config.evaluation.component_share,
     )
     state = start_demo(
         config.serving,

@@ -17,7 +17,7 @@ from slicewise.steps.checkpoints import not_trained, stage_checkpoint, trained_i
 from slicewise.steps.demand import of_evaluation
 from slicewise.steps.explanations import write_heat
 from slicewise.steps.modalities import write_subsets
-from slicewise.steps.outputs import case_output
+from slicewise.steps.outputs import answers, case_output
 from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _predictor(context: Context[Config], checkpoint: "Checkpoint") -> "Predictor
     from slicewise.inference.predictor import Predictor
 
     config = context.config
-    return Predictor(checkpoint, config.runtime.device, flips=config.evaluation.flips)
+    return Predictor(checkpoint, config.runtime.device, asking=config.evaluation.asking)
 
 
 def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
@@ -81,7 +81,7 @@ def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
     if CLASSIFICATION in missing:
         settings = settings.model_copy(update={"calibrate": False, "operating_point": "fixed"})
     choices = make_choices(_outputs(predictor, cases, settings.batch_size, "choose", missing), settings)
-    made_for = MadeFor(predictor.fingerprint, settings.flips, data.volumes.name, data.pictures.name)
+    made_for = MadeFor(predictor.fingerprint, settings.asking, data.volumes.name, data.pictures.name)
     content = {"made_for": made_for.to_json(), **choices.to_json()}
     write_json(context.out("evaluation") / CALIBRATION_NAME, content)
     return choices
@@ -143,7 +143,7 @@ def _outputs(
     missing: Sequence[str] = (),
 ) -> "Iterator[CaseOutput]":
     for case in progress(cases, desc=what, unit="case"):
-        found = predictor.predict_slices(case.images, case.presence, batch_size)
+        found = answers(predictor, case, case.images, case.presence, batch_size)
         yield case_output(case, found, missing)
 
 
@@ -208,6 +208,6 @@ EVALUATE: Step[Config] = Step(
         "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=5,
+    version=6,
     demand=of_evaluation,
 )

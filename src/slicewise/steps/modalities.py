@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slicewise.config.schema import Config
 from slicewise.core.console import progress
 from slicewise.pipeline.step import Context
-from slicewise.steps.outputs import case_output
+from slicewise.steps.outputs import answers, case_output
 
 if TYPE_CHECKING:
     from slicewise.data.stored import StoredCase
@@ -59,6 +59,6 @@ def _score(
     from slicewise.evaluation.modalities import keep_only
 
     images, settings = keep_only(case.images, given), config.evaluation
-    found = predictor.predict_slices(images, given, settings.batch_size)
+    found = answers(predictor, case, images, given, settings.batch_size)
     decision = choices.decision(case.key.source)
     return score_case(case_output(case, found, missing), settings, decision, surfaces=False)

@@ -1,11 +1,12 @@
 """Who answers: the network of the workspace, one that was named, or those of all folds together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
+from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import UsageError
 from slicewise.pipeline.receipt import Receipt
 from slicewise.pipeline.workspace import Workspace
@@ -27,7 +28,7 @@ class Network:
     predictor: "SlicePredictor"
     paths: tuple[Path, ...]
     points: "OperatingPoints"
-    flips: bool
+    asking: Asking
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -37,13 +38,13 @@ class Network:
                 {"path": str(path), "fingerprint": one.fingerprint, "stage": one.stage, "data": one.data_name}
                 for path, one in zip(self.paths, self.predictor.checkpoints, strict=True)
             ],
-            "flips": self.flips,
+            **self.asking._asdict(),
             "operating_points": self.points.to_json(),
         }
 
 
 def load_network(
-    workspace: Workspace, config: Config, checkpoint: Path | None, *, flips: bool | None
+    workspace: Workspace, config: Config, checkpoint: Path | None, wishes: Mapping[str, Any]
 ) -> Network:
     """Load one network and what its evaluation chose.
 
@@ -51,7 +52,7 @@ def load_network(
         workspace: whose joint network answers where no other is named.
         config: the device, and the thresholds where nothing was chosen.
         checkpoint: a file of another network; the evaluation of its own workspace is asked for choices.
-        flips: ask about mirror images too; None: as the evaluation did.
+        wishes: fields of `Asking` that the user settled; the others are as the evaluation had them.
 
     Raises:
         UsageError: nothing is trained here.
@@ -74,14 +75,13 @@ def load_network(
         root / EVALUATION / CALIBRATION_NAME,
         found.fingerprint,
         Decision.configured(config.evaluation),
-        flips,
+        wishes,
     )
-    if flips is None:
-        flips = config.evaluation.flips if points.flips is None else points.flips
-    return Network(Predictor(found, config.runtime.device, flips=flips), (path,), points, flips)
+    asking = (points.asking or config.evaluation.asking)._replace(**wishes)
+    return Network(Predictor(found, config.runtime.device, asking=asking), (path,), points, asking)
 
 
-def load_ensemble(workspace: Workspace, config: Config, *, flips: bool | None) -> Network:
+def load_ensemble(workspace: Workspace, config: Config) -> Network:
     """Load the networks of the last cross-validation as one.
 
     Raises:
@@ -93,12 +93,12 @@ def load_ensemble(workspace: Workspace, config: Config, *, flips: bool | None) -
     from slicewise.inference.ensemble import Ensemble
 
     paths = fold_checkpoints(workspace)
-    flips = config.evaluation.flips if flips is None else flips
+    asking = config.evaluation.asking
     points = unchosen(
         Decision.configured(config.evaluation),
         "every fold chose for its own network, and nothing was chosen for all of them together",
     )
-    return Network(Ensemble.load(paths, config.runtime.device, flips=flips), tuple(paths), points, flips)
+    return Network(Ensemble.load(paths, config.runtime.device, asking=asking), tuple(paths), points, asking)
 
 
 def fold_checkpoints(workspace: Workspace) -> Sequence[Path]:

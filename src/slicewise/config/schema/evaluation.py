@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from slicewise.config.schema.asking import Asking
 from slicewise.config.schema.section import LARGEST, Count, CountOrZero, Fraction, Positive, Section
 
 Explanation = Literal["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam"]
@@ -16,10 +17,14 @@ class Evaluation(Section):
     batch_size: Count
     flips: bool
     """Ask about each slice and about its mirror image, left and right exchanged; the mean is the answer."""
+    slice_smoothing: Annotated[float, Field(ge=0, le=10)]
+    """Standard deviation, in slices, of the Gaussian that averages neighbouring slices' answers; 0: none."""
     mask_threshold: Fraction
     """A pixel is tumour when its probability reaches this, unless another threshold is chosen."""
     class_threshold: Fraction
     """A slice is called tumour when its probability reaches this, unless another threshold is chosen."""
+    component_share: Fraction
+    """Parts of a mask smaller than this share of its largest are removed, unless another share is chosen."""
     calibrate: bool
     """Fit a temperature to the validation slices of each source."""
     operating_point: Literal["fixed", "youden", "sensitivity"]
@@ -50,6 +55,11 @@ class Evaluation(Section):
     """Slices and patients with masks below this Dice are failures."""
     failure_pictures: CountOrZero
     """Failed slices drawn."""
+
+    @property
+    def asking(self) -> Asking:
+        """How the network is asked."""
+        return Asking(self.flips, self.slice_smoothing)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

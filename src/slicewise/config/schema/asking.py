@@ -1,0 +1,18 @@
+"""How a trained network is asked: the settings that change its answers without changing its weights."""
+
+from typing import Final, NamedTuple
+
+
+class Asking(NamedTuple):
+    """Part of the `evaluation` section. What was chosen for one way of asking holds for no other."""
+
+    flips: bool = False
+    slice_smoothing: float = 0.0
+
+    def describe(self) -> str:
+        """Return the settings as they stand on a command line."""
+        return " ".join(f"evaluation.{key}={value}" for key, value in self._asdict().items())
+
+
+PLAIN: Final = Asking()
+"""Each slice once, and by itself."""
