@@ -141,6 +141,27 @@ def test_warnings_come_first_where_they_apply_and_only_there(made: Made, evaluat
     assert "ynthetic" not in page.text.replace("synthetic: true", "")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({}, "none"),
+        ({"component_share": 0.3}, "parts from 30 % of the largest"),
+        (
+            {"min_component": 20, "gate": True},
+            "smallest part 20 voxels, none in slices not called tumour",
+        ),
+    ],
+)
+def test_how_masks_were_cleaned_is_said(
+    made: Made, evaluation: Path, chosen: dict[str, float], words: str
+) -> None:
+    metrics = read_json(evaluation / "metrics.json")
+    metrics["decisions"]["phantom"].update(chosen)
+    write_json(evaluation / "metrics.json", metrics)
+    text = render(made.run, replace(made.folders, evaluation=evaluation))
+    assert f"<td>{words}</td>" in text
+
+
 def test_accuracy_below_the_majority_answer_is_not_passed_over(made: Made, evaluation: Path) -> None:
     metrics = read_json(evaluation / "metrics.json")
     metrics["sources"]["phantom"]["classification"]["accuracy"]["value"] = 0.601
