@@ -135,7 +135,7 @@ def test_the_answer_is_that_of_the_predictor_and_the_mask_beside_is_not_used(
     assert predict(workspace, folder, "--out", tmp_path / "out") == 0
     paths = {"t1": folder / f"{folder.name}_t1.nii.gz", "flair": folder / f"{folder.name}_flair.nii.gz"}
     volume = read_volume(paths)  # type: ignore[arg-type]  # both are modalities
-    expected = Predictor(network, "cpu").predict_volume(volume)
+    expected = Predictor(network, "cpu", asking=compose([]).evaluation.asking).predict_volume(volume)
     (row,) = rows(tmp_path / "out").values()
     assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
     assert float(row["volume_ml"]) == pytest.approx(expected.volume_ml, abs=1e-5)
