@@ -210,3 +210,17 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     for name in ("broken.png", "missing.png"):
         with pytest.raises(WorkspaceError, match=name):
             data_uri(tmp_path / name, 100)
+
+
+def test_whole_patients_have_lines_of_their_own(made: Made, evaluation: Path) -> None:
+    """The one test patient of the tiny run has a tumour; so there is nobody to tell apart."""
+    assert "whole patients called tumour" in Document(made.page).text
+    metrics = read_json(evaluation / "metrics.json")
+    found = metrics["sources"]["phantom"]["patient_classification"]
+    assert "each of 1 patient has a tumour" in Document(made.page).text
+    estimate = {"value": 0.8125, "interval": [0.5, 1.0], "num_patients": 9}
+    found.update(dict.fromkeys(("roc_auc", "accuracy"), estimate))
+    write_json(evaluation / "metrics.json", metrics)
+    text = Document(render(made.run, replace(made.folders, evaluation=evaluation))).text
+    assert "ROC AUC, whole patients" in text
+    assert "0.812 0.500 to 1.000" in re.sub(r"\s+", " ", text)

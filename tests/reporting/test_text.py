@@ -57,7 +57,7 @@ def test_what_was_not_trained_is_named_and_not_scored(made: Made, tmp_path: Path
     metrics = read_json(made.folders.evaluation / "metrics.json")
     metrics["not_trained"] = ["classification"]
     for found in metrics["sources"].values():
-        found["classification"] = None
+        found["classification"] = found["patient_classification"] = None
     write_json(tmp_path / "metrics.json", metrics)
     told = render_text(made.run, replace(made.folders, evaluation=tmp_path))
     scores = told.partition("\nSummary\n")[2].partition("\nThe three stages")[0]

@@ -24,6 +24,7 @@ from slicewise.reporting.scores import (
     shared_notes,
     untrained,
     warnings,
+    whole_patients,
 )
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -115,6 +116,7 @@ def _source(name: str, found: Mapping[str, Any], not_trained: Collection[str]) -
         "notes": shared_notes(found),
         "segmentation": scores(found["segmentation"]),
         "classification": scores(found["classification"]),
+        "whole_patients": whole_patients(found["patient_classification"]),
     }
 
 

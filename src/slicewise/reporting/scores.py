@@ -1,7 +1,7 @@
 """The figures of an evaluation as lines of a table, and what a reader has to be warned of."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
@@ -66,6 +66,20 @@ def scores(section: Mapping[str, Any] | None) -> list[Score]:
     return [
         score(label(key), value) for key, value in found if isinstance(value, Mapping) and "value" in value
     ]
+
+
+def whole_patients(section: Mapping[str, Any] | None) -> list[Score]:
+    """Return the lines of the patients as wholes, where a family of pictures is one patient.
+
+    Where all patients have a tumour, or none has, the one line says how many were called.
+    """
+    if section is None:
+        return []
+    if section["roc_auc"]["value"] is None:
+        number_of = section["num_patients"]
+        called, note = f"{section['num_called']} of {number_of}", section["roc_auc"]["note"]
+        return [Score("whole patients called tumour", called, "–", str(number_of), note)]
+    return [replace(line, name=f"{line.name}, whole patients") for line in scores(section)]
 
 
 def label(key: str) -> str:

@@ -19,6 +19,7 @@ from slicewise.reporting.scores import (
     shared_notes,
     untrained,
     warnings,
+    whole_patients,
 )
 
 _WIDTH: Final = 100
@@ -52,7 +53,12 @@ def headlines_of(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score
 
 
 def scores_of(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score]:
-    return [*untrained(missing), *scores(found["segmentation"]), *scores(found["classification"])]
+    return [
+        *untrained(missing),
+        *scores(found["segmentation"]),
+        *scores(found["classification"]),
+        *whole_patients(found["patient_classification"]),
+    ]
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
