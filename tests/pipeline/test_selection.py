@@ -19,6 +19,15 @@ def test_mode_range_and_flags_are_combined() -> None:
     assert chosen(select(NAMES, members=NAMES, scope="full", only=["d"])) == "d"
 
 
+def test_a_long_list_of_steps_is_not_repeated_beside_each_of_the_others() -> None:
+    few = select(NAMES, members=NAMES, scope="full", only=["a", "d"])
+    assert few.scope == "--only a,d"
+    names = tuple(f"fold{number}.train.seg_warmup" for number in range(5))
+    assert select(names, members=names, scope="full", only=names[:4]).scope == (
+        "--only fold0.train.seg_warmup,… (4 steps)"
+    )
+
+
 def test_flags_on_single_steps_win() -> None:
     selection = select(NAMES, members=("a",), scope="part", skip=["a"], force=["d"])
     assert selection.of("a") is Request.SKIP

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from slicewise.core.errors import UsageError
+
+_MOST_NAMED: Final = 60
+"""Characters of step names that a reason repeats; it stands beside every step that is left out."""
 
 
 class Request(Enum):
@@ -75,7 +79,8 @@ def _chosen(
 
 def _scope(scope: str, start: str | None, until: str | None, only: Sequence[str]) -> str:
     if only:
-        return f"--only {','.join(only)}"
+        named = ",".join(only)
+        return f"--only {named}" if len(named) <= _MOST_NAMED else f"--only {only[0]},… ({len(only)} steps)"
     parts = [scope, f"--from {start}" if start else "", f"--until {until}" if until else ""]
     return " ".join(filter(None, parts))
 
