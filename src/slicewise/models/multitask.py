@@ -16,6 +16,7 @@ from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
 from slicewise.core.labels import NUM_MODALITIES
 from slicewise.models.head import ClassHead
+from slicewise.models.pretrained import SHIPPED, load_shipped, shipped_file
 from slicewise.models.unused import drop_unused_stages
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -136,21 +137,39 @@ def _expect_background(mask_head: nn.Module) -> None:
 
 
 def _segmentation_model(settings: Model) -> Any:
+    shipped = shipped_file(settings)
+    base = _create(settings, None if shipped else settings.encoder_weights)
+    if shipped:
+        load_shipped(base.encoder, shipped)
+    return base
+
+
+def _create(settings: Model, encoder_weights: str | None) -> Any:
     try:
         return smp.create_model(
             settings.architecture,
             encoder_name=settings.encoder,
-            encoder_weights=settings.encoder_weights,
+            encoder_weights=encoder_weights,
             in_channels=NUM_MODALITIES,
             classes=1,
             **_depth_arguments(settings),
         )
+    except OSError as error:  # huggingface_hub's way to say that nothing answered
+        raise ConfigError(
+            f"model.encoder_weights={encoder_weights} of model.encoder={settings.encoder} cannot be fetched "
+            f"({_first_sentence(error)}); set model.encoder_weights=null, or an encoder whose weights are "
+            f"installed: {', '.join(SHIPPED)}"
+        ) from error
     except (KeyError, ValueError, NotImplementedError) as error:
         raise ConfigError(
             f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
             f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "
             f"cannot be built: {error}; resnet18, resnet34, resnet50 and mobilenet_v2 at depth 5 always can"
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).partition(". ")[0]
 
 
 def _depth_arguments(settings: Model) -> dict[str, Any]:
