@@ -22,6 +22,7 @@ from slicewise.models.unused import drop_unused_stages
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _WIDE_TO_NARROW: Final = (256, 128, 64, 32, 16)
+_TIMM: Final = "tu-"
 _PSPNET_DEPTH: Final = 3
 _PRIOR: Final = 0.02
 _LOOK: Final = 64
@@ -138,27 +139,31 @@ def _expect_background(mask_head: nn.Module) -> None:
 
 def _segmentation_model(settings: Model) -> Any:
     shipped = shipped_file(settings)
-    base = _create(settings, None if shipped else settings.encoder_weights)
+    base = _create(settings, fetched=shipped is None)
     if shipped:
         load_shipped(base.encoder, shipped)
     return base
 
 
-def _create(settings: Model, encoder_weights: str | None) -> Any:
+def _create(settings: Model, *, fetched: bool) -> Any:
+    """Build the network; `fetched` weights are those that the hub of the encoder's library offers."""
+    weights: str | bool | None = settings.encoder_weights if fetched else None
+    if weights and settings.encoder.startswith(_TIMM):
+        weights = True  # these have one set of weights, named in the encoder
     try:
         return smp.create_model(
             settings.architecture,
             encoder_name=settings.encoder,
-            encoder_weights=encoder_weights,
+            encoder_weights=weights,
             in_channels=NUM_MODALITIES,
             classes=1,
             **_depth_arguments(settings),
         )
     except OSError as error:  # huggingface_hub's way to say that nothing answered
         raise ConfigError(
-            f"model.encoder_weights={encoder_weights} of model.encoder={settings.encoder} cannot be fetched "
-            f"({_first_sentence(error)}); set model.encoder_weights=null, or an encoder whose weights are "
-            f"installed: {', '.join(SHIPPED)}"
+            f"model.encoder_weights={settings.encoder_weights} of model.encoder={settings.encoder} cannot be "
+            f"fetched ({_first_sentence(error)}); set model.encoder_weights=null, or choose an encoder whose "
+            f"weights are installed: {', '.join(SHIPPED)}"
         ) from error
     except (KeyError, ValueError, NotImplementedError) as error:
         raise ConfigError(

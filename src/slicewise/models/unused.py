@@ -1,31 +1,57 @@
 """Weights that a network carries but never uses.
 
 segmentation_models_pytorch keeps the deepest stages of most encoders when a network ends above them: a
-resnet18 cut at depth 4 holds 8.4 million weights, two thirds of its own, that no image ever meets. They would
-be saved, averaged and counted.
+resnet18 cut at depth 4 holds 8.4 million weights, two thirds of its own, that no image ever meets. Encoders
+of timm even compute their last stages, and drop what they give. All would be saved, averaged and counted.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
 def drop_unused_stages(encoder: nn.Module, image: Tensor) -> None:
-    """Remove the direct children of an encoder that take no part in its answer.
+    """Remove the parts of an encoder that take no part in its answer.
+
+    A part is left out if no image meets it, or if it ends a chain of layers and its answer goes nowhere.
 
     Args:
-        encoder: any network; it is looked at in evaluation mode, so no statistic moves.
+        encoder: any network with a list of maps as its answer; it is looked at in evaluation mode, so no
+            statistic moves.
         image: float [1, channel, row, col], large enough for the encoder.
     """
     training = encoder.training
     met: set[nn.Module] = set()
     hooks = [module.register_forward_hook(lambda module, *_: met.add(module)) for module in encoder.modules()]
     try:
-        with torch.no_grad():
-            encoder.eval()(image)
+        with torch.enable_grad():
+            useful = _behind(encoder.eval()(image))
     finally:
         for hook in hooks:
             hook.remove()
         encoder.train(training)
-    for name, child in list(encoder.named_children()):
-        if met.isdisjoint(child.modules()):
-            delattr(encoder, name)
+    _drop(encoder, met, useful)
+
+
+def _behind(maps: Sequence[Tensor]) -> set[Any]:
+    """Return the weights that the maps were computed from: those that their history leads back to."""
+    pending: list[Any] = [found.grad_fn for found in maps]
+    seen: set[Any] = set()
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            pending += [before for before, _ in node.next_functions]
+    return {node.variable for node in seen if hasattr(node, "variable")}
+
+
+def _drop(parent: nn.Module, met: set[nn.Module], useful: set[Any]) -> None:
+    for name, child in list(parent.named_children()):
+        weights = list(child.parameters())
+        idle = bool(weights) and useful.isdisjoint(weights)
+        if met.isdisjoint(child.modules()) or (idle and isinstance(parent, nn.Sequential)):
+            delattr(parent, name)
+        else:
+            _drop(child, met, useful)

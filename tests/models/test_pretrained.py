@@ -1,0 +1,138 @@
+"""ImageNet weights that are installed with the project: the right ones, each in its place."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from sklearn.datasets import load_sample_image
+from torch import Tensor, nn
+
+from slicewise.config.schema import Model
+from slicewise.core.errors import ConfigError
+from slicewise.models import pretrained
+from slicewise.models.multitask import MultitaskNet, build_model
+from slicewise.models.pretrained import SHIPPED, load_shipped, shipped_file
+
+LITE0 = "tu-tf_efficientnet_lite0"
+DAISY = 985
+
+
+def settings(model: Model, **keys: object) -> Model:
+    begin: dict[str, object] = {"encoder": LITE0, "encoder_weights": "imagenet", "encoder_depth": 5}
+    return Model.model_validate({**model.model_dump(), **begin, **keys})
+
+
+def file_of(model: Model) -> Path:
+    path = shipped_file(settings(model))
+    assert path is not None
+    return path
+
+
+def stored(model: Model) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(file_of(model), weights_only=True)
+    return weights
+
+
+def test_the_weights_tell_a_daisy_and_the_order_of_tensors_is_that_of_the_file(model: Model) -> None:
+    net = timm.create_model("tf_efficientnet_lite0").eval()
+    net.load_state_dict(dict(zip(net.state_dict(), stored(model).values(), strict=True)))
+    flower = torch.from_numpy(load_sample_image("flower.jpg")[:, 100:527].copy())
+    image = nn.functional.interpolate(
+        flower.permute(2, 0, 1)[None].float(), size=(224, 224), mode="bilinear", antialias=True
+    )
+
+    with torch.no_grad():
+        logits = net((image - 127) / 128)
+
+    assert int(logits.argmax()) == DAISY
+
+
+def test_a_grey_image_in_all_slots_meets_the_filters_that_imagenet_taught(model: Model) -> None:
+    ours = build_model(settings(model)).eval().encoder
+    reference = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    reference.load_state_dict(dict(zip(reference.state_dict(), stored(model).values(), strict=False)))
+    grey = torch.randn(1, 1, 64, 64)
+
+    with torch.no_grad():
+        # Four slots, each divided by the root of four, see the image twice as strong as three colours do.
+        answers = ours(grey.expand(-1, 4, -1, -1) / 2)[1:]
+        expected = reference(grey.expand(-1, 3, -1, -1))
+
+    assert len(answers) == 5
+    for answer, right in zip(answers, expected, strict=True):
+        torch.testing.assert_close(answer, right, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("slot", range(4))
+def test_every_modality_alone_is_seen_alike(model: Model, slot: int) -> None:
+    encoder = build_model(settings(model, encoder_depth=3)).encoder
+    first = next(layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d))
+    image = torch.randn(1, 1, 32, 32)
+    alone, other = torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32)
+    alone[:, slot], other[:, 0] = image[:, 0], image[:, 0]
+
+    torch.testing.assert_close(first(alone), first(other))
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5])
+def test_a_shallow_encoder_takes_the_first_stages(model: Model, depth: int) -> None:
+    shallow = build_model(settings(model, encoder_depth=depth)).encoder.state_dict()
+    whole = build_model(settings(model)).encoder.state_dict()
+
+    assert set(shallow) <= set(whole)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in shallow.items())
+
+
+def test_without_the_key_the_weights_are_random_and_training_moves_the_shipped_ones(model: Model) -> None:
+    random, shipped = (
+        build_model(settings(model, encoder_weights=key, encoder_depth=3)) for key in (None, "imagenet")
+    )
+    before = {name: tensor.clone() for name, tensor in shipped.encoder.state_dict().items()}
+
+    _one_step(shipped)
+
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in random.encoder.state_dict().items())
+    moved = [name for name, tensor in shipped.encoder.named_parameters() if torch.equal(tensor, before[name])]
+    assert moved == []
+
+
+def test_weights_of_another_encoder_are_refused(model: Model, tmp_path: Path) -> None:
+    weights = stored(model)
+    weights["_blocks.3._project_conv.weight"] = torch.zeros(3, 3, 1, 1)
+    torch.save(weights, tmp_path / "other.pth")
+    encoder = build_model(settings(model, encoder_weights=None)).encoder
+
+    with pytest.raises(ConfigError, match=r"other\.pth holds the weights of another encoder.*conv_pwl"):
+        load_shipped(encoder, tmp_path / "other.pth")
+
+
+def test_only_imagenet_is_installed_and_only_where_its_package_is(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shipped_file(settings(model, encoder_weights="noisy-student")) is None
+    assert shipped_file(settings(model, encoder="resnet18")) is None
+
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+
+    assert shipped_file(settings(model)) is None
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
+def test_weights_that_nothing_offers_are_named_with_a_way_out(
+    model: Model, encoder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    with pytest.raises(
+        ConfigError, match=rf"encoder_weights=.*{encoder} cannot be fetched.*{next(iter(SHIPPED))}"
+    ):
+        build_model(settings(model, encoder=encoder))
+
+
+def _one_step(net: MultitaskNet) -> None:
+    optimizer = torch.optim.AdamW(net.parameters())
+    prediction = net.train()(torch.randn(2, 4, 64, 64), torch.ones(2, 4))
+    (prediction.mask_logits.square().mean() + prediction.class_logits.mean()).backward()
+    optimizer.step()
