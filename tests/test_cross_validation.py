@@ -18,6 +18,7 @@ SMALL = (
     "scale={fraction:1.0,min_patients:6,min_pictures:16}",
     "preprocessing.image_size=32",
     "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder_weights=null",
     "model.encoder_depth=3",
     "training.batch_size=8",
     "training.iterations_per_epoch=2",

@@ -31,6 +31,7 @@ SMALLEST = (
     "stages.joint.epochs=1",
     "preprocessing.image_size=32",
     "model.encoder=tu-test_resnet",
+    "model.encoder_weights=null",
     "model.encoder_depth=3",
     "training.batch_size=8",
     "training.iterations_per_epoch=2",

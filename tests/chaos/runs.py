@@ -27,6 +27,7 @@ OVERRIDES: Final = (
     "scale={fraction:1.0,min_patients:4,min_pictures:16}",
     "preprocessing.image_size=32",
     "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder_weights=null",
     "model.encoder_depth=3",
     "model.head_hidden=8",
     "training.batch_size=8",

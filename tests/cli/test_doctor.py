@@ -10,6 +10,7 @@ NAMES = [
     "python",
     "packages",
     "torch",
+    "weights",
     "encoding",
     "cores",
     "memory",

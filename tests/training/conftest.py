@@ -20,6 +20,7 @@ SMALL = (
     "seed=0",
     f"preprocessing.image_size={SIDE}",
     "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder_weights=null",
     "model.encoder_depth=3",
     "model.head_hidden=8",
     "training.batch_size=8",

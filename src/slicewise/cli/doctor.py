@@ -44,6 +44,7 @@ def examine(workspace: Workspace, config: Config) -> list[Check]:
         software.python_version(),
         software.packages(),
         software.torch_pair(),
+        software.encoder_weights(config),
         software.encoding(),
         machine.cores(config),
         machine.memory(config),

@@ -66,6 +66,17 @@ def test_torch_and_torchvision_belong_together(monkeypatch: pytest.MonkeyPatch) 
     assert software.torch_pair().level == "bad"
 
 
+def test_where_the_first_weights_come_from(config: Config) -> None:
+    def found(encoder: str, weights: str | None) -> str:
+        model = config.model.model_copy(update={"encoder": encoder, "encoder_weights": weights})
+        check = software.encoder_weights(config.model_copy(update={"model": model}))
+        return f"{check.level}: {check.found}"
+
+    assert software.encoder_weights(config).found.endswith("is installed")
+    assert found("resnet18", None) == "good: resnet18 begins with random weights"
+    assert found("resnet18", "imagenet").startswith("warn: imagenet for resnet18 is fetched")
+
+
 def test_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.getfilesystemencoding", lambda: "utf-8")
     monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale: "UTF-8")

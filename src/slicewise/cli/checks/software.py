@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 
 from slicewise.cli.checks.check import Check
+from slicewise.config.schema import Config
 
 _OLDEST = (3, 11)
 _INSTALL = "in a checkout: make run; elsewhere: pip install 'slicewise[serving]'"
@@ -51,6 +52,23 @@ def torch_pair() -> Check:
         advice = "install both from one index, for example with: make constraints, then make run"
         return Check("torch", "bad", f"{found}, which wants torch{wrong[0]}", advice)
     return Check("torch", "good", found)
+
+
+def encoder_weights(config: Config) -> Check:
+    """Say where the first weights of the encoder come from; nothing is asked on the network."""
+    from slicewise.models.pretrained import SHIPPED, shipped_file
+
+    model = config.model
+    if model.encoder_weights is None:
+        return Check("weights", "good", f"{model.encoder} begins with random weights")
+    if shipped_file(model) is not None:
+        return Check("weights", "good", f"{model.encoder_weights} for {model.encoder} is installed")
+    return Check(
+        "weights",
+        "warn",
+        f"{model.encoder_weights} for {model.encoder} is fetched from a hub when training begins",
+        f"without a network: model.encoder_weights=null, or an encoder of {', '.join(SHIPPED)}",
+    )
 
 
 def encoding() -> Check:
