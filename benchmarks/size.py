@@ -46,6 +46,7 @@ FULL = Size(
 SMALL_NETWORK = (
     "preprocessing.image_size=32",
     "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder_weights=null",
     "model.encoder_depth=3",
     "training.batch_size=4",
 )
