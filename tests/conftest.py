@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from slicewise.core.files import read_json
 
@@ -29,6 +30,8 @@ TINY = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give each of several workers cores of its own: threads that wait for each other's cores crawl."""
+    settings.register_profile("timeless", deadline=None)  # no test asserts how long something takes
+    settings.load_profile("timeless")
     worker = getattr(config, "workerinput", None)
     if worker and hasattr(os, "sched_setaffinity"):
         usable = sorted(os.sched_getaffinity(0))

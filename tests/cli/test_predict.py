@@ -36,7 +36,10 @@ def network() -> Checkpoint:
     """A small network that has learnt nothing; its answers lie about one half."""
     torch.manual_seed(0)
     config = compose(
-        ["preprocessing.image_size=64", "model={encoder:mobilenet_v2,encoder_depth:3,head_hidden:0}"]
+        [
+            "preprocessing.image_size=64",
+            "model={encoder:mobilenet_v2,encoder_weights:null,encoder_depth:3,head_hidden:0}",
+        ]
     )
     net = build_model(config.model).eval()
     with torch.no_grad():  # half of the pixels, so that masks are neither empty nor full

@@ -4,7 +4,9 @@ from slicewise.config.compose import compose
 from slicewise.models.footprint import measure
 from slicewise.models.multitask import build_model
 
-SETTINGS = compose(["model.encoder=tu-test_resnet", "model.encoder_depth=3"]).model
+SETTINGS = compose(
+    ["model.encoder=tu-test_resnet", "model.encoder_weights=null", "model.encoder_depth=3"]
+).model
 
 
 def test_weights_are_those_of_the_network() -> None:

@@ -70,3 +70,11 @@ def test_the_end_of_a_chain_that_nobody_reads_is_dropped() -> None:
     assert len(chain.blocks) == 2
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(chain(image), before, strict=True))
     assert all(weight.grad is None for weight in chain.parameters())
+
+
+def test_without_a_history_no_chain_is_cut() -> None:
+    with torch.inference_mode():
+        chain = Chain()
+        drop_unused_stages(chain, torch.randn(1, 1, 4, 4))
+
+    assert len(chain.blocks) == 4

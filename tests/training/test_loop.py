@@ -13,6 +13,7 @@ from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.data.batches import Batch, SliceDataset
 from slicewise.data.sampling import Indices
 from slicewise.models.checkpoint import load_checkpoint
+from slicewise.training.device import usable_precision
 from slicewise.training.loop import StageResult, train_stage
 
 MakeConfig = Callable[..., Config]
@@ -296,6 +297,8 @@ def base_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str
 def test_every_key_changes_what_is_learned(
     train_one: TrainOne, base_weights: dict[str, dict[str, Tensor]], override: str, tmp_path: Path
 ) -> None:
+    if override == "training.precision=fp32" and usable_precision("bf16", "cpu") == "fp32":
+        pytest.skip("without bf16 on this processor everything is learned in fp32")
     if not base_weights:
         train_one(tmp_path / "base", *BASE)
         base_weights["base"] = weights(tmp_path / "base")

@@ -48,9 +48,10 @@ def _behind(maps: Sequence[Tensor]) -> set[Any]:
 
 
 def _drop(parent: nn.Module, met: set[nn.Module], useful: set[Any]) -> None:
+    """Remove what is not met, and idle ends of chains; without a history nothing is known of the latter."""
     for name, child in list(parent.named_children()):
         weights = list(child.parameters())
-        idle = bool(weights) and useful.isdisjoint(weights)
+        idle = bool(useful and weights) and useful.isdisjoint(weights)
         if met.isdisjoint(child.modules()) or (idle and isinstance(parent, nn.Sequential)):
             delattr(parent, name)
         else:
