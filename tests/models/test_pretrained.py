@@ -51,6 +51,7 @@ def test_the_weights_tell_a_daisy_and_the_order_of_tensors_is_that_of_the_file(m
 def test_a_grey_image_in_all_slots_meets_the_filters_that_imagenet_taught(model: Model) -> None:
     ours = build_model(settings(model)).eval().encoder
     reference = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    # The file goes on with the classifier, which a network of features lacks; load_state_dict misses nothing.
     reference.load_state_dict(dict(zip(reference.state_dict(), stored(model).values(), strict=False)))
     grey = torch.randn(1, 1, 64, 64)
 
@@ -105,6 +106,15 @@ def test_weights_of_another_encoder_are_refused(model: Model, tmp_path: Path) ->
 
     with pytest.raises(ConfigError, match=r"other\.pth holds the weights of another encoder.*conv_pwl"):
         load_shipped(encoder, tmp_path / "other.pth")
+
+
+def test_a_file_that_is_too_short_is_refused(model: Model, tmp_path: Path) -> None:
+    first = dict(list(stored(model).items())[:30])
+    torch.save(first, tmp_path / "short.pth")
+    encoder = build_model(settings(model, encoder_weights=None)).encoder
+
+    with pytest.raises(ConfigError, match=r"short\.pth holds the weights of another encoder"):
+        load_shipped(encoder, tmp_path / "short.pth")
 
 
 def test_only_imagenet_is_installed_and_only_where_its_package_is(

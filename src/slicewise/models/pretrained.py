@@ -52,6 +52,7 @@ def load_shipped(encoder: nn.Module, path: Path) -> None:
     stored[_FIRST] = _for_modalities(stored[_FIRST])
     body = [tensor for name, tensor in stored.items() if not name.startswith(_CLASSIFIER)]
     wanted = encoder.state_dict()
+    # Not strict: a shallow encoder leaves the deepest ones, and a file that is too short is told below.
     taken = dict(zip(wanted, body, strict=False))
     differing = [
         name for name, tensor in wanted.items() if name not in taken or taken[name].shape != tensor.shape
