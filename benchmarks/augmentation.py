@@ -33,6 +33,5 @@ def run(bench: Bench) -> list[Row]:
 
 def _augment(batch: Batch, training: Training) -> None:
     size = batch.images.shape[-1]
-    generator = torch.Generator().manual_seed(0)
-    changes = draw_changes(training.augmentation, training.modality_dropout, batch.presence, size, generator)
+    changes = draw_changes(training.augmentation, training.modality_dropout, batch.presence, size, seed=0)
     apply_changes(batch, changes).to(torch.device("cpu"), training.channels_last)

@@ -77,7 +77,7 @@ class BareSteps:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
-            self.average.update(self.net.net)
+            self.average.update()
 
 
 def usual_network(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:

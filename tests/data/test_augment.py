@@ -45,8 +45,7 @@ def brains(presence: list[list[float]] | None = None) -> Batch:
 
 
 def draw(batch: Batch, *, seed: float = 0, dropout: float = 0, **changed: float) -> Changes:
-    generator = torch.Generator().manual_seed(int(seed))
-    return draw_changes(settings(**changed), dropout, batch.presence, SIZE, generator)
+    return draw_changes(settings(**changed), dropout, batch.presence, SIZE, int(seed))
 
 
 def change(batch: Batch, **changed: float) -> Batch:
@@ -142,6 +141,14 @@ def test_noise_has_the_deviation_asked_for() -> None:
     difference = (change(batch, noise=0.5).images - batch.images)[batch.images != 0]
 
     assert float(difference.std()) == pytest.approx(0.5, rel=0.05)
+
+
+def test_noise_differs_between_images_and_batches() -> None:
+    batch = brains()
+    first, second = (change(batch, seed=seed, noise=0.5).images - batch.images for seed in (1, 2))
+
+    assert not torch.equal(first, second)
+    assert len({image.sum().item() for image in (*first, *second)}) == 2 * len(batch)
 
 
 def test_dropped_modalities_are_emptied_and_one_always_stays() -> None:

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -45,3 +47,13 @@ def test_evaluation_reads_every_slice_in_order() -> None:
     seen = torch.cat([batch.images[:, 0, 0, 0] for batch in read_batches(dataset, in_order(dataset, 4))])
 
     assert seen.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(("preload_mib", "in_thread"), [(1, False), (0, True)])
+def test_slices_in_memory_are_gathered_without_a_thread(preload_mib: float, in_thread: bool) -> None:
+    dataset = SliceDataset([Case()], preload_mib=preload_mib)
+    batches = read_batches(dataset, in_order(dataset, 4))
+    next(batches)
+
+    assert ("prefetch" in {thread.name for thread in threading.enumerate()}) == in_thread
+    assert sum(len(batch) for batch in batches) == 6

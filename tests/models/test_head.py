@@ -25,3 +25,18 @@ def test_a_small_bright_spot_is_not_averaged_away() -> None:
 
     with torch.no_grad():
         assert (head(spot) - head(plain)).abs().item() > 0.05
+
+
+def test_the_head_reads_mean_and_maximum_of_each_channel() -> None:
+    torch.manual_seed(0)
+    head = ClassHead(5, hidden=0, dropout=0.0)
+    decoded = torch.randn(3, 5, 17, 17).to(memory_format=torch.channels_last).requires_grad_()
+
+    logits = head(decoded)
+    logits.sum().backward()
+    found, decoded.grad = decoded.grad, None
+    pooled = torch.cat([decoded.mean((2, 3)), decoded.amax((2, 3))], 1)
+    head.layers(pooled).sum().backward()
+
+    torch.testing.assert_close(logits, head.layers(pooled)[:, 0])
+    torch.testing.assert_close(found, decoded.grad)

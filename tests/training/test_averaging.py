@@ -22,7 +22,7 @@ def test_weights_and_statistics_are_averaged_with_a_decay_that_climbs(make_confi
     average, expected = WeightAverage(net, decay=0.45), 1.0
     for count in range(1, 13):
         fill(net, float(count))
-        average.update(net)
+        average.update()
         if count <= 4 or count % 4 == 0:
             decay = min(0.45, count / (9 + count)) ** (1 if count <= 4 else 4)
             expected = decay * expected + (1 - decay) * count
@@ -39,7 +39,7 @@ def test_frozen_weights_keep_every_bit(make_config: MakeConfig) -> None:
     with torch.no_grad():
         for weight in net.class_head.parameters():
             weight.add_(1.0)
-    average.update(net)
+    average.update()
     changed = {
         name for name, value in average.net.state_dict().items() if not torch.equal(value, before[name])
     }
@@ -51,12 +51,12 @@ def test_the_average_goes_on_from_its_state(make_config: MakeConfig) -> None:
     first, second = WeightAverage(net, 0.5), WeightAverage(net, 0.5)
     for value in (1.0, 3.0, 5.0, 4.0, 6.0, 2.0):  # not yet at the next update
         fill(net, value)
-        first.update(net)
+        first.update()
     second.load_state_dict(first.state_dict())
     for value in (7.0, 8.0):
         fill(net, value)
-        first.update(net)
-        second.update(net)
+        first.update()
+        second.update()
 
     ours, theirs = first.net.state_dict(), second.net.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -6,16 +6,23 @@ the brain, where the normalised image is not zero, and only slots that are fille
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from slicewise.config.schema import Augmentation
 from slicewise.data.batches import Batch
 
+Floats = NDArray[np.float32]
+
 _CONTROL_POINTS: Final = 8
+_NUM_STARTS: Final = 2**22
 
 
 @dataclass(frozen=True)
@@ -34,23 +41,28 @@ class Changes:
     """[batch, 4], 0 where a modality is dropped"""
     noise: float
     """Standard deviation, z-score units"""
-    noise_seed: int
+    noise_starts: tuple[int, ...]
+    """[batch], where each image's noise begins in the table"""
 
 
 def draw_changes(
-    settings: Augmentation, modality_dropout: float, presence: Tensor, size: int, generator: torch.Generator
+    settings: Augmentation, modality_dropout: float, presence: Tensor, size: int, seed: int
 ) -> Changes:
-    """Draw changes for a batch with `presence` [batch, 4] and slices of `size` pixels."""
+    """Draw changes for a batch with `presence` [batch, 4] and slices of `size` pixels.
+
+    NumPy draws them: an operation on so few numbers takes torch ten times as long.
+    """
+    rng = np.random.default_rng(seed)
     num_images = len(presence)
-    spread = settings.intensity * _symmetric((2, *presence.shape), generator)
+    contrast, brightness = settings.intensity * _symmetric(rng, 2, *presence.shape)
     return Changes(
-        affine=_draw_affine(settings, num_images, generator) if _moves(settings) else None,
-        displacement=_draw_displacement(settings, num_images, size, generator) if settings.elastic else None,
-        contrast=1 + spread[0],
-        brightness=spread[1],
-        keep=_draw_keep(modality_dropout, presence, generator),
+        affine=_draw_affine(settings, num_images, rng) if _moves(settings) else None,
+        displacement=_draw_displacement(settings, num_images, size, rng) if settings.elastic else None,
+        contrast=torch.from_numpy(1 + contrast),
+        brightness=torch.from_numpy(brightness),
+        keep=_draw_keep(modality_dropout, presence.numpy(), rng),
         noise=settings.noise,
-        noise_seed=int(torch.randint(2**62, (), generator=generator)),
+        noise_starts=tuple(rng.integers(_NUM_STARTS, size=num_images).tolist()),
     )
 
 
@@ -61,62 +73,79 @@ def apply_changes(batch: Batch, changes: Changes) -> Batch:
     if changes.affine is not None:
         images, masks = _resample(images, masks, changes)
     keep = changes.keep.to(device)
-    inside = (images != 0) & (keep * batch.presence)[:, :, None, None].bool()
-    images = images * changes.contrast.to(device)[:, :, None, None]
-    images += changes.brightness.to(device)[:, :, None, None]
+    factor, summand = (
+        (keep * drawn.to(device))[:, :, None, None] for drawn in (changes.contrast, changes.brightness)
+    )
+    outside = images == 0
+    images = torch.addcmul(summand, images, factor)
     if changes.noise:
-        generator = torch.Generator(device).manual_seed(changes.noise_seed)
-        images += changes.noise * torch.empty_like(images).normal_(generator=generator)
-    return replace(batch, images=images * inside, masks=masks, presence=batch.presence * keep)
+        images.addcmul_(_noise(changes, images), changes.noise * keep[:, :, None, None])
+    return replace(batch, images=images.masked_fill_(outside, 0), masks=masks, presence=batch.presence * keep)
+
+
+def _noise(changes: Changes, images: Tensor) -> Tensor:
+    """Cut standard normal noise of the shape of `images` out of the table, for each image elsewhere."""
+    size = images[0].numel()
+    table = _noise_table(_NUM_STARTS + size, images.device)
+    return torch.stack([table[start : start + size] for start in changes.noise_starts]).reshape(images.shape)
+
+
+@lru_cache(maxsize=2)
+def _noise_table(size: int, device: torch.device) -> Tensor:
+    """Return standard normal noise, drawn once: to draw it anew takes half as long as all other changes.
+
+    Evolution strategies share a table likewise (Salimans 2017).
+    """
+    return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _resample(images: Tensor, masks: Tensor, changes: Changes) -> tuple[Tensor, Tensor]:
     """Move images (bilinear) and masks (bilinear, then the nearer side) through the same grid."""
     assert changes.affine is not None
-    both = torch.cat([images, masks], 1)
-    grid = affine_grid(changes.affine.to(both.device), list(both.shape), align_corners=False)
+    grid = affine_grid(changes.affine.to(images.device), list(images.shape), align_corners=False)
     if changes.displacement is not None:
-        shift = interpolate(changes.displacement.to(both.device), size=both.shape[-2:], mode="bicubic")
+        shift = interpolate(changes.displacement.to(images.device), size=images.shape[-2:], mode="bicubic")
         grid = grid + shift.permute(0, 2, 3, 1)
-    moved = grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return moved[:, :-1], (moved[:, -1:] > 0.5).to(masks.dtype)
+    return _sample(images, grid), (_sample(masks, grid) > 0.5).to(masks.dtype)
+
+
+def _sample(images: Tensor, grid: Tensor) -> Tensor:
+    return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def _moves(settings: Augmentation) -> bool:
     return any((settings.flip, settings.rotation, settings.scale, settings.translation, settings.elastic))
 
 
-def _draw_affine(settings: Augmentation, num_images: int, generator: torch.Generator) -> Tensor:
-    mirror = 1 - 2 * (torch.rand(num_images, generator=generator) < settings.flip).float()
-    angle = math.radians(settings.rotation) * _symmetric((num_images,), generator)
-    zoom = 1 / (1 + settings.scale * _symmetric((num_images,), generator))
-    shift = 2 * settings.translation * _symmetric((num_images, 2, 1), generator)
-    cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    turn = torch.stack([mirror * cos, -mirror * sin, sin, cos], 1).reshape(num_images, 2, 2)
-    return torch.cat([turn, shift], 2)
+def _draw_affine(settings: Augmentation, num_images: int, rng: Generator) -> Tensor:
+    mirror = np.where(rng.random(num_images) < settings.flip, -1, 1)
+    angle = math.radians(settings.rotation) * _symmetric(rng, num_images)
+    zoom = 1 / (1 + settings.scale * _symmetric(rng, num_images))
+    across, down = 2 * settings.translation * _symmetric(rng, 2, num_images)
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    rows = np.array([[mirror * cos, -mirror * sin, across], [sin, cos, down]], np.float32)
+    return torch.from_numpy(rows).permute(2, 0, 1).contiguous()
 
 
-def _draw_displacement(
-    settings: Augmentation, num_images: int, size: int, generator: torch.Generator
-) -> Tensor:
+def _draw_displacement(settings: Augmentation, num_images: int, size: int, rng: Generator) -> Tensor:
     pixel = 2 / size
     shape = (num_images, 2, _CONTROL_POINTS, _CONTROL_POINTS)
-    return settings.elastic * pixel * torch.randn(shape, generator=generator)
+    return torch.from_numpy(settings.elastic * pixel * rng.standard_normal(shape, np.float32))
 
 
-def _draw_keep(probability: float, presence: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_keep(probability: float, presence: Floats, rng: Generator) -> Tensor:
     """Keep, with `probability`, only some of an image's filled slots: one to all, each number as likely.
 
     Dropping slots one by one would hardly ever leave a single one, which is all that a plain picture has.
     """
-    filled = presence.bool()
-    lots = torch.rand(presence.shape, generator=generator).masked_fill(~filled, -1.0)
-    place = lots.argsort(1, descending=True).argsort(1)
-    num_filled = filled.sum(1, keepdim=True)
-    num_kept = 1 + (torch.rand(num_filled.shape, generator=generator) * num_filled).long()
-    thinned = torch.rand(num_filled.shape, generator=generator) < probability
-    return ((place < torch.where(thinned, num_kept, num_filled)) & filled).float() * presence
+    filled = presence > 0
+    lots = np.where(filled, rng.random(presence.shape), -1)
+    place = (-lots).argsort(1).argsort(1)
+    num_filled = filled.sum(1)
+    num_kept = 1 + (rng.random(len(presence)) * num_filled).astype(np.int64)
+    num_left = np.where(rng.random(len(presence)) < probability, num_kept, num_filled)
+    return torch.from_numpy(presence * (filled & (place < num_left[:, None])))
 
 
-def _symmetric(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return 2 * torch.rand(shape, generator=generator) - 1
+def _symmetric(rng: Generator, *shape: int) -> Floats:
+    return 2 * rng.random(shape, np.float32) - 1

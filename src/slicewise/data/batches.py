@@ -114,8 +114,10 @@ class SliceDataset:
         self.train = np.concatenate([np.asarray(case.train, bool) for case in self.cases])
         self._presence = np.array([case.presence for case in self.cases], np.float32)
         self._has_mask = np.array([case.has_mask for case in self.cases])
-        preloaded = self._size_mib() <= preload_mib
-        self._arrays = lru_cache(None if preloaded else _MOST_OPEN)(partial(_read, self.cases, preloaded))
+        self._filled = [_filled(case.presence) for case in self.cases]
+        self.preloaded = self._size_mib() <= preload_mib
+        most = None if self.preloaded else _MOST_OPEN
+        self._arrays = lru_cache(most)(partial(_read, self.cases, self.preloaded))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -132,12 +134,12 @@ class SliceDataset:
         masks = np.zeros((len(indices), 1, size, size), np.uint8)
         for place, (case, row) in enumerate(zip(cases, self.row_of[indices], strict=True)):
             stored_images, stored_masks = self._arrays(case)
-            images[place, self._presence[case] > 0] = stored_images[row]
+            images[place, self._filled[case]] = stored_images[row]
             masks[place, 0] = stored_masks[row]
         return Batch(
-            images=torch.from_numpy(images.astype(np.float32)),
+            images=torch.from_numpy(images).float(),  # NumPy takes four times as long for it
             presence=torch.from_numpy(self._presence[cases]),
-            masks=torch.from_numpy((masks > 0).astype(np.float32)),
+            masks=(torch.from_numpy(masks) > 0).float(),
             has_mask=torch.from_numpy(self._has_mask[cases]),
             labels=torch.from_numpy(self.labels[indices]),
             sources=torch.from_numpy(self.sources[indices]),
@@ -147,6 +149,11 @@ class SliceDataset:
         """Size of all slices: two bytes a pixel and modality, one for the mask."""
         pixels = np.bincount(self.case_of, minlength=len(self.cases)) * self.image_size**2
         return float((pixels * (2 * self._presence.sum(1) + 1)).sum()) / 2**20
+
+
+def _filled(presence: Sequence[bool]) -> slice | Indices:
+    """Return the filled slots in the form that NumPy copies fastest to."""
+    return slice(None) if all(presence) else np.flatnonzero(presence)
 
 
 def _read(cases: Sequence[SliceArrays], copied: bool, number: int) -> Arrays:

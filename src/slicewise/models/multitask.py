@@ -15,6 +15,7 @@ from slicewise.config.schema import Model
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
 from slicewise.core.labels import NUM_MODALITIES
+from slicewise.models.depthwise import widen_depthwise
 from slicewise.models.head import ClassHead
 from slicewise.models.pretrained import SHIPPED, load_shipped, shipped_file
 from slicewise.models.unused import drop_unused_stages
@@ -68,6 +69,7 @@ class MultitaskNet(nn.Module):
         self.encoder: nn.Module = base.encoder
         drop_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _LOOK, _LOOK))
         self.decoder: nn.Module = base.decoder
+        widen_depthwise(self)
         self.mask_head: nn.Module = base.segmentation_head
         _expect_background(self.mask_head)
         self.class_head = ClassHead(

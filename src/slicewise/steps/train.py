@@ -92,7 +92,7 @@ def _step(stage: StageName, *needs: str) -> Step[Config]:
         needs=("preprocess", "split", *needs),
         homes={"checkpoint": f"checkpoints/multitask_{stage}"},
         product=("best_model.pth",),
-        version=4,
+        version=5,
         demand=of_training,
     )
 

@@ -18,23 +18,28 @@ class WeightAverage:
 
     The decay climbs to its value over the first steps, n / (9 + n), to forget the random start.
 
+    Args:
+        net: the network to follow, with what is frozen in it frozen.
+        decay: share of the average that stays at each step.
+
     Attributes:
         net: the network with the averaged weights.
     """
 
     def __init__(self, net: MultitaskNet, decay: float) -> None:
         self.net = deepcopy(net)
+        self._averaged, self._followed = list(_learned(self.net)), list(_learned(net))
         self._decay, self._num_steps = decay, 0
 
     @torch.no_grad()
-    def update(self, net: MultitaskNet) -> None:
-        """Look at `net` after a step; the first four and then every fourth are taken into the average."""
+    def update(self) -> None:
+        """Look at the network after a step; the first four and then every fourth are averaged."""
         self._num_steps += 1
         if self._num_steps > EVERY and self._num_steps % EVERY:
             return
         span = 1 if self._num_steps <= EVERY else EVERY
         decay = min(self._decay, self._num_steps / (9 + self._num_steps)) ** span
-        torch._foreach_lerp_(list(_learned(self.net)), list(_learned(net)), 1 - decay)
+        torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         return {"net": self.net.state_dict(), "num_steps": self._num_steps}

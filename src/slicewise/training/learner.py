@@ -45,6 +45,7 @@ class Learner:
         self._module = self.fabric.setup_module(TaskNet(self.net, Tasks.learned(stage.objective)))
         groups = parameter_groups(self.net, stage.learning_rates, training.optimizer.weight_decay)
         fused = training.precision != "fp16"  # its scaler cannot clip before a fused step
+        self._learning = [weight for weight in self.net.parameters() if weight.requires_grad]
         optimizer = self.fabric.setup_optimizers(make_optimizer(training.optimizer, groups, fused=fused))
         assert not isinstance(optimizer, tuple)
         self._optimizer = optimizer
@@ -65,7 +66,8 @@ class Learner:
 
     def accumulate(self, batch: Batch, group_size: int) -> Losses:
         """Add the gradient of one of `group_size` batches."""
-        self.net.train()
+        if not self.net.training:  # setting it takes half a millisecond
+            self.net.train()
         answers = self._module(batch.images, batch.presence)
         losses = compute_losses(answers, batch, self.stage.objective, self.config.training)
         self.fabric.backward(losses.total / group_size)
@@ -81,7 +83,7 @@ class Learner:
         self._optimizer.step()
         self._optimizer.zero_grad()
         if self._average:
-            self._average.update(self.net)
+            self._average.update()
 
     def _clip(self, max_norm: float) -> None:
         if self.config.training.precision == "fp16":  # Fabric undoes the loss scale first
@@ -89,7 +91,7 @@ class Learner:
                 self._module, self._optimizer, max_norm=max_norm, error_if_nonfinite=False
             )
         else:
-            clip_gradients(self.net.parameters(), max_norm)
+            clip_gradients(self._learning, max_norm)
 
     def state(self) -> dict[str, Any]:
         """Return every tensor and number that the next batch depends on."""

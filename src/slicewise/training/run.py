@@ -1,6 +1,7 @@
 """A stage under way: epochs of batches, each drawn from its place in the stage alone."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from slicewise.data.batches import Batch, SliceDataset
 from slicewise.data.loader import TrainingBatches
 from slicewise.data.sampling import derive_seed
 from slicewise.models.checkpoint import Checkpoint
+from slicewise.training.device import seed_draws
 from slicewise.training.groups import Groups
 from slicewise.training.learner import Learner
 from slicewise.training.outputs import StageOutputs
@@ -126,13 +128,13 @@ class StageRun:
         """Learn from one batch. Every draw depends on its place in the stage alone."""
         progress = self.progress
         place = (self.config.seed, self.name, progress.epoch, progress.iteration)
-        torch.manual_seed(derive_seed("network", *place))
+        seed_draws(derive_seed("network", *place), self.learner.device.type)
         changes = draw_changes(
             self.training.augmentation,
             self.training.modality_dropout,
             batch.presence,
             batch.images.shape[-1],
-            torch.Generator().manual_seed(derive_seed("changes", *place)),
+            derive_seed("changes", *place),
         )
         on_device = batch.to(self.learner.device)
         changed = apply_changes(on_device, changes).to(self.learner.device, self.training.channels_last)
@@ -189,7 +191,7 @@ class StageRun:
         return often or done % _LOOK_EVERY == 0 or done == len(self.batches)
 
     def _require_finite(self) -> None:
-        if not torch.isfinite(torch.tensor(self.progress.sums)).all():
+        if not all(map(math.isfinite, self.progress.sums)):
             raise TrainingError(
                 f"the loss of {self.name} is not a number in {self.progress}; lower "
                 f"stages.{self.name}.learning_rates, or set training.precision=fp32 or training.clip_norm=1"
