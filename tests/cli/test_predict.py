@@ -17,6 +17,7 @@ from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.files import read_json, write_json
 from slicewise.core.labels import CLASS_NAMES
 from slicewise.evaluation.answer import answer
+from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.operating import MadeFor
 from slicewise.imaging.volume import read_volume
@@ -28,7 +29,7 @@ from slicewise.pipeline.receipt import Identity, Receipt
 
 AFFINE = np.array([[0, -2.0, 0, 40], [1.5, 0, 0, -30], [0, 0, 3.0, 10], [0, 0, 0, 1]])
 CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
-CHOSEN = Decision(1.7, 0.2, 0.35)
+CHOSEN = Decision(Scaling(1.7, 0.3), 0.2, 0.35)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.calibration import calibration_curve
+from sklearn.calibration import _sigmoid_calibration, calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from slicewise.evaluation import calibration
@@ -21,12 +21,33 @@ def overconfident(seed: int, factor: float, number: int = 4000) -> tuple[Floats,
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
 def test_the_temperature_finds_what_the_logits_were_multiplied_with(factor: float) -> None:
     labels, scores = overconfident(0, factor)
-    temperature = calibration.fit_temperature(labels, scores)
-    assert temperature == pytest.approx(factor, rel=0.08)
-    after = calibration.temper(scores, temperature)
-    losses = [log_loss(labels, calibration.temper(scores, temperature * step)) for step in (0.9, 1, 1.1)]
+    scaling = calibration.fit_scaling(labels, scores, shifted=False)
+    assert scaling.temperature == pytest.approx(factor, rel=0.08)
+    assert scaling.shift == 0
+    beside = [calibration.Scaling(scaling.temperature * step) for step in (0.9, 1, 1.1)]
+    losses = [log_loss(labels, scaled(scores)) for scaled in beside]
     assert losses[1] == min(losses)
-    assert np.array_equal(rankdata(after), rankdata(scores))
+    assert np.array_equal(rankdata(scaling(scores)), rankdata(scores))
+
+
+def test_a_shift_mends_what_leans_to_one_side() -> None:
+    labels, fair = overconfident(4, 1.0)
+    scores = calibration.Scaling(0.5, 1.5)(fair)  # logits twice as large, and all towards tumour
+    cold, platt = (calibration.fit_scaling(labels, scores, shifted=shifted) for shifted in (False, True))
+    errors = [calibration.expected_calibration_error(labels, its(scores), 15) for its in (cold, platt)]
+    assert platt.temperature == pytest.approx(2, rel=0.08)
+    assert platt.shift == pytest.approx(-0.75, abs=0.1)
+    assert errors[1] < 0.3 * errors[0]
+    assert np.array_equal(rankdata(platt(scores)), rankdata(scores))
+
+
+def test_the_scaling_agrees_with_scikit_learn() -> None:
+    labels, scores = overconfident(5, 3.0, 200)
+    logits = calibration.to_logits(calibration.Scaling(1.0, -1.0)(scores))
+    slope, intercept = _sigmoid_calibration(logits, labels)
+    ours = calibration.fit_scaling(labels, 1 / (1 + np.exp(-logits)), shifted=True)
+    assert ours.temperature == pytest.approx(-1 / slope, rel=1e-3)
+    assert ours.shift == pytest.approx(-intercept, rel=1e-2, abs=1e-3)
 
 
 def test_figures_agree_with_scikit_learn() -> None:
@@ -46,23 +67,24 @@ def test_the_calibration_error_agrees_with_scikit_learn(bins: int) -> None:
 
 def test_calibration_lowers_the_error_of_what_was_overconfident() -> None:
     labels, scores = overconfident(3, 3.0)
-    after = calibration.temper(scores, calibration.fit_temperature(labels, scores))
+    after = calibration.fit_scaling(labels, scores, shifted=True)(scores)
     errors = [calibration.expected_calibration_error(labels, values, 15) for values in (scores, after)]
     assert errors[1] < 0.3 * errors[0]
 
 
-def test_a_few_slices_told_apart_do_not_make_every_answer_certain() -> None:
+@pytest.mark.parametrize("shifted", [False, True])
+def test_a_few_slices_told_apart_do_not_make_every_answer_certain(shifted: bool) -> None:
     labels = np.array([0.0] * 6 + [1.0] * 6)
     scores = np.where(labels == 1, 0.8, 0.2)
-    after = calibration.temper(scores, calibration.fit_temperature(labels, scores))
+    after = calibration.fit_scaling(labels, scores, shifted=shifted)(scores)
     assert after[-1] == pytest.approx(7 / 8, abs=1e-4)
 
 
 def test_certain_answers_stay_finite() -> None:
     scores = np.array([0.0, 1.0, 0.5])
     assert np.isfinite(calibration.to_logits(scores)).all()
-    assert calibration.temper(scores, 2.0)[2] == pytest.approx(0.5)
-    assert np.array_equal(calibration.temper(scores, 1.0), scores)
+    assert calibration.Scaling(2.0)(scores)[2] == pytest.approx(0.5)
+    assert np.array_equal(calibration.Scaling()(scores), scores)
     assert calibration.expected_calibration_error([0, 1, 1], scores, 15) == pytest.approx(0.5 / 3)
 
 

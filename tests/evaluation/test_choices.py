@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from slicewise.config.schema import Evaluation
+from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.choices import (
     Choices,
     make_choices,
@@ -88,7 +89,7 @@ def test_few_validation_patients_keep_what_is_configured(cohorts: Cohorts, setti
 
 
 def test_everything_switched_off_chooses_nothing(cohorts: Cohorts, settings: Evaluation) -> None:
-    off = {"calibrate": False, "operating_point": "fixed", "choose_mask_threshold": False}
+    off = {"calibrate": "none", "operating_point": "fixed", "choose_mask_threshold": False}
     found = make_choices(cohorts(), settings.model_copy(update={**off, "postprocess": False}))
     assert {choice.decision for choice in found.sources.values()} == {Decision.configured(settings)}
 
@@ -96,7 +97,7 @@ def test_everything_switched_off_chooses_nothing(cohorts: Cohorts, settings: Eva
 @pytest.mark.parametrize(
     ("off", "field", "value"),
     [
-        ({"calibrate": False}, "temperature", 1.0),
+        ({"calibrate": "none"}, "scaling", Scaling()),
         ({"operating_point": "fixed"}, "class_threshold", 0.5),
         ({"choose_mask_threshold": False}, "mask_threshold", 0.5),
         ({"postprocess": False}, "component_share", 0.0),
@@ -104,7 +105,7 @@ def test_everything_switched_off_chooses_nothing(cohorts: Cohorts, settings: Eva
     ids=lambda value: str(value),
 )
 def test_each_choice_has_its_switch(
-    cohorts: Cohorts, settings: Evaluation, off: dict[str, object], field: str, value: float
+    cohorts: Cohorts, settings: Evaluation, off: dict[str, object], field: str, value: object
 ) -> None:
     """Every switch matters here: the cohort is one in which all four choices are worth making."""
     cases = [specks(faint(case), 4) if case.has_mask else case for case in cohorts(num_patients=8, skill=0.5)]
@@ -129,7 +130,7 @@ def test_the_search_counts_what_scoring_counts(cohorts: Cohorts, settings: Evalu
         (0.7, 0, 1.0, False),
         (0.5, 20, 0.3, False),
     ]:
-        decision = Decision(1.3, 0.6, threshold, component, share, gate)
+        decision = Decision(Scaling(1.3, -0.2), 0.6, threshold, component, share, gate)
         scored = [score_case(case, settings, decision, surfaces=False) for case in cases]
         rows = pool_cases(scored, settings, 0).patients
         assert search.patient_dice(decision) == pytest.approx([row.dice for row in rows])
@@ -181,7 +182,7 @@ def test_before_is_the_plain_evaluation_and_after_what_was_chosen(
     assert final.before == plain
     found = before_and_after(final)["lgg"]
     decision = final.choices.decision("lgg")
-    assert found["temperature"] == decision.temperature != 1
+    assert (found["temperature"], found["shift"]) == decision.scaling != Scaling()
     again = [score_case(case, settings, final.choices.decision(case.keys[0].source)) for case in cohorts()]
     assert final.after == pool_cases(again, settings, 7)
     assert found["before"]["brier"] != found["after"]["brier"]

@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from slicewise.config.schema import Evaluation
+from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.decision import Decision, clean
 from slicewise.evaluation.evaluate import CaseOutput, score_case
 
@@ -51,19 +52,19 @@ def test_the_gate_empties_slices_that_are_not_called_tumour(case: CaseOutput, se
         assert after.predicted_pixels == before.predicted * before.predicted_pixels
 
 
-def test_the_temperature_changes_probabilities_before_the_threshold_decides(
+def test_the_scaling_changes_probabilities_before_the_threshold_decides(
     case: CaseOutput, settings: Evaluation
 ) -> None:
-    hot = replace(Decision.configured(settings), temperature=4.0, class_threshold=0.6)
+    hot = replace(Decision.configured(settings), scaling=Scaling(4.0, 0.5), class_threshold=0.6)
     for row, raw in zip(score_case(case, settings, hot).rows, case.class_probability, strict=True):
-        expected = 1 / (1 + (1 / raw - 1) ** 0.25)
+        expected = 1 / (1 + (1 / raw - 1) ** 0.25 * np.exp(-0.5))
         assert row.probability == pytest.approx(expected, rel=1e-4)
         assert row.predicted == (expected >= 0.6)
 
 
 def test_a_decision_reads_as_a_sentence() -> None:
-    plain = Decision(1.0, 0.5, 0.5)
+    plain = Decision(Scaling(), 0.5, 0.5)
     assert plain.describe() == "class from 0.5, mask from 0.5"
-    full = Decision(1.5, 0.4, 0.3, 20, 0.3, gate=True)
-    assert "temperature 1.5, parts from 20 voxels, parts from 30% of the largest, masks in" in full.describe()
-    assert Decision(**full.to_json()) == full
+    full = Decision(Scaling(1.5, -0.25), 0.4, 0.3, 20, 0.3, gate=True)
+    assert "temperature 1.5, logits moved by -0.25, parts from 20 voxels, parts from 30%" in full.describe()
+    assert Decision.from_json(full.to_json()) == full

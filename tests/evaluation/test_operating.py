@@ -12,14 +12,15 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.core.keys import CaseKey
 from slicewise.evaluation.answer import Answer, answer
+from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.operating import MadeFor, read_operating_points
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, prepare
 from slicewise.imaging.volume import Volume
 
-CONFIGURED = Decision(1.0, 0.5, 0.5)
-CHOSEN = Decision(2.0, 0.3, 0.6, 20, component_share=1.0, gate=True)
+CONFIGURED = Decision(Scaling(), 0.5, 0.5)
+CHOSEN = Decision(Scaling(2.0, -0.5), 0.3, 0.6, 20, component_share=1.0, gate=True)
 PREPROCESSING = Preprocessing(
     image_size=64,
     clip_percentiles=(0.5, 99.5),
@@ -101,7 +102,7 @@ def test_an_older_evaluation_is_no_fault(tmp_path: Path) -> None:
         *(
             {"sources": {"brats": {"decision": {**CHOSEN.to_json(), **bad}, "validation": {"num_patients": 9},
                                    "notes": []}}}
-            for bad in ({"class_threshold": 7}, {"temperature": 0}, {"mask_threshold": "x"},
+            for bad in ({"class_threshold": 7}, {"temperature": 0}, {"shift": -1e9}, {"mask_threshold": "x"},
                         {"min_component": -1}, {"unknown": 1})
         ),
     ],
@@ -157,10 +158,10 @@ def test_configured_thresholds_alone_threshold(
     assert found.volume_ml == pytest.approx(found.mask.sum() * 20 / 1000)
 
 
-def test_the_temperature_moves_the_probability_and_the_verdict(
+def test_the_scaling_moves_the_probability_and_the_verdict(
     volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
 ) -> None:
-    hot = replace(CONFIGURED, temperature=3.0, class_threshold=0.7)
+    hot = replace(CONFIGURED, scaling=Scaling(3.0), class_threshold=0.7)
     found = decided(volume, sliced, probability, hot)
     assert 0.5 < found.tumour_probability < 0.7
     assert found.verdict == "no_tumour"

@@ -34,7 +34,7 @@ def test_the_report_is_complete(tmp_path: Path, final: FinalResult) -> None:
     low, high = lgg["segmentation"]["dice_per_patient"]["interval"]
     assert low <= lgg["segmentation"]["dice_per_patient"]["value"] <= high
     assert sum(lgg["classification"]["confusion"].values()) == lgg["num_slices"]
-    assert metrics["decisions"]["lgg"]["temperature"] == final.choices.decision("lgg").temperature
+    assert metrics["decisions"]["lgg"]["temperature"] == final.choices.decision("lgg").scaling.temperature
     assert metrics["decisions"]["pictures"]["after"]["dice_per_patient"] is None
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.errors import CheckpointError, WorkspaceError
 from slicewise.core.files import write_json
-from slicewise.evaluation.calibration import temper
+from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.operating import MadeFor
 from slicewise.imaging.volume import Volume
@@ -324,7 +324,7 @@ def test_the_openapi_document_describes_every_route(client: TestClient) -> None:
     assert all(operation["description"] for path in paths.values() for operation in path.values())
 
 
-CHOSEN = Decision(2.0, 0.2, 0.4, min_component=20)
+CHOSEN = Decision(Scaling(2.0), 0.2, 0.4, min_component=20)
 
 
 @pytest.fixture
@@ -363,7 +363,7 @@ def test_what_the_evaluation_chose_decides_and_is_told(
     assert "nothing was chosen" in plain["origin"]
     raw = [one["probability"] for one in plain["slices"] if one["probability"] is not None]
     tempered = [one["probability"] for one in answer["slices"] if one["probability"] is not None]
-    np.testing.assert_allclose(tempered, temper(raw, 2.0), atol=1e-6)
+    np.testing.assert_allclose(tempered, Scaling(2.0)(raw), atol=1e-6)
     assert answer["label"] == ("tumour" if answer["tumour_probability"] >= 0.2 else "no_tumour")
     assert examine(chosen, picture_path)["class_threshold"] == 0.5, "chosen for volumes alone"
 

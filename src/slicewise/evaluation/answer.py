@@ -49,7 +49,7 @@ def answer(
         sliced: as the network saw it.
         mask_probability: [S, N, N] as the network gave them, 0 outside the brain.
         class_probability: [S] as the network gave them.
-        decision: temperature, thresholds and post-processing.
+        decision: calibration, thresholds and post-processing.
     """
     classes = decision.probabilities(class_probability)
     probability = tumour_probability(classes)

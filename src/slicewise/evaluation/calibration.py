@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Temperature, errors of calibration, and the reliability table."""
+"""Do probabilities mean what they say? Scaling of logits, errors of calibration, the reliability table."""
 
 from typing import NamedTuple
 
@@ -8,39 +8,54 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 _COLDEST, _HOTTEST = 0.05, 20.0
+_FARTHEST = 20.0
 _LOWEST, _HIGHEST = float(np.finfo(np.float32).tiny), 1 - 2.0**-25
 """The network answers in fp32: 0 and 1 become the last numbers before them, and every other answer stays."""
 
 
-def fit_temperature(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Return the temperature with the least negative log-likelihood (Guo et al. 2017), 1 being no change.
+class Scaling(NamedTuple):
+    """What is done to a logit: division by `temperature`, then addition of `shift`; (1, 0): nothing."""
 
-    The labels are taken as Platt (1999) did, short of 0 and 1 the more, the fewer there are: where a few
-    slices are all told apart, the likelihood alone would make every answer certain.
+    temperature: float = 1.0
+    shift: float = 0.0
+
+    def __call__(self, probabilities: ArrayLike) -> Floats:
+        """Return the scaled probabilities; their order stays."""
+        if self == (1.0, 0.0):
+            return np.asarray(probabilities, dtype=np.float64)
+        return 1 / (1 + np.exp(-(to_logits(probabilities) / self.temperature + self.shift)))
+
+
+def fit_scaling(labels: ArrayLike, probabilities: ArrayLike, *, shifted: bool) -> Scaling:
+    """Return the scaling with the least negative log-likelihood.
+
+    With a shift that is Platt's (1999), without one the temperature of Guo et al. (2017). The labels are
+    taken as Platt did, short of 0 and 1 the more, the fewer there are: where a few slices are all told apart,
+    the likelihood alone would make every answer certain.
 
     Args:
         labels: [slice] 0 or 1, both classes.
         probabilities: [slice] as the network gave them.
+        shifted: whether to fit a shift, too: it mends a network that leans to one side.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize
+    from scipy.special import expit
 
     tumour, logits = np.asarray(labels, dtype=np.bool_), to_logits(probabilities)
     num_tumour = np.count_nonzero(tumour)
     truth = np.where(tumour, (num_tumour + 1) / (num_tumour + 2), 1 / (tumour.size - num_tumour + 2))
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp(0.0, scaled) - truth * scaled))
+    def loss(line: Floats) -> tuple[float, Floats]:
+        """Return the loss of slope and shift, which is convex in both, and its gradient."""
+        scaled = line[0] * logits + line[1]
+        excess = expit(scaled) - truth
+        gradient = np.array([np.mean(excess * logits), np.mean(excess)])
+        return float(np.mean(np.logaddexp(0.0, scaled) - truth * scaled)), gradient
 
-    bounds = (np.log(_COLDEST), np.log(_HOTTEST))
-    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))
-
-
-def temper(probabilities: ArrayLike, temperature: float) -> Floats:
-    """Return the probabilities at a temperature; their order stays, and 1 changes nothing."""
-    if temperature == 1.0:
-        return np.asarray(probabilities, dtype=np.float64)
-    return 1 / (1 + np.exp(-to_logits(probabilities) / temperature))
+    farthest = _FARTHEST if shifted else 0.0
+    bounds = [(1 / _HOTTEST, 1 / _COLDEST), (-farthest, farthest)]
+    slope, shift = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-10).x
+    return Scaling(1 / float(slope), float(shift))
 
 
 def to_logits(probabilities: ArrayLike) -> Floats:

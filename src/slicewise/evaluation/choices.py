@@ -16,7 +16,7 @@ from slicewise.config.schema import Evaluation
 from slicewise.evaluation.calibration import (
     brier_score,
     expected_calibration_error,
-    fit_temperature,
+    fit_scaling,
     negative_log_likelihood,
 )
 from slicewise.evaluation.decision import Decision
@@ -86,7 +86,7 @@ class _Slices:
 
 
 def make_choices(cases: Iterable[CaseOutput], settings: Evaluation) -> Choices:
-    """Choose temperature, thresholds and post-processing per source.
+    """Choose calibration, thresholds and post-processing per source.
 
     Args:
         cases: the validation cases, consumed one by one.
@@ -140,10 +140,11 @@ def _choose(slices: _Slices, search: MaskSearch | None, settings: Evaluation) ->
 
 def _choose_class(decision: Decision, slices: _Slices, settings: Evaluation) -> tuple[Decision, list[str]]:
     if not slices.both_classes:
-        return decision, ["one class only: neither temperature nor class threshold can be chosen"]
-    if settings.calibrate:
-        temperature = fit_temperature(slices.labels, slices.probabilities)
-        decision = replace(decision, temperature=temperature)
+        return decision, ["one class only: neither calibration nor class threshold can be chosen"]
+    if settings.calibrate != "none":
+        shifted = settings.calibrate == "platt"
+        scaling = fit_scaling(slices.labels, slices.probabilities, shifted=shifted)
+        decision = replace(decision, scaling=scaling)
     scores = decision.probabilities(slices.probabilities)
     if settings.operating_point == "youden":
         decision = replace(decision, class_threshold=youden_threshold(slices.labels, scores))

@@ -1,5 +1,6 @@
 """From the network's probabilities to its answers: one set of numbers per source."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.calibration import temper
+from slicewise.evaluation.calibration import Scaling
 from slicewise.imaging.geometry import fill_gaps
 
 Bools = NDArray[np.bool_]
@@ -21,15 +22,15 @@ class Decision:
     """How probabilities become answers.
 
     Attributes:
-        temperature: the logit of a slice is divided by it; 1 changes nothing.
-        class_threshold: a slice is called tumour when its probability, after the temperature, reaches this.
+        scaling: what is done to the logit of a slice.
+        class_threshold: a slice is called tumour when its probability, after the scaling, reaches this.
         mask_threshold: a pixel is tumour when its probability reaches this.
         min_component: connected parts of the mask with fewer voxels than this are removed; 0 keeps all.
         component_share: parts smaller than this share of the largest one are removed; 0 keeps all.
         gate: a slice that is not called tumour gets an empty mask.
     """
 
-    temperature: float
+    scaling: Scaling
     class_threshold: float
     mask_threshold: float
     min_component: int = 0
@@ -40,12 +41,20 @@ class Decision:
     def configured(cls, settings: Evaluation) -> "Decision":
         """Return what the configuration says."""
         return cls(
-            1.0, settings.class_threshold, settings.mask_threshold, component_share=settings.component_share
+            Scaling(),
+            settings.class_threshold,
+            settings.mask_threshold,
+            component_share=settings.component_share,
         )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether probabilities are changed at all."""
+        return self.scaling != Scaling()
 
     def probabilities(self, class_probability: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the calibrated probability of each slice."""
-        return temper(class_probability, self.temperature)
+        return self.scaling(class_probability)
 
     def masks(
         self,
@@ -61,12 +70,21 @@ class Decision:
         return masks
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        others = asdict(self)
+        del others["scaling"]
+        return {**self.scaling._asdict(), **others}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Decision":
+        """Return what `to_json` gave; its numbers are not looked at."""
+        others = dict(content)
+        return cls(Scaling(others.pop("temperature"), others.pop("shift", 0.0)), **others)
 
     def describe(self) -> str:
         """Return the decision as a line of a report."""
         parts = [f"class from {self.class_threshold:.3g}", f"mask from {self.mask_threshold:.3g}"]
-        parts += [f"temperature {self.temperature:.3g}"] if self.temperature != 1 else []
+        parts += [f"temperature {self.scaling.temperature:.3g}"] if self.calibrated else []
+        parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
         parts += [f"parts from {self.min_component} voxels"] if self.min_component else []
         parts += [f"parts from {self.component_share:.0%} of the largest"] if self.component_share else []
         parts += ["masks in tumour slices only"] if self.gate else []

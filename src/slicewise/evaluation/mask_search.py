@@ -63,7 +63,7 @@ class MaskSearch:
         return np.array(predicted), np.array(common)
 
     def best(self, decision: Decision) -> Decision:
-        """Return the decision with the best mean Dice per patient; its temperature and class threshold stay.
+        """Return the decision with the best mean Dice per patient; its scaling and class threshold stay.
 
         Another candidate than the configured one is taken only where it gains more than the standard error
         of its gain over the patients. Ties fall to the candidate that changes least.

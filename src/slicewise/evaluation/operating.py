@@ -17,6 +17,7 @@ from slicewise.evaluation.rows import plural
 
 CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
+_LARGEST: Final = 1e6
 KINDS: Final[tuple[InputKind, ...]] = ("volume", "picture")
 
 
@@ -133,16 +134,19 @@ def _point(content: Mapping[str, Any], source: str, configured: Decision) -> Ope
     decision = _decision(found["decision"])
     asked, notes = int(found["validation"]["num_patients"]), "; ".join(map(str, found["notes"]))
     if notes:
-        return OperatingPoint(decision, decision.temperature != 1.0, f"{source}: {notes}")
+        return OperatingPoint(decision, decision.calibrated, f"{source}: {notes}")
     origin = f"chosen on {plural(asked, 'validation patient')} of {source}"
-    return OperatingPoint(decision, decision.temperature != 1.0, origin)
+    return OperatingPoint(decision, decision.calibrated, origin)
 
 
 def _decision(value: Mapping[str, Any]) -> Decision:
     """Return a decision whose every number can be used: a threshold of 7 would silence the network."""
-    decision = Decision(**value)
+    decision = Decision.from_json(value)
     shares = (decision.class_threshold, decision.mask_threshold)
-    if not all(0 <= float(share) <= 1 for share in shares) or not 0 < float(decision.temperature) < 1e6:
+    temperature, shift = map(float, decision.scaling)
+    if not all(0 <= float(share) <= 1 for share in shares):
+        raise ValueError(f"impossible decision {dict(value)}")
+    if not 0 < temperature < _LARGEST or not abs(shift) < _LARGEST:
         raise ValueError(f"impossible decision {dict(value)}")
     if type(decision.min_component) is not int or decision.min_component < 0:
         raise ValueError(f"impossible decision {dict(value)}")

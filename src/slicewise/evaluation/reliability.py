@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slicewise.core.labels import CLASSIFICATION
-from slicewise.evaluation.calibration import expected_calibration_error, reliability
+from slicewise.evaluation.calibration import Scaling, expected_calibration_error, reliability
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.figures import NOT_TRAINED
 from slicewise.evaluation.final import FinalResult
@@ -37,8 +37,8 @@ def draw_reliability(path: Path, final: FinalResult, *, synthetic: bool) -> Path
 
 def _panel(axes: Axes, source: str, final: FinalResult) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-    temperature = final.choices.decision(source).temperature
-    changed = temperature != 1
+    decision = final.choices.decision(source)
+    changed = decision.calibrated
     if changed:
         _curve(axes, _rows(source, final.before), final.before, ORANGE, "before")
     _curve(axes, _rows(source, final.after), final.after, BLUE, "after" if changed else "not changed")
@@ -49,7 +49,12 @@ def _panel(axes: Axes, source: str, final: FinalResult) -> None:
     axes.legend(loc="upper left", handletextpad=0.4)
     rows = _rows(source, final.after)
     who = population(len({row.patient for row in rows}), len(rows))
-    axes.set_title(f"{source}: {who}\ntemperature {temperature:.2f}")
+    axes.set_title(f"{source}: {who}\n{_words(decision.scaling)}")
+
+
+def _words(scaling: Scaling) -> str:
+    shift = f", logits moved by {scaling.shift:+.2f}" if scaling.shift else ""
+    return f"temperature {scaling.temperature:.2f}{shift}"
 
 
 def _curve(axes: Axes, rows: Sequence[SliceRow], result: EvaluationResult, colour: str, name: str) -> None:

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Collection, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from slicewise.evaluation.rows import PatientRow, SliceRow, population, write_ro
 from slicewise.evaluation.summary import summarise
 
 _WIDTH = 78
+_BESIDE = ("before", "after", "notes")
+"""What `before_and_after` tells besides the decision."""
 _SEGMENTATION = (
     ("Dice per patient", "dice_per_patient"),
     ("IoU per patient", "iou_per_patient"),
@@ -155,8 +156,8 @@ def _decision_lines(found: dict[str, Any]) -> Iterator[str]:
         if found["after"][name] is not None:
             values = (found[when][name]["value"] for when in ("before", "after"))
             yield f"{'  ' + label:<30}" + "".join(f"{value:>8.3f}" for value in values)
-    names = [field.name for field in fields(Decision)]
-    yield from _wrapped("  " + Decision(**{name: found[name] for name in names}).describe(), "  ")
+    decision = Decision.from_json({name: value for name, value in found.items() if name not in _BESIDE})
+    yield from _wrapped("  " + decision.describe(), "  ")
     for note in found["notes"]:
         yield from _wrapped(f"  {note}", "  ")
 

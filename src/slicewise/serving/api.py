@@ -10,6 +10,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 import slicewise
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.labels import Modality
+from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.operating import OperatingPoints, read_operating_points, unchosen
 from slicewise.imaging.volume import read_volume
@@ -178,7 +179,7 @@ def create_app(
         WorkspaceError: what the evaluation chose is damaged.
     """
     predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold, asking=asking)
-    configured = Decision(1.0, class_threshold, mask_threshold, component_share=component_share)
+    configured = Decision(Scaling(), class_threshold, mask_threshold, component_share=component_share)
     app = FastAPI(title="SliceWise", version=slicewise.__version__, description=_DESCRIPTION)
     app.state.examiner = Examiner(predictor, _points(calibration_path, predictor, configured))
     app.state.cases_dir = cases_dir

@@ -79,7 +79,7 @@ def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
     config, cases, missing = context.config, open_cases(context, "val"), not_trained(context, _LAST)
     settings, data = config.evaluation, config.data
     if CLASSIFICATION in missing:
-        settings = settings.model_copy(update={"calibrate": False, "operating_point": "fixed"})
+        settings = settings.model_copy(update={"calibrate": "none", "operating_point": "fixed"})
     choices = make_choices(_outputs(predictor, cases, settings.batch_size, "choose", missing), settings)
     made_for = MadeFor(predictor.fingerprint, settings.asking, data.volumes.name, data.pictures.name)
     content = {"made_for": made_for.to_json(), **choices.to_json()}
@@ -208,6 +208,6 @@ EVALUATE: Step[Config] = Step(
         "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=6,
+    version=7,
     demand=of_evaluation,
 )

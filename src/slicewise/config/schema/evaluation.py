@@ -25,8 +25,8 @@ class Evaluation(Section):
     """A slice is called tumour when its probability reaches this, unless another threshold is chosen."""
     component_share: Fraction
     """Parts of a mask smaller than this share of its largest are removed, unless another share is chosen."""
-    calibrate: bool
-    """Fit a temperature to the validation slices of each source."""
+    calibrate: Literal["none", "temperature", "platt"]
+    """What is fitted to the logits of each source's validation slices; `platt` shifts them, too."""
     operating_point: Literal["fixed", "youden", "sensitivity"]
     """How the class threshold is chosen on the validation slices; `fixed` keeps `class_threshold`."""
     sensitivity_target: Fraction
