@@ -141,7 +141,8 @@ def test_a_damaged_state_is_named(train_one: TrainOne, tmp_path: Path) -> None:
 def test_stages_follow_each_other_and_frozen_parts_keep_every_bit(
     train_one: TrainOne, tmp_path: Path
 ) -> None:
-    quick = ("training.iterations_per_epoch=3",)
+    kept = [f"stages.{stage}.monitor=last" for stage in ("seg_warmup", "cls_head", "joint")]
+    quick = ("training.iterations_per_epoch=3", *kept)
     train_one(tmp_path / "1", *quick, "stages.seg_warmup.epochs=1", name="seg_warmup")
     first = load_checkpoint(tmp_path / "1" / "best_model.pth")
     train_one(tmp_path / "2", *quick, "stages.cls_head.epochs=2", name="cls_head", start=first)
@@ -154,6 +155,23 @@ def test_stages_follow_each_other_and_frozen_parts_keep_every_bit(
     third = load_checkpoint(tmp_path / "3" / "best_model.pth")
     learned = {n.split(".")[0] for n in third.weights if not torch.equal(third.weights[n], second.weights[n])}
     assert learned >= {"encoder", "decoder", "mask_head", "class_head"}
+
+
+@pytest.mark.parametrize(("monitor", "is_kept"), [("dice+auc", True), ("last", False)])
+def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
+    train_one: TrainOne, tmp_path: Path, monitor: str, is_kept: bool
+) -> None:
+    rates = [f"stages.joint.learning_rates.{part}=5e-3" for part in ("encoder", "decoder", "head")]
+    good = train_one(tmp_path / "good", *rates, "stages.joint.epochs=2", "training.iterations_per_epoch=25")
+    start = load_checkpoint(tmp_path / "good" / "best_model.pth")
+
+    harmful = [rate.replace("5e-3", "3.0") for rate in rates]
+    train_one(tmp_path / "bad", *harmful, *SHORT, f"stages.joint.monitor={monitor}", start=start)
+
+    assert same(tmp_path / "bad", tmp_path / "good") == is_kept
+    metrics = load_checkpoint(tmp_path / "bad" / "best_model.pth").metrics
+    assert (metrics["dice"] == pytest.approx(good.best_metrics["dice"])) == is_kept
+    assert (tmp_path / "bad" / "curves.png").exists()
 
 
 def test_the_network_learns_both_tasks_better_than_the_majority(train_one: TrainOne, tmp_path: Path) -> None:

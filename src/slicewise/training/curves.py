@@ -21,7 +21,7 @@ _METRICS: Final = {
 
 
 def draw_curves(path: Path, title: str, rows: Sequence[Row], best_epoch: int) -> None:
-    """Draw the history of a stage to a PNG file; the epoch whose weights were kept is marked."""
+    """Draw the history of a stage to a PNG file; the epoch that was kept is marked (0: the start)."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -30,7 +30,14 @@ def draw_curves(path: Path, title: str, rows: Sequence[Row], best_epoch: int) ->
     _draw(right, rows, _METRICS, "validation metric")
     right.set_ylim(0, 1.02)
     for axes in (left, right):
-        axes.axvline(best_epoch, color="0.7", linestyle=":", zorder=0, label="epoch kept")
+        axes.axvline(
+            best_epoch,
+            color="0.7",
+            linestyle=":",
+            zorder=0,
+            label="epoch kept" if best_epoch else "start kept",
+        )
+        axes.set_xlim(left=min(0.5, best_epoch - 0.5))
         axes.legend(frameon=False, fontsize="small")
     with atomic_write(path) as stream:
         figure.savefig(stream, format="png", dpi=120)

@@ -63,6 +63,7 @@ class StageRun:
         self._outputs = StageOutputs(name, out_dir, fingerprint, self.learner, val_set)
         self._state_path = out_dir / STATE_NAME
         self._saved_at = time.monotonic()
+        self._has_start = start is not None and stage.monitor != "last"
         self._whole = False  # whether network, optimiser and progress are at the same point
 
     def _iterations(self) -> int:
@@ -92,6 +93,8 @@ class StageRun:
     def run(self) -> None:
         """Train until the last epoch, or until patience ends; when stopped, save where that was."""
         try:
+            if self._has_start and self.progress == Progress():
+                self._consider_start()
             while not self.progress.finished:
                 self._train_epoch()
                 self._finish_epoch()
@@ -99,6 +102,11 @@ class StageRun:
             if self._whole:
                 self._save()
             raise
+
+    def _consider_start(self) -> None:
+        """Make the network that the stage begins with the one to beat: to go on learning may do harm."""
+        metrics = self._validate()
+        self._keep_if_best(metrics, monitored(metrics, self.stage.monitor))
 
     def _train_epoch(self) -> None:
         progress, total = self.progress, len(self.batches)
@@ -145,12 +153,15 @@ class StageRun:
         return losses
 
     def _finish_epoch(self) -> None:
-        learner = self.learner
-        metrics = validate(learner.fabric, learner.best_net, self.val_set, self.stage, self.training)
+        metrics = self._validate()
         with held():
             self._whole = False
             self._settle_epoch(metrics)
             self._whole = True
+
+    def _validate(self) -> Row:
+        learner = self.learner
+        return validate(learner.fabric, learner.best_net, self.val_set, self.stage, self.training)
 
     def _settle_epoch(self, metrics: Row) -> None:
         progress = self.progress
@@ -158,14 +169,18 @@ class StageRun:
         progress.history.append(self._row(metrics, score))
         progress.epoch += 1
         progress.iteration, progress.sums = 0, Progress().sums
-        always = self.stage.monitor == "last"
-        if always or progress.best_score is None or score > progress.best_score:
-            progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
-            self._outputs.keep_best(metrics)
+        self._keep_if_best(metrics, score)
         patience = self.stage.patience
         progress.finished = progress.epoch >= self.stage.epochs or 0 < patience <= progress.stale_epochs
         self._outputs.report(progress)
         self._save()
+
+    def _keep_if_best(self, metrics: Row, score: float) -> None:
+        progress = self.progress
+        always = self.stage.monitor == "last"
+        if always or progress.best_score is None or score > progress.best_score:
+            progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
+            self._outputs.keep_best(metrics)
 
     def _row(self, metrics: Row, score: float) -> Row:
         total, mask, classification, count = self.progress.sums

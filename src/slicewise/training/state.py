@@ -31,6 +31,7 @@ class Progress:
     """Total, mask and classification loss times batch size, and number of slices, in the current epoch"""
     best_score: float | None = None
     best_epoch: int = 0
+    """0 is the network that the stage began with"""
     best_metrics: Row = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
     seconds: float = 0.0
