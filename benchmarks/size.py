@@ -35,7 +35,7 @@ class Size:
 
 FULL = Size(
     patients=2,
-    repeats=5,
+    repeats=9,
     iterations=8,
     starts=7,
     loader_workers=(0, 2),
