@@ -166,8 +166,9 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
     start = load_checkpoint(tmp_path / "good" / "best_model.pth")
 
     harmful = [rate.replace("5e-3", "3.0") for rate in rates]
-    train_one(tmp_path / "bad", *harmful, *SHORT, f"stages.joint.monitor={monitor}", start=start)
+    bad = train_one(tmp_path / "bad", *harmful, *SHORT, f"stages.joint.monitor={monitor}", start=start)
 
+    assert (bad.best_epoch == 0) == is_kept
     assert same(tmp_path / "bad", tmp_path / "good") == is_kept
     metrics = load_checkpoint(tmp_path / "bad" / "best_model.pth").metrics
     assert (metrics["dice"] == pytest.approx(good.best_metrics["dice"])) == is_kept

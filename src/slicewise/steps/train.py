@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
 
 _START: Final = "training.start_from"
+_START_KEPT: Final = "no epoch was better on the validation patients: the network it began with is kept"
 
 
 def _settings(stage: StageName, config: Config) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def _run(stage: StageName, context: Context[Config]) -> Outcome:
         _start(stage, context),
         fingerprint=context.fingerprint,
     )
-    return Outcome(metrics=asdict(result))
+    return Outcome(metrics=asdict(result), notes=() if result.best_epoch else (_START_KEPT,))
 
 
 def _start(stage: StageName, context: Context[Config]) -> "Checkpoint | None":

@@ -20,6 +20,8 @@ class StageResult:
 
     best_metrics: dict[str, float]
     """Validation metrics of the epoch that was kept"""
+    best_epoch: int
+    """The epoch that was kept; 0 is the network that the stage began with"""
     epochs_run: int
     seconds: float
     """Spent on training batches, in all runs together"""
@@ -71,6 +73,7 @@ def train_stage(
     progress = run.progress
     return StageResult(
         best_metrics=progress.best_metrics,
+        best_epoch=progress.best_epoch,
         epochs_run=progress.epoch,
         seconds=progress.seconds,
         images_per_second=progress.num_images / max(progress.seconds, 1e-9),
