@@ -17,8 +17,9 @@ from slicewise.evaluation.rows import plural
 
 CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
-_LARGEST: Final = 1e6
 KINDS: Final[tuple[InputKind, ...]] = ("volume", "picture")
+
+_LARGEST: Final = 1e6
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,8 @@ def _decision(value: Mapping[str, Any]) -> Decision:
     decision = Decision.from_json(value)
     shares = (decision.class_threshold, decision.mask_threshold)
     temperature, shift = map(float, decision.scaling)
-    if not all(0 <= float(share) <= 1 for share in shares):
-        raise ValueError(f"impossible decision {dict(value)}")
-    if not 0 < temperature < _LARGEST or not abs(shift) < _LARGEST:
+    scaled = 0 < temperature < _LARGEST and abs(shift) < _LARGEST
+    if not scaled or not all(0 <= float(share) <= 1 for share in shares):
         raise ValueError(f"impossible decision {dict(value)}")
     if type(decision.min_component) is not int or decision.min_component < 0:
         raise ValueError(f"impossible decision {dict(value)}")
