@@ -46,7 +46,7 @@ def _panel(axes: Axes, source: str, final: FinalResult) -> None:
     axes.set_ylabel("share of tumour")
     axes.set_aspect("equal")
     axes.grid(True)
-    axes.legend(loc="upper left", handletextpad=0.4)
+    axes.legend(loc="best", handletextpad=0.4, frameon=True, framealpha=0.85)  # curves may run below it
     rows = _rows(source, final.after)
     who = population(len({row.patient for row in rows}), len(rows))
     axes.set_title(f"{source}: {who}\n{_words(decision.scaling)}")
