@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from slicewise.config.schema import Config, VolumeSource
+from slicewise.config.schema import Config
 from slicewise.core.storage import MIB
 from slicewise.pipeline.step import Context, Demand
 from slicewise.steps.slices import PRELOAD_MIB, read_manifest, slice_store
-from slicewise.steps.sources import chosen_of, open_index, root_of, sides_of, used_sources
+from slicewise.steps.sources import chosen_cases, chosen_of, open_index, root_of, sides_of, used_sources
 
 if TYPE_CHECKING:
     from slicewise.models.footprint import Footprint
@@ -64,11 +64,8 @@ def of_preprocess(context: Context[Config]) -> Demand:
     known = _sliced(slice_store(context.workspace).root)
     new = []
     for source in used_sources(config):
-        found = index.of_source(source.name)
-        is_volumes = isinstance(source, VolumeSource)
-        labels = None if is_volumes else {case.group: str(case.label) for case in found}
-        chosen = chosen_of(config, source, sides_of(config, index.known[source.name], labels), labels)
-        new += [case for case in found if case.group in chosen and (source.name, case.key.case) not in known]
+        chosen = chosen_cases(config, source, index)
+        new += [case for case in chosen if (source.name, case.key.case) not in known]
     workers = num_processes(
         config.runtime.num_workers, config.runtime.max_worker_memory_mib, max(1, len(new))
     )

@@ -119,7 +119,14 @@ def _discover(
 
     if isinstance(source, PictureSource):
         grouped = source.duplicates == "group"
-        return discover("pictures", root, source.name, source.slot, group_duplicates=grouped)
+        return discover(
+            "pictures",
+            root,
+            source.name,
+            source.slot,
+            group_duplicates=grouped,
+            train_only=source.train_only,
+        )
     return discover("lgg" if source.kind == "lgg" else "brats", root, source.name)
 
 

@@ -9,29 +9,27 @@ from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.demand import of_preprocess
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import MANIFEST_NAME, slice_store
-from slicewise.steps.sources import FOLD_KEYS, chosen_of, group_labels, open_index, sides_of, used_sources
+from slicewise.steps.sources import FOLD_KEYS, TRAIN_ONLY, chosen_cases, open_index, used_sources
 
 if TYPE_CHECKING:
-    from slicewise.data.cases import CaseFiles
-    from slicewise.data.index import CaseIndex
     from slicewise.data.preprocess import EntryRef
 
 
 def _settings(config: Config) -> dict[str, Any]:
     # The split decides which patients a scale takes; nothing of a patient's slices depends on it.
-    return pick(config, "preprocessing", "scale", "split", without=FOLD_KEYS)
+    return pick(config, "preprocessing", "scale", "split", TRAIN_ONLY, without=FOLD_KEYS)
 
 
 def _run(context: Context[Config]) -> Outcome:
     from slicewise.data.preprocess import preprocess_cases
     from slicewise.data.problems import describe_problems
 
-    config = context.config
+    config, index = context.config, open_index(context)
     store = slice_store(context.workspace)
     for path in context.faulty:
         store.discard(path)
     report = preprocess_cases(
-        _chosen_cases(context, open_index(context)),
+        [case for source in used_sources(config) for case in chosen_cases(config, source, index)],
         store,
         config.preprocessing,
         num_workers=config.runtime.num_workers,
@@ -67,18 +65,6 @@ def _listed(ref: "EntryRef") -> dict[str, Any]:
         "entry": ref.entry,
         "num_slices": ref.num_slices,
     }
-
-
-def _chosen_cases(context: Context[Config], index: "CaseIndex") -> "list[CaseFiles]":
-    config = context.config
-    cases: list[CaseFiles] = []
-    for source in used_sources(config):
-        found = index.of_source(source.name)
-        labels = group_labels(found)
-        sides = sides_of(config, index.known[source.name], labels)
-        chosen = chosen_of(config, source, sides, labels)
-        cases += [case for case in found if case.group in chosen]
-    return cases
 
 
 PREPROCESS: Step[Config] = Step(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 INDEX_NAME: Final = "index.json"
 FOLD_KEYS: Final = ("split.folds", "split.fold")
 """Which patients a scale takes does not depend on these."""
+TRAIN_ONLY: Final = "data.pictures.train_only"
 
 
 def used_sources(config: Config) -> list[VolumeSource | PictureSource]:
@@ -55,12 +56,32 @@ def external_inputs(config: Config) -> Mapping[str, Path]:
 def sides_of(
     config: Config, known: Iterable[str], labels: Mapping[str, str] | None = None
 ) -> dict[str, "Side"]:
-    """Put every known group of a source on a side; the same for every mode."""
+    """Put every group in `known` on a side; the same for every mode."""
     from slicewise.data.cohort import assign_fold, assign_sides
 
-    if config.split.fold:
-        return assign_fold(known, config.split, config.split.seed, labels)
-    return assign_sides(known, config.split, config.split.seed, labels)
+    assign = assign_fold if config.split.fold else assign_sides
+    return assign(known, config.split, config.split.seed, labels)
+
+
+def found_sides(
+    config: Config, source: VolumeSource | PictureSource, index: "CaseIndex"
+) -> dict[str, "Side"]:
+    """Put every group that the index knows of a source on a side, and those that may only train there."""
+    found = index.of_source(source.name)
+    bound = _only_trained(source, found, index.roots[source.name])
+    free = [group for group in index.known[source.name] if group not in bound]
+    return {**sides_of(config, free, group_labels(found)), **dict.fromkeys(sorted(bound), "train")}
+
+
+def _only_trained(
+    source: VolumeSource | PictureSource, cases: "Iterable[CaseFiles]", root: Path
+) -> frozenset[str]:
+    """Return the groups below the folders of `data.pictures.train_only`; discovery kept them apart."""
+    if isinstance(source, VolumeSource):
+        return frozenset()
+    return frozenset(
+        case.group for case in cases if case.images[0].relative_to(root).parts[0] in source.train_only
+    )
 
 
 def chosen_of(
@@ -75,6 +96,15 @@ def chosen_of(
     scale = config.scale
     floor = scale.min_pictures if isinstance(source, PictureSource) else scale.min_patients
     return select(sides, scale.fraction, floor, config.split.seed, labels)
+
+
+def chosen_cases(
+    config: Config, source: VolumeSource | PictureSource, index: "CaseIndex"
+) -> "list[CaseFiles]":
+    """Return the cases of a source that take part at this scale."""
+    found = index.of_source(source.name)
+    chosen = chosen_of(config, source, found_sides(config, source, index), group_labels(found))
+    return [case for case in found if case.group in chosen]
 
 
 def open_index(context: Context[Config]) -> "CaseIndex":

@@ -8,11 +8,11 @@ from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.demand import of_split
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import SPLIT_NAME, read_manifest
-from slicewise.steps.sources import FOLD_KEYS, group_labels, open_index, sides_of, used_sources
+from slicewise.steps.sources import FOLD_KEYS, TRAIN_ONLY, found_sides, open_index, used_sources
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return pick(config, "split", without=() if config.split.fold else FOLD_KEYS)
+    return pick(config, "split", TRAIN_ONLY, without=() if config.split.fold else FOLD_KEYS)
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -20,10 +20,7 @@ def _run(context: Context[Config]) -> Outcome:
     from slicewise.data.split import Split
 
     config, index = context.config, open_index(context)
-    sides = {
-        source.name: sides_of(config, index.known[source.name], group_labels(index.of_source(source.name)))
-        for source in used_sources(config)
-    }
+    sides = {source.name: found_sides(config, source, index) for source in used_sources(config)}
     everyone = Split.of(sides, config.split.seed, config.split)
     present = {(entry["source"], entry["group"]) for entry in read_manifest(context)}
     used = everyone.keep(present)

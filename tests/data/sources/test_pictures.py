@@ -131,6 +131,43 @@ def test_duplicates_can_be_ignored_to_show_what_that_does(tmp_path: Path) -> Non
     assert "too good" in str(problem)
 
 
+def test_what_only_trains_gives_way_to_what_is_tested(tmp_path: Path) -> None:
+    for index in range(4):
+        save(tmp_path / "tested" / ("yes" if index % 2 else "no") / f"T{index}.png", picture(index))
+    same = save(tmp_path / "more/yes/same.png", picture(1))
+    almost = save(tmp_path / "more/yes/almost.jpg", picture(3).resize((90, 90)))
+    new = save(tmp_path / "more/no/new.png", picture(9))
+    cases, problems = discover("pictures", tmp_path, "x", train_only=["more"])
+    # In the order of their names the copies would come first, and those tested would be left out.
+    assert [case.images[0] for case in cases if "tested" not in case.images[0].parts] == [new]
+    assert len(cases) == 5
+    assert {(problem.path, problem.severity) for problem in problems} == {(same, "note"), (almost, "note")}
+    together, _ = discover("pictures", tmp_path, "x")
+    assert {case.images[0].name for case in together} == {
+        "T0.png", "same.png", "T2.png", "T3.png", "almost.jpg", "new.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["more", "less"], r"train_only names less, but no picture .* there are: more, tested"),
+        (["more", "tested"], r"train_only names every folder .* take one out"),
+        (["repeated"], r"train_only names repeated, but no picture to train on"),
+    ],
+)
+def test_folders_that_only_train_must_be_there_and_leave_something(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    for index, folder in enumerate(("tested", "more")):
+        save(tmp_path / folder / "yes/Y.png", picture(2 * index))
+        save(tmp_path / folder / "no/N.png", picture(2 * index + 1))
+    if "repeated" in names:
+        save(tmp_path / "repeated/yes/Y.png", picture(0))
+    with pytest.raises(DataError, match=message):
+        discover("pictures", tmp_path, "x", train_only=names)
+
+
 def test_one_label_alone_is_a_warning_and_none_an_error(tmp_path: Path) -> None:
     save(tmp_path / "set/yes/Y1.png", picture(1))
     _, (problem,) = discover("pictures", tmp_path, "x")

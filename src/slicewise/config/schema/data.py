@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
 from slicewise.core.labels import Modality
 
+FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
 
 
@@ -38,6 +39,9 @@ class PictureSource(Section):
     duplicates: Duplicates
     """`group` uses identical pictures once and keeps near-identical ones on one side of the split; `ignore`
     takes every file for a patient of its own, which shows how much too good the figures then are."""
+    train_only: tuple[FolderName, ...]
+    """Folders directly below the data set whose pictures are only ever trained on: those of the other folders
+    are tested. What resembles one of theirs is left out."""
     phantom_pictures: CountOrZero
 
 

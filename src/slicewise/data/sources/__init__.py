@@ -1,5 +1,6 @@
 """Where cases come from. A source turns a folder into cases and the problems met on the way."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -12,12 +13,19 @@ FolderKind = Literal["brats", "lgg", "pictures"]
 
 
 def discover(
-    kind: FolderKind, root: Path, source: str, slot: Modality = "flair", *, group_duplicates: bool = True
+    kind: FolderKind,
+    root: Path,
+    source: str,
+    slot: Modality = "flair",
+    *,
+    group_duplicates: bool = True,
+    train_only: Collection[str] = (),
 ) -> tuple[list[CaseFiles], list[Problem]]:
     """Find the cases of one source below `root`. Virtual patients are laid out as `brats` is.
 
     `slot` is the modality slot that a picture fills; volumes say themselves what they are. With
-    `group_duplicates` pictures that are the same, or almost, count as one patient.
+    `group_duplicates` pictures that are the same, or almost, count as one patient. `train_only` names folders
+    directly below `root` that give way where they repeat a picture of another folder.
 
     Raises:
         DataError: the folder holds nothing of this kind; the message says what was expected.
@@ -28,6 +36,8 @@ def discover(
         case "lgg":
             return lgg.discover(root, source)
         case "pictures":
-            return pictures.discover(root, source, slot, group_duplicates=group_duplicates)
+            return pictures.discover(
+                root, source, slot, group_duplicates=group_duplicates, train_only=train_only
+            )
         case _:
             assert_never(kind)

@@ -9,7 +9,7 @@ are passed over. Nothing names a patient, so near-identical pictures are kept to
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,8 @@ _UNGROUPED: Final = (
     "on, so the figures are too good"
 )
 
+_RESEMBLES: Final = "almost the same as a picture outside of data.pictures.train_only, which is kept"
+
 
 def label_of(folder: str) -> int | None:
     """Return 1 for the name of a folder with tumours, 0 for one without, None where it says neither."""
@@ -48,17 +50,25 @@ def label_of(folder: str) -> int | None:
 
 
 def discover(
-    root: Path, source: str, slot: Modality, *, group_duplicates: bool = True
+    root: Path,
+    source: str,
+    slot: Modality,
+    *,
+    group_duplicates: bool = True,
+    train_only: Collection[str] = (),
 ) -> tuple[list[CaseFiles], list[Problem]]:
     """Find the pictures below `root`, each once, with near-identical ones in one group.
 
     `slot` is the modality slot the pictures fill. Without `group_duplicates` every file is a picture and a
-    group of its own.
+    group of its own. The folders `train_only`, directly below `root`, give way: a picture in them that is the
+    same as one of another folder, or almost, is left out.
 
     Raises:
-        DataError: there is no folder, or it holds no readable picture under yes and no.
+        DataError: there is no folder, it holds no readable picture under yes and no, or a folder of
+            `train_only` holds none.
     """
-    paths = files_below(root, SUFFIXES)
+    # Of pictures that are the same the first is kept, so those that give way come last.
+    paths = sorted(files_below(root, SUFFIXES), key=lambda path: _folder(path, root) in train_only)
     labelled, problems = _with_labels(root, paths)
     readable = _fingerprint_all(labelled, problems)
     if not readable:
@@ -70,13 +80,50 @@ def discover(
     ]
     if group_duplicates:
         grouped, found = group_pictures(cases, [picture for _, _, picture in readable])
+        grouped, met = _give_way(grouped, root, train_only)
+        problems += met
     else:
         grouped, found = cases, [Problem(root, _UNGROUPED, "warning")]
+    _require_pictures(grouped, root, train_only)
     if len({case.label for case in grouped}) < 2:
         problems.append(
             Problem(root, "all pictures have the same label: nothing can be told apart", "warning")
         )
     return grouped, problems + found
+
+
+def _folder(path: Path, root: Path) -> str:
+    """Return the name of the folder directly below `root` that a picture lies in."""
+    return path.relative_to(root).parts[0]
+
+
+def _give_way(
+    cases: list[CaseFiles], root: Path, train_only: Collection[str]
+) -> tuple[list[CaseFiles], list[Problem]]:
+    """Leave out what lies in `train_only` and resembles a picture of another folder."""
+    tested = {case.group for case in cases if _folder(case.images[0], root) not in train_only}
+    kept: list[CaseFiles] = []
+    problems: list[Problem] = []
+    for case in cases:
+        if case.group in tested and _folder(case.images[0], root) in train_only:
+            problems.append(Problem(case.images[0], _RESEMBLES, "note"))
+        else:
+            kept.append(case)
+    return kept, problems
+
+
+def _require_pictures(cases: Iterable[CaseFiles], root: Path, train_only: Collection[str]) -> None:
+    there = {_folder(case.images[0], root) for case in cases}
+    if missing := sorted(set(train_only) - there):
+        raise DataError(
+            f"data.pictures.train_only names {', '.join(missing)}, but no picture to train on lies in such a "
+            f"folder directly below {root}; there are: {', '.join(sorted(there))}"
+        )
+    if train_only and there <= set(train_only):
+        raise DataError(
+            f"data.pictures.train_only names every folder below {root}: nothing is left to be tested; "
+            "take one out"
+        )
 
 
 def _with_labels(root: Path, paths: Iterable[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
