@@ -4,6 +4,8 @@ import pytest
 import yaml
 
 from slicewise.cli.main import main
+from slicewise.config.compose import compose
+from slicewise.config.show import difference
 
 
 def test_config_prints_the_merged_tree(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,6 +20,19 @@ def test_diff_names_what_a_mode_changes(capsys: pytest.CaptureFixture[str]) -> N
     out = capsys.readouterr().out
     assert "scale.fraction: 0.05 -> 1.0" in out
     assert "split." not in out
+
+
+def test_a_difference_is_written_as_an_override_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--diff", "quick", "production"]) == 0
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["model.encoder_weights"] == "imagenet -> null"
+    assert lines["evaluation.modality_subsets"] == "false -> true"
+    words = [
+        f"{key}={change.rpartition(' -> ')[2]}" for key, change in lines.items() if key != "training_mode"
+    ]
+    assert difference(compose(["modes=production"]), compose(["modes=quick", *words])).keys() == {
+        "training_mode"
+    }
 
 
 def test_all_faults_go_to_stderr_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

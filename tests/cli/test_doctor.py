@@ -12,6 +12,7 @@ NAMES = [
     "torch",
     "weights",
     "encoding",
+    "tracking",
     "cores",
     "memory",
     "device",

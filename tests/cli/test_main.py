@@ -60,10 +60,42 @@ def test_a_run_that_nobody_reads_is_carried_out(tmp_path: Path) -> None:
 
 
 def test_a_run_that_nobody_reads_still_fails_where_it_must(tmp_path: Path) -> None:
-    words = ("run", "--until", "download", "--workspace", str(tmp_path), "data.volumes.path=/nowhere")
+    words = (
+        "run",
+        "--until",
+        "download",
+        "--workspace",
+        str(tmp_path),
+        "data=lgg",
+        "data.volumes.path=/nowhere",
+    )
     assert unread(*words, stderr=subprocess.STDOUT).returncode == 1
     done = unread(*words)
-    assert (done.returncode, "there is no folder /nowhere" in done.stderr) == (1, True)
+    assert (done.returncode, "/nowhere does not exist" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "doctor", "clean", "status"])
+def test_a_workspace_below_a_file_is_refused_in_one_line(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main([verb, "--workspace", str(file / "below")]) == 2
+    err = capsys.readouterr().err
+    assert f"{file} is not a folder" in err
+    assert "Traceback" not in err
+
+
+def test_a_file_in_the_place_of_a_folder_is_no_fault_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(_args: object) -> int:
+        return len((tmp_path / "file" / "below").read_bytes())
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("slicewise.cli.status.execute", meet)
+    assert main(["status", "--workspace", str(tmp_path)]) == 1
+    assert "a file lies where a folder would have to be" in capsys.readouterr().err
 
 
 def test_a_verb_that_only_tells_ends_quietly_where_nobody_reads(tmp_path: Path) -> None:

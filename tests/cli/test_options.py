@@ -7,7 +7,7 @@ import pytest
 
 from slicewise.cli import run
 from slicewise.cli.main import VERBS
-from slicewise.cli.options import command_line, continuation, selection_from
+from slicewise.cli.options import command_line, compose_from, continuation, selection_from
 from slicewise.core.errors import UsageError
 
 
@@ -51,6 +51,26 @@ def test_a_program_that_the_shell_would_not_find_is_told_with_its_folder(
     monkeypatch.setenv("PATH", str(tmp_path / "here/bin"))
     monkeypatch.setattr(sys, "argv", [str(tmp_path / given)])
     assert command_line(parsed("seed=1")).startswith(("slicewise run", "python "))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--training-mode", "production", "modes=baseline"), "--training-mode and modes= set the same"),
+        (("--folds=3", "split.folds=5"), "--folds and split.folds= set the same"),
+    ],
+)
+def test_what_is_said_twice_is_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        compose_from(parsed(*words))
+    assert compose_from(parsed("modes=baseline")).training_mode == "baseline"
+
+
+@pytest.mark.parametrize("seconds", ["-5", "nan", "soon"])
+def test_a_time_to_wait_is_a_number_of_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed(f"--wait={seconds}")
+    assert "invalid number of seconds value" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--from", "--until", "--only"])

@@ -74,7 +74,7 @@ def test_augmentation_presets_grow_from_nothing_to_strong() -> None:
 
 def test_the_command_line_wins_over_every_file() -> None:
     config = compose(
-        ["modes=baseline", "stages.joint.epochs=3", "training.optimizer.name=sgd", "data.volumes.path=x/y"]
+        ["data=lgg", "stages.joint.epochs=3", "training.optimizer.name=sgd", "data.volumes.path=x/y"]
     )
     assert config.stages.joint.epochs == 3
     assert config.training.optimizer.name == "sgd"
@@ -139,6 +139,9 @@ def test_broken_yaml_names_the_file(configs: Path) -> None:
         ("modes=huge", "Could not find 'modes/huge'"),
         ("training", "write key=value"),
         ("=3", "write key=value"),
+        ("data.volumes.path=~/there", "in quotes of its own"),
+        ("data.volumes.path=/a=b", "in quotes of its own"),
+        ("data.volumes.path=/a,b", "lists several values"),
         ("data=3", "string"),
         ("data=${oc..x[KEY}", "no viable alternative"),
     ],
@@ -152,6 +155,14 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
     [
         ("preprocessing.image_size=100", "multiple of 32"),
         ("preprocessing.clip_percentiles=[90,10]", "low < high"),
+        ("preprocessing.clip_percentiles=[1]", "value number 2 is missing"),
+        ("serving.api_port=8602", "api_port and page_port are both 8602"),
+        (
+            "data.volumes.path=/data",
+            "volumes.kind is phantom: its patients are generated; choose the data set",
+        ),
+        ("data.pictures.path=/data", "pictures.kind is phantom"),
+        ("data.pictures.train_only=[a/b]", "should match pattern"),
         ("data.volumes.kind=none", "need a data set with masks"),
         ("data.pictures.name=phantom", "are both 'phantom'"),
         (

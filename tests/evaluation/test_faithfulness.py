@@ -27,7 +27,7 @@ def looks_at_one_quadrant(images: Floats) -> Floats:
 
 
 def test_a_perfect_map_beats_an_inverted_one_and_chance_lies_between() -> None:
-    heats = {"perfect": TRUE, "inverted": 1 - TRUE, "random": chance(ALL)}
+    heats = {"perfect": TRUE, "inverted": 1 - TRUE, "random": chance(ALL, 0)}
     found = trace(looks_at_one_quadrant, IMAGE, heats, ALL)
     assert found["perfect"].deletion_auc < found["random"].deletion_auc < found["inverted"].deletion_auc
     assert found["perfect"].insertion_auc > found["random"].insertion_auc > found["inverted"].insertion_auc
@@ -90,9 +90,10 @@ def test_no_heat_is_like_nothing() -> None:
     assert likeness(nothing, TRUE, ALL) == likeness(TRUE, nothing, ALL) == 0
 
 
-def test_chance_is_inside_the_brain_and_the_same_each_time() -> None:
+def test_chance_is_inside_the_brain_the_same_each_time_and_another_for_each_picture() -> None:
     inside = TRUE > 0
-    blobs = chance(inside)
-    assert np.array_equal(blobs, chance(inside))
+    blobs = chance(inside, 3)
+    assert np.array_equal(blobs, chance(inside, 3))
+    assert not np.array_equal(blobs, chance(inside, 4))
     assert not blobs[~inside].any()
     assert (blobs.min(), blobs.max()) == (0, 1)

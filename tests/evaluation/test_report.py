@@ -46,16 +46,17 @@ def test_metrics_are_plain_values(result: EvaluationResult) -> None:
 def test_pictures_of_one_family_are_one_patient_in_the_interval(
     results: Callable[..., EvaluationResult],
 ) -> None:
-    """The right answers are one family and the wrong ones another: two draws, and nothing is certain."""
+    """The right answers are two families and the wrong ones two more: nothing is certain."""
     result = results(skill=0.1)
     rows = tuple(
-        replace(row, group=str(row.right)) if row.source == "pictures" else row for row in result.slices
+        replace(row, group=f"{row.right} {place % 2}") if row.source == "pictures" else row
+        for place, row in enumerate(result.slices)
     )
     alone, family = (
         summarise(found)["sources"]["pictures"] for found in (result, replace(result, slices=rows))
     )
     before, after = alone["classification"]["accuracy"], family["classification"]["accuracy"]
-    assert (before["num_patients"], after["num_patients"]) == (12, 2)
+    assert (before["num_patients"], after["num_patients"]) == (12, 4)
     assert after["value"] == before["value"]
     assert after["interval"] == [0, 1] != before["interval"]
 

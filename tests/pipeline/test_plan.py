@@ -140,8 +140,16 @@ def test_steps_outside_the_mode_are_used_if_current_and_refused_if_stale(toy: To
     toy.run(members=["gather"])
     assert toy.run(members=["join", "count"]) == ["join", "count"]
     toy.config["letters"] = "other"
-    with pytest.raises(UsageError, match="needs gather, which would have to run: letters: abc -> other"):
+    with pytest.raises(
+        UsageError, match=r"needs gather, which would have to run: letters: abc -> other.*--skip-gather"
+    ):
         toy.plan(members=["join", "count"])
+
+
+def test_an_output_that_is_not_there_is_not_offered(toy: Toy) -> None:
+    with pytest.raises(UsageError, match=r"needs gather, .* with --until gather in place of") as refused:
+        toy.plan(members=["join", "count"])
+    assert "--skip" not in str(refused.value)
 
 
 def test_a_step_nobody_needs_is_left_alone(toy: Toy) -> None:

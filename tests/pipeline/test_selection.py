@@ -40,7 +40,7 @@ def test_flags_on_single_steps_win() -> None:
     [
         ({"only": ["x"]}, "no step is called x; the steps are a, b, c, d"),
         ({"skip": ["a"], "force": ["a"]}, "a: both skipped and forced"),
-        ({"start": "c", "until": "b"}, "nothing lies between"),
+        ({"start": "c", "until": "b"}, "has no step within --from c and --until b"),
     ],
 )
 def test_contradictions_are_refused(flags: dict[str, list[str]], message: str) -> None:

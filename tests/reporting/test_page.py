@@ -13,9 +13,11 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.evaluation.failures import FailedPatient
 from slicewise.evaluation.rows import PatientRow, read_rows, write_rows
+from slicewise.reporting.facts import RunFacts
 from slicewise.reporting.figures import MOST_HEAT_PAGES, read_figures
 from slicewise.reporting.page import render
 from slicewise.reporting.pictures import data_uri
+from slicewise.reporting.scores import p_text
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://example.org/x>"
 REMOTE = re.compile(r"(?:https?:)?//")
@@ -134,11 +136,52 @@ def test_warnings_come_first_where_they_apply_and_only_there(made: Made, evaluat
     for found in metrics["decisions"].values():
         found["notes"] = []
     write_json(evaluation / "metrics.json", metrics)
-    run = replace(made.run, synthetic=False)
+    run = replace(trained_on(made.run), synthetic=False)
     page = Document(render(run, replace(made.folders, evaluation=evaluation)))
     assert "warning" not in page.all("div", "class")
     assert "hint" not in page.all("div", "class")
     assert "ynthetic" not in page.text.replace("synthetic: true", "")
+
+
+def test_a_start_that_was_kept_and_weights_of_another_run_are_told(made: Made, evaluation: Path) -> None:
+    folders = replace(made.folders, evaluation=evaluation)
+    steps = tuple(
+        replace(step, metrics={**step.metrics, "best_epoch": 0}) if step.name == "train.joint" else step
+        for step in made.run.steps
+    )
+    training = {**made.run.config["training"], "start_from": "best_model.pth"}
+    run = replace(made.run, steps=steps, config={**made.run.config, "training": training})
+    text = Document(render(run, folders)).text
+    assert "train.joint kept the network that it began with" in text
+    assert "Begun with the weights of another run" in text
+    assert re.search(r"train\.joint\s+\d+\s+start", text)
+    assert "kept the network" not in Document(render(trained_on(made.run), folders)).text
+
+
+def trained_on(run: RunFacts) -> RunFacts:
+    """The same run, had every stage kept an epoch of its own."""
+    steps = [
+        replace(step, metrics={**step.metrics, "best_epoch": 1}) if "best_epoch" in step.metrics else step
+        for step in run.steps
+    ]
+    return replace(run, steps=tuple(steps))
+
+
+def test_a_family_of_pictures_counts_once(made: Made, evaluation: Path) -> None:
+    metrics = read_json(evaluation / "metrics.json")
+    found = metrics["sources"]["phantom_pictures"]
+    found["num_patients"] = found["num_slices"] = 25
+    found["classification"]["accuracy"]["num_patients"] = 5
+    write_json(evaluation / "metrics.json", metrics)
+    text = Document(render(made.run, replace(made.folders, evaluation=evaluation))).text
+    assert "Only 5 families of test pictures in phantom_pictures" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(None, "–"), (2e-5, "< 0.001"), (0.001, "0.001"), (0.58, "0.580")]
+)
+def test_a_small_p_is_no_zero(value: float | None, told: str) -> None:
+    assert p_text(value) == told
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,17 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 from tests.imaging.ellipsoid import settings, tumour, volume
 
+from slicewise.config.compose import compose
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.data.store import SliceStore
 from slicewise.data.stored import StoredCase
+from slicewise.evaluation.decision import Decision
+from slicewise.evaluation.evaluate import score_case
 from slicewise.imaging.slicing import prepare
 from slicewise.inference.predictor import SlicePredictions, SlicePredictor
 from slicewise.steps.outputs import NO_ANSWER, answers, case_output
+from slicewise.steps.slices import SliceLookup
 
 
 @pytest.fixture
@@ -56,6 +60,17 @@ def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(case: StoredCas
     np.testing.assert_allclose(output.class_probability[1:], 0.9, rtol=1e-6)
     np.testing.assert_allclose(output.mask_probability[1:], 0.9 * inside, rtol=1e-6)
     assert output.mask_probability.dtype == output.class_probability.dtype == np.float32
+
+
+def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(case: StoredCase) -> None:
+    """As in serving: a slice without an answer has no part in the running mean over neighbours."""
+    settings = compose([]).evaluation
+    output = case_output(case, said(case))
+    scored = score_case(output, settings, Decision.configured(settings), surfaces=False)
+    assert scored.tumour_probability == pytest.approx(0.9)
+    lookup = SliceLookup([case])
+    assert [lookup.is_seen(key) for key in output.keys] == case.seen.tolist()
+    assert not lookup.is_seen(output.keys[0])
 
 
 def test_a_task_that_was_not_trained_gives_no_answer(case: StoredCase) -> None:

@@ -9,7 +9,10 @@ from PIL import Image
 from tests.conftest import Pipeline
 from tests.test_bad_input import SETTINGS, write_patient
 
+from slicewise.config.compose import compose
 from slicewise.core.files import read_json
+from slicewise.data.index import CaseIndex
+from slicewise.steps.sources import chosen_cases, found_sides
 
 SOURCE = "kaggle_mri"
 NUM_TESTED, NUM_MORE = 12, 6
@@ -70,6 +73,35 @@ def test_the_others_are_divided_as_if_they_were_alone(pipeline: Pipeline, tmp_pa
     for side, pictures in sides(apart).items():
         tested = {name for name, folder in pictures.items() if folder == "tested"}
         assert tested == set(sides(alone)[side])
+
+
+@pytest.mark.parametrize("folds", [3, 5])
+def test_every_fold_has_somebody_to_test_and_to_choose_by(pipeline: Pipeline, folds: int) -> None:
+    """Also at a scale that takes few of those who are known."""
+    few = pipeline.with_overrides(
+        "data.pictures.train_only=[more]", "scale.fraction=0.5", "scale.min_pictures=1"
+    )
+    tested: list[str] = []
+    for fold in range(1, folds + 1):
+        folded = few.with_overrides(f"split.folds={folds}", f"split.fold={fold}", "scale.min_patients=6")
+        config = compose([*folded.overrides])
+        index = CaseIndex.read(indexed(few) / "index.json", few.workspace)
+        sides = found_sides(config, config.data.pictures, index)
+        assert {"train", "val", "test"} == set(sides.values())
+        tested += [group for group, side in sides.items() if side == "test"]
+    assert len(tested) == len(set(tested))
+    alone = compose([*few.overrides])
+    taking_part = {case.group for case in chosen_cases(alone, alone.data.pictures, index)}
+    assert set(tested) < taking_part
+    assert {side for group, side in sides.items() if group not in tested} == {"train"}
+
+
+def indexed(pipeline: Pipeline) -> Path:
+    """List the data once; return the folder of the index."""
+    folder = pipeline.workspace / "data" / "index"
+    if not folder.exists():
+        assert pipeline.run("--until", "download") == 0
+    return folder
 
 
 def test_a_folder_that_is_not_there_is_named(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:

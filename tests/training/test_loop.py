@@ -175,6 +175,17 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
     assert (tmp_path / "bad" / "curves.png").exists()
 
 
+def test_a_head_that_nobody_has_trained_is_never_kept(
+    train_one: TrainOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though no epoch of its first stage looks better than the random weights it began with."""
+    train_one(tmp_path / "1", *SHORT, "stages.seg_warmup.epochs=1", name="seg_warmup")
+    start = load_checkpoint(tmp_path / "1" / "best_model.pth")
+    monkeypatch.setattr("slicewise.training.run.monitored", lambda metrics, monitor: 0.5)
+    result = train_one(tmp_path / "2", *SHORT, "stages.cls_head.epochs=2", name="cls_head", start=start)
+    assert result.best_epoch == 1
+
+
 def test_the_network_learns_both_tasks_better_than_the_majority(train_one: TrainOne, tmp_path: Path) -> None:
     rates = [f"stages.joint.learning_rates.{part}=5e-3" for part in ("encoder", "decoder", "head")]
     result = train_one(tmp_path, *rates, "stages.joint.epochs=3", "training.iterations_per_epoch=25")

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from slicewise.config.schema import Config, Objective
+from slicewise.config.schema.training import StageName
 from slicewise.data.batches import SliceDataset
 from slicewise.models.multitask import build_model
-from slicewise.training.tasks import TaskNet, Tasks, compute_losses
+from slicewise.training.tasks import TaskNet, Tasks, compute_losses, start_is_rival
 
 MakeConfig = Callable[..., Config]
 
@@ -37,6 +38,28 @@ def test_stages_learn_and_monitor_their_own_tasks(make_config: MakeConfig) -> No
     assert Tasks.validated(stages.joint) == (True, True)
     dice_too = stages.cls_head.model_copy(update={"monitor": "dice+auc"})
     assert Tasks.validated(dice_too) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "expected"),
+    [
+        ("joint", [], True),
+        ("joint", ["stages.joint.monitor=last"], False),
+        ("cls_head", [], False),  # its head is random
+        ("cls_head", ["stages.seg_warmup.objective.classification=1"], False),  # in the loss, but frozen
+        (
+            "cls_head",
+            ["stages.seg_warmup.objective.classification=1", "stages.seg_warmup.learning_rates.head=1e-3"],
+            True,
+        ),
+        ("joint", ["stages.joint.starts_from=null"], True),  # weights of another run, if any
+        ("seg_warmup", [], True),
+    ],
+)
+def test_weights_that_learned_nothing_yet_are_no_rival(
+    make_config: MakeConfig, stage: StageName, overrides: list[str], expected: bool
+) -> None:
+    assert start_is_rival(make_config(*overrides), stage) == expected
 
 
 def test_the_total_is_the_weighted_sum(make_config: MakeConfig, train_set: SliceDataset) -> None:

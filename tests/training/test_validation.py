@@ -10,7 +10,7 @@ from slicewise.core.keys import CaseKey
 from slicewise.data.batches import SliceDataset
 from slicewise.models.multitask import MultitaskNet, build_model
 from slicewise.training.device import make_fabric
-from slicewise.training.validation import monitored, validate
+from slicewise.training.validation import is_measured, monitored, validate
 
 MakeConfig = Callable[..., Config]
 
@@ -163,7 +163,10 @@ def test_auc_of_one_class_is_left_out_and_counts_as_chance(score: Callable[..., 
     assert "auc" not in metrics
     assert monitored(metrics, "auc") == 0.5
     assert monitored(metrics, "dice+auc") == 0.75
-    assert monitored(metrics, "last") == 0.75
+    assert monitored(metrics, "last") == 1, "the mean of what there is, which is read and not chosen by"
+    assert monitored({"val_loss": 1.0}, "last") == 0.5
+    assert is_measured(metrics, "dice")
+    assert not is_measured(metrics, "dice+auc")
 
 
 def test_a_stage_is_scored_on_what_it_learns_or_monitors(score: Callable[..., dict[str, float]]) -> None:

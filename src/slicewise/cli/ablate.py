@@ -93,11 +93,16 @@ def _runs(args: argparse.Namespace) -> Iterator[_Run]:
 
 
 def _check(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence[str]) -> None:
+    from slicewise.config.compose import configs_dir
+
     keys = {word.partition("=")[0].lstrip("+~") for word in overrides}
     if not recipes:
         raise UsageError("name at least one recipe of configs/recipes, e.g. multitask segmentation_only")
     if len(set(recipes)) < len(recipes):
         raise UsageError(f"{', '.join(recipes)}: a recipe is named twice")
+    there = sorted(path.stem for path in (configs_dir() / "recipes").glob("*.yaml"))
+    if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*there}):
+        raise UsageError(f"no recipe is called {', '.join(unknown)}; there are: {', '.join(there)}")
     if "recipes" in keys:
         raise UsageError(
             "recipes are named without recipes=, e.g. slicewise ablate multitask segmentation_only"

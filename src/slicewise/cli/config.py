@@ -1,6 +1,8 @@
 """`slicewise config`: the merged tree, or what one mode changes against another."""
 
 import argparse
+import json
+from typing import Any
 
 from slicewise.cli.options import TRAINING_MODES, add_config_options, compose_from
 from slicewise.core.console import paint, say
@@ -25,7 +27,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.diff:
         left, right = (compose([f"modes={mode}", *args.overrides]) for mode in args.diff)
         for key, (old, new) in difference(left, right).items():
-            say(f"{key}: {old} -> {paint(str(new), 'header')}")
+            say(f"{key}: {_spelled(old)} -> {paint(_spelled(new), 'header')}")
     elif args.write:
         for path in write_final(
             configs_dir() / "final", lambda mode: compose([f"modes={mode}", *args.overrides])
@@ -34,3 +36,8 @@ def execute(args: argparse.Namespace) -> int:
     else:
         say(to_yaml(compose_from(args).model_dump(mode="json")).rstrip())
     return 0
+
+
+def _spelled(value: Any) -> str:
+    """Write a value as an override takes it: null and true, not None and True."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -46,6 +46,7 @@ def examine(workspace: Workspace, config: Config) -> list[Check]:
         software.torch_pair(),
         software.encoder_weights(config),
         software.encoding(),
+        software.tracker(config),
         machine.cores(config),
         machine.memory(config),
         machine.accelerator(config),

@@ -12,6 +12,7 @@ from pathlib import Path
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError, UsageError
 from slicewise.core.redact import redact
+from slicewise.core.storage import existing_parent
 from slicewise.pipeline.selection import Selection, select
 from slicewise.pipeline.step import Step
 from slicewise.pipeline.workspace import Workspace
@@ -94,7 +95,7 @@ def add_wait_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         nargs="?",
-        type=float,
+        type=_seconds,
         const=math.inf,
         default=0.0,
         metavar="SECONDS",
@@ -102,12 +103,33 @@ def add_wait_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:  # nor is it so for nan
+        raise ValueError(text)
+    return seconds
+
+
+_seconds.__name__ = "number of seconds"  # as argparse calls it
+
+
 def compose_from(args: argparse.Namespace) -> Config:
-    """Merge configs/ with the training mode and the overrides of the command line."""
+    """Merge configs/ with the training mode and the overrides of the command line.
+
+    Raises:
+        UsageError: an option and an override say the same twice.
+    """
     from slicewise.config.compose import compose
 
+    for option, key in (("--training-mode", "modes"), ("--folds", "split.folds")):
+        if _is_typed(args, option) and any(word.startswith(f"{key}=") for word in args.overrides):
+            raise UsageError(f"{option} and {key}= set the same; leave one of them out")
     folds = [f"split.folds={args.folds}"] if args.folds else []
     return compose([f"modes={args.training_mode}", *folds, *_overrides(args.overrides)])
+
+
+def _is_typed(args: argparse.Namespace, option: str) -> bool:
+    return any(word.partition("=")[0] == option for word in args.typed)
 
 
 def compose_words(overrides: Sequence[str]) -> Config:
@@ -120,8 +142,9 @@ def compose_words(overrides: Sequence[str]) -> Config:
 def workspace_from(args: argparse.Namespace) -> Workspace:
     """Return the workspace; it must be a folder that can be written."""
     root: Path = args.workspace.expanduser()
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"--workspace {root} is not a folder")
+    there = existing_parent(root)
+    if not there.is_dir():
+        raise UsageError(f"--workspace {root}: {there} is not a folder")
     return Workspace(root)
 
 

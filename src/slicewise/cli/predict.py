@@ -18,6 +18,7 @@ RESULTS = Path("results/predictions")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "slicewise predict PATH [PATH ...] [options] [key=value ...]"
     parser.add_argument(
         "words",
         nargs="+",

@@ -72,7 +72,10 @@ def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
-    advice = "write key=value, e.g. training.batch_size=8"
+    advice = (
+        "write key=value, e.g. training.batch_size=8; a value with ~ , = or the like in quotes of its "
+        "own: \"data.volumes.path='~/a,b'\""
+    )
     try:
         parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     except _REFUSED as error:
@@ -80,6 +83,8 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     for override in parsed:
         if not override.key_or_group:
             raise ConfigError(f"{override.input_line!r} has no key; {advice}")
+        if override.is_sweep_override():
+            raise ConfigError(f"{override.input_line!r} lists several values, and a key has one; {advice}")
     return parsed
 
 

@@ -37,6 +37,8 @@ def _explain(details: ErrorDetails, key: str) -> str:
     match details["type"]:
         case "extra_forbidden":
             return "unknown key" + _suggestion(key)
+        case "missing" if isinstance(details["loc"][-1], int):
+            return f"value number {details['loc'][-1] + 1} is missing"
         case "missing":
             return "missing; every key needs a value"
         case "value_error":

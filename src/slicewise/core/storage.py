@@ -20,6 +20,8 @@ _CLOSED: Final = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted",
+    errno.ENOTDIR: "a file lies where a folder would have to be",
+    errno.EISDIR: "it is a folder",
     errno.EXDEV: "it is on another disk than .slicewise, from where an output comes home by one rename",
 }
 

@@ -81,7 +81,7 @@ def write_pooled(
     metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
     metrics["calibration"] = _calibration(result)
     metrics["folds"] = [row for fold in folds for row in fold_rows(fold)]
-    write_tables(folder, result, metrics)
+    write_tables(folder, result, metrics, pooled=True)
     write_text(folder / "report.txt", "\n".join([to_text(metrics), *_tables(metrics)]) + "\n")
     _draw_folds(folder / "folds.png", folds, synthetic=synthetic)
     return metrics

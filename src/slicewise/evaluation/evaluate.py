@@ -39,6 +39,8 @@ class CaseOutput:
     """Side of one pixel of the N x N slice; None where the files tell no size, and volumes stay unknown."""
     slice_mm: float
     """Distance between slices."""
+    seen: NDArray[np.bool_] | None = None
+    """[S], False where a slice has too little brain to be asked about; None: all were."""
 
     def __post_init__(self) -> None:
         lengths = {
@@ -170,7 +172,7 @@ def score_case(
         )
         for place, key in enumerate(case.keys)
     ]
-    whole = tumour_probability(probability)
+    whole = tumour_probability(probability if case.seen is None else probability[case.seen])
     packed = PackedMasks.of(predicted)
     return ScoredCase(tuple(rows), case.voxel_ml, borders, packed, whole, whole >= decision.class_threshold)
 

@@ -16,7 +16,8 @@ from slicewise.evaluation.rows import SliceRow, by_source, write_rows
 CHANCE: Final = "random"
 """Random blobs in place of a method's heat."""
 INSENSITIVE: Final = 0.5
-"""Mean rank correlation with the heat of the wholly forgetful network from which a method is insensitive."""
+"""Mean size of the rank correlation with the heat of the wholly forgetful network from which a method is
+insensitive."""
 LEVELS: Final = ("head", "decoder", "encoder")
 
 NOTE: Final = (
@@ -25,7 +26,8 @@ NOTE: Final = (
     "steps that grow with the square (after Petsiuk 2018); of slices called tumour alone. Low deletion and "
     "high insertion are good; 'random' is heat of random blobs. pointing_game and share_inside: of tumours "
     "that were found. likeness: Spearman's correlation with the heat of a copy that has forgotten its head, "
-    "also its decoder, also its encoder (Adebayo 2018), mean over the pictures with heat. A method is called "
+    "also its decoder, also its encoder (Adebayo 2018), mean of its size over the pictures with heat: heat "
+    "turned upside down is kept heat, too; a copy without any heat counts as 0. A method is called "
     f"insensitive from {INSENSITIVE:g} at the last of these: it shows the picture, and not what was learnt."
 )
 
@@ -144,7 +146,7 @@ def _means(rows: Sequence[ExplanationRow]) -> dict[str, Any]:
 
 
 def _sanity(rows: Sequence[ExplanationRow]) -> dict[str, Any]:
-    means = {level: _mean([getattr(row, f"likeness_{level}") for row in rows]) for level in LEVELS}
+    means = {level: _mean_size([getattr(row, f"likeness_{level}") for row in rows]) for level in LEVELS}
     last = means[LEVELS[-1]]
     verdict = None if last is None else "insensitive" if last >= INSENSITIVE else "sensitive"
     number = sum(row.likeness_encoder is not None for row in rows)
@@ -170,6 +172,10 @@ def _curve_rows(one: Explained) -> list[CurveRow]:
         for name, curves in one.curves.items()
         for point in zip(curves.shares, curves.deletion, curves.insertion, strict=True)
     ]
+
+
+def _mean_size(values: Sequence[float | None]) -> float | None:
+    return _mean([None if value is None else abs(value) for value in values])
 
 
 def _mean(values: Sequence[float | bool | None]) -> float | None:

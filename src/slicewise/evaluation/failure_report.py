@@ -22,7 +22,7 @@ from slicewise.evaluation.failures import (
 )
 from slicewise.evaluation.figures import NOT_TRAINED, paint_confusion
 from slicewise.evaluation.gallery import show_grey
-from slicewise.evaluation.rows import by_source, plural, write_rows
+from slicewise.evaluation.rows import by_source, plural, population, write_rows
 from slicewise.evaluation.style import BLUE, GREY, ORANGE, PREDICTION, TRUTH, bare, draw, draw_words, heading
 
 _PAIRS_PER_LINE: Final = 2
@@ -69,7 +69,7 @@ def write_failures(
     write_rows(folder / "slices.csv", found.slices, FailedSlice)
     write_rows(folder / "patients.csv", found.patients, FailedPatient)
     write_rows(folder / "traits.csv", found.traits, TraitRow)
-    _draw_pictures(folder / "failures.png", pictures, synthetic=synthetic)
+    _draw_pictures(folder / "failures.png", pictures, len(found.slices), synthetic=synthetic)
     _draw_bars(folder / "iou_of_failures.png", found, synthetic=synthetic)
     _draw_confusion(folder / "confusion_matrices.png", result, found.threshold, synthetic=synthetic)
     return {
@@ -113,7 +113,9 @@ def _trait_lines(rows: Sequence[TraitRow]) -> Iterator[str]:
     yield "effect: Cliff's delta. Slices of one patient resemble each other: few patients prove little."
 
 
-def _draw_pictures(path: Path, pictures: Sequence[FailurePicture], *, synthetic: bool) -> Path:
+def _draw_pictures(
+    path: Path, pictures: Sequence[FailurePicture], num_failed: int, *, synthetic: bool
+) -> Path:
     lines = max(1, -(-len(pictures) // _PAIRS_PER_LINE))
 
     def paint(figure: Figure) -> None:
@@ -122,7 +124,7 @@ def _draw_pictures(path: Path, pictures: Sequence[FailurePicture], *, synthetic:
         for axes in grid.flat:
             bare(axes)
         if not pictures:
-            grid[0, 0].text(0, 0.5, "no slice failed")
+            grid[0, 0].text(0, 0.5, "none is shown" if num_failed else "no slice failed")
         for place, picture in enumerate(pictures):
             first = 3 * (place % _PAIRS_PER_LINE)
             _paint_failure(list(grid[place // _PAIRS_PER_LINE, first : first + 3]), picture)
@@ -202,9 +204,11 @@ def _draw_confusion(path: Path, result: EvaluationResult, threshold: float, *, s
     def paint(figure: Figure) -> None:
         grid = figure.subplots(2, len(sources), squeeze=False)
         for column, (source, rows) in enumerate(sources.items()):
-            paint_confusion(grid[0, column], f"{source}, all", rows)
-            if failures.get(source):
-                paint_confusion(grid[1, column], f"{source}, failures", failures[source])
+            num_patients = len({row.patient for row in rows})
+            unit = "picture" if num_patients == len(rows) else "slice"
+            paint_confusion(grid[0, column], f"{source}, all", rows, population(num_patients, len(rows)))
+            if found := failures.get(source):
+                paint_confusion(grid[1, column], f"{source}, failures", found, plural(len(found), unit))
             else:
                 bare(grid[1, column])
                 grid[1, column].text(0.5, 0.5, f"{source}: no failures", ha="center", color=GREY)

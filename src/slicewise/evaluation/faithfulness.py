@@ -79,9 +79,13 @@ def trace(classify: Classify, image: Floats, heats: Mapping[str, Floats], inside
     }
 
 
-def chance(inside: Bools) -> Floats:
-    """Return heat [N, N] of random blobs, which knows nothing of the picture: what a method must beat."""
-    noise = np.random.default_rng(_SEED + 1).normal(size=inside.shape)
+def chance(inside: Bools, seed: int) -> Floats:
+    """Return heat [N, N] of random blobs, which knows nothing of the picture: what a method must beat.
+
+    Another `seed` for each picture: blobs that lay at one place in all of them would know where tumours
+    usually are.
+    """
+    noise = np.random.default_rng([_SEED + 1, seed]).normal(size=inside.shape)
     blobs = gaussian_filter(noise, len(inside) * _BLOB)
     blobs -= blobs[inside].min()
     return np.where(inside, blobs / blobs[inside].max(), 0).astype(np.float32)

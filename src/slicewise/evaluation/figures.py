@@ -30,7 +30,7 @@ def draw_confusion(path: Path, result: EvaluationResult, *, synthetic: bool) -> 
     def paint(figure: Figure) -> None:
         panels = figure.subplots(1, len(sources), squeeze=False)[0]
         for axes, (source, rows) in zip(panels, sources.items(), strict=True):
-            paint_confusion(axes, source, rows)
+            paint_confusion(axes, source, rows, population(len({row.patient for row in rows}), len(rows)))
         heading(figure, "Slice classification", synthetic=synthetic)
 
     return draw(path, (max(4.4, 3.9 * len(sources)), 4.4), paint)
@@ -60,8 +60,11 @@ def draw_dice(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
     return draw(path, (7.5, 1.2 + 2.2 * max(1, len(sources))), paint)
 
 
-def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
-    """Draw one ROC curve per source, the chance line, and the operating point on each curve."""
+def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool, pooled: bool = False) -> Path:
+    """Draw one ROC curve per source, the chance line, and the operating point on each curve.
+
+    Of the `pooled` slices of several networks, each with a threshold of its own, no point lies on the curve.
+    """
     if CLASSIFICATION in result.not_trained:
         return draw_words(path, "Tumour or not, per slice", NOT_TRAINED, synthetic=synthetic)
     sources = by_source(result.slices)
@@ -70,18 +73,21 @@ def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool) -> Path:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
         for place, (source, rows) in enumerate(sources.items()):
-            _roc(axes, source, rows, result, SERIES[place % len(SERIES)])
+            colour = SERIES[place % len(SERIES)]
+            _roc(axes, source, rows, result, colour)
+            if not pooled:
+                _operating_point(axes, rows, colour)
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.set_aspect("equal")
         axes.grid(True)
-        axes.legend(loc="lower right", title="dot: operating point")
+        axes.legend(loc="lower right", title=None if pooled else "dot: operating point")
         heading(figure, "Tumour or not, per slice", synthetic=synthetic)
 
     return draw(path, (5.8, 6.0), paint)
 
 
-def paint_confusion(axes: Axes, source: str, rows: Sequence[SliceRow]) -> None:
-    """Fill a panel with the confusion matrix of some slices."""
+def paint_confusion(axes: Axes, source: str, rows: Sequence[SliceRow], who: str) -> None:
+    """Fill a panel with the confusion matrix of some slices; `who` says how many there are of what."""
     cells = count_confusion([row.label for row in rows], [row.predicted for row in rows])
     counts = np.array(cells, dtype=int).reshape(2, 2)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -95,7 +101,6 @@ def paint_confusion(axes: Axes, source: str, rows: Sequence[SliceRow]) -> None:
     axes.tick_params(length=0)
     axes.set(xlabel="predicted", ylabel="true")
     share, base = float(accuracy(cells)), float(majority_accuracy(cells))
-    who = population(len({row.patient for row in rows}), len(rows))
     axes.set_title(f"{source}: {who}\naccuracy {share:.1%} (majority answer {base:.1%})")
 
 
@@ -146,6 +151,12 @@ def _roc(axes: Axes, source: str, rows: Sequence[SliceRow], result: EvaluationRe
     labels = [row.label for row in rows]
     false_positive, true_positive, _ = roc_curve(labels, [row.probability for row in rows])
     axes.plot(false_positive, true_positive, color=colour, linewidth=2, label=_auc_text(source, area, rows))
+
+
+def _operating_point(axes: Axes, rows: Sequence[SliceRow], colour: str) -> None:
+    labels = [row.label for row in rows]
+    if len(set(labels)) < len(_CLASSES):
+        return
     cells = count_confusion(labels, [row.predicted for row in rows])
     axes.plot(
         cells.false_positive / (cells.false_positive + cells.true_negative),

@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from slicewise.core.keys import SliceKey
 from slicewise.core.labels import modality_slot
 from slicewise.evaluation.rows import SliceRow
-from slicewise.evaluation.style import PREDICTION, TRUTH, bare, draw, heading
+from slicewise.evaluation.style import PREDICTION, TRUTH, bare, draw, draw_words, heading
 from slicewise.imaging.overlay import grey
 
 GROUPS: Final = ("best", "median", "worst")
+_TITLE: Final = "Sample predictions on test patients"
 
 _SHOWN_FIRST: Final = tuple(modality_slot(name) for name in ("flair", "t1ce", "t2", "t1"))
 
@@ -70,21 +71,23 @@ def choose_samples(rows: Sequence[SliceRow], number: int) -> dict[str, list[Slic
 def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool) -> Path:
     """Draw each sample as a pair: the slice alone, and with the truth outlined and the prediction filled."""
     shown = {name: samples for name, samples in groups.items() if samples}
-    columns = max((len(samples) for samples in shown.values()), default=1)
+    if not shown:
+        return draw_words(path, _TITLE, "no test patient has a mask with a tumour", synthetic=synthetic)
+    columns = max(len(samples) for samples in shown.values())
 
     def paint(figure: Figure) -> None:
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.05)
-        grid = figure.subplots(max(1, len(shown)), 2 * columns, squeeze=False)
+        grid = figure.subplots(len(shown), 2 * columns, squeeze=False)
         for axes in grid.flat:
             bare(axes)
-        for line, (name, samples) in zip(grid[: len(shown)], shown.items(), strict=True):
+        for line, (name, samples) in zip(grid, shown.items(), strict=True):
             line[0].set_ylabel(f"{name} Dice", fontsize=11)
             for place, sample in enumerate(samples):
                 _pair(line[2 * place], line[2 * place + 1], sample)
         figure.legend(handles=_legend(), loc="outside lower center", ncols=2)
-        heading(figure, "Sample predictions on test patients", synthetic=synthetic)
+        heading(figure, _TITLE, synthetic=synthetic)
 
-    return draw(path, (0.4 + 3.4 * columns, 0.9 + 2.0 * max(1, len(shown))), paint)
+    return draw(path, (0.4 + 3.4 * columns, 0.9 + 2.0 * len(shown)), paint)
 
 
 def show_grey(axes: Axes, picture: NDArray[np.float32]) -> None:

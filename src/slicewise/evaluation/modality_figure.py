@@ -29,7 +29,8 @@ def draw_subsets(path: Path, rows: Sequence[SubsetRow], *, synthetic: bool) -> N
         dice.set_xlabel("Dice per patient, with interval")
         auc.set_xlabel("slice ROC-AUC, with interval")
         auc.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
-        number = plural(max(row.num_patients for row in rows), "patient")
+        fewest, most = min(row.num_patients for row in rows), max(row.num_patients for row in rows)
+        number = plural(most, "patient") if fewest == most else f"{fewest} to {plural(most, 'patient')}"
         heading(figure, f"{rows[0].source}: with these modalities alone, {number}", synthetic=synthetic)
 
     draw(path, (8.6, 1.6 + 0.3 * len(rows)), paint)

@@ -110,7 +110,7 @@ def _number(row: PhaseRow) -> str:
 
 
 def _p_value(row: PhaseRow) -> str:
-    return "–" if row.p_value is None else f"{row.p_value:.3g}"
+    return "–" if row.p_value is None else "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"
 
 
 def _interval(row: PhaseRow) -> str:

@@ -71,8 +71,13 @@ def write_report(
     return metrics
 
 
-def write_tables(folder: Path, result: EvaluationResult, metrics: dict[str, Any]) -> None:
-    """Write metrics.json, slices.csv, patients.csv and the figures that need no more than these."""
+def write_tables(
+    folder: Path, result: EvaluationResult, metrics: dict[str, Any], *, pooled: bool = False
+) -> None:
+    """Write metrics.json, slices.csv, patients.csv and the figures that need no more than these.
+
+    `pooled`: the answers are those of several networks.
+    """
     # matplotlib is wanted here alone; the summary does without.
     from slicewise.evaluation.figures import draw_confusion, draw_dice, draw_roc
 
@@ -82,7 +87,7 @@ def write_tables(folder: Path, result: EvaluationResult, metrics: dict[str, Any]
     write_rows(folder / "patients.csv", result.patients, PatientRow)
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
-    draw_roc(folder / "roc_curve.png", result, synthetic=synthetic)
+    draw_roc(folder / "roc_curve.png", result, synthetic=synthetic, pooled=pooled)
 
 
 def to_text(metrics: dict[str, Any]) -> str:

@@ -167,7 +167,7 @@ def _create(settings: Model, *, fetched: bool) -> Any:
             f"fetched ({_first_sentence(error)}); set model.encoder_weights=null, or choose an encoder whose "
             f"weights are installed: {', '.join(SHIPPED)}"
         ) from error
-    except (KeyError, ValueError, NotImplementedError) as error:
+    except (KeyError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ConfigError(
             f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
             f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "

@@ -138,9 +138,11 @@ class Planner(Generic[C]):
         if decision.action is Action.REUSE:
             return decision
         name, option = decision.step.name, decision.step.option
+        there = self._workspace.at_home(decision.step.homes) is not None
         raise UsageError(
             f"{self._selection.scope} needs {name}, which would have to run: {decision.reason}. "
-            f"Run it first, with --until {option} instead, or use what is there with --skip-{option}"
+            f"Run it first, with --until {option} in place of {self._selection.scope}"
+            + (f", or use what is there with --skip-{option}" if there else "")
         )
 
     def _skip(self, step: Step[C], identity: Identity) -> Decision[C]:

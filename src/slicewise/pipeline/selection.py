@@ -60,7 +60,10 @@ def select(
         raise UsageError(f"{', '.join(sorted(both))}: both skipped and forced; choose one")
     chosen = _chosen(names, members, start, until, only)
     if not chosen:
-        raise UsageError(f"nothing lies between --from {start} and --until {until} in {scope}")
+        ends = " and ".join(
+            f"{option} {step}" for option, step in (("--from", start), ("--until", until)) if step
+        )
+        raise UsageError(f"{scope} has no step within {ends or 'what was asked for'}; leave one of them out")
     requests = {name: Request.AUTO if name in chosen else Request.OUTSIDE for name in names}
     requests.update(dict.fromkeys(force, Request.FORCE))
     requests.update(dict.fromkeys(skip, Request.SKIP))

@@ -19,7 +19,9 @@ from slicewise.reporting.scores import (
     calibration_notes,
     headlines,
     interval_text,
+    kept_epoch,
     number,
+    p_text,
     scores,
     shared_notes,
     untrained,
@@ -101,8 +103,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters.update(number=number, figure_name=lambda key: SCORE_NAMES.get(key, key))
-    made.globals.update(interval_text=interval_text, plural=plural)
+    made.filters.update(number=number, p_text=p_text, figure_name=lambda key: SCORE_NAMES.get(key, key))
+    made.globals.update(interval_text=interval_text, kept_epoch=kept_epoch, plural=plural)
     return made
 
 

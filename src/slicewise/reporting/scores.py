@@ -32,6 +32,18 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def p_text(value: float | None) -> str:
+    """Write a p value: three decimals, and no zero for what is merely small."""
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def kept_epoch(training: Mapping[str, Any]) -> str:
+    """Say which epoch of a stage was kept; `start` is the network that it began with."""
+    return str(training["best_epoch"] or "start")
+
+
 def interval_text(low: float | None, high: float | None) -> str:
     """Write an interval, or a dash where there is none."""
     return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
@@ -125,8 +137,25 @@ def warnings(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[tuple[str, s
             f"{task.capitalize()} was not trained",
             "No stage has it in its objective: the network answers at random, and no figure of it is shown.",
         )
+    yield from _of_training(run)
     for source, found in metrics["sources"].items():
         yield from _of_source(source, found)
+
+
+def _of_training(run: RunFacts) -> Iterator[tuple[str, str]]:
+    for step in run.steps:
+        if step.name.startswith("train.") and step.metrics["best_epoch"] == 0:
+            yield (
+                f"{step.name} kept the network that it began with",
+                "None of its epochs was better on the validation patients: its figures are those of what was "
+                "there before.",
+            )
+    if run.config["training"]["start_from"] is not None:
+        yield (
+            "Begun with the weights of another run",
+            "Whom those have learned from is not known here (training.start_from). If a patient tested below "
+            "was among them, its figures are too good.",
+        )
 
 
 def calibration_notes(metrics: Mapping[str, Any]) -> list[str]:
@@ -136,14 +165,13 @@ def calibration_notes(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _of_source(source: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    count = found["num_patients"]
+    classes = found["classification"]
+    count, who = _how_many(found, classes)
     if count < FEW_PATIENTS:
-        noun = "picture" if count == found["num_slices"] else "patient"
         yield (
-            f"Only {plural(count, f'test {noun}')} in {source}",
+            f"Only {who} in {source}",
             "Another draw of the split may give quite different figures; intervals over so few tell little.",
         )
-    classes = found["classification"]
     if classes is None:
         return
     accuracy, base = classes["accuracy"]["value"], classes["majority_accuracy"]
@@ -152,3 +180,13 @@ def _of_source(source: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str
             f"No better than the majority answer in {source}",
             f"Accuracy {accuracy:.3f}; always giving the more frequent answer has {base:.3f}.",
         )
+
+
+def _how_many(found: Mapping[str, Any], classes: Mapping[str, Any] | None) -> tuple[int, str]:
+    """Return how many were tested, as the intervals count them: pictures that resemble each other are one."""
+    count = found["num_patients"]
+    if count != found["num_slices"]:
+        return count, plural(count, "test patient")
+    families = classes["accuracy"]["num_patients"] if classes else count
+    alike = families == count
+    return families, plural(count, "test picture") if alike else f"{families} families of test pictures"

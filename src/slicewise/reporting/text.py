@@ -1,7 +1,7 @@
 """`report.txt`: the facts of the page as plain text, from the same structures, without its pictures."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from slicewise.core.files import read_json
@@ -14,7 +14,9 @@ from slicewise.reporting.scores import (
     calibration_notes,
     headlines,
     interval_text,
+    kept_epoch,
     number,
+    p_text,
     scores,
     shared_notes,
     untrained,
@@ -37,9 +39,9 @@ def render_text(run: RunFacts, folders: Folders) -> str:
     parts = [
         [f"SliceWise report: {run.data_name}{synthetic}, {run.training_mode} training", "=" * _WIDTH],
         _warnings(run, metrics),
-        _section("Summary", _sources(metrics, headlines_of)),
+        _section("Summary", _sources(metrics, headlines)),
         _section("Training", _training(run)),
-        _section("Scores on the test patients", _sources(metrics, scores_of)),
+        _section("Scores on the test patients", _sources(metrics, _all_scores)),
         _section("The three stages on the same test slices", _phases(tables)),
         _section("Every test patient, worst first", _patients(tables, metrics)),
         _section("Failures", _failures(run, tables)),
@@ -48,11 +50,7 @@ def render_text(run: RunFacts, folders: Folders) -> str:
     return "\n".join(line.rstrip() for part in parts for line in part) + "\n"
 
 
-def headlines_of(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score]:
-    return headlines(found, missing)
-
-
-def scores_of(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score]:
+def _all_scores(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score]:
     return [
         *untrained(missing),
         *scores(found["segmentation"]),
@@ -74,11 +72,13 @@ def _warnings(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[str]:
     yield "Not a medical device: no figure here supports a decision about a person."
 
 
-def _sources(metrics: Mapping[str, Any], read: Any) -> Iterator[str]:
+def _sources(
+    metrics: Mapping[str, Any], read: Callable[[Mapping[str, Any], Sequence[str]], list[Score]]
+) -> Iterator[str]:
     missing = metrics.get("not_trained", ())
     for source, found in metrics["sources"].items():
         yield f"{source}: {population(found['num_patients'], found['num_slices'])}"
-        lines: list[Score] = read(found, missing)
+        lines = read(found, missing)
         head = ("score", "value", "interval", "patients", "")
         rows = [(line.name, line.value, line.interval, line.num_patients, line.note) for line in lines]
         yield from _table(head, rows)
@@ -86,7 +86,7 @@ def _sources(metrics: Mapping[str, Any], read: Any) -> Iterator[str]:
 
 
 def _training(run: RunFacts) -> Iterator[str]:
-    head = ("stage", "epochs", "Dice", "AUC", "minutes", "images/s", "device")
+    head = ("stage", "epochs", "kept", "Dice", "AUC", "minutes", "images/s", "device")
     stages = [step for step in run.steps if step.name.startswith("train.")]
     yield from _table(head, [_stage(step.name, step.seconds, step.metrics) for step in stages])
 
@@ -95,7 +95,7 @@ def _stage(name: str, seconds: float, metrics: Mapping[str, Any]) -> Cells:
     best = metrics["best_metrics"]
     speed = number(metrics["images_per_second"], 0)
     marks = (number(best.get("dice")), number(best.get("auc")), number(seconds / 60, 1))
-    return (name, str(metrics["epochs_run"]), *marks, speed, str(metrics["device"]))
+    return (name, str(metrics["epochs_run"]), kept_epoch(metrics), *marks, speed, str(metrics["device"]))
 
 
 def _phases(tables: Mapping[str, Any]) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _phases(tables: Mapping[str, Any]) -> Iterator[str]:
                 row.phase,
                 number(row.value),
                 interval_text(row.low, row.high),
-                number(row.p_value),
+                p_text(row.p_value),
                 str(row.num_patients or "–"),
                 row.note or "",
             )

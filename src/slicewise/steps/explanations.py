@@ -68,7 +68,8 @@ def _read(context: Context[Config], lookup: "SliceLookup", result: "EvaluationRe
     from slicewise.evaluation.gradcam_report import choose_heat_slices
 
     rows = {row.key: row for row in result.slices}
-    keys = choose_heat_slices(result.slices, context.config.evaluation.gradcam_pictures)
+    answered = [row for row in result.slices if lookup.is_seen(row.key)]
+    keys = choose_heat_slices(answered, context.config.evaluation.gradcam_pictures)
     found = [lookup[key] for key in keys]
     images = np.array([images for images, _, _ in found], dtype=np.float32)
     return _Pictures(
@@ -136,7 +137,8 @@ def _curves(
     def classify(images: "Floats") -> "Floats":
         return predictor.predict_slices(images, presence, config.evaluation.batch_size).class_probability
 
-    return trace(classify, pictures.images[place], {**heats, CHANCE: chance(inside)}, inside)
+    blobs = chance(inside, seed=place)
+    return trace(classify, pictures.images[place], {**heats, CHANCE: blobs}, inside)
 
 
 def _shown(pictures: _Pictures, heat: "Floats", place: int) -> "HeatSlice":

@@ -36,8 +36,7 @@ def write_subsets(
     volumes = [case for case in cases if case.has_mask and len(case.labels)]
     for case in progress(volumes, desc="modality subsets", unit="case"):
         for given in subsets(case.presence):
-            answers = _score(config, predictor, case, given, choices, missing)
-            scored.setdefault(given, []).append(answers)
+            scored.setdefault(given, []).append(_score(config, predictor, case, given, choices, missing))
     order = sorted(scored, key=lambda given: (sum(given), [not is_given for is_given in given]))
     results = {
         given: replace(pool_cases(scored[given], config.evaluation, config.seed), not_trained=missing)

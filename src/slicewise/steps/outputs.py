@@ -74,4 +74,5 @@ def case_output(
         labels=case.labels,
         pixel_mm=case.pixel_mm,
         slice_mm=case.slice_mm,
+        seen=case.seen,
     )

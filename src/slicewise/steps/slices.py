@@ -89,6 +89,11 @@ class SliceLookup:
     def __init__(self, cases: "Sequence[StoredCase]") -> None:
         self._places = {key: (case, row) for case in cases for row, key in enumerate(slice_keys(case))}
 
+    def is_seen(self, key: SliceKey) -> bool:
+        """Whether the network is asked about a slice: one with too little brain has no answer of its own."""
+        case, row = self._places[key]
+        return bool(case.seen[row])
+
     def __getitem__(self, key: SliceKey) -> "tuple[NDArray[np.float16], tuple[bool, ...], NDArray[np.uint8]]":
         case, row = self._places[key]
         return case.read([row])[0], tuple(case.presence), case.masks[row]

@@ -46,9 +46,8 @@ def external_inputs(config: Config) -> Mapping[str, Path]:
             continue
         folder = Path(source.path).expanduser()
         if not folder.is_dir():
-            raise DataError(
-                f"{key}: there is no folder {folder.absolute()}; mend the path or leave the key out"
-            )
+            what = "is a file, not a folder" if folder.exists() else "does not exist"
+            raise DataError(f"{key}: {folder.absolute()} {what}; mend the path or leave the key out")
         inputs[key] = folder
     return inputs
 
@@ -66,11 +65,25 @@ def sides_of(
 def found_sides(
     config: Config, source: VolumeSource | PictureSource, index: "CaseIndex"
 ) -> dict[str, "Side"]:
-    """Put every group that the index knows of a source on a side, and those that may only train there."""
+    """Put every group that the index knows of a source on a side, and those that may only train there.
+
+    Of folds, that is every group that takes part at this scale: dealt out among all that are known, a fold
+    could be left without anybody to test or to choose by.
+    """
+    if config.split.fold:
+        groups = {case.group for case in chosen_cases(without_folds(config), source, index)}
+    else:
+        groups = {*index.known[source.name]}
     found = index.of_source(source.name)
-    bound = _only_trained(source, found, index.roots[source.name])
-    free = [group for group in index.known[source.name] if group not in bound]
-    return {**sides_of(config, free, group_labels(found)), **dict.fromkeys(sorted(bound), "train")}
+    bound = _only_trained(source, found, index.roots[source.name]) & groups
+    sides = sides_of(config, groups - bound, group_labels(found))
+    return {**sides, **dict.fromkeys(sorted(bound), "train")}
+
+
+def without_folds(config: Config) -> Config:
+    """Return the configuration of the single split: who takes part does not depend on folds."""
+    split = config.split.model_copy(update={"folds": 0, "fold": 0})
+    return config.model_copy(update={"split": split})
 
 
 def _only_trained(

@@ -44,15 +44,24 @@ def make_tracker(config: Config, workspace: Workspace) -> Observer:
     Raises:
         UsageError: tracking is on and its packages are not installed.
     """
+    require_packages(config)
+    return Tracker(config, workspace) if config.tracking.mlflow else lambda *_: ()
+
+
+def require_packages(config: Config) -> None:
+    """Refuse tracking without what it needs.
+
+    Raises:
+        UsageError: tracking is on and its packages are not installed.
+    """
     if not config.tracking.mlflow:
-        return lambda *_: ()
+        return
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(
             f"tracking.mlflow=true needs {', '.join(missing)}: install slicewise[tracking] (in a checkout: "
             "uv pip install -r requirements/tracking.lock), or set tracking.mlflow=false"
         )
-    return Tracker(config, workspace)
 
 
 class Tracker:

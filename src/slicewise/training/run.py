@@ -24,8 +24,8 @@ from slicewise.training.groups import Groups
 from slicewise.training.learner import Learner
 from slicewise.training.outputs import StageOutputs
 from slicewise.training.state import Progress, Row, load_state, save_state
-from slicewise.training.tasks import Losses
-from slicewise.training.validation import monitored, validate
+from slicewise.training.tasks import Losses, Tasks, start_is_rival
+from slicewise.training.validation import is_measured, monitored, validate
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class StageRun:
         self._outputs = StageOutputs(name, out_dir, fingerprint, self.learner, val_set)
         self._state_path = out_dir / STATE_NAME
         self._saved_at = time.monotonic()
-        self._has_start = start is not None and stage.monitor != "last"
+        self._has_rival = start is not None and start_is_rival(config, name)
         self._whole = False  # whether network, optimiser and progress are at the same point
 
     def _iterations(self) -> int:
@@ -93,7 +93,7 @@ class StageRun:
     def run(self) -> None:
         """Train until the last epoch, or until patience ends; when stopped, save where that was."""
         try:
-            if self._has_start and self.progress == Progress():
+            if self._has_rival and self.progress == Progress():
                 self._consider_start()
             while not self.progress.finished:
                 self._train_epoch()
@@ -106,7 +106,8 @@ class StageRun:
     def _consider_start(self) -> None:
         """Make the network that the stage begins with the one to beat: to go on learning may do harm."""
         metrics = self._validate()
-        self._keep_if_best(metrics, monitored(metrics, self.stage.monitor))
+        if is_measured(metrics, self.stage.monitor):
+            self._keep_if_best(metrics, monitored(metrics, self.stage.monitor))
 
     def _train_epoch(self) -> None:
         progress, total = self.progress, len(self.batches)
@@ -184,12 +185,14 @@ class StageRun:
 
     def _row(self, metrics: Row, score: float) -> Row:
         total, mask, classification, count = self.progress.sums
+        learned = Tasks.learned(self.stage.objective)
+        parts = {"train_mask_loss": mask} if learned.segment else {}
+        parts |= {"train_class_loss": classification} if learned.classify else {}
         return {
             "epoch": self.progress.epoch + 1,
             "learning_rate": self.learner.largest_rate,
             "train_loss": total / count,
-            "train_mask_loss": mask / count,
-            "train_class_loss": classification / count,
+            **{name: value / count for name, value in parts.items()},
             **metrics,
             "score": score,
             "seconds": self.progress.seconds,

@@ -5,7 +5,9 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from slicewise.config.schema import Objective, Stage, Training
+from slicewise.config.schema import Config, Objective, Stage, Training
+from slicewise.config.schema.training import StageName
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.data.batches import Batch
 from slicewise.models.multitask import MultitaskNet
 from slicewise.training.losses import class_loss, mask_loss
@@ -27,6 +29,33 @@ class Tasks(NamedTuple):
         """Those that are learned or monitored."""
         learned = cls.learned(stage.objective)
         return cls(learned.segment or "dice" in stage.monitor, learned.classify or "auc" in stage.monitor)
+
+
+def start_is_rival(config: Config, name: StageName) -> bool:
+    """Whether the network that a stage begins with may be kept in place of its epochs.
+
+    Not where the last epoch is kept in any case, and not where the stage teaches a task that no stage before
+    it has taught: weights that are still random may score well by luck. What weights of another run
+    (`training.start_from`) have learned is not known here; they count as taught what the first stage teaches.
+    """
+    stage = getattr(config.stages, name)
+    if stage.monitor == "last":
+        return False
+    taught: set[str] = set()
+    before = stage.starts_from or name
+    while before is not None:
+        earlier = getattr(config.stages, before)
+        taught |= _taught(earlier)
+        before = earlier.starts_from
+    return _taught(stage) <= taught
+
+
+def _taught(stage: Stage) -> set[str]:
+    """Return the tasks that a stage has in its loss and trains the part of."""
+    rates, objective = stage.learning_rates, stage.objective
+    segments = objective.segmentation > 0 and rates.decoder > 0
+    classifies = objective.classification > 0 and rates.head > 0
+    return {name for name, is_so in ((SEGMENTATION, segments), (CLASSIFICATION, classifies)) if is_so}
 
 
 class Answers(NamedTuple):

@@ -55,12 +55,20 @@ def validate(
 
 
 def monitored(metrics: dict[str, float], monitor: Monitor) -> float:
-    """Return the figure that chooses the best epoch; an AUC that is undefined counts as chance, 0.5.
+    """Return the figure that chooses the best epoch; one that is undefined counts as chance, 0.5.
 
-    Where the last epoch is kept whatever it is worth, this is Dice and AUC, to be read and not to choose by.
+    Where the last epoch is kept whatever it is worth, this is the mean of what there is of Dice and AUC, to
+    be read and not to choose by.
     """
-    names = ("dice", "auc") if monitor == "last" else monitor.split("+")
-    return float(np.mean([metrics.get(name, 0.5) for name in names]))
+    if monitor == "last":
+        found = [metrics[name] for name in ("dice", "auc") if name in metrics]
+        return float(np.mean(found)) if found else 0.5
+    return float(np.mean([metrics.get(name, 0.5) for name in monitor.split("+")]))
+
+
+def is_measured(metrics: dict[str, float], monitor: Monitor) -> bool:
+    """Whether every figure that the choice of the epoch rests on is defined."""
+    return all(name in metrics for name in monitor.split("+"))
 
 
 def mean_losses(dataset: SliceDataset, scores: SliceScores) -> tuple[float, float]:

@@ -98,6 +98,24 @@ def test_cores(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert machine.cores(two, {"OMP_NUM_THREADS": "8"}, limit).advice == "export OMP_NUM_THREADS=2"
 
 
+@pytest.mark.parametrize("name", ["nonsense", "tu-nonsense"])
+def test_an_encoder_that_nobody_knows_is_told_before_a_run(name: str) -> None:
+    found = software.encoder_weights(compose([f"model.encoder={name}"]))
+    assert (found.level, name in found.found) == ("bad", True)
+    assert len(found.found) <= 300
+
+
+def test_tracking_needs_its_packages(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    on = compose(["tracking.mlflow=true"])
+    assert software.tracker(config).level == "good"
+    monkeypatch.setattr("slicewise.steps.tracking.find_spec", lambda name: None)
+    found = software.tracker(on)
+    assert (found.level, found.found) == ("bad", "tracking.mlflow=true needs mlflow, sqlalchemy, alembic")
+    assert found.advice.startswith("install slicewise[tracking]")
+    monkeypatch.setattr("slicewise.steps.tracking.find_spec", lambda name: name)
+    assert software.tracker(on).found == "MLflow"
+
+
 def test_memory(config: Config) -> None:
     assert machine.memory(config).found.endswith("MiB free") or machine.memory(config).level != "good"
     assert [machine.memory(config, mib * MIB).level for mib in (512, 2000, 8000)] == ["bad", "warn", "good"]
@@ -169,7 +187,7 @@ def test_disk(workspace: Workspace, config: Config) -> None:
 def test_inputs(key: str, config: Config, tmp_path: Path) -> None:
     assert place.inputs(config).found == "none named"
     path = tmp_path / "a; b"
-    named = compose([f"{key}='{path}'"])
+    named = compose(["data=brats", f"{key}='{path}'"])
     missing = place.inputs(named)
     assert (missing.level, key in missing.found, str(path) in missing.found) == ("bad", True, True)
     assert missing.advice.startswith(("mend the path", "name a best_model.pth"))

@@ -2,13 +2,15 @@
 
 import locale
 import sys
+import textwrap
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
 from slicewise.cli.checks.check import Check
-from slicewise.config.schema import Config
+from slicewise.config.schema import Config, Model
+from slicewise.core.errors import ConfigError, UsageError
 
 _OLDEST = (3, 11)
 _INSTALL = "in a checkout: make run; elsewhere: pip install 'slicewise[serving]'"
@@ -59,6 +61,8 @@ def encoder_weights(config: Config) -> Check:
     from slicewise.models.pretrained import SHIPPED, shipped_file
 
     model = config.model
+    if fault := _network_fault(model):
+        return Check("weights", "bad", *fault)
     if model.encoder_weights is None:
         return Check("weights", "good", f"{model.encoder} begins with random weights")
     if shipped_file(model) is not None:
@@ -69,6 +73,33 @@ def encoder_weights(config: Config) -> Check:
         f"{model.encoder_weights} for {model.encoder} is fetched from a hub when training begins",
         f"without a network: model.encoder_weights=null, or an encoder of {', '.join(SHIPPED)}",
     )
+
+
+def _network_fault(model: Model) -> tuple[str, str] | None:
+    """Return what is wrong with the network and what to do, if it cannot be built; no memory is taken."""
+    import torch
+
+    from slicewise.models.multitask import build_model
+
+    try:
+        with torch.device("meta"):
+            build_model(model.model_copy(update={"encoder_weights": None}))
+    except ConfigError as error:
+        found, _, advice = str(error).rpartition("; ")
+        return textwrap.shorten(found, 300), advice
+    return None
+
+
+def tracker(config: Config) -> Check:
+    """Check that the packages of the experiment tracking are there, where it is on."""
+    from slicewise.steps.tracking import require_packages
+
+    try:
+        require_packages(config)
+    except UsageError as error:
+        found, _, advice = str(error).partition(": ")
+        return Check("tracking", "bad", found, advice)
+    return Check("tracking", "good", "MLflow" if config.tracking.mlflow else "off")
 
 
 def encoding() -> Check:

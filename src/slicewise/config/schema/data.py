@@ -60,6 +60,13 @@ class Data(Section):
             raise ValueError("volumes.kind is none; the segmentation stages need a data set with masks")
         if self.pictures.kind != "none" and self.volumes.name == self.pictures.name:
             raise ValueError(f"volumes.name and pictures.name are both {self.volumes.name!r}")
+        for side in ("volumes", "pictures"):
+            source = getattr(self, side)
+            if source.kind == "phantom" and source.path is not None:
+                raise ValueError(
+                    f"{side}.path names a folder, but {side}.kind is phantom: its patients are generated; "
+                    f"choose the data set, e.g. data=brats or data=lgg, or leave {side}.path out"
+                )
         made = [side for side in ("volumes", "pictures") if getattr(self, side).kind == "phantom"]
         if made and not self.synthetic:
             raise ValueError(

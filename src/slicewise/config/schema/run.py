@@ -1,6 +1,8 @@
 """The demo, the machine a run happens on, and who else is told of it."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from slicewise.config.schema.section import Count, CountOrZero, Port, Positive, Section
 
@@ -17,6 +19,12 @@ class Serving(Section):
     max_upload_mib: Count
     phantom_cases: CountOrZero
     """Generated cases that the page offers to people without a picture at hand."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.api_port == self.page_port:
+            raise ValueError(f"api_port and page_port are both {self.api_port}; each service needs its own")
+        return self
 
 
 class Runtime(Section):
