@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from slicewise.core.keys import SliceKey
 from slicewise.evaluation.evaluate import EvaluationResult
@@ -165,6 +166,33 @@ def test_the_same_failures_give_the_same_bytes(
     assert "synthetic data" in text.splitlines()[0]
     assert "tumour, pixels of the reference" in text
     assert len((one / "traits.csv").read_text().splitlines()) == len(found.traits) + 1
+
+
+@pytest.mark.parametrize(("failed", "words"), [(True, "none is shown"), (False, "no slice failed")])
+def test_a_figure_without_pictures_does_not_deny_the_failures(
+    tmp_path: Path,
+    poor: EvaluationResult,
+    found: FailureAnalysis,
+    monkeypatch: pytest.MonkeyPatch,
+    failed: bool,
+    words: str,
+) -> None:
+    """With evaluation.failure_pictures=0 none is drawn."""
+    told: list[str] = []
+
+    def read(path: Path, size: tuple[float, float], paint: Callable[[Figure], None]) -> Path:
+        figure = Figure(size)
+        paint(figure)
+        told.extend(text.get_text() for axes in figure.axes for text in [*axes.texts, axes.title])
+        return path
+
+    monkeypatch.setattr("slicewise.evaluation.failure_report.draw", read)
+    write_failures(tmp_path, poor, found if failed else replace(found, slices=()), [], synthetic=False)
+    assert words in told
+    lgg = next(text for text in told if text.startswith("lgg, failures"))
+    assert "slices\n" in lgg, "two slices of two patients are no pictures"
+    pictures = next(text for text in told if text.startswith("pictures, failures"))
+    assert "pictures\n" in pictures
 
 
 def test_no_failures_are_said_to_be_none(tmp_path: Path, poor: EvaluationResult) -> None:

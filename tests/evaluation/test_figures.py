@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from slicewise.evaluation.evaluate import EvaluationResult
@@ -33,6 +34,27 @@ def test_synthetic_data_are_named_in_the_figure(tmp_path: Path, results: Results
     plain = draw_confusion(tmp_path / "real.png", result, synthetic=False)
     marked = draw_confusion(tmp_path / "synthetic.png", result, synthetic=True)
     assert ink(marked) > ink(plain)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_only_one_network_has_an_operating_point_on_its_curve(
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, pooled: bool
+) -> None:
+    """Folds have thresholds of their own, so the point of all their answers lies on no curve."""
+    drawn: list[Figure] = []
+
+    def keep(path: Path, size: tuple[float, float], paint: Callable[[Figure], None]) -> Path:
+        drawn.append(Figure(size))
+        paint(drawn[0])
+        return path
+
+    monkeypatch.setattr("slicewise.evaluation.figures.draw", keep)
+    draw_roc(tmp_path / "roc.png", results(num_patients=4, num_pictures=12), synthetic=False, pooled=pooled)
+    dots = [line for line in drawn[0].axes[0].lines if line.get_marker() == "o"]
+    assert len(dots) == (0 if pooled else 2)
+    legend = drawn[0].axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_title().get_text() == ("" if pooled else "dot: operating point")
 
 
 def test_no_temporary_file_stays(tmp_path: Path, results: Results) -> None:
