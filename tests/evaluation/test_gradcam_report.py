@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +58,7 @@ def test_fewer_slices_than_asked_for_are_all_shown(result: EvaluationResult) -> 
     assert choose_heat_slices(result.slices, 0) == []
 
 
-def test_pictures_table_and_summary_are_written(tmp_path: Path, result: EvaluationResult) -> None:
+def test_pictures_and_table_are_written_and_summed_up(tmp_path: Path, result: EvaluationResult) -> None:
     tumour = next(row for row in result.slices if row.label and row.source == "lgg")
     picture = next(row for row in result.slices if row.source == "pictures")
     grey, heat = np.full((SIDE, SIDE), 0.5, np.float32), square(4, 6).astype(np.float32)
@@ -71,11 +70,10 @@ def test_pictures_table_and_summary_are_written(tmp_path: Path, result: Evaluati
     names = sorted(path.name for path in tmp_path.iterdir())
     verdict = "right" if tumour.right else "wrong"
     assert names[0] == f"01_lgg_{tumour.patient}_{tumour.index:03d}_tumour_{verdict}.png"
-    assert names[2:] == ["gradcam.csv", "summary.json"]
+    assert names[2:] == ["gradcam.csv"]
     assert (rows[0].share_inside, rows[0].hit) == (1.0, True)
     assert (rows[1].share_inside, rows[1].share_by_area, rows[1].hit) == (None, None, None)
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["synthetic"] is True
+    summary = summarise_heat(rows)
     assert summary["sources"]["lgg"]["num_pictures"] == 1
     assert "share_by_area" in summary["note"]
 

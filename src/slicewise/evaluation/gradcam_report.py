@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from slicewise.core.files import write_json
 from slicewise.core.keys import SliceKey
 from slicewise.evaluation.gallery import outline, show_grey
 from slicewise.evaluation.rows import SliceRow, write_rows
@@ -91,14 +90,13 @@ def heat_numbers(
 
 
 def write_gradcam(folder: Path, slices: Iterable[HeatSlice], *, synthetic: bool) -> list[HeatRow]:
-    """Write one picture per slice, `gradcam.csv` and `summary.json` into `folder`; return the rows."""
+    """Write one picture per slice and `gradcam.csv` into `folder`; return the rows."""
     rows = []
     for place, shown in enumerate(slices, start=1):
         row = _heat_row(f"{place:02d}_{_stem(shown.row)}.png", shown)
         _draw_tile(folder / row.file, shown, row, synthetic)
         rows.append(row)
     write_rows(folder / "gradcam.csv", rows, HeatRow)
-    write_json(folder / "summary.json", {"synthetic": synthetic, **summarise_heat(rows)})
     return rows
 
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import numpy as np
+
 from slicewise.config.schema.training import StageName
-from slicewise.evaluation.bootstrap import Estimate, estimate, group_rows, mean_of_rows
+from slicewise.evaluation.bootstrap import Floats, estimate, group_rows, mean_of_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.metrics import roc_auc
-from slicewise.evaluation.paired import paired_difference
+from slicewise.evaluation.paired import Difference, paired_difference
 from slicewise.evaluation.rows import PatientRow, SliceRow, by_source
 from slicewise.evaluation.summary import auc_estimate, resampling
 
@@ -46,6 +47,10 @@ class PhaseRow:
     note: str
 
 
+Measure = Callable[[str, Phase, Phase | None], Difference | None]
+"""(source, phase, other) -> the score of the phase or, with another, what it has more than that one."""
+
+
 def compare_phases(phases: Sequence[Phase]) -> list[PhaseRow]:
     """Return Dice per patient, AUC and accuracy per slice of each phase by source, then paired differences.
 
@@ -67,89 +72,72 @@ def compare_phases(phases: Sequence[Phase]) -> list[PhaseRow]:
 
 
 def _scores(
-    source: str,
-    score: str,
-    phases: Sequence[Phase],
-    trained: Callable[[Phase], bool],
-    measure: Callable[[str, Phase, Phase | None], Estimate | None],
+    source: str, score: str, phases: Sequence[Phase], trained: Callable[[Phase], bool], measure: Measure
 ) -> list[PhaseRow]:
-    able = [phase for phase in phases if trained(phase)]
-    if measure(source, (able or phases)[0], None) is None:
+    """Return a row per phase, then one per difference to the first phase that trained the head."""
+    if measure(source, phases[0], None) is None:
         return []
-    to_row = partial(_row, source, score, (able or phases)[0])
-    rows = [to_row(phase.name, measure(source, phase, None) if trained(phase) else None) for phase in phases]
+    num_slices = len(_slices(source, phases[0]))
+    rows = [
+        _row(source, score, phase.name, num_slices, measure(source, phase, None))
+        if trained(phase)
+        else PhaseRow(source, score, phase.name, None, None, None, 0, 0, None, NOT_TRAINED)
+        for phase in phases
+    ]
+    able = [phase for phase in phases if trained(phase)]
     for later in able[1:]:
-        first = able[0]
-        p_value = _dice_test(source, later, first) if score == "dice_per_patient" else None
-        rows.append(to_row(f"{later.name} - {first.name}", measure(source, later, first), p_value))
+        name = f"{later.name} - {able[0].name}"
+        rows.append(_row(source, score, name, num_slices, measure(source, later, able[0])))
     return rows
 
 
-def _row(
-    source: str, score: str, any_phase: Phase, name: str, found: Estimate | None, p_value: float | None = None
-) -> PhaseRow:
-    if found is None:
-        return PhaseRow(source, score, name, None, None, None, 0, 0, None, NOT_TRAINED)
-    num_slices = len(_slices(source, any_phase))
+def _row(source: str, score: str, name: str, num_slices: int, found: Difference | None) -> PhaseRow:
+    assert found is not None
+    value = found.estimate
     return PhaseRow(
-        source,
-        score,
-        name,
-        found.value,
-        found.low,
-        found.high,
-        found.num_patients,
-        num_slices,
-        p_value,
-        found.note,
-    )
+        source, score, name, value.value, value.low, value.high, value.num_patients, num_slices,
+        found.p_value, value.note,
+    )  # fmt: skip
 
 
-def _dice(source: str, phase: Phase, other: Phase | None) -> Estimate | None:
+def _dice(source: str, phase: Phase, other: Phase | None) -> Difference | None:
     """Return the mean Dice over patients, or its paired difference to the other phase; None without masks."""
-    rows = _patients(source, phase)
+    rows, how = _patients(source, phase), resampling(phase.result)
     if not rows:
         return None
-    base = _patients(source, other) if other else []
-    paired = [
-        (row.dice or 0.0) - (base[place].dice or 0.0 if base else 0.0) for place, row in enumerate(rows)
-    ]
-    names, owner = group_rows((row.source, row.group) for row in rows)
-    return estimate(mean_of_rows(paired, owner), len(names), resampling(phase.result))
-
-
-def _dice_test(source: str, phase: Phase, other: Phase) -> float | None:
-    ours, theirs = _patients(source, phase), _patients(source, other)
-    groups = [(row.source, row.group) for row in ours]
-    one, two = ([row.dice or 0.0 for row in rows] for rows in (ours, theirs))
-    return paired_difference(one, two, groups, resampling(phase.result)).p_value
+    groups, ours = [(row.source, row.group) for row in rows], [row.dice or 0.0 for row in rows]
+    if other is not None:
+        return paired_difference(ours, [row.dice or 0.0 for row in _patients(source, other)], groups, how)
+    names, owner = group_rows(groups)
+    return Difference(estimate(mean_of_rows(ours, owner), len(names), how), None)
 
 
 def _patients(source: str, phase: Phase) -> list[PatientRow]:
     return [row for row in phase.result.patients if row.source == source and row.dice is not None]
 
 
-def _auc(source: str, phase: Phase, other: Phase | None) -> Estimate:
+def _auc(source: str, phase: Phase, other: Phase | None) -> Difference:
     rows, how = _slices(source, phase), resampling(phase.result)
     if other is None:
-        return auc_estimate(rows, how)
+        return Difference(auc_estimate(rows, how), None)
     names, owner = group_rows((row.source, row.group) for row in rows)
     labels = [row.label for row in rows]
     ours, theirs = ([row.probability for row in _slices(source, one)] for one in (phase, other))
-    return estimate(
-        lambda weights: roc_auc(labels, ours, weights[:, owner]) - roc_auc(labels, theirs, weights[:, owner]),
-        len(names),
-        how,
-        width=len(rows),
-    )
+
+    def gained(weights: Floats) -> Floats:
+        drawn = weights[:, owner]
+        return roc_auc(labels, ours, drawn) - roc_auc(labels, theirs, drawn)
+
+    return Difference(estimate(gained, len(names), how, width=len(rows)), None)
 
 
-def _accuracy(source: str, phase: Phase, other: Phase | None) -> Estimate:
+def _accuracy(source: str, phase: Phase, other: Phase | None) -> Difference:
     rows = _slices(source, phase)
     names, owner = group_rows((row.source, row.group) for row in rows)
-    base = [float(row.right) for row in _slices(source, other)] if other else [0.0] * len(rows)
-    gained = (float(row.right) - before for row, before in zip(rows, base, strict=True))
-    return estimate(mean_of_rows(gained, owner), len(names), resampling(phase.result))
+    right = np.array([row.right for row in rows], np.float64)
+    if other is not None:
+        right -= [row.right for row in _slices(source, other)]
+    return Difference(estimate(mean_of_rows(right, owner), len(names), resampling(phase.result)), None)
 
 
 def _majority(source: str, phase: Phase) -> PhaseRow:
