@@ -11,22 +11,27 @@ from slicewise.evaluation.recipes import AUC, DICE, NOT_TRAINED, RecipeRow
 from slicewise.evaluation.style import BLUE, GREY, ORANGE, draw, heading
 
 _COLOURS = {DICE: BLUE, AUC: ORANGE}
-_SPREAD = 0.5
+_SPREAD = 0.7
+_INCHES_PER_SEED = 0.16
+"""As much as the number beside a dot takes"""
 
 
 def draw_recipes(path: Path, rows: Sequence[RecipeRow], *, synthetic: bool) -> Path:
     """Draw Dice and AUC of every recipe with intervals over patients; what was not trained has words."""
     recipes = list(dict.fromkeys(row.recipe for row in rows))
     panels = sorted({(row.source, row.score) for row in rows if row.score in _COLOURS})
+    num_seeds = len({row.seed for row in rows})
+    height = max(0.45, num_seeds * _INCHES_PER_SEED / _SPREAD)
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axes, (source, score) in zip(grid, panels, strict=True):
             own = [row for row in rows if (row.source, row.score) == (source, score)]
             _panel(axes, own, recipes, f"{source}: {SCORE_NAMES[score]}", _COLOURS[score])
-        heading(figure, f"Recipes on the same test patients, against {recipes[0]}", synthetic=synthetic)
+        against = f", against {recipes[0]}" if len(recipes) > 1 else ""
+        heading(figure, f"Recipes on the same test patients{against}", synthetic=synthetic)
 
-    return draw(path, (8.5, 0.8 + len(panels) * (0.9 + 0.45 * len(recipes))), paint)
+    return draw(path, (8.5, 0.8 + len(panels) * (0.9 + height * len(recipes))), paint)
 
 
 def _panel(axes: Axes, rows: Sequence[RecipeRow], recipes: Sequence[str], title: str, colour: str) -> None:

@@ -49,7 +49,7 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
     slices, patients = by_source(result.slices), by_source(result.patients)
     return {
         "intervals": {
-            "method": "patient bootstrap, percentile; a family of near-identical pictures is one",
+            "method": "patient bootstrap, expanded percentile; a family of near-identical pictures is one",
             "confidence": how.confidence,
             "samples": how.samples,
             "seed": how.seed,
