@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or closed to us: recognised wherever it is met, told in one way."""
+"""A disk that is full, read-only or closed to us, or a path that is in the way: recognised and told in one way."""
 
 import errno
 import os
@@ -20,9 +20,12 @@ _CLOSED: Final = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted",
-    errno.ENOTDIR: "a file lies where a folder would have to be",
-    errno.EISDIR: "it is a folder",
     errno.EXDEV: "it is on another disk than .slicewise, from where an output comes home by one rename",
+}
+
+_MISPLACED: Final = {
+    errno.ENOTDIR: "a file lies where a folder would have to be",
+    errno.EISDIR: "a folder lies where a file would have to be",
 }
 
 
@@ -50,6 +53,11 @@ def explain_storage(error: BaseException, folder: Path, needed_bytes: int = 0) -
     if fault is None:
         return None
     path = Path(os.fsdecode(fault.filename)) if isinstance(fault.filename, str | bytes) else folder
+    if fault.errno in _MISPLACED:
+        return WorkspaceError(
+            f"{path} cannot be written: {_MISPLACED[fault.errno]}; move it away, or choose another folder "
+            "(--workspace for outputs), then run the same command again; what was finished is kept"
+        )
     if fault.errno in _CLOSED:
         target = f" -> {os.fsdecode(fault.filename2)}" if fault.filename2 else ""
         return WorkspaceError(
@@ -80,7 +88,7 @@ def existing_parent(path: Path) -> Path:
 
 
 def _known(error: OSError) -> bool:
-    return error.errno in _FULL or error.errno in _CLOSED
+    return error.errno in {*_FULL, *_CLOSED, *_MISPLACED}
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
