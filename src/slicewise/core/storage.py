@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or closed to us, or a path that is in the way: recognised and told in one way."""
+"""A disk that is full, read-only or closed to us, or a path in the way: recognised and told in one way."""
 
 import errno
 import os
