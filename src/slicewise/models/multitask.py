@@ -24,6 +24,7 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _WIDE_TO_NARROW: Final = (256, 128, 64, 32, 16)
 _TIMM: Final = "tu-"
+_UNKNOWN_TO_TIMM: Final = "Unknown model"
 _PSPNET_DEPTH: Final = 3
 _PRIOR: Final = 0.02
 _LOOK: Final = 64
@@ -167,12 +168,20 @@ def _create(settings: Model, *, fetched: bool) -> Any:
             f"fetched ({_first_sentence(error)}); set model.encoder_weights=null, or choose an encoder whose "
             f"weights are installed: {', '.join(SHIPPED)}"
         ) from error
-    except (KeyError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise ConfigError(
-            f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
-            f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "
-            f"cannot be built: {error}; resnet18, resnet34, resnet50 and mobilenet_v2 at depth 5 always can"
-        ) from error
+    except (KeyError, ValueError, NotImplementedError) as error:  # smp's words for a pair that does not fit
+        raise _unbuildable(settings, error) from error
+    except RuntimeError as error:
+        if _UNKNOWN_TO_TIMM not in str(error):  # a lack of memory, say
+            raise
+        raise _unbuildable(settings, error) from error
+
+
+def _unbuildable(settings: Model, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
+        f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "
+        f"cannot be built: {error}; resnet18, resnet34, resnet50 and mobilenet_v2 at depth 5 always can"
+    )
 
 
 def _first_sentence(error: Exception) -> str:

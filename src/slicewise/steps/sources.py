@@ -90,7 +90,7 @@ def _only_trained(
     source: VolumeSource | PictureSource, cases: "Iterable[CaseFiles]", root: Path
 ) -> frozenset[str]:
     """Return the groups below the folders of `data.pictures.train_only`; discovery kept them apart."""
-    if isinstance(source, VolumeSource):
+    if isinstance(source, VolumeSource) or not source.train_only:
         return frozenset()
     return frozenset(
         case.group for case in cases if case.images[0].relative_to(root).parts[0] in source.train_only

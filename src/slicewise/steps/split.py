@@ -37,6 +37,6 @@ SPLIT: Step[Config] = Step(
     needs=("download", "preprocess"),
     homes={"split": "data/split"},
     product=(SPLIT_NAME,),
-    version=2,
+    version=3,
     demand=of_split,
 )
