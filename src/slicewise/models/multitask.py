@@ -22,7 +22,6 @@ from slicewise.models.unused import drop_unused_stages
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
-_WIDE_TO_NARROW: Final = (256, 128, 64, 32, 16)
 _TIMM: Final = "tu-"
 _UNKNOWN_TO_TIMM: Final = "Unknown model"
 _PSPNET_DEPTH: Final = 3
@@ -194,7 +193,12 @@ def _depth_arguments(settings: Model) -> dict[str, Any]:
         return {"encoder_depth": _PSPNET_DEPTH}
     arguments: dict[str, Any] = {"encoder_depth": settings.encoder_depth}
     if settings.architecture in ("unet", "unetplusplus", "manet"):
-        arguments["decoder_channels"] = _WIDE_TO_NARROW[-settings.encoder_depth :]
+        arguments["decoder_channels"] = _decoder_channels(settings)
     if settings.architecture == "fpn":
         arguments["upsampling"] = 2 ** (settings.encoder_depth - 3)  # its pyramid stops three levels above
     return arguments
+
+
+def _decoder_channels(settings: Model) -> tuple[int, ...]:
+    """Return the width of each decoder block, deep to shallow: it doubles with every halving of the map."""
+    return tuple(settings.decoder_width * 2**block for block in reversed(range(settings.encoder_depth)))
