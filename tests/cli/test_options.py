@@ -9,6 +9,7 @@ from slicewise.cli import run
 from slicewise.cli.main import VERBS
 from slicewise.cli.options import command_line, compose_from, continuation, selection_from
 from slicewise.core.errors import UsageError
+from slicewise.pipeline.selection import Request
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,16 @@ def test_a_time_to_wait_is_a_number_of_seconds(seconds: str, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         parsed(f"--wait={seconds}")
     assert "invalid number of seconds value" in capsys.readouterr().err
+
+
+def test_a_range_is_that_of_every_fold() -> None:
+    """Else the splits of five folds would be reached by training four of them."""
+    selection = selection_from(parsed("--until", "split"), folds=2)
+    asked = [step for step, request in selection.requests.items() if request is Request.AUTO]
+    assert asked == ["download", "preprocess", "fold1.split", "fold2.split"]
+    assert selection.scope == "--mode full --until split"
+    with pytest.raises(UsageError, match="--mode full --from joint --until split: no step is left"):
+        selection_from(parsed("--from", "joint", "--until", "split"), folds=2)
 
 
 @pytest.mark.parametrize("option", ["--from", "--until", "--only"])

@@ -63,6 +63,27 @@ def test_head_width_and_dropout_are_those_of_the_settings(model: Model) -> None:
     assert any(getattr(layer, "p", None) == 0.25 for layer in wide.class_head.modules())
 
 
+@pytest.mark.parametrize("architecture", ["unet", "unetplusplus", "manet"])
+def test_a_narrower_decoder_is_smaller_and_has_its_width_at_the_finest_level(
+    model: Model, architecture: str
+) -> None:
+    usual, narrow = (
+        build_model(changed(model, architecture=architecture, encoder_depth=4, decoder_width=width))
+        for width in (16, 8)
+    )
+
+    assert (usual.mask_head[0].in_channels, narrow.mask_head[0].in_channels) == (16, 8)
+    assert _size(narrow.decoder) < _size(usual.decoder)
+    assert _size(narrow.encoder) == _size(usual.encoder)
+    assert narrow(torch.randn(2, 4, 32, 32), torch.ones(2, 4)).mask_logits.shape == (2, 1, 32, 32)
+
+
+def test_networks_saved_before_there_was_a_choice_have_the_usual_decoder(model: Model) -> None:
+    saved = {key: value for key, value in model.model_dump().items() if key != "decoder_width"}
+
+    assert Model.model_validate(saved) == changed(model, decoder_width=16)
+
+
 def test_an_unknown_encoder_is_named_with_a_way_out(model: Model) -> None:
     with pytest.raises(ConfigError, match=r"model\.encoder=resnet99.*resnet18"):
         build_model(changed(model, encoder="resnet99"))
@@ -78,3 +99,7 @@ def test_a_decoder_that_says_nothing_means_background(model: Model, architecture
     nothing = torch.zeros_like(net.decode(net.encode(torch.zeros(2, 4, 64, 64), torch.ones(2, 4))))
 
     assert torch.allclose(net.mask_head(nothing).sigmoid(), torch.tensor(0.02))
+
+
+def _size(part: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())

@@ -93,7 +93,8 @@ class Toy:
 
     def select(self, **flags: Any) -> Selection:
         names = [step.name for step in self.steps()]
-        return select(names, members=flags.pop("members", names), scope="--mode full", **flags)
+        scope = f"--until {flags['until']}" if "until" in flags else "--mode full"
+        return select(names, members=flags.pop("members", names), scope=scope, **flags)
 
     def run(self, **flags: Any) -> list[str]:
         """Run and return the names of the steps that did work."""

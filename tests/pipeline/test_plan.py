@@ -153,7 +153,7 @@ def test_an_output_that_is_not_there_is_not_offered(toy: Toy) -> None:
 
 
 def test_a_step_nobody_needs_is_left_alone(toy: Toy) -> None:
-    assert toy.plan(until="gather")["count"].reason == "not part of --mode full --until gather"
+    assert toy.plan(until="gather")["count"].reason == "not part of --until gather"
     assert toy.run(until="gather") == ["gather"]
 
 

@@ -40,7 +40,7 @@ def test_flags_on_single_steps_win() -> None:
     [
         ({"only": ["x"]}, "no step is called x; the steps are a, b, c, d"),
         ({"skip": ["a"], "force": ["a"]}, "a: both skipped and forced"),
-        ({"start": "c", "until": "b"}, "has no step within --from c and --until b"),
+        ({"start": "c", "until": "b"}, "full: no step is left; leave one"),
     ],
 )
 def test_contradictions_are_refused(flags: dict[str, list[str]], message: str) -> None:

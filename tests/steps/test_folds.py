@@ -14,7 +14,7 @@ from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps import STEPS, pipeline, steps_of
 from slicewise.steps.folds import in_fold
-from slicewise.steps.names import FOLD_STEPS, POOL, STEP_NAMES, expand, step_names, steps_of_mode
+from slicewise.steps.names import FOLD_STEPS, POOL, STEP_NAMES, expand, step_names, steps_of_mode, within_folds
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,19 @@ def test_a_plain_name_stands_for_every_fold() -> None:
     assert expand("fold2.train.joint", 2) == ("fold2.train.joint",)
     assert expand("demo", 2) == ()
     assert expand("nonsense", 2) == ("nonsense",)
+
+
+def test_a_plain_name_bounds_every_fold() -> None:
+    def left(first: str | None, last: str | None) -> set[str]:
+        return {step for step in step_names(2) if within_folds(step, first, last)}
+
+    shared = {"download", "preprocess", POOL}
+    assert left(None, None) == left("fold2.split", "fold1.train.joint") == {*step_names(2)}
+    assert left(None, "split") == shared | {"fold1.split", "fold2.split"}
+    assert left("joint", "training") == shared | {"fold1.train.joint", "fold2.train.joint"}
+    assert left("joint", POOL) == left("joint", None)
+    assert left("joint", None) == left("joint", "training") | {"fold1.evaluate", "fold2.evaluate"}
+    assert left("evaluation", "split") == shared
 
 
 def test_modes_keep_their_meaning() -> None:

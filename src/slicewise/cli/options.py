@@ -16,7 +16,15 @@ from slicewise.core.storage import existing_parent
 from slicewise.pipeline.selection import Selection, select
 from slicewise.pipeline.step import Step
 from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.names import ALIASES, MODES, STEP_NAMES, expand, step_names, steps_of_mode
+from slicewise.steps.names import (
+    ALIASES,
+    MODES,
+    STEP_NAMES,
+    expand,
+    step_names,
+    steps_of_mode,
+    within_folds,
+)
 
 TRAINING_MODES = ("quick", "baseline", "production")
 
@@ -180,8 +188,12 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
         )
     return select(
         step_names(folds),
-        members=members,
-        scope=f"--mode {args.mode}",
+        members=[step for step in members if within_folds(step, args.start, args.until)],
+        scope=" ".join(
+            f"--{option} {typed}"
+            for option, typed in (("mode", args.mode), ("from", args.start), ("until", args.until))
+            if typed
+        ),
         start=start[0] if start else None,
         until=until[-1] if until else None,
         only=only,

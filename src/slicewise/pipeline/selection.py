@@ -48,8 +48,8 @@ def select(
 ) -> Selection:
     """Combine mode, range and flags to one request per step.
 
-    `members` are the steps of the mode and `scope` is how the mode is written, e.g. `--mode data-only`.
-    `start` and `until` bound a range within it; `only` replaces it. `skip` and `force` win over all of these.
+    `members` are the steps of the mode. `start` and `until` bound a range within them; `only` replaces it.
+    `skip` and `force` win over all of these. `scope` is how mode and range were typed, for messages.
 
     Raises:
         UsageError: an unknown step, an empty range, or a step both skipped and forced.
@@ -60,14 +60,11 @@ def select(
         raise UsageError(f"{', '.join(sorted(both))}: both skipped and forced; choose one")
     chosen = _chosen(names, members, start, until, only)
     if not chosen:
-        ends = " and ".join(
-            f"{option} {step}" for option, step in (("--from", start), ("--until", until)) if step
-        )
-        raise UsageError(f"{scope} has no step within {ends or 'what was asked for'}; leave one of them out")
+        raise UsageError(f"{scope}: no step is left; leave one of these options out")
     requests = {name: Request.AUTO if name in chosen else Request.OUTSIDE for name in names}
     requests.update(dict.fromkeys(force, Request.FORCE))
     requests.update(dict.fromkeys(skip, Request.SKIP))
-    return Selection(requests, _scope(scope, start, until, only))
+    return Selection(requests, _only(only) if only else scope)
 
 
 def _chosen(
@@ -80,12 +77,9 @@ def _chosen(
     return set(names[first : last + 1]) & set(members)
 
 
-def _scope(scope: str, start: str | None, until: str | None, only: Sequence[str]) -> str:
-    if only:
-        named = ",".join(only)
-        return f"--only {named}" if len(named) <= _MOST_NAMED else f"--only {only[0]},… ({len(only)} steps)"
-    parts = [scope, f"--from {start}" if start else "", f"--until {until}" if until else ""]
-    return " ".join(filter(None, parts))
+def _only(names: Sequence[str]) -> str:
+    named = ",".join(names)
+    return f"--only {named}" if len(named) <= _MOST_NAMED else f"--only {names[0]},… ({len(names)} steps)"
 
 
 def _check_names(names: Sequence[str], used: Sequence[str]) -> None:

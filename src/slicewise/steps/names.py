@@ -7,6 +7,7 @@ STEP_NAMES = (*DATA_STEPS, *STAGE_STEPS, "evaluate", "report", "demo")
 FOLD_STEPS = ("split", *STAGE_STEPS, "evaluate")
 """What cross-validation does once per fold."""
 POOL = "cross_validation"
+_FOLD = "fold"
 
 MODES = {
     "full": STEP_NAMES,
@@ -29,7 +30,7 @@ ALIASES = {
 
 def fold_name(step: str, fold: int) -> str:
     """Return the name of a step within a fold, counted from 1."""
-    return f"fold{fold}.{step}"
+    return f"{_FOLD}{fold}.{step}"
 
 
 def step_names(folds: int = 0) -> tuple[str, ...]:
@@ -51,6 +52,24 @@ def expand(name: str, folds: int = 0) -> tuple[str, ...]:
 def steps_of_mode(mode: str, folds: int = 0) -> tuple[str, ...]:
     """Return the steps of a mode."""
     return _in_folds(MODES[mode], folds)
+
+
+def within_folds(step: str, first: str | None, last: str | None) -> bool:
+    """Tell whether a range from one typed name to another leaves `step` in.
+
+    The name of what is done once per fold bounds every fold: up to `split` is the split of each of them, and
+    no training. Everything else stays in.
+    """
+    own = step.partition(".")[2]
+    if not step.startswith(_FOLD) or own not in FOLD_STEPS:
+        return True
+    begins, ends = (
+        [name for name in ALIASES.get(bound or "", (bound,)) if name in FOLD_STEPS] for bound in (first, last)
+    )
+    return not (
+        (begins and FOLD_STEPS.index(own) < FOLD_STEPS.index(begins[0]))
+        or (ends and FOLD_STEPS.index(own) > FOLD_STEPS.index(ends[-1]))
+    )
 
 
 def _in_folds(steps: tuple[str, ...], folds: int) -> tuple[str, ...]:
