@@ -95,6 +95,20 @@ def test_a_command_without_a_record_is_not_taken_for_the_run_killed_before_it(
     assert capsys.readouterr().out.endswith("the run ended\n")
 
 
+def test_the_last_run_is_at_work_or_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"command": "slicewise run seed=1", "status": "running", "total_duration_seconds": 0.1}
+    with controller(tmp_path / ".slicewise" / "lock", "real", seconds=1.0) as other:
+        assert said(other) == "held"
+        write_json(tmp_path / RECORD_NAME, {**record, "started_at": now(), "continue_with": None})
+        write_json(tmp_path / ".slicewise" / PROGRESS_NAME, progress())
+        assert main(["status", "--workspace", str(tmp_path)]) == 0
+        at_work = capsys.readouterr().out
+    assert main(["status", "--workspace", str(tmp_path)]) == 0
+    killed = capsys.readouterr().out
+    assert "  train.joint: forced\n" in at_work and "killed" not in at_work
+    assert "killed, started 2" in killed and "to continue: slicewise run seed=1\n" in killed
+
+
 @pytest.mark.slow
 def test_a_real_run_is_followed_to_its_end_on_a_terminal_and_in_a_pipe(
     trained: Pipeline, tmp_path: Path

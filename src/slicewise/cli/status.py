@@ -1,12 +1,16 @@
 """`slicewise status`: what is there and what made it."""
 
 import argparse
+import time
 
 from slicewise.cli.options import add_workspace_option, workspace_from
+from slicewise.cli.watch import describe, watch
 from slicewise.config.schema import Config
 from slicewise.core.console import Tone, paint, say
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
+from slicewise.pipeline.lock import holder_of
+from slicewise.pipeline.progress import read_progress
 from slicewise.pipeline.record import RECORD_NAME
 from slicewise.pipeline.step import Step
 from slicewise.pipeline.workspace import Workspace
@@ -22,8 +26,6 @@ def execute(args: argparse.Namespace) -> int:
 
     workspace = workspace_from(args)
     if args.watch:
-        from slicewise.cli.watch import watch
-
         return watch(workspace)
     steps = steps_of(workspace)
     longest = max(len(step.name) for step in steps)
@@ -76,6 +78,21 @@ def _last_run(workspace: Workspace) -> None:
         return
     command, status, started, seconds, continue_with = (record[name] for name in names)
     say(f"\nlast run: {command}")
+    if status == "running":
+        _unfinished(workspace, command, started)
+        return
     say(f"  {status}, started {started}, {seconds} s")
     if continue_with:
         say(f"  to continue: {continue_with}", "warn")
+
+
+def _unfinished(workspace: Workspace, command: str, started: str) -> None:
+    """Tell a run that is at work from one that was killed: the record of both says `running`."""
+    holder = holder_of(workspace.state / "lock")
+    if holder is None or str(started) < holder.since:  # who holds it came later, and keeps no record
+        say(f"  killed, started {started}; finished steps are kept", "warn")
+        say(f"  to continue: {command}", "warn")
+        return
+    lines = describe(holder, read_progress(workspace.state), time.time())
+    for line in lines[1:] or lines:  # the first repeats the command
+        say(f"  {line}")
