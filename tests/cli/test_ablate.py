@@ -183,3 +183,19 @@ def test_what_cannot_be_compared_is_refused_before_any_work(
     assert main(["ablate", "--workspace", str(tmp_path), *words]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_shows_each_plan_and_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = tmp_path / "empty"
+    words = ["ablate", "--dry-run", "--seeds", "2", "multitask", "--workspace", str(workspace)]
+
+    assert main(words) == 0
+
+    told = capsys.readouterr().out
+    assert told.index("multitask, seed 0 (1 of 2)") < told.index("multitask, seed 1 (2 of 2)")
+    assert told.count("Plan for quick on phantom") == 2
+    assert told.count("train.joint") >= 2
+    assert told.rstrip().endswith("what a run shares with one before it is made once")
+    assert not workspace.exists()

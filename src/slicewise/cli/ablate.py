@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from slicewise.cli import plan as plan_verb
 from slicewise.cli.options import (
     add_config_options,
     add_wait_option,
@@ -17,7 +18,7 @@ from slicewise.cli.options import (
     selection_from,
     workspace_from,
 )
-from slicewise.cli.run import add_answer_options, carry_out, in_charge
+from slicewise.cli.run import add_answer_options, add_dry_run_option, carry_out, in_charge
 from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.core.errors import UsageError
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train each recipe with seed=0 to N-1; the split stays as it is",
     )
+    add_dry_run_option(parser)
     add_wait_option(parser)
     add_answer_options(parser)
     parser.set_defaults(mode="full", start=None, until="evaluate", only="", skip=None, force="")
@@ -66,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     runs = list(_runs(args))  # a recipe that cannot be composed is told before any work is done
+    if args.dry_run:
+        return _show_plans(runs)
     workspace = workspace_from(args)
     with in_charge(args, workspace) as log_path:
         found = []
@@ -77,6 +81,15 @@ def execute(args: argparse.Namespace) -> int:
             say(f"\nback to {runs[0].title}", "header")
             _carry_out(runs[0], workspace, log_path)
         _tell(args, found, runs[0], workspace)
+    return 0
+
+
+def _show_plans(runs: Sequence[_Run]) -> int:
+    for number, run in enumerate(runs, 1):
+        say(f"\n{run.title} ({number} of {len(runs)})", "header")
+        plan_verb.execute(run.args)
+    if len(runs) > 1:
+        say("\neach as things stand now: what a run shares with one before it is made once", "dim")
     return 0
 
 

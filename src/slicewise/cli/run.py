@@ -45,9 +45,14 @@ log = logging.getLogger("slicewise")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     add_selection_options(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    add_dry_run_option(parser)
     add_wait_option(parser)
     add_answer_options(parser)
+
+
+def add_dry_run_option(parser: argparse.ArgumentParser) -> None:
+    """Add how to see what a command would do."""
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 
 def add_answer_options(parser: argparse.ArgumentParser) -> None:
