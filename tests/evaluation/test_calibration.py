@@ -93,3 +93,18 @@ def test_the_reliability_table_counts_every_slice_once() -> None:
     assert table.counts.tolist() == [1, 3]
     assert table.share.tolist() == [0, pytest.approx(2 / 3)]
     assert np.isnan(calibration.reliability([1], [1.0], 3).share[:2]).all()
+
+
+def test_what_few_slices_show_by_chance_is_what_right_probabilities_show() -> None:
+    rng = np.random.default_rng(3)
+    for size in (40, 4000):
+        scores = rng.uniform(size=size)
+        errors = [
+            calibration.expected_calibration_error(rng.uniform(size=size) < scores, scores, 15)
+            for _ in range(300)
+        ]
+        assert calibration.calibration_error_by_chance(scores, 15) == pytest.approx(np.mean(errors), rel=0.05)
+
+
+def test_certain_answers_leave_nothing_to_chance() -> None:
+    assert calibration.calibration_error_by_chance([0.0, 1.0, 1.0], 15) == 0

@@ -9,6 +9,7 @@ Floats = NDArray[np.float64]
 
 _COLDEST, _HOTTEST = 0.05, 20.0
 _FARTHEST = 20.0
+_DRAWS = 500
 _LOWEST, _HIGHEST = float(np.finfo(np.float32).tiny), 1 - 2.0**-25
 """The network answers in fp32: 0 and 1 become the last numbers before them, and every other answer stays."""
 
@@ -105,3 +106,18 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
     table = reliability(labels, probabilities, bins)
     gaps = np.where(table.counts > 0, np.abs(table.probability - table.share), 0.0)
     return float((gaps * table.counts).sum() / table.counts.sum())
+
+
+def calibration_error_by_chance(probabilities: ArrayLike, bins: int) -> float:
+    """Return the calibration error to expect of probabilities that are exactly right.
+
+    The mean over labels drawn from the probabilities themselves (Broecker and Smith 2007): with few slices in
+    a bin their share of tumour differs from the mean probability by luck alone, and no calibration removes it.
+    Slices are drawn independently; those of one patient are not, so the true figure is larger for volumes.
+    """
+    values = np.asarray(probabilities, np.float64)
+    rng = np.random.default_rng(0)
+    errors = [
+        expected_calibration_error(rng.random(values.size) < values, values, bins) for _ in range(_DRAWS)
+    ]
+    return float(np.mean(errors))

@@ -13,7 +13,11 @@ from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json, write_text
 from slicewise.core.labels import CLASSIFICATION
-from slicewise.evaluation.calibration import brier_score, expected_calibration_error
+from slicewise.evaluation.calibration import (
+    brier_score,
+    calibration_error_by_chance,
+    expected_calibration_error,
+)
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
 from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, read_rows
@@ -118,8 +122,10 @@ def _calibration(result: EvaluationResult) -> dict[str, dict[str, float]]:
         return figures
     for source, rows in by_source(result.slices).items():
         labels, scores = [row.label for row in rows], [row.probability for row in rows]
+        bins = result.settings.calibration_bins
         figures[source] = {
-            "ece": expected_calibration_error(labels, scores, result.settings.calibration_bins),
+            "ece": expected_calibration_error(labels, scores, bins),
+            "ece_by_chance": calibration_error_by_chance(scores, bins),
             "brier": brier_score(labels, scores),
         }
     return figures
@@ -127,7 +133,8 @@ def _calibration(result: EvaluationResult) -> dict[str, dict[str, float]]:
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[str]:
     for source, found in metrics["calibration"].items():
-        yield f"{source}: ECE {found['ece']:.3f}, Brier score {found['brier']:.3f}"
+        chance = f"{found['ece_by_chance']:.3f} if every probability were right"
+        yield f"{source}: ECE {found['ece']:.3f} ({chance}), Brier score {found['brier']:.3f}"
     yield ""
     yield from _table(metrics["folds"])
 

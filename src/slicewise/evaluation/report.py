@@ -14,6 +14,11 @@ from slicewise.evaluation.rows import PatientRow, SliceRow, population, write_ro
 from slicewise.evaluation.summary import summarise
 
 _WIDTH = 78
+_CALIBRATION = (
+    ("ece", "calibration error"),
+    ("ece_by_chance", "  of it by chance"),
+    ("brier", "Brier score"),
+)
 _BESIDE = ("before", "after", "notes")
 """What `before_and_after` tells besides the decision."""
 _SEGMENTATION = (
@@ -154,7 +159,7 @@ def _patient_lines(found: dict[str, Any]) -> Iterator[str]:
 
 def _decision_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{'  decided on validation':<30}{'before':>8}{'after':>8}"
-    for name, label in (("ece", "calibration error"), ("brier", "Brier score")):
+    for name, label in _CALIBRATION:
         if found["after"][name] is not None:
             yield f"{'  ' + label:<30}{found['before'][name]:>8.3f}{found['after'][name]:>8.3f}"
     for name, label in (("accuracy", "accuracy"), ("dice_per_patient", "Dice per patient")):
