@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from slicewise.config.compose import compose
 from slicewise.config.schema import Augmentation
 from slicewise.data.augment import Changes, apply_changes, draw_changes
 from slicewise.data.batches import Batch
@@ -45,7 +47,7 @@ def brains(presence: list[list[float]] | None = None) -> Batch:
 
 
 def draw(batch: Batch, *, seed: float = 0, dropout: float = 0, **changed: float) -> Changes:
-    return draw_changes(settings(**changed), dropout, batch.presence, SIZE, int(seed))
+    return draw_changes(settings(**changed), dropout, batch.presence, int(seed))
 
 
 def change(batch: Batch, **changed: float) -> Batch:
@@ -64,8 +66,8 @@ GEOMETRIC: list[dict[str, float]] = [
     {"rotation": 40},
     {"scale": 0.3},
     {"translation": 0.2},
-    {"elastic": 3},
-    {"flip": 0.5, "rotation": 30, "scale": 0.2, "translation": 0.1, "elastic": 2},
+    {"elastic": 0.04},
+    {"flip": 0.5, "rotation": 30, "scale": 0.2, "translation": 0.1, "elastic": 0.03},
 ]
 
 
@@ -109,11 +111,31 @@ def test_geometry_stays_within_its_bounds() -> None:
     assert affine[:, :, 2].abs().max() == pytest.approx(0.2, abs=0.01)
 
 
-def test_elastic_is_a_smooth_displacement_of_the_size_asked_for() -> None:
-    displacement = draw(brains([[1.0, 1, 1, 1]] * 100), elastic=4).displacement
-    assert displacement is not None
+@pytest.mark.parametrize("size", [96, 160])
+def test_elastic_is_a_smooth_displacement_of_the_size_asked_for(size: int) -> None:
+    """As strong as the configuration has it, it bends the image and never folds it over itself."""
+    strength = compose(["augmentation=strong"]).training.augmentation.elastic
+    points = draw(brains([[1.0, 1, 1, 1]] * 200), elastic=strength).displacement
+    assert points is not None
+    shift = interpolate(points, size=(size, size), mode="bicubic") * size / 2
+    down, across = shift.diff(dim=2)[:, :, :, :-1], shift.diff(dim=3)[:, :, :-1]
+    area = (1 + across[:, 0]) * (1 + down[:, 1]) - across[:, 1] * down[:, 0]
 
-    assert float(displacement.std()) * SIZE / 2 == pytest.approx(4, rel=0.05)
+    assert float(shift.std()) == pytest.approx(strength * size, rel=0.25)
+    assert float(area.min()) > 0
+    assert float(((area > 2) | (area < 0.5)).float().mean()) < 0.01
+
+
+def test_the_edge_of_the_brain_is_neither_mixed_with_the_outside_nor_pushed_out() -> None:
+    """Inside is 1: halfway to the 0 outside, a pixel would look like other tissue."""
+    batch = brains([[1.0, 0, 0, 1]] * 20)
+    images = (batch.images != 0).float()
+    moved = change(replace(batch, images=images), rotation=30, translation=0.05)
+    inside = moved.images[:, 0] != 0
+
+    assert moved.images[:, 0][inside].tolist() == pytest.approx([1.0] * int(inside.sum()), abs=1e-5)
+    assert int(inside.sum()) == pytest.approx(int((images[:, 0] != 0).sum()), rel=0.01)
+    assert not moved.images[:, 1].any()
 
 
 @pytest.mark.parametrize("changed", [{"intensity": 0.3}, {"noise": 0.5}])
@@ -175,7 +197,7 @@ ALL = {
     "rotation": 15,
     "scale": 0.1,
     "translation": 0.05,
-    "elastic": 2,
+    "elastic": 0.03,
     "intensity": 0.2,
     "noise": 0.1,
 }

@@ -59,6 +59,19 @@ def test_changes_that_keep_the_picture_keep_the_family(tmp_path: Path) -> None:
     assert severities == {}
 
 
+def test_another_margin_around_the_head_is_the_same_picture(tmp_path: Path) -> None:
+    pad = Image.new("L", (200, 210))
+    for name, seed in (("a", 1), ("other", 2)):
+        pad.paste(0, (0, 0, *pad.size))
+        pad.paste(picture(seed).point(lambda value: 60 + value * 0.7), (36, 41))
+        pad.save(tmp_path / f"{name}.png")
+        if name == "a":
+            pad.crop((30, 30, 172, 180)).resize((142, 150)).save(tmp_path / "b.png")
+            pad.crop((34, 10, 200, 171)).save(tmp_path / "c.png")
+    groups, _ = grouped(dict.fromkeys(sorted(tmp_path.iterdir()), 1))
+    assert groups["a"] == groups["b"] == groups["c"] != groups["other"]
+
+
 def test_sixteen_bit_pictures_are_compared_too(tmp_path: Path) -> None:
     original = picture(1)
     original.save(tmp_path / "a.png")
@@ -96,7 +109,7 @@ def test_near_pictures_with_two_labels_are_kept_together_and_said(tmp_path: Path
 def test_both_hashes_must_be_near() -> None:
     start = bytes(32)
     at, over = flipped(start, RADIUS), flipped(start, RADIUS + 1)
-    prints = [PicturePrint(str(n), pair) for n, pair in enumerate([(start, start), (at, at), (over, start)])]
+    prints = [PicturePrint(str(n), (pair,)) for n, pair in enumerate([(start, start), (at, at), (over, start)])]
     assert near_families(prints[:2]) == [[0, 1]]
     assert near_families([prints[0], prints[2]]) == [[0], [1]]
 
@@ -105,7 +118,7 @@ def test_a_chain_is_one_family_across_blocks() -> None:
     hashes = [flipped(bytes(32), RADIUS * step) for step in range(4)]
     filler = [np.random.default_rng(n).bytes(32) for n in range(1200)]
     everything = [hashes[0], *filler[:600], hashes[1], *filler[600:], hashes[2], hashes[3]]
-    families = near_families([PicturePrint(str(n), (h, h)) for n, h in enumerate(everything)])
+    families = near_families([PicturePrint(str(n), ((h, h),)) for n, h in enumerate(everything)])
     assert sorted(map(len, families)) == [1] * 1200 + [4]
     assert [0, 601, 1202, 1203] in families
 
@@ -137,4 +150,4 @@ def test_no_chain_runs_through_real_pictures_of_different_patients() -> None:
     kept, _ = group_pictures(cases, [fingerprint(path) for path in paths])
     sizes = Counter(Counter(case.group for case in kept).values())
     assert len(paths) - len(kept) == 39
-    assert sizes == {1: 439, 2: 43, 3: 3}
+    assert sizes == {1: 427, 2: 46, 3: 5}

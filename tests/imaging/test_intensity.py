@@ -44,6 +44,15 @@ def test_a_pictures_head_is_found_without_noise_letters_or_holes() -> None:
     assert np.mean(found != head) < 0.01
 
 
+def test_a_light_frame_does_not_make_the_whole_picture_a_head() -> None:
+    pixels, head = head_picture()
+    pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:] = 230, 230, 230, 230
+    stack = np.zeros((4, 1, *pixels.shape), np.uint8)
+    stack[3, 0] = pixels
+    found = foreground(stack, (False, False, False, True))[0]
+    assert np.mean(found != head) < 0.02
+
+
 def test_nothing_is_found_in_darkness() -> None:
     assert not foreground(np.zeros((4, 2, 8, 8), np.float32), ALL).any()
 

@@ -124,6 +124,18 @@ def test_another_model_is_refused_by_the_keys_that_differ(checkpoint: Checkpoint
     assert "model.architecture" not in message
 
 
+def test_a_file_from_before_there_was_a_choice_has_what_networks_had_then(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.pth"
+    save_checkpoint(path, checkpoint)
+    content = torch.load(path, weights_only=True)
+    assert content["model"].pop("decoder_width") == 16
+    torch.save(content, path)
+
+    assert load_checkpoint(path, checkpoint.model).model == checkpoint.model
+
+
 def test_where_the_first_weights_came_from_does_not_matter(checkpoint: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c.pth", checkpoint)
 

@@ -78,12 +78,6 @@ def test_a_narrower_decoder_is_smaller_and_has_its_width_at_the_finest_level(
     assert narrow(torch.randn(2, 4, 32, 32), torch.ones(2, 4)).mask_logits.shape == (2, 1, 32, 32)
 
 
-def test_networks_saved_before_there_was_a_choice_have_the_usual_decoder(model: Model) -> None:
-    saved = {key: value for key, value in model.model_dump().items() if key != "decoder_width"}
-
-    assert Model.model_validate(saved) == changed(model, decoder_width=16)
-
-
 def test_an_unknown_encoder_is_named_with_a_way_out(model: Model) -> None:
     with pytest.raises(ConfigError, match=r"model\.encoder=resnet99.*resnet18"):
         build_model(changed(model, encoder="resnet99"))

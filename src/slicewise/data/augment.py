@@ -17,11 +17,15 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from slicewise.config.schema import Augmentation
+from slicewise.core.labels import NUM_MODALITIES
 from slicewise.data.batches import Batch
 
 Floats = NDArray[np.float32]
 
-_CONTROL_POINTS: Final = 8
+_CONTROL_POINTS: Final = 5
+"""On a side. With more of them a displacement that can be seen would fold the image over itself."""
+_MOSTLY: Final = 0.5
+"""A pixel belongs to the brain from this share on, as in preprocessing."""
 _NUM_STARTS: Final = 2**22
 
 
@@ -46,9 +50,9 @@ class Changes:
 
 
 def draw_changes(
-    settings: Augmentation, modality_dropout: float, presence: Tensor, size: int, seed: int
+    settings: Augmentation, modality_dropout: float, presence: Tensor, seed: int
 ) -> Changes:
-    """Draw changes for a batch with `presence` [batch, 4] and slices of `size` pixels.
+    """Draw changes for a batch with `presence` [batch, 4].
 
     NumPy draws them: an operation on so few numbers takes torch ten times as long.
     """
@@ -57,7 +61,7 @@ def draw_changes(
     contrast, brightness = settings.intensity * _symmetric(rng, 2, *presence.shape)
     return Changes(
         affine=_draw_affine(settings, num_images, rng) if _moves(settings) else None,
-        displacement=_draw_displacement(settings, num_images, size, rng) if settings.elastic else None,
+        displacement=_draw_displacement(settings, num_images, rng) if settings.elastic else None,
         contrast=torch.from_numpy(1 + contrast),
         brightness=torch.from_numpy(brightness),
         keep=_draw_keep(modality_dropout, presence.numpy(), rng),
@@ -70,13 +74,13 @@ def apply_changes(batch: Batch, changes: Changes) -> Batch:
     """Return a changed copy of `batch`, on the batch's device."""
     device = batch.images.device
     images, masks = batch.images, batch.masks
+    outside = images == 0
     if changes.affine is not None:
-        images, masks = _resample(images, masks, changes)
+        images, masks, outside = _resample(images, masks, outside, changes)
     keep = changes.keep.to(device)
     factor, summand = (
         (keep * drawn.to(device))[:, :, None, None] for drawn in (changes.contrast, changes.brightness)
     )
-    outside = images == 0
     images = torch.addcmul(summand, images, factor)
     if changes.noise:
         images.addcmul_(_noise(changes, images), changes.noise * keep[:, :, None, None])
@@ -99,14 +103,24 @@ def _noise_table(size: int, device: torch.device) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def _resample(images: Tensor, masks: Tensor, changes: Changes) -> tuple[Tensor, Tensor]:
-    """Move images (bilinear) and masks (bilinear, then the nearer side) through the same grid."""
+def _resample(
+    images: Tensor, masks: Tensor, outside: Tensor, changes: Changes
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Move images (bilinear) and masks (bilinear, then the nearer side) through the same grid.
+
+    At the edge of the brain a pixel mixes with the 0 outside: it is divided by its share of brain, or is
+    outside where that is the smaller one, as preprocessing does.
+    """
     assert changes.affine is not None
     grid = affine_grid(changes.affine.to(images.device), list(images.shape), align_corners=False)
     if changes.displacement is not None:
         shift = interpolate(changes.displacement.to(images.device), size=images.shape[-2:], mode="bicubic")
         grid = grid + shift.permute(0, 2, 3, 1)
-    return _sample(images, grid), (_sample(masks, grid) > 0.5).to(masks.dtype)
+    brain = (~outside.all(1, keepdim=True)).to(images.dtype)
+    moved = _sample(torch.cat([images, masks, brain], 1), grid)
+    images, masks, share = moved[:, :NUM_MODALITIES], moved[:, NUM_MODALITIES:-1], moved[:, -1:]
+    images = images / share.clamp(min=_MOSTLY)
+    return images, (masks > 0.5).to(masks.dtype), (share < _MOSTLY) | (images == 0)
 
 
 def _sample(images: Tensor, grid: Tensor) -> Tensor:
@@ -127,10 +141,9 @@ def _draw_affine(settings: Augmentation, num_images: int, rng: Generator) -> Ten
     return torch.from_numpy(rows).permute(2, 0, 1).contiguous()
 
 
-def _draw_displacement(settings: Augmentation, num_images: int, size: int, rng: Generator) -> Tensor:
-    pixel = 2 / size
+def _draw_displacement(settings: Augmentation, num_images: int, rng: Generator) -> Tensor:
     shape = (num_images, 2, _CONTROL_POINTS, _CONTROL_POINTS)
-    return torch.from_numpy(settings.elastic * pixel * rng.standard_normal(shape, np.float32))
+    return torch.from_numpy(2 * settings.elastic * rng.standard_normal(shape, np.float32))
 
 
 def _draw_keep(probability: float, presence: Floats, rng: Generator) -> Tensor:

@@ -24,6 +24,10 @@ _STRIPPED_FAINT = 0.04
 _FAINT = 0.03
 _FOREGROUND = 0.10
 """With a noisy background the head is what exceeds this share of the 99th percentile."""
+_FULL, _FRAMED = 0.90, 0.75
+"""More than this share of a picture is head only when its holes are filled, and less before: it has a frame."""
+_RIM = 0.015
+"""What is cleared of a picture with a frame, as a share of its side."""
 _SMALLEST_PIECE = 0.10
 """Pieces below this share of a slice's largest piece are annotations or noise."""
 
@@ -53,7 +57,7 @@ def foreground(images: NDArray[Any], presence: Sequence[bool]) -> NDArray[np.boo
     for image in filled:
         inside |= image > _threshold(image)
     for index in range(len(inside)):
-        inside[index] = _large_pieces(inside[index])
+        inside[index] = _head(inside[index])
     return inside
 
 
@@ -145,6 +149,17 @@ def _threshold(image: NDArray[Any]) -> float:
     values = image.ravel()[:: max(1, image.size // _SAMPLES)].astype(np.float32)
     low = min(0.0, float(values.min()))
     return low + _FOREGROUND * (float(np.percentile(values, 99)) - low)
+
+
+def _head(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return one slice's large pieces. A light frame around a picture would make all of it a filled hole."""
+    filled = _large_pieces(bright)
+    if not (np.count_nonzero(filled) > _FULL * filled.size and np.count_nonzero(bright) < _FRAMED * filled.size):
+        return filled
+    rim = max(2, round(_RIM * min(bright.shape)))
+    inner = np.zeros_like(bright)
+    inner[rim:-rim, rim:-rim] = bright[rim:-rim, rim:-rim]
+    return _large_pieces(inner)
 
 
 def _large_pieces(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -120,8 +120,8 @@ def choose_for_training(
 
 
 def _box(inside: NDArray[np.bool_], volume: Volume, margin: float, kept: NDArray[np.intp]) -> Geometry:
-    """Return the box that is square in mm, holds the brain of every slice and leaves a margin around it."""
-    flat: NDArray[np.bool_] = np.asarray(inside.any(axis=0))
+    """Return the box that is square in mm, holds the brain of every slice kept and leaves a margin around it."""
+    flat: NDArray[np.bool_] = np.asarray(inside[kept].any(axis=0))
     rows, cols = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
     _, row_mm, col_mm = volume.spacing
     side = max((rows[-1] - rows[0] + 1) * row_mm, (cols[-1] - cols[0] + 1) * col_mm) * (1 + 2 * margin)

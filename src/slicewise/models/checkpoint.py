@@ -23,6 +23,8 @@ from slicewise.models.plain import require_plain
 FORMAT: Final = "slicewise-checkpoint"
 VERSION: Final = 1
 _HEAD: Final = "class_head."
+_LATER: Final = {"decoder_width": 16}
+"""Keys of the model section that older files lack, and what networks had before there was a choice."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ def _shortened(error: Exception) -> str:
 def _from_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     try:
         fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
-        fields["model"] = Model.model_validate(fields["model"])
+        model = fields["model"]
+        fields["model"] = Model.model_validate({**_LATER, **model} if isinstance(model, dict) else model)
         fields["preprocessing"] = Preprocessing.model_validate(fields["preprocessing"])
         checkpoint = _CHECKED.validate_python(fields)
     except (KeyError, ValidationError) as error:

@@ -74,6 +74,6 @@ PREPROCESS: Step[Config] = Step(
     needs=("download",),
     homes={"processed": "data/processed"},
     product=(MANIFEST_NAME,),
-    version=3,
+    version=4,
     demand=of_preprocess,
 )

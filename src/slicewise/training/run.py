@@ -142,7 +142,6 @@ class StageRun:
             self.training.augmentation,
             self.training.modality_dropout,
             batch.presence,
-            batch.images.shape[-1],
             derive_seed("changes", *place),
         )
         on_device = batch.to(self.learner.device)

@@ -197,7 +197,7 @@ def test_formats_are_told_by_content(tmp_path: Path) -> None:
 @pytest.mark.real_data
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real pictures are not beside the checkout")
 @pytest.mark.parametrize(
-    ("folder", "files", "repeats", "groups"), [("kaggle_mri", 253, 25, 203), ("kaggle_4class", 320, 14, 295)]
+    ("folder", "files", "repeats", "groups"), [("kaggle_mri", 253, 25, 199), ("kaggle_4class", 320, 14, 293)]
 )
 def test_real_pictures_are_found_once(folder: str, files: int, repeats: int, groups: int) -> None:
     cases, problems = discover("pictures", SHARED / folder, folder)

@@ -138,8 +138,8 @@ class Augmentation(Section):
     """Largest relative change of size."""
     translation: Annotated[float, Field(ge=0, lt=1)]
     """Largest shift, as a share of the image side."""
-    elastic: NonNegative
-    """Standard deviation of a smooth displacement, pixels."""
+    elastic: Annotated[float, Field(ge=0, le=0.1)]
+    """Standard deviation of a smooth displacement, as a share of the image side."""
     intensity: NonNegative
     """Largest change of contrast (factor) and brightness (standard deviations)."""
     noise: NonNegative
