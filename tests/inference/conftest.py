@@ -14,6 +14,7 @@ MODEL = Model(
     encoder="resnet18",
     encoder_weights=None,
     encoder_depth=4,
+    decoder_width=16,
     head_hidden=8,
     head_dropout=0.2,
 )

@@ -12,6 +12,7 @@ def model() -> Model:
         encoder="resnet18",
         encoder_weights=None,
         encoder_depth=3,
+        decoder_width=16,
         head_hidden=8,
         head_dropout=0.5,
     )
