@@ -170,6 +170,26 @@ def test_a_skip_without_output_says_what_to_do(tmp_path: Path, capsys: pytest.Ca
     assert "its output is missing. Leave the option out, and it is made" in err
 
 
+@pytest.mark.parametrize(
+    ("skip", "override", "message"),
+    [
+        ("--skip-training", "split.val=0.1 split.train=0.75", "split than this command has. Leave"),
+        ("--skip-training", "preprocessing.image_size=96", "made from another preprocess and split than"),
+        ("--skip-preprocessing", "preprocessing.image_size=96", "preprocessing.image_size: 64 -> 96"),
+        ("--skip-training", "stages.joint.patience=1", "stages.joint.patience: 10 -> 1"),
+        ("--skip-evaluation", "evaluation.failure_dice=0.4", "evaluation.failure_dice: 0.5 -> 0.4"),
+    ],
+)
+def test_no_skip_lets_results_be_told_of_settings_that_made_none_of_them(
+    trained: Pipeline, capsys: pytest.CaptureFixture[str], skip: str, override: str, message: str
+) -> None:
+    """The first would test the network on patients whom it has learned from."""
+    assert trained.with_overrides(*override.split()).run("--until", "report", skip) == 2
+    told = capsys.readouterr().err
+    assert "cannot be obeyed: the output of" in told
+    assert message in told
+
+
 def test_quick_baseline_quick_keeps_patients_on_their_side_and_comes_back_for_nothing(
     trained: Pipeline, tmp_path: Path
 ) -> None:

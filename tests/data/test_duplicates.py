@@ -109,7 +109,9 @@ def test_near_pictures_with_two_labels_are_kept_together_and_said(tmp_path: Path
 def test_both_hashes_must_be_near() -> None:
     start = bytes(32)
     at, over = flipped(start, RADIUS), flipped(start, RADIUS + 1)
-    prints = [PicturePrint(str(n), (pair,)) for n, pair in enumerate([(start, start), (at, at), (over, start)])]
+    prints = [
+        PicturePrint(str(n), (pair,)) for n, pair in enumerate([(start, start), (at, at), (over, start)])
+    ]
     assert near_families(prints[:2]) == [[0, 1]]
     assert near_families([prints[0], prints[2]]) == [[0], [1]]
 

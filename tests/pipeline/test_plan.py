@@ -119,12 +119,69 @@ def test_a_forced_step_with_another_output_reruns_later_ones(toy: Toy) -> None:
     assert toy.run(force=["gather"]) == ["gather", "join", "count"]
 
 
-def test_skip_uses_what_is_there_and_says_what_it_was_made_with(toy: Toy) -> None:
+def test_skip_uses_what_is_there_though_files_and_versions_have_changed(toy: Toy) -> None:
+    folder = toy.root / "given"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    toy.config["folder"] = str(folder)
+    toy.run()
+    (folder / "a.txt").write_text("b")
+    assert toy.plan(skip=["gather"])["gather"].reason == (
+        "--skip-gather; a run would make it anew: folder: a.txt changed"
+    )
+    assert toy.run(skip=["gather"]) == []
+    with pytest.raises(
+        UsageError, match=r"a.txt changed\. Run it first.* or use what is there with --skip-gather"
+    ):
+        toy.plan(only=["join"])
+
+
+@pytest.mark.parametrize("flags", [{"skip": ["gather"]}, {"skip": ["gather", "join"]}])
+def test_an_output_of_other_settings_is_not_built_on(toy: Toy, flags: dict[str, list[str]]) -> None:
+    """What comes after it would be told to be of settings that made nothing."""
     toy.run()
     toy.config["letters"] = "xyz1"
-    decision = toy.plan(skip=["gather"])["gather"]
-    assert decision.reason == "--skip-gather; its output is from other settings: letters: abc -> xyz1"
-    assert toy.run(skip=["gather"]) == []
+    with pytest.raises(UsageError, match=r"--skip-gather cannot be obeyed: .* other settings: letters: abc"):
+        toy.plan(**flags)
+    assert toy.actions(skip=["gather", "join", "count"]) == "skip skip skip", "nothing is built"
+
+
+def test_what_was_made_from_another_output_is_not_mixed_with_the_new_one(toy: Toy) -> None:
+    """So no network is tested on patients of another split, whom it has learned from."""
+    toy.run()
+    toy.config["letters"] = "xyz1"
+    message = r"--skip-join cannot be obeyed: the output of join was made from another gather"
+    with pytest.raises(UsageError, match=message):
+        toy.plan(skip=["join"])
+    toy.run(until="gather")
+    with pytest.raises(UsageError, match=message):
+        toy.plan(skip=["join"], members=["count"])
+    toy.config["letters"] = "abc"
+    assert toy.run(skip=["join"]) == []
+
+
+def test_another_output_of_the_same_settings_is_noticed_when_it_is_there(toy: Toy) -> None:
+    toy.run()
+    toy.weather = "!"
+    assert toy.actions(force=["gather"], skip=["join"]) == "run skip reuse"
+    with pytest.raises(UsageError, match="made from another gather"):
+        toy.run(force=["gather"], skip=["join"])
+
+
+def test_what_lies_behind_a_skipped_step_is_no_change(toy: Toy) -> None:
+    toy.run()
+    decisions = toy.plan(members=["count"], skip=["join"])
+    assert decisions["join"].reason == "--skip-join"
+    assert decisions["gather"].reason == "not part of --mode full"
+    assert toy.run(members=["count"], skip=["join"]) == []
+
+
+def test_a_step_outside_that_may_turn_out_the_same_is_waited_for(toy: Toy) -> None:
+    toy.run()
+    assert toy.run(only=["count"], force=["gather"]) == ["gather"]
+    toy.weather = "!"
+    with pytest.raises(UsageError, match="needs join, which would have to run: gather gave another output"):
+        toy.run(only=["count"], force=["gather"])
 
 
 def test_skip_without_an_output_says_what_to_run(toy: Toy) -> None:
@@ -141,9 +198,10 @@ def test_steps_outside_the_mode_are_used_if_current_and_refused_if_stale(toy: To
     assert toy.run(members=["join", "count"]) == ["join", "count"]
     toy.config["letters"] = "other"
     with pytest.raises(
-        UsageError, match=r"needs gather, which would have to run: letters: abc -> other.*--skip-gather"
-    ):
+        UsageError, match="needs gather, which would have to run: letters: abc -> other"
+    ) as bad:
         toy.plan(members=["join", "count"])
+    assert "--skip" not in str(bad.value), "it would not be obeyed"
 
 
 def test_an_output_that_is_not_there_is_not_offered(toy: Toy) -> None:

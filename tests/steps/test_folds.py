@@ -14,7 +14,15 @@ from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps import STEPS, pipeline, steps_of
 from slicewise.steps.folds import in_fold
-from slicewise.steps.names import FOLD_STEPS, POOL, STEP_NAMES, expand, step_names, steps_of_mode, within_folds
+from slicewise.steps.names import (
+    FOLD_STEPS,
+    POOL,
+    STEP_NAMES,
+    expand,
+    step_names,
+    steps_of_mode,
+    within_folds,
+)
 
 
 @pytest.fixture(scope="module")

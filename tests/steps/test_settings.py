@@ -18,7 +18,14 @@ def test_sections_are_spelled_out_and_leaves_stand_alone() -> None:
 def test_a_receipt_that_was_read_equals_what_is_wanted() -> None:
     """A tuple came back as a list, and the plan named it as a change beside the real one."""
     config = compose(["data=brats", "data.pictures.train_only=[more]", "data.pictures.path='/some where'"])
-    keys = ("data.pictures.train_only", "data.pictures.path", "data", "training", "evaluation", "stages.joint")
+    keys = (
+        "data.pictures.train_only",
+        "data.pictures.path",
+        "data",
+        "training",
+        "evaluation",
+        "stages.joint",
+    )
 
     for key in keys:
         picked = pick(config, key)

@@ -49,9 +49,7 @@ class Changes:
     """[batch], where each image's noise begins in the table"""
 
 
-def draw_changes(
-    settings: Augmentation, modality_dropout: float, presence: Tensor, seed: int
-) -> Changes:
+def draw_changes(settings: Augmentation, modality_dropout: float, presence: Tensor, seed: int) -> Changes:
     """Draw changes for a batch with `presence` [batch, 4].
 
     NumPy draws them: an operation on so few numbers takes torch ten times as long.

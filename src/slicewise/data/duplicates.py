@@ -62,7 +62,9 @@ def fingerprint(path: Path) -> PicturePrint:
     pixels = read_grey(path)
     exact = hashlib.sha256(f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
     peak = max(float(pixels.max()), 1.0)
-    eight_bit: NDArray[np.uint8] = pixels if pixels.dtype == np.uint8 else (pixels.clip(0) * (255 / peak)).astype(np.uint8)
+    eight_bit: NDArray[np.uint8] = (
+        pixels if pixels.dtype == np.uint8 else (pixels.clip(0) * (255 / peak)).astype(np.uint8)
+    )
     return PicturePrint(exact, (_hashes(eight_bit), _hashes(_head(eight_bit))))
 
 

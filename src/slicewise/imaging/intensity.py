@@ -154,7 +154,9 @@ def _threshold(image: NDArray[Any]) -> float:
 def _head(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return one slice's large pieces. A light frame around a picture would make all of it a filled hole."""
     filled = _large_pieces(bright)
-    if not (np.count_nonzero(filled) > _FULL * filled.size and np.count_nonzero(bright) < _FRAMED * filled.size):
+    if not (
+        np.count_nonzero(filled) > _FULL * filled.size and np.count_nonzero(bright) < _FRAMED * filled.size
+    ):
         return filled
     rim = max(2, round(_RIM * min(bright.shape)))
     inner = np.zeros_like(bright)

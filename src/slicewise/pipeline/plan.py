@@ -8,8 +8,8 @@ from typing import Generic
 
 from slicewise.core.errors import UsageError
 from slicewise.core.fingerprint import HashCache
-from slicewise.pipeline.reasons import differences, shorten
-from slicewise.pipeline.receipt import Identity
+from slicewise.pipeline.reasons import contradictions, differences, shorten
+from slicewise.pipeline.receipt import Identity, Receipt
 from slicewise.pipeline.selection import Request, Selection
 from slicewise.pipeline.step import C, Step
 from slicewise.pipeline.workspace import Found, Workspace
@@ -58,15 +58,16 @@ class Planner(Generic[C]):
         self._hashes = hashes
         self._selection = selection
         self._required = _required(steps, selection)
+        self._upstream = _upstream(steps, selection)
 
     def decide(self, step: Step[C], before: Mapping[str, Decision[C]]) -> Decision[C]:
         """Decide one step, given the decisions on the steps it needs."""
-        if self._selection.of(step.name) is Request.OUTSIDE and step.name not in self._required:
+        if self._selection.of(step.name) is Request.OUTSIDE and step.name not in self._upstream:
             return self._unneeded(step)
         identity = self._identity(step, before)
         match self._selection.of(step.name):
             case Request.SKIP:
-                return self._skip(step, identity)
+                return self._skip(step, identity, before)
             case Request.FORCE:
                 return Decision(step, Action.RUN, "forced", identity)
             case Request.OUTSIDE:
@@ -135,17 +136,25 @@ class Planner(Generic[C]):
         return Decision(step, Action.SKIP, f"not part of {self._selection.scope}", identity)
 
     def _outside(self, decision: Decision[C]) -> Decision[C]:
-        if decision.action is Action.REUSE:
+        """Use what is there. A CHECK may still turn out well; if not, it is refused when its turn comes."""
+        name, step = decision.step.name, decision.step
+        if name not in self._required:  # behind a step that is skipped: it says what that one was made from
+            return replace(decision, action=Action.SKIP, reason=f"not part of {self._selection.scope}")
+        if decision.action is not Action.RUN:
             return decision
-        name, option = decision.step.name, decision.step.option
-        there = self._workspace.at_home(decision.step.homes) is not None
+        last = [other for other in self._steps if self._is_outside(other)][-1]
+        receipt = self._workspace.at_home(step.homes)
+        usable = receipt is not None and not contradictions(receipt.identity, decision.identity)
         raise UsageError(
             f"{self._selection.scope} needs {name}, which would have to run: {decision.reason}. "
-            f"Run it first, with --until {option} in place of {self._selection.scope}"
-            + (f", or use what is there with --skip-{option}" if there else "")
+            f"Run it first, with --until {last.option} in place of {self._selection.scope}"
+            + (f", or use what is there with --skip-{step.option}" if usable else "")
         )
 
-    def _skip(self, step: Step[C], identity: Identity) -> Decision[C]:
+    def _is_outside(self, step: Step[C]) -> bool:
+        return step.name in self._required and self._selection.of(step.name) is Request.OUTSIDE
+
+    def _skip(self, step: Step[C], identity: Identity, before: Mapping[str, Decision[C]]) -> Decision[C]:
         receipt = self._workspace.at_home(step.homes)
         if receipt is None and step.name not in self._required:
             return Decision(step, Action.SKIP, f"--skip-{step.option}", identity)
@@ -157,11 +166,50 @@ class Planner(Generic[C]):
                 f"{shorten(faults)}. Leave the option out, and it is made"
             )
         assert found is not None
+        if step.name in self._upstream:
+            _require_unmixed(step, found.receipt, identity, before)
         changes = shorten(differences(found.receipt.identity, identity))
-        reason = f"--skip-{step.option}" + (
-            f"; its output is from other settings: {changes}" if changes else ""
-        )
+        reason = f"--skip-{step.option}" + (f"; a run would make it anew: {changes}" if changes else "")
         return Decision(step, Action.SKIP, reason, identity, found)
+
+
+def _require_unmixed(
+    step: Step[C], receipt: Receipt, wanted: Identity, before: Mapping[str, Decision[C]]
+) -> None:
+    """Refuse to build on an output of other settings, or on one made from another output than the rest.
+
+    Later steps read the configuration, and report it: they would tell of settings that made nothing. And a
+    network would be tested on patients whom it learned from, were its split another one.
+    """
+    others = contradictions(receipt.identity, wanted)
+    if others:
+        raise UsageError(
+            f"--skip-{step.option} cannot be obeyed: the output of {step.name} was made with other settings: "
+            f"{shorten(others)}. Give the settings that made it, or leave the option out, and it is made"
+        )
+    mixed = [name for name in step.needs if not _same_need(name, receipt, wanted, before[name])]
+    if mixed:
+        raise UsageError(
+            f"--skip-{step.option} cannot be obeyed: the output of {step.name} was made from another "
+            f"{' and '.join(mixed)} than this command has. Leave the option out, and it is made, or give the "
+            f"settings that it was made with"
+        )
+
+
+def _same_need(name: str, receipt: Receipt, wanted: Identity, need: Decision[C]) -> bool:
+    product = receipt.products.get(name)
+    if need.found is not None and product is not None:
+        return product == need.found.receipt.product
+    return receipt.identity.needs.get(name) == wanted.needs[name]
+
+
+def _upstream(steps: Sequence[Step[C]], selection: Selection) -> frozenset[str]:
+    """Return all that a chosen step is made from, at first or at second hand, skipped or not."""
+    upstream: set[str] = set()
+    for step in reversed(steps):
+        if selection.of(step.name) in (Request.AUTO, Request.FORCE) or step.name in upstream:
+            upstream.update(step.needs)
+    return frozenset(upstream)
 
 
 def _required(steps: Sequence[Step[C]], selection: Selection) -> frozenset[str]:

@@ -20,6 +20,16 @@ def differences(made: Identity, wanted: Identity) -> list[str]:
     ]
 
 
+def contradictions(made: Identity, wanted: Identity) -> list[str]:
+    """Say which settings an output has other values of; a setting that one of the two lacks is none."""
+    common = made.settings.keys() & wanted.settings.keys()
+    ours, theirs = (
+        {key: value for key, value in settings.items() if key in common}
+        for settings in (wanted.settings, made.settings)
+    )
+    return list(_settings(theirs, ours))
+
+
 def shorten(reasons: list[str]) -> str:
     """Join reasons to one line, the first few in full."""
     named = reasons[:_MAX_NAMED]
