@@ -32,6 +32,5 @@ def run(bench: Bench) -> list[Row]:
 
 
 def _augment(batch: Batch, training: Training) -> None:
-    size = batch.images.shape[-1]
     changes = draw_changes(training.augmentation, training.modality_dropout, batch.presence, seed=0)
     apply_changes(batch, changes).to(torch.device("cpu"), training.channels_last)

@@ -105,8 +105,10 @@ def test_the_last_run_is_at_work_or_was_killed(tmp_path: Path, capsys: pytest.Ca
         at_work = capsys.readouterr().out
     assert main(["status", "--workspace", str(tmp_path)]) == 0
     killed = capsys.readouterr().out
-    assert "  train.joint: forced\n" in at_work and "killed" not in at_work
-    assert "killed, started 2" in killed and "to continue: slicewise run seed=1\n" in killed
+    assert "  train.joint: forced\n" in at_work
+    assert "killed" not in at_work
+    assert "killed, started 2" in killed
+    assert "to continue: slicewise run seed=1\n" in killed
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """Pictures that are the same, or almost: they must not stand on two sides of a split.
 
-Public picture sets repeat themselves and each other, re-encoded, resized, cropped or with a mark drawn in, and
-carry no patient names. Pixel-identical copies are left out. Near-identical pictures are kept and share a group; in
-practice these are re-encodings and neighbouring slices of one patient.
+Public picture sets repeat themselves and each other, re-encoded, resized, cropped or with a mark drawn in,
+and carry no patient names. Pixel-identical copies are left out. Near-identical pictures are kept and share a
+group; in practice these are re-encodings and neighbouring slices of one patient.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ HASH_SIDE: Final = 16
 RADIUS: Final = 52
 """Bits of 256 by which both hashes of one view may differ.
 
-Of the 534 distinct pictures in samples of two public sets, 52 joins 51 families of at most 3, all of them the same image or
-neighbouring slices to the eye. The heads of the nearest strangers are 57 apart.
+Of the 534 distinct pictures in samples of two public sets, 52 joins 51 families of at most 3, all of them the
+same image or neighbouring slices to the eye. The heads of the nearest strangers are 57 apart.
 """
 _BLOCK: Final = 512
 _REPEATED: Final[tuple[str, Severity]] = (

@@ -111,8 +111,9 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
 def calibration_error_by_chance(probabilities: ArrayLike, bins: int) -> float:
     """Return the calibration error to expect of probabilities that are exactly right.
 
-    The mean over labels drawn from the probabilities themselves (Broecker and Smith 2007): with few slices in
-    a bin their share of tumour differs from the mean probability by luck alone, and no calibration removes it.
+    The mean over labels drawn from the probabilities themselves (Broecker and Smith 2007): with few
+    slices in a bin their share of tumour differs from the mean probability by luck alone, and no calibration
+    removes it.
     Slices are drawn independently; those of one patient are not, so the true figure is larger for volumes.
     """
     values = np.asarray(probabilities, np.float64)

@@ -25,7 +25,7 @@ _FAINT = 0.03
 _FOREGROUND = 0.10
 """With a noisy background the head is what exceeds this share of the 99th percentile."""
 _FULL, _FRAMED = 0.90, 0.75
-"""More than this share of a picture is head only when its holes are filled, and less before: it has a frame."""
+"""A picture is head in more than the first share only because a frame, less than the second, encloses it."""
 _RIM = 0.015
 """What is cleared of a picture with a frame, as a share of its side."""
 _SMALLEST_PIECE = 0.10
