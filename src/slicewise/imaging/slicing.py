@@ -120,7 +120,7 @@ def choose_for_training(
 
 
 def _box(inside: NDArray[np.bool_], volume: Volume, margin: float, kept: NDArray[np.intp]) -> Geometry:
-    """Return the box that is square in mm, holds the brain of all kept slices and leaves a margin around it."""
+    """Return the box that is square in mm and holds the brain of all kept slices, with a margin."""
     flat: NDArray[np.bool_] = np.asarray(inside[kept].any(axis=0))
     rows, cols = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
     _, row_mm, col_mm = volume.spacing
