@@ -11,6 +11,7 @@ from slicewise.config.schema import Config
 from slicewise.config.schema.asking import Asking
 from slicewise.core.files import write_json
 from slicewise.core.fingerprint import HashCache
+from slicewise.pipeline.receipt import Identity, Receipt
 from slicewise.pipeline.step import Context
 from slicewise.pipeline.workspace import Workspace
 from slicewise.serving import cases, health, supervise
@@ -38,8 +39,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[ModelOptions]:
 
 
 def run(root: Path, *overrides: str) -> Context[Config]:
-    checkpoint = root / "checkpoints"
-    checkpoint.mkdir(exist_ok=True)
+    checkpoint = root / "checkpoints" / "multitask_joint"
+    checkpoint.mkdir(parents=True, exist_ok=True)
     (checkpoint / "best_model.pth").write_bytes(b"weights")
     context = Context(
         compose(list(overrides)),
@@ -88,6 +89,24 @@ def test_the_demo_has_a_copy_of_the_choices_and_is_stale_when_they_change(
     run(tmp_path)
     assert started[-1].calibration_path is None
     assert not options.calibration_path.exists()
+
+
+def test_a_network_that_was_forced_and_came_out_otherwise_is_not_the_one_served(
+    tmp_path: Path, started: list[ModelOptions]
+) -> None:
+    """Its fingerprint is the same: only the content tells."""
+    home = tmp_path / "checkpoints" / "multitask_joint"
+    receipt = Receipt(Identity("train.joint", 1, {}, {}, {}), {}, {}, {}, product="first")
+    home.mkdir(parents=True)
+    receipt.write(home)
+    run(tmp_path)
+    assert is_live(tmp_path)
+    replace(receipt, product="second").write(home)
+    assert not is_live(tmp_path)
+    run(tmp_path)
+    assert is_live(tmp_path)
+    replace(receipt, identity=Identity("train.joint", 2, {}, {}, {})).write(home)
+    assert is_live(tmp_path), "another mode is at home; the one served may wait on the shelf"
 
 
 def test_both_reach_the_command_line_of_the_api(tmp_path: Path) -> None:

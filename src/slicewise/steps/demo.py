@@ -9,12 +9,14 @@ from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.fingerprint import hash_file
+from slicewise.pipeline.receipt import Receipt
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.settings import pick
 
 _NAME = "demo"
 _PHANTOM_SEED = 0
+_NETWORK = "checkpoints/multitask_joint"
 _CHOICES = Path("results/multitask_evaluation/calibration.json")
 
 
@@ -73,7 +75,9 @@ def _run(context: Context[Config]) -> Outcome:
         context.workspace.root / "logs",
         fingerprint=context.needs["train.joint"],
     )
-    write_json(_note(context.workspace), {"fingerprint": context.fingerprint, "choices": note})
+    served = _network_in(context.home("train.joint", "checkpoint"))
+    content = {"fingerprint": context.fingerprint, "choices": note, "network": served}
+    write_json(_note(context.workspace), content)
     return Outcome(metrics={"page": state.page_url, "api": state.api_url, "supervisor": state.kind})
 
 
@@ -102,9 +106,22 @@ def _is_live(workspace: Workspace, fingerprint: str) -> bool:
         note = read_json(_note(workspace))
     except (FileNotFoundError, WorkspaceError):
         return False
-    named = (note.get("fingerprint"), note.get("choices")) if isinstance(note, dict) else None
+    if not isinstance(note, dict) or _was_made_anew(note.get("network"), workspace):
+        return False
     # The evaluation is not among the needs: a network without one can be shown, with configured thresholds.
+    named = (note.get("fingerprint"), note.get("choices"))
     return named == (fingerprint, _choices_now(workspace)) and is_alive(workspace.service(_NAME))
+
+
+def _was_made_anew(served: Any, workspace: Workspace) -> bool:
+    """Whether the network at home has the fingerprint of the one served and other weights: it was forced."""
+    now = _network_in(workspace.home(_NETWORK))
+    return now is not None and isinstance(served, dict) and now != served and now.keys() == served.keys()
+
+
+def _network_in(home: Path) -> dict[str, str] | None:
+    receipt = Receipt.read(home)
+    return None if receipt is None else {receipt.fingerprint: receipt.product}
 
 
 def _note(workspace: Workspace) -> Path:
