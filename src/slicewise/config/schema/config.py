@@ -14,7 +14,9 @@ class Config(Section):
     """Everything a run needs to know."""
 
     training_mode: Literal["quick", "baseline", "production"]
+    """How much: sets the sections below by a file of configs/modes."""
     seed: Seed
+    """Everything drawn in training and evaluation; who is tested has a seed of its own (`split.seed`)."""
     data: Data
     scale: Scale
     preprocessing: Preprocessing

@@ -15,7 +15,9 @@ class VolumeSource(Section):
     """A data set with masks: NIfTI cases (brats), kaggle_3m slices (lgg), generated cases (phantom)."""
 
     kind: Literal["brats", "lgg", "phantom", "none"]
+    """The layout of its files."""
     name: SourceName
+    """What its patients and scores are listed under."""
     path: str | None
     """Folder to read. None: the data set is downloaded (or generated) below `data/raw/<name>`."""
     kaggle: str | None
@@ -33,7 +35,9 @@ class PictureSource(Section):
     kind: Literal["pictures", "phantom", "none"]
     name: SourceName
     path: str | None
+    """As that of the volumes."""
     kaggle: str | None
+    """As that of the volumes."""
     slot: Modality
     """The modality slot that a picture of unknown sequence fills."""
     duplicates: Duplicates
@@ -43,6 +47,7 @@ class PictureSource(Section):
     """Folders directly below the data set whose pictures are only ever trained on: those of the other folders
     are tested. What resembles one of theirs is left out."""
     phantom_pictures: CountOrZero
+    """How many virtual pictures are known."""
 
 
 class Data(Section):
@@ -80,8 +85,11 @@ class Scale(Section):
     """How much of the known data a mode uses: a share, but never fewer than the floor (or all there are)."""
 
     fraction: Annotated[float, Field(gt=0, le=1)]
+    """Share of the patients, and of the families of pictures."""
     min_patients: Count
+    """Never fewer patients with volumes."""
     min_pictures: Count
+    """Never fewer families of pictures."""
 
 
 class Preprocessing(Section):
@@ -122,7 +130,9 @@ class SplitFractions(Section):
     val: Positive
     test: Positive
     folds: CountOrZero
+    """Parts of a cross-validation, as `--folds`; 0 is a single split."""
     fold: CountOrZero
+    """Which part is the test side, from 1; the pipeline sets it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -15,6 +15,7 @@ class Evaluation(Section):
     """How the untouched test patients are scored."""
 
     batch_size: Count
+    """Slices asked about at once."""
     flips: bool
     """Ask about each slice and about its mirror image, left and right exchanged; the mean is the answer."""
     slice_smoothing: Annotated[float, Field(ge=0, le=10)]
@@ -42,9 +43,11 @@ class Evaluation(Section):
     bootstrap_samples: Annotated[int, Field(ge=100, le=LARGEST)]
     """Patient resamples behind each confidence interval."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Of the intervals."""
     nsd_tolerance_mm: Positive
     """Borders no farther apart than this agree, for the normalised surface Dice."""
     gradcam_pictures: CountOrZero
+    """Test slices whose answers are explained."""
     explanations: tuple[Explanation, ...]
     """Methods of explanation that are computed for these pictures and compared."""
     modality_subsets: bool

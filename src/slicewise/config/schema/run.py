@@ -11,12 +11,15 @@ class Serving(Section):
     """The demo."""
 
     api_port: Port
+    """On 127.0.0.1."""
     page_port: Port
+    """On 127.0.0.1."""
     supervisor: Literal["auto", "pm2", "builtin"]
     """Who keeps the services alive; `auto` is PM2 where it is installed, else SliceWise itself."""
     startup_seconds: Positive
     """How long the services may take until their health checks answer."""
     max_upload_mib: Count
+    """Largest case that may be sent."""
     phantom_cases: CountOrZero
     """Generated cases that the page offers to people without a picture at hand."""
 
@@ -31,6 +34,7 @@ class Runtime(Section):
     """The machine. Never part of an identity: changing it reruns nothing."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
+    """Where the network computes; `auto` takes a GPU where there is one."""
     num_workers: CountOrZero
     """Processes for generation and preprocessing; 0 uses every core."""
     num_threads: CountOrZero

@@ -74,6 +74,7 @@ class Stage(Section):
     starts_from: StageName | None
     """The stage whose best weights this one begins with: the one directly before it, or null for none."""
     epochs: Count
+    """Epochs at most."""
     iterations_per_epoch: CountOrZero | None
     """In place of `training.iterations_per_epoch`; None keeps to that."""
     learning_rates: LearningRates
@@ -113,6 +114,7 @@ class Optimizer(Section):
 
     name: Literal["adam", "adamw", "sgd"]
     weight_decay: NonNegative
+    """Of convolutions and linear layers; norms and biases are not decayed."""
     momentum: Fraction
     """Momentum of SGD; Adam's first moment decay."""
 
@@ -152,18 +154,22 @@ class Training(Section):
     start_from: Path | None
     """A best_model.pth of another run, of the same `model`, whose weights the first stage begins with."""
     batch_size: Count
+    """Slices in a batch."""
     iterations_per_epoch: CountOrZero
     """Batches in an epoch; 0 takes every training slice once."""
     optimizer: Optimizer
     scheduler: Scheduler
     mask_loss: MaskLoss
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    """The classification head aims at this and 1 minus this, not at 0 and 1."""
     clip_norm: NonNegative
     """Largest norm of the gradient; 0 does not clip."""
     accumulate: Count
     """Batches whose gradients are summed before a step."""
     precision: Literal["fp32", "bf16", "fp16"]
+    """Of the computation; weights stay fp32. Where a machine is slow at it, fp32 is used, and that is said."""
     channels_last: bool
+    """Memory layout of the images: channels side by side, which is faster on most machines."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     """Decay of the moving average of the weights that is evaluated and kept; 0 keeps the raw ones."""
     modality_dropout: Fraction

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Write docs/keys.md: every key of the configuration, its value in quick mode, and what the schema says of it."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+
+from slicewise.config.compose import compose
+from slicewise.config.schema import Config, Stages
+
+Texts = dict[tuple[str, str], str]
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = ROOT / "src" / "slicewise" / "config" / "schema"
+PAGE = ROOT / "docs" / "keys.md"
+HEAD = """\
+# Keys of the configuration
+
+Made by `scripts/utils/list_keys.py` from `src/slicewise/config/schema/`; the values are those of `quick` on the phantom,
+of a stage those of the first.
+`slicewise config` shows those of a command. How to set them: [configuration](configuration.md).
+"""
+
+
+def said() -> Texts:
+    """Return what stands below each attribute of the schema, by class and name."""
+    texts: Texts = {}
+    for path in SCHEMA.glob("*.py"):
+        for owner in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(owner, ast.ClassDef):
+                texts |= {(owner.name, name): text for name, text in _attributes(owner)}
+    return texts
+
+
+def _attributes(owner: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, below in zip(owner.body, [*owner.body[1:], None], strict=True):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            text = below.value if isinstance(below, ast.Expr) else None
+            known = isinstance(text, ast.Constant) and isinstance(text.value, str)
+            yield field.target.id, " ".join(str(text.value).split()) if known else ""
+
+
+def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
+    """Give a heading and a table for each section; one stage stands for the three."""
+    kind, lines, below = type(section), [], []
+    for name, field in kind.model_fields.items():
+        value: Any = getattr(section, name)
+        if isinstance(value, BaseModel):
+            below.append((name, value))
+            continue
+        shown = json.dumps(section.model_dump(mode="json")[name])
+        meaning = f"{_choices(field.annotation)} {texts[kind.__name__, name]}".strip()
+        lines.append(f"| `{prefix}{name}` | `{shown}` | {meaning} |")
+    if lines:
+        yield f"## {prefix.rstrip('.') or 'Top level'}\n\n{' '.join((kind.__doc__ or '').split())}\n"
+        yield "\n".join(["| key | value | meaning |", "|---|---|---|", *lines]) + "\n"
+    for name, value in below[:1] if kind is Stages else below:
+        yield from tables(value, texts, f"{prefix}{'STAGE' if kind is Stages else name}.")
+
+
+def _choices(annotation: Any) -> str:
+    if get_origin(annotation) is not Literal:
+        return ""
+    return ", ".join(f"`{choice}`" for choice in get_args(annotation)) + "."
+
+
+def page(config: Config) -> str:
+    """Return the whole page."""
+    return "\n".join([HEAD, *tables(config, said())])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(compose([])), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")

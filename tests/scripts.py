@@ -1,0 +1,17 @@
+"""Scripts of scripts/utils, imported as modules."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load_script(name: str) -> ModuleType:
+    """Import scripts/utils/<name>.py, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "utils" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
