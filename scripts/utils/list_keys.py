@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/keys.md: every key of the configuration, its value in quick mode, and what the schema says of it."""
+"""Write docs/keys.md: every key of the configuration, its value in quick mode, and what the schema says."""
 
 import ast
 import json
@@ -20,8 +20,8 @@ PAGE = ROOT / "docs" / "keys.md"
 HEAD = """\
 # Keys of the configuration
 
-Made by `scripts/utils/list_keys.py` from `src/slicewise/config/schema/`; the values are those of `quick` on the phantom,
-of a stage those of the first.
+Made by `scripts/utils/list_keys.py` from `src/slicewise/config/schema/`; the values are those of `quick`
+on the phantom, and of the first stage for all three.
 `slicewise config` shows those of a command. How to set them: [configuration](configuration.md).
 """
 

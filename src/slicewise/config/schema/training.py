@@ -167,7 +167,7 @@ class Training(Section):
     accumulate: Count
     """Batches whose gradients are summed before a step."""
     precision: Literal["fp32", "bf16", "fp16"]
-    """Of the computation; weights stay fp32. Where a machine is slow at it, fp32 is used, and that is said."""
+    """Of the computation; weights stay fp32. Where a machine is slow at it, fp32 is used and told."""
     channels_last: bool
     """Memory layout of the images: channels side by side, which is faster on most machines."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
