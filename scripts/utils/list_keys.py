@@ -40,8 +40,8 @@ def _attributes(owner: ast.ClassDef) -> Iterator[tuple[str, str]]:
     for field, below in zip(owner.body, [*owner.body[1:], None], strict=True):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             text = below.value if isinstance(below, ast.Expr) else None
-            known = isinstance(text, ast.Constant) and isinstance(text.value, str)
-            yield field.target.id, " ".join(str(text.value).split()) if known else ""
+            value = text.value if isinstance(text, ast.Constant) else ""
+            yield field.target.id, " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
