@@ -143,7 +143,9 @@ def test_a_question_is_asked_where_there_is_something_to_keep(gathered: Toy, ans
     gathered.answer = answer
     assert ("gather" in gathered.run()) == answer
     assert gathered.asked == ["gather again?"]
-    assert record(gathered)["steps"]["gather"]["status"] == ("completed" if answer else "skipped")
+    entry = record(gathered)["steps"]["gather"]
+    assert entry["status"] == ("completed" if answer else "skipped")
+    assert answer or entry["reason"].startswith("kept, as was answered; a run would make it anew: ")
 
 
 @pytest.mark.parametrize("why", ["forced", "other settings", "damaged", "missing"])

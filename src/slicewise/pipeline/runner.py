@@ -105,7 +105,8 @@ class Runner(Generic[C]):
         except UsageError:
             return None
         same = kept.found and kept.found.receipt.identity.settings == decision.identity.settings
-        return kept if same else None
+        reason = f"kept, as was answered; a run would make it anew: {decision.reason}"
+        return replace(kept, reason=reason) if same else None
 
     def _observed(self, settled: Decision[C], entry: StepRecord) -> Decision[C]:
         found = settled.found
