@@ -12,7 +12,7 @@ from slicewise.pipeline.plan import Decision, plan
 from slicewise.pipeline.record import RunRecord, StepRecord
 from slicewise.pipeline.runner import Runner
 from slicewise.pipeline.selection import Selection, select
-from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.pipeline.step import Context, Input, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 
 Config = Mapping[str, Any]
@@ -43,7 +43,7 @@ class Toy:
                 self._body("gather", lambda c: str(c.config["letters"]) + self.weather),
                 lambda c: {"letters": c["letters"]},
                 homes={"out": "homes/gather"},
-                inputs=lambda c: {"folder": Path(c["folder"])} if c.get("folder") else {},
+                inputs=self._inputs,
                 question=self._question,
             ),
             Step(
@@ -62,6 +62,13 @@ class Toy:
                 homes={"out": "homes/count"},
             ),
         )
+
+    @staticmethod
+    def _inputs(config: Config) -> Mapping[str, Input]:
+        if not config["folder"]:
+            return {}
+        folder = Path(config["folder"])
+        return {"folder": Input(folder, lambda: sorted(folder.glob("*.txt")))}
 
     def _question(self, config: Config, workspace: Workspace) -> str | None:
         return "gather again?" if workspace.home("homes/gather").exists() and config.get("ask") else None

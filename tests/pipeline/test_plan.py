@@ -67,6 +67,18 @@ def test_a_changed_new_or_removed_input_file_is_named(toy: Toy, tmp_path: Path) 
     assert toy.actions() == "run run run"
 
 
+def test_only_what_a_step_reads_of_an_input_counts(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.txt").write_text("1")
+    (tmp_path / "raw" / "b.txt").symlink_to(tmp_path / "nowhere")
+    toy.config["folder"] = str(tmp_path / "raw")
+    toy.run()
+    (tmp_path / "raw" / "Thumbs.db").touch()
+    assert toy.actions() == "reuse reuse reuse"
+    (tmp_path / "nowhere").touch()
+    assert toy.plan()["gather"].reason == "folder: b.txt new"
+
+
 def test_the_same_content_in_another_folder_is_the_same_input(toy: Toy, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -134,7 +134,7 @@ def gathered(toy: Toy, tmp_path: Path) -> Toy:
     toy.config |= {"ask": True, "folder": folder}
     toy.run()
     assert toy.asked == []
-    (folder / "new").touch()
+    (folder / "new.txt").touch()
     return toy
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 from typing import Generic
 
 from slicewise.core.errors import UsageError
@@ -11,7 +10,7 @@ from slicewise.core.fingerprint import HashCache
 from slicewise.pipeline.reasons import contradictions, differences, shorten
 from slicewise.pipeline.receipt import Identity, Receipt
 from slicewise.pipeline.selection import Request, Selection
-from slicewise.pipeline.step import C, Step
+from slicewise.pipeline.step import C, Input, Step
 from slicewise.pipeline.workspace import Found, Workspace
 
 
@@ -81,14 +80,12 @@ class Planner(Generic[C]):
             version=step.version,
             settings=dict(step.settings(self._config)),
             needs={name: before[name].fingerprint for name in step.needs},
-            inputs={name: self._files(path) for name, path in step.inputs(self._config).items()},
+            inputs={name: self._hashed(given) for name, given in step.inputs(self._config).items()},
         )
 
-    def _files(self, path: Path) -> dict[str, str]:
-        if path.is_file():
-            return {path.name: self._hashes.hash(path)}
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        return {file.relative_to(path).as_posix(): self._hashes.hash(file) for file in files}
+    def _hashed(self, given: Input) -> dict[str, str]:
+        files = (file for file in given.files() if file.is_file())  # a link may lead to nothing
+        return {file.relative_to(given.root).as_posix(): self._hashes.hash(file) for file in files}
 
     def _auto(self, step: Step[C], identity: Identity, before: Mapping[str, Decision[C]]) -> Decision[C]:
         if step.is_live is not None and not step.homes:

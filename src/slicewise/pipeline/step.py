@@ -1,6 +1,6 @@
 """What can be done: a step, the context it runs in, and what it reports."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -9,6 +9,19 @@ from slicewise.core.fingerprint import HashCache
 from slicewise.pipeline.workspace import Workspace
 
 C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A folder outside the workspace whose content decides an output.
+
+    Attributes:
+        root: the folder; where it lies does not matter.
+        files: lists what the step reads of it, and nothing else: only that is compared.
+    """
+
+    root: Path
+    files: Callable[[], Iterable[Path]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class Step(Generic[C]):
         homes: slot -> folder relative to the workspace, under the names people know.
         pointers: page -> page it leads to, both relative to the workspace: names that people look for and
             that are no home. The page holds nothing but the way; it is written when the output comes home.
-        inputs: name -> file or folder outside the workspace whose content decides the output.
+        inputs: name -> folder outside the workspace whose content decides the output.
         product: glob patterns of the files that later steps depend on; when a rerun makes them anew with
             the same content, later steps stay valid. Timings and pictures do not belong here.
         version: raised when the same settings should give another output.
@@ -107,7 +120,7 @@ class Step(Generic[C]):
     needs: tuple[str, ...] = ()
     homes: Mapping[str, str] = field(default_factory=dict)
     pointers: Mapping[str, str] = field(default_factory=dict)
-    inputs: Callable[[C], Mapping[str, Path]] = lambda _: {}
+    inputs: Callable[[C], Mapping[str, Input]] = lambda _: {}
     product: tuple[str, ...] = ("*",)
     version: int = 1
     is_live: Callable[[Workspace, str], bool] | None = None

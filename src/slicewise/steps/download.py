@@ -17,6 +17,7 @@ from slicewise.steps.sources import (
     INDEX_NAME,
     chosen_of,
     external_inputs,
+    layout_of,
     root_of,
     sides_of,
     used_sources,
@@ -120,14 +121,14 @@ def _discover(
     if isinstance(source, PictureSource):
         grouped = source.duplicates == "group"
         return discover(
-            "pictures",
+            layout_of(source),
             root,
             source.name,
             source.slot,
             group_duplicates=grouped,
             train_only=source.train_only,
         )
-    return discover("lgg" if source.kind == "lgg" else "brats", root, source.name)
+    return discover(layout_of(source), root, source.name)
 
 
 def _metrics(known: Any, usable: "Sequence[CaseFiles]", problems: "Sequence[Problem]") -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """Where a run's data sets lie, and which of their patients it uses."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config, PictureSource, VolumeSource
 from slicewise.core.errors import DataError
-from slicewise.pipeline.step import Context
+from slicewise.pipeline.step import Context, Input
 from slicewise.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from slicewise.data.cases import CaseFiles
     from slicewise.data.cohort import Side
     from slicewise.data.index import CaseIndex
+    from slicewise.data.sources import FolderKind
 
 INDEX_NAME: Final = "index.json"
 FOLD_KEYS: Final = ("split.folds", "split.fold")
@@ -31,12 +33,21 @@ def root_of(source: VolumeSource | PictureSource, workspace: Workspace) -> Path:
     return Path(source.path).expanduser() if source.path else workspace.root / "data" / "raw" / source.name
 
 
-def external_inputs(config: Config) -> Mapping[str, Path]:
+def layout_of(source: VolumeSource | PictureSource) -> "FolderKind":
+    """Return how the files of a source are laid out on the disk."""
+    if isinstance(source, PictureSource):
+        return "pictures"
+    return "lgg" if source.kind == "lgg" else "brats"
+
+
+def external_inputs(config: Config) -> Mapping[str, Input]:
     """Return {key: folder} of the sources that the person named; their content is part of the identity.
 
     Raises:
         DataError: a named folder does not exist.
     """
+    from slicewise.data.sources import files_read
+
     inputs = {}
     for key, source in (
         ("data.volumes.path", config.data.volumes),
@@ -48,7 +59,7 @@ def external_inputs(config: Config) -> Mapping[str, Path]:
         if not folder.is_dir():
             what = "is a file, not a folder" if folder.exists() else "does not exist"
             raise DataError(f"{key}: {folder.absolute()} {what}; mend the path or leave the key out")
-        inputs[key] = folder
+        inputs[key] = Input(folder, partial(files_read, layout_of(source), folder))
     return inputs
 
 

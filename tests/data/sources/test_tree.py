@@ -40,6 +40,15 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert files_below(root, (".jpg",)) == [root / "linked/1.jpg"]
 
 
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_of_two_ways_to_a_folder_the_first_by_name_is_taken(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Not the one that the file system lists first: what a data set is must not depend on that."""
+    folder, link = (tmp_path / name for name in names)
+    touch(folder / "1.jpg")
+    link.symlink_to(folder)
+    assert files_below(tmp_path, (".jpg",)) == [tmp_path / "a/1.jpg"]
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent is not a folder; set data\.volumes\.path"):
         files_below(tmp_path / "absent", (".jpg",))

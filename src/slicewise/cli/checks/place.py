@@ -71,7 +71,7 @@ def inputs(config: Config) -> Check:
     from slicewise.steps import pipeline
 
     try:
-        named = [path for step in pipeline() for path in step.inputs(config).values()]
+        named = [given.root for step in pipeline() for given in step.inputs(config).values()]
         for step in pipeline():
             step.settings(config)  # those of a first stage hold what training.start_from contains
     except SliceWiseError as error:

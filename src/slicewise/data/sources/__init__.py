@@ -7,9 +7,18 @@ from typing import Literal, assert_never
 from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
-from slicewise.data.sources import brats, lgg, pictures
+from slicewise.data.sources.tree import ENDINGS, files_below
 
 FolderKind = Literal["brats", "lgg", "pictures"]
+
+
+def files_read(kind: FolderKind, root: Path) -> list[Path]:
+    """Return the files that `discover` looks at, and no others. Imports nothing heavy.
+
+    Raises:
+        DataError: `root` is not a folder.
+    """
+    return files_below(root, ENDINGS[kind])
 
 
 def discover(
@@ -32,10 +41,16 @@ def discover(
     """
     match kind:
         case "brats":
+            from slicewise.data.sources import brats
+
             return brats.discover(root, source)
         case "lgg":
+            from slicewise.data.sources import lgg
+
             return lgg.discover(root, source)
         case "pictures":
+            from slicewise.data.sources import pictures
+
             return pictures.discover(
                 root, source, slot, group_duplicates=group_duplicates, train_only=train_only
             )

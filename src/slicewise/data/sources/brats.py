@@ -20,9 +20,9 @@ from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import files_below
+from slicewise.data.sources.tree import ENDINGS, files_below
 
-SUFFIXES: Final = (".nii", ".nii.gz")
+SUFFIXES: Final = ENDINGS["brats"]
 _EXPECTED: Final = (
     "BraTS cases: folders with ..._t1, ..._t1ce, ..._t2, ..._flair (2023: -t1n -t1c -t2w -t2f) and ..._seg "
     "as .nii or .nii.gz"

@@ -17,10 +17,10 @@ from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import files_below
+from slicewise.data.sources.tree import ENDINGS, files_below
 
 CHANNELS: Final[tuple[Modality, ...]] = ("t1", "flair", "t1ce")
-SUFFIXES: Final = (".tif", ".tiff")
+SUFFIXES: Final = ENDINGS["lgg"]
 _EXPECTED: Final = "folders of the LGG set kaggle_3m: TCGA_..._7.tif beside TCGA_..._7_mask.tif"
 _NAME = re.compile(r"(?P<case>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
 _PATIENT = re.compile(r"(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}", re.IGNORECASE)

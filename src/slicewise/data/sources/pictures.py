@@ -21,9 +21,9 @@ from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates import PicturePrint, fingerprint, group_pictures
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import files_below
+from slicewise.data.sources.tree import ENDINGS, files_below
 
-SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES: Final = ENDINGS["pictures"]
 _EXPECTED: Final = (
     "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
     "pituitary_tumor and no_tumor)"

@@ -2,10 +2,18 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Final
 
 from slicewise.core.errors import DataError
+
+ENDINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "brats": (".nii", ".nii.gz"),
+    "lgg": (".tif", ".tiff"),
+    "pictures": (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+}
+"""What the names of the files end in that are read of a data set of each kind."""
 
 
 def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
@@ -17,7 +25,8 @@ def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
 def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
     """Return the files whose names end in one of `suffixes` (lower case), in natural order.
 
-    Hidden files and `__MACOSX` are passed over; links are followed, each folder once.
+    Hidden files and `__MACOSX` are passed over; links are followed, each folder once, under the name that is
+    met first in alphabetical order.
 
     Raises:
         DataError: `root` is not a folder.
@@ -28,7 +37,7 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
     visited: set[str] = set()
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        names[:] = [] if real in visited else [name for name in names if not _is_hidden(name)]
+        names[:] = [] if real in visited else sorted(name for name in names if not _is_hidden(name))
         if real not in visited:
             ends = tuple(suffixes)
             found += [Path(folder, f) for f in files if not _is_hidden(f) and f.lower().endswith(ends)]
