@@ -14,6 +14,7 @@ from slicewise.data.batches import Batch, SliceDataset
 from slicewise.data.sampling import Indices
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.training.device import usable_precision
+from slicewise.training.learner import Learner
 from slicewise.training.loop import StageResult, train_stage
 
 MakeConfig = Callable[..., Config]
@@ -265,6 +266,34 @@ def test_a_loss_that_is_no_number_ends_with_the_way_out(
 
     with pytest.raises(TrainingError, match=r"stages\.joint\.learning_rates"):
         train_one(tmp_path, *SHORT, data=Broken(train_set, 99))
+
+
+@pytest.mark.parametrize("stage", ["seg_warmup", "cls_head", "joint"])
+@pytest.mark.parametrize("ema_decay", [0, 0.9])
+def test_divergence_in_the_last_batch_of_an_epoch_keeps_nothing(
+    train_one: TrainOne, tmp_path: Path, stage: str, ema_decay: float
+) -> None:
+    """The one loss of the epoch was taken before the step that spoils the network."""
+    rates = [f"stages.{stage}.learning_rates.{part}=1e25" for part in ("encoder", "decoder", "head")]
+    once = ("training.iterations_per_epoch=1", f"training.ema_decay={ema_decay}")
+
+    with pytest.raises(TrainingError, match=rf"batch 1; lower stages\.{stage}\.learning_rates"):
+        train_one(tmp_path, *rates, *once, "training.optimizer.name=sgd", name=stage)
+    assert not (tmp_path / "best_model.pth").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_kept_though_every_answer_is_one(
+    train_one: TrainOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(learner: Learner, number: int) -> None:
+        taken(learner, number)
+        learner.net.state_dict()["encoder.model.bn1.running_var"].fill_(torch.inf)  # whose inverse is 0
+
+    taken = Learner.step
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(TrainingError, match=r"stages\.joint\.learning_rates"):
+        train_one(tmp_path, *SHORT, "training.ema_decay=0")
+    assert not (tmp_path / "best_model.pth").exists()
 
 
 KEYS = (

@@ -177,6 +177,27 @@ def test_a_stage_is_scored_on_what_it_learns_or_monitors(score: Callable[..., di
     assert {"dice", "auc", "val_loss", "val_mask_loss", "val_class_loss"} <= set(score(case))
 
 
+@pytest.mark.parametrize("stage", ["seg_warmup", "cls_head", "joint"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_answers_that_are_no_numbers_are_told_before_any_figure(
+    score: Callable[..., dict[str, float]], stage: str, bad: float
+) -> None:
+    case = Made("A", [4, 0, 2], [2, 0, 2])
+    case.stored_images[2, 0, 3, 3] = bad
+
+    with pytest.raises(FloatingPointError):
+        score(case, stage=stage)
+
+
+def test_a_mask_that_is_no_number_is_told_of_a_picture_too(score: Callable[..., dict[str, float]]) -> None:
+    """Its mask is in no loss and in no Dice, but it is what the network would answer."""
+    picture = Made("P", [3, 1], [3, 0], has_mask=False)
+    picture.stored_images[0, 0, 3, 3] = np.nan
+
+    with pytest.raises(FloatingPointError):
+        score(Made("A", [4, 0], [4, 0]), picture, stage="seg_warmup")
+
+
 def test_the_network_is_left_in_evaluation_mode_without_gradients(
     make_config: MakeConfig, val_set: SliceDataset
 ) -> None:

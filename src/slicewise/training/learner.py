@@ -60,6 +60,10 @@ class Learner:
         """The network to evaluate and keep: with averaged weights, where they are averaged."""
         return self._average.net if self._average else self.net
 
+    def best_is_finite(self) -> bool:
+        """Whether `best_net` holds numbers alone; an infinite variance, say, shows in none of its answers."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.best_net.state_dict().values())
+
     @property
     def largest_rate(self) -> float:
         return max(float(group["lr"]) for group in self._optimizer.param_groups)

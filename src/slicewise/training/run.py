@@ -160,8 +160,14 @@ class StageRun:
             self._whole = True
 
     def _validate(self) -> Row:
+        """Return the metrics; the last step of an epoch may have spoilt what no loss has shown yet."""
         learner = self.learner
-        return validate(learner.fabric, learner.best_net, self.val_set, self.stage, self.training)
+        if not learner.best_is_finite():
+            raise self._diverged()
+        try:
+            return validate(learner.fabric, learner.best_net, self.val_set, self.stage, self.training)
+        except FloatingPointError as error:
+            raise self._diverged() from error
 
     def _settle_epoch(self, metrics: Row) -> None:
         progress = self.progress
@@ -209,10 +215,13 @@ class StageRun:
 
     def _require_finite(self) -> None:
         if not all(map(math.isfinite, self.progress.sums)):
-            raise TrainingError(
-                f"the loss of {self.name} is not a number in {self.progress}; lower "
-                f"stages.{self.name}.learning_rates, or set training.precision=fp32 or training.clip_norm=1"
-            )
+            raise self._diverged()
+
+    def _diverged(self) -> TrainingError:
+        return TrainingError(
+            f"the loss of {self.name} is not a number in {self.progress}; lower "
+            f"stages.{self.name}.learning_rates, or set training.precision=fp32 or training.clip_norm=1"
+        )
 
     def _count_seconds(self, started: float) -> float:
         now = time.perf_counter()

@@ -27,10 +27,15 @@ class SliceScores:
     overlap: Floats
     """Pixels that are tumour in mask and prediction"""
     extent: Floats
-    """Tumour pixels of the mask plus those of the prediction"""
+    """Tumour pixels of the mask plus those of the prediction; NaN where the network gave no numbers"""
     class_logits: Floats
     losses: Floats
     """[slice, 2]: mask and classification loss of the slice's batch"""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all answers and losses are numbers."""
+        return all(np.isfinite(part).all() for part in (self.extent, self.class_logits, self.losses))
 
 
 def validate(
@@ -41,9 +46,14 @@ def validate(
     `dice` is the mean over patients of the Dice of all their slices together at probability 0.5 (1 where mask
     and prediction are both empty); `auc` is the area under the ROC curve of the slices, see `slice_auc`.
     `val_loss` weighs its two parts as training does.
+
+    Raises:
+        FloatingPointError: an answer of the network, or a loss, is not a number.
     """
     tasks = Tasks.validated(stage)
     scores = score_slices(fabric, TaskNet(net, tasks), dataset, stage, training)
+    if not scores.is_finite:
+        raise FloatingPointError("the network does not answer with numbers")
     mask, classification = mean_losses(dataset, scores)
     objective = stage.objective
     metrics = {"val_loss": objective.segmentation * mask + objective.classification * classification}
@@ -140,7 +150,8 @@ def _score(batch: Batch, answers: Answers, stage: Stage, training: Training) -> 
     if answers.mask_logits is not None:
         found = (answers.mask_logits > 0).float()
         overlap = (found * batch.masks).sum((1, 2, 3))
-        extent = (found + batch.masks).sum((1, 2, 3))
+        answered = answers.mask_logits.flatten(1).isfinite().all(1)
+        extent = (found + batch.masks).sum((1, 2, 3)).where(answered, torch.nan)
     if answers.class_logits is not None:
         logits = answers.class_logits.float()
     _, *parts = compute_losses(answers, batch, stage.objective, training)
