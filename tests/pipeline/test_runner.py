@@ -99,6 +99,36 @@ def test_partial_work_is_handed_to_the_next_attempt(toy: Toy) -> None:
     assert (toy.root / "homes" / "join" / "progress").read_text() == "half"
 
 
+@pytest.mark.parametrize("weather", ["", "!"])
+def test_partial_work_is_continued_only_on_what_it_was_begun_with(toy: Toy, weather: str) -> None:
+    """The fingerprint tells no difference where a needed step is made again with other content."""
+    toy.break_in = RuntimeError("cut off")
+    with pytest.raises(RuntimeError):
+        toy.run()
+    partial = next((toy.root / ".slicewise" / "partial" / "join").iterdir())
+    (partial / "out" / "progress").write_text("half")
+    toy.break_in, toy.weather = None, weather
+    assert toy.run(force=["gather"]) == ["gather", "join", "count"]
+    assert (toy.root / "homes" / "join" / "progress").exists() == (weather == "")
+    assert not list(toy.root.rglob(".made-from*"))
+
+
+@pytest.mark.parametrize("note", [None, "{", "[1]", "5"])
+def test_partial_work_that_does_not_say_what_it_was_begun_with_is_begun_again(
+    toy: Toy, note: str | None
+) -> None:
+    toy.break_in = RuntimeError("cut off")
+    with pytest.raises(RuntimeError):
+        toy.run()
+    partial = next((toy.root / ".slicewise" / "partial" / "join").iterdir())
+    (partial / "out" / "progress").write_text("half")
+    path = partial / ".made-from.json"
+    path.unlink() if note is None else path.write_text(note)
+    toy.break_in = None
+    toy.run()
+    assert not (toy.root / "homes" / "join" / "progress").exists()
+
+
 def test_force_starts_afresh(toy: Toy) -> None:
     toy.break_in = RuntimeError("cut off")
     with pytest.raises(RuntimeError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Generic
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import sweep
+from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.fingerprint import HashCache
 from slicewise.pipeline.plan import Decision
 from slicewise.pipeline.pointers import write_pointers
@@ -16,6 +16,9 @@ from slicewise.pipeline.step import C, Context, Outcome
 from slicewise.pipeline.workspace import Workspace
 
 _BEGUN_AFRESH: Final = ".begun-afresh"
+_MADE_FROM: Final = ".made-from.json"
+"""Beside the work in progress: the products of the needed steps that it was begun with. The fingerprint stays
+the same when one of them is made again with other content."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,10 @@ class Attempt(Generic[C]):
         """Return what the step may use.
 
         `fresh` throws away what an earlier attempt left, unless that one had begun afresh itself: the same
-        command, given again after a stop, continues.
+        command, given again after a stop, continues. What was begun with other products goes in any case.
         """
         step, fingerprint = self.decision.step, self.decision.identity.fingerprint
-        partial = self.workspace.partial(step.name, fingerprint)
-        if fresh and not (partial / _BEGUN_AFRESH).exists():
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, exist_ok=True)
-        if fresh:
-            (partial / _BEGUN_AFRESH).touch()
-        sweep(partial, deep=True)
+        partial = self._partial(fresh=fresh)
         homes: dict[tuple[str, str], Path] = {}
         for name in step.needs:
             found = self.before[name].found
@@ -53,23 +50,43 @@ class Attempt(Generic[C]):
             self.hashes.forget(path)
         return Context(self.config, self.workspace, fingerprint, partial, homes, needs, self.hashes, faulty)
 
+    def _partial(self, *, fresh: bool) -> Path:
+        """Return the folder for work in progress, with what an earlier attempt left of the same work."""
+        step, products = self.decision.step, self._products()
+        partial = self.workspace.partial(step.name, self.decision.identity.fingerprint)
+        begun_afresh = (partial / _BEGUN_AFRESH).exists()
+        if (fresh and not begun_afresh) or _made_from(partial) != products:
+            self.workspace.discard(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            (partial / _BEGUN_AFRESH).touch()
+        if products and not (partial / _MADE_FROM).exists():
+            write_json(partial / _MADE_FROM, products)
+        sweep(partial, deep=True)
+        return partial
+
+    def _products(self) -> dict[str, str]:
+        """Return the digest of what each needed step made."""
+        needed = {name: self.before[name].found for name in self.decision.step.needs}
+        return {name: found.receipt.product for name, found in needed.items() if found}
+
     def finish(self, context: Context[C], outcome: Outcome, report: Mapping[str, Any]) -> Receipt:
         """Seal the work and bring it home; return its receipt."""
         step = self.decision.step
         files = {slot: seal_folder(context.out(slot)) for slot in step.homes}
-        needed = {name: self.before[name].found for name in step.needs}
         shared = {self._inside(path): self._seal(path) for path in outcome.shared}
         receipt = Receipt(
             identity=self.decision.identity,
             files=files,
             shared=shared,
-            products={name: found.receipt.product for name, found in needed.items() if found},
+            products=self._products(),
             product=product_digest(files, step.product, shared),
             report=report,
         )
         (context.partial / _BEGUN_AFRESH).unlink(missing_ok=True)
         if step.homes:
-            self.workspace.seal(step.name, step.homes, receipt, context.partial)
+            shelf = self.workspace.seal(step.name, step.homes, receipt, context.partial)
+            (shelf / _MADE_FROM).unlink(missing_ok=True)  # not sooner: without it the work would not count
         else:
             shutil.rmtree(context.partial, ignore_errors=True)
         return receipt
@@ -82,6 +99,14 @@ class Attempt(Generic[C]):
             return path.absolute().relative_to(self.workspace.root).as_posix()
         except ValueError as error:
             raise WorkspaceError(f"{path} lies outside the workspace {self.workspace.root}") from error
+
+
+def _made_from(partial: Path) -> dict[str, str]:
+    """Return the products that the work in a folder was begun with; empty where no note can be read."""
+    try:
+        return dict(read_json(partial / _MADE_FROM))
+    except (OSError, WorkspaceError, TypeError, ValueError):
+        return {}
 
 
 def at_home(decision: Decision[C], workspace: Workspace) -> Decision[C]:

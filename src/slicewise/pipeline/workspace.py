@@ -162,9 +162,10 @@ class Workspace:
         """Return a path as people type it: relative to the workspace where it lies inside."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
-    def seal(self, step: str, homes: Mapping[str, str], receipt: Receipt, partial: Path) -> None:
-        """Move finished work from `partial` to the shelf; an older output of the same identity goes.
+    def seal(self, step: str, homes: Mapping[str, str], receipt: Receipt, partial: Path) -> Path:
+        """Move finished work from `partial` to the shelf, and return its place there.
 
+        An older output of the same identity goes.
         It goes last: until the receipts are written, which a full disk may refuse, the old output is whole.
         """
         for slot in receipt.files:
@@ -173,6 +174,7 @@ class Workspace:
         target = self.shelf(step, receipt.fingerprint)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.rename(target)
+        return target
 
     def bring_home(self, step: str, homes: Mapping[str, str], found: Found) -> None:
         """Move every slot of an output to its home; what is there goes to the shelf first."""
@@ -191,7 +193,7 @@ class Workspace:
         target = self.state / "foreign" / f"{int(time.time() * 1000)}" / home.name
         if receipt is not None and receipt.identity.step == step:
             target = self.shelf(step, receipt.fingerprint) / slot
-            self._discard(target)
+            self.discard(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         home.rename(target)
 
@@ -200,10 +202,11 @@ class Workspace:
         for relative in homes.values():
             receipt = Receipt.read(self.home(relative))
             if receipt is not None and receipt.fingerprint == fingerprint:
-                self._discard(self.home(relative))
-        self._discard(self.shelf(step, fingerprint))
+                self.discard(self.home(relative))
+        self.discard(self.shelf(step, fingerprint))
 
-    def _discard(self, folder: Path) -> None:
+    def discard(self, folder: Path) -> None:
+        """Remove a folder, if it is there."""
         if not folder.exists():
             return
         # Renamed first: a kill in the middle of a removal must not leave half an output under its name.
