@@ -1,89 +1,99 @@
 #!/usr/bin/env python3
-"""Write tests/steps/pins.json: a digest of the source behind each step, comments and docstrings excepted."""
+"""Write tests/steps/pins.json: a digest of the source behind each step, comments and docstrings excepted.
+
+Behind a step is every module that its own module imports, directly or through others, at the top or inside a
+function. That is rather too much than too little: a pin only asks whether the output is still the same.
+"""
 
 import ast
 import json
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "src" / "slicewise"
+SOURCE = ROOT / "src"
 PINS = ROOT / "tests" / "steps" / "pins.json"
 
-BEHIND = {
-    "download": (
-        "steps/download.py",
-        "steps/sources.py",
-        "data/sources",
-        "data/check.py",
-        "data/index.py",
-        "data/duplicates.py",
-        "imaging/phantom",
-    ),
-    "preprocess": (
-        "steps/preprocess.py",
-        "data/cohort.py",
-        "data/preprocess.py",
-        "data/reading.py",
-        "data/picture.py",
-        "imaging/intensity.py",
-        "imaging/slicing.py",
-        "imaging/volume.py",
-        "imaging/nifti.py",
-        "imaging/orientation.py",
-        "imaging/geometry.py",
-    ),
-    "split": ("steps/split.py", "data/split.py", "data/cohort.py"),
-    "train": (
-        "steps/train.py",
-        "steps/slices.py",
-        "training",
-        "models",
-        "data/stored.py",
-        "data/loader.py",
-        "data/batches.py",
-        "data/augment.py",
-        "data/sampling.py",
-    ),
-    "evaluate": (
-        "steps/evaluate.py",
-        "steps/checkpoints.py",
-        "steps/explanations.py",
-        "steps/modalities.py",
-        "steps/outputs.py",
-        "evaluation",
-        "inference",
-    ),
-    "report": ("steps/report.py", "reporting"),
-    "cross_validation": ("steps/cross_validation.py", "evaluation"),
-}
-"""The modules and folders whose code decides the output of a step; `train` stands for the three stages."""
+STEPS = ("download", "preprocess", "split", "train", "evaluate", "report", "cross_validation")
+"""Modules of slicewise.steps; `train` stands for the three stages. What the demo leaves is not used again."""
 
-CODE = (".py", ".j2", ".css")
-"""Endings of what decides an output; templates count as they stand."""
+APART = (
+    "slicewise.config",  # what it decides is among the settings of a step
+    "slicewise.pipeline",  # runs steps without knowing what they compute
+    "slicewise.steps.demand",  # how much disk and memory a step will take
+    "slicewise.models.footprint",
+    "slicewise.training.shortage",
+    "slicewise.core.allocator",
+    "slicewise.core.console",  # what people see on the way
+    "slicewise.core.errors",
+    "slicewise.core.live",
+    "slicewise.core.logfile",
+    "slicewise.core.memory",
+    "slicewise.core.stopping",
+    "slicewise.core.storage",
+)
+"""Modules and packages that cannot change an output."""
 
 
-def digests() -> dict[str, str]:
+def digests(source: Path = SOURCE) -> dict[str, str]:
     """Return one digest per step."""
     from slicewise.core.fingerprint import digest
 
-    return {step: digest([_code(path) for path in _files(names)]) for step, names in BEHIND.items()}
+    return {step: digest([_content(path) for path in behind(step, source)]) for step in STEPS}
 
 
-def _files(names: tuple[str, ...]) -> list[Path]:
-    found: list[Path] = []
-    for name in names:
-        path = SOURCE / name
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is gone; mend BEHIND in {__file__}")
-        inside = sorted(file for file in path.rglob("*") if file.suffix in CODE)
-        found += inside if path.is_dir() else [path]
-    return found
+def behind(step: str, source: Path = SOURCE) -> list[Path]:
+    """Return the files whose content decides the output of a step, templates beside a module included."""
+    files: set[Path] = set()
+    open_ends = [f"slicewise.steps.{step}"]
+    while open_ends:
+        path = _file(open_ends.pop(), source)
+        if path is None:
+            raise FileNotFoundError(f"no module of the step {step}; mend STEPS in {__file__}")
+        if path not in files:
+            files |= {path, *(path.parent / "templates").glob("*")}
+            open_ends += [name for name in _imports(path, source) if not _is_apart(name)]
+    return sorted(files)
 
 
-def _code(path: Path) -> str:
-    if path.suffix != ".py":
-        return path.read_text(encoding="utf-8")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _imports(path: Path, source: Path) -> Iterator[str]:
+    """Yield the modules of SliceWise that a file imports; of `from package import module`, the module."""
+    for module, name in _imported(path.read_text(encoding="utf-8")):
+        below = f"{module}.{name}"
+        yield below if name and _file(below, source) else module
+
+
+@cache
+def _imported(text: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [(node.module or "", alias.name) for alias in node.names]
+    return [(module, name) for module, name in found if module.split(".")[0] == "slicewise"]
+
+
+def _file(module: str, source: Path) -> Path | None:
+    path = source.joinpath(*module.split("."))
+    places = (path.with_suffix(".py"), path / "__init__.py")
+    return next((place for place in places if place.exists()), None)
+
+
+def _is_apart(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in APART)
+
+
+def _content(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    return code(text) if path.suffix == ".py" else text
+
+
+@cache
+def code(text: str) -> str:
+    """Return what is left of a module without comments and docstrings."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]

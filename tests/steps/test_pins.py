@@ -1,7 +1,9 @@
 """Editing what a step computes forces the question: is it still the same output?"""
 
+import ast
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -30,29 +32,99 @@ def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) ->
     )
 
 
-@pytest.mark.parametrize(
-    ("step", "names"),
-    [
-        ("download", {"data/check.py", "data/index.py"}),
-        ("preprocess", {"data/cohort.py"}),
-        ("train", {"data/stored.py", "data/loader.py", "steps/slices.py"}),
-        ("evaluate", {"steps/checkpoints.py"}),
-    ],
-)
-def test_what_chooses_and_reads_the_data_of_a_step_is_behind_it(
-    pin_steps: ModuleType, step: str, names: set[str]
+MUTATIONS = {
+    "steps/sources.py:found_sides": {"download", "preprocess", "split"},
+    "steps/slices.py:open_cases": {"preprocess", "split", "train", "evaluate"},
+    "data/store.py:write": {"preprocess", "train", "evaluate"},
+    "data/cases.py:from_json": {"download", "preprocess", "split"},
+    "data/duplicates.py:near_families": {"download"},
+    "data/sampling.py:order_epoch": {"train"},
+    "steps/settings.py:pick": {"preprocess", "split", "train", "evaluate", "cross_validation"},
+    "models/multitask.py:decode": {"train", "evaluate"},
+    "imaging/intensity.py:measure": {"preprocess"},
+    "reporting/page.py:render": {"report"},
+}
+"""Functions of the source, and the steps that must see a change of them."""
+
+
+@pytest.mark.parametrize("place", MUTATIONS)
+def test_a_change_of_what_decides_an_output_is_seen(
+    pin_steps: ModuleType, tmp_path: Path, place: str
 ) -> None:
-    behind = {
-        path.relative_to(pin_steps.SOURCE).as_posix() for path in pin_steps._files(pin_steps.BEHIND[step])
+    source = _copy(pin_steps, tmp_path)
+    name, function = place.split(":")
+    _change(source / "slicewise" / name, function)
+
+    assert MUTATIONS[place] <= _seen(pin_steps, source)
+
+
+def test_labels_and_templates_count_and_what_only_tells_or_estimates_does_not(
+    pin_steps: ModuleType, tmp_path: Path
+) -> None:
+    source = _copy(pin_steps, tmp_path)
+    for name in ("core/console.py", "core/errors.py", "steps/demand.py", "pipeline/runner.py"):
+        _append(source / "slicewise" / name)
+    assert _seen(pin_steps, source) == set()
+
+    _append(source / "slicewise/reporting/templates/style.css")
+    assert _seen(pin_steps, source) == {"report"}
+    _append(source / "slicewise/core/labels.py")
+    assert _seen(pin_steps, source) >= {"preprocess", "split", "train", "evaluate"}
+
+
+def test_imports_inside_functions_and_of_modules_from_packages_are_followed(
+    pin_steps: ModuleType, tmp_path: Path
+) -> None:
+    files = {
+        "steps/one.py": "def f():\n    from slicewise.data import two, name\n",
+        "data/__init__.py": "name = 1\n",
+        "data/two.py": "import slicewise.core.three\n",
+        "core/three.py": "from slicewise.core.console import progress\nimport json\n",
+        "core/console.py": "",
+        "core/four.py": "",
     }
-    assert names <= behind
+    for name, text in files.items():
+        path = tmp_path / "slicewise" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    found = {
+        path.relative_to(tmp_path / "slicewise").as_posix() for path in pin_steps.behind("one", tmp_path)
+    }
+    assert found == {"steps/one.py", "data/__init__.py", "data/two.py", "core/three.py"}
+    with pytest.raises(FileNotFoundError, match="mend STEPS"):
+        pin_steps.behind("two", tmp_path)
 
 
-def test_comments_and_docstrings_do_not_count_but_code_does(pin_steps: ModuleType, tmp_path: Path) -> None:
-    path = tmp_path / "module.py"
-    path.write_text('"""One."""\ndef f(x):\n    """Two."""\n    return x + 1  # three\n')
-    first = pin_steps._code(path)
-    path.write_text('"""Uno."""\n\n\ndef f(x):\n    return x + 1\n')
-    assert pin_steps._code(path) == first
-    path.write_text("def f(x):\n    return x + 2\n")
-    assert pin_steps._code(path) != first
+def test_every_module_that_is_set_apart_exists(pin_steps: ModuleType) -> None:
+    assert all(pin_steps._file(name, pin_steps.SOURCE) for name in pin_steps.APART)
+
+
+def test_comments_and_docstrings_do_not_count_but_code_does(pin_steps: ModuleType) -> None:
+    first = pin_steps.code('"""One."""\ndef f(x):\n    """Two."""\n    return x + 1  # three\n')
+
+    assert pin_steps.code('"""Uno."""\n\n\ndef f(x):\n    return x + 1\n') == first
+    assert pin_steps.code("def f(x):\n    return x + 2\n") != first
+
+
+def _copy(pin_steps: ModuleType, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pin_steps.SOURCE, tmp_path / "src"))
+
+
+def _seen(pin_steps: ModuleType, source: Path) -> set[str]:
+    before = pin_steps.digests()
+    return {step for step, digest in pin_steps.digests(source).items() if digest != before[step]}
+
+
+def _change(path: Path, function: str) -> None:
+    """Let a function do one thing more."""
+    tree = ast.parse(path.read_text())
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function]
+    assert found, f"{path} has no {function}"
+    found[0].body.append(ast.Pass())
+    path.write_text(ast.unparse(tree))
+
+
+def _append(path: Path) -> None:
+    with path.open("a") as stream:
+        stream.write("\nextra = {}\n")
