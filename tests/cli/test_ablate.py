@@ -14,6 +14,7 @@ from slicewise.core.files import read_json
 from slicewise.evaluation import report
 from slicewise.evaluation.recipes import RecipeRow
 from slicewise.evaluation.rows import read_rows
+from slicewise.models.checkpoint import load_checkpoint
 from slicewise.pipeline.receipt import Receipt
 
 RECIPES = ("multitask", "segmentation_only", "classification_only")
@@ -137,6 +138,16 @@ def test_what_was_not_trained_has_no_figure_anywhere(ablated: Ablated) -> None:
     for source in read_json(masks / "metrics.json")["sources"].values():
         assert source["segmentation"] is None
     assert "Dice" not in (masks / "report.txt").read_text().partition("Empty masks")[0]
+
+
+def test_checkpoints_know_what_no_stage_has_taught(ablated: Ablated) -> None:
+    expected = {"segmentation_only": ("classification",), "classification_only": ("segmentation",)}
+    for recipe in RECIPES:
+        calibration = read_json(ablated.evaluation(recipe) / "calibration.json")
+        asked = calibration["made_for"]["checkpoint"]
+        found = [load_checkpoint(path) for path in ablated.pipeline.workspace.rglob("best_model.pth")]
+        (network,) = [one for one in found if one.fingerprint == asked]
+        assert network.not_trained == expected.get(recipe, ())
 
 
 def test_compare_leaves_out_what_one_of_them_never_learned(

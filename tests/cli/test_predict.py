@@ -256,6 +256,41 @@ def test_the_json_says_who_answered_and_warns_of_generated_patients(
     assert found["operating_points"]["picture"]["decision"]["class_threshold"] == 0.5
 
 
+def test_a_head_that_was_never_trained_gives_no_verdict(
+    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, said = tmp_path / "mine.pth", "classification was not trained in this network"
+    save_checkpoint(path, replace(network, not_trained=("classification",)))
+    assert predict(tmp_path, patient(tmp_path / "in"), "--checkpoint", path) == 0
+    folder = tmp_path / "results" / "predictions"
+    (row,) = rows(folder).values()
+    assert row["verdict"] == row["tumour_probability"] == row["class_threshold"] == ""
+    assert row["note"] == said
+    assert (folder / row["mask"]).is_file()
+    assert float(row["volume_ml"]) > 0
+    found = read_json(folder / "predictions.json")
+    assert found["not_trained"] == ["classification"]
+    assert found["cases"][0]["verdict"] is None
+    told = capsys.readouterr().out
+    assert "no verdict" in told
+    assert said in told
+    assert "%" not in told.splitlines()[0]
+
+
+def test_masks_that_were_never_trained_are_not_written(
+    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.pth"
+    save_checkpoint(path, replace(network, not_trained=("segmentation",)))
+    assert predict(tmp_path, patient(tmp_path / "in"), "--checkpoint", path) == 0
+    folder = tmp_path / "results" / "predictions"
+    assert {path.name for path in folder.iterdir()} == {"predictions.csv", "predictions.json"}
+    (row,) = rows(folder).values()
+    assert row["mask"] == row["volume_ml"] == row["mask_threshold"] == ""
+    assert row["verdict"] in ("tumour", "no_tumour")
+    assert "no mask" in capsys.readouterr().out
+
+
 def test_a_mask_of_slices_is_replaced_as_a_whole(workspace: Path, tmp_path: Path) -> None:
     folder, out = lgg(tmp_path / "in"), tmp_path / "out"
     for _ in range(2):

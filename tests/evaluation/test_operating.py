@@ -11,7 +11,8 @@ from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.core.keys import CaseKey
-from slicewise.evaluation.answer import Answer, answer
+from slicewise.core.labels import Task
+from slicewise.evaluation.answer import answer, untrained
 from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.operating import MadeFor, read_operating_points
@@ -143,8 +144,14 @@ def probability(sliced: SlicedCase) -> NDArray[np.float32]:
 CLASSES = np.array([0.1, 0.8, 0.9, 0.7, 0.2, 0.4], np.float32)
 
 
-def decided(volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32], how: Decision) -> Answer:
-    return answer(volume, sliced, probability, CLASSES, how)
+def decided(
+    volume: Volume,
+    sliced: SlicedCase,
+    probability: NDArray[np.float32],
+    how: Decision,
+    not_trained: tuple[Task, ...] = (),
+) -> Any:
+    return answer(volume, sliced, probability, CLASSES, how, not_trained)
 
 
 def test_configured_thresholds_alone_threshold(
@@ -189,3 +196,28 @@ def test_a_picture_has_no_millilitres(
     volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
 ) -> None:
     assert decided(replace(volume, orientation=None), sliced, probability, CONFIGURED).volume_ml is None
+
+
+def test_nothing_is_said_of_a_task_that_was_not_trained(
+    volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
+) -> None:
+    found = decided(volume, sliced, probability, CONFIGURED, ("classification",))
+    assert (found.verdict, found.tumour_probability, found.class_probability) == (None, None, None)
+    assert found.mask.any()
+    assert found.volume_ml > 0
+    found = decided(volume, sliced, probability, CONFIGURED, ("segmentation",))
+    assert found.verdict == "tumour"
+    assert (found.mask, found.seen, found.volume_ml) == (None, None, None)
+    assert untrained(("segmentation",)) == "segmentation was not trained in this network"
+    assert untrained(()) is None
+
+
+def test_no_gate_rests_on_a_head_that_was_not_trained(
+    volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
+) -> None:
+    """The evaluation chose with the probability 0.5 of every slice, so that is what counts here too."""
+    gated = replace(CONFIGURED, gate=True)
+    some = decided(volume, sliced, probability, gated).mask.any(axis=(1, 2))
+    every = decided(volume, sliced, probability, gated, ("classification",)).mask.any(axis=(1, 2))
+    assert some.tolist() == [False, True, True, True, False, False]
+    assert every.tolist() == [False, True, True, True, False, True]

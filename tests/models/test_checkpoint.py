@@ -42,6 +42,7 @@ def checkpoint(model: Model) -> Checkpoint:
         data_name="phantom",
         synthetic=True,
         slot="flair",
+        not_trained=("classification",),
     )
 
 
@@ -131,9 +132,11 @@ def test_a_file_from_before_there_was_a_choice_has_what_networks_had_then(
     save_checkpoint(path, checkpoint)
     content = torch.load(path, weights_only=True)
     assert content["model"].pop("decoder_width") == 16
+    assert content.pop("not_trained") == ("classification",)
     torch.save(content, path)
 
-    assert load_checkpoint(path, checkpoint.model).model == checkpoint.model
+    loaded = load_checkpoint(path, checkpoint.model)
+    assert (loaded.model, loaded.not_trained) == (checkpoint.model, ())
 
 
 def test_where_the_first_weights_came_from_does_not_matter(checkpoint: Checkpoint, tmp_path: Path) -> None:

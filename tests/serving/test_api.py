@@ -3,6 +3,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from PIL import Image
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.errors import CheckpointError, WorkspaceError
 from slicewise.core.files import write_json
+from slicewise.core.labels import Task
 from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.operating import MadeFor
 from slicewise.imaging.volume import Volume
 from slicewise.inference.predictor import Predictor, VolumePrediction
+from slicewise.models.checkpoint import load_checkpoint, save_checkpoint
 from slicewise.serving.api import create_app
 
 MIB = 1 << 20
@@ -223,6 +226,16 @@ def test_no_file_mixed_files_and_a_wrong_modality_are_refused(
     assert "'flair'" in response.json()["error"]
 
 
+def test_a_field_that_nobody_would_read_is_refused(client: TestClient, volume_path: Path) -> None:
+    content = volume_path.read_bytes()
+    files = {name: (f"{name}.nii.gz", content) for name in ("flair", "t1c")}
+    response = client.post("/predict", files=files, data={"modalty": "t1"})
+    assert response.status_code == 400
+    assert "t1c" in response.json()["error"]
+    assert "modalty" in response.json()["error"]
+    assert response.json()["error"].endswith("the fields are file, modality, t1, t1ce, t2, flair")
+
+
 def test_volumes_on_different_grids_are_refused(
     client: TestClient, volume_path: Path, tmp_path: Path
 ) -> None:
@@ -396,3 +409,41 @@ def test_a_foreign_checkpoint_is_not_served(tmp_path: Path) -> None:
         create_app(
             path, device="cpu", max_upload_mib=1, class_threshold=0.5, mask_threshold=0.5, cases_dir=tmp_path
         )
+
+
+def untaught(checkpoint_path: Path, folder: Path, task: Task) -> TestClient:
+    path = folder / "untaught.pth"
+    save_checkpoint(path, replace(load_checkpoint(checkpoint_path), not_trained=(task,)))
+    return decided_by(path, None)
+
+
+def test_a_head_that_was_never_trained_says_nothing(
+    checkpoint_path: Path, volume_path: Path, picture_path: Path, tmp_path: Path
+) -> None:
+    client = untaught(checkpoint_path, tmp_path, "classification")
+    assert client.get("/model/info").json()["not_trained"] == ["classification"]
+    for path in (volume_path, picture_path):
+        files = {"file": (path.name, path.read_bytes())}
+        form, ask = {"modality": "flair"}, {"gradcam": "true"}
+        answer = client.post("/predict", files=files, data=form, params=ask).json()
+        assert (answer["tumour_probability"], answer["label"]) == (None, None)
+        assert answer["note"] == "classification was not trained in this network"
+        shown = answer if answer["kind"] == "picture" else answer["key_slices"][0]
+        assert shown["gradcam_png"] is None
+        assert opened(shown["overlay_png"]).ndim == 3
+
+
+def test_masks_that_were_never_trained_are_not_shown(
+    checkpoint_path: Path, volume_path: Path, picture_path: Path, tmp_path: Path
+) -> None:
+    client = untaught(checkpoint_path, tmp_path, "segmentation")
+    picture, volume = examine(client, picture_path), examine(client, volume_path, modality="flair")
+    assert picture["mask_png"] is picture["overlay_png"] is picture["tumour_share"] is None
+    assert volume["tumour_ml"] is volume["mask_url"] is volume["largest_slice"] is None
+    assert {one["tumour_mm2"] for one in volume["slices"]} == {None}
+    assert volume["label"] in ("tumour", "no_tumour")
+    for place in ("mask.nii.gz", "slices/6.png?layer=overlay"):
+        response = client.get(f"/results/{volume['id']}/{place}")
+        assert response.status_code == 404
+        assert "segmentation was not trained" in response.json()["error"]
+    assert client.get(f"/results/{volume['id']}/slices/6.png?layer=plain").status_code == 200

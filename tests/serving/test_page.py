@@ -42,6 +42,18 @@ QUIET = [
         ("BraTS-GLI-00000-000-t1n.nii.gz", "t1"),
         ("BraTS-GLI-00000-000-t2f.nii.gz", "flair"),
         ("BraTS-GLI-00000-000-t2w.nii.gz", "t2"),
+        ("patient2_t1.nii.gz", "t1"),
+        ("T1_cor.nii", "t1"),
+        ("t1_cropped.nii.gz", "t1"),
+        ("t1_gd.nii", "t1ce"),
+        ("T1 post.nii", "t1ce"),
+        ("sub-01_T1w.nii.gz", "t1"),
+        ("T2_FLAIR.nii", "flair"),
+        ("patient1.nii", None),
+        ("t2patient.nii", None),
+        ("x_t1_t2.nii", None),
+        ("T1_post_op.nii", None),
+        ("sub-01_ce-gadolinium_T1w.nii", None),
         ("scan.nii", None),
     ],
 )
@@ -65,17 +77,47 @@ def test_a_single_slice_is_a_dot_and_no_empty_axis() -> None:
     assert area["mark"]["point"]
 
 
-@pytest.mark.parametrize("num_slices", [1, 2])
-def test_a_finding_is_shown_however_few_slices_it_has(
-    num_slices: int, picture_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def shown(picture_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Return the page as it shows a volume of so many slices."""
+    # The page becomes `__main__`, which processes that later tests spawn would import.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    page = AppTest.from_function(show_volume, args=(num_slices, picture_path.read_bytes())).run(timeout=30)
-    assert not page.exception
-    assert [slider.max for slider in page.slider] == [1] * (num_slices - 1)
+
+    def show(num_slices: int = 2, **said: Any) -> AppTest:
+        page = AppTest.from_function(show_volume, args=(num_slices, picture_path.read_bytes(), said))
+        page.run(timeout=60)
+        assert not page.exception
+        return page
+
+    return show
 
 
-def show_volume(num_slices: int, picture: bytes) -> None:
+@pytest.mark.parametrize("num_slices", [1, 2])
+def test_a_finding_is_shown_however_few_slices_it_has(num_slices: int, shown: Callable[..., AppTest]) -> None:
+    assert [slider.max for slider in shown(num_slices).slider] == [1] * (num_slices - 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "measures", "layers"),
+    [
+        ("classification", ["Tumour volume", "Most tumour in slice"], ["Tumour", "Image"]),
+        ("segmentation", ["Finding", "Tumour probability"], ["Attention", "Image"]),
+    ],
+)
+def test_what_was_not_trained_is_said_and_not_shown(
+    task: str, measures: list[str], layers: list[str], shown: Callable[..., AppTest]
+) -> None:
+    missing = {
+        "classification": {"label": None, "tumour_probability": None},
+        "segmentation": {"tumour_ml": None},
+    }
+    page = shown(not_trained=[task], note=f"{task} was not trained in this network", **missing[task])
+    assert [metric.label for metric in page.metric] == measures
+    assert "was not trained in this network" in page.info[0].value
+    assert page.button_group[0].options == layers
+
+
+def show_volume(num_slices: int, picture: bytes, said: dict[str, object]) -> None:
     """Stand for the page: Streamlit's test runner takes the source of this function and runs it alone."""
     from types import SimpleNamespace
     from typing import Any
@@ -91,12 +133,14 @@ def show_volume(num_slices: int, picture: bytes) -> None:
         "id": "a",
         "seconds": 0.1,
         "fingerprint": "f" * 64,
+        "not_trained": [],
+        "note": None,
     }
     answer |= {"label": "tumour", "tumour_probability": 0.7, "tumour_ml": 1.0, "largest_slice": 0}
     answer |= {"class_threshold": 0.5, "mask_threshold": 0.5, "calibrated": False, "origin": "configured"}
     answer |= {"modalities": ["flair"], "num_slices": num_slices}
     answer["slices"] = [{"index": place, "probability": 0.7} for place in range(num_slices)]
-    st.session_state[ANSWER] = answer
+    st.session_state[ANSWER] = answer | said
     client: Any = SimpleNamespace(slice_png=lambda *_: picture, mask_nifti=lambda _: b"mask")
     show(client, {"notice": "Not a medical device."})
 
@@ -105,7 +149,6 @@ def test_an_api_that_is_down_is_said_in_words(
     free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(API_URL_VARIABLE, f"http://127.0.0.1:{free_port()}")
-    # The page becomes `__main__`, which processes that later tests spawn would import.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     page = AppTest.from_file(str(PAGE), default_timeout=30).run()
     assert not page.exception

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,9 +8,11 @@ from torch import nn
 
 from slicewise.config.schema import Config, Objective
 from slicewise.config.schema.training import StageName
+from slicewise.core.labels import CLASS_NAMES
 from slicewise.data.batches import SliceDataset
+from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import build_model
-from slicewise.training.tasks import TaskNet, Tasks, compute_losses, start_is_rival
+from slicewise.training.tasks import TaskNet, Tasks, compute_losses, not_taught, start_is_rival
 
 MakeConfig = Callable[..., Config]
 
@@ -38,6 +41,22 @@ def test_stages_learn_and_monitor_their_own_tasks(make_config: MakeConfig) -> No
     assert Tasks.validated(stages.joint) == (True, True)
     dice_too = stages.cls_head.model_copy(update={"monitor": "dice+auc"})
     assert Tasks.validated(dice_too) == (True, True)
+
+
+def test_what_no_stage_teaches_is_handed_on(make_config: MakeConfig) -> None:
+    config = make_config()
+    stages = config.stages
+    whole = Checkpoint(
+        {}, config.model, config.preprocessing, CLASS_NAMES, "joint", {}, "a" * 64, "lgg", False, "flair"
+    )
+    masks_only = replace(whole, not_trained=("classification",))
+
+    assert not_taught(stages.seg_warmup, None) == ("classification",)
+    assert not_taught(stages.seg_warmup, whole) == ("classification",)  # of another run, as in the evaluation
+    assert not_taught(stages.cls_head, masks_only) == ()
+    assert not_taught(stages.joint, whole) == ()
+    single = stages.joint.model_copy(update={"objective": Objective(segmentation=1, classification=0)})
+    assert not_taught(single, masks_only) == ("classification",)
 
 
 @pytest.mark.parametrize(

@@ -87,18 +87,22 @@ def _tell(row: "PredictionRow") -> None:
         complain(f"{row.case}: {row.error}")
         return
     volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
-    verdict = (row.verdict or "").replace("_", " ")
-    say(f"{row.case:<32} {verdict:<10} {row.tumour_probability:.1%}{volume}  {row.mask}")
+    verdict = (row.verdict or "no verdict").replace("_", " ")
+    probability = "–" if row.tumour_probability is None else f"{row.tumour_probability:.1%}"
+    say(f"{row.case:<32} {verdict:<10} {probability}{volume}  {row.mask or 'no mask'}")
 
 
 def _conclude(network: "Network", rows: "Sequence[PredictionRow]", folder: Path) -> int:
     from slicewise.cli.predictions.table import CSV_NAME, NOTICE, SYNTHETIC
+    from slicewise.evaluation.answer import untrained
     from slicewise.evaluation.rows import plural
 
     failed = sum(row.error is not None for row in rows)
     say()
     for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
         say(f"decided by what was {origin}" if origin.startswith("chosen") else origin, "dim")
+    if note := untrained(network.predictor.not_trained):
+        say(note, "warn")
     if network.predictor.synthetic:
         say(SYNTHETIC, "warn")
     say(NOTICE, "dim")

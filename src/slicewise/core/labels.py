@@ -16,8 +16,10 @@ ENHANCING: Final = 3
 """Enhancing tumour as stored by SliceWise; a 4 read from a file becomes a 3."""
 TUMOUR_LABELS: Final = (NECROSIS, EDEMA, ENHANCING)
 
+Task = Literal["segmentation", "classification"]
 SEGMENTATION: Final = "segmentation"
 CLASSIFICATION: Final = "classification"
+TASKS: Final[tuple[Task, ...]] = (SEGMENTATION, CLASSIFICATION)
 """The two tasks of the network, as `objective` and the metrics name them."""
 
 CLASS_NAMES: Final[tuple[str, str]] = ("no_tumour", "tumour")

@@ -1,11 +1,13 @@
 """From the probabilities of one volume to its answer, exactly as the evaluation decided."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION, Task
 from slicewise.evaluation.decision import Decision
 from slicewise.imaging.slicing import SlicedCase, restore
 from slicewise.imaging.summary import tumour_probability
@@ -19,6 +21,8 @@ Verdict = Literal["tumour", "no_tumour"]
 class Answer:
     """What is said of one volume, or of a picture as a volume of one slice; S slices were seen.
 
+    All that rests on a task that was not trained is None.
+
     Attributes:
         class_probability: [S], calibrated.
         tumour_probability: of the whole; see `imaging.summary`.
@@ -27,11 +31,11 @@ class Answer:
         volume_ml: of the mask; None where the files tell no size of their voxels.
     """
 
-    class_probability: NDArray[np.float64]
-    tumour_probability: float
-    verdict: Verdict
-    seen: NDArray[np.bool_]
-    mask: NDArray[np.bool_]
+    class_probability: NDArray[np.float64] | None
+    tumour_probability: float | None
+    verdict: Verdict | None
+    seen: NDArray[np.bool_] | None
+    mask: NDArray[np.bool_] | None
     volume_ml: float | None
 
 
@@ -41,6 +45,7 @@ def answer(
     mask_probability: NDArray[np.float32],
     class_probability: NDArray[np.float32],
     decision: Decision,
+    not_trained: Collection[Task] = (),
 ) -> Answer:
     """Decide on a volume.
 
@@ -50,26 +55,46 @@ def answer(
         mask_probability: [S, N, N] as the network gave them, 0 outside the brain.
         class_probability: [S] as the network gave them.
         decision: calibration, thresholds and post-processing.
+        not_trained: tasks that the network was never taught.
     """
-    classes = decision.probabilities(class_probability)
-    probability = tumour_probability(classes)
+    classes = probability = verdict = seen = mask = None
+    if CLASSIFICATION in not_trained:
+        # As in the evaluation: no gate may rest on random weights.
+        class_probability = np.full_like(class_probability, 0.5)
+    else:
+        classes = decision.probabilities(class_probability)
+        probability = tumour_probability(classes)
+        verdict = _verdict(probability, decision)
+    if SEGMENTATION not in not_trained:
+        seen, mask = _masks(sliced, mask_probability, class_probability, decision)
+    return Answer(classes, probability, verdict, seen, mask, _millilitres(volume, mask))
+
+
+def untrained(tasks: Collection[str]) -> str | None:
+    """Return why a part of an answer is missing; None where nothing is."""
+    return "; ".join(f"{task} was not trained in this network" for task in tasks) or None
+
+
+def _verdict(probability: float, decision: Decision) -> Verdict:
+    return "tumour" if probability >= decision.class_threshold else "no_tumour"
+
+
+def _masks(
+    sliced: SlicedCase,
+    mask_probability: NDArray[np.float32],
+    class_probability: NDArray[np.float32],
+    decision: Decision,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the mask on the slices as the network saw them, and on the volume's own grid."""
     inside = np.any(sliced.images != 0, axis=1)
     seen = decision.masks(mask_probability, class_probability, sliced.indices.tolist()) & inside
     # What was removed is removed before the way back, so that what stays keeps its smooth outline.
     removed = (mask_probability >= decision.mask_threshold) & ~seen
     restored = restore(np.where(removed, np.float32(0), mask_probability), sliced.geometry)
-    mask = restored >= decision.mask_threshold
-    return Answer(
-        classes,
-        probability,
-        "tumour" if probability >= decision.class_threshold else "no_tumour",
-        seen,
-        mask,
-        _millilitres(volume, mask),
-    )
+    return seen, restored >= decision.mask_threshold
 
 
-def _millilitres(volume: Volume, mask: NDArray[np.bool_]) -> float | None:
-    if volume.orientation is None:
+def _millilitres(volume: Volume, mask: NDArray[np.bool_] | None) -> float | None:
+    if mask is None or volume.orientation is None:
         return None
     return float(np.count_nonzero(mask)) * float(np.prod(volume.spacing)) / _MM3_PER_ML

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.keys import CaseKey
+from slicewise.core.labels import TASKS, Task
 from slicewise.data.picture import read_grey
 from slicewise.imaging.slicing import SlicedCase, prepare, restore
 from slicewise.imaging.summary import smooth_over_slices, tumour_probability
@@ -85,6 +86,11 @@ class SlicePredictor(ABC):
     def synthetic(self) -> bool:
         """Whether a network has seen generated patients only."""
         return any(checkpoint.synthetic for checkpoint in self.checkpoints)
+
+    @property
+    def not_trained(self) -> tuple[Task, ...]:
+        """Tasks that a network was never taught; what is answered to them means nothing."""
+        return tuple(task for task in TASKS if any(task in one.not_trained for one in self.checkpoints))
 
     @abstractmethod
     def predict_slices(

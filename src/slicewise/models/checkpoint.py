@@ -16,7 +16,7 @@ from slicewise.config.schema import Model, Preprocessing
 from slicewise.config.schema.training import StageName
 from slicewise.core.errors import CheckpointError
 from slicewise.core.files import atomic_write
-from slicewise.core.labels import Modality
+from slicewise.core.labels import Modality, Task
 from slicewise.models.multitask import MultitaskNet, build_model
 from slicewise.models.plain import require_plain
 
@@ -25,6 +25,8 @@ VERSION: Final = 1
 _HEAD: Final = "class_head."
 _LATER: Final = {"decoder_width": 16}
 """Keys of the model section that older files lack, and what networks had before there was a choice."""
+_LATER_FIELDS: Final[Mapping[str, Any]] = {"not_trained": ()}
+"""Fields that older files lack: nobody wrote down then what a network had not learned."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Checkpoint:
     """True where the network has seen generated patients only."""
     slot: Modality
     """The modality slot that a picture of unknown sequence fills."""
+    not_trained: tuple[Task, ...] = ()
+    """Tasks that no stage has taught: the answers to them come from random weights and mean nothing."""
 
     def build(self) -> MultitaskNet:
         """Return the network with these weights, in evaluation mode; nothing is downloaded.
@@ -206,6 +210,7 @@ def _shortened(error: Exception) -> str:
 
 def _from_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     try:
+        content = {**_LATER_FIELDS, **content}
         fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
         model = fields["model"]
         fields["model"] = Model.model_validate({**_LATER, **model} if isinstance(model, dict) else model)

@@ -30,7 +30,7 @@ from slicewise.serving.schemas import (
     PictureExamination,
     VolumeExamination,
 )
-from slicewise.serving.uploads import RequestError, Upload, gather, stored
+from slicewise.serving.uploads import RequestError, Upload, gather, require_known, stored
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -80,7 +80,11 @@ async def model_info(request: Request, examiner: TheExaminer) -> ModelInfo:
     return examiner.describe(request.app.state.max_upload_mib)
 
 
-@router.post("/predict", responses=_FAILURES, tags=["prediction"])
+async def _known_fields(request: Request) -> None:
+    require_known(await request.form())
+
+
+@router.post("/predict", responses=_FAILURES, tags=["prediction"], dependencies=[Depends(_known_fields)])
 async def predict(
     examiner: TheExaminer,
     file: Annotated[

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
@@ -10,7 +11,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.labels import MODALITIES, NUM_MODALITIES
+from slicewise.core.labels import CLASSIFICATION, MODALITIES, NUM_MODALITIES, SEGMENTATION, Task
+from slicewise.evaluation.answer import untrained
 from slicewise.evaluation.operating import KINDS, OperatingPoint, OperatingPoints
 from slicewise.imaging.geometry import restore
 from slicewise.imaging.nifti import write_nifti
@@ -32,6 +34,7 @@ from slicewise.serving.uploads import RequestError
 
 Layer = Literal["plain", "overlay", "gradcam"]
 NUM_KEY_SLICES: Final = 3
+_TASK_SHOWN: Final[Mapping[Layer, Task]] = {"overlay": SEGMENTATION, "gradcam": CLASSIFICATION}
 
 
 class Examiner:
@@ -60,6 +63,7 @@ class Examiner:
             metrics={name: value for name, value in checkpoint.metrics.items() if math.isfinite(value)},
             data_name=checkpoint.data_name,
             synthetic=checkpoint.synthetic,
+            not_trained=list(checkpoint.not_trained),
             device=str(self.predictor.device),
             **self.predictor.asking._asdict(),
             operating_points={kind: _info(self.points.of(kind)) for kind in KINDS},
@@ -77,10 +81,10 @@ class Examiner:
         result = self._predict(volume)
         return PictureExamination(
             tumour_share=result.tumour_share,
-            picture_png=base64_png(self._layer(result, 0, "plain")),
-            mask_png=base64_png(result.mask[0] * np.uint8(255)),
-            overlay_png=base64_png(self._layer(result, 0, "overlay")),
-            gradcam_png=base64_png(self._layer(result, 0, "gradcam")) if with_gradcam else None,
+            picture_png=base64_png(result.view.plain(0)),
+            mask_png=None if result.mask is None else base64_png(result.mask[0] * np.uint8(255)),
+            overlay_png=self._shown(result, 0, "overlay"),
+            gradcam_png=self._shown(result, 0, "gradcam") if with_gradcam else None,
             **self._verdict(result, started),
         )
 
@@ -88,10 +92,10 @@ class Examiner:
         """Examine a volume; the result stays available under its id for a while."""
         started = time.perf_counter()
         result = self._predict(volume)
-        probabilities, areas = result.probabilities(), result.areas_mm2()
+        probabilities = result.probabilities()
         slices = [
             SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
-            for index, area in enumerate(areas)
+            for index, area in enumerate(result.areas_mm2())
         ]
         keys = [
             self._key_slice(result, slices[index], with_gradcam)
@@ -100,12 +104,12 @@ class Examiner:
         key = self._results.add(result)
         return VolumeExamination(
             id=key,
-            tumour_ml=result.tumour_ml or 0.0,
+            tumour_ml=result.tumour_ml,
             num_slices=result.num_slices,
             largest_slice=result.largest_slice(),
             slices=slices,
             key_slices=keys,
-            mask_url=f"/results/{key}/mask.nii.gz",
+            mask_url=None if result.mask is None else f"/results/{key}/mask.nii.gz",
             **self._verdict(result, started),
         )
 
@@ -113,21 +117,24 @@ class Examiner:
         """Return one slice of a kept result as PNG.
 
         Raises:
-            RequestError: 404 when the result is no longer kept or has no such slice.
+            RequestError: 404 when the result is no longer kept or has no such slice or layer.
         """
         result = self._kept(key)
         if not 0 <= index < result.num_slices:
             raise RequestError(404, f"slice {index} is not one of 0 to {result.num_slices - 1}")
+        _require(layer, result)
         return to_png(self._layer(result, index, layer))
 
     def mask_file(self, key: str) -> bytes:
         """Return the mask of a kept result as .nii.gz on the grid of the upload.
 
         Raises:
-            RequestError: 404 when the result is no longer kept.
+            RequestError: 404 when the result is no longer kept or has no mask.
         """
         result = self._kept(key)
+        _require("overlay", result)
         assert result.orientation is not None  # pictures are not kept
+        assert result.mask is not None
         with TemporaryDirectory(prefix="slicewise-mask-") as folder:
             path = Path(folder) / "mask.nii.gz"
             write_nifti(path, result.mask.astype(np.uint8), result.orientation)
@@ -149,13 +156,15 @@ class Examiner:
         with self._model_lock:
             prediction = self.predictor.predict_volume(volume)
         point = self.points.of("picture" if volume.orientation is None else "volume")
-        return Result.of(volume, prediction, point)
+        return Result.of(volume, prediction, point, self.predictor.not_trained)
 
     def _verdict(self, result: Result, started: float) -> dict[str, Any]:
         present = zip(MODALITIES, result.sliced.presence, strict=True)
         return {
             "tumour_probability": result.tumour_probability,
             "label": result.verdict,
+            "not_trained": list(result.not_trained),
+            "note": untrained(result.not_trained),
             **_info(result.point).model_dump(),
             "modalities": [modality for modality, filled in present if filled],
             "seconds": round(time.perf_counter() - started, 3),
@@ -163,16 +172,21 @@ class Examiner:
         }
 
     def _key_slice(self, result: Result, found: SliceExamination, with_gradcam: bool) -> KeySlice:
-        overlay = base64_png(self._layer(result, found.index, "overlay"))
-        heat = base64_png(self._layer(result, found.index, "gradcam")) if with_gradcam else None
+        overlay = self._shown(result, found.index, "overlay")
+        heat = self._shown(result, found.index, "gradcam") if with_gradcam else None
         return KeySlice(**found.model_dump(), overlay_png=overlay, gradcam_png=heat)
 
+    def _shown(self, result: Result, index: int, layer: Layer) -> str | None:
+        """Return a layer for an answer; None where it would show what was not trained."""
+        missing = _TASK_SHOWN.get(layer) in result.not_trained
+        return None if missing else base64_png(self._layer(result, index, layer))
+
     def _layer(self, result: Result, index: int, layer: Layer) -> Picture:
-        if layer == "plain":
-            return result.view.plain(index)
-        if layer == "overlay":
+        if layer == "gradcam":
+            return result.view.with_heat(index, self._heat(result, index))
+        if layer == "overlay" and result.mask is not None:
             return result.view.with_mask(index, result.mask[index])
-        return result.view.with_heat(index, self._heat(result, index))
+        return result.view.plain(index)
 
     def _heat(self, result: Result, index: int) -> NDArray[np.float32]:
         """Return the Grad-CAM heat of one slice on the volume's grid; zero where the network saw nothing."""
@@ -187,6 +201,12 @@ class Examiner:
                 )
         restored: NDArray[np.float32] = restore(heat, sliced.geometry)[index]
         return restored
+
+
+def _require(layer: Layer, result: Result) -> None:
+    task = _TASK_SHOWN.get(layer)
+    if task in result.not_trained:
+        raise RequestError(404, f"{task} was not trained in this network, so there is nothing to show")
 
 
 def _info(point: OperatingPoint) -> OperatingInfo:

@@ -66,6 +66,7 @@ def _describe(info: dict[str, Any]) -> None:
         "Network": f"{model['architecture']} with {model['encoder']}",
         "Stage": info["stage"],
         "Trained on": info["data_name"] + (" (generated patients)" if info["synthetic"] else ""),
+        **({"Not trained": ", ".join(info["not_trained"])} if info["not_trained"] else {}),
         "Slice": f"{info['preprocessing']['image_size']} pixels square",
         **{f"Decision on a {kind}": _decided(point) for kind, point in info["operating_points"].items()},
         "Device": info["device"],

@@ -1,24 +1,26 @@
 """What the page asks for: files, or a bundled case."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import streamlit as st
 
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.core.storage import MIB
+from slicewise.data.sources.brats import SPELLINGS
 from slicewise.serving.client import ApiClient, FileField
 
 ANSWER: Final = "answer"
 """Key of the session's last finding; the page draws it until the next one comes."""
 _UPLOAD, _CASE = "Your own MRI", "Phantom case"
-_NAMES: Final[tuple[tuple[Modality, str], ...]] = (
-    ("flair", r"flair|t2f"),
-    ("t1ce", r"t1[-_ ]?(ce|c|gd|contrast|post)"),
-    ("t2", r"t2"),
-    ("t1", r"t1"),
+_WORDS: Final[Mapping[str, Modality]] = {**SPELLINGS, "t1w": "t1", "t1post": "t1ce"}
+_TWO_WORDS: Final = (
+    (re.compile(r"\bt1 (?:ce|c|gd|gad|contrast|post)\b"), "t1ce"),
+    (re.compile(r"\bt2 flair\b"), "flair"),
 )
+_UNSURE: Final = {"ce", "gd", "gad", "contrast", "pre", "post", "op"}
+"""Beside T1 they may speak of a contrast agent, of its absence or of an operation: the visitor is asked."""
 
 
 def ask(client: ApiClient, info: dict[str, Any]) -> None:
@@ -35,8 +37,13 @@ def ask(client: ApiClient, info: dict[str, Any]) -> None:
 
 
 def guess_modality(file_name: str) -> Modality | None:
-    """Return the modality a file name speaks of (BraTS 2017-2023 spellings), if any."""
-    return next((modality for modality, spelling in _NAMES if re.search(spelling, file_name.lower())), None)
+    """Return the modality that the words of a file name speak of (BraTS 2017-2023 spellings), if it is one."""
+    words = " ".join(re.split(r"[^a-z0-9]+", file_name.lower()))
+    for two, one in _TWO_WORDS:
+        words = two.sub(one, words)
+    found = {_WORDS[word] for word in words.split() if word in _WORDS}
+    unsure = found & {"t1", "t1ce"} and _UNSURE & {*words.split()}
+    return found.pop() if len(found) == 1 and not unsure else None
 
 
 def is_volume(file_name: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import altair as alt
 import streamlit as st
 
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.serving.client import ApiClient
 from slicewise.serving.page_inputs import ANSWER
 
@@ -33,29 +34,50 @@ def show(client: ApiClient, info: dict[str, Any]) -> None:
     )
 
 
-def _show_verdict(answer: dict[str, Any], *more: tuple[str, str]) -> None:
-    finding = "Tumour" if answer["label"] == "tumour" else "No tumour"
-    measures = (("Finding", finding), ("Tumour probability", f"{answer['tumour_probability']:.1%}"), *more)
-    for column, (name, value) in zip(st.columns(len(measures)), measures, strict=True):
+def _show_verdict(answer: dict[str, Any], *of_mask: tuple[str, str]) -> None:
+    if answer["note"]:
+        st.info(f"{answer['note'].capitalize()}: nothing is said of it.")
+    measures = of_mask if _has_mask(answer) else ()
+    if _has_verdict(answer):
+        finding = "Tumour" if answer["label"] == "tumour" else "No tumour"
+        measures = (
+            ("Finding", finding),
+            ("Tumour probability", f"{answer['tumour_probability']:.1%}"),
+            *measures,
+        )
+    for column, (name, value) in zip(st.columns(len(measures) or 1), measures, strict=False):
         column.metric(name, value, border=True)
 
 
-def _choose_layer() -> str:
+def _has_mask(answer: dict[str, Any]) -> bool:
+    return SEGMENTATION not in answer["not_trained"]
+
+
+def _has_verdict(answer: dict[str, Any]) -> bool:
+    return CLASSIFICATION not in answer["not_trained"]
+
+
+def _choose_layer(answer: dict[str, Any]) -> str:
+    """Ask what to draw over the image, of what was trained."""
+    there = {"overlay": _has_mask(answer), "gradcam": _has_verdict(answer), "plain": True}
+    names = [name for name, layer in _LAYERS.items() if there[layer]]
     layer = st.segmented_control(
-        "Show", list(_LAYERS), default="Tumour", required=True, help=_LAYER_HELP, key="layer"
+        "Show", names, default=names[0], required=True, help=_LAYER_HELP, key="layer"
     )
     return _LAYERS[layer]
 
 
 def _show_picture(answer: dict[str, Any]) -> None:
-    _show_verdict(answer, ("Tumour share of the brain", f"{answer['tumour_share']:.1%}"))
+    _show_verdict(answer, ("Tumour share of the brain", _spelled(answer["tumour_share"], ".1%")))
     left, right = st.columns([3, 2], gap="large")
     with left:
-        field = {"overlay": "overlay_png", "gradcam": "gradcam_png", "plain": "picture_png"}[_choose_layer()]
+        layer = _choose_layer(answer)
+        field = {"overlay": "overlay_png", "gradcam": "gradcam_png", "plain": "picture_png"}[layer]
         st.image(base64.b64decode(answer[field]), width="stretch")
     with right:
-        mask = base64.b64decode(answer["mask_png"])
-        st.download_button("Download the mask (PNG)", mask, "mask.png", "image/png", on_click="ignore")
+        if _has_mask(answer):
+            mask = base64.b64decode(answer["mask_png"])
+            st.download_button("Download the mask (PNG)", mask, "mask.png", "image/png", on_click="ignore")
         st.caption(_explain(answer))
 
 
@@ -63,23 +85,28 @@ def _show_volume(client: ApiClient, answer: dict[str, Any]) -> None:
     largest = answer["largest_slice"]
     _show_verdict(
         answer,
-        ("Tumour volume", f"{answer['tumour_ml']:.1f} ml"),
+        ("Tumour volume", f"{_spelled(answer['tumour_ml'], '.1f')} ml"),
         ("Most tumour in slice", "–" if largest is None else str(largest)),
     )
     left, right = st.columns(2, gap="large")
     with left:
-        layer = _choose_layer()
+        layer = _choose_layer(answer)
         index = _choose_slice(answer)
         st.image(_slice_png(client, answer["id"], index, layer), width="stretch")
     with right:
-        st.altair_chart(
-            probability_curve(answer["slices"], answer["class_threshold"], index), width="stretch"
-        )
+        if _has_verdict(answer):
+            curve = probability_curve(answer["slices"], answer["class_threshold"], index)
+            st.altair_chart(curve, width="stretch")
         st.caption(_explain(answer))
-        mask = _mask_nifti(client, answer["id"])
-        st.download_button(
-            "Download the mask (NIfTI)", mask, "mask.nii.gz", "application/gzip", on_click="ignore"
-        )
+        if _has_mask(answer):
+            mask = _mask_nifti(client, answer["id"])
+            st.download_button(
+                "Download the mask (NIfTI)", mask, "mask.nii.gz", "application/gzip", on_click="ignore"
+            )
+
+
+def _spelled(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _choose_slice(answer: dict[str, Any]) -> int:
@@ -96,13 +123,18 @@ def _first_slice(answer: dict[str, Any]) -> int:
 
 def _explain(answer: dict[str, Any]) -> str:
     modalities = ", ".join(modality.upper() for modality in answer["modalities"])
-    scale = "calibrated" if answer["calibrated"] else "not calibrated"
-    return (
-        f"Read as {modalities}. A tumour is reported from a probability of {answer['class_threshold']:.0%}, "
-        f"a pixel is drawn from {answer['mask_threshold']:.0%}. The probability is {scale}; "
-        f"{answer['origin']}. Finding and mask are two answers of one "
-        "network: where they disagree, trust neither."
-    )
+    sentences = [f"Read as {modalities}."]
+    if _has_verdict(answer):
+        scale = "calibrated" if answer["calibrated"] else "not calibrated"
+        sentences += [
+            f"A tumour is reported from a probability of {answer['class_threshold']:.0%}, which is {scale}."
+        ]
+    if _has_mask(answer):
+        sentences += [f"A pixel is drawn from {answer['mask_threshold']:.0%}."]
+    sentences += [f"{answer['origin'][:1].upper()}{answer['origin'][1:]}."]
+    if _has_verdict(answer) and _has_mask(answer):
+        sentences += ["Finding and mask are two answers of one network: where they disagree, trust neither."]
+    return " ".join(sentences)
 
 
 def _slice_png(client: ApiClient, result: str, index: int, layer: str) -> bytes:

@@ -3,12 +3,14 @@
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.core.labels import Task
 from slicewise.evaluation.answer import Verdict, answer
 from slicewise.evaluation.operating import OperatingPoint
 from slicewise.imaging.slicing import SlicedCase
@@ -26,32 +28,41 @@ class Result:
     sliced: SlicedCase
     point: OperatingPoint
     """By which it was decided."""
-    class_probability: NDArray[np.float64]
+    not_trained: tuple[Task, ...]
+    """What rests on these is None."""
+    class_probability: NDArray[np.float64] | None
     """[S], of the slices the network saw, calibrated."""
-    tumour_probability: float
-    verdict: Verdict
+    tumour_probability: float | None
+    verdict: Verdict | None
     tumour_ml: float | None
-    tumour_share: float
+    tumour_share: float | None
     """Tumour pixels over brain pixels, both as the network saw them."""
-    mask: NDArray[np.bool_]
+    mask: NDArray[np.bool_] | None
     """[slice, row, col] on the volume's grid."""
     spacing: tuple[float, float, float]
     orientation: VolumeOrientation | None
     view: View
 
     @classmethod
-    def of(cls, volume: Volume, prediction: VolumePrediction, point: OperatingPoint) -> Self:
-        sliced, slices = prediction.sliced, prediction.slices
-        found = answer(volume, sliced, slices.mask_probability, slices.class_probability, point.decision)
+    def of(
+        cls,
+        volume: Volume,
+        prediction: VolumePrediction,
+        point: OperatingPoint,
+        not_trained: tuple[Task, ...] = (),
+    ) -> Self:
+        sliced, (masks, classes) = prediction.sliced, prediction.slices
+        found = answer(volume, sliced, masks, classes, point.decision, not_trained)
         inside = np.count_nonzero(np.any(sliced.images != 0, axis=1))
         return cls(
             sliced=sliced,
             point=point,
+            not_trained=not_trained,
             class_probability=found.class_probability,
             tumour_probability=found.tumour_probability,
             verdict=found.verdict,
             tumour_ml=found.volume_ml,
-            tumour_share=float(found.seen.sum() / max(1, inside)),
+            tumour_share=None if found.seen is None else float(found.seen.sum() / max(1, inside)),
             mask=found.mask,
             spacing=volume.spacing,
             orientation=volume.orientation,
@@ -60,29 +71,38 @@ class Result:
 
     @property
     def num_slices(self) -> int:
-        return len(self.mask)
+        return len(self.view.image)
 
-    def areas_mm2(self) -> list[float]:
+    def areas_mm2(self) -> Sequence[float | None]:
         """Return the tumour's area in each slice."""
+        if self.mask is None:
+            return [None] * self.num_slices
         _, row_mm, col_mm = self.spacing
         return [float(pixels) * row_mm * col_mm for pixels in self.mask.sum(axis=(1, 2))]
 
     def probabilities(self) -> dict[int, float]:
         """Return the tumour probability of each slice the network saw, by index in the volume."""
+        if self.class_probability is None:
+            return {}
         pairs = zip(self.sliced.indices, self.class_probability, strict=True)
         return {int(index): float(value) for index, value in pairs}
 
     def largest_slice(self) -> int | None:
         """Return the slice with the most tumour, or None where there is none."""
-        areas = self.areas_mm2()
+        areas = [area or 0.0 for area in self.areas_mm2()]
         return int(np.argmax(areas)) if any(areas) else None
 
     def key_slices(self, num_slices: int) -> list[int]:
-        """Return what to look at first: the largest and others spread over the tumour, else the likeliest."""
+        """Return what to look at first: the largest and others spread over the tumour, else the likeliest.
+
+        Where nothing is known of any slice, it is the middle one of those the network saw.
+        """
         largest = self.largest_slice()
         probabilities = self.probabilities()
-        if largest is None:
-            return sorted(probabilities, key=lambda index: -probabilities[index])[:1]
+        if largest is None or self.mask is None:
+            seen = self.sliced.indices.tolist()
+            likeliest = sorted(probabilities, key=lambda index: -probabilities[index])
+            return (likeliest or seen[len(seen) // 2 :])[:1]
         with_tumour = np.flatnonzero(self.mask.any(axis=(1, 2)))
         shares = (np.arange(num_slices - 1) + 0.5) / max(1, num_slices - 1)
         spread = {int(with_tumour[int(share * len(with_tumour))]) for share in shares}

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slicewise.core.labels import Modality
+from slicewise.core.labels import Modality, Task
 
 NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
 
@@ -53,6 +53,9 @@ class ModelInfo(Answer):
     data_name: str = Field(description="data set the model was trained on")
     synthetic: bool = Field(description="true when the model has seen generated patients only")
     device: str
+    not_trained: list[Task] = Field(
+        description="tasks the model was never taught; no answer is given to them"
+    )
     flips: bool = Field(description="whether the mean over each slice and its mirror image answers")
     slice_smoothing: float = Field(
         description="standard deviation, in slices, of the average over neighbours"
@@ -70,10 +73,12 @@ class Case(Answer):
 
 
 class Examination(OperatingInfo):
-    """What every prediction says."""
+    """What every prediction says. What rests on a task that was not trained is null."""
 
-    tumour_probability: Probability
-    label: Literal["tumour", "no_tumour"]
+    tumour_probability: Probability | None
+    label: Literal["tumour", "no_tumour"] | None
+    not_trained: list[Task] = Field(description="tasks the model was never taught")
+    note: str | None = Field(description="why a part of the answer is missing; null where nothing is")
     modalities: list[Modality] = Field(description="the slots that were filled")
     seconds: float
     fingerprint: str
@@ -84,10 +89,10 @@ class PictureExamination(Examination):
     """The answer to one picture."""
 
     kind: Literal["picture"] = "picture"
-    tumour_share: float = Field(description="tumour pixels over brain pixels")
+    tumour_share: float | None = Field(description="tumour pixels over brain pixels")
     picture_png: Png
-    mask_png: Png = Field(description="PNG, base64, in the size of the picture: 255 tumour, 0 else")
-    overlay_png: Png
+    mask_png: Png | None = Field(description="PNG, base64, in the size of the picture: 255 tumour, 0 else")
+    overlay_png: Png | None
     gradcam_png: Png | None = None
 
 
@@ -96,13 +101,13 @@ class SliceExamination(Answer):
 
     index: int = Field(description="counted from 0 at the feet")
     probability: Probability | None = Field(description="of tumour; null where the slice holds no brain")
-    tumour_mm2: float
+    tumour_mm2: float | None
 
 
 class KeySlice(SliceExamination):
     """A slice worth looking at first."""
 
-    overlay_png: Png
+    overlay_png: Png | None
     gradcam_png: Png | None = None
 
 
@@ -111,9 +116,9 @@ class VolumeExamination(Examination):
 
     kind: Literal["volume"] = "volume"
     id: str = Field(description="for /results/{id}/...; kept until a few more volumes have been examined")
-    tumour_ml: float
+    tumour_ml: float | None
     num_slices: int
     largest_slice: int | None = Field(description="the slice with the most tumour; null where there is none")
     slices: list[SliceExamination]
     key_slices: list[KeySlice]
-    mask_url: str = Field(description="the mask as NIfTI on the grid of the upload")
+    mask_url: str | None = Field(description="the mask as NIfTI on the grid of the upload")

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, Literal
 from starlette.datastructures import UploadFile
 
 from slicewise.core.errors import DataError, ServingError
-from slicewise.core.labels import Modality
+from slicewise.core.labels import MODALITIES, Modality
 
 Kind = Literal["picture", "volume"]
 _HEAD_BYTES: Final = 352
@@ -24,6 +24,8 @@ _SUFFIXES: Final[Mapping[bytes, str]] = {
     b"MM\0*": ".tif",
     b"\x1f\x8b": ".nii.gz",
 }
+FIELDS: Final = ("file", "modality", *MODALITIES)
+"""Of the form that is sent to /predict."""
 UNNAMED: Final = "unnamed"
 """Key of an upload whose modality was not said."""
 SUPPORTED: Final = "send a PNG, JPEG or TIFF picture, or a NIfTI volume (.nii, .nii.gz)"
@@ -94,6 +96,19 @@ def gather(
     if not sent:
         raise RequestError(400, f"the request holds no file; {SUPPORTED} as the form field `file`")
     return {name: Upload(shown_name(upload.filename), upload.file) for name, upload in sent.items()}
+
+
+def require_known(fields: Iterable[str]) -> None:
+    """Refuse form fields that nobody would read: a modality that is dropped changes the answer.
+
+    Raises:
+        RequestError: 400; it names them and the fields there are.
+    """
+    unknown = dict.fromkeys(shown_name(field) for field in fields if field not in FIELDS)
+    if unknown:
+        raise RequestError(
+            400, f"there is no form field {', '.join(unknown)}; the fields are {', '.join(FIELDS)}"
+        )
 
 
 def shown_name(name: str | None) -> str:

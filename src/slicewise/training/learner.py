@@ -21,7 +21,7 @@ from slicewise.training.optim import (
     set_rates,
 )
 from slicewise.training.state import Row
-from slicewise.training.tasks import Losses, TaskNet, Tasks, compute_losses
+from slicewise.training.tasks import Losses, TaskNet, Tasks, compute_losses, not_taught
 
 
 class Learner:
@@ -39,6 +39,7 @@ class Learner:
         training = config.training
         self.fabric = make_fabric(config.runtime, training.precision)
         self.net = _begin(config, start)
+        self._not_trained = not_taught(stage, start)
         set_frozen(self.net, [part for part in PARTS if not getattr(stage.learning_rates, part)])
         if training.channels_last:
             self.net.to(memory_format=torch.channels_last)
@@ -128,6 +129,7 @@ class Learner:
             data_name=config.data.name,
             synthetic=config.data.synthetic,
             slot=config.data.pictures.slot,
+            not_trained=self._not_trained,
         )
 
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from slicewise.config.schema import Config, Objective, Stage, Training
 from slicewise.config.schema.training import StageName
-from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.core.labels import CLASSIFICATION, SEGMENTATION, TASKS, Task
 from slicewise.data.batches import Batch
+from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskNet
 from slicewise.training.losses import class_loss, mask_loss
 
@@ -48,6 +49,15 @@ def start_is_rival(config: Config, name: StageName) -> bool:
         taught |= _taught(earlier)
         before = earlier.starts_from
     return _taught(stage) <= taught
+
+
+def not_taught(stage: Stage, start: Checkpoint | None) -> tuple[Task, ...]:
+    """Return the tasks that neither a stage nor any stage before it teaches.
+
+    What weights of another run (`training.start_from`) have learned counts for nothing, as in the evaluation.
+    """
+    before = TASKS if start is None or stage.starts_from is None else start.not_trained
+    return tuple(task for task in before if task not in _taught(stage))
 
 
 def _taught(stage: Stage) -> set[str]:

@@ -13,7 +13,7 @@ from slicewise.data.cases import CaseFiles
 from slicewise.data.check import check_case
 from slicewise.data.problems import Problem
 from slicewise.data.reading import read_case
-from slicewise.evaluation.answer import answer
+from slicewise.evaluation.answer import answer, untrained
 
 Tell = Callable[[PredictionRow], None]
 
@@ -62,10 +62,18 @@ def _examine(network: Network, case: CaseFiles, folder: Path, batch_size: int) -
     found = network.predictor.predict_volume(volume, batch_size)
     point = network.points.of("picture" if case.kind == "picture" else "volume")
     slices = found.slices
-    decided = answer(volume, found.sliced, slices.mask_probability, slices.class_probability, point.decision)
-    mask = write_mask(folder, case, volume, decided.mask)
+    decided = answer(
+        volume,
+        found.sliced,
+        slices.mask_probability,
+        slices.class_probability,
+        point.decision,
+        network.predictor.not_trained,
+    )
+    mask = None if decided.mask is None else write_mask(folder, case, volume, decided.mask)
     seen = [modality for modality, there in zip(MODALITIES, volume.presence, strict=True) if there]
-    return found_row(decided, point, mask=mask, modalities=seen, **_known(network, case))
+    note = untrained(network.predictor.not_trained)
+    return found_row(decided, point, mask=mask, modalities=seen, note=note, **_known(network, case))
 
 
 def _known(network: Network, case: CaseFiles) -> dict[str, object]:

@@ -34,6 +34,7 @@ class Network:
         return {
             "fingerprint": self.predictor.fingerprint,
             "synthetic": self.predictor.synthetic,
+            "not_trained": list(self.predictor.not_trained),
             "checkpoints": [
                 {"path": str(path), "fingerprint": one.fingerprint, "stage": one.stage, "data": one.data_name}
                 for path, one in zip(self.paths, self.predictor.checkpoints, strict=True)

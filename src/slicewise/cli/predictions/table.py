@@ -23,6 +23,7 @@ class PredictionRow:
     Attributes:
         mask: file or folder beside the table.
         tumour_probability: calibrated where `calibrated` is 1; from `class_threshold` on it is a tumour.
+        note: which task was not trained; what would rest on it is empty.
         error: why the case was not examined; everything from `mask` to `mask_threshold` is empty then.
     """
 
@@ -40,23 +41,32 @@ class PredictionRow:
     chosen: str | None
     synthetic: bool
     fingerprint: str
+    note: str | None
     error: str | None
 
 
 def found_row(
-    found: Answer, point: OperatingPoint, *, mask: str, modalities: Sequence[str], **known: Any
+    found: Answer,
+    point: OperatingPoint,
+    *,
+    mask: str | None,
+    modalities: Sequence[str],
+    note: str | None,
+    **known: Any,
 ) -> PredictionRow:
     """Return the row of a case that was examined; `known` is what stands in any row."""
+    called = found.verdict is not None
     return PredictionRow(
         mask=mask,
         modalities=" ".join(modalities),
         verdict=found.verdict,
         tumour_probability=found.tumour_probability,
-        class_threshold=point.decision.class_threshold,
-        calibrated=point.calibrated,
+        class_threshold=point.decision.class_threshold if called else None,
+        calibrated=point.calibrated if called else None,
         volume_ml=found.volume_ml,
-        mask_threshold=point.decision.mask_threshold,
+        mask_threshold=None if mask is None else point.decision.mask_threshold,
         chosen=point.origin,
+        note=note,
         error=None,
         **known,
     )
@@ -66,7 +76,7 @@ def failed_row(error: str, **known: Any) -> PredictionRow:
     """Return the row of a case that could not be examined."""
     empty = dict.fromkeys(
         ("mask", "modalities", "verdict", "tumour_probability", "class_threshold", "calibrated",
-         "volume_ml", "mask_threshold", "chosen")
+         "volume_ml", "mask_threshold", "chosen", "note")
     )  # fmt: skip
     return PredictionRow(**empty, error=error, **known)  # type: ignore[arg-type]  # known and empty are all
 

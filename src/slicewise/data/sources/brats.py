@@ -27,11 +27,11 @@ _EXPECTED: Final = (
     "BraTS cases: folders with ..._t1, ..._t1ce, ..._t2, ..._flair (2023: -t1n -t1c -t2w -t2f) and ..._seg "
     "as .nii or .nii.gz"
 )
-_SPELLINGS: Final[Mapping[str, Modality]] = {
+SPELLINGS: Final[Mapping[str, Modality]] = {
     "t1": "t1", "t1n": "t1", "t1ce": "t1ce", "t1gd": "t1ce", "t1c": "t1ce",
     "t2": "t2", "t2w": "t2", "flair": "flair", "t2f": "flair",
 }  # fmt: skip
-_NAME = re.compile(rf"(?P<case>.+?)[-_](?P<what>{'|'.join(_SPELLINGS)}|seg)", re.IGNORECASE)
+_NAME = re.compile(rf"(?P<case>.+?)[-_](?P<what>{'|'.join(SPELLINGS)}|seg)", re.IGNORECASE)
 _ODD_MASK = re.compile(r"(.*[-_. ])?seg[a-z]*", re.IGNORECASE)
 _MASK = re.compile(rf"{_ODD_MASK.pattern}|(.*[-_. ])?mask", re.IGNORECASE)
 _VISITS = (
@@ -53,7 +53,7 @@ def parse_name(name: str) -> FileName | None:
     match = _NAME.fullmatch(_stem(name))
     if match is None:
         return None
-    return FileName(match["case"], _SPELLINGS.get(match["what"].lower()))
+    return FileName(match["case"], SPELLINGS.get(match["what"].lower()))
 
 
 def patient_of(case: str) -> str:
