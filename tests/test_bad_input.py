@@ -1,6 +1,7 @@
 """Damaged, missing and impossible input: a clear message, the rest goes on, nothing is lost."""
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,6 +66,15 @@ def problems(pipeline: Pipeline) -> str:
 def cases_used(pipeline: Pipeline) -> set[str]:
     manifest = read_json(pipeline.workspace / "data" / "processed" / "manifest.json")
     return {entry["case"] for entry in manifest["entries"]}
+
+
+def test_a_file_name_that_is_not_utf8_is_named(
+    pipeline: Pipeline, patients: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (patients[0] / os.fsdecode(b"M\xfcller_t1.nii")).touch()
+    for verb in ("plan", "run"):
+        assert pipeline.call(verb, "--mode", "data-only") == 1
+        assert "M\\udcfcller_t1.nii' is not UTF-8" in capsys.readouterr().err
 
 
 def test_sound_data_has_no_problem(pipeline: Pipeline, patients: list[Path]) -> None:

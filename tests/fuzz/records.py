@@ -13,7 +13,9 @@ from slicewise.core.fingerprint import digest
 from slicewise.data.index import CaseIndex
 from slicewise.data.split import Split
 from slicewise.data.stored import FORMAT, StoredCase
+from slicewise.pipeline.clean import clean
 from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Identity, Receipt
+from slicewise.pipeline.step import Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.serving.state import DemoState, ServiceState, read_state, write_state
 
@@ -36,7 +38,7 @@ def read_receipt(data: bytes, folder: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         status.execute(_arguments(workspace.root))
     workspace._drop("step", HOMES, receipt.fingerprint)
-    workspace.clean()
+    clean(workspace, [Step("step", lambda _: Outcome(), lambda _: {}, homes=HOMES)])
 
 
 def signed(data: bytes) -> bytes:

@@ -1,14 +1,17 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 from slicewise.core.fingerprint import HashCache
 from slicewise.pipeline.plan import plan
+from slicewise.pipeline.receipt import RECEIPT_NAME
 from slicewise.pipeline.selection import select
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
@@ -19,6 +22,7 @@ from slicewise.steps.names import (
     POOL,
     STEP_NAMES,
     expand,
+    fold_of,
     step_names,
     steps_of_mode,
     within_folds,
@@ -133,3 +137,34 @@ def test_status_and_verify_look_into_folds_where_there_are_some(tmp_path: Path) 
         *STEP_NAMES,
         *(name for name in step_names(3) if name not in STEP_NAMES),
     ]
+
+
+@pytest.mark.parametrize(
+    "place", ["folds/1", ".slicewise/shelf/fold1.split/f", ".slicewise/partial/fold1.train.joint/f"]
+)
+def test_the_first_fold_alone_is_seen_wherever_its_work_is(tmp_path: Path, place: str) -> None:
+    """As a cross-validation leaves it that was stopped early."""
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / ".slicewise/shelf/train.joint").mkdir(parents=True)
+    listed = [step.name for step in steps_of(Workspace(tmp_path))]
+    assert listed == [*STEP_NAMES, *(name for name in step_names(1) if name not in STEP_NAMES)]
+
+
+def test_damage_in_the_first_fold_is_found_while_it_is_the_only_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "folds" / "1" / "data" / "split"
+    home.mkdir(parents=True)
+    (home / RECEIPT_NAME).write_text("{")
+    (tmp_path / ".slicewise").mkdir()
+    assert main(["verify", "--workspace", str(tmp_path)]) == 1
+    assert f"folds/1/data/split/{RECEIPT_NAME} is damaged" in capsys.readouterr().out
+    assert main(["status", "--workspace", str(tmp_path)]) == 0
+    assert re.search(r"fold1\.split +damaged", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("name", "fold"), [("fold12.train.joint", 12), ("train.joint", 0), ("foldx.split", 0), ("fold1.demo", 0)]
+)
+def test_the_fold_of_a_step(name: str, fold: int) -> None:
+    assert fold_of(name) == fold

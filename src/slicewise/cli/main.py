@@ -18,7 +18,7 @@ VERBS = {
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
     "demo": "show or stop the demo",
-    "clean": "delete superseded outputs and unfinished work",
+    "clean": "delete superseded outputs",
 }
 
 

@@ -108,26 +108,24 @@ def carry_out(
         runner = Runner(steps, config, workspace, hashes, record, _answerer(args), tracker)
         runner.execute(selection)
     except (SliceWiseError, KeyboardInterrupt) as error:
-        _stopped(args, config, record, error)
+        _stopped(record, error)
         raise
     except Exception as error:
         told = explain_storage(error, workspace.root)  # met between two steps
         if told is not None:
-            _stopped(args, config, record, told)
+            _stopped(record, told)
             raise told from error
         log.exception("unexpected error")
-        _stopped(args, config, record, error)
+        _stopped(record, error)
         raise SliceWiseError(f"{type(error).__name__}: {error}\nthe details are in {log_path}") from error
     return record
 
 
-def _stopped(args: argparse.Namespace, config: Config, record: RunRecord, error: BaseException) -> None:
+def _stopped(record: RunRecord, error: BaseException) -> None:
     if record.error is None:  # it happened between two steps
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.error = {"step": None, "type": type(error).__name__, "message": str(error)}
     log.error("stopped: %s", record.error)
-    finished = {name for name, step in record.steps.items() if step.status == "completed"}
-    record.continue_with = continuation(args, finished, config.split.folds)
     keep_record(record)
     say()
     say(f"stopped; finished steps are kept. To continue: {record.continue_with}", "warn")
@@ -146,8 +144,12 @@ def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> R
         "git_commit": git_commit(Path(__file__).parent),
         "versions": versions(),
     }
+    folds = config.split.folds
     return RunRecord(
-        workspace.root / RECORD_NAME, header, {name: StepRecord() for name in step_names(config.split.folds)}
+        workspace.root / RECORD_NAME,
+        header,
+        {name: StepRecord() for name in step_names(folds)},
+        continuation=lambda finished: continuation(args, finished, folds),
     )
 
 

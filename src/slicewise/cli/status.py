@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 
 from slicewise.cli.options import add_workspace_option, workspace_from
 from slicewise.cli.watch import describe, watch
@@ -9,6 +10,7 @@ from slicewise.config.schema import Config
 from slicewise.core.console import Tone, paint, say
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
+from slicewise.pipeline.clean import waiting_outputs
 from slicewise.pipeline.lock import holder_of
 from slicewise.pipeline.progress import read_progress
 from slicewise.pipeline.record import RECORD_NAME
@@ -32,11 +34,18 @@ def execute(args: argparse.Namespace) -> int:
     for step in steps:
         state, tone, text = _describe(step, workspace)
         say(f"  {step.name:<{longest}} {paint(f'{state:<8}', tone)} {text}")
-    shelved = list(workspace.shelved())
-    if shelved:
-        say(f"\n{len(shelved)} superseded outputs on the shelf; `slicewise clean` deletes them", "dim")
+    _shelf(workspace, steps)
     _last_run(workspace)
     return 0
+
+
+def _shelf(workspace: Workspace, steps: Sequence[Step[Config]]) -> None:
+    waiting = waiting_outputs(workspace, steps)
+    num_superseded = sum(folder not in waiting for _, folder in workspace.shelved())
+    if num_superseded:
+        say(f"\n{num_superseded} superseded outputs on the shelf; `slicewise clean` deletes them", "dim")
+    for name in dict.fromkeys(waiting.values()):
+        say(f"\na finished output of {name} has not come home yet; the next run brings it", "warn")
 
 
 def _describe(step: Step[Config], workspace: Workspace) -> tuple[str, Tone, str]:
@@ -79,19 +88,19 @@ def _last_run(workspace: Workspace) -> None:
     command, status, started, seconds, continue_with = (record[name] for name in names)
     say(f"\nlast run: {command}")
     if status == "running":
-        _unfinished(workspace, command, started)
+        _unfinished(workspace, continue_with or command, started)
         return
     say(f"  {status}, started {started}, {seconds} s")
     if continue_with:
         say(f"  to continue: {continue_with}", "warn")
 
 
-def _unfinished(workspace: Workspace, command: str, started: str) -> None:
+def _unfinished(workspace: Workspace, continue_with: str, started: str) -> None:
     """Tell a run that is at work from one that was killed: the record of both says `running`."""
     holder = holder_of(workspace.state / "lock")
     if holder is None or str(started) < holder.since:  # who holds it came later, and keeps no record
         say(f"  killed, started {started}; finished steps are kept", "warn")
-        say(f"  to continue: {command}", "warn")
+        say(f"  to continue: {continue_with}", "warn")
         return
     lines = describe(holder, read_progress(workspace.state), time.time())
     for line in lines[1:] or lines:  # the first repeats the command

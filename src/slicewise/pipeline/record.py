@@ -1,7 +1,7 @@
 """`pipeline_results.json`: the record of a run, complete at every moment."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,8 @@ class RunRecord:
     """The whole run; `save` rewrites the file atomically.
 
     `header` holds what was known at the start: mode, training_mode, data_set, command, versions and commit.
+    `continuation` returns the command that does what is left when these steps were finished. It is on record
+    from the start: a run that is killed can add nothing.
     """
 
     path: Path
@@ -46,11 +48,18 @@ class RunRecord:
     steps: dict[str, StepRecord]
     status: RunStatus = "running"
     error: Mapping[str, Any] | None = None
-    continue_with: str | None = None
+    continuation: Callable[[Set[str]], str | None] = lambda _: None
     is_stale: bool = False
     """The file could not be written and lags behind."""
     started_at: str = field(default_factory=lambda: now())
     _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def continue_with(self) -> str | None:
+        """The command that does what is left; None where nothing is."""
+        if self.status == "completed":
+            return None
+        return self.continuation({name for name, step in self.steps.items() if step.status == "completed"})
 
     def save(self) -> None:
         finished = self.status != "running"

@@ -148,7 +148,7 @@ class Workspace:
         for relative in homes.values():
             home = self.home(relative)
             receipt = Receipt.read(home)
-            if _is_empty(home):
+            if is_empty(home):
                 yield from [f"{relative} is missing"] if fingerprint else []
             elif receipt is None:
                 state = "is damaged" if (home / RECEIPT_NAME).exists() else "is missing"
@@ -247,20 +247,9 @@ class Workspace:
                 if any((slot / RECEIPT_NAME).exists() for slot in folder.glob("*")):
                     yield step_dir.name, folder
 
-    def clean(self) -> int:
-        """Empty the shelf, partial work and trash; return the bytes freed.
 
-        Homes stay, and so does `foreign`: what a person had put into a home can be made by no step.
-        """
-        freed = 0
-        for name in ("shelf", "partial", "trash"):
-            folder = self.state / name
-            freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            shutil.rmtree(folder, ignore_errors=True)
-        return freed
-
-
-def _is_empty(folder: Path) -> bool:
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or is not there."""
     try:
         return not any(folder.iterdir())
     except OSError:  # none, or a run beside us has just moved it

@@ -43,5 +43,5 @@ def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
 def steps_of(workspace: Workspace) -> tuple[Step[Config], ...]:
     """Return the steps whose outputs a workspace may hold: the single run's, and those of its folds."""
     folds = num_folds(workspace)
-    folded = pipeline(folds) if folds > 1 else ()
+    folded = pipeline(folds) if folds else ()
     return (*STEPS, *(step for step in folded if step not in STEPS))

@@ -8,7 +8,7 @@ from typing import Any, Final
 from slicewise.config.schema import Config
 from slicewise.pipeline.step import Context, Demand, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.names import FOLD_STEPS, fold_name
+from slicewise.steps.names import FOLD_STEPS, fold_name, fold_of
 
 FOLDS_DIR: Final = "folds"
 
@@ -43,9 +43,11 @@ def in_fold(step: Step[Config], fold: int) -> Step[Config]:
 
 
 def num_folds(workspace: Workspace) -> int:
-    """Return the highest fold that has a home here, 0 where nobody ever cross-validated."""
-    folders = (workspace.root / FOLDS_DIR).glob("*")
-    return max((int(folder.name) for folder in folders if folder.name.isdecimal()), default=0)
+    """Return the highest fold that has a home here, or work on its way there; 0 where there is none."""
+    homes = (folder.name for folder in (workspace.root / FOLDS_DIR).glob("*"))
+    steps = (folder.name for place in ("shelf", "partial") for folder in (workspace.state / place).glob("*"))
+    folds = (int(name) for name in homes if name.isdecimal())
+    return max((*folds, *map(fold_of, steps)), default=0)
 
 
 def _plain(context: Context[Config], fold: int) -> Context[Config]:

@@ -33,6 +33,12 @@ def fold_name(step: str, fold: int) -> str:
     return f"{_FOLD}{fold}.{step}"
 
 
+def fold_of(step: str) -> int:
+    """Return the fold that a step belongs to, by its name; 0 for one that is done once."""
+    fold, _, own = step.removeprefix(_FOLD).partition(".")
+    return int(fold) if own in FOLD_STEPS and fold.isdecimal() else 0
+
+
 def step_names(folds: int = 0) -> tuple[str, ...]:
     """Return the names in order; with folds, each fold's own steps one fold after the other."""
     if not folds:

@@ -9,7 +9,6 @@ from slicewise.config.schema import Config
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.core.keys import SliceKey
-from slicewise.pipeline.receipt import Receipt
 from slicewise.pipeline.step import Context
 from slicewise.pipeline.workspace import Workspace
 
@@ -100,9 +99,14 @@ class SliceLookup:
 
 
 def remove_unused(workspace: Workspace) -> int:
-    """Delete the slices that the output at home does not refer to; return the bytes freed."""
-    receipt = Receipt.read(workspace.home("data/processed"))
-    used = {str(Path(name).parent) for name in (receipt.shared if receipt else ())}
+    """Delete the slices that no output of `preprocess` refers to; return the bytes freed.
+
+    While it is unfinished, what it has sliced so far is in no receipt yet, and all slices stay.
+    """
+    if any((workspace.state / "partial" / "preprocess").glob("*")):
+        return 0
+    outputs = workspace.outputs("preprocess", {"processed": "data/processed"})
+    used = {str(Path(name).parent) for found in outputs for name in found.receipt.shared}
     freed = 0
     for folder in sorted((workspace.root / STORE_DIR).glob("*/*")):
         if workspace.relative(folder) not in used:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def test_of_two_ways_to_a_folder_the_first_by_name_is_taken(tmp_path: Path, name
     touch(folder / "1.jpg")
     link.symlink_to(folder)
     assert files_below(tmp_path, (".jpg",)) == [tmp_path / "a/1.jpg"]
+
+
+@pytest.mark.parametrize("name", [b"M\xfcller/1.jpg", b"patient/M\xfcller.JPG"])
+def test_a_name_that_is_not_utf8_is_refused_before_it_reaches_a_record(tmp_path: Path, name: bytes) -> None:
+    touch(tmp_path / os.fsdecode(name.replace(b"jpg", b"txt").replace(b"JPG", b"txt")))
+    touch(tmp_path / "Müller" / "1.jpg")
+    assert len(files_below(tmp_path, (".jpg",))) == 1
+    touch(tmp_path / os.fsdecode(name))
+    with pytest.raises(DataError, match=r"M\\udcfcller.*' is not UTF-8.*rename it"):
+        files_below(tmp_path, (".jpg",))
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def files_read(kind: FolderKind, root: Path) -> list[Path]:
     """Return the files that `discover` looks at, and no others. Imports nothing heavy.
 
     Raises:
-        DataError: `root` is not a folder.
+        DataError: `root` is not a folder, or a name is not UTF-8.
     """
     return files_below(root, ENDINGS[kind])
 
@@ -37,7 +37,8 @@ def discover(
     directly below `root` that give way where they repeat a picture of another folder.
 
     Raises:
-        DataError: the folder holds nothing of this kind; the message says what was expected.
+        DataError: the folder holds nothing of this kind, or a name that is not UTF-8; the message says
+            what was expected.
     """
     match kind:
         case "brats":

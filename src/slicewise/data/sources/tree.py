@@ -29,7 +29,7 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
     met first in alphabetical order.
 
     Raises:
-        DataError: `root` is not a folder.
+        DataError: `root` is not a folder, or a name is not UTF-8.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; set data.volumes.path or data.pictures.path to one that is")
@@ -42,7 +42,20 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
             ends = tuple(suffixes)
             found += [Path(folder, f) for f in files if not _is_hidden(f) and f.lower().endswith(ends)]
         visited.add(real)
+    for path in found:
+        _require_utf8(path)
     return sorted(found, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
+
+
+def _require_utf8(path: Path) -> None:
+    """Refuse a name that no table and no record could hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{str(path)!r} is not UTF-8: names from an older system are converted by `convmv -f latin1 "
+            "-t utf8 --notest -r FOLDER`; or rename it, or move it out of the data set"
+        ) from error
 
 
 def _is_hidden(name: str) -> bool:
