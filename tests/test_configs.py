@@ -1,59 +1,98 @@
 """No key that nothing reads, and no default outside configs/."""
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
+from tests.key_reads import Field, fields_read
 
-from slicewise.config.schema import Config
+from slicewise.config.schema import Config, Evaluation, Runtime
+from slicewise.config.schema.asking import Asking
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "slicewise"
-READERS = [path for path in SOURCE.rglob("*.py") if "schema" not in path.parts]
+NO_READERS = {SOURCE / "steps" / "settings.py", *(SOURCE / "config" / "schema").glob("*.py")}
+"""Receipts name every key and the schema checks it; neither uses one."""
+READERS = [path for path in sorted(SOURCE.rglob("*.py")) if path not in NO_READERS]
 
 
-def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted key, field name) of every leaf of the schema."""
+def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Yield the dotted key of every leaf of the schema, and the field that it is."""
     for name, field in section.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from leaves(kind, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", name
+            yield f"{prefix}{name}", (section, name)
 
 
-LOSSES = {"bce", "dice", "iou", "focal", "tversky"}
-"""Read by the name of the field; tests/training shows that each weight changes the loss."""
-LEAVES = [(key, name) for key, name in leaves(Config) if name not in LOSSES]
+ELSEWHERE = {"bce", "dice", "iou", "focal", "tversky", *Asking._fields}
+"""Taken by the name of the field, and through `Evaluation.asking`; tests of training and inference show that
+each changes the outcome."""
+LEAVES = [key for key, (_, name) in leaves(Config) if name not in ELSEWHERE]
 
 
-def attributes_read() -> set[str]:
-    """Return the names of all attributes that the source reads, and all dotted keys it picks by name."""
-    names: set[str] = set()
-    for path in READERS:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        names |= {node.args[1].value for node in ast.walk(tree) if _is_getattr(node)}  # type: ignore[attr-defined]
-    return names
+def unread(config: type[BaseModel], sources: list[str]) -> set[str]:
+    """Return the dotted keys of all leaves that no source reads."""
+    read = fields_read(sources, config)
+    return {key for key, field in leaves(config) if field not in read}
 
 
-def _is_getattr(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "getattr"
-        and len(node.args) > 1
-        and isinstance(node.args[1], ast.Constant)
-    )
+@pytest.fixture(scope="module")
+def sources() -> list[str]:
+    return [path.read_text(encoding="utf-8") for path in READERS]
 
 
-READ = attributes_read()
+@pytest.fixture(scope="module")
+def unread_keys(sources: list[str]) -> set[str]:
+    return unread(Config, sources)
 
 
-@pytest.mark.parametrize(("key", "name"), LEAVES)
-def test_every_key_is_read_by_something(key: str, name: str) -> None:
-    assert name in READ, f"nothing reads {key}: use it or drop it from the schema and configs/"
+@pytest.mark.parametrize("key", LEAVES)
+def test_every_key_is_read_by_something(unread_keys: set[str], key: str) -> None:
+    assert key not in unread_keys, f"nothing reads {key}: use it or drop it from the schema and configs/"
+
+
+def test_a_key_that_nothing_reads_is_found_whatever_else_has_its_name(sources: list[str]) -> None:
+    """The source is full of `.mean()`, `.shape` and `.folder`; none is taken from a section."""
+    invented: Any = dict.fromkeys(("mean", "shape", "folder", "labels", "epochs"), (float, ...))
+    evaluation = create_model("Evaluation", __base__=Evaluation, **invented)
+    runtime = create_model("Runtime", __base__=Runtime, **invented)
+    changed: Any = {"evaluation": (evaluation, ...), "runtime": (runtime, ...)}
+    config = create_model("Config", __base__=Config, **changed)
+
+    keys = {f"{section}.{name}" for section in ("evaluation", "runtime") for name in invented}
+    assert keys <= unread(config, sources)
+
+
+def test_a_key_whose_only_reader_is_gone_is_found(sources: list[str]) -> None:
+    assert any(".crop_margin" in text for text in sources)
+    without = [text.replace("settings.crop_margin", "0.1") for text in sources]
+
+    assert "preprocessing.crop_margin" in unread(Config, without)
+
+
+TAKEN = (
+    "def f(config: Config): return config.evaluation.batch_size",
+    "def f(context: 'Context[Config]'): return context.config.evaluation.batch_size",
+    "def f(settings: Evaluation | None): return settings.batch_size",
+    "def f(c: Config):\n    part = c.evaluation\n    return range(part.batch_size)",
+    "def f(c: Config): return [part.batch_size for part in (c.evaluation, c.training)]",
+    "def f(c: Config): return getattr(c.evaluation, 'batch_size')",
+    "class A:\n    def g(self, c: Config): self.x = c.evaluation\n    def f(self): self.x.batch_size",
+    "def g(c: Config) -> Evaluation: ...\ndef f(c: Config): return g(c).batch_size",
+)
+NOT_TAKEN = (
+    "def f(config: Config): return config.training.batch_size",
+    "def f(evaluation: Report): return evaluation.batch_size",
+    "def f(config: Config): return 'evaluation.batch_size'",
+)
+
+
+@pytest.mark.parametrize("text", TAKEN + NOT_TAKEN)
+def test_a_read_is_one_of_the_section_that_has_the_key(text: str) -> None:
+    assert ((Evaluation, "batch_size") in fields_read([text], Config)) == (text in TAKEN)
 
 
 def test_defaults_live_in_configs_alone() -> None:

@@ -1,0 +1,152 @@
+"""Which fields of the configuration's sections the source reads, found without running it.
+
+Annotations, assignments and loops say which section a name holds; an attribute counts as read only where it
+is taken from a section that has it. So `scores.mean()` is no read of a key `evaluation.mean`.
+"""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from pydantic import BaseModel
+
+Sections = frozenset[type[BaseModel]]
+Field = tuple[type[BaseModel], str]
+
+_NOTHING: Sections = frozenset()
+
+
+def sections_below(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield a section and all sections in it."""
+    yield root
+    for field in root.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections_below(field.annotation)
+
+
+def fields_read(sources: Iterable[str], root: type[BaseModel]) -> set[Field]:
+    """Return (section, field) of every read in the texts of some modules."""
+    trees = [ast.parse(text) for text in sources]
+    finder = _Finder({section.__name__: section for section in sections_below(root)})
+    for _ in range(2):  # what one module learns of its attributes helps the next one
+        finder.found.clear()
+        for tree in trees:
+            finder.visit(tree)
+    return finder.found
+
+
+class _Finder(ast.NodeVisitor):
+    """Visits modules; what it knows of attributes and of what functions return is kept between them."""
+
+    def __init__(self, sections: dict[str, type[BaseModel]]) -> None:
+        self.sections = sections
+        self.found: set[Field] = set()
+        self.attributes: defaultdict[str, Sections] = defaultdict(frozenset)
+        self.returns: defaultdict[str, Sections] = defaultdict(frozenset)
+        self.names: dict[str, Sections] = {}
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self._enter(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._enter(node)
+
+    def _enter(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        outside, self.names = self.names, dict(self.names)
+        self.returns[node.name] |= self._named(node.returns)
+        for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+            self.names[arg.arg] = self._named(arg.annotation)
+        self.generic_visit(node)
+        self.names = outside
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        for line in node.body:
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                self.attributes[line.target.id] |= self._named(line.annotation)
+        self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            self._bind(target, node.value)
+        self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> None:
+        self._bind(node.target, node.iter)
+        self.generic_visit(node)
+
+    def visit(self, node: ast.AST) -> None:
+        """Bind the names of a comprehension first: what is taken from them comes before them."""
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            for loop in node.generators:
+                self._bind(loop.target, loop.iter)
+        super().visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._take(node.value, node.attr)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if _is_getattr(node):
+            name = node.args[1]
+            for field in [name.value] if isinstance(name, ast.Constant) else self._fields(node.args[0]):
+                self._take(node.args[0], str(field))
+        self.generic_visit(node)
+
+    def _take(self, value: ast.expr, field: str) -> None:
+        self.found |= {(section, field) for section in self._held(value) if field in section.model_fields}
+
+    def _fields(self, value: ast.expr) -> set[str]:
+        return {field for section in self._held(value) for field in section.model_fields}
+
+    def _bind(self, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            for one, other in zip(target.elts, value.elts, strict=False):
+                self._bind(one, other)
+        elif isinstance(target, ast.Tuple):
+            for one in target.elts:
+                self._bind(one, value)
+        elif isinstance(target, ast.Name):
+            self.names[target.id] = self._held(value)
+        elif isinstance(target, ast.Attribute):
+            self.attributes[target.attr] |= self._held(value)
+
+    def _named(self, annotation: ast.expr | None) -> Sections:
+        """Return the sections that an annotation speaks of, also within quotes and brackets."""
+        words = set(re.findall(r"\w+", ast.unparse(annotation))) if annotation else set()
+        return frozenset(section for name, section in self.sections.items() if name in words)
+
+    def _held(self, value: ast.expr) -> Sections:
+        """Return the sections that an expression may be, or be made of."""
+        match value:
+            case ast.Name(name):
+                return self.names.get(name, _NOTHING)
+            case ast.Attribute(inner, field):
+                return self._part(self._held(inner), field)
+            case ast.Call(ast.Name("getattr"), [inner, *_]):
+                return _union(self._part(self._held(inner), field) for field in self._fields(inner))
+            case ast.Call(ast.Name(name)):
+                return self.returns.get(name, _NOTHING)
+            case ast.Call(ast.Attribute(inner, "model_copy")):
+                return self._held(inner)
+            case ast.Call(ast.Attribute(_, name)):
+                return self.returns.get(name, _NOTHING)
+            case ast.IfExp() | ast.BoolOp() | ast.Tuple() | ast.List() | ast.Starred() | ast.Subscript():
+                inside = [node for node in ast.iter_child_nodes(value) if isinstance(node, ast.expr)]
+                return _union(map(self._held, inside))
+        return _NOTHING
+
+    def _part(self, held: Sections, field: str) -> Sections:
+        """Return what an attribute holds: part of a section, `config` of a context, or what modules say."""
+        kinds = {section.model_fields[field].annotation for section in held if field in section.model_fields}
+        if kinds:
+            return frozenset(section for section in self.sections.values() if section in kinds)
+        return (held if field == "config" else _NOTHING) or self.attributes.get(field, _NOTHING)
+
+
+def _union(parts: Iterable[Sections]) -> Sections:
+    return _NOTHING.union(*parts)
+
+
+def _is_getattr(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) > 1
