@@ -1,5 +1,9 @@
+import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import pytest
 import yaml
 
 from slicewise.config.compose import compose
@@ -15,6 +19,7 @@ from slicewise.config.show import (
 )
 
 
+@cache
 def mode(name: str) -> Config:
     return compose([f"modes={name}"])
 
@@ -42,22 +47,66 @@ def test_unchanged_final_files_are_left_alone(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == before
 
 
-def test_final_files_are_written_again_only_when_a_source_is_younger(tmp_path: Path) -> None:
-    source, folder = tmp_path / "configs", tmp_path / "configs" / "final"
-    source.mkdir()
-    (source / "config.yaml").write_text("a: 1")
-    calls: list[str] = []
+@pytest.fixture
+def writer(tmp_path: Path) -> Callable[..., list[str]]:
+    """Write the final files if they are stale; return the modes that were composed for it."""
 
-    def counted(name: str) -> Config:
-        calls.append(name)
-        return mode(name)
+    def write(source: Path = tmp_path / "configs") -> list[str]:
+        calls: list[str] = []
 
-    write_final_if_stale(source, folder, counted)
-    write_final_if_stale(source, folder, counted)
-    assert calls == list(MODES)
-    (folder / "multitask_joint_quick.yaml").unlink()
-    write_final_if_stale(source, folder, counted)
-    assert len(calls) == 6
+        def counted(name: str) -> Config:
+            calls.append(name)
+            return mode(name)
+
+        write_final_if_stale(source, tmp_path / "configs" / "final", tmp_path / "final.json", counted)
+        return calls
+
+    for name, text in (("configs", "a: 1"), ("others", "a: 2")):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "mine.yaml").write_text(text)
+        os.utime(tmp_path / name / "data" / "mine.yaml", (1, 1))
+    assert write() == list(MODES)
+    return write
+
+
+def test_nothing_is_composed_while_nothing_changes(writer: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert writer() == []
+    (tmp_path / "configs" / "data" / "mine.yaml").touch()
+    assert writer() == []
+
+
+@pytest.mark.parametrize("change", ["edit", "delete", "add", "elsewhere"])
+def test_other_sources_are_noticed_however_old_they_are(
+    writer: Callable[..., list[str]], tmp_path: Path, change: str
+) -> None:
+    path = tmp_path / "configs" / "data" / "mine.yaml"
+    if change == "edit":
+        path.write_text("a: 3")
+        os.utime(path, (1, 1))
+    if change == "delete":
+        path.unlink()
+    if change == "add":
+        path.with_name("more.yaml").touch()
+    source = tmp_path / ("others" if change == "elsewhere" else "configs")
+    assert writer(source) == list(MODES)
+    assert writer(source) == []
+
+
+@pytest.mark.parametrize("damage", ["edit", "delete", "note"])
+def test_a_final_file_that_is_not_as_it_was_written_is_written_again(
+    writer: Callable[..., list[str]], tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "configs" / "final" / "multitask_joint_quick.yaml"
+    before = path.read_text()
+    if damage == "edit":
+        path.write_text("mine: 1")
+    if damage == "delete":
+        path.unlink()
+    if damage == "note":
+        (tmp_path / "final.json").write_text("{")
+    assert writer() == list(MODES)
+    assert path.read_text() == before
+    assert writer() == []
 
 
 def test_the_difference_of_two_modes_names_each_key_once() -> None:

@@ -1,12 +1,14 @@
 """Real processes, on one machine and as if on several."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -205,6 +207,83 @@ def test_the_heartbeat_keeps_the_lease_fresh_and_notices_that_it_was_lost(
         path.write_text(stolen)
         time.sleep(30)
     assert path.read_text() == stolen, "what another holds is not removed"
+
+
+def becomes_unreadable(path: Path) -> None:
+    """Let a link that leads to itself take the place of the lease, at one stroke."""
+    aside = path.with_name("aside")
+    aside.symlink_to(path)
+    aside.replace(path)
+
+
+def becomes(path: Path, text: str) -> None:
+    aside = path.with_name("aside")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+def is_kept_fresh(path: Path) -> bool:
+    """Whether the heartbeat touches the lease, now or soon."""
+    touched(path, STALE_SECONDS + 10)
+    deadline = time.monotonic() + 30
+    while time.time() - path.stat().st_mtime > STALE_SECONDS and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return time.time() - path.stat().st_mtime <= STALE_SECONDS
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("damage", [becomes_unreadable, lambda path: becomes(path, '{"pid": 3')])
+def test_a_lease_that_cannot_be_read_for_a_moment_is_not_lost(
+    path: Path, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    with exclusive(path):
+        before = path.read_text()
+        damage(path)
+        time.sleep(0.5)
+        becomes(path, before)
+        assert is_kept_fresh(path)
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_a_lease_that_cannot_be_read_for_long_may_be_another_ones(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "STALE_SECONDS", 0.3)
+    with pytest.raises(WorkspaceError, match=r"lock could not be read for .*symbolic links"), exclusive(path):
+        becomes_unreadable(path)
+        time.sleep(30)
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_a_lease_that_was_removed_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    with exclusive(path):
+        before = path.read_text()
+        path.unlink()
+        deadline = time.monotonic() + 30
+        while not path.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert path.read_text() == before
+
+
+def test_a_heartbeat_that_fails_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch, refused = os.utime, threading.Event()
+
+    def refuse_once(path: Path, *times: tuple[float, float]) -> None:
+        if threading.current_thread() is threading.main_thread() or refused.is_set():
+            return touch(path, *times)
+        refused.set()
+        raise OSError(errno.ESTALE, "stale file handle")
+
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(os, "utime", refuse_once)
+    with exclusive(path):
+        assert refused.wait(30)
+        assert is_kept_fresh(path)
 
 
 def test_the_lock_is_free_after_the_block(path: Path) -> None:

@@ -169,7 +169,7 @@ def _header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
 
     return {
         "command": command_line(args),
-        "git_commit": git_commit(Path(__file__).parent),
+        "git_commit": git_commit(Path(__file__)),
         "training_mode": config.training_mode,
         "data": config.data.name,
         "split_seed": config.split.seed,

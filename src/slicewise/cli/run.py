@@ -141,7 +141,7 @@ def _record(args: argparse.Namespace, config: Config, workspace: Workspace) -> R
         "data_set": {"name": config.data.name, "synthetic": config.data.synthetic},
         "command": command_line(args),
         "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime", "tracking"})),
-        "git_commit": git_commit(Path(__file__).parent),
+        "git_commit": git_commit(Path(__file__)),
         "versions": versions(),
     }
     folds = config.split.folds
@@ -158,7 +158,8 @@ def _write_final_configs(workspace: Workspace) -> None:
     from slicewise.config.show import write_final_if_stale
 
     folder = workspace.root / "configs" / "final"
-    write_final_if_stale(configs_dir(), folder, lambda mode: compose([f"modes={mode}"]))
+    note = workspace.state / "final.json"
+    write_final_if_stale(configs_dir(), folder, note, lambda mode: compose([f"modes={mode}"]))
 
 
 def _answerer(args: argparse.Namespace) -> Any:

@@ -8,7 +8,9 @@ import yaml
 
 from slicewise.config.provenance import dotted
 from slicewise.config.schema import Config
-from slicewise.core.files import write_text
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json, write_json, write_text
+from slicewise.core.fingerprint import hash_file
 
 MODES = ("quick", "baseline", "production")
 STAGES = ("seg_warmup", "cls_head", "joint")
@@ -59,11 +61,28 @@ def _write_changed(path: Path, text: str) -> Path:
     return path
 
 
-def write_final_if_stale(source: Path, folder: Path, compose_mode: Callable[[str], Config]) -> None:
-    """Write the final files unless all of them are younger than every file of `source`."""
-    names = [folder / f"multitask_{stage}_{mode}.yaml" for mode in MODES for stage in STAGES]
-    newest = max(path.stat().st_mtime_ns for path in source.rglob("*.yaml") if folder not in path.parents)
-    if any(not path.is_file() or path.stat().st_mtime_ns < newest for path in names):
-        write_final(folder, compose_mode)
-        for path in names:
-            path.touch()
+def write_final_if_stale(
+    source: Path, folder: Path, note: Path, compose_mode: Callable[[str], Config]
+) -> None:
+    """Write the final files unless they stand as they were written from the same files of `source`.
+
+    `note` remembers the content of both; times say nothing about another `source`, or about an edit.
+    """
+    sources = _contents(source)
+    if _noted(note) == {"sources": sources, "files": _contents(folder)}:
+        return
+    write_final(folder, compose_mode)
+    write_json(note, {"sources": sources, "files": _contents(folder)})
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """Return {name: SHA-256} of the YAML files below a folder, final ones of a workspace there excepted."""
+    paths = [path for path in folder.rglob("*.yaml") if path.relative_to(folder).parts[0] != "final"]
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(paths)}
+
+
+def _noted(note: Path) -> Any:
+    try:
+        return read_json(note)
+    except (FileNotFoundError, WorkspaceError):
+        return None

@@ -1,5 +1,6 @@
 """A lock as a file that names its holder: for folders that several machines share."""
 
+import errno
 import json
 import os
 import secrets
@@ -8,12 +9,14 @@ import socket
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 _SETTLE_SECONDS = 0.2
@@ -56,9 +59,23 @@ class Holder:
     def read(cls, path: Path) -> "Holder | None":
         """Return the holder that a lease names; None where there is none or it cannot be read."""
         try:
-            return cls(**json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            return cls.load(path)
+        except (OSError, ValueError):
             return None
+
+    @classmethod
+    def load(cls, path: Path) -> "Holder":
+        """Return the holder that a lease names.
+
+        Raises:
+            FileNotFoundError: there is none.
+            OSError: it cannot be read now.
+            ValueError: it names nobody.
+        """
+        try:
+            return cls(**json.loads(path.read_bytes()))
+        except TypeError as error:
+            raise ValueError(f"no lease: {error}") from error
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}"
@@ -110,11 +127,14 @@ class Heartbeat:
     """Touches the lease while the block runs; `lost` when somebody else has taken it over.
 
     That happens to a process that was suspended for longer than a lease lives. The main thread is then
-    interrupted as by Ctrl-C, so that two controllers do not go on side by side.
+    interrupted as by Ctrl-C, so that two controllers do not go on side by side. A lease that cannot be read,
+    as on a network file system for a moment, is looked at again; only when that lasts for as long as a lease
+    lives, it counts as lost, for another machine may have taken it over unseen, and `fault` says why.
     """
 
     def __init__(self, path: Path, mine: Holder) -> None:
         self.lost = False
+        self.fault: OSError | ValueError | None = None
         self._path, self._mine = path, mine
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -130,20 +150,40 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
+        seen_at = time.monotonic()
         while not self._stop.wait(BEAT_SECONDS):
-            found = Holder.read(self._path)
-            if found == self._mine:
-                os.utime(self._path)
-            elif found is not None or not self._renew():
-                self.lost = True
+            try:
+                self.lost = not self._keep()
+                seen_at = time.monotonic()
+            except (OSError, ValueError) as error:
+                if time.monotonic() - seen_at > STALE_SECONDS:
+                    self.lost, self.fault = True, error
+            if self.lost:
                 _interrupt()
                 return
+
+    def _keep(self) -> bool:
+        """Touch the lease, or create it anew where it is gone; return whether it is ours.
+
+        Raises:
+            OSError, ValueError: it cannot be read now.
+        """
+        try:
+            ours = Holder.load(self._path) == self._mine
+        except FileNotFoundError:
+            return self._renew()
+        if ours:
+            with suppress(OSError):  # tried again; who takes it over meanwhile is seen by the name
+                os.utime(self._path)
+        return ours
 
     def _renew(self) -> bool:
         """Create the lease anew; where the disk is too full for it, the kernel's lock has to do."""
         try:
-            return _create(self._path, self._mine)
-        except OSError:
+            return _create(self._path, self._mine) or Holder.load(self._path) == self._mine
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
             return True
 
 

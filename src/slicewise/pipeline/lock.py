@@ -19,11 +19,10 @@ from typing import IO
 
 from slicewise.core.console import say
 from slicewise.core.errors import WorkspaceError
-from slicewise.pipeline.lease import Heartbeat, Holder, claim, release
+from slicewise.pipeline.lease import FULL_DISK, STALE_SECONDS, Heartbeat, Holder, claim, release
 
 _POLL_SECONDS = 0.5
 _NO_KERNEL_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _HeldError(Exception):
@@ -40,7 +39,7 @@ def exclusive(path: Path, wait_seconds: float = 0.0) -> Iterator[None]:
 
     Raises:
         WorkspaceError: another process holds it, or took it over while this one was suspended; names that
-            process, its host and since when.
+            process, its host and since when. Or it could not be read for long.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.kernel").open("a+") as stream:
@@ -51,7 +50,7 @@ def exclusive(path: Path, wait_seconds: float = 0.0) -> Iterator[None]:
                 yield
         except KeyboardInterrupt as error:
             if heartbeat.lost:
-                raise WorkspaceError(_words(path)) from error
+                raise WorkspaceError(_lost(path, heartbeat.fault)) from error
             raise
         finally:
             release(path, mine)
@@ -85,7 +84,7 @@ def _take(stream: IO[str], path: Path) -> Holder:
         ours = claim(path, mine, same_machine_is_void=trusted)
     except OSError as error:
         # The kernel's lock holds without a name on it, and `slicewise clean` must start on a full disk.
-        if not (trusted and error.errno in _FULL_DISK):
+        if not (trusted and error.errno in FULL_DISK):
             raise
         return mine
     if not ours:
@@ -109,6 +108,16 @@ def _kernel_lock(stream: IO[str]) -> bool:
 def _name(path: Path) -> str:
     holder = Holder.read(path)
     return str(holder) if holder else "another process"
+
+
+def _lost(path: Path, fault: Exception | None) -> str:
+    if fault is None:
+        return _words(path)
+    return (
+        f"{path} could not be read for {STALE_SECONDS:.0f} s ({fault}), and another machine may have taken "
+        "the workspace over; see to the disk or the network, then run the same command again; what was "
+        "finished is kept"
+    )
 
 
 def _words(path: Path) -> str:

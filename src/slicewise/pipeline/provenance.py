@@ -30,11 +30,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit(folder: Path) -> str | None:
-    """Return the commit of the source, with `-dirty` where files differ from it; None outside a checkout."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+def git_commit(module: Path) -> str | None:
+    """Return the commit of the source, with `-dirty` where files differ from it; None outside a checkout.
+
+    `module` is a file of the source. A copy that is installed inside of another project's checkout, in its
+    `.venv` say, is unknown to git there, and the commit of that project says nothing about it.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        _git(module.parent, "ls-files", "--error-unmatch", module.name)
+        return _git(module.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()

@@ -37,8 +37,8 @@ def discover(
     directly below `root` that give way where they repeat a picture of another folder.
 
     Raises:
-        DataError: the folder holds nothing of this kind, or a name that is not UTF-8; the message says
-            what was expected.
+        DataError: the folder holds nothing of this kind, and the message says what was expected; or a name
+            is not UTF-8.
     """
     match kind:
         case "brats":

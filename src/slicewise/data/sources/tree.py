@@ -53,8 +53,8 @@ def _require_utf8(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{str(path)!r} is not UTF-8: names from an older system are converted by `convmv -f latin1 "
-            "-t utf8 --notest -r FOLDER`; or rename it, or move it out of the data set"
+            f"{str(path)!r} is not UTF-8; rename it (`convmv -f latin1 -t utf8 --notest -r FOLDER` converts "
+            "the names of an older system), or move it out of the data set"
         ) from error
 
 
