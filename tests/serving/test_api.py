@@ -150,6 +150,48 @@ def test_any_slice_can_be_drawn(client: TestClient, volume_path: Path, layer: st
     assert client.get(f"/results/{key}/slices/12.png").status_code == 404
 
 
+def test_slices_say_which_side_is_right_and_pictures_do_not(
+    client: TestClient, volume_path: Path, picture_path: Path
+) -> None:
+    key = examine(client, volume_path, modality="flair")["id"]
+    drawn = opened(client.get(f"/results/{key}/slices/0.png", params={"layer": "plain"}).content)
+    assert not drawn[:, 100:-100].any()  # no tissue in this slice
+    letters = drawn[:, :100], drawn[:, -100:]
+    assert all((part == 255).any() for part in letters)
+    assert (letters[0] > 128).sum() > (letters[1] > 128).sum()  # an R has more strokes than an L
+    picture = opened(examine(client, picture_path)["picture_png"])
+    assert not picture[picture.shape[0] // 2, :20].any()
+
+
+def test_no_evidence_is_drawn_on_a_slice_that_is_not_called_tumour(
+    checkpoint_path: Path, tmp_path: Path, volume_path: Path
+) -> None:
+    for threshold, hot in ((0.0, True), (1.0, False)):
+        app = create_app(
+            checkpoint_path,
+            device="cpu",
+            max_upload_mib=2,
+            class_threshold=threshold,
+            mask_threshold=0.5,
+            cases_dir=tmp_path / "none",
+        )
+        client = TestClient(app, base_url="http://127.0.0.1")
+        key = examine(client, volume_path, modality="flair")["id"]
+        drawn = opened(client.get(f"/results/{key}/slices/6.png", params={"layer": "gradcam"}).content)
+        assert bool(np.ptp(drawn.astype(int), axis=-1).any()) is hot
+
+
+def test_every_answer_warns_where_the_model_saw_generated_patients_only(
+    client: TestClient, checkpoint_path: Path, tmp_path: Path, picture_path: Path
+) -> None:
+    answer = examine(client, picture_path)
+    assert answer["synthetic"] is True
+    assert "generated patients only" in answer["warning"]
+    save_checkpoint(tmp_path / "real.pth", replace(load_checkpoint(checkpoint_path), synthetic=False))
+    answer = examine(decided_by(tmp_path / "real.pth", None), picture_path)
+    assert (answer["synthetic"], answer["warning"]) == (False, None)
+
+
 def test_results_are_kept_for_a_while_and_then_dropped(client: TestClient, volume_path: Path) -> None:
     keys = [examine(client, volume_path, modality="flair")["id"] for _ in range(7)]
     assert client.get(f"/results/{keys[-1]}/mask.nii.gz").status_code == 200

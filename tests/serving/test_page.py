@@ -101,7 +101,7 @@ def test_a_finding_is_shown_however_few_slices_it_has(num_slices: int, shown: Ca
     ("task", "measures", "layers"),
     [
         ("classification", ["Tumour volume", "Most tumour in slice"], ["Tumour", "Image"]),
-        ("segmentation", ["Finding", "Tumour probability"], ["Attention", "Image"]),
+        ("segmentation", ["Finding", "Tumour probability"], ["Evidence for a tumour (Grad-CAM)", "Image"]),
     ],
 )
 def test_what_was_not_trained_is_said_and_not_shown(
@@ -115,6 +115,30 @@ def test_what_was_not_trained_is_said_and_not_shown(
     assert [metric.label for metric in page.metric] == measures
     assert "was not trained in this network" in page.info[0].value
     assert page.button_group[0].options == layers
+
+
+def test_the_warning_stands_above_the_finding(shown: Callable[..., AppTest]) -> None:
+    page = shown(warning="The network has seen generated patients only.")
+    kinds = [element.type for element in page.main]
+    assert page.warning[0].value == "The network has seen generated patients only."
+    assert kinds.index("warning") == kinds.index("subheader") + 1
+    assert not shown().warning
+
+
+@pytest.mark.parametrize(
+    ("layer", "threshold", "said"),
+    [
+        ("Tumour", 0.5, "Slice 0. Orange: the mask. Seen from the feet: R is the patient's right"),
+        ("Evidence for a tumour (Grad-CAM)", 0.5, "relative to this slice"),
+        ("Evidence for a tumour (Grad-CAM)", 0.8, "Below 80% no evidence is shown"),
+    ],
+)
+def test_each_slice_says_what_is_drawn_and_which_side_is_right(
+    layer: str, threshold: float, said: str, shown: Callable[..., AppTest]
+) -> None:
+    page = shown(class_threshold=threshold)
+    page.button_group[0].set_value(layer).run(timeout=60)
+    assert said in page.get("image")[0].proto.imgs[0].caption
 
 
 def show_volume(num_slices: int, picture: bytes, said: dict[str, object]) -> None:
@@ -135,6 +159,7 @@ def show_volume(num_slices: int, picture: bytes, said: dict[str, object]) -> Non
         "fingerprint": "f" * 64,
         "not_trained": [],
         "note": None,
+        "warning": None,
     }
     answer |= {"label": "tumour", "tumour_probability": 0.7, "tumour_ml": 1.0, "largest_slice": 0}
     answer |= {"class_threshold": 0.5, "mask_threshold": 0.5, "calibrated": False, "origin": "configured"}
@@ -196,7 +221,7 @@ def test_a_visitor_examines_a_case_and_a_picture(demo: DemoState, picture_path: 
         picture = page.locator('[data-testid="stImage"] img')
         picture.wait_for()
         overlay = picture.get_attribute("src") or ""
-        page.get_by_text("Attention", exact=True).click()
+        page.get_by_text("Evidence for a tumour (Grad-CAM)", exact=True).click()
         expect(picture).not_to_have_attribute("src", overlay, timeout=60_000)
 
         page.get_by_text("Your own MRI").click()

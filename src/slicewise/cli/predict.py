@@ -93,8 +93,8 @@ def _tell(row: "PredictionRow") -> None:
 
 
 def _conclude(network: "Network", rows: "Sequence[PredictionRow]", folder: Path) -> int:
-    from slicewise.cli.predictions.table import CSV_NAME, NOTICE, SYNTHETIC
-    from slicewise.evaluation.answer import untrained
+    from slicewise.cli.predictions.table import CSV_NAME, NOTICE
+    from slicewise.evaluation.answer import SYNTHETIC, untrained
     from slicewise.evaluation.rows import plural
 
     failed = sum(row.error is not None for row in rows)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from slicewise.imaging.volume import Volume
 
 _MM3_PER_ML = 1000.0
 Verdict = Literal["tumour", "no_tumour"]
+SYNTHETIC: Final = "The network has seen generated patients only. Do not expect it to read real MRI well."
 
 
 @dataclass(frozen=True)

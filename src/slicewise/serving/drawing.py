@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from slicewise.core.labels import Modality, modality_slot
 from slicewise.imaging.overlay import grey, overlay, overlay_heat, to_png
@@ -18,6 +18,7 @@ _WINDOW_PERCENTILES: Final = (1.0, 99.5)
 _SAMPLES: Final = 200_000
 _SMALLEST_SIDE: Final = 512
 _LARGEST_SIDE: Final = 1024
+_SMALLEST_LETTER: Final = 12
 
 Picture = NDArray[np.uint8]
 
@@ -31,6 +32,8 @@ class View:
     window: tuple[float, float]
     size: tuple[int, int]
     """(width, height) of the drawn slice in pixels."""
+    has_sides: bool
+    """Whether it is known which side is the patient's right: of a volume it is, of a picture it is not."""
 
     @classmethod
     def of(cls, volume: Volume) -> Self:
@@ -39,21 +42,41 @@ class View:
         image = volume.images[next(slot for slot in slots if volume.presence[slot])].copy()
         sample = image.ravel()[:: max(1, image.size // _SAMPLES)].astype(np.float32)
         inside = sample[sample != 0]
+        sided = volume.orientation is not None
         low, high = np.percentile(inside, _WINDOW_PERCENTILES) if len(inside) else (0.0, 1.0)
-        return cls(image, (float(low), max(float(high), float(low) + 1e-6)), _size(volume))
+        return cls(image, (float(low), max(float(high), float(low) + 1e-6)), _size(volume), sided)
 
     def plain(self, index: int) -> Picture:
         """Return slice `index` as grey values [row, col]."""
-        return _resized(grey(self.image[index], self.window), self.size)
+        return self._marked(self._grey(index))
 
     def with_mask(self, index: int, mask: NDArray[np.bool_]) -> Picture:
         """Return the slice with a mask [row, col] of the volume's grid drawn over it."""
         inside = _resized(mask * np.uint8(255), self.size) >= 128
-        return overlay(self.plain(index), inside)
+        return self._marked(overlay(self._grey(index), inside))
 
     def with_heat(self, index: int, heat: NDArray[np.float32]) -> Picture:
         """Return the slice with heat [row, col] of 0 to 1 drawn over it."""
-        return overlay_heat(self.plain(index), _resized(heat * np.float32(255), self.size) / 255)
+        strength = _resized(heat * np.float32(255), self.size) / 255
+        return self._marked(overlay_heat(self._grey(index), strength))
+
+    def _grey(self, index: int) -> Picture:
+        return _resized(grey(self.image[index], self.window), self.size)
+
+    def _marked(self, picture: Picture) -> Picture:
+        """Write R and L at the sides, where they are known: column 0 is the patient's right."""
+        return mark_sides(picture) if self.has_sides else picture
+
+
+def mark_sides(picture: Picture) -> Picture:
+    """Return a slice with R at the left edge and L at the right one, legible on any ground."""
+    height, width = picture.shape[:2]
+    size = max(_SMALLEST_LETTER, min(height, width) // 18)
+    image = Image.fromarray(picture)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    for letter, place, anchor in (("R", size // 2, "lm"), ("L", width - size // 2, "rm")):
+        pen.text((place, height // 2), letter, "white", font, anchor, stroke_width=2, stroke_fill="black")
+    return np.asarray(image)
 
 
 def base64_png(picture: Picture) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.labels import CLASSIFICATION, MODALITIES, NUM_MODALITIES, SEGMENTATION, Task
-from slicewise.evaluation.answer import untrained
+from slicewise.evaluation.answer import SYNTHETIC, untrained
 from slicewise.evaluation.operating import KINDS, OperatingPoint, OperatingPoints
 from slicewise.imaging.geometry import restore
 from slicewise.imaging.nifti import write_nifti
@@ -164,6 +164,8 @@ class Examiner:
             "tumour_probability": result.tumour_probability,
             "label": result.verdict,
             "not_trained": list(result.not_trained),
+            "synthetic": self.checkpoint.synthetic,
+            "warning": SYNTHETIC if self.checkpoint.synthetic else None,
             "note": untrained(result.not_trained),
             **_info(result.point).model_dump(),
             "modalities": [modality for modality, filled in present if filled],
@@ -189,10 +191,13 @@ class Examiner:
         return result.view.plain(index)
 
     def _heat(self, result: Result, index: int) -> NDArray[np.float32]:
-        """Return the Grad-CAM heat of one slice on the volume's grid; zero where the network saw nothing."""
+        """Return the Grad-CAM heat of one slice on the volume's grid; zero on one not called tumour.
+
+        The heat is scaled to the largest of its slice: on a healthy one the hottest places mean nothing.
+        """
         sliced = result.sliced
         heat = np.zeros(sliced.masks.shape, dtype=np.float32)
-        seen = np.flatnonzero(sliced.indices == index)
+        seen = np.flatnonzero((sliced.indices == index) & result.called)
         if len(seen):
             images = sliced.images[seen]
             with self._model_lock:

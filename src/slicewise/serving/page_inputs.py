@@ -37,7 +37,7 @@ def ask(client: ApiClient, info: dict[str, Any]) -> None:
 
 
 def guess_modality(file_name: str) -> Modality | None:
-    """Return the modality that a file name speaks of in whole words (BraTS 2017-2023), if it is one."""
+    """Return the modality that the words of a file name speak of (BraTS spellings), if it is one."""
     words = " ".join(re.split(r"[^a-z0-9]+", file_name.lower()))
     for two, one in _TWO_WORDS:
         words = two.sub(one, words)

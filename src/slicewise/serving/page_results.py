@@ -10,10 +10,13 @@ from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.serving.client import ApiClient
 from slicewise.serving.page_inputs import ANSWER
 
-_LAYERS: Final = {"Tumour": "overlay", "Attention": "gradcam", "Image": "plain"}
+_LAYERS: Final = {"Tumour": "overlay", "Evidence for a tumour (Grad-CAM)": "gradcam", "Image": "plain"}
 _LAYER_HELP: Final = (
-    "Tumour: the mask. Attention: where the classification looked (Grad-CAM). Image: as it is."
+    "Tumour: the mask. Evidence: which places raised the probability of a tumour most, relative to the "
+    "slice. Image: as it is."
 )
+_SIDES: Final = "Seen from the feet: R is the patient's right, L the left."
+_OWN_SIDES: Final = "Left and right as in your picture."
 _TUMOUR: Final = "#c2410c"
 _GREY: Final = "#94a3b8"
 _INK: Final = "#334155"
@@ -25,6 +28,8 @@ def show(client: ApiClient, info: dict[str, Any]) -> None:
     if answer is None:
         return
     st.subheader(answer["name"], anchor=False)
+    if answer["warning"]:
+        st.warning(answer["warning"], icon=":material/warning:")
     if answer["kind"] == "picture":
         _show_picture(answer)
     else:
@@ -73,7 +78,10 @@ def _show_picture(answer: dict[str, Any]) -> None:
     with left:
         layer = _choose_layer(answer)
         field = {"overlay": "overlay_png", "gradcam": "gradcam_png", "plain": "picture_png"}[layer]
-        st.image(base64.b64decode(answer[field]), width="stretch")
+        _show_image(
+            base64.b64decode(answer[field]),
+            f"{_of_layer(answer, layer, answer['tumour_probability'])} {_OWN_SIDES}",
+        )
     with right:
         if _has_mask(answer):
             mask = base64.b64decode(answer["mask_png"])
@@ -92,7 +100,8 @@ def _show_volume(client: ApiClient, answer: dict[str, Any]) -> None:
     with left:
         layer = _choose_layer(answer)
         index = _choose_slice(answer)
-        st.image(_slice_png(client, answer["id"], index, layer), width="stretch")
+        said = _of_layer(answer, layer, answer["slices"][index]["probability"])
+        _show_image(_slice_png(client, answer["id"], index, layer), f"Slice {index}. {said} {_SIDES}")
     with right:
         if _has_verdict(answer):
             curve = probability_curve(answer["slices"], answer["class_threshold"], index)
@@ -107,6 +116,22 @@ def _show_volume(client: ApiClient, answer: dict[str, Any]) -> None:
 
 def _spelled(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
+
+
+def _show_image(png: bytes, caption: str) -> None:
+    st.image(png, caption, width="stretch")
+
+
+def _of_layer(answer: dict[str, Any], layer: str, probability: float | None) -> str:
+    """Say what a layer shows of a slice or picture with this probability of a tumour."""
+    if layer == "plain":
+        return "The image as it is."
+    if layer == "overlay":
+        return "Orange: the mask."
+    threshold = answer["class_threshold"]
+    if probability is None or probability < threshold:
+        return f"Below {threshold:.0%} no evidence is shown: the network does not call this a tumour."
+    return "Evidence for a tumour (Grad-CAM), relative to this slice: brightest where it is strongest."
 
 
 def _choose_slice(answer: dict[str, Any]) -> int:

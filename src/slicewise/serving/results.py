@@ -73,6 +73,13 @@ class Result:
     def num_slices(self) -> int:
         return len(self.view.image)
 
+    @property
+    def called(self) -> NDArray[np.bool_]:
+        """Whether each slice the network saw reaches the class threshold, [S]."""
+        if self.class_probability is None:
+            return np.zeros(len(self.sliced.indices), np.bool_)
+        return np.asarray(self.class_probability >= self.point.decision.class_threshold)
+
     def areas_mm2(self) -> Sequence[float | None]:
         """Return the tumour's area in each slice."""
         if self.mask is None:

@@ -1,4 +1,8 @@
-"""What the API answers. Pictures are base64 PNG; row 0 is anterior, column 0 the patient's right."""
+"""What the API answers. Pictures are base64 PNG.
+
+Row 0 of a volume's slice is anterior, column 0 the patient's right, and R and L are drawn at its sides;
+uploaded pictures keep left and right as they are.
+"""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -9,6 +13,9 @@ from slicewise.core.labels import Modality, Task
 NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+_HEAT: Final = (
+    "evidence for a tumour (Grad-CAM) relative to this slice; nothing is drawn below the class threshold"
+)
 Png = Annotated[str, Field(description="PNG, base64")]
 
 
@@ -78,6 +85,10 @@ class Examination(OperatingInfo):
     tumour_probability: Probability | None
     label: Literal["tumour", "no_tumour"] | None
     not_trained: list[Task] = Field(description="tasks the model was never taught")
+    synthetic: bool = Field(description="true when the model has seen generated patients only")
+    warning: str | None = Field(
+        description="what the finding must not be taken for; null where nothing is known"
+    )
     note: str | None = Field(description="why a part of the answer is missing; null where nothing is")
     modalities: list[Modality] = Field(description="the slots that were filled")
     seconds: float
@@ -93,7 +104,7 @@ class PictureExamination(Examination):
     picture_png: Png
     mask_png: Png | None = Field(description="PNG, base64, in the size of the picture: 255 tumour, 0 else")
     overlay_png: Png | None
-    gradcam_png: Png | None = None
+    gradcam_png: Png | None = Field(default=None, description=_HEAT)
 
 
 class SliceExamination(Answer):
@@ -108,7 +119,7 @@ class KeySlice(SliceExamination):
     """A slice worth looking at first."""
 
     overlay_png: Png | None
-    gradcam_png: Png | None = None
+    gradcam_png: Png | None = Field(default=None, description=_HEAT)
 
 
 class VolumeExamination(Examination):

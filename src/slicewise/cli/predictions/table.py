@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from slicewise.core.files import write_json
-from slicewise.evaluation.answer import Answer
+from slicewise.evaluation.answer import SYNTHETIC, Answer
 from slicewise.evaluation.operating import OperatingPoint
 from slicewise.evaluation.rows import write_rows
 
 CSV_NAME: Final = "predictions.csv"
 JSON_NAME: Final = "predictions.json"
 NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
-SYNTHETIC: Final = "The network has seen generated patients only. Do not expect it to read real MRI well."
 
 
 @dataclass(frozen=True, slots=True)
