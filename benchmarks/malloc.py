@@ -71,7 +71,6 @@ def _noise(batch_size: int, side: int) -> "Batch":
         masks=(torch.rand(batch_size, 1, side, side) > 0.9).float(),
         has_mask=torch.ones(batch_size, dtype=torch.bool),
         labels=torch.ones(batch_size),
-        sources=torch.zeros(batch_size, dtype=torch.int64),
     )
 
 

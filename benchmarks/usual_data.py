@@ -70,7 +70,6 @@ def collated(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
         masks=masks,
         has_mask=torch.ones(len(labels), dtype=torch.bool),
         labels=labels,
-        sources=torch.zeros(len(labels), dtype=torch.int64),
     )
 
 

@@ -83,6 +83,23 @@ def test_sound_data_has_no_problem(pipeline: Pipeline, patients: list[Path]) -> 
     assert problems(pipeline).count("No problem was found") == 2
 
 
+def test_files_that_changed_after_download_are_named(
+    pipeline: Pipeline, patients: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were checked, labelled and grouped as something else."""
+    assert pipeline.run("--until", "download") == 0
+    changed, missing = file_of(patients[1], "t2"), file_of(patients[3], "seg")
+    shutil.copy(file_of(patients[1], "seg"), changed)
+    missing.unlink()
+
+    assert pipeline.run("--until", "preprocess", "--skip-download") == 1
+    told = capsys.readouterr().err
+    assert str(changed) in told
+    assert str(missing) in told
+    assert "run download again" in told
+    assert pipeline.run("--until", "preprocess") == 0
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [("truncated", "truncated"), ("shape", "mask|voxels where"), ("nan", "NaN|finite"), ("empty", "empty")],

@@ -15,12 +15,14 @@ from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.files import read_json, write_json
+from slicewise.core.keys import CaseKey
 from slicewise.core.labels import CLASS_NAMES
+from slicewise.data.picture import read_grey
 from slicewise.evaluation.answer import answer
 from slicewise.evaluation.calibration import Scaling
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.operating import MadeFor
-from slicewise.imaging.volume import read_volume
+from slicewise.imaging.volume import picture_volume, read_volume
 from slicewise.inference.ensemble import Ensemble
 from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
@@ -331,8 +333,9 @@ def test_all_folds_answer_together(network: Checkpoint, tmp_path: Path) -> None:
     path = picture(tmp_path / "p.png")
     assert predict(tmp_path / "w", path, "--ensemble") == 0
     found = read_json(tmp_path / "w" / "results" / "predictions" / "predictions.json")
+    seen = picture_volume(CaseKey("s", "p", "p"), read_grey(path), network.slot)
     together = Ensemble([Predictor(one, "cpu") for one in networks])
-    expected = together.predict_picture(path).tumour_probability
+    expected = together.predict_volume(seen).tumour_probability
     assert found["cases"][0]["tumour_probability"] == pytest.approx(expected, abs=1e-6)
     assert found["fingerprint"] == together.fingerprint
     assert [one["fingerprint"][0] for one in found["checkpoints"]] == ["1", "2", "3"]

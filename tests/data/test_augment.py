@@ -42,7 +42,6 @@ def brains(presence: list[list[float]] | None = None) -> Batch:
         masks=mask.expand(count, 1, SIZE, SIZE).clone(),
         has_mask=torch.ones(count, dtype=torch.bool),
         labels=torch.ones(count),
-        sources=torch.zeros(count, dtype=torch.int64),
     )
 
 

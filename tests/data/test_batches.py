@@ -60,12 +60,13 @@ def test_a_batch_holds_the_slices_asked_for_in_their_slots() -> None:
 def test_masks_are_whole_tumour_and_known_to_be_there() -> None:
     picture = case(1, 1, (0, 0, 0, 1))
     picture.has_mask = False
-    batch = SliceDataset([case(0, 2)], [picture]).gather(np.arange(3))
+    dataset = SliceDataset([case(0, 2)], [picture])
+    batch = dataset.gather(np.arange(3))
 
     assert set(batch.masks.flatten().tolist()) == {0, 1}
     assert batch.masks.sum((1, 2, 3)).tolist() == [0, 4, 0]
     assert batch.has_mask.tolist() == [True, True, False]
-    assert batch.sources.tolist() == [VOLUMES, VOLUMES, PICTURES]
+    assert dataset.sources.tolist() == [VOLUMES, VOLUMES, PICTURES]
 
 
 def test_training_slices_are_those_marked_of_their_source() -> None:

@@ -1,5 +1,4 @@
 import json
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -7,17 +6,10 @@ from hypothesis import strategies as st
 
 from slicewise.config.schema import SplitFractions
 from slicewise.core.errors import SplitError
-from slicewise.core.keys import CaseKey
 from slicewise.data.cohort import SIDES, assign_sides, select
 from slicewise.data.split import Split
 
 SHARES = SplitFractions(seed=5, train=0.7, val=0.15, test=0.15, folds=0, fold=0)
-
-
-@dataclass(frozen=True)
-class Case:
-    key: CaseKey
-    group: str
 
 
 def members(*names: str) -> frozenset[tuple[str, str]]:
@@ -56,16 +48,9 @@ def test_an_empty_side_of_one_source_is_refused() -> None:
 
 
 def test_the_same_name_in_two_sources_is_two_patients() -> None:
-    split = Split(members("a"), members("b"), members("c"))
-    with pytest.raises(SplitError, match="pictures/a/a"):
-        split.side_of(Case(CaseKey("pictures", "a", "a"), "a"))
-
-
-def test_a_case_follows_its_group() -> None:
-    split = Split(members("family"), members("b"), members("c"))
-    assert split.side_of(Case(CaseKey("brats", "p1", "visit2"), "family")) == "train"
-    with pytest.raises(SplitError, match="brats/p1/visit2"):
-        split.side_of(Case(CaseKey("brats", "p1", "visit2"), "unknown"))
+    two = [members(name) | {("pictures", name)} for name in ("a", "b", "c")]
+    assert Split(two[0], two[1], two[2]).keep(members("a", "b", "c")).sources == ["brats"]
+    Split(two[0], two[1] | {("pictures", "x")}, members("x") | {("pictures", "y")})
 
 
 def test_json_is_readable_and_comes_back() -> None:

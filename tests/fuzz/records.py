@@ -133,7 +133,6 @@ def entries() -> list[bytes]:
         "pixel_mm": 1.0,
         "slice_mm": 1.0,
         "geometry": {"shape": [3, 4, 4], "box": [0, 0, 4, 4]},
-        "problems": [],
         "files": {
             "images.npy": {"bytes": 192, "sha256": "", "shape": [2, 1, 4, 4]},
             "masks.npy": {"bytes": 160, "sha256": "", "shape": [2, 4, 4]},

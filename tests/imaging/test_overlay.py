@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from slicewise.imaging.overlay import (
-    LABEL_COLOURS,
     PREDICTION,
     TRUTH,
     compare,
@@ -14,7 +13,6 @@ from slicewise.imaging.overlay import (
     grey,
     overlay,
     overlay_heat,
-    overlay_labels,
     tile,
     to_png,
 )
@@ -48,14 +46,6 @@ def test_truth_and_prediction_are_told_apart() -> None:
     result = compare(GREY, SQUARE, np.roll(SQUARE, 6, axis=1))
     assert tuple(result[20, 12]) == TRUTH
     assert tuple(result[20, 18]) == PREDICTION
-
-
-def test_each_label_has_its_colour() -> None:
-    labels = SQUARE * 2
-    labels[15:25, 16:24] = 3
-    result = overlay_labels(GREY, labels)
-    assert tuple(result[10, 12]) == LABEL_COLOURS[2]
-    assert tuple(result[15, 16]) == LABEL_COLOURS[3]
 
 
 def test_heat_grows_lighter_and_anatomy_stays_visible() -> None:

@@ -1,14 +1,12 @@
-import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from slicewise.config.schema.asking import PLAIN, Asking
-from slicewise.core.errors import CheckpointError, PictureError, UsageError
+from slicewise.core.errors import CheckpointError, UsageError
 from slicewise.core.keys import CaseKey
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import prepare, restore
@@ -108,33 +106,6 @@ def test_a_volume_in_millimetres_has_millilitres(checkpoint: Checkpoint, volume:
     affine = ((-2.0, 0.0, 0.0, 0.0), (0.0, -2.0, 0.0, 0.0), (0.0, 0.0, 5.0, 0.0), (0.0, 0.0, 0.0, 1.0))
     known = replace(volume, orientation=Orientation(affine, (80, 90, 6)))
     assert everything.predict_volume(known).volume_ml == pytest.approx(6 * 90 * 80 * 20 / 1000)
-
-
-@pytest.mark.parametrize(("mode", "suffix"), [("L", "png"), ("RGB", "jpg"), ("RGBA", "png"), ("L", "tif")])
-def test_pictures_of_any_kind_are_predicted_alike_from_file_and_bytes(
-    tmp_path: Path, predictor: Predictor, mode: str, suffix: str
-) -> None:
-    path = tmp_path / f"picture.{suffix}"
-    Image.fromarray(head(1)[0].astype(np.uint8)).convert(mode).save(path)
-    found = predictor.predict_picture(path)
-    again = predictor.predict_picture(path.read_bytes())
-    assert found.mask_probability.shape == found.picture.shape == (90, 80)
-    assert found.sliced.presence == (False, False, False, True)
-    # As a product over slices, which some processors round in the last of sixteen digits.
-    assert found.tumour_probability == pytest.approx(float(found.slices.class_probability[0]), rel=1e-14)
-    np.testing.assert_array_equal(found.mask_probability, again.mask_probability)
-
-
-def test_a_picture_fills_the_slot_of_the_checkpoint(checkpoint: Checkpoint) -> None:
-    stream = io.BytesIO()
-    Image.fromarray(head(1)[0].astype(np.uint8)).save(stream, format="png")
-    found = Predictor(replace(checkpoint, slot="t1ce"), "cpu").predict_picture(stream.getvalue())
-    assert found.sliced.presence == (False, True, False, False)
-
-
-def test_what_is_no_picture_is_refused(predictor: Predictor) -> None:
-    with pytest.raises(PictureError):
-        predictor.predict_picture(b"not a picture")
 
 
 def test_a_checkpoint_file_is_enough(

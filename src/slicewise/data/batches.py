@@ -16,7 +16,7 @@ from slicewise.core.labels import NUM_MODALITIES
 from slicewise.data.sampling import Indices
 
 SOURCES: Final = ("volumes", "pictures")
-"""What the numbers in `Batch.sources` mean."""
+"""What the numbers in `SliceDataset.sources` mean."""
 VOLUMES: Final = 0
 PICTURES: Final = 1
 
@@ -69,8 +69,6 @@ class Batch:
     """bool [batch]"""
     labels: Tensor
     """float32 [batch], 1 where the slice shows a tumour"""
-    sources: Tensor
-    """int64 [batch], an index into SOURCES"""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,7 +140,6 @@ class SliceDataset:
             masks=(torch.from_numpy(masks) > 0).float(),
             has_mask=torch.from_numpy(self._has_mask[cases]),
             labels=torch.from_numpy(self.labels[indices]),
-            sources=torch.from_numpy(self.sources[indices]),
         )
 
     def _size_mib(self) -> float:

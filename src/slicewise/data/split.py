@@ -2,26 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from slicewise.config.schema import SplitFractions
 from slicewise.core.errors import SplitError
-from slicewise.core.keys import CaseKey
 from slicewise.data.cohort import SIDES, Side
 
 Member = tuple[str, str]
 """(source, group)"""
 
 _SHOWN = 5
-
-
-class Grouped(Protocol):
-    """Anything that belongs to a group of a source: a case on disk, a stored entry."""
-
-    @property
-    def key(self) -> CaseKey: ...
-    @property
-    def group(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -114,18 +104,6 @@ class Split:
     def groups(self, source: str, side: Side) -> list[str]:
         """Return one source's groups on one side, sorted."""
         return sorted(group for its_source, group in self.side(side) if its_source == source)
-
-    def side_of(self, case: Grouped) -> Side:
-        """Return the side of a case.
-
-        Raises:
-            SplitError: its group is not part of the split.
-        """
-        member = (case.key.source, case.group)
-        for side in SIDES:
-            if member in self.side(side):
-                return side
-        raise SplitError(f"{case.key} (group {case.group}) is not in the split; run the split step again")
 
     def keep(self, present: Iterable[Member]) -> Self:
         """Return the split with only the members given; nobody changes side.

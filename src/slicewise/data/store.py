@@ -13,7 +13,7 @@ are a digest of the case's files and of the preprocessing, so another preprocess
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,7 +91,7 @@ class SliceStore:
                     f"{folder / name} has changed since it was written; delete {folder} and run again"
                 )
 
-    def write(self, entry: str, case: SlicedCase, group: str, problems: Sequence[str] = ()) -> None:
+    def write(self, entry: str, case: SlicedCase, group: str) -> None:
         """Seal the slices of a case. A damaged entry of that name is replaced, a sound one kept.
 
         Nothing is forced to the disk: after a power cut an unwritten file has the wrong size, and is redone.
@@ -100,7 +100,6 @@ class SliceStore:
             entry: from `entry_id`.
             case: the slices.
             group: what must stay on one side of the split.
-            problems: warnings to keep with the entry.
 
         Raises:
             WorkspaceError: the disk is full, or the folder cannot be written.
@@ -109,7 +108,7 @@ class SliceStore:
         partial = target.with_name(f"{_PARTIAL}{target.name}-{secrets.token_hex(4)}")
         try:
             partial.mkdir(parents=True)
-            description = _describe(partial, case, group, problems)
+            description = _describe(partial, case, group)
             entry_text = json.dumps({**description, "digest": digest(description)}, allow_nan=False)
             (partial / ENTRY_FILE).write_text(entry_text, encoding="utf-8")
             self._seal(partial, target, entry)
@@ -140,7 +139,7 @@ class SliceStore:
         partial.rename(target)
 
 
-def _describe(partial: Path, case: SlicedCase, group: str, problems: Sequence[str]) -> dict[str, Any]:
+def _describe(partial: Path, case: SlicedCase, group: str) -> dict[str, Any]:
     """Write the arrays and return the entry that goes with them."""
     filled = [slot for slot, present in enumerate(case.presence) if present]
     images = case.images if len(filled) == case.images.shape[1] else case.images[:, filled]
@@ -155,7 +154,6 @@ def _describe(partial: Path, case: SlicedCase, group: str, problems: Sequence[st
         "pixel_mm": case.pixel_mm,
         "slice_mm": case.slice_mm,
         "geometry": case.geometry.to_json(),
-        "problems": list(problems),
         "files": {
             IMAGES_FILE: _write_array(partial / IMAGES_FILE, images),
             MASKS_FILE: _write_array(partial / MASKS_FILE, case.masks),

@@ -44,7 +44,6 @@ class StoredCase:
     pixel_mm: float | None
     slice_mm: float
     geometry: Geometry
-    problems: tuple[str, ...]
     files: dict[str, dict[str, Any]]
     """Bytes, SHA-256 and shape of each array file, as sealed."""
 
@@ -140,7 +139,6 @@ class StoredCase:
             pixel_mm=None if value["pixel_mm"] is None else float(value["pixel_mm"]),
             slice_mm=float(value["slice_mm"]),
             geometry=Geometry.from_json(value["geometry"], value["indices"]),
-            problems=tuple(value["problems"]),
             files={name: dict(value["files"][name]) for name in (IMAGES_FILE, MASKS_FILE)},
         )
         case._check()

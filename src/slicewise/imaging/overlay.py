@@ -20,8 +20,6 @@ Colour: TypeAlias = tuple[int, int, int]
 
 TRUTH: Final[Colour] = (86, 180, 233)
 PREDICTION: Final[Colour] = (230, 159, 0)
-LABEL_COLOURS: Final[dict[int, Colour]] = {1: (204, 121, 167), 2: (0, 158, 115), 3: (240, 228, 66)}
-"""Necrosis, edema and enhancing tumour."""
 
 WINDOW: Final = (-2.0, 3.0)
 """Z-scores shown as black and white."""
@@ -81,16 +79,6 @@ def overlay(
     result = _rgb(image)
     result[inside] = _blend(result[inside], np.array(colour), opacity)
     result[inside & ~_eroded(inside, outline)] = colour
-    return result
-
-
-def overlay_labels(
-    image: NDArray[np.uint8], mask: NDArray[Any], opacity: float = 0.25, outline: int = 2
-) -> Rgb:
-    """Lay necrosis, edema and enhancing tumour over an image, each in its colour."""
-    result = _rgb(image)
-    for label, colour in LABEL_COLOURS.items():
-        result = overlay(result, np.asarray(mask) == label, colour, opacity, outline)
     return result
 
 

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -13,19 +12,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from slicewise.config.schema.asking import PLAIN, Asking
-from slicewise.core.keys import CaseKey
 from slicewise.core.labels import TASKS, Task
-from slicewise.data.picture import read_grey
 from slicewise.imaging.slicing import SlicedCase, prepare, restore
 from slicewise.imaging.summary import smooth_over_slices, tumour_probability
-from slicewise.imaging.volume import Volume, picture_volume
+from slicewise.imaging.volume import Volume
 from slicewise.inference.device import DeviceName, choose_device
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 
 Floats = NDArray[np.float32]
 
 _MM3_PER_ML = 1000.0
-_PICTURE = CaseKey("upload", "picture", "picture")
 
 
 class SlicePredictions(NamedTuple):
@@ -47,19 +43,6 @@ class VolumePrediction:
     """The highest slice probability after a running mean over three neighbouring slices."""
     volume_ml: float | None
     """Volume above the mask threshold in millilitres; None where the files tell no size of their voxels."""
-
-
-@dataclass(frozen=True)
-class PicturePrediction:
-    """A picture as the network sees it and as its owner knows it."""
-
-    sliced: SlicedCase
-    slices: SlicePredictions
-    picture: NDArray[np.generic]
-    """[row, col] grey values as read, upright."""
-    mask_probability: Floats
-    """[row, col] on the picture's own grid."""
-    tumour_probability: float
 
 
 class SlicePredictor(ABC):
@@ -125,22 +108,6 @@ class SlicePredictor(ABC):
             mask_probability=mask,
             tumour_probability=tumour_probability(slices.class_probability),
             volume_ml=self._millilitres(volume, mask),
-        )
-
-    def predict_picture(self, picture: Path | bytes) -> PicturePrediction:
-        """Predict one picture of any kind; it fills the modality slot that the checkpoint names.
-
-        Raises:
-            PictureError: it cannot be read, or shows nothing.
-        """
-        grey = read_grey(picture) if isinstance(picture, Path) else read_grey(BytesIO(picture), "the picture")
-        found = self.predict_volume(picture_volume(_PICTURE, grey, self.checkpoints[0].slot))
-        return PicturePrediction(
-            sliced=found.sliced,
-            slices=found.slices,
-            picture=grey,
-            mask_probability=found.mask_probability[0],
-            tumour_probability=found.tumour_probability,
         )
 
     def _millilitres(self, volume: Volume, mask: Floats) -> float | None:

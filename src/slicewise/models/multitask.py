@@ -91,11 +91,6 @@ class MultitaskNet(nn.Module):
         decoded: Tensor = self.decoder(list(features))
         return decoded
 
-    def classify(self, features: Sequence[Tensor]) -> Tensor:
-        """Return tumour logits [batch] for the feature maps of `encode`."""
-        logits: Tensor = self.class_head(self.decode(features))
-        return logits
-
     def forward(self, images: Tensor, presence: Tensor) -> Prediction:
         """Answer both questions; see `encode` for the shapes."""
         decoded = self.decode(self.encode(images, presence))

@@ -12,6 +12,7 @@ from slicewise.steps.slices import MANIFEST_NAME, slice_store
 from slicewise.steps.sources import FOLD_KEYS, TRAIN_ONLY, chosen_cases, open_index, used_sources
 
 if TYPE_CHECKING:
+    from slicewise.data.index import CaseIndex
     from slicewise.data.preprocess import EntryRef
 
 
@@ -25,6 +26,7 @@ def _run(context: Context[Config]) -> Outcome:
     from slicewise.data.problems import describe_problems
 
     config, index = context.config, open_index(context)
+    _require_unchanged(index)
     store = slice_store(context.workspace)
     for path in context.faulty:
         store.discard(path)
@@ -54,6 +56,15 @@ def _run(context: Context[Config]) -> Outcome:
     notes += [text.rstrip()] if report.problems else []
     files = [path for ref in report.entries for path in sorted(store.folder(ref.entry).iterdir())]
     return Outcome(metrics, tuple(notes), tuple(files))
+
+
+def _require_unchanged(index: "CaseIndex") -> None:
+    """Refuse files that are not those which download checked, labelled and grouped."""
+    from slicewise.data.problems import describe_problems
+
+    changed = index.changed_files()
+    if changed:
+        raise DataError(f"{describe_problems(changed)}run download again to look at them anew")
 
 
 def _listed(ref: "EntryRef") -> dict[str, Any]:
