@@ -127,7 +127,7 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(
 
 def test_reasons_name_key_and_values(trained: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
     plan = plan_lines(trained.with_overrides("stages.joint.learning_rates.encoder=5e-5"), capsys)
-    assert plan["train.joint"] == ("run", "stages.joint.learning_rates.encoder: 0.0005 -> 5e-05")
+    assert plan["train.joint"] == ("run", "stages.joint.learning_rates.encoder: 0.0001 -> 5e-05")
     assert plan["evaluate"] == ("run", "train.joint changed")
 
 
