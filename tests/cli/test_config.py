@@ -59,3 +59,39 @@ def test_write_puts_the_nine_files_beside_the_others(
     assert main(["config", "--write"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 9
     assert len(list((tmp_path / "configs" / "final").glob("multitask_*.yaml"))) == 9
+
+
+def test_write_goes_into_the_workspace_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["config", "--write", "--folds", "3", "training.batch_size=7"]
+    assert main([*words, "--workspace", str(tmp_path / "one")]) == 0
+    monkeypatch.setenv("SLICEWISE_WORKSPACE", str(tmp_path / "two"))
+    assert main(words) == 0
+    for name in ("one", "two"):
+        files = sorted((tmp_path / name / "configs" / "final").iterdir())
+        assert len(files) == 9
+        tree = yaml.safe_load(files[0].read_text())
+        assert (tree["split"]["folds"], tree["training"]["batch_size"]) == (3, 7)
+
+
+def test_diff_minds_the_folds_and_every_override(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--diff", "quick", "baseline", "--folds", "1"]) == 2
+    assert "split.folds" in capsys.readouterr().err
+    assert main(["config", "--diff", "quick", "baseline", "seed"]) == 2
+    assert "'seed' is neither an option nor key=value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--diff", "quick", "baseline", "--training-mode", "production"), "leave --training-mode out"),
+        (("--diff", "quick", "baseline", "--write"), "leave --write out, or --diff"),
+        (("--write", "--training-mode", "production"), "--write writes the files of every mode"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", *words]) == 2
+    assert message in capsys.readouterr().err

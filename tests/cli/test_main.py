@@ -69,9 +69,23 @@ def test_a_run_that_nobody_reads_still_fails_where_it_must(tmp_path: Path) -> No
         "data=lgg",
         "data.volumes.path=/nowhere",
     )
-    assert unread(*words, stderr=subprocess.STDOUT).returncode == 1
+    assert unread(*words, stderr=subprocess.STDOUT).returncode == 2
     done = unread(*words)
-    assert (done.returncode, "/nowhere does not exist" in done.stderr) == (1, True)
+    assert (done.returncode, "/nowhere does not exist" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("--help",), (), ("run", "--help")])
+def test_help_that_nobody_reads_to_its_end_is_no_fault(words: tuple[str, ...]) -> None:
+    done = unread(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_that_does_not_exist_is_wrong_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", "--workspace", str(tmp_path), "data=lgg", "data.volumes.path=/nowhere"]
+    assert main(words) == 2
+    assert "data.volumes.path: /nowhere does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "doctor", "clean", "status"])

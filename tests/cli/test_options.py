@@ -90,6 +90,31 @@ def test_a_step_that_folds_do_not_have_is_refused(option: str) -> None:
         selection_from(parsed(option, "report"), folds=3)
 
 
+@pytest.mark.parametrize("option", ["--only", "--from", "--until", "--force"])
+@pytest.mark.parametrize("folds", [0, 3])
+def test_an_option_that_names_no_step_is_refused(option: str, folds: int) -> None:
+    for text in ("", ",", " , "):
+        with pytest.raises(UsageError, match=f"{option} names no step; the steps are download"):
+            selection_from(parsed(option, text), folds)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--only", "split", "--from", "evaluate"), "leave --from out, or --only"),
+        (("--only=split", "--until=split"), "leave --until out, or --only"),
+        (("--only", "evaluate", "--mode", "data-only"), "leave --mode out, or --only"),
+        (("--skip-joint", "--only", "train.joint"), "train.joint: both skipped and named by --only"),
+    ],
+)
+def test_options_of_which_one_would_be_dropped_are_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        selection_from(parsed(*words), folds=0)
+    selection = selection_from(parsed("--skip-joint", "--only", "evaluate, report"), folds=0)
+    asked = [step for step, request in selection.requests.items() if request is Request.AUTO]
+    assert asked == ["evaluate", "report"]
+
+
 @pytest.mark.parametrize(
     "words", [("--force", "split,train"), ("--force=split,train",), ("--force=all", "--force", "split,train")]
 )

@@ -2,9 +2,19 @@
 
 import argparse
 import json
+import os
+from pathlib import Path
 from typing import Any
 
-from slicewise.cli.options import TRAINING_MODES, add_config_options, compose_from
+from slicewise.cli.options import (
+    TRAINING_MODES,
+    add_config_options,
+    compose_from,
+    is_typed,
+    overrides_of,
+    refuse_together,
+    workspace_from,
+)
 from slicewise.core.console import paint, say
 
 
@@ -21,21 +31,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.config.compose import compose, configs_dir
+    from slicewise.config.compose import compose
     from slicewise.config.show import difference, to_yaml, write_final
 
+    refuse_together(
+        args, "--diff", ("--training-mode", "--write", "--workspace"), "only prints how two modes differ"
+    )
+    refuse_together(args, "--write", ("--training-mode",), "writes the files of every mode")
     if args.diff:
-        left, right = (compose([f"modes={mode}", *args.overrides]) for mode in args.diff)
+        left, right = (compose([f"modes={mode}", *overrides_of(args)]) for mode in args.diff)
         for key, (old, new) in difference(left, right).items():
             say(f"{key}: {_spelled(old)} -> {paint(_spelled(new), 'header')}")
     elif args.write:
-        for path in write_final(
-            configs_dir() / "final", lambda mode: compose([f"modes={mode}", *args.overrides])
-        ):
+        for path in write_final(_folder(args), lambda mode: compose([f"modes={mode}", *overrides_of(args)])):
             say(str(path))
     else:
         say(to_yaml(compose_from(args).model_dump(mode="json")).rstrip())
     return 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """Return where the merged files go: into the workspace that was named, else beside their sources."""
+    from slicewise.config.compose import configs_dir
+
+    named = is_typed(args, "--workspace") or "SLICEWISE_WORKSPACE" in os.environ
+    return (workspace_from(args).root / "configs" if named else configs_dir()) / "final"
 
 
 def _spelled(value: Any) -> str:

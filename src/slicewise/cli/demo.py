@@ -1,9 +1,15 @@
 """`slicewise demo status|stop`: the services that the last run started."""
 
 import argparse
+import shlex
+from typing import NoReturn
 
-from slicewise.cli.options import add_workspace_option, workspace_from
+from slicewise.cli.options import add_workspace_option, command_for, workspace_from
 from slicewise.core.console import say
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json
+from slicewise.pipeline.record import RECORD_NAME
+from slicewise.pipeline.workspace import Workspace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +22,41 @@ def execute(args: argparse.Namespace) -> int:
 
     workspace = workspace_from(args)
     url = address(workspace)
-    if args.action == "stop":
-        stop(workspace)
-        say("demo stopped" if url else "no demo is running")
+    if args.action == "stop" and stop(workspace):
+        say("demo stopped")
         return 0
-    say(f"demo running at {url}" if url else "no demo is running; `slicewise run --mode demo` starts it")
-    return 0 if url else 1
+    if url:
+        say(f"demo running at {url}")
+        return 0
+    say(f"no demo of {workspace.root.absolute()} is running; to start it: {_start(workspace)}")
+    return 1
+
+
+def _start(workspace: Workspace) -> str:
+    """Return the command that serves the network of the last run: with other settings it would be refused."""
+    try:
+        record = read_json(workspace.root / RECORD_NAME)
+        typed = shlex.split(record["command"])
+        words = _settings(typed[typed.index("run") + 1 :])
+    except (OSError, WorkspaceError, ValueError, KeyError, TypeError, AttributeError):
+        words = []  # no run yet, or by another verb
+    return command_for(workspace, "run", "--mode", "demo", *words)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises where another one would print and end the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _settings(typed: list[str]) -> list[str]:
+    """Return the words of a run that set keys; which steps it ran is no matter here."""
+    from slicewise.cli import run
+
+    parser = _Parser(allow_abbrev=False)
+    run.add_arguments(parser)
+    args = parser.parse_intermixed_args(typed)
+    usual: str = parser.get_default("training_mode")
+    mode = [] if args.training_mode == usual else ["--training-mode", args.training_mode]
+    return [*mode, *(word for word in args.overrides if not word.startswith("split.folds="))]

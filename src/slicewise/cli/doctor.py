@@ -38,7 +38,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def examine(workspace: Workspace, config: Config) -> list[Check]:
     """Run every check for a run of this configuration in this workspace."""
-    from slicewise.steps.demo import address
+    from slicewise.steps.demo import ports
 
     return [
         software.python_version(),
@@ -55,7 +55,7 @@ def examine(workspace: Workspace, config: Config) -> list[Check]:
         place.lock(workspace),
         place.inputs(config),
         place.credentials(workspace, config),
-        machine.ports(config, demo_is_ours=address(workspace) is not None),
+        machine.ports(config, of_our_demo=ports(workspace)),
         machine.supervisor(config),
     ]
 

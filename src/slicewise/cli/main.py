@@ -1,6 +1,7 @@
 """`slicewise VERB ...`: find the verb, run it, turn errors into messages and exit codes."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -32,8 +33,15 @@ class Verb(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 done, 1 a step failed, 2 wrong input, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] not in VERBS:
-        return _without_verb(words)
+    try:
+        return _verb(words) if words and words[0] in VERBS else _without_verb(words)
+    except BrokenPipeError:
+        return 0
+    finally:
+        _write_out()
+
+
+def _verb(words: list[str]) -> int:
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
     parser = argparse.ArgumentParser(
         prog=f"slicewise {words[0]}",
@@ -44,6 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_intermixed_args(words[1:])  # key=value and paths may stand between options
     args.typed = words
     return _guard(verb, args)
+
+
+def _write_out() -> None:
+    """Write out what was printed. Where nobody reads on, as after `--help | head -1`, that is no fault."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would fail again when Python ends, and change its exit code to 120.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _guard(verb: Verb, args: argparse.Namespace) -> int:

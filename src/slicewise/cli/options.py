@@ -31,14 +31,17 @@ TRAINING_MODES = ("quick", "baseline", "production")
 
 def add_workspace_option(parser: argparse.ArgumentParser) -> None:
     """Add the workspace."""
-    default = os.environ.get("SLICEWISE_WORKSPACE", ".")
     parser.add_argument(
         "--workspace",
         type=Path,
-        default=Path(default),
+        default=_default_workspace(),
         metavar="DIR",
         help="where outputs live (default: $SLICEWISE_WORKSPACE, else here)",
     )
+
+
+def _default_workspace() -> Path:
+    return Path(os.environ.get("SLICEWISE_WORKSPACE", "."))
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -129,14 +132,31 @@ def compose_from(args: argparse.Namespace) -> Config:
     """
     from slicewise.config.compose import compose
 
+    return compose([f"modes={args.training_mode}", *overrides_of(args)])
+
+
+def overrides_of(args: argparse.Namespace) -> list[str]:
+    """Return what the command line sets beside the training mode.
+
+    Raises:
+        UsageError: an option and an override say the same twice.
+    """
     for option, key in (("--training-mode", "modes"), ("--folds", "split.folds")):
-        if _is_typed(args, option) and any(word.startswith(f"{key}=") for word in args.overrides):
+        if is_typed(args, option) and any(word.startswith(f"{key}=") for word in args.overrides):
             raise UsageError(f"{option} and {key}= set the same; leave one of them out")
     folds = [f"split.folds={args.folds}"] if args.folds else []
-    return compose([f"modes={args.training_mode}", *folds, *_overrides(args.overrides)])
+    return [*folds, *_overrides(args.overrides)]
 
 
-def _is_typed(args: argparse.Namespace, option: str) -> bool:
+def refuse_together(args: argparse.Namespace, option: str, others: Sequence[str], why: str) -> None:
+    """Raise UsageError where an option was typed with one of the others, which it would drop."""
+    typed = [other for other in others if is_typed(args, other)]
+    if is_typed(args, option) and typed:
+        raise UsageError(f"{option} {why}; leave {' and '.join(typed)} out, or {option}")
+
+
+def is_typed(args: argparse.Namespace, option: str) -> bool:
+    """Whether an option was given, and does not stand for its default."""
     return any(word.partition("=")[0] == option for word in args.typed)
 
 
@@ -176,7 +196,12 @@ def steps_of(config: Config, workspace: Workspace) -> tuple[Step[Config], ...]:
 
 
 def selection_from(args: argparse.Namespace, folds: int) -> Selection:
-    """Turn the flags into one request per step of a pipeline with so many folds."""
+    """Turn the flags into one request per step of a pipeline with so many folds.
+
+    Raises:
+        UsageError: a flag names no step or an unknown one, or two of them contradict each other.
+    """
+    _refuse_contradictions(args, folds)
     start, until, only = (
         _chosen(option, text, folds)
         for option, text in (("from", args.start), ("until", args.until), ("only", args.only))
@@ -202,9 +227,32 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
     )
 
 
+def _refuse_contradictions(args: argparse.Namespace, folds: int) -> None:
+    for option, text in (
+        ("from", args.start),
+        ("until", args.until),
+        ("only", args.only),
+        ("force", args.force),
+    ):
+        if is_typed(args, f"--{option}") and not _names(text or "", folds=0):
+            raise UsageError(f"--{option} names no step; the steps are {', '.join(STEP_NAMES)}")
+    refuse_together(args, "--only", ("--mode", "--from", "--until"), "names all steps that are asked for")
+    skipped = {step for name in args.skip or () for step in expand(name, folds)}
+    both = [step for step in _names(args.only or "", folds) if step in skipped]
+    if both:
+        raise UsageError(f"{', '.join(both)}: both skipped and named by --only; choose one")
+
+
 def command_line(args: argparse.Namespace) -> str:
     """Return the command as it was typed, to be typed again."""
     return _spelled(args.typed)
+
+
+def command_for(workspace: Workspace, *words: str) -> str:
+    """Return a command on this workspace, to be typed in the folder where this one was."""
+    usual = workspace.root == _default_workspace().absolute()
+    named = () if usual else ("--workspace", str(workspace.root))
+    return _spelled([*words, *named])
 
 
 def continuation(args: argparse.Namespace, finished: Set[str], folds: int) -> str:
@@ -242,7 +290,8 @@ def _chosen(option: str, text: str | None, folds: int) -> list[str]:
 
 
 def _names(text: str, folds: int) -> list[str]:
-    return [step for name in filter(None, text.split(",")) for step in expand(name.strip(), folds)]
+    names = filter(None, map(str.strip, text.split(",")))
+    return [step for name in names for step in expand(name, folds)]
 
 
 def _overrides(words: Sequence[str]) -> list[str]:

@@ -49,12 +49,15 @@ def execute(args: argparse.Namespace) -> int:
     config, network = compose_words(overrides), _network(args, overrides)
     slot = args.modality or network.predictor.checkpoints[0].slot
     cases, problems = find_inputs(paths, Unnamed(args.modality, slot))
+    if not cases:
+        raise UsageError(f"nothing to examine: {'; '.join(map(str, problems))}")
     rows = [row_of_problem(network, problem) for problem in problems if problem.severity == "error"]
     for row in rows:
         _tell(row)
     rows += examine(network, cases, folder, config.evaluation.batch_size, _tell)
-    if not rows:
-        raise UsageError(f"nothing to examine: {'; '.join(map(str, problems))}")
+    if all(row.error is not None for row in rows):
+        complain(f"no case could be examined; the tables in {folder} are as they were")
+        return 1
     write_tables(folder, rows, network.to_json())
     return _conclude(network, rows, folder)
 
@@ -65,6 +68,9 @@ def _sort(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     paths = [Path(word).expanduser() for word in words if word not in overrides]
     if not paths:
         raise UsageError("no PATH is given; name a patient's folder, a volume or a picture")
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise UsageError(f"{', '.join(missing)}: does not exist; mend the path or leave it out")
     return paths, overrides
 
 

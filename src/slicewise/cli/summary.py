@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from slicewise.cli.options import command_for
 from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
@@ -91,4 +92,4 @@ def _demo(step: StepRecord, workspace: Workspace) -> None:
     url = address(workspace)
     if url:
         say(f"\nThe demo runs at {url}", "header")
-        say("  to stop it: slicewise demo stop  (in a checkout: .venv/bin/slicewise demo stop)")
+        say(f"  to stop it: {command_for(workspace, 'demo', 'stop')}")

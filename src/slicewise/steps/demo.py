@@ -30,12 +30,23 @@ def address(workspace: Workspace) -> str | None:
     return state.page_url if state and is_alive(home) else None
 
 
-def stop(workspace: Workspace) -> None:
-    """Stop the demo of this workspace, if there is one."""
+def ports(workspace: Workspace) -> frozenset[int]:
+    """Return the ports on which the demo of this workspace runs, if it does."""
+    from slicewise.serving.health import is_alive
+    from slicewise.serving.state import read_state
+
+    home = workspace.service(_NAME)
+    state = read_state(home)
+    return frozenset(one.port for one in state.services) if state and is_alive(home) else frozenset()
+
+
+def stop(workspace: Workspace) -> bool:
+    """Stop the demo of this workspace; return whether there was one."""
     from slicewise.serving.supervise import stop_demo
 
-    stop_demo(workspace.service(_NAME))
+    stopped = stop_demo(workspace.service(_NAME))
     _note(workspace).unlink(missing_ok=True)
+    return stopped
 
 
 def _settings(config: Config) -> dict[str, Any]:

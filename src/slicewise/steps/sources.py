@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config, PictureSource, VolumeSource
-from slicewise.core.errors import DataError
+from slicewise.core.errors import ConfigError
 from slicewise.pipeline.step import Context, Input
 from slicewise.pipeline.workspace import Workspace
 
@@ -44,7 +44,7 @@ def external_inputs(config: Config) -> Mapping[str, Input]:
     """Return {key: folder} of the sources that the person named; their content is part of the identity.
 
     Raises:
-        DataError: a named folder does not exist.
+        ConfigError: a named folder does not exist.
     """
     from slicewise.data.sources import files_read
 
@@ -58,7 +58,7 @@ def external_inputs(config: Config) -> Mapping[str, Input]:
         folder = Path(source.path).expanduser()
         if not folder.is_dir():
             what = "is a file, not a folder" if folder.exists() else "does not exist"
-            raise DataError(f"{key}: {folder.absolute()} {what}; mend the path or leave the key out")
+            raise ConfigError(f"{key}: {folder.absolute()} {what}; mend the path or leave the key out")
         inputs[key] = Input(folder, partial(files_read, layout_of(source), folder))
     return inputs
 

@@ -141,10 +141,12 @@ def test_ports(config: Config) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         busy = compose([f"serving.page_port={port}"])
-        found = machine.ports(busy, demo_is_ours=False)
+        found = machine.ports(busy)
         assert (found.level, str(port) in found.found) == ("bad", True)
         assert f"serving.page_port={port + 10}" in found.advice
-        assert machine.ports(busy, demo_is_ours=True).level == "good"
+        assert machine.ports(busy, of_our_demo=[port + 1]).level == "bad", "its demo runs on another port"
+        whole = [config.serving.api_port, port]
+        assert machine.ports(busy, of_our_demo=whole).found.endswith("in use by this workspace's demo")
     assert machine._is_free("127.0.0.1", port)
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from slicewise.cli.checks.check import Check
@@ -79,19 +79,24 @@ def accelerator(config: Config, nvidia: Path = _NVIDIA, platform: str = sys.plat
     return Check("device", "good", "mps" if usable["mps"] else "cpu")
 
 
-def ports(config: Config, *, demo_is_ours: bool) -> Check:
-    """Check that the demo's ports are free, or taken by the demo of this workspace."""
+def ports(config: Config, *, of_our_demo: Collection[int] = ()) -> Check:
+    """Check that the demo's ports are free, or taken by the demo of this workspace, which starts anew."""
     from slicewise.serving.state import HOST
 
     wanted = {"api_port": config.serving.api_port, "page_port": config.serving.page_port}
     names = ", ".join(map(str, wanted.values()))
-    if demo_is_ours:
-        return Check("ports", "good", f"{names}, in use by this workspace's demo")
-    taken = {key: port for key, port in wanted.items() if not _is_free(HOST, port)}
+    taken = {
+        key: port for key, port in wanted.items() if port not in of_our_demo and not _is_free(HOST, port)
+    }
     if taken:
         advice = "end the other program, or: " + " ".join(f"serving.{k}={p + 10}" for k, p in taken.items())
         return Check("ports", "bad", f"taken: {', '.join(map(str, taken.values()))}", advice)
-    return Check("ports", "good", f"{names} free")
+    if {*wanted.values()} <= {*of_our_demo}:
+        return Check("ports", "good", f"{names}, in use by this workspace's demo")
+    others = ", ".join(str(port) for port in sorted({*of_our_demo}))
+    return Check(
+        "ports", "good", f"{names} free" + (f"; this workspace's demo is on {others}" if others else "")
+    )
 
 
 def _is_free(host: str, port: int) -> bool:

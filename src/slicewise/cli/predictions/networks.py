@@ -56,8 +56,8 @@ def load_network(
         wishes: fields of `Asking` that the user settled; the others are as the evaluation had them.
 
     Raises:
-        UsageError: nothing is trained here.
-        CheckpointError: the file is missing, damaged or no checkpoint.
+        UsageError: nothing is trained here, or the file is missing.
+        CheckpointError: it is damaged or no checkpoint.
         WorkspaceError: what the evaluation chose is damaged.
     """
     from slicewise.evaluation.decision import Decision
@@ -66,6 +66,8 @@ def load_network(
     from slicewise.models.checkpoint import load_checkpoint
 
     path = checkpoint or workspace.root / CHECKPOINT
+    if checkpoint is not None and not checkpoint.is_file():
+        raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
     if checkpoint is None and not path.is_file():
         raise UsageError(
             f"nothing is trained in {workspace.root} yet: there is no {CHECKPOINT}. Run "
