@@ -1,4 +1,5 @@
 import base64
+import html
 import io
 import threading
 import time
@@ -489,3 +490,27 @@ def test_masks_that_were_never_trained_are_not_shown(
         assert response.status_code == 404
         assert "segmentation was not trained" in response.json()["error"]
     assert client.get(f"/results/{volume['id']}/slices/6.png?layer=plain").status_code == 200
+
+
+def test_the_documentation_loads_nothing_and_tells_every_route(client: TestClient) -> None:
+    response = client.get("/")
+    assert str(response.url).endswith("/docs")
+    page = response.text
+    assert response.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "<script" not in page
+    assert "http" not in page
+    document = client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert f"{method.upper()} {path}" in page
+            assert html.escape(operation["description"]) in page
+    for said in (
+        "t1ce (form)",
+        "gradcam (query)",
+        "tumour_probability",
+        "mask_url",
+        "The upload is too large",
+    ):
+        assert said in page
+    assert client.get("/redoc").status_code == 404

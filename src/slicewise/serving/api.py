@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import slicewise
@@ -21,6 +22,7 @@ from slicewise.serving.examiner import Examiner, Layer
 from slicewise.serving.failures import register_failures
 from slicewise.serving.middleware import BodyLimit, SecurityHeaders
 from slicewise.serving.reading import read_files
+from slicewise.serving.reference import reference
 from slicewise.serving.schemas import (
     NOTICE,
     Case,
@@ -66,6 +68,16 @@ def _cases(request: Request) -> dict[str, dict[Modality, Path]]:
 
 TheExaminer = Annotated[Examiner, Depends(_examiner)]
 TheCases = Annotated[dict[str, dict[Modality, Path]], Depends(_cases)]
+
+
+@router.get("/", include_in_schema=False)
+async def start() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    return HTMLResponse(reference(request.app.openapi()))
 
 
 @router.get("/healthz", tags=["service"])
@@ -184,7 +196,14 @@ def create_app(
     """
     predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold, asking=asking)
     configured = Decision(Scaling(), class_threshold, mask_threshold, component_share=component_share)
-    app = FastAPI(title="SliceWise", version=slicewise.__version__, description=_DESCRIPTION)
+    # The pages that FastAPI brings load scripts from another site.
+    app = FastAPI(
+        title="SliceWise",
+        version=slicewise.__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.examiner = Examiner(predictor, _points(calibration_path, predictor, configured))
     app.state.cases_dir = cases_dir
     app.state.max_upload_mib = max_upload_mib

@@ -18,6 +18,7 @@ _HEADERS: Final = (
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 )
 
 
@@ -73,7 +74,7 @@ def too_large(max_mib: int) -> str:
 
 
 class SecurityHeaders:
-    """ASGI middleware: answers are not sniffed, framed, cached, or named to other sites."""
+    """ASGI middleware: answers are not sniffed, framed, cached or named to other sites, and load nothing."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

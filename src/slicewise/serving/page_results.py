@@ -152,7 +152,7 @@ def _explain(answer: dict[str, Any]) -> str:
     if _has_verdict(answer):
         scale = "calibrated" if answer["calibrated"] else "not calibrated"
         sentences += [
-            f"A tumour is reported from a probability of {answer['class_threshold']:.0%}, which is {scale}."
+            f"A tumour is reported from a probability of {answer['class_threshold']:.0%} ({scale})."
         ]
     if _has_mask(answer):
         sentences += [f"A pixel is drawn from {answer['mask_threshold']:.0%}."]
