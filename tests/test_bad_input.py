@@ -158,7 +158,7 @@ def test_an_empty_folder_says_what_was_expected(
 def test_a_folder_that_is_not_there_is_named_with_its_key(
     pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert pipeline.run("--mode", "data-only") == 1
+    assert pipeline.run("--mode", "data-only") == 2
     assert f"data.volumes.path: {tmp_path / 'data'}" in capsys.readouterr().err
 
 

@@ -136,6 +136,15 @@ def test_an_edited_description_is_noticed_and_one_without_digest_is_from_before(
     assert ENTRY in store
 
 
+def test_a_file_without_its_sealed_size_is_damage(store: SliceStore) -> None:
+    path = store.folder(ENTRY) / "entry.json"
+    described = json.loads(path.read_text())
+    del described["digest"], described["files"]["masks.npy"]["bytes"]
+    path.write_text(json.dumps(described))
+    with pytest.raises(WorkspaceError, match=r"is damaged \(KeyError\('bytes'\)\)"):
+        store.open(ENTRY)
+
+
 def test_a_file_stands_for_its_whole_entry_when_that_is_discarded(store: SliceStore) -> None:
     store.discard(store.folder(ENTRY) / "masks.npy")
     assert not store.folder(ENTRY).exists()

@@ -56,13 +56,15 @@ class StoredCase:
         """
         try:
             case = cls._from_json(folder, entry, read_json(folder / ENTRY_FILE))
-            sizes = {name: (folder / name).stat().st_size for name in case.files}
+            sizes = {
+                name: ((folder / name).stat().st_size, seal["bytes"]) for name, seal in case.files.items()
+            }
         except FileNotFoundError as error:
             raise WorkspaceError(f"{folder} is no whole entry ({error}); run preprocessing again") from error
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, OSError) as error:
             raise WorkspaceError(f"{folder} is damaged ({error!r}); delete it and run again") from error
-        for name, size in sizes.items():
-            if size != case.files[name]["bytes"]:
+        for name, (size, sealed) in sizes.items():
+            if size != sealed:
                 raise WorkspaceError(
                     f"{folder / name} has {size} bytes, not the sealed number; delete {folder}"
                 )
