@@ -101,7 +101,7 @@ class _Finder(ast.NodeVisitor):
 
     def _bind(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-            for one, other in zip(target.elts, value.elts, strict=False):
+            for one, other in zip(target.elts, value.elts, strict=False):  # a starred name takes several
                 self._bind(one, other)
         elif isinstance(target, ast.Tuple):
             for one in target.elts:
