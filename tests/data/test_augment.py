@@ -19,6 +19,7 @@ NOTHING = {
     "translation": 0,
     "elastic": 0,
     "intensity": 0,
+    "bias": 0,
     "noise": 0,
 }
 
@@ -137,7 +138,23 @@ def test_the_edge_of_the_brain_is_neither_mixed_with_the_outside_nor_pushed_out(
     assert not moved.images[:, 1].any()
 
 
-@pytest.mark.parametrize("changed", [{"intensity": 0.3}, {"noise": 0.5}])
+def test_bias_is_one_smooth_field_for_all_modalities_of_an_image() -> None:
+    """What was measured, black being 0, is multiplied: bright tissue changes more than dark tissue."""
+    batch = brains([[1.0, 1, 1, 1]] * 50)
+    moved = change(batch, bias=0.2)
+    inside = batch.images != 0
+    gain = ((moved.images + 3) / (batch.images + 3)).where(inside, torch.nan)
+    steps = gain[:, 0].diff(dim=-1)
+
+    assert torch.allclose(gain[:, 0], gain[:, 3], atol=1e-5, equal_nan=True)
+    assert 0.03 < float(gain[inside].std()) < 0.2
+    assert float((gain[inside] - 1).abs().max()) < 0.3
+    assert float(steps[steps.isfinite()].abs().max()) < 0.03
+    assert float(steps[steps.isfinite()].abs().max()) > 0
+    assert not torch.allclose(gain[0, 0], gain[1, 0], equal_nan=True)
+
+
+@pytest.mark.parametrize("changed", [{"intensity": 0.3}, {"noise": 0.5}, {"bias": 0.2}])
 def test_intensity_and_noise_change_the_inside_of_filled_slots_alone(changed: dict[str, float]) -> None:
     batch = brains([[1.0, 0, 0, 1]] * 6)
     moved = change(batch, **changed)
@@ -198,6 +215,7 @@ ALL = {
     "translation": 0.05,
     "elastic": 0.03,
     "intensity": 0.2,
+    "bias": 0.1,
     "noise": 0.1,
 }
 

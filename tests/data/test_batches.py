@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from slicewise.core.errors import DataError
 from slicewise.core.keys import CaseKey
 from slicewise.data.batches import PICTURES, VOLUMES, SliceDataset
+from slicewise.imaging.slicing import choose_for_training
 
 SIDE = 8
 
@@ -21,6 +22,7 @@ class Case:
     stored_images: NDArray[np.float16]
     masks: NDArray[np.uint8]
     labels: NDArray[np.int8]
+    seen: NDArray[np.bool_]
     train: NDArray[np.bool_]
     presence: tuple[bool, ...]
     has_mask: bool = True
@@ -39,6 +41,7 @@ def case(number: int, num_slices: int, presence: tuple[int, ...] = (1, 1, 1, 1),
         images.astype(np.float16),
         masks,
         labels.astype(np.int8),
+        np.ones(num_slices, np.bool_),
         np.arange(num_slices) > 0,
         tuple(bool(present) for present in presence),
         image_size=side,
@@ -72,9 +75,32 @@ def test_masks_are_whole_tumour_and_known_to_be_there() -> None:
 def test_training_slices_are_those_marked_of_their_source() -> None:
     dataset = SliceDataset([case(0, 3), case(1, 2)], [case(2, 2, (0, 0, 0, 1))])
 
-    assert dataset.training_indices(VOLUMES).tolist() == [1, 2, 4]
-    assert dataset.training_indices(PICTURES).tolist() == [6]
+    assert sorted(dataset.training_pool(VOLUMES).round(0)) == [1, 2, 4]
+    assert sorted(dataset.training_pool(PICTURES).round(0)) == [6]
     assert len(dataset) == 7
+
+
+def test_healthy_slices_that_are_too_many_take_turns_within_their_case() -> None:
+    """Slices 0, 2, 4 and 6 of the second case are healthy; one is chosen, and 6 has hardly any brain."""
+    crowded = case(1, 8)
+    crowded.train = np.isin(np.arange(8), [1, 2, 3, 5, 7])
+    crowded.seen = np.arange(8) != 6
+    whole = case(0, 3)
+    whole.train = whole.seen
+    pool = SliceDataset([whole, crowded]).training_pool(VOLUMES)
+    rounds = [sorted(pool.round(number).tolist()) for number in range(4)]
+    always = [0, 1, 2, 4, 6, 8, 10]
+
+    assert rounds[0] == sorted([*always, 5])
+    assert [set(found) - set(always) for found in rounds] == [{5}, {7}, {3}, {5}]
+
+
+def test_the_first_round_is_what_preprocessing_marked() -> None:
+    crowded = case(0, 200)
+    crowded.train = choose_for_training(crowded.labels, 0.5, 64)
+    first = SliceDataset([crowded]).training_pool(VOLUMES).round(0)
+
+    assert sorted(first) == np.flatnonzero(crowded.train).tolist()
 
 
 @pytest.mark.parametrize("preload_mib", [0, 1])

@@ -15,7 +15,7 @@ class Case:
     stored_images = np.arange(10, dtype=np.float16).reshape(10, 1, 1, 1) * np.ones((1, 1, 4, 4), np.float16)
     masks = np.zeros((10, 4, 4), np.uint8)
     labels = np.zeros(10, np.int8)
-    train = np.arange(10) != 3
+    seen = train = np.arange(10) != 3
     presence = (True, False, False, False)
     has_mask = True
     image_size = 4

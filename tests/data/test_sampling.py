@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from slicewise.config.schema import SourceWeights
 from slicewise.core.errors import TrainingError
-from slicewise.data.sampling import Epoch, derive_seed, order_epoch, plan_epoch
+from slicewise.data.sampling import Epoch, Pool, derive_seed, order_epoch, plan_epoch
 
 VOLUMES = np.arange(100, dtype=np.int64)
 PICTURES = np.arange(1000, 1007, dtype=np.int64)
@@ -14,7 +14,7 @@ MIXED = SourceWeights(volumes=0.8, pictures=0.2)
 
 def order(epoch: int, *, seed: int = 0, stage: str = "joint", plan: Epoch | None = None) -> list[list[int]]:
     plan = plan or plan_epoch((len(VOLUMES), len(PICTURES)), MIXED, 16)
-    return [batch.tolist() for batch in order_epoch(VOLUMES, PICTURES, plan, seed, stage, epoch)]
+    return [batch.tolist() for batch in order_epoch(Pool(VOLUMES), Pool(PICTURES), plan, seed, stage, epoch)]
 
 
 def test_seeds_depend_on_every_part_and_on_nothing_else() -> None:
@@ -88,7 +88,8 @@ def test_no_batch_is_too_large_or_a_single_slice(
 ) -> None:
     weights = SourceWeights(volumes=share, pictures=1 - share)
     plan = plan_epoch((volumes, pictures), weights, size)
-    batches = order_epoch(np.arange(volumes), np.arange(1000, 1000 + pictures), plan, 0, "joint", 0)
+    pools = Pool(np.arange(volumes)), Pool(np.arange(1000, 1000 + pictures))
+    batches = order_epoch(*pools, plan, 0, "joint", 0)
     sizes = [len(batch) for batch in batches]
 
     assert len(batches) == plan.num_batches
@@ -99,3 +100,40 @@ def test_no_batch_is_too_large_or_a_single_slice(
 def test_an_epoch_without_slices_says_what_to_raise() -> None:
     with pytest.raises(TrainingError, match=r"scale\.min_patients"):
         plan_epoch((1, 0), MIXED, 16)
+
+
+def test_each_round_takes_others_of_the_slices_that_are_too_many() -> None:
+    pool = Pool(np.array([90, 91]), ((np.arange(6), 3), (np.arange(10, 17), 2)))
+    rounds = [pool.round(number).tolist() for number in range(5)]
+
+    assert len(pool) == 7
+    assert all(len(set(found)) == 7 and found[:2] == [90, 91] for found in rounds)
+    assert {slice_ for found in rounds[:2] for slice_ in found if slice_ < 10} == set(range(6))
+    assert {slice_ for found in rounds[:4] for slice_ in found if 10 <= slice_ < 20} == set(range(10, 17))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 300))
+def test_a_round_is_evenly_spaced_and_in_time_every_slice_has_its_turn(
+    size: int, count: int, number: int
+) -> None:
+    count = min(size, count)
+    pool = Pool(np.empty(0, np.int64), ((np.arange(size), count),))
+    around = np.sort(pool.round(number))
+    gaps = np.diff(np.append(around, around[0] + size))
+    turns = range(-(-size // count))
+
+    assert len(set(around)) == count
+    assert gaps.max() - gaps.min() <= 1
+    assert len(set(np.concatenate([pool.round(number) for number in turns]))) == size
+
+
+def test_epochs_go_on_from_round_to_round() -> None:
+    pool = Pool(np.arange(100, 104), ((np.arange(8), 4),))
+    none = Pool(np.empty(0, np.int64))
+    plan = plan_epoch((len(pool), 0), SourceWeights(volumes=1, pictures=0), 4)
+    orders = [order_epoch(pool, none, plan, 0, "joint", number) for number in range(3)]
+    first, second, third = (sorted(np.concatenate(order).tolist()) for order in orders)
+
+    assert first == [1, 3, 5, 7, 100, 101, 102, 103]
+    assert second == [0, 2, 4, 6, 100, 101, 102, 103]
+    assert third == first

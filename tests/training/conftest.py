@@ -40,6 +40,7 @@ class Case:
     stored_images: NDArray[np.float16]
     masks: NDArray[np.uint8]
     labels: NDArray[np.int8]
+    seen: NDArray[np.bool_]
     train: NDArray[np.bool_]
     presence: tuple[bool, bool, bool, bool]
     has_mask: bool
@@ -62,6 +63,7 @@ def make_case(
         images.astype(np.float16),
         masks if has_mask else np.zeros_like(masks),
         labels.astype(np.int8),
+        np.ones(num_slices, bool),
         np.ones(num_slices, bool),
         (0 in slots, 1 in slots, 2 in slots, 3 in slots),
         has_mask,

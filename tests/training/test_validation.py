@@ -29,7 +29,7 @@ class Made:
             self.stored_images[row, 0].flat[:num_seen] = 1
             self.masks[row].flat[:num_true] = 1
         self.labels = (np.array(true) > 0).astype(np.int8)
-        self.train = np.ones(len(seen), bool)
+        self.seen = self.train = np.ones(len(seen), bool)
         self.has_mask = has_mask
         if not has_mask:
             self.masks[:] = 0

@@ -27,6 +27,10 @@ _CONTROL_POINTS: Final = 5
 _MOSTLY: Final = 0.5
 """A pixel belongs to the brain from this share on, as in preprocessing."""
 _NUM_STARTS: Final = 2**22
+_BIAS_POINTS: Final = 3
+"""On a side: a coil's sensitivity hardly varies faster."""
+_BLACK: Final = -3.0
+"""Where no signal lies, z-score units: a brain's mean is about three of its standard deviations above it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Changes:
     """Standard deviation, z-score units"""
     noise_starts: tuple[int, ...]
     """[batch], where each image's noise begins in the table"""
+    bias: Tensor | None
+    """[batch, 1, point, point], by which share the coil is more sensitive there than on the whole"""
 
 
 def draw_changes(settings: Augmentation, modality_dropout: float, presence: Tensor, seed: int) -> Changes:
@@ -65,6 +71,7 @@ def draw_changes(settings: Augmentation, modality_dropout: float, presence: Tens
         keep=_draw_keep(modality_dropout, presence.numpy(), rng),
         noise=settings.noise,
         noise_starts=tuple(rng.integers(_NUM_STARTS, size=num_images).tolist()),
+        bias=_draw_bias(settings, num_images, rng) if settings.bias else None,
     )
 
 
@@ -75,6 +82,8 @@ def apply_changes(batch: Batch, changes: Changes) -> Batch:
     outside = images == 0
     if changes.affine is not None:
         images, masks, outside = _resample(images, masks, outside, changes)
+    if changes.bias is not None:
+        images = _shade(images, changes.bias.to(device))
     keep = changes.keep.to(device)
     factor, summand = (
         (keep * drawn.to(device))[:, :, None, None] for drawn in (changes.contrast, changes.brightness)
@@ -83,6 +92,15 @@ def apply_changes(batch: Batch, changes: Changes) -> Batch:
     if changes.noise:
         images.addcmul_(_noise(changes, images), changes.noise * keep[:, :, None, None])
     return replace(batch, images=images.masked_fill_(outside, 0), masks=masks, presence=batch.presence * keep)
+
+
+def _shade(images: Tensor, bias: Tensor) -> Tensor:
+    """Multiply what the scanner measured, black being 0, by a smooth field: the same for all modalities.
+
+    One coil receives them all, so a network can learn from a plain modality what in FLAIR is the coil.
+    """
+    gain = 1 + interpolate(bias, size=images.shape[-2:], mode="bicubic")
+    return torch.addcmul(_BLACK * (1 - gain), images, gain)
 
 
 def _noise(changes: Changes, images: Tensor) -> Tensor:
@@ -142,6 +160,10 @@ def _draw_affine(settings: Augmentation, num_images: int, rng: Generator) -> Ten
 def _draw_displacement(settings: Augmentation, num_images: int, rng: Generator) -> Tensor:
     shape = (num_images, 2, _CONTROL_POINTS, _CONTROL_POINTS)
     return torch.from_numpy(2 * settings.elastic * rng.standard_normal(shape, np.float32))
+
+
+def _draw_bias(settings: Augmentation, num_images: int, rng: Generator) -> Tensor:
+    return torch.from_numpy(settings.bias * _symmetric(rng, num_images, 1, _BIAS_POINTS, _BIAS_POINTS))
 
 
 def _draw_keep(probability: float, presence: Floats, rng: Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """From sealed slices to the tensors of a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import Final, Protocol, Self
@@ -13,7 +13,7 @@ from torch import Tensor
 from slicewise.core.errors import DataError
 from slicewise.core.keys import CaseKey
 from slicewise.core.labels import NUM_MODALITIES
-from slicewise.data.sampling import Indices
+from slicewise.data.sampling import Indices, Pool
 
 SOURCES: Final = ("volumes", "pictures")
 """What the numbers in `SliceDataset.sources` mean."""
@@ -47,8 +47,12 @@ class SliceArrays(Protocol):
         """[slice], 1 where there is tumour"""
 
     @property
+    def seen(self) -> NDArray[np.bool_]:
+        """[slice], True where there is enough brain to look at"""
+
+    @property
     def train(self) -> NDArray[np.bool_]:
-        """[slice], True where the slice was chosen for training"""
+        """[slice], True where the slice was chosen for training, in its first round"""
 
     @property
     def presence(self) -> Sequence[bool]:
@@ -105,6 +109,7 @@ class SliceDataset:
         self.cases: tuple[SliceArrays, ...] = (*volumes, *pictures)
         self.image_size = _one_size(self.cases)
         counts = [len(case.labels) for case in self.cases]
+        self._first_of = np.cumsum([0, *counts])
         self.case_of = np.repeat(np.arange(len(counts)), counts)
         self.row_of = np.concatenate([np.arange(count) for count in counts])
         self.sources = np.where(self.case_of < len(volumes), VOLUMES, PICTURES)
@@ -120,9 +125,30 @@ class SliceDataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training_indices(self, source: int) -> Indices:
-        """Return the slices of VOLUMES or PICTURES that were chosen for training."""
-        return np.flatnonzero(self.train & (self.sources == source))
+    def training_pool(self, source: int) -> Pool:
+        """Return the slices of VOLUMES or PICTURES to learn from.
+
+        As many of each case as were chosen for training, tumour and healthy each; where there are more of
+        them, by turns.
+        """
+        chosen = self.train & (self.sources == source)
+        constant, rotating = [], []
+        for group in self._groups(np.unique(self.case_of[chosen])):
+            count = int(np.count_nonzero(chosen[group]))
+            if count == len(group):
+                constant.append(group)
+            elif count:
+                rotating.append((group, count))
+        return Pool(np.concatenate([np.empty(0, np.int64), *constant]), tuple(rotating))
+
+    def _groups(self, cases: Indices) -> Iterator[Indices]:
+        """Give the seen slices of each case, those with tumour and the others."""
+        for case in cases:
+            first = int(self._first_of[case])
+            rows = first + np.flatnonzero(self.cases[case].seen)
+            ill = self.labels[rows] == 1
+            yield rows[ill]
+            yield rows[~ill]
 
     def gather(self, indices: Indices) -> Batch:
         """Read the slices `indices` into one batch."""

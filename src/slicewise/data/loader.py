@@ -23,8 +23,8 @@ class TrainingBatches:
         key: tuple[int | str, ...],
     ) -> None:
         self.dataset = dataset
-        self._volumes = dataset.training_indices(VOLUMES)
-        self._pictures = dataset.training_indices(PICTURES)
+        self._volumes = dataset.training_pool(VOLUMES)
+        self._pictures = dataset.training_pool(PICTURES)
         available = (len(self._volumes), len(self._pictures))
         self.epoch: Epoch = plan_epoch(available, weights, batch_size, iterations)
         self._key = key

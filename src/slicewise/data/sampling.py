@@ -19,6 +19,33 @@ def derive_seed(*parts: int | str) -> int:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """The slices of one source that training draws from, in rounds of `len(pool)`.
+
+    Of a case with more slices than may be learned from at once, each round takes others, evenly spaced.
+    """
+
+    constant: Indices
+    """Slices that are in every round"""
+    rotating: tuple[tuple[Indices, int], ...] = ()
+    """Slices of which a round has some, and how many"""
+
+    def __len__(self) -> int:
+        return len(self.constant) + sum(count for _, count in self.rotating)
+
+    def round(self, number: int) -> Indices:
+        """Return the slices of a round, counted from 0."""
+        return np.concatenate([self.constant, *(_evenly(*group, number) for group in self.rotating)])
+
+
+def _evenly(candidates: Indices, count: int, number: int) -> Indices:
+    """Return `count` candidates, evenly spaced; in round 0 those that preprocessing marked."""
+    size = len(candidates)
+    steps = (np.arange(count) * 2 + 1) * size // (2 * count)
+    return candidates[(steps + number % -(-size // count)) % size]
+
+
+@dataclass(frozen=True)
 class Epoch:
     """How many slices of each source, in how many batches."""
 
@@ -58,15 +85,15 @@ def plan_epoch(
     return Epoch(num_volumes, num_slices - num_volumes, num_batches)
 
 
-def order_epoch(volumes: Indices, pictures: Indices, epoch: Epoch, *key: int | str) -> list[Indices]:
+def order_epoch(volumes: Pool, pictures: Pool, epoch: Epoch, *key: int | str) -> list[Indices]:
     """Return the batches of an epoch as arrays of slice indices, each source spread evenly over them.
 
-    Within a source, slices come from successive permutations that run on from epoch to epoch, so that none is
-    seen twice before all were seen once.
+    Within a source, slices come from its rounds, each shuffled, that run on from epoch to epoch, so that none
+    is seen twice before all of its round were seen once.
 
     Args:
-        volumes: indices of the training slices of volumes.
-        pictures: indices of those of pictures.
+        volumes: the training slices of volumes.
+        pictures: those of pictures.
         epoch: from `plan_epoch`.
         key: seed and stage, and last the number of the epoch, from 0.
     """
@@ -97,12 +124,14 @@ def _edges(count: int, num_batches: int) -> Indices:
     return np.arange(num_batches + 1, dtype=np.int64) * count // num_batches
 
 
-def _draw(indices: Indices, count: int, epoch: int, base: tuple[int | str, ...]) -> Indices:
-    """Take `count` indices from an endless row of permutations, `epoch * count` after its start."""
+def _draw(pool: Pool, count: int, epoch: int, base: tuple[int | str, ...]) -> Indices:
+    """Take `count` indices from an endless row of shuffled rounds, `epoch * count` after its start."""
     if count == 0:
         return np.empty(0, np.int64)
     first = epoch * count
-    rounds = range(first // len(indices), (first + count - 1) // len(indices) + 1)
-    row = [np.random.default_rng(derive_seed(*base, number)).permutation(indices) for number in rounds]
-    skip = first - rounds.start * len(indices)
+    rounds = range(first // len(pool), (first + count - 1) // len(pool) + 1)
+    row = [
+        np.random.default_rng(derive_seed(*base, number)).permutation(pool.round(number)) for number in rounds
+    ]
+    skip = first - rounds.start * len(pool)
     return np.concatenate(row)[skip : skip + count]

@@ -93,7 +93,7 @@ def _step(stage: StageName, *needs: str) -> Step[Config]:
         needs=("preprocess", "split", *needs),
         homes={"checkpoint": f"checkpoints/multitask_{stage}"},
         product=("best_model.pth",),
-        version=7,
+        version=8,
         demand=of_training,
     )
 

@@ -104,9 +104,9 @@ class Preprocessing(Section):
     min_brain_fraction: Fraction
     """A slice with less brain than this share of the largest slice is empty and dropped."""
     healthy_ratio: NonNegative
-    """Training sees at most this many tumour-free slices per tumour slice of a case."""
+    """Training sees at most this many tumour-free slices per tumour slice of a case in one round."""
     max_train_slices: Count
-    """Training sees at most this many slices of a case, evenly spaced."""
+    """Training sees at most this many slices of a case in one round, evenly spaced; the next takes others."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -144,6 +144,8 @@ class Augmentation(Section):
     """Standard deviation of a smooth displacement, as a share of the image side."""
     intensity: NonNegative
     """Largest change of contrast (factor) and brightness (standard deviations)."""
+    bias: Annotated[float, Field(ge=0, lt=1)]
+    """Largest smooth change of brightness over the image, as by a coil's sensitivity; a share of it."""
     noise: NonNegative
     """Standard deviation of added Gaussian noise, in z-score units."""
 
