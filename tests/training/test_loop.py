@@ -176,6 +176,21 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
     assert (tmp_path / "bad" / "curves.png").exists()
 
 
+@pytest.mark.parametrize(("lost", "is_kept"), [(0.2, True), (0.0, False)])
+def test_a_better_score_does_not_outweigh_that_one_task_became_worse(
+    train_one: TrainOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: float, is_kept: bool
+) -> None:
+    train_one(tmp_path / "1", *SHORT)
+    start = load_checkpoint(tmp_path / "1" / "best_model.pth")
+    first = {"val_loss": 1.0, "dice": 0.6, "auc": 0.9}
+    measured = iter([first, {**first, "dice": 0.9, "auc": 0.9 - lost}])
+    monkeypatch.setattr("slicewise.training.run.validate", lambda *_: next(measured))
+    result = train_one(tmp_path / "2", *SHORT, "stages.joint.epochs=1", start=start)
+
+    assert (result.best_epoch == 0) == is_kept
+    assert same(tmp_path / "2", tmp_path / "1") == is_kept
+
+
 def test_a_head_that_nobody_has_trained_is_never_kept(
     train_one: TrainOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,8 +50,9 @@ def _show_verdict(answer: dict[str, Any], *of_mask: tuple[str, str]) -> None:
             ("Tumour probability", f"{answer['tumour_probability']:.1%}"),
             *measures,
         )
-    for column, (name, value) in zip(st.columns(len(measures) or 1), measures, strict=False):
-        column.metric(name, value, border=True)
+    if measures:
+        for column, (name, value) in zip(st.columns(len(measures)), measures, strict=True):
+            column.metric(name, value, border=True)
 
 
 def _has_mask(answer: dict[str, Any]) -> bool:

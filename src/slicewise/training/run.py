@@ -25,7 +25,7 @@ from slicewise.training.learner import Learner
 from slicewise.training.outputs import StageOutputs
 from slicewise.training.state import Progress, Row, load_state, save_state
 from slicewise.training.tasks import Losses, Tasks, start_is_rival
-from slicewise.training.validation import is_measured, monitored, validate
+from slicewise.training.validation import falls_short, is_measured, monitored, validate
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ class StageRun:
         """Make the network that the stage begins with the one to beat: to go on learning may do harm."""
         metrics = self._validate()
         if is_measured(metrics, self.stage.monitor):
+            self.progress.start_metrics = metrics
             self._keep_if_best(metrics, monitored(metrics, self.stage.monitor))
 
     def _train_epoch(self) -> None:
@@ -184,7 +185,8 @@ class StageRun:
     def _keep_if_best(self, metrics: Row, score: float) -> None:
         progress = self.progress
         always = self.stage.monitor == "last"
-        if always or progress.best_score is None or score > progress.best_score:
+        harmful = falls_short(metrics, progress.start_metrics, self.stage.monitor)
+        if always or progress.best_score is None or (score > progress.best_score and not harmful):
             progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
             self._outputs.keep_best(metrics)
 

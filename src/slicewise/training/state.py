@@ -33,6 +33,8 @@ class Progress:
     best_epoch: int = 0
     """0 is the network that the stage began with"""
     best_metrics: Row = field(default_factory=dict)
+    start_metrics: Row = field(default_factory=dict)
+    """Of the network that the stage began with, where that may be kept"""
     history: list[Row] = field(default_factory=list)
     seconds: float = 0.0
     """Spent on training batches"""

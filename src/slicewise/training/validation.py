@@ -1,7 +1,8 @@
 """How good the network is on the validation side, patient by patient."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from slicewise.models.multitask import MultitaskNet
 from slicewise.training.tasks import Answers, TaskNet, Tasks, compute_losses
 
 Floats = NDArray[np.float64]
+
+_ALIKE: Final = 0.001
+"""Figures of Dice and AUC that differ by no more say nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,15 @@ def monitored(metrics: dict[str, float], monitor: Monitor) -> float:
 def is_measured(metrics: dict[str, float], monitor: Monitor) -> bool:
     """Whether every figure that the choice of the epoch rests on is defined."""
     return all(name in metrics for name in monitor.split("+"))
+
+
+def falls_short(metrics: Mapping[str, float], start: Mapping[str, float], monitor: Monitor) -> bool:
+    """Whether a figure that the choice rests on is lower than it was for `start`, in any source.
+
+    A gain in the one task, or for the larger source, does not buy a loss in the other.
+    """
+    names = [name for name in start if name.split("_")[0] in monitor.split("+")]
+    return any(metrics[name] < start[name] - _ALIKE for name in names)
 
 
 def mean_losses(dataset: SliceDataset, scores: SliceScores) -> tuple[float, float]:
