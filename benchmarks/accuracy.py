@@ -34,13 +34,21 @@ def run(bench: Bench) -> list[Row]:
     plain: dict[str, float] = {}
     seconds = 0.0
     for folder in folders:
-        budget = Budget(
-            _training_seconds(folder), config.training.batch_size, config.runtime.num_threads, config.seed
-        )
+        budget = _budget(folder, config)
         seconds += budget.seconds
         plain |= plain_dice(config.model, _sides(workspace, folder, config), budget)
         ours |= _our_dice(folder, config)
     return [_row(ours, plain, seconds, len(folders))]
+
+
+def _budget(folder: Path, config: Config) -> Budget:
+    return Budget(
+        _training_seconds(folder),
+        config.training.batch_size,
+        config.runtime.num_threads,
+        config.seed,
+        chooses=config.stages.joint.monitor != "last",
+    )
 
 
 def _row(ours: dict[str, float], plain: dict[str, float], seconds: float, folds: int) -> Row:

@@ -1,6 +1,7 @@
 """The script most people write first: segmentation_models_pytorch, BCE and Dice, Adam, fp32, no augmentation.
 
-It reads the slices that our pipeline prepared, so it gets our normalisation as a present.
+It reads the slices that our pipeline prepared and begins with the same installed weights of ImageNet, where
+ours does: it gets our normalisation, and what our first layer makes of a fourth channel, as a present.
 """
 
 import time
@@ -19,20 +20,23 @@ from torch.utils.data import DataLoader, TensorDataset
 from slicewise.config.schema import Model
 from slicewise.core.labels import NUM_MODALITIES
 from slicewise.data.stored import StoredCase
+from slicewise.models.pretrained import load_shipped, shipped_file
 
 RATE: Final = 1e-3
-_DECODER: Final = (256, 128, 64, 32, 16)
 Loader = DataLoader[tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a fold may use; `threads` 0 leaves them to torch."""
+    """What a fold may use."""
 
     seconds: float
     batch_size: int
     threads: int
+    """0 leaves them to torch"""
     seed: int
+    chooses: bool
+    """Whether the epoch with the best validation Dice counts; where ours keeps the last one, so does this"""
 
 
 def plain_dice(
@@ -42,8 +46,7 @@ def plain_dice(
 ) -> dict[str, float]:
     """Train on `sides["train"]` in a process of its own; return the Dice of each patient of `sides["test"]`.
 
-    The epoch with the best validation Dice counts, as in our training; validating is part of the budget. If
-    the time is over within the first epoch, the network as it is then counts.
+    Validating is part of the budget. When the time is over within an epoch, the network is taken as it then is.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_train_and_test, model, sides, budget).result()
@@ -55,22 +58,33 @@ def _train_and_test(
     torch.manual_seed(budget.seed)
     if budget.threads:
         torch.set_num_threads(budget.threads)
-    net = smp.Unet(
-        model.encoder,
-        model.encoder_depth,
-        encoder_weights=None,
-        decoder_channels=_DECODER[-model.encoder_depth :],
-        in_channels=NUM_MODALITIES,
-    )
+    net = _network(model)
     loader: Loader = DataLoader(_tensors(sides["train"]), budget.batch_size, shuffle=True, drop_last=True)
     best = -1.0
     weights: dict[str, Any] = {}
     for _ in _epochs(net, loader, budget.seconds):
-        dice = float(np.mean([*_dice(net, sides["val"], budget.batch_size).values()]))
-        if dice > best:
-            best, weights = dice, {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    net.load_state_dict(weights)
+        if budget.chooses:
+            dice = float(np.mean([*_dice(net, sides["val"], budget.batch_size).values()]))
+            if dice > best:
+                best, weights = dice, {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    if weights:
+        net.load_state_dict(weights)
     return _dice(net, sides["test"], budget.batch_size)
+
+
+def _network(model: Model) -> Any:
+    widths = tuple(model.decoder_width * 2**step for step in reversed(range(model.encoder_depth)))
+    net = smp.Unet(
+        model.encoder,
+        model.encoder_depth,
+        encoder_weights=None,
+        decoder_channels=widths,
+        in_channels=NUM_MODALITIES,
+    )
+    weights = shipped_file(model)
+    if weights:
+        load_shipped(net.encoder, weights)
+    return net
 
 
 def _epochs(net: nn.Module, loader: Loader, seconds: float) -> Iterator[None]:

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import accuracy, noop
+import torch
+from benchmarks import accuracy, noop, plain_script
 from benchmarks.__main__ import NAMES, load, main, measure_all
 from benchmarks.bench import Bench, temporary_bench
 from benchmarks.measure import Aim, Row, alternate, share, shorter_is_better, throughput
@@ -17,6 +19,9 @@ from benchmarks.preprocess import usual_preprocess
 from benchmarks.report import table, write_report
 from benchmarks.size import FULL, TINY
 from benchmarks.usual_data import augment
+
+from slicewise.config.compose import compose
+from slicewise.models.multitask import build_model
 
 ROWS = [
     throughput("first", "ours against theirs", 10, [1.0, 2.0, 1.0], [2.0, 2.0, 4.0], Aim(">=", 1.5)),
@@ -184,12 +189,26 @@ def test_the_package_starts_as_a_program() -> None:
     assert "usual_loop" in done.stdout
 
 
-def test_a_plain_script_learns_within_its_budget(bench: Bench) -> None:
+@pytest.mark.parametrize("chooses", [True, False])
+def test_a_plain_script_learns_within_its_budget(bench: Bench, chooses: bool) -> None:
     sides = dict.fromkeys(("train", "val", "test"), bench.slices)
     (dice,) = plain_dice(
-        bench.config.model, sides, Budget(seconds=2, batch_size=8, threads=1, seed=0)
+        bench.config.model, sides, Budget(seconds=2, batch_size=8, threads=1, seed=0, chooses=chooses)
     ).values()
     assert 0 < dice <= 1
+
+
+def test_a_plain_script_begins_where_ours_does() -> None:
+    settings = compose().model
+    plain: Any = plain_script._network(settings)
+    ours: Any = build_model(settings)
+    shapes = [[tuple(part.shape) for part in net.encoder.parameters()] for net in (plain, ours)]
+
+    assert torch.equal(next(plain.encoder.parameters()), next(ours.encoder.parameters()))
+    assert shapes[0][: len(shapes[1])] == shapes[1]
+    assert [tuple(part.shape) for part in plain.decoder.parameters()] == [
+        tuple(part.shape) for part in ours.decoder.parameters()
+    ]
 
 
 def test_differences_are_paired_by_patient_and_their_mean_counts() -> None:
