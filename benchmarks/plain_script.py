@@ -46,7 +46,7 @@ def plain_dice(
 ) -> dict[str, float]:
     """Train on `sides["train"]` in a process of its own; return the Dice of each patient of `sides["test"]`.
 
-    Validating is part of the budget. When the time is over within an epoch, the network is taken as it then is.
+    Validating is part of the budget. When the time is over within an epoch, the network counts as it then is.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_train_and_test, model, sides, budget).result()
