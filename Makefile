@@ -34,7 +34,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-## make clean  delete superseded outputs and unfinished work of the pipeline
+## make clean  delete superseded outputs; the work of stopped steps stays
 clean: .venv/installed
 	$(BIN)/slicewise clean
 

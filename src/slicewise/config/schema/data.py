@@ -51,7 +51,7 @@ class PictureSource(Section):
 
 
 class Data(Section):
-    """The two sources of a run; either may be `none`, not both."""
+    """The two sources of a run. Volumes are required; pictures may be `none`."""
 
     name: str
     synthetic: bool
