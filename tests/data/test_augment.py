@@ -138,20 +138,32 @@ def test_the_edge_of_the_brain_is_neither_mixed_with_the_outside_nor_pushed_out(
     assert not moved.images[:, 1].any()
 
 
-def test_bias_is_one_smooth_field_for_all_modalities_of_an_image() -> None:
-    """What was measured, black being 0, is multiplied: bright tissue changes more than dark tissue."""
+@pytest.mark.parametrize("level", [-3.2, -1.5])
+def test_bias_multiplies_what_was_measured_by_one_smooth_field(level: float) -> None:
+    """The darkest pixel is what nothing measured looks like: it stays, and the others change in proportion."""
     batch = brains([[1.0, 1, 1, 1]] * 50)
-    moved = change(batch, bias=0.2)
-    inside = batch.images != 0
-    gain = ((moved.images + 3) / (batch.images + 3)).where(inside, torch.nan)
+    images = batch.images + level * (batch.images != 0)
+    images[:, :, 30, 30] = level
+    moved = change(replace(batch, images=images), bias=0.3)
+    bright = (batch.images != 0) & (images > level)
+    gain = ((moved.images - level) / (images - level)).where(bright, torch.nan)
     steps = gain[:, 0].diff(dim=-1)
+    steps = steps[steps.isfinite()].abs()
 
-    assert torch.allclose(gain[:, 0], gain[:, 3], atol=1e-5, equal_nan=True)
-    assert 0.03 < float(gain[inside].std()) < 0.2
-    assert float((gain[inside] - 1).abs().max()) < 0.3
-    assert float(steps[steps.isfinite()].abs().max()) < 0.03
-    assert float(steps[steps.isfinite()].abs().max()) > 0
+    assert torch.equal(moved.images[:, :, 30, 30], images[:, :, 30, 30])
+    assert torch.allclose(gain[:, 0], gain[:, 3], atol=1e-4, equal_nan=True)
+    assert 0.2 < float((gain[bright] - 1).abs().max()) < 0.3
+    assert 0 < float(steps.max()) < 0.03
     assert not torch.allclose(gain[0, 0], gain[1, 0], equal_nan=True)
+
+
+def test_a_large_bias_never_turns_an_image_inside_out() -> None:
+    batch = brains([[1.0, 0, 0, 0]] * 2000)
+    points = draw(batch, bias=0.99).bias
+    assert points is not None
+    gain = interpolate(points, size=(SIZE, SIZE), mode="bicubic")
+
+    assert float(gain.abs().max()) < 0.99
 
 
 @pytest.mark.parametrize("changed", [{"intensity": 0.3}, {"noise": 0.5}, {"bias": 0.2}])
