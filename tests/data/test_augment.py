@@ -140,7 +140,7 @@ def test_the_edge_of_the_brain_is_neither_mixed_with_the_outside_nor_pushed_out(
 
 @pytest.mark.parametrize("level", [-3.2, -1.5])
 def test_bias_multiplies_what_was_measured_by_one_smooth_field(level: float) -> None:
-    """The darkest pixel is what nothing measured looks like: it stays, and the others change in proportion."""
+    """The darkest pixel is what no signal looks like: it stays, and the others change in proportion."""
     batch = brains([[1.0, 1, 1, 1]] * 50)
     images = batch.images + level * (batch.images != 0)
     images[:, :, 30, 30] = level

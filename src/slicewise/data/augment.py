@@ -97,8 +97,8 @@ def apply_changes(batch: Batch, changes: Changes) -> Batch:
 def _shade(images: Tensor, bias: Tensor) -> Tensor:
     """Multiply what the scanner measured by a smooth field, the same for all modalities.
 
-    One coil receives them all, so a network can learn from a plain modality what in FLAIR is the coil. Nothing
-    measured, 0, is about the darkest pixel of a slice, whatever z-score that has: -1.6 in LGG, -3 in BraTS.
+    One coil receives them all, so a network can learn from a plain modality what in FLAIR is the coil. No
+    signal is about the darkest pixel of a slice, whatever its z-score: -1.6 in LGG, -3 in BraTS.
     """
     gain = 1 + interpolate(bias, size=images.shape[-2:], mode="bicubic")
     black = images.amin((2, 3), keepdim=True)
