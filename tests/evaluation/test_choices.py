@@ -88,6 +88,32 @@ def test_few_validation_patients_keep_what_is_configured(cohorts: Cohorts, setti
     assert choices.decision("a source without validation") == Decision.configured(settings)
 
 
+def test_slices_that_the_network_was_never_asked_about_choose_no_calibration(
+    cohorts: Cohorts, settings: Evaluation
+) -> None:
+    """They have the probability 0 by decree, and tumour: to the fit they would be grave errors."""
+    cases = cohorts(num_patients=8, num_pictures=0, skill=0.5)
+    asked = np.arange(len(cases[0].keys)) != 4
+    probability = np.where(asked, cases[0].class_probability, 0).astype(np.float32)
+    partly = replace(cases[0], class_probability=probability, seen=asked)
+    without = replace(
+        partly,
+        keys=[key for key, seen in zip(cases[0].keys, asked, strict=True) if seen],
+        **{
+            name: getattr(partly, name)[asked]
+            for name in ("mask_probability", "class_probability", "masks", "labels", "seen")
+        },
+    )
+    found, expected = (
+        make_choices([first, *cases[1:]], settings).sources["lgg"] for first in (partly, without)
+    )
+
+    assert cases[0].labels[4] == 1
+    assert found.decision.scaling == expected.decision.scaling
+    assert found.decision.class_threshold == expected.decision.class_threshold
+    assert found.num_slices == expected.num_slices
+
+
 def test_everything_switched_off_chooses_nothing(cohorts: Cohorts, settings: Evaluation) -> None:
     off = {"calibrate": "none", "operating_point": "fixed", "choose_mask_threshold": False}
     found = make_choices(cohorts(), settings.model_copy(update={**off, "postprocess": False}))

@@ -47,6 +47,10 @@ class Case:
     image_size: int = SIDE
 
 
+CROWDED = 2
+"""The patient of whom a round of training takes some slices only."""
+
+
 def make_case(
     number: int, num_slices: int, slots: Sequence[int] = (0, 1, 2, 3), has_mask: bool = True
 ) -> Case:
@@ -58,13 +62,14 @@ def make_case(
     row, col = rng.integers(2, SIDE - 12, 2)
     masks[labels == 1, row : row + 10, col : col + 10] = 3
     images += 3.0 * (masks[:, None] > 0)
+    crowded = np.arange(num_slices) < num_slices - 2 if number == CROWDED else np.ones(num_slices, bool)
     return Case(
         CaseKey("volumes" if has_mask else "pictures", f"P{number}", f"P{number}"),
         images.astype(np.float16),
         masks if has_mask else np.zeros_like(masks),
         labels.astype(np.int8),
         np.ones(num_slices, bool),
-        np.ones(num_slices, bool),
+        crowded,
         (0 in slots, 1 in slots, 2 in slots, 3 in slots),
         has_mask,
     )

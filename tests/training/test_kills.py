@@ -13,6 +13,8 @@ from tests.training.test_loop import PowerFailureError, PullsThePlug, same, tabl
 from slicewise.core.stopping import stoppable
 from slicewise.data.batches import Batch, SliceDataset
 from slicewise.data.sampling import Indices
+from slicewise.models.checkpoint import load_checkpoint
+from slicewise.models.multitask import MultitaskNet
 from slicewise.training.state import Progress, load_state
 
 EVERYTHING = (
@@ -25,9 +27,20 @@ EVERYTHING = (
     "training.augmentation.flip=0.5",
     "training.augmentation.rotation=20",
     "training.augmentation.elastic=0.02",
+    "training.augmentation.bias=0.2",
     "training.augmentation.noise=0.2",
     "training.scheduler.warmup_fraction=0.3",
     "model.head_dropout=0.5",
+)
+COMPARED = (
+    "epoch",
+    "step",
+    "best_score",
+    "best_epoch",
+    "best_metrics",
+    "start_metrics",
+    "num_images",
+    "stale_epochs",
 )
 OFTEN = "runtime.checkpoint_seconds=1e-6"
 
@@ -71,7 +84,7 @@ def assert_alike(one: Path, other: Path) -> None:
     assert same(one, other)
     assert table(one) == table(other)
     ours, theirs = progress(one), progress(other)
-    for name in ("epoch", "step", "best_score", "best_epoch", "best_metrics", "num_images", "stale_epochs"):
+    for name in COMPARED:
         assert getattr(ours, name) == getattr(theirs, name), name
 
 
@@ -92,6 +105,42 @@ def test_killed_again_and_again_with_everything_on_it_ends_with_the_same_bits(
     result = train_one(tmp_path / "cut", *everything(stage), OFTEN, name=stage)
 
     assert result.resumed_from is not None
+    assert_alike(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("batches", [3, 6])
+def test_what_the_start_was_worth_outlives_a_kill(
+    train_one: TrainOne,
+    train_set: SliceDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batches: int,
+) -> None:
+    """Each epoch has a better score than the start and a worse AUC: to forget the start would keep one."""
+
+    def measure(fabric: object, net: MultitaskNet, *_: object) -> dict[str, float]:
+        learned = not all(
+            torch.equal(tensor, start.weights[name]) for name, tensor in net.state_dict().items()
+        )
+        return {"val_loss": 1.0, "dice": 0.5 + 0.4 * learned, "auc": 0.9 - 0.1 * learned}
+
+    train_one(tmp_path / "start", *everything("joint"))
+    start = load_checkpoint(tmp_path / "start" / "best_model.pth")
+    monkeypatch.setattr("slicewise.training.run.validate", measure)
+    whole = train_one(tmp_path / "whole", *everything("joint"), start=start)
+    with pytest.raises(PowerFailureError):
+        train_one(
+            tmp_path / "cut",
+            *everything("joint"),
+            OFTEN,
+            data=PullsThePlug(train_set, batches),
+            start=start,
+        )
+    resumed = train_one(tmp_path / "cut", *everything("joint"), OFTEN, start=start)
+
+    assert resumed.resumed_from is not None
+    assert whole.best_epoch == resumed.best_epoch == 0
+    assert whole.start_metrics == resumed.start_metrics == {"val_loss": 1.0, "dice": 0.5, "auc": 0.9}
     assert_alike(tmp_path / "whole", tmp_path / "cut")
 
 

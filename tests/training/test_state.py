@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from slicewise.core.errors import CheckpointError
-from slicewise.training.state import Progress, load_state, save_state
+from slicewise.training.state import Progress, Row, load_state, save_state
 
 
 def test_progress_and_tensors_come_back(tmp_path: Path) -> None:
     progress = Progress(
-        epoch=2, iteration=5, sums=(1.5, 2.0, 0.0, 3.0), best_score=0.25, history=[{"epoch": 1}]
+        epoch=2, iteration=5, sums=(1.5, 2.0, 0.0, 3.0), best_score=0.25, start_metrics={"dice": 0.25}
     )
     save_state(tmp_path / "last.pth", "f", progress, {"weights": {"a": torch.arange(3)}})
 
@@ -37,6 +37,15 @@ def test_a_foreign_file_is_named(tmp_path: Path) -> None:
 
 def test_stale_epochs_are_counted_from_the_best() -> None:
     assert Progress(epoch=7, best_epoch=4).stale_epochs == 3
+
+
+def test_an_epoch_that_was_not_kept_despite_its_score_is_no_stale_one() -> None:
+    scores = (0.4, 0.6, 0.7, 0.65)
+    history: list[Row] = [{"epoch": number, "score": score} for number, score in enumerate(scores, 1)]
+
+    assert Progress(epoch=4, best_score=0.5, history=history).stale_epochs == 1
+    assert Progress(epoch=4, best_score=0.9, history=history).stale_epochs == 4
+    assert Progress(epoch=4, best_score=0.7, best_epoch=3, history=history).stale_epochs == 1
 
 
 def test_whole_numbers_stay_whole(tmp_path: Path) -> None:

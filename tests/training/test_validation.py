@@ -94,6 +94,29 @@ def test_both_empty_is_one_and_a_false_alarm_is_zero(score: Callable[..., dict[s
     assert score(Made("A", [3, 0], [0, 0]))["dice"] == 0
 
 
+def test_slices_that_nobody_asks_about_get_no_mask_and_no_rank(
+    score: Callable[..., dict[str, float]],
+) -> None:
+    """As in the evaluation: what serving does not look at stays empty, and its tumour is missed."""
+    case = Made("a", seen=[4, 4, 8, 1], true=[4, 4, 0, 0])
+    assert score(case)["dice"] == pytest.approx(16 / 25)
+    case.seen = np.array([True, False, False, True])
+    found = score(case)
+
+    assert found["dice"] == pytest.approx(8 / 13)
+    assert found["auc"] == 1
+
+
+def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
+    config = make_config("training.precision=fp32")
+    net = Echo(config.model)
+    net.mask_head = Map(lambda flair: torch.ones_like(flair))
+    dataset = SliceDataset([Made("a", seen=[4, 4], true=[4, 4])])
+    fabric = make_fabric(config.runtime, config.training.precision)
+
+    assert validate(fabric, net, dataset, config.stages.joint, config.training)["dice"] == 1
+
+
 def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set: SliceDataset) -> None:
     torch.manual_seed(0)
     net = build_model(make_config().model)
@@ -216,18 +239,19 @@ def test_the_network_is_left_in_evaluation_mode_without_gradients(
 @pytest.mark.parametrize(
     ("later", "monitor", "expected"),
     [
-        ({"dice": 0.9, "auc": 0.95, "auc_volumes": 0.95, "auc_pictures": 0.9}, "dice+auc", False),
-        ({"dice": 0.79, "auc": 0.99, "auc_volumes": 0.99, "auc_pictures": 0.9}, "dice+auc", True),
-        ({"dice": 0.9, "auc": 0.95, "auc_volumes": 0.96, "auc_pictures": 0.8}, "dice+auc", True),
-        ({"dice": 0.9, "auc": 0.95, "auc_volumes": 0.96, "auc_pictures": 0.8}, "dice", False),
-        ({"dice": 0.7995, "auc": 0.95, "auc_volumes": 0.9497, "auc_pictures": 0.9}, "dice+auc", False),
-        ({"dice": 0.1, "auc": 0.1, "auc_volumes": 0.1, "auc_pictures": 0.1}, "last", False),
+        ({"dice": 0.9, "auc": 0.95}, "dice+auc", False),
+        ({"dice": 0.79, "auc": 0.99}, "dice+auc", True),
+        ({"dice": 0.9, "auc": 0.93}, "dice+auc", True),
+        ({"dice": 0.9, "auc": 0.93}, "dice", False),
+        ({"dice": 0.7995, "auc": 0.95}, "dice+auc", False),
+        ({"dice": 0.9, "auc": 0.94, "auc_pictures": 0.8}, "dice+auc", False),  # a pair or two of pictures
+        ({"dice": 0.1, "auc": 0.1}, "last", False),
     ],
 )
-def test_a_gain_in_one_task_or_source_buys_no_loss_in_another(
+def test_a_gain_in_one_task_buys_no_loss_in_the_other(
     later: dict[str, float], monitor: Monitor, expected: bool
 ) -> None:
-    start = {"val_loss": 0.1, "dice": 0.8, "auc": 0.94, "auc_volumes": 0.95, "auc_pictures": 0.9}
+    start = {"val_loss": 0.1, "dice": 0.8, "auc": 0.94, "auc_pictures": 0.9}
 
     assert falls_short({"val_loss": 0.3, **later}, start, monitor) == expected
     assert not falls_short(later, {}, monitor)

@@ -114,6 +114,7 @@ class SliceDataset:
         self.row_of = np.concatenate([np.arange(count) for count in counts])
         self.sources = np.where(self.case_of < len(volumes), VOLUMES, PICTURES)
         self.labels = np.concatenate([np.asarray(case.labels) for case in self.cases]).astype(np.float32)
+        self.seen = np.concatenate([np.asarray(case.seen, bool) for case in self.cases])
         self.train = np.concatenate([np.asarray(case.train, bool) for case in self.cases])
         self._presence = np.array([case.presence for case in self.cases], np.float32)
         self._has_mask = np.array([case.has_mask for case in self.cases])

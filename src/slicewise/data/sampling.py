@@ -64,8 +64,8 @@ def plan_epoch(
             goes to the other.
         weights: the shares asked for.
         batch_size: largest number of slices in a batch.
-        iterations: number of batches; 0 for as many as show every slice of the volumes once (of the pictures,
-            where the volumes have no share).
+        iterations: number of batches; 0 for as many as show one round of the volumes (of the pictures, where
+            the volumes have no share).
 
     Raises:
         TrainingError: fewer than two slices: batch normalisation needs more than one image.

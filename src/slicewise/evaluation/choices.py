@@ -98,9 +98,7 @@ def make_choices(cases: Iterable[CaseOutput], settings: Evaluation) -> Choices:
         if not case.keys:
             continue
         source = case.keys[0].source
-        groups = (case.group,) * len(case.keys)
-        found = _Slices(case.labels.astype(np.float64), case.class_probability.astype(np.float64), groups)
-        slices.setdefault(source, []).append(found)
+        slices.setdefault(source, []).append(_asked(case))
         if case.has_mask:
             searches.setdefault(source, MaskSearch(settings)).add(case)
     chosen = {
@@ -108,6 +106,17 @@ def make_choices(cases: Iterable[CaseOutput], settings: Evaluation) -> Choices:
         for source, parts in sorted(slices.items())
     }
     return Choices(chosen, Decision.configured(settings))
+
+
+def _asked(case: CaseOutput) -> _Slices:
+    """Return the slices that the network was asked about.
+
+    The others have the probability 0 by decree, with tumour: one of them would flatten a whole calibration.
+    """
+    seen = np.ones(len(case.keys), np.bool_) if case.seen is None else case.seen
+    groups = (case.group,) * int(seen.sum())
+    labels, probabilities = (part[seen].astype(np.float64) for part in (case.labels, case.class_probability))
+    return _Slices(labels, probabilities, groups)
 
 
 def _joined(parts: list[_Slices]) -> _Slices:

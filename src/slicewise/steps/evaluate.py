@@ -208,6 +208,6 @@ EVALUATE: Step[Config] = Step(
         "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=9,
+    version=10,
     demand=of_evaluation,
 )

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
 
 _START: Final = "training.start_from"
-_START_KEPT: Final = "no epoch was better on the validation patients: the network it began with is kept"
+_START_KEPT: Final = (
+    "no epoch was better on the validation patients without losing in one of the tasks: the network it began "
+    "with is kept"
+)
 
 
 def _settings(stage: StageName, config: Config) -> dict[str, Any]:

@@ -22,6 +22,8 @@ class StageResult:
     """Validation metrics of the epoch that was kept"""
     best_epoch: int
     """The epoch that was kept; 0 is the network that the stage began with"""
+    start_metrics: dict[str, float]
+    """Validation metrics of that network; empty where it could not be kept"""
     epochs_run: int
     seconds: float
     """Spent on training batches, in all runs together"""
@@ -54,7 +56,7 @@ def train_stage(
         name: names the stage in files and seeds; the loop does not ask for it.
         stage: what to learn, from what, how fast.
         config: everything the stages share.
-        train_set: slices of the training side; only those marked for training are used.
+        train_set: slices of the training side; a bounded number of each case in a round, see `data.sampling`.
         val_set: slices of the validation side; all are used.
         out_dir: folder of this stage alone.
         start: the checkpoint to begin with; None for a new network.
@@ -74,6 +76,7 @@ def train_stage(
     return StageResult(
         best_metrics=progress.best_metrics,
         best_epoch=progress.best_epoch,
+        start_metrics=progress.start_metrics,
         epochs_run=progress.epoch,
         seconds=progress.seconds,
         images_per_second=progress.num_images / max(progress.seconds, 1e-9),

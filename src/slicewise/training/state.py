@@ -44,8 +44,12 @@ class Progress:
 
     @property
     def stale_epochs(self) -> int:
-        """Epochs since the best one."""
-        return self.epoch - self.best_epoch
+        """Epochs since the best score; that epoch need not be the one kept, see `validation.falls_short`."""
+        if self.best_score is None:
+            return self.epoch - self.best_epoch
+        better = [row for row in self.history if row["score"] > self.best_score]
+        top = max(better, key=lambda row: row["score"], default={"epoch": 0})
+        return self.epoch - max(self.best_epoch, int(top["epoch"]))
 
     def __str__(self) -> str:
         return f"epoch {self.epoch + 1}, batch {self.iteration}"

@@ -158,7 +158,7 @@ class Training(Section):
     batch_size: Count
     """Slices in a batch."""
     iterations_per_epoch: CountOrZero
-    """Batches in an epoch; 0 takes every training slice once."""
+    """Batches in an epoch; 0 takes one round of the training slices, see `preprocessing.healthy_ratio`."""
     optimizer: Optimizer
     scheduler: Scheduler
     mask_loss: MaskLoss
