@@ -78,13 +78,15 @@ def _cross_validated(bench: Bench) -> Path:
 
 
 def _training_seconds(folder: Path) -> float:
-    """Return how long our three stages took in a fold, validation and checkpoints included."""
+    """Return how long our three stages took in a fold, validation and checkpoints included.
+
+    Of an interrupted stage the step's duration is that of its last run; the batches of all runs are counted.
+    """
     homes = [folder / "checkpoints" / f"multitask_{name.partition('.')[2]}" for name in STAGE_STEPS]
-    receipts = [Receipt.read(home) for home in homes]
-    found = [receipt.report["duration_seconds"] for receipt in receipts if receipt]
-    if len(found) < len(homes):
+    reports = [receipt.report for receipt in map(Receipt.read, homes) if receipt]
+    if len(reports) < len(homes):
         raise RuntimeError(f"{folder} is not finished; give the command that began it again")
-    return float(sum(found))
+    return float(sum(max(found["duration_seconds"], found["metrics"]["seconds"]) for found in reports))
 
 
 def _sides(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:

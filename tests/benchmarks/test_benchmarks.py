@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,17 @@ def test_a_plain_script_begins_where_ours_does() -> None:
     assert [tuple(part.shape) for part in plain.decoder.parameters()] == [
         tuple(part.shape) for part in ours.decoder.parameters()
     ]
+
+
+def test_a_stage_that_was_interrupted_counts_with_all_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports = iter([(10.0, 30.0), (25.0, 20.0), (5.0, 4.0)])
+
+    def read(home: Path) -> SimpleNamespace:
+        duration, batches = next(reports)
+        return SimpleNamespace(report={"duration_seconds": duration, "metrics": {"seconds": batches}})
+
+    monkeypatch.setattr(accuracy.Receipt, "read", read)
+    assert accuracy._training_seconds(Path("fold")) == 30 + 25 + 5
 
 
 def test_differences_are_paired_by_patient_and_their_mean_counts() -> None:
