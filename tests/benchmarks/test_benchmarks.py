@@ -219,7 +219,7 @@ def test_a_stage_that_was_interrupted_counts_with_all_its_runs(monkeypatch: pyte
         duration, batches = next(reports)
         return SimpleNamespace(report={"duration_seconds": duration, "metrics": {"seconds": batches}})
 
-    monkeypatch.setattr(accuracy.Receipt, "read", read)
+    monkeypatch.setattr("benchmarks.accuracy.Receipt.read", read)
     assert accuracy._training_seconds(Path("fold")) == 30 + 25 + 5
 
 
