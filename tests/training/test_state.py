@@ -48,6 +48,16 @@ def test_an_epoch_that_was_not_kept_despite_its_score_is_no_stale_one() -> None:
     assert Progress(epoch=4, best_score=0.7, best_epoch=3, history=history).stale_epochs == 1
 
 
+def test_the_start_is_epoch_0_where_it_may_be_kept() -> None:
+    history: list[Row] = [{"epoch": 1, "dice": 0.6}]
+
+    assert Progress(history=history).rows == history
+    assert Progress(history=history, start_metrics={"dice": 0.5}).rows == [
+        {"epoch": 0, "dice": 0.5},
+        *history,
+    ]
+
+
 def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "last.pth"
     save_state(path, "f", Progress(history=[{"epoch": 1, "loss": 2.0}]), {})

@@ -21,7 +21,7 @@ _METRICS: Final = {
 
 
 def draw_curves(path: Path, title: str, rows: Sequence[Row], best_epoch: int) -> None:
-    """Draw the history of a stage to a PNG file; the epoch that was kept is marked (0: the start)."""
+    """Draw the epochs of a stage to a PNG file; 0 is the start. The one that was kept is marked."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -37,7 +37,7 @@ def draw_curves(path: Path, title: str, rows: Sequence[Row], best_epoch: int) ->
             zorder=0,
             label="epoch kept" if best_epoch else "start kept",
         )
-        axes.set_xlim(left=min(0.5, best_epoch - 0.5))
+        axes.set_xlim(min(0.5, best_epoch - 0.5, rows[0]["epoch"] - 0.5), rows[-1]["epoch"] + 0.5)
         axes.legend(frameon=False, fontsize="small")
     with atomic_write(path) as stream:
         figure.savefig(stream, format="png", dpi=120)
@@ -49,7 +49,6 @@ def _draw(axes: Any, rows: Sequence[Row], names: dict[str, str], label: str) -> 
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
     axes.set_xlabel("epoch")
-    axes.set_xlim(0.5, len(rows) + 0.5)
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

@@ -28,7 +28,7 @@ COLUMNS: Final = (
 
 
 def write_history(path: Path, rows: Sequence[Row]) -> None:
-    """Write one line per epoch; a figure that the stage does not have is left blank."""
+    """Write one line per epoch, 0 for the start; a figure that a line does not have is left blank."""
     stream = io.StringIO()
     table = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
     table.writeheader()

@@ -34,9 +34,9 @@ class StageOutputs:
 
     def report(self, progress: Progress) -> None:
         """Write the figures so far; the curves take half a second, so not after each of many short epochs."""
-        write_history(self._out_dir / "history.csv", progress.history)
+        write_history(self._out_dir / "history.csv", progress.rows)
         if progress.finished or time.monotonic() - self._drawn_at > _CURVES_SECONDS:
-            draw_curves(self._out_dir / "curves.png", self._name, progress.history, progress.best_epoch)
+            draw_curves(self._out_dir / "curves.png", self._name, progress.rows, progress.best_epoch)
             self._drawn_at = time.monotonic()
         number = self._learner.config.training.sample_predictions
         if number:

@@ -51,6 +51,12 @@ class Progress:
         top = max(better, key=lambda row: row["score"], default={"epoch": 0})
         return self.epoch - max(self.best_epoch, int(top["epoch"]))
 
+    @property
+    def rows(self) -> list[Row]:
+        """The history, and as epoch 0 the network that the stage began with, where that may be kept."""
+        start: list[Row] = [{"epoch": 0, **self.start_metrics}] if self.start_metrics else []
+        return start + self.history
+
     def __str__(self) -> str:
         return f"epoch {self.epoch + 1}, batch {self.iteration}"
 
