@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from slicewise.config.schema import SourceWeights
 from slicewise.core.errors import TrainingError
 from slicewise.core.fingerprint import digest
+from slicewise.imaging.spacing import evenly
 
 Indices = NDArray[np.int64]
 
@@ -34,15 +35,8 @@ class Pool:
         return len(self.constant) + sum(count for _, count in self.rotating)
 
     def round(self, number: int) -> Indices:
-        """Return the slices of a round, counted from 0."""
-        return np.concatenate([self.constant, *(_evenly(*group, number) for group in self.rotating)])
-
-
-def _evenly(candidates: Indices, count: int, number: int) -> Indices:
-    """Return `count` candidates, evenly spaced; in round 0 those that preprocessing marked."""
-    size = len(candidates)
-    steps = (np.arange(count) * 2 + 1) * size // (2 * count)
-    return candidates[(steps + number % -(-size // count)) % size]
+        """Return the slices of a round, counted from 0: the first has those that preprocessing marked."""
+        return np.concatenate([self.constant, *(evenly(*group, turn=number) for group in self.rotating)])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from slicewise.core.keys import CaseKey
 from slicewise.core.labels import NUM_MODALITIES
 from slicewise.imaging.geometry import Geometry, resize_image, resize_labels, restore
 from slicewise.imaging.intensity import foreground, measure
+from slicewise.imaging.spacing import evenly
 from slicewise.imaging.volume import Presence, Volume
 
 __all__ = ["UNKNOWN_LABEL", "Geometry", "SlicedCase", "choose_for_training", "prepare", "restore"]
@@ -114,8 +115,8 @@ def choose_for_training(
         num_ill = -(-num_ill * max_train_slices // total)
         num_healthy = max_train_slices - num_ill
     chosen = np.zeros(len(labels), np.bool_)
-    chosen[_evenly(ill, num_ill)] = True
-    chosen[_evenly(healthy, num_healthy)] = True
+    chosen[evenly(ill, num_ill)] = True
+    chosen[evenly(healthy, num_healthy)] = True
     return chosen
 
 
@@ -194,9 +195,3 @@ def _slice_labels(volume: Volume, masks: NDArray[np.uint8]) -> NDArray[np.int8]:
 
 def _any_label(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.array([mask.any() for mask in masks], np.bool_)
-
-
-def _evenly(positions: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Return `count` of the positions, spread evenly from the middle of each stretch."""
-    steps = (np.arange(count) * 2 + 1) * len(positions) // (2 * max(count, 1))
-    return positions[steps]
