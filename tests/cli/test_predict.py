@@ -217,12 +217,12 @@ def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_pa
 def test_a_wish_that_is_not_what_was_evaluated_leaves_the_rest_to_the_configuration(
     workspace: Path, tmp_path: Path
 ) -> None:
-    choose(workspace, asking=Asking(flips=True, slice_smoothing=0.7))
+    choose(workspace, asking=Asking(flips=True, class_smoothing=0.7))
     path, out = patient(tmp_path / "in", modalities="t1"), tmp_path / "out"
-    assert predict(workspace, path, "--out", out, "evaluation.slice_smoothing=1.5") == 0
+    assert predict(workspace, path, "--out", out, "evaluation.class_smoothing=1.5") == 0
     table = read_json(out / "predictions.json")
-    assert (table["flips"], table["slice_smoothing"]) == (False, 1.5)
-    assert "evaluation.slice_smoothing=0.7" in table["cases"][0]["chosen"]
+    assert (table["flips"], table["class_smoothing"]) == (False, 1.5)
+    assert "evaluation.class_smoothing=0.7" in table["cases"][0]["chosen"]
 
 
 def test_a_case_that_cannot_be_read_is_named_and_the_others_are_done(

@@ -14,7 +14,8 @@ from slicewise.evaluation.final import FinalResult, evaluate_final
 SIDE = 32
 SETTINGS = Evaluation(
     flips=False,
-    slice_smoothing=0.0,
+    mask_smoothing=0.0,
+    class_smoothing=0.0,
     component_share=0.0,
     batch_size=8,
     mask_threshold=0.5,

@@ -35,7 +35,7 @@ PREPROCESSING = Preprocessing(
 def write(path: Path, **changes: Any) -> Path:
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 9}, "notes": []}
     content = {
-        "made_for": MadeFor("abc", Asking(slice_smoothing=0.5), "brats", "kaggle").to_json(),
+        "made_for": MadeFor("abc", Asking(mask_smoothing=0.5), "brats", "kaggle").to_json(),
         "sources": {"brats": choice},
         **changes,
     }
@@ -50,15 +50,15 @@ def test_what_was_chosen_holds_for_its_network_and_its_kind(tmp_path: Path) -> N
     assert points.volume.origin == "chosen on 9 validation patients of brats"
     assert points.picture.decision == CONFIGURED
     assert "kaggle had no validation patients" in points.picture.origin
-    assert points.asking == Asking(flips=False, slice_smoothing=0.5)
+    assert points.asking == Asking(flips=False, mask_smoothing=0.5)
 
 
 @pytest.mark.parametrize(
     ("fingerprint", "wishes", "words"),
     [
         ("other", {}, "another network"),
-        ("abc", {"flips": True}, "evaluation.flips=False evaluation.slice_smoothing=0.5"),
-        ("abc", {"flips": False, "slice_smoothing": 1.0}, "evaluation.slice_smoothing=0.5"),
+        ("abc", {"flips": True}, "evaluation.flips=False evaluation.mask_smoothing=0.5"),
+        ("abc", {"flips": False, "mask_smoothing": 1.0}, "evaluation.mask_smoothing=0.5"),
     ],
 )
 def test_for_another_network_or_another_way_of_asking_nothing_was_chosen(
@@ -72,7 +72,7 @@ def test_for_another_network_or_another_way_of_asking_nothing_was_chosen(
 
 
 def test_what_was_wished_as_it_was_chosen_for_changes_nothing(tmp_path: Path) -> None:
-    points = read_operating_points(write(tmp_path), "abc", CONFIGURED, {"slice_smoothing": 0.5})
+    points = read_operating_points(write(tmp_path), "abc", CONFIGURED, {"mask_smoothing": 0.5})
     assert points.volume.decision == CHOSEN
 
 
@@ -88,8 +88,11 @@ def test_notes_of_the_choice_are_passed_on(tmp_path: Path) -> None:
     assert (points.volume.origin, points.volume.calibrated) == ("brats: too few", False)
 
 
-def test_an_older_evaluation_is_no_fault(tmp_path: Path) -> None:
-    write_json(tmp_path / "c.json", {"sources": {}})
+@pytest.mark.parametrize(
+    "content", [{}, {"made_for": {"checkpoint": "abc", "asking": {"flips": True, "slice_smoothing": 1.0}}}]
+)
+def test_an_older_evaluation_is_no_fault(tmp_path: Path, content: dict[str, Any]) -> None:
+    write_json(tmp_path / "c.json", {"sources": {}, **content})
     assert "older version" in read_operating_points(tmp_path / "c.json", "abc", CONFIGURED).volume.origin
 
 

@@ -159,19 +159,41 @@ def test_slices_are_asked_about_plainly_unless_more_is_wanted(
     np.testing.assert_array_equal(stack.class_probability, slices.class_probability)
 
 
+def averaged(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
+    weights = np.exp(-0.5 * (np.arange(-3, 4) / sigma) ** 2)
+    padded = np.pad(values.astype(np.float64), 3, mode="edge")
+    return np.convolve(padded, weights / weights.sum(), mode="valid")
+
+
+@pytest.mark.parametrize(
+    ("asking", "unchanged"),
+    [(Asking(mask_smoothing=1.0), [False, True]), (Asking(class_smoothing=1.0), [True, False])],
+)
+def test_either_answer_is_averaged_without_the_other(
+    checkpoint: Checkpoint,
+    predictor: Predictor,
+    images: NDArray[np.float16],
+    asking: Asking,
+    unchanged: list[bool],
+) -> None:
+    one = Predictor(checkpoint, "cpu", asking=asking)
+    plain, found = (asked.predict_stack(images, (1, 1, 1, 1)) for asked in (predictor, one))
+    assert [np.array_equal(*pair) for pair in zip(plain, found, strict=True)] == unchanged
+
+
 def test_neighbouring_slices_have_a_say_but_none_outside_the_brain(
     checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
 ) -> None:
     brains = images.copy()
     brains[1, :, :20] = 0
-    smooth, presence = Predictor(checkpoint, "cpu", asking=Asking(slice_smoothing=0.8)), (1, 1, 1, 1)
+    presence, asking = (1, 1, 1, 1), Asking(mask_smoothing=0.5, class_smoothing=0.8)
+    smooth = Predictor(checkpoint, "cpu", asking=asking)
     plain, found = predictor.predict_slices(brains, presence), smooth.predict_stack(brains, presence)
 
-    weights = np.exp(-0.5 * (np.arange(-3, 4) / 0.8) ** 2)
-    padded = np.pad(plain.class_probability.astype(np.float64), 3, mode="edge")
-    np.testing.assert_allclose(
-        found.class_probability, np.convolve(padded, weights / weights.sum(), mode="valid"), atol=1e-6
-    )
+    np.testing.assert_allclose(found.class_probability, averaged(plain.class_probability, 0.8), atol=1e-6)
+    inside = brains[:, 0, 40, 40] != 0
+    pixels = averaged(plain.mask_probability[:, 40, 40], 0.5) * inside
+    np.testing.assert_allclose(found.mask_probability[:, 40, 40], pixels, atol=1e-6)
     assert np.all(found.mask_probability[1, :20] == 0)
     assert not np.allclose(found.mask_probability[1], plain.mask_probability[1], atol=1e-4)
     one = smooth.predict_stack(brains[:1], presence)

@@ -52,7 +52,7 @@ def said(case: StoredCase, asking: Asking = PLAIN) -> SlicePredictions:
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
 def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(case: StoredCase, smoothing: float) -> None:
     """Nor does that no reach the slices beside it, which in serving have no such neighbour."""
-    output = case_output(case, said(case, Asking(slice_smoothing=smoothing)))
+    output = case_output(case, said(case, Asking(mask_smoothing=smoothing, class_smoothing=smoothing)))
     assert output.labels[0] == 1
     assert output.class_probability[0] == 0
     assert not output.mask_probability[0].any()

@@ -123,7 +123,10 @@ def read_operating_points(
 def _is_older(content: Mapping[str, Any]) -> bool:
     """Whether this was written before it was said what it was made for, or how the network was asked."""
     made_for = content.get("made_for", {"flips": None})
-    return isinstance(made_for, dict) and "flips" in made_for
+    if not isinstance(made_for, dict):
+        return False
+    asking = made_for.get("asking")
+    return "flips" in made_for or (isinstance(asking, dict) and "slice_smoothing" in asking)
 
 
 def _point(content: Mapping[str, Any], source: str, configured: Decision) -> OperatingPoint:

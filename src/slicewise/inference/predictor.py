@@ -89,13 +89,13 @@ class SlicePredictor(ABC):
         See `Predictor.predict_slices`; the slices come in their order.
         """
         found = self.predict_slices(images, presence, batch_size)
-        if not self.asking.slice_smoothing or len(images) < 2:
-            return found
-        masks = smooth_over_slices(found.mask_probability, self.asking.slice_smoothing)
-        masks *= np.any(images != 0, axis=1)  # a neighbour's brain may reach farther
-        return SlicePredictions(
-            masks, smooth_over_slices(found.class_probability, self.asking.slice_smoothing)
-        )
+        masks, classes = found
+        if self.asking.mask_smoothing:
+            masks = smooth_over_slices(masks, self.asking.mask_smoothing)
+            masks *= np.any(images != 0, axis=1)  # a neighbour's brain may reach farther
+        if self.asking.class_smoothing:
+            classes = smooth_over_slices(classes, self.asking.class_smoothing)
+        return SlicePredictions(masks, classes)
 
     def predict_volume(self, volume: Volume, batch_size: int = 8) -> VolumePrediction:
         """Prepare a volume exactly as for training, predict its slices and put the mask back on its grid."""

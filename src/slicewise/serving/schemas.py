@@ -64,8 +64,11 @@ class ModelInfo(Answer):
         description="tasks the model was never taught; no answer is given to them"
     )
     flips: bool = Field(description="whether the mean over each slice and its mirror image answers")
-    slice_smoothing: float = Field(
-        description="standard deviation, in slices, of the average over neighbours"
+    mask_smoothing: float = Field(
+        description="standard deviation, in slices, of the average over neighbours' masks"
+    )
+    class_smoothing: float = Field(
+        description="standard deviation, in slices, of the average over neighbours' probabilities"
     )
     operating_points: dict[Literal["volume", "picture"], OperatingInfo]
     max_upload_mib: int

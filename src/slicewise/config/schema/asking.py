@@ -7,7 +7,8 @@ class Asking(NamedTuple):
     """Part of the `evaluation` section. What was chosen for one way of asking holds for no other."""
 
     flips: bool = False
-    slice_smoothing: float = 0.0
+    mask_smoothing: float = 0.0
+    class_smoothing: float = 0.0
 
     def describe(self) -> str:
         """Return the settings as they stand on a command line."""

@@ -18,8 +18,10 @@ class Evaluation(Section):
     """Slices asked about at once."""
     flips: bool
     """Ask about each slice and about its mirror image, left and right exchanged; the mean is the answer."""
-    slice_smoothing: Annotated[float, Field(ge=0, le=10)]
-    """Standard deviation, in slices, of the Gaussian that averages neighbouring slices' answers; 0: none."""
+    mask_smoothing: Annotated[float, Field(ge=0, le=10)]
+    """Standard deviation, in slices, of the Gaussian that averages neighbouring slices' masks; 0: none."""
+    class_smoothing: Annotated[float, Field(ge=0, le=10)]
+    """The same for the probability that a slice shows tumour."""
     mask_threshold: Fraction
     """A pixel is tumour when its probability reaches this, unless another threshold is chosen."""
     class_threshold: Fraction
@@ -62,7 +64,7 @@ class Evaluation(Section):
     @property
     def asking(self) -> Asking:
         """How the network is asked."""
-        return Asking(self.flips, self.slice_smoothing)
+        return Asking(self.flips, self.mask_smoothing, self.class_smoothing)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
