@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.conftest import TrainOne
+from tests.training.conftest import TrainOne, validated
 from tests.training.test_loop import PowerFailureError, PullsThePlug, same, table
 
 from slicewise.core.stopping import stoppable
@@ -16,6 +16,7 @@ from slicewise.data.sampling import Indices
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.models.multitask import MultitaskNet
 from slicewise.training.state import Progress, load_state
+from slicewise.training.validation import Validation
 
 EVERYTHING = (
     "stages.{stage}.epochs=3",
@@ -118,11 +119,11 @@ def test_what_the_start_was_worth_outlives_a_kill(
 ) -> None:
     """Each epoch has a better score than the start and a worse AUC: to forget the start would keep one."""
 
-    def measure(fabric: object, net: MultitaskNet, *_: object) -> dict[str, float]:
+    def measure(fabric: object, net: MultitaskNet, data: SliceDataset, *_: object) -> Validation:
         learned = not all(
             torch.equal(tensor, start.weights[name]) for name, tensor in net.state_dict().items()
         )
-        return {"val_loss": 1.0, "dice": 0.5 + 0.4 * learned, "auc": 0.9 - 0.1 * learned}
+        return validated(data, dice=0.5 + 0.4 * learned, auc=0.9 - 0.1 * learned)
 
     train_one(tmp_path / "start", *everything("joint"))
     start = load_checkpoint(tmp_path / "start" / "best_model.pth")
@@ -141,6 +142,7 @@ def test_what_the_start_was_worth_outlives_a_kill(
     assert resumed.resumed_from is not None
     assert whole.best_epoch == resumed.best_epoch == 0
     assert whole.start_metrics == resumed.start_metrics == {"val_loss": 1.0, "dice": 0.5, "auc": 0.9}
+    assert progress(tmp_path / "whole").start_without == progress(tmp_path / "cut").start_without != []
     assert_alike(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -205,10 +207,10 @@ def _stop_after_epoch(train_one: TrainOne, out_dir: Path) -> None:
         patch.setattr("slicewise.training.outputs.StageOutputs.keep_best", lambda *_: None)
         calls = iter(range(2))
 
-        def validate_once(*args: object) -> dict[str, float]:
+        def validate_once(fabric: object, net: object, data: SliceDataset, *_: object) -> Validation:
             if next(calls):
                 raise KeyboardInterrupt
-            return {"dice": 0.5, "auc": 0.5}
+            return validated(data, dice=0.5, auc=0.5)
 
         patch.setattr("slicewise.training.run.validate", validate_once)
         train_one(out_dir, *everything("joint"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.training.conftest import validated
 from torch import Tensor
 
 from slicewise.config.schema import Config
@@ -178,17 +179,42 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
 
 @pytest.mark.parametrize(("lost", "is_kept"), [(0.2, True), (0.0, False)])
 def test_a_better_score_does_not_outweigh_that_one_task_became_worse(
-    train_one: TrainOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: float, is_kept: bool
+    train_one: TrainOne,
+    val_set: SliceDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: float,
+    is_kept: bool,
 ) -> None:
     train_one(tmp_path / "1", *SHORT)
     start = load_checkpoint(tmp_path / "1" / "best_model.pth")
-    first = {"val_loss": 1.0, "dice": 0.6, "auc": 0.9}
-    measured = iter([first, {**first, "dice": 0.9, "auc": 0.9 - lost}])
+    measured = iter(validated(val_set, dice=dice, auc=auc) for dice, auc in [(0.6, 0.9), (0.9, 0.9 - lost)])
     monkeypatch.setattr("slicewise.training.run.validate", lambda *_: next(measured))
     result = train_one(tmp_path / "2", *SHORT, "stages.joint.epochs=1", start=start)
 
     assert (result.best_epoch == 0) == is_kept
     assert same(tmp_path / "2", tmp_path / "1") == is_kept
+
+
+@pytest.mark.parametrize(("gain", "is_kept"), [(0.12, True), (0.16, False)])
+def test_a_gain_that_a_patient_more_could_undo_replaces_no_start(
+    train_one: TrainOne,
+    val_set: SliceDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gain: float,
+    is_kept: bool,
+) -> None:
+    """Two patients, one of whom gains: the error is 0.02, and Student's t of one degree of freedom 6.3."""
+    train_one(tmp_path / "1", *SHORT)
+    start = load_checkpoint(tmp_path / "1" / "best_model.pth")
+    measured = iter(validated(val_set, dice=dice, auc=0.9) for dice in (0.6, 0.6 + 2 * gain))
+    without = iter([[[0.7, 0.7]], [[0.7 + gain - 0.02, 0.7 + gain + 0.02]]])
+    monkeypatch.setattr("slicewise.training.run.validate", lambda *_: next(measured))
+    monkeypatch.setattr("slicewise.training.run.leave_one_out", lambda *_: next(without))
+    result = train_one(tmp_path / "2", *SHORT, "stages.joint.epochs=1", start=start)
+
+    assert (result.best_epoch == 0) == is_kept
 
 
 def test_a_head_that_nobody_has_trained_is_never_kept(

@@ -69,7 +69,7 @@ def score(make_config: MakeConfig) -> Callable[..., dict[str, float]]:
         volumes = [case for case in cases if case.has_mask]
         dataset = SliceDataset(volumes, [case for case in cases if not case.has_mask])
         fabric = make_fabric(config.runtime, config.training.precision)
-        return validate(fabric, net, dataset, getattr(config.stages, stage), config.training)
+        return validate(fabric, net, dataset, getattr(config.stages, stage), config.training).metrics
 
     return run
 
@@ -114,7 +114,7 @@ def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
     dataset = SliceDataset([Made("a", seen=[4, 4], true=[4, 4])])
     fabric = make_fabric(config.runtime, config.training.precision)
 
-    assert validate(fabric, net, dataset, config.stages.joint, config.training)["dice"] == 1
+    assert validate(fabric, net, dataset, config.stages.joint, config.training).metrics["dice"] == 1
 
 
 def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set: SliceDataset) -> None:
@@ -124,7 +124,7 @@ def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set
     for batch_size in (3, 16):
         config = make_config(f"training.batch_size={batch_size}", "training.precision=fp32")
         fabric = make_fabric(config.runtime, config.training.precision)
-        found.append(validate(fabric, net, val_set, config.stages.joint, config.training))
+        found.append(validate(fabric, net, val_set, config.stages.joint, config.training).metrics)
 
     assert found[0]["dice"] == pytest.approx(found[1]["dice"], abs=1e-4)
     assert found[0]["auc"] == found[1]["auc"]

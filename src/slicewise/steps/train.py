@@ -96,7 +96,7 @@ def _step(stage: StageName, *needs: str) -> Step[Config]:
         needs=("preprocess", "split", *needs),
         homes={"checkpoint": f"checkpoints/multitask_{stage}"},
         product=("best_model.pth",),
-        version=8,
+        version=9,
         demand=of_training,
     )
 

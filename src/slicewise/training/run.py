@@ -20,12 +20,13 @@ from slicewise.data.loader import TrainingBatches
 from slicewise.data.sampling import derive_seed
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.device import seed_draws
+from slicewise.training.doubt import is_clear, leave_one_out
 from slicewise.training.groups import Groups
 from slicewise.training.learner import Learner
 from slicewise.training.outputs import StageOutputs
 from slicewise.training.state import Progress, Row, load_state, save_state
 from slicewise.training.tasks import Losses, Tasks, start_is_rival
-from slicewise.training.validation import falls_short, is_measured, monitored, validate
+from slicewise.training.validation import Validation, falls_short, is_measured, monitored, validate
 
 log = logging.getLogger(__name__)
 
@@ -105,10 +106,11 @@ class StageRun:
 
     def _consider_start(self) -> None:
         """Make the network that the stage begins with the one to beat: to go on learning may do harm."""
-        metrics = self._validate()
-        if is_measured(metrics, self.stage.monitor):
-            self.progress.start_metrics = metrics
-            self._keep_if_best(metrics, monitored(metrics, self.stage.monitor))
+        found, monitor = self._validate(), self.stage.monitor
+        if is_measured(found.metrics, monitor):
+            self.progress.start_metrics = found.metrics
+            self.progress.start_without = leave_one_out(self.val_set, found.scores, monitor)
+            self._keep(found.metrics, monitored(found.metrics, monitor))
 
     def _train_epoch(self) -> None:
         progress, total = self.progress, len(self.batches)
@@ -154,13 +156,13 @@ class StageRun:
         return losses
 
     def _finish_epoch(self) -> None:
-        metrics = self._validate()
+        found = self._validate()
         with held():
             self._whole = False
-            self._settle_epoch(metrics)
+            self._settle_epoch(found)
             self._whole = True
 
-    def _validate(self) -> Row:
+    def _validate(self) -> Validation:
         """Return the metrics; the last step of an epoch may have spoilt what no loss has shown yet."""
         learner = self.learner
         if not learner.best_is_finite():
@@ -170,25 +172,39 @@ class StageRun:
         except FloatingPointError as error:
             raise self._diverged() from error
 
-    def _settle_epoch(self, metrics: Row) -> None:
-        progress = self.progress
+    def _settle_epoch(self, found: Validation) -> None:
+        progress, metrics = self.progress, found.metrics
         score = monitored(metrics, self.stage.monitor)
         progress.history.append(self._row(metrics, score))
         progress.epoch += 1
         progress.iteration, progress.sums = 0, Progress().sums
-        self._keep_if_best(metrics, score)
+        if self._is_best(found, score):
+            self._keep(metrics, score)
         patience = self.stage.patience
         progress.finished = progress.epoch >= self.stage.epochs or 0 < patience <= progress.stale_epochs
         self._outputs.report(progress)
         self._save()
 
-    def _keep_if_best(self, metrics: Row, score: float) -> None:
+    def _is_best(self, found: Validation, score: float) -> bool:
+        progress, monitor = self.progress, self.stage.monitor
+        if monitor == "last" or progress.best_score is None:
+            return True
+        return score > progress.best_score and self._may_replace_start(found, score)
+
+    def _may_replace_start(self, found: Validation, score: float) -> bool:
+        """Whether no task loses, and the gain is more than the luck of the validation patients."""
+        progress, monitor = self.progress, self.stage.monitor
+        if not progress.start_metrics:
+            return True
+        if falls_short(found.metrics, progress.start_metrics, monitor):
+            return False
+        now = leave_one_out(self.val_set, found.scores, monitor)
+        return is_clear(score - monitored(progress.start_metrics, monitor), progress.start_without, now)
+
+    def _keep(self, metrics: Row, score: float) -> None:
         progress = self.progress
-        always = self.stage.monitor == "last"
-        harmful = falls_short(metrics, progress.start_metrics, self.stage.monitor)
-        if always or progress.best_score is None or (score > progress.best_score and not harmful):
-            progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
-            self._outputs.keep_best(metrics)
+        progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
+        self._outputs.keep_best(metrics)
 
     def _row(self, metrics: Row, score: float) -> Row:
         total, mask, classification, count = self.progress.sums

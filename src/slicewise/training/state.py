@@ -35,6 +35,8 @@ class Progress:
     best_metrics: Row = field(default_factory=dict)
     start_metrics: Row = field(default_factory=dict)
     """Of the network that the stage began with, where that may be kept"""
+    start_without: list[list[float]] = field(default_factory=list)
+    """Its monitored figure without each patient in turn, see `doubt`"""
     history: list[Row] = field(default_factory=list)
     seconds: float = 0.0
     """Spent on training batches"""

@@ -1,8 +1,8 @@
 """How good the network is on the validation side, patient by patient."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -42,9 +42,16 @@ class SliceScores:
         return all(np.isfinite(part).all() for part in (self.extent, self.class_logits, self.losses))
 
 
+class Validation(NamedTuple):
+    """The metrics of a network, and what they are made of."""
+
+    metrics: dict[str, float]
+    scores: SliceScores
+
+
 def validate(
     fabric: Fabric, net: MultitaskNet, dataset: SliceDataset, stage: Stage, training: Training
-) -> dict[str, float]:
+) -> Validation:
     """Return the metrics of the stage's tasks; a figure that is undefined here is left out.
 
     `dice` is the mean over patients of the Dice of all their slices together at probability 0.5 (1 where mask
@@ -65,7 +72,7 @@ def validate(
         metrics |= {"val_mask_loss": mask, "dice": dice_per_patient(dataset, scores)}
     if tasks.classify:
         metrics |= {"val_class_loss": classification, **slice_auc(dataset, scores.class_logits)}
-    return metrics
+    return Validation(metrics, scores)
 
 
 def monitored(metrics: dict[str, float], monitor: Monitor) -> float:
@@ -107,6 +114,12 @@ def mean_losses(dataset: SliceDataset, scores: SliceScores) -> tuple[float, floa
 
 def dice_per_patient(dataset: SliceDataset, scores: SliceScores) -> float:
     """Return the mean Dice of the patients that have masks (0 where none has)."""
+    dice = [*patient_dice(dataset, scores).values()]
+    return float(np.mean(dice)) if dice else 0.0
+
+
+def patient_dice(dataset: SliceDataset, scores: SliceScores) -> dict[tuple[str, str], float]:
+    """Return the Dice of each patient that has masks, by source and name."""
     patients: dict[tuple[str, str], Floats] = {}
     for number, case in enumerate(dataset.cases):
         if case.has_mask:
@@ -114,8 +127,9 @@ def dice_per_patient(dataset: SliceDataset, scores: SliceScores) -> float:
             sums = np.array([scores.overlap[rows].sum(), scores.extent[rows].sum()])
             name = (case.key.source, case.key.patient)
             patients[name] = patients.get(name, np.zeros(2)) + sums
-    dice = [2 * overlap / extent if extent else 1.0 for overlap, extent in patients.values()]
-    return float(np.mean(dice)) if dice else 0.0
+    return {
+        name: float(2 * overlap / extent) if extent else 1.0 for name, (overlap, extent) in patients.items()
+    }
 
 
 def slice_auc(dataset: SliceDataset, class_logits: Floats) -> dict[str, float]:
@@ -124,13 +138,36 @@ def slice_auc(dataset: SliceDataset, class_logits: Floats) -> dict[str, float]:
     A tumour is compared with the healthy slices of its own source alone: that all pictures score higher than
     all volumes is no fault, since the thresholds are chosen per source.
     """
-    areas, sizes = {}, []
-    for source, name in enumerate(SOURCES):
-        rows = (dataset.sources == source) & dataset.seen
-        if len(np.unique(dataset.labels[rows])) == 2:
-            areas[f"auc_{name}"] = float(roc_auc_score(dataset.labels[rows], class_logits[rows]))
-            sizes.append(np.count_nonzero(rows))
-    return {"auc": float(np.average([*areas.values()], weights=sizes)), **areas} if areas else {}
+    areas = [source_area(dataset, class_logits, source) for source in range(len(SOURCES))]
+    named = zip(SOURCES, areas, strict=True)
+    return average_area(areas) | {f"auc_{name}": area.value for name, area in named if area is not None}
+
+
+class Area(NamedTuple):
+    """The area under the ROC curve of so many slices."""
+
+    value: float
+    num_slices: int
+
+
+def source_area(
+    dataset: SliceDataset, class_logits: Floats, source: int, among: NDArray[np.bool_] | None = None
+) -> Area | None:
+    """Return the area of one source, of the slices `among` which to look; None without both classes."""
+    rows = (dataset.sources == source) & dataset.seen
+    rows &= True if among is None else among
+    if len(np.unique(dataset.labels[rows])) < 2:
+        return None
+    return Area(float(roc_auc_score(dataset.labels[rows], class_logits[rows])), int(np.count_nonzero(rows)))
+
+
+def average_area(areas: Sequence[Area | None]) -> dict[str, float]:
+    """Return as `auc` the mean of the areas that are defined, weighted by slices; nothing where none is."""
+    found = [area for area in areas if area is not None]
+    if not found:
+        return {}
+    values, sizes = zip(*found, strict=True)
+    return {"auc": float(np.average(values, weights=sizes))}
 
 
 @torch.no_grad()
