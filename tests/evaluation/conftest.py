@@ -14,6 +14,7 @@ from slicewise.evaluation.final import FinalResult, evaluate_final
 SIDE = 32
 SETTINGS = Evaluation(
     flips=False,
+    rotation=0.0,
     mask_smoothing=0.0,
     class_smoothing=0.0,
     component_share=0.0,

@@ -60,7 +60,7 @@ def test_of_few_slices_the_scaling_is_the_mode_of_the_posterior(number: int) -> 
     slopes, shifts = np.meshgrid(np.linspace(0.05, 2, 196), np.linspace(-3, 3, 301), indexing="ij")
     scaled = slopes[..., None] * calibration.to_logits(scores) + shifts[..., None]
     likelihood = bernoulli.logpmf(labels.astype(int), expit(scaled)).sum(-1)
-    posterior = likelihood + norm.logpdf(slopes, 1, 0.25) + norm.logpdf(shifts, 0, 1)
+    posterior = likelihood + norm.logpdf(slopes, 1, 0.2) + norm.logpdf(shifts, 0, 1)
     best = np.unravel_index(posterior.argmax(), posterior.shape)
     assert 1 / ours.temperature == pytest.approx(slopes[best], abs=0.011)
     assert ours.shift == pytest.approx(shifts[best], abs=0.021)

@@ -57,7 +57,11 @@ def test_what_was_chosen_holds_for_its_network_and_its_kind(tmp_path: Path) -> N
     ("fingerprint", "wishes", "words"),
     [
         ("other", {}, "another network"),
-        ("abc", {"flips": True}, "evaluation.flips=False evaluation.mask_smoothing=0.5"),
+        (
+            "abc",
+            {"flips": True},
+            "evaluation.flips=False evaluation.rotation=0.0 evaluation.mask_smoothing=0.5",
+        ),
         ("abc", {"flips": False, "mask_smoothing": 1.0}, "evaluation.mask_smoothing=0.5"),
     ],
 )

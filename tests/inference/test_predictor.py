@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from slicewise.config.schema.asking import PLAIN, Asking
@@ -13,6 +14,7 @@ from slicewise.imaging.slicing import prepare, restore
 from slicewise.imaging.summary import tumour_probability
 from slicewise.imaging.volume import Volume
 from slicewise.inference.predictor import Predictor
+from slicewise.inference.views import views
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 
 SIDE = 64
@@ -148,6 +150,23 @@ def test_with_flips_a_slice_and_its_mirror_image_get_the_same_answer(
     mean = (plain.mask_probability + back.mask_probability[..., ::-1]) / 2
     np.testing.assert_allclose(found.mask_probability, mean, atol=1e-5)
     assert not np.allclose(found.mask_probability, plain.mask_probability, atol=1e-3)
+
+
+def test_of_several_views_the_mean_answers(
+    checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
+) -> None:
+    asking, presence = Asking(flips=True, rotation=8), (1, 1, 1, 1)
+    found = Predictor(checkpoint, "cpu", asking=asking).predict_slices(images[:2], presence)
+    brains = torch.from_numpy(images[:2].astype(np.float32))
+    seen = [(view, predictor.predict_slices(view.of(brains).numpy(), presence)) for view in views(asking)]
+    classes = [slices.class_probability for _, slices in seen]
+    np.testing.assert_allclose(found.class_probability, np.mean(classes, axis=0), atol=1e-5)
+    masks = [view.back(torch.from_numpy(slices.mask_probability)[:, None])[:, 0] for view, slices in seen]
+    inside = np.any(images[:2] != 0, axis=1)
+    core = inside & (torch.stack(masks).min(0).values.numpy() > 0)
+    mean = torch.stack(masks).mean(0).numpy()
+    assert np.median(np.abs(found.mask_probability - mean)[core]) < 1e-3
+    assert np.all(found.mask_probability[~inside] == 0)
 
 
 def test_slices_are_asked_about_plainly_unless_more_is_wanted(

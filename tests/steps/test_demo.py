@@ -113,12 +113,13 @@ def test_both_reach_the_command_line_of_the_api(tmp_path: Path) -> None:
     serving = compose([]).serving
     plain = ModelOptions(tmp_path / "m", "cpu", 0.5, 0.5, tmp_path)
     chosen = replace(
-        plain, calibration_path=tmp_path / "c.json", asking=Asking(True, 0.7, 1.2), component_share=0.3
+        plain, calibration_path=tmp_path / "c.json", asking=Asking(True, 12.0, 0.7, 1.2), component_share=0.3
     )
     assert not {"--flips", "--calibration"} & set(api_service(serving, plain, tmp_path).command)
     command = api_service(serving, chosen, tmp_path).command
     assert command[command.index("--calibration") + 1] == str(tmp_path / "c.json")
     assert "--flips" in command
+    assert command[command.index("--rotation") + 1] == "12.0"
     assert command[command.index("--mask-smoothing") + 1] == "0.7"
     assert command[command.index("--class-smoothing") + 1] == "1.2"
     assert command[command.index("--component-share") + 1] == "0.3"
@@ -126,7 +127,13 @@ def test_both_reach_the_command_line_of_the_api(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("flips", True), ("mask_smoothing", 0.7), ("class_smoothing", 0.7), ("component_share", 0.3)],
+    [
+        ("flips", True),
+        ("rotation", 10.0),
+        ("mask_smoothing", 0.7),
+        ("class_smoothing", 0.7),
+        ("component_share", 0.3),
+    ],
 )
 def test_what_changes_an_answer_is_among_the_settings_of_the_demo(key: str, value: float) -> None:
     assert DEMO.settings(compose([f"evaluation.{key}={value}"]))[f"evaluation.{key}"] == value

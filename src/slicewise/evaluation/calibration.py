@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 _COLDEST, _HOTTEST = 0.05, 20.0
 _FARTHEST = 20.0
-_SLOPE_SPREAD, _SHIFT_SPREAD = 0.25, 1.0
+_SLOPE_SPREAD, _SHIFT_SPREAD = 0.2, 1.0
 """Standard deviations of what is believed of a network before its first validation slice: 1 and 0."""
 _DRAWS = 500
 _LOWEST, _HIGHEST = float(np.finfo(np.float32).tiny), 1 - 2.0**-25

@@ -17,6 +17,7 @@ from slicewise.imaging.slicing import SlicedCase, prepare, restore
 from slicewise.imaging.summary import smooth_over_slices, tumour_probability
 from slicewise.imaging.volume import Volume
 from slicewise.inference.device import DeviceName, choose_device
+from slicewise.inference.views import View, views
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 
 Floats = NDArray[np.float32]
@@ -51,7 +52,7 @@ class SlicePredictor(ABC):
     Attributes:
         checkpoints: whose networks answer; they share their preprocessing and the slot of a picture.
         device: where the networks run.
-        asking: whether mirror images are asked about too, and neighbouring slices averaged.
+        asking: whether mirrored and turned images are asked about too, and neighbouring slices averaged.
         mask_threshold: a pixel from this probability on counts for `volume_ml`.
     """
 
@@ -121,8 +122,8 @@ class Predictor(SlicePredictor):
     """A checkpoint that answers. Nothing but the checkpoint is needed: it carries its own preprocessing.
 
     The network runs in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
-    slices are batched (up to the rounding of fp32). With flips it is asked about each slice and its mirror
-    image, left and right exchanged, and the mean of both probabilities counts.
+    slices are batched (up to the rounding of fp32). With flips or a rotation it is asked about several
+    views of each slice, see `inference.views`, and the mean of their probabilities counts.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Predictor(SlicePredictor):
         self.device = choose_device(device)
         self.mask_threshold = mask_threshold
         self.asking = asking
+        self._views = views(asking)
         network = checkpoint.build().float().eval().requires_grad_(False)
         self.model = network.to(memory_format=torch.channels_last).to(self.device)
 
@@ -187,13 +189,14 @@ class Predictor(SlicePredictor):
 
     def _ask(self, images: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the probabilities of the pixels [S, N, N] and of the slices [S]."""
-        found = self.model(images, slots)
-        mask, tumour = found.mask_logits.sigmoid()[:, 0], found.class_logits.sigmoid()
-        if not self.asking.flips:
-            return mask, tumour
-        mirrored = self.model(images.flip(-1), slots)
-        back = mirrored.mask_logits.sigmoid()[:, 0].flip(-1)
-        return (mask + back) / 2, (tumour + mirrored.class_logits.sigmoid()) / 2
+        masks, classes = zip(*(self._ask_view(images, slots, view) for view in self._views), strict=True)
+        return sum(masks) / len(masks), sum(classes) / len(classes)
+
+    def _ask_view(
+        self, images: torch.Tensor, slots: torch.Tensor, view: View
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        found = self.model(view.of(images), slots)
+        return view.back(found.mask_logits.sigmoid())[:, 0], found.class_logits.sigmoid()
 
     def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))

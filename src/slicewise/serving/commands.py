@@ -39,6 +39,7 @@ def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Serv
         *("--component-share", str(options.component_share)),
         *("--cases", str(options.cases_dir.absolute())),
         *(("--calibration", str(calibration.absolute())) if calibration else ()),
+        *("--rotation", str(options.asking.rotation)),
         *("--mask-smoothing", str(options.asking.mask_smoothing)),
         *("--class-smoothing", str(options.asking.class_smoothing)),
         *(("--flips",) if options.asking.flips else ()),

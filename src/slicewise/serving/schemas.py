@@ -64,6 +64,9 @@ class ModelInfo(Answer):
         description="tasks the model was never taught; no answer is given to them"
     )
     flips: bool = Field(description="whether the mean over each slice and its mirror image answers")
+    rotation: float = Field(
+        description="degrees by which each slice is turned to either side, for the mean of the answers"
+    )
     mask_smoothing: float = Field(
         description="standard deviation, in slices, of the average over neighbours' masks"
     )

@@ -26,6 +26,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--component-share", type=float, default=0.0)
     parser.add_argument("--calibration", type=Path, help="what the evaluation of the model chose")
     parser.add_argument("--flips", action="store_true", help="ask about each slice and its mirror image")
+    parser.add_argument("--rotation", type=float, default=0.0, help="and turned by so many degrees")
     parser.add_argument("--mask-smoothing", type=float, default=0.0, help="average over neighbours' masks")
     parser.add_argument("--class-smoothing", type=float, default=0.0, help="average over their probabilities")
     parser.add_argument("--cases", type=Path, required=True, help="folder of the bundled cases")
@@ -46,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
             component_share=arguments.component_share,
             cases_dir=arguments.cases,
             calibration_path=arguments.calibration,
-            asking=Asking(arguments.flips, arguments.mask_smoothing, arguments.class_smoothing),
+            asking=Asking(
+                arguments.flips, arguments.rotation, arguments.mask_smoothing, arguments.class_smoothing
+            ),
         )
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)

@@ -208,6 +208,6 @@ EVALUATE: Step[Config] = Step(
         "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=11,
+    version=12,
     demand=of_evaluation,
 )

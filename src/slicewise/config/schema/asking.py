@@ -7,6 +7,7 @@ class Asking(NamedTuple):
     """Part of the `evaluation` section. What was chosen for one way of asking holds for no other."""
 
     flips: bool = False
+    rotation: float = 0.0
     mask_smoothing: float = 0.0
     class_smoothing: float = 0.0
 

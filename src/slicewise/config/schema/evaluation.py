@@ -18,6 +18,8 @@ class Evaluation(Section):
     """Slices asked about at once."""
     flips: bool
     """Ask about each slice and about its mirror image, left and right exchanged; the mean is the answer."""
+    rotation: Annotated[float, Field(ge=0, le=45)]
+    """Ask about each slice turned by so many degrees to either side, too; the mean is the answer. 0: no."""
     mask_smoothing: Annotated[float, Field(ge=0, le=10)]
     """Standard deviation, in slices, of the Gaussian that averages neighbouring slices' masks; 0: none."""
     class_smoothing: Annotated[float, Field(ge=0, le=10)]
@@ -64,7 +66,7 @@ class Evaluation(Section):
     @property
     def asking(self) -> Asking:
         """How the network is asked."""
-        return Asking(self.flips, self.mask_smoothing, self.class_smoothing)
+        return Asking(self.flips, self.rotation, self.mask_smoothing, self.class_smoothing)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
