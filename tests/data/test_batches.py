@@ -28,6 +28,10 @@ class Case:
     has_mask: bool = True
     image_size: int = SIDE
 
+    @property
+    def group(self) -> str:
+        return self.key.patient
+
 
 def case(number: int, num_slices: int, presence: tuple[int, ...] = (1, 1, 1, 1), side: int = SIDE) -> Case:
     slots = np.flatnonzero(presence)

@@ -19,6 +19,7 @@ class Case:
     presence = (True, False, False, False)
     has_mask = True
     image_size = 4
+    group = "P0"
 
 
 @pytest.fixture

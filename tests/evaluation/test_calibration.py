@@ -60,10 +60,20 @@ def test_of_few_slices_the_scaling_is_the_mode_of_the_posterior(number: int) -> 
     slopes, shifts = np.meshgrid(np.linspace(0.05, 2, 196), np.linspace(-3, 3, 301), indexing="ij")
     scaled = slopes[..., None] * calibration.to_logits(scores) + shifts[..., None]
     likelihood = bernoulli.logpmf(labels.astype(int), expit(scaled)).sum(-1)
-    posterior = likelihood + norm.logpdf(slopes, 1, 0.2) + norm.logpdf(shifts, 0, 1)
+    posterior = likelihood + norm.logpdf(np.log(slopes), 0, 0.2) + norm.logpdf(shifts, 0, 1)
     best = np.unravel_index(posterior.argmax(), posterior.shape)
     assert 1 / ours.temperature == pytest.approx(slopes[best], abs=0.011)
     assert ours.shift == pytest.approx(shifts[best], abs=0.021)
+
+
+@pytest.mark.parametrize("factor", [1 / 3, 1 / 2, 2.0, 3.0])
+def test_some_hundred_slices_outweigh_the_prior(factor: float) -> None:
+    """Whether a network is too sure or not sure enough; over ten draws, since each has its luck."""
+    slopes = []
+    for seed in range(10):
+        labels, scores = overconfident(seed, factor, 400)
+        slopes.append(1 / calibration.fit_scaling(labels, scores, shifted=True).temperature)
+    assert np.log(np.mean(slopes) * factor) == pytest.approx(0, abs=0.25 * abs(np.log(factor)))
 
 
 def test_few_slices_do_not_make_what_was_fair_worse() -> None:

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from slicewise.config.schema.asking import PLAIN, Asking
-from slicewise.inference.views import View, views
+from slicewise.inference.views import View, coverage, views
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,15 @@ def test_what_is_seen_turned_comes_back_to_its_place(view: View, blob: Tensor) -
     there = view.of(blob)
     assert not torch.allclose(there, blob, atol=0.1)
     torch.testing.assert_close(view.back(there), blob, atol=0.03, rtol=0)
+
+
+def test_a_corner_that_turns_away_has_no_say_there() -> None:
+    square = torch.ones(3, 2, 64, 64)
+    share = coverage(View(True, 30), square)
+    assert share.shape == (1, 1, 64, 64)
+    assert share[0, 0, 0, 0] == 0
+    assert share[0, 0, 32, 32] == 1
+    torch.testing.assert_close(coverage(View(True), square), torch.ones(1, 1, 64, 64))
 
 
 def test_a_view_is_turned_counter_clockwise_about_the_middle(blob: Tensor) -> None:

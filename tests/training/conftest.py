@@ -47,6 +47,10 @@ class Case:
     has_mask: bool
     image_size: int = SIDE
 
+    @property
+    def group(self) -> str:
+        return self.key.patient
+
 
 CROWDED = 2
 """The patient of whom a round of training takes some slices only."""

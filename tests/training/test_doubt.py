@@ -1,9 +1,10 @@
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.training.conftest import make_case
+from tests.training.conftest import Case, make_case
 
 from slicewise.config.schema.training import Monitor
 from slicewise.data.batches import SliceDataset
@@ -48,6 +49,26 @@ def test_each_patient_is_left_out_as_if_it_had_never_been_there(monitor: Monitor
     assert table[1] == pytest.approx(by_picture)
 
 
+@dataclass
+class Copy(Case):
+    """A picture that the split keeps together with another one."""
+
+    family: str = ""
+
+    @property
+    def group(self) -> str:
+        return self.family
+
+
+def test_a_family_of_pictures_is_left_out_as_one() -> None:
+    pictures = [make_case(number, 1, [3], has_mask=False) for number in (50, 51, 52, 53)]
+    family = [Copy(**vars(picture), family=name) for picture, name in zip(pictures, "abba", strict=True)]
+    data = SliceDataset([make_case(0, 6)], family)
+    table = leave_one_out(data, scores(data), "dice+auc")
+    without_a, without_b = (SliceDataset([make_case(0, 6)], pair) for pair in (family[1:3], family[::3]))
+    assert table[1] == pytest.approx([figure(without_a, "dice+auc"), figure(without_b, "dice+auc")])
+
+
 def test_two_cases_of_one_patient_are_left_out_together() -> None:
     data = dataset([0, 1, 2], [])
     data.cases[1].key = data.cases[0].key  # type: ignore[misc]  # a stand-in of the tests
@@ -75,8 +96,18 @@ def test_a_gain_is_clear_from_the_t_of_its_patients_on() -> None:
     assert error == pytest.approx(np.sqrt(3 / 4 * 0.0005))
     assert is_clear(2.36 * error, start, now)
     assert not is_clear(2.35 * error, start, now)
-    beside = [[0.5] * 300]
-    assert not is_clear(2.35 * error, start + beside, now + beside), "the fewest patients say how sure one is"
+    assert is_clear(3.75 * error, start, now, looks=3)
+    assert not is_clear(3.73 * error, start, now, looks=3), "any of three may be the lucky one"
+
+
+def test_the_source_with_the_fewest_patients_who_differ_says_how_sure_one_is() -> None:
+    rng = np.random.default_rng(3)
+    start, now = [[0.5] * 4, [0.5] * 300], [[0.50, 0.51, 0.52, 0.53], [*rng.normal(0.5, 1e-6, 300)]]
+    error = standard_error(start, now)
+    assert is_clear(2.36 * error, start, now)
+    assert not is_clear(2.35 * error, start, now)
+    idle = [[0.5, 0.5]]
+    assert is_clear(2.36 * error, start + idle, now + idle), "pictures cannot move a Dice"
 
 
 def test_where_one_patient_shows_no_spread_any_gain_will_do() -> None:

@@ -14,9 +14,12 @@ from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.data.batches import Batch, SliceDataset
 from slicewise.data.sampling import Indices
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.training.device import usable_precision
+from slicewise.training.device import make_fabric, usable_precision
+from slicewise.training.doubt import leave_one_out
 from slicewise.training.learner import Learner
 from slicewise.training.loop import StageResult, train_stage
+from slicewise.training.state import load_state
+from slicewise.training.validation import validate
 
 MakeConfig = Callable[..., Config]
 TrainOne = Callable[..., StageResult]
@@ -205,7 +208,7 @@ def test_a_gain_that_a_patient_more_could_undo_replaces_no_start(
     gain: float,
     is_kept: bool,
 ) -> None:
-    """Two patients, one of whom gains: the error is 0.02, and Student's t of one degree of freedom 6.3."""
+    """Two patients, whose gains differ: the error is 0.02, and Student's t of one degree of freedom 6.3."""
     train_one(tmp_path / "1", *SHORT)
     start = load_checkpoint(tmp_path / "1" / "best_model.pth")
     measured = iter(validated(val_set, dice=dice, auc=0.9) for dice in (0.6, 0.6 + 2 * gain))
@@ -215,6 +218,24 @@ def test_a_gain_that_a_patient_more_could_undo_replaces_no_start(
     result = train_one(tmp_path / "2", *SHORT, "stages.joint.epochs=1", start=start)
 
     assert (result.best_epoch == 0) == is_kept
+
+
+def test_the_start_is_remembered_by_what_its_own_network_answers(
+    train_one: TrainOne, make_config: MakeConfig, val_set: SliceDataset, tmp_path: Path
+) -> None:
+    config = make_config()
+    train_one(tmp_path / "1", *SHORT)
+    start = load_checkpoint(tmp_path / "1" / "best_model.pth")
+    train_one(tmp_path / "2", *SHORT, start=start)
+    found = load_state(tmp_path / "2" / "last.pth", "f")
+    fabric = make_fabric(config.runtime, config.training.precision)
+    measured = validate(fabric, start.build(), val_set, config.stages.joint, config.training)
+
+    assert found is not None
+    assert found[0].start_metrics["dice"] == pytest.approx(measured.metrics["dice"], abs=1e-4)
+    expected = leave_one_out(val_set, measured.scores, config.stages.joint.monitor)
+    for row, wanted in zip(found[0].start_without, expected, strict=True):
+        assert row == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_head_that_nobody_has_trained_is_never_kept(

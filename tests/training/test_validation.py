@@ -24,6 +24,7 @@ class Made:
 
     def __init__(self, patient: str, seen: list[int], true: list[int], has_mask: bool = True) -> None:
         self.key = CaseKey("made" if has_mask else "pictures", patient, patient)
+        self.group = patient
         self.stored_images = np.zeros((len(seen), 1, 4, 4), np.float16)
         self.masks = np.zeros((len(seen), 4, 4), np.uint8)
         for row, (num_seen, num_true) in enumerate(zip(seen, true, strict=True)):

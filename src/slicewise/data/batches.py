@@ -31,6 +31,10 @@ class SliceArrays(Protocol):
     @property
     def key(self) -> CaseKey: ...
     @property
+    def group(self) -> str:
+        """What the split keeps together: a patient, or a family of near-identical pictures"""
+
+    @property
     def image_size(self) -> int: ...
     @property
     def stored_images(self) -> NDArray[np.float16]:

@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 _COLDEST, _HOTTEST = 0.05, 20.0
 _FARTHEST = 20.0
 _SLOPE_SPREAD, _SHIFT_SPREAD = 0.2, 1.0
-"""Standard deviations of what is believed of a network before its first validation slice: 1 and 0."""
+"""Of log slope and shift around 0, which is believed of a network before its first validation slice."""
 _DRAWS = 500
 _LOWEST, _HIGHEST = float(np.finfo(np.float32).tiny), 1 - 2.0**-25
 """The network answers in fp32: 0 and 1 become the last numbers before them, and every other answer stays."""
@@ -34,9 +34,9 @@ def fit_scaling(labels: ArrayLike, probabilities: ArrayLike, *, shifted: bool) -
 
     With a shift that is Platt's (1999), without one the temperature of Guo et al. (2017). Both take the line
     of the greatest likelihood, which three dozen slices hardly determine: where they are all told apart, it
-    makes every answer certain, and where a few are gravely wrong, it makes all of them doubtful. So slope and
-    shift have a normal prior around those that change nothing (Gelman et al. 2008); a few hundred slices
-    outweigh it.
+    makes every answer certain, and where a few are gravely wrong, it makes all of them doubtful. So the
+    logarithm of the slope and the shift have a normal prior around what changes nothing, which some hundred
+    slices outweigh.
 
     Args:
         labels: [slice] 0 or 1, both classes.
@@ -47,20 +47,21 @@ def fit_scaling(labels: ArrayLike, probabilities: ArrayLike, *, shifted: bool) -
     from scipy.special import expit
 
     tumour, logits = np.asarray(labels, dtype=np.bool_), to_logits(probabilities)
-    unchanged, spread = np.array([1.0, 0.0]), np.array([_SLOPE_SPREAD, _SHIFT_SPREAD])
+    spread = np.array([_SLOPE_SPREAD, _SHIFT_SPREAD])
 
     def loss(line: Floats) -> tuple[float, Floats]:
-        """Return the negative log-posterior of slope and shift, which is convex in both, and its gradient."""
-        scaled, surprise = line[0] * logits + line[1], (line - unchanged) / spread
+        """Return the negative log-posterior of log slope and shift, and its gradient."""
+        slope, surprise = np.exp(line[0]), line / spread
+        scaled = slope * logits + line[1]
         excess = expit(scaled) - tumour
-        gradient = np.array([np.sum(excess * logits), np.sum(excess)]) + surprise / spread
+        gradient = np.array([np.sum(excess * logits) * slope, np.sum(excess)]) + surprise / spread
         value = np.sum(np.logaddexp(0.0, scaled) - tumour * scaled) + np.sum(surprise**2) / 2
         return float(value), gradient
 
     farthest = _FARTHEST if shifted else 0.0
-    bounds = [(1 / _HOTTEST, 1 / _COLDEST), (-farthest, farthest)]
-    slope, shift = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-10).x
-    return Scaling(1 / float(slope), float(shift))
+    bounds = [(-np.log(_HOTTEST), -np.log(_COLDEST)), (-farthest, farthest)]
+    log_slope, shift = minimize(loss, [0.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-10).x
+    return Scaling(float(np.exp(-log_slope)), float(shift))
 
 
 def to_logits(probabilities: ArrayLike) -> Floats:

@@ -17,7 +17,7 @@ from slicewise.imaging.slicing import SlicedCase, prepare, restore
 from slicewise.imaging.summary import smooth_over_slices, tumour_probability
 from slicewise.imaging.volume import Volume
 from slicewise.inference.device import DeviceName, choose_device
-from slicewise.inference.views import View, views
+from slicewise.inference.views import View, coverage, views
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 
 Floats = NDArray[np.float32]
@@ -189,8 +189,10 @@ class Predictor(SlicePredictor):
 
     def _ask(self, images: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the probabilities of the pixels [S, N, N] and of the slices [S]."""
-        masks, classes = zip(*(self._ask_view(images, slots, view) for view in self._views), strict=True)
-        return sum(masks) / len(masks), sum(classes) / len(classes)
+        answers = (self._ask_view(images, slots, view) for view in self._views)
+        masks, classes = (torch.stack(parts) for parts in zip(*answers, strict=True))
+        seen = torch.cat([coverage(view, images) for view in self._views])
+        return masks.sum(0) / seen[:, 0].sum(0), classes.mean(0)
 
     def _ask_view(
         self, images: torch.Tensor, slots: torch.Tensor, view: View

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from slicewise.config.schema.asking import Asking
@@ -21,6 +22,11 @@ class View(NamedTuple):
         """Return what was answered for the view [batch, channel, row, col], on the grid of the slice."""
         answers = _turned(answers, -self.degrees)
         return answers.flip(-1) if self.mirrored else answers
+
+
+def coverage(view: View, images: Tensor) -> Tensor:
+    """Return which share of each pixel of images [batch, channel, row, col] a view has: [1, 1, row, col]."""
+    return view.back(view.of(torch.ones_like(images[:1, :1])))
 
 
 def views(asking: Asking) -> tuple[View, ...]:

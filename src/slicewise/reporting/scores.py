@@ -147,8 +147,8 @@ def _of_training(run: RunFacts) -> Iterator[tuple[str, str]]:
         if step.name.startswith("train.") and step.metrics["best_epoch"] == 0:
             yield (
                 f"{step.name} kept the network that it began with",
-                "None of its epochs was better on the validation patients without losing in one of the "
-                "tasks: its figures are those of what was there before.",
+                "None of its epochs was clearly better on the validation patients without losing in one of "
+                "the tasks: its figures are those of what was there before.",
             )
     if run.config["training"]["start_from"] is not None:
         yield (

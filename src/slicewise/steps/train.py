@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _START: Final = "training.start_from"
 _START_KEPT: Final = (
-    "no epoch was better on the validation patients without losing in one of the tasks: the network it began "
-    "with is kept"
+    "no epoch was clearly better on the validation patients without losing in one of the tasks: the network "
+    "it began with is kept"
 )
 
 

@@ -157,9 +157,11 @@ class StageRun:
 
     def _finish_epoch(self) -> None:
         found = self._validate()
+        score = monitored(found.metrics, self.stage.monitor)
+        is_best = self._is_best(found, score)
         with held():
             self._whole = False
-            self._settle_epoch(found)
+            self._settle_epoch(found.metrics, score, is_best)
             self._whole = True
 
     def _validate(self) -> Validation:
@@ -172,13 +174,12 @@ class StageRun:
         except FloatingPointError as error:
             raise self._diverged() from error
 
-    def _settle_epoch(self, found: Validation) -> None:
-        progress, metrics = self.progress, found.metrics
-        score = monitored(metrics, self.stage.monitor)
+    def _settle_epoch(self, metrics: Row, score: float, is_best: bool) -> None:
+        progress = self.progress
         progress.history.append(self._row(metrics, score))
         progress.epoch += 1
         progress.iteration, progress.sums = 0, Progress().sums
-        if self._is_best(found, score):
+        if is_best:
             self._keep(metrics, score)
         patience = self.stage.patience
         progress.finished = progress.epoch >= self.stage.epochs or 0 < patience <= progress.stale_epochs
@@ -199,7 +200,8 @@ class StageRun:
         if falls_short(found.metrics, progress.start_metrics, monitor):
             return False
         now = leave_one_out(self.val_set, found.scores, monitor)
-        return is_clear(score - monitored(progress.start_metrics, monitor), progress.start_without, now)
+        gain = score - monitored(progress.start_metrics, monitor)
+        return is_clear(gain, progress.start_without, now, self.stage.epochs)
 
     def _keep(self, metrics: Row, score: float) -> None:
         progress = self.progress

@@ -46,7 +46,7 @@ class Progress:
 
     @property
     def stale_epochs(self) -> int:
-        """Epochs since the best score; that epoch need not be the one kept, see `validation.falls_short`."""
+        """Epochs since the best score; that epoch need not be the one kept, see `StageRun`."""
         if self.best_score is None:
             return self.epoch - self.best_epoch
         better = [row for row in self.history if row["score"] > self.best_score]
