@@ -15,7 +15,6 @@ MODEL = Model(
     encoder_weights=None,
     encoder_depth=4,
     decoder_width=16,
-    rescale_modalities=False,
     head_hidden=8,
     head_dropout=0.2,
 )

@@ -13,7 +13,6 @@ def model() -> Model:
         encoder_weights=None,
         encoder_depth=3,
         decoder_width=16,
-        rescale_modalities=False,
         head_hidden=8,
         head_dropout=0.5,
     )

@@ -132,7 +132,6 @@ def test_a_file_from_before_there_was_a_choice_has_what_networks_had_then(
     save_checkpoint(path, checkpoint)
     content = torch.load(path, weights_only=True)
     assert content["model"].pop("decoder_width") == 16
-    assert content["model"].pop("rescale_modalities") is False
     assert content.pop("not_trained") == ("classification",)
     torch.save(content, path)
 

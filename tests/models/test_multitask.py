@@ -54,18 +54,6 @@ def test_an_empty_slot_is_filled_with_its_token_and_its_pixels_do_not_matter(mod
     assert torch.equal(filled[0, 3], images[0, 3])
 
 
-def test_few_modalities_may_have_the_contrast_of_four(model: Model) -> None:
-    plain, rescaled = (build_model(changed(model, rescale_modalities=wish)).eval() for wish in (False, True))
-    rescaled.load_state_dict(plain.state_dict())
-    images = torch.randn(4, 4, 32, 32)
-    presence = torch.tensor([[0.0, 0, 0, 1], [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
-    factors = torch.tensor([4.0, 2, 1, 1])[:, None, None, None]
-
-    with torch.no_grad():
-        found, expected = rescaled(images, presence), plain(images * factors, presence)
-    torch.testing.assert_close(found, expected)
-
-
 def test_head_width_and_dropout_are_those_of_the_settings(model: Model) -> None:
     linear = build_model(changed(model, head_hidden=0))
     wide = build_model(changed(model, head_hidden=48, head_dropout=0.25))

@@ -90,7 +90,6 @@ def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoder_weights=None,
         encoder_depth=3,
         decoder_width=16,
-        rescale_modalities=False,
         head_hidden=0,
         head_dropout=0.0,
     )

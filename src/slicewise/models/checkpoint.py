@@ -23,7 +23,7 @@ from slicewise.models.plain import require_plain
 FORMAT: Final = "slicewise-checkpoint"
 VERSION: Final = 1
 _HEAD: Final = "class_head."
-_LATER: Final = {"decoder_width": 16, "rescale_modalities": False}
+_LATER: Final = {"decoder_width": 16}
 """Keys of the model section that older files lack, and what networks had before there was a choice."""
 _LATER_FIELDS: Final[Mapping[str, Any]] = {"not_trained": ()}
 """Fields that older files lack: nobody wrote down then what a network had not learned."""

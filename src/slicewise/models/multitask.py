@@ -83,10 +83,7 @@ class MultitaskNet(nn.Module):
             images: float [batch, 4, row, col], z-scores inside the brain and 0 outside.
             presence: float [batch, 4], 1 where the slot holds a modality.
         """
-        seen = self.slot_tokens(images, presence)
-        if self.settings.rescale_modalities:
-            seen = seen * _scale(presence)[:, None, None, None].to(seen.dtype)
-        features: list[Tensor] = self.encoder(seen)
+        features: list[Tensor] = self.encoder(self.slot_tokens(images, presence))
         return features
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
@@ -123,11 +120,6 @@ def parts(net: MultitaskNet) -> dict[Part, nn.ModuleList]:
         "decoder": nn.ModuleList([net.decoder, net.mask_head]),
         "head": nn.ModuleList([net.class_head]),
     }
-
-
-def _scale(presence: Tensor) -> Tensor:
-    """Return [batch] 4 / number of modalities, as dropout makes up for what it drops (Srivastava 2014)."""
-    return NUM_MODALITIES / presence.sum(1).clamp(min=1)
 
 
 def _map_channels(mask_head: nn.Module) -> int:

@@ -24,8 +24,6 @@ class Model(Section):
     decoder_width: Annotated[int, Field(ge=4, le=256)]
     """Channels of the finest decoder block of `unet`, `unetplusplus` and `manet`; every coarser one has twice
     as many."""
-    rescale_modalities: bool
-    """Give the first layer as much contrast of few modalities as of four: times 4 / how many there are."""
     head_hidden: CountOrZero
     """Width of the classification head's hidden layer; 0 for a linear head."""
     head_dropout: Fraction
