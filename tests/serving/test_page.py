@@ -101,7 +101,7 @@ def test_a_finding_is_shown_however_few_slices_it_has(num_slices: int, shown: Ca
     ("task", "measures", "layers"),
     [
         ("classification", ["Tumour volume", "Most tumour in slice"], ["Tumour", "Image"]),
-        ("segmentation", ["Finding", "Tumour probability"], ["Evidence for a tumour (Grad-CAM)", "Image"]),
+        ("segmentation", ["Finding", "Tumour probability"], ["Evidence (Grad-CAM)", "Image"]),
     ],
 )
 def test_what_was_not_trained_is_said_and_not_shown(
@@ -129,8 +129,8 @@ def test_the_warning_stands_above_the_finding(shown: Callable[..., AppTest]) -> 
     ("layer", "threshold", "said"),
     [
         ("Tumour", 0.5, "Slice 0. Orange: the mask. Seen from the feet: R is the patient's right"),
-        ("Evidence for a tumour (Grad-CAM)", 0.5, "relative to this slice"),
-        ("Evidence for a tumour (Grad-CAM)", 0.8, "Below 80% no evidence is shown"),
+        ("Evidence (Grad-CAM)", 0.5, "relative to this slice"),
+        ("Evidence (Grad-CAM)", 0.8, "Below 80% no evidence is shown"),
     ],
 )
 def test_each_slice_says_what_is_drawn_and_which_side_is_right(
@@ -221,7 +221,7 @@ def test_a_visitor_examines_a_case_and_a_picture(demo: DemoState, picture_path: 
         picture = page.locator('[data-testid="stImage"] img')
         picture.wait_for()
         overlay = picture.get_attribute("src") or ""
-        page.get_by_text("Evidence for a tumour (Grad-CAM)", exact=True).click()
+        page.get_by_text("Evidence (Grad-CAM)", exact=True).click()
         expect(picture).not_to_have_attribute("src", overlay, timeout=60_000)
 
         page.get_by_text("Your own MRI").click()

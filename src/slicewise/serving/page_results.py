@@ -10,7 +10,7 @@ from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.serving.client import ApiClient
 from slicewise.serving.page_inputs import ANSWER
 
-_LAYERS: Final = {"Tumour": "overlay", "Evidence for a tumour (Grad-CAM)": "gradcam", "Image": "plain"}
+_LAYERS: Final = {"Tumour": "overlay", "Evidence (Grad-CAM)": "gradcam", "Image": "plain"}
 _LAYER_HELP: Final = (
     "Tumour: the mask. Evidence: which places raised the probability of a tumour most, relative to the "
     "slice. Image: as it is."
