@@ -23,6 +23,7 @@ from slicewise.training.validation import validate
 
 MakeConfig = Callable[..., Config]
 TrainOne = Callable[..., StageResult]
+GoOn = Callable[..., StageResult]
 
 SHORT = ("stages.joint.epochs=2", "training.iterations_per_epoch=4")
 
@@ -180,20 +181,27 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
     assert (tmp_path / "bad" / "curves.png").exists()
 
 
+@pytest.fixture
+def go_on(
+    train_one: TrainOne, val_set: SliceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> GoOn:
+    """Train in folder 1, then an epoch from there in folder 2, with these figures of start and epoch."""
+
+    def train(*figures: dict[str, float]) -> StageResult:
+        train_one(tmp_path / "1", *SHORT)
+        start = load_checkpoint(tmp_path / "1" / "best_model.pth")
+        measured = iter(validated(val_set, **metrics) for metrics in figures)
+        monkeypatch.setattr("slicewise.training.run.validate", lambda *_: next(measured))
+        return train_one(tmp_path / "2", *SHORT, "stages.joint.epochs=1", start=start)
+
+    return train
+
+
 @pytest.mark.parametrize(("lost", "is_kept"), [(0.2, True), (0.0, False)])
 def test_a_better_score_does_not_outweigh_that_one_task_became_worse(
-    train_one: TrainOne,
-    val_set: SliceDataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    lost: float,
-    is_kept: bool,
+    go_on: GoOn, tmp_path: Path, lost: float, is_kept: bool
 ) -> None:
-    train_one(tmp_path / "1", *SHORT)
-    start = load_checkpoint(tmp_path / "1" / "best_model.pth")
-    measured = iter(validated(val_set, dice=dice, auc=auc) for dice, auc in [(0.6, 0.9), (0.9, 0.9 - lost)])
-    monkeypatch.setattr("slicewise.training.run.validate", lambda *_: next(measured))
-    result = train_one(tmp_path / "2", *SHORT, "stages.joint.epochs=1", start=start)
+    result = go_on({"dice": 0.6, "auc": 0.9}, {"dice": 0.9, "auc": 0.9 - lost})
 
     assert (result.best_epoch == 0) == is_kept
     assert same(tmp_path / "2", tmp_path / "1") == is_kept
@@ -201,21 +209,12 @@ def test_a_better_score_does_not_outweigh_that_one_task_became_worse(
 
 @pytest.mark.parametrize(("gain", "is_kept"), [(0.12, True), (0.16, False)])
 def test_a_gain_that_a_patient_more_could_undo_replaces_no_start(
-    train_one: TrainOne,
-    val_set: SliceDataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    gain: float,
-    is_kept: bool,
+    go_on: GoOn, monkeypatch: pytest.MonkeyPatch, gain: float, is_kept: bool
 ) -> None:
     """Two patients, whose gains differ: the error is 0.02, and Student's t of one degree of freedom 6.3."""
-    train_one(tmp_path / "1", *SHORT)
-    start = load_checkpoint(tmp_path / "1" / "best_model.pth")
-    measured = iter(validated(val_set, dice=dice, auc=0.9) for dice in (0.6, 0.6 + 2 * gain))
     without = iter([[[0.7, 0.7]], [[0.7 + gain - 0.02, 0.7 + gain + 0.02]]])
-    monkeypatch.setattr("slicewise.training.run.validate", lambda *_: next(measured))
     monkeypatch.setattr("slicewise.training.run.leave_one_out", lambda *_: next(without))
-    result = train_one(tmp_path / "2", *SHORT, "stages.joint.epochs=1", start=start)
+    result = go_on({"dice": 0.6, "auc": 0.9}, {"dice": 0.6 + 2 * gain, "auc": 0.9})
 
     assert (result.best_epoch == 0) == is_kept
 
