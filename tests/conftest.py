@@ -70,10 +70,18 @@ class Pipeline:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A workspace in which everything but the demo has run. Tests put back what they change."""
-    pipeline = Pipeline(tmp_path_factory.mktemp("trained"))
-    assert pipeline.run("--until", "report") == 0
-    return pipeline
+    """A workspace in which everything but the demo has run. Tests put back what they change.
+
+    It runs once for all workers: who comes second waits, finds everything done, and takes a copy as well.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = Pipeline((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared")
+    assert shared.run("--until", "report", "--wait") == 0
+    own = Pipeline(tmp_path_factory.mktemp("trained"))
+    shutil.copytree(
+        shared.workspace, own.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
+    )
+    return own
 
 
 @dataclass(frozen=True)

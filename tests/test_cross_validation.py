@@ -33,8 +33,9 @@ FOLDS = ("--folds", "2")
 
 
 @pytest.fixture(scope="module")
-def validated(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def validated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     pipeline = Pipeline(tmp_path_factory.mktemp("folds"), SMALL)
+    shutil.copytree(trained.workspace / "data" / "raw", pipeline.workspace / "data" / "raw")
     assert pipeline.run(*FOLDS) == 0
     return pipeline
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,7 @@ def val_set() -> SliceDataset:
 
 @pytest.fixture(scope="session")
 def make_config() -> MakeConfig:
+    @cache  # a configuration is frozen, and Hydra takes longer than the training of most tests
     def make(*overrides: str) -> Config:
         return compose([*SMALL, *overrides])
 

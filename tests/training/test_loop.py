@@ -68,11 +68,19 @@ def test_training_is_repeatable_to_the_bit(train_one: TrainOne, tmp_path: Path) 
     assert table(tmp_path / "a") == table(tmp_path / "b")
 
 
-@pytest.mark.parametrize("after", [3, 4, 6, 7], ids=lambda after: f"after {after} of 8 batches")
+@pytest.mark.parametrize("after", [3, 4, 5, 8], ids=lambda after: f"after {after} of 12 batches")
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("training.ema_decay=0.9", "training.accumulate=2", "training.optimizer.name=sgd")],
-    ids=["adamw", "sgd+ema+accumulate"],
+    [
+        ("training.precise_bn=2",),
+        (
+            "training.ema_decay=0.9",
+            "training.precise_bn=2",
+            "training.accumulate=2",
+            "training.optimizer.name=sgd",
+        ),
+    ],
+    ids=["adamw+precise_bn", "sgd+ema+accumulate+precise_bn"],
 )
 def test_a_resumed_stage_equals_an_uninterrupted_one_to_the_bit(
     train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, after: int, overrides: tuple[str, ...]
@@ -382,6 +390,7 @@ KEYS = (
     "training.accumulate=2",
     "training.precision=fp32",
     "training.ema_decay=0.9",
+    "training.precise_bn=1",
     "training.modality_dropout=0.9",
     "training.augmentation.flip=0",
     "training.augmentation.rotation=80",

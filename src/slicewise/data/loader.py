@@ -36,9 +36,11 @@ class TrainingBatches:
         """Return the slice numbers of every batch of an epoch, counted from 0."""
         return order_epoch(self._volumes, self._pictures, self.epoch, *self._key, epoch)
 
-    def iterate(self, epoch: int, start: int = 0, pin: bool = False) -> Iterator[Batch]:
-        """Yield the batches of an epoch from number `start` on; see `read_batches`."""
-        return read_batches(self.dataset, self.order(epoch)[start:], pin)
+    def iterate(
+        self, epoch: int, start: int = 0, stop: int | None = None, *, pin: bool = False
+    ) -> Iterator[Batch]:
+        """Yield the batches of an epoch from number `start` up to `stop`; see `read_batches`."""
+        return read_batches(self.dataset, self.order(epoch)[start:stop], pin)
 
 
 def read_batches(dataset: SliceDataset, order: Iterable[Indices], pin: bool = False) -> Iterator[Batch]:

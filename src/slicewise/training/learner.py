@@ -1,5 +1,6 @@
 """A network, its optimiser and the device, tied together by Fabric."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from slicewise.training.optim import (
     rate_factor,
     set_rates,
 )
+from slicewise.training.precise import measure_statistics
 from slicewise.training.state import Row
 from slicewise.training.tasks import Losses, TaskNet, Tasks, compute_losses, not_taught
 
@@ -60,6 +62,12 @@ class Learner:
     def best_net(self) -> MultitaskNet:
         """The network to evaluate and keep: with averaged weights, where they are averaged."""
         return self._average.net if self._average else self.net
+
+    def measure_statistics(self, batches: Iterable[Batch]) -> None:
+        """Measure the batch-norm statistics of `best_net` anew; see `training.precise`."""
+        measure_statistics(
+            self.fabric, self.best_net, batches, channels_last=self.config.training.channels_last
+        )
 
     def best_is_finite(self) -> bool:
         """Whether `best_net` holds numbers alone; an infinite variance, say, shows in none of its answers."""

@@ -119,7 +119,7 @@ class StageRun:
         bar_of_epoch = progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration)
         with held() as hold, bar_of_epoch as bar:
             started = time.perf_counter()
-            for batch in self._batches():
+            for batch in self._batches(progress.iteration):
                 self._whole = False
                 losses = self._learn(batch)
                 sums += torch.stack([*losses, torch.ones_like(losses.total)]).detach() * len(batch)
@@ -156,6 +156,8 @@ class StageRun:
         return losses
 
     def _finish_epoch(self) -> None:
+        if self.training.precise_bn:
+            self._measure_statistics()
         found = self._validate()
         score = monitored(found.metrics, self.stage.monitor)
         is_best = self._is_best(found, score)
@@ -163,6 +165,10 @@ class StageRun:
             self._whole = False
             self._settle_epoch(found.metrics, score, is_best)
             self._whole = True
+
+    def _measure_statistics(self) -> None:
+        """Use the epoch's first batches without augmentation; what was cut off is done again."""
+        self.learner.measure_statistics(self._batches(0, self.training.precise_bn))
 
     def _validate(self) -> Validation:
         """Return the metrics; the last step of an epoch may have spoilt what no loss has shown yet."""
@@ -223,9 +229,9 @@ class StageRun:
             "seconds": self.progress.seconds,
         }
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, start: int, stop: int | None = None) -> Iterator[Batch]:
         pin = self.learner.device.type == "cuda"
-        return self.batches.iterate(self.progress.epoch, self.progress.iteration, pin)
+        return self.batches.iterate(self.progress.epoch, start, stop, pin=pin)
 
     def _may_look(self) -> bool:
         """Whether to read the losses; on a GPU that means waiting for it, so not after every batch."""
