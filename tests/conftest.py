@@ -1,5 +1,6 @@
 """Shared by all tests: where the checkout is, and a tiny pipeline that has run once."""
 
+import fcntl
 import os
 import shutil
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ TINY = (
     "evaluation.gradcam_pictures=4",
     "evaluation.sample_predictions=3",
     "evaluation.bootstrap_samples=200",
+    "runtime.num_threads=1",  # the same bits in every worker, however many cores it was given
 )
 """A pipeline of seconds; nothing can be learnt in it, but everything runs."""
 
@@ -75,12 +77,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     It runs once for all workers: who comes second waits, finds everything done, and takes a copy as well.
     """
     base = tmp_path_factory.getbasetemp()
-    shared = Pipeline((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared")
-    assert shared.run("--until", "report", "--wait") == 0
-    own = Pipeline(tmp_path_factory.mktemp("trained"))
-    shutil.copytree(
-        shared.workspace, own.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
-    )
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared, own = Pipeline(base / "shared"), Pipeline(tmp_path_factory.mktemp("trained"))
+    with (base / "shared.lock").open("w") as turn:  # held while copying, too; closing it lets the next one in
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        assert shared.run("--until", "report") == 0
+        shutil.copytree(
+            shared.workspace, own.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
+        )
     return own
 
 

@@ -1,10 +1,11 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY
+from tests.conftest import TINY, Pipeline
 
 from slicewise import __version__
 from slicewise.cli.main import VERBS, main
@@ -51,12 +52,24 @@ def unread(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedPr
         os.close(writer)
 
 
-def test_a_run_that_nobody_reads_is_carried_out(tmp_path: Path) -> None:
+def test_a_run_that_nobody_reads_is_carried_out(trained: Pipeline, tmp_path: Path) -> None:
+    shutil.copytree(trained.workspace / "data" / "raw", tmp_path / "data" / "raw")  # to make them takes long
     words = ("run", "--no-input", "--until", "download", "--workspace", str(tmp_path), *TINY)
     done = unread(*words)
     assert (done.returncode, done.stderr) == (0, "")
     record = read_json(tmp_path / "pipeline_results.json")
     assert (record["status"], record["steps"]["download"]["status"]) == ("completed", "completed")
+
+
+@pytest.mark.parametrize("wait", [("--wait",), ("--wait", "3"), ("--wait=3",)])
+def test_what_follows_a_wait_without_seconds_is_an_override(
+    wait: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("data=lgg", "data.volumes.path=/nowhere", "--workspace", str(tmp_path), "--until", "download")
+    assert main(["run", "--no-input", *wait, *words]) == 2
+    assert "/nowhere does not exist" in capsys.readouterr().err
+    assert main(["run", "--no-input", *words, *wait]) == 2
+    assert "/nowhere does not exist" in capsys.readouterr().err
 
 
 def test_a_run_that_nobody_reads_still_fails_where_it_must(tmp_path: Path) -> None:

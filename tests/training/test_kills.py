@@ -163,7 +163,7 @@ def test_a_state_is_saved_after_every_step_that_is_due(
         assert not (tmp_path / "last.pth").exists()
 
 
-@pytest.mark.parametrize(("after", "accumulate"), [(2, 1), (4, 3), (7, 1), (7, 3)])
+@pytest.mark.parametrize(("after", "accumulate"), [(2, 1), (4, 3), (6, 3), (7, 1), (9, 3)])
 @pytest.mark.usefixtures("handlers")
 def test_a_stopped_stage_saves_where_it_was_and_goes_on_there(
     train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, after: int, accumulate: int

@@ -19,7 +19,8 @@ def measure_statistics(
 
     What a network gathers in training belongs to augmented slices and, where its weights are averaged, to
     weights of before (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm"; Izmailov 2018). What was there
-    before has no part in the result. Frozen parts keep theirs, and a network without others is not run.
+    before has no part in the result. Frozen parts keep theirs, and a network without others is not run. As
+    everywhere in torch the variance is the mean of those within the batches, not that of all their pixels.
     """
     layers = [layer for layer in net.train().modules() if isinstance(layer, _BatchNorm) and layer.training]
     net.eval()  # dropout would be measured, too

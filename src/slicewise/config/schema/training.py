@@ -175,7 +175,7 @@ class Training(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     """Decay of the moving average of the weights that is evaluated and kept; 0 keeps the raw ones."""
     precise_bn: CountOrZero
-    """Batches, not augmented, on which batch-norm statistics are measured anew after each epoch; 0: none."""
+    """Batches, unchanged, on which batch-norm statistics are measured anew after each epoch; 0: none."""
     modality_dropout: Fraction
     """Probability that an image keeps only some of its filled slots, one to all of them, in training."""
     augmentation: Augmentation
