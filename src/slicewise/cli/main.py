@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verb(words: list[str]) -> int:
+    from slicewise.cli.options import spelled_out
+
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
     parser = argparse.ArgumentParser(
         prog=f"slicewise {words[0]}",
@@ -50,27 +52,10 @@ def _verb(words: list[str]) -> int:
     )
     verb.add_arguments(parser)
     args = parser.parse_intermixed_args(
-        _spelled_out(words[1:])
+        spelled_out(words[1:])
     )  # key=value and paths may stand between options
     args.typed = words
     return _guard(verb, args)
-
-
-def _spelled_out(words: list[str]) -> list[str]:
-    """Say `--wait=inf` for a bare `--wait`: argparse would take an override after it for its seconds."""
-    after = [*words, ""][1:]
-    return [
-        "--wait=inf" if word == "--wait" and not _is_number(following) else word
-        for word, following in zip(words, after, strict=True)
-    ]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _write_out() -> None:

@@ -114,6 +114,23 @@ def add_wait_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """Say `--wait=inf` for a bare `--wait`: argparse would take an override after it for its seconds."""
+    after = [*words, ""][1:]
+    return [
+        "--wait=inf" if word == "--wait" and not _is_number(following) else word
+        for word, following in zip(words, after, strict=True)
+    ]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not seconds >= 0:  # nor is it so for nan
