@@ -25,7 +25,7 @@ from slicewise.evaluation.operating import MadeFor
 from slicewise.imaging.volume import picture_volume, read_volume
 from slicewise.inference.ensemble import Ensemble
 from slicewise.inference.predictor import Predictor
-from slicewise.models.checkpoint import Checkpoint, save_checkpoint
+from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from slicewise.models.multitask import build_model
 from slicewise.pipeline.receipt import Identity, Receipt
 
@@ -100,9 +100,10 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
         return {row["case"]: row for row in csv.DictReader(stream)}
 
 
-def choose(root: Path, fingerprint: str = "a" * 64, asking: Asking = PLAIN) -> None:
+def choose(root: Path, weights: str | None = None, asking: Asking = PLAIN) -> None:
+    weights = weights or load_checkpoint(root / CHECKPOINT).weights_digest
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 11}, "notes": []}
-    made_for = MadeFor(fingerprint, asking, "brats", "kaggle").to_json()
+    made_for = MadeFor(weights, asking, "brats", "kaggle").to_json()
     content = {"made_for": made_for, "sources": {"brats": choice}}
     write_json(root / "results" / "multitask_evaluation" / "calibration.json", content)
 

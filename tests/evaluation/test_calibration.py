@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -6,7 +9,9 @@ from scipy.stats import bernoulli, norm, rankdata
 from sklearn.calibration import _sigmoid_calibration, calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
+from slicewise.config.schema import Evaluation
 from slicewise.evaluation import calibration
+from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices
 
 Floats = NDArray[np.float64]
 
@@ -148,3 +153,18 @@ def test_what_few_slices_show_by_chance_is_what_right_probabilities_show() -> No
 
 def test_certain_answers_leave_nothing_to_chance() -> None:
     assert calibration.calibration_error_by_chance([0.0, 1.0, 1.0], 15) == 0
+
+
+def test_slices_that_nobody_asked_about_have_no_part_in_the_figures(
+    cohorts: Callable[..., list[CaseOutput]], settings: Evaluation
+) -> None:
+    cases = [replace(case, seen=np.arange(len(case.keys)) > 0) for case in cohorts(num_pictures=0)]
+    rows = evaluate_slices(cases, settings, seed=0).slices
+    asked = [row for row in rows if row.asked]
+    assert len(asked) == len(rows) - len(cases)
+    figures = calibration.calibration_figures(rows, 10)
+    assert figures == calibration.calibration_figures(asked, 10) != {}
+    assert figures["brier"] != calibration.brier_score(
+        [row.label for row in rows], [row.probability for row in rows]
+    )
+    assert calibration.calibration_figures([row for row in rows if not row.asked], 10) == {}

@@ -60,6 +60,7 @@ def test_the_report_has_a_row_for_each_fold(
     for found in metrics["calibration"].values():
         assert 0 <= found["ece"] <= 1
         assert 0 <= found["ece_by_chance"] <= 1
+        assert found["ece_bins"] == 15
     assert "out of 2 folds" in (tmp_path / "report.txt").read_text()
     with Image.open(tmp_path / "folds.png") as picture:
         assert min(picture.size) > 300

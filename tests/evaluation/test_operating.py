@@ -54,7 +54,7 @@ def test_what_was_chosen_holds_for_its_network_and_its_kind(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("fingerprint", "wishes", "words"),
+    ("weights", "wishes", "words"),
     [
         ("other", {}, "another network"),
         (
@@ -66,9 +66,9 @@ def test_what_was_chosen_holds_for_its_network_and_its_kind(tmp_path: Path) -> N
     ],
 )
 def test_for_another_network_or_another_way_of_asking_nothing_was_chosen(
-    tmp_path: Path, fingerprint: str, wishes: dict[str, Any], words: str
+    tmp_path: Path, weights: str, wishes: dict[str, Any], words: str
 ) -> None:
-    points = read_operating_points(write(tmp_path), fingerprint, CONFIGURED, wishes)
+    points = read_operating_points(write(tmp_path), weights, CONFIGURED, wishes)
     for point in (points.volume, points.picture):
         assert (point.decision, point.calibrated) == (CONFIGURED, False)
         assert words in point.origin
@@ -105,7 +105,7 @@ def test_an_older_evaluation_is_no_fault(tmp_path: Path, content: dict[str, Any]
     [
         {"sources": {"brats": {"decision": {}}}},
         {"sources": []},
-        {"made_for": {"checkpoint": "abc"}},
+        {"made_for": {"weights": "abc"}},
         {"made_for": None},
         *(
             {"sources": {"brats": {"decision": {**CHOSEN.to_json(), **bad}, "validation": {"num_patients": 9},

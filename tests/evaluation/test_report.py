@@ -36,6 +36,9 @@ def test_the_report_is_complete(tmp_path: Path, final: FinalResult) -> None:
     assert sum(lgg["classification"]["confusion"].values()) == lgg["num_slices"]
     assert metrics["decisions"]["lgg"]["temperature"] == final.choices.decision("lgg").scaling.temperature
     assert metrics["decisions"]["pictures"]["after"]["dice_per_patient"] is None
+    bins = final.after.settings.calibration_bins
+    assert metrics["decisions"]["lgg"]["after"]["ece_bins"] == bins
+    assert f"calibration error, {bins} bins" in (tmp_path / "report.txt").read_text()
 
 
 def test_metrics_are_plain_values(result: EvaluationResult) -> None:

@@ -82,3 +82,13 @@ def test_the_report_says_it_in_words(result: EvaluationResult) -> None:
     assert "each of 4 patients has a tumour: there is nothing to tell apart" in text
     assert "whole patients: 6 with tumour, 6 without" in text
     assert "ROC-AUC, patients" in text
+
+
+def test_where_a_class_hangs_on_one_patient_no_area_has_an_interval(pictures: list[PatientRow]) -> None:
+    """Without the one healthy patient a resample would have a PR-AUC of 1, however bad the order."""
+    ill = [replace(row, num_tumour_slices=int(place > 0)) for place, row in enumerate(pictures)]
+    found = patient_classification(ill, HOW)
+    for name in ("roc_auc", "pr_auc"):
+        assert found[name]["value"] is not None
+        assert found[name]["interval"] is None
+        assert "too few patients" in found[name]["note"]

@@ -13,6 +13,7 @@ from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import prepare, restore
 from slicewise.imaging.summary import tumour_probability
 from slicewise.imaging.volume import Volume
+from slicewise.inference.device import full_precision
 from slicewise.inference.predictor import Predictor
 from slicewise.inference.views import views
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
@@ -217,3 +218,9 @@ def test_neighbouring_slices_have_a_say_but_none_outside_the_brain(
     assert not np.allclose(found.mask_probability[1], plain.mask_probability[1], atol=1e-4)
     one = smooth.predict_stack(brains[:1], presence)
     np.testing.assert_array_equal(one.class_probability, predictor.predict_slices(brains[:1], presence)[1])
+
+
+def test_full_precision_leaves_cudnn_on() -> None:
+    with full_precision():
+        assert torch.backends.cudnn.enabled
+        assert not torch.backends.cudnn.allow_tf32

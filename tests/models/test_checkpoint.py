@@ -187,3 +187,11 @@ def test_a_field_that_is_missing_is_named(checkpoint: Checkpoint, tmp_path: Path
 
     with pytest.raises(CheckpointError, match="slot"):
         load_checkpoint(path)
+
+
+def test_the_digest_is_that_of_the_weights_alone(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.pth", dataclasses.replace(checkpoint, fingerprint="f" * 64))
+    assert load_checkpoint(tmp_path / "c.pth").weights_digest == checkpoint.weights_digest
+    name = next(iter(checkpoint.weights))
+    other = {**checkpoint.weights, name: checkpoint.weights[name] + 1e-3}
+    assert dataclasses.replace(checkpoint, weights=other).weights_digest != checkpoint.weights_digest

@@ -267,3 +267,34 @@ def test_whole_patients_have_lines_of_their_own(made: Made, evaluation: Path) ->
     text = Document(render(made.run, replace(made.folders, evaluation=evaluation))).text
     assert "ROC AUC, whole patients" in text
     assert "0.812 0.500 to 1.000" in re.sub(r"\s+", " ", text)
+
+
+def test_why_whole_patients_have_no_interval_is_said(made: Made, evaluation: Path) -> None:
+    metrics = read_json(evaluation / "metrics.json")
+    why = "no interval: a class is that of too few patients"
+    estimate = {"value": 1.0, "interval": None, "num_patients": 10, "note": why}
+    metrics["sources"]["phantom"]["patient_classification"].update(roc_auc=estimate, accuracy=estimate)
+    write_json(evaluation / "metrics.json", metrics)
+    text = Document(render(made.run, replace(made.folders, evaluation=evaluation))).text
+    assert "No interval: a class is that of too few patients" in text
+
+
+def test_tumours_without_any_mask_stand_beside_hd95_which_leaves_them_out(
+    made: Made, evaluation: Path
+) -> None:
+    metrics = read_json(evaluation / "metrics.json")
+    metrics["sources"]["phantom"]["segmentation"]["empty_prediction"]["num_patients"] = 17
+    write_json(evaluation / "metrics.json", metrics)
+    text = Document(render(made.run, replace(made.folders, evaluation=evaluation))).text
+    assert "missed whole, patients 17" in " ".join(text.split())
+
+
+def test_accuracy_and_dice_are_shown_before_and_after_the_choices(made: Made, evaluation: Path) -> None:
+    metrics = read_json(evaluation / "metrics.json")
+    found = metrics["decisions"]["phantom"]
+    found["before"]["accuracy"]["value"], found["after"]["accuracy"]["value"] = 0.111, 0.222
+    found["before"]["dice_per_patient"]["value"], found["after"]["dice_per_patient"] = 0.333, None
+    write_json(evaluation / "metrics.json", metrics)
+    text = Document(render(made.run, replace(made.folders, evaluation=evaluation))).text
+    assert "0.111 → 0.222" in " ".join(text.split())
+    assert "0.333 → –" in " ".join(text.split())

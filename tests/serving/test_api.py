@@ -384,10 +384,11 @@ CHOSEN = Decision(Scaling(2.0), 0.2, 0.4, min_component=20)
 
 
 @pytest.fixture
-def chosen_path(tmp_path: Path) -> Path:
+def chosen_path(tmp_path: Path, checkpoint_path: Path) -> Path:
     """What an evaluation leaves that chose for volumes alone."""
+    weights = load_checkpoint(checkpoint_path).weights_digest
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 9}, "notes": []}
-    made_for = MadeFor("f" * 64, PLAIN, "brats", "kaggle").to_json()
+    made_for = MadeFor(weights, PLAIN, "brats", "kaggle").to_json()
     write_json(tmp_path / "calibration.json", {"made_for": made_for, "sources": {"brats": choice}})
     return tmp_path / "calibration.json"
 

@@ -1,9 +1,12 @@
 """Do probabilities mean what they say? Scaling of logits, errors of calibration, the reliability table."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from slicewise.evaluation.rows import SliceRow
 
 Floats = NDArray[np.float64]
 
@@ -127,3 +130,21 @@ def calibration_error_by_chance(probabilities: ArrayLike, bins: int) -> float:
         expected_calibration_error(rng.random(values.size) < values, values, bins) for _ in range(_DRAWS)
     ]
     return float(np.mean(errors))
+
+
+def calibration_figures(rows: Iterable[SliceRow], bins: int) -> dict[str, float]:
+    """Return what reports say of probabilities: both errors, in how many bins, and the Brier score.
+
+    Slices that the network was not asked about have no part in them, as they had none in the calibration;
+    where it was asked about none, there is nothing to say.
+    """
+    asked = [row for row in rows if row.asked]
+    if not asked:
+        return {}
+    labels, scores = [row.label for row in asked], [row.probability for row in asked]
+    return {
+        "ece": expected_calibration_error(labels, scores, bins),
+        "ece_by_chance": calibration_error_by_chance(scores, bins),
+        "ece_bins": bins,
+        "brier": brier_score(labels, scores),
+    }

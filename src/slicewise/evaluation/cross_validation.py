@@ -13,11 +13,7 @@ from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json, write_text
 from slicewise.core.labels import CLASSIFICATION
-from slicewise.evaluation.calibration import (
-    brier_score,
-    calibration_error_by_chance,
-    expected_calibration_error,
-)
+from slicewise.evaluation.calibration import calibration_figures
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
 from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, read_rows
@@ -117,24 +113,18 @@ def _dice(fold: Fold, source: str) -> list[float]:
 
 def _calibration(result: EvaluationResult) -> dict[str, dict[str, float]]:
     """Return how far the probabilities of each source, calibrated fold by fold, are from the truth."""
-    figures: dict[str, dict[str, float]] = {}
     if CLASSIFICATION in result.not_trained:
-        return figures
-    for source, rows in by_source(result.slices).items():
-        labels, scores = [row.label for row in rows], [row.probability for row in rows]
-        bins = result.settings.calibration_bins
-        figures[source] = {
-            "ece": expected_calibration_error(labels, scores, bins),
-            "ece_by_chance": calibration_error_by_chance(scores, bins),
-            "brier": brier_score(labels, scores),
-        }
-    return figures
+        return {}
+    bins = result.settings.calibration_bins
+    figures = {source: calibration_figures(rows, bins) for source, rows in by_source(result.slices).items()}
+    return {source: found for source, found in figures.items() if found}
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[str]:
     for source, found in metrics["calibration"].items():
         chance = f"{found['ece_by_chance']:.3f} if every probability were right"
-        yield f"{source}: ECE {found['ece']:.3f} ({chance}), Brier score {found['brier']:.3f}"
+        error = f"ECE {found['ece']:.3f} in {found['ece_bins']} bins ({chance})"
+        yield f"{source}: {error}, Brier score {found['brier']:.3f}"
     yield ""
     yield from _table(metrics["folds"])
 

@@ -161,6 +161,7 @@ def score_case(
             case=key.case,
             index=key.index,
             group=case.group,
+            asked=case.seen is None or bool(case.seen[place]),
             label=int(case.labels[place]),
             probability=float(probability[place]),
             predicted=int(called[place]),

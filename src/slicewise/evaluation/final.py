@@ -11,11 +11,7 @@ from slicewise.config.schema import Evaluation
 from slicewise.core.keys import SliceKey
 from slicewise.core.labels import CLASSIFICATION
 from slicewise.evaluation.bootstrap import Estimate
-from slicewise.evaluation.calibration import (
-    brier_score,
-    calibration_error_by_chance,
-    expected_calibration_error,
-)
+from slicewise.evaluation.calibration import calibration_figures
 from slicewise.evaluation.choices import Choices
 from slicewise.evaluation.evaluate import (
     CaseOutput,
@@ -90,19 +86,13 @@ def _figures(source: str, result: EvaluationResult) -> dict[str, Any]:
     rows: list[SliceRow] = by_source(result.slices)[source]
     patients: list[PatientRow] = by_source(result.patients)[source]
     dice: Estimate = mean_estimate(patients, lambda row: row.dice, resampling(result))
-    classes: dict[str, Any] = dict.fromkeys(("ece", "ece_by_chance", "brier", "accuracy"))
+    classes: dict[str, Any] = dict.fromkeys(("ece", "ece_by_chance", "ece_bins", "brier", "accuracy"))
     if CLASSIFICATION not in result.not_trained:
-        classes = _class_figures(rows, result)
+        classes |= _class_figures(rows, result)
     return {**classes, "dice_per_patient": dice.to_json() if dice.num_patients else None}
 
 
 def _class_figures(rows: list[SliceRow], result: EvaluationResult) -> dict[str, Any]:
-    labels, scores = [row.label for row in rows], [row.probability for row in rows]
     accuracy = mean_estimate(rows, lambda row: float(row.right), resampling(result))
-    bins = result.settings.calibration_bins
-    return {
-        "ece": expected_calibration_error(labels, scores, bins),
-        "ece_by_chance": calibration_error_by_chance(scores, bins),
-        "brier": brier_score(labels, scores),
-        "accuracy": accuracy.to_json(),
-    }
+    figures = calibration_figures(rows, result.settings.calibration_bins)
+    return {**figures, "accuracy": accuracy.to_json()}

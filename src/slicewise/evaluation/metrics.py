@@ -191,12 +191,14 @@ def average_precision(
 ) -> Floats:
     """Return the area under the precision-recall curve as a sum of steps (Davis and Goadrich 2006).
 
-    Arguments as for `roc_auc`; NaN without tumour. A constant gets the share of tumour.
+    Arguments as for `roc_auc`; NaN where a class has no weight: without healthy slices it would be 1, however
+    bad the order. A constant gets the share of tumour.
     """
     tumour, healthy = (counts[..., ::-1] for counts in _by_score(labels, probabilities, weights))
     found = np.cumsum(tumour, axis=-1)
     steps = tumour * _ratio(found, found + np.cumsum(healthy, axis=-1), empty=0.0)
-    return _ratio(steps.sum(axis=-1), tumour.sum(axis=-1))
+    area = _ratio(steps.sum(axis=-1), tumour.sum(axis=-1))
+    return np.where(healthy.sum(axis=-1) > 0, area, np.nan)
 
 
 def _by_score(

@@ -1,6 +1,6 @@
 """What the evaluation chose, for whoever answers afterwards: the command line and the demo.
 
-`calibration.json` says for which checkpoint its choices were made and how it was asked. For any other
+`calibration.json` says for which weights its choices were made and how it was asked. For any other
 network, or one asked otherwise, they mean nothing: then the configured thresholds stand, and it is said why.
 """
 
@@ -57,16 +57,17 @@ class OperatingPoints:
 
 @dataclass(frozen=True)
 class MadeFor:
-    """What a `calibration.json` was made for: checkpoint, way of asking, and the source of a kind."""
+    """What a `calibration.json` was made for: a network, a way of asking, and the source of a kind."""
 
-    checkpoint: str
+    weights: str
+    """`Checkpoint.weights_digest`"""
     asking: Asking
     volume: str
     picture: str
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "checkpoint": self.checkpoint,
+            "weights": self.weights,
             "asking": self.asking._asdict(),
             "volume": self.volume,
             "picture": self.picture,
@@ -75,7 +76,7 @@ class MadeFor:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "MadeFor":
         return cls(
-            str(content["checkpoint"]), Asking(**content["asking"]), content["volume"], content["picture"]
+            str(content["weights"]), Asking(**content["asking"]), content["volume"], content["picture"]
         )
 
 
@@ -86,13 +87,13 @@ def unchosen(configured: Decision, why: str) -> OperatingPoints:
 
 
 def read_operating_points(
-    path: Path, fingerprint: str, configured: Decision, wishes: Mapping[str, Any] | None = None
+    path: Path, weights: str, configured: Decision, wishes: Mapping[str, Any] | None = None
 ) -> OperatingPoints:
     """Return what was chosen for a checkpoint, as far as anything was.
 
     Args:
         path: the `calibration.json` of the evaluation of the checkpoint; it may be missing.
-        fingerprint: of the checkpoint that answers.
+        weights: `weights_digest` of the checkpoint that answers.
         configured: what stands where nothing was chosen.
         wishes: fields of `Asking` that are settled; the others are as they were when the choices were made.
 
@@ -107,7 +108,7 @@ def read_operating_points(
         return unchosen(configured, "the evaluation beside it is of an older version; run it again")
     try:
         made_for = MadeFor.from_json(content["made_for"])
-        if made_for.checkpoint != fingerprint:
+        if made_for.weights != weights:
             return unchosen(configured, "the choices beside it were made for another network")
         if made_for.asking != made_for.asking._replace(**(wishes or {})):
             return unchosen(configured, f"the choices were made with {made_for.asking.describe()}")
@@ -121,12 +122,9 @@ def read_operating_points(
 
 
 def _is_older(content: Mapping[str, Any]) -> bool:
-    """Whether this was written before it was said what it was made for, or how the network was asked."""
-    made_for = content.get("made_for", {"flips": None})
-    if not isinstance(made_for, dict):
-        return False
-    asking = made_for.get("asking")
-    return "flips" in made_for or (isinstance(asking, dict) and "slice_smoothing" in asking)
+    """Whether this was written before it was said for which weights it was made."""
+    made_for = content.get("made_for", {})
+    return isinstance(made_for, dict) and "weights" not in made_for
 
 
 def _point(content: Mapping[str, Any], source: str, configured: Decision) -> OperatingPoint:

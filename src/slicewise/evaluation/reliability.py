@@ -58,6 +58,8 @@ def _words(scaling: Scaling) -> str:
 
 
 def _curve(axes: Axes, rows: Sequence[SliceRow], result: EvaluationResult, colour: str, name: str) -> None:
+    if not rows:
+        return
     labels, scores = [row.label for row in rows], [row.probability for row in rows]
     bins = result.settings.calibration_bins
     table, error = reliability(labels, scores, bins), expected_calibration_error(labels, scores, bins)
@@ -71,5 +73,5 @@ def _curve(axes: Axes, rows: Sequence[SliceRow], result: EvaluationResult, colou
 
 
 def _rows(source: str, result: EvaluationResult) -> list[SliceRow]:
-    found: list[SliceRow] = by_source(result.slices)[source]
-    return found
+    """Return the slices of a source that the network was asked about."""
+    return [row for row in by_source(result.slices)[source] if row.asked]

@@ -15,7 +15,7 @@ from slicewise.evaluation.summary import summarise
 
 _WIDTH = 78
 _CALIBRATION = (
-    ("ece", "calibration error"),
+    ("ece", "calibration error, {ece_bins} bins"),
     ("ece_by_chance", "  of it by chance"),
     ("brier", "Brier score"),
 )
@@ -161,7 +161,8 @@ def _decision_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{'  decided on validation':<30}{'before':>8}{'after':>8}"
     for name, label in _CALIBRATION:
         if found["after"][name] is not None:
-            yield f"{'  ' + label:<30}{found['before'][name]:>8.3f}{found['after'][name]:>8.3f}"
+            words = "  " + label.format_map(found["after"])
+            yield f"{words:<30}{found['before'][name]:>8.3f}{found['after'][name]:>8.3f}"
     for name, label in (("accuracy", "accuracy"), ("dice_per_patient", "Dice per patient")):
         if found["after"][name] is not None:
             values = (found[when][name]["value"] for when in ("before", "after"))

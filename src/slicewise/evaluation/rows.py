@@ -30,6 +30,8 @@ class SliceRow:
     index: int
     group: str
     """Resampled as one and on one side of the split: the patient, or a family of pictures."""
+    asked: bool
+    """False where the slice has too little brain: then its answer is "no tumour" by decree."""
     label: int
     probability: float
     predicted: int

@@ -1,5 +1,7 @@
 """Where the network runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -21,3 +23,13 @@ def choose_device(name: DeviceName) -> torch.device:
     if not found[name]:
         raise UsageError(f"runtime.device is {name}, which this machine does not have; use auto or cpu")
     return torch.device(name)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep CUDA convolutions in fp32: TF32 rounds to 10 bits, and would make masks depend on the device.
+
+    `flags` turns off what it is not told to leave on, cuDNN itself included.
+    """
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from slicewise.config.schema.evaluation import Explanation
+from slicewise.inference.device import full_precision
 from slicewise.models.multitask import MultitaskNet
 
 _CLASSES: dict[Explanation, str] = {
@@ -57,7 +58,7 @@ def explain(
         images: [S, 4, N, N] as `imaging.slicing.prepare` makes them.
         presence: filled modality slots, [4] for all slices or [S, 4].
         methods: ways to weigh the decoder's map, which is computed once for all of them.
-        inside: [S, N, N]; where given, heat outside is set to 0.
+        inside: [S, N, N]; where given, heat outside is set to 0 before the scaling.
         batch_size: slices per pass.
     """
     num_slices, side = len(images), images.shape[-1]
@@ -65,13 +66,20 @@ def explain(
     heats: dict[str, NDArray[np.float32]] = {
         method: np.empty((num_slices, side, side), dtype=np.float32) for method in methods
     }
-    with _untouched(model):
+    with _untouched(model), full_precision():
         for start in range(0, num_slices, batch_size):
             part = slice(start, start + batch_size)
             passed = _Passed(model, np.array(images[part], np.float32), np.array(slots[part]))
             for method in methods:
                 heats[method][part] = _heat(passed, method)
-    return heats if inside is None else {method: heat * inside for method, heat in heats.items()}
+    return heats if inside is None else {method: _scaled(heat * inside) for method, heat in heats.items()}
+
+
+def _scaled(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale each slice to 0..1 again: the hottest place may have lain outside."""
+    most = heat.max(axis=(1, 2), keepdims=True)
+    scaled: NDArray[np.float32] = np.divide(heat, most, out=np.zeros_like(heat), where=most > 0)
+    return scaled
 
 
 class _Passed(nn.Module):

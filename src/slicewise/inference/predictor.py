@@ -1,8 +1,6 @@
 """The only way a picture becomes a mask: evaluation, the command line and the demo all call this."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -16,7 +14,7 @@ from slicewise.core.labels import TASKS, Task
 from slicewise.imaging.slicing import SlicedCase, prepare, restore
 from slicewise.imaging.summary import smooth_over_slices, tumour_probability
 from slicewise.imaging.volume import Volume
-from slicewise.inference.device import DeviceName, choose_device
+from slicewise.inference.device import DeviceName, choose_device, full_precision
 from slicewise.inference.views import View, coverage, views
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 
@@ -177,7 +175,7 @@ class Predictor(SlicePredictor):
         slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
         masks = np.empty((num_slices, side, side), dtype=np.float32)
         classes = np.empty(num_slices, dtype=np.float32)
-        with torch.inference_mode(), _full_precision():
+        with torch.inference_mode(), full_precision():
             for start in range(0, num_slices, batch_size):
                 part = slice(start, start + batch_size)
                 mask, tumour = self._ask(self._tensor(images[part]), self._tensor(slots[part]))
@@ -204,10 +202,3 @@ class Predictor(SlicePredictor):
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))
         layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
         return tensor.to(self.device, memory_format=layout)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep CUDA convolutions in fp32: TF32 rounds to 10 bits, and would make masks depend on the device."""
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        yield

@@ -1,9 +1,11 @@
 """Self-describing checkpoints: a file that a Predictor needs nothing else for."""
 
+import hashlib
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
@@ -50,6 +52,15 @@ class Checkpoint:
     """The modality slot that a picture of unknown sequence fills."""
     not_trained: tuple[Task, ...] = ()
     """Tasks that no stage has taught: the answers to them come from random weights and mean nothing."""
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 of the weights: trained again with other threads, the same `fingerprint` has others."""
+        sha = hashlib.sha256()
+        for name, tensor in sorted(self.weights.items()):
+            sha.update(f"{name} {_kind(tensor)}\n".encode())
+            sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return sha.hexdigest()
 
     def build(self) -> MultitaskNet:
         """Return the network with these weights, in evaluation mode; nothing is downloaded.

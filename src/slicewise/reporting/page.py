@@ -23,6 +23,7 @@ from slicewise.reporting.scores import (
     number,
     p_text,
     scores,
+    segmentation_lines,
     shared_notes,
     untrained,
     warnings,
@@ -116,7 +117,7 @@ def _source(name: str, found: Mapping[str, Any], not_trained: Collection[str]) -
         "headlines": headlines(found, not_trained),
         "untrained": untrained(not_trained),
         "notes": shared_notes(found),
-        "segmentation": scores(found["segmentation"]),
+        "segmentation": segmentation_lines(found["segmentation"]),
         "classification": scores(found["classification"]),
         "whole_patients": whole_patients(found["patient_classification"]),
     }

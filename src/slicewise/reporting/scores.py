@@ -63,7 +63,7 @@ def score(name: str, found: Mapping[str, Any]) -> Score:
 
 def shared_notes(found: Mapping[str, Any]) -> list[str]:
     """Return why a source has no intervals, once for all of its lines."""
-    sections = (found["segmentation"] or {}, found["classification"] or {})
+    sections = (found[name] or {} for name in ("segmentation", "classification", "patient_classification"))
     estimates = (value for section in sections for value in section.values() if isinstance(value, Mapping))
     return sorted({str(estimate["note"]).capitalize() for estimate in estimates if _is_shared(estimate)})
 
@@ -78,6 +78,18 @@ def scores(section: Mapping[str, Any] | None) -> list[Score]:
     return [
         score(label(key), value) for key, value in found if isinstance(value, Mapping) and "value" in value
     ]
+
+
+def segmentation_lines(section: Mapping[str, Any] | None) -> list[Score]:
+    """Return the lines of a segmentation: its estimates, and how many tumours have no mask at all.
+
+    HD95 leaves those out, so it is kind to a network that misses many.
+    """
+    if section is None:
+        return []
+    missed = section["empty_prediction"]
+    numbers = ((str(missed[key]), key.removeprefix("num_").replace("_", " ")) for key in missed)
+    return scores(section) + [Score(f"missed whole, {what}", value, "–", "–") for value, what in numbers]
 
 
 def whole_patients(section: Mapping[str, Any] | None) -> list[Score]:

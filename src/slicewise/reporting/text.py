@@ -18,6 +18,7 @@ from slicewise.reporting.scores import (
     number,
     p_text,
     scores,
+    segmentation_lines,
     shared_notes,
     untrained,
     warnings,
@@ -53,7 +54,7 @@ def render_text(run: RunFacts, folders: Folders) -> str:
 def _all_scores(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score]:
     return [
         *untrained(missing),
-        *scores(found["segmentation"]),
+        *segmentation_lines(found["segmentation"]),
         *scores(found["classification"]),
         *whole_patients(found["patient_classification"]),
     ]
@@ -86,7 +87,7 @@ def _sources(
 
 
 def _training(run: RunFacts) -> Iterator[str]:
-    head = ("stage", "epochs", "kept", "Dice", "AUC", "minutes", "images/s", "device")
+    head = ("stage", "epochs", "kept", "Dice", "AUC volumes", "AUC pictures", "minutes", "images/s", "device")
     stages = [step for step in run.steps if step.name.startswith("train.")]
     yield from _table(head, [_stage(step.name, step.seconds, step.metrics) for step in stages])
 
@@ -94,8 +95,9 @@ def _training(run: RunFacts) -> Iterator[str]:
 def _stage(name: str, seconds: float, metrics: Mapping[str, Any]) -> Cells:
     best = metrics["best_metrics"]
     speed = number(metrics["images_per_second"], 0)
-    marks = (number(best.get("dice")), number(best.get("auc")), number(seconds / 60, 1))
-    return (name, str(metrics["epochs_run"]), kept_epoch(metrics), *marks, speed, str(metrics["device"]))
+    marks = [number(best.get(mark)) for mark in ("dice", "auc_volumes", "auc_pictures")]
+    rest = (number(seconds / 60, 1), speed, str(metrics["device"]))
+    return (name, str(metrics["epochs_run"]), kept_epoch(metrics), *marks, *rest)
 
 
 def _phases(tables: Mapping[str, Any]) -> Iterator[str]:

@@ -161,7 +161,9 @@ async def result_slice(
 def _points(path: Path | None, predictor: Predictor, configured: Decision) -> OperatingPoints:
     if path is None:
         return unchosen(configured, "this network was not evaluated, so nothing was chosen")
-    return read_operating_points(path, predictor.fingerprint, configured, predictor.asking._asdict())
+    return read_operating_points(
+        path, predictor.checkpoint.weights_digest, configured, predictor.asking._asdict()
+    )
 
 
 def create_app(

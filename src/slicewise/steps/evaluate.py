@@ -81,7 +81,9 @@ def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
     if CLASSIFICATION in missing:
         settings = settings.model_copy(update={"calibrate": "none", "operating_point": "fixed"})
     choices = make_choices(_outputs(predictor, cases, settings.batch_size, "choose", missing), settings)
-    made_for = MadeFor(predictor.fingerprint, settings.asking, data.volumes.name, data.pictures.name)
+    made_for = MadeFor(
+        predictor.checkpoint.weights_digest, settings.asking, data.volumes.name, data.pictures.name
+    )
     content = {"made_for": made_for.to_json(), **choices.to_json()}
     write_json(context.out("evaluation") / CALIBRATION_NAME, content)
     return choices

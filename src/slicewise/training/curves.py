@@ -14,7 +14,7 @@ from slicewise.training.state import Row
 _LOSSES: Final = {"train_loss": "training", "val_loss": "validation"}
 _METRICS: Final = {
     "dice": "Dice per patient",
-    "auc": "AUC, all slices",
+    "auc": "AUC, mean over sources",
     "auc_volumes": "AUC, volumes",
     "auc_pictures": "AUC, pictures",
 }

@@ -76,7 +76,7 @@ def load_network(
     found, root = load_checkpoint(path), path.absolute().parents[min(2, len(path.absolute().parents) - 1)]
     points = read_operating_points(
         root / EVALUATION / CALIBRATION_NAME,
-        found.fingerprint,
+        found.weights_digest,
         Decision.configured(config.evaluation),
         wishes,
     )

@@ -27,4 +27,4 @@ class Model(Section):
     head_hidden: CountOrZero
     """Width of the classification head's hidden layer; 0 for a linear head."""
     head_dropout: Fraction
-    """Share of the hidden units dropped in training."""
+    """Share of the pooled features that the classification head drops in training."""

@@ -163,7 +163,7 @@ class Training(Section):
     scheduler: Scheduler
     mask_loss: MaskLoss
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
-    """The classification head aims at this and 1 minus this, not at 0 and 1."""
+    """Labels are drawn so far towards 0.5 (Szegedy 2016): with 0.1 the head aims at 0.05 and 0.95."""
     clip_norm: NonNegative
     """Largest norm of the gradient; 0 does not clip."""
     accumulate: Count
