@@ -1,6 +1,6 @@
 """Where cases come from. A source turns a folder into cases and the problems met on the way."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -32,9 +32,10 @@ def discover(
 ) -> tuple[list[CaseFiles], list[Problem]]:
     """Find the cases of one source below `root`. Virtual patients are laid out as `brats` is.
 
-    `slot` is the modality slot that a picture fills; volumes say themselves what they are. With
-    `group_duplicates` pictures that are the same, or almost, count as one patient. `train_only` names folders
-    directly below `root` that give way where they repeat a picture of another folder.
+    `slot` is the modality slot that a picture fills; volumes say themselves what they are, and those that are
+    the same under two names are taken once. With `group_duplicates` pictures that are the same, or almost,
+    count as one patient. `train_only` names folders directly below `root` that give way where they repeat a
+    picture of another folder.
 
     Raises:
         DataError: the folder holds nothing of this kind, and the message says what was expected; or a name
@@ -44,11 +45,12 @@ def discover(
         case "brats":
             from slicewise.data.sources import brats
 
-            return brats.discover(root, source)
+            kept, problems = _without_copies(*brats.discover(root, source))
+            return kept, problems + brats.mixed_releases(root, kept)
         case "lgg":
             from slicewise.data.sources import lgg
 
-            return lgg.discover(root, source)
+            return _without_copies(*lgg.discover(root, source))
         case "pictures":
             from slicewise.data.sources import pictures
 
@@ -57,3 +59,12 @@ def discover(
             )
         case _:
             assert_never(kind)
+
+
+def _without_copies(
+    cases: Sequence[CaseFiles], problems: list[Problem]
+) -> tuple[list[CaseFiles], list[Problem]]:
+    from slicewise.data.copies import without_copies
+
+    kept, found = without_copies(cases)
+    return kept, problems + found

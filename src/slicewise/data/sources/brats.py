@@ -38,6 +38,7 @@ _VISITS = (
     re.compile(r"(?P<patient>brats-[a-z]+-\d{5})-\d{3}", re.IGNORECASE),
     re.compile(r"(?P<patient>brats1\d_.+)_\d+", re.IGNORECASE),
 )
+_RELEASE = re.compile(r"brats(\d\d|\d{4})_|brats-gli-", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,17 @@ def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
             "choose the training folder"
         )
     return cases, problems
+
+
+def mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
+    """Return a warning where the names are those of several releases, which have patients in common."""
+    found = (_RELEASE.match(case.key.case) for case in cases)
+    prefixes = sorted({match[0].lower(): match[0] for match in found if match}.values())
+    what = (
+        f"names of several releases ({', '.join(prefixes)}), which have patients in common: a patient whose "
+        "files were saved anew is not recognised and may be trained on and tested on; keep one release"
+    )
+    return [Problem(root, what, "warning")] if len(prefixes) > 1 else []
 
 
 @dataclass
