@@ -3,13 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from slicewise.core.errors import DataError
 from slicewise.data.sources import discover
-from slicewise.data.sources.pictures import label_of
 
 SHARED = Path(__file__).resolve().parents[3] / "../shared/data"
 
@@ -23,26 +20,6 @@ def save(path: Path, image: Image.Image, kind: str | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, kind)
     return path
-
-
-@given(st.sampled_from(["yes", "tumor", "brain tumour", "glioma_tumor", "Meningioma", "Positive"]), st.data())
-def test_folders_with_tumours(name: str, data: st.DataObject) -> None:
-    decorated = "".join(data.draw(st.sampled_from([c.lower(), c.upper(), f"{c}_"])) for c in name)
-    assert label_of(decorated) == 1
-
-
-@pytest.mark.parametrize(
-    "name", ["no", "No", "no_tumor", "notumor", "non-tumour", "Healthy", "normal", "NO TUMOR"]
-)
-def test_folders_without(name: str) -> None:
-    assert label_of(name) == 0
-
-
-@pytest.mark.parametrize(
-    "name", ["pred", "Training", "brain_tumor_dataset", "images", "", "nothing", "notes"]
-)
-def test_folders_that_say_nothing(name: str) -> None:
-    assert label_of(name) is None
 
 
 def test_every_extension_and_mode_is_found(tmp_path: Path) -> None:
@@ -178,10 +155,17 @@ def test_one_label_alone_is_a_warning_and_none_an_error(tmp_path: Path) -> None:
         discover("pictures", save(tmp_path / "other/Y1.png", picture(1)).parent, "x")
 
 
-def test_the_folder_itself_may_say_the_label(tmp_path: Path) -> None:
-    save(tmp_path / "yes/Y1.png", picture(1))
-    (case,), _ = discover("pictures", tmp_path / "yes", "x")
-    assert case.label == 1
+@pytest.mark.parametrize("name", ["yes", "Brain Tumor"])
+def test_what_the_data_set_itself_is_called_is_no_label(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    save(root / "no/N1.png", picture(1))
+    for number, folder in enumerate(("axial", ".")):
+        save(root / folder / "x.png", picture(2 + number))
+    (case,), problems = discover("pictures", root, "x")
+    assert case.label == 0
+    assert {problem.path for problem in problems if "1 pictures without a label" in problem.what} == {
+        root, root / "axial",
+    }  # fmt: skip
 
 
 def test_formats_are_told_by_content(tmp_path: Path) -> None:

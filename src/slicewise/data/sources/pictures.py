@@ -3,11 +3,11 @@
     brain_tumor_dataset/yes/Y1.jpg              brain_tumor_dataset/no/1 no.jpeg
     Training/glioma_tumor/gg (1).jpg            Testing/no_tumor/image(1).jpg
 
-The nearest folder whose name says yes or no gives the label; folders such as Br35H's `pred` say neither and
-are passed over. Nothing names a patient, so near-identical pictures are kept together instead.
+The nearest folder whose name says yes or no gives the label (`folder_labels`); folders such as Br35H's `pred`
+say neither and are passed over. Nothing names a patient, so near-identical pictures are kept together
+instead.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +21,7 @@ from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates import PicturePrint, fingerprint, group_pictures
 from slicewise.data.problems import Problem
+from slicewise.data.sources.folder_labels import labels_of
 from slicewise.data.sources.tree import ENDINGS, files_below
 
 SUFFIXES: Final = ENDINGS["pictures"]
@@ -28,25 +29,12 @@ _EXPECTED: Final = (
     "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
     "pituitary_tumor and no_tumor)"
 )
-_YES = re.compile(
-    r"yes|positive|(brain)?tumou?r(s|ous)?|(glioma|meningioma|pituitary|metastasis)(tumou?rs?)?"
-)
-_NO = re.compile(r"no|none|negative|normal|healthy|(no|non|not|without)(brain)?tumou?r(s|ous)?")
-
 _UNGROUPED: Final = (
     "duplicates are ignored: the same picture, or another of the same patient, may be trained on and tested "
     "on, so the figures are too good"
 )
 
 _RESEMBLES: Final = "almost the same as a picture outside of data.pictures.train_only, which is kept"
-
-
-def label_of(folder: str) -> int | None:
-    """Return 1 for the name of a folder with tumours, 0 for one without, None where it says neither."""
-    name = re.sub(r"[^a-z]", "", folder.lower())
-    if _NO.fullmatch(name):
-        return 0
-    return 1 if _YES.fullmatch(name) else None
 
 
 def discover(
@@ -126,13 +114,13 @@ def _require_pictures(cases: Iterable[CaseFiles], root: Path, train_only: Collec
         )
 
 
-def _with_labels(root: Path, paths: Iterable[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
+def _with_labels(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
+    labels = labels_of({path.relative_to(root).parent for path in paths})
     labelled: list[tuple[Path, int]] = []
     others: Counter[Path] = Counter()
     for path in paths:
-        folders = [folder.name for folder in path.relative_to(root.parent).parents if folder.name]
-        label = next((found for name in folders if (found := label_of(name)) is not None), None)
-        if label is None or "pred" in map(str.lower, folders):
+        label = labels[path.relative_to(root).parent]
+        if label is None:
             others[path.parent] += 1
         else:
             labelled.append((path, label))

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slicewise.data.sources.folder_labels import label_of, labels_of
+
+
+@given(st.sampled_from(["yes", "tumor", "brain tumour", "glioma_tumor", "Meningioma", "Positive"]), st.data())
+def test_folders_with_tumours(name: str, data: st.DataObject) -> None:
+    decorated = "".join(data.draw(st.sampled_from([c.lower(), c.upper(), f"{c}_"])) for c in name)
+    assert label_of(decorated) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["Brain Tumor Images", "brain_glioma", "Glioma MRI", "class_1_tumor", "positiv"]
+)
+def test_words_that_say_nothing_hide_no_tumour(name: str) -> None:
+    assert label_of(name) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no", "No", "no_tumor", "notumor", "non-tumour", "Healthy", "normal", "NO TUMOR", "Healthy Brain",
+        "normal brain", "Normal brain MRI", "no_tumor_images", "No Tumor MRI", "no brain tumour",
+        "negativ", "Class 0 no",
+    ],
+)  # fmt: skip
+def test_folders_without(name: str) -> None:
+    assert label_of(name) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pred", "Training", "brain_tumor_dataset", "images", "", "nothing", "notes", "abnormal", "unhealthy",
+        "no_mri", "Brain MRI", "normalised images", "Brain Tumor Segmentation", "tumor_vs_normal", "not normal",
+    ],
+)  # fmt: skip
+def test_folders_that_say_nothing(name: str) -> None:
+    assert label_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("folders", "label"),
+    [
+        (["yes", "no"], 1),
+        (["Training/glioma_tumor", "Training/no_tumor", "Testing/no_tumor"], 1),
+        (["yes/axial", "yes/coronal", "no/axial"], 1),
+        (["Tumor/glioma/axial", "Normal/axial"], 1),
+        (["Brain Tumor/Healthy", "Brain Tumor/Brain Tumor"], 0),
+        (["Brain Tumor", "Brain Tumor/no_tumor"], 1),
+        (["Brain Tumor/other", "Brain Tumor/glioma", "Brain Tumor/no_tumor"], None),
+        (["Brain Tumor/other/axial", "Brain Tumor/no_tumor/axial"], None),
+        (["Testing", "Training/yes"], None),
+        (["pred/yes", "yes"], None),
+        (["yes/pred", "yes"], None),
+        ([".", "no"], None),
+    ],
+)
+def test_the_nearest_folder_decides_unless_it_names_the_set(folders: list[str], label: int | None) -> None:
+    """The label that is looked at is that of the first folder."""
+    assert labels_of({Path(folder) for folder in folders})[Path(folders[0])] == label
