@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slicewise.core.keys import CaseKey, SliceKey, safe_name
+from slicewise.core.keys import MAX_NAME, CaseKey, SliceKey, safe_name
 
 
 @given(st.text(max_size=40))
@@ -14,6 +14,34 @@ def test_any_text_becomes_a_name_that_a_case_key_accepts(text: str) -> None:
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_]{0,20}", fullmatch=True))
 def test_a_good_name_stays_as_it_is(text: str) -> None:
     assert safe_name(text) == text
+
+
+@given(st.text(max_size=300))
+def test_a_safe_name_is_short_and_stays_as_it_is(text: str) -> None:
+    name = safe_name(text)
+    assert len(name) <= MAX_NAME
+    assert safe_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("张伟", "Иванов"), ("Müller_1", "Möller_1"), ("患者_1", "患者_2"), ("a" * 120 + "1", "a" * 120 + "2")],
+)
+def test_names_that_differ_where_letters_are_lost_stay_apart(one: str, other: str) -> None:
+    assert safe_name(one).lower() != safe_name(other).lower()
+
+
+def test_one_name_written_in_two_ways_is_one() -> None:
+    assert safe_name("Mu\u0308ller") == safe_name("M\u00fcller")
+    assert safe_name("M\u00dcLLER").lower() == safe_name("m\u00fcller")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("gg (1)", "gg-1"), ("--", "unnamed"), ("x" * 100, "x" * 100), ("._hidden", "hidden")],
+)
+def test_plain_names_carry_no_digest(text: str, name: str) -> None:
+    assert safe_name(text) == name
 
 
 @pytest.mark.parametrize("bad", ["", "../up", "a/b", "a b", ".hidden"])

@@ -1,8 +1,14 @@
 """The names that join slices, cases and patients in every table; no later code parses a path."""
 
+import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
+from typing import Final
 
+MAX_NAME: Final = 100
+"""Characters of a safe name. File systems end at 255, and names are joined."""
+_DIGITS: Final = 8
 _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -45,6 +51,15 @@ class SliceKey:
 
 
 def safe_name(text: str) -> str:
-    """Turn a file or folder name as found into one that `CaseKey` accepts, unchanged where it already is."""
-    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", text)
-    return name.strip("-").lstrip("._+-") or "unnamed"
+    """Turn a file or folder name as found into one that `CaseKey` accepts, unchanged where it already is.
+
+    Where letters outside ASCII are lost, or the name is longer than `MAX_NAME`, it ends in a digest, so that
+    what was distinct stays so. As elsewhere, capitals make no other name; nor do the two ways to write an
+    umlaut.
+    """
+    text = unicodedata.normalize("NFC", text)
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-").lstrip("._+-") or "unnamed"
+    if text.isascii() and len(name) <= MAX_NAME:
+        return name
+    digest = hashlib.sha256(text.lower().encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    return f"{name[: MAX_NAME - _DIGITS - 1]}-{digest}"

@@ -138,6 +138,24 @@ def test_a_case_that_comes_twice_is_taken_once_with_its_mask(tmp_path: Path) -> 
     assert (problem.path, problem.severity) == (tmp_path / "a/BraTS20_Training_001", "note")
 
 
+def test_names_outside_ascii_are_patients_of_their_own(tmp_path: Path) -> None:
+    names = ("张伟", "Иванов", "Müller_1", "Möller_1")
+    for name in names:
+        write_case(tmp_path / name)
+    cases, problems = discover("brats", tmp_path, "brats")
+    assert problems == []
+    assert {case.folder.name for case in cases} == set(names)
+    assert len({case.group for case in cases}) == 4
+
+
+def test_visits_of_a_patient_outside_ascii_stay_together(tmp_path: Path) -> None:
+    for name in ("Brats18_Köln_1", "Brats18_Köln_2", "Brats18_Kõln_1"):
+        write_case(tmp_path / name)
+    cases, _ = discover("brats", tmp_path, "brats")
+    assert len({case.key for case in cases}) == 3
+    assert len({case.group for case in cases}) == 2
+
+
 def test_two_files_of_one_kind_are_taken_once(tmp_path: Path) -> None:
     folder = write_case(tmp_path / "BraTS20_Training_001")
     write_case(folder, ("t1",), ending=".nii")

@@ -36,7 +36,8 @@ def test_folders_without(name: str) -> None:
     "name",
     [
         "pred", "Training", "brain_tumor_dataset", "images", "", "nothing", "notes", "abnormal", "unhealthy",
-        "no_mri", "Brain MRI", "normalised images", "Brain Tumor Segmentation", "tumor_vs_normal", "not normal",
+        "no_mri", "Brain MRI", "normalised images", "Brain Tumor Segmentation", "tumor_vs_normal",
+        "not normal",
     ],
 )  # fmt: skip
 def test_folders_that_say_nothing(name: str) -> None:

@@ -115,7 +115,8 @@ class _Draft:
             problems += [Problem(path, "a second file of its kind, ignored", "note") for path in copies[1:]]
         modalities = tuple(modality for modality in MODALITIES if modality in self.images)
         name = safe_name(self.name)
-        patient = patient_of(name)
+        # The visit is told from the name as found: a safe name may end in a digest instead.
+        patient = safe_name(patient_of(self.name))
         return CaseFiles(
             key=CaseKey(source, patient, name),
             kind="nifti",
