@@ -228,6 +228,12 @@ def test_labels_that_are_not_known_are_refused(tmp_path: Path, flair: Path, labe
         read_nifti_case(KEY, ("flair",), (flair,), write_nifti(tmp_path / "seg.nii", values))
 
 
+def test_labels_3_and_4_may_mean_two_things_and_neither_is_chosen(tmp_path: Path, flair: Path) -> None:
+    mask = write_nifti(tmp_path / "seg.nii", np.resize(np.array([0, 3, 4], np.uint8), SHAPE))
+    with pytest.raises(VolumeError, match=r"where 3 is .*until 2016.* a 1; where 4 is .*cavity.*2024.* a 0"):
+        read_nifti_case(KEY, ("flair",), (flair,), mask)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match=r"gone\.nii does not exist"):
         read_volume({"t1": tmp_path / "gone.nii"})
