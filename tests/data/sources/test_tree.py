@@ -1,4 +1,7 @@
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,37 @@ def test_a_name_that_is_not_utf8_is_refused_before_it_reaches_a_record(tmp_path:
     touch(tmp_path / os.fsdecode(name))
     with pytest.raises(DataError, match=r"M\\udcfcller.*' is not UTF-8.*rename it"):
         files_below(tmp_path, (".jpg",))
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be a user without rights where the tests run as root."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_its_patients_do_not_vanish() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        touch(root / "open/1.jpg")
+        closed = touch(root / "closed/2.jpg").parent
+        touch(root / "lost+found/3.jpg").parent.chmod(0)  # as at the top of a disk of data
+        closed.chmod(0)
+        with (
+            nobody(),
+            pytest.raises(DataError, match=r"closed cannot be read \(Permission denied\); let"),
+        ):
+            files_below(root, (".jpg",))
+        closed.chmod(0o755)
+        with nobody():
+            assert files_below(root, (".jpg",)) == [root / "closed/2.jpg", root / "open/1.jpg"]
+        (root / "lost+found").chmod(0o755)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def files_read(kind: FolderKind, root: Path) -> list[Path]:
     """Return the files that `discover` looks at, and no others. Imports nothing heavy.
 
     Raises:
-        DataError: `root` is not a folder, or a name is not UTF-8.
+        DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
     return files_below(root, ENDINGS[kind])
 
@@ -38,8 +38,8 @@ def discover(
     picture of another folder.
 
     Raises:
-        DataError: the folder holds nothing of this kind, and the message says what was expected; or a name
-            is not UTF-8.
+        DataError: the folder holds nothing of this kind, and the message says what was expected; or a folder
+            in it cannot be read, or a name is not UTF-8.
     """
     match kind:
         case "brats":

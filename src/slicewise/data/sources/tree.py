@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from slicewise.core.errors import DataError
 
@@ -14,6 +14,8 @@ ENDINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "pictures": (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
 }
 """What the names of the files end in that are read of a data set of each kind."""
+_NOT_DATA: Final = ("__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
+"""What systems put into archives and at the top of disks; often nobody may read it."""
 
 
 def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
@@ -25,17 +27,17 @@ def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
 def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
     """Return the files whose names end in one of `suffixes` (lower case), in natural order.
 
-    Hidden files and `__MACOSX` are passed over; links are followed, each folder once, under the name that is
-    met first in alphabetical order.
+    Hidden files and what systems keep for themselves (`__MACOSX`) are passed over; links are followed, each
+    folder once, under the name that is met first in alphabetical order.
 
     Raises:
-        DataError: `root` is not a folder, or a name is not UTF-8.
+        DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; set data.volumes.path or data.pictures.path to one that is")
     found: list[Path] = []
     visited: set[str] = set()
-    for folder, names, files in os.walk(root, followlinks=True):
+    for folder, names, files in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(folder)
         names[:] = [] if real in visited else sorted(name for name in names if not _is_hidden(name))
         if real not in visited:
@@ -45,6 +47,14 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
     for path in found:
         _require_utf8(path)
     return sorted(found, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    """Stop at a folder that cannot be read: its patients would be missing and nobody would know."""
+    raise DataError(
+        f"{error.filename} cannot be read ({error.strerror}); let the user of this run read it "
+        "(`chmod -R a+rX FOLDER`), or move it out of the data set"
+    ) from error
 
 
 def _require_utf8(path: Path) -> None:
@@ -59,4 +69,4 @@ def _require_utf8(path: Path) -> None:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name in _NOT_DATA
