@@ -212,8 +212,8 @@ def _read_mask(path: Path, image: NiftiFile) -> NDArray[np.uint8]:
         return mask
     if (mask == ENHANCING).any():
         raise VolumeError(
-            f"{path}: holds label 3 and label 4; where 3 is the non-enhancing core (BraTS until 2016), make it "
-            "a 1; where 4 is the resection cavity (BraTS 2024 after treatment), make it a 0"
+            f"{path}: holds label 3 and label 4; where 3 is the non-enhancing core (BraTS until 2016), make "
+            "it a 1; where 4 is the resection cavity (BraTS 2024 after treatment), make it a 0"
         )
     mask -= mask == _BRATS_ENHANCING
     return mask
