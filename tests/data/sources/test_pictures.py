@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from slicewise.core.errors import DataError
+from slicewise.data.index import CaseIndex
 from slicewise.data.sources import discover
 
 SHARED = Path(__file__).resolve().parents[3] / "../shared/data"
@@ -86,6 +87,16 @@ def test_names_that_would_be_the_same_stay_apart(tmp_path: Path) -> None:
     assert len({case.key.case.lower() for case in cases}) == 5
 
 
+@pytest.mark.parametrize("group_duplicates", [True, False])
+def test_copies_whose_names_would_be_the_same_are_numbered(tmp_path: Path, group_duplicates: bool) -> None:
+    for name in ("image(1).png", "image (1).png", "image-(1).png"):
+        save(tmp_path / "yes" / name, picture(1))
+    save(tmp_path / "no/n.png", picture(2))
+    cases, problems = discover("pictures", tmp_path, "x", group_duplicates=group_duplicates)
+    index = CaseIndex.of({"x": tmp_path}, cases, problems)
+    assert len(index.known["x"]) == len(index.cases) == (2 if group_duplicates else 4)
+
+
 def test_repeats_and_near_repeats_cannot_cross_a_split(tmp_path: Path) -> None:
     original = picture(1)
     save(tmp_path / "yes/Y1.png", original)
@@ -123,6 +134,33 @@ def test_what_only_trains_gives_way_to_what_is_tested(tmp_path: Path) -> None:
     assert {case.images[0].name for case in together} == {
         "T0.png", "same.png", "T2.png", "T3.png", "almost.jpg", "new.png",
     }  # fmt: skip
+
+
+def test_what_only_trains_gives_way_whatever_its_label(tmp_path: Path) -> None:
+    for number, label in enumerate(("no", "yes")):
+        save(tmp_path / f"tested/{label}/T{number}.png", picture(number))
+        save(tmp_path / f"more/{label}/new{number}.png", picture(10 + number))
+    wrong = save(tmp_path / "more/no/wrong.png", picture(1))
+    cases, (problem,) = discover("pictures", tmp_path, "x", train_only=["more"])
+    assert {case.images[0].name: case.label for case in cases} == {
+        "T0.png": 0,
+        "T1.png": 1,
+        "new0.png": 0,
+        "new1.png": 1,
+    }
+    assert (problem.path, problem.severity) == (wrong, "note")
+    assert "labelled otherwise" in problem.what
+
+
+def test_where_those_that_are_tested_contradict_each_other_none_is_kept(tmp_path: Path) -> None:
+    for label in ("yes", "no"):
+        save(tmp_path / f"tested/{label}/same.png", picture(1))
+        save(tmp_path / f"tested/{label}/own.png", picture(2 if label == "no" else 3))
+        save(tmp_path / f"more/{label}/new.png", picture(4 if label == "no" else 5))
+    save(tmp_path / "more/yes/same.png", picture(1))
+    cases, problems = discover("pictures", tmp_path, "x", train_only=["more"])
+    assert {case.images[0].name for case in cases} == {"own.png", "new.png"}
+    assert [problem.severity for problem in problems] == ["error"] * 3
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates import PicturePrint, fingerprint, group_pictures
 from slicewise.data.problems import Problem
 from slicewise.data.sources.folder_labels import labels_of
+from slicewise.data.sources.train_only import TrainOnly
 from slicewise.data.sources.tree import ENDINGS, files_below
 
 SUFFIXES: Final = ENDINGS["pictures"]
@@ -33,8 +34,6 @@ _UNGROUPED: Final = (
     "duplicates are ignored: the same picture, or another of the same patient, may be trained on and tested "
     "on, so the figures are too good"
 )
-
-_RESEMBLES: Final = "almost the same as a picture outside of data.pictures.train_only, which is kept"
 
 
 def discover(
@@ -49,14 +48,15 @@ def discover(
 
     `slot` is the modality slot the pictures fill. Without `group_duplicates` every file is a picture and a
     group of its own. The folders `train_only`, directly below `root`, give way: a picture in them that is the
-    same as one of another folder, or almost, is left out.
+    same as one of another folder, or almost, is left out, whatever its label.
 
     Raises:
         DataError: there is no folder, it holds no readable picture under yes and no, or a folder of
             `train_only` holds none.
     """
+    apart = TrainOnly(root, train_only)
     # Of pictures that are the same the first is kept, so those that give way come last.
-    paths = sorted(files_below(root, SUFFIXES), key=lambda path: _folder(path, root) in train_only)
+    paths = sorted(files_below(root, SUFFIXES), key=apart.holds)
     labelled, problems = _with_labels(root, paths)
     readable = _fingerprint_all(labelled, problems)
     if not readable:
@@ -67,12 +67,10 @@ def discover(
         for name, (path, label, _) in zip(names, readable, strict=True)
     ]
     if group_duplicates:
-        grouped, found = group_pictures(cases, [picture for _, _, picture in readable])
-        grouped, met = _give_way(grouped, root, train_only)
-        problems += met
+        grouped, found = _grouped(cases, [picture for _, _, picture in readable], apart)
     else:
         grouped, found = cases, [Problem(root, _UNGROUPED, "warning")]
-    _require_pictures(grouped, root, train_only)
+    apart.require_pictures(grouped)
     if len({case.label for case in grouped}) < 2:
         problems.append(
             Problem(root, "all pictures have the same label: nothing can be told apart", "warning")
@@ -80,38 +78,13 @@ def discover(
     return grouped, problems + found
 
 
-def _folder(path: Path, root: Path) -> str:
-    """Return the name of the folder directly below `root` that a picture lies in."""
-    return path.relative_to(root).parts[0]
-
-
-def _give_way(
-    cases: list[CaseFiles], root: Path, train_only: Collection[str]
+def _grouped(
+    cases: list[CaseFiles], prints: list[PicturePrint], apart: TrainOnly
 ) -> tuple[list[CaseFiles], list[Problem]]:
-    """Leave out what lies in `train_only` and resembles a picture of another folder."""
-    tested = {case.group for case in cases if _folder(case.images[0], root) not in train_only}
-    kept: list[CaseFiles] = []
-    problems: list[Problem] = []
-    for case in cases:
-        if case.group in tested and _folder(case.images[0], root) in train_only:
-            problems.append(Problem(case.images[0], _RESEMBLES, "note"))
-        else:
-            kept.append(case)
-    return kept, problems
-
-
-def _require_pictures(cases: Iterable[CaseFiles], root: Path, train_only: Collection[str]) -> None:
-    there = {_folder(case.images[0], root) for case in cases}
-    if missing := sorted(set(train_only) - there):
-        raise DataError(
-            f"data.pictures.train_only names {', '.join(missing)}, but no picture to train on lies in such a "
-            f"folder directly below {root}; there are: {', '.join(sorted(there))}"
-        )
-    if train_only and there <= set(train_only):
-        raise DataError(
-            f"data.pictures.train_only names every folder below {root}: nothing is left to be tested; "
-            "take one out"
-        )
+    printed, contradicting = apart.without_contradicting(list(zip(cases, prints, strict=True)))
+    grouped, repeated = group_pictures([case for case, _ in printed], [picture for _, picture in printed])
+    kept, resembling = apart.without_resembling(grouped)
+    return kept, contradicting + repeated + resembling
 
 
 def _with_labels(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
@@ -154,10 +127,26 @@ def _try_fingerprint(path: Path) -> PicturePrint | str:
 
 
 def _names(pictures: list[tuple[Path, PicturePrint]]) -> list[str]:
-    """Name each picture after its path; where two would be called the same, after its content too."""
+    """Name each picture after its path; where two would be called the same, after its content too.
+
+    What is still alike, copies in one folder, is numbered.
+    """
     names = [safe_name("-".join(path.with_suffix("").parts)) for path, _ in pictures]
     common = Counter(name.lower() for name in names)
-    return [
+    return _numbered(
         name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
         for name, (path, picture) in zip(names, pictures, strict=True)
-    ]
+    )
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
+    taken: set[str] = set()
+    numbered: list[str] = []
+    for name in names:
+        own, number = name, 1
+        while own.lower() in taken:
+            number += 1
+            own = f"{name}-{number}"
+        taken.add(own.lower())
+        numbered.append(own)
+    return numbered

@@ -1,0 +1,80 @@
+"""Folders of pictures that are learned from and never tested: they give way to all others."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from slicewise.core.errors import DataError
+from slicewise.data.cases import CaseFiles
+from slicewise.data.duplicates import PicturePrint
+from slicewise.data.problems import Problem
+
+_OUTSIDE: Final = "a picture outside of data.pictures.train_only, which is kept"
+_RESEMBLES: Final = f"almost the same as {_OUTSIDE}"
+_CONTRADICTS: Final = f"pixel for pixel the same as, and labelled otherwise than, {_OUTSIDE}"
+
+
+@dataclass(frozen=True)
+class TrainOnly:
+    """The folders `names` directly below `root`."""
+
+    root: Path
+    names: Collection[str]
+
+    def holds(self, path: Path) -> bool:
+        """Whether a picture lies in one of them."""
+        return self._folder(path) in self.names
+
+    def without_contradicting(
+        self, printed: Sequence[tuple[CaseFiles, PicturePrint]]
+    ) -> tuple[list[tuple[CaseFiles, PicturePrint]], list[Problem]]:
+        """Leave out what repeats a picture of another folder under the other label; that one stays."""
+        labels: dict[str, set[int | None]] = defaultdict(set)
+        for case, picture in printed:
+            if not self.holds(case.images[0]):
+                labels[picture.digest].add(case.label)
+        kept: list[tuple[CaseFiles, PicturePrint]] = []
+        problems: list[Problem] = []
+        for case, picture in printed:
+            # Where those outside contradict each other, none of them is kept.
+            others = labels[picture.digest]
+            if self.holds(case.images[0]) and len(others) == 1 and case.label not in others:
+                problems.append(Problem(case.images[0], _CONTRADICTS, "note"))
+            else:
+                kept.append((case, picture))
+        return kept, problems
+
+    def without_resembling(self, cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Problem]]:
+        """Leave out what is of one family with a picture of another folder."""
+        kept: list[CaseFiles] = []
+        problems: list[Problem] = []
+        tested = {case.group for case in cases if not self.holds(case.images[0])}
+        for case in cases:
+            if case.group in tested and self.holds(case.images[0]):
+                problems.append(Problem(case.images[0], _RESEMBLES, "note"))
+            else:
+                kept.append(case)
+        return kept, problems
+
+    def require_pictures(self, cases: Iterable[CaseFiles]) -> None:
+        """Check that each of the folders holds a picture, and that another one does.
+
+        Raises:
+            DataError: one of them holds none, or all others do.
+        """
+        there = {self._folder(case.images[0]) for case in cases}
+        if missing := sorted(set(self.names) - there):
+            raise DataError(
+                f"data.pictures.train_only names {', '.join(missing)}, but no picture to train on lies in "
+                f"such a folder directly below {self.root}; there are: {', '.join(sorted(there))}"
+            )
+        if self.names and there <= set(self.names):
+            raise DataError(
+                f"data.pictures.train_only names every folder below {self.root}: nothing is left to be "
+                "tested; take one out"
+            )
+
+    def _folder(self, path: Path) -> str:
+        return path.relative_to(self.root).parts[0]
