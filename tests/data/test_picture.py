@@ -57,11 +57,24 @@ def test_pictures_stand_upright() -> None:
     np.testing.assert_array_equal(read_grey(buffer), np.rot90(RAMP, -1))
 
 
-def test_the_first_frame_counts() -> None:
-    frames = [Image.fromarray(RAMP), Image.fromarray(RAMP[::-1].copy())]
+def pages(kind: str) -> bytes:
+    first, *others = (Image.fromarray(np.roll(RAMP, 5 * number)) for number in range(3))
     buffer = io.BytesIO()
-    frames[0].save(buffer, "TIFF", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(read_grey(buffer), RAMP)
+    first.save(buffer, kind, save_all=True, append_images=others)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "PNG"])
+def test_of_several_pages_none_is_chosen(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    path.write_bytes(pages(kind))
+    with pytest.raises(PictureError, match=r"stack\.tif holds 3 pages; save the one that is wanted"):
+        read_grey(path)
+
+
+def test_the_preview_behind_a_jpeg_is_no_page() -> None:
+    plain = read_grey(io.BytesIO(encode(Image.fromarray(RAMP), "JPEG")))
+    np.testing.assert_array_equal(read_grey(io.BytesIO(pages("MPO"))), plain)
 
 
 @pytest.mark.parametrize(

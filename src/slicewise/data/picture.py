@@ -44,7 +44,7 @@ def open_picture(
 
 
 def read_grey(source: Path | IO[bytes], name: str | None = None) -> NDArray[Any]:
-    """Read the first frame of a picture as [row, col], upright.
+    """Read a picture as [row, col], upright.
 
     Colour becomes luminance (ITU-R BT.601) and what is transparent becomes black. 8-bit files give uint8,
     16-bit files uint16, others float32.
@@ -54,10 +54,12 @@ def read_grey(source: Path | IO[bytes], name: str | None = None) -> NDArray[Any]
         name: what to call an open file in messages.
 
     Raises:
-        PictureError: it is no picture, damaged, larger than 64 megapixels, smaller than 16 x 16, or uniform.
+        PictureError: it is no picture or several, damaged, larger than 64 megapixels, smaller than 16 x 16,
+            or uniform.
     """
     label = name or str(source)
     with open_picture(source, name=name) as image:
+        _require_one_page(label, image)
         pixels = _to_grey(ImageOps.exif_transpose(image))
     low, high = float(pixels.min()), float(pixels.max())
     if low == high or not math.isfinite(high - low):
@@ -73,6 +75,14 @@ def _check_size(label: str, size: tuple[int, int]) -> None:
         )
     if width * height > MAX_PIXELS:
         raise PictureError(f"{label} is {width} x {height} pixels; scale it to less than {MAX_PIXELS:,}")
+
+
+def _require_one_page(label: str, image: Image.Image) -> None:
+    """Refuse a stack: of its pages one would be examined, and nobody would know which."""
+    # What follows the first picture of a JPEG is a preview of it, which cameras and phones add (MPO).
+    pages = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
+    if pages > 1:
+        raise PictureError(f"{label} holds {pages} pages; save the one that is wanted as a file of its own")
 
 
 def _to_grey(image: Image.Image) -> NDArray[Any]:
