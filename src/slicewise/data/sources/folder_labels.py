@@ -9,8 +9,8 @@ _ALSO = r"(brain|mris?|images?|imgs?|pictures?|photos?|scans?|slices?|cases?|pat
 _TUMOUR = r"tumou?r(s|ous)?"
 _KIND = r"(gliomas?|meningiomas?|pituitary|metastas[ie]s)"
 _YES = re.compile(rf"{_ALSO}(yes|positive?|{_TUMOUR}|{_KIND}{_ALSO}({_TUMOUR})?){_ALSO}")
-_NO = re.compile(rf"{_ALSO}((negative?|normal|healthy|(no|non|not|without){_ALSO}{_TUMOUR}){_ALSO}|no|none)")
-"""After a bare "no" no other word is passed over: `no_mri` is not a folder of healthy brains."""
+_NO = re.compile(rf"no|none|{_ALSO}(negative?|normal|healthy|(no|non|not|without){_ALSO}{_TUMOUR}){_ALSO}")
+"""A bare "no" stands alone: `no_mri` is not a folder of healthy brains, and `Patient No 12` is a number."""
 
 
 def label_of(folder: str) -> int | None:
