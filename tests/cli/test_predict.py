@@ -175,6 +175,16 @@ def test_the_header_places_the_mask_as_it_places_the_image(
     np.testing.assert_allclose(mask.affine, nib.load(path).affine, atol=1e-5)
 
 
+def test_volumes_of_another_place_are_told(workspace: Path, tmp_path: Path) -> None:
+    folder, out = patient(tmp_path / "in"), tmp_path / "out"
+    moved = AFFINE.copy()
+    moved[2, 3] += 30
+    nib.save(nib.Nifti1Image(head(), moved), folder / f"{folder.name}_flair.nii.gz")
+    assert predict(workspace, folder, "--out", out) == 0
+    (row,) = rows(out).values()
+    assert f"{folder.name}_flair.nii.gz: the affine differs" in row["note"]
+
+
 def test_what_the_evaluation_chose_decides(workspace: Path, network: Checkpoint, tmp_path: Path) -> None:
     folder, out = patient(tmp_path / "in", modalities="flair"), tmp_path / "out"
     choose(workspace)

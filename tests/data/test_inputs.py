@@ -98,6 +98,36 @@ def test_a_volume_with_an_unknown_name_needs_to_be_told(tmp_path: Path) -> None:
     assert (case.key.case, case.modalities) == ("scan", ("t2",))
 
 
+@pytest.mark.parametrize("unnamed", [UNNAMED, Unnamed("flair", "flair")])
+def test_plain_names_of_modalities_are_a_patient_called_as_its_folder(
+    tmp_path: Path, unnamed: Unnamed
+) -> None:
+    """And `--modality` never overrides what a name says."""
+    for name in ("t1", "t1ce", "T2", "flair", "seg"):
+        nifti(tmp_path / "Smith" / f"{name}.nii.gz")
+    ((case,), problems) = find_inputs([tmp_path], unnamed)
+    assert (case.key.case, case.modalities) == ("Smith", ("t1", "t1ce", "t2", "flair"))
+    assert [path.name for path in case.images] == ["t1.nii.gz", "t1ce.nii.gz", "T2.nii.gz", "flair.nii.gz"]
+    assert [problem.severity for problem in problems] == ["note"]
+
+
+def test_words_of_a_name_tell_the_modality_of_a_case_of_its_own(tmp_path: Path) -> None:
+    paths = [nifti(tmp_path / "smith T1 post.nii"), nifti(tmp_path / "axial t2 smith.nii.gz")]
+    cases, problems = find_inputs(paths, Unnamed("flair", "flair"))
+    assert problems == []
+    assert {case.key.case: case.modalities for case in cases} == {
+        "smith-T1-post": ("t1ce",),
+        "axial-t2-smith": ("t2",),
+    }
+
+
+def test_the_files_of_bids_are_one_patient(tmp_path: Path) -> None:
+    for name in ("T1w", "ce-gadolinium_T1w", "T2w", "FLAIR"):
+        nifti(tmp_path / "anat" / f"sub-01_{name}.nii.gz")
+    ((case,), _) = find_inputs([tmp_path], UNNAMED)
+    assert (case.key.case, case.modalities) == ("sub-01", ("t1", "t1ce", "t2", "flair"))
+
+
 def test_cases_with_equal_names_are_told_apart_and_a_path_given_twice_counts_once(tmp_path: Path) -> None:
     one, other = picture(tmp_path / "a" / "x.png"), picture(tmp_path / "b" / "X.png")
     assert names([one, other, one]) == ["x", "X-2"]

@@ -98,6 +98,36 @@ def test_jpeg_and_a_capital_suffix_are_read(client: TestClient, picture_path: Pa
     assert examine(client, path)["kind"] == "picture"
 
 
+def test_a_slice_of_kaggle_3m_is_three_sequences_as_predict_reads_it(
+    checkpoint_path: Path, chosen_path: Path, tmp_path: Path
+) -> None:
+    client = decided_by(checkpoint_path, chosen_path)
+    colours = np.random.default_rng(0).integers(20, 255, (40, 48, 3), np.uint8)
+    path = tmp_path / "TCGA_CS_4941_19960909_7.tif"
+    Image.fromarray(colours).save(path)
+    answer = examine(client, path)
+    assert (answer["kind"], answer["modalities"]) == ("picture", ["t1", "t1ce", "flair"])
+    assert answer["origin"] == "chosen on 9 validation patients of brats"
+    other = path.rename(tmp_path / "holiday_7.tif")
+    assert examine(client, other)["modalities"] == ["flair"]
+    assert "kaggle had no validation patients" in examine(client, other)["origin"]
+
+
+def test_volumes_of_another_place_are_told(client: TestClient, volume_path: Path, tmp_path: Path) -> None:
+    image = nib.load(volume_path)
+    affine = image.affine.copy()
+    affine[2, 3] += 30
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "moved.nii")
+    files = {
+        "flair": ("a.nii.gz", volume_path.read_bytes()),
+        "t2": ("moved.nii", (tmp_path / "moved.nii").read_bytes()),
+    }
+    note = client.post("/predict", files=files).json()["note"]
+    assert "the affine differs" in note
+    assert "slicewise-upload" not in note
+    assert client.post("/predict", files={"flair": files["flair"]}).json()["note"] is None
+
+
 def test_gradcam_comes_when_asked_for(client: TestClient, picture_path: Path) -> None:
     files = {"file": (picture_path.name, picture_path.read_bytes())}
     answer = client.post("/predict", files=files, params={"gradcam": "true"}).json()

@@ -31,6 +31,10 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _HEADER_BYTES: Final = 348
 _MOST_BYTES: Final = MAX_VOXELS * 16 + (64 << 20)
 _AFFINE_TOLERANCE_MM: Final = 1e-2
+_SHIFTED: Final = (
+    "the affine differs from that of the first modality; voxel is laid on voxel all the same, so register "
+    "them if they do not show the same place"
+)
 
 
 def check_cases(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Problem]]:
@@ -85,7 +89,7 @@ def _compare(first: _Grid, other: _Grid) -> Iterable[Problem]:
     if first.shape != other.shape:
         yield Problem(other.path, f"{other.shape} voxels where {first.path.name} has {first.shape}")
     elif not np.allclose(first.affine, other.affine, atol=_AFFINE_TOLERANCE_MM):
-        yield Problem(other.path, "the affine differs from that of the first modality", "warning")
+        yield Problem(other.path, _SHIFTED, "warning")
 
 
 def _read_grid(path: Path) -> _Grid:

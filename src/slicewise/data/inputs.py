@@ -1,6 +1,7 @@
 """What people hand over to be examined: files and folders, with no label and no split behind them.
 
     a patient's folder as in BraTS, or one of many     one case per patient, its modalities by name
+    a folder with t1.nii.gz, flair.nii.gz, ...         one case, named by the folder
     scan.nii.gz                                        one case of one modality
     a folder of kaggle_3m                              one case, a slice per TIFF
     picture.jpg, or a folder of pictures               one case per picture
@@ -17,6 +18,7 @@ from typing import Final
 from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
+from slicewise.data.modality_words import guess_modality, names_modality_alone
 from slicewise.data.problems import Problem
 from slicewise.data.sources import brats, lgg, pictures
 from slicewise.data.sources.tree import files_below
@@ -89,23 +91,30 @@ def _sorted(
 
 
 def _volumes(paths: Iterable[Path], unnamed: Modality | None, problems: list[Problem]) -> Iterator[CaseFiles]:
-    """Gather the modalities of a patient; a volume whose name says nothing is a case of its own."""
+    """Gather the modalities of a patient; a volume whose name tells no patient is a case of its own."""
     gathered: dict[tuple[Path, str], dict[Modality, Path]] = defaultdict(dict)
     for path in paths:
-        name = brats.parse_name(brats.file_name(path))
-        if name is not None and name.modality is not None:
-            files = gathered[brats.case_folder(path), name.case]
-            if files.setdefault(name.modality, path) != path:
-                problems.append(Problem(path, "a second file of its kind, not examined", "note"))
-        elif unnamed is None:
+        home, case, modality = _place(path)
+        modality = modality or unnamed
+        if modality is None:
             what = f"says nothing about its modality; add --modality {'|'.join(MODALITIES)}"
             problems.append(Problem(path, what))
-        else:
-            stem = brats.file_name(path).removesuffix(".gz").removesuffix(".nii")
-            gathered[path, stem][unnamed] = path
+        elif gathered[home, case].setdefault(modality, path) != path:
+            problems.append(Problem(path, "a second file of its kind, not examined", "note"))
     for (_, case), files in gathered.items():
         modalities = tuple(modality for modality in MODALITIES if modality in files)
         yield _case(case, "nifti", modalities, [files[modality] for modality in modalities])
+
+
+def _place(path: Path) -> tuple[Path, str, Modality | None]:
+    """Return what gathers a volume with the others of its patient, the patient, and the modality it names."""
+    name, folder = brats.file_name(path), brats.case_folder(path)
+    parsed = brats.parse_name(name)
+    if parsed is not None and parsed.modality is not None:
+        return folder, parsed.case, parsed.modality
+    if names_modality_alone(name):
+        return folder, folder.absolute().name, guess_modality(name)
+    return path, name.removesuffix(".gz").removesuffix(".nii"), guess_modality(name)
 
 
 def _slice_of_lgg(path: Path) -> lgg.FileName | None:
@@ -114,7 +123,7 @@ def _slice_of_lgg(path: Path) -> lgg.FileName | None:
     if name is None or name.is_mask:
         return None
     beside = path.with_name(f"{path.stem}_mask{path.suffix}").is_file()
-    return name if beside or lgg.patient_of(name.case) != name.case else None
+    return name if beside or lgg.is_slice_name(path.name) else None
 
 
 def _case(name: str, kind: CaseKind, modalities: tuple[Modality, ...], images: Sequence[Path]) -> CaseFiles:

@@ -21,7 +21,7 @@ from slicewise.serving.cases import find_cases
 from slicewise.serving.examiner import Examiner, Layer
 from slicewise.serving.failures import register_failures
 from slicewise.serving.middleware import BodyLimit, SecurityHeaders
-from slicewise.serving.reading import read_files
+from slicewise.serving.reading import Received, read_files
 from slicewise.serving.reference import reference
 from slicewise.serving.schemas import (
     NOTICE,
@@ -136,7 +136,7 @@ async def predict_case(
 
 
 def _predict_case(examiner: Examiner, files: dict[Modality, Path], gradcam: bool) -> VolumeExamination:
-    return examiner.examine_volume(read_volume(files), gradcam)
+    return examiner.examine_volume(Received(read_volume(files), "volume"), gradcam)
 
 
 @router.get("/results/{result}/mask.nii.gz", responses=_NIFTI | _NOT_FOUND, tags=["results"])

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
@@ -17,10 +17,10 @@ from slicewise.evaluation.operating import KINDS, OperatingPoint, OperatingPoint
 from slicewise.imaging.geometry import restore
 from slicewise.imaging.nifti import write_nifti
 from slicewise.imaging.overlay import to_png
-from slicewise.imaging.volume import Volume
 from slicewise.inference.gradcam import gradcam
 from slicewise.inference.predictor import Predictor
 from slicewise.serving.drawing import Picture, base64_png
+from slicewise.serving.reading import Received
 from slicewise.serving.results import Result, ResultCache
 from slicewise.serving.schemas import (
     KeySlice,
@@ -70,28 +70,28 @@ class Examiner:
             max_upload_mib=max_upload_mib,
         )
 
-    def examine(self, volume: Volume, with_gradcam: bool) -> PictureExamination | VolumeExamination:
-        """Examine what was uploaded. A picture is a volume of one slice without an orientation."""
-        if volume.orientation is None:
-            return self.examine_picture(volume, with_gradcam)
-        return self.examine_volume(volume, with_gradcam)
+    def examine(self, received: Received, with_gradcam: bool) -> PictureExamination | VolumeExamination:
+        """Examine what was uploaded."""
+        if received.volume.orientation is None:
+            return self.examine_picture(received, with_gradcam)
+        return self.examine_volume(received, with_gradcam)
 
-    def examine_picture(self, volume: Volume, with_gradcam: bool) -> PictureExamination:
+    def examine_picture(self, received: Received, with_gradcam: bool) -> PictureExamination:
         started = time.perf_counter()
-        result = self._predict(volume)
+        result = self._predict(received)
         return PictureExamination(
             tumour_share=result.tumour_share,
             picture_png=base64_png(result.view.plain(0)),
             mask_png=None if result.mask is None else base64_png(result.mask[0] * np.uint8(255)),
             overlay_png=self._shown(result, 0, "overlay"),
             gradcam_png=self._shown(result, 0, "gradcam") if with_gradcam else None,
-            **self._verdict(result, started),
+            **self._verdict(result, started, received.notes),
         )
 
-    def examine_volume(self, volume: Volume, with_gradcam: bool) -> VolumeExamination:
+    def examine_volume(self, received: Received, with_gradcam: bool) -> VolumeExamination:
         """Examine a volume; the result stays available under its id for a while."""
         started = time.perf_counter()
-        result = self._predict(volume)
+        result = self._predict(received)
         probabilities = result.probabilities()
         slices = [
             SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
@@ -110,7 +110,7 @@ class Examiner:
             slices=slices,
             key_slices=keys,
             mask_url=None if result.mask is None else f"/results/{key}/mask.nii.gz",
-            **self._verdict(result, started),
+            **self._verdict(result, started, received.notes),
         )
 
     def draw(self, key: str, index: int, layer: Layer) -> bytes:
@@ -152,13 +152,13 @@ class Examiner:
             raise RequestError(404, "that result is not kept any more; examine the volume again")
         return result
 
-    def _predict(self, volume: Volume) -> Result:
+    def _predict(self, received: Received) -> Result:
         with self._model_lock:
-            prediction = self.predictor.predict_volume(volume)
-        point = self.points.of("picture" if volume.orientation is None else "volume")
-        return Result.of(volume, prediction, point, self.predictor.not_trained)
+            prediction = self.predictor.predict_volume(received.volume)
+        point = self.points.of(received.kind)
+        return Result.of(received.volume, prediction, point, self.predictor.not_trained)
 
-    def _verdict(self, result: Result, started: float) -> dict[str, Any]:
+    def _verdict(self, result: Result, started: float, notes: Sequence[str]) -> dict[str, Any]:
         present = zip(MODALITIES, result.sliced.presence, strict=True)
         return {
             "tumour_probability": result.tumour_probability,
@@ -166,7 +166,7 @@ class Examiner:
             "not_trained": list(result.not_trained),
             "synthetic": self.checkpoint.synthetic,
             "warning": SYNTHETIC if self.checkpoint.synthetic else None,
-            "note": untrained(result.not_trained),
+            "note": "; ".join(filter(None, (untrained(result.not_trained), *notes))) or None,
             **_info(result.point).model_dump(),
             "modalities": [modality for modality, filled in present if filled],
             "seconds": round(time.perf_counter() - started, 3),

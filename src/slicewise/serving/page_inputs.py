@@ -1,26 +1,18 @@
 """What the page asks for: files, or a bundled case."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import streamlit as st
 
-from slicewise.core.labels import MODALITIES, Modality
+from slicewise.core.labels import MODALITIES
 from slicewise.core.storage import MIB
-from slicewise.data.sources.brats import SPELLINGS
+from slicewise.data.modality_words import guess_modality
 from slicewise.serving.client import ApiClient, FileField
 
 ANSWER: Final = "answer"
 """Key of the session's last finding; the page draws it until the next one comes."""
 _UPLOAD, _CASE = "Your own MRI", "Phantom case"
-_WORDS: Final[Mapping[str, Modality]] = {**SPELLINGS, "t1w": "t1", "t1post": "t1ce"}
-_TWO_WORDS: Final = (
-    (re.compile(r"\bt1 (?:ce|c|gd|gad|contrast|post)\b"), "t1ce"),
-    (re.compile(r"\bt2 flair\b"), "flair"),
-)
-_UNSURE: Final = {"ce", "gd", "gad", "contrast", "pre", "post", "op"}
-"""Beside T1 they may speak of a contrast agent, of its absence or of an operation: the visitor is asked."""
 
 
 def ask(client: ApiClient, info: dict[str, Any]) -> None:
@@ -34,16 +26,6 @@ def ask(client: ApiClient, info: dict[str, Any]) -> None:
         _ask_case(client, [case["name"] for case in cases])
     else:
         _ask_files(client, info)
-
-
-def guess_modality(file_name: str) -> Modality | None:
-    """Return the modality that the words of a file name speak of (BraTS spellings), if it is one."""
-    words = " ".join(re.split(r"[^a-z0-9]+", file_name.lower()))
-    for two, one in _TWO_WORDS:
-        words = two.sub(one, words)
-    found = {_WORDS[word] for word in words.split() if word in _WORDS}
-    unsure = found & {"t1", "t1ce"} and _UNSURE & {*words.split()}
-    return found.pop() if len(found) == 1 and not unsure else None
 
 
 def is_volume(file_name: str) -> bool:
@@ -63,7 +45,8 @@ def _ask_files(client: ApiClient, info: dict[str, Any]) -> None:
         "One picture (PNG, JPEG, TIFF), or the NIfTI volumes of one examination",
         type=["png", "jpg", "jpeg", "tif", "tiff", "nii", "gz"],
         accept_multiple_files=True,
-        help=f"Up to {info['max_upload_mib']} MiB in all. Uploads are deleted after the examination.",
+        help=f"Up to {info['max_upload_mib']} MiB in all. The API deletes them after the examination; "
+        "this page holds them until you take them out or close it.",
     )
     fields = _name_fields(files)
     if files and st.button("Examine", type="primary", key="examine-files"):

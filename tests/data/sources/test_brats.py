@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from slicewise.core.errors import DataError
 from slicewise.core.labels import MODALITIES
 from slicewise.data.sources import discover
-from slicewise.data.sources.brats import parse_name, patient_of
+from slicewise.data.sources.brats import FileName, parse_name, patient_of
 
 REAL = Path(__file__).resolve().parents[3] / "../shared/data/brats"
 FIVE = ("t1", "t1ce", "t2", "flair", "seg")
@@ -23,7 +23,9 @@ def write_case(folder: Path, what: Iterable[str] = FIVE, joint: str = "_", endin
 
 
 @given(
-    st.from_regex(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+){0,4}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+){0,4}", fullmatch=True).filter(
+        lambda name: "_ce-" not in name
+    ),
     st.sampled_from([*zip((*FIVE, *NEW), 2 * ("t1", "t1ce", "t2", "flair", None), strict=True)]),
     st.sampled_from("-_"),
     st.sampled_from([".nii", ".nii.gz", ".NII.GZ"]),
@@ -204,3 +206,9 @@ def test_real_patients_are_found() -> None:
     assert "BraTS2021_, Brats18_" in problem.what
     assert {case.modalities for case in cases} == {MODALITIES}
     assert "Brats18_2013_21" in {case.group for case in cases}
+
+
+def test_the_contrast_agent_of_bids_makes_a_t1ce() -> None:
+    assert parse_name("sub-01_ce-gadolinium_T1w.nii.gz") == FileName("sub-01", "t1ce")
+    assert parse_name("sub-01_T1w.nii.gz") == FileName("sub-01", "t1")
+    assert parse_name("sub-01_FLAIR.nii.gz") == FileName("sub-01", "flair")

@@ -55,8 +55,8 @@ def row_of_problem(network: Network, problem: Problem) -> PredictionRow:
 
 
 def _examine(network: Network, case: CaseFiles, folder: Path, batch_size: int) -> PredictionRow:
-    faults = [problem for problem in check_case(case) if problem.severity == "error"]
-    if faults:
+    problems = check_case(case)
+    if faults := [problem for problem in problems if problem.severity == "error"]:
         raise DataError("; ".join(map(str, faults)))
     volume = read_case(case)
     found = network.predictor.predict_volume(volume, batch_size)
@@ -72,7 +72,8 @@ def _examine(network: Network, case: CaseFiles, folder: Path, batch_size: int) -
     )
     mask = None if decided.mask is None else write_mask(folder, case, volume, decided.mask)
     seen = [modality for modality, there in zip(MODALITIES, volume.presence, strict=True) if there]
-    note = untrained(network.predictor.not_trained)
+    odd = (f"{problem.path.name}: {problem.what}" for problem in problems)
+    note = "; ".join(filter(None, (untrained(network.predictor.not_trained), *odd))) or None
     return found_row(decided, point, mask=mask, modalities=seen, note=note, **_known(network, case))
 
 

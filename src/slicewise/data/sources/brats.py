@@ -4,6 +4,7 @@
     BraTS20_Training_001/BraTS20_Training_001_flair.nii
     BraTS2021_00006/BraTS2021_00006_seg.nii.gz
     BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz       2023: t1n t1c t2w t2f; visit -000
+    anat/sub-01_T1w.nii.gz, sub-01_ce-gadolinium_T1w.nii.gz  names of BIDS
 
 Virtual patients (Phantom_00012) are laid out the same way.
 """
@@ -28,10 +29,12 @@ _EXPECTED: Final = (
     "as .nii or .nii.gz"
 )
 SPELLINGS: Final[Mapping[str, Modality]] = {
-    "t1": "t1", "t1n": "t1", "t1ce": "t1ce", "t1gd": "t1ce", "t1c": "t1ce",
+    "t1": "t1", "t1n": "t1", "t1w": "t1", "t1ce": "t1ce", "t1gd": "t1ce", "t1c": "t1ce",
     "t2": "t2", "t2w": "t2", "flair": "flair", "t2f": "flair",
 }  # fmt: skip
 _NAME = re.compile(rf"(?P<case>.+?)[-_](?P<what>{'|'.join(SPELLINGS)}|seg)", re.IGNORECASE)
+_CONTRAST = re.compile(r"(?P<case>.+)_ce-[A-Za-z0-9]+")
+"""The entity of BIDS for a contrast agent, as in `sub-01_ce-gadolinium_T1w`."""
 _ODD_MASK = re.compile(r"(.*[-_. ])?seg[a-z]*", re.IGNORECASE)
 _MASK = re.compile(rf"{_ODD_MASK.pattern}|(.*[-_. ])?mask", re.IGNORECASE)
 _VISITS = (
@@ -54,7 +57,9 @@ def parse_name(name: str) -> FileName | None:
     match = _NAME.fullmatch(_stem(name))
     if match is None:
         return None
-    return FileName(match["case"], SPELLINGS.get(match["what"].lower()))
+    modality = SPELLINGS.get(match["what"].lower())
+    contrast = _CONTRAST.fullmatch(match["case"]) if modality == "t1" else None
+    return FileName(contrast["case"], "t1ce") if contrast else FileName(match["case"], modality)
 
 
 def patient_of(case: str) -> str:

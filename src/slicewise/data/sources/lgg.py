@@ -47,6 +47,12 @@ def patient_of(case: str) -> str:
     return match["patient"] if match else case
 
 
+def is_slice_name(name: str) -> bool:
+    """Whether a file is called as the slices of kaggle_3m are: a patient of TCGA, a date and a number."""
+    found = parse_name(name)
+    return found is not None and not found.is_mask and patient_of(found.case) != found.case
+
+
 def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
     """Find the cases below `root`, in natural order; slices without a mask are left out and reported.
 
