@@ -45,7 +45,7 @@ class PictureSource(Section):
     takes every file for a patient of its own, which shows how much too good the figures then are."""
     train_only: tuple[FolderName, ...]
     """Folders directly below the data set whose pictures are only ever trained on: those of the other folders
-    are tested. What resembles one of theirs is left out."""
+    are tested. One of them that resembles one of another folder is left out."""
     phantom_pictures: CountOrZero
     """How many virtual pictures are known."""
 
