@@ -210,6 +210,6 @@ EVALUATE: Step[Config] = Step(
         "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=12,
+    version=13,
     demand=of_evaluation,
 )
