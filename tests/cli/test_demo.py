@@ -37,6 +37,10 @@ def test_where_no_demo_runs_the_exit_code_is_1(
         ),
         ("slicewise run --until report --yes seed=3", "seed=3 "),
         ("slicewise run --folds 3 split.folds=3", ""),
+        (
+            "python scripts/run_full_pipeline.py --training-mode baseline seed=4",
+            "--training-mode baseline seed=4 ",
+        ),
         ("slicewise ablate multitask", ""),
         ("slicewise run --of-another-version", ""),
     ],

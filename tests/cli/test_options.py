@@ -7,7 +7,7 @@ import pytest
 
 from slicewise.cli import run
 from slicewise.cli.main import VERBS
-from slicewise.cli.options import command_line, compose_from, continuation, selection_from
+from slicewise.cli.options import command_line, compose_from, continuation, selection_from, workspace_from
 from slicewise.core.errors import UsageError
 from slicewise.pipeline.selection import Request
 
@@ -116,7 +116,7 @@ def test_options_of_which_one_would_be_dropped_are_refused(words: tuple[str, ...
 
 
 @pytest.mark.parametrize(
-    "words", [("--force", "split,train"), ("--force=split,train",), ("--force=all", "--force", "split,train")]
+    "words", [("--force", "split,train"), ("--force=split,train",), ("--force=split", "--force", "train")]
 )
 @pytest.mark.parametrize(
     ("finished", "left"),
@@ -152,3 +152,28 @@ def test_every_verb_takes_the_workspace_from_the_environment(
     words = {"demo": ["status"], "predict": ["scan.nii.gz"]}.get(verb, [])
     assert parser.parse_args(words).workspace == Path("/somewhere")
     assert parser.parse_args([*words, "--workspace", "here"]).workspace == Path("here")
+
+
+def test_a_step_option_that_is_repeated_means_all_that_it_named() -> None:
+    selection = selection_from(parsed("--force", "split", "--force", "report,evaluate"), folds=0)
+    forced = {step for step, request in selection.requests.items() if request is Request.FORCE}
+    assert forced == {"split", "report", "evaluate"}
+    selection = selection_from(parsed("--only", "split", "--only=report"), folds=0)
+    asked = [step for step, request in selection.requests.items() if request is Request.AUTO]
+    assert asked == ["split", "report"]
+
+
+@pytest.mark.parametrize("option", ["--force", "--only"])
+def test_a_step_without_folds_is_refused_with_folds(option: str) -> None:
+    with pytest.raises(UsageError, match="report has nothing to do with folds"):
+        selection_from(parsed(option, "report", "--folds", "3"), folds=3)
+
+
+def test_the_part_of_a_fold_is_not_for_users_to_set() -> None:
+    with pytest.raises(UsageError, match=r"split\.fold is set by the pipeline itself"):
+        compose_from(parsed("--folds", "5", "split.fold=2"))
+
+
+def test_a_home_that_nobody_has_is_wrong_input() -> None:
+    with pytest.raises(UsageError, match="~nosuchuser/w: there is no home directory"):
+        workspace_from(parsed("--workspace", "~nosuchuser/w"))

@@ -1,5 +1,5 @@
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -332,7 +332,9 @@ def test_a_mask_of_slices_is_replaced_as_a_whole(workspace: Path, tmp_path: Path
     }  # fmt: skip
 
 
-def lay_folds(root: Path, network: Checkpoint, folds: int) -> list[Checkpoint]:
+def lay_folds(
+    root: Path, network: Checkpoint, folds: int, settings: Sequence[dict[str, Any]] | None = None
+) -> list[Checkpoint]:
     """Write what a cross-validation leaves behind, as far as prediction asks for it."""
     networks = []
     for fold in range(1, folds + 1):
@@ -345,7 +347,8 @@ def lay_folds(root: Path, network: Checkpoint, folds: int) -> list[Checkpoint]:
         networks.append(replace(network, weights=weights, fingerprint=f"{fold}" * 64))
         save_checkpoint(home / CHECKPOINT, networks[-1])
         split = Identity(f"fold{fold}.split", 1, {"split.folds": folds}, {}, {})
-        trained = Identity(f"fold{fold}.train.joint", 1, {}, {f"fold{fold}.split": split.fingerprint}, {})
+        made = {} if settings is None else settings[fold - 1]
+        trained = Identity(f"fold{fold}.train.joint", 1, made, {f"fold{fold}.split": split.fingerprint}, {})
         (home / "data" / "split").mkdir(parents=True)
         report = {"metrics": {}, "notes": [], "made_at": "", "duration_seconds": 0.0,
                   "peak_memory_mib": 0, "versions": {}}  # fmt: skip
@@ -367,6 +370,16 @@ def test_all_folds_answer_together(network: Checkpoint, tmp_path: Path) -> None:
     assert found["fingerprint"] == together.fingerprint
     assert [one["fingerprint"][0] for one in found["checkpoints"]] == ["1", "2", "3"]
     assert "nothing was chosen for all of them together" in found["cases"][0]["chosen"]
+
+
+def test_networks_of_several_runs_do_not_answer_together(
+    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a cross-validation with other settings that was stopped within its second fold."""
+    old, new = {"training.ema_decay": 0.5}, {"training.ema_decay": 0.9}
+    lay_folds(tmp_path / "w", network, 3, [new, old, old])
+    assert predict(tmp_path / "w", picture(tmp_path / "p.png"), "--ensemble") == 2
+    assert "fold 2, 3 of 3 was trained with other settings than fold 1" in capsys.readouterr().err
 
 
 def lose(root: Path) -> None:

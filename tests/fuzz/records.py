@@ -37,7 +37,7 @@ def read_receipt(data: bytes, folder: Path) -> None:
         list(workspace.faults(found))
     with contextlib.redirect_stdout(io.StringIO()):
         status.execute(_arguments(workspace.root))
-    workspace._drop("step", HOMES, receipt.fingerprint)
+    workspace._set_aside("step", HOMES, receipt.fingerprint)
     clean(workspace, [Step("step", lambda _: Outcome(), lambda _: {}, homes=HOMES)])
 
 

@@ -157,6 +157,26 @@ def test_a_forced_step_that_was_stopped_goes_on_when_it_is_forced_again(toy: Toy
     assert not list(toy.root.rglob(".begun-afresh"))
 
 
+def test_a_kill_while_a_forced_output_takes_the_place_of_the_old_one_loses_no_work(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.run()
+    set_aside = Workspace._set_aside
+
+    def killed(*args: Any) -> list[Path]:
+        set_aside(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Workspace, "_set_aside", killed)
+    with pytest.raises(KeyboardInterrupt):
+        toy.run(force=["join"])
+    partial = next((toy.root / ".slicewise" / "partial" / "join").iterdir())
+    (partial / "out" / "progress").write_text("all of it")
+    monkeypatch.setattr(Workspace, "_set_aside", set_aside)
+    assert toy.run(force=["join"]) == ["join"]
+    assert (toy.root / "homes" / "join" / "progress").read_text() == "all of it"
+
+
 @pytest.fixture
 def gathered(toy: Toy, tmp_path: Path) -> Toy:
     """A run whose first step asks before it runs again, and whose input has changed since."""

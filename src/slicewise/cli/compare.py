@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slicewise.core.console import say
 from slicewise.core.files import write_json
+from slicewise.core.storage import expand_user
 from slicewise.pipeline.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     from slicewise.evaluation.compare import compare_runs, read_tables
 
-    first, second = read_tables(args.first.expanduser()), read_tables(args.second.expanduser())
+    first, second = (read_tables(expand_user(path)) for path in (args.first, args.second))
     found = compare_runs(first, second)
     settings = _differing(_settings(first.folder), _settings(second.folder))
     for name, run in (("A", first), ("B", second)):
@@ -36,7 +37,7 @@ def execute(args: argparse.Namespace) -> int:
         say(f"note: {note}", "warn")
     _say_settings(settings)
     if args.json:
-        write_json(args.json.expanduser(), _to_json(found, settings))
+        write_json(expand_user(args.json), _to_json(found, settings))
     return 0
 
 
@@ -57,19 +58,37 @@ def _table(found: "Comparison") -> Iterator[str]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """Return {dotted key: value} of everything that made the outputs of a workspace, as its receipts say."""
+    """Return {dotted key: value} of everything that made an evaluation, as receipts say.
+
+    Empty where one of them is gone: a later run may have put an output of other settings in its place.
+    """
+    made = Receipt.read(folder)
+    if made is None or folder.parts[-2:] != _EVALUATION.parts:
+        return {}
+    at_home, settings = _receipts(folder.parents[1]), dict(made.identity.settings)
+    wanted = dict(made.identity.needs)
+    while wanted:
+        name, fingerprint = wanted.popitem()
+        receipt = at_home.get(name)
+        if receipt is None or receipt.fingerprint != fingerprint:
+            return {}
+        settings |= receipt.identity.settings
+        wanted |= receipt.identity.needs
+    return settings
+
+
+def _receipts(base: Path) -> dict[str, Receipt]:
+    """Return by step the receipts at home in a workspace, or in one of its folds and the steps they share."""
     from slicewise.steps import STEPS
 
-    # The report stands for every setting, whether something was made from it or not.
-    homes = [home for step in STEPS if step.name != "report" for home in step.homes.values()]
-    inside = folder.parts[-2:] == _EVALUATION.parts
-    folders = [folder.parents[1] / home for home in homes] if inside else [folder]
-    receipts = (Receipt.read(path) for path in folders)
-    return {key: value for receipt in receipts if receipt for key, value in receipt.identity.settings.items()}
+    bases = [base.parents[1], base] if base.parent.name == "folds" else [base]
+    homes = [above / home for above in bases for step in STEPS for home in step.homes.values()]
+    found = (Receipt.read(home) for home in homes)
+    return {receipt.identity.step: receipt for receipt in found if receipt}
 
 
 def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[Any]] | None:
-    """Return {key: [value in A, value in B]}; None where a run left no receipt to read settings from."""
+    """Return {key: [value in A, value in B]}; None where those of one are not known."""
     if not first or not second:
         return None
     keys = sorted(first.keys() | second.keys())
@@ -78,7 +97,7 @@ def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[
 
 def _say_settings(settings: dict[str, list[Any]] | None) -> None:
     if settings is None:
-        say("\nsettings: unknown, one of the folders holds no receipt of a run")
+        say("\nsettings: unknown, a receipt of one of them is gone, or a later run has replaced it")
         return
     say("\nsettings that differ:" if settings else "\nsettings: the same in both")
     for key, (one, two) in settings.items():

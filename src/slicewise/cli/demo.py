@@ -37,10 +37,16 @@ def _start(workspace: Workspace) -> str:
     try:
         record = read_json(workspace.root / RECORD_NAME)
         typed = shlex.split(record["command"])
-        words = _settings(typed[typed.index("run") + 1 :])
-    except (OSError, WorkspaceError, ValueError, KeyError, TypeError, AttributeError):
+        words = _settings(typed[_start_of_options(typed) :])
+    except (OSError, WorkspaceError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         words = []  # no run yet, or by another verb
     return command_for(workspace, "run", "--mode", "demo", *words)
+
+
+def _start_of_options(typed: list[str]) -> int:
+    """Return where the options begin: after `run`, or after the script that stands for it."""
+    places = (place for place, word in enumerate(typed) if word == "run" or word.endswith(".py"))
+    return next(places) + 1
 
 
 class _Parser(argparse.ArgumentParser):

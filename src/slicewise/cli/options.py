@@ -12,7 +12,7 @@ from pathlib import Path
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError, UsageError
 from slicewise.core.redact import redact
-from slicewise.core.storage import existing_parent
+from slicewise.core.storage import existing_parent, expand_user
 from slicewise.pipeline.selection import Selection, select
 from slicewise.pipeline.step import Step
 from slicewise.pipeline.workspace import Workspace
@@ -89,8 +89,11 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--from", dest="start", metavar="STEP", help="first step")
     group.add_argument("--until", metavar="STEP", help="last step")
-    group.add_argument("--only", metavar="STEP[,STEP]", default="", help="nothing but these steps")
-    group.add_argument("--force", metavar="STEP[,STEP]", default="", help="run these even if nothing changed")
+    for option, does in (
+        ("--only", "nothing but these steps"),
+        ("--force", "run these even if nothing changed"),
+    ):
+        group.add_argument(option, metavar="STEP[,STEP]", default="", action=_Joined, help=does)
     for name in (*STEP_NAMES, *ALIASES):
         group.add_argument(
             f"--skip-{name}",
@@ -99,6 +102,20 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
             const=name,
             help=f"use the output of {name} as it is" if name in STEP_NAMES else argparse.SUPPRESS,
         )
+
+
+class _Joined(argparse.Action):
+    """Lets `--only a --only b` mean `--only a,b`, where argparse would keep the last one alone."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option: str | None = None,
+    ) -> None:
+        names = [getattr(namespace, self.dest), str(values)]
+        setattr(namespace, self.dest, ",".join(filter(None, names)))
 
 
 def add_wait_option(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +166,13 @@ def compose_from(args: argparse.Namespace) -> Config:
     """
     from slicewise.config.compose import compose
 
-    return compose([f"modes={args.training_mode}", *overrides_of(args)])
+    config = compose([f"modes={args.training_mode}", *overrides_of(args)])
+    if config.split.fold:
+        raise UsageError(
+            "split.fold is set by the pipeline itself, for each fold; leave it out. --folds N runs all of "
+            "them, and --only takes the steps of one, such as fold2.split,fold2.evaluate"
+        )
+    return config
 
 
 def overrides_of(args: argparse.Namespace) -> list[str]:
@@ -186,7 +209,7 @@ def compose_words(overrides: Sequence[str]) -> Config:
 
 def workspace_from(args: argparse.Namespace) -> Workspace:
     """Return the workspace; it must be a folder that can be written."""
-    root: Path = args.workspace.expanduser()
+    root = expand_user(args.workspace)
     there = existing_parent(root)
     if not there.is_dir():
         raise UsageError(f"--workspace {root}: {there} is not a folder")
@@ -204,7 +227,7 @@ def steps_of(config: Config, workspace: Workspace) -> tuple[Step[Config], ...]:
     steps = pipeline(config.split.folds)
     start = config.training.start_from
     homes = {workspace.home(home).resolve() for step in steps for home in step.homes.values()}
-    if start is not None and homes & {*start.expanduser().resolve().parents}:
+    if start is not None and homes & {*expand_user(start).resolve().parents}:
         raise ConfigError(
             f"training.start_from={start} is an output of this workspace, which the run replaces; copy it to "
             "another place first, or run in another --workspace"
@@ -219,9 +242,14 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
         UsageError: a flag names no step or an unknown one, or two of them contradict each other.
     """
     _refuse_contradictions(args, folds)
-    start, until, only = (
+    start, until, only, force = (
         _chosen(option, text, folds)
-        for option, text in (("from", args.start), ("until", args.until), ("only", args.only))
+        for option, text in (
+            ("from", args.start),
+            ("until", args.until),
+            ("only", args.only),
+            ("force", args.force),
+        )
     )
     members = steps_of_mode(args.mode, folds)
     if not members:
@@ -240,7 +268,7 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
         until=until[-1] if until else None,
         only=only,
         skip=[step for name in args.skip or () for step in expand(name, folds)],
-        force=_names(args.force, folds),
+        force=force,
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import shutil
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 
 from slicewise.cli.options import (
     add_config_options,
@@ -41,7 +42,8 @@ def execute(args: argparse.Namespace) -> int:
     decisions = plan(steps_of(config, workspace), config, workspace, hashes, selection)
     # Beside a run nothing is written: it remembers the same hashes, and newer ones.
     if workspace.state.is_dir() and holder_of(workspace.state / "lock") is None:
-        workspace.save_hashes(hashes)
+        with suppress(OSError):  # they only save time
+            workspace.save_hashes(hashes)
     show(decisions, config)
     return 0
 

@@ -9,6 +9,7 @@ from slicewise.cli.options import add_network_options, add_workspace_option, com
 from slicewise.core.console import complain, say
 from slicewise.core.errors import UsageError
 from slicewise.core.labels import MODALITIES
+from slicewise.core.storage import expand_user
 
 if TYPE_CHECKING:
     from slicewise.cli.predictions.networks import Network
@@ -43,7 +44,7 @@ def execute(args: argparse.Namespace) -> int:
 
     workspace = workspace_from(args)
     paths, overrides = _sort(args.words)
-    folder: Path = (args.out or workspace.root / RESULTS).expanduser()
+    folder: Path = expand_user(args.out or workspace.root / RESULTS)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is not a folder")
     config, network = compose_words(overrides), _network(args, overrides)
@@ -64,8 +65,8 @@ def execute(args: argparse.Namespace) -> int:
 
 def _sort(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Tell paths from overrides: what exists is a path, whatever its name."""
-    overrides = [word for word in words if "=" in word and not Path(word).expanduser().exists()]
-    paths = [Path(word).expanduser() for word in words if word not in overrides]
+    overrides = [word for word in words if "=" in word and not expand_user(word).exists()]
+    paths = [expand_user(word) for word in words if word not in overrides]
     if not paths:
         raise UsageError("no PATH is given; name a patient's folder, a volume or a picture")
     missing = [str(path) for path in paths if not path.exists()]
@@ -84,7 +85,7 @@ def _network(args: argparse.Namespace, overrides: Sequence[str]) -> "Network":
     wishes = {
         key: value for key, value in config.evaluation.asking._asdict().items() if f"evaluation.{key}" in said
     }
-    checkpoint = args.checkpoint.expanduser() if args.checkpoint else None
+    checkpoint = expand_user(args.checkpoint) if args.checkpoint else None
     return load_network(workspace, config, checkpoint, wishes)
 
 

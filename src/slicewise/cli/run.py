@@ -166,7 +166,10 @@ def _answerer(args: argparse.Namespace) -> Any:
     def ask(question: str) -> bool:
         if args.yes or args.no_input or not sys.stdin.isatty():
             return True  # as planned
-        answer = input(paint(f"{question} [y/N] ", "warn"))
+        try:
+            answer = input(paint(f"{question} [y/N] ", "warn"))
+        except EOFError:  # Ctrl-D
+            return False
         return answer.strip().lower() in ("y", "yes")
 
     return ask

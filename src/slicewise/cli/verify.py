@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 
 from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
@@ -31,7 +32,8 @@ def execute(args: argparse.Namespace) -> int:
         with lock, published(workspace.state, "slicewise verify"):
             hashes = workspace.load_hashes()
             found = verify(steps_of(workspace), workspace, hashes)
-            workspace.save_hashes(hashes)
+            with suppress(OSError):  # they only save time, and must not hide what was found
+                workspace.save_hashes(hashes)
     if args.json:
         say(json.dumps({"sound": not found.findings, **asdict(found)}, indent=2))
     else:

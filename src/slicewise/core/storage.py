@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from slicewise.core.errors import WorkspaceError
+from slicewise.core.errors import UsageError, WorkspaceError
 
 MIB: Final = 1 << 20
 
@@ -97,3 +97,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def expand_user(path: str | Path) -> Path:
+    """Replace a leading `~` by the home directory.
+
+    Raises:
+        UsageError: there is no user of that name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{path}: there is no home directory of that user; write the path out") from error

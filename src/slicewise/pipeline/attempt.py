@@ -83,10 +83,10 @@ class Attempt(Generic[C]):
             product=product_digest(files, step.product, shared),
             report=report,
         )
-        (context.partial / _BEGUN_AFRESH).unlink(missing_ok=True)
         if step.homes:
             shelf = self.workspace.seal(step.name, step.homes, receipt, context.partial)
-            (shelf / _MADE_FROM).unlink(missing_ok=True)  # not sooner: without it the work would not count
+            for note in (_BEGUN_AFRESH, _MADE_FROM):  # not sooner: without them the work would not count
+                (shelf / note).unlink(missing_ok=True)
         else:
             shutil.rmtree(context.partial, ignore_errors=True)
         return receipt

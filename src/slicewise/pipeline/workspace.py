@@ -165,15 +165,17 @@ class Workspace:
     def seal(self, step: str, homes: Mapping[str, str], receipt: Receipt, partial: Path) -> Path:
         """Move finished work from `partial` to the shelf, and return its place there.
 
-        An older output of the same identity goes.
-        It goes last: until the receipts are written, which a full disk may refuse, the old output is whole.
+        An older output of the same identity goes. It gives way once the receipts are written, which a full
+        disk may refuse, and is removed last: that takes a while, and nothing may be owed when a kill comes.
         """
         for slot in receipt.files:
             receipt.write(partial / slot)
-        self._drop(step, homes, receipt.fingerprint)
         target = self.shelf(step, receipt.fingerprint)
         target.parent.mkdir(parents=True, exist_ok=True)
+        doomed = self._set_aside(step, homes, receipt.fingerprint)
         partial.rename(target)
+        for folder in doomed:
+            shutil.rmtree(folder)
         return target
 
     def bring_home(self, step: str, homes: Mapping[str, str], found: Found) -> None:
@@ -197,23 +199,26 @@ class Workspace:
         target.parent.mkdir(parents=True, exist_ok=True)
         home.rename(target)
 
-    def _drop(self, step: str, homes: Mapping[str, str], fingerprint: str) -> None:
-        """Remove an output that is damaged or will be made again, so that nothing can mistake it."""
+    def _set_aside(self, step: str, homes: Mapping[str, str], fingerprint: str) -> list[Path]:
+        """Move an output that was made again out of the way, so that nothing can mistake it."""
+        folders = [self.shelf(step, fingerprint)]
         for relative in homes.values():
             receipt = Receipt.read(self.home(relative))
             if receipt is not None and receipt.fingerprint == fingerprint:
-                self.discard(self.home(relative))
-        self.discard(self.shelf(step, fingerprint))
+                folders.append(self.home(relative))
+        return [self._to_trash(folder) for folder in folders if folder.exists()]
 
     def discard(self, folder: Path) -> None:
         """Remove a folder, if it is there."""
-        if not folder.exists():
-            return
-        # Renamed first: a kill in the middle of a removal must not leave half an output under its name.
+        if folder.exists():
+            shutil.rmtree(self._to_trash(folder))
+
+    def _to_trash(self, folder: Path) -> Path:
+        """Rename a folder that goes: a kill in the middle of a removal must not leave half of it in place."""
         doomed = self.state / "trash" / f"{time.time_ns()}"
         doomed.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(doomed)
-        shutil.rmtree(doomed)
+        return doomed
 
     def sweep(self) -> None:
         """Remove what killed runs left half written or half removed. Only by the holder of the lock."""

@@ -109,7 +109,7 @@ def remove_unused(workspace: Workspace) -> int:
     used = {str(Path(name).parent) for found in outputs for name in found.receipt.shared}
     freed = 0
     for folder in sorted((workspace.root / STORE_DIR).glob("*/*")):
-        if workspace.relative(folder) not in used:
+        if folder.is_dir() and workspace.relative(folder) not in used:
             freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             shutil.rmtree(folder)
     return freed

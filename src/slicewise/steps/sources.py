@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config, PictureSource, VolumeSource
 from slicewise.core.errors import ConfigError
+from slicewise.core.storage import expand_user
 from slicewise.pipeline.step import Context, Input
 from slicewise.pipeline.workspace import Workspace
 
@@ -30,7 +31,7 @@ def used_sources(config: Config) -> list[VolumeSource | PictureSource]:
 
 def root_of(source: VolumeSource | PictureSource, workspace: Workspace) -> Path:
     """Return the folder that holds a source: the one named in the configuration, or one below data/raw."""
-    return Path(source.path).expanduser() if source.path else workspace.root / "data" / "raw" / source.name
+    return expand_user(source.path) if source.path else workspace.root / "data" / "raw" / source.name
 
 
 def layout_of(source: VolumeSource | PictureSource) -> "FolderKind":
@@ -55,7 +56,7 @@ def external_inputs(config: Config) -> Mapping[str, Input]:
     ):
         if source.kind == "none" or not source.path:
             continue
-        folder = Path(source.path).expanduser()
+        folder = expand_user(source.path)
         if not folder.is_dir():
             what = "is a file, not a folder" if folder.exists() else "does not exist"
             raise ConfigError(f"{key}: {folder.absolute()} {what}; mend the path or leave the key out")

@@ -9,6 +9,7 @@ from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.core.errors import ConfigError
 from slicewise.core.fingerprint import hash_file
+from slicewise.core.storage import expand_user
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.checkpoints import stage_checkpoint
 from slicewise.steps.demand import of_training
@@ -44,7 +45,7 @@ def _foreign_start(stage: StageName, config: Config) -> Path | None:
     """Return the checkpoint of another run to begin with; only a stage that follows no other one has it."""
     begins = getattr(config.stages, stage).starts_from is None
     path = config.training.start_from
-    return path.expanduser() if begins and path is not None else None
+    return expand_user(path) if begins and path is not None else None
 
 
 def _digest(path: Path) -> str:

@@ -123,7 +123,29 @@ def fold_checkpoints(workspace: Workspace) -> Sequence[Path]:
             f"fold {', '.join(map(str, missing))} of {folds} is not trained with the split that is there; "
             f"run `slicewise run --folds {folds}` first"
         )
+    _require_alike(workspace, folds)
     return [_fold(workspace, fold) / CHECKPOINT for fold in range(1, folds + 1)]
+
+
+def _require_alike(workspace: Workspace, folds: int) -> None:
+    """Refuse networks of several runs: one that was stopped leaves folds of the run before it.
+
+    Raises:
+        UsageError: names the folds that were trained unlike the first.
+    """
+    settings = [_trained_with(_fold(workspace, fold)) for fold in range(1, folds + 1)]
+    others = [fold for fold, found in enumerate(settings, 1) if found != settings[0]]
+    if others:
+        raise UsageError(
+            f"fold {', '.join(map(str, others))} of {folds} was trained with other settings than fold 1; run "
+            f"`slicewise run --folds {folds}` to the end first, with the settings that shall hold"
+        )
+
+
+def _trained_with(fold: Path) -> dict[str, Any]:
+    """Return the settings of every stage of a fold."""
+    receipts = {path.name: Receipt.read(path) for path in sorted((fold / "checkpoints").glob("*"))}
+    return {stage: receipt.identity.settings for stage, receipt in receipts.items() if receipt}
 
 
 def _is_trained(workspace: Workspace, fold: int, folds: int) -> bool:
