@@ -74,3 +74,14 @@ def test_a_command_names_the_workspace_unless_it_is_the_usual_one(monkeypatch: p
     assert command_for(Workspace(Path()), "demo", "stop") == "slicewise demo stop"
     monkeypatch.setenv("SLICEWISE_WORKSPACE", "/some where")
     assert command_for(there, "demo", "stop") == "slicewise demo stop"
+
+
+def test_a_script_with_a_workspace_of_its_own_names_it_to_whoever_stands_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scripts/run_full_pipeline.py"])
+    monkeypatch.setenv("SLICEWISE_WORKSPACE", str(tmp_path))
+    told = command_for(Workspace(tmp_path), "demo", "stop")
+    assert told == f"slicewise demo stop --workspace {tmp_path}"
+    monkeypatch.chdir(tmp_path)
+    assert command_for(Workspace(tmp_path), "demo", "stop") == "slicewise demo stop"

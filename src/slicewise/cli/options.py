@@ -295,7 +295,7 @@ def command_line(args: argparse.Namespace) -> str:
 
 def command_for(workspace: Workspace, *words: str) -> str:
     """Return a command on this workspace, to be typed in the folder where this one was."""
-    usual = workspace.root == _default_workspace().absolute()
+    usual = workspace.root == (Path.cwd() if _is_script() else _default_workspace().absolute())
     named = () if usual else ("--workspace", str(workspace.root))
     return _spelled([*words, *named])
 
@@ -313,11 +313,17 @@ def continuation(args: argparse.Namespace, finished: Set[str], folds: int) -> st
 
 def _spelled(typed: Sequence[str]) -> str:
     program = Path(sys.argv[0])
-    if program.suffix == ".py" and program.name != "__main__.py" and typed[0] == "run":
+    if _is_script() and typed[0] == "run":
         words = [_callable_as(Path(sys.executable), "python"), str(program), *typed[1:]]
     else:
         words = [_callable_as(program, "slicewise"), *typed]
     return redact(shlex.join(words))
+
+
+def _is_script() -> bool:
+    """Whether a script stands for `slicewise run`; it names a workspace of its own, unknown to the shell."""
+    program = Path(sys.argv[0])
+    return program.suffix == ".py" and program.name != "__main__.py"
 
 
 def _callable_as(program: Path, name: str) -> str:

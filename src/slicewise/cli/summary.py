@@ -1,7 +1,7 @@
 """The last screen of a run: what ran, the headline figures, where to look, how to stop the demo."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from slicewise.cli.options import command_for
 from slicewise.config.schema import Config
@@ -10,18 +10,19 @@ from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.names import POOL
 
-_PLACES = (
-    ("results/report/report.html", "the report: open it in a browser"),
-    ("results/report/report.txt", "the same as text"),
-    ("results/report/model_card.md", "the model card"),
-    ("results/multitask_evaluation/report.txt", "the scores as text"),
-    ("results/cross_validation/report.txt", "the report on all folds together"),
-    ("results/phase_comparison", "the three stages compared"),
-    ("results/failures", "what went wrong, and what it has in common"),
-    ("visualizations/multitask_gradcam", "Grad-CAM pictures"),
-    ("checkpoints/multitask_joint/best_model.pth", "the trained network"),
-    (RECORD_NAME, "the record of this run"),
+_PLACES: Final = (
+    ("report", "results/report/report.html", "the report: open it in a browser"),
+    ("report", "results/report/report.txt", "the same as text"),
+    ("report", "results/report/model_card.md", "the model card"),
+    ("evaluate", "results/multitask_evaluation/report.txt", "the scores as text"),
+    (POOL, "results/cross_validation/report.txt", "the report on all folds together"),
+    ("evaluate", "results/phase_comparison", "the three stages compared"),
+    ("evaluate", "results/failures", "what went wrong, and what it has in common"),
+    ("evaluate", "visualizations/multitask_gradcam", "Grad-CAM pictures"),
+    ("train.joint", "checkpoints/multitask_joint/best_model.pth", "the trained network"),
 )
+"""Which step makes what; that of a step that took no part may be of other settings, and is not shown."""
+_THERE: Final = ("completed", "reused")
 
 
 def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> None:
@@ -31,11 +32,19 @@ def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> Non
     judged = record.steps.get("evaluate") or record.steps[POOL]
     for line in _headlines(judged, config):
         say(line)
-    places = [(path, text) for path, text in _PLACES if (workspace.root / path).exists()]
-    for path, text in places:
+    for path, text in _places(record.steps, workspace):
         say(f"  {path:<44} {text}", "dim")
     if "demo" in record.steps:
         _demo(record.steps["demo"], workspace)
+
+
+def _places(steps: Mapping[str, StepRecord], workspace: Workspace) -> Iterator[tuple[str, str]]:
+    """Yield what this run made or reused, and the record of it."""
+    there = {name for name, step in steps.items() if step.status in _THERE}
+    for step, path, text in _PLACES:
+        if step in there and (workspace.root / path).exists():
+            yield path, text
+    yield RECORD_NAME, "the record of this run"
 
 
 def _what_ran(steps: Mapping[str, StepRecord]) -> str:
@@ -47,7 +56,7 @@ def _what_ran(steps: Mapping[str, StepRecord]) -> str:
 
 
 def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
-    if step.status not in ("completed", "reused") or not step.metrics:
+    if step.status not in _THERE or not step.metrics:
         return
     kind = "synthetic patients" if config.data.synthetic else "test patients"
     yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"
@@ -85,7 +94,7 @@ def _estimate(estimate: Mapping[str, Any]) -> str:
 
 
 def _demo(step: StepRecord, workspace: Workspace) -> None:
-    if step.status not in ("completed", "reused"):
+    if step.status not in _THERE:
         return
     from slicewise.steps.demo import address
 

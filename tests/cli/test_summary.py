@@ -1,0 +1,39 @@
+"""The last screen shows what this run made or reused, and nothing that lies there from another one."""
+
+from pathlib import Path
+
+import pytest
+
+from slicewise.cli.summary import show_summary
+from slicewise.config.compose import compose
+from slicewise.pipeline.record import RunRecord, StepRecord, StepStatus
+from slicewise.pipeline.workspace import Workspace
+
+REPORT = "results/report/report.html"
+NETWORK = "checkpoints/multitask_joint/best_model.pth"
+
+
+@pytest.mark.parametrize(
+    ("joint", "report", "shown", "hidden"),
+    [
+        ("completed", "skipped", NETWORK, REPORT),
+        ("reused", "completed", REPORT, "cross_validation"),
+        ("skipped", "skipped", "pipeline_results.json", NETWORK),
+    ],
+)
+def test_only_outputs_of_steps_that_took_part_are_shown(
+    joint: StepStatus, report: StepStatus, shown: str, hidden: str,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for path in (REPORT, NETWORK, "results/cross_validation/report.txt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    steps = {
+        "train.joint": StepRecord(joint),
+        "evaluate": StepRecord("skipped"),
+        "report": StepRecord(report),
+    }
+    show_summary(RunRecord(tmp_path / "r.json", {}, steps), compose([]), Workspace(tmp_path))
+    told = capsys.readouterr().out
+    assert shown in told
+    assert hidden not in told
