@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
-from tests.pipeline.conftest import Toy
+from tests.pipeline.conftest import Config, Toy
 
 from slicewise.core.errors import UsageError
+from slicewise.pipeline.plan import Action, Decision, plan
+from slicewise.pipeline.selection import select
+from slicewise.pipeline.step import Outcome, Step
 
 
 def test_an_empty_workspace_runs_everything(toy: Toy) -> None:
@@ -231,3 +234,20 @@ def test_only_runs_one_step(toy: Toy) -> None:
     toy.run()
     toy.config["unit"] = "words"
     assert toy.run(only=["count"]) == ["count"]
+
+
+def test_a_running_service_is_looked_at_again_after_what_it_serves(toy: Toy) -> None:
+    """Whether it goes on is known only when that has run: it may give the same again."""
+    serve: Step[Config] = Step(
+        "serve", lambda _: Outcome(), lambda _: {}, needs=("count",), is_live=lambda *_: True
+    )
+    toy.run()
+
+    def told(*force: str) -> Decision[Config]:
+        steps = (*toy.steps(), serve)
+        names = [step.name for step in steps]
+        selection = select(names, members=names, scope="--mode full", force=force)
+        return plan(steps, toy.config, toy.workspace, toy.workspace.load_hashes(), selection)[-1]
+
+    assert (told().action, told().reason) == (Action.REUSE, "running")
+    assert told("count").action is Action.CHECK

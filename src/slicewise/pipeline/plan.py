@@ -89,7 +89,7 @@ class Planner(Generic[C]):
 
     def _auto(self, step: Step[C], identity: Identity, before: Mapping[str, Decision[C]]) -> Decision[C]:
         if step.is_live is not None and not step.homes:
-            return self._service(step, identity)
+            return self._service(step, identity, before)
         found = self._workspace.find(step.name, step.homes, identity.fingerprint)
         if found is None:
             return Decision(step, Action.RUN, self._why_missing(step, identity), identity)
@@ -111,10 +111,10 @@ class Planner(Generic[C]):
                 return replace(decision, action=Action.RUN, reason=f"{name} gave another output", found=None)
         return decision
 
-    def _service(self, step: Step[C], identity: Identity) -> Decision[C]:
+    def _service(self, step: Step[C], identity: Identity, before: Mapping[str, Decision[C]]) -> Decision[C]:
         assert step.is_live is not None
         if step.is_live(self._workspace, identity.fingerprint):
-            return Decision(step, Action.REUSE, "running", identity)
+            return self._after_reruns(Decision(step, Action.REUSE, "running", identity), before)
         return Decision(step, Action.RUN, "not running with these settings", identity)
 
     def _why_missing(self, step: Step[C], identity: Identity) -> str:
