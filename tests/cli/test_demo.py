@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from slicewise.cli.commands import command_for
 from slicewise.cli.main import main
-from slicewise.cli.options import command_for
 from slicewise.core.files import write_json
 from slicewise.pipeline.workspace import Workspace
 from slicewise.serving.state import DemoState, ServiceState, write_state

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from slicewise.cli import run
+from slicewise.cli.commands import command_line, continuation
 from slicewise.cli.main import VERBS
-from slicewise.cli.options import command_line, compose_from, continuation, selection_from, workspace_from
+from slicewise.cli.options import compose_from, selection_from, workspace_from
 from slicewise.core.errors import UsageError
 from slicewise.pipeline.selection import Request
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.cli import plan as plan_verb
+from slicewise.cli.commands import command_line
 from slicewise.cli.options import (
     add_config_options,
     add_wait_option,
-    command_line,
     compose_from,
     selection_from,
     workspace_from,

@@ -4,7 +4,8 @@ import argparse
 import shlex
 from typing import NoReturn
 
-from slicewise.cli.options import add_workspace_option, command_for, workspace_from
+from slicewise.cli.commands import command_for
+from slicewise.cli.options import add_workspace_option, workspace_from
 from slicewise.core.console import say
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json

@@ -2,16 +2,12 @@
 
 import argparse
 import math
-import os
-import shlex
-import shutil
-import sys
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path
 
+from slicewise.cli.commands import default_workspace, named_steps
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError, UsageError
-from slicewise.core.redact import redact
 from slicewise.core.storage import existing_parent, expand_user
 from slicewise.pipeline.selection import Selection, select
 from slicewise.pipeline.step import Step
@@ -34,14 +30,10 @@ def add_workspace_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workspace",
         type=Path,
-        default=_default_workspace(),
+        default=default_workspace(),
         metavar="DIR",
         help="where outputs live (default: $SLICEWISE_WORKSPACE, else here)",
     )
-
-
-def _default_workspace() -> Path:
-    return Path(os.environ.get("SLICEWISE_WORKSPACE", "."))
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -279,70 +271,20 @@ def _refuse_contradictions(args: argparse.Namespace, folds: int) -> None:
         ("only", args.only),
         ("force", args.force),
     ):
-        if is_typed(args, f"--{option}") and not _names(text or "", folds=0):
+        if is_typed(args, f"--{option}") and not named_steps(text or "", folds=0):
             raise UsageError(f"--{option} names no step; the steps are {', '.join(STEP_NAMES)}")
     refuse_together(args, "--only", ("--mode", "--from", "--until"), "names all steps that are asked for")
     skipped = {step for name in args.skip or () for step in expand(name, folds)}
-    both = [step for step in _names(args.only or "", folds) if step in skipped]
+    both = [step for step in named_steps(args.only or "", folds) if step in skipped]
     if both:
         raise UsageError(f"{', '.join(both)}: both skipped and named by --only; choose one")
 
 
-def command_line(args: argparse.Namespace) -> str:
-    """Return the command as it was typed, to be typed again."""
-    return _spelled(args.typed)
-
-
-def command_for(workspace: Workspace, *words: str) -> str:
-    """Return a command on this workspace, to be typed in the folder where this one was."""
-    usual = workspace.root == (Path.cwd() if _is_script() else _default_workspace().absolute())
-    named = () if usual else ("--workspace", str(workspace.root))
-    return _spelled([*words, *named])
-
-
-def continuation(args: argparse.Namespace, finished: Set[str], folds: int) -> str:
-    """Return the command that does what is left of a stopped one: it forces no step that was finished."""
-    forced = _names(args.force, folds)
-    if not finished & {*forced}:
-        return command_line(args)
-    words, left = list(args.typed), [name for name in forced if name not in finished]
-    for place in reversed([place for place, word in enumerate(words) if word.partition("=")[0] == "--force"]):
-        del words[place : place + (1 if "=" in words[place] else 2)]
-    return _spelled([words[0], *(["--force", ",".join(left)] if left else []), *words[1:]])
-
-
-def _spelled(typed: Sequence[str]) -> str:
-    program = Path(sys.argv[0])
-    if _is_script() and typed[0] == "run":
-        words = [_callable_as(Path(sys.executable), "python"), str(program), *typed[1:]]
-    else:
-        words = [_callable_as(program, "slicewise"), *typed]
-    return redact(shlex.join(words))
-
-
-def _is_script() -> bool:
-    """Whether a script stands for `slicewise run`; it names a workspace of its own, unknown to the shell."""
-    program = Path(sys.argv[0])
-    return program.suffix == ".py" and program.name != "__main__.py"
-
-
-def _callable_as(program: Path, name: str) -> str:
-    """Return what a shell here has to be given: the bare name only where it leads to this very program."""
-    if not program.is_file() or program.suffix == ".py" or shutil.which(name) == str(program):
-        return name
-    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
-
-
 def _chosen(option: str, text: str | None, folds: int) -> list[str]:
-    names = _names(text or "", folds)
+    names = named_steps(text or "", folds)
     if text and not names:
         raise UsageError(f"--{option} {text} has nothing to do with folds; leave --folds out")
     return names
-
-
-def _names(text: str, folds: int) -> list[str]:
-    names = filter(None, map(str.strip, text.split(",")))
-    return [step for name in names for step in expand(name, folds)]
 
 
 def _overrides(words: Sequence[str]) -> list[str]:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.cli import plan as plan_verb
+from slicewise.cli.commands import command_line, continuation
 from slicewise.cli.options import (
     add_config_options,
     add_selection_options,
     add_wait_option,
-    command_line,
     compose_from,
-    continuation,
     selection_from,
     steps_of,
     workspace_from,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from slicewise.cli.options import command_for
+from slicewise.cli.commands import command_for
 from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
