@@ -144,9 +144,9 @@ def test_checkpoints_know_what_no_stage_has_taught(ablated: Ablated) -> None:
     expected = {"segmentation_only": ("classification",), "classification_only": ("segmentation",)}
     for recipe in RECIPES:
         calibration = read_json(ablated.evaluation(recipe) / "calibration.json")
-        asked = calibration["made_for"]["checkpoint"]
+        asked = calibration["made_for"]["weights"]
         found = [load_checkpoint(path) for path in ablated.pipeline.workspace.rglob("best_model.pth")]
-        (network,) = [one for one in found if one.fingerprint == asked]
+        (network,) = [one for one in found if one.stage == "joint" and one.weights_digest == asked]
         assert network.not_trained == expected.get(recipe, ())
 
 
