@@ -92,7 +92,9 @@ class Tracker:
         if self._client is None:
             self._open()
         known = self._client.get_run(self._run_id).data.tags
-        if known.get(f"step.{step}") == receipt.fingerprint:
+        # Forced, on another machine say, a step gives another product under the same fingerprint.
+        mark = {f"product.{step}": receipt.product, f"step.{step}": receipt.fingerprint}
+        if mark.items() <= known.items():
             return
         from mlflow.entities import Metric, RunTag
 
@@ -101,7 +103,7 @@ class Tracker:
             metrics = [Metric(name, value, time, number) for name, value, number in part]
             self._client.log_batch(self._run_id, metrics=metrics)
         # The tag of the step goes last: without it the step is logged again.
-        tags = {**self._tags(receipt, folders), f"step.{step}": receipt.fingerprint}
+        tags = {**self._tags(receipt, folders), **mark}
         for name, value in tags.items():
             self._client.log_batch(self._run_id, tags=[RunTag(name, str(value)[:_LONGEST])])
         if step in ("evaluate", POOL):
