@@ -109,5 +109,4 @@ def test_one_configuration_is_one_run_however_often_it_is_told(trained: Pipeline
     client.set_tag(first.info.run_id, "product.train.joint", "of another machine")
     assert trained.run("--until", "evaluate", ON) == 0
     (forced,) = client.search_runs([experiment.experiment_id])
-    assert forced.data.tags["product.train.joint"] == receipt.product
-    assert len(client.get_metric_history(first.info.run_id, "train.joint/train_loss")) == 4
+    assert forced.data.tags["product.train.joint"] == receipt.product, "logged again"
