@@ -129,7 +129,7 @@ def volume() -> Volume:
     images[3] = inside * np.random.default_rng(0).uniform(50, 200, (6, 90, 80))
     affine = ((-2.0, 0.0, 0.0, 0.0), (0.0, -2.0, 0.0, 0.0), (0.0, 0.0, 5.0, 0.0), (0.0, 0.0, 0.0, 1.0))
     presence = (False, False, False, True)
-    key, orientation = CaseKey("a", "b", "c"), Orientation(affine, (80, 90, 6))
+    key, orientation = CaseKey("a", "b", "c"), Orientation(affine, (80, 90, 6), b"")
     return Volume(key, images, presence, None, None, (5.0, 2.0, 2.0), orientation)
 
 

@@ -14,7 +14,7 @@ from slicewise.imaging.slicing import UNKNOWN_LABEL, choose_for_training, prepar
 from slicewise.imaging.volume import VolumeOrientation, picture_volume
 
 IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-PLACED = VolumeOrientation(IDENTITY, SHAPE)
+PLACED = VolumeOrientation(IDENTITY, SHAPE, b"")
 
 
 def test_shapes_and_types() -> None:

@@ -1,4 +1,3 @@
-import gzip
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +111,6 @@ def test_a_flipped_bit_is_found_by_the_checksum(flair: Path) -> None:
         read_volume({"flair": flair})
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"x" * 1000, gzip.compress(b"hello", mtime=0)])
-def test_what_is_not_nifti_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "scan.nii.gz"
-    path.write_bytes(content)
-    with pytest.raises(VolumeError, match=r"scan\.nii\.gz is not a NIfTI file; convert"):
-        read_volume({"flair": path})
-
-
 def edited(path: Path, **fields: Any) -> None:
     header = nib.Nifti1Header(path.read_bytes()[:348])
     for name, value in fields.items():
@@ -130,11 +121,11 @@ def edited(path: Path, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"magic": b"ni1"}, "single-file"),
+        ({"magic": b"ni1"}, "NIfTI pair"),
         ({"dim": [3, 20000, 20000, 20000, 1, 1, 1, 1]}, "512 x 512 x 512"),
         ({"dim": [3, 60, -3, 20, 1, 1, 1, 1]}, r"scan\.nii"),
         ({"dim": [4, 60, 72, 10, 2, 1, 1, 1]}, "4-dimensional"),
-        ({"datatype": 128, "bitpix": 24}, "convert it"),
+        ({"datatype": 128, "bitpix": 24}, "type RGB"),
         ({"datatype": 999}, r"scan\.nii"),
         ({"sform_code": 1, "srow_x": [0, 0, 0, 0]}, "affine"),
     ],
@@ -163,7 +154,9 @@ def test_voxels_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
 
 def test_files_on_different_grids_are_refused(tmp_path: Path, flair: Path) -> None:
     smaller = write_nifti(tmp_path / "t1.nii", images()[0, 1:])
-    with pytest.raises(VolumeError, match=r"t1\.nii has \(19, 72, 60\) voxels and .*flair"):
+    with pytest.raises(
+        VolumeError, match=r"t1\.nii: 60 x 72 x 19 voxels where flair\S+ has 60 x 72 x 20; resample"
+    ):
         read_volume({"flair": flair, "t1": smaller})
 
 
@@ -177,18 +170,17 @@ def turned(degrees: float) -> NDArray[Any]:
 def test_files_with_voxels_of_other_sizes_are_refused(tmp_path: Path, flair: Path) -> None:
     coarse = LPS @ np.diag([2, 2, 2.5, 1])
     t1 = write_nifti(tmp_path / "t1.nii", images()[0], coarse)
-    with pytest.raises(
-        VolumeError, match=r"t1\.nii has voxels of 5 x 2 x 2 mm .*flair.* 2 x 1 x 1 mm; resam"
-    ):
+    sizes = r"t1\.nii: voxels of 2 x 2 x 5 mm where flair\S+ has 1 x 1 x 2 mm, .*; resample"
+    with pytest.raises(VolumeError, match=sizes):
         read_volume({"flair": flair, "t1": t1})
     mask = write_nifti(tmp_path / "seg.nii", tumour(), LPS @ np.diag([1, 1.02, 1, 1]))
-    with pytest.raises(VolumeError, match=r"seg\.nii has voxels of"):
+    with pytest.raises(VolumeError, match=r"seg\.nii: voxels of"):
         read_nifti_case(KEY, ("flair",), (flair,), mask)
 
 
 def test_files_that_lie_at_another_angle_are_refused(tmp_path: Path, flair: Path) -> None:
     t1 = write_nifti(tmp_path / "t1.nii", images()[0], turned(10))
-    with pytest.raises(VolumeError, match=r"t1\.nii and .*flair.* are 10 degrees apart; resample"):
+    with pytest.raises(VolumeError, match=r"t1\.nii: turned by 10\.0 degrees against flair.*; resample"):
         read_volume({"flair": flair, "t1": t1})
 
 
@@ -199,7 +191,7 @@ def test_headers_that_differ_by_rounding_are_one_grid(tmp_path: Path, flair: Pat
 
 def test_a_mask_that_would_be_mirrored_is_refused(tmp_path: Path, flair: Path) -> None:
     forgot_affine = write_nifti(tmp_path / "seg.nii", tumour(), np.diag([1, 1, 2, 1]))
-    with pytest.raises(VolumeError, match=r"seg\.nii has axes RAS and .* LPS"):
+    with pytest.raises(VolumeError, match=r"seg\.nii: .* axes run RAS where .* LPS"):
         read_nifti_case(KEY, ("flair",), (flair,), forgot_affine)
 
 
@@ -235,7 +227,7 @@ def test_labels_3_and_4_may_mean_two_things_and_neither_is_chosen(tmp_path: Path
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VolumeError, match=r"gone\.nii does not exist"):
+    with pytest.raises(VolumeError, match=r"gone\.nii: does not exist"):
         read_volume({"t1": tmp_path / "gone.nii"})
     with pytest.raises(VolumeError, match="at least one of t1"):
         read_volume({})

@@ -107,7 +107,7 @@ def test_a_volume_in_millimetres_has_millilitres(checkpoint: Checkpoint, volume:
     everything = Predictor(checkpoint, "cpu", mask_threshold=0.0)
     assert everything.predict_volume(volume).volume_ml is None
     affine = ((-2.0, 0.0, 0.0, 0.0), (0.0, -2.0, 0.0, 0.0), (0.0, 0.0, 5.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-    known = replace(volume, orientation=Orientation(affine, (80, 90, 6)))
+    known = replace(volume, orientation=Orientation(affine, (80, 90, 6), b""))
     assert everything.predict_volume(known).volume_ml == pytest.approx(6 * 90 * 80 * 20 / 1000)
 
 

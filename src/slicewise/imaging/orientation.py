@@ -26,11 +26,13 @@ class Orientation:
 
     affine: Affine
     shape: tuple[int, int, int]
+    header: bytes
+    """The NIfTI header of the file as it stands there: what is written on this grid repeats its geometry."""
 
     @property
     def is_usable(self) -> bool:
         """Whether the affine is finite, gives each axis a direction of its own, and could be of a body."""
-        affine = np.array(self.affine)
+        affine = self.matrix()
         if not np.isfinite(affine).all() or np.abs(affine).max() > _FARTHEST_MM:
             return False
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
@@ -39,7 +41,11 @@ class Orientation:
     @property
     def axes(self) -> str:
         """Where the file's axes point, as in "LPS"."""
-        return "".join(nib.aff2axcodes(np.array(self.affine)))
+        return "".join(nib.aff2axcodes(self.matrix()))
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Return the affine, [4, 4]."""
+        return np.array(self.affine)
 
     def to_view(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view [slice, row, col] of an array in file order."""
@@ -47,7 +53,7 @@ class Orientation:
 
     def to_file(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view in file order of an array [slice, row, col]."""
-        own = orientations.io_orientation(np.array(self.affine))
+        own = orientations.io_orientation(self.matrix())
         return cast(
             NDArray[Any],
             orientations.apply_orientation(array.T, orientations.ornt_transform(_VIEW, own)),
@@ -55,26 +61,18 @@ class Orientation:
 
     def spacing(self) -> tuple[float, float, float]:
         """Return the mm between voxels along (slice, row, col)."""
-        cols, rows, slices = (float(length) for length in np.linalg.norm(self._turn(), axis=0))
+        inverse = orientations.inv_ornt_aff(self._transform(), self.shape)
+        cols, rows, slices = (
+            float(length) for length in np.linalg.norm((self.matrix() @ inverse)[:3, :3], axis=0)
+        )
         return slices, rows, cols
 
-    def origin(self) -> NDArray[np.float64]:
-        """Return where voxel [0, 0, 0] of the view lies, mm in RAS+."""
-        return self._view_affine()[:3, 3]
-
-    def degrees_to(self, other: "Orientation") -> float:
-        """Return the largest angle between an axis of this view and the same axis of the other's."""
-        ours, theirs = (matrix / np.linalg.norm(matrix, axis=0) for matrix in (self._turn(), other._turn()))
-        cosines = (ours * theirs).sum(axis=0).clip(-1, 1)
-        return float(np.degrees(np.arccos(cosines)).max())
-
-    def _turn(self) -> NDArray[np.float64]:
-        return self._view_affine()[:3, :3]
+    def skew(self) -> float:
+        """Return by how many degrees two axes miss the right angle, at most."""
+        directions = self.matrix()[:3, :3] / np.linalg.norm(self.matrix()[:3, :3], axis=0)
+        cosines = np.abs(directions.T @ directions)[np.triu_indices(3, 1)]
+        return float(np.degrees(np.arcsin(cosines.clip(0, 1))).max())
 
     def _transform(self) -> NDArray[Any]:
-        own = orientations.io_orientation(np.array(self.affine))
+        own = orientations.io_orientation(self.matrix())
         return cast(NDArray[Any], orientations.ornt_transform(own, _VIEW))
-
-    def _view_affine(self) -> NDArray[np.float64]:
-        inverse = orientations.inv_ornt_aff(self._transform(), self.shape)
-        return cast(NDArray[np.float64], np.array(self.affine) @ inverse)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from slicewise.core.errors import VolumeError
 from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import ENHANCING, MODALITIES, NUM_MODALITIES, Modality, modality_slot
-from slicewise.imaging.nifti import NiftiFile, read_nifti, write_nifti
+from slicewise.imaging.nifti import NiftiFile, read_beside, read_nifti, write_nifti
 from slicewise.imaging.orientation import Orientation
 
 Intensities: TypeAlias = NDArray[Any]
@@ -23,11 +23,6 @@ VolumeOrientation = Orientation
 Presence: TypeAlias = tuple[bool, bool, bool, bool]
 
 _BRATS_ENHANCING = 4
-_SAME_SPACING = 0.01
-"""Of a voxel's length. Headers are rounded in the third digit; a resampled image differs by far more."""
-_SAME_DEGREES = 2.0
-"""Rounded quaternions turn an axis by hundredths of a degree; 2 degrees move the edge of a brain, 9 cm from
-its middle, by 3 mm. Series planned at another angle differ by more."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def read_nifti_case(
     """Read one case; `image_paths[i]` holds `modalities[i]`, absent modalities leave an empty slot.
 
     Raises:
-        VolumeError: a file is damaged, or the files do not lie on one grid; the message names the file.
+        VolumeError: a file is damaged, or the files do not lie on one grid (see `grid`); names the file.
     """
     if not image_paths:
         raise VolumeError(f"{key}: no image file; at least one of {', '.join(MODALITIES)} is needed")
@@ -117,10 +112,8 @@ def read_volume(paths: Mapping[Modality, Path]) -> Volume:
     return read_nifti_case(CaseKey("upload", name, name), tuple(paths), tuple(paths.values()), None)
 
 
-def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume, like: Path | None = None) -> None:
-    """Write a mask [slice, row, col] on the grid and affine of the file `volume` was read from.
-
-    `like` is that file, where its qform and sform are to be repeated as they are.
+def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume) -> None:
+    """Write a mask [slice, row, col] on the grid and with the geometry of the file `volume` was read from.
 
     Enhancing tumour is written as 3, as BraTS does since 2023.
 
@@ -133,7 +126,7 @@ def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume, like: P
         )
     if mask.shape != volume.shape:
         raise VolumeError(f"{path}: the mask is {mask.shape} and {volume.key} is {volume.shape}")
-    write_nifti(path, mask.astype(np.uint8, copy=False), volume.orientation, like)
+    write_nifti(path, mask.astype(np.uint8, copy=False), volume.orientation)
 
 
 def _read_images(
@@ -143,15 +136,17 @@ def _read_images(
     images: Intensities | None = None
     first: NiftiFile | None = None
     for modality, path in zip(modalities, paths, strict=True):
-        file = read_nifti(path)
         slot = modality_slot(modality)
         if images is None or first is None:
-            images = np.zeros((NUM_MODALITIES, *file.array.shape), file.array.dtype)
+            file = read_nifti(path)
+            array = file.array
+            images = np.zeros((NUM_MODALITIES, *array.shape), array.dtype)
             first = replace(file, array=images[slot])
-        _require_same_grid(first, file)
-        if images.dtype != file.array.dtype:
+        else:
+            array = read_beside(first, path)
+        if images.dtype != array.dtype:
             images = images.astype(np.float32, copy=False)
-        images[slot] = file.array
+        images[slot] = array
     assert images is not None
     assert first is not None
     presence = tuple(any(part.any() for part in image) for image in images)
@@ -160,48 +155,9 @@ def _read_images(
     return images, cast(Presence, presence), first
 
 
-def _require_same_grid(image: NiftiFile, other: NiftiFile) -> None:
-    """Voxels must correspond: as many, as large, along the same axes. A shifted origin alone is tolerated."""
-    if image.array.shape != other.array.shape:
-        raise VolumeError(
-            f"{other.path} has {other.array.shape} voxels and {image.path} has {image.array.shape}; "
-            "resample both to one grid"
-        )
-    if not np.allclose(other.spacing, image.spacing, rtol=_SAME_SPACING, atol=0):
-        raise VolumeError(
-            f"{other.path} has voxels of {_lengths(other)} mm (slice, row, column) and {image.path} of "
-            f"{_lengths(image)} mm; resample both to one grid"
-        )
-    degrees = image.orientation.degrees_to(other.orientation)
-    if degrees > _SAME_DEGREES:
-        raise VolumeError(
-            f"{other.path} and {image.path} have axes that are {degrees:.0f} degrees apart; "
-            "resample both to one grid"
-        )
-    _require_not_mirrored(image, other)
-
-
-def _lengths(file: NiftiFile) -> str:
-    return " x ".join(f"{length:.3g}" for length in file.spacing)
-
-
-def _require_not_mirrored(image: NiftiFile, other: NiftiFile) -> None:
-    """Axes may run the other way if the corners then meet; otherwise one file would be mirrored."""
-    if image.orientation.axes == other.orientation.axes:
-        return
-    distance = float(np.abs(image.orientation.origin() - other.orientation.origin()).max())
-    if distance > 2 * max(image.spacing):
-        raise VolumeError(
-            f"{other.path} has axes {other.orientation.axes} and {image.path} has {image.orientation.axes}, "
-            f"and their corners lie {distance:.0f} mm apart; write both with the same affine"
-        )
-
-
 def _read_mask(path: Path, image: NiftiFile) -> NDArray[np.uint8]:
     """Read labels 0, 1, 2 and 3 or 4; the 4 of BraTS 2017-2021 becomes a 3."""
-    file = read_nifti(path)
-    _require_same_grid(image, file)
-    labels = np.ascontiguousarray(file.array)
+    labels = np.ascontiguousarray(read_beside(image, path))
     low, high = labels.min(), labels.max()
     mask = labels.astype(np.uint8, copy=False) if low >= 0 and high <= _BRATS_ENHANCING else None
     if mask is None or (labels.dtype.kind == "f" and not np.array_equal(mask, labels)):

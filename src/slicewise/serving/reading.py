@@ -7,12 +7,12 @@ from typing import Final
 from slicewise.core.keys import CaseKey
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
-from slicewise.data.check import check_case
+from slicewise.data.check import require_sound
 from slicewise.data.reading import read_case
 from slicewise.data.sources import lgg
 from slicewise.evaluation.operating import InputKind
 from slicewise.imaging.volume import Volume
-from slicewise.serving.uploads import UNNAMED, RequestError, Stored
+from slicewise.serving.uploads import UNNAMED, RequestError, Stored, reworded
 
 _KEY: Final = CaseKey("upload", "upload", "upload")
 
@@ -57,9 +57,8 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Received:
         )
     volumes = {known: files[known] for known in MODALITIES if known in files}
     case = _case("nifti", volumes)
-    received, names = read_case(case), {file.path: file.name for file in volumes.values()}
-    notes = tuple(f"{names[problem.path]}: {problem.what}" for problem in check_case(case))
-    return Received(received, "volume", notes)
+    notes = tuple(reworded(str(problem), volumes) for problem in require_sound(case))
+    return Received(read_case(case), "volume", notes)
 
 
 def _read_flat(name: str, file: Stored, slot: Modality) -> Received:

@@ -1,5 +1,6 @@
 """Uploads: told apart by their content, kept in a private folder under names of our own, and then deleted."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,7 +71,7 @@ def stored(uploads: Mapping[str, Upload]) -> Iterator[dict[str, Stored]]:
         try:
             yield files
         except DataError as error:
-            raise RequestError(422, _reworded(str(error), files)) from error
+            raise RequestError(422, reworded(str(error), files)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -138,7 +139,9 @@ def _suffix(head: bytes) -> str | None:
     return next((suffix for magic, suffix in _SUFFIXES.items() if head.startswith(magic)), None)
 
 
-def _reworded(message: str, files: Mapping[str, Stored]) -> str:
-    for file in files.values():
-        message = message.replace(str(file.path), file.name).replace(file.path.name, file.name)
-    return message
+def reworded(message: str, files: Mapping[Modality, Stored] | Mapping[str, Stored]) -> str:
+    """Return a message about stored files in the names that the client gave them."""
+    names = {str(file.path): file.name for file in files.values()}
+    names |= {file.path.name: file.name for file in files.values()}
+    # In one pass: a client's name may hold one of ours.
+    return re.sub("|".join(map(re.escape, names)), lambda match: names[match[0]], message)

@@ -10,7 +10,7 @@ from slicewise.core.console import progress
 from slicewise.core.errors import DataError
 from slicewise.core.labels import MODALITIES
 from slicewise.data.cases import CaseFiles
-from slicewise.data.check import check_case
+from slicewise.data.check import require_sound
 from slicewise.data.problems import Problem
 from slicewise.data.reading import read_case
 from slicewise.evaluation.answer import answer, untrained
@@ -55,9 +55,7 @@ def row_of_problem(network: Network, problem: Problem) -> PredictionRow:
 
 
 def _examine(network: Network, case: CaseFiles, folder: Path, batch_size: int) -> PredictionRow:
-    problems = check_case(case)
-    if faults := [problem for problem in problems if problem.severity == "error"]:
-        raise DataError("; ".join(map(str, faults)))
+    problems = require_sound(case)
     volume = read_case(case)
     found = network.predictor.predict_volume(volume, batch_size)
     point = network.points.of("picture" if case.kind == "picture" else "volume")

@@ -29,7 +29,7 @@ def write_mask(folder: Path, case: CaseFiles, volume: Volume, mask: NDArray[np.b
     match case.kind:
         case "nifti":
             path = folder / f"{name}_mask.nii.gz"
-            save_mask_nifti(path, mask.astype(np.uint8), volume, like=case.images[0])
+            save_mask_nifti(path, mask.astype(np.uint8), volume)
             return f"{name}_mask.nii.gz"
         case "picture":
             with atomic_write(folder / f"{name}_mask.png") as stream:
