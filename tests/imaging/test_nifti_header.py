@@ -17,6 +17,7 @@ from PIL import Image
 from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, tumour, write_nifti
 
 from slicewise.core.errors import VolumeError
+from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import check_case
 from slicewise.imaging.nifti import read_nifti
@@ -29,7 +30,8 @@ GEOMETRY = (
 
 
 def case_of(*paths: Path) -> CaseFiles:
-    return CaseFiles(KEY, "nifti", ("flair", "t1")[: len(paths)], paths, (), None, "p1")
+    modalities: tuple[Modality, ...] = ("flair", "t1")
+    return CaseFiles(KEY, "nifti", modalities[: len(paths)], paths, (), None, "p1")
 
 
 def refused(path: Path) -> str:

@@ -123,7 +123,9 @@ def test_volumes_of_another_place_are_told(client: TestClient, volume_path: Path
         "t2": ("moved.nii", (tmp_path / "moved.nii").read_bytes()),
     }
     note = client.post("/predict", files=files).json()["note"]
-    assert "the affine differs" in note
+    assert (
+        "a.nii.gz: its middle lies 30.0 mm from that of moved.nii (right +0.0, front +0.0, top -30.0)" in note
+    )
     assert "slicewise-upload" not in note
     assert client.post("/predict", files={"flair": files["flair"]}).json()["note"] is None
 

@@ -41,6 +41,17 @@ def storage_fault(error: BaseException) -> OSError | None:
     return next((link for link in _chain(error) if isinstance(link, OSError) and _known(link)), None)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether there was no room to write: space, files or quota are used up."""
+    return error.errno in _FULL
+
+
+def reason(error: OSError) -> str:
+    """Return in words why a disk refused, without a path."""
+    words = {**_FULL, **_CLOSED, **_MISPLACED, errno.ENOENT: "the folder does not exist"}
+    return words.get(error.errno or 0) or (error.strerror or str(error)).lower()
+
+
 def explain_storage(error: BaseException, folder: Path, needed_bytes: int = 0) -> WorkspaceError | None:
     """Return what to tell about a full or closed disk; None where the error is about something else.
 
@@ -76,10 +87,12 @@ def explain_storage(error: BaseException, folder: Path, needed_bytes: int = 0) -
 def describe_space(path: Path) -> str:
     """Say how much is free on the disk that holds `path`, which need not exist."""
     try:
-        usage = shutil.disk_usage(existing_parent(path))
+        place = existing_parent(path)
+        usage, files = shutil.disk_usage(place), os.statvfs(place)
     except OSError:
         return "free space unknown"
-    return f"{usage.free / MIB:,.1f} MiB free of {usage.total / MIB:,.0f}"
+    no_files = ", but no further file (inode)" if files.f_files and not files.f_favail else ""
+    return f"{usage.free / MIB:,.1f} MiB free of {usage.total / MIB:,.0f}{no_files}"
 
 
 def existing_parent(path: Path) -> Path:

@@ -76,13 +76,13 @@ def read_beside(first: NiftiFile, path: Path) -> NDArray[Any]:
 
 def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation) -> None:
     """Write [slice, row, col] on a file's own grid, atomically; compressed where `path` ends in .gz."""
-    data = nifti_bytes(array, orientation)
+    data = nifti_bytes(array, orientation, packed=path.suffix == ".gz")
     with atomic_write(path) as stream:
-        stream.write(igzip.compress(data) if path.suffix == ".gz" else data)
+        stream.write(data)
 
 
-def nifti_bytes(array: NDArray[Any], orientation: Orientation) -> bytes:
-    """Return [slice, row, col] as a NIfTI file on a file's own grid.
+def nifti_bytes(array: NDArray[Any], orientation: Orientation, *, packed: bool) -> bytes:
+    """Return [slice, row, col] as a NIfTI file on a file's own grid, compressed if `packed`.
 
     The header repeats the geometry of that file as it stands there, qform and sform with their codes:
     programs differ in which of the two they believe.
@@ -97,7 +97,8 @@ def nifti_bytes(array: NDArray[Any], orientation: Orientation) -> bytes:
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["vox_offset"] = header.single_vox_offset
     gap = bytes(header.single_vox_offset - header.sizeof_hdr)
-    return bytes(header.binaryblock) + gap + voxels.tobytes(order="F")
+    data = bytes(header.binaryblock) + gap + voxels.tobytes(order="F")
+    return igzip.compress(data) if packed else data
 
 
 def _require_bytes(header: NiftiHeader) -> None:

@@ -20,6 +20,7 @@ from slicewise.inference.predictor import Predictor
 from slicewise.serving.cases import find_cases
 from slicewise.serving.examiner import Examiner, Layer
 from slicewise.serving.failures import register_failures
+from slicewise.serving.forms import StrictRoute
 from slicewise.serving.middleware import BodyLimit, SecurityHeaders
 from slicewise.serving.reading import Received, read_files
 from slicewise.serving.reference import reference
@@ -32,15 +33,20 @@ from slicewise.serving.schemas import (
     PictureExamination,
     VolumeExamination,
 )
-from slicewise.serving.uploads import RequestError, Upload, gather, require_known, stored
+from slicewise.serving.uploads import RequestError, Upload, gather, stored
 
 Responses = dict[int | str, dict[str, Any]]
 
 _FAILURES: Final[Responses] = {
-    400: {"model": Failure, "description": "Nothing to read, or it is not clear what it is"},
+    400: {
+        "model": Failure,
+        "description": "Nothing to read, it is not clear what it is, or a field is unknown",
+    },
     413: {"model": Failure, "description": "The upload is too large"},
     415: {"model": Failure, "description": "Neither a picture nor a NIfTI volume"},
     422: {"model": Failure, "description": "A file is damaged, or a field has an impossible value"},
+    503: {"model": Failure, "description": "The folder for uploads is gone or cannot be written"},
+    507: {"model": Failure, "description": "The folder for uploads is full"},
 }
 _NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "There is no such case or result"}}
 _PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
@@ -55,6 +61,7 @@ _DESCRIPTION: Final = (
 )
 
 router = APIRouter()
+predictions = APIRouter(route_class=StrictRoute)
 
 
 def _examiner(request: Request) -> Examiner:
@@ -92,11 +99,7 @@ async def model_info(request: Request, examiner: TheExaminer) -> ModelInfo:
     return examiner.describe(request.app.state.max_upload_mib)
 
 
-async def _known_fields(request: Request) -> None:
-    require_known(await request.form())
-
-
-@router.post("/predict", responses=_FAILURES, tags=["prediction"], dependencies=[Depends(_known_fields)])
+@predictions.post("/predict", responses=_FAILURES, tags=["prediction"])
 async def predict(
     examiner: TheExaminer,
     file: Annotated[
@@ -125,7 +128,7 @@ async def cases(found: TheCases) -> list[Case]:
     return [Case(name=name, modalities=list(files)) for name, files in found.items()]
 
 
-@router.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
+@predictions.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
 async def predict_case(
     name: str, examiner: TheExaminer, found: TheCases, gradcam: GradCam = False
 ) -> VolumeExamination:
@@ -210,6 +213,7 @@ def create_app(
     app.state.cases_dir = cases_dir
     app.state.max_upload_mib = max_upload_mib
     app.include_router(router)
+    app.include_router(predictions)
     register_failures(app)
     app.add_middleware(BodyLimit, max_mib=max_upload_mib)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])

@@ -4,8 +4,6 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -15,7 +13,7 @@ from slicewise.core.labels import CLASSIFICATION, MODALITIES, NUM_MODALITIES, SE
 from slicewise.evaluation.answer import SYNTHETIC, untrained
 from slicewise.evaluation.operating import KINDS, OperatingPoint, OperatingPoints
 from slicewise.imaging.geometry import restore
-from slicewise.imaging.nifti import write_nifti
+from slicewise.imaging.nifti import nifti_bytes
 from slicewise.imaging.overlay import to_png
 from slicewise.inference.gradcam import gradcam
 from slicewise.inference.predictor import Predictor
@@ -135,10 +133,7 @@ class Examiner:
         _require("overlay", result)
         assert result.orientation is not None  # pictures are not kept
         assert result.mask is not None
-        with TemporaryDirectory(prefix="slicewise-mask-") as folder:
-            path = Path(folder) / "mask.nii.gz"
-            write_nifti(path, result.mask.astype(np.uint8), result.orientation)
-            return path.read_bytes()
+        return nifti_bytes(result.mask.astype(np.uint8), result.orientation, packed=True)
 
     def warm_up(self) -> None:
         """Do the slow imports of the first Grad-CAM ahead of the first request."""

@@ -1,6 +1,8 @@
 """Every failure is answered as {"error": message}, and the message says the way out."""
 
 import logging
+import os
+import tempfile
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -8,7 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from slicewise.core.errors import DataError
-from slicewise.serving.uploads import RequestError
+from slicewise.core.storage import storage_fault
+from slicewise.serving.uploads import RequestError, storage_error
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,8 +29,11 @@ def _answer(status: int, message: str) -> JSONResponse:
     return JSONResponse({"error": message}, status)
 
 
-async def _request_error(_: Request, error: Exception) -> JSONResponse:
+async def _request_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
+    if error.status >= 500:
+        cause = error.__cause__
+        _LOG.error("%s %s: %d, %s (%r)", request.method, request.url.path, error.status, error, cause)
     return _answer(error.status, str(error))
 
 
@@ -50,4 +56,7 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if fault := storage_fault(error):
+        told = storage_error(fault, os.fsdecode(fault.filename or tempfile.tempdir or "the disk"))
+        return _answer(told.status, str(told))
     return _answer(500, "the examination failed for a reason of ours; the log of the API says which")

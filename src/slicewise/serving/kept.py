@@ -6,7 +6,9 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from slicewise.core.storage import reason
 from slicewise.serving.processes import identify
 from slicewise.serving.services import Service
 from slicewise.serving.state import ProcessIdentity, ServiceState
@@ -39,7 +41,7 @@ class Kept:
         self._launch()
 
     def _launch(self) -> None:
-        with Path(self.service.log_path).open("ab") as log:
+        with self._log() as log:
             self.popen = subprocess.Popen(
                 self.service.command,
                 stdin=subprocess.DEVNULL,
@@ -49,6 +51,16 @@ class Kept:
             )
         self.launched = time.monotonic()
         self.due = None
+
+    def _log(self) -> IO[bytes]:
+        """Open the log; a service whose log cannot be written runs without one."""
+        try:
+            return Path(self.service.log_path).open("ab")
+        except OSError as error:
+            _LOG.error(
+                "%s: %s; %s runs without a log", self.service.log_path, reason(error), self.service.name
+            )
+            return Path(os.devnull).open("ab")
 
     @property
     def given_up(self) -> bool:

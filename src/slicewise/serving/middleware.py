@@ -25,8 +25,8 @@ _HEADERS: Final = (
 class BodyLimit:
     """ASGI middleware that refuses a body larger than `max_mib` while it arrives, before it fills the disk.
 
-    The rest of such a body is read and thrown away, within bounds: a client that is still sending would
-    otherwise see a broken connection instead of the answer.
+    An answer that comes before the end of the body, such as this refusal, waits until the rest is read and
+    thrown away, within bounds: a client that is still sending would see a broken connection instead of it.
     """
 
     def __init__(self, app: ASGIApp, max_mib: int) -> None:
@@ -34,29 +34,51 @@ class BodyLimit:
         self.max_mib = max_mib
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        measured = self._measured(receive) if scope["type"] == "http" else receive
-        await self.app(scope, measured, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = _Body(receive, self.max_mib)
 
-    def _measured(self, receive: Receive) -> Receive:
-        limit = self.max_mib * MIB + _FRAMING_BYTES
-        seen = 0
-        whole = False
+        async def send_after_the_body(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await body.drain()
+            await send(message)
 
-        async def measured() -> Message:
-            nonlocal seen, whole
-            if whole:  # what comes now is the client hanging up
-                return await receive()
-            message = await _in_time(receive)
-            whole = not message.get("more_body", False)
-            seen += len(message.get("body", b""))
-            if seen <= limit:
-                return message
-            while message.get("more_body", False) and seen < _DRAIN_FACTOR * limit:
-                message = await _in_time(receive)
-                seen += len(message.get("body", b""))
-            raise HTTPException(413, too_large(self.max_mib))
+        await self.app(scope, body.receive, send_after_the_body)
 
-        return measured
+
+class _Body:
+    """The body of one request, measured while it arrives."""
+
+    def __init__(self, receive: Receive, max_mib: int) -> None:
+        self._receive = receive
+        self._max_mib = max_mib
+        self._limit = max_mib * MIB + _FRAMING_BYTES
+        self._seen = 0
+        self._begun = False
+        self._whole = False
+
+    async def receive(self) -> Message:
+        if self._whole:  # what comes now is the client hanging up
+            return await self._receive()
+        message = await self._next()
+        if self._seen > self._limit:
+            raise HTTPException(413, too_large(self._max_mib))
+        return message
+
+    async def drain(self) -> None:
+        """Read what is left of a body that somebody began to read."""
+        try:
+            while self._begun and not self._whole and self._seen < _DRAIN_FACTOR * self._limit:
+                await self._next()
+        except HTTPException:  # the client fell silent: it may have the answer now
+            self._whole = True
+
+    async def _next(self) -> Message:
+        message = await _in_time(self._receive)
+        self._begun, self._whole = True, not message.get("more_body", False)
+        self._seen += len(message.get("body", b""))
+        return message
 
 
 async def _in_time(receive: Receive) -> Message:

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from slicewise.core.storage import reason
 from slicewise.serving.kept import Kept, RestartPolicy
 from slicewise.serving.processes import identify
 from slicewise.serving.services import DemoSpec
 from slicewise.serving.state import DemoState, state_path, write_state
 
+_LOG = logging.getLogger(__name__)
 STOP_GRACE_SECONDS = 5.0
 _TICK_SECONDS = 0.2
 
@@ -40,10 +42,11 @@ class Supervision:
         error = ""
         try:
             self._record()
+            recorded = True
             while not error and not stopping.wait(_TICK_SECONDS) and state_path(self.home).exists():
                 changes = [one.tend() for one in self.kept]
-                if any(changes):
-                    self._record()
+                if any(changes) or not recorded:
+                    recorded = self._try_to_record(was_recorded=recorded)
                 error = self._lost()
         finally:
             for one in self.kept:
@@ -57,6 +60,16 @@ class Supervision:
         if lost is None:
             return ""
         return f"{lost.service.name} ended {lost.failures} times in a row; see {lost.service.log_path}"
+
+    def _try_to_record(self, *, was_recorded: bool) -> bool:
+        """Record the services; on a full or closed disk they go on without, until there is room again."""
+        try:
+            self._record()
+        except OSError as error:
+            if was_recorded:
+                _LOG.error("%s is not up to date: %s", state_path(self.home), reason(error))
+            return False
+        return True
 
     def _record(self, error: str = "") -> None:
         spec = self.spec
@@ -75,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     spec = DemoSpec.load(Path(argv[0]))
     error = Supervision(spec, RestartPolicy()).run(stopping)
     if error:
-        logging.getLogger(__name__).error("%s", error)
+        _LOG.error("%s", error)
     return int(bool(error))
 
 

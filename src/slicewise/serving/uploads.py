@@ -1,9 +1,10 @@
 """Uploads: told apart by their content, kept in a private folder under names of our own, and then deleted."""
 
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,10 +13,11 @@ from typing import BinaryIO, Final, Literal
 from starlette.datastructures import UploadFile
 
 from slicewise.core.errors import DataError, ServingError
-from slicewise.core.labels import MODALITIES, Modality
+from slicewise.core.labels import Modality
+from slicewise.core.storage import describe_space, is_full, reason
+from slicewise.imaging.file_kinds import HEAD_BYTES, foreign_kind
 
 Kind = Literal["picture", "volume"]
-_HEAD_BYTES: Final = 352
 _NIFTI1_MAGIC: Final = b"n+1\0"
 _NIFTI2_MAGIC: Final = b"n+2\0"
 _SUFFIXES: Final[Mapping[bytes, str]] = {
@@ -25,8 +27,6 @@ _SUFFIXES: Final[Mapping[bytes, str]] = {
     b"MM\0*": ".tif",
     b"\x1f\x8b": ".nii.gz",
 }
-FIELDS: Final = ("file", "modality", *MODALITIES)
-"""Of the form that is sent to /predict."""
 UNNAMED: Final = "unnamed"
 """Key of an upload whose modality was not said."""
 SUPPORTED: Final = "send a PNG, JPEG or TIFF picture, or a NIfTI volume (.nii, .nii.gz)"
@@ -58,19 +58,60 @@ class Stored:
 
 
 @contextmanager
-def stored(uploads: Mapping[str, Upload]) -> Iterator[dict[str, Stored]]:
-    """Keep the uploads in a private folder while the block runs. Keys become file names.
+def storing() -> Iterator[None]:
+    """Name the temporary folder where it is full, closed or gone.
 
     Raises:
-        RequestError: 400 for an empty file, 415 for one of another kind; and 422 in place of any DataError of
-            the block, worded with the name the file came with.
+        RequestError: 507 where there is no room for the upload, 503 where the folder cannot be written.
     """
-    folder = Path(tempfile.mkdtemp(prefix="slicewise-upload-"))
     try:
-        files = {stem: _store(folder, stem, upload) for stem, upload in uploads.items()}
+        yield
+    except OSError as error:
+        raise storage_error(error, _temporary_folder()) from error
+
+
+def storage_error(error: OSError, folder: str) -> RequestError:
+    """Return what to answer when an upload could not be written to `folder`, or read from it."""
+    way_out = "or start the demo with TMPDIR set to another folder"
+    if is_full(error):
+        space = describe_space(Path(folder))
+        return RequestError(
+            507,
+            f"{folder}, where uploads are stored, has no room: {reason(error)} ({space}); free some space "
+            f"there, {way_out}",
+        )
+    return RequestError(
+        503,
+        f"{folder}, where uploads are stored, cannot be used: {reason(error)}; make it a folder that can be "
+        f"written, {way_out}",
+    )
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return os.environ.get("TMPDIR", "the temporary folder")
+
+
+@contextmanager
+def stored(uploads: Mapping[str, Upload]) -> Iterator[dict[str, Stored]]:
+    """Store the uploads in a private folder while the block runs. Keys become file names.
+
+    Raises:
+        RequestError: 400 for an empty file, 415 for one of another kind, 507 or 503 where the folder is full
+            or gone; and 422 in place of any DataError of the block, worded with the client's names.
+    """
+    with storing():
+        folder = Path(tempfile.mkdtemp(prefix="slicewise-upload-"))
+    try:
+        with storing():
+            files = {stem: _store(folder, stem, upload) for stem, upload in uploads.items()}
         try:
             yield files
         except DataError as error:
+            with storing():
+                folder.stat()  # a folder that has gone is no fault of the files
             raise RequestError(422, reworded(str(error), files)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,19 +140,6 @@ def gather(
     return {name: Upload(shown_name(upload.filename), upload.file) for name, upload in sent.items()}
 
 
-def require_known(fields: Iterable[str]) -> None:
-    """Refuse form fields that nobody would read: a modality that is dropped changes the answer.
-
-    Raises:
-        RequestError: 400; it names them and the fields there are.
-    """
-    unknown = dict.fromkeys(shown_name(field) for field in fields if field not in FIELDS)
-    if unknown:
-        raise RequestError(
-            400, f"there is no form field {', '.join(unknown)}; the fields are {', '.join(FIELDS)}"
-        )
-
-
 def shown_name(name: str | None) -> str:
     """Return the last part of a client's file name, short and printable."""
     base = PurePosixPath((name or "").replace("\\", "/")).name
@@ -119,13 +147,14 @@ def shown_name(name: str | None) -> str:
 
 
 def _store(folder: Path, stem: str, upload: Upload) -> Stored:
-    head = upload.content.read(_HEAD_BYTES)
+    head = upload.content.read(HEAD_BYTES)
     upload.content.seek(0)
     if not head:
         raise RequestError(400, f"{upload.name} is empty; {SUPPORTED}")
     suffix = _suffix(head)
     if suffix is None:
-        raise RequestError(415, f"{upload.name} is of a kind that cannot be read; {SUPPORTED}")
+        kind = foreign_kind(head) or "of a kind that cannot be read"
+        raise RequestError(415, f"{upload.name} is {kind}; {SUPPORTED}")
     path = folder / f"{stem}{suffix}"
     with path.open("wb") as target:
         shutil.copyfileobj(upload.content, target, 1 << 20)

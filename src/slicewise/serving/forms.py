@@ -1,0 +1,53 @@
+"""Forms of requests, read before FastAPI reads them: nothing that was sent is dropped.
+
+FastAPI ignores fields that it does not know, takes one of two fields of the same name, and answers that the
+body cannot be parsed where the temporary folder is full.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from slicewise.serving.uploads import RequestError, shown_name, storing
+
+
+class StrictRoute(APIRoute):
+    """A route that refuses form fields and query parameters that are unknown or sent twice."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            parameters = [parameter.alias for parameter in self.dependant.query_params]
+            require_known("query parameter", parameters, request.query_params.multi_items())
+            with storing():
+                form = await request.form()
+            try:
+                fields = [field.alias for field in self.dependant.body_params]
+                require_known("form field", fields, form.multi_items())
+                return await handle(request)
+            finally:
+                await form.close()
+
+        return handle_strictly
+
+
+def require_known(kind: str, known: Collection[str], sent: Iterable[tuple[str, Any]]) -> None:
+    """Refuse what nobody would read: a modality or a setting that is dropped changes the prediction.
+
+    Raises:
+        RequestError: 400; it names what is unknown, or sent more than once.
+    """
+    counts = Counter(name for name, _ in sent)
+    if unknown := [shown_name(name) for name in counts if name not in known]:
+        there = f"the {kind.split()[-1]}s are {', '.join(known)}" if known else "this address takes none"
+        raise RequestError(400, f"there is no {kind} {', '.join(dict.fromkeys(unknown))}; {there}")
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise RequestError(
+            400,
+            f"the {kind} {', '.join(repeated)} was sent more than once; send each once, and one examination "
+            "in a request",
+        )
