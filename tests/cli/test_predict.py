@@ -1,4 +1,5 @@
 import csv
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from tests.test_full_disk import Tmpfs, mounted
 
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
@@ -175,14 +177,18 @@ def test_the_header_places_the_mask_as_it_places_the_image(
     np.testing.assert_allclose(mask.affine, nib.load(path).affine, atol=1e-5)
 
 
-def test_volumes_of_another_place_are_told(workspace: Path, tmp_path: Path) -> None:
+def test_volumes_of_another_place_are_told(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, out = patient(tmp_path / "in"), tmp_path / "out"
     moved = AFFINE.copy()
     moved[2, 3] += 30
     nib.save(nib.Nifti1Image(head(), moved), folder / f"{folder.name}_flair.nii.gz")
     assert predict(workspace, folder, "--out", out) == 0
     (row,) = rows(out).values()
-    assert f"{folder.name}_flair.nii.gz: the affine differs" in row["note"]
+    told = f"{folder.name}_flair.nii.gz: its middle lies 30.0 mm from that of {folder.name}_t1.nii.gz"
+    assert told in row["note"]
+    assert told in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_what_the_evaluation_chose_decides(workspace: Path, network: Checkpoint, tmp_path: Path) -> None:
@@ -251,6 +257,30 @@ def test_a_case_that_cannot_be_read_is_named_and_the_others_are_done(
     err = capsys.readouterr().err
     for name in (str(broken), "x.png"):
         assert name in err
+
+
+@pytest.mark.parametrize("room", [0, 2, 3])
+def test_a_full_folder_is_named_and_holds_nothing_half_written(
+    workspace: Path, tmp_path: Path, room: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With room for nothing, for the mask of the volume, and for that and some slices of the next case."""
+    root, out = tmp_path / "in", tmp_path / "out"
+    patient(root), lgg(root)
+    out.mkdir()
+    with mounted(out, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
+        disk = Tmpfs(out)
+        disk.fill()
+        os.truncate(disk.filler, disk.filler.stat().st_size - room * os.sysconf("SC_PAGE_SIZE"))
+        assert predict(workspace, root, "--out", out) == 1
+        error = capsys.readouterr().err
+        assert f"error: {out}" in error
+        assert "cannot be written: the disk is full (0.0 MiB free of 1)" in error
+        assert "choose another folder with --out" in error
+        left = {path.name for path in out.rglob("*")} - {"filler"}
+        assert left == ({"BraTS20_Training_001_mask.nii.gz"} if room else set())
+        disk.mend()
+        assert predict(workspace, root, "--out", out) == 0
+        assert set(rows(out)) == {"BraTS20_Training_001", "TCGA_CS_4941_19960909"}
 
 
 @pytest.mark.parametrize(("name", "code"), [("typo.nii.gz", 2), ("scan.nii.gz", 2), ("broken_t1.nii.gz", 1)])

@@ -1,4 +1,5 @@
 import base64
+import gzip
 import html
 import io
 import threading
@@ -28,6 +29,10 @@ from slicewise.models.checkpoint import load_checkpoint, save_checkpoint
 from slicewise.serving.api import create_app
 
 MIB = 1 << 20
+GEOMETRY = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +172,24 @@ def test_the_mask_lies_on_the_grid_of_the_upload(
     assert np.asarray(mask.dataobj).sum() * 4.5 / 1000 == pytest.approx(answer["tumour_ml"], rel=1e-3)
 
 
+@pytest.mark.parametrize(("qform", "sform"), [(1, 0), (0, 2), (1, 4), (0, 0)])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_the_mask_repeats_the_geometry_of_the_upload_bit_by_bit(
+    client: TestClient, volume_path: Path, tmp_path: Path, qform: int, sform: int, suffix: str
+) -> None:
+    image = nib.load(volume_path)
+    image.set_qform(image.affine, qform)
+    image.set_sform(image.affine, sform)
+    image.header.set_xyzt_units("micron", "sec")
+    image.header["pixdim"][4] = 2.5
+    image.to_filename(tmp_path / f"scan{suffix}")
+    answer = examine(client, tmp_path / f"scan{suffix}", modality="t2")
+    (tmp_path / "mask.nii.gz").write_bytes(client.get(answer["mask_url"]).content)
+    scan, mask = (nib.load(path).header for path in (tmp_path / f"scan{suffix}", tmp_path / "mask.nii.gz"))
+    for field in GEOMETRY:
+        assert scan[field].tobytes() == mask[field].tobytes(), field
+
+
 def test_modalities_of_one_request_fill_their_slots(client: TestClient, volume_path: Path) -> None:
     content = volume_path.read_bytes()
     files = {name: (f"{name}.nii.gz", content) for name in ("flair", "t1ce")}
@@ -284,6 +307,45 @@ def test_a_truncated_volume_and_picture_are_named(
         assert f"my {path.name}" in response.json()["error"]
 
 
+def test_a_file_is_named_once_as_the_client_named_it(client: TestClient, volume_path: Path) -> None:
+    """Also where the client's names hold ours, or are those of each other."""
+    for name in ("X_flair.nii.gz", "flair.nii.gz", "t1.nii.gz", "/data/X flair.nii.gz"):
+        files = {"flair": (name, truncated(volume_path)), "t1": ("flair.nii.gz", volume_path.read_bytes())}
+        error = client.post("/predict", files=files).json()["error"]
+        assert error.startswith(f"{Path(name).name}: truncated or corrupt (")
+        assert error.count("nii.gz") == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda data: gzip.compress(data), "x.nii.gz: compressed with gzip twice; unpack it once"),
+        (lambda _: gzip.compress(b"<html>" * 99), "x.nii.gz: its gzip holds no NIfTI file but an HTML page"),
+        (lambda _: b"<html>" * 99, "x.nii.gz is an HTML page"),
+        (lambda _: nib.AnalyzeHeader().binaryblock, "x.nii.gz is an Analyze 7.5 header"),
+        (lambda _: bytes(128) + b"DICM" + bytes(99), "x.nii.gz is a DICOM file; convert the series"),
+        (lambda _: nib.Nifti1Image(np.zeros((4, 4, 4, 4)), np.eye(4)).to_bytes(), "4 volumes in one file"),
+    ],
+    ids=["gzip twice", "html in gzip", "html", "analyze", "dicom", "4-D"],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(
+    client: TestClient, volume_path: Path, make: Any, words: str
+) -> None:
+    response = client.post("/predict", files={"flair": ("x.nii.gz", make(volume_path.read_bytes()))})
+    assert response.status_code in (415, 422)
+    assert words in response.json()["error"]
+
+
+def test_what_is_assumed_about_a_volume_is_said(
+    client: TestClient, volume_path: Path, tmp_path: Path
+) -> None:
+    image = nib.load(volume_path)
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_filename(tmp_path / "a.nii")
+    answer = examine(client, tmp_path / "a.nii", modality="flair")
+    assert "a.nii: its header says nothing about the orientation" in answer["note"]
+
+
 def test_a_volume_without_modality_is_asked_for_it(client: TestClient, volume_path: Path) -> None:
     response = client.post("/predict", files={"file": ("a.nii.gz", volume_path.read_bytes())})
     assert response.status_code == 400
@@ -309,6 +371,30 @@ def test_a_field_that_nobody_would_read_is_refused(client: TestClient, volume_pa
     assert "t1c" in response.json()["error"]
     assert "modalty" in response.json()["error"]
     assert response.json()["error"].endswith("the fields are file, modality, t1, t1ce, t2, flair")
+
+
+@pytest.mark.parametrize("name", ["flair", "file", "modality"])
+def test_a_field_that_is_sent_twice_is_refused(client: TestClient, volume_path: Path, name: str) -> None:
+    content = volume_path.read_bytes()
+    sent: list[tuple[str, Any]] = [("flair", ("f.nii.gz", content)), ("t1", ("t.nii.gz", content))]
+    sent += [(name, (None, "t2") if name == "modality" else (f"{name}.nii.gz", content)) for _ in range(2)]
+    response = client.post("/predict", files=sent)
+    assert response.status_code == 400
+    assert f"the form field {name} was sent more than once" in response.json()["error"]
+
+
+@pytest.mark.parametrize("address", ["/predict", "/cases/Phantom_10000/predict"])
+def test_parameters_and_fields_that_nobody_would_read_are_refused(client: TestClient, address: str) -> None:
+    for query, words in (
+        ("gradcm=true", "there is no query parameter gradcm; the parameters are gradcam"),
+        ("modality=t1", "there is no query parameter modality"),
+        ("gradcam=true&gradcam=false", "the query parameter gradcam was sent more than once"),
+    ):
+        response = client.post(f"{address}?{query}")
+        assert response.status_code == 400
+        assert words in response.json()["error"]
+    response = client.post("/cases/Phantom_10000/predict", data={"gradcam": "true"})
+    assert "there is no form field gradcam; this address takes none" in response.json()["error"]
 
 
 def test_volumes_on_different_grids_are_refused(

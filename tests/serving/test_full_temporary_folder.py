@@ -1,4 +1,4 @@
-"""The temporary folder of the API is full, closed or gone: said with its name, logged, over once corrected."""
+"""The temporary folder of the API is full, closed or gone: said with its name, and logged."""
 
 import io
 import logging

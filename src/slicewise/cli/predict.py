@@ -1,7 +1,8 @@
 """`slicewise predict PATH...`: examine volumes and pictures with a trained network."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from slicewise.cli.options import add_network_options, add_workspace_option, com
 from slicewise.core.console import complain, say
 from slicewise.core.errors import UsageError
 from slicewise.core.labels import MODALITIES
-from slicewise.core.storage import expand_user
+from slicewise.core.storage import expand_user, explain_storage
 
 if TYPE_CHECKING:
     from slicewise.cli.predictions.networks import Network
@@ -55,12 +56,24 @@ def execute(args: argparse.Namespace) -> int:
     rows = [row_of_problem(network, problem) for problem in problems if problem.severity == "error"]
     for row in rows:
         _tell(row)
-    rows += examine(network, cases, folder, config.evaluation.batch_size, _tell)
-    if all(row.error is not None for row in rows):
-        complain(f"no case could be examined; the tables in {folder} are as they were")
-        return 1
-    write_tables(folder, rows, network.to_json())
+    with _explained(folder):
+        rows += examine(network, cases, folder, config.evaluation.batch_size, _tell)
+        if all(row.error is not None for row in rows):
+            complain(f"no case could be examined; the tables in {folder} are as they were")
+            return 1
+        write_tables(folder, rows, network.to_json())
     return _conclude(network, rows, folder)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say that --out names another folder, where `folder` is full or cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if told := explain_storage(error, folder, option="--out"):
+            raise told from error
+        raise
 
 
 def _sort(words: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -52,13 +52,16 @@ def reason(error: OSError) -> str:
     return words.get(error.errno or 0) or (error.strerror or str(error)).lower()
 
 
-def explain_storage(error: BaseException, folder: Path, needed_bytes: int = 0) -> WorkspaceError | None:
+def explain_storage(
+    error: BaseException, folder: Path, needed_bytes: int = 0, option: str = "--workspace"
+) -> WorkspaceError | None:
     """Return what to tell about a full or closed disk; None where the error is about something else.
 
     Args:
         error: what was raised; libraries hide the cause behind errors of their own.
         folder: where the work was, for errors that name no file.
         needed_bytes: what the work was estimated to need in all; 0 where that is not known.
+        option: of the command line, which names another folder for what could not be written.
     """
     fault = storage_fault(error)
     if fault is None:
@@ -67,20 +70,20 @@ def explain_storage(error: BaseException, folder: Path, needed_bytes: int = 0) -
     if fault.errno in _MISPLACED:
         return WorkspaceError(
             f"{path} cannot be written: {_MISPLACED[fault.errno]}; move it away, or choose another folder "
-            "(--workspace for outputs), then run the same command again; what was finished is kept"
+            f"({option} for outputs), then run the same command again; what was finished is kept"
         )
     if fault.errno in _CLOSED:
         target = f" -> {os.fsdecode(fault.filename2)}" if fault.filename2 else ""
         return WorkspaceError(
             f"{path}{target}: {_CLOSED[fault.errno]}; change its permissions, or choose another folder "
-            "(--workspace for outputs), then run the same command again; what was finished is kept"
+            f"({option} for outputs), then run the same command again; what was finished is kept"
         )
     assert fault.errno is not None
     need = f", about {needed_bytes / MIB:,.0f} MiB were needed in all" if needed_bytes else ""
     return WorkspaceError(
         f"{path} cannot be written: {_FULL[fault.errno]} ({describe_space(path)}{need}); free some space "
-        "(`slicewise clean` deletes superseded outputs) or move the workspace with --workspace, then run the "
-        "same command again; what was finished is kept"
+        f"(`slicewise clean` deletes superseded outputs) or choose another folder with {option}, then run "
+        "the same command again; what was finished is kept"
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from slicewise.cli.predictions.masks import write_mask
 from slicewise.cli.predictions.networks import Network
 from slicewise.cli.predictions.table import PredictionRow, failed_row, found_row
-from slicewise.core.console import progress
+from slicewise.core.console import progress, say
 from slicewise.core.errors import DataError
 from slicewise.core.labels import MODALITIES
 from slicewise.data.cases import CaseFiles
@@ -70,7 +70,9 @@ def _examine(network: Network, case: CaseFiles, folder: Path, batch_size: int) -
     )
     mask = None if decided.mask is None else write_mask(folder, case, volume, decided.mask)
     seen = [modality for modality, there in zip(MODALITIES, volume.presence, strict=True) if there]
-    odd = (f"{problem.path.name}: {problem.what}" for problem in problems)
+    odd = [f"{problem.path.name}: {problem.what}" for problem in problems]
+    for what in odd:
+        say(what, "warn")
     note = "; ".join(filter(None, (untrained(network.predictor.not_trained), *odd))) or None
     return found_row(decided, point, mask=mask, modalities=seen, note=note, **_known(network, case))
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.files import atomic_write
+from slicewise.core.storage import name_file
 from slicewise.data.cases import CaseFiles
 from slicewise.imaging.overlay import to_png
 from slicewise.imaging.volume import Volume, save_mask_nifti
@@ -48,6 +49,9 @@ def _write_slices(folder: Path, images: Sequence[Path], mask: NDArray[np.bool_])
             (partial / f"{path.stem}_mask.png").write_bytes(to_png(part * _WHITE))
         partial.chmod(0o755)
         _replace(folder, partial)
+    except OSError as error:
+        name_file(error, folder)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
