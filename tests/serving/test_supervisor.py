@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.test_full_disk import Tmpfs, mounted
 
 from slicewise.serving.health import answers, is_alive
 from slicewise.serving.kept import RestartPolicy
@@ -120,3 +121,34 @@ def test_a_spec_survives_its_file(stub_spec: MakeSpec, tmp_path: Path) -> None:
     spec = stub_spec()
     spec.save(tmp_path / "spec.json")
     assert DemoSpec.load(tmp_path / "spec.json") == spec
+
+
+def test_services_are_started_again_on_a_full_disk_and_recorded_once_there_is_room(
+    stub_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = stub_spec()
+    with mounted(Path(spec.home), "-t", "tmpfs", "-o", "size=1m", "tmpfs"), Running(spec) as running:
+        wait_for(lambda: is_alive(running.home, "abc"))
+        before = running.state().service("api").process
+        assert before is not None
+        disk = Tmpfs(running.home)
+        disk.fill()
+        os.kill(before.pid, signal.SIGKILL)
+        wait_for(lambda: running.supervision.kept[0].restarts == 1)
+        wait_for(lambda: answers(running.supervision.kept[0].state()))
+        assert running.state().service("api").process == before
+        assert sum("is not up to date: the disk is full" in text for text in caplog.messages) == 1
+        disk.mend()
+        wait_for(lambda: running.state().service("api").restarts == 1)
+        wait_for(lambda: is_alive(running.home, "abc"))
+    assert running.error == ""
+
+
+def test_a_service_whose_log_cannot_be_written_runs_without(
+    stub_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = stub_spec()
+    Path(spec.log_dir).rmdir()
+    with Running(spec) as running:
+        wait_for(lambda: is_alive(running.home, "abc"))
+    assert "api.log: the folder does not exist; api runs without a log" in caplog.text

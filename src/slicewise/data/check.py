@@ -82,7 +82,7 @@ def _whole_file(path: Path) -> NiftiHeader:
     Raises:
         NiftiError: it is damaged, cut off or of another kind.
     """
-    with open_nifti(path) as (header, stream):
+    with open_nifti(path, header_only=True) as (header, stream):
         size = path.stat().st_size
         if header.packed:
             size = header.num_bytes if _trailer_fits(header) else _inflated_size(stream, header)

@@ -48,6 +48,8 @@ def compare_grids(name: str, first: Orientation, other: Orientation) -> Mismatch
     A grid that is only shifted, in a file that stores its axes alike, is usable: programs lose the origin,
     and voxels then still correspond one to one. Whether they do is for people to see.
     """
+    if (first.shape, first.affine) == (other.shape, other.affine):
+        return None
     order = _order(first, other)
     shape = _reordered(other.shape, order)
     affine = other.matrix() @ orientations.inv_ornt_aff(order, other.shape)

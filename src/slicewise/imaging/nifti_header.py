@@ -3,8 +3,10 @@
 Training, prediction and the API read every header here, so that a file is judged alike, in the same words.
 """
 
+import gzip
 import logging
 import math
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ MAX_VOXELS = 512**3
 
 _MAX_OFFSET = 64 << 20
 """Header extensions longer than this are no header extensions."""
-_DAMAGED = (EOFError, cast(type[Exception], isal_zlib.error))
+_DAMAGED = (EOFError, zlib.error, cast(type[Exception], isal_zlib.error))
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _SILENT = logging.Logger("nifti header", logging.CRITICAL)
 """What nibabel corrects without loss is no news; what it cannot correct it raises."""
@@ -87,14 +89,16 @@ class NiftiHeader:
 
 
 @contextmanager
-def open_nifti(path: Path) -> Iterator[tuple[NiftiHeader, BinaryIO]]:
+def open_nifti(path: Path, *, header_only: bool = False) -> Iterator[tuple[NiftiHeader, BinaryIO]]:
     """Read the header of a `.nii` or `.nii.gz`; yield it and the stream, which stands behind its fields.
+
+    `header_only` is for those who leave the voxels alone: igzip would inflate 512 KiB ahead.
 
     Raises:
         NiftiError: the file is missing, damaged or of another kind, holds no 3-D volume of numbers, or its
             affine maps none. Damage met in the block is named likewise.
     """
-    with _named_damage(path), _open(path) as stream:
+    with _named_damage(path), _open(path, gzip if header_only else igzip) as stream:
         yield _read(path, stream), stream
 
 
@@ -117,15 +121,15 @@ def _named_damage(path: Path) -> Iterator[None]:
         raise NiftiError(path, f"damaged NIfTI header ({error}); convert or fetch it again") from error
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path, decoder: Any) -> BinaryIO:
     """Open for reading, inflating by content rather than by name: mislabelled files are common."""
     with path.open("rb") as stream:
         compressed = stream.read(2) == _GZIP_MAGIC
-    return cast(BinaryIO, igzip.open(path, "rb") if compressed else path.open("rb"))
+    return cast(BinaryIO, decoder.open(path, "rb") if compressed else path.open("rb"))
 
 
 def _read(path: Path, stream: BinaryIO) -> NiftiHeader:
-    packed = isinstance(stream, igzip.IGzipFile)
+    packed = isinstance(stream, gzip.GzipFile)
     block = _header_block(path, stream, packed)
     raw = _HEADERS[len(block)](block, check=False)
     stored = _stored(path, raw)

@@ -17,6 +17,9 @@ _FARTHEST_MM = 1e6
 _SHORTEST_MM = 1e-4
 """Beyond these an affine is damage: areas and volumes computed from it would overflow."""
 
+_FLATTEST = 1e-6
+"""Of the volume that a voxel with these sides has at right angles: less, and two axes are one."""
+
 Affine: TypeAlias = tuple[tuple[float, ...], ...]
 
 
@@ -36,7 +39,8 @@ class Orientation:
         if not np.isfinite(affine).all() or np.abs(affine).max() > _FARTHEST_MM:
             return False
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
-        return bool(lengths.min() > _SHORTEST_MM and np.isfinite(orientations.io_orientation(affine)).all())
+        volume = abs(float(np.linalg.det(affine[:3, :3])))
+        return bool(lengths.min() > _SHORTEST_MM and volume > _FLATTEST * lengths.prod())
 
     @property
     def axes(self) -> str:

@@ -52,7 +52,7 @@ class Supervision:
             for one in self.kept:
                 one.end(STOP_GRACE_SECONDS)
         if error:
-            self._record(error)
+            self._try_to_record(error)
         return error
 
     def _lost(self) -> str:
@@ -61,13 +61,13 @@ class Supervision:
             return ""
         return f"{lost.service.name} ended {lost.failures} times in a row; see {lost.service.log_path}"
 
-    def _try_to_record(self, *, was_recorded: bool) -> bool:
+    def _try_to_record(self, error: str = "", *, was_recorded: bool = True) -> bool:
         """Record the services; on a full or closed disk they go on without, until there is room again."""
         try:
-            self._record()
-        except OSError as error:
+            self._record(error)
+        except OSError as fault:
             if was_recorded:
-                _LOG.error("%s is not up to date: %s", state_path(self.home), reason(error))
+                _LOG.error("%s is not up to date: %s", state_path(self.home), reason(fault))
             return False
         return True
 
