@@ -157,3 +157,22 @@ def test_an_unpacked_wrapper_folder_is_no_case_of_its_own(tmp_path: Path) -> Non
     assert case.modalities == ("t1", "flair")
     assert wrapped in case.images
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("scan.nrrd", b"NRRD0004\n", "an NRRD volume; convert it to .nii.gz"),
+        ("scan.dcm", bytes(128) + b"DICM", "a DICOM file; convert the series"),
+        ("scan.hdr", (348).to_bytes(4, "little") + bytes(344), "an Analyze 7.5 header"),
+        ("scan.zip", b"PK\x03\x04", "a zip archive; unpack it"),
+        ("notes", b"x", "of an unknown kind"),
+    ],
+)
+def test_a_named_file_of_another_kind_is_called_what_it_is(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    cases, (problem,) = find_inputs([tmp_path / name], Unnamed(None, "flair"))
+    assert cases == []
+    assert problem.what.startswith(words)

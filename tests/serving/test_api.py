@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import gzip
 import html
@@ -633,3 +634,47 @@ def test_the_documentation_loads_nothing_and_tells_every_route(client: TestClien
     ):
         assert said in page
     assert client.get("/redoc").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data; boundary=x", b"--x\r\nno form at all"),
+        ("multipart/form-data", b"--x\r\n"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n"),
+        ("application/x-www-form-urlencoded", b"%%%=\xff\xfe&&&=;"),
+        ("application/json", b'{"file": 1}'),
+        ("application/octet-stream", b"\x1f\x8b\x08"),
+    ],
+)
+def test_a_body_that_is_no_form_is_refused_and_no_fault_of_ours(
+    client: TestClient, kind: str, body: bytes
+) -> None:
+    response = client.post("/predict", content=body, headers={"content-type": kind})
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]
+
+
+def test_a_client_that_leaves_is_no_fault_of_ours(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages = [
+        {"type": "http.request", "body": b"--x\r\n", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict", "raw_path": b"/predict", "root_path": "",
+        "query_string": b"", "scheme": "http", "http_version": "1.1", "server": ("127.0.0.1", 80),
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=x")],
+    }  # fmt: skip
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]  # dicts are what ASGI sends
+    assert sent[0]["status"] == 400
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -22,6 +22,7 @@ from slicewise.data.modality_words import guess_modality, names_modality_alone
 from slicewise.data.problems import Problem
 from slicewise.data.sources import brats, lgg, pictures
 from slicewise.data.sources.tree import files_below
+from slicewise.imaging.file_kinds import foreign_file
 
 SOURCE: Final = "input"
 _SUFFIXES: Final = (*brats.SUFFIXES, *pictures.SUFFIXES)
@@ -81,7 +82,8 @@ def _sorted(
         elif path.suffix.lower() in pictures.SUFFIXES:
             flat.append(path)
         else:
-            problems.append(Problem(path, f"of an unknown kind; {_READABLE} are read"))
+            kind = foreign_file(path) or "of an unknown kind"
+            problems.append(Problem(path, f"{kind}; {_READABLE} are read"))
     yield from _volumes(volumes, unnamed.volume, problems)
     for (_, case), numbered in slices.items():
         yield _case(case, "lgg", lgg.CHANNELS, [numbered[number] for number in sorted(numbered)])

@@ -1,6 +1,7 @@
 """What a file is by its first bytes, where it is not the NIfTI that its name promises."""
 
 import re
+from pathlib import Path
 from typing import Final
 
 HEAD_BYTES: Final = 1024
@@ -58,6 +59,15 @@ def foreign_kind(head: bytes) -> str | None:
     if head and not any(head):
         return "a file of zeros, as after a copy or download that was not finished" + _FETCH
     return _volume_of_another_kind(head)
+
+
+def foreign_file(path: Path) -> str | None:
+    """Return what `foreign_kind` says of a file; None also where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return foreign_kind(stream.read(HEAD_BYTES))
+    except OSError:
+        return None
 
 
 def _volume_of_another_kind(head: bytes) -> str | None:

@@ -10,6 +10,9 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from slicewise.serving.uploads import RequestError, shown_name, storing
 
@@ -23,8 +26,7 @@ class StrictRoute(APIRoute):
         async def handle_strictly(request: Request) -> Response:
             parameters = [parameter.alias for parameter in self.dependant.query_params]
             require_known("query parameter", parameters, request.query_params.multi_items())
-            with storing():
-                form = await request.form()
+            form = await _form(request)
             try:
                 fields = [field.alias for field in self.dependant.body_params]
                 require_known("form field", fields, form.multi_items())
@@ -33,6 +35,25 @@ class StrictRoute(APIRoute):
                 await form.close()
 
         return handle_strictly
+
+
+async def _form(request: Request) -> FormData:
+    """Read the whole form; files over 1 MiB go to the temporary folder as they arrive.
+
+    Raises:
+        RequestError: 507 or 503 where that folder is full or gone.
+        HTTPException: 400, the body is no form, or the client left before its end.
+    """
+    try:
+        with storing():
+            return await request.form()
+    except (RequestError, HTTPException):
+        raise
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the client left before the end of its upload") from error
+    except Exception as error:
+        message = "the body cannot be parsed; send it as multipart/form-data (`curl -F FIELD=@FILE`)"
+        raise HTTPException(400, message) from error
 
 
 def require_known(kind: str, known: Collection[str], sent: Iterable[tuple[str, Any]]) -> None:
