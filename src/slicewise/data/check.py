@@ -21,10 +21,10 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from slicewise.core.console import progress
-from slicewise.core.errors import PictureError, VolumeError
+from slicewise.core.errors import DataError, PictureError, VolumeError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.picture import open_picture
-from slicewise.data.problems import Problem
+from slicewise.data.problems import Problem, most_frequent
 from slicewise.imaging.nifti import MAX_VOXELS
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -50,6 +50,21 @@ def check_cases(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Probl
             if all(problem.severity != "error" for problem in found):
                 usable.append(case)
     return usable, problems
+
+
+def require_cases(
+    name: str, root: Path, num_found: int, usable: Sequence[CaseFiles], problems: Iterable[Problem]
+) -> None:
+    """Refuse a source of which no case can be used.
+
+    Raises:
+        DataError: it names the folder, the counts and the commonest reasons.
+    """
+    if not usable:
+        faults = [problem for problem in problems if problem.severity == "error"]
+        raise DataError(
+            f"{name}: {num_found} cases found in {root} and none can be used{most_frequent(faults)}"
+        )
 
 
 def check_case(case: CaseFiles) -> list[Problem]:

@@ -48,6 +48,8 @@ class NiftiFile:
     array: NDArray[Any]
     spacing: tuple[float, float, float]
     orientation: Orientation
+    step: float = 0.0
+    """Between two values that the file can store, where it scales integers; else 0."""
 
 
 def read_nifti(path: Path) -> NiftiFile:
@@ -69,7 +71,7 @@ def read_nifti(path: Path) -> NiftiFile:
         _check_trailer(stream)
     orientation = _orientation(path, header, shape)
     array = orientation.to_view(_convert(path, raw, header))
-    return NiftiFile(path, array, orientation.spacing(), orientation)
+    return NiftiFile(path, array, orientation.spacing(), orientation, _storage_step(stored, header))
 
 
 def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation, like: Path | None = None) -> None:
@@ -211,6 +213,11 @@ def _orientation(path: Path, header: Any, shape: tuple[int, int, int]) -> Orient
     if not usable:
         raise VolumeError(f"{path} has an affine that maps no volume; set its sform or qform")
     return orientation
+
+
+def _storage_step(stored: np.dtype[Any], header: Any) -> float:
+    slope, _ = header.get_slope_inter()
+    return abs(float(slope)) if slope is not None and stored.kind in "iu" else 0.0
 
 
 def _convert(path: Path, raw: NDArray[Any], header: Any) -> NDArray[Any]:

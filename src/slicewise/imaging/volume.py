@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
 from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import ENHANCING, MODALITIES, NUM_MODALITIES, Modality, modality_slot
+from slicewise.core.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
+from slicewise.imaging.mask_values import labels_of
 from slicewise.imaging.nifti import NiftiFile, read_nifti, write_nifti
 from slicewise.imaging.orientation import Orientation
 
@@ -22,7 +23,6 @@ Intensities: TypeAlias = NDArray[Any]
 VolumeOrientation = Orientation
 Presence: TypeAlias = tuple[bool, bool, bool, bool]
 
-_BRATS_ENHANCING = 4
 _SAME_SPACING = 0.01
 """Of a voxel's length. Headers are rounded in the third digit; a resampled image differs by far more."""
 _SAME_DEGREES = 2.0
@@ -51,6 +51,8 @@ class Volume:
     """mm between voxel centres along (slice, row, col)."""
     orientation: VolumeOrientation | None
     """Where the voxels lie in the files; None for pictures."""
+    remarks: tuple[str, ...] = ()
+    """What reading the files took that people should know of."""
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[0] != NUM_MODALITIES or not self.images.size:
@@ -85,9 +87,15 @@ def picture_volume(
 
 
 def read_nifti_case(
-    key: CaseKey, modalities: Sequence[Modality], image_paths: Sequence[Path], mask_path: Path | None
+    key: CaseKey,
+    modalities: Sequence[Modality],
+    image_paths: Sequence[Path],
+    mask_path: Path | None,
+    label_map: LabelMap | None = None,
 ) -> Volume:
     """Read one case; `image_paths[i]` holds `modalities[i]`, absent modalities leave an empty slot.
+
+    `label_map` says what the values of the mask mean (`mask_values.labels_of`).
 
     Raises:
         VolumeError: a file is damaged, or the files do not lie on one grid; the message names the file.
@@ -99,7 +107,7 @@ def read_nifti_case(
         key=key,
         images=images,
         presence=presence,
-        mask=None if mask_path is None else _read_mask(mask_path, first),
+        mask=None if mask_path is None else _read_mask(mask_path, first, label_map),
         label=None,
         spacing=first.spacing,
         orientation=first.orientation,
@@ -197,23 +205,8 @@ def _require_not_mirrored(image: NiftiFile, other: NiftiFile) -> None:
         )
 
 
-def _read_mask(path: Path, image: NiftiFile) -> NDArray[np.uint8]:
-    """Read labels 0, 1, 2 and 3 or 4; the 4 of BraTS 2017-2021 becomes a 3."""
+def _read_mask(path: Path, image: NiftiFile, label_map: LabelMap | None) -> NDArray[np.uint8]:
+    """Read the labels 0 to 3 of a mask on the grid of `image`."""
     file = read_nifti(path)
     _require_same_grid(image, file)
-    labels = np.ascontiguousarray(file.array)
-    low, high = labels.min(), labels.max()
-    mask = labels.astype(np.uint8, copy=False) if low >= 0 and high <= _BRATS_ENHANCING else None
-    if mask is None or (labels.dtype.kind == "f" and not np.array_equal(mask, labels)):
-        raise VolumeError(
-            f"{path}: values from {low} to {high} are not the labels 0, 1, 2 and 3 or 4; is it the mask?"
-        )
-    if high < _BRATS_ENHANCING:
-        return mask
-    if (mask == ENHANCING).any():
-        raise VolumeError(
-            f"{path}: holds label 3 and label 4; where 3 is the non-enhancing core (BraTS until 2016), make "
-            "it a 1; where 4 is the resection cavity (BraTS 2024 after treatment), make it a 0"
-        )
-    mask -= mask == _BRATS_ENHANCING
-    return mask
+    return labels_of(path, np.ascontiguousarray(file.array), file.step, label_map)
