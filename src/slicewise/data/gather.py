@@ -166,7 +166,7 @@ def _read(path: Path, mask_name: str | None, unnamed: Modality | None) -> FileNa
         name = replace(name, kind="other") if name.kind == "mask" else name
     if unnamed in name.candidates:
         return replace(name, kind=unnamed, candidates=())
-    if unnamed and (name.kind is None or not (name.sure or name.case)):
+    if unnamed and (name.kind is None or (not name.sure and (name.kind == "mask" or not name.case))):
         return FileName(stem_of(file_name(path)), unnamed)
     return name
 

@@ -29,6 +29,8 @@ _VSD: Final = re.compile(r"VSD\.Brain(_\w+?)?\.XX\.O\.", re.IGNORECASE)
 _TECHNICAL: Final = {
     "nifti", "nii", "anat", "files", "resources", "scans", "structural", "imagestr", "imagests", "images",
 }  # fmt: skip
+_SERIES_DIGITS: Final = 2
+"""A folder such as `2_T1GD` begins with the number of a series, not of a patient."""
 _FOLDERS: Final = 3
 """How many folders above a file are looked at."""
 _SHOWING: Final[frozenset[Tag]] = frozenset(
@@ -189,8 +191,9 @@ def _is_of_a_series(folder: Path, name: FileName) -> bool:
     if folder.name.lower() in _TECHNICAL:
         return True
     read = read_stem(folder.name)
+    is_series = len(read.case) <= _SERIES_DIGITS and read.case.isdecimal()
     return read.kind is not None and (
-        not read.case or (read.case.lower(), read.kind) == (name.case.lower(), name.kind)
+        not read.case or is_series or (read.case.lower(), read.kind) == (name.case.lower(), name.kind)
     )
 
 
@@ -201,14 +204,16 @@ def _known_apart(word: Word, own: int) -> Word:
 def _tail(words: Sequence[Word]) -> int:
     """Return where the last words that say what a file shows begin.
 
-    A number ends them once something is said: what stands before it names the case. So does what speaks of a
-    tumour or of before and after, left of a modality.
+    A number or letter ends them once something is said: it and what stands before it name the case. So does
+    what speaks of a tumour or of before and after, left of a modality.
     """
     said: set[Tag] = set()
     for place in range(len(words) - 1, -1, -1):
         word = words[place]
         left_of_modality = word.tag in ("tumour", "post") or word.text == "pre"
-        ends = (word.tag == "number" and said) or (left_of_modality and said & {*MODALITY_TAGS})
+        ends = ((word.tag == "number" or len(word.text) == 1) and said) or (
+            left_of_modality and said & {*MODALITY_TAGS}
+        )
         if word.tag == "unknown" or ends:
             return place + 1
         said |= {word.tag} & _SHOWING

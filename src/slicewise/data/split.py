@@ -115,8 +115,8 @@ class Split:
         for source in self.sources:
             if not any(member[0] == source for member in kept):
                 raise SplitError(
-                    f"no patient of {source} is left of {self._count(source)}; data/processed/problems.txt says "
-                    "why each was left out"
+                    f"no patient of {source} is left of {self._count(source)}; data/processed/problems.txt "
+                    "says why each was left out"
                 )
         return type(self)(self.train & kept, self.val & kept, self.test & kept, self.seed, self.fractions)
 

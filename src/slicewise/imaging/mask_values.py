@@ -72,7 +72,7 @@ def tumour_of(folder: Path, values: NDArray[Any]) -> tuple[NDArray[np.bool_], st
     if values.min() == 0 and _are_only(values, (0, high)):
         return values > 0, None
     inside = np.count_nonzero(values >= 0.9 * high)
-    soft = np.count_nonzero((values > 0.1 * high) & (values < 0.9 * high))
+    soft = np.count_nonzero(values) - inside
     if values.min() != 0 or high < _GREYS or soft > _SOFT_PER_FULL * inside:
         raise VolumeError(
             f"{folder}: masks hold {_listed(values)}; expected 0 and one other value (1 or 255), or grey "

@@ -45,17 +45,17 @@ def _require_tumour(context: Context[Config], used: "Split") -> None:
     root = root_of(volumes, context.workspace)
     if not groups:
         raise DataError(
-            f"{volumes.name}: not one mask of {len(cases)} cases in {root} has a tumour pixel; check that the "
-            "files taken as masks are those of the tumour (data.volumes.mask names them) and what their values "
-            "mean (data.volumes.labels)"
+            f"{volumes.name}: not one mask of {len(cases)} cases in {root} has a tumour pixel; check that "
+            "the files taken as masks are those of the tumour (data.volumes.mask names them) and what their "
+            "values mean (data.volumes.labels)"
         )
     for side in SIDES:
         members = used.groups(volumes.name, side)
         if not groups & {*members}:
             raise DataError(
                 f"{volumes.name}: not one mask of the {len(members)} patients for {side} has a tumour pixel "
-                f"(such as {members[0]} in {root}), {len(groups)} of all patients have; add patients, or draw "
-                "another split with split.seed"
+                f"(such as {members[0]} in {root}), {len(groups)} of all patients have; add patients, or "
+                "draw another split with split.seed"
             )
 
 
