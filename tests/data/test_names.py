@@ -210,7 +210,7 @@ def test_other_names_say_nothing(name: str) -> None:
             ("flair", "flair"),
             ("t2f", "flair"),
             ("seg", "mask"),
-        ]  # fmt: skip
+        ]
     ),
     st.sampled_from("-_"),
     st.sampled_from([".nii", ".nii.gz", ".NII.GZ"]),

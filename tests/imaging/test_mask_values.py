@@ -130,7 +130,7 @@ def test_grey_edges_are_cut_at_half_and_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [spread(0, 1, 2, 3), spread(255), spread(1, 255), SOFT, spread(0, 1, 1, 255)]
+    "values", [spread(0, 1, 2, 3), spread(255), spread(1, 255), SOFT, spread(0, 1, 1, 1, 255)]
 )
 def test_masks_of_pictures_with_other_values_are_refused(values: NDArray[Any]) -> None:
     with pytest.raises(VolumeError, match=r"p: masks hold .*expected 0 and one other value"):

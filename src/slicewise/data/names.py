@@ -211,9 +211,8 @@ def _tail(words: Sequence[Word]) -> int:
     for place in range(len(words) - 1, -1, -1):
         word = words[place]
         left_of_modality = word.tag in ("tumour", "post") or word.text == "pre"
-        ends = ((word.tag == "number" or len(word.text) == 1) and said) or (
-            left_of_modality and said & {*MODALITY_TAGS}
-        )
+        names_case = word.tag == "number" or (word.tag == "suffix" and len(word.text) == 1)
+        ends = (names_case and said) or (left_of_modality and said & {*MODALITY_TAGS})
         if word.tag == "unknown" or ends:
             return place + 1
         said |= {word.tag} & _SHOWING

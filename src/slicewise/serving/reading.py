@@ -9,7 +9,7 @@ from slicewise.core.keys import CaseKey
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
 from slicewise.data.check import check_case
-from slicewise.data.names import read_name
+from slicewise.data.names import read_name, shows_mask
 from slicewise.data.reading import read_case
 from slicewise.data.sources import lgg
 from slicewise.evaluation.operating import InputKind
@@ -95,6 +95,12 @@ def _read_flat(name: str, file: Stored, slot: Modality) -> Received:
     said = next((known for known in MODALITIES if known == name), None)
     if said is None and lgg.is_slice_name(file.name):
         return Received(read_case(_case("lgg", dict.fromkeys(lgg.CHANNELS, file))), "volume")
+    if said is None and shows_mask(Path(file.name).stem):
+        raise RequestError(
+            400,
+            f"{file.name} is a mask, or a picture made from one, by its name: send the image, or say in the "
+            "form field `modality` what it shows",
+        )
     return Received(read_case(_case("picture", {said or slot: file})), "picture")
 
 
