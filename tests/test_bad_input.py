@@ -144,6 +144,73 @@ def test_an_unlabelled_case_is_left_out_and_reported(pipeline: Pipeline, patient
     assert patients[4].name in problems(pipeline)
 
 
+def test_a_data_set_without_a_usable_case_stops_at_once_and_doctor_says_it(
+    pipeline: Pipeline, patients: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in patients:
+        write(file_of(folder, "seg"), np.zeros((10, 10, 4), np.uint8))
+    assert pipeline.run("--mode", "data-only") == 1
+    told = capsys.readouterr().err
+    assert f"brats: 5 cases found in {tmp_path / 'data'} and none can be used" in told
+    assert "(10, 10, 4) voxels where BraTS2021_00001_t1.nii.gz has (40, 40, 12)" in told
+    assert pipeline.call("doctor") == 1
+    told = capsys.readouterr().out
+    assert "5 cases found" in told
+    assert "a run would fail: data" in told
+
+
+def test_cases_that_cannot_be_read_leave_no_empty_source(
+    pipeline: Pipeline, patients: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their headers are sound, so the check before preprocessing passes them."""
+    for folder in patients:
+        write(file_of(folder, "seg"), np.full(SHAPE, 0.4, np.float32))
+    assert pipeline.run("--mode", "data-only") == 1
+    told = capsys.readouterr().err
+    assert "brats: not one of 5 cases" in told
+    assert "holds 0.4, not the labels 0, 1, 2 and 3 or 4" in told
+
+
+def test_masks_without_a_tumour_are_an_error_before_training(
+    pipeline: Pipeline, patients: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in patients:
+        write(file_of(folder, "seg"), np.zeros(SHAPE, np.uint8))
+    assert pipeline.run("--mode", "data-only") == 1
+    assert "brats: not one mask of 5 cases in" in capsys.readouterr().err
+
+
+def test_a_subset_without_a_tumour_is_an_error_before_training(
+    pipeline: Pipeline, patients: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pipeline.run("--mode", "data-only") == 0
+    split = read_json(pipeline.workspace / "data" / "split" / "split.json")
+    (tested,) = split["sources"]["brats"]["test"]
+    (folder,) = (folder for folder in patients if folder.name == tested)
+    write(file_of(folder, "seg"), np.zeros(SHAPE, np.uint8))
+    assert pipeline.run("--mode", "data-only") == 1
+    told = capsys.readouterr().err
+    assert "not one mask of the 1 patients for test has a tumour pixel" in told
+    assert tested in told
+
+
+def test_labels_mean_what_the_configuration_says(
+    pipeline: Pipeline, patients: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In BraTS-PED 1 is enhancing tumour and 4 edema; nothing is deleted to read it."""
+    for folder in patients:
+        mask = np.asanyarray(nib.load(file_of(folder, "seg")).dataobj)
+        write(file_of(folder, "seg"), np.where(mask > 0, 4, 0).astype(np.uint8))
+        marked = np.asanyarray(nib.load(file_of(folder, "seg")).dataobj).copy()
+        marked[20, 20, 6] = 3
+        write(file_of(folder, "seg"), marked)
+    assert pipeline.run("--mode", "data-only") == 1
+    assert "data.volumes.labels" in capsys.readouterr().err
+    assert pipeline.run("--mode", "data-only", "data.volumes.labels=brats_ped") == 0
+    (masks, *_) = sorted((pipeline.workspace / "data" / "slices").glob("*/*/masks.npy"))
+    assert {2} <= set(np.unique(np.load(masks))) <= {0, 1, 2}
+
+
 def test_an_empty_folder_says_what_was_expected(
     pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,14 +111,93 @@ def test_plain_names_of_modalities_are_a_patient_called_as_its_folder(
     assert [problem.severity for problem in problems] == ["note"]
 
 
-def test_words_of_a_name_tell_the_modality_of_a_case_of_its_own(tmp_path: Path) -> None:
+def test_words_anywhere_in_a_name_tell_the_modality_of_a_patient(tmp_path: Path) -> None:
     paths = [nifti(tmp_path / "smith T1 post.nii"), nifti(tmp_path / "axial t2 smith.nii.gz")]
-    cases, problems = find_inputs(paths, Unnamed("flair", "flair"))
+    ((case,), problems) = find_inputs(paths, Unnamed("flair", "flair"))
+    assert (problems, case.key.case, case.modalities) == ([], "smith", ("t1ce", "t2"))
+
+
+@pytest.mark.parametrize(
+    ("names", "modalities"),
+    [
+        (("P_T1", "P_T1ce", "P_T2", "P_T2_FLAIR"), ("t1", "t1ce", "t2", "flair")),
+        (("P_T1", "P_T1_Gd", "P_T2"), ("t1", "t1ce", "t2")),
+        (("P_t1_bet", "P_t1ce_bet", "P_t2_bet", "P_flair_bet"), ("t1", "t1ce", "t2", "flair")),
+        (("P_t1_mprage_sag_p2_iso_5", "P_t2_tirm_tra_dark-fluid_7"), ("t1", "flair")),
+        (("P_FLAIR_to_T1", "P_T1"), ("t1", "flair")),
+        (("P_T1_5", "P_FLAIR_7"), ("t1", "flair")),
+    ],
+)
+def test_what_people_and_tools_add_makes_no_other_patient(
+    tmp_path: Path, names: tuple[str, ...], modalities: tuple[str, ...]
+) -> None:
+    paths = [nifti(tmp_path / f"{name}.nii.gz") for name in names]
+    for given in ([tmp_path], paths):
+        ((case,), problems) = find_inputs(given, UNNAMED)
+        assert (problems, case.key.case, case.modalities) == ([], "P", modalities)
+
+
+def test_what_may_be_read_in_two_ways_is_not_guessed(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "smith_T1_post_op.nii.gz")
+    (problem,) = errors([path])
+    assert "its name may say t1 or t1ce" in problem.what
+    ((case,), problems) = find_inputs([path], Unnamed("t1ce", "flair"))
+    assert (problems, case.key.case, case.modalities) == ([], "smith", ("t1ce",))
+
+
+@pytest.mark.parametrize("name", ["T2-001", "P_seg_01", "flairpatient"])
+def test_a_patient_called_like_a_modality_or_a_mask_is_not_misread(tmp_path: Path, name: str) -> None:
+    alone = nifti(tmp_path / "alone" / f"{name}.nii.gz")
+    assert len(errors([alone])) == 1
+    ((case,), problems) = find_inputs([alone], Unnamed("t1", "t1"))
+    assert (problems, case.key.case, case.modalities) == ([], name, ("t1",))
+    folder = patient(tmp_path, name, "t1", "flair", "seg")
+    ((case,), problems) = find_inputs([folder], UNNAMED)
+    assert (case.key.case, case.modalities, len(problems)) == (name, ("t1", "flair"), 1)
+
+
+def test_modalities_before_numbers_are_cases_of_these_numbers(tmp_path: Path) -> None:
+    for number in ("001", "002"):
+        for what in ("T1", "FLAIR"):
+            nifti(tmp_path / f"{what}_{number}.nii")
+    cases, problems = find_inputs([tmp_path], UNNAMED)
+    assert [(case.key.case, case.modalities) for case in cases] == [
+        ("001", ("t1", "flair")),
+        ("002", ("t1", "flair")),
+    ]
     assert problems == []
-    assert {case.key.case: case.modalities for case in cases} == {
-        "smith-T1-post": ("t1ce",),
-        "axial-t2-smith": ("t2",),
-    }
+
+
+def test_numbers_of_series_are_one_case_and_said(tmp_path: Path) -> None:
+    for name in ("3_t1_mprage", "5_t2_tse", "7_t2_flair"):
+        nifti(tmp_path / "Smith" / f"{name}.nii")
+    ((case,), (problem,)) = find_inputs([tmp_path], UNNAMED)
+    assert (case.key.case, case.modalities) == ("Smith", ("t1", "t2", "flair"))
+    assert (problem.severity, "the numbers before the modalities" in problem.what) == ("warning", True)
+
+
+def test_cases_of_one_modality_each_are_said(tmp_path: Path) -> None:
+    nifti(tmp_path / "anna_t1.nii")
+    nifti(tmp_path / "bert_flair.nii")
+    cases, (problem,) = find_inputs([tmp_path], UNNAMED)
+    assert len(cases) == 2
+    assert (problem.severity, "taken as 2 cases (anna, bert)" in problem.what) == ("warning", True)
+
+
+def test_an_image_of_another_kind_is_not_examined(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "P_brain_mask.nii")
+    assert "another image" in errors([path])[0].what
+    nifti(tmp_path / "P_t1.nii")
+    ((case,), (problem,)) = find_inputs([tmp_path], UNNAMED)
+    assert (case.modalities, problem.severity) == (("t1",), "note")
+
+
+def test_masks_beside_pictures_and_in_folders_of_their_own_are_passed_over(tmp_path: Path) -> None:
+    picture(tmp_path / "x.png")
+    for name in ("x_mask.png", "x_overlay.png", "masks/x.png"):
+        picture(tmp_path / name)
+    ((case,), problems) = find_inputs([tmp_path], UNNAMED)
+    assert (case.key.case, {problem.severity for problem in problems}, len(problems)) == ("x", {"note"}, 3)
 
 
 def test_the_files_of_bids_are_one_patient(tmp_path: Path) -> None:

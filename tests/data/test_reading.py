@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -92,6 +92,50 @@ def test_masks_of_another_shape_are_refused(tmp_path: Path) -> None:
     case = lgg_case(tmp_path, np.ones((2, 32, 24, 3), np.uint8), np.zeros((2, 24, 32), np.uint8))
     with pytest.raises(VolumeError, match=r"masks are \(2, 24, 32\) and slices are \(2, 32, 24\)"):
         read_case(case)
+
+
+def as_palette(mask: np.ndarray) -> Image.Image:
+    image = Image.fromarray(mask, "P")
+    image.putpalette([0, 0, 0, 200, 30, 30])
+    return image
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda mask: Image.fromarray(mask),
+        lambda mask: Image.fromarray(mask * np.uint8(128)),
+        lambda mask: Image.fromarray(mask * np.uint16(65535)),
+        lambda mask: Image.fromarray(mask.astype(np.float32)),
+        lambda mask: Image.fromarray(mask * np.uint8(255)).convert("1"),
+        lambda mask: Image.fromarray(np.stack([mask * np.uint8(255), 0 * mask, 0 * mask], -1)),
+        as_palette,
+    ],
+    ids=["0/1", "0/128", "0/65535", "float", "bilevel", "red", "palette"],
+)
+def test_masks_of_slices_are_read_however_they_were_saved(
+    tmp_path: Path, convert: Callable[[np.ndarray], Image.Image]
+) -> None:
+    case, _ = random_case(tmp_path)
+    expected = np.zeros((5, 32, 24), np.uint8)
+    expected[2, 8:16, 4:8] = 1
+    for path, mask in zip(case.masks, expected, strict=True):
+        convert(mask).save(path)
+    volume = read_case(case)
+    assert volume.mask is not None
+    np.testing.assert_array_equal(volume.mask, expected * EDEMA)
+    assert volume.remarks == ()
+
+
+def test_masks_of_slices_with_grey_edges_are_read_and_said(tmp_path: Path) -> None:
+    case, _ = random_case(tmp_path)
+    soft = np.zeros((32, 24), np.uint8)
+    soft[8:16, 4:12], soft[7, 4:12] = 255, 90
+    save(case.masks[2], soft)
+    volume = read_case(case)
+    assert volume.mask is not None
+    assert np.count_nonzero(volume.mask) == 64
+    assert "grey values" in volume.remarks[0]
 
 
 @pytest.mark.parametrize("slot", MODALITIES)

@@ -204,28 +204,6 @@ def test_a_mask_with_another_origin_is_read_voxel_by_voxel(tmp_path: Path, flair
     np.testing.assert_array_equal(case.mask, tumour())
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [
-        np.array([0, 255], np.uint8),
-        np.array([0, -1], np.int16),
-        np.array([0, 0.5], np.float32),
-        np.array([0, 3, 4], np.uint8),
-    ],
-    ids=["picture mask", "negative", "soft", "3 and 4"],
-)
-def test_labels_that_are_not_known_are_refused(tmp_path: Path, flair: Path, labels: NDArray[Any]) -> None:
-    values = np.resize(labels, SHAPE)
-    with pytest.raises(VolumeError, match=r"seg\.nii"):
-        read_nifti_case(KEY, ("flair",), (flair,), write_nifti(tmp_path / "seg.nii", values))
-
-
-def test_labels_3_and_4_may_mean_two_things_and_neither_is_chosen(tmp_path: Path, flair: Path) -> None:
-    mask = write_nifti(tmp_path / "seg.nii", np.resize(np.array([0, 3, 4], np.uint8), SHAPE))
-    with pytest.raises(VolumeError, match=r"where 3 is .*until 2016.* a 1; where 4 is .*cavity.*2024.* a 0"):
-        read_nifti_case(KEY, ("flair",), (flair,), mask)
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match=r"gone\.nii: does not exist"):
         read_volume({"t1": tmp_path / "gone.nii"})

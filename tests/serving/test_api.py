@@ -353,6 +353,42 @@ def test_a_volume_without_modality_is_asked_for_it(client: TestClient, volume_pa
     assert "t1, t1ce, t2, flair" in response.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "modality"), [("P_T1_Gd.nii.gz", "t1ce"), ("P_T2_FLAIR_bet.nii.gz", "flair")]
+)
+def test_the_name_of_a_volume_says_its_modality(
+    client: TestClient, volume_path: Path, name: str, modality: str
+) -> None:
+    response = client.post("/predict", files={"file": (name, volume_path.read_bytes())})
+    assert response.json()["modalities"] == [modality]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("P_T1_post_op.nii.gz", "may say t1 or t1ce"), ("P_seg.nii.gz", "is a mask by its name")],
+)
+def test_what_the_name_of_a_volume_leaves_open_is_said(
+    client: TestClient, volume_path: Path, name: str, said: str
+) -> None:
+    response = client.post("/predict", files={"file": (name, volume_path.read_bytes())})
+    assert response.status_code == 400
+    assert said in response.json()["error"]
+
+
+def test_a_field_that_contradicts_the_name_of_its_file_is_said(client: TestClient, volume_path: Path) -> None:
+    answer = client.post("/predict", files={"t2": ("P_flair.nii.gz", volume_path.read_bytes())}).json()
+    assert answer["modalities"] == ["t2"]
+    assert "P_flair.nii.gz: sent as t2, though its name says flair" in answer["note"]
+
+
+def test_a_mask_of_a_picture_is_not_examined(client: TestClient, picture_path: Path) -> None:
+    files = {"file": ("Y0_mask.png", picture_path.read_bytes())}
+    response = client.post("/predict", files=files)
+    assert response.status_code == 400
+    assert "Y0_mask.png is a mask" in response.json()["error"]
+    assert client.post("/predict", files=files, data={"modality": "t1"}).status_code == 200
+
+
 def test_no_file_mixed_files_and_a_wrong_modality_are_refused(
     client: TestClient, volume_path: Path, picture_path: Path
 ) -> None:

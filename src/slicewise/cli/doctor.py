@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from dataclasses import asdict
 
-from slicewise.cli.checks import machine, place, software
+from slicewise.cli.checks import contents, machine, place, software
 from slicewise.cli.checks.check import Check
 from slicewise.cli.options import add_config_options, compose_from, workspace_from
 from slicewise.config.schema import Config
@@ -54,6 +54,7 @@ def examine(workspace: Workspace, config: Config) -> list[Check]:
         place.disk(workspace, config),
         place.lock(workspace),
         place.inputs(config),
+        contents.data(workspace, config),
         place.credentials(workspace, config),
         machine.ports(config, of_our_demo=ports(workspace)),
         machine.supervisor(config),

@@ -51,6 +51,9 @@ def execute(args: argparse.Namespace) -> int:
     config, network = compose_words(overrides), _network(args, overrides)
     slot = args.modality or network.predictor.checkpoints[0].slot
     cases, problems = find_inputs(paths, Unnamed(args.modality, slot))
+    for problem in problems:
+        if problem.severity == "warning":
+            say(f"warning: {problem}", "warn")
     if not cases:
         raise UsageError(f"nothing to examine: {'; '.join(map(str, problems))}")
     rows = [row_of_problem(network, problem) for problem in problems if problem.severity == "error"]

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from slicewise.core.files import stays_below
 from slicewise.core.keys import CaseKey
-from slicewise.core.labels import MODALITIES, Modality
+from slicewise.core.labels import MODALITIES, LabelMap, Modality
 
 CaseKind = Literal["nifti", "lgg", "picture"]
 
@@ -24,6 +24,7 @@ class CaseFiles:
         masks: nifti: none or one. lgg: one per slice. picture: none.
         label: pictures only: 1 tumour, 0 none.
         group: what must stay on one side of the split: the patient, or a family of near-identical pictures.
+        labels: nifti: what the values of the mask mean; None: those of BraTS, as far as they are unambiguous.
     """
 
     key: CaseKey
@@ -33,6 +34,7 @@ class CaseFiles:
     masks: tuple[Path, ...]
     label: int | None
     group: str
+    labels: LabelMap | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -54,6 +56,7 @@ class CaseFiles:
             "group": self.group,
             "kind": self.kind,
             "label": self.label,
+            **({} if self.labels is None else {"labels": [list(pair) for pair in self.labels]}),
             "modalities": list(self.modalities),
             "images": {relative_name(path, root): sizes.get(path) for path in self.images},
             "masks": {relative_name(path, root): sizes.get(path) for path in self.masks},
@@ -80,7 +83,12 @@ class CaseFiles:
             masks=tuple(root / name for name in value["masks"]),
             label=value["label"],
             group=value["group"],
+            labels=_label_map(value.get("labels")),
         )
+
+
+def _label_map(value: list[tuple[int, int]] | None) -> LabelMap | None:
+    return None if value is None else tuple((int(found), int(meant)) for found, meant in value)
 
 
 def _check_kinds(value: Mapping[str, Any]) -> None:

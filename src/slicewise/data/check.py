@@ -4,7 +4,7 @@ What only the voxels can tell (NaN, labels, a checksum) is checked once, when `r
 case.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -13,7 +13,7 @@ from slicewise.core.console import progress
 from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.picture import open_picture
-from slicewise.data.problems import Problem
+from slicewise.data.problems import Problem, most_frequent
 from slicewise.imaging.grid import compare_grids
 from slicewise.imaging.nifti_header import NiftiError, NiftiHeader, open_nifti
 
@@ -31,6 +31,21 @@ def check_cases(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Probl
             if all(problem.severity != "error" for problem in found):
                 usable.append(case)
     return usable, problems
+
+
+def require_cases(
+    name: str, root: Path, num_found: int, usable: Sequence[CaseFiles], problems: Iterable[Problem]
+) -> None:
+    """Refuse a source of which no case can be used.
+
+    Raises:
+        DataError: it names the folder, the counts and the commonest reasons.
+    """
+    if not usable:
+        faults = [problem for problem in problems if problem.severity == "error"]
+        raise DataError(
+            f"{name}: {num_found} cases found in {root} and none can be used{most_frequent(faults)}"
+        )
 
 
 def check_case(case: CaseFiles) -> list[Problem]:

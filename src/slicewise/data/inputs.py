@@ -18,15 +18,22 @@ from typing import Final
 from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
-from slicewise.data.modality_words import guess_modality, names_modality_alone
-from slicewise.data.problems import Problem
-from slicewise.data.sources import brats, lgg, pictures
+from slicewise.data.gather import choose_images, gather
+from slicewise.data.names import SUFFIXES, file_name, is_mask_folder, shows_mask
+from slicewise.data.problems import Problem, Severity
+from slicewise.data.sources import lgg, pictures
 from slicewise.data.sources.tree import files_below
 from slicewise.imaging.file_kinds import foreign_file
 
 SOURCE: Final = "input"
-_SUFFIXES: Final = (*brats.SUFFIXES, *pictures.SUFFIXES)
+_SUFFIXES: Final = (*SUFFIXES, *pictures.SUFFIXES)
 _READABLE: Final = "NIfTI volumes (.nii, .nii.gz), slices of kaggle_3m, or pictures (JPEG, PNG, TIFF, ...)"
+_MASK: Final = "a mask by its name, not examined"
+_OTHER: Final = "another image than t1, t1ce, t2 or flair by its name, not examined; rename it if it is one"
+_SILENT: Final = (
+    f"says nothing about its modality; add --modality {'|'.join(MODALITIES)}, or rename it to CASE_t1, "
+    "CASE_t1ce, CASE_t2 or CASE_flair"
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,8 @@ def find_inputs(paths: Sequence[Path], unnamed: Unnamed) -> tuple[list[CaseFiles
         unnamed: what stands for what names do not tell.
 
     Returns:
-        the cases, none with a mask or label, and what cannot be examined (severity "error") or was passed
-        over ("note").
+        the cases, none with a mask or label, and what cannot be examined (severity "error"), what was read
+        in one of two possible ways ("warning") or was passed over ("note").
     """
     problems: list[Problem] = []
     loose = [path for path in paths if path.is_file()]
@@ -66,17 +73,17 @@ def find_inputs(paths: Sequence[Path], unnamed: Unnamed) -> tuple[list[CaseFiles
 def _sorted(
     root: Path, files: Iterable[Path], unnamed: Unnamed, problems: list[Problem], *, named: bool
 ) -> Iterator[CaseFiles]:
-    """Sort files into cases. A mask that was `named` on purpose is an error, one met in a folder is not."""
+    """Sort files into cases. What is no image is an error where it was `named`, and a note in a folder."""
     volumes: list[Path] = []
     slices: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     flat: list[Path] = []
+    passed_over: Severity = "error" if named else "note"
     for path in files:
-        name, part = brats.file_name(path), _slice_of_lgg(path)
-        is_volume = name.lower().endswith(brats.SUFFIXES)
-        if brats.is_mask_name(name if is_volume else path.stem):
-            problems.append(Problem(path, "a mask by its name, not examined", "error" if named else "note"))
-        elif is_volume:
+        part = _slice_of_lgg(path)
+        if file_name(path).lower().endswith(SUFFIXES):
             volumes.append(path)
+        elif _is_mask_of_picture(path, root):
+            problems.append(Problem(path, _MASK, passed_over))
         elif part is not None:
             slices[path.parent, part.case][part.number] = path
         elif path.suffix.lower() in pictures.SUFFIXES:
@@ -84,7 +91,7 @@ def _sorted(
         else:
             kind = foreign_file(path) or "of an unknown kind"
             problems.append(Problem(path, f"{kind}; {_READABLE} are read"))
-    yield from _volumes(volumes, unnamed.volume, problems)
+    yield from _volumes(volumes, None if named else root, unnamed.volume, problems, passed_over)
     for (_, case), numbered in slices.items():
         yield _case(case, "lgg", lgg.CHANNELS, [numbered[number] for number in sorted(numbered)])
     for path in flat:
@@ -92,31 +99,29 @@ def _sorted(
         yield _case("-".join(inner.with_suffix("").parts), "picture", (unnamed.picture,), [path])
 
 
-def _volumes(paths: Iterable[Path], unnamed: Modality | None, problems: list[Problem]) -> Iterator[CaseFiles]:
+def _volumes(
+    paths: Iterable[Path],
+    root: Path | None,
+    unnamed: Modality | None,
+    problems: list[Problem],
+    passed_over: Severity,
+) -> Iterator[CaseFiles]:
     """Gather the modalities of a patient; a volume whose name tells no patient is a case of its own."""
-    gathered: dict[tuple[Path, str], dict[Modality, Path]] = defaultdict(dict)
-    for path in paths:
-        home, case, modality = _place(path)
-        modality = modality or unnamed
-        if modality is None:
-            what = f"says nothing about its modality; add --modality {'|'.join(MODALITIES)}"
-            problems.append(Problem(path, what))
-        elif gathered[home, case].setdefault(modality, path) != path:
-            problems.append(Problem(path, "a second file of its kind, not examined", "note"))
-    for (_, case), files in gathered.items():
-        modalities = tuple(modality for modality in MODALITIES if modality in files)
-        yield _case(case, "nifti", modalities, [files[modality] for modality in modalities])
+    gathered = gather(paths, root, unnamed=unnamed)
+    problems += gathered.problems
+    problems += [Problem(path, _SILENT) for path in gathered.silent]
+    problems += [Problem(path, _OTHER, passed_over) for path in gathered.others]
+    for draft in gathered.drafts:
+        problems += [Problem(found.path, _MASK, passed_over) for found in draft.masks]
+        images, met = choose_images(draft)
+        problems += met
+        if images:
+            yield _case(draft.name, "nifti", tuple(images), list(images.values()))
 
 
-def _place(path: Path) -> tuple[Path, str, Modality | None]:
-    """Return what gathers a volume with the others of its patient, the patient, and the modality it names."""
-    name, folder = brats.file_name(path), brats.case_folder(path)
-    parsed = brats.parse_name(name)
-    if parsed is not None and parsed.modality is not None:
-        return folder, parsed.case, parsed.modality
-    if names_modality_alone(name):
-        return folder, folder.absolute().name, guess_modality(name)
-    return path, name.removesuffix(".gz").removesuffix(".nii"), guess_modality(name)
+def _is_mask_of_picture(path: Path, root: Path) -> bool:
+    inner = path.relative_to(root).parts[:-1] if path.is_relative_to(root) and root != Path() else ()
+    return shows_mask(path.stem) or any(map(is_mask_folder, inner))
 
 
 def _slice_of_lgg(path: Path) -> lgg.FileName | None:

@@ -36,14 +36,19 @@ class EntryRef:
     entry: str
     num_slices: int
     reused: bool
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PreprocessReport:
-    """What came of the cases, in their order."""
+    """What came of the cases, in their order: an unusable one is a problem, one with a remark a warning."""
 
     entries: tuple[EntryRef, ...]
     problems: tuple[Problem, ...]
+
+    @property
+    def num_left_out(self) -> int:
+        return sum(problem.severity == "error" for problem in self.problems)
 
     @property
     def num_new(self) -> int:
@@ -102,8 +107,16 @@ def preprocess_cases(
     ordered = [outcomes[entry] for entry in ids]
     return PreprocessReport(
         tuple(outcome for outcome in ordered if isinstance(outcome, EntryRef)),
-        tuple(outcome for outcome in ordered if isinstance(outcome, Problem)),
+        tuple(
+            problem
+            for case, outcome in zip(cases, ordered, strict=True)
+            for problem in ([outcome] if isinstance(outcome, Problem) else _remarks(case, outcome))
+        ),
     )
+
+
+def _remarks(case: CaseFiles, entry: EntryRef) -> list[Problem]:
+    return [Problem(case.folder, remark, "warning") for remark in entry.remarks]
 
 
 def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
@@ -116,6 +129,7 @@ def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
             "group": case.group,
             "images": [hash_cache.hash(path) for path in case.images],
             "masks": [hash_cache.hash(path) for path in case.masks],
+            **({} if case.labels is None else {"labels": [list(pair) for pair in case.labels]}),
         }
     )
 
@@ -169,15 +183,16 @@ def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:
 
 def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entry: str) -> Outcome:
     try:
-        sliced = prepare(read_case(case), settings)
+        volume = read_case(case)
+        sliced = prepare(volume, settings)
     except DataError as error:
         return Problem(case.folder, str(error))
     except MemoryError as error:
         raise DataError(
             f"{case.key} does not fit into memory; lower runtime.num_workers and run again"
         ) from error
-    store.write(entry, sliced, case.group)
-    return EntryRef(case.key, case.group, entry, len(sliced.indices), reused=False)
+    store.write(entry, sliced, case.group, volume.remarks)
+    return EntryRef(case.key, case.group, entry, len(sliced.indices), False, volume.remarks)
 
 
 def _is_sound(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:
@@ -194,7 +209,8 @@ def _is_sound(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:
 
 
 def _reference(store: SliceStore, case: CaseFiles, entry: str, *, reused: bool) -> EntryRef:
-    return EntryRef(case.key, case.group, entry, len(store.open(entry).indices), reused)
+    stored = store.open(entry)
+    return EntryRef(case.key, case.group, entry, len(stored.indices), reused, stored.remarks)
 
 
 def _names(job: Job) -> str:

@@ -1,5 +1,6 @@
 """What is wrong with the data found, said once and in one place."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -51,6 +52,16 @@ def describe_problems(problems: Iterable[Problem], shown: int | None = _SHOWN) -
         if these:
             lines += [f"{title} ({len(these)})", *_findings(these, shown), ""]
     return "\n".join(lines).rstrip() + "\n" if lines else "No problem was found.\n"
+
+
+def most_frequent(problems: Iterable[Problem], shown: int = 3) -> str:
+    """Return the commonest findings, each with an example, to end a message with; errors come first."""
+    listed = sorted(problems, key=lambda p: (list(SEVERITIES).index(p.severity), p.what, p.path))
+    counts = Counter((problem.severity, problem.what) for problem in listed)
+    examples = {(p.severity, p.what): p.path for p in reversed(listed)}
+    ordered = sorted(counts, key=lambda key: (list(SEVERITIES).index(key[0]), -counts[key]))
+    lines = [f"\n  {counts[key]} x {key[1]}\n      such as {examples[key]}" for key in ordered[:shown]]
+    return f". Found on the way:{''.join(lines)}" if lines else ""
 
 
 def _findings(problems: list[Problem], shown: int | None) -> list[str]:

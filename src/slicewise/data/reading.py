@@ -10,6 +10,7 @@ from slicewise.core.errors import PictureError, VolumeError
 from slicewise.core.labels import EDEMA, NUM_MODALITIES, modality_slot
 from slicewise.data.cases import CaseFiles
 from slicewise.data.picture import open_picture, read_grey
+from slicewise.imaging.mask_values import tumour_of
 from slicewise.imaging.volume import UNIT_SPACING, Presence, Volume, picture_volume, read_nifti_case
 
 
@@ -23,7 +24,7 @@ def read_case(case: CaseFiles) -> Volume:
     match case.kind:
         case "nifti":
             mask = case.masks[0] if case.masks else None
-            return read_nifti_case(case.key, case.modalities, case.images, mask)
+            return read_nifti_case(case.key, case.modalities, case.images, mask, case.labels)
         case "lgg":
             return _read_lgg(case)
         case "picture":
@@ -42,15 +43,28 @@ def _read_lgg(case: CaseFiles) -> Volume:
             slot = modality_slot(modality)
             images[slot] = sequence
             filled.add(slot)
-    labels = _read_lgg_masks(case, stack.shape[:3]) if case.masks else None
-    return Volume(case.key, images, _presence(filled), labels, None, UNIT_SPACING, None)
+    labels, remarks = _read_lgg_masks(case, stack.shape[:3]) if case.masks else (None, ())
+    return Volume(case.key, images, _presence(filled), labels, None, UNIT_SPACING, None, remarks)
 
 
-def _read_lgg_masks(case: CaseFiles, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    masks = np.stack(_same_shape(case.masks, [_read_tiff(path, "L") for path in case.masks]))
+def _read_lgg_masks(case: CaseFiles, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    masks = np.stack(_same_shape(case.masks, [_read_mask(path) for path in case.masks]))
     if masks.shape != shape:
         raise VolumeError(f"{case.folder}: masks are {masks.shape} and slices are {shape}; fetch it again")
-    return np.where(masks > np.iinfo(np.uint8).max // 2, np.uint8(EDEMA), np.uint8(0))
+    tumour, remark = tumour_of(case.folder, masks)
+    return np.where(tumour, np.uint8(EDEMA), np.uint8(0)), () if remark is None else (remark,)
+
+
+def _read_mask(path: Path) -> NDArray[Any]:
+    """Read one mask [row, col] in the values it was saved with; of colours, the brightest channel."""
+    try:
+        with open_picture(path, ("TIFF",)) as image:
+            if image.mode.startswith(("I", "F")) or image.mode == "L":
+                return np.asarray(image)
+            brightest: NDArray[np.uint8] = np.asarray(image.convert("RGB"), np.uint8).max(-1)
+            return brightest
+    except PictureError as error:
+        raise VolumeError(f"{path} is unreadable: {error}") from error
 
 
 def _read_tiff(path: Path, mode: str) -> NDArray[np.uint8]:

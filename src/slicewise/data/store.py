@@ -13,7 +13,7 @@ are a digest of the case's files and of the preprocessing, so another preprocess
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,7 +91,7 @@ class SliceStore:
                     f"{folder / name} has changed since it was written; delete {folder} and run again"
                 )
 
-    def write(self, entry: str, case: SlicedCase, group: str) -> None:
+    def write(self, entry: str, case: SlicedCase, group: str, remarks: Sequence[str] = ()) -> None:
         """Seal the slices of a case. A damaged entry of that name is replaced, a sound one kept.
 
         Nothing is forced to the disk: after a power cut an unwritten file has the wrong size, and is redone.
@@ -100,6 +100,7 @@ class SliceStore:
             entry: from `entry_id`.
             case: the slices.
             group: what must stay on one side of the split.
+            remarks: what reading the case took that people should know of.
 
         Raises:
             WorkspaceError: the disk is full, or the folder cannot be written.
@@ -109,6 +110,7 @@ class SliceStore:
         try:
             partial.mkdir(parents=True)
             description = _describe(partial, case, group)
+            description |= {"remarks": [*remarks]} if remarks else {}
             entry_text = json.dumps({**description, "digest": digest(description)}, allow_nan=False)
             (partial / ENTRY_FILE).write_text(entry_text, encoding="utf-8")
             self._seal(partial, target, entry)

@@ -46,6 +46,8 @@ class StoredCase:
     geometry: Geometry
     files: dict[str, dict[str, Any]]
     """Bytes, SHA-256 and shape of each array file, as sealed."""
+    remarks: tuple[str, ...] = ()
+    """What reading the case took that people should know of."""
 
     @classmethod
     def open(cls, folder: Path, entry: str) -> Self:
@@ -142,6 +144,7 @@ class StoredCase:
             slice_mm=float(value["slice_mm"]),
             geometry=Geometry.from_json(value["geometry"], value["indices"]),
             files={name: dict(value["files"][name]) for name in (IMAGES_FILE, MASKS_FILE)},
+            remarks=tuple(map(str, value.get("remarks", ()))),
         )
         case._check()
         return case

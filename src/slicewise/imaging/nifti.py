@@ -4,7 +4,7 @@ The header is read by `nifti_header`. The voxels are inflated by igzip straight 
 `get_fdata` takes four times as long by way of float64.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -40,6 +40,8 @@ class NiftiFile:
     array: NDArray[Any]
     spacing: tuple[float, float, float]
     orientation: Orientation
+    step: float
+    """Between two values that a file of integers can store; 0 for floats."""
 
 
 def read_nifti(path: Path) -> NiftiFile:
@@ -57,10 +59,12 @@ def read_nifti(path: Path) -> NiftiFile:
         _fill(stream, raw)
         _check_trailer(stream)
     orientation = header.orientation
-    return NiftiFile(path, orientation.to_view(_convert(header, raw)), orientation.spacing(), orientation)
+    array = orientation.to_view(_convert(header, raw))
+    step = abs(header.slope) if header.stored.kind in "iu" else 0.0
+    return NiftiFile(path, array, orientation.spacing(), orientation, step)
 
 
-def read_beside(first: NiftiFile, path: Path) -> NDArray[Any]:
+def read_beside(first: NiftiFile, path: Path) -> NiftiFile:
     """Read another file of the same grid; return its voxels in the view of the first, [slice, row, col].
 
     Raises:
@@ -71,7 +75,8 @@ def read_beside(first: NiftiFile, path: Path) -> NDArray[Any]:
     if mismatch is not None and not mismatch.usable:
         raise NiftiError(path, mismatch.what)
     stored = other.orientation.to_file(other.array)
-    return first.orientation.to_view(along(first.orientation, other.orientation, stored))
+    array = first.orientation.to_view(along(first.orientation, other.orientation, stored))
+    return replace(other, array=array, orientation=first.orientation, spacing=first.spacing)
 
 
 def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation) -> None:

@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
 from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import ENHANCING, MODALITIES, NUM_MODALITIES, Modality, modality_slot
+from slicewise.core.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
+from slicewise.imaging.mask_values import labels_of
 from slicewise.imaging.nifti import NiftiFile, read_beside, read_nifti, write_nifti
 from slicewise.imaging.orientation import Orientation
 
 Intensities: TypeAlias = NDArray[Any]
 VolumeOrientation = Orientation
 Presence: TypeAlias = tuple[bool, bool, bool, bool]
-
-_BRATS_ENHANCING = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class Volume:
     """mm between voxel centres along (slice, row, col)."""
     orientation: VolumeOrientation | None
     """Where the voxels lie in the files; None for pictures."""
+    remarks: tuple[str, ...] = ()
+    """What reading the files took that people should know of."""
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[0] != NUM_MODALITIES or not self.images.size:
@@ -80,9 +81,15 @@ def picture_volume(
 
 
 def read_nifti_case(
-    key: CaseKey, modalities: Sequence[Modality], image_paths: Sequence[Path], mask_path: Path | None
+    key: CaseKey,
+    modalities: Sequence[Modality],
+    image_paths: Sequence[Path],
+    mask_path: Path | None,
+    label_map: LabelMap | None = None,
 ) -> Volume:
     """Read one case; `image_paths[i]` holds `modalities[i]`, absent modalities leave an empty slot.
+
+    `label_map` says what the values of the mask mean (`mask_values.labels_of`).
 
     Raises:
         VolumeError: a file is damaged, or the files do not lie on one grid (see `grid`); names the file.
@@ -94,7 +101,7 @@ def read_nifti_case(
         key=key,
         images=images,
         presence=presence,
-        mask=None if mask_path is None else _read_mask(mask_path, first),
+        mask=None if mask_path is None else _read_mask(mask_path, first, label_map),
         label=None,
         spacing=first.spacing,
         orientation=first.orientation,
@@ -143,7 +150,7 @@ def _read_images(
             images = np.zeros((NUM_MODALITIES, *array.shape), array.dtype)
             first = replace(file, array=images[slot])
         else:
-            array = read_beside(first, path)
+            array = read_beside(first, path).array
         if images.dtype != array.dtype:
             images = images.astype(np.float32, copy=False)
         images[slot] = array
@@ -155,21 +162,7 @@ def _read_images(
     return images, cast(Presence, presence), first
 
 
-def _read_mask(path: Path, image: NiftiFile) -> NDArray[np.uint8]:
-    """Read labels 0, 1, 2 and 3 or 4; the 4 of BraTS 2017-2021 becomes a 3."""
-    labels = np.ascontiguousarray(read_beside(image, path))
-    low, high = labels.min(), labels.max()
-    mask = labels.astype(np.uint8, copy=False) if low >= 0 and high <= _BRATS_ENHANCING else None
-    if mask is None or (labels.dtype.kind == "f" and not np.array_equal(mask, labels)):
-        raise VolumeError(
-            f"{path}: values from {low} to {high} are not the labels 0, 1, 2 and 3 or 4; is it the mask?"
-        )
-    if high < _BRATS_ENHANCING:
-        return mask
-    if (mask == ENHANCING).any():
-        raise VolumeError(
-            f"{path}: holds label 3 and label 4; where 3 is the non-enhancing core (BraTS until 2016), make "
-            "it a 1; where 4 is the resection cavity (BraTS 2024 after treatment), make it a 0"
-        )
-    mask -= mask == _BRATS_ENHANCING
-    return mask
+def _read_mask(path: Path, image: NiftiFile, label_map: LabelMap | None) -> NDArray[np.uint8]:
+    """Read the labels 0 to 3 of a mask on the grid of `image`."""
+    file = read_beside(image, path)
+    return labels_of(path, np.ascontiguousarray(file.array), file.step, label_map)

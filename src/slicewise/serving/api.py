@@ -105,7 +105,9 @@ async def predict(
     file: Annotated[
         UploadFile | None, File(description="a picture, or a NIfTI volume of one modality")
     ] = None,
-    modality: Annotated[Modality | None, Form(description="what `file` shows; required for a volume")] = None,
+    modality: Annotated[
+        Modality | None, Form(description="what `file` shows; needed for a volume whose name does not say it")
+    ] = None,
     t1: Annotated[UploadFile | None, File(description="NIfTI volume, before contrast agent")] = None,
     t1ce: Annotated[UploadFile | None, File(description="NIfTI volume, after contrast agent")] = None,
     t2: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,

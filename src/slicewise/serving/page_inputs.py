@@ -1,13 +1,14 @@
 """What the page asks for: files, or a bundled case."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import streamlit as st
 
 from slicewise.core.labels import MODALITIES
 from slicewise.core.storage import MIB
-from slicewise.data.modality_words import guess_modality
+from slicewise.data.names import SUFFIXES, read_name
 from slicewise.serving.client import ApiClient, FileField
 
 ANSWER: Final = "answer"
@@ -29,7 +30,7 @@ def ask(client: ApiClient, info: dict[str, Any]) -> None:
 
 
 def is_volume(file_name: str) -> bool:
-    return file_name.lower().endswith((".nii", ".nii.gz"))
+    return file_name.lower().endswith(SUFFIXES)
 
 
 def _ask_case(client: ApiClient, names: Sequence[str]) -> None:
@@ -67,7 +68,8 @@ def _name_fields(files: Sequence[Any]) -> list[FileField]:
 def _ask_modality(file_name: str) -> str:
     if not is_volume(file_name):
         return "file"
-    guess = guess_modality(file_name)
+    name = read_name(Path(file_name))
+    guess = name.kind if name.sure and name.kind in MODALITIES else None
     chosen = st.selectbox(
         f"What does {file_name} show?",
         MODALITIES,

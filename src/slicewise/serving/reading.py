@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from slicewise.core.keys import CaseKey
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
 from slicewise.data.check import require_sound
+from slicewise.data.names import read_name, shows_mask
 from slicewise.data.reading import read_case
 from slicewise.data.sources import lgg
 from slicewise.evaluation.operating import InputKind
 from slicewise.imaging.volume import Volume
-from slicewise.serving.uploads import UNNAMED, RequestError, Stored, reworded
+from slicewise.serving.uploads import RequestError, Stored, reworded
 
 _KEY: Final = CaseKey("upload", "upload", "upload")
 
@@ -49,16 +51,42 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Received:
         return _read_flat(name, file, slot)
     if kinds != {"volume"}:
         raise RequestError(400, "send one picture, or the NIfTI volumes of one examination, not both")
-    if UNNAMED in files:
-        raise RequestError(
-            400,
-            f"{files[UNNAMED].name} is a volume: say what it shows in the form field `modality`, "
-            f"one of {', '.join(MODALITIES)}",
-        )
-    volumes = {known: files[known] for known in MODALITIES if known in files}
+    named = {_modality(name, file): file for name, file in files.items()}
+    volumes = {known: named[known] for known in MODALITIES if known in named}
     case = _case("nifti", volumes)
     notes = tuple(reworded(str(problem), volumes) for problem in require_sound(case))
-    return Received(read_case(case), "volume", notes)
+    return Received(read_case(case), "volume", (*_contradictions(volumes), *notes))
+
+
+def _modality(field: str, file: Stored) -> Modality:
+    """Return what a volume shows: as its form field says, or else as its name does.
+
+    Raises:
+        RequestError: 400 where neither says it.
+    """
+    said = next((known for known in MODALITIES if known == field), None)
+    if said is not None:
+        return said
+    name = read_name(Path(file.name))
+    shown = next((known for known in MODALITIES if known == name.kind), None)
+    if shown is not None and name.sure:
+        return shown
+    doubt = f" (its name may say {' or '.join(name.candidates)})" if name.candidates else ""
+    what = "is a mask by its name" if name.kind == "mask" else f"is a volume{doubt}"
+    raise RequestError(
+        400,
+        f"{file.name} {what}: say what it shows in the form field `modality`, one of {', '.join(MODALITIES)}",
+    )
+
+
+def _contradictions(volumes: Mapping[Modality, Stored]) -> tuple[str, ...]:
+    """Say where a file's name speaks of something else than its form field."""
+    names = {modality: read_name(Path(file.name)) for modality, file in volumes.items()}
+    return tuple(
+        f"{volumes[modality].name}: sent as {modality}, though its name says {name.kind}"
+        for modality, name in names.items()
+        if name.kind not in (None, modality) and name.sure
+    )
 
 
 def _read_flat(name: str, file: Stored, slot: Modality) -> Received:
@@ -66,6 +94,12 @@ def _read_flat(name: str, file: Stored, slot: Modality) -> Received:
     said = next((known for known in MODALITIES if known == name), None)
     if said is None and lgg.is_slice_name(file.name):
         return Received(read_case(_case("lgg", dict.fromkeys(lgg.CHANNELS, file))), "volume")
+    if said is None and shows_mask(Path(file.name).stem):
+        raise RequestError(
+            400,
+            f"{file.name} is a mask, or a picture made from one, by its name: send the image, or say in the "
+            "form field `modality` what it shows",
+        )
     return Received(read_case(_case("picture", {said or slot: file})), "picture")
 
 

@@ -48,7 +48,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.data.check import check_cases
+    from slicewise.data.check import check_cases, require_cases
     from slicewise.data.index import CaseIndex
     from slicewise.data.problems import describe_problems
 
@@ -59,18 +59,19 @@ def _run(context: Context[Config]) -> Outcome:
     problems: list[Problem] = []
     for source in used_sources(config):
         wanted = _obtain(context, source, roots[source.name], known)
-        found, met = _discover(source, roots[source.name])
-        cases += [case for case in found if wanted is None or case.group in wanted]
-        problems += met
-    usable, faults = check_cases(cases)
-    problems += faults
-    index = CaseIndex.of(roots, usable, problems, known)
+        found, met = discover_source(source, roots[source.name])
+        own = [case for case in found if wanted is None or case.group in wanted]
+        usable, faults = check_cases(own)
+        require_cases(source.name, roots[source.name], len(own), usable, [*met, *faults])
+        cases += usable
+        problems += [*met, *faults]
+    index = CaseIndex.of(roots, cases, problems, known)
     folder = context.out("index")
     index.write(folder / INDEX_NAME, workspace.root)
     write_text(folder / "problems.txt", index.report())
     notes = [describe_problems(problems).rstrip()] if problems else []
-    shared = [path for case in usable for path in case.files if path.is_relative_to(workspace.root)]
-    return Outcome(_metrics(index.known, usable, problems), tuple(notes), tuple(shared))
+    shared = [path for case in cases for path in case.files if path.is_relative_to(workspace.root)]
+    return Outcome(_metrics(index.known, cases, problems), tuple(notes), tuple(shared))
 
 
 def _obtain(
@@ -113,9 +114,10 @@ def _fetch(source: VolumeSource | PictureSource, root: Path) -> None:
     fetch_kaggle(source.kaggle, root)
 
 
-def _discover(
+def discover_source(
     source: VolumeSource | PictureSource, root: Path
 ) -> "tuple[Sequence[CaseFiles], Sequence[Problem]]":
+    """Find the cases of a source where it lies."""
     from slicewise.data.sources import discover
 
     if isinstance(source, PictureSource):
@@ -128,7 +130,7 @@ def _discover(
             group_duplicates=grouped,
             train_only=source.train_only,
         )
-    return discover(layout_of(source), root, source.name)
+    return discover(layout_of(source), root, source.name, mask_name=source.mask, labels=source.label_map)
 
 
 def _metrics(known: Any, usable: "Sequence[CaseFiles]", problems: "Sequence[Problem]") -> dict[str, Any]:

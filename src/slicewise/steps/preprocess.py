@@ -9,11 +9,11 @@ from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.demand import of_preprocess
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import MANIFEST_NAME, slice_store
-from slicewise.steps.sources import FOLD_KEYS, TRAIN_ONLY, chosen_cases, open_index, used_sources
+from slicewise.steps.sources import FOLD_KEYS, TRAIN_ONLY, chosen_cases, open_index, root_of, used_sources
 
 if TYPE_CHECKING:
     from slicewise.data.index import CaseIndex
-    from slicewise.data.preprocess import EntryRef
+    from slicewise.data.preprocess import EntryRef, PreprocessReport
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -39,8 +39,7 @@ def _run(context: Context[Config]) -> Outcome:
         hash_cache=context.hashes,
     )
     text = describe_problems(report.problems, shown=None)
-    if not report.entries:
-        raise DataError(f"not one case could be preprocessed:\n{text}")
+    _require_each_source(context, report)
     folder = context.out("processed")
     entries = [_listed(ref) for ref in report.entries]
     write_json(folder / MANIFEST_NAME, {"entries": entries})
@@ -50,12 +49,26 @@ def _run(context: Context[Config]) -> Outcome:
         "num_new": report.num_new,
         "num_reused": report.num_reused,
         "num_slices": sum(ref.num_slices for ref in report.entries),
-        "num_left_out": len(report.problems),
+        "num_left_out": report.num_left_out,
     }
     notes = [f"{report.num_new} cases sliced, {report.num_reused} taken from the store"]
     notes += [text.rstrip()] if report.problems else []
     files = [path for ref in report.entries for path in sorted(store.folder(ref.entry).iterdir())]
     return Outcome(metrics, tuple(notes), tuple(files))
+
+
+def _require_each_source(context: Context[Config], report: "PreprocessReport") -> None:
+    """Refuse to hand on a source of which no case could be read."""
+    from slicewise.data.problems import most_frequent
+
+    for source in used_sources(context.config):
+        root = root_of(source, context.workspace)
+        if not any(ref.key.source == source.name for ref in report.entries):
+            own = [problem for problem in report.problems if problem.path.is_relative_to(root)]
+            raise DataError(
+                f"{source.name}: not one of {len(own)} cases in {root} could be preprocessed"
+                f"{most_frequent(own)}"
+            )
 
 
 def _require_unchanged(index: "CaseIndex") -> None:

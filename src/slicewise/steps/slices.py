@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
-from slicewise.core.errors import WorkspaceError
+from slicewise.core.errors import DataError, WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.core.keys import SliceKey
 from slicewise.pipeline.step import Context
 from slicewise.pipeline.workspace import Workspace
+from slicewise.steps.sources import used_sources
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,14 +56,25 @@ def _is_entry(entry: Any) -> bool:
 
 
 def open_cases(context: Context[Config], side: "Side") -> "list[StoredCase]":
-    """Open the cases of one side, memory-mapped, in the order of the manifest."""
+    """Open the cases of one side, memory-mapped, in the order of the manifest.
+
+    Raises:
+        DataError: a source of the run has none there.
+    """
     from slicewise.data.split import Split
 
     store = slice_store(context.workspace)
     split = Split.from_json(read_json(context.home("split", "split") / SPLIT_NAME))
     members = split.side(side)
     entries = read_manifest(context)
-    return [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in members]
+    cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in members]
+    absent = {source.name for source in used_sources(context.config)} - {case.key.source for case in cases}
+    if absent:
+        raise DataError(
+            f"no case of {', '.join(sorted(absent))} is on the {side} side of the split; run again with "
+            "--force download"
+        )
+    return cases
 
 
 def open_side(context: Context[Config], side: "Side") -> "SliceDataset":

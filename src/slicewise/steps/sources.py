@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config, PictureSource, VolumeSource
-from slicewise.core.errors import ConfigError
+from slicewise.core.errors import ConfigError, DataError
 from slicewise.core.storage import expand_user
 from slicewise.pipeline.step import Context, Input
 from slicewise.pipeline.workspace import Workspace
@@ -81,11 +81,18 @@ def found_sides(
 
     Of folds, that is every group that takes part at this scale: dealt out among all that are known, a fold
     could be left without anybody to test or to choose by.
+
+    Raises:
+        DataError: the index has no case of the source.
     """
+    if not index.of_source(source.name):
+        raise DataError(
+            f"{source.name}: no case can be used; data/index/problems.txt says why; run download again"
+        )
     if config.split.fold:
         groups = {case.group for case in chosen_cases(without_folds(config), source, index)}
     else:
-        groups = {*index.known[source.name]}
+        groups = {*index.known.get(source.name, ())}
     found = index.of_source(source.name)
     bound = _only_trained(source, found, index.roots[source.name]) & groups
     sides = sides_of(config, groups - bound, group_labels(found))

@@ -1,14 +1,14 @@
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from slicewise.core.errors import DataError
-from slicewise.core.labels import MODALITIES
+from slicewise.core.labels import LABEL_FORMATS, MODALITIES
+from slicewise.data.cases import CaseFiles
+from slicewise.data.names import read_name
 from slicewise.data.sources import discover
-from slicewise.data.sources.brats import FileName, parse_name, patient_of
 
 REAL = Path(__file__).resolve().parents[3] / "../shared/data/brats"
 FIVE = ("t1", "t1ce", "t2", "flair", "seg")
@@ -20,48 +20,6 @@ def write_case(folder: Path, what: Iterable[str] = FIVE, joint: str = "_", endin
     for name in what:
         (folder / f"{folder.name}{joint}{name}{ending}").touch()
     return folder
-
-
-@given(
-    st.from_regex(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+){0,4}", fullmatch=True).filter(
-        lambda name: "_ce-" not in name
-    ),
-    st.sampled_from([*zip((*FIVE, *NEW), 2 * ("t1", "t1ce", "t2", "flair", None), strict=True)]),
-    st.sampled_from("-_"),
-    st.sampled_from([".nii", ".nii.gz", ".NII.GZ"]),
-    st.booleans(),
-)
-def test_every_release_s_names_are_read(
-    case: str, what: tuple[str, str | None], joint: str, ending: str, upper: bool
-) -> None:
-    suffix, modality = what
-    name = parse_name(f"{case}{joint}{suffix.upper() if upper else suffix}{ending}")
-    assert name is not None
-    assert (name.case, name.modality) == (case, modality)
-
-
-@pytest.mark.parametrize(
-    "name", ["W39_1998.09.19_Segm.nii", "readme.nii", "_t1.nii", "t1.nii.gz", "x_t3.nii"]
-)
-def test_other_names_say_nothing(name: str) -> None:
-    assert parse_name(name) is None
-
-
-@pytest.mark.parametrize(
-    ("case", "patient"),
-    [
-        ("Brats18_2013_21_1", "Brats18_2013_21"),
-        ("BraTS19_TCIA10_152_1", "BraTS19_TCIA10_152"),
-        ("Brats18_CBICA_AAB_1", "Brats18_CBICA_AAB"),
-        ("BraTS20_Training_001", "BraTS20_Training_001"),
-        ("BraTS2021_00006", "BraTS2021_00006"),
-        ("BraTS-GLI-00000-000", "BraTS-GLI-00000"),
-        ("BraTS-MET-00089-001", "BraTS-MET-00089"),
-        ("Phantom_00012", "Phantom_00012"),
-    ],
-)
-def test_the_patient_is_the_case_without_its_visit(case: str, patient: str) -> None:
-    assert patient_of(case) == patient
 
 
 def test_every_release_is_found_in_any_nesting(tmp_path: Path) -> None:
@@ -81,8 +39,7 @@ def test_every_release_is_found_in_any_nesting(tmp_path: Path) -> None:
     for case in cases:
         assert case.modalities == MODALITIES
         assert case.kind == "nifti"
-        names = [parse_name(path.name) for path in case.images]
-        assert [name.modality for name in names if name] == list(MODALITIES)
+        assert [read_name(path).kind for path in case.images] == list(MODALITIES)
         assert "seg" in case.masks[0].name
         assert case.group == case.key.patient
 
@@ -208,7 +165,154 @@ def test_real_patients_are_found() -> None:
     assert "Brats18_2013_21" in {case.group for case in cases}
 
 
-def test_the_contrast_agent_of_bids_makes_a_t1ce() -> None:
-    assert parse_name("sub-01_ce-gadolinium_T1w.nii.gz") == FileName("sub-01", "t1ce")
-    assert parse_name("sub-01_T1w.nii.gz") == FileName("sub-01", "t1")
-    assert parse_name("sub-01_FLAIR.nii.gz") == FileName("sub-01", "flair")
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_two_words_for_flair_fill_its_slot(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"P01/P01_{what}.nii.gz" for what in ("T1", "T1ce", "T2", "T2_FLAIR", "seg")))
+    touch(tmp_path, *(f"P02/P02_{what}.nii.gz" for what in ("T1", "T1_Gd", "T2", "FLAIR", "seg")))
+    cases, problems = discover("brats", tmp_path, "brats")
+    assert problems == []
+    assert [(case.key.case, case.modalities) for case in cases] == [("P01", MODALITIES), ("P02", MODALITIES)]
+
+
+def test_what_tools_add_keeps_a_patient_together(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"P03_{what}_bet.nii.gz" for what in ("t1", "t1ce", "t2", "flair")), "P03_seg.nii.gz")
+    touch(tmp_path, *(f"P03_{what}_bet_mask.nii.gz" for what in ("t1", "t1ce", "t2", "flair")))
+    (case,), problems = discover("brats", tmp_path, "brats")
+    assert (case.key.case, case.modalities, case.masks[0].name) == ("P03", MODALITIES, "P03_seg.nii.gz")
+    assert {problem.severity for problem in problems} == {"note"}
+
+
+def test_the_variant_that_most_modalities_have_is_taken(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"P_{what}_bet.nii" for what in ("T1", "T1ce", "T2", "FLAIR")), "P_T1.nii", "P_seg.nii")
+    (case,), (problem,) = discover("brats", tmp_path, "brats")
+    assert [path.name for path in case.images] == [f"P_{w}_bet.nii" for w in ("T1", "T1ce", "T2", "FLAIR")]
+    assert (problem.path.name, problem.what) == ("P_T1.nii", "another variant of t1: P_T1_bet.nii is used")
+
+
+def test_two_files_that_fit_as_well_are_said(tmp_path: Path) -> None:
+    touch(tmp_path, "P_t1_n4.nii", "P_t1_bet.nii", "P_seg.nii")
+    (case,), problems = discover("brats", tmp_path, "brats")
+    assert [path.name for path in case.images] == ["P_t1_bet.nii"]
+    (said,) = (problem for problem in problems if problem.path.name == "P_t1_n4.nii")
+    assert (said.severity, "as good a t1 as P_t1_bet.nii" in said.what) == ("warning", True)
+
+
+UCSF = (
+    "brain_segmentation",
+    "brain_parenchyma_segmentation",
+    "tumor_segmentation",
+    "T1",
+    "T1_bias",
+    "T1c",
+    "T2",
+)
+
+
+def test_the_mask_of_a_tumour_is_taken_and_never_that_of_the_brain(tmp_path: Path) -> None:
+    name = "UCSF-PDGM-0004"
+    touch(tmp_path, *(f"{name}_nifti/{name}_{what}.nii.gz" for what in (*UCSF, "FLAIR", "DTI_eddy_FA")))
+    (case,), problems = discover("brats", tmp_path, "ucsf")
+    assert (case.key.case, case.modalities) == (name, MODALITIES)
+    assert case.masks[0].name == f"{name}_tumor_segmentation.nii.gz"
+    assert {problem.path.name for problem in problems if "another image" in problem.what} == {
+        f"{name}_{what}.nii.gz" for what in (*UCSF[:2], "DTI_eddy_FA")
+    }
+
+
+def test_a_brain_mask_alone_is_no_mask(tmp_path: Path) -> None:
+    touch(tmp_path, "P_t1.nii", "P_brain_seg.nii", "Q_t1.nii", "Q_seg.nii")
+    cases, problems = discover("brats", tmp_path, "brats")
+    assert [case.key.case for case in cases] == ["Q"]
+    assert "no mask (..._seg.nii)" in {problem.what for problem in problems}
+
+
+def test_several_masks_are_refused_by_name_and_a_key_says_which(tmp_path: Path) -> None:
+    for case in ("P", "Q"):
+        touch(tmp_path, *(f"{case}_{what}.nii" for what in ("t1", "WT", "TC", "ET")))
+    with pytest.raises(DataError, match=r"P_ET\.nii, P_TC\.nii, P_WT\.nii.*data\.volumes\.mask='"):
+        discover("brats", tmp_path, "brats")
+    cases, _ = discover("brats", tmp_path, "brats", mask_name="*_wt.nii*")
+    assert [case.masks[0].name for case in cases] == ["P_WT.nii", "Q_WT.nii"]
+    touch(tmp_path, "R_t1.nii", "R_seg.nii")
+    (case,), problems = discover("brats", tmp_path, "brats")
+    assert case.key.case == "R"
+    assert [problem.severity for problem in problems if "several files may be" in problem.what] == [
+        "error"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("taken", "other"),
+    [("P_tumor_seg.nii", "P_seg.nii"), ("P_seg.nii", "P_auto_seg.nii"), ("P_seg.nii", "P_t1_seg.nii")],
+)
+def test_the_better_mask_is_taken_and_the_other_listed(tmp_path: Path, taken: str, other: str) -> None:
+    touch(tmp_path, "P_t1.nii", taken, other)
+    (case,), problems = discover("brats", tmp_path, "brats")
+    assert case.masks[0].name == taken
+    assert [problem.what for problem in problems if problem.path.name == other] == [
+        f"a mask, not used: {taken} is"
+    ]
+
+
+def test_masks_in_a_folder_of_their_own_find_their_case(tmp_path: Path) -> None:
+    for name in ("UPENN-GBM-00001_11", "UPENN-GBM-00002_11"):
+        touch(tmp_path, *(f"images/{name}/{name}_{what}.nii.gz" for what in ("T1", "T1GD", "T2", "FLAIR")))
+        touch(tmp_path, f"automated_segm/{name}_automated_approx_segm.nii.gz")
+    touch(tmp_path, "images_segm/UPENN-GBM-00001_11_segm.nii.gz")
+    cases, problems = discover("brats", tmp_path, "upenn")
+    assert [case.masks[0].parent.name for case in cases] == ["images_segm", "automated_segm"]
+    assert [case.group for case in cases] == ["UPENN-GBM-00001", "UPENN-GBM-00002"]
+    assert [problem.what for problem in problems] == ["a mask, not used: UPENN-GBM-00001_11_segm.nii.gz is"]
+
+
+def test_folders_name_cases_and_visits(tmp_path: Path) -> None:
+    for patient in ("Patient-001", "Patient-002"):
+        for week in ("week-000-1", "week-044"):
+            files = ("T1", "CT1", "T2", "FLAIR", "segmentation")
+            touch(tmp_path, *(f"{patient}/{week}/{what}.nii.gz" for what in files))
+    cases, problems = discover("brats", tmp_path, "lumiere")
+    assert problems == []
+    assert [case.key.case for case in cases][:2] == ["Patient-001_week-000-1", "Patient-001_week-044"]
+    assert {case.group for case in cases} == {"Patient-001", "Patient-002"}
+
+
+def test_folders_of_the_same_name_are_not_one_patient(tmp_path: Path) -> None:
+    for site in ("A", "B"):
+        touch(tmp_path, *(f"{site}/scan/{what}.nii" for what in ("t1", "seg")))
+    cases, problems = discover("brats", tmp_path, "brats")
+    assert ([case.key.case for case in cases], len(problems)) == (["A_scan", "B_scan"], 2)
+
+
+def test_one_folder_for_each_modality(tmp_path: Path) -> None:
+    for patient in ("P1", "P2"):
+        touch(tmp_path, *(f"{folder}/{patient}.nii.gz" for folder in ("T1", "FLAIR", "labels")))
+    cases, _ = discover("brats", tmp_path, "brats")
+    assert [(case.key.case, case.modalities) for case in cases] == [
+        ("P1", ("t1", "flair")),
+        ("P2", ("t1", "flair")),
+    ]
+
+
+def test_paediatric_labels_must_be_named(tmp_path: Path) -> None:
+    write_case(tmp_path / "BraTS-PED-00001-000", NEW, "-")
+    with pytest.raises(DataError, match=r"data\.volumes\.labels=brats_ped"):
+        discover("brats", tmp_path, "brats")
+    (case,), _ = discover("brats", tmp_path, "brats", labels=LABEL_FORMATS["brats_ped"])
+    assert case.labels == LABEL_FORMATS["brats_ped"]
+
+
+def test_what_the_labels_mean_goes_with_the_case(tmp_path: Path) -> None:
+    write_case(tmp_path / "BraTS2021_00006")
+    write_case(tmp_path / "BraTS-GLI-00000-000", NEW, "-")
+    cases, _ = discover("brats", tmp_path, "brats")
+    assert {case.key.case: case.labels for case in cases} == {
+        "BraTS2021_00006": None,
+        "BraTS-GLI-00000-000": LABEL_FORMATS["brats2023"],
+    }
+    for case in cases:
+        assert CaseFiles.from_json(json.loads(json.dumps(case.to_json(tmp_path))), tmp_path) == case

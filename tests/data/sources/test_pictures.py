@@ -63,6 +63,25 @@ def test_pictures_without_a_label_are_counted_and_ignored(tmp_path: Path) -> Non
     assert all(problem.what.startswith("1 pictures without a label") for problem in problems)
 
 
+def test_masks_and_overlays_beside_pictures_are_no_pictures(tmp_path: Path) -> None:
+    save(tmp_path / "yes/Y0.jpg", picture(1))
+    save(tmp_path / "no/N0.jpg", picture(2))
+    others = [f"yes/Y0_{what}.png" for what in ("mask", "seg", "label", "gt", "overlay", "pred")]
+    others += ["yes/masks/Y0.png", "masks/yes/Y0.png"]
+    for seed, name in enumerate(others, 10):
+        save(tmp_path / name, picture(seed))
+    cases, problems = discover("pictures", tmp_path, "x")
+    assert {case.images[0].name for case in cases} == {"Y0.jpg", "N0.jpg"}
+    assert {problem.path.relative_to(tmp_path).as_posix() for problem in problems} == {*others}
+    assert {problem.severity for problem in problems} == {"note"}
+
+
+def test_a_folder_of_masks_alone_says_what_was_passed_over(tmp_path: Path) -> None:
+    save(tmp_path / "yes/Y0_mask.png", picture(1))
+    with pytest.raises(DataError, match=r"1 x a mask, or a picture made from one(.|\n)*Y0_mask\.png"):
+        discover("pictures", tmp_path, "x")
+
+
 def test_an_unreadable_picture_does_not_stop_the_others(tmp_path: Path) -> None:
     whole = save(tmp_path / "yes/Y1.jpg", picture(1)).read_bytes()
     save(tmp_path / "no/N1.jpg", picture(2))

@@ -1,14 +1,36 @@
 """What is read and how it becomes slices."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
-from slicewise.core.labels import Modality
+from slicewise.core.labels import LABEL_FORMATS, TUMOUR_LABELS, LabelMap, Modality
 
 FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
+
+
+_AUTO: Final = "auto"
+
+
+def _check_labels(value: Any) -> str | dict[str, int]:
+    """Take the name of a format, or a map of whole numbers to labels; its keys become text, as in JSON."""
+    if isinstance(value, str) and value in (_AUTO, *LABEL_FORMATS):
+        return value
+    if isinstance(value, Mapping) and value:
+        pairs = {str(found): label for found, label in value.items()}
+        labels = (0, *TUMOUR_LABELS)
+        if all(found.isdecimal() and label in labels for found, label in pairs.items()):
+            return pairs
+    raise ValueError(
+        f"expected {', '.join((_AUTO, *LABEL_FORMATS))}, or a map of values to the labels 0 to 3 such as "
+        "{1:3,2:1,3:1,4:2}"
+    )
+
+
+Labels = Annotated[str | dict[str, int], BeforeValidator(_check_labels)]
 
 
 class VolumeSource(Section):
@@ -22,8 +44,31 @@ class VolumeSource(Section):
     """Folder to read. None: the data set is downloaded (or generated) below `data/raw/<name>`."""
     kaggle: str | None
     """`owner/dataset` on Kaggle, used when `path` is None."""
+    mask: str | None
+    """Pattern of the masks' file names, such as `*_tumor_seg*`; no other file then is a mask. None: told from
+    the names. For `brats` alone."""
+    labels: Labels
+    """What the values of the masks mean: `brats2015`, `brats2021`, `brats2023`, `brats2024`, `brats_ped`,
+    `msd`, or a map such as `{1:3,2:1,3:1,4:2}` to 1 necrosis and non-enhancing core, 2 edema, 3 enhancing
+    tumour and 0 none. `auto`: BraTS 2017 to 2023. For `brats` alone."""
     phantom_patients: CountOrZero
     """How many virtual patients are known; they are generated when a mode asks for them."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key, unset in (("mask", None), ("labels", _AUTO)):
+            if self.kind != "brats" and getattr(self, key) != unset:
+                raise ValueError(f"{key} is for kind brats, and kind is {self.kind}; leave {key} out")
+        return self
+
+    @property
+    def label_map(self) -> LabelMap | None:
+        """The labels that values mean; None for `auto`."""
+        if self.labels == _AUTO:
+            return None
+        if isinstance(self.labels, str):
+            return LABEL_FORMATS[self.labels]
+        return tuple((int(value), label) for value, label in self.labels.items())
 
 
 Duplicates = Literal["group", "ignore"]

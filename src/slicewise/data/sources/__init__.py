@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, assert_never
 
-from slicewise.core.labels import Modality
+from slicewise.core.labels import LabelMap, Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
 from slicewise.data.sources.tree import ENDINGS, files_below
@@ -29,13 +29,15 @@ def discover(
     *,
     group_duplicates: bool = True,
     train_only: Collection[str] = (),
+    mask_name: str | None = None,
+    labels: LabelMap | None = None,
 ) -> tuple[list[CaseFiles], list[Problem]]:
     """Find the cases of one source below `root`. Virtual patients are laid out as `brats` is.
 
     `slot` is the modality slot that a picture fills; volumes say themselves what they are, and those that are
     the same under two names are taken once. With `group_duplicates` pictures that are the same, or almost,
     count as one patient. `train_only` names folders directly below `root` that give way where they repeat a
-    picture of another folder.
+    picture of another folder. `mask_name` and `labels` are those of `brats.discover`.
 
     Raises:
         DataError: the folder holds nothing of this kind, and the message says what was expected; or a folder
@@ -45,7 +47,9 @@ def discover(
         case "brats":
             from slicewise.data.sources import brats
 
-            kept, problems = _without_copies(*brats.discover(root, source))
+            kept, problems = _without_copies(
+                *brats.discover(root, source, mask_name=mask_name, labels=labels)
+            )
             return kept, problems + brats.mixed_releases(root, kept)
         case "lgg":
             from slicewise.data.sources import lgg

@@ -20,7 +20,8 @@ from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates import PicturePrint, fingerprint, group_pictures
-from slicewise.data.problems import Problem
+from slicewise.data.names import is_mask_folder, shows_mask
+from slicewise.data.problems import Problem, most_frequent
 from slicewise.data.sources.folder_labels import labels_of
 from slicewise.data.sources.train_only import TrainOnly
 from slicewise.data.sources.tree import ENDINGS, files_below
@@ -29,6 +30,9 @@ SUFFIXES: Final = ENDINGS["pictures"]
 _EXPECTED: Final = (
     "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
     "pituitary_tumor and no_tumor)"
+)
+_MASK: Final = (
+    "a mask, or a picture made from one, by its name or its folder's; it is no picture of a patient"
 )
 _UNGROUPED: Final = (
     "duplicates are ignored: the same picture, or another of the same patient, may be trained on and tested "
@@ -57,10 +61,11 @@ def discover(
     apart = TrainOnly(root, train_only)
     # Of pictures that are the same the first is kept, so those that give way come last.
     paths = sorted(files_below(root, SUFFIXES), key=apart.holds)
-    labelled, problems = _with_labels(root, paths)
+    labelled, problems = with_labels(root, paths)
     readable = _fingerprint_all(labelled, problems)
     if not readable:
-        raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}")
+        reasons = most_frequent(problems)
+        raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
     names = _names([(path.relative_to(root), picture) for path, _, picture in readable])
     cases = [
         CaseFiles(CaseKey(source, name, name), "picture", (slot,), (path,), (), label, name)
@@ -87,20 +92,28 @@ def _grouped(
     return kept, contradicting + repeated + resembling
 
 
-def _with_labels(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
-    labels = labels_of({path.relative_to(root).parent for path in paths})
+def with_labels(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
+    """Return the pictures whose folder gives them a label; those without and what is no picture are notes."""
+    images = [path for path in paths if not _is_mask(path.relative_to(root))]
+    labels = labels_of({path.relative_to(root).parent for path in images})
     labelled: list[tuple[Path, int]] = []
     others: Counter[Path] = Counter()
-    for path in paths:
+    for path in images:
         label = labels[path.relative_to(root).parent]
         if label is None:
             others[path.parent] += 1
         else:
             labelled.append((path, label))
-    return labelled, [
+    masks = [Problem(path, _MASK, "note") for path in paths if _is_mask(path.relative_to(root))]
+    return labelled, masks + [
         Problem(folder, f"{count} pictures without a label (the folder says neither yes nor no)", "note")
         for folder, count in others.items()
     ]
+
+
+def _is_mask(inner: Path) -> bool:
+    """Whether a picture, relative to the data set, is a mask or made from one, by its name or folder."""
+    return shows_mask(inner.stem) or any(map(is_mask_folder, inner.parts[:-1]))
 
 
 def _fingerprint_all(

@@ -1,0 +1,56 @@
+"""The data that lie on the disk already: can any case of each source be used."""
+
+from pathlib import Path
+
+from slicewise.cli.checks.check import Check
+from slicewise.config.schema import Config, PictureSource, VolumeSource
+from slicewise.core.errors import DataError, SliceWiseError
+from slicewise.pipeline.workspace import Workspace
+
+_NAME = "data"
+
+
+def data(workspace: Workspace, config: Config) -> Check:
+    """Look at the names and headers of the sources that are on the disk, as download does; read no voxels."""
+    from slicewise.steps.sources import root_of, used_sources
+
+    sources = [(source, root_of(source, workspace)) for source in used_sources(config)]
+    there = [(source, root) for source, root in sources if source.kind != "phantom" and root.is_dir()]
+    said: list[str] = []
+    num_left_out = 0
+    for source, root in there:
+        try:
+            num_usable, num_faults = _counts(source, root)
+        except SliceWiseError as error:
+            first, _, rest = str(error).partition("\n")
+            return Check(_NAME, "bad", first, rest.strip() or "see docs/data.md for what is read")
+        num_left_out += num_faults
+        said.append(f"{source.name}: {num_usable} cases can be used, {num_faults} files or folders cannot")
+    if num_left_out:
+        advice = "slicewise run --until download lists them in data/index/problems.txt"
+        return Check(_NAME, "warn", "; ".join(said), advice)
+    return Check(_NAME, "good", "; ".join(said) or "none on the disk yet")
+
+
+def _counts(source: VolumeSource | PictureSource, root: Path) -> tuple[int, int]:
+    """Return how many cases can be used and how many files or folders cannot.
+
+    Raises:
+        DataError: none can.
+    """
+    from slicewise.data.check import check_cases, require_cases
+    from slicewise.data.problems import most_frequent
+    from slicewise.data.sources import pictures
+    from slicewise.data.sources.tree import files_below
+    from slicewise.steps.download import discover_source
+
+    if isinstance(source, PictureSource):
+        labelled, problems = pictures.with_labels(root, files_below(root, pictures.SUFFIXES))
+        if not labelled:
+            raise DataError(f"{source.name}: no picture with a label in {root}{most_frequent(problems)}")
+        return len(labelled), 0
+    found, met = discover_source(source, root)
+    usable, faults = check_cases(found)
+    problems = [*met, *faults]
+    require_cases(source.name, root, len(found), usable, problems)
+    return len(usable), sum(problem.severity == "error" for problem in problems)
