@@ -233,8 +233,8 @@ def _orientation(
     scale = next((scale for scale in (factor, 1.0) if _plausible(lengths * scale)), None)
     affine[:3] *= scale or factor
     rows = tuple(tuple(float(value) for value in row) for row in affine)
-    orientation = Orientation(rows, shape, bytes(raw.binaryblock))
     form = "sform" if header["sform_code"] > 0 else "qform" if header["qform_code"] > 0 else "pixdim"
+    orientation = Orientation(rows, shape, bytes(raw.binaryblock), assumed=form == "pixdim")
     _require_a_volume(path, orientation, form)
     if scale is None:
         raise NiftiError(
