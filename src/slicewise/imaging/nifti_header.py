@@ -262,9 +262,9 @@ def _sides(lengths: NDArray[np.float64]) -> str:
 
 def _require_a_volume(path: Path, orientation: Orientation, form: str) -> None:
     if not np.isfinite(orientation.matrix()).all():
-        raise NiftiError(path, f"its affine ({form}) holds NaN or infinity; set sform or qform anew")
+        raise NiftiError(path, f"its affine ({form}) holds NaN or infinity; set its sform or qform")
     if not orientation.is_usable:
-        raise NiftiError(path, f"its affine ({form}) maps no volume; set sform or qform anew")
+        raise NiftiError(path, f"its affine ({form}) maps no volume; set its sform or qform")
     if (skew := orientation.skew()) > _MOST_SKEW:
         raise NiftiError(
             path,
