@@ -102,7 +102,15 @@ def test_files_that_changed_after_download_are_named(
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("truncated", "truncated"), ("shape", "mask|voxels where"), ("nan", "NaN|finite"), ("empty", "empty")],
+    [
+        ("truncated", "truncated"),
+        ("shape", "mask|voxels where"),
+        ("nan", "NaN|finite"),
+        ("empty", "empty"),
+        ("packed twice", "compressed with gzip twice"),
+        ("4-D", "4 volumes in one file; one file per modality is needed: split it"),
+        ("turned", "turned by 5.0 degrees against"),
+    ],
 )
 def test_a_damaged_case_is_named_and_left_out_and_the_others_go_on(
     pipeline: Pipeline, patients: list[Path], damage: str, message: str
@@ -115,6 +123,15 @@ def test_a_damaged_case_is_named_and_left_out_and_the_others_go_on(
         write(file_of(victim, "seg"), np.zeros((10, 10, 4), np.uint8))
     elif damage == "nan":
         write(file_of(victim, "flair"), np.full(SHAPE, np.nan, np.float32))
+    elif damage == "packed twice":
+        path = file_of(victim, "t1ce")
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    elif damage == "4-D":
+        write(file_of(victim, "t1"), np.zeros((*SHAPE, 4), np.int16))
+    elif damage == "turned":
+        cos, sin = np.cos(np.radians(5)), np.sin(np.radians(5))
+        affine = np.array([[cos, -sin, 0, 0], [sin, cos, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        nib.save(nib.Nifti1Image(np.ones(SHAPE, np.int16), affine), file_of(victim, "t2"))
     else:
         file_of(victim, "t1").write_bytes(b"")
     assert pipeline.run("--mode", "data-only") == 0
@@ -124,6 +141,33 @@ def test_a_damaged_case_is_named_and_left_out_and_the_others_go_on(
     steps = pipeline.record["steps"]
     left_out = [steps[name]["metrics"]["num_left_out"] for name in ("download", "preprocess")]
     assert sum(left_out) >= 1
+
+
+def stored_images(pipeline: Pipeline) -> set[tuple[str, bytes]]:
+    paths = (pipeline.workspace / "data" / "slices").glob("*/*/images.npy")
+    return {(path.parent.name.rsplit("-", 1)[0], path.read_bytes()) for path in paths}
+
+
+def test_odd_headers_are_used_and_reported_and_other_axes_are_no_problem(
+    pipeline: Pipeline, patients: list[Path]
+) -> None:
+    assert pipeline.run("--mode", "data-only") == 0
+    before = stored_images(pipeline)
+    assert len(before) == len(patients)
+    image = nib.load(file_of(patients[0], "t1"))
+    axes = nib.orientations.axcodes2ornt(("P", "I", "R"))
+    turned = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), axes))
+    file_of(patients[0], "t1").write_bytes(gzip.compress(turned.to_bytes()))
+    for what in ("t1", "t1ce", "t2", "flair", "seg"):
+        image = nib.load(file_of(patients[1], what))
+        image.header.set_xyzt_units("micron")
+        file_of(patients[1], what).write_bytes(gzip.compress(image.to_bytes()))
+    assert pipeline.run("--mode", "data-only") == 0
+    after = stored_images(pipeline)
+    assert after == before, "those of the new files are those of the old ones"
+    assert len(list((pipeline.workspace / "data" / "slices").glob("*/*/images.npy"))) == len(patients) + 2
+    assert "5 x its header gives lengths in micrometres, but voxels of 1 x 1 x 1" in problems(pipeline)
+    assert patients[0].name not in problems(pipeline)
 
 
 def test_a_missing_modality_leaves_its_slot_empty_and_is_reported(

@@ -127,6 +127,20 @@ def test_a_shifted_file_that_stores_its_axes_otherwise_may_be_mirrored_and_is_re
         read(case)
 
 
+@pytest.mark.parametrize(("silent", "words"), [(0, "flair.nii says nothing"), (1, "it says nothing")])
+def test_a_file_without_orientation_beside_one_that_has_one(tmp_path: Path, silent: int, words: str) -> None:
+    case = case_of(tmp_path, LPS)
+    image = nib.load(case.images[silent])
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    case.images[silent].write_bytes(nib.Nifti1Image(image.get_fdata(), None, image.header).to_bytes())
+    *_, problem = check_case(case)
+    assert (problem.path, problem.severity) == (case.images[1], "error")
+    assert words in problem.what
+    assert "fslcpgeom" in problem.what
+    with pytest.raises(VolumeError, match="says nothing about its orientation"):
+        read(case)
+
+
 @pytest.mark.parametrize("digits", [2, 3])
 def test_rounded_headers_are_one_grid(tmp_path: Path, digits: int) -> None:
     """dcm2niix, ITK and the headers of scanners round lengths and cosines each in its own way."""

@@ -50,6 +50,18 @@ def compare_grids(name: str, first: Orientation, other: Orientation) -> Mismatch
     """
     if (first.shape, first.affine) == (other.shape, other.affine):
         return None
+    mismatch = _compare(name, first, other)
+    if mismatch is None or mismatch.usable or first.assumed == other.assumed:
+        return mismatch
+    without, source = ("it", name) if other.assumed else (name, "this file")
+    return Mismatch(
+        f"cannot be laid on {name}: {without} says nothing about its orientation (qform and sform code are "
+        f"0); if both store their voxels alike, give it the geometry of {source} (`fslcpgeom FROM TO`)",
+        usable=False,
+    )
+
+
+def _compare(name: str, first: Orientation, other: Orientation) -> Mismatch | None:
     order = _order(first, other)
     shape = _reordered(other.shape, order)
     affine = other.matrix() @ orientations.inv_ornt_aff(order, other.shape)

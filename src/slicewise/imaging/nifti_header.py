@@ -233,8 +233,8 @@ def _orientation(
     scale = next((scale for scale in (factor, 1.0) if _plausible(lengths * scale)), None)
     affine[:3] *= scale or factor
     rows = tuple(tuple(float(value) for value in row) for row in affine)
-    orientation = Orientation(rows, shape, bytes(raw.binaryblock))
     form = "sform" if header["sform_code"] > 0 else "qform" if header["qform_code"] > 0 else "pixdim"
+    orientation = Orientation(rows, shape, bytes(raw.binaryblock), assumed=form == "pixdim")
     _require_a_volume(path, orientation, form)
     if scale is None:
         raise NiftiError(
@@ -262,9 +262,9 @@ def _sides(lengths: NDArray[np.float64]) -> str:
 
 def _require_a_volume(path: Path, orientation: Orientation, form: str) -> None:
     if not np.isfinite(orientation.matrix()).all():
-        raise NiftiError(path, f"its affine ({form}) holds NaN or infinity; set sform or qform anew")
+        raise NiftiError(path, f"its affine ({form}) holds NaN or infinity; set its sform or qform")
     if not orientation.is_usable:
-        raise NiftiError(path, f"its affine ({form}) maps no volume; set sform or qform anew")
+        raise NiftiError(path, f"its affine ({form}) maps no volume; set its sform or qform")
     if (skew := orientation.skew()) > _MOST_SKEW:
         raise NiftiError(
             path,

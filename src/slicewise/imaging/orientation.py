@@ -31,6 +31,8 @@ class Orientation:
     shape: tuple[int, int, int]
     header: bytes
     """The NIfTI header of the file as it stands there: what is written on this grid repeats its geometry."""
+    assumed: bool = False
+    """Whether that header says nothing about the orientation (qform and sform code are 0)."""
 
     @property
     def is_usable(self) -> bool:

@@ -1,7 +1,7 @@
 """Forms of requests, read before FastAPI reads them: nothing that was sent is dropped.
 
-FastAPI ignores fields that it does not know, takes one of two fields of the same name, and answers that the
-body cannot be parsed where the temporary folder is full.
+FastAPI ignores fields that it does not know, takes one of two fields of the same name, and reports a
+body that cannot be parsed where the temporary folder is full.
 """
 
 from collections import Counter

@@ -25,7 +25,7 @@ _HEADERS: Final = (
 class BodyLimit:
     """ASGI middleware that refuses a body larger than `max_mib` while it arrives, before it fills the disk.
 
-    An answer that comes before the end of the body, such as this refusal, waits until the rest is read and
+    A response that comes before the end of the body, such as this refusal, waits until the rest is read and
     thrown away, within bounds: a client that is still sending would see a broken connection instead of it.
     """
 
@@ -71,7 +71,7 @@ class _Body:
         try:
             while self._begun and not self._whole and self._seen < _DRAIN_FACTOR * self._limit:
                 await self._next()
-        except HTTPException:  # the client fell silent: it may have the answer now
+        except HTTPException:  # the client fell silent: it may have the response now
             self._whole = True
 
     async def _next(self) -> Message:

@@ -71,7 +71,7 @@ def storing() -> Iterator[None]:
 
 
 def storage_error(error: OSError, folder: str) -> RequestError:
-    """Return what to answer when an upload could not be written to `folder`, or read from it."""
+    """Return the response to an upload that could not be written to `folder`, or read from it."""
     way_out = "or start the demo with TMPDIR set to another folder"
     if is_full(error):
         space = describe_space(Path(folder))
