@@ -26,6 +26,8 @@ _ENDING: Final = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _SEPARATORS: Final = " -_.,+()[]{}="
 _VSD: Final = re.compile(r"VSD\.Brain(_\w+?)?\.XX\.O\.", re.IGNORECASE)
 """How the files of BraTS 2013 and 2015 begin; `OT` is their mask."""
+_MASK_WORD: Final = "masks?|segmentation|segm?|labels?|gt|groundtruth|overlay|pred(iction)?"
+_MASK_OF: Final = re.compile(rf"({_MASK_WORD})(?P<after>.+)|(?P<before>.+)({_MASK_WORD})", re.IGNORECASE)
 _TECHNICAL: Final = {
     "nifti", "nii", "anat", "files", "resources", "scans", "structural", "imagestr", "imagests", "images",
 }  # fmt: skip
@@ -154,6 +156,12 @@ def shows_mask(stem: str) -> bool:
     tags = {word.tag for word in words[_tail(words) :]}
     made = {"pred", "preds", "prediction", "predictions", "predicted"} & {word.text for word in words[-1:]}
     return bool(tags & {"mask", "map"} or made)
+
+
+def image_of_mask(stem: str) -> str | None:
+    """Return the name of the picture that a picture is called the mask of, as in `Y0mask` and `mask_Y0`."""
+    match = _MASK_OF.fullmatch(stem)
+    return (match["after"] or match["before"]).strip(_SEPARATORS).lower() if match else None
 
 
 def is_mask_folder(folder: str) -> bool:

@@ -66,7 +66,7 @@ _LISTS: Final[Mapping[Tag, str]] = {
         "tse fse frfse se ir cube vista tfe ffe fl2d fl3d flash propeller blade fat fatsat fs dark fluid "
         "orig original raw processed preproc preprocessed defaced deface anon final manual edited "
         "corrected corr resample reslice crop cropped pad padded denoised smooth ssfinal r r2s rsz dixon "
-        "synthstrip robex extraction extracted minmax nyul manuallycorrected "
+        "native mpr haste synthstrip robex extraction extracted minmax nyul manuallycorrected "
         "vibe gre3d structural anat files resources imagestr imagests nifti1 hd"
     ),
 }
