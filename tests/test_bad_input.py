@@ -215,6 +215,16 @@ def test_cases_that_cannot_be_read_leave_no_empty_source(
     assert "holds 0.4, not the labels 0, 1, 2 and 3 or 4" in told
 
 
+def test_a_mask_of_the_brain_is_noticed(pipeline: Pipeline, patients: list[Path]) -> None:
+    for folder in patients:
+        image = np.asanyarray(nib.load(file_of(folder, "t1")).dataobj)
+        write(file_of(folder, "seg"), (image > 0).astype(np.uint8))
+    assert pipeline.run("--mode", "data-only") == 0
+    assert "5 x the mask covers more than 60% of the brain" in problems(pipeline)
+    assert pipeline.run("--mode", "data-only", "--force", "preprocess") == 0
+    assert "5 x the mask covers more than 60% of the brain" in problems(pipeline), "also of stored slices"
+
+
 def test_masks_without_a_tumour_are_an_error_before_training(
     pipeline: Pipeline, patients: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ NAMES = [
     "disk",
     "lock",
     "inputs",
+    "data",
     "kaggle",
     "ports",
     "supervisor",

@@ -194,7 +194,7 @@ def test_an_image_of_another_kind_is_not_examined(tmp_path: Path) -> None:
 
 def test_masks_beside_pictures_and_in_folders_of_their_own_are_passed_over(tmp_path: Path) -> None:
     picture(tmp_path / "x.png")
-    for name in ("x_mask.png", "x_overlay.png", "masks/x.png"):
+    for name in ("x_mask.png", "xseg.png", "masks/x.png"):
         picture(tmp_path / name)
     ((case,), problems) = find_inputs([tmp_path], UNNAMED)
     assert (case.key.case, {problem.severity for problem in problems}, len(problems)) == ("x", {"note"}, 3)

@@ -79,7 +79,8 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 @cache
 def slices() -> list[bytes]:
     """A slice and a mask as kaggle_3m has them."""
-    return [_saved(Image.fromarray(grey((20, 24, 3))), "TIFF"), _saved(Image.fromarray(grey()), "TIFF")]
+    mask = np.where(grey() > 128, np.uint8(255), np.uint8(0))
+    return [_saved(Image.fromarray(grey((20, 24, 3))), "TIFF"), _saved(Image.fromarray(mask), "TIFF")]
 
 
 @cache

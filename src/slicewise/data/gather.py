@@ -1,5 +1,6 @@
 """From the files of a folder to its cases: which belong together, and which of several is taken."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ from slicewise.data.problems import Problem
 
 _RENAME: Final = "rename it to CASE_t1, CASE_t1ce, CASE_t2, CASE_flair or CASE_seg"
 _SERIES_DIGITS: Final = 3
+_AUTOMATIC: Final = ("auto", "pred", "approx", "glistrboost")
+_BY_HAND: Final = {"manual", "manuallycorrected", "corrected", "edited"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def gather(
     for path in paths:
         found = Found(path, _read(path, mask_name, unnamed))
         if found.name.candidates:
-            gathered.problems.append(_in_doubt(found))
+            gathered.problems.append(_ambiguous(found))
         elif found.name.kind is None:
             gathered.silent.append(path)
         elif found.name.kind == "other":
@@ -99,9 +102,9 @@ def gather(
             drafts[home, (found.name.case or case_of_folder(home)).lower()].append(found)
     for (home, _), files in drafts.items():
         for number, part in _by_number(files).items():
-            if draft := _draft(home, number, part, gathered.problems):
+            if draft := _draft(home, root, number, part, gathered.problems):
                 gathered.drafts.append(draft)
-    gathered.drafts = _series(gathered.drafts, gathered.problems)
+    gathered.drafts = _series(_merged(gathered.drafts), root, gathered.problems)
     _tell_folders_apart(gathered.drafts)
     gathered.problems += _scattered(gathered.drafts)
     return gathered
@@ -161,7 +164,7 @@ def choose_mask(draft: Draft) -> tuple[Path | None, list[Problem]]:
 def _read(path: Path, mask_name: str | None, unnamed: Modality | None) -> FileName:
     name = read_name(path)
     if mask_name is not None:
-        if fnmatchcase(path.name.lower(), mask_name.lower()):
+        if any(fnmatchcase(own.lower(), mask_name.lower()) for own in (path.name, file_name(path))):
             return replace(name, kind="mask", candidates=(), sure=True, about_tumour=True)
         name = replace(name, kind="other") if name.kind == "mask" else name
     if unnamed in name.candidates:
@@ -171,7 +174,7 @@ def _read(path: Path, mask_name: str | None, unnamed: Modality | None) -> FileNa
     return name
 
 
-def _in_doubt(found: Found) -> Problem:
+def _ambiguous(found: Found) -> Problem:
     what = f"its name may say {' or '.join(found.name.candidates)}, so it is not used; {_RENAME}"
     return Problem(found.path, what)
 
@@ -190,10 +193,12 @@ def _by_number(files: Sequence[Found]) -> dict[str, list[Found]]:
     return divided
 
 
-def _draft(home: Path, number: str, files: Sequence[Found], problems: list[Problem]) -> Draft | None:
+def _draft(
+    home: Path, root: Path | None, number: str, files: Sequence[Found], problems: list[Problem]
+) -> Draft | None:
     case = files[0].name.case
     stem = "_".join(filter(None, (case, number))) if case or number else case_of_folder(home)
-    patient = patient_of(stem) if case or number else patient_of_folder(home)
+    patient = patient_of(stem) if case or number else patient_of_folder(home, root)
     draft = Draft(stem, patient, home, by_folder=not (case or number))
     certain = len({found.name.kind for found in files}) > 1
     for found in files:
@@ -210,7 +215,28 @@ def _draft(home: Path, number: str, files: Sequence[Found], problems: list[Probl
     return draft if draft.kinds else None
 
 
-def _series(drafts: list[Draft], problems: list[Problem]) -> list[Draft]:
+def _merged(drafts: Sequence[Draft]) -> list[Draft]:
+    """Put together what lies in folders beside or in each other, has one name, and shows nothing twice."""
+    merged: dict[str, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        same = merged[draft.name.lower()]
+        whole = next((other for other in same if _belong_together(other, draft)), None)
+        if whole is None:
+            same.append(draft)
+        else:
+            whole.images.update(draft.images)
+            whole.masks += draft.masks
+            whole.home = Path(os.path.commonpath((whole.home, draft.home)))
+    return [draft for same in merged.values() for draft in same]
+
+
+def _belong_together(one: Draft, other: Draft) -> bool:
+    if one.by_folder or other.by_folder or one.kinds & other.kinds:
+        return False
+    return Path(os.path.commonpath((one.home, other.home))) in {one.home, other.home, one.home.parent}
+
+
+def _series(drafts: list[Draft], root: Path | None, problems: list[Problem]) -> list[Draft]:
     """Put together the files of a folder that begin with the number of their series: `5_t1`, `7_flair`."""
     numbered: dict[Path, list[Draft]] = defaultdict(list)
     for draft in drafts:
@@ -220,7 +246,7 @@ def _series(drafts: list[Draft], problems: list[Problem]) -> list[Draft]:
         shown = [kind for part in parts for kind in part.kinds]
         if len(parts) < 2 or len(parts) != len(shown) or len({*shown}) < len(shown):
             continue
-        whole = Draft(case_of_folder(home), patient_of_folder(home), home, by_folder=True)
+        whole = Draft(case_of_folder(home), patient_of_folder(home, root), home, by_folder=True)
         for part in parts:
             whole.images.update(part.images)
             whole.masks += part.masks
@@ -231,16 +257,20 @@ def _series(drafts: list[Draft], problems: list[Problem]) -> list[Draft]:
 
 
 def _tell_folders_apart(drafts: Sequence[Draft]) -> None:
-    """Where folders of several patients have the same name, and their cases take it, add the parent's."""
-    same: dict[str, list[Draft]] = defaultdict(list)
-    for draft in drafts:
-        if draft.by_folder:
-            same[draft.name.lower()].append(draft)
-    for alike in same.values():
-        if len({draft.home for draft in alike}) > 1:
-            for draft in alike:
-                draft.name = f"{draft.home.absolute().parent.name}_{draft.name}"
-                draft.patient = patient_of(draft.name)
+    """Where cases are called after folders of one name, put the names of the folders above before it."""
+    named = [draft for draft in drafts if draft.by_folder]
+    for depth in range(max((len(draft.home.absolute().parents) for draft in named), default=0)):
+        counts = Counter(draft.name.lower() for draft in named)
+        for draft in named:
+            if counts[draft.name.lower()] > 1:
+                _name_after_parents(draft, depth + 1)
+
+
+def _name_after_parents(draft: Draft, depth: int) -> None:
+    is_patient = draft.patient == patient_of(draft.name)
+    parts = draft.home.absolute().parts[1:]
+    draft.name = "_".join(parts[-depth - 1 :])
+    draft.patient = patient_of(draft.name) if is_patient else draft.patient
 
 
 def _scattered(drafts: Sequence[Draft]) -> Iterable[Problem]:
@@ -270,8 +300,9 @@ def _not_taken(found: Found, taken: Found, modality: Modality, *, as_good: bool)
 
 
 def _mask_rank(name: FileName) -> tuple[bool, bool, bool]:
-    automatic = any(suffix.startswith(("auto", "pred", "approx")) for suffix in name.suffixes)
-    return name.about_tumour, not automatic, not name.of_modality
+    by_hand = _BY_HAND & {*name.suffixes}
+    automatic = any(suffix.startswith(_AUTOMATIC) for suffix in name.suffixes)
+    return name.about_tumour, bool(by_hand or not automatic), not name.of_modality
 
 
 def _stem(found: Found) -> str:

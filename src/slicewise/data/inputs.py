@@ -19,7 +19,7 @@ from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
 from slicewise.data.gather import choose_images, gather
-from slicewise.data.names import SUFFIXES, file_name, is_mask_folder, shows_mask
+from slicewise.data.names import SUFFIXES, file_name
 from slicewise.data.problems import Problem, Severity
 from slicewise.data.sources import lgg, pictures
 from slicewise.data.sources.tree import files_below
@@ -78,15 +78,17 @@ def _sorted(
     slices: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     flat: list[Path] = []
     passed_over: Severity = "error" if named else "note"
+    files = list(files)
+    masks = pictures.masks_among(root, [path for path in files if _is_picture(path)])
     for path in files:
         part = _slice_of_lgg(path)
         if file_name(path).lower().endswith(SUFFIXES):
             volumes.append(path)
-        elif _is_mask_of_picture(path, root):
+        elif path in masks:
             problems.append(Problem(path, _MASK, passed_over))
         elif part is not None:
             slices[path.parent, part.case][part.number] = path
-        elif path.suffix.lower() in pictures.SUFFIXES:
+        elif _is_picture(path):
             flat.append(path)
         else:
             kind = foreign_file(path) or "of an unknown kind"
@@ -119,9 +121,8 @@ def _volumes(
             yield _case(draft.name, "nifti", tuple(images), list(images.values()))
 
 
-def _is_mask_of_picture(path: Path, root: Path) -> bool:
-    inner = path.relative_to(root).parts[:-1] if path.is_relative_to(root) and root != Path() else ()
-    return shows_mask(path.stem) or any(map(is_mask_folder, inner))
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in pictures.SUFFIXES
 
 
 def _slice_of_lgg(path: Path) -> lgg.FileName | None:

@@ -26,6 +26,8 @@ _ENDING: Final = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _SEPARATORS: Final = " -_.,+()[]{}="
 _VSD: Final = re.compile(r"VSD\.Brain(_\w+?)?\.XX\.O\.", re.IGNORECASE)
 """How the files of BraTS 2013 and 2015 begin; `OT` is their mask."""
+_MASK_WORD: Final = "masks?|segmentation|segm?|labels?|gt|groundtruth|overlay|pred(iction)?"
+_MASK_OF: Final = re.compile(rf"({_MASK_WORD})(?P<after>.+)|(?P<before>.+)({_MASK_WORD})", re.IGNORECASE)
 _TECHNICAL: Final = {
     "nifti", "nii", "anat", "files", "resources", "scans", "structural", "imagestr", "imagests", "images",
 }  # fmt: skip
@@ -37,20 +39,24 @@ _SHOWING: Final[frozenset[Tag]] = frozenset(
     ("t1", "t1ce", "t2", "flair", "mask", "tumour", "part", "map", "other")
 )
 _ADDED: Final[frozenset[Tag]] = frozenset(("suffix", "tissue", "link", "auto"))
+_BY_PROGRAMS: Final = {"glistrboost"}
+"""Words for a mask that also say how it was made."""
 _VISIT: Final = re.compile(
     r"((ses|session|visit|timepoint|time|tp|week|month|day|followup|fu|scan|exam)[-_ ]?\d.*|"
     r"baseline|pre-?op|post-?op|\d{1,2}|(19|20)\d\d[-_.]?\d\d[-_.]?\d\d.*)",
     re.IGNORECASE,
 )
 _VISITS_OF_PATIENTS: Final = (
+    re.compile(r"(?P<patient>sub-[a-z0-9]+)_ses-.+", re.IGNORECASE),
     re.compile(r"(?P<patient>brats(-[a-z]+)+-\d{4,5})-\d{1,3}", re.IGNORECASE),
     re.compile(r"(?P<patient>brats1\d_.+|brats_.+_pat\d+)_\d+", re.IGNORECASE),
     re.compile(r"(?P<patient>upenn-gbm-\d{5})_\d\d", re.IGNORECASE),
     re.compile(r"(?P<patient>ucsf-pdgm-\d{4})_fu\w+", re.IGNORECASE),
     re.compile(
-        r"(?P<patient>.+?)[-_](ses|session|visit|timepoint|tp|week|month|followup)[-_]?\d.*", re.IGNORECASE
+        r"(?P<patient>.+?)[-_]((ses|session|visit|timepoint|tp|week|month|followup|fu|v)[-_]?\d.*|"
+        r"baseline|pre-?op|post-?op|(19|20)\d\d[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01]).*)",
+        re.IGNORECASE,
     ),
-    re.compile(r"(?P<patient>sub-[a-z0-9]+)_ses-.+", re.IGNORECASE),
 )
 
 
@@ -136,10 +142,12 @@ def case_of_folder(folder: Path) -> str:
     return f"{here.parent.name}_{here.name}" if _VISIT.fullmatch(here.name) else here.name
 
 
-def patient_of_folder(folder: Path) -> str:
-    """Return the patient whose case a folder holds."""
+def patient_of_folder(folder: Path, root: Path | None = None) -> str:
+    """Return the patient whose case a folder holds; folders of visits below `root` lie in the patient's."""
     here = folder.absolute()
-    return here.parent.name if _VISIT.fullmatch(here.name) else patient_of(here.name)
+    top = here.parent if root is None else root.absolute()
+    visits = [f for f in (here, *here.parents) if top in f.parents and _VISIT.fullmatch(f.name)]
+    return visits[-1].parent.name if visits else patient_of(here.name)
 
 
 def shows_mask(stem: str) -> bool:
@@ -148,6 +156,12 @@ def shows_mask(stem: str) -> bool:
     tags = {word.tag for word in words[_tail(words) :]}
     made = {"pred", "preds", "prediction", "predictions", "predicted"} & {word.text for word in words[-1:]}
     return bool(tags & {"mask", "map"} or made)
+
+
+def image_of_mask(stem: str) -> str | None:
+    """Return the name of the picture that a picture is called the mask of, as in `Y0mask` and `mask_Y0`."""
+    match = _MASK_OF.fullmatch(stem)
+    return (match["after"] or match["before"]).strip(_SEPARATORS).lower() if match else None
 
 
 def is_mask_folder(folder: str) -> bool:
@@ -267,7 +281,7 @@ def _named(case: str, run: Sequence[Word], before: Sequence[Word]) -> FileName:
         kind=kind,
         candidates=candidates,
         number=number,
-        suffixes=tuple(word.text for word in words if word.tag in _ADDED),
+        suffixes=tuple(word.text for word in words if word.tag in _ADDED or word.text in _BY_PROGRAMS),
         sure=not number or sum(word.tag != "number" for word in words) > 1,
         about_tumour=is_mask and "tumour" in tags,
         of_modality=is_mask and bool(tags & {*MODALITY_TAGS}),

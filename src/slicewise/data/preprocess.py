@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from slicewise.config.schema import Preprocessing
 from slicewise.core.console import progress, progress_bar
 from slicewise.core.errors import DataError, WorkspaceError
@@ -17,12 +19,18 @@ from slicewise.data.problems import Problem
 from slicewise.data.reading import read_case
 from slicewise.data.store import SliceStore, entry_id
 from slicewise.data.workers import num_processes, run_jobs
-from slicewise.imaging.slicing import prepare
+from slicewise.imaging.slicing import SlicedCase, prepare
 
 _WORK: Final = {"nifti": 32, "lgg": 8, "picture": 1}
 """Relative time a case takes."""
 _WORK_PER_JOB: Final = 32
 """A worker is handed this much at once: 253 pictures are 8 round trips, not 253."""
+_MOST_TUMOUR: Final = 0.6
+"""Of the brain. The largest tumours of BraTS take less than a third of it."""
+_LIKE_BRAIN: Final = (
+    f"the mask covers more than {_MOST_TUMOUR:.0%} of the brain; look whether it is that of the tumour "
+    "(data.volumes.mask names another file)"
+)
 _SLICES_OF_A_VOLUME: Final = 160
 _FLOAT16_BYTES: Final = 2
 
@@ -191,8 +199,15 @@ def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entr
         raise DataError(
             f"{case.key} does not fit into memory; lower runtime.num_workers and run again"
         ) from error
-    store.write(entry, sliced, case.group, volume.remarks)
-    return EntryRef(case.key, case.group, entry, len(sliced.indices), False, volume.remarks)
+    remarks = (*volume.remarks, *_implausible(sliced))
+    store.write(entry, sliced, case.group, remarks)
+    return EntryRef(case.key, case.group, entry, len(sliced.indices), False, remarks)
+
+
+def _implausible(sliced: SlicedCase) -> list[str]:
+    """Say where a mask is that of a brain rather than of a tumour."""
+    brain = np.count_nonzero(sliced.images.any(axis=1))
+    return [_LIKE_BRAIN] if np.count_nonzero(sliced.masks) > _MOST_TUMOUR * brain else []
 
 
 def _is_sound(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:

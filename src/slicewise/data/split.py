@@ -109,31 +109,24 @@ class Split:
         """Return the split with only the members given; nobody changes side.
 
         Raises:
-            SplitError: a side of a source would be empty, or the whole source.
+            SplitError: a side of a source would be empty.
         """
         kept = frozenset(present)
-        for source in self.sources:
-            if not any(member[0] == source for member in kept):
-                raise SplitError(
-                    f"no patient of {source} is left of {self._count(source)}; data/processed/problems.txt "
-                    "says why each was left out"
-                )
         return type(self)(self.train & kept, self.val & kept, self.test & kept, self.seed, self.fractions)
 
     def _require_members(self, side: Side) -> None:
-        missing = [source for source in self.sources if not self.groups(source, side)]
-        if not self.sources:
-            raise SplitError("no patient of any source is left; add data")
+        sources = self.sources or ["any source"]
+        missing = [source for source in sources if not self.groups(source, side)]
         if missing:
-            left = ", ".join(f"{source}: {self._count(source)}" for source in missing)
+            left = "; ".join(f"{source}: {self._counts(source)}" for source in missing)
             raise SplitError(
-                f"no patient is left for {side} ({left}); add data, or raise scale.fraction, "
-                "scale.min_patients or scale.min_pictures; data/index/problems.txt and "
-                "data/processed/problems.txt say what was left out"
+                f"no patient of {', '.join(missing)} is left for {side} ({left}); add data, or raise "
+                "scale.fraction, scale.min_patients or scale.min_pictures; problems.txt in data/index and "
+                "data/processed says what was left out"
             )
 
-    def _count(self, source: str) -> str:
-        return " and ".join(f"{len(self.groups(source, side))} {side}" for side in SIDES)
+    def _counts(self, source: str) -> str:
+        return ", ".join(f"{len(self.groups(source, side))} {side}" for side in SIDES)
 
 
 def _names(members: list[Member]) -> str:

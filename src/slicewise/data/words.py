@@ -31,7 +31,7 @@ _LISTS: Final[Mapping[Tag, str]] = {
     "mask": (
         "mask masks maske seg segm segs segment segmentation segmentations segmented label labels "
         "labelmap lbl gt truth groundtruth annotation annotations annotated roi rois voi contour dseg "
-        "labelstr labelsts"
+        "labelstr labelsts glistrboost"
     ),
     "tumour": (
         "tumor tumour tumors tumours lesion lesions glioma gliomas meningioma metastasis metastases gtv "
@@ -66,6 +66,7 @@ _LISTS: Final[Mapping[Tag, str]] = {
         "tse fse frfse se ir cube vista tfe ffe fl2d fl3d flash propeller blade fat fatsat fs dark fluid "
         "orig original raw processed preproc preprocessed defaced deface anon final manual edited "
         "corrected corr resample reslice crop cropped pad padded denoised smooth ssfinal r r2s rsz dixon "
+        "native mpr haste synthstrip robex extraction extracted minmax nyul manuallycorrected "
         "vibe gre3d structural anat files resources imagestr imagests nifti1 hd"
     ),
 }

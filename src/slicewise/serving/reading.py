@@ -71,8 +71,8 @@ def _modality(field: str, file: Stored) -> Modality:
     shown = next((known for known in MODALITIES if known == name.kind), None)
     if shown is not None and name.sure:
         return shown
-    doubt = f" (its name may say {' or '.join(name.candidates)})" if name.candidates else ""
-    what = "is a mask by its name" if name.kind == "mask" else f"is a volume{doubt}"
+    several = f" (its name may say {' or '.join(name.candidates)})" if name.candidates else ""
+    what = "is a mask by its name" if name.kind == "mask" else f"is a volume{several}"
     raise RequestError(
         400,
         f"{file.name} {what}: say what it shows in the form field `modality`, one of {', '.join(MODALITIES)}",

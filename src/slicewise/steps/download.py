@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from slicewise.config.schema import Config, PictureSource, VolumeSource
 from slicewise.core.errors import UsageError
 from slicewise.core.files import write_text
+from slicewise.core.labels import LABEL_FORMATS, LabelMap
 from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.demand import of_download
@@ -130,7 +131,14 @@ def discover_source(
             group_duplicates=grouped,
             train_only=source.train_only,
         )
-    return discover(layout_of(source), root, source.name, mask_name=source.mask, labels=source.label_map)
+    return discover(layout_of(source), root, source.name, mask_name=source.mask, labels=_label_map(source))
+
+
+def _label_map(source: VolumeSource) -> LabelMap | None:
+    """Return what the values of a source's masks mean; None where names and values say it."""
+    if isinstance(source.labels, str):
+        return LABEL_FORMATS.get(source.labels)
+    return tuple((int(value), label) for value, label in source.labels.items())
 
 
 def _metrics(known: Any, usable: "Sequence[CaseFiles]", problems: "Sequence[Problem]") -> dict[str, Any]:

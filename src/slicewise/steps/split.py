@@ -28,11 +28,20 @@ def _run(context: Context[Config]) -> Outcome:
     everyone = Split.of(sides, config.split.seed, config.split)
     present = {(entry["source"], entry["group"]) for entry in read_manifest(context)}
     used = everyone.keep(present)
+    _require_sources(everyone, used)
     _require_tumour(context, used)
     write_json(context.out("split") / SPLIT_NAME, used.to_json())
     write_json(context.out("split") / "everyone.json", everyone.to_json())
     counts = {source: {side: len(used.groups(source, side)) for side in SIDES} for source in used.sources}
     return Outcome({"counts": counts})
+
+
+def _require_sources(everyone: "Split", used: "Split") -> None:
+    if absent := sorted({*everyone.sources} - {*used.sources}):
+        raise DataError(
+            f"no patient of {', '.join(absent)} is left; data/processed/problems.txt says why each was "
+            "left out"
+        )
 
 
 def _require_tumour(context: Context[Config], used: "Split") -> None:

@@ -239,8 +239,8 @@ def test_several_masks_are_refused_by_name_and_a_key_says_which(tmp_path: Path) 
     cases, _ = discover("brats", tmp_path, "brats", mask_name="*_wt.nii*")
     assert [case.masks[0].name for case in cases] == ["P_WT.nii", "Q_WT.nii"]
     touch(tmp_path, "R_t1.nii", "R_seg.nii")
-    (case,), problems = discover("brats", tmp_path, "brats")
-    assert case.key.case == "R"
+    (only,), problems = discover("brats", tmp_path, "brats")
+    assert only.key.case == "R"
     assert [problem.severity for problem in problems if "several files may be" in problem.what] == [
         "error"
     ] * 2
@@ -248,7 +248,12 @@ def test_several_masks_are_refused_by_name_and_a_key_says_which(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("taken", "other"),
-    [("P_tumor_seg.nii", "P_seg.nii"), ("P_seg.nii", "P_auto_seg.nii"), ("P_seg.nii", "P_t1_seg.nii")],
+    [
+        ("P_tumor_seg.nii", "P_seg.nii"),
+        ("P_seg.nii", "P_auto_seg.nii"),
+        ("P_seg.nii", "P_t1_seg.nii"),
+        ("P_GlistrBoost_ManuallyCorrected.nii", "P_GlistrBoost.nii"),
+    ],
 )
 def test_the_better_mask_is_taken_and_the_other_listed(tmp_path: Path, taken: str, other: str) -> None:
     touch(tmp_path, "P_t1.nii", taken, other)
@@ -286,6 +291,25 @@ def test_folders_of_the_same_name_are_not_one_patient(tmp_path: Path) -> None:
         touch(tmp_path, *(f"{site}/scan/{what}.nii" for what in ("t1", "seg")))
     cases, problems = discover("brats", tmp_path, "brats")
     assert ([case.key.case for case in cases], len(problems)) == (["A_scan", "B_scan"], 2)
+
+
+def test_folders_of_one_name_at_any_depth_stay_apart_and_visits_together(tmp_path: Path) -> None:
+    for patient in ("P1", "P2"):
+        for week in ("week-000", "week-044"):
+            files = (f"{patient}/{week}/auto/native/{what}.nii" for what in ("t1", "segmentation"))
+            touch(tmp_path, *files)
+    cases, _ = discover("brats", tmp_path, "lumiere")
+    assert len({case.key.case for case in cases}) == 4
+    assert cases[0].key.case == "P1_week-000_auto_native"
+    assert {case.group for case in cases} == {"P1", "P2"}
+
+
+def test_a_folder_for_each_series_of_a_patient(tmp_path: Path) -> None:
+    for folder, what in (("101_head_T1", "T1"), ("204_head_FLAIR", "T2_FLAIR"), ("drawn", "seg")):
+        touch(tmp_path, f"Smith/{folder}/Smith_{what}.nii")
+    (case,), problems = discover("brats", tmp_path, "brats")
+    assert (case.key.case, case.modalities, case.masks[0].name) == ("Smith", ("t1", "flair"), "Smith_seg.nii")
+    assert [problem.what for problem in problems] == ["no t1ce, t2: the slot stays empty"]
 
 
 def test_one_folder_for_each_modality(tmp_path: Path) -> None:

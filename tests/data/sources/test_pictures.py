@@ -67,7 +67,7 @@ def test_masks_and_overlays_beside_pictures_are_no_pictures(tmp_path: Path) -> N
     save(tmp_path / "yes/Y0.jpg", picture(1))
     save(tmp_path / "no/N0.jpg", picture(2))
     others = [f"yes/Y0_{what}.png" for what in ("mask", "seg", "label", "gt", "overlay", "pred")]
-    others += ["yes/masks/Y0.png", "masks/yes/Y0.png"]
+    others += ["yes/masks/Y0.png", "masks/yes/Y0.png", "yes/Y0mask.png", "yes/mask_Y0.png"]
     for seed, name in enumerate(others, 10):
         save(tmp_path / name, picture(seed))
     cases, problems = discover("pictures", tmp_path, "x")

@@ -15,7 +15,7 @@ def data(workspace: Workspace, config: Config) -> Check:
     from slicewise.steps.sources import root_of, used_sources
 
     sources = [(source, root_of(source, workspace)) for source in used_sources(config)]
-    there = [(source, root) for source, root in sources if source.kind != "phantom" and root.is_dir()]
+    there = [(source, root) for source, root in sources if _is_there(source, root)]
     said: list[str] = []
     num_left_out = 0
     for source, root in there:
@@ -30,6 +30,11 @@ def data(workspace: Workspace, config: Config) -> Check:
         advice = "slicewise run --until download lists them in data/index/problems.txt"
         return Check(_NAME, "warn", "; ".join(said), advice)
     return Check(_NAME, "good", "; ".join(said) or "none on the disk yet")
+
+
+def _is_there(source: VolumeSource | PictureSource, root: Path) -> bool:
+    """Whether a source has files; a folder that the configuration names must have some."""
+    return source.kind != "phantom" and root.is_dir() and bool(source.path or any(root.iterdir()))
 
 
 def _counts(source: VolumeSource | PictureSource, root: Path) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
-from slicewise.core.labels import LABEL_FORMATS, TUMOUR_LABELS, LabelMap, Modality
+from slicewise.core.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
 
 FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
@@ -45,7 +45,7 @@ class VolumeSource(Section):
     kaggle: str | None
     """`owner/dataset` on Kaggle, used when `path` is None."""
     mask: str | None
-    """Pattern of the masks' file names, such as `*_tumor_seg*`; no other file then is a mask. None: told from
+    """Pattern of the masks' file names, such as `*_tumor_seg*`; no other file then is a mask. None: found by
     the names. For `brats` alone."""
     labels: Labels
     """What the values of the masks mean: `brats2015`, `brats2021`, `brats2023`, `brats2024`, `brats_ped`,
@@ -56,19 +56,11 @@ class VolumeSource(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for key, unset in (("mask", None), ("labels", _AUTO)):
-            if self.kind != "brats" and getattr(self, key) != unset:
-                raise ValueError(f"{key} is for kind brats, and kind is {self.kind}; leave {key} out")
+        given = [key for key, there in (("mask", self.mask), ("labels", self.labels != _AUTO)) if there]
+        if given and self.kind != "brats":
+            key = " and ".join(given)
+            raise ValueError(f"{key} is for kind brats, and kind is {self.kind}; leave {key} out")
         return self
-
-    @property
-    def label_map(self) -> LabelMap | None:
-        """The labels that values mean; None for `auto`."""
-        if self.labels == _AUTO:
-            return None
-        if isinstance(self.labels, str):
-            return LABEL_FORMATS[self.labels]
-        return tuple((int(value), label) for value, label in self.labels.items())
 
 
 Duplicates = Literal["group", "ignore"]

@@ -39,7 +39,7 @@ def discover(
     """Find the cases with a mask below `root`, in natural order.
 
     A case without a mask is left out; one without some modality is kept with that slot empty. `mask_name` is
-    a pattern of the masks' file names, `labels` what their values mean; None: told from the names.
+    a pattern of the masks' file names, `labels` what their values mean; None: found by the names.
 
     Raises:
         DataError: there is no folder, no case, no case with a mask, or the values of the masks mean other
@@ -86,7 +86,7 @@ def _case(draft: Draft, source: str, labels: LabelMap | None, problems: list[Pro
     missing = [modality for modality in MODALITIES if modality not in images]
     if missing:
         problems.append(Problem(draft.home, f"no {', '.join(missing)}: the slot stays empty", "warning"))
-    # The visit was told from the name as found: a safe name may end in a digest instead.
+    # The visit was read from the name as found: a safe name may end in a digest instead.
     patient = safe_name(draft.patient)
     return CaseFiles(
         key=CaseKey(source, patient, safe_name(draft.name)),

@@ -20,7 +20,7 @@ from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates import PicturePrint, fingerprint, group_pictures
-from slicewise.data.names import is_mask_folder, shows_mask
+from slicewise.data.names import image_of_mask, is_mask_folder, shows_mask
 from slicewise.data.problems import Problem, most_frequent
 from slicewise.data.sources.folder_labels import labels_of
 from slicewise.data.sources.train_only import TrainOnly
@@ -94,7 +94,8 @@ def _grouped(
 
 def with_labels(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
     """Return the pictures whose folder gives them a label; those without and what is no picture are notes."""
-    images = [path for path in paths if not _is_mask(path.relative_to(root))]
+    masks = masks_among(root, paths)
+    images = [path for path in paths if path not in masks]
     labels = labels_of({path.relative_to(root).parent for path in images})
     labelled: list[tuple[Path, int]] = []
     others: Counter[Path] = Counter()
@@ -104,16 +105,27 @@ def with_labels(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, i
             others[path.parent] += 1
         else:
             labelled.append((path, label))
-    masks = [Problem(path, _MASK, "note") for path in paths if _is_mask(path.relative_to(root))]
-    return labelled, masks + [
+    return labelled, [Problem(path, _MASK, "note") for path in paths if path in masks] + [
         Problem(folder, f"{count} pictures without a label (the folder says neither yes nor no)", "note")
         for folder, count in others.items()
     ]
 
 
-def _is_mask(inner: Path) -> bool:
-    """Whether a picture, relative to the data set, is a mask or made from one, by its name or folder."""
-    return shows_mask(inner.stem) or any(map(is_mask_folder, inner.parts[:-1]))
+def masks_among(root: Path, paths: Collection[Path]) -> set[Path]:
+    """Return the pictures that are masks, or made from one, by their names, folders or neighbours."""
+    stems = {(path.parent, path.stem.lower()) for path in paths}
+    return {
+        path
+        for path in paths
+        if shows_mask(path.stem)
+        or any(map(is_mask_folder, _folders(root, path)))
+        or (path.parent, image_of_mask(path.stem)) in stems
+    }
+
+
+def _folders(root: Path, path: Path) -> tuple[str, ...]:
+    """Return the names of the folders between `root` and a picture; none of one that was named by itself."""
+    return () if root == Path() else path.relative_to(root).parts[:-1]
 
 
 def _fingerprint_all(
