@@ -15,6 +15,7 @@ from PIL import Image
 
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
+from slicewise.config.schema import Config
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.files import read_json, write_json
 from slicewise.core.keys import CaseKey
@@ -444,7 +445,7 @@ def test_a_folder_of_masks_alone_leaves_nothing_to_examine(
 def test_a_picture_is_examined_without_what_its_network_does_not_need(
     network: Checkpoint, tmp_path: Path
 ) -> None:
-    """A cold start is mostly imports: those of architectures, explanations, figures and training are left out."""
+    """A cold start is mostly imports; those of architectures, explanations and figures are left out."""
     program = record(network.build(), network.preprocessing.image_size)
     save_checkpoint(tmp_path / "w" / CHECKPOINT, replace(network, program=program))
     words = ["predict", str(picture(tmp_path / "p.png")), "--workspace", str(tmp_path / "w")]
@@ -461,10 +462,13 @@ def test_a_picture_is_examined_without_what_its_network_does_not_need(
 def test_the_configuration_is_composed_once(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    composed: list[Any] = []
-    monkeypatch.setattr(
-        "slicewise.config.compose.compose", lambda words: composed.append(words) or compose(words)
-    )
+    composed: list[Sequence[str]] = []
+
+    def counted(words: Sequence[str]) -> Config:
+        composed.append(words)
+        return compose(words)
+
+    monkeypatch.setattr("slicewise.config.compose.compose", counted)
 
     assert predict(workspace, picture(tmp_path / "p.png")) == 0
 

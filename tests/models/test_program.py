@@ -43,7 +43,9 @@ def saved(net: MultitaskNet, path: Path) -> Checkpoint:
     return checkpoint
 
 
-@pytest.mark.parametrize("architecture", ["unet", "unetplusplus", "fpn", "pspnet", "linknet", "deeplabv3plus"])
+@pytest.mark.parametrize(
+    "architecture", ["unet", "unetplusplus", "fpn", "pspnet", "linknet", "deeplabv3plus"]
+)
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
 def test_a_program_gives_the_bits_of_its_network(model: Model, architecture: str, encoder: str) -> None:
     depth = 5 if architecture == "deeplabv3plus" else 4

@@ -1,8 +1,8 @@
 """A network as a list of calls of torch's own functions.
 
-The libraries that build networks import all architectures that they know, and torchvision with torch's compiler:
-as long as torch itself takes. A checkpoint therefore holds, beside its weights, the calls that one pass of its
-network makes. Running them needs torch alone and gives the same bits, since they are the same calls.
+The libraries that build networks import all architectures that they know, and torchvision with torch's
+compiler, which takes as long as torch itself. A checkpoint therefore holds, beside its weights, the calls
+that one pass of its network makes. They need torch alone, and give the same bits since they are the same.
 """
 
 import copy
@@ -17,34 +17,26 @@ from torch.overrides import TorchFunctionMode
 from slicewise.core.labels import NUM_MODALITIES
 
 Plain = dict[str, Any]
-"""`size`: rows and columns of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits."""
+"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits."""
 
-_NAMES: Final[Mapping[str, tuple[Any, tuple[str, ...]]]] = {
+_NAMES: Final[Mapping[str, tuple[Any, str]]] = {
     "functional": (
         nn.functional,
-        (
-            *("adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "batch_norm", "conv2d"),
-            *("conv_transpose2d", "dropout", "dropout2d", "elu", "gelu", "group_norm", "hardsigmoid"),
-            *("hardswish", "hardtanh", "instance_norm", "interpolate", "layer_norm", "leaky_relu", "linear"),
-            *("max_pool2d", "mish", "normalize", "pad", "pixel_shuffle", "relu", "relu6"),
-            *("scaled_dot_product_attention", "silu", "softmax"),
-        ),
+        "adaptive_avg_pool2d avg_pool2d batch_norm conv2d conv_transpose2d dropout dropout2d elu gelu "
+        "group_norm hardsigmoid hardswish hardtanh interpolate layer_norm leaky_relu linear max_pool2d pad "
+        "relu relu6 silu softmax",
     ),
-    "torch": (
-        torch,
-        ("add", "cat", "chunk", "flatten", "matmul", "mean", "mul", "relu", "sigmoid", "split", "stack", "tanh"),
-    ),
+    "torch": (torch, "cat flatten matmul mean relu sigmoid stack tanh"),
     "tensor": (
         Tensor,
-        (
-            *("__getitem__", "__rsub__", "add", "add_", "amax", "chunk", "clamp", "contiguous", "div", "expand"),
-            *("flatten", "float", "matmul", "mean", "mul", "mul_", "permute", "reshape", "sigmoid", "softmax"),
-            *("squeeze", "sub", "sum", "tanh", "to", "transpose", "unbind", "unsqueeze", "view"),
-        ),
+        "__getitem__ __rsub__ add add_ chunk contiguous div flatten float matmul mean mul mul_ permute "
+        "reshape sigmoid softmax sub sum to transpose unsqueeze view",
     ),
 }
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    f"{space}.{name}": getattr(owner, name) for space, (owner, names) in _NAMES.items() for name in names
+    f"{space}.{name}": getattr(owner, name)
+    for space, (owner, names) in _NAMES.items()
+    for name in names.split()
 }
 """What a program may call: it comes from a file, and runs nothing else."""
 _BATCHES: Final = (2, 3)
@@ -223,10 +215,22 @@ class _Recorder(TorchFunctionMode):
 
 def _read(value: Any, weights: Mapping[str, Tensor]) -> Any:
     """Return an argument that `_Recorder.written` wrote; results of calls stay references."""
+    if isinstance(value, dict):
+        return _read_marked(value, weights)
+    if isinstance(value, tuple | list):
+        return type(value)(_read(part, weights) for part in value)
+    is_modest = isinstance(value, int | float) and abs(value) <= _LARGEST_NUMBER
+    if is_modest or value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"{value!r:.100} is no argument")
+
+
+def _read_marked(value: Plain, weights: Mapping[str, Tensor]) -> Any:
+    """Return what a dictionary stands for that takes the place of an argument."""
     match value:
         case {"weight": name}:
             return weights[name]
-        case {"input": int(place)} if place in (0, 1):
+        case {"input": (0 | 1) as place}:
             return _Ref(place)
         case {"call": int(call), **rest}:
             return _Ref(call + 2, rest.get("place"))
@@ -236,12 +240,6 @@ def _read(value: Any, weights: Mapping[str, Tensor]) -> Any:
             return slice(start, stop, step)
         case {"ellipsis": True}:
             return Ellipsis
-        case tuple() | list():
-            return type(value)(_read(part, weights) for part in value)
-        case int() | float() if abs(value) <= _LARGEST_NUMBER:
-            return value
-        case None | str():
-            return value
     raise ValueError(f"{value!r:.100} is no argument")
 
 
