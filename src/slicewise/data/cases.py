@@ -24,6 +24,7 @@ class CaseFiles:
         masks: nifti: none or one. lgg: one per slice. picture: none.
         label: pictures only: 1 tumour, 0 none.
         group: what must stay on one side of the split: the patient, or a family of near-identical pictures.
+        copies: files or folders that hold the same images and are left out; a given split may name them.
     """
 
     key: CaseKey
@@ -33,6 +34,7 @@ class CaseFiles:
     masks: tuple[Path, ...]
     label: int | None
     group: str
+    copies: tuple[Path, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -57,6 +59,7 @@ class CaseFiles:
             "modalities": list(self.modalities),
             "images": {relative_name(path, root): sizes.get(path) for path in self.images},
             "masks": {relative_name(path, root): sizes.get(path) for path in self.masks},
+            **({"copies": [relative_name(path, root) for path in self.copies]} if self.copies else {}),
         }
 
     @classmethod
@@ -66,7 +69,8 @@ class CaseFiles:
         Raises:
             ValueError: a file's name leads out of `root`, or a field is of another kind.
         """
-        astray = [name for name in (*value["images"], *value["masks"]) if not stays_below(name)]
+        copies = value.get("copies", ())
+        astray = [name for name in (*value["images"], *value["masks"], *copies) if not stays_below(name)]
         if astray or not value["images"]:
             raise ValueError(
                 f"{astray[0]!r} leads out of the data set" if astray else "a case without images"
@@ -80,6 +84,7 @@ class CaseFiles:
             masks=tuple(root / name for name in value["masks"]),
             label=value["label"],
             group=value["group"],
+            copies=tuple(root / name for name in copies),
         )
 
 

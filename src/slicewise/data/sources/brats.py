@@ -12,7 +12,7 @@ Virtual patients (Phantom_00012) are laid out the same way.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -111,6 +111,7 @@ class _Draft:
     folder: Path
     images: dict[Modality, list[Path]]
     masks: list[Path]
+    copies: list[Path] = field(default_factory=list)
 
     def case(self, source: str, problems: list[Problem]) -> CaseFiles:
         missing = [modality for modality in MODALITIES if modality not in self.images]
@@ -130,6 +131,7 @@ class _Draft:
             masks=tuple(self.masks[:1]),
             label=None,
             group=patient,
+            copies=tuple(self.copies),
         )
 
 
@@ -169,6 +171,7 @@ def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Dra
     for draft in sorted(drafts, key=lambda draft: not draft.masks):
         first = kept.setdefault(safe_name(draft.name).lower(), draft)
         if first is not draft:
+            first.copies += next(iter(draft.images.values()))[:1]
             problems.append(Problem(draft.folder, f"the case {draft.name} again, ignored", "note"))
         elif not draft.masks:
             problems.append(Problem(draft.folder, "no mask (..._seg.nii)"))
