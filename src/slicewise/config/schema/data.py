@@ -117,13 +117,7 @@ class Preprocessing(Section):
 
 
 class SplitFractions(Section):
-    """Shares of the patients on each side; they sum to 1.
-
-    `seed` draws who goes where. It is not the seed of training: a sweep over that one keeps the split.
-
-    With `folds` of 2 or more everyone is tested once: fold number `fold` (from 1) is the test side, and the
-    others are divided between train and val in the ratio of their shares. 0 is a single split.
-    """
+    """Shares of the patients in each subset, and what decides who is in which."""
 
     seed: Seed
     train: Positive
@@ -147,10 +141,9 @@ class SplitFractions(Section):
 
 
 class SplitSettings(SplitFractions):
-    """Shares of the patients on each side, or a split of your own.
+    """Shares of the patients on each side, which sum to 1; or, with `file` or `folders`, a split of your own.
 
-    The shares sum to 1. `seed` draws who goes where. It is not the seed of training: a sweep over that one
-    keeps the split.
+    `seed` draws who goes where. It is not the seed of training: a sweep over that one keeps the split.
 
     With `folds` of 2 or more everyone is tested once: fold number `fold` (from 1) is the test side, and the
     others are divided between train and val in the ratio of their shares. 0 is a single split.
