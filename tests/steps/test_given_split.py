@@ -171,6 +171,14 @@ def test_a_file_that_is_not_there_is_named_by_the_plan(
     assert "none.csv does not exist; correct the path" in capsys.readouterr().err
 
 
+def test_a_plan_says_what_is_wrong_with_the_file(
+    pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text("P1,train\nP1,test\n")
+    assert pipeline.call("plan", f"split.file={tmp_path / 'mine.csv'}") != 0
+    assert "P1 is in both train and test" in capsys.readouterr().err
+
+
 def test_without_a_given_split_outputs_of_before_stay_valid() -> None:
     for step in (DOWNLOAD, PREPROCESS, SPLIT):
         assert not {*GIVEN_KEYS} & {*step.settings(compose([]))}

@@ -77,13 +77,17 @@ def split_inputs(config: Config) -> Mapping[str, Input]:
 
     Raises:
         ConfigError: it does not exist.
+        SplitError: it has another form, which a plan already says.
     """
     if config.split.file is None:
         return {}
+    from slicewise.data.split_file import read_split_file
+
     path = expand_user(config.split.file)
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise ConfigError(f"split.file: {path.absolute()} {what}; correct the path, or leave the key out")
+    read_split_file(path)
     return {"split.file": Input(path.parent, lambda: [path])}
 
 
