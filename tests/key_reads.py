@@ -112,9 +112,9 @@ class _Finder(ast.NodeVisitor):
             self.attributes[target.attr] |= self._held(value)
 
     def _named(self, annotation: ast.expr | None) -> Sections:
-        """Return the sections that an annotation speaks of, also within quotes and brackets."""
+        """Return the sections that an annotation speaks of, by name or by that of a base with fields."""
         words = set(re.findall(r"\w+", ast.unparse(annotation))) if annotation else set()
-        return frozenset(section for name, section in self.sections.items() if name in words)
+        return frozenset(section for section in self.sections.values() if words & _names(section))
 
     def _held(self, value: ast.expr) -> Sections:
         """Return the sections that an expression may be, or be made of."""
@@ -142,6 +142,11 @@ class _Finder(ast.NodeVisitor):
         if kinds:
             return frozenset(section for section in self.sections.values() if section in kinds)
         return (held if field == "config" else _NOTHING) or self.attributes.get(field, _NOTHING)
+
+
+def _names(section: type[BaseModel]) -> set[str]:
+    bases = (base for base in section.__mro__ if issubclass(base, BaseModel) and base.model_fields)
+    return {base.__name__ for base in bases}
 
 
 def _union(parts: Iterable[Sections]) -> Sections:

@@ -53,7 +53,8 @@ def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
             below.append((name, value))
             continue
         shown = json.dumps(section.model_dump(mode="json")[name])
-        meaning = f"{_choices(field.annotation)} {texts[kind.__name__, name]}".strip()
+        owner = next(base for base in kind.__mro__ if name in vars(base).get("__annotations__", {}))
+        meaning = f"{_choices(field.annotation)} {texts[owner.__name__, name]}".strip()
         lines.append(f"| `{prefix}{name}` | `{shown}` | {meaning} |")
     if lines:
         yield f"## {prefix.rstrip('.') or 'Top level'}\n\n{' '.join((kind.__doc__ or '').split())}\n"

@@ -1,5 +1,7 @@
 import csv
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.test_full_disk import Tmpfs, mounted
 
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
+from slicewise.config.schema import Config
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.core.files import read_json, write_json
 from slicewise.core.keys import CaseKey
@@ -29,10 +32,15 @@ from slicewise.inference.ensemble import Ensemble
 from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from slicewise.models.multitask import build_model
+from slicewise.models.program import record
 from slicewise.pipeline.receipt import Identity, Receipt
 
 AFFINE = np.array([[0, -2.0, 0, 40], [1.5, 0, 0, -30], [0, 0, 3.0, 10], [0, 0, 0, 1]])
 CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
+NOT_FOR_A_PICTURE = (
+    *("segmentation_models_pytorch", "timm", "torchvision", "torch._dynamo", "sympy", "pytorch_grad_cam"),
+    *("sklearn", "pandas", "matplotlib", "monai", "lightning_fabric", "kaggle", "fastapi", "streamlit"),
+)
 CHOSEN = Decision(Scaling(1.7, 0.3), 0.2, 0.35)
 
 
@@ -462,3 +470,36 @@ def test_a_folder_of_masks_alone_leaves_nothing_to_examine(
     folder: Any = patient(tmp_path / "in", "P", "seg")
     assert predict(workspace, folder) == 2
     assert "nothing to examine" in capsys.readouterr().err
+
+
+def test_a_picture_is_examined_without_what_its_network_does_not_need(
+    network: Checkpoint, tmp_path: Path
+) -> None:
+    """A cold start is mostly imports; those of architectures, explanations and figures are left out."""
+    program = record(network.build(), network.preprocessing.image_size)
+    save_checkpoint(tmp_path / "w" / CHECKPOINT, replace(network, program=program))
+    words = ["predict", str(picture(tmp_path / "p.png")), "--workspace", str(tmp_path / "w")]
+    code = (
+        "import sys\n"
+        "from slicewise.cli.main import main\n"
+        f"assert main({words!r}) == 0\n"
+        f"print([name for name in {NOT_FOR_A_PICTURE!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_configuration_is_composed_once(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed: list[Sequence[str]] = []
+
+    def counted(words: Sequence[str]) -> Config:
+        composed.append(words)
+        return compose(words)
+
+    monkeypatch.setattr("slicewise.config.compose.compose", counted)
+
+    assert predict(workspace, picture(tmp_path / "p.png")) == 0
+
+    assert len(composed) == 1

@@ -15,6 +15,7 @@ from slicewise.core.storage import expand_user, explain_storage
 if TYPE_CHECKING:
     from slicewise.cli.predictions.networks import Network
     from slicewise.cli.predictions.table import PredictionRow
+    from slicewise.config.schema import Config
 
 RESULTS = Path("results/predictions")
 
@@ -48,7 +49,8 @@ def execute(args: argparse.Namespace) -> int:
     folder: Path = expand_user(args.out or workspace.root / RESULTS)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is not a folder")
-    config, network = compose_words(overrides), _network(args, overrides)
+    config = compose_words(overrides)
+    network = _network(args, config, overrides)
     slot = args.modality or network.predictor.checkpoints[0].slot
     cases, problems = find_inputs(paths, Unnamed(args.modality, slot))
     for problem in problems:
@@ -91,10 +93,10 @@ def _sort(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return paths, overrides
 
 
-def _network(args: argparse.Namespace, overrides: Sequence[str]) -> "Network":
+def _network(args: argparse.Namespace, config: "Config", overrides: Sequence[str]) -> "Network":
     from slicewise.cli.predictions.networks import load_ensemble, load_network
 
-    config, workspace = compose_words(overrides), workspace_from(args)
+    workspace = workspace_from(args)
     if args.ensemble:
         return load_ensemble(workspace, config)
     said = {word.lstrip("+").partition("=")[0] for word in overrides}

@@ -25,6 +25,7 @@ class CaseFiles:
         label: pictures only: 1 tumour, 0 none.
         group: what must stay on one side of the split: the patient, or a family of near-identical pictures.
         labels: nifti: what the values of the mask mean; None: those of BraTS, as far as they are unambiguous.
+        copies: files or folders that hold the same images and are left out; a given split may name them.
     """
 
     key: CaseKey
@@ -35,6 +36,7 @@ class CaseFiles:
     label: int | None
     group: str
     labels: LabelMap | None = None
+    copies: tuple[Path, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -60,6 +62,7 @@ class CaseFiles:
             "modalities": list(self.modalities),
             "images": {relative_name(path, root): sizes.get(path) for path in self.images},
             "masks": {relative_name(path, root): sizes.get(path) for path in self.masks},
+            **({"copies": [relative_name(path, root) for path in self.copies]} if self.copies else {}),
         }
 
     @classmethod
@@ -69,7 +72,8 @@ class CaseFiles:
         Raises:
             ValueError: a file's name leads out of `root`, or a field is of another kind.
         """
-        astray = [name for name in (*value["images"], *value["masks"]) if not stays_below(name)]
+        copies = value.get("copies", ())
+        astray = [name for name in (*value["images"], *value["masks"], *copies) if not stays_below(name)]
         if astray or not value["images"]:
             raise ValueError(
                 f"{astray[0]!r} leads out of the data set" if astray else "a case without images"
@@ -84,6 +88,7 @@ class CaseFiles:
             label=value["label"],
             group=value["group"],
             labels=_label_map(value.get("labels")),
+            copies=tuple(root / name for name in copies),
         )
 
 

@@ -6,7 +6,7 @@ were found, and a smaller selection is always part of a larger one.
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal
 
 from slicewise.config.schema import SplitFractions
@@ -68,6 +68,23 @@ def assign_fold(
     return sides
 
 
+def draw_val(
+    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
+) -> frozenset[str]:
+    """Draw val from the groups to train on, in the ratio of their shares, at least one.
+
+    Raises:
+        SplitError: fewer than two groups.
+    """
+    ordered = ranked(groups, seed, strata)
+    if len(ordered) < 2:
+        raise SplitError(
+            "the given split names nobody for val and fewer than two for train; name a patient for val"
+        )
+    count = round(len(ordered) * fractions.val / (fractions.train + fractions.val))
+    return frozenset(ordered[: min(max(1, count), len(ordered) - 1)])
+
+
 def side_counts(num_groups: int, fractions: SplitFractions) -> dict[Side, int]:
     """Return how many of `num_groups` go on each side (Hamilton's largest remainder, at least 1).
 
@@ -97,6 +114,7 @@ def select(
     floor: int,
     seed: int = 0,
     strata: Mapping[str, str] | None = None,
+    whole: Collection[Side] = (),
 ) -> frozenset[str]:
     """Choose a share of the groups, the same share of every side; a smaller choice is part of a larger one.
 
@@ -106,15 +124,17 @@ def select(
         floor: at least this many groups, or all there are.
         seed: of the order in which groups are taken.
         strata: a class for each group, kept in proportion.
+        whole: sides that are taken whole; the share and the floor are those of the others.
 
     Returns:
         Groups of every side, val and test with at least two where they have two.
     """
-    total = min(len(sides), max(floor, math.ceil(fraction * len(sides) - 1e-9)))
-    chosen: set[str] = set()
-    for side in SIDES:
+    chosen = {group for group, side in sides.items() if side in whole}
+    num_shared = len(sides) - len(chosen)
+    total = min(num_shared, max(floor, math.ceil(fraction * num_shared - 1e-9)))
+    for side in (side for side in SIDES if side not in whole):
         members = ranked((group for group, its_side in sides.items() if its_side == side), seed, strata)
-        share = -(-len(members) * total // max(len(sides), 1))
+        share = -(-len(members) * total // max(num_shared, 1))
         chosen.update(members[: max(share, _FEWEST[side])])
     return frozenset(chosen)
 

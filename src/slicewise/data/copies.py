@@ -8,8 +8,10 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
+from slicewise.core.keys import CaseKey
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
 
@@ -35,7 +37,17 @@ def without_copies(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Pr
         for case in cases
         if case.key in first_of
     ]
-    return [case for case in cases if case.key not in first_of], problems
+    copies: dict[CaseKey, list[CaseFiles]] = defaultdict(list)
+    for case in cases:
+        if case.key in first_of:
+            copies[first_of[case.key]].append(case)
+    kept = [case for case in cases if case.key not in first_of]
+    return [_with_copies(case, copies.get(case.key, ())) for case in kept], problems
+
+
+def _with_copies(case: CaseFiles, others: Iterable[CaseFiles]) -> CaseFiles:
+    found = tuple(path for other in others for path in (other.images[0], *other.copies))
+    return replace(case, copies=case.copies + found)
 
 
 def _divided(cases: Iterable[CaseFiles], look: Callable[[CaseFiles], Hashable]) -> list[list[CaseFiles]]:

@@ -158,6 +158,12 @@ def _distances(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[
 _Printed = tuple[CaseFiles, PicturePrint]
 
 
+def _with_copies(copies: Sequence[_Printed]) -> _Printed:
+    """Return the first of identical pictures, which remembers where the others lie."""
+    case, picture = copies[0]
+    return replace(case, copies=tuple(other.images[0] for other, _ in copies[1:])), picture
+
+
 def _drop_repeats(printed: list[_Printed]) -> tuple[list[_Printed], list[Problem]]:
     same: dict[str, list[_Printed]] = defaultdict(list)
     for case, picture in printed:
@@ -166,7 +172,7 @@ def _drop_repeats(printed: list[_Printed]) -> tuple[list[_Printed], list[Problem
     problems: list[Problem] = []
     for copies in same.values():
         agree = len({case.label for case, _ in copies}) == 1
-        kept += copies[:1] if agree else []
+        kept += [_with_copies(copies)] if agree else []
         left_out = copies[1:] if agree else copies
         what, severity = _REPEATED if agree else _CONTRADICTED
         problems += [Problem(case.images[0], what, severity) for case, _ in left_out]

@@ -46,6 +46,8 @@ class Draft:
     """Whether the name is that of the folder."""
     images: dict[Modality, list[Found]] = field(default_factory=dict)
     masks: list[Found] = field(default_factory=list)
+    copies: list[Path] = field(default_factory=list)
+    """Images of left-out folders with the same case."""
 
     def add(self, found: Found) -> None:
         kind = found.name.kind

@@ -12,6 +12,8 @@ Member = tuple[str, str]
 """(source, group)"""
 
 _SHOWN = 5
+_SHARES = set(SplitFractions.model_fields) - {"seed"}
+"""Of the configuration's section; where a given split came from is for the step to say."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Split:
         sources = {source: {side: self.groups(source, side) for side in SIDES} for source in self.sources}
         return {
             "seed": self.seed,
-            "fractions": None if self.fractions is None else self.fractions.model_dump(exclude={"seed"}),
+            "fractions": None if self.fractions is None else self.fractions.model_dump(include=_SHARES),
             "counts": {
                 source: {side: len(groups) for side, groups in table.items()}
                 for source, table in sources.items()

@@ -7,7 +7,7 @@ in how they weigh the map: by the mean gradient over each channel (Grad-CAM), by
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from slicewise.config.schema.evaluation import Explanation
 from slicewise.inference.device import full_precision
-from slicewise.models.multitask import MultitaskNet
+
+if TYPE_CHECKING:
+    from slicewise.models.multitask import MultitaskNet
 
 _CLASSES: dict[Explanation, str] = {
     "gradcam": "GradCAM",
@@ -29,7 +31,7 @@ _CLASSES: dict[Explanation, str] = {
 
 
 def gradcam(
-    model: MultitaskNet,
+    model: "MultitaskNet",
     images: NDArray[np.floating],
     presence: ArrayLike,
     *,
@@ -41,7 +43,7 @@ def gradcam(
 
 
 def explain(
-    model: MultitaskNet,
+    model: "MultitaskNet",
     images: NDArray[np.floating],
     presence: ArrayLike,
     methods: Sequence[Explanation],
@@ -91,7 +93,7 @@ class _Passed(nn.Module):
     """
 
     def __init__(
-        self, model: MultitaskNet, images: NDArray[np.float32], presence: NDArray[np.float32]
+        self, model: "MultitaskNet", images: NDArray[np.float32], presence: NDArray[np.float32]
     ) -> None:
         super().__init__()
         device = next(model.parameters()).device
@@ -125,7 +127,7 @@ def _heat(passed: _Passed, method: Explanation) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _untouched(model: MultitaskNet) -> Iterator[None]:
+def _untouched(model: "MultitaskNet") -> Iterator[None]:
     """Freeze the parameters and set evaluation mode for a while; only activations need gradients."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     was_training = model.training

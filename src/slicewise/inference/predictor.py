@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from slicewise.imaging.volume import Volume
 from slicewise.inference.device import DeviceName, choose_device, full_precision
 from slicewise.inference.views import View, coverage, views
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
+
+if TYPE_CHECKING:
+    from slicewise.models.multitask import MultitaskNet
 
 Floats = NDArray[np.float32]
 
@@ -138,8 +142,15 @@ class Predictor(SlicePredictor):
         self.mask_threshold = mask_threshold
         self.asking = asking
         self._views = views(asking)
-        network = checkpoint.build().float().eval().requires_grad_(False)
-        self.model = network.to(memory_format=torch.channels_last).to(self.device)
+        self._program = checkpoint.compiled(self.device)
+        if self._program is None:
+            _ = self.model  # a checkpoint that does not fit its model is found now
+
+    @cached_property
+    def model(self) -> "MultitaskNet":
+        """The network itself, for who needs more than its predictions (Grad-CAM)."""
+        network = self.checkpoint.build().float().eval().requires_grad_(False)
+        return network.to(memory_format=torch.channels_last).to(self.device)
 
     @classmethod
     def load(
@@ -195,8 +206,10 @@ class Predictor(SlicePredictor):
     def _ask_view(
         self, images: torch.Tensor, slots: torch.Tensor, view: View
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        found = self.model(view.of(images), slots)
-        return view.back(found.mask_logits.sigmoid())[:, 0], found.class_logits.sigmoid()
+        program = self._program
+        fits = program is not None and images.shape[-2:] == (program.size, program.size)
+        mask, label = (program if program and fits else self.model)(view.of(images), slots)
+        return view.back(mask.sigmoid())[:, 0], label.sigmoid()
 
     def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))

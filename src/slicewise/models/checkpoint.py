@@ -4,11 +4,11 @@ import hashlib
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -19,16 +19,19 @@ from slicewise.config.schema.training import StageName
 from slicewise.core.errors import CheckpointError
 from slicewise.core.files import atomic_write
 from slicewise.core.labels import Modality, Task
-from slicewise.models.multitask import MultitaskNet, build_model
 from slicewise.models.plain import require_plain
+from slicewise.models.program import Plain, Program
+
+if TYPE_CHECKING:
+    from slicewise.models.multitask import MultitaskNet
 
 FORMAT: Final = "slicewise-checkpoint"
 VERSION: Final = 1
 _HEAD: Final = "class_head."
 _LATER: Final = {"decoder_width": 16}
 """Keys of the model section that older files lack, and what networks had before there was a choice."""
-_LATER_FIELDS: Final[Mapping[str, Any]] = {"not_trained": ()}
-"""Fields that older files lack: nobody wrote down then what a network had not learned."""
+_LATER_FIELDS: Final[Mapping[str, Any]] = {"not_trained": (), "program": None}
+"""Fields that older files lack, and what they mean there: nothing was recorded."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Checkpoint:
     """The modality slot that a picture of unknown sequence fills."""
     not_trained: tuple[Task, ...] = ()
     """Tasks that no stage has taught: the answers to them come from random weights and mean nothing."""
+    program: Plain | None = field(default=None, compare=False, repr=False)
+    """The network as calls of torch's functions (`models.program`); None: prediction builds the network."""
 
     @cached_property
     def weights_digest(self) -> str:
@@ -62,12 +67,31 @@ class Checkpoint:
             sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return sha.hexdigest()
 
-    def build(self) -> MultitaskNet:
+    def compiled(self, device: torch.device) -> Program | None:
+        """Return the program with these weights in fp32 on a device, or None where there is none.
+
+        Raises:
+            CheckpointError: it is damaged, or does not fit the weights.
+        """
+        if self.program is None:
+            return None
+        try:
+            return Program(self.program, {name: _placed(held, device) for name, held in self.weights.items()})
+        except ValueError as error:
+            raise CheckpointError(
+                f"the program of the {self.stage} checkpoint is damaged or does not fit its weights "
+                f"({_shortened(error)}); train again"
+            ) from error
+
+    def build(self) -> "MultitaskNet":
         """Return the network with these weights, in evaluation mode; nothing is downloaded.
 
         Raises:
             CheckpointError: the weights are not those of the model section.
         """
+        # It imports every architecture there is, which a program does without.
+        from slicewise.models.multitask import build_model
+
         settings = self.model.model_copy(update={"encoder_weights": None})
         with torch.device("meta"):  # shapes without memory: a section that asks for terabytes costs nothing
             outline = build_model(settings)
@@ -95,7 +119,7 @@ def gives_same_masks(one: Checkpoint, other: Checkpoint) -> bool:
     )
 
 
-def transfer(net: MultitaskNet, checkpoint: Checkpoint) -> None:
+def transfer(net: "MultitaskNet", checkpoint: Checkpoint) -> None:
     """Copy every tensor of the checkpoint into `net`, by name; nothing is skipped.
 
     Raises:
@@ -106,7 +130,7 @@ def transfer(net: MultitaskNet, checkpoint: Checkpoint) -> None:
     net.load_state_dict(checkpoint.weights, strict=True)
 
 
-def _require_fit(net: MultitaskNet, checkpoint: Checkpoint) -> None:
+def _require_fit(net: "MultitaskNet", checkpoint: Checkpoint) -> None:
     """Compare names, shapes and types, before any memory is taken or any number converted."""
     wanted, found = net.state_dict(), checkpoint.weights
     faults = [f"{name} is missing" for name in wanted if name not in found]
@@ -121,6 +145,13 @@ def _require_fit(net: MultitaskNet, checkpoint: Checkpoint) -> None:
             f"the {checkpoint.stage} checkpoint does not fit the network: "
             f"{'; '.join(faults[:_SHOWN_FAULTS])}{more}; train again"
         )
+
+
+def _placed(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a weight as `Predictor` lays out those of a network."""
+    floating = tensor.float() if tensor.is_floating_point() else tensor
+    layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+    return floating.to(device, memory_format=layout)
 
 
 def _kind(tensor: Tensor) -> str:
@@ -229,7 +260,7 @@ def _from_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
         checkpoint = _CHECKED.validate_python(fields)
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{path} lacks or misstates {error}; train again with this version") from error
-    for name, tensor in checkpoint.weights.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again")
+    if not torch.isfinite(torch.cat([held.reshape(-1) for held in checkpoint.weights.values()])).all():
+        name = next(name for name, held in checkpoint.weights.items() if not torch.isfinite(held).all())
+        raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again")
     return checkpoint

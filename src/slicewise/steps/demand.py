@@ -7,7 +7,7 @@ from slicewise.config.schema import Config
 from slicewise.core.storage import MIB
 from slicewise.pipeline.step import Context, Demand
 from slicewise.steps.slices import PRELOAD_MIB, read_manifest, slice_store
-from slicewise.steps.sources import chosen_cases, chosen_of, open_index, root_of, sides_of, used_sources
+from slicewise.steps.sources import chosen_cases, chosen_names, open_index, root_of, used_sources
 
 if TYPE_CHECKING:
     from slicewise.models.footprint import Footprint
@@ -46,7 +46,7 @@ def of_download(context: Context[Config]) -> Demand:
     if source.kind != "phantom" or source.path:
         return Demand(memory_bytes=_START_MIB * MIB, least_memory_bytes=_START_MIB * MIB)
     numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
-    chosen = chosen_of(config, source, sides_of(config, numbers))
+    chosen = chosen_names(config, source, numbers)
     missing = missing_patients(root_of(source, context.workspace), [numbers[name] for name in chosen])
     workers = num_processes(
         config.runtime.num_workers, config.runtime.max_worker_memory_mib, max(1, len(missing))

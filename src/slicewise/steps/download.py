@@ -1,7 +1,7 @@
 """Data sets on disk: fetched or generated where they are not, then found, checked and listed."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,18 +9,18 @@ from slicewise.config.schema import Config, PictureSource, VolumeSource
 from slicewise.core.errors import UsageError
 from slicewise.core.files import write_text
 from slicewise.core.labels import LABEL_FORMATS, LabelMap
-from slicewise.pipeline.step import Context, Outcome, Step
+from slicewise.pipeline.step import Context, Input, Outcome, Step
 from slicewise.pipeline.workspace import Workspace
 from slicewise.steps.demand import of_download
 from slicewise.steps.settings import pick
 from slicewise.steps.sources import (
-    FOLD_KEYS,
     INDEX_NAME,
-    chosen_of,
+    chosen_names,
     external_inputs,
     layout_of,
     root_of,
-    sides_of,
+    split_inputs,
+    unused_split_keys,
     used_sources,
 )
 
@@ -44,7 +44,9 @@ def _settings(config: Config) -> dict[str, Any]:
         picked |= pick(config, key, without=unread)
     if config.data.volumes.kind == "phantom":
         # Virtual patients are made on demand, so who takes part decides what is there.
-        picked |= pick(config, "scale.fraction", "scale.min_patients", "split", without=FOLD_KEYS)
+        picked |= pick(
+            config, "scale.fraction", "scale.min_patients", "split", without=unused_split_keys(config)
+        )
     return picked
 
 
@@ -97,7 +99,7 @@ def _obtain(
         shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all
     numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
     known[source.name] = list(numbers)
-    chosen = chosen_of(config, source, sides_of(config, numbers))
+    chosen = chosen_names(config, source, numbers)
     workers = num_processes(config.runtime.num_workers, config.runtime.max_worker_memory_mib, len(chosen))
     materialise_patients(root, sorted(numbers[name] for name in chosen), _PHANTOM_SEED, workers)
     return chosen
@@ -166,12 +168,18 @@ def _question(config: Config, workspace: Workspace) -> str | None:
     return f"{names} exists. List and check the data again (what is complete is not fetched again)?"
 
 
+def _inputs(config: Config) -> Mapping[str, Input]:
+    # Who is named decides which virtual patients are generated, as the scale does.
+    named = split_inputs(config) if config.data.volumes.kind == "phantom" else {}
+    return {**external_inputs(config), **named}
+
+
 DOWNLOAD: Step[Config] = Step(
     name="download",
     run=_run,
     settings=_settings,
     homes={"index": "data/index"},
-    inputs=external_inputs,
+    inputs=_inputs,
     product=(INDEX_NAME,),
     question=_question,
     demand=of_download,

@@ -9,7 +9,15 @@ from slicewise.pipeline.step import Context, Outcome, Step
 from slicewise.steps.demand import of_preprocess
 from slicewise.steps.settings import pick
 from slicewise.steps.slices import MANIFEST_NAME, slice_store
-from slicewise.steps.sources import FOLD_KEYS, TRAIN_ONLY, chosen_cases, open_index, root_of, used_sources
+from slicewise.steps.sources import (
+    TRAIN_ONLY,
+    chosen_cases,
+    open_index,
+    root_of,
+    split_inputs,
+    unused_split_keys,
+    used_sources,
+)
 
 if TYPE_CHECKING:
     from slicewise.data.index import CaseIndex
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
 
 def _settings(config: Config) -> dict[str, Any]:
     # The split decides which patients a scale takes; nothing of a patient's slices depends on it.
-    return pick(config, "preprocessing", "scale", "split", TRAIN_ONLY, without=FOLD_KEYS)
+    return pick(config, "preprocessing", "scale", "split", TRAIN_ONLY, without=unused_split_keys(config))
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -97,6 +105,7 @@ PREPROCESS: Step[Config] = Step(
     settings=_settings,
     needs=("download",),
     homes={"processed": "data/processed"},
+    inputs=split_inputs,
     product=(MANIFEST_NAME,),
     version=4,
     demand=of_preprocess,

@@ -14,12 +14,14 @@ from slicewise.pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from slicewise.data.cases import CaseFiles
     from slicewise.data.cohort import Side
+    from slicewise.data.given import Found, Given
     from slicewise.data.index import CaseIndex
     from slicewise.data.sources import FolderKind
 
 INDEX_NAME: Final = "index.json"
 FOLD_KEYS: Final = ("split.folds", "split.fold")
 """Which patients a scale takes does not depend on these."""
+GIVEN_KEYS: Final = ("split.file", "split.folders", "split.unlisted", "split.overlap")
 TRAIN_ONLY: Final = "data.pictures.train_only"
 
 
@@ -64,10 +66,35 @@ def external_inputs(config: Config) -> Mapping[str, Input]:
     return inputs
 
 
+def unused_split_keys(config: Config) -> tuple[str, ...]:
+    """Return the keys of the section `split` that decide nothing here; a file counts by its content."""
+    folds = () if config.split.fold else FOLD_KEYS
+    return (*folds, "split.file") if config.split.is_given else (*folds, *GIVEN_KEYS)
+
+
+def split_inputs(config: Config) -> Mapping[str, Input]:
+    """Return the file that names the subsets, if the configuration has one.
+
+    Raises:
+        ConfigError: it does not exist.
+        SplitError: it has another form, which a plan already says.
+    """
+    if config.split.file is None:
+        return {}
+    from slicewise.data.split_file import read_split_file
+
+    path = expand_user(config.split.file)
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise ConfigError(f"split.file: {path.absolute()} {what}; correct the path, or leave the key out")
+    read_split_file(path)
+    return {"split.file": Input(path.parent, lambda: [path])}
+
+
 def sides_of(
     config: Config, known: Iterable[str], labels: Mapping[str, str] | None = None
 ) -> dict[str, "Side"]:
-    """Put every group in `known` on a side; the same for every mode."""
+    """Put every group in `known` on a side by the seed; the same for every mode."""
     from slicewise.data.cohort import assign_fold, assign_sides
 
     assign = assign_fold if config.split.fold else assign_sides
@@ -80,7 +107,7 @@ def found_sides(
     """Put every group that the index knows of a source on a side, and those that may only train there.
 
     Of folds, that is every group that takes part at this scale: dealt out among all that are known, a fold
-    could be left without anybody to test or to choose by.
+    could be left without anybody to test or to choose by. A given split decides for those whom it names.
 
     Raises:
         DataError: the index has no case of the source.
@@ -89,6 +116,9 @@ def found_sides(
         raise DataError(
             f"{source.name}: no case can be used; data/index/problems.txt says why; run download again"
         )
+    given = given_split(config, source, index)
+    if given is not None:
+        return given.sides
     if config.split.fold:
         groups = {case.group for case in chosen_cases(without_folds(config), source, index)}
     else:
@@ -97,6 +127,55 @@ def found_sides(
     bound = _only_trained(source, found, index.roots[source.name]) & groups
     sides = sides_of(config, groups - bound, group_labels(found))
     return {**sides, **dict.fromkeys(sorted(bound), "train")}
+
+
+def given_split(config: Config, source: VolumeSource | PictureSource, index: "CaseIndex") -> "Given | None":
+    """Return what the users' own split says of a source; None where there is none, or it names no case of it.
+
+    Raises:
+        SplitError: the split cannot be followed; see `data.given`.
+    """
+    if not config.split.is_given:
+        return None
+    from slicewise.data.given import settle
+
+    found = {member: sides for member, sides in _named(config, index).items() if member.source == source.name}
+    return settle(found, config.split, group_labels(index.of_source(source.name)), source.name)
+
+
+def _named(config: Config, index: "CaseIndex") -> "Found":
+    from slicewise.data.given import Member, by_file, by_folder, members_of
+    from slicewise.data.split_file import read_split_file
+
+    names = [source.name for source in used_sources(config)]
+    members = [member for name in names for member in members_of(index.of_source(name), index.roots[name])]
+    listed = {(member.source, member.group) for member in members}
+    # Virtual patients are known before they are generated.
+    members += [
+        Member(name, group, group, frozenset((group,)))
+        for name in names
+        for group in index.known[name]
+        if (name, group) not in listed
+    ]
+    if config.split.file is None:
+        return by_folder(members)
+    unusable = {
+        problem.path.as_posix(): problem.what for problem in index.problems if problem.severity == "error"
+    }
+    return by_file(read_split_file(expand_user(config.split.file)), members, index.roots, unusable)
+
+
+def chosen_names(config: Config, source: VolumeSource, names: Iterable[str]) -> frozenset[str]:
+    """Return the virtual patients that take part, of whom some may not be generated yet."""
+    from slicewise.data.given import named_before, settle
+    from slicewise.data.split_file import read_split_file
+
+    if config.split.file is not None:
+        listed = read_split_file(expand_user(config.split.file))
+        given = settle(named_before(listed, source.name, names), config.split, None, source.name)
+        if given is not None:
+            return chosen_of(config, source, given.sides, is_given=True)
+    return chosen_of(config, source, sides_of(config, names))
 
 
 def without_folds(config: Config) -> Config:
@@ -121,13 +200,16 @@ def chosen_of(
     source: VolumeSource | PictureSource,
     sides: Mapping[str, "Side"],
     labels: Mapping[str, str] | None = None,
+    *,
+    is_given: bool = False,
 ) -> frozenset[str]:
-    """Return the groups of a source that take part at this scale."""
+    """Return the groups of a source that take part at this scale; of a given split, all who are tested."""
     from slicewise.data.cohort import select
 
     scale = config.scale
     floor = scale.min_pictures if isinstance(source, PictureSource) else scale.min_patients
-    return select(sides, scale.fraction, floor, config.split.seed, labels)
+    whole: tuple[Side, ...] = ("test",) if is_given else ()
+    return select(sides, scale.fraction, floor, config.split.seed, labels, whole)
 
 
 def chosen_cases(
@@ -135,8 +217,11 @@ def chosen_cases(
 ) -> "list[CaseFiles]":
     """Return the cases of a source that take part at this scale."""
     found = index.of_source(source.name)
-    chosen = chosen_of(config, source, found_sides(config, source, index), group_labels(found))
-    return [case for case in found if case.group in chosen]
+    given, labels = given_split(config, source, index), group_labels(found)
+    sides = found_sides(config, source, index)
+    chosen = chosen_of(config, source, sides, labels, is_given=given is not None)
+    left_out = given.left_out if given is not None else {}
+    return [case for case in found if case.group in chosen and case.key.case not in left_out]
 
 
 def open_index(context: Context[Config]) -> "CaseIndex":

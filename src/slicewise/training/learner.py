@@ -1,6 +1,7 @@
 """A network, its optimiser and the device, tied together by Fabric."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from slicewise.data.batches import Batch
 from slicewise.models.checkpoint import Checkpoint, transfer
 from slicewise.models.freezing import set_frozen
 from slicewise.models.multitask import PARTS, MultitaskNet, build_model
+from slicewise.models.program import Plain, record
 from slicewise.training.averaging import WeightAverage
 from slicewise.training.device import make_fabric
 from slicewise.training.optim import (
@@ -138,7 +140,13 @@ class Learner:
             synthetic=config.data.synthetic,
             slot=config.data.pictures.slot,
             not_trained=self._not_trained,
+            program=self._program,
         )
+
+    @cached_property
+    def _program(self) -> Plain | None:
+        """The calls of the network, which no training changes."""
+        return record(self.best_net, self.config.preprocessing.image_size)
 
 
 def _begin(config: Config, start: Checkpoint | None) -> MultitaskNet:

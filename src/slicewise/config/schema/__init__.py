@@ -11,6 +11,7 @@ from slicewise.config.schema.data import (
     Preprocessing,
     Scale,
     SplitFractions,
+    SplitSettings,
     VolumeSource,
 )
 from slicewise.config.schema.evaluation import Evaluation
@@ -47,6 +48,7 @@ __all__ = [
     "Serving",
     "SourceWeights",
     "SplitFractions",
+    "SplitSettings",
     "Stage",
     "Stages",
     "Tracking",

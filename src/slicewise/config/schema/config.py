@@ -1,8 +1,10 @@
 """The root of the configuration."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitFractions
+from pydantic import model_validator
+
+from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettings
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.run import Runtime, Serving, Tracking
@@ -20,7 +22,7 @@ class Config(Section):
     data: Data
     scale: Scale
     preprocessing: Preprocessing
-    split: SplitFractions
+    split: SplitSettings
     model: Model
     training: Training
     stages: Stages
@@ -28,3 +30,12 @@ class Config(Section):
     serving: Serving
     runtime: Runtime
     tracking: Tracking
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.split.is_given and self.data.pictures.train_only:
+            raise ValueError(
+                "data.pictures.train_only and a given split (split.file, split.folders) both say what is "
+                "trained on; leave one of them out"
+            )
+        return self

@@ -154,13 +154,7 @@ class Preprocessing(Section):
 
 
 class SplitFractions(Section):
-    """Shares of the patients on each side; they sum to 1.
-
-    `seed` draws who goes where. It is not the seed of training: a sweep over that one keeps the split.
-
-    With `folds` of 2 or more everyone is tested once: fold number `fold` (from 1) is the test side, and the
-    others are divided between train and val in the ratio of their shares. 0 is a single split.
-    """
+    """Shares of the patients in each subset, and what decides who is in which."""
 
     seed: Seed
     train: Positive
@@ -180,4 +174,40 @@ class SplitFractions(Section):
             raise ValueError("folds is 1; cross-validation needs at least 2, and 0 is a single split")
         if self.fold > self.folds:
             raise ValueError(f"fold {self.fold} of {self.folds} does not exist")
+        return self
+
+
+class SplitSettings(SplitFractions):
+    """Shares of the patients on each side, which sum to 1; or, with `file` or `folders`, a split of your own.
+
+    `seed` draws who goes where. It is not the seed of training: a sweep over that one keeps the split.
+
+    With `folds` of 2 or more everyone is tested once: fold number `fold` (from 1) is the test side, and the
+    others are divided between train and val in the ratio of their shares. 0 is a single split.
+    """
+
+    file: str | None
+    """JSON or CSV that names the subset (train, val, test) of patients, cases, files or folders."""
+    folders: bool
+    """Take the subsets from folders of the data called train, val and test, or Training and so on."""
+    unlisted: Literal["error", "exclude"]
+    """What happens to cases that are in no subset of a given split that names train: `error` stops the run,
+    `exclude` leaves them out. Without a name for train, they are train and val."""
+    overlap: Literal["refuse", "exclude"]
+    """What happens where patients, repeat visits, copies or near-identical pictures are in several given
+    subsets: `refuse` stops the run, `exclude` leaves out of train and val what is tested."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the user names the subsets."""
+        return self.file is not None or self.folders
+
+    @model_validator(mode="after")
+    def _check_given(self) -> Self:
+        if self.file is not None and self.folders:
+            raise ValueError("file and folders both give the subsets; leave one of them out")
+        if self.is_given and self.folds:
+            raise ValueError(
+                "folds tests every patient once, and file or folders give one split; leave one of them out"
+            )
         return self

@@ -97,6 +97,7 @@ def _case(draft: Draft, source: str, labels: LabelMap | None, problems: list[Pro
         label=None,
         group=patient,
         labels=labels or (LABEL_FORMATS["brats2023"] if _FROM_2023.match(draft.name) else None),
+        copies=tuple(draft.copies),
     )
 
 
@@ -139,6 +140,7 @@ def _without_repeats(drafts: Sequence[Draft], problems: list[Problem]) -> list[D
     for draft in sorted(drafts, key=lambda draft: not draft.masks):
         first = kept.setdefault(safe_name(draft.name).lower(), draft)
         if first is not draft:
+            first.copies += [found.path for found in next(iter(draft.images.values()))[:1]]
             problems.append(Problem(draft.home, f"the case {draft.name} again, ignored", "note"))
         elif not draft.masks:
             problems.append(Problem(draft.home, "no mask (..._seg.nii)"))

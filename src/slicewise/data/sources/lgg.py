@@ -83,6 +83,7 @@ class _Draft:
     folder: Path
     images: dict[int, Path] = field(default_factory=dict)
     masks: dict[int, Path] = field(default_factory=dict)
+    copies: list[Path] = field(default_factory=list)
 
     def case(self, source: str, problems: list[Problem]) -> CaseFiles | None:
         problems += [
@@ -107,6 +108,7 @@ class _Draft:
             masks=tuple(self.masks[number] for number in numbers),
             label=None,
             group=patient,
+            copies=tuple(self.copies),
         )
 
     def _gaps(self) -> list[Problem]:
@@ -127,6 +129,9 @@ def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Dra
     for copies in same.values():
         best = max(copies, key=lambda draft: len(draft.images.keys() & draft.masks.keys()))
         kept.append(best)
+        best.copies += [
+            next(iter(draft.images.values())) for draft in copies if draft is not best and draft.images
+        ]
         problems += [
             Problem(draft.folder, "the same case again, ignored", "note")
             for draft in copies

@@ -1,0 +1,280 @@
+"""A network as a list of calls of torch's own functions.
+
+The libraries that build networks import all architectures that they know, and torchvision with torch's
+compiler, which takes as long as torch itself. A checkpoint therefore holds, beside its weights, the calls
+that one pass of its network makes. They need torch alone, and give the same bits since they are the same.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from slicewise.core.labels import NUM_MODALITIES
+
+Plain = dict[str, Any]
+"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits."""
+
+_NAMES: Final[Mapping[str, tuple[Any, str]]] = {
+    "functional": (
+        nn.functional,
+        "adaptive_avg_pool2d avg_pool2d batch_norm conv2d conv_transpose2d dropout dropout2d elu gelu "
+        "group_norm hardsigmoid hardswish hardtanh interpolate layer_norm leaky_relu linear max_pool2d pad "
+        "relu relu6 silu softmax",
+    ),
+    "torch": (torch, "cat flatten matmul mean relu sigmoid stack tanh"),
+    "tensor": (
+        Tensor,
+        "__getitem__ __rsub__ add add_ chunk contiguous div flatten float matmul mean mul mul_ permute "
+        "reshape sigmoid softmax sub sum to transpose unsqueeze view",
+    ),
+}
+_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    f"{space}.{name}": getattr(owner, name)
+    for space, (owner, names) in _NAMES.items()
+    for name in names.split()
+}
+"""What a program may call: it comes from a file, and runs nothing else."""
+_BATCHES: Final = (2, 3)
+"""A network whose calls differ between these depends on the number of images, and has no program."""
+_MOST_CALLS: Final = 20_000
+_LARGEST_NUMBER: Final = 1 << 16
+_LARGEST_SIDE: Final = 4096
+_LARGEST_MAP: Final = 1 << 27
+"""Elements of one result for one image"""
+
+
+class _Call(NamedTuple):
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    last_used: tuple[int, ...]
+    """Results that no later call reads."""
+
+
+class _Ref(NamedTuple):
+    """The result of call number `call`, or one of several it gives; the inputs are the first two results."""
+
+    call: int
+    place: int | None = None
+
+
+class Program:
+    """The calls with the weights in their places; `program(images, presence)` returns mask and class logits.
+
+    Args:
+        plain: as `record` returns it.
+        weights: tensors by name, on the device where the calls are to run.
+
+    Raises:
+        ValueError: it is no program, or one that does not fit the weights.
+    """
+
+    def __init__(self, plain: Plain, weights: Mapping[str, Tensor]) -> None:
+        try:
+            self.size = int(plain["size"])
+            calls, results = plain["calls"], plain["results"]
+            if not (0 < len(calls) <= _MOST_CALLS and len(results) == 2 and 0 < self.size <= _LARGEST_SIDE):
+                raise ValueError(f"size {self.size}, {len(calls)} calls, {len(results)} results")
+            read = [
+                (_FUNCTIONS[name], _read(tuple(args), weights), _read_keywords(kwargs, weights))
+                for name, args, kwargs in calls
+            ]
+            self._results = tuple(_read(result, weights) for result in results)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        last = _last_uses([*read, (None, self._results, {})])
+        self._calls = [
+            _Call(*call, last_used=tuple(last.get(number, ()))) for number, call in enumerate(read)
+        ]
+        self._try(weights)
+
+    def __call__(self, images: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mask logits [B, 1, N, N] and the class logits [B]; see `MultitaskNet.forward`."""
+        made: dict[int, Any] = {0: images, 1: presence}
+        largest = _LARGEST_MAP * len(images)
+        for number, call in enumerate(self._calls, 2):
+            result = call.function(*_filled(call.args, made), **_filled(call.kwargs, made))
+            if isinstance(result, Tensor) and result.numel() > largest:
+                raise ValueError(f"call {number} gives {result.numel()} numbers")
+            made[number] = result
+            for done in call.last_used:
+                made.pop(done, None)
+        mask, label = _filled(self._results, made)
+        return mask, label
+
+    def _try(self, weights: Mapping[str, Tensor]) -> None:
+        """Run the calls on one empty image, so that what does not fit is found before it is relied on."""
+        device = next(iter(weights.values())).device
+        images = torch.zeros(1, NUM_MODALITIES, self.size, self.size, device=device)
+        try:
+            with torch.inference_mode():
+                shapes = [tuple(found.shape) for found in self(images, images[:, :, 0, 0])]
+        except Exception as error:  # torch's functions raise many kinds on arguments that do not fit
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        if shapes != [(1, 1, self.size, self.size), (1,)]:
+            raise ValueError(f"its results have the shapes {shapes}")
+
+
+def record(net: nn.Module, size: int) -> Plain | None:
+    """Return the calls of one pass of `net` on images of size x size, or None where they cannot be repeated.
+
+    They cannot where the network calls a function that is not in `_FUNCTIONS`, reads tensors that are not in
+    its state, or makes other calls for another number of images. The network itself is not touched.
+    """
+    copied = copy.deepcopy(net).cpu().float().eval().to(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        first, second = (_recorded(copied, size, batch) for batch in _BATCHES)
+        if first is None or first != second or not _repeats(copied, first):
+            return None
+    return first
+
+
+def _recorded(net: nn.Module, size: int, batch: int) -> Plain | None:
+    recorder = _Recorder(net, _example(size, batch))
+    with recorder:
+        found = net(*recorder.inputs)
+    results = [recorder.written(tensor) for tensor in found]
+    return {"size": size, "calls": recorder.calls, "results": results} if recorder.is_whole else None
+
+
+def _repeats(net: nn.Module, plain: Plain) -> bool:
+    images, presence = _example(plain["size"], _BATCHES[0])
+    found = Program(plain, net.state_dict())(images, presence)
+    return all(torch.equal(*pair) for pair in zip(found, net(images, presence), strict=True))
+
+
+def _example(size: int, batch: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, NUM_MODALITIES, size, size, generator=draw)
+    presence = torch.ones(batch, NUM_MODALITIES)
+    presence[0, 1] = 0
+    return images.to(memory_format=torch.channels_last), presence
+
+
+class _Recorder(TorchFunctionMode):
+    """Writes down every call that gives a tensor."""
+
+    def __init__(self, net: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.calls: list[Any] = []
+        self.is_whole = True
+        stored = net.state_dict().keys()
+        named = ((name, held) for name, held in chain(net.named_parameters(), net.named_buffers()))
+        self._known: dict[int, Plain] = {id(held): {"weight": name} for name, held in named if name in stored}
+        self._known.update({id(held): {"input": place} for place, held in enumerate(inputs)})
+        self._names = {id(function): name for name, function in _FUNCTIONS.items()}
+        self._alive: list[Any] = []  # a tensor that is gone could leave its id to another
+
+    def __torch_function__(
+        self, func: Any, _types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        parts = result if isinstance(result, tuple | list) else (result,)
+        if any(isinstance(part, Tensor) for part in parts):
+            name = self._names.get(id(func))
+            self.is_whole &= name is not None
+            written = [name, [self.written(arg) for arg in args]]
+            self.calls.append([*written, {key: self.written(value) for key, value in kwargs.items()}])
+            self._alive.append(result)
+            self._name(result)
+        return result
+
+    def _name(self, result: Any) -> None:
+        number = len(self.calls) - 1
+        if isinstance(result, Tensor):
+            self._known[id(result)] = {"call": number}
+            return
+        for place, part in enumerate(result):
+            self._known[id(part)] = {"call": number, "place": place}
+
+    def written(self, value: Any) -> Any:
+        """Return a value as a file holds it; what cannot be held makes the record useless."""
+        match value:
+            case Tensor() if id(value) in self._known:
+                return self._known[id(value)]
+            case None | bool() | int() | float() | str():
+                return value
+            case torch.dtype():
+                return {"dtype": str(value).removeprefix("torch.")}
+            case slice():
+                return {"slice": [self.written(part) for part in (value.start, value.stop, value.step)]}
+            case tuple():
+                return tuple(map(self.written, value))
+            case list():
+                return list(map(self.written, value))
+        self.is_whole = self.is_whole and value is Ellipsis
+        return {"ellipsis": True}
+
+
+def _read(value: Any, weights: Mapping[str, Tensor]) -> Any:
+    """Return an argument that `_Recorder.written` wrote; results of calls stay references."""
+    if isinstance(value, dict):
+        return _read_marked(value, weights)
+    if isinstance(value, tuple | list):
+        return type(value)(_read(part, weights) for part in value)
+    is_modest = isinstance(value, int | float) and abs(value) <= _LARGEST_NUMBER
+    if is_modest or value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"{value!r:.100} is no argument")
+
+
+def _read_marked(value: Plain, weights: Mapping[str, Tensor]) -> Any:
+    """Return what a dictionary stands for that takes the place of an argument."""
+    match value:
+        case {"weight": name}:
+            return weights[name]
+        case {"input": (0 | 1) as place}:
+            return _Ref(place)
+        case {"call": int(call), **rest}:
+            return _Ref(call + 2, rest.get("place"))
+        case {"dtype": ("float32" | "float16" | "bfloat16" | "int64") as name}:
+            return getattr(torch, name)
+        case {"slice": [start, stop, step]}:
+            return slice(start, stop, step)
+        case {"ellipsis": True}:
+            return Ellipsis
+    raise ValueError(f"{value!r:.100} is no argument")
+
+
+def _read_keywords(kwargs: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {str(key): _read(value, weights) for key, value in kwargs.items()}
+
+
+def _last_uses(calls: Sequence[tuple[Any, Any, Any]]) -> dict[int, list[int]]:
+    """Return, for each call, the results that it reads last, so that they need not be held any longer."""
+    last: dict[int, int] = {}
+    for number, (_, args, kwargs) in enumerate(calls):
+        last.update(dict.fromkeys((ref.call for ref in _refs((args, kwargs))), number))
+    released: dict[int, list[int]] = {}
+    for result, number in last.items():
+        released.setdefault(number, []).append(result)
+    return released
+
+
+def _refs(value: Any) -> Iterator[_Ref]:
+    if isinstance(value, _Ref):
+        yield value
+    elif isinstance(value, dict):
+        yield from _refs(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _refs(part)
+
+
+def _filled(value: Any, made: Mapping[int, Any]) -> Any:
+    """Put the results of earlier calls where references to them stand."""
+    if isinstance(value, _Ref):
+        found = made[value.call]
+        return found if value.place is None else found[value.place]
+    if isinstance(value, dict):
+        return {key: _filled(part, made) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_filled(part, made) for part in value)
+    return value

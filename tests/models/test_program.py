@@ -1,0 +1,161 @@
+import copy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from slicewise.config.schema import Model, Preprocessing
+from slicewise.core.errors import CheckpointError
+from slicewise.core.labels import CLASS_NAMES
+from slicewise.inference.predictor import Predictor
+from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from slicewise.models.multitask import MultitaskNet, build_model
+from slicewise.models.program import Program, record
+
+SIZE = 64
+
+
+def trained(model: Model, **changes: Any) -> MultitaskNet:
+    """A network whose statistics and values are not those that it began with."""
+    torch.manual_seed(3)
+    net = build_model(model.model_copy(update=changes))
+    net.train()(torch.randn(3, 4, SIZE, SIZE), torch.ones(3, 4))
+    nn.init.normal_(net.slot_tokens.values)
+    return net.eval()
+
+
+def saved(net: MultitaskNet, path: Path) -> Checkpoint:
+    preprocessing = Preprocessing(
+        image_size=SIZE, clip_percentiles=(0.5, 99.5), crop_margin=0.05, min_brain_fraction=0.1,
+        healthy_ratio=1.0, max_train_slices=64,
+    )  # fmt: skip
+    checkpoint = Checkpoint(
+        net.state_dict(), net.settings, preprocessing, CLASS_NAMES, "joint", {}, "a" * 64, "brats", False,
+        "flair", program=record(net, SIZE),
+    )  # fmt: skip
+    save_checkpoint(path, checkpoint)
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    "architecture", ["unet", "unetplusplus", "fpn", "pspnet", "linknet", "deeplabv3plus"]
+)
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
+def test_a_program_gives_the_bits_of_its_network(model: Model, architecture: str, encoder: str) -> None:
+    depth = 5 if architecture == "deeplabv3plus" else 4
+    net = trained(model, architecture=architecture, encoder=encoder, encoder_depth=depth)
+
+    plain = record(net, SIZE)
+
+    assert plain is not None
+    program = Program(plain, net.state_dict())
+    for batch in (1, 2, 7):
+        images, presence = torch.randn(batch, 4, SIZE, SIZE), torch.randint(0, 2, (batch, 4)).float()
+        with torch.inference_mode():
+            expected, found = net(images, presence), program(images, presence)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_recording_leaves_the_network_and_the_random_draws_as_they_are(model: Model) -> None:
+    net = trained(model).train()
+    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+
+    record(net, SIZE)
+
+    assert net.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_a_network_whose_calls_depend_on_the_batch_has_no_program(model: Model) -> None:
+    assert record(trained(model, architecture="manet"), SIZE) is None
+
+
+def test_a_network_that_reads_tensors_of_its_own_has_no_program(model: Model) -> None:
+    class Shifted(MultitaskNet):
+        def forward(self, images: torch.Tensor, presence: torch.Tensor) -> Any:
+            return super().forward(images + shift, presence)
+
+    shift = torch.tensor(0.5)
+    net = trained(model)
+    net.__class__ = Shifted
+
+    assert record(net, SIZE) is None
+
+
+def test_the_predictor_answers_alike_with_and_without_a_program(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "best_model.pth"
+    checkpoint = saved(trained(model), path)
+    with_program = Predictor(load_checkpoint(path), "cpu")
+    without = Predictor(replace(checkpoint, program=None), "cpu")
+    images = np.random.default_rng(0).standard_normal((5, 4, SIZE, SIZE)).astype(np.float32)
+
+    found, expected = (one.predict_slices(images, [1, 0, 1, 1], 2) for one in (with_program, without))
+
+    assert "model" not in vars(with_program)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda plain: plain.pop("calls"), "KeyError"),
+        (lambda plain: plain["calls"].clear(), "0 calls"),
+        (lambda plain: plain["calls"][0].__setitem__(0, "torch.load"), "torch.load"),
+        (lambda plain: plain["calls"][3][1].__setitem__(1, {"weight": "none"}), "none"),
+        (lambda plain: plain["calls"][3][1].__setitem__(0, {"call": 9999}), "10001"),
+        (lambda plain: plain["calls"][3][1].__setitem__(0, 1 << 40), "no argument"),
+        (lambda plain: plain["calls"][3].append(1), "ValueError|too many"),
+        (lambda plain: plain.__setitem__("size", 1 << 20), "size 1048576"),
+        (lambda plain: plain["results"].reverse(), "shapes"),
+        (lambda plain: plain.__setitem__("size", -1), "size -1"),
+    ],
+)
+def test_a_damaged_program_is_refused(model: Model, tmp_path: Path, damage: Any, said: str) -> None:
+    checkpoint = saved(trained(model), tmp_path / "a.pth")
+    plain = copy.deepcopy(checkpoint.program)
+    damage(plain)
+    save_checkpoint(tmp_path / "b.pth", replace(checkpoint, program=plain))
+
+    with pytest.raises(CheckpointError, match=said):
+        Predictor.load(tmp_path / "b.pth", "cpu")
+
+
+def test_a_program_cannot_ask_for_endless_memory(model: Model) -> None:
+    net = trained(model)
+    plain = record(net, SIZE)
+    assert plain is not None
+    number = next(i for i, call in enumerate(plain["calls"]) if call[0] == "functional.interpolate")
+    plain["calls"][number][2] = {"scale_factor": 500, "mode": "nearest"}
+
+    with pytest.raises(ValueError, match="numbers"):
+        Program(plain, net.state_dict())
+
+
+def test_a_program_of_other_weights_is_refused(model: Model, tmp_path: Path) -> None:
+    checkpoint = saved(trained(model), tmp_path / "a.pth")
+    other = trained(model, encoder="mobilenet_v2")
+
+    with pytest.raises(CheckpointError, match="does not fit its weights"):
+        Predictor(replace(checkpoint, weights=other.state_dict(), model=other.settings), "cpu")
+
+
+def test_a_prediction_imports_no_library_of_architectures(model: Model, tmp_path: Path) -> None:
+    saved(trained(model), tmp_path / "best_model.pth")
+    code = (
+        "import sys, numpy as np\n"
+        "from slicewise.inference.predictor import Predictor\n"
+        f"predictor = Predictor.load({str(tmp_path / 'best_model.pth')!r}, 'cpu')\n"
+        f"predictor.predict_slices(np.zeros((1, 4, {SIZE}, {SIZE}), np.float32), [1, 1, 1, 1])\n"
+        "print([name for name in ('segmentation_models_pytorch', 'timm', 'torchvision', 'torch._dynamo',\n"
+        "    'sympy') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
