@@ -1,14 +1,20 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json
+from slicewise.evaluation.calibration import Scaling, calibration_figures
+from slicewise.evaluation.cross_calibration import FoldSlices, calibrate_across
 from slicewise.evaluation.cross_validation import fold_rows, pool, read_fold, write_pooled
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import write_tables
+from slicewise.evaluation.rows import SliceRow
 from slicewise.evaluation.summary import summarise
 
 
@@ -29,7 +35,8 @@ def folders(result: EvaluationResult, tmp_path: Path) -> list[Path]:
         folder = tmp_path / str(number)
         folder.mkdir()
         own = part(result, members)
-        write_tables(folder, own, {"synthetic": True, **summarise(own)})
+        raw = {source: {"temperature": 1.0, "shift": 0.0} for source in ("lgg", "pictures")}
+        write_tables(folder, own, {"synthetic": True, **summarise(own), "decisions": raw})
         folders.append(folder)
     return folders
 
@@ -61,7 +68,11 @@ def test_the_report_has_a_row_for_each_fold(
         assert 0 <= found["ece"] <= 1
         assert 0 <= found["ece_by_chance"] <= 1
         assert found["ece_bins"] == 15
-    assert "out of 2 folds" in (tmp_path / "report.txt").read_text()
+        assert (found["num_raw_folds"], found["across_folds"]) == (2, None)
+    text = (tmp_path / "report.txt").read_text()
+    assert "out of 2 folds" in text
+    assert "in 2 folds probabilities are raw, not calibrated" in text
+    assert "too few patients to calibrate across the folds" in text
     with Image.open(tmp_path / "folds.png") as picture:
         assert min(picture.size) > 300
 
@@ -77,3 +88,72 @@ def test_somebody_tested_twice_is_refused(result: EvaluationResult, folders: lis
     folds = [read_fold(folders[0], 1), read_fold(folders[0], 2)]
     with pytest.raises(DataError, match="is tested in fold 1 and in fold 2"):
         pool(folds, result.settings, result.seed)
+
+
+def shifted_fold(number: int, num_patients: int, flip: bool = False) -> FoldSlices:
+    """Return a fold with 20 slices a patient, whose raw probabilities are calibrated but for a shift."""
+    rng = np.random.default_rng(number)
+    logits = 2.5 * rng.normal(size=20 * num_patients)
+    labels = (rng.random(len(logits)) < 1 / (1 + np.exp(-logits))) != flip
+    scores = 1 / (1 + np.exp(-(logits - 2)))
+    empty: dict[str, Any] = dict.fromkeys(field.name for field in fields(SliceRow))
+    rows = [
+        SliceRow(
+            **{
+                **empty,
+                "source": "lgg",
+                "patient": f"{number}-{place // 20}",
+                "group": f"{number}-{place // 20}",
+                "label": int(label),
+                "probability": float(score),
+                "asked": True,
+            }
+        )
+        for place, (label, score) in enumerate(zip(labels, scores, strict=True))
+    ]
+    return FoldSlices(number, tuple(rows), Scaling())
+
+
+def test_folds_calibrate_each_other(settings: Evaluation) -> None:
+    folds = [shifted_fold(number, 6) for number in range(1, 5)]
+    found = calibrate_across(folds, settings, 0)
+    assert found is not None
+    before = calibration_figures([row for fold in folds for row in fold.rows], settings.calibration_bins)
+    assert found["ece"] < 0.5 * before["ece"]
+    assert found["brier"] < before["brier"]
+    assert found["gain"]["significant"]
+    assert all(1.2 < scaling["shift"] < 2.8 for scaling in found["scalings"].values())
+
+
+def test_no_fold_has_a_part_in_its_own_calibration(settings: Evaluation) -> None:
+    """With the labels of one fold turned round, its own scaling stays, and those of all others change."""
+    folds = [shifted_fold(number, 6) for number in range(1, 5)]
+    plain = calibrate_across(folds, settings, 0)
+    turned = calibrate_across([shifted_fold(1, 6, flip=True), *folds[1:]], settings, 0)
+    assert plain is not None
+    assert turned is not None
+    same = [plain["scalings"][fold] == turned["scalings"][fold] for fold in ("1", "2", "3", "4")]
+    assert same == [True, False, False, False]
+
+
+def test_what_a_fold_calibrated_itself_is_undone_first(settings: Evaluation) -> None:
+    folds, own = [shifted_fold(number, 6) for number in range(1, 5)], Scaling(1.5, 0.7)
+    done = [
+        replace(
+            fold,
+            rows=tuple(replace(row, probability=float(own(row.probability))) for row in fold.rows),
+            scaling=own,
+        )
+        for fold in folds
+    ]
+    plain, again = (calibrate_across(each, settings, 0) for each in (folds, done))
+    assert plain is not None
+    assert again is not None
+    assert again["ece"] == pytest.approx(plain["ece"], abs=1e-6)
+    assert again["scalings"]["1"] == pytest.approx(plain["scalings"]["1"], abs=1e-4)
+
+
+def test_few_patients_calibrate_no_fold(settings: Evaluation) -> None:
+    assert calibrate_across([shifted_fold(number, 1) for number in (1, 2, 3)], settings, 0) is None
+    none = settings.model_copy(update={"calibrate": "none"})
+    assert calibrate_across([shifted_fold(number, 6) for number in (1, 2)], none, 0) is None

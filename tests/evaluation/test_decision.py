@@ -64,7 +64,7 @@ def test_the_scaling_changes_probabilities_before_the_threshold_decides(
 
 def test_a_decision_reads_as_a_sentence() -> None:
     plain = Decision(Scaling(), 0.5, 0.5)
-    assert plain.describe() == "class from 0.5, mask from 0.5"
+    assert plain.describe() == "class from 0.5, mask from 0.5, probabilities are raw, not calibrated"
     full = Decision(Scaling(1.5, -0.25), 0.4, 0.3, 20, 0.3, gate=True)
     assert "temperature 1.5, logits moved by -0.25, parts from 20 voxels, parts from 30%" in full.describe()
     assert Decision.from_json(full.to_json()) == full

@@ -89,7 +89,10 @@ def test_without_an_evaluation_nothing_was_chosen(tmp_path: Path) -> None:
 def test_notes_of_the_choice_are_passed_on(tmp_path: Path) -> None:
     choice = {"decision": CONFIGURED.to_json(), "validation": {"num_patients": 2}, "notes": ["too few"]}
     points = read_operating_points(write(tmp_path, sources={"brats": choice}), "abc", CONFIGURED)
-    assert (points.volume.origin, points.volume.calibrated) == ("brats: too few", False)
+    assert (points.volume.origin, points.volume.calibrated) == (
+        "brats, 2 validation patients: too few",
+        False,
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ def test_what_was_chosen_on_validation_is_what_the_test_was_scored_with(reevalua
         applied = metrics["decisions"][source]
         assert {name: applied[name] for name in found["decision"]} == found["decision"]
         assert found["validation"]["num_patients"] == len(split["sources"][source]["val"])
-    decisions = [found["decision"] for found in chosen["sources"].values()]
-    assert any((decision["temperature"], decision["shift"]) != (1, 0) for decision in decisions)
+        raw = (found["decision"]["temperature"], found["decision"]["shift"]) == (1, 0)
+        assert raw != found["gains"].get("calibration", {"significant": False})["significant"]
+        assert raw == any("probabilities are raw, not calibrated" in note for note in found["notes"])
 
 
 def test_with_few_validation_patients_nothing_is_chosen_and_the_record_says_so(trained: Pipeline) -> None:

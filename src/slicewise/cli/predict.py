@@ -114,6 +114,7 @@ def _tell(row: "PredictionRow") -> None:
     volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
     verdict = (row.verdict or "no verdict").replace("_", " ")
     probability = "–" if row.tumour_probability is None else f"{row.tumour_probability:.1%}"
+    probability += " raw" if row.calibrated is False else ""
     say(f"{row.case:<32} {verdict:<10} {probability}{volume}  {row.mask or 'no mask'}")
 
 

@@ -1,7 +1,7 @@
 """Do probabilities mean what they say? Scaling of logits, errors of calibration, the reliability table."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from slicewise.evaluation.rows import SliceRow
 
 Floats = NDArray[np.float64]
+
+RAW: Final = "probabilities are raw, not calibrated"
 
 _COLDEST, _HOTTEST = 0.05, 20.0
 _FARTHEST = 20.0
@@ -30,6 +32,10 @@ class Scaling(NamedTuple):
         if self == (1.0, 0.0):
             return np.asarray(probabilities, dtype=np.float64)
         return 1 / (1 + np.exp(-(to_logits(probabilities) / self.temperature + self.shift)))
+
+    def undo(self, probabilities: ArrayLike) -> Floats:
+        """Return the raw probabilities of scaled ones."""
+        return Scaling(1 / self.temperature, -self.shift * self.temperature)(probabilities)
 
 
 def fit_scaling(labels: ArrayLike, probabilities: ArrayLike, *, shifted: bool) -> Scaling:
@@ -73,10 +79,15 @@ def to_logits(probabilities: ArrayLike) -> Floats:
     return np.asarray(np.log(values) - np.log1p(-values))
 
 
+def log_likelihood(labels: ArrayLike, probabilities: ArrayLike) -> Floats:
+    """Return the log-likelihood [slice] of each slice, in nats."""
+    logits = to_logits(probabilities)
+    return np.asarray(np.asarray(labels) * logits - np.logaddexp(0.0, logits))
+
+
 def negative_log_likelihood(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Return the mean negative log-likelihood in nats."""
-    logits = to_logits(probabilities)
-    return float(np.mean(np.logaddexp(0.0, logits) - np.asarray(labels) * logits))
+    return float(-log_likelihood(labels, probabilities).mean())
 
 
 def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:

@@ -1,39 +1,48 @@
 """What is chosen on the validation patients, before anybody looks at the test patients.
 
-One pass over the validation cases; a deterministic search over a small grid. A source with too few validation
-patients keeps the configured thresholds: a choice among dozens of candidates on a handful of patients would
-fit those patients.
+One pass over the validation cases. Every choice must gain significantly on validation groups that it was not
+made on (`held_out`), or the configured default stays and a note says so. A source with too few validation
+groups chooses nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
+from slicewise.evaluation.bootstrap import Resampling
 from slicewise.evaluation.calibration import (
+    RAW,
     brier_score,
     expected_calibration_error,
-    fit_scaling,
     negative_log_likelihood,
 )
+from slicewise.evaluation.class_choice import ClassChoice, Slices, choose_class
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.held_out import Gain
 from slicewise.evaluation.mask_search import MaskSearch
-from slicewise.evaluation.rows import plural
 
-Floats = NDArray[np.float64]
+MASKS: Final = "masks"
 
 
 @dataclass(frozen=True)
 class SourceChoice:
-    """What was chosen for one source, on how much, and what it does to the validation patients."""
+    """What was chosen for one source, on how much, and what it does to the validation patients.
+
+    Attributes:
+        population: its validation groups in words: patients, or families of pictures.
+        gains: by choice, its gain on held-out groups; where it is not significant, the default stays.
+        notes: which choices were not made, and why.
+    """
 
     decision: Decision
-    num_patients: int
+    population: str
+    num_groups: int
     num_slices: int
+    gains: Mapping[str, Gain]
     notes: tuple[str, ...]
     validation: Mapping[str, Any]
 
@@ -41,10 +50,12 @@ class SourceChoice:
         return {
             "decision": self.decision.to_json(),
             "validation": {
-                "num_patients": self.num_patients,
+                "population": self.population,
+                "num_patients": self.num_groups,
                 "num_slices": self.num_slices,
                 **self.validation,
             },
+            "gains": {choice: gain.to_json() for choice, gain in self.gains.items()},
             "notes": list(self.notes),
         }
 
@@ -68,137 +79,89 @@ class Choices:
         }
 
 
-@dataclass(frozen=True)
-class _Slices:
-    """Labels, probabilities and groups of the validation slices of one source."""
-
-    labels: Floats
-    probabilities: Floats
-    groups: tuple[str, ...]
-
-    @property
-    def num_groups(self) -> int:
-        return len(set(self.groups))
-
-    @property
-    def both_classes(self) -> bool:
-        return len(np.unique(self.labels)) == 2
-
-
-def make_choices(cases: Iterable[CaseOutput], settings: Evaluation) -> Choices:
+def make_choices(cases: Iterable[CaseOutput], settings: Evaluation, seed: int = 0) -> Choices:
     """Choose calibration, thresholds and post-processing per source.
 
     Args:
         cases: the validation cases, consumed one by one.
         settings: which choices to make, and what stands where none is made.
+        seed: of the resamples of groups.
     """
-    slices: dict[str, list[_Slices]] = {}
+    how = Resampling(settings.bootstrap_samples, settings.confidence, seed)
+    slices: dict[str, list[Slices]] = {}
     searches: dict[str, MaskSearch] = {}
     for case in cases:
         if not case.keys:
             continue
         source = case.keys[0].source
-        slices.setdefault(source, []).append(_asked(case))
+        slices.setdefault(source, []).append(included(case))
         if case.has_mask:
             searches.setdefault(source, MaskSearch(settings)).add(case)
     chosen = {
-        source: _choose(_joined(parts), searches.get(source), settings)
+        source: _choose(joined(parts), searches.get(source), settings, how)
         for source, parts in sorted(slices.items())
     }
     return Choices(chosen, Decision.configured(settings))
 
 
-def _asked(case: CaseOutput) -> _Slices:
-    """Return the slices that the network was asked about.
+def included(case: CaseOutput) -> Slices:
+    """Return the slices that the model predicted.
 
-    The others have the probability 0 by decree, with tumour: one of them would flatten a whole calibration.
+    The others are assigned the probability 0, with tumour: one of them would flatten a whole calibration.
     """
     seen = np.ones(len(case.keys), np.bool_) if case.seen is None else case.seen
     groups = (case.group,) * int(seen.sum())
     labels, probabilities = (part[seen].astype(np.float64) for part in (case.labels, case.class_probability))
-    return _Slices(labels, probabilities, groups)
+    return Slices(labels, probabilities, groups, is_pictures=len(case.keys) == 1)
 
 
-def _joined(parts: list[_Slices]) -> _Slices:
-    return _Slices(
+def joined(parts: list[Slices]) -> Slices:
+    return Slices(
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.probabilities for part in parts]),
         tuple(group for part in parts for group in part.groups),
+        is_pictures=all(part.is_pictures for part in parts),
     )
 
 
-def _choose(slices: _Slices, search: MaskSearch | None, settings: Evaluation) -> SourceChoice:
-    decision, notes = Decision.configured(settings), []
+def _choose(slices: Slices, search: MaskSearch | None, settings: Evaluation, how: Resampling) -> SourceChoice:
+    configured = Decision.configured(settings)
     if slices.num_groups < settings.min_choice_patients:
-        notes.append(
-            f"{plural(slices.num_groups, 'validation patient')}, fewer than evaluation.min_choice_patients "
-            f"({settings.min_choice_patients}): the configured thresholds stay"
+        few = (
+            f"{slices.population}, fewer than evaluation.min_choice_patients "
+            f"({settings.min_choice_patients}): the configured thresholds stay, {RAW}"
         )
+        found = ClassChoice(configured, {}, (few,))
     else:
-        decision, notes = _choose_class(decision, slices, settings)
+        found = choose_class(configured, slices, settings, how)
         if search is not None:
-            decision = search.best(decision)
+            found = _with_masks(found, search, how)
     return SourceChoice(
-        decision,
+        found.decision,
+        slices.population,
         slices.num_groups,
         len(slices.labels),
-        tuple(notes),
-        _before_and_after(slices, search, decision, settings),
+        found.gains,
+        found.notes,
+        _before_and_after(slices, search, found.decision, settings),
     )
 
 
-def _choose_class(decision: Decision, slices: _Slices, settings: Evaluation) -> tuple[Decision, list[str]]:
-    if not slices.both_classes:
-        return decision, ["one class only: neither calibration nor class threshold can be chosen"]
-    if settings.calibrate != "none":
-        shifted = settings.calibrate == "platt"
-        scaling = fit_scaling(slices.labels, slices.probabilities, shifted=shifted)
-        decision = replace(decision, scaling=scaling)
-    scores = decision.probabilities(slices.probabilities)
-    if settings.operating_point == "youden":
-        decision = replace(decision, class_threshold=youden_threshold(slices.labels, scores))
-    if settings.operating_point == "sensitivity":
-        threshold = sensitivity_threshold(slices.labels, scores, settings.sensitivity_target)
-        decision = replace(decision, class_threshold=threshold)
-    return decision, []
-
-
-def youden_threshold(labels: Floats, scores: Floats) -> float:
-    """Return the threshold with the largest sensitivity + specificity - 1 (Youden 1950), ties nearest 0.5.
-
-    It stands midway between two neighbouring probabilities. Both classes must be there.
-    """
-    thresholds = _between(scores)
-    tumour = labels == 1
-    gain = _share_called(scores[tumour], thresholds) - _share_called(scores[~tumour], thresholds)
-    best = thresholds[gain >= gain.max() - 1e-12]
-    return float(best[np.abs(best - 0.5).argmin()])
-
-
-def sensitivity_threshold(labels: Floats, scores: Floats, target: float) -> float:
-    """Return the highest threshold that calls at least the `target` share of the tumour slices."""
-    thresholds = _between(scores)
-    shares = _share_called(scores[labels == 1], thresholds)
-    return float(thresholds[shares >= target].max())
-
-
-def _between(scores: Floats) -> Floats:
-    """Return 0 and the middle of each two neighbouring distinct probabilities."""
-    distinct = np.unique(scores)
-    return np.concatenate([[0.0], (distinct[1:] + distinct[:-1]) / 2])
-
-
-def _share_called(scores: Floats, thresholds: Floats) -> Floats:
-    """Return which share of the scores reaches each threshold.
-
-    By rank among the sorted scores: a table of thresholds by slices would take gigabytes where there are
-    tens of thousands of slices.
-    """
-    return (len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")) / len(scores)
+def _with_masks(found: ClassChoice, search: MaskSearch, how: Resampling) -> ClassChoice:
+    """Add mask threshold and post-processing to the choices of the class."""
+    decision, gain = search.best(found.decision, how)
+    if gain is None:
+        return found
+    stays = "mask threshold and post-processing stay"
+    note = (
+        f"masks of another threshold or post-processing have no significant gain ({gain.describe()}): {stays}"
+    )
+    notes = found.notes if gain.is_significant else (*found.notes, note)
+    return ClassChoice(decision, {**found.gains, MASKS: gain}, notes)
 
 
 def _before_and_after(
-    slices: _Slices, search: MaskSearch | None, decision: Decision, settings: Evaluation
+    slices: Slices, search: MaskSearch | None, decision: Decision, settings: Evaluation
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     configured = Decision.configured(settings)

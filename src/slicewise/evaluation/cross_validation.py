@@ -1,5 +1,6 @@
 """The folds of a cross-validation together: everyone is tested once, by the network that never saw them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json, write_text
 from slicewise.core.labels import CLASSIFICATION
-from slicewise.evaluation.calibration import calibration_figures
+from slicewise.evaluation.calibration import Scaling, calibration_figures
+from slicewise.evaluation.cross_calibration import FoldSlices, calibrate_across
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
-from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, read_rows
+from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, plural, read_rows
 from slicewise.evaluation.style import BLUE, GREY, draw, heading
 from slicewise.evaluation.summary import summarise
 
@@ -79,7 +81,7 @@ def write_pooled(
     """Write the report on all folds, with a table of the folds; return the metrics."""
     stage = f"joint, out of {len(folds)} folds"
     metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
-    metrics["calibration"] = _calibration(result)
+    metrics["calibration"] = _calibration(result, folds)
     metrics["folds"] = [row for fold in folds for row in fold_rows(fold)]
     write_tables(folder, result, metrics, pooled=True)
     write_text(folder / "report.txt", "\n".join([to_text(metrics), *_tables(metrics)]) + "\n")
@@ -111,13 +113,38 @@ def _dice(fold: Fold, source: str) -> list[float]:
     return [row.dice for row in fold.patients if row.source == source and row.dice is not None]
 
 
-def _calibration(result: EvaluationResult) -> dict[str, dict[str, float]]:
-    """Return how far the probabilities of each source, calibrated fold by fold, are from the truth."""
+def _calibration(result: EvaluationResult, folds: Sequence[Fold]) -> dict[str, dict[str, Any]]:
+    """Return how far the probabilities of each source are from the truth.
+
+    As each fold reported them and, where some folds had too few validation patients to calibrate their own,
+    calibrated across the folds.
+    """
     if CLASSIFICATION in result.not_trained:
         return {}
     bins = result.settings.calibration_bins
-    figures = {source: calibration_figures(rows, bins) for source, rows in by_source(result.slices).items()}
-    return {source: found for source, found in figures.items() if found}
+    found: dict[str, dict[str, Any]] = {}
+    for source, rows in by_source(result.slices).items():
+        if figures := calibration_figures(rows, bins):
+            parts = _fold_slices(folds, source)
+            across = calibrate_across(parts, result.settings, result.seed)
+            raw = sum(part.scaling == Scaling() for part in parts)
+            found[source] = {**figures, "num_raw_folds": raw, "across_folds": across}
+    return found
+
+
+def _fold_slices(folds: Sequence[Fold], source: str) -> list[FoldSlices]:
+    """Return the predicted slices of each fold that has the source."""
+    tables = [(fold, tuple(by_source(fold.slices).get(source, ()))) for fold in folds]
+    return [
+        FoldSlices(fold.number, tuple(row for row in rows if row.asked), _scaling(fold, source))
+        for fold, rows in tables
+        if rows
+    ]
+
+
+def _scaling(fold: Fold, source: str) -> Scaling:
+    found = fold.metrics["decisions"][source]
+    return Scaling(found["temperature"], found["shift"])
 
 
 def _tables(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -125,8 +152,27 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[str]:
         chance = f"{found['ece_by_chance']:.3f} if every probability were right"
         error = f"ECE {found['ece']:.3f} in {found['ece_bins']} bins ({chance})"
         yield f"{source}: {error}, Brier score {found['brier']:.3f}"
+        yield from _across(found)
     yield ""
     yield from _table(metrics["folds"])
+
+
+def _across(found: Mapping[str, Any]) -> Iterator[str]:
+    """Say which folds are raw, and what a calibration across the folds makes of all of them."""
+    if not found["num_raw_folds"]:
+        return
+    yield f"  in {plural(found['num_raw_folds'], 'fold')} probabilities are raw, not calibrated"
+    across = found["across_folds"]
+    if across is None:
+        yield "  too few patients to calibrate across the folds"
+        return
+    gain = across["gain"]
+    low, high = gain["interval"] or (math.nan, math.nan)
+    yield (
+        f"  calibrated across the folds: ECE {across['ece']:.3f} ({across['ece_by_chance']:.3f} if every "
+        f"probability were right), Brier score {across['brier']:.3f}"
+    )
+    yield f"  log-likelihood of a slice {gain['value']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.calibration import Scaling
+from slicewise.evaluation.calibration import RAW, Scaling
 from slicewise.imaging.geometry import fill_gaps
 
 Bools = NDArray[np.bool_]
@@ -83,7 +83,7 @@ class Decision:
     def describe(self) -> str:
         """Return the decision as a line of a report."""
         parts = [f"class from {self.class_threshold:.3g}", f"mask from {self.mask_threshold:.3g}"]
-        parts += [f"temperature {self.scaling.temperature:.3g}"] if self.calibrated else []
+        parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else RAW]
         parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
         parts += [f"parts from {self.min_component} voxels"] if self.min_component else []
         parts += [f"parts from {self.component_share:.0%} of the largest"] if self.component_share else []

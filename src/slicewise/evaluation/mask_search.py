@@ -1,5 +1,6 @@
 """The mask threshold and post-processing with the best Dice per patient, from a grid; no mask is kept."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Final
@@ -8,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
+from slicewise.evaluation.bootstrap import Resampling, estimate, group_rows, mean_of_rows
 from slicewise.evaluation.decision import Bools, Decision, find_parts, keep_parts
 from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.held_out import Gain, held_out_values
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -19,6 +22,7 @@ COMPONENTS: Final = (0, 20, 100)
 """Voxels of the prepared slices."""
 SHARES: Final = (0.0, 0.3, 1.0)
 """Of the largest part; 1 leaves that one alone."""
+_TIE: Final = 1e-9
 
 
 class MaskSearch:
@@ -36,6 +40,7 @@ class MaskSearch:
         self._reference: list[Counts] = []
         self._scores: list[Floats] = []
         self._owners: list[str] = []
+        self._group_of: dict[str, str] = {}
 
     def add(self, case: CaseOutput) -> None:
         """Count the pixels of one case under every candidate, slice by slice."""
@@ -47,6 +52,7 @@ class MaskSearch:
         self._reference.append(np.count_nonzero(reference, axis=(1, 2)))
         self._scores.append(case.class_probability.astype(np.float64))
         self._owners += [case.keys[0].patient] * len(case.keys)
+        self._group_of[case.keys[0].patient] = case.group
 
     def _count(self, case: CaseOutput, reference: Bools, threshold: float) -> tuple[Counts, Counts]:
         """Count [cleaning, slice] predicted and common pixels; the parts are found once for all cleanings."""
@@ -62,20 +68,23 @@ class MaskSearch:
             common.append(np.count_nonzero(kept & reference, axis=(1, 2)))
         return np.array(predicted), np.array(common)
 
-    def best(self, decision: Decision) -> Decision:
+    def best(self, decision: Decision, how: Resampling) -> tuple[Decision, Gain | None]:
         """Return the decision with the best mean Dice per patient; its scaling and class threshold stay.
 
-        Another candidate than the configured one is taken only where it gains more than the standard error
-        of its gain over the patients. Ties fall to the candidate that changes least.
+        Another candidate than the configured one is taken only where taking the best one gains significantly
+        on patients it was not chosen on. Ties fall to the candidate that changes least. The gain is that on
+        the held-out patients; None where there is one candidate alone.
         """
-        base = self.patient_dice(decision)
-        found, gain = decision, 0.0
-        for candidate in self._candidates(decision):
-            gains = self.patient_dice(candidate) - base
-            error = float(np.std(gains, ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else np.inf
-            if gains.mean() > max(gain + 1e-9, error):
-                found, gain = candidate, float(gains.mean())
-        return found
+        candidates = self._candidates(decision)
+        if len(candidates) == 1:
+            return decision, None
+        groups = [self._group_of[patient] for patient in sorted(self._group_of)]
+        row, gain = best_row(self.dice_table(decision), groups, how)
+        return candidates[row], gain
+
+    def dice_table(self, decision: Decision) -> Floats:
+        """Return the Dice [candidate, patient] of every candidate, the configured one first."""
+        return np.array([self.patient_dice(candidate) for candidate in self._candidates(decision)])
 
     def mean_dice(self, decision: Decision) -> float:
         """Return the mean Dice over patients."""
@@ -111,6 +120,31 @@ class MaskSearch:
         cleaned = abs(candidate.component_share - self._configured.component_share)
         parts = (moved > 0, candidate.min_component > 0, cleaned > 0, candidate.gate)
         return (sum(parts), *parts, moved, cleaned, candidate.mask_threshold, candidate.min_component)
+
+
+def best_row(dice: Floats, groups: Sequence[str], how: Resampling) -> tuple[int, Gain]:
+    """Return the row of the best candidate, or 0 where its gain is not significant, and the gain over row 0.
+
+    Args:
+        dice: [candidate, patient]; the first candidate is the default.
+        groups: [patient] what is resampled as one.
+        how: the interval of the gain.
+    """
+    names, owner = group_rows(groups)
+
+    def choose(patients: Bools) -> Floats:
+        values: Floats = dice[_best(dice[:, patients])]
+        return values
+
+    added = held_out_values(owner, np.zeros(len(names), np.intp), choose) - dice[0]
+    gain = Gain("Dice per patient", estimate(mean_of_rows(added, owner), len(names), how), how.confidence)
+    return (_best(dice) if gain.is_significant else 0), gain
+
+
+def _best(dice: Floats) -> int:
+    """Return the row with the highest mean [candidate, patient], the first of equal ones."""
+    means = dice.mean(axis=1)
+    return int(np.flatnonzero(means >= means.max() - _TIE)[0])
 
 
 def _cleanings(settings: Evaluation) -> list[tuple[int, float]]:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
+from slicewise.evaluation.calibration import RAW
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.rows import plural
 
@@ -27,7 +28,7 @@ class OperatingPoint:
     """A decision, and on whom it was made, or why nobody was asked.
 
     Attributes:
-        calibrated: whether the probability is on the scale that the validation patients gave it.
+        calibrated: whether the probability was calibrated on the validation patients; else it is raw.
         origin: a sentence for people.
     """
 
@@ -82,7 +83,7 @@ class MadeFor:
 
 def unchosen(configured: Decision, why: str) -> OperatingPoints:
     """Return the configured thresholds for everything, and why nothing else."""
-    point = OperatingPoint(configured, False, f"configured thresholds: {why}")
+    point = OperatingPoint(configured, False, f"configured thresholds: {why}; {RAW}")
     return OperatingPoints(point, point, None)
 
 
@@ -131,13 +132,12 @@ def _point(content: Mapping[str, Any], source: str, configured: Decision) -> Ope
     found = content["sources"].get(source)
     if found is None:
         return OperatingPoint(
-            configured, False, f"configured thresholds: {source} had no validation patients"
+            configured, False, f"configured thresholds: {source} had no validation patients; {RAW}"
         )
     decision = _decision(found["decision"])
-    asked, notes = int(found["validation"]["num_patients"]), "; ".join(map(str, found["notes"]))
-    if notes:
-        return OperatingPoint(decision, decision.calibrated, f"{source}: {notes}")
-    origin = f"chosen on {plural(asked, 'validation patient')} of {source}"
+    validation, notes = found["validation"], "; ".join(map(str, found["notes"]))
+    who = validation.get("population") or plural(int(validation["num_patients"]), "validation patient")
+    origin = f"{source}, {who}: {notes}" if notes else f"chosen on {who} of {source}"
     return OperatingPoint(decision, decision.calibrated, origin)
 
 

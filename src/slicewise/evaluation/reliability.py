@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slicewise.core.labels import CLASSIFICATION
-from slicewise.evaluation.calibration import Scaling, expected_calibration_error, reliability
+from slicewise.evaluation.calibration import RAW, Scaling, expected_calibration_error, reliability
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.figures import NOT_TRAINED
 from slicewise.evaluation.final import FinalResult
@@ -41,7 +41,7 @@ def _panel(axes: Axes, source: str, final: FinalResult) -> None:
     changed = decision.calibrated
     if changed:
         _curve(axes, _rows(source, final.before), final.before, ORANGE, "before")
-    _curve(axes, _rows(source, final.after), final.after, BLUE, "after" if changed else "not changed")
+    _curve(axes, _rows(source, final.after), final.after, BLUE, "after" if changed else "raw")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="mean probability of the bin")
     axes.set_ylabel("share of tumour")
     axes.set_aspect("equal")
@@ -53,6 +53,8 @@ def _panel(axes: Axes, source: str, final: FinalResult) -> None:
 
 
 def _words(scaling: Scaling) -> str:
+    if scaling == Scaling():
+        return RAW
     shift = f", logits moved by {scaling.shift:+.2f}" if scaling.shift else ""
     return f"temperature {scaling.temperature:.2f}{shift}"
 

@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from slicewise.core.files import read_json
 from slicewise.reporting.facts import RunFacts
 from slicewise.reporting.page import environment
-from slicewise.reporting.scores import calibration_notes, headlines, warnings
+from slicewise.reporting.scores import choice_notes, headlines, raw_sources, warnings
 
 _NAME: Final = "slicewise-multitask"
 _TASKS: Final = (
@@ -36,7 +36,8 @@ def render_card(run: RunFacts, evaluation: Path) -> str:
             run=run,
             metrics=metrics,
             warnings=list(warnings(run, metrics)),
-            notes=calibration_notes(metrics),
+            notes=choice_notes(metrics),
+            raw=raw_sources(metrics),
             sources={
                 name: headlines(found, metrics.get("not_trained", ()))
                 for name, found in metrics["sources"].items()

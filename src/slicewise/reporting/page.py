@@ -16,12 +16,13 @@ from slicewise.evaluation.rows import PatientRow, plural, population, read_rows
 from slicewise.reporting.facts import Folders, RunFacts
 from slicewise.reporting.figures import read_figures
 from slicewise.reporting.scores import (
-    calibration_notes,
+    choice_notes,
     headlines,
     interval_text,
     kept_epoch,
     number,
     p_text,
+    raw_sources,
     scores,
     segmentation_lines,
     shared_notes,
@@ -63,7 +64,8 @@ def render(run: RunFacts, folders: Folders) -> str:
             metrics=metrics,
             not_trained=metrics.get("not_trained", ()),
             warnings=list(warnings(run, metrics)),
-            notes=calibration_notes(metrics),
+            notes=choice_notes(metrics),
+            raw=raw_sources(metrics),
             sources=[
                 _source(name, found, metrics.get("not_trained", ()))
                 for name, found in metrics["sources"].items()

@@ -170,7 +170,18 @@ def _of_training(run: RunFacts) -> Iterator[tuple[str, str]]:
         )
 
 
-def calibration_notes(metrics: Mapping[str, Any]) -> list[str]:
+def raw_sources(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the sources whose probabilities are raw; none where the classification was not trained."""
+    if CLASSIFICATION in metrics.get("not_trained", ()):
+        return []
+    return [
+        source
+        for source, found in metrics["decisions"].items()
+        if (found["temperature"], found["shift"]) == (1, 0)
+    ]
+
+
+def choice_notes(metrics: Mapping[str, Any]) -> list[str]:
     """Return what the choices on the validation patients have to say, each with its source."""
     decisions = metrics["decisions"]
     return [f"{source}: {note}" for source, found in decisions.items() for note in found["notes"]]

@@ -11,7 +11,7 @@ from slicewise.reporting.facts import Folders, RunFacts
 from slicewise.reporting.page import MOST_PATIENTS, tables_of
 from slicewise.reporting.scores import (
     Score,
-    calibration_notes,
+    choice_notes,
     headlines,
     interval_text,
     kept_epoch,
@@ -68,8 +68,8 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 def _warnings(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[str]:
     for headline, explanation in warnings(run, metrics):
         yield from textwrap.wrap(f"! {headline}. {explanation}", _WIDTH, subsequent_indent="  ")
-    for note in calibration_notes(metrics):
-        yield from textwrap.wrap(f"! Calibration: {note}", _WIDTH, subsequent_indent="  ")
+    for note in choice_notes(metrics):
+        yield from textwrap.wrap(f"! Choices: {note}", _WIDTH, subsequent_indent="  ")
     yield "Not a medical device: no figure here supports a decision about a person."
 
 

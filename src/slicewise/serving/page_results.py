@@ -47,12 +47,16 @@ def _show_verdict(answer: dict[str, Any], *of_mask: tuple[str, str]) -> None:
         finding = "Tumour" if answer["label"] == "tumour" else "No tumour"
         measures = (
             ("Finding", finding),
-            ("Tumour probability", f"{answer['tumour_probability']:.1%}"),
+            (_probability_name(answer), f"{answer['tumour_probability']:.1%}"),
             *measures,
         )
     if measures:
         for column, (name, value) in zip(st.columns(len(measures)), measures, strict=True):
             column.metric(name, value, border=True)
+
+
+def _probability_name(answer: dict[str, Any]) -> str:
+    return "Tumour probability" if answer["calibrated"] else "Tumour probability (raw)"
 
 
 def _has_mask(answer: dict[str, Any]) -> bool:
@@ -105,7 +109,8 @@ def _show_volume(client: ApiClient, answer: dict[str, Any]) -> None:
         _show_image(_slice_png(client, answer["id"], index, layer), f"Slice {index}. {said} {_SIDES}")
     with right:
         if _has_verdict(answer):
-            curve = probability_curve(answer["slices"], answer["class_threshold"], index)
+            name = _probability_name(answer)
+            curve = probability_curve(answer["slices"], answer["class_threshold"], index, name)
             st.altair_chart(curve, width="stretch")
         st.caption(_explain(answer))
         if _has_mask(answer):
@@ -151,7 +156,7 @@ def _explain(answer: dict[str, Any]) -> str:
     modalities = ", ".join(modality.upper() for modality in answer["modalities"])
     sentences = [f"Read as {modalities}."]
     if _has_verdict(answer):
-        scale = "calibrated" if answer["calibrated"] else "not calibrated"
+        scale = "calibrated" if answer["calibrated"] else "raw, not calibrated"
         sentences += [
             f"A tumour is reported from a probability of {answer['class_threshold']:.0%} ({scale})."
         ]
@@ -186,7 +191,9 @@ def _mask_nifti(client: ApiClient, result: str) -> bytes:
     return kept["mask"]
 
 
-def probability_curve(slices: list[dict[str, Any]], threshold: float, current: int) -> alt.LayerChart:
+def probability_curve(
+    slices: list[dict[str, Any]], threshold: float, current: int, name: str = "Tumour probability"
+) -> alt.LayerChart:
     """Return the tumour probability over the slices, with the threshold and the slice being looked at.
 
     A single slice has no curve: it becomes a dot in the middle of the chart.
@@ -197,7 +204,7 @@ def probability_curve(slices: list[dict[str, Any]], threshold: float, current: i
     slice_scale, share_scale = alt.Scale(domain=domain, nice=False), alt.Scale(domain=[0, 1])
     whole_slices = alt.Axis(tickMinStep=1, format="d")
     x = alt.X("slice:Q", title="Slice (feet to head)", scale=slice_scale, axis=whole_slices)
-    y = alt.Y("probability:Q", title="Tumour probability", scale=share_scale, axis=alt.Axis(format="%"))
+    y = alt.Y("probability:Q", title=name, scale=share_scale, axis=alt.Axis(format="%"))
     dot: Any = {"color": _TUMOUR} if single else False
     area = alt.Chart(alt.InlineData(rows)).mark_area(
         line={"color": _TUMOUR}, color=_TUMOUR, opacity=0.25, point=dot

@@ -43,7 +43,9 @@ class OperatingInfo(Answer):
 
     class_threshold: Probability = Field(description="`tumour` is said from this probability on")
     mask_threshold: Probability = Field(description="a pixel is drawn from this probability on")
-    calibrated: bool = Field(description="whether the probability was put on the validation patients' scale")
+    calibrated: bool = Field(
+        description="whether probabilities were calibrated on the validation patients; if not, they are raw"
+    )
     decision: str = Field(description="thresholds, calibration and post-processing in words")
     origin: str = Field(description="on whom this was chosen, or why nothing was")
 

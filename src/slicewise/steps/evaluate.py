@@ -80,7 +80,8 @@ def _choose(context: Context[Config], predictor: "Predictor") -> "Choices":
     settings, data = config.evaluation, config.data
     if CLASSIFICATION in missing:
         settings = settings.model_copy(update={"calibrate": "none", "operating_point": "fixed"})
-    choices = make_choices(_outputs(predictor, cases, settings.batch_size, "choose", missing), settings)
+    outputs = _outputs(predictor, cases, settings.batch_size, "choose", missing)
+    choices = make_choices(outputs, settings, config.seed)
     made_for = MadeFor(
         predictor.checkpoint.weights_digest, settings.asking, data.volumes.name, data.pictures.name
     )

@@ -21,7 +21,8 @@ class PredictionRow:
 
     Attributes:
         mask: file or folder beside the table.
-        tumour_probability: calibrated where `calibrated` is 1; from `class_threshold` on it is a tumour.
+        tumour_probability: calibrated where `calibrated` is 1, raw where it is 0; a tumour from
+            `class_threshold` on.
         note: which task was not trained; what would rest on it is empty.
         error: why the case was not examined; everything from `mask` to `mask_threshold` is empty then.
     """

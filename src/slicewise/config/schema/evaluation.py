@@ -27,13 +27,14 @@ class Evaluation(Section):
     mask_threshold: Fraction
     """A pixel is tumour when its probability reaches this, unless another threshold is chosen."""
     class_threshold: Fraction
-    """A slice is called tumour when its probability reaches this, unless another threshold is chosen."""
+    """A slice is called tumour when its raw probability reaches this, unless another threshold is chosen."""
     component_share: Fraction
     """Parts of a mask smaller than this share of its largest are removed, unless another share is chosen."""
     calibrate: Literal["none", "temperature", "platt"]
-    """What is fitted to the logits of each source's validation slices; `platt` shifts them, too."""
+    """What is fitted to the logits of each source's validation slices, if it gains significantly on slices
+    of other patients; `platt` shifts them, too."""
     operating_point: Literal["fixed", "youden", "sensitivity"]
-    """How the class threshold is chosen on the validation slices; `fixed` keeps `class_threshold`."""
+    """How the class threshold is chosen on the validation slices; `fixed` stays with `class_threshold`."""
     sensitivity_target: Fraction
     """What `sensitivity` reaches on the validation slices."""
     choose_mask_threshold: bool
@@ -47,7 +48,7 @@ class Evaluation(Section):
     bootstrap_samples: Annotated[int, Field(ge=100, le=LARGEST)]
     """Patient resamples behind each confidence interval."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
-    """Of the intervals."""
+    """Of the intervals; a choice on validation patients needs one of its gain that lies above 0."""
     nsd_tolerance_mm: Positive
     """Borders no farther apart than this agree, for the normalised surface Dice."""
     gradcam_pictures: CountOrZero
