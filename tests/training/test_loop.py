@@ -259,7 +259,8 @@ def test_a_head_that_nobody_has_trained_is_never_kept(
     start = load_checkpoint(tmp_path / "1" / "best_model.pth")
     monkeypatch.setattr("slicewise.training.run.monitored", lambda metrics, monitor: 0.5)
     result = train_one(tmp_path / "2", *SHORT, "stages.cls_head.epochs=2", name="cls_head", start=start)
-    assert result.best_epoch == 1
+    assert result.best_epoch == 2
+    assert result.start_metrics == {}
 
 
 def test_the_network_learns_both_tasks_better_than_the_majority(train_one: TrainOne, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ class StageRun:
         self._save()
 
     def _select(self, found: Validation) -> None:
-        """Save the weights unless they are significantly worse than those of the epoch with the top score.
+        """Keep the weights unless they are significantly worse than the kept ones with the highest score.
 
         The learning rate falls to the end of a stage, so that the latest epoch is expected to be the best;
         the highest of several scores on few validation patients is so by luck as well.
@@ -201,9 +201,10 @@ class StageRun:
         progress, monitor = self.progress, self.stage.monitor
         score = monitored(found.metrics, monitor)
         values = {} if monitor == "last" else patient_values(self.val_set, found.scores, monitor)
-        if not is_worse(values, progress.top_values):
-            progress.best_epoch, progress.best_metrics = progress.epoch, found.metrics
-            self._outputs.keep_best(found.metrics)
+        if is_worse(values, progress.top_values):
+            return
+        progress.best_epoch, progress.best_metrics = progress.epoch, found.metrics
+        self._outputs.keep_best(found.metrics)
         if monitor == "last" or progress.top_score is None or score > progress.top_score:
             progress.top_score, progress.top_epoch, progress.top_values = score, progress.epoch, values
 

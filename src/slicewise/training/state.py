@@ -35,7 +35,7 @@ class Progress:
     best_metrics: Row = field(default_factory=dict)
     top_score: float | None = None
     top_epoch: int = 0
-    """The epoch with the highest score so far"""
+    """The epoch with the highest score of those that were kept so far"""
     top_values: dict[str, list[float]] = field(default_factory=dict)
     """Its monitored figures patient by patient, see `doubt`"""
     start_metrics: Row = field(default_factory=dict)
