@@ -74,7 +74,12 @@ def test_the_record_is_complete(trained: Pipeline) -> None:
             step
         ), name
     joint = record["steps"]["train.joint"]
-    assert joint["metrics"]["epochs_run"] == 2
+    assert joint["metrics"]["epochs_run"] == (4 if joint["metrics"]["best_epoch"] else 2)
+    gains = record["steps"]["evaluate"]["metrics"]["gains_of_joint"]
+    assert {source: [*found] for source, found in gains.items()} == {
+        "phantom": ["dice_per_patient", "roc_auc"],
+        "phantom_pictures": ["roc_auc"],
+    }
     best = next(item for item in joint["artifacts"] if item["path"].endswith("best_model.pth"))
     assert len(best["sha256"]) == 64
 
@@ -127,7 +132,7 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(
 
 def test_reasons_name_key_and_values(trained: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
     plan = plan_lines(trained.with_overrides("stages.joint.learning_rates.encoder=5e-5"), capsys)
-    assert plan["train.joint"] == ("run", "stages.joint.learning_rates.encoder: 0.0001 -> 5e-05")
+    assert plan["train.joint"] == ("run", "stages.joint.learning_rates.encoder: 0.0005 -> 5e-05")
     assert plan["evaluate"] == ("run", "train.joint changed")
 
 

@@ -120,4 +120,4 @@ def test_the_difference_of_two_modes_names_each_key_once() -> None:
 def test_yaml_reads_back_as_the_same_configuration() -> None:
     config = mode("quick")
     assert Config.model_validate(yaml.safe_load(to_yaml(config.model_dump(mode="json")))) == config
-    assert final_tree(config, "joint")["stages"]["joint"]["epochs"] == 2
+    assert final_tree(config, "joint")["stages"]["joint"]["epochs"] == 4

@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.phase_report import to_markdown, write_phase_comparison
-from slicewise.evaluation.phases import MAJORITY, NOT_TRAINED, Phase, PhaseRow, compare_phases
+from slicewise.evaluation.phases import (
+    MAJORITY,
+    NOT_TRAINED,
+    Phase,
+    PhaseRow,
+    compare_phases,
+    gain_text,
+    gains_of,
+)
 
 
 @pytest.fixture
@@ -40,6 +48,35 @@ def test_the_difference_is_paired(phases: list[Phase]) -> None:
     assert gain.value == pytest.approx((last.value or 0) - (first.value or 0))
     assert gain.low is not None
     assert gain.low > 0
+
+
+def test_what_joint_gained_is_said_for_both_tasks(phases: list[Phase]) -> None:
+    rows = compare_phases(phases)
+    gains = gains_of(rows, "joint")
+    dice = find(rows, "lgg", "dice_per_patient", "joint - seg_warmup")
+    auc = find(rows, "lgg", "roc_auc", "joint - cls_head")
+
+    assert {source: [*found] for source, found in gains.items()} == {
+        "lgg": ["dice_per_patient", "roc_auc"],
+        "pictures": ["roc_auc"],
+    }
+    assert gains["lgg"]["dice_per_patient"] == {
+        "over": "seg_warmup",
+        "before": find(rows, "lgg", "dice_per_patient", "seg_warmup").value,
+        "value": dice.value,
+        "interval": [dice.low, dice.high],
+    }
+    assert gain_text("joint", gains["lgg"]) == (
+        f"joint gained Dice {dice.value:+.3f} ({dice.low:+.3f} to {dice.high:+.3f}) over seg_warmup, "
+        f"ROC-AUC {auc.value:+.3f} ({auc.low:+.3f} to {auc.high:+.3f}) over cls_head"
+    )
+    assert gains_of(compare_phases(phases[:2]), "joint") == {}
+
+
+def test_a_gain_without_a_number_or_interval_is_said_so() -> None:
+    gain = {"over": "cls_head", "before": 0.5, "value": 0.0, "interval": None}
+    assert gain_text("joint", {"roc_auc": gain}) == "joint gained ROC-AUC +0.000 over cls_head"
+    assert "n/a over" in gain_text("joint", {"roc_auc": {**gain, "value": None}})
 
 
 def test_equal_phases_differ_by_exactly_nothing(phases: list[Phase]) -> None:

@@ -41,6 +41,37 @@ def test_frozen_parts_keep_every_bit_and_the_others_learn(model: Model, frozen: 
         assert all(same) if part in frozen else not all(same)
 
 
+def test_frozen_statistics_stay_while_the_weights_learn(model: Model) -> None:
+    torch.manual_seed(0)
+    net = build_model(model)
+    set_frozen(net, (), statistics=True)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    train_steps(net)
+    moved = {name for name, tensor in net.state_dict().items() if not torch.equal(before[name], tensor)}
+
+    assert not any("running_" in name or "num_batches" in name for name in moved)
+    assert any(name.startswith("encoder.") for name in moved)
+    assert any(name.startswith("decoder.") for name in moved)
+
+
+def test_frozen_statistics_are_what_a_batch_is_normalised_with(model: Model) -> None:
+    """Beside bright pictures a slice looks the same as alone; with statistics of the batch it would not."""
+    torch.manual_seed(0)
+    net = build_model(model.model_copy(update={"head_dropout": 0.0}))
+    dark, bright, presence = torch.randn(2, 4, 32, 32), 5 + torch.randn(2, 4, 32, 32), torch.ones(4, 4)
+
+    def beside(images: Tensor) -> Tensor:
+        net.train()
+        with torch.no_grad():
+            logits: Tensor = net(torch.cat([dark, images]), presence).mask_logits[:2]
+        return logits
+
+    set_frozen(net, (), statistics=True)
+    assert torch.allclose(beside(dark), beside(bright), atol=1e-4)
+    set_frozen(net, ())
+    assert not torch.allclose(beside(dark), beside(bright), atol=1e-2)
+
+
 def test_dropout_is_off_in_a_frozen_head(model: Model) -> None:
     net = build_model(model)
     set_frozen(net, ("encoder", "decoder", "head"))

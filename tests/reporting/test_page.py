@@ -12,6 +12,7 @@ from tests.reporting.conftest import Document, Made
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.evaluation.failures import FailedPatient
+from slicewise.evaluation.phases import gain_text
 from slicewise.evaluation.rows import PatientRow, read_rows, write_rows
 from slicewise.reporting.facts import RunFacts
 from slicewise.reporting.figures import MOST_HEAT_PAGES, read_figures
@@ -152,10 +153,10 @@ def test_a_start_that_was_kept_and_weights_of_another_run_are_told(made: Made, e
     training = {**made.run.config["training"], "start_from": "best_model.pth"}
     run = replace(made.run, steps=steps, config={**made.run.config, "training": training})
     text = Document(render(run, folders)).text
-    assert "train.joint kept the network that it began with" in text
+    assert "train.joint kept its initial weights" in text
     assert "Begun with the weights of another run" in text
     assert re.search(r"train\.joint\s+\d+\s+start", text)
-    assert "kept the network" not in Document(render(trained_on(made.run), folders)).text
+    assert "kept its initial weights" not in Document(render(trained_on(made.run), folders)).text
 
 
 def trained_on(run: RunFacts) -> RunFacts:
@@ -298,3 +299,11 @@ def test_accuracy_and_dice_are_shown_before_and_after_the_choices(made: Made, ev
     text = Document(render(made.run, replace(made.folders, evaluation=evaluation))).text
     assert "0.111 → 0.222" in " ".join(text.split())
     assert "0.333 → –" in " ".join(text.split())
+
+
+def test_the_page_says_what_joint_gained(made: Made) -> None:
+    gains = made.run.judge.metrics["gains_of_joint"]
+    assert gains
+    text = " ".join(Document(render(made.run, made.folders)).text.split())
+    for source, found in gains.items():
+        assert f"{source}: {gain_text('joint', found)}" in text

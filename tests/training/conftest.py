@@ -107,9 +107,10 @@ def make_config() -> MakeConfig:
 
 
 def validated(data: SliceDataset, **metrics: float) -> Validation:
-    """Metrics as `validate` gives them, of answers in which no patient differs from another."""
-    nothing = np.zeros(len(data))
-    scores = SliceScores(nothing, nothing, nothing, np.zeros((len(data), 2)))
+    """Metrics as `validate` gives them, of a model that has the same Dice in every patient."""
+    nothing, whole = np.zeros(len(data)), np.ones(len(data))
+    dice = metrics.get("dice", 1.0)
+    scores = SliceScores(whole * dice / 2, whole, nothing, np.zeros((len(data), 2)))
     return Validation({"val_loss": 1.0, **metrics}, scores)
 
 

@@ -3,13 +3,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from tests.training.conftest import Case, make_case
 
 from slicewise.config.schema.training import Monitor
 from slicewise.data.batches import SliceDataset
-from slicewise.training.doubt import is_clear, leave_one_out, standard_error
-from slicewise.training.validation import SliceScores, dice_per_patient, monitored, slice_auc
+from slicewise.training.doubt import is_worse, patient_values
+from slicewise.training.validation import SliceScores, dice_per_patient, slice_auc
 
 
 def dataset(volumes: Sequence[int], pictures: Sequence[int]) -> SliceDataset:
@@ -20,7 +19,7 @@ def dataset(volumes: Sequence[int], pictures: Sequence[int]) -> SliceDataset:
 
 
 def scores(data: SliceDataset, seed: int = 0) -> SliceScores:
-    """Answers that depend on the slice alone, whatever data set it is in."""
+    """Predictions that depend on the slice alone, whatever data set it is in."""
     rows = []
     for case in data.cases:
         rng = np.random.default_rng([seed, int(case.key.patient[1:])])
@@ -31,22 +30,50 @@ def scores(data: SliceDataset, seed: int = 0) -> SliceScores:
     return SliceScores(overlap, extent, logits, np.zeros((len(data), 2)))
 
 
-def figure(data: SliceDataset, monitor: Monitor) -> float:
-    found = scores(data)
-    metrics = {"dice": dice_per_patient(data, found), **slice_auc(data, found.class_logits)}
-    return monitored(metrics, monitor)
+def auc(data: SliceDataset, source: str) -> float:
+    return slice_auc(data, scores(data).class_logits)[f"auc_{source}"]
+
+
+def without(numbers: Sequence[int], out: int) -> list[int]:
+    return [number for number in numbers if number != out]
+
+
+VOLUMES, PICTURES = [0, 1, 2, 4], [50, 51, 52, 53, 55]
+
+
+def test_the_values_of_dice_are_those_of_the_patients() -> None:
+    data = dataset(VOLUMES, PICTURES)
+    values = patient_values(data, scores(data), "dice")
+    alone = [dataset([number], []) for number in VOLUMES]
+
+    assert [*values] == ["dice"]
+    assert values["dice"] == pytest.approx([dice_per_patient(one, scores(one)) for one in alone])
+
+
+def test_the_values_of_an_auc_are_the_pseudo_values_of_each_source() -> None:
+    data = dataset(VOLUMES, PICTURES)
+    values = patient_values(data, scores(data), "dice+auc")
+    fewer_volumes = [dataset(without(VOLUMES, out), PICTURES) for out in VOLUMES]
+    fewer_pictures = [dataset(VOLUMES, without(PICTURES, out)) for out in PICTURES]
+
+    assert [*values] == ["dice", "auc_volumes", "auc_pictures"]
+    expected = [4 * auc(data, "volumes") - 3 * auc(fewer, "volumes") for fewer in fewer_volumes]
+    assert values["auc_volumes"] == pytest.approx(expected)
+    expected = [5 * auc(data, "pictures") - 4 * auc(fewer, "pictures") for fewer in fewer_pictures]
+    assert values["auc_pictures"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("monitor", ["dice", "auc", "dice+auc"])
-def test_each_patient_is_left_out_as_if_it_had_never_been_there(monitor: Monitor) -> None:
-    volumes, pictures = [0, 1, 2, 4], [50, 51, 52, 53, 55]
-    whole = dataset(volumes, pictures)
-    table = leave_one_out(whole, scores(whole), monitor)
-    by_volume = [figure(dataset([v for v in volumes if v != out], pictures), monitor) for out in volumes]
-    by_picture = [figure(dataset(volumes, [p for p in pictures if p != out]), monitor) for out in pictures]
+def test_a_figure_that_is_undefined_has_no_values(monitor: Monitor) -> None:
+    one_class = dataset([], [50, 52, 54])  # all of them healthy
+    assert patient_values(one_class, scores(one_class), monitor) == {}
 
-    assert table[0] == pytest.approx(by_volume)
-    assert table[1] == pytest.approx(by_picture)
+
+def test_an_auc_that_hangs_on_one_patient_counts_as_chance_without_it() -> None:
+    data = dataset([], [50, 52, 53])
+    whole = auc(data, "pictures")
+    found = patient_values(data, scores(data), "auc")["auc_pictures"]
+    assert found[2] == pytest.approx(3 * whole - 2 * 0.5)
 
 
 @dataclass
@@ -60,70 +87,67 @@ class Copy(Case):
         return self.family
 
 
-def test_a_family_of_pictures_is_left_out_as_one() -> None:
+def test_a_family_of_pictures_is_one_unit() -> None:
     pictures = [make_case(number, 1, [3], has_mask=False) for number in (50, 51, 52, 53)]
     family = [Copy(**vars(picture), family=name) for picture, name in zip(pictures, "abba", strict=True)]
     data = SliceDataset([make_case(0, 6)], family)
-    table = leave_one_out(data, scores(data), "dice+auc")
-    without_a, without_b = (SliceDataset([make_case(0, 6)], pair) for pair in (family[1:3], family[::3]))
-    assert table[1] == pytest.approx([figure(without_a, "dice+auc"), figure(without_b, "dice+auc")])
+    values = patient_values(data, scores(data), "auc")["auc_pictures"]
+    parts = [SliceDataset([make_case(0, 6)], pair) for pair in (family[1:3], family[::3])]
+    assert values == pytest.approx([2 * auc(data, "pictures") - auc(part, "pictures") for part in parts])
 
 
-def test_two_cases_of_one_patient_are_left_out_together() -> None:
+def test_two_cases_of_one_patient_are_one_unit() -> None:
     data = dataset([0, 1, 2], [])
     data.cases[1].key = data.cases[0].key  # type: ignore[misc]  # a stand-in of the tests
-    assert [len(row) for row in leave_one_out(data, scores(data), "dice+auc")] == [2]
+    found = patient_values(data, scores(data), "dice+auc")
+    assert [len(row) for row in found.values()] == [2, 2]
 
 
-def test_the_error_of_a_mean_is_the_textbook_one() -> None:
-    """The jackknife of a mean is its standard error; sources add up as independent ones do."""
-    rng = np.random.default_rng(1)
-    gains = [rng.normal(0.1, 0.3, size) for size in (5, 30)]
-
-    def without(values: NDArray[np.float64]) -> list[float]:
-        return [float(np.delete(values, place).mean()) for place in range(len(values))]
-
-    start = [[0.5] * 5, [0.5] * 30]
-    now = [list(np.add(0.5, without(values))) for values in gains]
-    errors = [values.std(ddof=1) / np.sqrt(len(values)) for values in gains]
-    assert standard_error(start, now) == pytest.approx(np.hypot(*errors))
-    assert standard_error(start[:1], now[:1]) == pytest.approx(errors[0])
+def worse(*gains: float) -> bool:
+    return is_worse({"dice": [0.5 + gain for gain in gains]}, {"dice": [0.5] * len(gains)})
 
 
-def test_a_gain_is_clear_from_the_t_of_its_patients_on() -> None:
-    start, now = [[0.5] * 4], [[0.50, 0.51, 0.52, 0.53]]
-    error = standard_error(start, now)
-    assert error == pytest.approx(np.sqrt(3 / 4 * 0.0005))
-    assert is_clear(2.36 * error, start, now)
-    assert not is_clear(2.35 * error, start, now)
-    assert is_clear(3.75 * error, start, now, looks=3)
-    assert not is_clear(3.73 * error, start, now, looks=3), "any of three may be the lucky one"
+def test_with_many_patients_it_is_the_paired_t_test() -> None:
+    """SciPy is the reference; the prior is worth four degrees of freedom, which 400 patients outweigh."""
+    from scipy.stats import ttest_1samp
+
+    rng = np.random.default_rng(0)
+    decided = []
+    for shift in np.linspace(-0.008, 0.002, 60):
+        gains = rng.normal(shift, 0.03, 400)
+        p_value = float(ttest_1samp(gains, 0, alternative="less").pvalue)
+        if abs(p_value - 0.05) > 0.01:
+            decided.append((worse(*gains), p_value < 0.05))
+    assert all(found == expected for found, expected in decided)
+    assert {found for found, _ in decided} == {True, False}
 
 
-def test_the_source_with_the_fewest_patients_who_differ_says_how_sure_one_is() -> None:
-    rng = np.random.default_rng(3)
-    start, now = [[0.5] * 4, [0.5] * 300], [[0.50, 0.51, 0.52, 0.53], [*rng.normal(0.5, 1e-6, 300)]]
-    error = standard_error(start, now)
-    assert is_clear(2.36 * error, start, now)
-    assert not is_clear(2.35 * error, start, now)
-    idle = [[0.5, 0.5]]
-    assert is_clear(2.36 * error, start + idle, now + idle), "pictures cannot move a Dice"
+def test_a_single_patient_counts_by_the_prior() -> None:
+    """One-sided t of four degrees of freedom: 2.13 times 0.03."""
+    assert worse(-0.065)
+    assert not worse(-0.063)
+    assert not worse(0.3)
 
 
-def test_where_one_patient_shows_no_spread_any_gain_will_do() -> None:
-    assert is_clear(1e-6, [[0.5]], [[0.9]])
-    assert not is_clear(0.0, [[0.5]], [[0.1]])
-    start, now = [[0.5], [0.5, 0.5]], [[0.9], [0.5, 0.7]]
-    assert not is_clear(0.1, start, now)
+def test_equal_differences_by_luck_are_not_taken_for_certainty() -> None:
+    assert not worse(-0.001, -0.001)
+    assert worse(-0.04, -0.04, -0.04, -0.04)
 
 
-@pytest.mark.parametrize("true_gain", [0.0, 0.05])
-def test_luck_is_taken_for_a_gain_in_one_of_twenty(true_gain: float) -> None:
+def test_two_patients_who_lose_much_are_enough() -> None:
+    """Student's t of one degree of freedom would need 6.3 standard errors, and find nothing."""
+    assert worse(-0.3, -0.1)
+
+
+def test_a_gain_in_one_figure_buys_no_loss_in_another() -> None:
+    best = {"dice": [0.7, 0.8], "auc_pictures": [0.9, 0.9, 0.9]}
+    assert not is_worse({"dice": [0.9, 0.9], "auc_pictures": [0.89, 0.9, 0.9]}, best)
+    assert is_worse({"dice": [0.9, 0.9], "auc_pictures": [0.6, 0.6, 0.6]}, best)
+    assert not is_worse(best, {})
+
+
+@pytest.mark.parametrize(("num_patients", "spread"), [(1, 0.03), (2, 0.03), (4, 0.03), (4, 0.06), (30, 0.1)])
+def test_luck_is_taken_for_a_loss_in_few_of_a_hundred(num_patients: int, spread: float) -> None:
     rng = np.random.default_rng(2)
-    start = [[0.5] * 6]
-    called = 0
-    for _ in range(2000):
-        gains = rng.normal(true_gain, 0.05, 6)
-        now = [[0.5 + float(np.delete(gains, place).mean()) for place in range(6)]]
-        called += is_clear(float(gains.mean()), start, now)
-    assert called / 2000 == pytest.approx(0.05 if true_gain == 0 else 0.65, abs=0.06 if true_gain else 0.015)
+    called = [worse(*rng.normal(0, spread, num_patients)) for _ in range(2000)]
+    assert np.mean(called) < 0.12

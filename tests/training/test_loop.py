@@ -15,7 +15,6 @@ from slicewise.data.batches import Batch, SliceDataset
 from slicewise.data.sampling import Indices
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.training.device import make_fabric, usable_precision
-from slicewise.training.doubt import leave_one_out
 from slicewise.training.learner import Learner
 from slicewise.training.loop import StageResult, train_stage
 from slicewise.training.state import load_state
@@ -183,6 +182,7 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
     bad = train_one(tmp_path / "bad", *harmful, *SHORT, f"stages.joint.monitor={monitor}", start=start)
 
     assert (bad.best_epoch == 0) == is_kept
+    assert bad.epochs_run == (1 if is_kept else 2)  # the second half is left out where the first did harm
     assert same(tmp_path / "bad", tmp_path / "good") == is_kept
     metrics = load_checkpoint(tmp_path / "bad" / "best_model.pth").metrics
     assert (metrics["dice"] == pytest.approx(good.best_metrics["dice"])) == is_kept
@@ -193,38 +193,47 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
 def go_on(
     train_one: TrainOne, val_set: SliceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> GoOn:
-    """Train in folder 1, then an epoch from there in folder 2, with these figures of start and epoch."""
+    """Train in folder 1, then some epochs from there in folder 2, with these figures of start and epochs."""
 
     def train(*figures: dict[str, float]) -> StageResult:
         train_one(tmp_path / "1", *SHORT)
         start = load_checkpoint(tmp_path / "1" / "best_model.pth")
         measured = iter(validated(val_set, **metrics) for metrics in figures)
         monkeypatch.setattr("slicewise.training.run.validate", lambda *_: next(measured))
-        return train_one(tmp_path / "2", *SHORT, "stages.joint.epochs=1", start=start)
+        return train_one(tmp_path / "2", *SHORT, f"stages.joint.epochs={len(figures) - 1}", start=start)
 
     return train
 
 
-@pytest.mark.parametrize(("lost", "is_kept"), [(0.2, True), (0.0, False)])
-def test_a_better_score_does_not_outweigh_that_one_task_became_worse(
+@pytest.mark.parametrize(("lost", "is_kept"), [(0.2, True), (0.01, False), (-0.1, False)])
+def test_the_start_is_kept_where_one_task_became_significantly_worse_and_not_otherwise(
     go_on: GoOn, tmp_path: Path, lost: float, is_kept: bool
 ) -> None:
-    result = go_on({"dice": 0.6, "auc": 0.9}, {"dice": 0.9, "auc": 0.9 - lost})
+    result = go_on({"dice": 0.6, "auc": 0.6}, {"dice": 0.6 - lost, "auc": 0.95})
 
     assert (result.best_epoch == 0) == is_kept
     assert same(tmp_path / "2", tmp_path / "1") == is_kept
 
 
-@pytest.mark.parametrize(("gain", "is_kept"), [(0.12, True), (0.16, False)])
-def test_a_gain_that_a_patient_more_could_undo_replaces_no_start(
-    go_on: GoOn, monkeypatch: pytest.MonkeyPatch, gain: float, is_kept: bool
+@pytest.mark.parametrize(
+    ("dice", "kept"),
+    [
+        ((0.8, 0.79, 0.78), 3),
+        ((0.8, 0.4, 0.79), 3),
+        ((0.8, 0.4, 0.5), 1),
+        ((0.8, 0.78, 0.5), 2),
+        ((0.8, 0.77, 0.74), 2),  # compared with the top score, not with the epoch before
+        ((0.4, 0.7, 0.9), 3),
+    ],
+)
+def test_the_latest_epoch_that_is_not_significantly_worse_than_the_top_one_is_kept(
+    go_on: GoOn, tmp_path: Path, dice: tuple[float, ...], kept: int
 ) -> None:
-    """Two patients, whose gains differ: the error is 0.02, and Student's t of one degree of freedom 6.3."""
-    without = iter([[[0.7, 0.7]], [[0.7 + gain - 0.02, 0.7 + gain + 0.02]]])
-    monkeypatch.setattr("slicewise.training.run.leave_one_out", lambda *_: next(without))
-    result = go_on({"dice": 0.6, "auc": 0.9}, {"dice": 0.6 + 2 * gain, "auc": 0.9})
+    result = go_on(*({"dice": value, "auc": 0.5} for value in (0.3, *dice)))
 
-    assert (result.best_epoch == 0) == is_kept
+    assert result.best_epoch == kept
+    assert result.best_metrics["dice"] == dice[kept - 1]
+    assert load_checkpoint(tmp_path / "2" / "best_model.pth").metrics["dice"] == dice[kept - 1]
 
 
 def test_the_start_is_remembered_by_what_its_own_network_answers(
@@ -240,9 +249,6 @@ def test_the_start_is_remembered_by_what_its_own_network_answers(
 
     assert found is not None
     assert found[0].start_metrics["dice"] == pytest.approx(measured.metrics["dice"], abs=1e-4)
-    expected = leave_one_out(val_set, measured.scores, config.stages.joint.monitor)
-    for row, wanted in zip(found[0].start_without, expected, strict=True):
-        assert row == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_head_that_nobody_has_trained_is_never_kept(
@@ -253,7 +259,8 @@ def test_a_head_that_nobody_has_trained_is_never_kept(
     start = load_checkpoint(tmp_path / "1" / "best_model.pth")
     monkeypatch.setattr("slicewise.training.run.monitored", lambda metrics, monitor: 0.5)
     result = train_one(tmp_path / "2", *SHORT, "stages.cls_head.epochs=2", name="cls_head", start=start)
-    assert result.best_epoch == 1
+    assert result.best_epoch == 2
+    assert result.start_metrics == {}
 
 
 def test_the_network_learns_both_tasks_better_than_the_majority(train_one: TrainOne, tmp_path: Path) -> None:

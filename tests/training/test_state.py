@@ -9,7 +9,7 @@ from slicewise.training.state import Progress, Row, load_state, save_state
 
 def test_progress_and_tensors_come_back(tmp_path: Path) -> None:
     progress = Progress(
-        epoch=2, iteration=5, sums=(1.5, 2.0, 0.0, 3.0), best_score=0.25, start_metrics={"dice": 0.25}
+        epoch=2, iteration=5, sums=(1.5, 2.0, 0.0, 3.0), top_score=0.25, start_metrics={"dice": 0.25}
     )
     save_state(tmp_path / "last.pth", "f", progress, {"weights": {"a": torch.arange(3)}})
 
@@ -35,17 +35,8 @@ def test_a_foreign_file_is_named(tmp_path: Path) -> None:
         load_state(tmp_path / "last.pth", "f")
 
 
-def test_stale_epochs_are_counted_from_the_best() -> None:
-    assert Progress(epoch=7, best_epoch=4).stale_epochs == 3
-
-
-def test_an_epoch_that_was_not_kept_despite_its_score_is_no_stale_one() -> None:
-    scores = (0.4, 0.6, 0.7, 0.65)
-    history: list[Row] = [{"epoch": number, "score": score} for number, score in enumerate(scores, 1)]
-
-    assert Progress(epoch=4, best_score=0.5, history=history).stale_epochs == 1
-    assert Progress(epoch=4, best_score=0.9, history=history).stale_epochs == 4
-    assert Progress(epoch=4, best_score=0.7, best_epoch=3, history=history).stale_epochs == 1
+def test_stale_epochs_are_counted_from_the_top_score() -> None:
+    assert Progress(epoch=7, top_epoch=4, best_epoch=6).stale_epochs == 3
 
 
 def test_the_start_is_epoch_0_where_it_may_be_kept() -> None:

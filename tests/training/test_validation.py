@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from slicewise.config.schema import Config, Model
-from slicewise.config.schema.training import Monitor
 from slicewise.core.keys import CaseKey
 from slicewise.data.batches import SliceDataset
 from slicewise.models.multitask import MultitaskNet, build_model
 from slicewise.training.device import make_fabric
-from slicewise.training.validation import falls_short, is_measured, monitored, validate
+from slicewise.training.validation import is_measured, monitored, validate
 
 MakeConfig = Callable[..., Config]
 
@@ -235,24 +234,3 @@ def test_the_network_is_left_in_evaluation_mode_without_gradients(
 
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert not any(isinstance(module, nn.BatchNorm2d) and module.training for module in net.modules())
-
-
-@pytest.mark.parametrize(
-    ("later", "monitor", "expected"),
-    [
-        ({"dice": 0.9, "auc": 0.95}, "dice+auc", False),
-        ({"dice": 0.79, "auc": 0.99}, "dice+auc", True),
-        ({"dice": 0.9, "auc": 0.93}, "dice+auc", True),
-        ({"dice": 0.9, "auc": 0.93}, "dice", False),
-        ({"dice": 0.7995, "auc": 0.95}, "dice+auc", False),
-        ({"dice": 0.9, "auc": 0.94, "auc_pictures": 0.8}, "dice+auc", False),  # a pair or two of pictures
-        ({"dice": 0.1, "auc": 0.1}, "last", False),
-    ],
-)
-def test_a_gain_in_one_task_buys_no_loss_in_the_other(
-    later: dict[str, float], monitor: Monitor, expected: bool
-) -> None:
-    start = {"val_loss": 0.1, "dice": 0.8, "auc": 0.94, "auc_pictures": 0.9}
-
-    assert falls_short({"val_loss": 0.3, **later}, start, monitor) == expected
-    assert not falls_short(later, {}, monitor)

@@ -58,10 +58,15 @@ def _what_ran(steps: Mapping[str, StepRecord]) -> str:
 def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
     if step.status not in _THERE or not step.metrics:
         return
+    from slicewise.evaluation.phases import gain_text
+
     kind = "synthetic patients" if config.data.synthetic else "test patients"
     yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"
     for source, found in step.metrics["sources"].items():
         yield from _source(source, found)
+        gains = step.metrics.get("gains_of_joint", {}).get(source)
+        if gains:
+            yield f"    {gain_text('joint', gains)}"
     for task in step.metrics.get("not_trained", ()):
         yield f"  {task}: not trained"
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, get_args
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from slicewise.config.schema import Model
 from slicewise.config.schema.training import Part
@@ -58,6 +59,7 @@ class MultitaskNet(nn.Module):
     Attributes:
         settings: the configuration section that the network was built from.
         frozen: parts that stay in evaluation mode whatever `train()` says (see `models.freezing`).
+        frozen_statistics: whether all batch norms do.
     """
 
     def __init__(self, settings: Model) -> None:
@@ -65,6 +67,7 @@ class MultitaskNet(nn.Module):
         base = _segmentation_model(settings)
         self.settings = settings
         self.frozen: frozenset[Part] = frozenset()
+        self.frozen_statistics = False
         self.slot_tokens = SlotTokens()
         self.encoder: nn.Module = base.encoder
         drop_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _LOOK, _LOOK))
@@ -97,10 +100,14 @@ class MultitaskNet(nn.Module):
         return Prediction(self.mask_head(decoded), self.class_head(decoded))
 
     def train(self, mode: bool = True) -> "MultitaskNet":
-        """Set training mode, but leave frozen parts in evaluation mode."""
+        """Set training mode, but leave what is frozen in evaluation mode."""
         super().train(mode)
         for part in self.frozen:
             parts(self)[part].eval()
+        if self.frozen_statistics:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
 

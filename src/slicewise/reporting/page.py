@@ -11,7 +11,7 @@ from slicewise.config.show import to_yaml
 from slicewise.core.files import read_json
 from slicewise.evaluation.failures import FailedPatient, TraitRow
 from slicewise.evaluation.phase_report import SCORE_NAMES
-from slicewise.evaluation.phases import PhaseRow
+from slicewise.evaluation.phases import PhaseRow, gain_text
 from slicewise.evaluation.rows import PatientRow, plural, population, read_rows
 from slicewise.reporting.facts import Folders, RunFacts
 from slicewise.reporting.figures import read_figures
@@ -107,7 +107,9 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters.update(number=number, p_text=p_text, figure_name=lambda key: SCORE_NAMES.get(key, key))
-    made.globals.update(interval_text=interval_text, kept_epoch=kept_epoch, plural=plural)
+    made.globals.update(
+        gain_text=gain_text, interval_text=interval_text, kept_epoch=kept_epoch, plural=plural
+    )
     return made
 
 

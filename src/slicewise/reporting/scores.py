@@ -40,7 +40,7 @@ def p_text(value: float | None) -> str:
 
 
 def kept_epoch(training: Mapping[str, Any]) -> str:
-    """Say which epoch of a stage was kept; `start` is the network that it began with."""
+    """Say which epoch of a stage was kept; `start` is the model that it began with."""
     return str(training["best_epoch"] or "start")
 
 
@@ -158,9 +158,9 @@ def _of_training(run: RunFacts) -> Iterator[tuple[str, str]]:
     for step in run.steps:
         if step.name.startswith("train.") and step.metrics["best_epoch"] == 0:
             yield (
-                f"{step.name} kept the network that it began with",
-                "None of its epochs was clearly better on the validation patients without losing in one of "
-                "the tasks: its figures are those of what was there before.",
+                f"{step.name} kept its initial weights",
+                "Every epoch was significantly worse on the validation patients, in Dice or AUC: its figures "
+                "are those of the stage before.",
             )
     if run.config["training"]["start_from"] is not None:
         yield (

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from slicewise.core.files import read_json
 from slicewise.evaluation.phase_report import SCORE_NAMES
+from slicewise.evaluation.phases import gain_text
 from slicewise.evaluation.rows import population
 from slicewise.reporting.facts import Folders, RunFacts
 from slicewise.reporting.page import MOST_PATIENTS, tables_of
@@ -43,7 +44,7 @@ def render_text(run: RunFacts, folders: Folders) -> str:
         _section("Summary", _sources(metrics, headlines)),
         _section("Training", _training(run)),
         _section("Scores on the test patients", _sources(metrics, _all_scores)),
-        _section("The three stages on the same test slices", _phases(tables)),
+        _section("The three stages on the same test slices", _phases(run, tables)),
         _section("Every test patient, worst first", _patients(tables, metrics)),
         _section("Failures", _failures(run, tables)),
         _section("Provenance", _provenance(run, metrics)),
@@ -100,7 +101,7 @@ def _stage(name: str, seconds: float, metrics: Mapping[str, Any]) -> Cells:
     return (name, str(metrics["epochs_run"]), kept_epoch(metrics), *marks, *rest)
 
 
-def _phases(tables: Mapping[str, Any]) -> Iterator[str]:
+def _phases(run: RunFacts, tables: Mapping[str, Any]) -> Iterator[str]:
     head = ("source", "score", "stage", "value", "interval", "p", "patients", "")
     yield from _table(
         head,
@@ -118,6 +119,8 @@ def _phases(tables: Mapping[str, Any]) -> Iterator[str]:
             for row in tables["phases"]
         ],
     )
+    for source, gains in run.judge.metrics.get("gains_of_joint", {}).items():
+        yield f"{source}: {gain_text('joint', gains)}"
 
 
 def _patients(tables: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:

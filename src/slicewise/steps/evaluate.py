@@ -40,6 +40,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _run(context: Context[Config]) -> Outcome:
     from slicewise.evaluation.phase_report import write_phase_comparison
+    from slicewise.evaluation.phases import gains_of
     from slicewise.evaluation.report import write_report
     from slicewise.evaluation.sealed import SealedCases
     from slicewise.steps.slices import SliceLookup, open_cases
@@ -51,11 +52,11 @@ def _run(context: Context[Config]) -> Outcome:
     phases = _phases(context, cases, final)
     folder = context.out("evaluation")
     metrics = write_report(folder, final, data_name=data.name, stage=_LAST, synthetic=data.synthetic)
-    write_phase_comparison(context.out("phases"), phases, synthetic=data.synthetic)
+    compared = write_phase_comparison(context.out("phases"), phases, synthetic=data.synthetic)
     lookup = SliceLookup(cases)
     _draw_samples(context, lookup, final)
     failures = _explain_failures(context, cases, lookup, final)
-    found = {**metrics, "failures": failures}
+    found = {**metrics, "failures": failures, f"gains_of_{_LAST}": gains_of(compared, _LAST)}
     if CLASSIFICATION not in final.after.not_trained:
         found["gradcam"] = write_heat(context, predictor, lookup, final.after)
     if context.config.evaluation.modality_subsets:

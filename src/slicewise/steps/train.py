@@ -17,12 +17,14 @@ from slicewise.steps.settings import pick
 
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
+    from slicewise.training.loop import StageResult
 
 _START: Final = "training.start_from"
 _START_KEPT: Final = (
-    "no epoch was clearly better on the validation patients without losing in one of the tasks: the network "
-    "it began with is kept"
+    "every epoch was significantly worse on the validation patients, in Dice or AUC: "
+    "keeping the initial weights"
 )
+_GAINS: Final = {"dice": "Dice", "auc": "AUC"}
 
 
 def _settings(stage: StageName, config: Config) -> dict[str, Any]:
@@ -76,7 +78,18 @@ def _run(stage: StageName, context: Context[Config]) -> Outcome:
         _start(stage, context),
         fingerprint=context.fingerprint,
     )
-    return Outcome(metrics=asdict(result), notes=() if result.best_epoch else (_START_KEPT,))
+    return Outcome(metrics=asdict(result), notes=_notes(result))
+
+
+def _notes(result: "StageResult") -> tuple[str, ...]:
+    """Say what the stage gained on the validation patients over the model that it began with."""
+    if not result.start_metrics:
+        return ()
+    if result.best_epoch == 0:
+        return (_START_KEPT,)
+    before, after = result.start_metrics, result.best_metrics
+    gains = [f"{name} {before[key]:.3f} to {after[key]:.3f}" for key, name in _GAINS.items() if key in before]
+    return (f"validation patients, start to epoch {result.best_epoch}: {', '.join(gains)}",)
 
 
 def _start(stage: StageName, context: Context[Config]) -> "Checkpoint | None":

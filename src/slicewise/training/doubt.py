@@ -1,4 +1,4 @@
-"""Is one network better than another, or were the validation patients kind to it?"""
+"""Model selection: is one model significantly worse than another on the validation patients?"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,73 +8,68 @@ from numpy.typing import NDArray
 
 from slicewise.config.schema.training import Monitor
 from slicewise.data.batches import SOURCES, SliceDataset
-from slicewise.training.validation import (
-    SliceScores,
-    average_area,
-    monitored,
-    patient_dice,
-    source_area,
-)
+from slicewise.training.validation import SliceScores, patient_dice, source_area
 
-Without = list[list[float]]
-"""The monitored figure without each patient in turn, one row for each source that has patients."""
+Values = dict[str, list[float]]
+"""Of each figure the contribution of every patient, or family of pictures, in a fixed order."""
 
-_CONFIDENCE: Final = 0.95
+_SIGNIFICANCE: Final = 0.05
+_PRIOR_DEVIATION: Final = 0.03
+"""Standard deviation of one patient's Dice between two trainings of the same recipe (docs/evaluation.md)."""
+_PRIOR_FREEDOM: Final = 4
+"""Degrees of freedom that the prior is worth."""
 
 
-def leave_one_out(dataset: SliceDataset, scores: SliceScores, monitor: Monitor) -> Without:
-    """Return the monitored figure without each patient, or family of pictures, in turn.
+def patient_values(dataset: SliceDataset, scores: SliceScores, monitor: Monitor) -> Values:
+    """Return the monitored figures patient by patient: Dice, and the AUC of each source.
 
-    An area that is undefined without one of them counts as chance, 0.5: where one alone is healthy, nothing
-    is clear.
+    A value is the jackknife's pseudo-value (Tukey 1958), n times the figure minus (n - 1) times the figure
+    without the patient; for Dice, that is the Dice of the patient. An AUC that is undefined without a patient
+    counts as chance, 0.5, there. A figure that is undefined as a whole is left out.
     """
-    dice = patient_dice(dataset, scores) if "dice" in monitor else {}
-    areas = [source_area(dataset, scores.class_logits, source) for source in range(len(SOURCES))]
-    table: Without = []
-    for source in range(len(SOURCES)):
-        row = []
-        for patients, rows in _groups(dataset, source):
-            others = [value for name, value in dice.items() if name not in patients]
-            theirs = source_area(dataset, scores.class_logits, source, ~rows) if "auc" in monitor else None
-            metrics = {"dice": float(np.mean(others)) if others else 0.5}
-            metrics |= average_area([theirs if place == source else area for place, area in enumerate(areas)])
-            row.append(monitored(metrics, monitor))
-        table += [row] if row else []
-    return table
+    values = {}
+    if "dice" in monitor:
+        dice = patient_dice(dataset, scores)
+        groups = _groups(dataset, 0)
+        own = [[dice[name] for name in patients if name in dice] for patients, _ in groups]
+        values["dice"] = [float(np.mean(found)) for found in own if found]
+    if "auc" in monitor:
+        areas = {f"auc_{name}": _areas(dataset, scores, place) for place, name in enumerate(SOURCES)}
+        values |= areas
+    return {name: row for name, row in values.items() if row}
 
 
-def standard_error(start: Without, now: Without) -> float:
-    """Return the standard error of the gain from `start` to `now`, both from `leave_one_out`.
+def is_worse(now: Values, best: Values) -> bool:
+    """Whether one of the figures is significantly lower than it was: a gain in one does not buy a loss.
 
-    The jackknife (Efron and Stein 1981), each source a stratum of its own. 0 where every source has one
-    patient, who shows no spread.
+    A one-sided paired test at 5 %: the moderated t of Smyth (2004), whose variance is that of the patients'
+    differences, drawn towards a prior. So it has power with one or two patients, whose own differences show
+    no spread or one by luck, and is Student's t with many.
     """
-    return float(np.sqrt(sum((len(gains) - 1) * np.var(gains) for gains in _gains(start, now))))
+    return any(_is_loss(np.subtract(now[name], values)) for name, values in best.items())
 
 
-def is_clear(gain: float, start: Without, now: Without, looks: int = 1) -> bool:
-    """Whether a gain would also be one on other patients, with a confidence of 95 %.
-
-    By the t of Student (1908), one-sided, with the degrees of freedom of the smallest source whose patients
-    differ. Where none do, as where there is one patient, there is no spread to see, and any gain will do.
-
-    Args:
-        gain: of the monitored figure.
-        start: of the network that is there, from `leave_one_out`.
-        now: of the one that may replace it.
-        looks: how many networks are looked at, each of which might be the lucky one (Bonferroni).
-    """
+def _is_loss(gains: NDArray[np.float64]) -> bool:
     from scipy.stats import t as student
 
-    sizes = [len(row) for row, gains in zip(start, _gains(start, now), strict=True) if np.ptp(gains) > 0]
-    if not sizes:
-        return gain > 0
-    factor = student.isf((1 - _CONFIDENCE) / looks, min(sizes) - 1)
-    return gain > float(factor) * standard_error(start, now)
+    count = len(gains)
+    freedom = _PRIOR_FREEDOM + count - 1
+    spread = _PRIOR_FREEDOM * _PRIOR_DEVIATION**2 + np.square(gains - gains.mean()).sum()
+    error = np.sqrt(spread / freedom / count)
+    return bool(gains.mean() < -student.isf(_SIGNIFICANCE, freedom) * error)
 
 
-def _gains(start: Without, now: Without) -> list[NDArray[np.float64]]:
-    return [np.subtract(after, before) for before, after in zip(start, now, strict=True)]
+def _areas(dataset: SliceDataset, scores: SliceScores, source: int) -> list[float]:
+    """Return the pseudo-values of one source's AUC; none where the AUC is undefined."""
+    whole = source_area(dataset, scores.class_logits, source)
+    if whole is None:
+        return []
+    without = [
+        source_area(dataset, scores.class_logits, source, ~rows) for _, rows in _groups(dataset, source)
+    ]
+    count = len(without)
+    others = (0.5 if area is None else area.value for area in without)
+    return [count * whole.value - (count - 1) * value for value in others]
 
 
 def _groups(dataset: SliceDataset, source: int) -> Iterator[tuple[set[tuple[str, str]], NDArray[np.bool_]]]:

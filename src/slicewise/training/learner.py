@@ -44,7 +44,8 @@ class Learner:
         self.fabric = make_fabric(config.runtime, training.precision)
         self.net = _begin(config, start)
         self._not_trained = not_taught(stage, start)
-        set_frozen(self.net, [part for part in PARTS if not getattr(stage.learning_rates, part)])
+        frozen = [part for part in PARTS if not getattr(stage.learning_rates, part)]
+        set_frozen(self.net, frozen, statistics=stage.frozen_statistics)
         if training.channels_last:
             self.net.to(memory_format=torch.channels_last)
         self._module = self.fabric.setup_module(TaskNet(self.net, Tasks.learned(stage.objective)))

@@ -21,9 +21,9 @@ class StageResult:
     best_metrics: dict[str, float]
     """Validation metrics of the epoch that was kept"""
     best_epoch: int
-    """The epoch that was kept; 0 is the network that the stage began with"""
+    """The epoch that was kept; 0 is the model that the stage began with"""
     start_metrics: dict[str, float]
-    """Validation metrics of that network; empty where it could not be kept"""
+    """Validation metrics of that model; empty where it could not be kept"""
     epochs_run: int
     seconds: float
     """Spent on training batches, in all runs together"""

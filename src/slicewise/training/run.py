@@ -20,13 +20,13 @@ from slicewise.data.loader import TrainingBatches
 from slicewise.data.sampling import derive_seed
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.device import seed_draws
-from slicewise.training.doubt import is_clear, leave_one_out
+from slicewise.training.doubt import is_worse, patient_values
 from slicewise.training.groups import Groups
 from slicewise.training.learner import Learner
 from slicewise.training.outputs import StageOutputs
 from slicewise.training.state import Progress, Row, load_state, save_state
 from slicewise.training.tasks import Losses, Tasks, start_is_rival
-from slicewise.training.validation import Validation, falls_short, is_measured, monitored, validate
+from slicewise.training.validation import Validation, is_measured, monitored, validate
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +105,11 @@ class StageRun:
             raise
 
     def _consider_start(self) -> None:
-        """Make the network that the stage begins with the one to beat: to go on learning may do harm."""
-        found, monitor = self._validate(), self.stage.monitor
-        if is_measured(found.metrics, monitor):
+        """Make the model that the stage begins with the one that its epochs are compared with."""
+        found = self._validate()
+        if is_measured(found.metrics, self.stage.monitor):
             self.progress.start_metrics = found.metrics
-            self.progress.start_without = leave_one_out(self.val_set, found.scores, monitor)
-            self._keep(found.metrics, monitored(found.metrics, monitor))
+            self._select(found)
 
     def _train_epoch(self) -> None:
         progress, total = self.progress, len(self.batches)
@@ -159,11 +158,9 @@ class StageRun:
         if self.training.precise_bn:
             self._measure_statistics()
         found = self._validate()
-        score = monitored(found.metrics, self.stage.monitor)
-        is_best = self._is_best(found, score)
         with held():
             self._whole = False
-            self._settle_epoch(found.metrics, score, is_best)
+            self._settle_epoch(found)
             self._whole = True
 
     def _measure_statistics(self) -> None:
@@ -180,41 +177,47 @@ class StageRun:
         except FloatingPointError as error:
             raise self._diverged() from error
 
-    def _settle_epoch(self, metrics: Row, score: float, is_best: bool) -> None:
+    def _settle_epoch(self, found: Validation) -> None:
         progress = self.progress
-        progress.history.append(self._row(metrics, score))
+        progress.history.append(self._row(found.metrics))
         progress.epoch += 1
         progress.iteration, progress.sums = 0, Progress().sums
-        if is_best:
-            self._keep(metrics, score)
+        self._select(found)
         patience = self.stage.patience
-        progress.finished = progress.epoch >= self.stage.epochs or 0 < patience <= progress.stale_epochs
+        progress.finished = (
+            progress.epoch >= self.stage.epochs
+            or 0 < patience <= progress.stale_epochs
+            or self._cannot_help()
+        )
         self._outputs.report(progress)
         self._save()
 
-    def _is_best(self, found: Validation, score: float) -> bool:
-        progress, monitor = self.progress, self.stage.monitor
-        if monitor == "last" or progress.best_score is None:
-            return True
-        return score > progress.best_score and self._may_replace_start(found, score)
+    def _select(self, found: Validation) -> None:
+        """Keep the weights unless they are significantly worse than the kept ones with the highest score.
 
-    def _may_replace_start(self, found: Validation, score: float) -> bool:
-        """Whether no task loses, and the gain is more than the luck of the validation patients."""
+        The learning rate falls to the end of a stage, so that the latest epoch is expected to be the best;
+        the highest of several scores on few validation patients is so by luck as well.
+        """
         progress, monitor = self.progress, self.stage.monitor
-        if not progress.start_metrics:
-            return True
-        if falls_short(found.metrics, progress.start_metrics, monitor):
-            return False
-        now = leave_one_out(self.val_set, found.scores, monitor)
-        gain = score - monitored(progress.start_metrics, monitor)
-        return is_clear(gain, progress.start_without, now, self.stage.epochs)
+        score = monitored(found.metrics, monitor)
+        values = {} if monitor == "last" else patient_values(self.val_set, found.scores, monitor)
+        if is_worse(values, progress.top_values):
+            return
+        progress.best_epoch, progress.best_metrics = progress.epoch, found.metrics
+        self._outputs.keep_best(found.metrics)
+        if monitor == "last" or progress.top_score is None or score > progress.top_score:
+            progress.top_score, progress.top_epoch, progress.top_values = score, progress.epoch, values
 
-    def _keep(self, metrics: Row, score: float) -> None:
+    def _cannot_help(self) -> bool:
+        """Whether all epochs of the first half were significantly worse than the start."""
         progress = self.progress
-        progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
-        self._outputs.keep_best(metrics)
+        return (
+            bool(progress.start_metrics)
+            and not progress.best_epoch
+            and 2 * progress.epoch >= self.stage.epochs
+        )
 
-    def _row(self, metrics: Row, score: float) -> Row:
+    def _row(self, metrics: Row) -> Row:
         total, mask, classification, count = self.progress.sums
         learned = Tasks.learned(self.stage.objective)
         parts = {"train_mask_loss": mask} if learned.segment else {}
@@ -225,7 +228,7 @@ class StageRun:
             "train_loss": total / count,
             **{name: value / count for name, value in parts.items()},
             **metrics,
-            "score": score,
+            "score": monitored(metrics, self.stage.monitor),
             "seconds": self.progress.seconds,
         }
 

@@ -11,7 +11,7 @@ from slicewise.core.errors import CheckpointError
 from slicewise.models.checkpoint import load_safely, save_safely
 
 FORMAT: Final = "slicewise-training"
-VERSION: Final = 1
+VERSION: Final = 2
 
 Row = dict[str, int | float]
 """Not `float` alone: reading would turn whole numbers into fractions, and a resumed stage would differ."""
@@ -29,14 +29,17 @@ class Progress:
     """Optimiser steps so far"""
     sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     """Total, mask and classification loss times batch size, and number of slices, in the current epoch"""
-    best_score: float | None = None
     best_epoch: int = 0
-    """0 is the network that the stage began with"""
+    """The epoch whose weights are saved: the latest that is not significantly worse than the top one. 0 is
+    the model that the stage began with"""
     best_metrics: Row = field(default_factory=dict)
+    top_score: float | None = None
+    top_epoch: int = 0
+    """The epoch with the highest score of those that were kept so far"""
+    top_values: dict[str, list[float]] = field(default_factory=dict)
+    """Its monitored figures patient by patient, see `doubt`"""
     start_metrics: Row = field(default_factory=dict)
-    """Of the network that the stage began with, where that may be kept"""
-    start_without: list[list[float]] = field(default_factory=list)
-    """Its monitored figure without each patient in turn, see `doubt`"""
+    """Of the model that the stage began with, where that may be kept"""
     history: list[Row] = field(default_factory=list)
     seconds: float = 0.0
     """Spent on training batches"""
@@ -46,16 +49,12 @@ class Progress:
 
     @property
     def stale_epochs(self) -> int:
-        """Epochs since the best score; that epoch need not be the one kept, see `StageRun`."""
-        if self.best_score is None:
-            return self.epoch - self.best_epoch
-        better = [row for row in self.history if row["score"] > self.best_score]
-        top = max(better, key=lambda row: row["score"], default={"epoch": 0})
-        return self.epoch - max(self.best_epoch, int(top["epoch"]))
+        """Epochs since the highest score."""
+        return self.epoch - self.top_epoch
 
     @property
     def rows(self) -> list[Row]:
-        """The history, and as epoch 0 the network that the stage began with, where that may be kept."""
+        """The history, and as epoch 0 the model that the stage began with, where that may be kept."""
         start: list[Row] = [{"epoch": 0, **self.start_metrics}] if self.start_metrics else []
         return start + self.history
 

@@ -1,8 +1,8 @@
 """How good the network is on the validation side, patient by patient."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from slicewise.models.multitask import MultitaskNet
 from slicewise.training.tasks import Answers, TaskNet, Tasks, compute_losses
 
 Floats = NDArray[np.float64]
-
-_ALIKE: Final = 0.001
-"""Two figures of Dice or AUC that differ by no more say nothing."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +87,6 @@ def monitored(metrics: dict[str, float], monitor: Monitor) -> float:
 def is_measured(metrics: dict[str, float], monitor: Monitor) -> bool:
     """Whether every figure that the choice of the epoch rests on is defined."""
     return all(name in metrics for name in monitor.split("+"))
-
-
-def falls_short(metrics: Mapping[str, float], start: Mapping[str, float], monitor: Monitor) -> bool:
-    """Whether one of the figures that the choice rests on is lower than it was for `start`.
-
-    A gain in the one task does not buy a loss in the other. The sources of an AUC are not looked at one by
-    one: among two dozen pictures a single swapped pair is seven thousandths.
-    """
-    return any(name in start and metrics[name] < start[name] - _ALIKE for name in monitor.split("+"))
 
 
 def mean_losses(dataset: SliceDataset, scores: SliceScores) -> tuple[float, float]:

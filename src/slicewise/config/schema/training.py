@@ -78,12 +78,14 @@ class Stage(Section):
     iterations_per_epoch: CountOrZero | None
     """In place of `training.iterations_per_epoch`; None keeps to that."""
     learning_rates: LearningRates
+    frozen_statistics: bool
+    """Whether batch norms keep, and normalise with, the statistics of the start; their weights learn."""
     objective: Objective
     sources: SourceWeights
     monitor: Monitor
-    """The validation figure that chooses the best checkpoint; higher is better."""
+    """The validation figures in which the latest epoch must not be significantly worse; `last`: none."""
     patience: CountOrZero
-    """Epochs without improvement before the stage stops; 0 never stops early."""
+    """Epochs without a higher score before the stage stops; 0 never stops early."""
 
 
 class Stages(Section):
