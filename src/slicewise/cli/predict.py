@@ -55,7 +55,10 @@ def execute(args: argparse.Namespace) -> int:
     rows = [row_of_problem(network, problem) for problem in problems if problem.severity == "error"]
     for row in rows:
         _tell(row)
-    rows += examine(network, cases, folder, config.evaluation.batch_size, _tell)
+    settings = config.evaluation
+    rows += examine(
+        network, cases, folder, settings.batch_size, _tell, num_threads=config.runtime.num_threads
+    )
     if all(row.error is not None for row in rows):
         complain(f"no case could be examined; the tables in {folder} are as they were")
         return 1
