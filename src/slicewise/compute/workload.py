@@ -12,7 +12,8 @@ def make_step(precision: torch.dtype = torch.float32, side: int = 48) -> Work:
     """Return a function that takes one training step of a few convolutions.
 
     Its operations last about as long as those of a U-Net on slices of 96 x 96: threads meet as often.
-    Larger images give the arithmetic more weight against the calls of functions. It draws from generators of its own, so that training draws what it would have drawn.
+    Larger images give the arithmetic more weight against the calls of functions. Nothing that is drawn here
+    changes what training draws.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
