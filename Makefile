@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. Everything lands in .venv and in ignored folders.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: run test check bench chaos fuzz audit format clean constraints locks help
+.PHONY: run test test-fast check bench chaos fuzz audit format clean constraints locks help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -13,6 +13,10 @@ run: .venv/installed
 ## make test   install, then the whole test suite, on two cores at a time
 test: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+## make test-fast  the part of the suite that needs no browser and no whole pipelines, in about two minutes
+test-fast: .venv/installed-dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not browser" $(ARGS)
 
 ## make check  format, lint, types and the floors of the architecture
 check: .venv/installed-dev

@@ -18,6 +18,7 @@ NAMES = (
     "usual_loop",
     "augmentation",
     "malloc",
+    "neighbours",
     "checkpointing",
     "noop",
     "accuracy",

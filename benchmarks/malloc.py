@@ -53,14 +53,14 @@ def _child(allocator: str, iterations: int, overrides: list[str]) -> float:
     config = compose(overrides)
     torch.manual_seed(0)
     with repeatable(config.runtime):
-        steps = BareSteps(config, _noise(config.training.batch_size, config.preprocessing.image_size))
+        steps = BareSteps(config, noise(config.training.batch_size, config.preprocessing.image_size))
         steps.train(2)
         started = time.perf_counter()
         steps.train(iterations)
         return time.perf_counter() - started
 
 
-def _noise(batch_size: int, side: int) -> "Batch":
+def noise(batch_size: int, side: int) -> "Batch":
     import torch
 
     from slicewise.data.batches import Batch

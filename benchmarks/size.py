@@ -16,6 +16,8 @@ class Size:
     overrides: on top of configs/.
     accuracy: the same for the cross-validation that is set beside a plain script.
     largest_model: whether to measure that of the largest mode, too.
+    neighbours: numbers of other programs beside which a training step is measured.
+    window: seconds of one measurement beside them.
     """
 
     patients: int
@@ -26,6 +28,8 @@ class Size:
     overrides: tuple[str, ...]
     accuracy: tuple[str, ...]
     largest_model: bool = True
+    neighbours: tuple[int, ...] = (0, 1, 3)
+    window: float = 10.0
 
     def with_threads(self, number: int) -> "Size":
         """Return the same with `number` threads for training; 0 changes nothing."""
@@ -60,4 +64,6 @@ TINY = Size(
     overrides=(CPU, "runtime.num_threads=1", *SMALL_NETWORK),
     accuracy=(CPU, "runtime.num_threads=1", *SMALL_NETWORK),
     largest_model=False,
+    neighbours=(0, 1),
+    window=0.2,
 )

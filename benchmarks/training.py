@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bench import Bench
+from slicewise.compute.precision import choose_precision
 from slicewise.config.schema import Config, Stage
 from slicewise.core.allocator import keep_freed_memory
 from slicewise.data.batches import Batch, SliceDataset
 from slicewise.models.multitask import build_model
 from slicewise.training.averaging import WeightAverage
-from slicewise.training.device import repeatable, usable_precision
+from slicewise.training.device import repeatable
 from slicewise.training.optim import make_optimizer, parameter_groups
 from slicewise.training.run import StageRun
 from slicewise.training.tasks import TaskNet, Tasks, compute_losses
@@ -61,7 +62,7 @@ class BareSteps:
         groups = parameter_groups(net, self.stage.learning_rates, training.optimizer.weight_decay)
         self.optimizer = make_optimizer(training.optimizer, groups, fused=True)
         self.average = WeightAverage(net, training.ema_decay) if training.ema_decay else None
-        self.precision = _DTYPES[usable_precision(training.precision, "cpu")]
+        self.precision = _DTYPES[choose_precision(training.precision, "cpu").precision]
 
     def train(self, count: int) -> None:
         """Take `count` steps."""
@@ -104,7 +105,9 @@ def as_in_training(config: Config) -> Iterator[None]:
     """Set up this process as the training step of the pipeline does, for both sides of a pair."""
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    with repeatable(config.runtime):
+    with repeatable(config.runtime, "benchmark") as threads:
+        if line := threads.choose():
+            print(f"  {line}", flush=True)
         yield
 
 

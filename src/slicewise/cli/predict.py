@@ -62,7 +62,8 @@ def execute(args: argparse.Namespace) -> int:
     for row in rows:
         _tell(row)
     with _explained(folder):
-        rows += examine(network, cases, folder, config.evaluation.batch_size, _tell)
+        settings, threads = config.evaluation, config.runtime.num_threads
+        rows += examine(network, cases, folder, settings.batch_size, _tell, num_threads=threads)
         if all(row.error is not None for row in rows):
             complain(f"no case could be examined; the tables in {folder} are as they were")
             return 1

@@ -15,6 +15,7 @@ import cv2
 
 from slicewise.core.errors import DataError
 from slicewise.core.memory import available_memory
+from slicewise.core.processor import usable_cores
 from slicewise.core.storage import MIB
 
 Job = TypeVar("Job")
@@ -28,14 +29,7 @@ _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 def num_processes(requested: int, memory_mib: int, num_jobs: int) -> int:
     """Return how many processes to start: as asked (0: one per core), as memory allows, no more than jobs."""
     affordable = available_memory() // (memory_mib * MIB)
-    return max(1, min(requested or _num_cores(), affordable, num_jobs))
-
-
-def _num_cores() -> int:
-    """Return how many cores this process may use, which in a container is less than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return max(1, min(requested or usable_cores(), affordable, num_jobs))
 
 
 def run_jobs(

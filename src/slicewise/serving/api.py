@@ -175,6 +175,7 @@ def create_app(
     checkpoint_path: Path,
     *,
     device: DeviceName,
+    num_threads: int = 0,
     max_upload_mib: int,
     class_threshold: float,
     mask_threshold: float,
@@ -188,6 +189,7 @@ def create_app(
     Args:
         checkpoint_path: the model; everything else about it stands in the file.
         device: where it runs.
+        num_threads: of the model; 0 to choose.
         max_upload_mib: largest request body.
         class_threshold: probability from which a picture or volume is called tumour, unless one was chosen.
         mask_threshold: probability from which a pixel is called tumour, unless one was chosen.
@@ -211,7 +213,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.examiner = Examiner(predictor, _points(calibration_path, predictor, configured))
+    app.state.examiner = Examiner(predictor, _points(calibration_path, predictor, configured), num_threads)
     app.state.cases_dir = cases_dir
     app.state.max_upload_mib = max_upload_mib
     app.include_router(router)

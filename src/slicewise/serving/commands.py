@@ -24,6 +24,7 @@ class ModelOptions:
     """What the evaluation of this checkpoint chose, if there was one."""
     asking: Asking = PLAIN
     component_share: float = 0.0
+    num_threads: int = 0
 
 
 def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Service:
@@ -33,6 +34,7 @@ def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Serv
         *("--checkpoint", str(options.checkpoint_path.absolute())),
         *("--port", str(settings.api_port)),
         *("--device", options.device),
+        *("--num-threads", str(options.num_threads)),
         *("--max-upload-mib", str(settings.max_upload_mib)),
         *("--class-threshold", str(options.class_threshold)),
         *("--mask-threshold", str(options.mask_threshold)),

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.compute.threads import Threads
 from slicewise.core.labels import CLASSIFICATION, MODALITIES, NUM_MODALITIES, SEGMENTATION, Task
 from slicewise.evaluation.answer import SYNTHETIC, untrained
 from slicewise.evaluation.operating import KINDS, OperatingPoint, OperatingPoints
@@ -41,13 +42,15 @@ class Examiner:
     Args:
         predictor: the model.
         points: how volumes and pictures are decided on.
+        num_threads: of the model; 0 to choose.
     """
 
-    def __init__(self, predictor: Predictor, points: OperatingPoints) -> None:
+    def __init__(self, predictor: Predictor, points: OperatingPoints, num_threads: int = 0) -> None:
         self.predictor = predictor
         self.checkpoint = predictor.checkpoint
         self.points = points
         self._results = ResultCache()
+        self._threads = Threads.for_short_work(num_threads, "demo")
         self._model_lock = threading.Lock()
 
     def describe(self, max_upload_mib: int) -> ModelInfo:
@@ -148,7 +151,9 @@ class Examiner:
         return result
 
     def _predict(self, received: Received) -> Result:
-        with self._model_lock:
+        with self._model_lock, self._threads:
+            if received.volume.orientation is not None and self.predictor.device.type == "cpu":
+                self._threads.choose()
             prediction = self.predictor.predict_volume(received.volume)
         point = self.points.of(received.kind)
         return Result.of(received.volume, prediction, point, self.predictor.not_trained)
@@ -195,7 +200,7 @@ class Examiner:
         seen = np.flatnonzero((sliced.indices == index) & result.called)
         if len(seen):
             images = sliced.images[seen]
-            with self._model_lock:
+            with self._model_lock, self._threads:
                 heat[seen] = gradcam(
                     self.predictor.model, images, sliced.presence, inside=np.any(images != 0, axis=1)
                 )

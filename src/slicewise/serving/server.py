@@ -20,6 +20,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the model to serve")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), required=True)
+    parser.add_argument("--num-threads", type=int, default=0, help="of the model; 0 to choose")
     parser.add_argument("--max-upload-mib", type=int, required=True)
     parser.add_argument("--class-threshold", type=float, required=True)
     parser.add_argument("--mask-threshold", type=float, required=True)
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         app = create_app(
             arguments.checkpoint,
             device=arguments.device,
+            num_threads=arguments.num_threads,
             max_upload_mib=arguments.max_upload_mib,
             class_threshold=arguments.class_threshold,
             mask_threshold=arguments.mask_threshold,

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config
+from slicewise.core.processor import has_native_bf16
 from slicewise.core.storage import MIB
 from slicewise.pipeline.step import Context, Demand
 from slicewise.steps.slices import PRELOAD_MIB, read_manifest, slice_store
@@ -86,7 +87,8 @@ def of_training(context: Context[Config]) -> Demand:
     config = context.config
     size, training = _footprint(config), config.training
     weights = size.num_weights * _FLOAT32
-    value_bytes = _FLOAT32 if training.precision == "fp32" else _FLOAT32 // 2
+    in_fp32 = training.precision == "fp32" or (training.precision == "auto" and not has_native_bf16())
+    value_bytes = _FLOAT32 if in_fp32 else _FLOAT32 // 2
     one = round(size.num_kept * value_bytes * _BACKWARD)
     held = (_TORCH_MIB * MIB) + weights * _OPTIMIZED_COPIES
     return Demand(

@@ -78,6 +78,7 @@ def _run(context: Context[Config]) -> Outcome:
         calibration_path,
         config.evaluation.asking,
         config.evaluation.component_share,
+        config.runtime.num_threads,
     )
     state = start_demo(
         config.serving,

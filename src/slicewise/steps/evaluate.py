@@ -39,6 +39,17 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _run(context: Context[Config]) -> Outcome:
+    from slicewise.compute.threads import chosen_threads
+    from slicewise.inference.device import choose_device
+
+    runtime = context.config.runtime
+    with chosen_threads(runtime.num_threads, "evaluate", choose_device(runtime.device).type) as threads:
+        found, notes = _evaluate_stages(context)
+        return Outcome(metrics={**found, "num_threads": threads.setting.number}, notes=notes)
+
+
+def _evaluate_stages(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Write everything the step leaves; return its metrics and notes."""
     from slicewise.evaluation.phase_report import write_phase_comparison
     from slicewise.evaluation.phases import gains_of
     from slicewise.evaluation.report import write_report
@@ -61,7 +72,7 @@ def _run(context: Context[Config]) -> Outcome:
         found["gradcam"] = write_heat(context, predictor, lookup, final.after)
     if context.config.evaluation.modality_subsets:
         found["modality_subsets"] = write_subsets(context, predictor, cases, choices, final.after.not_trained)
-    return Outcome(metrics=found, notes=_notes(choices, final.after.not_trained))
+    return found, _notes(choices, final.after.not_trained)
 
 
 def _predictor(context: Context[Config], checkpoint: "Checkpoint") -> "Predictor":

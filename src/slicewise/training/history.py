@@ -24,6 +24,7 @@ COLUMNS: Final = (
     "auc_pictures",
     "score",
     "seconds",
+    "num_threads",
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from slicewise.compute.precision import Precision, choose_precision
 from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import StageName
 from slicewise.core.labels import CLASS_NAMES
@@ -15,7 +16,7 @@ from slicewise.models.freezing import set_frozen
 from slicewise.models.multitask import PARTS, MultitaskNet, build_model
 from slicewise.models.program import Plain, record
 from slicewise.training.averaging import WeightAverage
-from slicewise.training.device import make_fabric
+from slicewise.training.device import choose_device, make_fabric
 from slicewise.training.optim import (
     clip_gradients,
     make_optimizer,
@@ -36,12 +37,22 @@ class Learner:
         config: everything the stages share.
         start: the checkpoint to begin with; None for a new network.
         num_steps: optimiser steps of the whole stage, for the learning rates.
+        precision: in place of `training.precision`.
     """
 
-    def __init__(self, stage: Stage, config: Config, start: Checkpoint | None, num_steps: int) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        config: Config,
+        start: Checkpoint | None,
+        num_steps: int,
+        precision: Precision | None = None,
+    ) -> None:
         self.stage, self.config, self.num_steps = stage, config, num_steps
         training = config.training
-        self.fabric = make_fabric(config.runtime, training.precision)
+        chosen = choose_precision(training.precision, choose_device(config.runtime.device))
+        self.precision, self.precision_reason = (precision, "as the stage was begun") if precision else chosen
+        self.fabric = make_fabric(config.runtime, self.precision)
         self.net = _begin(config, start)
         self._not_trained = not_taught(stage, start)
         frozen = [part for part in PARTS if not getattr(stage.learning_rates, part)]
@@ -50,7 +61,7 @@ class Learner:
             self.net.to(memory_format=torch.channels_last)
         self._module = self.fabric.setup_module(TaskNet(self.net, Tasks.learned(stage.objective)))
         groups = parameter_groups(self.net, stage.learning_rates, training.optimizer.weight_decay)
-        fused = training.precision != "fp16"  # its scaler cannot clip before a fused step
+        fused = self.precision != "fp16"  # its scaler cannot clip before a fused step
         self._learning = [weight for weight in self.net.parameters() if weight.requires_grad]
         optimizer = self.fabric.setup_optimizers(make_optimizer(training.optimizer, groups, fused=fused))
         assert not isinstance(optimizer, tuple)
@@ -102,7 +113,7 @@ class Learner:
             self._average.update()
 
     def _clip(self, max_norm: float) -> None:
-        if self.config.training.precision == "fp16":  # Fabric undoes the loss scale first
+        if self.precision == "fp16":  # Fabric undoes the loss scale first
             self.fabric.clip_gradients(
                 self._module, self._optimizer, max_norm=max_norm, error_if_nonfinite=False
             )

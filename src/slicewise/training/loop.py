@@ -1,17 +1,19 @@
 """One training loop for every stage: what differs between stages is in their configuration."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import StageName
+from slicewise.core.console import say
 from slicewise.data.batches import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.device import repeatable
 from slicewise.training.run import StageRun
 from slicewise.training.shortage import shortage_explained
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,13 @@ class StageResult:
     images_per_second: float
     device: str
     num_threads: int
-    """With another number the weights differ in their last bits"""
+    """Of the last epoch, see `threads_by_epoch`. With another number the weights differ in their last bits"""
+    threads_by_epoch: list[int]
+    """More than one number where the machine's load changed and `runtime.num_threads` left the choice open"""
+    precision: str
+    """Of the computation: fp32, bf16 or fp16"""
+    precision_reason: str
+    """Why `training.precision=auto` took it"""
     resumed_from: str | None
     """`epoch 2, batch 40` where an interrupted run was taken up"""
 
@@ -67,11 +75,13 @@ def train_stage(
         TrainingError: too few slices, a loss that is not a number, or a batch that memory cannot hold.
         CheckpointError: `start` belongs to another model, or `last.pth` is damaged.
     """
-    with repeatable(config.runtime), shortage_explained(name, config):
+    with repeatable(config.runtime, name) as threads, shortage_explained(name, config):
         run = StageRun(name, stage, config, train_set, val_set, out_dir, start, fingerprint)
         resumed_from = run.resume() if resume else None
-        run.run()
-        num_threads = torch.get_num_threads()
+        log.info("%s: %s (%s)", name, run.learner.precision, run.learner.precision_reason)
+        if config.training.precision == "auto":
+            say(f"  {name}: {run.learner.precision} ({run.learner.precision_reason})", "dim")
+        run.run(threads)
     progress = run.progress
     return StageResult(
         best_metrics=progress.best_metrics,
@@ -81,6 +91,9 @@ def train_stage(
         seconds=progress.seconds,
         images_per_second=progress.num_images / max(progress.seconds, 1e-9),
         device=run.learner.device.type,
-        num_threads=num_threads,
+        num_threads=progress.num_threads,
+        threads_by_epoch=[int(row["num_threads"]) for row in progress.history if "num_threads" in row],
+        precision=run.learner.precision,
+        precision_reason=run.learner.precision_reason,
         resumed_from=resumed_from,
     )

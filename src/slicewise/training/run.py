@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import torch
 
+from slicewise.compute.precision import Precision
+from slicewise.compute.threads import Threads
 from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import StageName
-from slicewise.core.console import progress_bar
+from slicewise.core.console import progress_bar, say
 from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.core.stopping import held
 from slicewise.data.augment import apply_changes, draw_changes
@@ -58,14 +60,19 @@ class StageRun:
             key=(config.seed, name),
         )
         self.groups = Groups(len(self.batches), config.training.accumulate)
-        torch.manual_seed(derive_seed("weights", config.seed, name))
-        self.learner = Learner(stage, config, start, num_steps=stage.epochs * len(self.groups))
+        self._start, self._out_dir = start, out_dir
+        self._set_up()
         self.progress = Progress()
-        self._outputs = StageOutputs(name, out_dir, fingerprint, self.learner, val_set)
         self._state_path = out_dir / STATE_NAME
         self._saved_at = time.monotonic()
         self._has_rival = start is not None and start_is_rival(config, name)
         self._whole = False  # whether network, optimiser and progress are at the same point
+
+    def _set_up(self, precision: Precision | None = None) -> None:
+        torch.manual_seed(derive_seed("weights", self.config.seed, self.name))
+        steps = self.stage.epochs * len(self.groups)
+        self.learner = Learner(self.stage, self.config, self._start, steps, precision)
+        self._outputs = StageOutputs(self.name, self._out_dir, self.fingerprint, self.learner, self.val_set)
 
     def _iterations(self) -> int:
         """Return the batches of an epoch; 0 takes every slice once."""
@@ -78,6 +85,8 @@ class StageRun:
         if found is None:
             return None
         self.progress, tensors = found
+        if self.progress.precision not in (None, self.learner.precision):
+            self._set_up(self.progress.precision)
         if not self.progress.finished:
             self._take_up(tensors)
             log.info("%s goes on at %s", self.name, self.progress)
@@ -91,18 +100,33 @@ class StageRun:
                 f"{self._state_path} does not fit this stage ({error}); delete it and train again"
             ) from error
 
-    def run(self) -> None:
+    def run(self, threads: Threads) -> None:
         """Train until the last epoch, or until patience ends; when stopped, save where that was."""
+        is_new = self.progress == Progress()
+        self.progress.precision = self.learner.precision
         try:
-            if self._has_rival and self.progress == Progress():
+            self._choose_threads(threads)
+            if self._has_rival and is_new:
                 self._consider_start()
             while not self.progress.finished:
                 self._train_epoch()
                 self._finish_epoch()
+                self._choose_threads(threads)
         except KeyboardInterrupt:
             if self._whole:
                 self._save()
             raise
+
+    def _choose_threads(self, threads: Threads) -> None:
+        """Choose the threads of the next epoch. One that is resumed midway keeps its number."""
+        progress = self.progress
+        if progress.finished:
+            return
+        if self.learner.device.type == "cpu" and (
+            line := threads.choose(progress.num_threads if progress.iteration else 0)
+        ):
+            say(f"  {line}", "dim")
+        progress.num_threads = threads.setting.number
 
     def _consider_start(self) -> None:
         """Make the model that the stage begins with the one that its epochs are compared with."""
@@ -230,6 +254,7 @@ class StageRun:
             **metrics,
             "score": monitored(metrics, self.stage.monitor),
             "seconds": self.progress.seconds,
+            "num_threads": self.progress.num_threads,
         }
 
     def _batches(self, start: int, stop: int | None = None) -> Iterator[Batch]:

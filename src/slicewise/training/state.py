@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -45,6 +45,10 @@ class Progress:
     """Spent on training batches"""
     num_images: int = 0
     """Slices trained on"""
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    """Of the computation, from the first batch of the stage on"""
+    num_threads: int = 0
+    """In the current epoch; 0 before the first"""
     finished: bool = False
 
     @property

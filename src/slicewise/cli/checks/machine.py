@@ -1,6 +1,5 @@
 """Cores, memory, the accelerator, and what the demo needs of the machine."""
 
-import math
 import os
 import shutil
 import socket
@@ -10,21 +9,19 @@ from pathlib import Path
 
 from slicewise.cli.checks.check import Check
 from slicewise.config.schema import Config
+from slicewise.core.processor import has_native_bf16, usable_cores
 from slicewise.core.storage import MIB
 
-_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 _TRAINING_MIB = 2560
 """Torch, its libraries and a quick training took 1.5 GiB at their peak; the rest is held back for the set."""
 _NVIDIA = Path("/dev/nvidiactl")
 
 
-def cores(config: Config, environment: Mapping[str, str] = os.environ, limit: Path = _CPU_LIMIT) -> Check:
+def cores(config: Config, environment: Mapping[str, str] = os.environ, usable: int | None = None) -> Check:
     """Compare the threads that will start with the cores that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota(limit)
-    allowed = min(usable, math.ceil(quota)) if quota else usable
-    threads = config.runtime.num_threads or usable
-    found = f"{allowed} of {os.cpu_count()} usable, {threads} threads for training"
+    allowed = usable_cores() if usable is None else usable
+    threads = config.runtime.num_threads
+    found = f"{allowed} of {os.cpu_count()} usable, {threads or f'up to {allowed}'} threads for the model"
     if threads > allowed:
         advice = f"the container may use {allowed}: set runtime.num_threads={allowed}"
         return Check("cores", "warn", found, advice)
@@ -34,14 +31,6 @@ def cores(config: Config, environment: Mapping[str, str] = os.environ, limit: Pa
             "cores", "warn", f"{found}, OMP_NUM_THREADS={asked}", f"export OMP_NUM_THREADS={allowed}"
         )
     return Check("cores", "good", found)
-
-
-def _quota(limit: Path) -> float | None:
-    try:
-        quota, period = limit.read_text().split()
-        return int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
 
 
 def memory(config: Config, available: int | None = None) -> Check:
@@ -64,7 +53,7 @@ def accelerator(config: Config, nvidia: Path = _NVIDIA, platform: str = sys.plat
     """Say on what training runs; torch is asked only where there may be more than a CPU."""
     wanted = config.runtime.device
     if wanted == "cpu" or (wanted == "auto" and not nvidia.exists() and platform != "darwin"):
-        return Check("device", "good", "cpu")
+        return Check("device", "good", f"cpu, {'with' if has_native_bf16() else 'without'} bf16 in hardware")
     import torch
 
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -38,7 +38,7 @@ class Runtime(Section):
     num_workers: CountOrZero
     """Processes for generation and preprocessing; 0 uses every core."""
     num_threads: CountOrZero
-    """Threads of the training process; 0 uses every core."""
+    """Threads of the model wherever it runs; 0 chooses by a short measurement, see docs/reliability.md."""
     max_worker_memory_mib: Count
     """Memory each preprocessing process may need; fewer start where the machine has less."""
     checkpoint_seconds: Positive

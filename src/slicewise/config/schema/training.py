@@ -170,8 +170,8 @@ class Training(Section):
     """Largest norm of the gradient; 0 does not clip."""
     accumulate: Count
     """Batches whose gradients are summed before a step."""
-    precision: Literal["fp32", "bf16", "fp16"]
-    """Of the computation; weights stay fp32. Where a machine is slow at it, fp32 is used and told."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    """Of the computation; weights stay fp32. `auto` is bf16 where the hardware is faster in it, else fp32."""
     channels_last: bool
     """Memory layout of the images: channels side by side, which is faster on most machines."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]

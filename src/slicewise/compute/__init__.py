@@ -1,0 +1,1 @@
+"""How PyTorch uses the processor: the number of threads, how they wait, and the precision."""

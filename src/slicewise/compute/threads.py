@@ -1,0 +1,147 @@
+"""The number of threads and how they wait: as configured, or the fastest of a few by a short measurement.
+
+This is the one place that sets them, for training, evaluation, `predict`, the demo and the benchmarks.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self
+
+import cv2
+import torch
+
+from slicewise.compute.rates import Setting, better, measure
+from slicewise.compute.waiting import SleepingTeam, can_be_chosen
+from slicewise.compute.workload import make_step
+from slicewise.core.allocator import keep_freed_memory
+from slicewise.core.console import say
+from slicewise.core.processor import usable_cores
+
+_SHARE: Final = 0.02
+"""Of the time, at most, goes to measurements after the first one"""
+
+log = logging.getLogger(__name__)
+
+
+def fixed_number(configured: int, environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of threads that the user has set (`runtime.num_threads`, OMP_NUM_THREADS), or 0."""
+    text = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return configured or (int(text) if text.isascii() and text.isdecimal() else 0)
+
+
+def candidates(fixed: int, cores: int, *, waiting: bool) -> tuple[Setting, ...]:
+    """Return the settings to choose from, in the order in which they do least harm on a busy machine.
+
+    Args:
+        fixed: the number of threads that is set; 0 for none.
+        cores: that this process may use; the number is halved down to 1.
+        waiting: whether it can be chosen how threads wait.
+    """
+    numbers = [fixed] if fixed else sorted({max(1, cores >> shift) for shift in range(cores.bit_length())})
+    single = [Setting(number) for number in numbers if number == 1]
+    ways = (True, False) if waiting else (None,)
+    return (*single, *(Setting(number, way) for way in ways for number in numbers if number > 1))
+
+
+@contextmanager
+def chosen_threads(configured: int, what: str, device: str) -> Iterator["Threads"]:
+    """Choose the threads of this process for long work on a device, and set them while the block runs."""
+    with Threads(configured, what) as threads:
+        if device == "cpu" and (line := threads.choose()):
+            say(f"  {line}", "dim")
+        yield threads
+
+
+class Threads:
+    """Sets the threads of this process while a block runs; what was set before is restored afterwards.
+
+    Args:
+        configured: `runtime.num_threads`; 0 to choose.
+        what: names the work in the log.
+    """
+
+    def __init__(self, configured: int, what: str) -> None:
+        self._what = what
+        self._fixed = fixed_number(configured)
+        self._sleepers: SleepingTeam | None = None
+        self._before = (0, 0)
+        self._next_look = 0.0
+        self.setting = Setting(self._fixed or usable_cores())
+
+    @classmethod
+    def for_short_work(cls, configured: int, what: str) -> Self:
+        """Return threads for work that a measurement would not pay for: they sleep while they wait.
+
+        That costs some speed on a quiet machine. Threads that spin cost seconds on a busy one.
+        """
+        threads = cls(configured, what)
+        number = threads.setting.number
+        threads.setting = Setting(number, number > 1 and can_be_chosen())
+        return threads
+
+    def __enter__(self) -> Self:
+        keep_freed_memory()
+        self._before = (torch.get_num_threads(), cv2.getNumThreads())
+        self._set(self.setting)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wake()
+        torch.set_num_threads(self._before[0])
+        cv2.setNumThreads(self._before[1])
+
+    def choose(self, number: int = 0) -> str | None:
+        """Use the fastest setting, measured anew if the last time was long ago; return a line about a change.
+
+        Args:
+            number: keep to so many threads unless the user has set another number, and choose how they wait;
+                0 to choose both.
+        """
+        number = self._fixed or number
+        if number and number != self.setting.number:
+            self._set(Setting(number))
+            self._next_look = 0.0
+        if time.monotonic() < self._next_look:
+            return None
+        is_first, before, started = not self._next_look, self.setting, time.monotonic()
+        options = candidates(number, usable_cores(), waiting=can_be_chosen())
+        rates = self._measure(options) if len(options) > 1 else {options[0]: 1.0}
+        self._set(better(before, rates))
+        ended = time.monotonic()
+        self._next_look = ended + (ended - started) / _SHARE
+        if len(rates) == 1 or not (is_first or self.setting != before):
+            return None
+        return self._tell(rates)
+
+    def _tell(self, rates: Mapping[Setting, float]) -> str:
+        best = max(rates.values())
+        shares = ", ".join(f"{option} {rate / best:.2f}" for option, rate in rates.items())
+        line = f"{self._what}: {self.setting} (measured speed: {shares})"
+        log.info(line)
+        return line
+
+    def _measure(self, options: Sequence[Setting]) -> dict[Setting, float]:
+        work = make_step()
+        for option in {option.number: option for option in reversed(options)}.values():  # those that sleep
+            self._set(option)
+            work()  # the first step with so many threads compiles its kernels
+        return measure(options, self._set, work)
+
+    def _set(self, setting: Setting) -> None:
+        self._wake()
+        torch.set_num_threads(setting.number)
+        cv2.setNumThreads(setting.number)
+        if setting.sleeping:
+            self._sleepers = SleepingTeam(setting.number)
+        self.setting = setting
+
+    def _wake(self) -> None:
+        if self._sleepers is not None:
+            self._sleepers.close()
+            self._sleepers = None

@@ -1,0 +1,175 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from slicewise.compute import threads
+from slicewise.compute.rates import Rate, Setting, better, measure
+from slicewise.compute.threads import Threads, candidates, chosen_threads, fixed_number
+from slicewise.compute.waiting import SleepingTeam, can_be_chosen
+
+ONE, SPINNING, SLEEPING = Setting(1), Setting(2), Setting(2, True)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "cores", "waiting", "expected"),
+    [
+        (0, 1, True, (ONE,)),
+        (0, 2, True, (ONE, SLEEPING, SPINNING)),
+        (0, 2, False, (ONE, Setting(2, None))),
+        (1, 8, True, (ONE,)),
+        (3, 2, True, (Setting(3, True), Setting(3))),
+        (0, 6, False, (ONE, Setting(3, None), Setting(6, None))),
+    ],
+)
+def test_candidates(fixed: int, cores: int, waiting: bool, expected: tuple[Setting, ...]) -> None:
+    assert candidates(fixed, cores, waiting=waiting) == expected
+
+
+def test_what_the_user_has_set_wins() -> None:
+    assert fixed_number(3, {"OMP_NUM_THREADS": "5"}) == 3
+    assert fixed_number(0, {"OMP_NUM_THREADS": "5"}) == 5
+    assert fixed_number(0, {"OMP_NUM_THREADS": "4,2"}) == 4
+    assert fixed_number(0, {"OMP_NUM_THREADS": "many"}) == fixed_number(0, {}) == 0
+    assert not can_be_chosen({"OMP_WAIT_POLICY": "ACTIVE"})
+    assert not can_be_chosen({"GOMP_SPINCOUNT": "1000"})
+
+
+def test_threads_hold_in_the_block_alone() -> None:
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    with Threads(3, "test") as used:
+        assert torch.get_num_threads() == cv2.getNumThreads() == 3
+        assert used.setting.number == 3
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
+class Clock:
+    """Time that passes only when work is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.cpu = 0.0, 0.0
+        self.setting = ONE
+        monkeypatch.setattr("slicewise.compute.rates.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("slicewise.compute.rates.time.process_time", lambda: self.cpu)
+
+    def use(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def work(self, seconds: dict[Setting, float], share: float) -> Callable[[], None]:
+        def step() -> None:
+            self.now += seconds[self.setting]
+            self.cpu += seconds[self.setting] * share * self.setting.number
+
+        return step
+
+
+@pytest.mark.parametrize(
+    ("one", "sleeping", "spinning", "share", "expected"),
+    [
+        (0.010, 0.012, 0.006, 1.0, SPINNING),  # a quiet machine
+        (0.020, 0.015, 0.012, 0.5, SLEEPING),  # those that spin lose their cores now and then
+        (0.020, 0.040, 0.500, 0.3, ONE),  # a busy one
+    ],
+)
+def test_the_fastest_setting_is_found(
+    one: float,
+    sleeping: float,
+    spinning: float,
+    share: float,
+    expected: Setting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    work = clock.work({ONE: one, SLEEPING: sleeping, SPINNING: spinning}, share)
+    found = measure((ONE, SLEEPING, SPINNING), clock.use, work)
+    assert better(SPINNING, found) == expected
+    assert clock.now < 1.5
+
+
+def test_a_gain_within_the_error_changes_nothing() -> None:
+    assert better(SPINNING, {ONE: 103.0, SPINNING: 100.0}) == SPINNING
+    assert better(SPINNING, {ONE: 120.0, SPINNING: 100.0}) == ONE
+    assert better(Setting(8), {ONE: 1.0}) == ONE
+
+
+def test_threads_that_spin_count_only_on_cores_of_their_own() -> None:
+    disturbed = Rate(steps=10, seconds=1.0, cpu_seconds=1.0)
+    assert disturbed.per_second(SPINNING) == 0
+    assert disturbed.per_second(SLEEPING) == disturbed.per_second(Setting(2, None)) == 10
+
+
+@pytest.fixture
+def open_choice(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Setting, ...]]:
+    """Nothing is set, there are two cores, and a measurement finds one thread the fastest."""
+    asked: list[tuple[Setting, ...]] = []
+
+    def found(options: tuple[Setting, ...], *rest: object) -> dict[Setting, float]:
+        asked.append(options)
+        return {option: 1.0 / option.number for option in options}
+
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    monkeypatch.setattr(threads, "measure", found)
+    return asked
+
+
+def test_the_choice_is_told_once_and_not_measured_again_at_once(
+    open_choice: list[tuple[Setting, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with chosen_threads(0, "training", "cpu") as used:
+        assert used.setting == ONE
+        assert used.choose() is None
+        assert used.choose(number=1) is None
+    assert len(open_choice) == 1
+    assert capsys.readouterr().out.count("training: 1 thread (measured speed: ") == 1
+
+
+def test_an_epoch_that_is_taken_up_keeps_its_number(open_choice: list[tuple[Setting, ...]]) -> None:
+    with Threads(0, "training") as used:
+        used.choose(number=2)
+        assert used.setting.number == torch.get_num_threads() == 2
+
+
+def test_nothing_is_measured_where_the_number_is_set(open_choice: list[tuple[Setting, ...]]) -> None:
+    with chosen_threads(1, "training", "cpu") as used:
+        assert used.setting == ONE
+    with chosen_threads(0, "training", "cuda"):
+        pass
+    assert not open_choice
+
+
+def voluntary_switches() -> int:
+    """Return how often threads of this process gave their core away."""
+    total = 0
+    for thread in Path("/proc/self/task").iterdir():
+        lines = (thread / "status").read_text().splitlines()
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
+    return total
+
+
+@pytest.mark.skipif(not can_be_chosen({}), reason="PyTorch does not run on libgomp here")
+@pytest.mark.skipif(bool(os.environ.get("OMP_WAIT_POLICY")), reason="the user has chosen how threads wait")
+def test_threads_sleep_while_there_is_a_sleeping_team() -> None:
+    """Between regions that follow each other at once, threads that spin do not give their core away."""
+    image = torch.randn(400, 1000)
+
+    def switches() -> int:
+        before = voluntary_switches()
+        for _ in range(200):
+            image.relu_()
+        return voluntary_switches() - before
+
+    with Threads(2, "test"):
+        image.relu_()
+        team = SleepingTeam(2)
+        image.relu_()
+        asleep = switches()
+        team.close()
+        image.relu_()
+        spinning = switches()
+    assert asleep > 100
+    assert spinning < asleep
