@@ -149,6 +149,7 @@ def test_every_fold_has_each_class_in_its_share() -> None:
 def test_a_side_that_is_taken_whole_is_no_part_of_the_share() -> None:
     sides: dict[str, Side] = {f"p{number}": "test" if number < 30 else "train" for number in range(100)}
     sides |= {f"p{number}": "val" for number in range(90, 100)}
-    chosen = select(sides, 0.1, 1, whole=("test",))
+    tested: tuple[Side, ...] = ("test",)
+    chosen = select(sides, 0.1, 1, whole=tested)
     counts = {side: sum(sides[group] == side for group in chosen) for side in SIDES}
     assert counts == {"train": 6, "val": 2, "test": 30}
