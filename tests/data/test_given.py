@@ -212,7 +212,7 @@ def test_a_source_without_a_name_is_for_the_seed() -> None:
     ("listed", "said"),
     [({"P00": "train"}, "for test"), ({member.case: "test" for member in PATIENTS}, "for train")],
 )
-def test_a_source_needs_somebody_to_train_on_and_to_test(listed: dict[str, Side], said: str) -> None:
+def test_a_source_needs_patients_to_train_on_and_to_test(listed: dict[str, Side], said: str) -> None:
     with pytest.raises(SplitError, match=f"names no case of brats {said}"):
         followed(PATIENTS, listed, unlisted="exclude")
 

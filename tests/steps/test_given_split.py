@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import Pipeline
+from tests.conftest import REAL_DATA, Pipeline
 from tests.test_bad_input import SETTINGS, write_patient
 
 from slicewise.config.compose import compose
@@ -130,6 +130,32 @@ def test_pictures_may_be_named_where_volumes_are_not(
     assert split["counts"]["kaggle_mri"] == {"train": 8, "val": 2, "test": 2}
     assert split["given"]["brats"] == {"by": "seed"}
     assert "brats: the given split names none of its cases; split.seed divides it" in capsys.readouterr().out
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not (REAL_DATA / "kaggle_4class").is_dir(), reason="the shared real data is not here")
+def test_copies_across_published_folders_are_found(
+    pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training and Testing of a public set have pictures in common."""
+    overrides = tuple(word for word in pipeline.overrides if not word.startswith("data.pictures.kind"))
+    both = Pipeline(
+        pipeline.workspace,
+        (*overrides, f"data.pictures.path={REAL_DATA / 'kaggle_4class'}", "split.folders=true"),
+    )
+    assert both.run("--mode", "data-only") == 1
+    err = capsys.readouterr().err
+    assert "Testing/meningioma_tumor/image(89).jpg = Training/meningioma_tumor/m1(199).jpg" in err
+    assert both.run("--mode", "data-only", "split.overlap=exclude") == 0
+    split = split_of(both)
+    index: Any = read_json(both.workspace / "data" / "index" / "index.json")
+    tested = set(split["sources"]["kaggle_mri"]["test"])
+    for case in index["cases"]:
+        if case["group"] in tested and case["case"] not in split["given"]["kaggle_mri"]["left_out"]:
+            paths = [*case["images"], *case.get("copies", [])]
+            assert any(path.startswith("Testing/") for path in paths)
+        elif case["source"] == "kaggle_mri":
+            assert not any(path.startswith("Testing/") for path in case["images"])
 
 
 def test_virtual_patients_may_be_named(tmp_path: Path) -> None:

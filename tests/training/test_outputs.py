@@ -2,14 +2,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from slicewise.config.schema import Config
 from slicewise.data.batches import SliceDataset
+from slicewise.models.checkpoint import load_checkpoint
 from slicewise.training.curves import draw_curves
 from slicewise.training.history import COLUMNS, write_history
 from slicewise.training.learner import Learner
+from slicewise.training.outputs import BEST_NAME, StageOutputs
 from slicewise.training.samples import choose_slices, draw_samples
 
 MakeConfig = Callable[..., Config]
@@ -55,6 +58,28 @@ def test_samples_are_one_row_per_slice(
     assert one.shape[1] == three.shape[1]
     assert three.shape[0] > 2.5 * one.shape[0]
     assert (np.ptp(one.reshape(-1, 3), axis=1) > 60).any()
+
+
+def test_the_best_network_is_kept_with_its_calls(
+    make_config: MakeConfig, val_set: SliceDataset, tmp_path: Path
+) -> None:
+    """A prediction needs no library of architectures then; see `models.program`."""
+    config = make_config()
+    learner = Learner(config.stages.joint, config, None, num_steps=1)
+    outputs = StageOutputs("joint", tmp_path, "f" * 64, learner, val_set)
+    outputs.keep_best({"dice": 0.5})
+
+    kept = load_checkpoint(tmp_path / BEST_NAME)
+
+    program = kept.compiled(torch.device("cpu"))
+    assert program is not None
+    size = config.preprocessing.image_size
+    images, presence = torch.randn(3, 4, size, size), torch.ones(3, 4)
+    images = images.to(memory_format=torch.channels_last)  # as in a prediction
+    net = kept.build().to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected, found = net(images, presence), program(images, presence)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 def read(path: Path) -> NDArray[np.int64]:

@@ -79,7 +79,7 @@ def draw_val(
     ordered = ranked(groups, seed, strata)
     if len(ordered) < 2:
         raise SplitError(
-            "the given split names nobody for val and fewer than two for train; name a patient for val"
+            "the given split names no patient for val and fewer than two for train; name a patient for val"
         )
     count = round(len(ordered) * fractions.val / (fractions.train + fractions.val))
     return frozenset(ordered[: min(max(1, count), len(ordered) - 1)])

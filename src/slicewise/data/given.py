@@ -285,15 +285,15 @@ def _require_one(name: str, places: Mapping[str, Mapping[Member, None]]) -> list
 
 def _unknown(names: Sequence[str], known: Iterable[str], unusable: Mapping[str, str]) -> str:
     catalogue = sorted(known)
-    told = []
+    described = []
     for name in names[:_SHOWN]:
         reason = next((what for path, what in unusable.items() if _leads_to(path, name)), "")
         close = get_close_matches(name, catalogue, 3, 0.6)
         hint = f"left out: {reason}" if reason else f"close: {', '.join(close)}" if close else "nothing close"
-        told.append(f"{name} ({hint})")
+        described.append(f"{name} ({hint})")
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
-        f"split.file: names that fit no usable case ({len(names)}): {'; '.join(told)}{more}. A name is "
+        f"split.file: names that fit no usable case ({len(names)}): {'; '.join(described)}{more}. A name is "
         "that of a patient, a case, a file or a folder below the data; correct them, or take them out"
     )
 
