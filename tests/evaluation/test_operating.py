@@ -84,13 +84,14 @@ def test_without_an_evaluation_nothing_was_chosen(tmp_path: Path) -> None:
     points = read_operating_points(tmp_path / "none.json", "abc", CONFIGURED)
     assert points.picture.decision == CONFIGURED
     assert "was not evaluated" in points.picture.origin
+    assert points.picture.origin.endswith("probabilities are raw, not calibrated")
 
 
 def test_notes_of_the_choice_are_passed_on(tmp_path: Path) -> None:
     choice = {"decision": CONFIGURED.to_json(), "validation": {"num_patients": 2}, "notes": ["too few"]}
     points = read_operating_points(write(tmp_path, sources={"brats": choice}), "abc", CONFIGURED)
     assert (points.volume.origin, points.volume.calibrated) == (
-        "brats, 2 validation patients: too few",
+        "brats, 2 validation patients: too few; probabilities are raw, not calibrated",
         False,
     )
 

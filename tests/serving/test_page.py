@@ -73,10 +73,25 @@ def test_a_finding_is_shown_however_few_slices_it_has(num_slices: int, shown: Ca
 
 
 @pytest.mark.parametrize(
+    ("calibrated", "name", "words"),
+    [
+        (True, "Tumour probability", "(calibrated)"),
+        (False, "Tumour probability (raw)", "(raw, not calibrated)"),
+    ],
+)
+def test_a_raw_probability_is_called_raw(
+    calibrated: bool, name: str, words: str, shown: Callable[..., AppTest]
+) -> None:
+    page = shown(calibrated=calibrated)
+    assert name in [metric.label for metric in page.metric]
+    assert any(words in caption.value for caption in page.caption)
+
+
+@pytest.mark.parametrize(
     ("task", "measures", "layers"),
     [
         ("classification", ["Tumour volume", "Most tumour in slice"], ["Tumour", "Image"]),
-        ("segmentation", ["Finding", "Tumour probability"], ["Evidence (Grad-CAM)", "Image"]),
+        ("segmentation", ["Finding", "Tumour probability (raw)"], ["Evidence (Grad-CAM)", "Image"]),
     ],
 )
 def test_what_was_not_trained_is_said_and_not_shown(

@@ -138,6 +138,8 @@ def _point(content: Mapping[str, Any], source: str, configured: Decision) -> Ope
     validation, notes = found["validation"], "; ".join(map(str, found["notes"]))
     who = validation.get("population") or plural(int(validation["num_patients"]), "validation patient")
     origin = f"{source}, {who}: {notes}" if notes else f"chosen on {who} of {source}"
+    if not decision.calibrated and "gains" not in found:  # of an older version, whose notes do not say it
+        origin = f"{origin}; {RAW}"
     return OperatingPoint(decision, decision.calibrated, origin)
 
 
