@@ -29,7 +29,7 @@ _FIXED: Final[Mapping[str, Mapping[str, str]]] = {
     "all threads, GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"},
     "one thread": {},
 }
-_NEIGHBOUR: Final = """
+NEIGHBOUR: Final = """
 import os, threading, time, torch
 def end_with(parent):
     while os.getppid() == parent:
@@ -98,7 +98,7 @@ def neighbours(number: int) -> Iterator[None]:
     """Run so many busy programs while the block runs."""
     with ExitStack() as stack:
         for _ in range(number):
-            command = [sys.executable, "-c", _NEIGHBOUR]
+            command = [sys.executable, "-c", NEIGHBOUR]
             process = stack.enter_context(
                 subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True)
             )

@@ -30,6 +30,9 @@ TINY = (
 """A pipeline of seconds; nothing can be learnt in it, but everything runs."""
 
 
+WHOLE_PROGRAMS = ("benchmarks", "chaos", "fuzz", "test_cross_validation", "test_damage", "test_full_disk")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give each of several workers cores of its own: threads that wait for each other's cores crawl."""
     settings.register_profile("timeless", deadline=None)  # no test asserts how long something takes
@@ -39,6 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
         usable = sorted(os.sched_getaffinity(0))
         number = int(worker["workerid"].removeprefix("gw"))
         os.sched_setaffinity(0, usable[number :: worker["workercount"]] or usable)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs a whole pipeline, or lies in a folder of whole programs."""
+    for item in items:
+        needs_pipeline = {"trained", "reevaluated"} & set(getattr(item, "fixturenames", ()))
+        if needs_pipeline or item.path.parent.name in WHOLE_PROGRAMS or item.path.stem in WHOLE_PROGRAMS:
+            item.add_marker(pytest.mark.slow)
 
 
 @dataclass(frozen=True)

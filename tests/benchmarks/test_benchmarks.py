@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from benchmarks import accuracy, noop, plain_script
+from benchmarks import accuracy, neighbours, noop, plain_script
 from benchmarks.__main__ import NAMES, load, main, measure_all
 from benchmarks.bench import Bench, temporary_bench
 from benchmarks.measure import Aim, Row, alternate, share, shorter_is_better, throughput
@@ -48,6 +49,19 @@ def test_a_benchmark_reports_a_ratio_for_each_round(name: str, bench: Bench) -> 
     assert len(row.ratios) >= TINY.starts
     assert min(row.ratios) <= row.ratio <= max(row.ratios)
     assert (row.aim is None) == (name == "malloc")
+
+
+@pytest.mark.slow
+def test_the_chosen_threads_are_set_beside_each_fixed_setting(bench: Bench) -> None:
+    rows = load("neighbours")(bench)
+    assert len(rows) == 4 * len(TINY.neighbours)
+    for beside in ("on its own", "beside 1 program of two threads"):
+        found = [row for row in rows if beside in row.what]
+        assert len(found) == 4
+        assert [row.aim is not None for row in found].count(True) == 1
+        assert all(row.ours > 0 and row.reference > 0 for row in found)
+    ours = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+    assert not [line for line in ours if "benchmarks.neighbours" in line or neighbours.NEIGHBOUR in line]
 
 
 def test_the_usual_slices_are_as_many_and_as_large_as_ours(bench: Bench, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ UNIT: Final = 2.0**-24
 
 
 def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[str, Tensor]:
-    """Return the logits of a batch in evaluation mode, its loss and the gradient of every weight, in fp64.
+    """Return a batch's logits in evaluation mode, its loss and the gradient of every weight, in fp64.
 
-    With `rounding` the result of every module is off by up to one unit of rounding of fp32, at random, forward
-    and backward: what one operation with a perfect sum would do to it.
+    With `rounding` the result of every module is off by up to one unit of rounding of fp32, at random,
+    forward and backward: what one operation with a perfect sum would do to it.
     """
     torch.manual_seed(0)
     net = smoothed(build_model(config.model)).double().train()

@@ -23,7 +23,7 @@ def test_history_is_a_table_with_blanks_for_what_a_stage_lacks(tmp_path: Path) -
 
     header, line = (tmp_path / "history.csv").read_text().splitlines()
     assert header == ",".join(COLUMNS)
-    assert line == "1,,0.5,,,,,,,0.123457,,,,"
+    assert line == "1,,0.5,,,,,,,0.123457,,,,,"
 
 
 def test_curves_are_drawn_for_one_epoch_and_for_many(tmp_path: Path) -> None:

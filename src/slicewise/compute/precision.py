@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 
@@ -21,6 +21,8 @@ Wanted = Literal["auto", "fp32", "bf16", "fp16"]
 _WORTH: Final = 1.0
 """From this ratio of speeds on, bf16 is used"""
 _REPEATS: Final = 12
+_MACHINES: Final = 31
+"""Other machines, or versions of torch, that are remembered beside this one"""
 _ISA_VARIABLES: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 log = logging.getLogger(__name__)
@@ -98,17 +100,24 @@ def _cache_path() -> Path:
 
 def _remembered(path: Path, key: str) -> float | None:
     """Return the ratio measured earlier; None where there is none, or the file cannot be read."""
-    try:
-        ratio = read_json(path)[key]
-    except (OSError, WorkspaceError, KeyError, TypeError, IndexError):
+    ratio = _entries(path).get(key)
+    if not isinstance(ratio, (int, float)) or isinstance(ratio, bool) or not 0 < ratio < 1000:
         return None
-    plausible = isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and 0 < ratio < 1000
-    return float(ratio) if plausible else None
+    return float(ratio)
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    try:
+        entries = read_json(path)
+    except (OSError, WorkspaceError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
 
 
 def _remember(path: Path, key: str, ratio: float) -> None:
     """Write the ratio down. That only saves time: a folder that cannot be written is no fault."""
+    others = {name: old for name, old in [*_entries(path).items()][-_MACHINES:] if name != key}
     try:
-        write_json(path, {key: round(ratio, 3)})
+        write_json(path, {**others, key: round(ratio, 3)})
     except (OSError, WorkspaceError) as error:
         log.debug("%s cannot be written: %s", path, error)

@@ -10,7 +10,7 @@ from slicewise.compute.workload import Work
 _ROUNDS: Final = 6
 _SECONDS: Final = 0.03
 """Of one setting in one round"""
-_LIMIT: Final = 0.8
+_LIMIT: Final = 0.5
 """Seconds after which no further round begins"""
 _HOPELESS: Final = 0.6
 """A setting below this share of the best rate is not measured again"""

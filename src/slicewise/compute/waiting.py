@@ -20,6 +20,8 @@ import torch
 
 from slicewise.core.processor import affine_cores
 
+_CORES: Final = affine_cores()
+"""When PyTorch was imported, as libgomp counted them"""
 _USER_CHOICE: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class SleepingTeam:
 
     def __init__(self, num_threads: int) -> None:
         self._ready, self._end = threading.Event(), threading.Event()
-        size = max(2, affine_cores() - num_threads + 2)  # one more in all than there are cores
+        size = max(2, _CORES - num_threads + 2)  # one more in all than libgomp counted cores
         self._thread = threading.Thread(target=self._sleep, args=(size,), name="sleeping-team", daemon=True)
         self._thread.start()
         self._ready.wait()

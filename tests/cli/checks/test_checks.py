@@ -121,7 +121,8 @@ def test_accelerator(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyP
     import torch
 
     none = tmp_path / "none"
-    assert machine.accelerator(config, none, "linux").found == "cpu"
+    monkeypatch.setattr(machine, "has_native_bf16", lambda: False)
+    assert machine.accelerator(config, none, "linux").found == "cpu, without bf16 in hardware"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert machine.accelerator(compose(["runtime.device=cuda"]), none, "linux").level == "bad"
     assert machine.accelerator(config, tmp_path, "linux").level == "warn", "a card without a driver"
