@@ -50,8 +50,13 @@ def crashed_once(home: Path) -> bool:
 
 
 def test_start_status_crash_replace_and_stop(
-    settings: MakeSettings, options: ModelOptions, home: Path, tmp_path: Path
+    settings: MakeSettings,
+    options: ModelOptions,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")  # as many hosts set it for whatever they run
     chosen = settings()
     started = start_demo(chosen, options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
     try:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from slicewise.config.schema import Runtime
 from slicewise.core.errors import UsageError
@@ -26,7 +27,10 @@ _NAMES: Final[dict[Precision, FabricPrecision]] = {
 
 
 def make_fabric(runtime: Runtime, precision: Precision) -> Fabric:
-    """Return Fabric on one device.
+    """Return Fabric on one device, in one process.
+
+    The environment is named, because Fabric would otherwise look for a cluster's: with `srun` on the path it
+    warns, and in an allocation it takes the number of processes from the variables of Slurm, LSF or torchrun.
 
     Raises:
         UsageError: the device asked for is not on this machine.
@@ -37,7 +41,7 @@ def make_fabric(runtime: Runtime, precision: Precision) -> Fabric:
         log.warning(
             "training.precision=%s is slow or unknown on this %s: using %s", precision, device, usable
         )
-    return Fabric(accelerator=device, devices=1, precision=_NAMES[usable])
+    return Fabric(accelerator=device, devices=1, precision=_NAMES[usable], plugins=LightningEnvironment())
 
 
 def usable_precision(precision: Precision, device: str) -> Precision:
