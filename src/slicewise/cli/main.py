@@ -32,13 +32,27 @@ class Verb(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 done, 1 a step failed, 2 wrong input, 130 interrupted."""
+    if argv is None:
+        _require_utf8()
+    from slicewise.core.console import standard_streams
+
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
+    with standard_streams():
         return _verb(words) if words and words[0] in VERBS else _without_verb(words)
-    except BrokenPipeError:
-        return 0
-    finally:
-        _write_out()
+
+
+def _require_utf8() -> None:
+    """Start again in Python's UTF-8 mode (PEP 540) under a locale of another encoding.
+
+    File names, settings, and the text files of libraries would depend on it. What is printed keeps the
+    encoding of the locale, or that of PYTHONIOENCODING.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _verb(words: list[str]) -> int:
@@ -58,17 +72,6 @@ def _verb(words: list[str]) -> int:
     return _guard(verb, args)
 
 
-def _write_out() -> None:
-    """Write out what was printed. Where nobody reads on, as after `--help | head -1`, that is no fault."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is left in the buffer would fail again when Python ends, and change its exit code to 120.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
 def _guard(verb: Verb, args: argparse.Namespace) -> int:
     from slicewise.core.errors import SliceWiseError
 
@@ -80,8 +83,6 @@ def _guard(verb: Verb, args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
-    except BrokenPipeError:  # `head`, say, has seen enough; a run goes on all the same
-        return 0
     except OSError as error:
         return _disk_fault(error, args)
     except Exception as error:
@@ -108,16 +109,19 @@ def _our_fault(error: Exception) -> int:
 
 
 def _complain(message: str) -> None:
-    from slicewise.core.console import complain
+    from slicewise.core.console import close_bars, complain
 
+    close_bars()
     complain(message)
 
 
 def _without_verb(words: Sequence[str]) -> int:
+    from slicewise.core.console import say
+
     if words and words[0] == "--version":
         from slicewise import __version__
 
-        print(f"slicewise {__version__}")
+        say(f"slicewise {__version__}")
         return 0
     listed = "\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())
     text = (
@@ -127,7 +131,7 @@ def _without_verb(words: Sequence[str]) -> int:
         "on the command line, e.g. `slicewise run data=lgg training.batch_size=8`."
     )
     if not words or words[0] in ("-h", "--help"):
-        print(text)
+        say(text)
         return 0
     _complain(f"{words[0]!r} is not a verb\n\n{text}")
     return 2
