@@ -118,7 +118,7 @@ def test_a_stream_that_takes_nothing_raises_nothing(
     assert console.is_unread() == isinstance(stream, Left)
     if stream is not None:
         with standard_streams():
-            print("größe")
+            sys.stdout.write("größe\n")
 
 
 def test_a_closed_stream_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_closed_stream_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     say("a", "good")
     complain("b")
     with standard_streams(), progress_bar(desc="x", total=1) as bar:
-        print("c")
+        sys.stdout.write("c\n")
         bar.update()
 
 
@@ -149,7 +149,7 @@ def test_characters_that_a_stream_does_not_have_are_spelled(
     monkeypatch.setattr(sys, "stdout", stream)
     say(text)
     with standard_streams():
-        print(text)
+        sys.stdout.write(f"{text}\n")
     assert stream.buffer.getvalue().decode(encoding).splitlines() == [written, written]  # type: ignore[attr-defined]
 
 

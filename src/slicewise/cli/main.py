@@ -57,9 +57,10 @@ def _require_utf8() -> None:
 
 def _verb(words: list[str]) -> int:
     from slicewise.cli.options import spelled_out
+    from slicewise.cli.parser import Parser
 
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"slicewise {words[0]}",
         description=VERBS[words[0]].capitalize() + ".",
         allow_abbrev=False,  # a short form that works today may mean two flags tomorrow
@@ -125,7 +126,8 @@ def _without_verb(words: Sequence[str]) -> int:
         return 0
     listed = "\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())
     text = (
-        "usage: slicewise VERB [options] [key=value ...]\n\n"
+        "usage: slicewise VERB [options] [key=value ...]\n"
+        "       slicewise --help | --version\n\n"
         f"{listed}\n\n"
         "`slicewise VERB --help` lists the options of a verb. Any key of the configuration can be set\n"
         "on the command line, e.g. `slicewise run data=lgg training.batch_size=8`."
@@ -133,5 +135,15 @@ def _without_verb(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         say(text)
         return 0
-    _complain(f"{words[0]!r} is not a verb\n\n{text}")
+    _complain(f"{words[0]!r} is not a verb{_meant(words[0])}\n\n{text}")
     return 2
+
+
+def _meant(word: str) -> str:
+    """Return which verb a first word may have stood for."""
+    from slicewise.config.keys import closest
+
+    if word.startswith("-") or "=" in word:
+        return f"; options and keys follow one: slicewise run {word} ..."
+    near = closest(word, VERBS)
+    return f"; did you mean {near}?" if near else ""
