@@ -150,7 +150,7 @@ def test_characters_that_a_stream_does_not_have_are_spelled(
     say(text)
     with standard_streams():
         sys.stdout.write(f"{text}\n")
-    assert stream.buffer.getvalue().decode(encoding).splitlines() == [written, written]  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue().decode(encoding).splitlines() == [written, written]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes descriptors by a shell")

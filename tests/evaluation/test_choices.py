@@ -79,12 +79,12 @@ def test_many_slices_need_little_memory() -> None:
 
 def test_few_validation_patients_keep_what_is_configured(cohorts: Cohorts, settings: Evaluation) -> None:
     choices = make_choices(cohorts(num_patients=3, num_pictures=3), settings)
-    for source in ("lgg", "pictures"):
+    for source, who in (("lgg", "3 validation patients"), ("pictures", "3 families of validation pictures")):
         assert choices.decision(source) == Decision.configured(settings)
-        assert (
-            "3 validation patients, fewer than evaluation.min_choice_patients (4)"
-            in (choices.sources[source].notes[0])
-        )
+        note = choices.sources[source].notes[0]
+        assert note.startswith(f"{who}, fewer than evaluation.min_choice_patients (4)")
+    told = {name: found["validation"]["who"] for name, found in choices.to_json()["sources"].items()}
+    assert told == {"lgg": "3 patients", "pictures": "3 families of pictures"}
     assert choices.decision("a source without validation") == Decision.configured(settings)
 
 

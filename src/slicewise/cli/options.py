@@ -205,8 +205,17 @@ def compose_words(overrides: Sequence[str]) -> Config:
 
 
 def workspace_from(args: argparse.Namespace) -> Workspace:
-    """Return the workspace; it must be a folder that can be written."""
+    """Return the workspace; it must be a folder, or become one, whose path is text.
+
+    Raises:
+        UsageError: a file is in the way, or the path is not UTF-8: records could not name it.
+    """
     root = expand_user(args.workspace)
+    if str(root.absolute()) != str(root.absolute()).encode("utf-8", "replace").decode():
+        raise UsageError(
+            f"--workspace {root.absolute()} is not UTF-8, and the records of a run are; rename the folder "
+            "(`convmv -f latin1 -t utf8 --notest` converts names of an older system) or choose another one"
+        )
     there = existing_parent(root)
     if not there.is_dir():
         raise UsageError(f"--workspace {root}: {there} is not a folder")

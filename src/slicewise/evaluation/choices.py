@@ -22,7 +22,7 @@ from slicewise.evaluation.calibration import (
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import CaseOutput
 from slicewise.evaluation.mask_search import MaskSearch
-from slicewise.evaluation.rows import plural
+from slicewise.evaluation.rows import resampled
 
 Floats = NDArray[np.float64]
 
@@ -36,12 +36,15 @@ class SourceChoice:
     num_slices: int
     notes: tuple[str, ...]
     validation: Mapping[str, Any]
+    pictures: bool = False
+    """Whether each case is one picture, and so each of the patients a family of pictures."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "decision": self.decision.to_json(),
             "validation": {
                 "num_patients": self.num_patients,
+                "who": resampled(self.num_patients, pictures=self.pictures),
                 "num_slices": self.num_slices,
                 **self.validation,
             },
@@ -62,7 +65,7 @@ class Choices:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "chosen_on": "validation patients",
+            "chosen_on": "validation patients, or families of pictures",
             "configured": self.configured.to_json(),
             "sources": {source: choice.to_json() for source, choice in self.sources.items()},
         }
@@ -75,6 +78,8 @@ class _Slices:
     labels: Floats
     probabilities: Floats
     groups: tuple[str, ...]
+    pictures: bool
+    """Whether each case has one slice alone."""
 
     @property
     def num_groups(self) -> int:
@@ -116,7 +121,7 @@ def _asked(case: CaseOutput) -> _Slices:
     seen = np.ones(len(case.keys), np.bool_) if case.seen is None else case.seen
     groups = (case.group,) * int(seen.sum())
     labels, probabilities = (part[seen].astype(np.float64) for part in (case.labels, case.class_probability))
-    return _Slices(labels, probabilities, groups)
+    return _Slices(labels, probabilities, groups, pictures=len(case.keys) == 1)
 
 
 def _joined(parts: list[_Slices]) -> _Slices:
@@ -124,15 +129,17 @@ def _joined(parts: list[_Slices]) -> _Slices:
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.probabilities for part in parts]),
         tuple(group for part in parts for group in part.groups),
+        pictures=all(part.pictures for part in parts),
     )
 
 
 def _choose(slices: _Slices, search: MaskSearch | None, settings: Evaluation) -> SourceChoice:
     decision, notes = Decision.configured(settings), []
     if slices.num_groups < settings.min_choice_patients:
+        who = resampled(slices.num_groups, pictures=slices.pictures, subset="validation")
         notes.append(
-            f"{plural(slices.num_groups, 'validation patient')}, fewer than evaluation.min_choice_patients "
-            f"({settings.min_choice_patients}): the configured thresholds stay"
+            f"{who}, fewer than evaluation.min_choice_patients ({settings.min_choice_patients}): the "
+            "configured thresholds stay"
         )
     else:
         decision, notes = _choose_class(decision, slices, settings)
@@ -144,6 +151,7 @@ def _choose(slices: _Slices, search: MaskSearch | None, settings: Evaluation) ->
         len(slices.labels),
         tuple(notes),
         _before_and_after(slices, search, decision, settings),
+        slices.pictures,
     )
 
 

@@ -13,7 +13,7 @@ from slicewise.config.schema.asking import Asking
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.evaluation.decision import Decision
-from slicewise.evaluation.rows import plural
+from slicewise.evaluation.rows import resampled
 
 CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
@@ -112,7 +112,7 @@ def read_operating_points(
             return unchosen(configured, "the choices beside it were made for another network")
         if made_for.asking != made_for.asking._replace(**(wishes or {})):
             return unchosen(configured, f"the choices were made with {made_for.asking.describe()}")
-        volume, picture = (_point(content, getattr(made_for, kind), configured) for kind in KINDS)
+        volume, picture = (_point(content, kind, getattr(made_for, kind), configured) for kind in KINDS)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkspaceError(
             f"{path} is damaged ({error!r}); make it again with "
@@ -127,17 +127,16 @@ def _is_older(content: Mapping[str, Any]) -> bool:
     return isinstance(made_for, dict) and "weights" not in made_for
 
 
-def _point(content: Mapping[str, Any], source: str, configured: Decision) -> OperatingPoint:
+def _point(content: Mapping[str, Any], kind: InputKind, source: str, configured: Decision) -> OperatingPoint:
     found = content["sources"].get(source)
     if found is None:
-        return OperatingPoint(
-            configured, False, f"configured thresholds: {source} had no validation patients"
-        )
+        return OperatingPoint(configured, False, f"configured thresholds: {source} had no validation cases")
     decision = _decision(found["decision"])
     asked, notes = int(found["validation"]["num_patients"]), "; ".join(map(str, found["notes"]))
+    who = resampled(asked, pictures=kind == "picture", subset="validation")
     if notes:
         return OperatingPoint(decision, decision.calibrated, f"{source}: {notes}")
-    origin = f"chosen on {plural(asked, 'validation patient')} of {source}"
+    origin = f"chosen on {who} of {source}"
     return OperatingPoint(decision, decision.calibrated, origin)
 
 

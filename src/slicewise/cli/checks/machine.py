@@ -38,7 +38,7 @@ def cores(config: Config, environment: Mapping[str, str] = os.environ, limit: Pa
 
 def _quota(limit: Path) -> float | None:
     try:
-        quota, period = limit.read_text().split()
+        quota, period = limit.read_text(encoding="utf-8").split()
         return int(quota) / int(period)
     except (OSError, ValueError):
         return None
