@@ -13,4 +13,5 @@ os.environ.setdefault("SLICEWISE_WORKSPACE", str(Path(__file__).resolve().parent
 from slicewise.cli.main import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(["run", *sys.argv[1:]]))
+    sys.argv.insert(1, "run")
+    raise SystemExit(main())

@@ -178,3 +178,9 @@ def test_the_part_of_a_fold_is_not_for_users_to_set() -> None:
 def test_a_home_that_nobody_has_is_wrong_input() -> None:
     with pytest.raises(UsageError, match="~nosuchuser/w: there is no home directory"):
         workspace_from(parsed("--workspace", "~nosuchuser/w"))
+
+
+def test_a_workspace_whose_name_is_no_text_is_wrong_input(tmp_path: Path) -> None:
+    assert workspace_from(parsed("--workspace", str(tmp_path / "größe 数据"))).root == tmp_path / "größe 数据"
+    with pytest.raises(UsageError, match="is not UTF-8, and the records of a run are; rename the folder"):
+        workspace_from(parsed("--workspace", str(tmp_path / "caf\udce9")))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from tests.terminal import Terminal, in_terminal
 from tests.test_full_disk import Tmpfs, mounted
 
 from slicewise.cli.main import main
@@ -34,6 +35,7 @@ from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from slicewise.models.multitask import build_model
 from slicewise.models.program import record
 from slicewise.pipeline.receipt import Identity, Receipt
+from slicewise.training.state import Progress, save_state
 
 AFFINE = np.array([[0, -2.0, 0, 40], [1.5, 0, 0, -30], [0, 0, 3.0, 10], [0, 0, 0, 1]])
 CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
@@ -449,7 +451,7 @@ def test_a_fold_that_is_not_trained_is_named(
         (["p.png", "--ensemble"], "slicewise run --folds 5"),
         (["p.png", "--checkpoint", "none.pth"], "none.pth does not exist"),
         (["evaluation.flips=true"], "no PATH is given"),
-        (["p.png", "evaluation.flip=true"], "did you mean flips?"),
+        (["p.png", "evaluation.flip=true"], "did you mean evaluation.flips?"),
         (["p.png", "--out", "p.png"], "p.png is not a folder"),
     ],
 )
@@ -503,3 +505,70 @@ def test_the_configuration_is_composed_once(
     assert predict(workspace, picture(tmp_path / "p.png")) == 0
 
     assert len(composed) == 1
+
+
+def test_what_is_no_checkpoint_is_named_for_what_it_is(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan, best = picture(tmp_path / "p.png"), workspace / CHECKPOINT
+    state = best.with_name("last.pth")
+    save_state(state, "a" * 64, Progress(), {})
+    foreign = tmp_path / "foreign.pth"
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, foreign)
+    for name in ("calibration.json", "net.onnx", "scan.nii.gz"):
+        (tmp_path / name).write_text("{}")
+    (best.parent / "history.csv").write_text("epoch")
+    for path, expected in (
+        (state, f"is the training state from which a stopped stage continues, not a checkpoint; name {best}"),
+        (best.parent, f"is a folder, and a checkpoint is a file; name {best}"),
+        (workspace, f"is a folder, and a checkpoint is a file; name {best}"),
+        (best.parent / "history.csv", f"is a table, not a checkpoint; name {best}"),
+        (tmp_path / "calibration.json", "is a JSON file, not a checkpoint; name a best_model.pth"),
+        (tmp_path / "net.onnx", "is an ONNX model, not a checkpoint"),
+        (tmp_path / "scan.nii.gz", "is a compressed file, not a checkpoint"),
+        (foreign, "but not the fields of a SliceWise checkpoint"),
+        (tmp_path / "none.pth", "does not exist"),
+    ):
+        assert predict(workspace, scan, "--checkpoint", path) in (1, 2)
+        told = capsys.readouterr().err
+        assert f"{path} " in told
+        assert expected in told, told
+        assert "not written by SliceWise" not in told
+
+
+PYTHON = (sys.executable, "-m", "slicewise")
+
+
+def slow_words(workspace: Path, folder: Path, out: Path) -> tuple[str, ...]:
+    return ("predict", str(folder), "--workspace", str(workspace), "--out", str(out), "runtime.device=cpu")
+
+
+def test_the_tables_are_written_though_nobody_reads_the_lines(workspace: Path, tmp_path: Path) -> None:
+    names = ("größe", "数据", "three")
+    for name in names:
+        picture(tmp_path / "in" / f"{name}.png")
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = slow_words(workspace, tmp_path / "in", tmp_path / "größe")
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([*PYTHON, *words], check=False, stdout=writer, stderr=writer, env=environment)
+    os.close(writer)
+    assert done.returncode == 0
+    assert len(rows(tmp_path / "größe")) == len(names)
+    assert {Path(row["path"]).stem for row in rows(tmp_path / "größe").values()} == {*names}
+
+
+def test_in_a_terminal_each_case_has_a_line_of_its_own(workspace: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "in" / f"p{number}.png")
+    (tmp_path / "in" / "damaged.png").write_bytes(b"no picture")
+    words = slow_words(workspace, tmp_path / "in", tmp_path / "out")
+    code, sent = in_terminal([*PYTHON, *words])
+    assert code == 1
+    assert "predict: " in sent, "there was a bar"
+    terminal = Terminal()
+    terminal.feed(sent)
+    cases = [line for line in terminal.shown if "_mask.png" in line]
+    assert [line.split()[0].rpartition("-")[2] for line in cases] == ["p0", "p1", "p2", "p3"]
+    assert sum("damaged" in line for line in terminal.shown) == 1
+    assert not [line for line in terminal.shown if "predict:" in line]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slicewise.config.compose import compose, configs_dir
+from slicewise.config.keys import holds_text, known_keys
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 
@@ -100,8 +101,8 @@ def test_all_faults_are_reported_at_once_with_their_origin() -> None:
     assert lines[0] == "5 faults in the configuration:"
     text = "\n".join(lines)
     assert (
-        "training.batch_siz: unknown key; did you mean batch_size?  [command line: training.batch_siz=4]"
-        in text
+        "training.batch_siz: unknown key; did you mean training.batch_size?  "
+        "[command line: training.batch_siz=4]" in text
     )
     assert "training.precision: 'fp8' is impossible" in text
     assert "split: train + val + test is 1.35, not 1  [command line: split.val=0.5]" in text
@@ -136,14 +137,23 @@ def test_broken_yaml_names_the_file(configs: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("modes=huge", "Could not find 'modes/huge'"),
-        ("training", "write key=value"),
+        ("modes=huge", "modes/huge.yaml; there are: baseline, production, quick"),
+        ("modes=[quick,huge]", "modes=huge: there is no"),
+        ("data=数据", "there are: brats, lgg, phantom"),
+        ("training", "'training' has no value; write key=value"),
         ("=3", "write key=value"),
-        ("data.volumes.path=~/there", "in quotes of its own"),
-        ("data.volumes.path=/a=b", "in quotes of its own"),
-        ("data.volumes.path=/a,b", "lists several values"),
-        ("data=3", "string"),
-        ("data=${oc..x[KEY}", "no viable alternative"),
+        ("", "'' has no value; write key=value"),
+        ("data=${oc..x[KEY}", "there are: brats, lgg, phantom"),
+        ("nonsense=médecine", "nonsense: unknown key"),
+        ("data.volumes.pth=/x/数据", "data.volumes.pth: unknown key; did you mean data.volumes.path?"),
+        ("training.batch_size=médecine", "'training.batch_size=médecine': the value cannot be read"),
+        ("training.mask_loss={bce:1", "'training.mask_loss={bce:1': the value cannot be read"),
+        ("data.pictures.train_only=[数据]", "train_only=['my folder']"),
+        ("training.batch_size=4,8", "lists several values"),
+        ("data.volumes.path=", "give data.volumes.path a path, or null"),
+        ("data.volumes.path=a\tb", "holds '\\t', which is no character of a text"),
+        ("data.volumes.path=caf\udce9", "convmv"),
+        ("data.volumes.path=" + 10001 * "a", "is too long"),
     ],
 )
 def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expected: str) -> None:
@@ -219,3 +229,70 @@ def test_the_folder_can_be_chosen_and_must_hold_a_config(
     monkeypatch.setenv("SLICEWISE_CONFIGS", str(configs / "nowhere"))
     with pytest.raises(ConfigError, match="set SLICEWISE_CONFIGS"):
         configs_dir()
+
+
+PATHS = (
+    "/x/archive (1)/BraTS",
+    "médecine",
+    "数据",
+    "a#b",
+    "it's",
+    'a "b" c',
+    "$HOME/x",
+    "${data.name}",
+    "${oc.env:HOME}",
+    "a=b",
+    "a,b",
+    "trailing  ",
+    " leading",
+    "~/x",
+    "~",
+    "[a",
+    "{b}",
+    "C:\\Users\\me\\",
+    "a:b",
+    "a!b&c|d;e",
+    "*?",
+    "a\u3000b\u00a0c",
+    "12",
+    "1e3",
+    "true",
+    "none",
+    "%20",
+    "-x",
+    "@x",
+    "((((((((((((((((((((((((",
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_is_taken_as_it_stands(path: str) -> None:
+    config = compose(["data=brats", f"data.volumes.path={path}", f"++data.pictures.path={path}"])
+    assert (config.data.volumes.path, config.data.pictures.path) == (path, path)
+    assert compose([f"training.start_from={path}"]).training.start_from == Path(path)
+    assert compose([f"tracking.uri=sqlite:///{path}"]).tracking.uri == f"sqlite:///{path}"
+
+
+def test_every_path_of_the_schema_is_taken_as_it_stands() -> None:
+    paths = [key for key in known_keys() if key.rpartition(".")[2] in ("path", "file", "start_from", "uri")]
+    assert {"data.volumes.path", "data.pictures.path", "training.start_from", "tracking.uri"} <= {*paths}
+    assert all(holds_text(key) for key in paths)
+    assert not holds_text("training.batch_size")
+    assert not holds_text("training.precision")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("null", None), ("'a b'", "a b"), ('"~/a,b"', "~/a,b"), ("'it\\'s'", "it's"), ("'null'", "null")],
+)
+def test_null_and_quotes_around_a_whole_path_keep_their_meaning(text: str, value: str | None) -> None:
+    assert compose(["data=brats", f"data.volumes.path={text}"]).data.volumes.path == value
+
+
+def test_the_last_of_several_texts_wins_and_is_named(tmp_path: Path) -> None:
+    config = compose(["data=lgg", "data.volumes.path=first", "data.volumes.path=/last (1)"])
+    assert config.data.volumes.path == "/last (1)"
+    assert fault_lines(["data.volumes.name=a b", "data=lgg"])[1].endswith(
+        "[command line: data.volumes.name=a b]"
+    )
+    assert "data.volumes: 3 is impossible" in fault_lines(["data.volumes=3", "data.volumes.path=x"])[1]

@@ -79,7 +79,7 @@ def test_many_slices_need_little_memory() -> None:
 
 def test_few_validation_patients_keep_what_is_configured(cohorts: Cohorts, settings: Evaluation) -> None:
     choices = make_choices(cohorts(num_patients=3, num_pictures=3), settings)
-    for source, who in (("lgg", "3 validation patients"), ("pictures", "3 validation families of pictures")):
+    for source, who in (("lgg", "3 validation patients"), ("pictures", "3 families of validation pictures")):
         assert choices.decision(source) == Decision.configured(settings)
         (note,) = choices.sources[source].notes
         assert note.startswith(f"{who}, fewer than evaluation.min_choice_patients (4)")

@@ -49,8 +49,14 @@ def test_what_was_chosen_holds_for_its_network_and_its_kind(tmp_path: Path) -> N
     assert points.volume.calibrated
     assert points.volume.origin == "chosen on 9 validation patients of brats"
     assert points.picture.decision == CONFIGURED
-    assert "kaggle had no validation patients" in points.picture.origin
+    assert "kaggle had no validation cases" in points.picture.origin
     assert points.asking == Asking(flips=False, mask_smoothing=0.5)
+
+
+def test_pictures_were_chosen_on_families(tmp_path: Path) -> None:
+    choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 16}, "notes": []}
+    points = read_operating_points(write(tmp_path, sources={"kaggle": choice}), "abc", CONFIGURED)
+    assert points.picture.origin == "chosen on 16 families of validation pictures of kaggle"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.phase_report import to_markdown, write_phase_comparison
+from slicewise.evaluation.phase_report import score_name, to_markdown, write_phase_comparison
 from slicewise.evaluation.phases import (
     MAJORITY,
     NOT_TRAINED,
@@ -121,7 +121,7 @@ def test_titles_still_name_every_picture(
     paired = [replace(phase, result=in_pairs(phase.result)) for phase in phases]
     write_phase_comparison(tmp_path, paired, synthetic=True)
     assert "pictures: AUC per slice, 12 pictures" in titles
-    assert "lgg: Dice per patient, 4 patients, 32 slices" in titles
+    assert "lgg: Dice per patient (mask threshold 0.5), 4 patients, 32 slices" in titles
 
 
 def in_pairs(result: EvaluationResult) -> EvaluationResult:
@@ -150,3 +150,15 @@ def test_the_comparison_is_written_in_all_forms(tmp_path: Path, phases: list[Pha
     assert (tmp_path / "phase_comparison.png").stat().st_size > 5000
     assert "synthetic data" in to_markdown(rows, synthetic=True)
     assert to_markdown(rows, synthetic=False).count(NOT_TRAINED) == 5
+
+
+def test_a_score_that_depends_on_a_threshold_names_it(phases: list[Phase]) -> None:
+    """Else another table of the run, with what was chosen, seems to contradict it."""
+    rows = compare_phases(phases)
+    shown = {score_name(row) for row in rows if row.phase != MAJORITY}
+    assert shown == {
+        "Dice per patient (mask threshold 0.5)",
+        "Accuracy per slice (class threshold 0.5)",
+        "AUC per slice",
+    }
+    assert "| Accuracy per slice (class threshold 0.5) | joint |" in to_markdown(rows, synthetic=False)

@@ -26,7 +26,7 @@ def made(recipe: str, seed: int, skill: float, *not_trained: str, name: str = "p
         {row.key: row for row in result.slices},
     )
     gain = PhaseRow(
-        "volumes", "dice_per_patient", "joint - seg_warmup", seed - 0.5, None, None, 8, 64, 0.5, ""
+        "volumes", "dice_per_patient", "joint - seg_warmup", seed - 0.5, None, None, 8, 64, 0.5, "", ""
     )
     other = replace(gain, phase="cls_head - seg_warmup")
     return RecipeRun(recipe, seed, "f" * 64, tables, (gain, other))

@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 
 from slicewise.core.keys import SliceKey
+from slicewise.evaluation.calibration import Scaling
+from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.metrics import roc_auc
 from slicewise.evaluation.rows import (
     PatientRow,
     SliceRow,
     by_source,
+    class_condition,
+    mask_condition,
     population,
     read_rows,
+    resampled,
     to_csv,
     write_rows,
 )
@@ -63,3 +68,22 @@ def test_sources_come_in_order(result: EvaluationResult) -> None:
 )
 def test_who_stands_behind_a_score(patients: int, slices: int, text: str) -> None:
     assert population(patients, slices) == text
+
+
+def test_who_is_resampled_is_named_by_what_it_is() -> None:
+    assert resampled(16, pictures=False, subset="validation") == "16 validation patients"
+    assert resampled(1, pictures=False) == "1 patient"
+    assert resampled(16, pictures=True, subset="validation") == "16 families of validation pictures"
+    assert resampled(1, pictures=True) == "1 family of pictures"
+
+
+def test_the_conditions_of_a_score_are_those_of_the_decision() -> None:
+    plain = Decision(Scaling(), 0.5, 0.5)
+    chosen = Decision(Scaling(1.5, 0.2), 0.3124, 0.45, min_component=9, component_share=0.1, gate=True)
+    assert class_condition(plain.to_json()) == "class threshold 0.5"
+    assert mask_condition(plain.to_json()) == "mask threshold 0.5"
+    assert class_condition(chosen.to_json()) == "class threshold 0.312, calibrated"
+    assert mask_condition(chosen.to_json()) == (
+        "mask threshold 0.45, parts from 10% of the largest, parts from 9 voxels, none in slices not called "
+        "tumour"
+    )

@@ -42,6 +42,7 @@ def test_reused_steps_keep_the_metrics_of_the_run_that_made_them(toy: Toy) -> No
     again = record(toy)["steps"]["join"]
     assert again["status"] == "reused"
     assert again["reason"] == "unchanged"
+    assert again["made_in_seconds"] == first["duration_seconds"] == first["made_in_seconds"]
     assert {k: again[k] for k in ("metrics", "artifacts", "made_at")} == {
         k: first[k] for k in ("metrics", "artifacts", "made_at")
     }

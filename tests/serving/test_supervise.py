@@ -50,8 +50,13 @@ def crashed_once(home: Path) -> bool:
 
 
 def test_start_status_crash_replace_and_stop(
-    settings: MakeSettings, options: ModelOptions, home: Path, tmp_path: Path
+    settings: MakeSettings,
+    options: ModelOptions,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")  # as many hosts set it for whatever they run
     chosen = settings()
     started = start_demo(chosen, options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
     try:
@@ -81,12 +86,18 @@ def test_start_status_crash_replace_and_stop(
 
 @pytest.mark.slow
 def test_a_service_that_ends_while_starting_is_quoted_and_nothing_stays(
-    settings: MakeSettings, options: ModelOptions, home: Path, tmp_path: Path
+    settings: MakeSettings,
+    options: ModelOptions,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broken = tmp_path / "best_model.pth"
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")  # of the terminal; the log is in UTF-8
+    broken = tmp_path / "größe" / "best_model.pth"
+    broken.parent.mkdir()
     broken.write_bytes(b"not a checkpoint")
     options = ModelOptions(broken, "cpu", 0.5, 0.5, options.cases_dir)
-    with pytest.raises(ServingError, match=r"api ended while it was starting[\s\S]*best_model\.pth"):
+    with pytest.raises(ServingError, match=r"api ended while it was starting[\s\S]*größe/best_model\.pth"):
         start_demo(settings(), options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
     assert read_state(home) is None
 

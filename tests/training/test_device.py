@@ -1,4 +1,6 @@
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,3 +44,49 @@ def test_threads_are_those_asked_for_and_are_given_back(make_config: MakeConfig)
     with repeatable(make_config("runtime.num_threads=0").runtime):
         assert torch.get_num_threads() >= 1
     assert torch.get_num_threads() == before
+
+
+CLUSTERS = {
+    "in salloc": {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_NODELIST": "n[1-2]"},
+    "in salloc --ntasks-per-node": {
+        "SLURM_NTASKS": "4",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_JOB_NAME": "mri",
+    },
+    "in an interactive job": {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "interactive", "SLURM_PROCID": "0"},
+    "in bash under srun": {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "bash",
+        "SLURM_PROCID": "3",
+        "SLURM_LOCALID": "1",
+    },
+    "under srun": {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"},
+    "with odd numbers": {"SLURM_NTASKS": "4(x2)", "SLURM_JOB_ID": "7_1", "SLURM_NTASKS_PER_NODE": "2(x2)"},
+    "under torchrun": {"TORCHELASTIC_RUN_ID": "a", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
+    "in a Kubeflow pod": {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "nowhere", "MASTER_PORT": "x"},
+    "in an LSF job": {"LSB_JOBID": "5", "LSB_DJOB_RANKFILE": "/nowhere", "JSM_NAMESPACE_LOCAL_RANK": "1"},
+    "under mpirun": {
+        "OMPI_COMM_WORLD_SIZE": "4",
+        "OMPI_COMM_WORLD_RANK": "3",
+        "PMI_SIZE": "4",
+        "PMI_RANK": "3",
+    },
+}
+
+
+@pytest.mark.parametrize("variables", CLUSTERS.values(), ids=CLUSTERS)
+def test_a_clusters_environment_does_not_change_a_plain_run(
+    variables: dict[str, str], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    srun = tmp_path / "srun"  # as on a login node
+    srun.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    fabric = make_fabric(make_config().runtime, "fp32")
+    layer = fabric.setup(torch.nn.Linear(2, 1))
+    fabric.backward(layer(torch.ones(1, 2)).sum())
+    assert (fabric.world_size, fabric.global_rank, fabric.local_rank) == (1, 0, 0)
+    assert not torch.distributed.is_initialized()
+    assert dict(os.environ) == before

@@ -107,6 +107,7 @@ def _runs(args: argparse.Namespace) -> Iterator[_Run]:
 
 def _check(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence[str]) -> None:
     from slicewise.config.compose import configs_dir
+    from slicewise.config.keys import closest
 
     keys = {word.partition("=")[0].lstrip("+~") for word in overrides}
     if not recipes:
@@ -115,7 +116,9 @@ def _check(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence
         raise UsageError(f"{', '.join(recipes)}: a recipe is named twice")
     there = sorted(path.stem for path in (configs_dir() / "recipes").glob("*.yaml"))
     if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*there}):
-        raise UsageError(f"no recipe is called {', '.join(unknown)}; there are: {', '.join(there)}")
+        near = closest(unknown[0], there)
+        guess = f"did you mean {near}? " if near else ""
+        raise UsageError(f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(there)}")
     if "recipes" in keys:
         raise UsageError(
             "recipes are named without recipes=, e.g. slicewise ablate multitask segmentation_only"

@@ -8,9 +8,16 @@ from dataclasses import asdict
 
 from slicewise.cli.checks import contents, machine, place, software
 from slicewise.cli.checks.check import Check
-from slicewise.cli.options import add_config_options, compose_from, workspace_from
+from slicewise.cli.options import (
+    add_config_options,
+    add_selection_options,
+    compose_from,
+    selection_from,
+    workspace_from,
+)
 from slicewise.config.schema import Config
 from slicewise.core.console import paint, say
+from slicewise.pipeline.selection import Request
 from slicewise.pipeline.workspace import Workspace
 
 _INDENT = 20
@@ -18,12 +25,15 @@ _INDENT = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
+    add_selection_options(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def execute(args: argparse.Namespace) -> int:
     config, workspace = compose_from(args), workspace_from(args)
-    checks = examine(workspace, config)
+    selection = selection_from(args, config.split.folds)
+    wants_demo = selection.requests.get("demo") in (Request.AUTO, Request.FORCE)
+    checks = examine(workspace, config, wants_demo=wants_demo)
     bad = [check for check in checks if check.level == "bad"]
     if args.json:
         say(json.dumps({"ready": not bad, "checks": [asdict(check) for check in checks]}, indent=2))
@@ -36,8 +46,8 @@ def execute(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def examine(workspace: Workspace, config: Config) -> list[Check]:
-    """Run every check for a run of this configuration in this workspace."""
+def examine(workspace: Workspace, config: Config, *, wants_demo: bool = True) -> list[Check]:
+    """Run every check for a run of this configuration in this workspace, with or without the demo."""
     from slicewise.steps.demo import ports
 
     return [
@@ -56,8 +66,8 @@ def examine(workspace: Workspace, config: Config) -> list[Check]:
         place.inputs(config),
         contents.data(workspace, config),
         place.credentials(workspace, config),
-        machine.ports(config, of_our_demo=ports(workspace)),
-        machine.supervisor(config),
+        machine.ports(config, of_our_demo=ports(workspace), wants_demo=wants_demo),
+        machine.supervisor(config, wants_demo=wants_demo),
     ]
 
 

@@ -32,20 +32,35 @@ class Verb(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 done, 1 a step failed, 2 wrong input, 130 interrupted."""
+    if argv is None:
+        _require_utf8()
+    from slicewise.core.console import standard_streams
+
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
+    with standard_streams():
         return _verb(words) if words and words[0] in VERBS else _without_verb(words)
-    except BrokenPipeError:
-        return 0
-    finally:
-        _write_out()
+
+
+def _require_utf8() -> None:
+    """Start again in Python's UTF-8 mode (PEP 540) under a locale of another encoding.
+
+    File names, settings, and the text files of libraries would depend on it. What is printed keeps the
+    encoding of the locale, or that of PYTHONIOENCODING.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _verb(words: list[str]) -> int:
     from slicewise.cli.options import spelled_out
+    from slicewise.cli.parser import Parser
 
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"slicewise {words[0]}",
         description=VERBS[words[0]].capitalize() + ".",
         allow_abbrev=False,  # a short form that works today may mean two flags tomorrow
@@ -56,17 +71,6 @@ def _verb(words: list[str]) -> int:
     )  # key=value and paths may stand between options
     args.typed = words
     return _guard(verb, args)
-
-
-def _write_out() -> None:
-    """Write out what was printed. Where nobody reads on, as after `--help | head -1`, that is no fault."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is left in the buffer would fail again when Python ends, and change its exit code to 120.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _guard(verb: Verb, args: argparse.Namespace) -> int:
@@ -80,8 +84,6 @@ def _guard(verb: Verb, args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
-    except BrokenPipeError:  # `head`, say, has seen enough; a run goes on all the same
-        return 0
     except OSError as error:
         return _disk_fault(error, args)
     except Exception as error:
@@ -108,26 +110,40 @@ def _our_fault(error: Exception) -> int:
 
 
 def _complain(message: str) -> None:
-    from slicewise.core.console import complain
+    from slicewise.core.console import close_bars, complain
 
+    close_bars()
     complain(message)
 
 
 def _without_verb(words: Sequence[str]) -> int:
+    from slicewise.core.console import say
+
     if words and words[0] == "--version":
         from slicewise import __version__
 
-        print(f"slicewise {__version__}")
+        say(f"slicewise {__version__}")
         return 0
     listed = "\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())
     text = (
-        "usage: slicewise VERB [options] [key=value ...]\n\n"
+        "usage: slicewise VERB [options] [key=value ...]\n"
+        "       slicewise --help | --version\n\n"
         f"{listed}\n\n"
         "`slicewise VERB --help` lists the options of a verb. Any key of the configuration can be set\n"
         "on the command line, e.g. `slicewise run data=lgg training.batch_size=8`."
     )
     if not words or words[0] in ("-h", "--help"):
-        print(text)
+        say(text)
         return 0
-    _complain(f"{words[0]!r} is not a verb\n\n{text}")
+    _complain(f"{words[0]!r} is not a verb{_meant(words[0])}\n\n{text}")
     return 2
+
+
+def _meant(word: str) -> str:
+    """Return which verb a first word may have stood for."""
+    from slicewise.config.keys import closest
+
+    if word.startswith("-") or "=" in word:
+        return f"; options and keys follow one: slicewise run {word} ..."
+    near = closest(word, VERBS)
+    return f"; did you mean {near}?" if near else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slicewise.cli.commands import default_workspace, named_steps
+from slicewise.config.keys import closest, known_keys
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError, UsageError
 from slicewise.core.storage import existing_parent, expand_user
@@ -92,8 +93,12 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
             dest="skip",
             action="append_const",
             const=name,
-            help=f"use the output of {name} as it is" if name in STEP_NAMES else argparse.SUPPRESS,
+            help=f"use the output of {name} as it is" if name in STEP_NAMES else _skipped(ALIASES[name]),
         )
+
+
+def _skipped(steps: Sequence[str]) -> str:
+    return "skip every step" if steps == STEP_NAMES else f"short for --skip-{' --skip-'.join(steps)}"
 
 
 class _Joined(argparse.Action):
@@ -200,8 +205,17 @@ def compose_words(overrides: Sequence[str]) -> Config:
 
 
 def workspace_from(args: argparse.Namespace) -> Workspace:
-    """Return the workspace; it must be a folder that can be written."""
+    """Return the workspace; it must be a folder, or become one, whose path is text.
+
+    Raises:
+        UsageError: a file is in the way, or the path is not UTF-8: records could not name it.
+    """
     root = expand_user(args.workspace)
+    if str(root.absolute()) != str(root.absolute()).encode("utf-8", "replace").decode():
+        raise UsageError(
+            f"--workspace {root.absolute()} is not UTF-8, and the records of a run are; rename the folder "
+            "(`convmv -f latin1 -t utf8 --notest` converts names of an older system) or choose another one"
+        )
     there = existing_parent(root)
     if not there.is_dir():
         raise UsageError(f"--workspace {root}: {there} is not a folder")
@@ -284,11 +298,26 @@ def _chosen(option: str, text: str | None, folds: int) -> list[str]:
     names = named_steps(text or "", folds)
     if text and not names:
         raise UsageError(f"--{option} {text} has nothing to do with folds; leave --folds out")
+    for name in (name for name in names if name not in (*step_names(folds), *STEP_NAMES)):
+        near = closest(name, [*step_names(folds), *ALIASES])
+        guess = f"did you mean {near}? " if near else ""
+        steps = ", ".join(step_names(folds))
+        raise UsageError(f"--{option}: no step is called {name}; {guess}the steps are {steps}")
     return names
+
+
+def _meant(word: str) -> str:
+    if word in TRAINING_MODES:
+        return f"did you mean --training-mode {word}?"
+    if word in MODES:
+        return f"did you mean --mode {word}?"
+    if word in (*STEP_NAMES, *ALIASES):
+        return f"did you mean --only {word}?"
+    return f"write {word}=VALUE" if word in known_keys() else ""
 
 
 def _overrides(words: Sequence[str]) -> list[str]:
     for word in words:
         if "=" not in word and not word.startswith("~"):
-            raise UsageError(f"{word!r} is neither an option nor key=value; see --help")
+            raise UsageError(f"{word!r} is neither an option nor key=value; {_meant(word) or 'see --help'}")
     return list(words)

@@ -22,7 +22,7 @@ from slicewise.cli.options import (
 )
 from slicewise.cli.summary import show_summary
 from slicewise.config.schema import Config
-from slicewise.core.console import paint, reader_may_leave, say
+from slicewise.core.console import paint, say
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.fingerprint import digest
 from slicewise.core.logfile import LogFile
@@ -74,13 +74,10 @@ def execute(args: argparse.Namespace) -> int:
 
 @contextmanager
 def in_charge(args: argparse.Namespace, workspace: Workspace) -> Iterator[Path]:
-    """Hold the workspace while the block runs: lock, progress, log and stop signals; yield the log's path.
-
-    The work is not given up because a `head` or `less` behind it has ended.
-    """
+    """Hold the workspace while the block runs: lock, progress, log and stop signals; yield the log's path."""
     lock = exclusive(workspace.state / "lock", args.wait)
     shown = published(workspace.state, command_line(args))
-    with reader_may_leave(), lock, shown, _log_file(workspace, args) as log_path, stoppable():
+    with lock, shown, _log_file(workspace, args) as log_path, stoppable():
         workspace.sweep()
         yield log_path
 

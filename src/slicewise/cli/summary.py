@@ -63,7 +63,7 @@ def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
     kind = "synthetic patients" if config.data.synthetic else "test patients"
     yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"
     for source, found in step.metrics["sources"].items():
-        yield from _source(source, found)
+        yield from _source(source, found, step.metrics.get("decisions", {}).get(source))
         gains = step.metrics.get("gains_of_joint", {}).get(source)
         if gains:
             yield f"    {gain_text('joint', gains)}"
@@ -71,21 +71,25 @@ def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
         yield f"  {task}: not trained"
 
 
-def _source(source: str, found: Mapping[str, Any]) -> Iterator[str]:
-    from slicewise.evaluation.rows import population
+def _source(source: str, found: Mapping[str, Any], decision: Mapping[str, Any] | None) -> Iterator[str]:
+    from slicewise.evaluation.rows import class_condition, mask_condition, population
+
+    masked, called = (
+        f" ({condition(decision)})" if decision else "" for condition in (mask_condition, class_condition)
+    )
 
     masks, classes = found["segmentation"], found["classification"]
     yield f"  {source}: {population(found['num_patients'], found['num_slices'])}"
     if masks:
-        yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}"
+        yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}{masked}"
     if classes is None:
         return
     yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
     yield (
-        f"    accuracy              {_estimate(classes['accuracy'])}; always answering "
+        f"    accuracy              {_estimate(classes['accuracy'])}{called}; always answering "
         f"{classes['majority_class']} gives {classes['majority_accuracy']:.3f}"
     )
-    yield f"    balanced accuracy     {_estimate(classes['balanced_accuracy'])}"
+    yield f"    balanced accuracy     {_estimate(classes['balanced_accuracy'])}{called}"
 
 
 def _estimate(estimate: Mapping[str, Any]) -> str:

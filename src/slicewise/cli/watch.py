@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from slicewise.core.console import paint, say
+from slicewise.core.console import is_terminal, is_unread, paint, replace_lines, say
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.core.storage import MIB
@@ -28,11 +28,11 @@ def watch(workspace: Workspace) -> int:
         return 0
     screen = _Screen()
     started = holder.since
-    while holder is not None:
+    while holder is not None and not is_unread():
         screen.show(describe(holder, read_progress(workspace.state), time.time()))
         time.sleep(_EVERY_SECONDS)
         holder = holder_of(workspace.state / "lock")
-    return _farewell(workspace, started)
+    return 0 if is_unread() else _farewell(workspace, started)
 
 
 def describe(holder: Holder, progress: Mapping[str, Any] | None, now: float) -> list[str]:
@@ -104,7 +104,7 @@ class _Screen:
     """Lines that replace each other on a terminal; elsewhere, one line for each change."""
 
     def __init__(self) -> None:
-        self._in_place = sys.stdout.isatty()
+        self._in_place = is_terminal(sys.stdout)
         self._lines: list[str] = []
 
     def show(self, lines: list[str]) -> None:
@@ -113,11 +113,9 @@ class _Screen:
             if lines != self._lines:
                 say(lines[0])
         else:
-            if self._lines:
-                sys.stdout.write(f"\x1b[{len(self._lines)}A\x1b[J")
             width = shutil.get_terminal_size().columns - 1
             lines = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
-            say("\n".join([paint(lines[0], "header"), *lines[1:]]))
+            replace_lines(len(self._lines), "\n".join([paint(lines[0], "header"), *lines[1:]]))
         self._lines = lines
 
 

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from slicewise.config.guard import check_files, check_overrides, check_values
+from slicewise.config.guard import check_files, check_overrides, check_text, check_values
+from slicewise.config.keys import closest, holds_path, holds_text, known_keys, meant
 from slicewise.config.provenance import find_layers
 from slicewise.config.schema import Config
 from slicewise.config.validate import validate
@@ -59,33 +60,105 @@ def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config
     """
     folder = folder or configs_dir()
     check_files(folder)
-    check_overrides(overrides)
-    parsed = _parse(overrides)
+    texts = [line for line in overrides if holds_text(_key_of(line))]
+    others = [line for line in overrides if line not in texts]
+    check_overrides([line for line in overrides if not holds_path(_key_of(line))])
+    parsed = [_parse(line, folder) for line in others]
     _refuse_label(parsed)
-    groups = [override for override in parsed if _is_group(override, folder)]
-    values = [override for override in parsed if not _is_group(override, folder)]
+    groups = [override for override in parsed if _is_group(override.key_or_group, folder)]
+    values = [override for override in parsed if not _is_group(override.key_or_group, folder)]
     tree = _merge(folder, [*map(_line, groups), *map(_forced, values)])
+    for line in texts:
+        _set_text(tree, line)
     choices = {override.key_or_group: override.value() for override in groups}
     named = [(override.key_or_group, _line(override)) for override in values]
+    named += [(_key_of(line), line) for line in texts]
     check_values(tree)
     return validate(tree, lambda: find_layers(folder, ENTRY, choices, named))
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    advice = (
-        "write key=value, e.g. training.batch_size=8; a value with ~ , = or the like in quotes of its "
-        "own: \"data.volumes.path='~/a,b'\""
-    )
+def _key_of(line: str) -> str:
+    """Return the key that an override sets; empty where it deletes one or is no key=value."""
+    key, equals, _ = line.partition("=")
+    return key.lstrip("+") if equals else ""
+
+
+def _set_text(tree: dict[str, Any], line: str) -> None:
+    """Set a text or path to what follows the `=`, character by character; Hydra's syntax has no part in it.
+
+    Only `null`, and quotes around the whole value, keep their meaning.
+    """
+    key, text = _key_of(line), line.partition("=")[2]
+    check_text(key, text)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1].replace(f"\\{text[0]}", text[0])
+    elif text.lower() == "null":
+        _place(tree, key, None)
+        return
+    if not text and holds_path(key):
+        raise ConfigError(f"{line!r} names nothing; give {key} a path, or null for none")
+    _place(tree, key, text)
+
+
+def _place(tree: dict[str, Any], key: str, value: str | None) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            return  # another override put a value in place of the section, which validation reports
+    tree[name] = value
+
+
+def _parse(line: str, folder: Path) -> Override:
+    advice = "write key=value, e.g. training.batch_size=8"
     try:
-        parsed: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
+        override: Override = OverridesParser.create().parse_override(line)
     except _REFUSED as error:
-        raise ConfigError(f"{_first_lines(str(error))}\n{advice}") from error
-    for override in parsed:
-        if not override.key_or_group:
-            raise ConfigError(f"{override.input_line!r} has no key; {advice}")
-        if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line!r} lists several values, and a key has one; {advice}")
-    return parsed
+        raise ConfigError(_unreadable(line, folder)) from error
+    if not override.key_or_group:
+        raise ConfigError(f"{line!r} has no key; {advice}")
+    if override.is_sweep_override():
+        raise ConfigError(f"{line!r} lists several values, and a key has one; {advice}")
+    _refuse_choice(override, folder)
+    return override
+
+
+def _unreadable(line: str, folder: Path) -> str:
+    """Say why an override cannot be parsed."""
+    key, _, value = line.lstrip("+~").partition("=")
+    if "=" not in line:
+        return f"{line!r} has no value; write key=value, e.g. training.batch_size=8"
+    if _is_group(key, folder):
+        return _no_choice(key, value, folder)
+    if key not in known_keys():
+        return f"{key or repr(line)}: unknown key{meant(key)}  [command line: {line}]"
+    return (
+        f"{line!r}: the value cannot be read; write a number, true, false, null, a word, a list [a,b] or a "
+        "section {a:1,b:2}, and text with other characters in quotes of its own, e.g. "
+        "\"data.pictures.train_only=['my folder']\""
+    )
+
+
+def _refuse_choice(override: Override, folder: Path) -> None:
+    """Refuse the name of a file that a folder of configs/ does not hold."""
+    group = override.key_or_group
+    if override.is_delete() or not _is_group(group, folder):
+        return
+    value = override.value()
+    for name in value if isinstance(value, list) else [value]:
+        if isinstance(name, str) and name not in _choices(group, folder):
+            raise ConfigError(_no_choice(group, name, folder))
+
+
+def _no_choice(group: str, name: str, folder: Path) -> str:
+    there = _choices(group, folder)
+    near = closest(name, there)
+    guess = f"did you mean {near}? " if near else ""
+    return f"{group}={name}: there is no {folder / group / name}.yaml; {guess}there are: {', '.join(there)}"
+
+
+def _choices(group: str, folder: Path) -> list[str]:
+    return sorted(path.stem for path in (folder / group).glob("*.yaml"))
 
 
 def _refuse_label(overrides: Sequence[Override]) -> None:
@@ -98,8 +171,8 @@ def _refuse_label(overrides: Sequence[Override]) -> None:
             )
 
 
-def _is_group(override: Override, folder: Path) -> bool:
-    return "." not in override.key_or_group and (folder / override.key_or_group).is_dir()
+def _is_group(key: str, folder: Path) -> bool:
+    return key.isidentifier() and (folder / key).is_dir()
 
 
 def _line(override: Override) -> str:

@@ -4,6 +4,7 @@ Hydra and OmegaConf copy what an alias names each time it is named, and follow b
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +55,22 @@ def check_overrides(overrides: Sequence[str]) -> None:
             )
         if _RESOLVER.search(line):
             raise ConfigError(f"{shown!r} {_ENVIRONMENT}")
+
+
+def check_text(key: str, text: str) -> None:
+    """Look at a text or path of the command line, which no parser reads.
+
+    Raises:
+        ConfigError: it is endless, or holds control characters or half a character.
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise ConfigError(f"{key}={redact(text[:80])!r}... is too long for one value")
+    odd = next((character for character in text if unicodedata.category(character) in ("Cc", "Cs")), None)
+    if odd is not None:
+        raise ConfigError(
+            f"{key}={redact(text)!r} holds {odd!r}, which is no character of a text; name the file or folder "
+            "otherwise (`convmv -f latin1 -t utf8 --notest` converts names of an older system)"
+        )
 
 
 def check_values(tree: dict[str, Any]) -> None:

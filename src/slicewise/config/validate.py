@@ -1,12 +1,13 @@
 """Check a merged tree against the schema and say everything that is wrong with it at once."""
 
-import difflib
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from slicewise.config.keys import closest, meant
 from slicewise.config.provenance import Layer, origin
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
@@ -36,33 +37,22 @@ def _fault(details: ErrorDetails, layers: Sequence[Layer]) -> str:
 def _explain(details: ErrorDetails, key: str) -> str:
     match details["type"]:
         case "extra_forbidden":
-            return "unknown key" + _suggestion(key)
+            return "unknown key" + meant(key)
         case "missing" if isinstance(details["loc"][-1], int):
             return f"value number {details['loc'][-1] + 1} is missing"
         case "missing":
             return "missing; every key needs a value"
         case "value_error":
             return str(details["ctx"]["error"])
+        case "literal_error":
+            near = closest(str(details["input"]), re.findall("'([^']*)'", details["ctx"]["expected"]))
+            return f"{_impossible(details)}{f'; did you mean {near}?' if near else ''}"
         case _:
-            return f"{details['input']!r} is impossible: {_lower(details['msg'])}"
+            return _impossible(details)
 
 
-def _suggestion(key: str) -> str:
-    parent, _, name = key.rpartition(".")
-    close = difflib.get_close_matches(name, _known(parent), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _known(parent: str) -> list[str]:
-    section: type[BaseModel] = Config
-    for part in filter(None, parent.split(".")):
-        field = section.model_fields.get(part)
-        kinds = [field.annotation, *get_args(field.annotation)] if field else []
-        nested = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not nested:
-            return []
-        section = nested[0]
-    return list(section.model_fields)
+def _impossible(details: ErrorDetails) -> str:
+    return f"{details['input']!r} is impossible: {_lower(details['msg'])}"
 
 
 def _lower(message: str) -> str:

@@ -1,11 +1,15 @@
-"""What a person at a terminal sees: coloured status lines and one progress bar per long job."""
+"""What a person at a terminal sees: coloured status lines, and below them one progress bar per long job.
+
+Every line and every bar is written here. A stream that is closed, full, unread or without the characters of a
+text ends no work: the results are files and the exit code.
+"""
 
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TextIO, TypeVar
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol, TextIO, TypeVar, cast
 
 from colorama import Fore, Style, just_fix_windows_console
 
@@ -15,7 +19,7 @@ from slicewise.core.redact import redact
 T = TypeVar("T")
 Tone = Literal["plain", "header", "good", "warn", "bad", "dim"]
 
-_CODES: dict[Tone, str] = {
+_CODES: Final[dict[Tone, str]] = {
     "plain": "",
     "header": Style.BRIGHT + Fore.CYAN,
     "good": Fore.GREEN,
@@ -23,6 +27,8 @@ _CODES: dict[Tone, str] = {
     "bad": Style.BRIGHT + Fore.RED,
     "dim": Style.DIM,
 }
+_ASCII: Final = str.maketrans({"–": "-", "−": "-", "…": "...", "“": '"', "”": '"', "×": "x", "→": "->"})
+"""What stands for the characters of our own texts where a stream has none of them."""
 
 
 class Bar(Protocol):
@@ -33,110 +39,220 @@ class Bar(Protocol):
 
 
 @dataclass
-class _Unread:
-    """Whether output that nobody reads is no reason to stop."""
+class _Screen:
+    """The bars that are open, outermost first, and whether the reader of the lines has left (`| head -1`)."""
 
-    allowed: bool = False
+    bars: list[Any] = field(default_factory=list)
+    unread: bool = False
 
 
-_unread = _Unread()
+_screen = _Screen()
+
+
+class _Forgiving:
+    """A text stream that loses what it cannot write instead of raising."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text as it is; a bar moves the cursor by itself."""
+        _put(self.stream, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: everything was flushed when it was written."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class _Guarded(_Forgiving):
+    """A standard stream for what does not come from `say`: argparse, warnings, log lines of libraries."""
+
+    _begun = ""
+
+    def write(self, text: str) -> int:
+        """Write text above the open bars, there in whole lines alone."""
+        lines, self._begun = self._begun + text, ""
+        if _screen.bars:
+            whole, end, self._begun = lines.rpartition("\n")
+            lines = whole + end
+        if lines:
+            _print(self.stream, lines)
+        return len(text)
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Guard standard output and error while the block runs; open those of the process that are closed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _nowhere(number))
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _Guarded(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        close_bars()
+        sys.stdout, sys.stderr = before
+        for stream in before:
+            _write_out(stream)
+
+
+def _nowhere(number: int) -> TextIO:
+    """Open the null device in place of a closed stream; a file opened later would else get its number.
+
+    Then what a child process or a C library prints would go into that file.
+    """
+    stream = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: PTH123, SIM115
+    os.set_inheritable(stream.fileno(), True)
+    return stream
+
+
+def _write_out(stream: TextIO) -> None:
+    """Write out what is buffered: Python does it at its end, and would change the exit code if it fails."""
+    try:
+        stream.flush()
+    except ValueError:  # it was closed
+        return
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _print(stream: TextIO | None, text: str) -> None:
+    """Write whole lines to a stream, above the bars where it is their terminal."""
+    if stream is None:
+        return
+    bars = [*_screen.bars] if is_terminal(stream) else []
+    for bar in bars:
+        bar.clear()
+    _put(stream, text)
+    for bar in bars:
+        bar.refresh()
+
+
+def _put(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(_in_its_characters(text, stream))
+        stream.flush()
+    except BrokenPipeError:
+        _screen.unread = True
+    except (OSError, ValueError):  # the disk is full, the terminal is gone, the stream was closed
+        return
+
+
+def _in_its_characters(text: str, stream: TextIO) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person may look at what is written there."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def is_unread() -> bool:
+    """Whether the reader of the output has left; a verb that only shows something can then end."""
+    return _screen.unread
+
+
+def colours_wanted(stream: TextIO | None) -> bool:
+    """Colour only on a terminal that has any, and never where NO_COLOR is set (https://no-color.org)."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, tone: Tone, stream: TextIO | None = None) -> str:
+    """Wrap `text` in the tone's colour, or return it as it is where the stream (or stdout) has no colour."""
+    code = _CODES[tone]
+    return f"{code}{text}{Style.RESET_ALL}" if code and colours_wanted(stream or sys.stdout) else text
+
+
+def say(text: str = "", tone: Tone = "plain") -> None:
+    """Print one line for the person who started the command."""
+    just_fix_windows_console()
+    _print(_raw(sys.stdout), paint(redact(text), tone) + "\n")
+
+
+def complain(text: str) -> None:
+    """Print an error for that person, credentials left out. The exit code tells it where nobody reads."""
+    _print(_raw(sys.stderr), paint("error: ", "bad", sys.stderr) + redact(text) + "\n")
+
+
+def replace_lines(number: int, text: str) -> None:
+    """Print `text` in place of the last lines on a terminal."""
+    if number:
+        _print(_raw(sys.stdout), f"\x1b[{number}A\x1b[J")
+    say(text)
+
+
+def _raw(stream: TextIO | None) -> TextIO | None:
+    return stream.stream if isinstance(stream, _Guarded) else stream
+
+
+def close_bars() -> None:
+    """Take the bars of work that has failed off the screen."""
+    for bar in reversed(_screen.bars):
+        bar.close()
+    _screen.bars = []
+
+
+def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
+    """Show a bar over `iterable` on a terminal; elsewhere pass it through silently."""
+    size = len(iterable) if total is None and isinstance(iterable, Sized) else total
+    with progress_bar(desc=desc, total=size, unit=unit) as bar:
+        for item in iterable:
+            yield item
+            bar.update()
+
+
+@contextmanager
+def progress_bar(*, desc: str, total: int | None, unit: str = "it", initial: int = 0) -> Iterator[Bar]:
+    """Yield a bar to advance by hand, with `unit="B"` counting bytes in MB and GB."""
+    with live.job(desc, total, unit, initial) as job, _drawn(desc, total, unit, initial) as bar:
+        yield _FollowedBar(bar, job)
+
+
+@contextmanager
+def _drawn(desc: str, total: int | None, unit: str, initial: int) -> Iterator[Bar | None]:
+    """Draw a bar below the lines of a terminal."""
+    from tqdm import tqdm
+
+    stream = _raw(sys.stderr)
+    if stream is None or not is_terminal(stream):
+        yield None
+        return
+    bar = tqdm(
+        desc=desc, total=total, unit=unit, initial=initial, unit_scale=unit == "B",
+        file=_Forgiving(stream), dynamic_ncols=True, leave=False,
+    )  # fmt: skip
+    _screen.bars.append(bar)
+    try:
+        yield bar
+    finally:
+        bar.close()
+        _screen.bars = [other for other in _screen.bars if other is not bar]
 
 
 @dataclass(frozen=True)
 class _FollowedBar:
     """A bar whose numbers other terminals can see too."""
 
-    bar: Bar
+    bar: Bar | None
     job: live.Job
 
     def update(self, n: float = 1) -> None:
         self.job.done += n
-        self.bar.update(n)
+        if self.bar is not None:
+            self.bar.update(n)
 
     def set_postfix_str(self, s: str) -> None:
         self.job.note = s
-        self.bar.set_postfix_str(s)
-
-
-def colours_wanted() -> bool:
-    """Colour only on a terminal, and never where NO_COLOR is set (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-
-
-def paint(text: str, tone: Tone) -> str:
-    """Wrap `text` in the tone's colour, or return it as it is where colour is not wanted."""
-    code = _CODES[tone]
-    return f"{code}{text}{Style.RESET_ALL}" if code and colours_wanted() else text
-
-
-def say(text: str = "", tone: Tone = "plain") -> None:
-    """Print one line for the person who started the command."""
-    just_fix_windows_console()
-    try:
-        _write(sys.stdout, paint(redact(text), tone))
-    except BrokenPipeError:
-        if not _unread.allowed:
-            raise
-
-
-def complain(text: str) -> None:
-    """Print an error for that person, credentials left out. The exit code tells it where nobody reads."""
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
-    with suppress(BrokenPipeError):
-        _write(sys.stderr, paint("error: ", "bad") + redact(text))
-
-
-@contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Go on while the block runs when nobody reads the output any more, as after `| head -1`."""
-    before, _unread.allowed = _unread.allowed, True
-    try:
-        yield
-    finally:
-        _unread.allowed = before
-
-
-def _write(stream: TextIO, line: str) -> None:
-    try:
-        stream.write(line + "\n")
-        stream.flush()
-    except BrokenPipeError:
-        # What is left in the buffer would fail again when Python ends, and change its exit code to 120.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-        raise
-
-
-def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
-    """Show a bar over `iterable` on a terminal; elsewhere pass it through silently."""
-    from tqdm import tqdm
-
-    size = len(iterable) if total is None and isinstance(iterable, Sized) else total
-    with live.job(desc, size, unit) as job:
-        hidden = not sys.stderr.isatty()
-        for item in tqdm(iterable, desc=desc, total=size, unit=unit, disable=hidden, leave=False):
-            yield item
-            job.done += 1
-
-
-@contextmanager
-def progress_bar(*, desc: str, total: int, unit: str = "it", initial: int = 0) -> Iterator[Bar]:
-    """Yield a bar to advance by hand, with `unit="B"` counting bytes in MB and GB."""
-    from tqdm import tqdm
-
-    hidden = not sys.stderr.isatty()
-    with (
-        live.job(desc, total, unit, initial) as job,
-        tqdm(
-            desc=desc,
-            total=total,
-            unit=unit,
-            initial=initial,
-            unit_scale=unit == "B",
-            disable=hidden,
-            leave=False,
-        ) as bar,
-    ):
-        yield _FollowedBar(bar, job)
+        if self.bar is not None:
+            self.bar.set_postfix_str(s)

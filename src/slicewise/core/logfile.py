@@ -1,4 +1,4 @@
-"""A log file whose disk may fill up without stopping the work, or hiding why it stopped."""
+"""A log file in UTF-8, whose disk may fill up without stopping the work, or hiding why it stopped."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ class LogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         try:
-            self._stream.write((self.format(record) + "\n").encode())
+            self._stream.write((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
         except OSError as error:
             if not self._told:
                 self._told = True

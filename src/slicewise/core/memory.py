@@ -59,7 +59,7 @@ def is_shortage(error: BaseException) -> bool:
 
 def _cgroup_rooms(cgroup: Path, membership: Path) -> Iterator[int]:
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     own = {controllers: path.strip("/") for _, controllers, path in (line.split(":", 2) for line in lines)}

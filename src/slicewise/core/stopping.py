@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -169,7 +169,8 @@ def end_at_once() -> NoReturn:
     """End this process and its children now."""
     import psutil
 
-    os.write(2, b"\nstopped at once; to continue, give the same command again\n")
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, b"\nstopped at once; to continue, give the same command again\n")
     for child in psutil.Process().children(recursive=True):
         if "resource_tracker" not in " ".join(_command_line(child)):  # it ends itself, after cleaning up
             _kill(child.pid)

@@ -73,7 +73,13 @@ def estimate(statistic: Statistic, num_patients: int, how: Resampling, *, width:
     if value is None:
         return Estimate(None, None, None, num_patients, "undefined: only one class is present")
     if num_patients < FEWEST:
-        return Estimate(value, None, None, num_patients, f"no interval: fewer than {FEWEST} patients")
+        return Estimate(
+            value,
+            None,
+            None,
+            num_patients,
+            f"no interval: fewer than {FEWEST} patients or families of pictures",
+        )
     values = _resampled(statistic, num_patients, how, max(width, num_patients))
     usable = values[np.isfinite(values)]
     if usable.size < _USABLE * values.size:

@@ -45,6 +45,8 @@ class SourceChoice:
     gains: Mapping[str, Gain]
     notes: tuple[str, ...]
     validation: Mapping[str, Any]
+    pictures: bool = False
+    """Whether each case is one picture, and so each of the patients a family of pictures."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -73,7 +75,7 @@ class Choices:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "chosen_on": "validation patients",
+            "chosen_on": "validation patients, or families of pictures",
             "configured": self.configured.to_json(),
             "sources": {source: choice.to_json() for source, choice in self.sources.items()},
         }

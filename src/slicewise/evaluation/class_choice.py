@@ -21,7 +21,7 @@ from slicewise.evaluation.bootstrap import (
 from slicewise.evaluation.calibration import RAW, Scaling, fit_scaling, log_likelihood
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.held_out import Bools, Choose, Gain, Indices, held_out_values
-from slicewise.evaluation.rows import plural
+from slicewise.evaluation.rows import resampled
 
 CALIBRATION: Final = "calibration"
 CLASS_THRESHOLD: Final = "class threshold"
@@ -40,9 +40,7 @@ class Slices:
     @property
     def population(self) -> str:
         """Say how many groups there are: patients, or families of near-identical pictures."""
-        if not self.is_pictures:
-            return plural(self.num_groups, "validation patient")
-        return f"{self.num_groups} validation {'family' if self.num_groups == 1 else 'families'} of pictures"
+        return resampled(self.num_groups, pictures=self.is_pictures, subset="validation")
 
     @cached_property
     def owner(self) -> Indices:

@@ -14,7 +14,7 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.evaluation.calibration import RAW
 from slicewise.evaluation.decision import Decision
-from slicewise.evaluation.rows import plural
+from slicewise.evaluation.rows import resampled
 
 CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
@@ -113,7 +113,7 @@ def read_operating_points(
             return unchosen(configured, "the choices beside it were made for another network")
         if made_for.asking != made_for.asking._replace(**(wishes or {})):
             return unchosen(configured, f"the choices were made with {made_for.asking.describe()}")
-        volume, picture = (_point(content, getattr(made_for, kind), configured) for kind in KINDS)
+        volume, picture = (_point(content, kind, getattr(made_for, kind), configured) for kind in KINDS)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkspaceError(
             f"{path} is damaged ({error!r}); make it again with "
@@ -128,7 +128,7 @@ def _is_older(content: Mapping[str, Any]) -> bool:
     return isinstance(made_for, dict) and "weights" not in made_for
 
 
-def _point(content: Mapping[str, Any], source: str, configured: Decision) -> OperatingPoint:
+def _point(content: Mapping[str, Any], kind: InputKind, source: str, configured: Decision) -> OperatingPoint:
     found = content["sources"].get(source)
     if found is None:
         return OperatingPoint(
@@ -136,7 +136,8 @@ def _point(content: Mapping[str, Any], source: str, configured: Decision) -> Ope
         )
     decision = _decision(found["decision"])
     validation, notes = found["validation"], "; ".join(map(str, found["notes"]))
-    who = validation.get("population") or plural(int(validation["num_patients"]), "validation patient")
+    number = int(validation["num_patients"])
+    who = validation.get("population") or resampled(number, pictures=kind == "picture", subset="validation")
     origin = f"{source}, {who}: {notes}" if notes else f"chosen on {who} of {source}"
     if not decision.calibrated and "gains" not in found:  # of an older version, whose notes do not say it
         origin = f"{origin}; {RAW}"

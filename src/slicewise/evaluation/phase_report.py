@@ -20,6 +20,12 @@ SCORE_NAMES: Final = {
 }
 
 
+def score_name(row: PhaseRow) -> str:
+    """Return the name of a score with the threshold behind it, which that of the final scores may not be."""
+    name = SCORE_NAMES.get(row.score, row.score)
+    return f"{name} ({row.condition})" if row.condition else name
+
+
 def write_phase_comparison(folder: Path, phases: Sequence[Phase], *, synthetic: bool) -> list[PhaseRow]:
     """Write phase_comparison.csv, .json, .md and .png into `folder`; return the rows."""
     rows = compare_phases(phases)
@@ -38,11 +44,11 @@ def to_markdown(rows: Sequence[PhaseRow], *, synthetic: bool) -> str:
     lines = [
         "# Training phases on the same test slices" + (" (synthetic data)" if synthetic else ""),
         "",
-        "| source | score | phase | value | interval | p | patients | note |",
+        "| source | score | phase | value | interval | p | patients, or families of pictures | note |",
         "|---|---|---|---:|---|---:|---:|---|",
     ]
     lines += [
-        f"| {row.source} | {SCORE_NAMES[row.score]} | {row.phase} | {_number(row)} | {_interval(row)} "
+        f"| {row.source} | {score_name(row)} | {row.phase} | {_number(row)} | {_interval(row)} "
         f"| {_p_value(row)} | {row.num_patients or '–'} | {row.note} |"
         for row in rows
     ]
@@ -50,7 +56,8 @@ def to_markdown(rows: Sequence[PhaseRow], *, synthetic: bool) -> str:
         [
             *lines,
             "",
-            "Intervals: patient bootstrap; differences are paired. p: Wilcoxon. Thresholds: as configured.",
+            "Intervals: patient bootstrap; differences are paired. p: Wilcoxon. Thresholds: as configured;",
+            "what was chosen for the last stage suits no other.",
             "",
         ]
     )
@@ -86,7 +93,7 @@ def _panel(axes: Axes, rows: Sequence[PhaseRow], who: str) -> None:
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    name = f"{rows[0].source}: {SCORE_NAMES[rows[0].score]}"
+    name = f"{rows[0].source}: {score_name(max(rows, key=lambda row: len(row.condition or '')))}"
     axes.set_title(f"{name}, {who}" if any(row.num_patients for row in phases) else name)
     gains = [f"{row.phase}: {_number(row)} ({_interval(row)}), paired" for row in rows if " - " in row.phase]
     axes.set_xlabel("\n".join(gains), loc="left")

@@ -8,10 +8,11 @@ import numpy as np
 
 from slicewise.config.schema.training import StageName
 from slicewise.evaluation.bootstrap import Floats, estimate, group_rows, mean_of_rows
+from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.metrics import roc_auc
 from slicewise.evaluation.paired import Difference, paired_difference
-from slicewise.evaluation.rows import PatientRow, SliceRow, by_source
+from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, class_condition, mask_condition
 from slicewise.evaluation.summary import auc_estimate, resampling
 
 NOT_TRAINED = "not trained in this phase"
@@ -48,6 +49,8 @@ class PhaseRow:
     p_value: float | None
     """Of a difference in Dice: Wilcoxon's signed-rank test over patients."""
     note: str
+    condition: str
+    """The threshold behind a score that depends on one."""
 
 
 Measure = Callable[[str, Phase, Phase | None], Difference | None]
@@ -111,26 +114,35 @@ def _scores(
     """Return a row per phase, then one per difference to the first phase that trained the head."""
     if measure(source, phases[0], None) is None:
         return []
-    num_slices = len(_slices(source, phases[0]))
+    num_slices, condition = len(_slices(source, phases[0])), _condition(score, phases[0])
     rows = [
-        _row(source, score, phase.name, num_slices, measure(source, phase, None))
+        _row(source, score, phase.name, num_slices, measure(source, phase, None), condition)
         if trained(phase)
-        else PhaseRow(source, score, phase.name, None, None, None, 0, 0, None, NOT_TRAINED)
+        else PhaseRow(source, score, phase.name, None, None, None, 0, 0, None, NOT_TRAINED, condition)
         for phase in phases
     ]
     able = [phase for phase in phases if trained(phase)]
     for later in able[1:]:
         name = f"{later.name}{_MINUS}{able[0].name}"
-        rows.append(_row(source, score, name, num_slices, measure(source, later, able[0])))
+        rows.append(_row(source, score, name, num_slices, measure(source, later, able[0]), condition))
     return rows
 
 
-def _row(source: str, score: str, name: str, num_slices: int, found: Difference | None) -> PhaseRow:
+def _condition(score: str, phase: Phase) -> str:
+    """Return the threshold that decides a score: the configured one, the same for every stage."""
+    configured = Decision.configured(phase.result.settings).to_json()
+    conditions = {"dice_per_patient": mask_condition, "accuracy": class_condition}
+    return conditions[score](configured) if score in conditions else ""
+
+
+def _row(
+    source: str, score: str, name: str, num_slices: int, found: Difference | None, condition: str
+) -> PhaseRow:
     assert found is not None
     value = found.estimate
     return PhaseRow(
         source, score, name, value.value, value.low, value.high, value.num_patients, num_slices,
-        found.p_value, value.note,
+        found.p_value, value.note, condition,
     )  # fmt: skip
 
 
@@ -181,7 +193,17 @@ def _majority(source: str, phase: Phase) -> PhaseRow:
     num_patients = len({row.group for row in rows})  # as many as the intervals beside it resample
     note = f"always answering {answer}"
     return PhaseRow(
-        source, "accuracy", MAJORITY, max(share, 1 - share), None, None, num_patients, len(rows), None, note
+        source,
+        "accuracy",
+        MAJORITY,
+        max(share, 1 - share),
+        None,
+        None,
+        num_patients,
+        len(rows),
+        None,
+        note,
+        "",
     )
 
 

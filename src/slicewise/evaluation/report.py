@@ -10,7 +10,7 @@ from slicewise.core.labels import SEGMENTATION
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.final import FinalResult, before_and_after
-from slicewise.evaluation.rows import PatientRow, SliceRow, population, write_rows
+from slicewise.evaluation.rows import PatientRow, SliceRow, population, unit_of, write_rows
 from slicewise.evaluation.summary import summarise
 
 _WIDTH = 78
@@ -124,7 +124,7 @@ def _source_lines(source: str, found: dict[str, Any], not_trained: Collection[st
         f"{found['num_tumour_slices']:,} with tumour"
     )
     yield "-" * _WIDTH
-    yield f"{'':<30}{'value':>8}  {'interval':<18}{'patients':>9}"
+    yield f"{'':<30}{'value':>8}  {'interval':<18}{unit_of(found):>9}"
     masks, classes = found["segmentation"], found["classification"]
     if masks is None:
         reason = "not trained" if SEGMENTATION in not_trained else "not scored: this source has no masks"

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
@@ -140,6 +140,41 @@ def by_source(rows: Iterable[Any]) -> dict[str, list[Any]]:
 def plural(number: int, noun: str) -> str:
     """Return `1 patient`, `2 patients`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def resampled(number: int, *, pictures: bool, subset: str = "") -> str:
+    """Return `16 validation patients`, or `16 families of validation pictures`: what the intervals resample.
+
+    A family is a picture with those that are nearly identical to it; nobody knows whose pictures they are.
+    """
+    noun = f"{subset} patient".lstrip()
+    if not pictures:
+        return plural(number, noun)
+    families = "family" if number == 1 else "families"
+    return f"{number:,} {families} of {subset} pictures".replace("  ", " ")
+
+
+def class_condition(decision: Mapping[str, Any]) -> str:
+    """Return with which threshold slices were called tumour, from a decision as JSON holds it."""
+    scaled = (decision["temperature"], decision["shift"]) != (1, 0)
+    return f"class threshold {decision['class_threshold']:.3g}" + (", calibrated" if scaled else "")
+
+
+def mask_condition(decision: Mapping[str, Any]) -> str:
+    """Return from which threshold on a pixel was tumour, and which parts of a mask were removed."""
+    parts = [f"mask threshold {decision['mask_threshold']:.3g}"]
+    if decision["component_share"]:
+        parts.append(f"parts from {decision['component_share']:.0%} of the largest")
+    if decision["min_component"]:
+        parts.append(f"parts from {decision['min_component']} voxels")
+    if decision["gate"]:
+        parts.append("none in slices not called tumour")
+    return ", ".join(parts)
+
+
+def unit_of(found: Mapping[str, Any]) -> str:
+    """Return what the intervals of a source resample; `found` is its part of `metrics.json`."""
+    return "families" if found["num_patients"] == found["num_slices"] else "patients"
 
 
 def population(num_patients: int, num_slices: int) -> str:

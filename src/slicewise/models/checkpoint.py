@@ -27,6 +27,25 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "slicewise-checkpoint"
 VERSION: Final = 1
+STATE_FORMAT: Final = "slicewise-training"
+"""Of the state from which a stopped stage continues, see `training.state`."""
+BEST: Final = "best_model.pth"
+_KINDS: Final = {
+    ".json": "a JSON file",
+    ".yaml": "a configuration",
+    ".csv": "a table",
+    ".txt": "a text",
+    ".log": "a log",
+    ".md": "a text",
+    ".html": "a page",
+    ".png": "a picture",
+    ".onnx": "an ONNX model",
+    ".safetensors": "a file of weights alone",
+    ".gz": "a compressed file",
+    ".nii": "a volume",
+    ".zip": "an archive",
+}
+"""What files of other kinds are, by the end of their names."""
 _HEAD: Final = "class_head."
 _LATER: Final = {"decoder_width": 16}
 """Keys of the model section that older files lack, and what networks had before there was a choice."""
@@ -186,11 +205,10 @@ def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
     Raises:
         CheckpointError: no such file, a damaged or foreign one, or another model's.
     """
+    require_kind(path)
     content = load_safely(path)
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} was not written by SliceWise; name a best_model.pth below checkpoints/"
-        )
+        raise CheckpointError(_another_kind(path, content))
     if content.get("version") != VERSION:
         raise CheckpointError(
             f"{path} has format version {content.get('version')}, this is {VERSION}; train again"
@@ -199,6 +217,41 @@ def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
     if model is not None:
         require_same_model(checkpoint.model, model, str(path))
     return checkpoint
+
+
+def require_kind(path: Path) -> None:
+    """Refuse by its name what torch could not read, or would call damaged.
+
+    Raises:
+        CheckpointError: a folder, or a file of another kind; says what it is.
+    """
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, and a checkpoint is a file{_beside(path / BEST)}")
+    kind = _KINDS.get(path.suffix.lower())
+    if kind and path.exists():
+        raise CheckpointError(f"{path} is {kind}, not a checkpoint{_beside(path.with_name(BEST))}")
+
+
+def _another_kind(path: Path, content: object) -> str:
+    """Say what a file holds that torch could read, and that is no checkpoint."""
+    if isinstance(content, Mapping) and content.get("format") == STATE_FORMAT:
+        return (
+            f"{path} is the training state from which a stopped stage continues, not a checkpoint"
+            f"{_beside(path.with_name(BEST))}"
+        )
+    what = "weights or another object of torch" if content is not None else "nothing"
+    return (
+        f"{path} holds {what}, but not the fields of a SliceWise checkpoint (model, preprocessing, ...); "
+        "name a best_model.pth below checkpoints/"
+    )
+
+
+def _beside(best: Path) -> str:
+    """Return the advice to name the checkpoint that lies beside, where one does."""
+    if best.is_file():
+        return f"; name {best}"
+    below = best.parent / "checkpoints" / "multitask_joint" / BEST
+    return f"; name {below}" if below.is_file() else "; name a best_model.pth below checkpoints/"
 
 
 def save_safely(path: Path, content: Mapping[str, Any]) -> None:

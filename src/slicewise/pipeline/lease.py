@@ -195,7 +195,9 @@ def _interrupt() -> None:
 
 def _create(path: Path, mine: Holder) -> bool:
     """Create the lease whole or not at all; return False where there is one."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as stream:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}."
+    ) as stream:
         json.dump(asdict(mine), stream)
         stream.flush()
         try:
@@ -209,7 +211,7 @@ def _create(path: Path, mine: Holder) -> bool:
 
 def _create_in_place(path: Path, mine: Holder) -> bool:
     try:
-        with path.open("x") as stream:
+        with path.open("x", encoding="utf-8") as stream:
             json.dump(asdict(mine), stream)
     except FileExistsError:
         return False
@@ -254,7 +256,7 @@ def _start_of(pid: int) -> float | None:
 
 def _line(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

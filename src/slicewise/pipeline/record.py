@@ -18,7 +18,9 @@ RunStatus = Literal["running", "completed", "failed", "interrupted"]
 class StepRecord:
     """What happened to one step. `artifacts` lists path, size in bytes and SHA-256 of its files.
 
-    `estimated_mib` holds `disk` and `memory` as they were estimated before a run.
+    `duration_seconds` is what this run spent on the step; `made_in_seconds` what the run that made the output
+    did, also where the output is reused. `estimated_mib` holds `disk` and `memory` as they were estimated
+    before a run.
     """
 
     status: StepStatus = "pending"
@@ -31,6 +33,7 @@ class StepRecord:
     notes: Sequence[str] = ()
     artifacts: Sequence[Mapping[str, Any]] = ()
     made_at: str | None = None
+    made_in_seconds: float | None = None
     error: Mapping[str, Any] | None = None
 
 

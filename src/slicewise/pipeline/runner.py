@@ -212,6 +212,7 @@ def _describe(entry: StepRecord, step: Step[Any], receipt: Receipt) -> None:
     entry.metrics = receipt.report["metrics"]
     entry.notes = receipt.report["notes"]
     entry.made_at = receipt.report["made_at"]
+    entry.made_in_seconds = receipt.report["duration_seconds"]
     entry.peak_memory_mib = receipt.report["peak_memory_mib"]
     entry.estimated_mib = receipt.report.get("estimated_mib", {})
     entry.artifacts = [

@@ -7,9 +7,17 @@ from typing import Any, Final
 from huggingface_hub import EvalResult, ModelCardData
 
 from slicewise.core.files import read_json
+from slicewise.evaluation.rows import unit_of
 from slicewise.reporting.facts import RunFacts
 from slicewise.reporting.page import environment
-from slicewise.reporting.scores import choice_notes, headlines, raw_sources, warnings
+from slicewise.reporting.scores import (
+    choice_notes,
+    decision_of,
+    headlines,
+    raw_sources,
+    warnings,
+    with_conditions,
+)
 
 _NAME: Final = "slicewise-multitask"
 _TASKS: Final = (
@@ -39,7 +47,9 @@ def render_card(run: RunFacts, evaluation: Path) -> str:
             notes=choice_notes(metrics),
             raw=raw_sources(metrics),
             sources={
-                name: headlines(found, metrics.get("not_trained", ()))
+                name: with_conditions(
+                    headlines(found, metrics.get("not_trained", ())), decision_of(metrics, name)
+                )
                 for name, found in metrics["sources"].items()
             },
         )
@@ -77,6 +87,6 @@ def _results(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
                         metric_args={
                             "interval": estimate["interval"],
                             "confidence": metrics["intervals"]["confidence"],
-                            "num_patients": estimate["num_patients"],
+                            f"num_{unit_of(found)}": estimate["num_patients"],
                         },
                     )

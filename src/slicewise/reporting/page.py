@@ -10,13 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from slicewise.config.show import to_yaml
 from slicewise.core.files import read_json
 from slicewise.evaluation.failures import FailedPatient, TraitRow
-from slicewise.evaluation.phase_report import SCORE_NAMES
+from slicewise.evaluation.phase_report import score_name
 from slicewise.evaluation.phases import PhaseRow, gain_text
-from slicewise.evaluation.rows import PatientRow, plural, population, read_rows
+from slicewise.evaluation.rows import PatientRow, plural, population, read_rows, unit_of
 from slicewise.reporting.facts import Folders, RunFacts
 from slicewise.reporting.figures import read_figures
 from slicewise.reporting.scores import (
     choice_notes,
+    decision_of,
     headlines,
     interval_text,
     kept_epoch,
@@ -29,6 +30,7 @@ from slicewise.reporting.scores import (
     untrained,
     warnings,
     whole_patients,
+    with_conditions,
 )
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -67,7 +69,7 @@ def render(run: RunFacts, folders: Folders) -> str:
             notes=choice_notes(metrics),
             raw=raw_sources(metrics),
             sources=[
-                _source(name, found, metrics.get("not_trained", ()))
+                _source(name, found, metrics.get("not_trained", ()), decision_of(metrics, name))
                 for name, found in metrics["sources"].items()
             ],
             choices=read_json(folders.evaluation / "calibration.json"),
@@ -106,23 +108,30 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters.update(number=number, p_text=p_text, figure_name=lambda key: SCORE_NAMES.get(key, key))
+    made.filters.update(number=number, p_text=p_text)
     made.globals.update(
-        gain_text=gain_text, interval_text=interval_text, kept_epoch=kept_epoch, plural=plural
+        gain_text=gain_text,
+        interval_text=interval_text,
+        kept_epoch=kept_epoch,
+        plural=plural,
+        score_name=score_name,
     )
     return made
 
 
-def _source(name: str, found: Mapping[str, Any], not_trained: Collection[str]) -> dict[str, Any]:
+def _source(
+    name: str, found: Mapping[str, Any], not_trained: Collection[str], decision: Mapping[str, Any] | None
+) -> dict[str, Any]:
     return {
         "name": name,
         "who": population(found["num_patients"], found["num_slices"]),
         "num_tumour_slices": found["num_tumour_slices"],
-        "headlines": headlines(found, not_trained),
+        "unit": unit_of(found),
+        "headlines": with_conditions(headlines(found, not_trained), decision),
         "untrained": untrained(not_trained),
         "notes": shared_notes(found),
-        "segmentation": segmentation_lines(found["segmentation"]),
-        "classification": scores(found["classification"]),
+        "segmentation": with_conditions(segmentation_lines(found["segmentation"]), decision),
+        "classification": with_conditions(scores(found["classification"]), decision),
         "whole_patients": whole_patients(found["patient_classification"]),
     }
 

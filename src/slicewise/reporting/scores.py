@@ -1,11 +1,11 @@
 """The figures of an evaluation as lines of a table, and what a reader has to be warned of."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.evaluation.rows import plural
+from slicewise.evaluation.rows import class_condition, mask_condition, plural
 from slicewise.reporting.facts import RunFacts
 
 FEW_PATIENTS: Final = 20
@@ -110,6 +110,29 @@ def label(key: str) -> str:
     """Write `hd95_mm_per_patient` as people would: `HD95 mm per patient`."""
     words = [_WORDS.get(word, word) for word in key.split("_")]
     return " ".join(words)
+
+
+def with_conditions(lines: Iterable[Score], decision: Mapping[str, Any] | None) -> list[Score]:
+    """Name the thresholds behind the scores that the stage comparison gives with others."""
+    if decision is None:
+        return list(lines)
+    return [
+        replace(line, name=f"{line.name} ({condition})") if condition else line
+        for line in lines
+        for condition in [_condition(line.name, decision)]
+    ]
+
+
+def _condition(name: str, decision: Mapping[str, Any]) -> str:
+    if name in ("accuracy", "balanced accuracy", "sensitivity", "specificity", "F1", "MCC"):
+        return class_condition(decision)
+    return mask_condition(decision) if name == "Dice per patient" else ""
+
+
+def decision_of(metrics: Mapping[str, Any], source: str) -> Mapping[str, Any] | None:
+    """Return how the answers of a source were decided; None where several networks decided, each its way."""
+    found: Mapping[str, Any] | None = metrics.get("decisions", {}).get(source)
+    return found
 
 
 def headlines(found: Mapping[str, Any], not_trained: Collection[str] = ()) -> list[Score]:

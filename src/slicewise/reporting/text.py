@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from slicewise.core.files import read_json
-from slicewise.evaluation.phase_report import SCORE_NAMES
+from slicewise.evaluation.phase_report import score_name
 from slicewise.evaluation.phases import gain_text
-from slicewise.evaluation.rows import population
+from slicewise.evaluation.rows import population, unit_of
 from slicewise.reporting.facts import Folders, RunFacts
 from slicewise.reporting.page import MOST_PATIENTS, tables_of
 from slicewise.reporting.scores import (
     Score,
     choice_notes,
+    decision_of,
     headlines,
     interval_text,
     kept_epoch,
@@ -24,6 +25,7 @@ from slicewise.reporting.scores import (
     untrained,
     warnings,
     whole_patients,
+    with_conditions,
 )
 
 _WIDTH: Final = 100
@@ -80,8 +82,8 @@ def _sources(
     missing = metrics.get("not_trained", ())
     for source, found in metrics["sources"].items():
         yield f"{source}: {population(found['num_patients'], found['num_slices'])}"
-        lines = read(found, missing)
-        head = ("score", "value", "interval", "patients", "")
+        lines = with_conditions(read(found, missing), decision_of(metrics, source))
+        head = ("score", "value", "interval", unit_of(found), "")
         rows = [(line.name, line.value, line.interval, line.num_patients, line.note) for line in lines]
         yield from _table(head, rows)
         yield from (f"  {note}" for note in shared_notes(found))
@@ -102,13 +104,13 @@ def _stage(name: str, seconds: float, metrics: Mapping[str, Any]) -> Cells:
 
 
 def _phases(run: RunFacts, tables: Mapping[str, Any]) -> Iterator[str]:
-    head = ("source", "score", "stage", "value", "interval", "p", "patients", "")
+    head = ("source", "score", "stage", "value", "interval", "p", "patients/families", "")
     yield from _table(
         head,
         [
             (
                 row.source,
-                SCORE_NAMES.get(row.score, row.score),
+                score_name(row),
                 row.phase,
                 number(row.value),
                 interval_text(row.low, row.high),

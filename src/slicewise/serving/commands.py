@@ -3,12 +3,16 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from slicewise.config.schema import Serving
 from slicewise.config.schema.asking import PLAIN, Asking
 from slicewise.serving.health import API_HEALTH, PAGE_HEALTH
 from slicewise.serving.services import Service
 from slicewise.serving.state import API_URL_VARIABLE, HOST
+
+_TEXT: Final = (("PYTHONUTF8", "1"), ("PYTHONIOENCODING", "utf-8"))
+"""Logs and names in UTF-8, whatever the locale in which the demo was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ def api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> Serv
         *(("--flips",) if options.asking.flips else ()),
     )
     log_path = str(log_dir.absolute() / "demo-api.log")
-    return Service("api", command, (), settings.api_port, API_HEALTH, log_path)
+    return Service("api", command, _TEXT, settings.api_port, API_HEALTH, log_path)
 
 
 def page_service(settings: Serving, log_dir: Path) -> Service:
@@ -70,6 +74,6 @@ def page_service(settings: Serving, log_dir: Path) -> Service:
     flags = (part for key, value in options.items() for part in (f"--{key}", str(value)))
     page = str(Path(__file__).with_name("page.py"))
     command = (sys.executable, "-m", "streamlit", "run", page, *flags)
-    environment = ((API_URL_VARIABLE, f"http://{HOST}:{settings.api_port}"),)
+    environment = (*_TEXT, (API_URL_VARIABLE, f"http://{HOST}:{settings.api_port}"))
     log_path = str(log_dir.absolute() / "demo-page.log")
     return Service("page", command, environment, settings.page_port, PAGE_HEALTH, log_path)

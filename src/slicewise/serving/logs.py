@@ -8,7 +8,7 @@ TAIL_LINES = 15
 def log_tail(path: Path, num_lines: int = TAIL_LINES) -> str:
     """Return the last lines of a log, indented for an error message."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     return "\n".join(f"    {line}" for line in lines[-num_lines:]) or "    (the log is empty)"

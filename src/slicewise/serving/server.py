@@ -57,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
         logging.getLogger(__name__).critical("%s", error)
         return error.exit_code
     threading.Thread(target=app.state.examiner.warm_up, daemon=True).start()
-    uvicorn.run(app, host=HOST, port=arguments.port, log_level="info", access_log=False)
+    # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
+    uvicorn.run(app, host=HOST, port=arguments.port, log_level="info", access_log=False, workers=1)
     return 0
 
 

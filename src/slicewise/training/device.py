@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from slicewise.compute.precision import Precision, Wanted, choose_precision
 from slicewise.compute.threads import Threads
@@ -25,14 +26,17 @@ _NAMES: Final[dict[Precision, FabricPrecision]] = {
 
 
 def make_fabric(runtime: Runtime, precision: Wanted) -> Fabric:
-    """Return Fabric on one device.
+    """Return Fabric on one device, in one process.
+
+    The environment is named, because Fabric would otherwise look for a cluster's: with `srun` on the path it
+    warns, and in an allocation it takes the number of processes from the variables of Slurm, LSF or torchrun.
 
     Raises:
         UsageError: the device asked for is not on this machine.
     """
     device = choose_device(runtime.device)
     chosen = choose_precision(precision, device).precision
-    return Fabric(accelerator=device, devices=1, precision=_NAMES[chosen])
+    return Fabric(accelerator=device, devices=1, precision=_NAMES[chosen], plugins=LightningEnvironment())
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from slicewise.core.errors import CheckpointError
-from slicewise.models.checkpoint import load_safely, save_safely
+from slicewise.models.checkpoint import STATE_FORMAT, load_safely, save_safely
 
-FORMAT: Final = "slicewise-training"
 VERSION: Final = 2
 
 Row = dict[str, int | float]
@@ -71,7 +70,7 @@ _CHECKED: Final = TypeAdapter(Progress)
 
 def save_state(path: Path, fingerprint: str, progress: Progress, tensors: Mapping[str, Any]) -> None:
     """Write `last.pth` atomically."""
-    head = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
+    head = {"format": STATE_FORMAT, "version": VERSION, "fingerprint": fingerprint}
     save_safely(path, {**head, "progress": asdict(progress), **tensors})
 
 
@@ -84,7 +83,7 @@ def load_state(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any]] 
     if not path.exists():
         return None
     content = load_safely(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != STATE_FORMAT:
         raise CheckpointError(f"{path} is no training state; delete it and train again")
     if (content.get("version"), content.get("fingerprint")) != (VERSION, fingerprint):
         return None

@@ -141,6 +141,7 @@ def test_ports(config: Config) -> None:
         found = machine.ports(busy)
         assert (found.level, str(port) in found.found) == ("bad", True)
         assert f"serving.page_port={port + 10}" in found.advice
+        assert machine.ports(busy, wants_demo=False).level == "good"
         assert machine.ports(busy, of_our_demo=[port + 1]).level == "bad", "its demo runs on another port"
         whole = [config.serving.api_port, port]
         assert machine.ports(busy, of_our_demo=whole).found.endswith("in use by this workspace's demo")
@@ -152,6 +153,7 @@ def test_supervisor(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: name if name in installed else None)
     assert machine.supervisor(config).found == "SliceWise itself"
     assert machine.supervisor(compose(["serving.supervisor=pm2"])).level == "bad"
+    assert machine.supervisor(compose(["serving.supervisor=pm2"]), wants_demo=False).level == "good"
     installed.add("pm2")
     assert machine.supervisor(config).found == "pm2 without node"
     installed.add("node")
@@ -201,7 +203,11 @@ def test_kaggle(
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert place.credentials(workspace, config).level == "good"
+    assert "brats and kaggle_mri" in place.credentials(workspace, brats).found
     assert place.credentials(workspace, brats).level == "warn"
+    alone = ["data=brats", "data.pictures.kind=none"]
+    assert place.credentials(workspace, compose(alone)).found == "no credentials; brats may ask for them"
+    assert place.credentials(workspace, compose([*alone, "data.volumes.path=/x"])).level == "good"
     (tmp_path / "kaggle.json").write_text("{")
     assert place.credentials(workspace, brats).level == "bad"
     (tmp_path / "kaggle.json").write_text('{"username": "anna", "key": "a-secret-key"}')

@@ -68,8 +68,13 @@ def accelerator(config: Config, nvidia: Path = _NVIDIA, platform: str = sys.plat
     return Check("device", "good", "mps" if usable["mps"] else "cpu")
 
 
-def ports(config: Config, *, of_our_demo: Collection[int] = ()) -> Check:
-    """Check that the demo's ports are free, or taken by the demo of this workspace, which starts anew."""
+_NO_DEMO = "not needed: the demo takes no part in this run"
+
+
+def ports(config: Config, *, of_our_demo: Collection[int] = (), wants_demo: bool = True) -> Check:
+    """Check that the demo's ports are free, or taken by the demo of this workspace, which is replaced."""
+    if not wants_demo:
+        return Check("ports", "good", _NO_DEMO)
     from slicewise.serving.state import HOST
 
     wanted = {"api_port": config.serving.api_port, "page_port": config.serving.page_port}
@@ -98,8 +103,10 @@ def _is_free(host: str, port: int) -> bool:
         return True
 
 
-def supervisor(config: Config) -> Check:
+def supervisor(config: Config, *, wants_demo: bool = True) -> Check:
     """Say who will keep the demo alive."""
+    if not wants_demo:
+        return Check("supervisor", "good", _NO_DEMO)
     wanted, pm2 = config.serving.supervisor, shutil.which("pm2")
     if pm2 and wanted != "builtin":
         if shutil.which("node"):

@@ -88,7 +88,10 @@ def credentials(workspace: Workspace, config: Config) -> Check:
     absent = [
         source.name
         for source in (volumes, pictures)
-        if source.kaggle and not source.path and not (workspace.root / "data" / "raw" / source.name).exists()
+        if source.kind != "none"
+        and source.kaggle
+        and not source.path
+        and not (workspace.root / "data" / "raw" / source.name).exists()
     ]
     if not absent:
         return Check("kaggle", "good", f"not needed for data={config.data.name}")

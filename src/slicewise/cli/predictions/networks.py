@@ -66,7 +66,7 @@ def load_network(
     from slicewise.models.checkpoint import load_checkpoint
 
     path = checkpoint or workspace.root / CHECKPOINT
-    if checkpoint is not None and not checkpoint.is_file():
+    if checkpoint is not None and not checkpoint.exists():
         raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
     if checkpoint is None and not path.is_file():
         raise UsageError(
