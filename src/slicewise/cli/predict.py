@@ -41,6 +41,7 @@ def execute(args: argparse.Namespace) -> int:
     from slicewise.cli.predictions.examine import examine, row_of_problem
     from slicewise.cli.predictions.table import write_tables
     from slicewise.data.inputs import Unnamed, find_inputs
+    from slicewise.data.problems import describe_problems
 
     workspace = workspace_from(args)
     paths, overrides = _sort(args.words)
@@ -55,6 +56,8 @@ def execute(args: argparse.Namespace) -> int:
     rows = [row_of_problem(network, problem) for problem in problems if problem.severity == "error"]
     for row in rows:
         _tell(row)
+    if passed_over := [problem for problem in problems if problem.severity != "error"]:
+        say(describe_problems(passed_over).rstrip(), "dim")
     rows += examine(network, cases, folder, config.evaluation.batch_size, _tell)
     if all(row.error is not None for row in rows):
         complain(f"no case could be examined; the tables in {folder} are as they were")

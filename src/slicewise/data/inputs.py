@@ -18,13 +18,13 @@ from typing import Final
 from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
+from slicewise.data.file_kinds import claims_picture, why_passed_over
 from slicewise.data.modality_words import guess_modality, names_modality_alone
 from slicewise.data.problems import Problem
-from slicewise.data.sources import brats, lgg, pictures
-from slicewise.data.sources.tree import files_below
+from slicewise.data.sources import brats, lgg
+from slicewise.data.sources.tree import divided_below, passed_over
 
 SOURCE: Final = "input"
-_SUFFIXES: Final = (*brats.SUFFIXES, *pictures.SUFFIXES)
 _READABLE: Final = "NIfTI volumes (.nii, .nii.gz), slices of kaggle_3m, or pictures (JPEG, PNG, TIFF, ...)"
 
 
@@ -52,14 +52,19 @@ def find_inputs(paths: Sequence[Path], unnamed: Unnamed) -> tuple[list[CaseFiles
     found = list(_sorted(Path(), loose, unnamed, problems, named=True))
     for path in paths:
         if path.is_dir():
-            files = files_below(path, _SUFFIXES)
+            files, others = divided_below(path, _is_read)
             within = list(_sorted(path, files, unnamed, problems, named=False))
             if not within and not any(problem.path.is_relative_to(path) for problem in problems):
                 problems.append(Problem(path, f"holds nothing to examine; {_READABLE} are read"))
+            problems += passed_over(others)
             found += within
         elif not path.is_file():
             problems.append(Problem(path, "does not exist"))
     return _without_doubles(found), problems
+
+
+def _is_read(path: Path) -> bool:
+    return path.name.lower().endswith(brats.SUFFIXES) or claims_picture(path)
 
 
 def _sorted(
@@ -78,10 +83,10 @@ def _sorted(
             volumes.append(path)
         elif part is not None:
             slices[path.parent, part.case][part.number] = path
-        elif path.suffix.lower() in pictures.SUFFIXES:
+        elif claims_picture(path):
             flat.append(path)
         else:
-            problems.append(Problem(path, f"of an unknown kind; {_READABLE} are read"))
+            problems.append(Problem(path, f"{why_passed_over(path)}; {_READABLE} are read"))
     yield from _volumes(volumes, unnamed.volume, problems)
     for (_, case), numbered in slices.items():
         yield _case(case, "lgg", lgg.CHANNELS, [numbered[number] for number in sorted(numbered)])

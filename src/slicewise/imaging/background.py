@@ -29,7 +29,7 @@ _LOWEST = 0.5
 """Percentile that stands in for a background where there is none."""
 _FEW = 0.001
 """At most this share lies below a constant that was added to an image."""
-_DARK = 0.05
+_DARK = 0.08
 """A level from 0 to this share of the 99th percentile is the black of scanners and JPEG; it counts as 0."""
 _OUTSTANDING, _OPPOSITE = 0.10, 0.20
 """What stands out exceeds the first share of the 99th percentile of the contrast. An image crosses its

@@ -51,6 +51,8 @@ class Volume:
     """mm between voxel centres along (slice, row, col)."""
     orientation: VolumeOrientation | None
     """Where the voxels lie in the files; None for pictures."""
+    notes: tuple[str, ...] = ()
+    """What is odd about the files and was seen as they were read."""
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[0] != NUM_MODALITIES or not self.images.size:

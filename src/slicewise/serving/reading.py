@@ -59,7 +59,7 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Received:
     case = _case("nifti", volumes)
     received, names = read_case(case), {file.path: file.name for file in volumes.values()}
     notes = tuple(f"{names[problem.path]}: {problem.what}" for problem in check_case(case))
-    return Received(received, "volume", notes)
+    return Received(received, "volume", (*notes, *received.notes))
 
 
 def _read_flat(name: str, file: Stored, slot: Modality) -> Received:
@@ -67,7 +67,8 @@ def _read_flat(name: str, file: Stored, slot: Modality) -> Received:
     said = next((known for known in MODALITIES if known == name), None)
     if said is None and lgg.is_slice_name(file.name):
         return Received(read_case(_case("lgg", dict.fromkeys(lgg.CHANNELS, file))), "volume")
-    return Received(read_case(_case("picture", {said or slot: file})), "picture")
+    picture = read_case(_case("picture", {said or slot: file}))
+    return Received(picture, "picture", picture.notes)
 
 
 def _case(kind: CaseKind, files: Mapping[Modality, Stored]) -> CaseFiles:

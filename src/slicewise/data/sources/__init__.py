@@ -6,8 +6,9 @@ from typing import Literal, assert_never
 
 from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
+from slicewise.data.file_kinds import claims_picture
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import ENDINGS, files_below
+from slicewise.data.sources.tree import ENDINGS, divided_below, files_below, passed_over
 
 FolderKind = Literal["brats", "lgg", "pictures"]
 
@@ -18,7 +19,7 @@ def files_read(kind: FolderKind, root: Path) -> list[Path]:
     Raises:
         DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
-    return files_below(root, ENDINGS[kind])
+    return divided_below(root, claims_picture)[0] if kind == "pictures" else files_below(root, ENDINGS[kind])
 
 
 def discover(
@@ -46,11 +47,12 @@ def discover(
             from slicewise.data.sources import brats
 
             kept, problems = _without_copies(*brats.discover(root, source))
-            return kept, problems + brats.mixed_releases(root, kept)
+            return kept, problems + brats.mixed_releases(root, kept) + _not_read(root, kind)
         case "lgg":
             from slicewise.data.sources import lgg
 
-            return _without_copies(*lgg.discover(root, source))
+            kept, problems = _without_copies(*lgg.discover(root, source))
+            return kept, problems + _not_read(root, kind)
         case "pictures":
             from slicewise.data.sources import pictures
 
@@ -59,6 +61,11 @@ def discover(
             )
         case _:
             assert_never(kind)
+
+
+def _not_read(root: Path, kind: FolderKind) -> list[Problem]:
+    ends = ENDINGS[kind]
+    return passed_over(divided_below(root, lambda path: path.name.lower().endswith(ends))[1])
 
 
 def _without_copies(
