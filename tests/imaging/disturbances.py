@@ -27,7 +27,7 @@ def z_scored_with_a_low_background(image: Image, brain: NDArray[np.bool_], rng: 
 
 
 def z_scored(image: Image, _: NDArray[np.bool_], __: np.random.Generator) -> Image:
-    return (image - image.mean()) / image.std()
+    return np.asarray((image - image.mean()) / image.std())
 
 
 def to_unit_range(image: Image, _: NDArray[np.bool_], __: np.random.Generator) -> Image:

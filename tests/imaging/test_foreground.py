@@ -27,7 +27,7 @@ SUBSETS: tuple[Presence, ...] = (
 
 
 def subset(images: NDArray[Any], presence: Presence) -> NDArray[Any]:
-    return images * np.array(presence, images.dtype).reshape(4, 1, 1, 1)
+    return np.asarray(images * np.array(presence, images.dtype).reshape(4, 1, 1, 1))
 
 
 def disturbed(images: NDArray[Any], presence: Presence, name: str, seed: int = 0) -> NDArray[np.float32]:
@@ -96,7 +96,7 @@ def test_a_disturbed_real_patient_has_the_same_brain(number: int) -> None:
 
 def picture_foreground(pixels: NDArray[Any]) -> NDArray[np.bool_]:
     volume = picture_volume(KEY, pixels, "flair")
-    return foreground(volume.images, volume.presence)[0]
+    return np.asarray(foreground(volume.images, volume.presence)[0])
 
 
 @pytest.mark.parametrize("value", [-30.0, -1e6, 1e6])

@@ -52,6 +52,7 @@ def decode(source: IO[bytes]) -> NDArray[Any]:
     """
     if not is_tiff(source):
         return _by_opencv(source)
+    source.seek(0)
     with TiffFile(source) as file:
         page = file.pages.first
         try:
