@@ -14,12 +14,12 @@ Disturb = Callable[[Image, NDArray[np.bool_], np.random.Generator], Image]
 
 def z_scored_inside(image: Image, brain: NDArray[np.bool_], _: np.random.Generator) -> Image:
     tissue = image[brain].astype(np.float64)
-    return np.where(brain, (image - tissue.mean()) / tissue.std(), 0)
+    return np.asarray(np.where(brain, (image - tissue.mean()) / tissue.std(), 0))
 
 
 def z_scored_inside_in_tenths(image: Image, brain: NDArray[np.bool_], rng: np.random.Generator) -> Image:
     """As int16: every tenth voxel of the brain becomes 0."""
-    return np.rint(10 * z_scored_inside(image, brain, rng)).astype(np.int16)
+    return np.asarray(np.rint(10 * z_scored_inside(image, brain, rng)), np.int16)
 
 
 def z_scored_with_a_low_background(image: Image, brain: NDArray[np.bool_], rng: np.random.Generator) -> Image:
@@ -47,7 +47,7 @@ def by_median_and_quartiles(image: Image, brain: NDArray[np.bool_], _: np.random
 
 def by_median_and_quartiles_of_all(image: Image, _: NDArray[np.bool_], __: np.random.Generator) -> Image:
     median = np.median(image)
-    return (image - median) / (np.percentile(image, 95) - median)
+    return np.asarray((image - median) / (np.percentile(image, 95) - median))
 
 
 def plus(constant: float) -> Disturb:

@@ -36,6 +36,8 @@ class EntryRef:
     entry: str
     num_slices: int
     reused: bool
+    notes: tuple[str, ...] = ()
+    """What was odd about the files when the slices were made."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,18 @@ def preprocess_cases(
     ordered = [outcomes[entry] for entry in ids]
     return PreprocessReport(
         tuple(outcome for outcome in ordered if isinstance(outcome, EntryRef)),
-        tuple(outcome for outcome in ordered if isinstance(outcome, Problem)),
+        tuple(
+            problem
+            for case, outcome in zip(cases, ordered, strict=True)
+            for problem in _problems(case, outcome)
+        ),
     )
+
+
+def _problems(case: CaseFiles, outcome: Outcome) -> list[Problem]:
+    if isinstance(outcome, Problem):
+        return [outcome]
+    return [Problem(case.folder, note, "warning") for note in outcome.notes]
 
 
 def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
@@ -169,7 +181,8 @@ def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:
 
 def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entry: str) -> Outcome:
     try:
-        sliced = prepare(read_case(case), settings)
+        volume = read_case(case)
+        sliced = prepare(volume, settings)
     except DataError as error:
         return Problem(case.folder, str(error))
     except MemoryError as error:
@@ -177,7 +190,9 @@ def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entr
             f"{case.key} does not fit into memory; lower runtime.num_workers and run again"
         ) from error
     store.write(entry, sliced, case.group)
-    return EntryRef(case.key, case.group, entry, len(sliced.indices), reused=False)
+    # What is odd about a picture was listed when it was found.
+    notes = () if case.kind == "picture" else volume.notes
+    return EntryRef(case.key, case.group, entry, len(sliced.indices), reused=False, notes=notes)
 
 
 def _is_sound(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:

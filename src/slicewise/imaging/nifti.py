@@ -28,6 +28,8 @@ MAX_VOXELS = 512**3
 
 _NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))
 _CHUNK = 1 << 20
+_FEWEST_NUMBERS = 0.01
+"""A brain is at least this share of a volume."""
 _MAX_TRAILER_CHUNKS = 64
 _MAX_OFFSET = 64 << 20
 """Header extensions longer than this are no header extensions."""
@@ -48,15 +50,18 @@ class NiftiFile:
     array: NDArray[Any]
     spacing: tuple[float, float, float]
     orientation: Orientation
+    notes: tuple[str, ...] = ()
+    """What is odd about the voxels, with the name of the file."""
 
 
 def read_nifti(path: Path) -> NiftiFile:
     """Read a 3-D `.nii` or `.nii.gz`.
 
-    uint8, int16 and uint16 are kept, everything else (and every scaled file) becomes float32.
+    uint8, int16 and uint16 are kept, everything else (and every scaled file) becomes float32. NaN and
+    infinity, which other programs write outside the brain, become 0.
 
     Raises:
-        VolumeError: the file is missing, truncated, corrupt, not 3-D, too large or holds NaN or infinity.
+        VolumeError: the file is missing, truncated, corrupt, not 3-D, too large or holds hardly any number.
     """
     with _named_damage(path), _open(path) as stream:
         header = _read_header(path, stream)
@@ -68,8 +73,8 @@ def read_nifti(path: Path) -> NiftiFile:
         _fill(stream, raw)
         _check_trailer(stream)
     orientation = _orientation(path, header, shape)
-    array = orientation.to_view(_convert(path, raw, header))
-    return NiftiFile(path, array, orientation.spacing(), orientation)
+    voxels, notes = _without_nan(path, _convert(raw, header))
+    return NiftiFile(path, orientation.to_view(voxels), orientation.spacing(), orientation, notes)
 
 
 def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation, like: Path | None = None) -> None:
@@ -213,7 +218,7 @@ def _orientation(path: Path, header: Any, shape: tuple[int, int, int]) -> Orient
     return orientation
 
 
-def _convert(path: Path, raw: NDArray[Any], header: Any) -> NDArray[Any]:
+def _convert(raw: NDArray[Any], header: Any) -> NDArray[Any]:
     """Apply the header's scaling in float32; unscaled small integers stay as they are."""
     slope, intercept = header.get_slope_inter()
     slope, intercept = (
@@ -227,8 +232,15 @@ def _convert(path: Path, raw: NDArray[Any], header: Any) -> NDArray[Any]:
         array = raw.astype(np.float32)
         array *= np.float32(slope)
         array += np.float32(intercept)
-    if not np.isfinite(array).all():
-        raise VolumeError(
-            f"{path} holds NaN or infinite voxels; replace them (numpy.nan_to_num) or leave it out"
-        )
     return array
+
+
+def _without_nan(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Replace what is no number by 0, and say so."""
+    if array.dtype.kind != "f" or (finite := np.isfinite(array)).all():
+        return array, ()
+    count = np.count_nonzero(finite)
+    if count < _FEWEST_NUMBERS * array.size:
+        raise VolumeError(f"{path} holds NaN or infinity in all but {count:,} voxels; export it again")
+    array[~finite] = 0
+    return array, (f"{path.name}: {array.size - count:,} voxels are NaN or infinite and count as background",)

@@ -105,6 +105,7 @@ def read_nifti_case(
         label=None,
         spacing=first.spacing,
         orientation=first.orientation,
+        notes=first.notes,
     )
 
 
@@ -149,8 +150,9 @@ def _read_images(
         slot = modality_slot(modality)
         if images is None or first is None:
             images = np.zeros((NUM_MODALITIES, *file.array.shape), file.array.dtype)
-            first = replace(file, array=images[slot])
+            first = replace(file, array=images[slot], notes=())
         _require_same_grid(first, file)
+        first = replace(first, notes=(*first.notes, *file.notes))
         if images.dtype != file.array.dtype:
             images = images.astype(np.float32, copy=False)
         images[slot] = file.array

@@ -12,7 +12,7 @@ from slicewise.data.reading import read_case
 from slicewise.data.sources import lgg
 from slicewise.evaluation.operating import InputKind
 from slicewise.imaging.volume import Volume
-from slicewise.serving.uploads import UNNAMED, RequestError, Stored
+from slicewise.serving.uploads import UNNAMED, RequestError, Stored, reworded
 
 _KEY: Final = CaseKey("upload", "upload", "upload")
 
@@ -59,7 +59,7 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Received:
     case = _case("nifti", volumes)
     received, names = read_case(case), {file.path: file.name for file in volumes.values()}
     notes = tuple(f"{names[problem.path]}: {problem.what}" for problem in check_case(case))
-    return Received(received, "volume", (*notes, *received.notes))
+    return Received(received, "volume", (*notes, *(reworded(note, files) for note in received.notes)))
 
 
 def _read_flat(name: str, file: Stored, slot: Modality) -> Received:

@@ -66,7 +66,7 @@ def stored(uploads: Mapping[str, Upload]) -> Iterator[dict[str, Stored]]:
         try:
             yield files
         except DataError as error:
-            raise RequestError(422, _reworded(str(error), files)) from error
+            raise RequestError(422, reworded(str(error), files)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -136,7 +136,8 @@ def _suffix(head: bytes) -> str | None:
     return ".picture" if is_picture(head) else None
 
 
-def _reworded(message: str, files: Mapping[str, Stored]) -> str:
+def reworded(message: str, files: Mapping[str, Stored]) -> str:
+    """Return a message that names the files as the client does."""
     for file in files.values():
         message = message.replace(str(file.path), file.name).replace(file.path.name, file.name)
     return message
