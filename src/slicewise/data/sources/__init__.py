@@ -22,6 +22,17 @@ def files_read(kind: FolderKind, root: Path) -> list[Path]:
     return divided_below(root, claims_picture)[0] if kind == "pictures" else files_below(root, ENDINGS[kind])
 
 
+def files_passed_over(kind: FolderKind, root: Path) -> list[Problem]:
+    """Return a note for each file below `root` that `discover` does not look at. Imports nothing heavy.
+
+    Raises:
+        DataError: as `files_read`.
+    """
+    ends = ENDINGS[kind]
+    is_read = claims_picture if kind == "pictures" else lambda path: path.name.lower().endswith(ends)
+    return passed_over(divided_below(root, is_read)[1])
+
+
 def discover(
     kind: FolderKind,
     root: Path,
@@ -47,12 +58,12 @@ def discover(
             from slicewise.data.sources import brats
 
             kept, problems = _without_copies(*brats.discover(root, source))
-            return kept, problems + brats.mixed_releases(root, kept) + _not_read(root, kind)
+            return kept, problems + brats.mixed_releases(root, kept) + files_passed_over(kind, root)
         case "lgg":
             from slicewise.data.sources import lgg
 
             kept, problems = _without_copies(*lgg.discover(root, source))
-            return kept, problems + _not_read(root, kind)
+            return kept, problems + files_passed_over(kind, root)
         case "pictures":
             from slicewise.data.sources import pictures
 
@@ -61,11 +72,6 @@ def discover(
             )
         case _:
             assert_never(kind)
-
-
-def _not_read(root: Path, kind: FolderKind) -> list[Problem]:
-    ends = ENDINGS[kind]
-    return passed_over(divided_below(root, lambda path: path.name.lower().endswith(ends))[1])
 
 
 def _without_copies(
