@@ -69,9 +69,10 @@ def test_affine_changes_do_not_reach_the_model(phantom: NDArray[np.int16], name:
     )
 
 
-def test_a_stray_voxel_does_not_widen_the_box(phantom: NDArray[np.int16]) -> None:
+@pytest.mark.parametrize("value", [5000, -30_000])
+def test_a_stray_voxel_does_not_widen_the_box(phantom: NDArray[np.int16], value: int) -> None:
     spiked = phantom.copy()
-    spiked[0, phantom.shape[1] // 2, 0, 0] = 500
+    spiked[0, phantom.shape[1] // 2, 0, 0] = value
     boxes = [prepare(Volume(KEY, images, SUBSETS[3], None, None, (2.0,) * 3, None), settings()).geometry
              for images in (phantom, spiked)]  # fmt: skip
     assert boxes[0] == boxes[1]

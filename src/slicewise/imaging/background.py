@@ -78,6 +78,11 @@ class Channel:
             contrast -= np.float32(self.level)
         return np.abs(contrast) if self.crosses else contrast
 
+    def extreme(self) -> NDArray[np.bool_]:
+        """Return what is farther from the background, on either side, than 99 % of the image."""
+        most = np.percentile(np.abs(self.contrast(_spread(self.image))), 99)
+        return np.asarray(np.abs(self.contrast(self.image)) > most)
+
     def outstanding(self, share: float) -> NDArray[np.bool_]:
         """Return where the contrast is more than `share` of its 99th percentile.
 

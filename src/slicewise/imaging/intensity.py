@@ -29,8 +29,8 @@ _FULL, _FRAMED = 0.90, 0.75
 """A picture is head in more than the first share only because a frame, less than the second, encloses it."""
 _RIM = 0.015
 """What is cleared of a picture with a frame, as a share of its side."""
-_STRAY = 0.01
-"""A piece of stripped data below this share of the largest, apart from it in all slices, is no brain."""
+_STRAY = 4
+"""Up to so many extreme pixels apart from the brain in all slices of stripped data are no brain."""
 _SMALLEST_PIECE = 0.10
 """Pieces below this share of a slice's largest piece are annotations or noise."""
 
@@ -58,7 +58,7 @@ def foreground(images: NDArray[Any], presence: Sequence[bool]) -> NDArray[np.boo
     if not inside.any():
         return inside
     if _is_stripped(filled, inside):
-        return _without_strays(inside)
+        return _without_strays(inside, filled)
     inside[:] = False
     for channel in filled:
         inside |= channel.outstanding(_FOREGROUND)
@@ -161,14 +161,15 @@ def _share_below(contrasts: Sequence[NDArray[np.float32]], share: float) -> floa
     return float(below.mean())
 
 
-def _without_strays(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Clear what lies apart from the brain in every slice: a stray voxel would widen the box around it."""
+def _without_strays(inside: NDArray[np.bool_], filled: Sequence[Channel]) -> NDArray[np.bool_]:
+    """Clear extreme voxels apart from the brain in all slices, which would widen the box around it."""
     flat = inside.any(axis=0).astype(np.uint8)
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(flat)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(flat)
     areas = stats[1:, cv2.CC_STAT_AREA]
-    strays = 1 + np.flatnonzero(areas < _STRAY * areas.max())
-    if count > 1 and len(strays):
-        inside &= ~np.isin(pieces, strays)
+    small = 1 + np.flatnonzero((areas <= _STRAY) & (areas < areas.max()))
+    if len(small):
+        extreme = np.logical_or.reduce([channel.extreme().any(axis=0) for channel in filled])
+        inside &= ~np.isin(pieces, np.intersect1d(small, pieces[extreme]))
     return inside
 
 
