@@ -93,7 +93,7 @@ def test_two_cases_of_one_name_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{}", "[]", '{"format": 2}', '{"format": 1, "roots": 3}', "not json"])
 def test_a_damaged_file_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(text)
-    with pytest.raises(WorkspaceError, match=r"index\.json is .*delete it and run again"):
+    with pytest.raises(WorkspaceError, match=r"index\.json is .*move it aside and run again"):
         CaseIndex.read(tmp_path / "index.json")
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from slicewise.data.inputs import Unnamed, find_inputs
 from slicewise.data.problems import Problem
 from slicewise.data.reading import read_case
+from slicewise.data.sources import discover
 
 UNNAMED = Unnamed(None, "flair")
 
@@ -255,3 +256,35 @@ def test_a_named_file_of_another_kind_is_called_what_it_is(
     cases, (problem,) = find_inputs([tmp_path / name], Unnamed(None, "flair"))
     assert cases == []
     assert problem.what.startswith(words)
+
+
+PASSED_OVER: dict[str, tuple[bytes, str]] = {
+    "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC and films are not read; save it as PNG"),
+    "slice.dcm": (bytes(128) + b"DICM" + bytes(60), "DICOM is not read; convert it to NIfTI"),
+    "IM0002": (bytes(128) + b"DICM", "DICOM"),
+    "report.pdf": (b"%PDF-1.7", "PDF"),
+    "brain.mha": (b"ObjectType = Image", "MetaImage is not read; convert it to NIfTI"),
+    "brain.nrrd": (b"NRRD0005", "NRRD"),
+    "more.zip": (b"PK\x03\x04", "an archive; unpack it"),
+    "notes.txt": (b"text", "neither a picture nor a volume"),
+    "lost": (b"", "the file is empty"),
+}
+
+
+def test_every_file_that_is_passed_over_is_listed_with_the_reason(tmp_path: Path) -> None:
+    picture(tmp_path / "yes" / "y.png")
+    for name, (content, _) in PASSED_OVER.items():
+        (tmp_path / "yes" / name).write_bytes(content)
+    for cases, problems in (find_inputs([tmp_path], UNNAMED), discover("pictures", tmp_path, "set")):
+        assert len(cases) == 1
+        reasons = {problem.path.name: problem.what for problem in problems if problem.severity == "note"}
+        assert set(reasons) == set(PASSED_OVER)
+        for name, (_, reason) in PASSED_OVER.items():
+            assert reason in reasons[name]
+
+
+def test_a_file_named_on_purpose_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "photo.heic"
+    path.write_bytes(PASSED_OVER["photo.heic"][0])
+    (problem,) = errors([path])
+    assert "HEIC" in problem.what

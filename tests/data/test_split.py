@@ -75,7 +75,7 @@ def test_a_leak_written_into_the_file_is_found() -> None:
     "value", [{}, {"sources": []}, {"sources": {"a": {}}}, {"sources": {}, "fractions": 3}]
 )
 def test_a_damaged_file_is_refused(value: dict[str, object]) -> None:
-    with pytest.raises(SplitError, match="delete it and run again"):
+    with pytest.raises(SplitError, match="move it aside and run again"):
         Split.from_json(value)
 
 

@@ -144,11 +144,22 @@ def test_what_can_be_mended_is_mended_in_silence(tmp_path: Path, capfd: pytest.C
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_voxels_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_not_finite_are_background_and_said(tmp_path: Path, value: float) -> None:
+    """As programs write them outside the brain; most of a volume may be so."""
     image = images()[0].astype(np.float32)
-    image[3, 4, 5] = value
-    with pytest.raises(VolumeError, match=r"bad\.nii holds NaN or infinite"):
+    outside = image == 0
+    image[outside] = value
+    case = read_volume({"t1": write_nifti(tmp_path / "nan.nii", image)})
+    np.testing.assert_array_equal(case.images[0], images()[0])
+    (note,) = case.remarks
+    assert note == f"nan.nii: {outside.sum():,} voxels are NaN or infinite and count as background"
+
+
+def test_a_volume_of_nan_is_refused(tmp_path: Path) -> None:
+    image = np.full((20, 72, 60), np.nan, np.float32)
+    image[3, 4, :5] = 1
+    with pytest.raises(VolumeError, match=r"bad\.nii holds NaN or infinity in all but 5 voxels"):
         read_volume({"t1": write_nifti(tmp_path / "bad.nii", image)})
 
 

@@ -14,10 +14,12 @@ def upload(content: bytes, name: str = "a.bin") -> dict[str, Upload]:
 @pytest.mark.parametrize(
     ("head", "suffix", "kind"),
     [
-        (b"\x89PNG\r\n\x1a\n", ".png", "picture"),
-        (b"\xff\xd8\xff\xe0", ".jpg", "picture"),
-        (b"II*\0", ".tif", "picture"),
-        (b"MM\0*", ".tif", "picture"),
+        (b"\x89PNG\r\n\x1a\n", ".picture", "picture"),
+        (b"\xff\xd8\xff\xe0", ".picture", "picture"),
+        (b"II*\0", ".picture", "picture"),
+        (b"MM\0*", ".picture", "picture"),
+        (b"RIFF\0\0\0\0WEBP", ".picture", "picture"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", ".picture", "picture"),
         (b"\x1f\x8b\x08", ".nii.gz", "volume"),
         (bytes(344) + b"n+1\0", ".nii", "volume"),
         (b"\x1c\x02\0\0n+2\0\r\n\x1a\n", ".nii", "volume"),

@@ -43,6 +43,7 @@ def execute(args: argparse.Namespace) -> int:
     from slicewise.cli.predictions.examine import examine, row_of_problem
     from slicewise.cli.predictions.table import write_tables
     from slicewise.data.inputs import Unnamed, find_inputs
+    from slicewise.data.problems import describe_problems
 
     workspace = workspace_from(args)
     paths, overrides = _sort(args.words)
@@ -53,14 +54,13 @@ def execute(args: argparse.Namespace) -> int:
     network = _network(args, config, overrides)
     slot = args.modality or network.predictor.checkpoints[0].slot
     cases, problems = find_inputs(paths, Unnamed(args.modality, slot))
-    for problem in problems:
-        if problem.severity == "warning":
-            say(f"warning: {problem}", "warn")
     if not cases:
         raise UsageError(f"nothing to examine: {'; '.join(map(str, problems))}")
     rows = [row_of_problem(network, problem) for problem in problems if problem.severity == "error"]
     for row in rows:
         _tell(row)
+    if odd := [problem for problem in problems if problem.severity != "error"]:
+        say(describe_problems(odd).rstrip(), "dim")
     with _explained(folder):
         settings, threads = config.evaluation, config.runtime.num_threads
         rows += examine(network, cases, folder, settings.batch_size, _tell, num_threads=threads)

@@ -82,7 +82,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise
     except (ValueError, OSError) as error:
-        raise WorkspaceError(f"{path} is damaged ({error}); delete it and run again") from error
+        raise WorkspaceError(f"{path} is damaged ({error}); move it aside and run again") from error
 
 
 def read_record(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import imagehash
 import numpy as np
@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from slicewise.core.labels import NUM_MODALITIES
 from slicewise.data.cases import CaseFiles
-from slicewise.data.picture import read_grey
+from slicewise.data.picture import read_picture
 from slicewise.data.problems import Problem, Severity
 from slicewise.imaging.intensity import foreground
 
@@ -51,6 +51,8 @@ class PicturePrint:
     digest: str
     views: tuple[Hashes, ...]
     """Of the whole picture, and of the head alone: another margin changes the first, not the second."""
+    notes: tuple[str, ...] = ()
+    """What is odd about the file."""
 
 
 def fingerprint(path: Path) -> PicturePrint:
@@ -59,13 +61,22 @@ def fingerprint(path: Path) -> PicturePrint:
     Raises:
         PictureError: it cannot be read.
     """
-    pixels = read_grey(path)
+    picture = read_picture(path)
+    pixels = picture.pixels
     exact = hashlib.sha256(f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-    peak = max(float(pixels.max()), 1.0)
-    eight_bit: NDArray[np.uint8] = (
-        pixels if pixels.dtype == np.uint8 else (pixels.clip(0) * (255 / peak)).astype(np.uint8)
+    eight_bit = _to_eight_bits(pixels)
+    return PicturePrint(exact, (_hashes(eight_bit), _hashes(_head(eight_bit))), picture.notes)
+
+
+def _to_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale by content. Single pixels out of range are clipped."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    low, high = (
+        (0.0, float(pixels.max())) if pixels.dtype == np.uint16 else np.percentile(pixels, (0.1, 99.9))
     )
-    return PicturePrint(exact, (_hashes(eight_bit), _hashes(_head(eight_bit))))
+    scale = 255 / (high - low) if high > low else 0.0
+    return np.asarray(((pixels.astype(np.float64) - low) * scale).clip(0, 255), np.uint8)
 
 
 def _hashes(pixels: NDArray[np.uint8]) -> Hashes:

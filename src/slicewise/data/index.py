@@ -66,7 +66,7 @@ class CaseIndex:
             return cls._from_json(value, base)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WorkspaceError(
-                f"{path} is not a case index of this version ({error!r}); delete it and run again"
+                f"{path} is not a case index of this version ({error!r}); move it aside and run again"
             ) from error
 
     def write(self, path: Path, base: Path | None = None) -> None:

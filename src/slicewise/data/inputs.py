@@ -18,15 +18,14 @@ from typing import Final
 from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
+from slicewise.data.file_kinds import claims_picture, why_passed_over
 from slicewise.data.gather import choose_images, gather
 from slicewise.data.names import SUFFIXES, file_name
 from slicewise.data.problems import Problem, Severity
 from slicewise.data.sources import lgg, pictures
-from slicewise.data.sources.tree import files_below
-from slicewise.imaging.file_kinds import foreign_file
+from slicewise.data.sources.tree import divided_below, passed_over
 
 SOURCE: Final = "input"
-_SUFFIXES: Final = (*SUFFIXES, *pictures.SUFFIXES)
 _READABLE: Final = "NIfTI volumes (.nii, .nii.gz), slices of kaggle_3m, or pictures (JPEG, PNG, TIFF, ...)"
 _MASK: Final = "a mask by its name, not examined"
 _OTHER: Final = "another image than t1, t1ce, t2 or flair by its name, not examined; rename it if it is one"
@@ -60,14 +59,19 @@ def find_inputs(paths: Sequence[Path], unnamed: Unnamed) -> tuple[list[CaseFiles
     found = list(_sorted(Path(), loose, unnamed, problems, named=True))
     for path in paths:
         if path.is_dir():
-            files = files_below(path, _SUFFIXES)
+            files, others = divided_below(path, _is_read)
             within = list(_sorted(path, files, unnamed, problems, named=False))
             if not within and not any(problem.path.is_relative_to(path) for problem in problems):
                 problems.append(Problem(path, f"holds nothing to examine; {_READABLE} are read"))
+            problems += passed_over(others)
             found += within
         elif not path.is_file():
             problems.append(Problem(path, "does not exist"))
     return _without_doubles(found), problems
+
+
+def _is_read(path: Path) -> bool:
+    return file_name(path).lower().endswith(SUFFIXES) or claims_picture(path)
 
 
 def _sorted(
@@ -77,23 +81,22 @@ def _sorted(
     volumes: list[Path] = []
     slices: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     flat: list[Path] = []
-    passed_over: Severity = "error" if named else "note"
+    severity: Severity = "error" if named else "note"
     files = list(files)
-    masks = pictures.masks_among(root, [path for path in files if _is_picture(path)])
+    masks = pictures.masks_among(root, [path for path in files if claims_picture(path)])
     for path in files:
         part = _slice_of_lgg(path)
         if file_name(path).lower().endswith(SUFFIXES):
             volumes.append(path)
         elif path in masks:
-            problems.append(Problem(path, _MASK, passed_over))
+            problems.append(Problem(path, _MASK, severity))
         elif part is not None:
             slices[path.parent, part.case][part.number] = path
-        elif _is_picture(path):
+        elif claims_picture(path):
             flat.append(path)
         else:
-            kind = foreign_file(path) or "of an unknown kind"
-            problems.append(Problem(path, f"{kind}; {_READABLE} are read"))
-    yield from _volumes(volumes, None if named else root, unnamed.volume, problems, passed_over)
+            problems.append(Problem(path, f"{why_passed_over(path)}; {_READABLE} are read"))
+    yield from _volumes(volumes, None if named else root, unnamed.volume, problems, severity)
     for (_, case), numbered in slices.items():
         yield _case(case, "lgg", lgg.CHANNELS, [numbered[number] for number in sorted(numbered)])
     for path in flat:
@@ -106,23 +109,19 @@ def _volumes(
     root: Path | None,
     unnamed: Modality | None,
     problems: list[Problem],
-    passed_over: Severity,
+    severity: Severity,
 ) -> Iterator[CaseFiles]:
     """Gather the modalities of a patient; a volume whose name tells no patient is a case of its own."""
     gathered = gather(paths, root, unnamed=unnamed)
     problems += gathered.problems
     problems += [Problem(path, _SILENT) for path in gathered.silent]
-    problems += [Problem(path, _OTHER, passed_over) for path in gathered.others]
+    problems += [Problem(path, _OTHER, severity) for path in gathered.others]
     for draft in gathered.drafts:
-        problems += [Problem(found.path, _MASK, passed_over) for found in draft.masks]
+        problems += [Problem(found.path, _MASK, severity) for found in draft.masks]
         images, met = choose_images(draft)
         problems += met
         if images:
             yield _case(draft.name, "nifti", tuple(images), list(images.values()))
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in pictures.SUFFIXES
 
 
 def _slice_of_lgg(path: Path) -> lgg.FileName | None:

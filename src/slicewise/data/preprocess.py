@@ -45,6 +45,7 @@ class EntryRef:
     num_slices: int
     reused: bool
     remarks: tuple[str, ...] = ()
+    """What was odd about the files when the slices were made."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,8 @@ def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entr
         raise DataError(
             f"{case.key} does not fit into memory; lower runtime.num_workers and run again"
         ) from error
-    remarks = (*volume.remarks, *_implausible(sliced))
+    # What is odd about a picture was listed when it was found.
+    remarks = () if case.kind == "picture" else (*volume.remarks, *_implausible(sliced))
     store.write(entry, sliced, case.group, remarks)
     return EntryRef(case.key, case.group, entry, len(sliced.indices), False, remarks)
 

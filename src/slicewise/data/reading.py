@@ -1,5 +1,6 @@
 """From the files of a case to its Volume. Each file is opened once, here, and checked as it is read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from slicewise.core.errors import PictureError, VolumeError
 from slicewise.core.labels import EDEMA, NUM_MODALITIES, modality_slot
 from slicewise.data.cases import CaseFiles
-from slicewise.data.picture import open_picture, read_grey
+from slicewise.data.picture import open_picture, read_picture
 from slicewise.imaging.mask_values import tumour_of
 from slicewise.imaging.volume import UNIT_SPACING, Presence, Volume, picture_volume, read_nifti_case
 
@@ -28,7 +29,9 @@ def read_case(case: CaseFiles) -> Volume:
         case "lgg":
             return _read_lgg(case)
         case "picture":
-            return picture_volume(case.key, read_grey(case.images[0]), case.modalities[0], case.label)
+            picture = read_picture(case.images[0])
+            volume = picture_volume(case.key, picture.pixels, case.modalities[0], case.label)
+            return replace(volume, remarks=picture.notes)
 
 
 def _read_lgg(case: CaseFiles) -> Volume:

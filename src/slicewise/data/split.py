@@ -36,7 +36,7 @@ class Split:
             if shared:
                 raise SplitError(
                     f"{len(shared)} patients are on both {first} and {second}: {_names(shared)}; "
-                    "delete the split and run again"
+                    "move the split aside and run again"
                 )
         for side in SIDES:
             self._require_members(side)
@@ -78,7 +78,7 @@ class Split:
             settings = None if fractions is None else SplitFractions(seed=seed, **fractions)
             return cls(members["train"], members["val"], members["test"], seed, settings)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise SplitError(f"the split file is damaged ({error!r}); delete it and run again") from error
+            raise SplitError(f"the split file is damaged ({error!r}); move it aside and run again") from error
 
     def to_json(self) -> dict[str, Any]:
         """Return a readable table: per source and side the sorted groups, and how many there are."""

@@ -88,7 +88,7 @@ class SliceStore:
         for name, facts in self.open(entry).files.items():
             if hash_of(folder / name) != facts["sha256"]:
                 raise WorkspaceError(
-                    f"{folder / name} has changed since it was written; delete {folder} and run again"
+                    f"{folder / name} has changed since it was written; move {folder} aside and run again"
                 )
 
     def write(self, entry: str, case: SlicedCase, group: str, remarks: Sequence[str] = ()) -> None:

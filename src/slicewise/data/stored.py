@@ -64,11 +64,11 @@ class StoredCase:
         except FileNotFoundError as error:
             raise WorkspaceError(f"{folder} is no whole entry ({error}); run preprocessing again") from error
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, OSError) as error:
-            raise WorkspaceError(f"{folder} is damaged ({error!r}); delete it and run again") from error
+            raise WorkspaceError(f"{folder} is damaged ({error!r}); move it aside and run again") from error
         for name, (size, sealed) in sizes.items():
             if size != sealed:
                 raise WorkspaceError(
-                    f"{folder / name} has {size} bytes, not the sealed number; delete {folder}"
+                    f"{folder / name} has {size} bytes, not the sealed number; move {folder} aside"
                 )
         return case
 
@@ -109,11 +109,11 @@ class StoredCase:
             mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # numpy parses the header as Python, which fails in many ways
             raise WorkspaceError(
-                f"{path} cannot be read ({error}); delete {self.folder} and run again"
+                f"{path} cannot be read ({error}); move {self.folder} aside and run again"
             ) from error
         if (mapped.dtype, list(mapped.shape)) != (_DTYPES[name], self.files[name]["shape"]):
             raise WorkspaceError(
-                f"{path} holds {mapped.dtype} {mapped.shape}, not what was sealed; delete {self.folder}"
+                f"{path} holds {mapped.dtype} {mapped.shape}, not what was sealed; move {self.folder} aside"
             )
         if mapped.nbytes > _IN_MEMORY_BYTES:
             return mapped

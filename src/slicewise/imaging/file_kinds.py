@@ -1,7 +1,6 @@
 """What a file is by its first bytes, where it is not the NIfTI that its name promises."""
 
 import re
-from pathlib import Path
 from typing import Final
 
 HEAD_BYTES: Final = 1024
@@ -9,6 +8,7 @@ HEAD_BYTES: Final = 1024
 
 _ARCHIVE: Final = "; unpack it and use the files in it"
 _PICTURE: Final = "; give it the suffix of its kind"
+_SAVE: Final = "; save it as PNG or TIFF"
 _CONVERT: Final = "; convert it to .nii.gz (for example with 3D Slicer or SimpleITK)"
 _FREESURFER: Final = "; convert it to .nii.gz (`mri_convert in.mgz out.nii.gz`)"
 _DICOM: Final = "; convert the series to .nii.gz (`dcm2niix FOLDER`)"
@@ -29,6 +29,11 @@ _BY_START: Final = {
     b"MM\0*": "a TIFF picture" + _PICTURE,
     b"GIF8": "a GIF picture" + _PICTURE,
     b"%PDF": "a PDF document; export the images as DICOM or NIfTI",
+    b"%!PS": "PostScript" + _SAVE,
+    b"8BPS": "a Photoshop picture" + _SAVE,
+    b"\xff\x0a": "a JPEG XL picture" + _SAVE,
+    b"\0\0\0\x0cJXL ": "a JPEG XL picture" + _SAVE,
+    b"v/1\x01": "an OpenEXR picture" + _SAVE,
     b"NRRD": "an NRRD volume" + _CONVERT,
     b"ObjectType": "a MetaImage volume" + _CONVERT,
     b"CDF\x01": "a MINC volume" + _CONVERT,
@@ -59,15 +64,6 @@ def foreign_kind(head: bytes) -> str | None:
     if head and not any(head):
         return "a file of zeros, as after a copy or download that was not finished" + _FETCH
     return _volume_of_another_kind(head)
-
-
-def foreign_file(path: Path) -> str | None:
-    """Return what `foreign_kind` says of a file; None also where it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return foreign_kind(stream.read(HEAD_BYTES))
-    except OSError:
-        return None
 
 
 def _volume_of_another_kind(head: bytes) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.labels import NUM_MODALITIES
+from slicewise.imaging.background import Channel
 
 _SAMPLES = 100_000
 """Voxels behind a percentile: its rank is then off by about 0.02 per cent."""
@@ -28,6 +29,8 @@ _FULL, _FRAMED = 0.90, 0.75
 """A picture is head in more than the first share only because a frame, less than the second, encloses it."""
 _RIM = 0.015
 """What is cleared of a picture with a frame, as a share of its side."""
+_STRAY = 4
+"""Up to so many extreme pixels apart from the brain in all slices of stripped data are no brain."""
 _SMALLEST_PIECE = 0.10
 """Pieces below this share of a slice's largest piece are annotations or noise."""
 
@@ -35,27 +38,30 @@ _SMALLEST_PIECE = 0.10
 def foreground(images: NDArray[Any], presence: Sequence[bool]) -> NDArray[np.bool_]:
     """Return where the brain (skull-stripped data) or the head (everything else) is.
 
-    Skull-stripped data say it exactly: any voxel that is not 0 in some modality. Scanner output and JPEG
-    pictures have noise in the background: there, what is brighter than 10 % of the 99th percentile in some
-    modality, in each slice without small separate pieces and with holes filled. Which of the two it is, is
-    decided by how many voxels are exactly 0 and how many are almost 0.
+    Skull-stripped data say it exactly: any voxel that differs from the background (0, or what the rim shows:
+    `background`) in some modality. Scanner output and JPEG pictures have noise in the background: there, what
+    stands out by more than 10 % of the 99th percentile in some modality, in each slice without small separate
+    pieces and with holes filled. Which of the two it is, is decided by how many voxels are exactly background
+    and how many almost.
 
     Args:
         images: [4, slice, row, col], any real type.
         presence: which of the four slots are filled.
 
     Returns:
-        bool [slice, row, col]; all False when every filled slot is 0.
+        bool [slice, row, col]; all False when every filled slot is constant.
     """
-    filled = [images[slot] for slot in range(NUM_MODALITIES) if presence[slot]]
+    filled = [Channel.of(images[slot]) for slot in range(NUM_MODALITIES) if presence[slot]]
     inside = np.zeros(images.shape[1:], np.bool_)
-    for image in filled:
-        inside |= image != 0
-    if not inside.any() or _is_stripped(filled, inside):
+    for channel in filled:
+        inside |= channel.differs()
+    if not inside.any():
         return inside
+    if _is_stripped(filled, inside):
+        return _without_strays(inside, filled)
     inside[:] = False
-    for image in filled:
-        inside |= image > _threshold(image)
+    for channel in filled:
+        inside |= channel.outstanding(_FOREGROUND)
     for index in range(len(inside)):
         inside[index] = _head(inside[index])
     return inside
@@ -133,22 +139,38 @@ def _sample(inside: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.flatnonzero(inside.ravel()[::step]) * step
 
 
-def _is_stripped(filled: Sequence[NDArray[Any]], inside: NDArray[np.bool_]) -> bool:
-    """Background noise shows as voxels that are faint in every modality but not 0."""
+def _is_stripped(filled: Sequence[Channel], inside: NDArray[np.bool_]) -> bool:
+    """Background noise shows as voxels that are faint in every modality but not 0.
+
+    In an image that crosses its background tissue is faint too, as much of it as is twice as far away.
+    """
     if np.count_nonzero(inside) > (1 - _STRIPPED_ZEROS) * inside.size:
         return False
     voxels = _sample(inside)
-    faint = np.ones(len(voxels), np.bool_)
-    for image in filled:
-        values = np.abs(image.ravel()[voxels].astype(np.float32))
-        faint &= values < _FAINT * np.percentile(values, 99)
-    return float(faint.mean()) <= _STRIPPED_FAINT
+    contrasts = [np.abs(channel.contrast(channel.image.ravel()[voxels])) for channel in filled]
+    faint = _share_below(contrasts, _FAINT)
+    if any(channel.crosses for channel in filled):
+        faint -= _share_below(contrasts, 2 * _FAINT) - faint
+    return faint <= _STRIPPED_FAINT
 
 
-def _threshold(image: NDArray[Any]) -> float:
-    values = image.ravel()[:: max(1, image.size // _SAMPLES)].astype(np.float32)
-    low = min(0.0, float(values.min()))
-    return low + _FOREGROUND * (float(np.percentile(values, 99)) - low)
+def _share_below(contrasts: Sequence[NDArray[np.float32]], share: float) -> float:
+    below = np.ones(len(contrasts[0]), np.bool_)
+    for contrast in contrasts:
+        below &= contrast < share * np.percentile(contrast, 99)
+    return float(below.mean())
+
+
+def _without_strays(inside: NDArray[np.bool_], filled: Sequence[Channel]) -> NDArray[np.bool_]:
+    """Clear extreme voxels apart from the brain in all slices, which would widen the box around it."""
+    flat = inside.any(axis=0).astype(np.uint8)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(flat)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    small = 1 + np.flatnonzero((areas <= _STRAY) & (areas < areas.max()))
+    if len(small):
+        extreme = np.logical_or.reduce([channel.extreme().any(axis=0) for channel in filled])
+        inside &= ~np.isin(pieces, np.intersect1d(small, pieces[extreme]))
+    return inside
 
 
 def _head(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:

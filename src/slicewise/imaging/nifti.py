@@ -21,6 +21,8 @@ from slicewise.imaging.orientation import Orientation
 
 _NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))
 _CHUNK = 1 << 20
+_FEWEST_NUMBERS = 0.01
+"""A brain is at least this share of a volume."""
 _MAX_TRAILER_CHUNKS = 64
 _MOST_INFLATION = 1032
 """Deflate cannot pack bytes tighter (zlib's technical notes)."""
@@ -42,15 +44,18 @@ class NiftiFile:
     orientation: Orientation
     step: float
     """Between two values that a file of integers can store; 0 for floats."""
+    remarks: tuple[str, ...] = ()
+    """What is odd about the voxels, with the name of the file."""
 
 
 def read_nifti(path: Path) -> NiftiFile:
     """Read a 3-D `.nii` or `.nii.gz`.
 
-    uint8, int16 and uint16 are kept, everything else (and every scaled file) becomes float32.
+    uint8, int16 and uint16 are kept, everything else (and every scaled file) becomes float32. NaN and
+    infinity, which other programs write outside the brain, become 0.
 
     Raises:
-        VolumeError: the file is missing, truncated, corrupt, not 3-D, too large or holds NaN or infinity.
+        VolumeError: the file is missing, truncated, corrupt, not 3-D, too large or holds hardly any number.
     """
     with open_nifti(path) as (header, stream):
         _require_bytes(header)
@@ -59,9 +64,9 @@ def read_nifti(path: Path) -> NiftiFile:
         _fill(stream, raw)
         _check_trailer(stream)
     orientation = header.orientation
-    array = orientation.to_view(_convert(header, raw))
+    voxels, remarks = _without_nan(path, _convert(header, raw))
     step = abs(header.slope) if header.stored.kind in "iu" else 0.0
-    return NiftiFile(path, array, orientation.spacing(), orientation, step)
+    return NiftiFile(path, orientation.to_view(voxels), orientation.spacing(), orientation, step, remarks)
 
 
 def read_beside(first: NiftiFile, path: Path) -> NiftiFile:
@@ -149,8 +154,15 @@ def _convert(header: NiftiHeader, raw: NDArray[Any]) -> NDArray[Any]:
         array = raw.astype(np.float32)
         array *= np.float32(slope)
         array += np.float32(intercept)
-    if not np.isfinite(array).all():
-        raise VolumeError(
-            f"{header.path} holds NaN or infinite voxels; replace them (numpy.nan_to_num) or leave it out"
-        )
     return array
+
+
+def _without_nan(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Replace what is no number by 0, and say so."""
+    if array.dtype.kind != "f" or (finite := np.isfinite(array)).all():
+        return array, ()
+    count = np.count_nonzero(finite)
+    if count < _FEWEST_NUMBERS * array.size:
+        raise VolumeError(f"{path} holds NaN or infinity in all but {count:,} voxels; export it again")
+    array[~finite] = 0
+    return array, (f"{path.name}: {array.size - count:,} voxels are NaN or infinite and count as background",)

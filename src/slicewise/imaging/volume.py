@@ -105,6 +105,7 @@ def read_nifti_case(
         label=None,
         spacing=first.spacing,
         orientation=first.orientation,
+        remarks=first.remarks,
     )
 
 
@@ -146,11 +147,12 @@ def _read_images(
         slot = modality_slot(modality)
         if images is None or first is None:
             file = read_nifti(path)
-            array = file.array
-            images = np.zeros((NUM_MODALITIES, *array.shape), array.dtype)
+            images = np.zeros((NUM_MODALITIES, *file.array.shape), file.array.dtype)
             first = replace(file, array=images[slot])
         else:
-            array = read_beside(first, path).array
+            file = read_beside(first, path)
+            first = replace(first, remarks=(*first.remarks, *file.remarks))
+        array = file.array
         if images.dtype != array.dtype:
             images = images.astype(np.float32, copy=False)
         images[slot] = array

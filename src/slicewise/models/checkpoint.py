@@ -281,7 +281,7 @@ def load_safely(path: Path) -> Any:
     except Exception as error:  # torch's reader raises whatever a damaged pickle makes Python raise
         raise CheckpointError(
             f"{path} is damaged or no checkpoint ({_shortened(error)}); name another file or, if a run "
-            "made it, delete it and train again"
+            "made it, move it aside and train again"
         ) from error
     return content
 

@@ -43,8 +43,7 @@ def _ask_case(client: ApiClient, names: Sequence[str]) -> None:
 
 def _ask_files(client: ApiClient, info: dict[str, Any]) -> None:
     files = st.file_uploader(
-        "One picture (PNG, JPEG, TIFF), or the NIfTI volumes of one examination",
-        type=["png", "jpg", "jpeg", "tif", "tiff", "nii", "gz"],
+        "One picture (PNG, JPEG, TIFF, …), or the NIfTI volumes of one examination",
         accept_multiple_files=True,
         help=f"Up to {info['max_upload_mib']} MiB in all. The API deletes them after the examination; "
         "this page holds them until you take them out or close it.",

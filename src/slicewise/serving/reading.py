@@ -55,7 +55,9 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Received:
     volumes = {known: named[known] for known in MODALITIES if known in named}
     case = _case("nifti", volumes)
     notes = tuple(reworded(str(problem), volumes) for problem in require_sound(case))
-    return Received(read_case(case), "volume", (*_contradictions(volumes), *notes))
+    received = read_case(case)
+    remarks = (reworded(remark, volumes) for remark in received.remarks)
+    return Received(received, "volume", (*_contradictions(volumes), *notes, *remarks))
 
 
 def _modality(field: str, file: Stored) -> Modality:
@@ -100,7 +102,8 @@ def _read_flat(name: str, file: Stored, slot: Modality) -> Received:
             f"{file.name} is a mask, or a picture made from one, by its name: send the image, or say in the "
             "form field `modality` what it shows",
         )
-    return Received(read_case(_case("picture", {said or slot: file})), "picture")
+    picture = read_case(_case("picture", {said or slot: file}))
+    return Received(picture, "picture", picture.remarks)
 
 
 def _case(kind: CaseKind, files: Mapping[Modality, Stored]) -> CaseFiles:

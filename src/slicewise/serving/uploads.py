@@ -15,21 +15,18 @@ from starlette.datastructures import UploadFile
 from slicewise.core.errors import DataError, ServingError
 from slicewise.core.labels import Modality
 from slicewise.core.storage import describe_space, is_full, reason
-from slicewise.imaging.file_kinds import HEAD_BYTES, foreign_kind
+from slicewise.data.file_kinds import is_picture, why_unread
+from slicewise.imaging.file_kinds import HEAD_BYTES
 
 Kind = Literal["picture", "volume"]
 _NIFTI1_MAGIC: Final = b"n+1\0"
 _NIFTI2_MAGIC: Final = b"n+2\0"
-_SUFFIXES: Final[Mapping[bytes, str]] = {
-    b"\x89PNG\r\n\x1a\n": ".png",
-    b"\xff\xd8\xff": ".jpg",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-    b"\x1f\x8b": ".nii.gz",
-}
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 UNNAMED: Final = "unnamed"
 """Key of an upload whose modality was not said."""
-SUPPORTED: Final = "send a PNG, JPEG or TIFF picture, or a NIfTI volume (.nii, .nii.gz)"
+SUPPORTED: Final = (
+    "send a PNG, JPEG or TIFF picture (or another of the usual formats), or a NIfTI volume (.nii, .nii.gz)"
+)
 
 
 class RequestError(ServingError):
@@ -153,8 +150,7 @@ def _store(folder: Path, stem: str, upload: Upload) -> Stored:
         raise RequestError(400, f"{upload.name} is empty; {SUPPORTED}")
     suffix = _suffix(head)
     if suffix is None:
-        kind = foreign_kind(head) or "of a kind that cannot be read"
-        raise RequestError(415, f"{upload.name} is {kind}; {SUPPORTED}")
+        raise RequestError(415, f"{upload.name} cannot be read ({why_unread(head)}); {SUPPORTED}")
     path = folder / f"{stem}{suffix}"
     with path.open("wb") as target:
         shutil.copyfileobj(upload.content, target, 1 << 20)
@@ -165,7 +161,9 @@ def _suffix(head: bytes) -> str | None:
     """Return the suffix that the first bytes call for (NIfTI-1 has its magic at byte 344, NIfTI-2 at 4)."""
     if head[344:348] == _NIFTI1_MAGIC or head[4:8] == _NIFTI2_MAGIC:
         return ".nii"
-    return next((suffix for magic, suffix in _SUFFIXES.items() if head.startswith(magic)), None)
+    if head.startswith(_GZIP_MAGIC):
+        return ".nii.gz"
+    return ".picture" if is_picture(head) else None
 
 
 def reworded(message: str, files: Mapping[Modality, Stored] | Mapping[str, Stored]) -> str:

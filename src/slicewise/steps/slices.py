@@ -46,7 +46,7 @@ def read_manifest(context: Context[Config]) -> list[dict[str, Any]]:
     manifest = read_json(path)
     entries = manifest.get("entries") if isinstance(manifest, dict) else None
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
-        raise WorkspaceError(f"{path} is damaged (no list of entries); delete it and run again")
+        raise WorkspaceError(f"{path} is damaged (no list of entries); move it aside and run again")
     return entries
 
 

@@ -97,7 +97,7 @@ class StageRun:
             self.learner.load_state(tensors)
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{self._state_path} does not fit this stage ({error}); delete it and train again"
+                f"{self._state_path} does not fit this stage ({error}); move it aside and train again"
             ) from error
 
     def run(self, threads: Threads) -> None:

@@ -84,11 +84,11 @@ def load_state(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any]] 
         return None
     content = load_safely(path)
     if not isinstance(content, dict) or content.get("format") != STATE_FORMAT:
-        raise CheckpointError(f"{path} is no training state; delete it and train again")
+        raise CheckpointError(f"{path} is no training state; move it aside and train again")
     if (content.get("version"), content.get("fingerprint")) != (VERSION, fingerprint):
         return None
     try:
         progress = _CHECKED.validate_python(content.pop("progress"))
     except (KeyError, ValidationError) as error:
-        raise CheckpointError(f"{path} lacks or misstates {error}; delete it and train again") from error
+        raise CheckpointError(f"{path} lacks or misstates {error}; move it aside and train again") from error
     return progress, content

@@ -32,8 +32,9 @@ def test_every_release_is_found_in_any_nesting(tmp_path: Path) -> None:
     write_case(tmp_path / "deep/er/BraTS-GLI-00000-000", NEW, "-")
     write_case(tmp_path / "deep/er/BraTS-GLI-00000-001", NEW, "-")
     (training / "name_mapping.csv").touch()
-    cases, (problem,) = discover("brats", tmp_path, "brats")
+    cases, (problem, table) = discover("brats", tmp_path, "brats")
     assert problem.what.startswith("names of several releases")
+    assert (table.path.name, table.severity) == ("name_mapping.csv", "note")
     assert len(cases) == 7
     assert len({case.group for case in cases}) == 6
     for case in cases:

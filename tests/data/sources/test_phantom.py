@@ -72,7 +72,7 @@ def test_pictures_are_made_once(tmp_path: Path) -> None:
     made = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
     assert len(made) == 3
     assert materialise_pictures(folder, 3, 0, 1) == folder
-    with pytest.raises(DataError, match="delete the folder"):
+    with pytest.raises(DataError, match="move the folder"):
         materialise_pictures(folder, 2, 0, 1)
 
 

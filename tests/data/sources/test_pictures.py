@@ -30,8 +30,8 @@ def test_every_extension_and_mode_is_found(tmp_path: Path) -> None:
     save(tmp_path / "brain_tumor_dataset/no/1 no.png", picture(4, "P"))
     save(tmp_path / "brain_tumor_dataset/no/2no.PNG", picture(5, "LA"))
     (tmp_path / "brain_tumor_dataset/no/notes.txt").touch()
-    cases, problems = discover("pictures", tmp_path, "kaggle_mri", "t2")
-    assert problems == []
+    cases, (notes,) = discover("pictures", tmp_path, "kaggle_mri", "t2")
+    assert (notes.path.name, notes.severity) == ("notes.txt", "note")
     assert [case.label for case in cases] == [0, 0, 1, 1, 1]
     assert {case.modalities for case in cases} == {("t2",)}
     assert cases[0].key.case == "brain_tumor_dataset-no-1-no"

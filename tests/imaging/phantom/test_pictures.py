@@ -65,7 +65,7 @@ def test_only_the_missing_are_rendered(folder: Path, monkeypatch: pytest.MonkeyP
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "no").mkdir()
     (tmp_path / "no" / "mine.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"no/mine\.jpg; delete"):
+    with pytest.raises(DataError, match=r"no/mine\.jpg; move"):
         write_pictures(tmp_path, 5, SEED)
 
 

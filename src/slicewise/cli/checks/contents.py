@@ -45,12 +45,11 @@ def _counts(source: VolumeSource | PictureSource, root: Path) -> tuple[int, int]
     """
     from slicewise.data.check import check_cases, require_cases
     from slicewise.data.problems import most_frequent
-    from slicewise.data.sources import pictures
-    from slicewise.data.sources.tree import files_below
+    from slicewise.data.sources import files_read, pictures
     from slicewise.steps.download import discover_source
 
     if isinstance(source, PictureSource):
-        labelled, problems = pictures.with_labels(root, files_below(root, pictures.SUFFIXES))
+        labelled, problems = pictures.with_labels(root, files_read("pictures", root))
         if not labelled:
             raise DataError(f"{source.name}: no picture with a label in {root}{most_frequent(problems)}")
         return len(labelled), 0

@@ -7,13 +7,16 @@ from pathlib import Path
 from slicewise.cli.checks.check import Check
 from slicewise.config.schema import Config
 from slicewise.core.errors import DownloadError, SliceWiseError
-from slicewise.core.storage import MIB
+from slicewise.core.storage import MIB, expand_user
+from slicewise.data.problems import Problem
 from slicewise.pipeline.lock import holder_of
 from slicewise.pipeline.workspace import Workspace
 
 _SLICES = 160
 _BYTES_PER_PIXEL = 9
 """Four float16 modalities and a uint8 mask."""
+_SHOWN = 5
+"""Files that are not read, by name."""
 _RAW_MIB = {"phantom": 14, "brats": 40, "lgg": 14, "none": 0}
 """Raw data of one patient; for what is fetched, the archive and its contents at once."""
 _KNOWN = {"brats": 369, "lgg": 110}
@@ -79,7 +82,26 @@ def inputs(config: Config) -> Check:
         return Check("inputs", "bad", found, advice)
     if config.training.start_from is not None:
         named.append(config.training.start_from)
-    return Check("inputs", "good", f"{', '.join(map(str, named))} found" if named else "none named")
+    found = f"{', '.join(map(str, named))} found" if named else "none named"
+    others = _passed_over(config)
+    if not others:
+        return Check("inputs", "good", found)
+    listed = "; ".join(map(str, others[:_SHOWN]))
+    more = f"; and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    return Check("inputs", "good", f"{found}; not read of their files ({len(others)}): {listed}{more}")
+
+
+def _passed_over(config: Config) -> list[Problem]:
+    """Return a note for each file of the named data sets that would not be read."""
+    from slicewise.data.sources import files_passed_over
+    from slicewise.steps.sources import layout_of, used_sources
+
+    return [
+        problem
+        for source in used_sources(config)
+        if source.path
+        for problem in files_passed_over(layout_of(source), expand_user(source.path))
+    ]
 
 
 def credentials(workspace: Workspace, config: Config) -> Check:

@@ -92,7 +92,7 @@ def _examine(network: Network, case: CaseFiles, folder: Path, batch_size: int) -
     )
     mask = None if decided.mask is None else write_mask(folder, case, volume, decided.mask)
     seen = [modality for modality, there in zip(MODALITIES, volume.presence, strict=True) if there]
-    odd = [f"{problem.path.name}: {problem.what}" for problem in problems]
+    odd = [*(f"{problem.path.name}: {problem.what}" for problem in problems), *volume.remarks]
     for what in odd:
         say(what, "warn")
     note = "; ".join(filter(None, (untrained(network.predictor.not_trained), *odd))) or None

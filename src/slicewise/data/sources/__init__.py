@@ -6,8 +6,9 @@ from typing import Literal, assert_never
 
 from slicewise.core.labels import LabelMap, Modality
 from slicewise.data.cases import CaseFiles
+from slicewise.data.file_kinds import claims_picture
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import ENDINGS, files_below
+from slicewise.data.sources.tree import ENDINGS, divided_below, files_below, passed_over
 
 FolderKind = Literal["brats", "lgg", "pictures"]
 
@@ -18,7 +19,18 @@ def files_read(kind: FolderKind, root: Path) -> list[Path]:
     Raises:
         DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
-    return files_below(root, ENDINGS[kind])
+    return divided_below(root, claims_picture)[0] if kind == "pictures" else files_below(root, ENDINGS[kind])
+
+
+def files_passed_over(kind: FolderKind, root: Path) -> list[Problem]:
+    """Return a note for each file below `root` that `discover` does not look at. Imports nothing heavy.
+
+    Raises:
+        DataError: as `files_read`.
+    """
+    ends = ENDINGS[kind]
+    is_read = claims_picture if kind == "pictures" else lambda path: path.name.lower().endswith(ends)
+    return passed_over(divided_below(root, is_read)[1])
 
 
 def discover(
@@ -50,11 +62,12 @@ def discover(
             kept, problems = _without_copies(
                 *brats.discover(root, source, mask_name=mask_name, labels=labels)
             )
-            return kept, problems + brats.mixed_releases(root, kept)
+            return kept, problems + brats.mixed_releases(root, kept) + files_passed_over(kind, root)
         case "lgg":
             from slicewise.data.sources import lgg
 
-            return _without_copies(*lgg.discover(root, source))
+            kept, problems = _without_copies(*lgg.discover(root, source))
+            return kept, problems + files_passed_over(kind, root)
         case "pictures":
             from slicewise.data.sources import pictures
 

@@ -20,13 +20,13 @@ from slicewise.core.keys import CaseKey, safe_name
 from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates import PicturePrint, fingerprint, group_pictures
+from slicewise.data.file_kinds import claims_picture
 from slicewise.data.names import image_of_mask, is_mask_folder, shows_mask
 from slicewise.data.problems import Problem, most_frequent
 from slicewise.data.sources.folder_labels import labels_of
 from slicewise.data.sources.train_only import TrainOnly
-from slicewise.data.sources.tree import ENDINGS, files_below
+from slicewise.data.sources.tree import divided_below, passed_over
 
-SUFFIXES: Final = ENDINGS["pictures"]
 _EXPECTED: Final = (
     "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
     "pituitary_tumor and no_tumor)"
@@ -60,8 +60,10 @@ def discover(
     """
     apart = TrainOnly(root, train_only)
     # Of pictures that are the same the first is kept, so those that give way come last.
-    paths = sorted(files_below(root, SUFFIXES), key=apart.holds)
+    files, others = divided_below(root, claims_picture)
+    paths = sorted(files, key=apart.holds)
     labelled, problems = with_labels(root, paths)
+    problems += passed_over(others)
     readable = _fingerprint_all(labelled, problems)
     if not readable:
         reasons = most_frequent(problems)
@@ -139,6 +141,7 @@ def _fingerprint_all(
         for (path, label), result in zip(labelled, bar, strict=True):
             if isinstance(result, PicturePrint):
                 readable.append((path, label, result))
+                problems += [Problem(path, note, "warning") for note in result.notes]
             else:
                 problems.append(Problem(path, result))
     return readable

@@ -2,18 +2,21 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
 from slicewise.core.errors import DataError
+from slicewise.data.file_kinds import PICTURE_SUFFIXES, why_passed_over
+from slicewise.data.problems import Problem
 
 ENDINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "brats": (".nii", ".nii.gz"),
     "lgg": (".tif", ".tiff"),
-    "pictures": (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    "pictures": PICTURE_SUFFIXES,
 }
-"""What the names of the files end in that are read of a data set of each kind."""
+"""What the names of the files end in that are read of a data set of each kind; pictures are also told by
+their content."""
 _NOT_DATA: Final = ("__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 """What systems put into archives and at the top of disks; often nobody may read it."""
 
@@ -33,6 +36,31 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
     Raises:
         DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
+    ends = tuple(suffixes)
+    return divided_below(root, lambda path: path.name.lower().endswith(ends))[0]
+
+
+def divided_below(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
+    """Return the files below `root` that are read and the others, each in natural order; see `files_below`.
+
+    Raises:
+        DataError: as `files_below`; the names of files that are not read do not matter.
+    """
+    read: list[Path] = []
+    others: list[Path] = []
+    for path in _walk(root):
+        (read if is_read(path) else others).append(path)
+    for path in read:
+        _require_utf8(path)
+    return read, others
+
+
+def passed_over(others: Collection[Path]) -> list[Problem]:
+    """Return a note for each file that is not read: why, and what to do if it should be."""
+    return [Problem(_printable(path), why_passed_over(path), "note") for path in others]
+
+
+def _walk(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; set data.volumes.path or data.pictures.path to one that is")
     found: list[Path] = []
@@ -41,11 +69,8 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
         real = os.path.realpath(folder)
         names[:] = [] if real in visited else sorted(name for name in names if not _is_hidden(name))
         if real not in visited:
-            ends = tuple(suffixes)
-            found += [Path(folder, f) for f in files if not _is_hidden(f) and f.lower().endswith(ends)]
+            found += [Path(folder, name) for name in files if not _is_hidden(name)]
         visited.add(real)
-    for path in found:
-        _require_utf8(path)
     return sorted(found, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
 
 
@@ -66,6 +91,10 @@ def _require_utf8(path: Path) -> None:
             f"{str(path)!r} is not UTF-8; rename it (`convmv -f latin1 -t utf8 --notest -r FOLDER` converts "
             "the names of an older system), or move it out of the data set"
         ) from error
+
+
+def _printable(path: Path) -> Path:
+    return Path(os.fsencode(path).decode(errors="replace"))
 
 
 def _is_hidden(name: str) -> bool:

@@ -90,7 +90,7 @@ def _refuse_others(folder: Path, expected: set[str]) -> None:
     if others:
         raise DataError(
             f"{folder} holds {len(others)} files that are not of this set of {len(expected)} generated "
-            f"pictures, such as {others[0]}; delete the folder and run again"
+            f"pictures, such as {others[0]}; move the folder elsewhere and run again"
         )
 
 
