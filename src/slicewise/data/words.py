@@ -50,7 +50,7 @@ _LISTS: Final[Mapping[Tag, str]] = {
     "other": (
         "adc dwi swi swan asl dti dsc dce fa md rd cbv rcbv cbf mtt ktrans pd pdw t2star t2s t1map t2map "
         "t1rho gre bold fmri rsfmri ct cta pet mra mrv tof trace qsm phase magnitude fieldmap epi ep2d "
-        "stir"
+        "stir dir psir ciss fiesta"
     ),
     "auto": "auto automatic automated approx pred preds prediction predictions predicted",
     "link": (
