@@ -144,7 +144,10 @@ def test_every_kind_is_examined_on_its_own_grid(
     assert np.asarray(Image.open(folder / found["yes-Y1"]["mask"])).shape == (40, 48)
     slices = sorted(path.name for path in (folder / found["TCGA_CS_4941_19960909"]["mask"]).iterdir())
     assert slices == [f"TCGA_CS_4941_19960909_{number}_mask.png" for number in (1, 2, 3)]
-    assert "3 cases examined, 0 not" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "3 cases examined, 0 not" in out
+    assert "% raw" in out, "this model was not evaluated"
+    assert "probabilities are raw, not calibrated" in out
 
 
 def test_the_answer_is_that_of_the_predictor_and_the_mask_beside_is_not_used(

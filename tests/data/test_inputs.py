@@ -246,7 +246,7 @@ def test_an_unpacked_wrapper_folder_is_no_case_of_its_own(tmp_path: Path) -> Non
         ("scan.dcm", bytes(128) + b"DICM", "a DICOM file; convert the series"),
         ("scan.hdr", (348).to_bytes(4, "little") + bytes(344), "an Analyze 7.5 header"),
         ("scan.zip", b"PK\x03\x04", "a zip archive; unpack it"),
-        ("notes", b"x", "of an unknown kind"),
+        ("notes", b"x", "neither a picture nor a volume"),
     ],
 )
 def test_a_named_file_of_another_kind_is_called_what_it_is(
@@ -259,13 +259,13 @@ def test_a_named_file_of_another_kind_is_called_what_it_is(
 
 
 PASSED_OVER: dict[str, tuple[bytes, str]] = {
-    "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC and films are not read; save it as PNG"),
-    "slice.dcm": (bytes(128) + b"DICM" + bytes(60), "DICOM is not read; convert it to NIfTI"),
+    "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture or a film; save it as PNG"),
+    "slice.dcm": (bytes(128) + b"DICM" + bytes(60), "a DICOM file; convert the series to .nii.gz"),
     "IM0002": (bytes(128) + b"DICM", "DICOM"),
     "report.pdf": (b"%PDF-1.7", "PDF"),
-    "brain.mha": (b"ObjectType = Image", "MetaImage is not read; convert it to NIfTI"),
+    "brain.mha": (b"ObjectType = Image", "a MetaImage volume; convert it to .nii.gz"),
     "brain.nrrd": (b"NRRD0005", "NRRD"),
-    "more.zip": (b"PK\x03\x04", "an archive; unpack it"),
+    "more.zip": (b"PK\x03\x04", "a zip archive; unpack it"),
     "notes.txt": (b"text", "neither a picture nor a volume"),
     "lost": (b"", "the file is empty"),
 }

@@ -110,7 +110,7 @@ def test_a_class_of_three_groups_chooses_nothing(study: ModuleType, usual: Evalu
 
 
 def test_one_probability_for_all_chooses_nothing_and_says_nothing(usual: Evaluation) -> None:
-    labels = (np.arange(20) % 2).astype(np.float64)
+    labels = np.asarray(np.arange(20) % 2, np.float64)
     slices = Slices(labels, np.full(20, 0.5), tuple(map(str, range(20))), True)
     found = choose_class(Decision.configured(usual), slices, usual, HOW)
     assert (found.decision, found.notes) == (Decision.configured(usual), ())

@@ -32,7 +32,7 @@ def why_unread(head: bytes) -> str:
     if not head:
         return "the file is empty"
     if head[4:8] == b"ftyp":
-        return "HEIC or a film, which are not read; save it as PNG or TIFF"
+        return "a HEIC picture or a film; save it as PNG or TIFF"
     if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0":
         return "a NIfTI volume by its content, and not named .nii or .nii.gz"
     if head.startswith(b"\x1f\x8b"):

@@ -150,7 +150,7 @@ def _store(folder: Path, stem: str, upload: Upload) -> Stored:
         raise RequestError(400, f"{upload.name} is empty; {SUPPORTED}")
     suffix = _suffix(head)
     if suffix is None:
-        raise RequestError(415, f"{upload.name} cannot be read ({why_unread(head)}); {SUPPORTED}")
+        raise RequestError(415, f"{upload.name} is {why_unread(head)}; {SUPPORTED}")
     path = folder / f"{stem}{suffix}"
     with path.open("wb") as target:
         shutil.copyfileobj(upload.content, target, 1 << 20)
