@@ -432,3 +432,14 @@ def test_a_folder_of_masks_alone_leaves_nothing_to_examine(
     folder: Any = patient(tmp_path / "in", "P", "seg")
     assert predict(workspace, folder) == 2
     assert "nothing to examine" in capsys.readouterr().err
+
+
+def test_what_is_passed_over_in_a_folder_is_listed(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "in" / "p.png")
+    (tmp_path / "in" / "p.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert predict(workspace, tmp_path / "in") == 0
+    told = capsys.readouterr().out
+    assert "HEIC and films are not read; save it as PNG or TIFF" in told
+    assert str(tmp_path / "in" / "p.heic") in told

@@ -204,6 +204,8 @@ def _require_not_mirrored(image: NiftiFile, other: NiftiFile) -> None:
 def _read_mask(path: Path, image: NiftiFile) -> NDArray[np.uint8]:
     """Read labels 0, 1, 2 and 3 or 4; the 4 of BraTS 2017-2021 becomes a 3."""
     file = read_nifti(path)
+    if file.notes:
+        raise VolumeError(f"{path}: holds NaN or infinity, which are no labels; save the mask as integers")
     _require_same_grid(image, file)
     labels = np.ascontiguousarray(file.array)
     low, high = labels.min(), labels.max()
