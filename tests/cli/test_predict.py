@@ -575,3 +575,14 @@ def test_in_a_terminal_each_case_has_a_line_of_its_own(workspace: Path, tmp_path
     assert [line.split()[0].rpartition("-")[2] for line in cases] == ["p0", "p1", "p2", "p3"]
     assert sum("damaged" in line for line in terminal.shown) == 1
     assert not [line for line in terminal.shown if "predict:" in line]
+
+
+def test_what_is_passed_over_in_a_folder_is_listed(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "in" / "p.png")
+    (tmp_path / "in" / "p.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert predict(workspace, tmp_path / "in") == 0
+    told = capsys.readouterr().out
+    assert "a HEIC picture or a film; save it as PNG or TIFF" in told
+    assert str(tmp_path / "in" / "p.heic") in told

@@ -92,8 +92,7 @@ def test_a_file_in_several_gzip_members_is_sound(tmp_path: Path) -> None:
 
 
 def test_damage_that_headers_hide_is_found_on_reading(case: CaseFiles) -> None:
-    array = np.ones(SHAPE, np.float32)
-    array[0, 0, 0] = np.nan
+    array = np.full(SHAPE, np.nan, np.float32)
     nib.save(nib.Nifti1Image(array, np.diag([-1.0, -1.0, 1.0, 1.0])), case.images[0])
     assert check_case(case) == []
     with pytest.raises(VolumeError, match="NaN"):

@@ -151,3 +151,22 @@ def test_the_estimate_covers_what_is_written(cases: list[CaseFiles], tmp_path: P
     estimate = sum(estimated_bytes(case, settings()) for case in cases)
     run(cases, tmp_path / "slices")
     assert sum(len(data) for data in contents(tmp_path / "slices").values()) < estimate
+
+
+def test_nan_outside_the_brain_is_background_and_a_warning(cases: list[CaseFiles], tmp_path: Path) -> None:
+    image = images(1)[3].astype(np.float32)
+    image[image == 0] = np.nan
+    write_nifti(cases[0].images[0], image)
+    report = run(cases[:1], tmp_path / "slices")
+    (problem,) = report.problems
+    assert (len(report.entries), problem.severity) == (1, "warning")
+    assert "v1_flair.nii.gz" in problem.what
+    assert "are NaN or infinite and count as background" in problem.what
+
+
+def test_a_mask_with_nan_is_refused(cases: list[CaseFiles], tmp_path: Path) -> None:
+    labels = tumour().astype(np.float32)
+    labels[0, 0, 0] = np.nan
+    write_nifti(cases[0].masks[0], labels)
+    (problem,) = run(cases[:1], tmp_path / "slices").problems
+    assert (problem.severity, "holds NaN or infinity, which are no labels" in problem.what) == ("error", True)

@@ -167,4 +167,6 @@ def _read_images(
 def _read_mask(path: Path, image: NiftiFile, label_map: LabelMap | None) -> NDArray[np.uint8]:
     """Read the labels 0 to 3 of a mask on the grid of `image`."""
     file = read_beside(image, path)
+    if file.remarks:
+        raise VolumeError(f"{path}: holds NaN or infinity, which are no labels; save the mask as integers")
     return labels_of(path, np.ascontiguousarray(file.array), file.step, label_map)
