@@ -30,6 +30,7 @@ APART = (
     "slicewise.core.live",
     "slicewise.core.logfile",
     "slicewise.core.memory",
+    "slicewise.core.processor",
     "slicewise.core.stopping",
     "slicewise.core.storage",
 )

@@ -16,7 +16,7 @@ from slicewise.core.labels import NUM_MODALITIES
 from slicewise.imaging.geometry import Geometry
 from slicewise.imaging.volume import Presence
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Raise it when the meaning of the stored slices changes: old entries are then not found any more."""
 ENTRY_FILE: Final = "entry.json"
 IMAGES_FILE: Final = "images.npy"

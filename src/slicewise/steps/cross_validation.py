@@ -38,5 +38,5 @@ def cross_validation(folds: int) -> Step[Config]:
         needs=tuple(fold_name("evaluate", number) for number in range(1, folds + 1)),
         homes={"pooled": "results/cross_validation"},
         product=("metrics.json",),
-        version=5,
+        version=6,
     )

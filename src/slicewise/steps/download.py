@@ -183,5 +183,5 @@ DOWNLOAD: Step[Config] = Step(
     product=(INDEX_NAME,),
     question=_question,
     demand=of_download,
-    version=2,
+    version=3,
 )

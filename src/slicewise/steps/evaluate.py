@@ -223,6 +223,6 @@ EVALUATE: Step[Config] = Step(
         "ablations": "results/ablations",
     },
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=13,
+    version=14,
     demand=of_evaluation,
 )

@@ -107,6 +107,6 @@ PREPROCESS: Step[Config] = Step(
     homes={"processed": "data/processed"},
     inputs=split_inputs,
     product=(MANIFEST_NAME,),
-    version=4,
+    version=5,
     demand=of_preprocess,
 )

@@ -136,6 +136,6 @@ REPORT: Step[Config] = Step(
     needs=_NEEDS,
     homes={"report": "results/report"},
     pointers={"results/report.html": "results/report/report.html"},
-    version=8,
+    version=9,
     demand=_demand,
 )

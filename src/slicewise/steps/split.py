@@ -116,6 +116,6 @@ SPLIT: Step[Config] = Step(
     homes={"split": "data/split"},
     inputs=split_inputs,
     product=(SPLIT_NAME,),
-    version=3,
+    version=4,
     demand=of_split,
 )

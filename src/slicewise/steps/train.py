@@ -110,7 +110,7 @@ def _step(stage: StageName, *needs: str) -> Step[Config]:
         needs=("preprocess", "split", *needs),
         homes={"checkpoint": f"checkpoints/multitask_{stage}"},
         product=("best_model.pth",),
-        version=9,
+        version=10,
         demand=of_training,
     )
 
