@@ -94,6 +94,7 @@ def test_it_says_where_it_comes_from(made: Made) -> None:
     assert made.run.config_fingerprint in text
     assert made.run.reproduce in text
     assert "seed 0, split.seed 0" in text
+    assert "Split, drawn by split.seed=0: patients" in text
     assert f"torch {made.run.judge.versions['torch']}" in text
     assert "bootstrap_samples: 200" in text
     for step in made.run.steps:

@@ -1,6 +1,8 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 from tests.reporting.conftest import Made
 
 from slicewise.core.files import read_json, write_json
@@ -84,3 +86,15 @@ def test_raw_probabilities_are_named_and_those_that_were_not_trained_are_not() -
     decisions = {"a": {"temperature": 1.0, "shift": 0.0}, "b": {"temperature": 1.3, "shift": 0.0}}
     assert raw_sources({"decisions": decisions}) == ["a"]
     assert raw_sources({"decisions": decisions, "not_trained": ["classification"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("split", "origin"),
+    [
+        ({"file": "mine.csv", "folders": False}, "given by the user in split.file=mine.csv"),
+        ({"file": None, "folders": True}, "given by the user as folders of the data"),
+    ],
+)
+def test_a_split_of_the_user_is_said(made: Made, split: dict[str, Any], origin: str) -> None:
+    config = {**made.run.config, "split": {**made.run.config["split"], **split}}
+    assert f"split          {origin}" in render_text(replace(made.run, config=config), made.folders)

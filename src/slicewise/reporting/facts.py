@@ -45,6 +45,16 @@ class RunFacts:
     def seeds(self) -> dict[str, Any]:
         return {"seed": self.config["seed"], "split.seed": self.config["split"]["seed"]}
 
+    @property
+    def split_origin(self) -> str:
+        """Say who divided the patients into train, val and test."""
+        split = self.config["split"]
+        if split["file"] is not None:
+            return f"given by the user in split.file={split['file']}"
+        if split["folders"]:
+            return "given by the user as folders of the data"
+        return f"drawn by split.seed={split['seed']}"
+
     def step(self, name: str) -> StepFacts:
         """Return one step; ValueError where the run has none of that name."""
         for step in self.steps:

@@ -185,6 +185,7 @@ def _provenance(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[str]:
     yield f"configuration  {run.config_fingerprint}"
     seeds = ", ".join(f"{key} {value}" for key, value in run.seeds.items())
     yield f"seeds          {seeds}, bootstrap {metrics['intervals']['seed']}"
+    yield f"split          {run.split_origin}"
     yield f"versions       {', '.join(f'{name} {version}' for name, version in run.judge.versions.items())}"
     yield f"reproduce      {run.reproduce}"
     head = ("step", "made", "seconds", "peak MiB", "fingerprint")
