@@ -171,6 +171,22 @@ def test_stages_follow_each_other_and_frozen_parts_keep_every_bit(
     assert learned >= {"encoder", "decoder", "mask_head", "class_head"}
 
 
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_joint_keeps_the_statistics_of_its_start_and_learns_its_own_without_one(
+    train_one: TrainOne, tmp_path: Path, is_frozen: bool
+) -> None:
+    once = (*SHORT, "stages.joint.monitor=last", f"stages.joint.frozen_statistics={str(is_frozen).lower()}")
+    train_one(tmp_path / "1", *once)
+    start = load_checkpoint(tmp_path / "1" / "best_model.pth")
+    train_one(tmp_path / "2", *once, start=start)
+    first, second = weights(tmp_path / "1"), weights(tmp_path / "2")
+    statistics = [name for name in first if name.endswith(("running_mean", "running_var"))]
+
+    assert all(torch.equal(first[name], second[name]) for name in statistics) == is_frozen
+    assert any(first[name].abs().max() > 0 for name in statistics if name.endswith("mean"))
+    assert not torch.equal(first["mask_head.0.weight"], second["mask_head.0.weight"])
+
+
 @pytest.mark.parametrize(("monitor", "is_kept"), [("dice+auc", True), ("last", False)])
 def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
     train_one: TrainOne, tmp_path: Path, monitor: str, is_kept: bool
@@ -179,7 +195,7 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
     good = train_one(tmp_path / "good", *rates, "stages.joint.epochs=2", "training.iterations_per_epoch=25")
     start = load_checkpoint(tmp_path / "good" / "best_model.pth")
 
-    harmful = [rate.replace("5e-3", "3.0") for rate in rates]
+    harmful = [rate.replace("5e-3", "3.0") for rate in rates] + ["stages.joint.frozen_statistics=false"]
     bad = train_one(tmp_path / "bad", *harmful, *SHORT, f"stages.joint.monitor={monitor}", start=start)
 
     assert (bad.best_epoch == 0) == is_kept

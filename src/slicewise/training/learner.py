@@ -56,7 +56,7 @@ class Learner:
         self.net = _begin(config, start)
         self._not_trained = not_taught(stage, start)
         frozen = [part for part in PARTS if not getattr(stage.learning_rates, part)]
-        set_frozen(self.net, frozen, statistics=stage.frozen_statistics)
+        set_frozen(self.net, frozen, statistics=stage.frozen_statistics and start is not None)
         if training.channels_last:
             self.net.to(memory_format=torch.channels_last)
         self._module = self.fabric.setup_module(TaskNet(self.net, Tasks.learned(stage.objective)))

@@ -79,7 +79,7 @@ class Stage(Section):
     """In place of `training.iterations_per_epoch`; None keeps to that."""
     learning_rates: LearningRates
     frozen_statistics: bool
-    """Whether batch norms keep, and normalise with, the statistics of the start; their weights learn."""
+    """Whether batch norms keep, and normalise with, the statistics of the start, if there is one."""
     objective: Objective
     sources: SourceWeights
     monitor: Monitor
