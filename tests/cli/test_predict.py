@@ -219,7 +219,7 @@ def test_what_the_evaluation_chose_decides(workspace: Path, network: Checkpoint,
     assert (row["verdict"], row["calibrated"]) == (expected.verdict, "1")
     assert (row["class_threshold"], row["mask_threshold"]) == ("0.2", "0.35")
     assert row["chosen"] == "chosen on 11 validation patients of brats"
-    assert "no validation patients" in found["p"]["chosen"]
+    assert "no validation cases" in found["p"]["chosen"]
     assert (found["p"]["class_threshold"], found["p"]["calibrated"]) == ("0.5", "0")
 
 

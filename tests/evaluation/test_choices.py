@@ -186,6 +186,19 @@ def test_specks_are_removed_because_the_validation_patients_have_them(
     assert (kept.min_component, kept.component_share, kept.gate) == (0, 0.0, False)
 
 
+@pytest.mark.parametrize("num_patients", [1, 3])
+def test_so_few_patients_with_masks_that_none_can_be_held_out_choose_nothing(
+    cohorts: Cohorts, settings: Evaluation, num_patients: int
+) -> None:
+    allowed = settings.model_copy(update={"min_choice_patients": 1})
+    choices = make_choices(cohorts(num_patients=num_patients, num_pictures=0), allowed)
+    assert choices.decision("lgg") == Decision.configured(settings)
+    assert (
+        "with masks, fewer than 4: mask threshold and post-processing stay"
+        in choices.sources["lgg"].notes[-1]
+    )
+
+
 def test_choices_are_the_same_whatever_the_order_of_cases(cohorts: Cohorts, settings: Evaluation) -> None:
     cases = cohorts(num_patients=6)
     one, two = make_choices(cases, settings), make_choices(cases[::-1], settings)

@@ -29,10 +29,10 @@ from slicewise.data.store import SliceStore
 from slicewise.data.stored import StoredCase
 from slicewise.data.unpack import unpack_zip
 from slicewise.imaging.nifti import read_nifti
-from slicewise.models.checkpoint import load_checkpoint, load_safely, save_checkpoint
+from slicewise.models.checkpoint import STATE_FORMAT, load_checkpoint, load_safely, save_checkpoint
 from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
 from slicewise.serving.state import read_state
-from slicewise.training.state import load_state
+from slicewise.training.state import VERSION, load_state
 
 KEY = CaseKey("s", "p", "c")
 
@@ -294,7 +294,7 @@ def test_a_tensor_that_claims_more_than_it_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["version", "fingerprint", "progress"])
 def test_a_training_state_without_a_part(tmp_path: Path, missing: str) -> None:
-    content = {"format": "slicewise-training", "version": 1, "fingerprint": "f", "progress": {"epoch": 1}}
+    content = {"format": STATE_FORMAT, "version": VERSION, "fingerprint": "f", "progress": {"epoch": 1}}
     del content[missing]
     torch.save(content, tmp_path / "last.pth")
     if missing == "progress":

@@ -116,7 +116,7 @@ def test_a_slice_of_kaggle_3m_is_three_sequences_as_predict_reads_it(
     assert answer["origin"] == "chosen on 9 validation patients of brats"
     other = path.rename(tmp_path / "holiday_7.tif")
     assert examine(client, other)["modalities"] == ["flair"]
-    assert "kaggle had no validation patients" in examine(client, other)["origin"]
+    assert "kaggle had no validation cases" in examine(client, other)["origin"]
 
 
 def test_volumes_of_another_place_are_told(client: TestClient, volume_path: Path, tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ groups chooses nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.bootstrap import Resampling
+from slicewise.evaluation.bootstrap import FEWEST, Resampling
 from slicewise.evaluation.calibration import (
     RAW,
     brier_score,
@@ -24,6 +24,7 @@ from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import CaseOutput
 from slicewise.evaluation.held_out import Gain
 from slicewise.evaluation.mask_search import MaskSearch
+from slicewise.evaluation.rows import plural
 
 MASKS: Final = "masks"
 
@@ -151,6 +152,9 @@ def _choose(slices: Slices, search: MaskSearch | None, settings: Evaluation, how
 
 def _with_masks(found: ClassChoice, search: MaskSearch, how: Resampling) -> ClassChoice:
     """Add mask threshold and post-processing to the choices of the class."""
+    if search.num_groups < FEWEST:
+        few = f"{plural(search.num_groups, 'validation patient')} with masks, fewer than {FEWEST}"
+        return replace(found, notes=(*found.notes, f"{few}: mask threshold and post-processing stay"))
     decision, gain = search.best(found.decision, how)
     if gain is None:
         return found

@@ -68,6 +68,11 @@ class MaskSearch:
             common.append(np.count_nonzero(kept & reference, axis=(1, 2)))
         return np.array(predicted), np.array(common)
 
+    @property
+    def num_groups(self) -> int:
+        """Number of patients, those of one group counted once."""
+        return len({*self._group_of.values()})
+
     def best(self, decision: Decision, how: Resampling) -> tuple[Decision, Gain | None]:
         """Return the decision with the best mean Dice per patient; its scaling and class threshold stay.
 

@@ -132,7 +132,7 @@ def _point(content: Mapping[str, Any], kind: InputKind, source: str, configured:
     found = content["sources"].get(source)
     if found is None:
         return OperatingPoint(
-            configured, False, f"configured thresholds: {source} had no validation patients; {RAW}"
+            configured, False, f"configured thresholds: {source} had no validation cases; {RAW}"
         )
     decision = _decision(found["decision"])
     validation, notes = found["validation"], "; ".join(map(str, found["notes"]))
