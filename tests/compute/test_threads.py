@@ -85,9 +85,17 @@ def test_the_fastest_setting_is_found(
 ) -> None:
     clock = Clock(monkeypatch)
     work = clock.work({ONE: one, SLEEPING: sleeping, SPINNING: spinning}, share)
-    found = measure((ONE, SLEEPING, SPINNING), clock.use, work)
+    found = measure((ONE, SLEEPING, SPINNING), clock.use, work, idle=lambda: clock.now)
     assert better(SPINNING, found) == expected
     assert clock.now < 1.5
+
+
+def test_threads_do_not_spin_where_no_core_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    work = clock.work({ONE: 0.02, SLEEPING: 0.04, SPINNING: 5.0}, 1.0)
+    found = measure((ONE, SLEEPING, SPINNING), clock.use, work, idle=lambda: 7.0)
+    assert (better(SPINNING, found), found[SPINNING]) == (ONE, 0)
+    assert clock.now < 0.5
 
 
 def test_a_gain_within_the_error_changes_nothing() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import psutil
+
 from slicewise.compute.workload import Work
 
 _ROUNDS: Final = 6
@@ -28,6 +30,11 @@ class Setting(NamedTuple):
     number: int
     sleeping: bool | None = False
     """None where that is as the user or the system has it"""
+
+    @property
+    def spins(self) -> bool:
+        """Whether several threads spin while they wait for each other."""
+        return self.number > 1 and self.sleeping is False
 
     def __str__(self) -> str:
         if self.number == 1:
@@ -59,25 +66,38 @@ class Rate:
 
         Their speed is a matter of luck then: now and then one step takes seconds.
         """
-        spinning = setting.number > 1 and setting.sleeping is False
-        if spinning and self.cpu_seconds < _HAS_CORES * setting.number * self.seconds:
+        if setting.spins and self.cpu_seconds < _HAS_CORES * setting.number * self.seconds:
             return 0.0
-        return self.steps / self.seconds
+        return self.steps / self.seconds if self.steps else 0.0
 
 
-def measure(options: Sequence[Setting], use: Callable[[Setting], None], work: Work) -> dict[Setting, float]:
+def idle_seconds() -> float:
+    """Return for how long all cores of this machine together have had nothing to do."""
+    return float(psutil.cpu_times().idle)
+
+
+def measure(
+    options: Sequence[Setting],
+    use: Callable[[Setting], None],
+    work: Work,
+    idle: Callable[[], float] = idle_seconds,
+) -> dict[Setting, float]:
     """Return steps a second of each setting; one that falls far behind is not measured to the end.
 
     Args:
-        options: the settings to compare.
+        options: the settings to compare, those that spin last.
         use: makes a setting hold.
         work: takes one step.
+        idle: seconds for which cores have been idle. Where none is while the others are measured, threads
+            that spin are not tried: they would wait for each other, and one step can take seconds.
     """
     found = {option: Rate() for option in options}
-    remaining, started = list(options), time.perf_counter()
+    remaining, started, idle_before = list(options), time.perf_counter(), idle()
     rates: dict[Setting, float] = {}
     for number in range(_ROUNDS):
         for option in remaining:
+            if not number and option.spins and option != options[0] and idle() == idle_before:
+                continue
             use(option)
             found[option].add(work)
         rates = {option: rate.per_second(option) for option, rate in found.items()}
