@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.conftest import TINY, Pipeline
+from tests.test_architecture import HEAVY
 
 from slicewise.core.files import read_json
 from slicewise.models.checkpoint import load_checkpoint
@@ -59,6 +60,27 @@ def test_every_output_stands_where_people_look_for_it(trained: Pipeline) -> None
     assert list((root / "results" / "phase_comparison").glob("*.png"))
     assert len(list((root / "configs" / "final").glob("*.yaml"))) == 9
     assert list((root / "logs").glob("run-*.log"))
+
+
+def test_a_run_with_nothing_to_do_imports_nothing_heavy(trained: Pipeline) -> None:
+    words = [
+        "run",
+        "--no-input",
+        "--until",
+        "report",
+        "--workspace",
+        str(trained.workspace),
+        *trained.overrides,
+    ]
+    code = (
+        "import sys\n"
+        "from slicewise.cli.main import main\n"
+        f"assert main({words!r}) == 0\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "nothing had to run" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_record_is_complete(trained: Pipeline) -> None:

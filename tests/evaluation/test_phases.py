@@ -7,6 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.gains import gain_text, gains_of
 from slicewise.evaluation.phase_report import score_name, to_markdown, write_phase_comparison
 from slicewise.evaluation.phases import (
     MAJORITY,
@@ -14,8 +15,6 @@ from slicewise.evaluation.phases import (
     Phase,
     PhaseRow,
     compare_phases,
-    gain_text,
-    gains_of,
 )
 
 

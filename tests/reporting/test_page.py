@@ -12,7 +12,7 @@ from tests.reporting.conftest import Document, Made
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.evaluation.failures import FailedPatient
-from slicewise.evaluation.phases import gain_text
+from slicewise.evaluation.gains import gain_text
 from slicewise.evaluation.rows import PatientRow, read_rows, write_rows
 from slicewise.reporting.facts import RunFacts
 from slicewise.reporting.figures import MOST_HEAT_PAGES, read_figures

@@ -58,7 +58,7 @@ def _what_ran(steps: Mapping[str, StepRecord]) -> str:
 def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
     if step.status not in _THERE or not step.metrics:
         return
-    from slicewise.evaluation.phases import gain_text
+    from slicewise.evaluation.gains import gain_text
 
     kind = "synthetic patients" if config.data.synthetic else "test patients"
     yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"

@@ -1,8 +1,8 @@
 """The three training stages on the same test slices: what each added, with paired intervals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from slicewise.config.schema.training import StageName
 from slicewise.evaluation.bootstrap import Floats, estimate, group_rows, mean_of_rows
 from slicewise.evaluation.decision import Decision
 from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.gains import MINUS
 from slicewise.evaluation.metrics import roc_auc
 from slicewise.evaluation.paired import Difference, paired_difference
 from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, class_condition, mask_condition
@@ -17,9 +18,6 @@ from slicewise.evaluation.summary import auc_estimate, resampling
 
 NOT_TRAINED = "not trained in this phase"
 MAJORITY = "majority class"
-GAINS: Final = {"dice_per_patient": "Dice", "roc_auc": "ROC-AUC"}
-"""The scores in which a later stage should gain, and their names."""
-_MINUS: Final = " - "
 
 
 @dataclass(frozen=True)
@@ -77,37 +75,6 @@ def compare_phases(phases: Sequence[Phase]) -> list[PhaseRow]:
     return rows
 
 
-def gains_of(rows: Sequence[PhaseRow], stage: StageName) -> dict[str, dict[str, Any]]:
-    """Return by source and score what a stage gained over the first that trained the same task.
-
-    Each has the value `before` and the difference `value` with its `interval`, null where there is none.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        later, _, first = row.phase.partition(_MINUS)
-        if later == stage and first and row.score in GAINS:
-            before = next(one.value for one in rows if _place(one) == (row.source, row.score, first))
-            interval = None if row.low is None else [row.low, row.high]
-            gain = {"over": first, "before": before, "value": row.value, "interval": interval}
-            found.setdefault(row.source, {})[row.score] = gain
-    return found
-
-
-def gain_text(stage: StageName, gains: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write what a stage gained in one source on a line."""
-    parts = []
-    for score, gain in gains.items():
-        text = "n/a" if gain["value"] is None else f"{gain['value']:+.3f}"
-        low, high = gain["interval"] or (None, None)
-        text += "" if low is None else f" ({low:+.3f} to {high:+.3f})"
-        parts.append(f"{GAINS[score]} {text} over {gain['over']}")
-    return f"{stage} gained {', '.join(parts)}"
-
-
-def _place(row: PhaseRow) -> tuple[str, str, str]:
-    return row.source, row.score, row.phase
-
-
 def _scores(
     source: str, score: str, phases: Sequence[Phase], trained: Callable[[Phase], bool], measure: Measure
 ) -> list[PhaseRow]:
@@ -123,7 +90,7 @@ def _scores(
     ]
     able = [phase for phase in phases if trained(phase)]
     for later in able[1:]:
-        name = f"{later.name}{_MINUS}{able[0].name}"
+        name = f"{later.name}{MINUS}{able[0].name}"
         rows.append(_row(source, score, name, num_slices, measure(source, later, able[0]), condition))
     return rows
 

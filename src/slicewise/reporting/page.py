@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from slicewise.config.show import to_yaml
 from slicewise.core.files import read_json
 from slicewise.evaluation.failures import FailedPatient, TraitRow
+from slicewise.evaluation.gains import gain_text
 from slicewise.evaluation.phase_report import score_name
-from slicewise.evaluation.phases import PhaseRow, gain_text
+from slicewise.evaluation.phases import PhaseRow
 from slicewise.evaluation.rows import PatientRow, plural, population, read_rows, unit_of
 from slicewise.reporting.facts import Folders, RunFacts
 from slicewise.reporting.figures import read_figures

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from slicewise.core.files import read_json
+from slicewise.evaluation.gains import gain_text
 from slicewise.evaluation.phase_report import score_name
-from slicewise.evaluation.phases import gain_text
 from slicewise.evaluation.rows import population, unit_of
 from slicewise.reporting.facts import Folders, RunFacts
 from slicewise.reporting.page import MOST_PATIENTS, tables_of

@@ -50,8 +50,8 @@ def _run(context: Context[Config]) -> Outcome:
 
 def _evaluate_stages(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Write everything the step leaves; return its metrics and notes."""
+    from slicewise.evaluation.gains import gains_of
     from slicewise.evaluation.phase_report import write_phase_comparison
-    from slicewise.evaluation.phases import gains_of
     from slicewise.evaluation.report import write_report
     from slicewise.evaluation.sealed import SealedCases
     from slicewise.steps.slices import SliceLookup, open_cases
