@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes and not by its name."""
+"""What a file is, by its first bytes and not by its name."""
 
 from pathlib import Path
 from typing import Final

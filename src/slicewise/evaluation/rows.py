@@ -145,7 +145,7 @@ def plural(number: int, noun: str) -> str:
 def resampled(number: int, *, pictures: bool, subset: str = "") -> str:
     """Return `16 validation patients`, or `16 families of validation pictures`: what the intervals resample.
 
-    A family is a picture with those that are nearly identical to it; nobody knows whose pictures they are.
+    A family is a picture with those that are nearly identical to it; whose pictures they are is not known.
     """
     noun = f"{subset} patient".lstrip()
     if not pictures:

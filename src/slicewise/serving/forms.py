@@ -57,7 +57,7 @@ async def _form(request: Request) -> FormData:
 
 
 def require_known(kind: str, known: Collection[str], sent: Iterable[tuple[str, Any]]) -> None:
-    """Refuse what nobody would read: a modality or a setting that is dropped changes the prediction.
+    """Refuse fields that are not read: a modality or a setting that is dropped changes the prediction.
 
     Raises:
         RequestError: 400; it names what is unknown, or sent more than once.
