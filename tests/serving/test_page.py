@@ -206,7 +206,7 @@ def test_a_visitor_examines_a_case_and_a_picture(demo: DemoState, picture_path: 
 
         page.get_by_text("Phantom case").click()
         page.get_by_role("button", name="Examine").click()
-        page.get_by_text("Tumour probability", exact=True).first.wait_for()
+        page.get_by_text("Tumour probability (raw)", exact=True).first.wait_for()
         assert page.get_by_text("Tumour volume", exact=True).is_visible()
         picture = page.locator('[data-testid="stImage"] img')
         picture.wait_for()

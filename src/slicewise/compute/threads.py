@@ -97,7 +97,7 @@ class Threads:
         cv2.setNumThreads(self._before[1])
 
     def choose(self, number: int = 0) -> str | None:
-        """Use the fastest setting, measured again if the last time was long ago; return a line about a change.
+        """Use the fastest setting, measured again after a while; return a line about a change.
 
         Args:
             number: keep to so many threads unless the user has set another number, and choose how they wait;

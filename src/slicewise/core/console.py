@@ -181,7 +181,7 @@ def say(text: str = "", tone: Tone = "plain") -> None:
 
 
 def complain(text: str) -> None:
-    """Print an error for that person, credentials left out. Where it cannot be written, the exit code remains."""
+    """Print an error for that person, credentials left out."""
     _print(_raw(sys.stderr), paint("error: ", "bad", sys.stderr) + redact(text) + "\n")
 
 

@@ -15,7 +15,7 @@ ENDINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "lgg": (".tif", ".tiff"),
     "pictures": PICTURE_SUFFIXES,
 }
-"""What the names of the files end in that are read of a data set of each kind; pictures are also recognised by
+"""What the names of the files end in that are read of a data set of each kind; pictures are also known by
 their content."""
 _NOT_DATA: Final = ("__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 """What systems put into archives and at the top of disks; often nobody may read it."""
