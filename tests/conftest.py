@@ -30,7 +30,13 @@ TINY = (
 """A pipeline of seconds; nothing can be learnt in it, but everything runs."""
 
 
-WHOLE_PROGRAMS = ("benchmarks", "chaos", "fuzz", "test_cross_validation", "test_damage", "test_full_disk")
+TESTS = Path(__file__).parent
+WHOLE_PROGRAMS = {
+    *("benchmarks", "chaos", "cli", "fuzz", "phantom", "serving"),  # folders
+    *("test_bad_input", "test_cross_validation", "test_damage", "test_full_disk"),
+    *("test_configs", "test_given_split", "test_lock", "test_phantom", "test_stopping", "test_workers"),
+}
+"""Folders and files of tests that start programs or generate patients: `make test-fast` leaves them out."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,10 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs a whole pipeline, or lies in a folder of whole programs."""
+    """Mark as slow what needs a whole pipeline or starts whole programs."""
     for item in items:
         needs_pipeline = {"trained", "reevaluated"} & set(getattr(item, "fixturenames", ()))
-        if needs_pipeline or item.path.parent.name in WHOLE_PROGRAMS or item.path.stem in WHOLE_PROGRAMS:
+        if needs_pipeline or WHOLE_PROGRAMS & {item.path.stem, *item.path.relative_to(TESTS).parts[:-1]}:
             item.add_marker(pytest.mark.slow)
 
 
