@@ -34,7 +34,8 @@ TESTS = Path(__file__).parent
 WHOLE_PROGRAMS = {
     *("benchmarks", "chaos", "cli", "fuzz", "phantom", "serving"),  # folders
     *("test_bad_input", "test_cross_validation", "test_damage", "test_full_disk"),
-    *("test_configs", "test_given_split", "test_lock", "test_phantom", "test_stopping", "test_workers"),
+    *("test_configs", "test_duplicates", "test_given_split", "test_kills", "test_lock", "test_phantom"),
+    *("test_pictures", "test_progress", "test_runner", "test_sources", "test_stopping", "test_workers"),
 }
 """Folders and files of tests that start programs or generate patients: `make test-fast` leaves them out."""
 
