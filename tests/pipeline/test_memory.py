@@ -3,7 +3,6 @@ import sys
 
 from slicewise.pipeline.memory import MemoryWatch
 
-
 PEAK = """
 import time
 from slicewise.pipeline.memory import MemoryWatch
