@@ -77,8 +77,8 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if told := explain_storage(error, folder, option="--out"):
-            raise told from error
+        if explained := explain_storage(error, folder, option="--out"):
+            raise explained from error
         raise
 
 

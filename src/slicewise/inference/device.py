@@ -12,10 +12,10 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def choose_device(name: DeviceName) -> torch.device:
-    """Return the device asked for; `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """Return the configured device; `auto` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        UsageError: the device asked for is not on this machine.
+        UsageError: the configured device is not on this machine.
     """
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

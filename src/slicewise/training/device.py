@@ -32,7 +32,7 @@ def make_fabric(runtime: Runtime, precision: Wanted) -> Fabric:
     warns, and in an allocation it takes the number of processes from the variables of Slurm, LSF or torchrun.
 
     Raises:
-        UsageError: the device asked for is not on this machine.
+        UsageError: the configured device is not on this machine.
     """
     device = choose_device(runtime.device)
     chosen = choose_precision(precision, device).precision
@@ -61,10 +61,10 @@ def seed_draws(seed: int, device: str) -> None:
 
 
 def choose_device(name: str) -> str:
-    """Return the device asked for; `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """Return the configured device; `auto` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        UsageError: the device asked for is not on this machine.
+        UsageError: the configured device is not on this machine.
     """
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
