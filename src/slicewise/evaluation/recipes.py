@@ -11,7 +11,7 @@ from slicewise.core.files import write_json
 from slicewise.core.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.evaluation.compare import Comparison, RunTables, ScoreChange, compare_runs
 from slicewise.evaluation.phases import PhaseRow
-from slicewise.evaluation.rows import write_rows
+from slicewise.evaluation.rows import class_condition, mask_condition, write_rows
 
 DICE: Final = "dice_per_patient"
 MEDIAN: Final = "dice_median"
@@ -52,6 +52,8 @@ class RecipeRow:
     difference_high: float | None
     p_value: float | None
     note: str
+    condition: str
+    """Mask threshold and post-processing, or the class threshold, on which ROC-AUC does not depend."""
 
     @property
     def of_stages(self) -> bool:
@@ -132,6 +134,12 @@ def to_text(rows: Sequence[RecipeRow]) -> Iterator[str]:
         interval = f" ({low:+.3f} to {high:+.3f})" if low is not None and high is not None else ""
         name = f"{row.recipe:<28}{row.seed:>5}  {row.source:<18}{row.score:<38}"
         yield f"{name}{value:>12}  {gain}{interval}".rstrip()
+    conditions: dict[tuple[str, int, str], list[str]] = {}
+    for row in rows:
+        if row.score in (DICE, AUC) and row.condition:
+            conditions.setdefault((row.recipe, row.seed, row.source), []).append(row.condition)
+    for (recipe, seed, source), own in conditions.items():
+        yield f"{recipe:<28}{seed:>5}  {source:<18}{', '.join(own)}"
     yield "intervals: bootstrap over patients, pairs kept; they do not cover another training (--seeds)"
 
 
@@ -158,7 +166,8 @@ def _row(
     """Return a row; without an estimate the task was not trained."""
     if estimate is None:
         nothing = (None, None, None, 0, None, None, None, None)
-        return RecipeRow(run.recipe, run.seed, source, score, *nothing, note=NOT_TRAINED)
+        return RecipeRow(run.recipe, run.seed, source, score, *nothing, note=NOT_TRAINED, condition="")
+    condition = class_condition if score == AUC else mask_condition
     low, high = estimate["interval"] or (None, None)
     gain = change.difference.estimate if change else None
     return RecipeRow(
@@ -168,6 +177,7 @@ def _row(
         gain.high if gain else None,
         change.difference.p_value if change else None,
         str(estimate.get("note") or ""),
+        condition(run.tables.metrics["decisions"][source]),
     )  # fmt: skip
 
 
@@ -178,6 +188,7 @@ def _stages(run: RecipeRun) -> Iterator[RecipeRow]:
             yield RecipeRow(
                 run.recipe, run.seed, row.source, f"{row.score}: {row.phase}", row.value, row.low, row.high,
                 row.num_patients, None, None, None, row.p_value, row.note or "",
+                row.condition or "",
             )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ def show(client: ApiClient, info: dict[str, Any]) -> None:
     st.subheader(answer["name"], anchor=False)
     if answer["warning"]:
         st.warning(answer["warning"], icon=":material/warning:")
+    for note in answer["file_notes"]:
+        st.warning(note, icon=":material/warning:")
     if answer["kind"] == "picture":
         _show_picture(answer)
     else:
@@ -40,8 +42,8 @@ def show(client: ApiClient, info: dict[str, Any]) -> None:
 
 
 def _show_verdict(answer: dict[str, Any], *of_mask: tuple[str, str]) -> None:
-    if answer["note"]:
-        st.info(f"{answer['note'].capitalize()}: nothing is said of it.")
+    for task in answer["not_trained"]:
+        st.info(f"{task.capitalize()} was not trained in this network: nothing is said of it.")
     measures = of_mask if _has_mask(answer) else ()
     if _has_verdict(answer):
         finding = "Tumour" if answer["label"] == "tumour" else "No tumour"

@@ -9,7 +9,7 @@ from slicewise.core.keys import CaseKey
 from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
 from slicewise.data.check import require_sound
-from slicewise.data.names import read_name, shows_mask
+from slicewise.data.names import patient_of, read_name, shows_mask
 from slicewise.data.reading import read_case
 from slicewise.data.sources import lgg
 from slicewise.evaluation.operating import InputKind
@@ -57,7 +57,8 @@ def read_files(files: Mapping[str, Stored], slot: Modality) -> Received:
     notes = tuple(reworded(str(problem), volumes) for problem in require_sound(case))
     received = read_case(case)
     remarks = (reworded(remark, volumes) for remark in received.remarks)
-    return Received(received, "volume", (*_contradictions(volumes), *notes, *remarks))
+    said_by_names = (*_several_patients(volumes), *_contradictions(volumes))
+    return Received(received, "volume", (*said_by_names, *notes, *remarks))
 
 
 def _modality(field: str, file: Stored) -> Modality:
@@ -78,6 +79,19 @@ def _modality(field: str, file: Stored) -> Modality:
     raise RequestError(
         400,
         f"{file.name} {what}: say what it shows in the form field `modality`, one of {', '.join(MODALITIES)}",
+    )
+
+
+def _several_patients(volumes: Mapping[Modality, Stored]) -> tuple[str, ...]:
+    """Say where the files are those of different patients, by the names that say a modality."""
+    names = [read_name(Path(file.name)) for file in volumes.values()]
+    patients = {patient_of(name.case) for name in names if name.kind is not None and name.sure and name.case}
+    if len({patient.lower() for patient in patients}) < 2:
+        return ()
+    listed = ", ".join(sorted(patients))
+    return (
+        f"the file names belong to different patients ({listed}); send the volumes of one examination, or "
+        "rename the files if they are of one",
     )
 
 
