@@ -10,13 +10,13 @@ from benchmarks.plain_script import Budget, plain_dice
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.files import read_json
-from slicewise.data.cohort import SIDES
-from slicewise.data.split import Split
+from slicewise.data.split.assignment import SUBSETS
+from slicewise.data.split.subsets import Split
 from slicewise.data.store import SliceStore
-from slicewise.data.stored import StoredCase
-from slicewise.evaluation.rows import PatientRow, read_rows
-from slicewise.pipeline.receipt import Receipt
-from slicewise.steps.names import STAGE_STEPS
+from slicewise.data.store_entry import StoredCase
+from slicewise.domain.tables import PatientRow, read_rows
+from slicewise.engine.receipt import Receipt
+from slicewise.workflow.step_names import STAGE_STEPS
 
 NAME = "accuracy"
 AIM = Aim(">=", 0.03)
@@ -36,7 +36,7 @@ def run(bench: Bench) -> list[Row]:
     for folder in folders:
         budget = _budget(folder, config)
         seconds += budget.seconds
-        plain |= plain_dice(config.model, _sides(workspace, folder, config), budget)
+        plain |= plain_dice(config.model, _subset_cases(workspace, folder, config), budget)
         ours |= _our_dice(folder, config)
     return [_row(ours, plain, seconds, len(folders))]
 
@@ -89,7 +89,7 @@ def _training_seconds(folder: Path) -> float:
     return float(sum(max(found["duration_seconds"], found["metrics"]["seconds"]) for found in reports))
 
 
-def _sides(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:
+def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:
     store = SliceStore(workspace / "data" / "slices")
     split = Split.from_json(read_json(folder / "data" / "split" / "split.json"))
     entries = [
@@ -103,7 +103,7 @@ def _sides(workspace: Path, folder: Path, config: Config) -> dict[str, list[Stor
             for entry in entries
             if (entry["source"], entry["group"]) in split.side(side)
         ]
-        for side in SIDES
+        for side in SUBSETS
     }
 
 

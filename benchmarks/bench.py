@@ -10,13 +10,13 @@ from benchmarks.size import Size
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
-from slicewise.core.fingerprint import HashCache
+from slicewise.core.hashing import HashCache
 from slicewise.data.cases import CaseFiles
+from slicewise.data.phantom.generation import materialise_patients
 from slicewise.data.preprocess import preprocess_cases
 from slicewise.data.sources.brats import discover
-from slicewise.data.sources.phantom import materialise_patients
 from slicewise.data.store import SliceStore
-from slicewise.data.stored import StoredCase
+from slicewise.data.store_entry import StoredCase
 
 
 class Bench:

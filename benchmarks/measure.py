@@ -72,12 +72,12 @@ class Row:
         }
 
 
-def alternate(sides: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, list[float]]:
+def alternate(candidates: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, list[float]]:
     """Return seconds of each side, `repeats` of them, taken A B A B; the first round is not counted."""
-    seconds: dict[K, list[float]] = {name: [] for name in sides}
+    seconds: dict[K, list[float]] = {name: [] for name in candidates}
     for number in range(repeats + 1):
-        for name, work in sides.items():
-            taken = _time(work)
+        for name, function in candidates.items():
+            taken = _time(function)
             if number:
                 seconds[name].append(taken)
     return seconds
@@ -123,8 +123,8 @@ def share(
     )
 
 
-def _time(work: Callable[[], object]) -> float:
+def _time(function: Callable[[], object]) -> float:
     gc.collect()
     started = time.perf_counter()
-    work()
+    function()
     return time.perf_counter() - started

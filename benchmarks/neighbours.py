@@ -69,12 +69,12 @@ def _rows(trainers: "Mapping[str, Trainer]", number: int, window: float) -> list
             f"training step {beside}, chosen threads against {name}{' (the best)' if name == best else ''}",
             "images/s",
             median(ours),
-            median(found),
+            median(fixed_rates),
             "ours / reference",
-            tuple(our / other for our, other in zip(ours, found, strict=True)),
+            tuple(chosen_rate / other for chosen_rate, other in zip(ours, fixed_rates, strict=True)),
             AIM if name == best else None,
         )
-        for name, found in rates.items()
+        for name, fixed_rates in rates.items()
     ]
 
 
@@ -128,10 +128,10 @@ def _environment() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "MKL_"))}
 
 
-def _serve(name: str, overrides: list[str]) -> None:
+def _train_on_request(name: str, overrides: list[str]) -> None:
     import torch
 
-    from benchmarks.malloc import noise
+    from benchmarks.malloc import random_batch
     from benchmarks.training import BareSteps
     from slicewise.compute.threads import Threads
     from slicewise.config.compose import compose
@@ -142,12 +142,12 @@ def _serve(name: str, overrides: list[str]) -> None:
     fixed = {_CHOSEN: config.runtime.num_threads, "one thread": 1}.get(name, usable_cores())
     torch.manual_seed(0)
     with Threads(fixed, name) as threads:
-        steps = BareSteps(config, noise(batch_size, config.preprocessing.image_size))
+        steps = BareSteps(config, random_batch(batch_size, config.preprocessing.image_size))
         steps.train(2)
         for line in sys.stdin:
             started, count = time.perf_counter(), 0
-            if name == _CHOSEN and float(line) and (told := threads.choose()):
-                print(f"  {told}", file=sys.stderr, flush=True)
+            if name == _CHOSEN and float(line) and (log_line := threads.choose()):
+                print(f"  {log_line}", file=sys.stderr, flush=True)
             while (seconds := time.perf_counter() - started) < float(line) or not count:
                 steps.train(1)
                 count += 1
@@ -155,4 +155,4 @@ def _serve(name: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2:])
+    _train_on_request(sys.argv[1], sys.argv[2:])

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from slicewise.config.schema import Augmentation
-from slicewise.data.batches import Batch
-from slicewise.data.stored import StoredCase
+from slicewise.data.loading.dataset import Batch
+from slicewise.data.store_entry import StoredCase
 
 Floats = NDArray[np.float32]
 Sample = tuple[Tensor, Tensor, Tensor]
@@ -59,7 +59,7 @@ def make_loader(dataset: FileDataset, batch_size: int, iterations: int, workers:
     )
 
 
-def collated(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
+def collate(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
     """Return what the loader yields as a batch, with modalities dropped as in our training."""
     images, masks, labels = parts
     presence = (torch.rand(images.shape[:2]) >= modality_dropout).float()

@@ -5,7 +5,7 @@ from statistics import median
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row, alternate, throughput
-from benchmarks.training import OurEpochs, as_in_training
+from benchmarks.training import OurEpochs, training_environment
 from benchmarks.usual_data import FileDataset, write_files
 from benchmarks.usual_process import UsualTraining
 
@@ -17,7 +17,7 @@ def run(bench: Bench) -> list[Row]:
     """Time our epochs in turn with the usual ones; the best number of loader processes counts."""
     config, size = bench.config, bench.size
     files = FileDataset(write_files(bench.slices, bench.folder / "files"), config.training.augmentation)
-    with as_in_training(config), ExitStack() as stack:
+    with training_environment(config), ExitStack() as stack:
         ours = OurEpochs(bench)
         usual = {
             f"{workers} workers": stack.enter_context(UsualTraining(config, files, size.iterations, workers))

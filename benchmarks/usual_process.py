@@ -7,8 +7,8 @@ from typing import Self
 
 import torch
 
-from benchmarks.training import usual_network, usual_step
-from benchmarks.usual_data import FileDataset, collated, make_loader
+from benchmarks.training import usual_model, usual_step
+from benchmarks.usual_data import FileDataset, collate, make_loader
 from slicewise.config.schema import Config
 
 
@@ -50,16 +50,16 @@ def _serve(
 ) -> None:
     torch.set_num_threads(num_threads)
     torch.manual_seed(config.seed)
-    net, optimizer = usual_network(config)
+    model, optimizer = usual_model(config)
     training, stage = config.training, config.stages.joint
     loader = make_loader(files, training.batch_size, iterations, workers)
-    while _is_asked(pipe):
+    while _is_requested(pipe):
         for parts in loader:
-            usual_step(net, optimizer, stage, config, collated(parts, training.modality_dropout))
+            usual_step(model, optimizer, stage, config, collate(parts, training.modality_dropout))
         pipe.send("done")
 
 
-def _is_asked(pipe: Connection) -> bool:
+def _is_requested(pipe: Connection) -> bool:
     try:
         pipe.recv()
     except EOFError:  # the other end was closed

@@ -12,6 +12,8 @@ from hypothesis import settings
 
 from slicewise.core.files import read_json
 
+pytest_plugins = ["tests.fixtures.cohorts", "tests.fixtures.services", "tests.fixtures.small_model"]
+
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 
@@ -32,10 +34,10 @@ TINY = (
 
 TESTS = Path(__file__).parent
 WHOLE_PROGRAMS = {
-    *("benchmarks", "chaos", "cli", "fuzz", "phantom", "serving"),  # folders
+    *("benchmarks", "chaos", "cli", "demo", "fuzz", "phantom", "serving"),  # folders
     *("test_bad_input", "test_cross_validation", "test_damage", "test_full_disk"),
-    *("test_configs", "test_duplicates", "test_given_split", "test_kills", "test_lock", "test_phantom"),
-    *("test_pictures", "test_progress", "test_runner", "test_sources", "test_stopping", "test_workers"),
+    *("test_configs", "test_exact", "test_perceptual", "test_given_split", "test_kills", "test_lock"),
+    *("test_class_folders", "test_progress", "test_runner", "test_sources", "test_signals", "test_parallel"),
 }
 """Folders and files of tests that start programs or generate patients: `make test-fast` leaves them out."""
 
@@ -84,8 +86,8 @@ class Pipeline:
     def ran(self) -> list[str]:
         return [name for name, status in self.statuses().items() if status == "completed"]
 
-    def with_overrides(self, *more: str) -> "Pipeline":
-        return Pipeline(self.workspace, (*self.overrides, *more))
+    def with_overrides(self, *extra_overrides: str) -> "Pipeline":
+        return Pipeline(self.workspace, (*self.overrides, *extra_overrides))
 
 
 @pytest.fixture(scope="session")
@@ -96,14 +98,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    shared, own = Pipeline(base / "shared"), Pipeline(tmp_path_factory.mktemp("trained"))
-    with (base / "shared.lock").open("w") as turn:  # held while copying, too; closing it lets the next one in
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    shared, worker_copy = Pipeline(base / "shared"), Pipeline(tmp_path_factory.mktemp("trained"))
+    with (base / "shared.lock").open(
+        "w"
+    ) as lock_file:  # held while copying, too; closing it lets the next one in
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         assert shared.run("--until", "report") == 0
         shutil.copytree(
-            shared.workspace, own.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
+            shared.workspace, worker_copy.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
         )
-    return own
+    return worker_copy
 
 
 @dataclass(frozen=True)
@@ -118,29 +122,29 @@ class Reevaluated:
 @pytest.fixture(scope="session")
 def reevaluated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Reevaluated:
     """Evaluate the trained networks again, in a copy, with choices made on the few validation patients."""
-    from slicewise.steps import slices
+    from slicewise.workflow import slices
 
-    more = (
+    extra_overrides = (
         "evaluation.mask_threshold=0.2",
         "evaluation.min_choice_patients=1",
         "evaluation.modality_subsets=true",
     )
-    other = Pipeline(tmp_path_factory.mktemp("reevaluated"), (*trained.overrides, *more))
+    copy = Pipeline(tmp_path_factory.mktemp("reevaluated"), (*trained.overrides, *extra_overrides))
     for name in ("data", "checkpoints", ".slicewise"):
         ignored = shutil.ignore_patterns("lock")
-        shutil.copytree(trained.workspace / name, other.workspace / name, ignore=ignored)
+        shutil.copytree(trained.workspace / name, copy.workspace / name, ignore=ignored)
     openings: list[tuple[str, bool]] = []
     open_cases = slices.open_cases
 
-    def watched(context: Any, side: Any) -> Any:
-        openings.append((side, (context.out("evaluation") / "calibration.json").exists()))
-        return open_cases(context, side)
+    def recording_open_cases(context: Any, subset: Any) -> Any:
+        openings.append((subset, (context.out("evaluation") / "calibration.json").exists()))
+        return open_cases(context, subset)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slices, "open_cases", watched)
-        assert other.run("--until", "evaluate") == 0
-    assert other.ran() == ["evaluate"]
-    return Reevaluated(other, openings)
+        patch.setattr(slices, "open_cases", recording_open_cases)
+        assert copy.run("--until", "evaluate") == 0
+    assert copy.ran() == ["evaluate"]
+    return Reevaluated(copy, openings)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 Sections = frozenset[type[BaseModel]]
 Field = tuple[type[BaseModel], str]
 
-_NOTHING: Sections = frozenset()
+_NO_SECTIONS: Sections = frozenset()
 
 
 def sections_below(root: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -30,10 +30,10 @@ def fields_read(sources: Iterable[str], root: type[BaseModel]) -> set[Field]:
     trees = [ast.parse(text) for text in sources]
     finder = _Finder({section.__name__: section for section in sections_below(root)})
     for _ in range(2):  # what one module learns of its attributes helps the next one
-        finder.found.clear()
+        finder.reads.clear()
         for tree in trees:
             finder.visit(tree)
-    return finder.found
+    return finder.reads
 
 
 class _Finder(ast.NodeVisitor):
@@ -41,7 +41,7 @@ class _Finder(ast.NodeVisitor):
 
     def __init__(self, sections: dict[str, type[BaseModel]]) -> None:
         self.sections = sections
-        self.found: set[Field] = set()
+        self.reads: set[Field] = set()
         self.attributes: defaultdict[str, Sections] = defaultdict(frozenset)
         self.returns: defaultdict[str, Sections] = defaultdict(frozenset)
         self.names: dict[str, Sections] = {}
@@ -54,16 +54,16 @@ class _Finder(ast.NodeVisitor):
 
     def _enter(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         outside, self.names = self.names, dict(self.names)
-        self.returns[node.name] |= self._named(node.returns)
+        self.returns[node.name] |= self._annotated_sections(node.returns)
         for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
-            self.names[arg.arg] = self._named(arg.annotation)
+            self.names[arg.arg] = self._annotated_sections(arg.annotation)
         self.generic_visit(node)
         self.names = outside
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for line in node.body:
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-                self.attributes[line.target.id] |= self._named(line.annotation)
+                self.attributes[line.target.id] |= self._annotated_sections(line.annotation)
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
@@ -83,21 +83,23 @@ class _Finder(ast.NodeVisitor):
         super().visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        self._take(node.value, node.attr)
+        self._record_read(node.value, node.attr)
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
         if _is_getattr(node):
             name = node.args[1]
-            for field in [name.value] if isinstance(name, ast.Constant) else self._fields(node.args[0]):
-                self._take(node.args[0], str(field))
+            for field in [name.value] if isinstance(name, ast.Constant) else self._field_names(node.args[0]):
+                self._record_read(node.args[0], str(field))
         self.generic_visit(node)
 
-    def _take(self, value: ast.expr, field: str) -> None:
-        self.found |= {(section, field) for section in self._held(value) if field in section.model_fields}
+    def _record_read(self, value: ast.expr, field: str) -> None:
+        self.reads |= {
+            (section, field) for section in self._sections_in(value) if field in section.model_fields
+        }
 
-    def _fields(self, value: ast.expr) -> set[str]:
-        return {field for section in self._held(value) for field in section.model_fields}
+    def _field_names(self, value: ast.expr) -> set[str]:
+        return {field for section in self._sections_in(value) for field in section.model_fields}
 
     def _bind(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
@@ -107,41 +109,50 @@ class _Finder(ast.NodeVisitor):
             for one in target.elts:
                 self._bind(one, value)
         elif isinstance(target, ast.Name):
-            self.names[target.id] = self._held(value)
+            self.names[target.id] = self._sections_in(value)
         elif isinstance(target, ast.Attribute):
-            self.attributes[target.attr] |= self._held(value)
+            self.attributes[target.attr] |= self._sections_in(value)
 
-    def _named(self, annotation: ast.expr | None) -> Sections:
+    def _annotated_sections(self, annotation: ast.expr | None) -> Sections:
         """Return the sections that an annotation speaks of, by name or by that of a base with fields."""
         words = set(re.findall(r"\w+", ast.unparse(annotation))) if annotation else set()
         return frozenset(section for section in self.sections.values() if words & _names(section))
 
-    def _held(self, value: ast.expr) -> Sections:
+    def _sections_in(self, value: ast.expr) -> Sections:
         """Return the sections that an expression may be, or be made of."""
         match value:
             case ast.Name(name):
-                return self.names.get(name, _NOTHING)
+                return self.names.get(name, _NO_SECTIONS)
             case ast.Attribute(inner, field):
-                return self._part(self._held(inner), field)
+                return self._field_sections(self._sections_in(inner), field)
             case ast.Call(ast.Name("getattr"), [inner, *_]):
-                return _union(self._part(self._held(inner), field) for field in self._fields(inner))
+                return _union(
+                    self._field_sections(self._sections_in(inner), field)
+                    for field in self._field_names(inner)
+                )
             case ast.Call(ast.Name(name)):
-                return self.returns.get(name, _NOTHING)
+                return self.returns.get(name, _NO_SECTIONS)
             case ast.Call(ast.Attribute(inner, "model_copy")):
-                return self._held(inner)
+                return self._sections_in(inner)
             case ast.Call(ast.Attribute(_, name)):
-                return self.returns.get(name, _NOTHING)
+                return self.returns.get(name, _NO_SECTIONS)
             case ast.IfExp() | ast.BoolOp() | ast.Tuple() | ast.List() | ast.Starred() | ast.Subscript():
                 inside = [node for node in ast.iter_child_nodes(value) if isinstance(node, ast.expr)]
-                return _union(map(self._held, inside))
-        return _NOTHING
+                return _union(map(self._sections_in, inside))
+        return _NO_SECTIONS
 
-    def _part(self, held: Sections, field: str) -> Sections:
+    def _field_sections(self, sections_held: Sections, field: str) -> Sections:
         """Return what an attribute holds: part of a section, `config` of a context, or what modules say."""
-        kinds = {section.model_fields[field].annotation for section in held if field in section.model_fields}
+        kinds = {
+            section.model_fields[field].annotation
+            for section in sections_held
+            if field in section.model_fields
+        }
         if kinds:
             return frozenset(section for section in self.sections.values() if section in kinds)
-        return (held if field == "config" else _NOTHING) or self.attributes.get(field, _NOTHING)
+        return (sections_held if field == "config" else _NO_SECTIONS) or self.attributes.get(
+            field, _NO_SECTIONS
+        )
 
 
 def _names(section: type[BaseModel]) -> set[str]:
@@ -150,7 +161,7 @@ def _names(section: type[BaseModel]) -> set[str]:
 
 
 def _union(parts: Iterable[Sections]) -> Sections:
-    return _NOTHING.union(*parts)
+    return _NO_SECTIONS.union(*parts)
 
 
 def _is_getattr(node: ast.Call) -> bool:

@@ -10,7 +10,7 @@ from benchmarks.size import TINY
 from tests.conftest import Pipeline
 
 from slicewise.core.files import read_json
-from slicewise.steps.names import step_names
+from slicewise.workflow.step_names import step_names
 
 SMALL = (
     "data.volumes.phantom_patients=6",

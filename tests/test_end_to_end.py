@@ -15,7 +15,7 @@ from tests.test_architecture import HEAVY
 
 from slicewise.core.files import read_json
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.steps.names import STAGE_STEPS, STEP_NAMES
+from slicewise.workflow.step_names import STAGE_STEPS, STEP_NAMES
 
 STAGES = ("seg_warmup", "cls_head", "joint")
 

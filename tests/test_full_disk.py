@@ -15,8 +15,8 @@ from tests.conftest import Pipeline
 from tests.test_bad_input import write_patient
 
 from slicewise.data import preprocess
-from slicewise.pipeline import runner
-from slicewise.pipeline.receipt import Receipt
+from slicewise.engine import runner
+from slicewise.engine.receipt import Receipt
 from slicewise.steps import STEPS
 
 SMALLEST = (

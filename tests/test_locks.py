@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from scripts.utils import audit
-from scripts.utils.audit import CLEAN, UNREACHED, VULNERABLE, judge
+from scripts.utils.audit import CLEAN, UNREACHED, VULNERABLE, summarize
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
@@ -76,9 +76,9 @@ def test_the_audit_says_so_when_it_could_judge_nothing() -> None:
     skipped = {"name": "a", "skip_reason": "Dependency not found on PyPI"}
     sound = {"name": "b", "version": "1", "vulns": []}
     bad = {"name": "c", "version": "1", "vulns": [BAD]}
-    assert judge([])[0] == judge([skipped])[0] == UNREACHED
-    assert judge([skipped, sound])[0] == CLEAN
-    code, words = judge([sound, bad])
+    assert summarize([])[0] == summarize([skipped])[0] == UNREACHED
+    assert summarize([skipped, sound])[0] == CLEAN
+    code, words = summarize([sound, bad])
     assert (code, "c 1: PYSEC-1, mended in 2" in words) == (VULNERABLE, True)
 
 

@@ -32,23 +32,24 @@ def ask(lock: str) -> list[dict[str, Any]] | None:
     ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     try:
-        found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+        dependencies: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
         sys.stderr.write(done.stderr[-500:])
         return None
-    return found
+    return dependencies
 
 
-def judge(packages: Iterable[Mapping[str, Any]], unanswered: Sequence[str] = ()) -> tuple[int, str]:
+def summarize(packages: Iterable[Mapping[str, Any]], unreached: Sequence[str] = ()) -> tuple[int, str]:
     """Return the exit code and the words for it. A package that the database does not know is not judged.
 
     Without an answer on each lock nothing is called clean; a known vulnerability is told all the same.
     """
     known = {package["name"]: package for package in packages if "skip_reason" not in package}
     faults = [
-        f"{name} {package['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'none yet'}"
+        f"{name} {package['version']}: {vulnerability['id']}, "
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
         for name, package in sorted(known.items())
-        for one in package["vulns"]
+        for vulnerability in package["vulns"]
     ]
     if faults:
         return VULNERABLE, "\n".join([*faults, "raise these with `make constraints`"])
@@ -57,24 +58,24 @@ def judge(packages: Iterable[Mapping[str, Any]], unanswered: Sequence[str] = ())
             UNREACHED,
             "the advisory database cannot be reached from here: nothing was judged; ask again online",
         )
-    if unanswered:
-        return UNREACHED, f"{' and '.join(unanswered)} not judged, so nothing is called clean; ask again"
+    if unreached:
+        return UNREACHED, f"{' and '.join(unreached)} not judged, so nothing is called clean; ask again"
     return CLEAN, f"{len(known)} packages, no known vulnerability"
 
 
 def main() -> int:
     """Ask about every lock and print the verdict."""
-    answers = {lock: ask(lock) for lock in LOCKS}
-    packages = [package for answer in answers.values() for package in answer or ()]
-    unanswered = [lock for lock, answer in answers.items() if answer is None]
-    if unanswered:
-        print(f"no answer on: {', '.join(unanswered)}")
-    code, words = judge(packages, unanswered)
+    reports = {lock: ask(lock) for lock in LOCKS}
+    packages = [package for report in reports.values() for package in report or ()]
+    unreached = [lock for lock, report in reports.items() if report is None]
+    if unreached:
+        print(f"no answer on: {', '.join(unreached)}")
+    code, words = summarize(packages, unreached)
     print(words)
-    asked = {package["name"] for package in packages}
+    queried = {package["name"] for package in packages}
     skipped = {package["name"] for package in packages if "skip_reason" in package}
     if code != UNREACHED and skipped:
-        print(f"not judged, {len(skipped)} of {len(asked)}: {', '.join(sorted(skipped))}")
+        print(f"not judged, {len(skipped)} of {len(queried)}: {', '.join(sorted(skipped))}")
     return code
 
 

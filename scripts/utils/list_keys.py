@@ -26,7 +26,7 @@ on the phantom, and of the first stage for all three.
 """
 
 
-def said() -> Texts:
+def field_docs() -> Texts:
     """Return what stands below each attribute of the schema, by class and name."""
     texts: Texts = {}
     for path in SCHEMA.glob("*.py"):
@@ -71,7 +71,7 @@ def _choices(annotation: Any) -> str:
 
 def page(config: Config) -> str:
     """Return the whole page."""
-    return "\n".join([HEAD, *tables(config, said())])
+    return "\n".join([HEAD, *tables(config, field_docs())])
 
 
 if __name__ == "__main__":

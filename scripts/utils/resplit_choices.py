@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.bootstrap import Resampling
-from slicewise.evaluation.calibration import (
+from slicewise.evaluation.class_threshold import SliceProbabilities, select_class_threshold, youden_threshold
+from slicewise.evaluation.mask_threshold import select_candidate
+from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
+from slicewise.inference.calibration import (
     brier_score,
     expected_calibration_error,
     fit_scaling,
     negative_log_likelihood,
 )
-from slicewise.evaluation.class_choice import Slices, choose_class, youden_threshold
-from slicewise.evaluation.decision import Decision
-from slicewise.evaluation.mask_search import best_row
+from slicewise.inference.postprocess import Postprocessing
 
 Floats = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ class Draws:
 
 
 def resplit(
-    slices: Slices, size: int, gated: bool, *, draws: int, settings: Evaluation, seed: int = 0
+    slices: SliceProbabilities, size: int, gated: bool, *, draws: int, settings: Evaluation, seed: int = 0
 ) -> dict[str, Draws]:
     """Choose on `size` groups and score on the others, `draws` times; return the draws of each measure."""
     rng = np.random.default_rng([seed, size])
@@ -76,32 +76,34 @@ def _by_measure(found: list[tuple[Floats, tuple[bool, bool]]]) -> dict[str, Draw
 
 
 def class_gains(
-    validation: Slices, test: Slices, settings: Evaluation, *, gated: bool = True
+    validation: SliceProbabilities, test: SliceProbabilities, settings: Evaluation, *, gated: bool = True
 ) -> tuple[Floats, tuple[bool, bool]]:
     """Return what choosing gains on the test slices, by measure, and which choices were made."""
-    configured = Decision.configured(settings)
+    configured = Postprocessing.configured(settings)
     if gated:
-        how = Resampling(settings.bootstrap_samples, settings.confidence, 0)
-        decision = choose_class(configured, validation, settings, how).decision
+        bootstrap = BootstrapSettings(settings.bootstrap_samples, settings.confidence, 0)
+        postprocessing = select_class_threshold(configured, validation, settings, bootstrap).postprocessing
     else:
-        decision = choose_anyway(configured, validation)
-    before, after = (_scores(test, one, settings) for one in (configured, decision))
-    moved = bool(decision.class_threshold != float(decision.scaling(configured.class_threshold)))
-    return after - before, (moved, decision.calibrated)
+        postprocessing = choose_ungated(configured, validation)
+    before, after = (_scores(test, one, settings) for one in (configured, postprocessing))
+    threshold_changed = bool(
+        postprocessing.class_threshold != float(postprocessing.scaling(configured.class_threshold))
+    )
+    return after - before, (threshold_changed, postprocessing.calibrated)
 
 
-def choose_anyway(configured: Decision, slices: Slices) -> Decision:
+def choose_ungated(configured: Postprocessing, slices: SliceProbabilities) -> Postprocessing:
     """Return the same choices without regard to their gain."""
     if len(np.unique(slices.labels)) < 2:
         return configured
     scaling = fit_scaling(slices.labels, slices.probabilities, shifted=True)
     threshold = float(scaling(youden_threshold(slices.labels, slices.probabilities)))
-    return Decision(scaling, threshold, configured.mask_threshold)
+    return Postprocessing(scaling, threshold, configured.mask_threshold)
 
 
-def _scores(slices: Slices, decision: Decision, settings: Evaluation) -> Floats:
-    labels, scores = slices.labels, decision.probabilities(slices.probabilities)
-    right = (scores >= decision.class_threshold) == (labels == 1)
+def _scores(slices: SliceProbabilities, postprocessing: Postprocessing, settings: Evaluation) -> Floats:
+    labels, scores = slices.labels, postprocessing.probabilities(slices.probabilities)
+    right = (scores >= postprocessing.class_threshold) == (labels == 1)
     balanced = np.mean([right[labels == one].mean() for one in (0, 1)])
     errors = (
         negative_log_likelihood(labels, scores),
@@ -111,22 +113,25 @@ def _scores(slices: Slices, decision: Decision, settings: Evaluation) -> Floats:
     return np.array([balanced, right.mean(), *(-error for error in errors)])
 
 
-def _part(slices: Slices, rows: NDArray[np.bool_]) -> Slices:
+def _part(slices: SliceProbabilities, rows: NDArray[np.bool_]) -> SliceProbabilities:
     groups = tuple(np.asarray(slices.groups)[rows])
-    return Slices(slices.labels[rows], slices.probabilities[rows], groups, slices.is_pictures)
+    return SliceProbabilities(slices.labels[rows], slices.probabilities[rows], groups, slices.is_pictures)
 
 
 def resplit_masks(
     dice: Floats, size: int, gated: bool, *, draws: int, settings: Evaluation
 ) -> dict[str, Draws]:
     """Choose mask threshold and post-processing on `size` patients; `dice` is [candidate, patient]."""
-    rng, how = np.random.default_rng(size), Resampling(settings.bootstrap_samples, settings.confidence, 0)
+    rng, bootstrap = (
+        np.random.default_rng(size),
+        BootstrapSettings(settings.bootstrap_samples, settings.confidence, 0),
+    )
     gains, changed = [], []
     for _ in range(draws):
         order = rng.permutation(dice.shape[1])
         inside, outside = order[:size], order[size:]
         best = int(dice[:, inside].mean(axis=1).argmax())
-        row = best_row(dice[:, inside], [str(one) for one in inside], how)[0] if gated else best
+        row = select_candidate(dice[:, inside], [str(one) for one in inside], bootstrap)[0] if gated else best
         gains.append((dice[row] - dice[0])[outside].mean())
         changed.append(row != 0)
     return {"Dice": Draws(np.array(gains), float(np.mean(changed)))}
@@ -150,7 +155,7 @@ def generate(
     share: float = 0.6,
     slope: float = 1.0,
     shift: float = 0.0,
-) -> Slices:
+) -> SliceProbabilities:
     """Return families of one to three pictures whose logits are calibrated, then stretched and shifted.
 
     Args:
@@ -167,7 +172,7 @@ def generate(
     noise = 0.8 * rng.normal(size=num_groups)[owner] + 0.6 * rng.normal(size=len(owner))
     logits = (2 * labels - 1) * distance**2 / 2 + distance * noise + np.log(share / (1 - share))
     scores = 1 / (1 + np.exp(-(slope * logits + shift)))
-    return Slices(labels, scores, tuple(f"{number:04d}" for number in owner), is_pictures=True)
+    return SliceProbabilities(labels, scores, tuple(f"{number:04d}" for number in owner), is_pictures=True)
 
 
 def resample(
@@ -183,40 +188,42 @@ def resample(
     )
 
 
-def read_predictions(workspace: Path, settings: Evaluation) -> Iterator[tuple[str, Slices, Floats | None]]:
+def read_predictions(
+    workspace: Path, settings: Evaluation
+) -> Iterator[tuple[str, SliceProbabilities, Floats | None]]:
     """Yield each source's slices, and the Dice [candidate, patient] of its volumes.
 
     Every test case is predicted by the model of its fold.
     """
     from slicewise.core.files import read_json
-    from slicewise.data.split import Split
+    from slicewise.data.split.subsets import Split
     from slicewise.data.store import SliceStore
-    from slicewise.evaluation.choices import included, joined
-    from slicewise.evaluation.mask_search import MaskSearch
+    from slicewise.evaluation.mask_threshold import MaskGridSearch
+    from slicewise.evaluation.threshold_selection import concatenate_slices, included_slices
     from slicewise.inference.predictor import Predictor
     from slicewise.models.checkpoint import load_checkpoint
-    from slicewise.steps.outputs import answers, case_output
+    from slicewise.workflow.predictions import case_output, predict_case
 
     store = SliceStore(workspace / "data" / "slices")
-    slices: dict[str, list[Slices]] = {}
-    searches: dict[str, MaskSearch] = {}
+    slices: dict[str, list[SliceProbabilities]] = {}
+    searches: dict[str, MaskGridSearch] = {}
     entries = read_json(workspace / "data" / "processed" / "manifest.json")["entries"]
     for fold in sorted((workspace / "folds").glob("[0-9]*")):
         test = Split.from_json(read_json(fold / "data" / "split" / "split.json")).side("test")
         checkpoint = load_checkpoint(fold / "checkpoints" / "multitask_joint" / "best_model.pth")
-        predictor = Predictor(checkpoint, "cpu", asking=settings.asking)
+        predictor = Predictor(checkpoint, "cpu", inference=settings.inference)
         for entry in entries:
             if (entry["source"], entry["group"]) not in test:
                 continue
             case = store.open(entry["entry"])
-            output = case_output(case, answers(predictor, case, case.images, case.presence, 32))
-            slices.setdefault(entry["source"], []).append(included(output))
+            output = case_output(case, predict_case(predictor, case, case.images, case.presence, 32))
+            slices.setdefault(entry["source"], []).append(included_slices(output))
             if output.has_mask:
-                searches.setdefault(entry["source"], MaskSearch(settings)).add(output)
-    configured = Decision.configured(settings)
+                searches.setdefault(entry["source"], MaskGridSearch(settings)).add(output)
+    configured = Postprocessing.configured(settings)
     for source, parts in sorted(slices.items()):
         search = searches.get(source)
-        yield source, joined(parts), None if search is None else search.dice_table(configured)
+        yield source, concatenate_slices(parts), None if search is None else search.dice_table(configured)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -232,7 +239,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give WORKSPACE or --generated")
     settings = compose([]).evaluation
     print(f"{'':<26}{'groups':>7} {'choices':<8}{'measure':<18}{'made':>6}{'mean':>9}{'worst':>9}{'safe':>9}")
-    studies = _generated(args.draws, settings) if args.generated else _real(args, settings)
+    studies = (
+        _generated_studies(args.draws, settings)
+        if args.generated
+        else _cross_validation_studies(args, settings)
+    )
     for name, sizes, study in studies:
         for size, gated in product(sizes, (True, False)):
             for measure, draws in study(size, gated).items():
@@ -246,12 +257,12 @@ def main(arguments: list[str] | None = None) -> int:
 Study = tuple[str, tuple[int, ...], Callable[[int, bool], dict[str, Draws]]]
 
 
-def _generated(draws: int, settings: Evaluation) -> Iterator[Study]:
+def _generated_studies(draws: int, settings: Evaluation) -> Iterator[Study]:
     for name, scores in GENERATED.items():
         yield name, FAMILIES, partial(resample, draws=draws, settings=settings, scores=scores)
 
 
-def _real(args: argparse.Namespace, settings: Evaluation) -> Iterator[Study]:
+def _cross_validation_studies(args: argparse.Namespace, settings: Evaluation) -> Iterator[Study]:
     for source, slices, dice in read_predictions(args.workspace, settings):
         sizes = FAMILIES if slices.is_pictures else PATIENTS
         if slices.num_groups <= max(sizes):

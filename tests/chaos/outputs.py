@@ -9,10 +9,10 @@ from typing import Any
 
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.files import read_json
-from slicewise.core.fingerprint import digest, hash_file
+from slicewise.core.hashing import digest, hash_file
 from slicewise.data.store import SliceStore
+from slicewise.engine.receipt import RECEIPT_NAME, Receipt
 from slicewise.models.checkpoint import load_safely
-from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
 from slicewise.steps import STEPS
 
 HOMES = tuple(home for step in STEPS for home in step.homes.values())

@@ -16,7 +16,7 @@ from typing import Any, Final
 import psutil
 from tests.chaos.outputs import leftovers, read_events, snapshot, unsound
 
-from slicewise.steps.names import STEP_NAMES
+from slicewise.workflow.step_names import STEP_NAMES
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STEPS: Final = tuple(name for name in STEP_NAMES if name != "demo")

@@ -27,8 +27,8 @@ from tests.chaos.runs import (
 )
 from tests.conftest import Pipeline
 
-from slicewise.serving.processes import find
-from slicewise.serving.state import read_state
+from slicewise.demo.processes import find_process
+from slicewise.demo.state import read_state
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_ctrl_c_while_the_demo_starts_leaves_no_service(
     said = output.read_text()
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert not any(find(identity) for identity in state.processes())
+    assert not any(find_process(identity) for identity in state.processes())
     assert members(process.pid) == []
     assert read_state(home) is None
     assert read_record(workspace)["steps"]["demo"]["status"] == "interrupted"
@@ -127,10 +127,10 @@ def test_what_is_not_whole_is_seen(trained: Pipeline, tmp_path: Path, damage: st
     if damage == "changed":
         (tmp_path / "data/split/split.json").write_text("{}")
     elif damage == "stray":
-        (tmp_path / "data/split/.split.json.x.unfinished").touch()
-        assert leftovers(tmp_path) == ["data/split/.split.json.x.unfinished"]
+        (tmp_path / "data/split/subsets/.split.json.x.unfinished").touch()
+        assert leftovers(tmp_path) == ["data/split/subsets/.split.json.x.unfinished"]
     elif damage == "no receipt":
-        (tmp_path / "data/split/.receipt.json").unlink()
+        (tmp_path / "data/split/subsets/.receipt.json").unlink()
     else:
         next((tmp_path / "data/slices").glob("*/*/masks.npy")).write_bytes(b"half")
     assert len(list(unsound(tmp_path))) == 1

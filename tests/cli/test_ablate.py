@@ -11,11 +11,10 @@ from tests.conftest import Pipeline
 
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
+from slicewise.domain.tables import RecipeRow, read_rows
+from slicewise.engine.receipt import Receipt
 from slicewise.evaluation import report
-from slicewise.evaluation.recipes import RecipeRow
-from slicewise.evaluation.rows import read_rows
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.pipeline.receipt import Receipt
 
 RECIPES = ("multitask", "segmentation_only", "classification_only")
 
@@ -60,7 +59,7 @@ def ablated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Abla
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("slicewise.cli.ablate.say", lambda text="", *_: lines.append(text))
-        patch.setattr("slicewise.pipeline.runner.say", lambda text="", *_: lines.append(text))
+        patch.setattr("slicewise.engine.runner.say", lambda text="", *_: lines.append(text))
         assert pipeline.call(*words) == 0
     table = read_rows(pipeline.workspace / "results" / "recipes" / "recipes.csv", RecipeRow)
     return Ablated(pipeline, stopped, "\n".join(lines), table)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.cli.commands import command_for
+from slicewise.cli.invocation import command_for
 from slicewise.cli.main import main
 from slicewise.core.files import write_json
-from slicewise.pipeline.workspace import Workspace
-from slicewise.serving.state import DemoState, ServiceState, write_state
+from slicewise.demo.state import DemoState, ServiceState, write_state
+from slicewise.engine.workspace import Workspace
 from slicewise.steps.demo import ports
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from slicewise.cli import run
-from slicewise.cli.commands import command_line, continuation
+from slicewise.cli.invocation import command_line, continuation
 from slicewise.cli.main import VERBS
 from slicewise.cli.options import compose_from, selection_from, workspace_from
 from slicewise.core.errors import UsageError
-from slicewise.pipeline.selection import Request
+from slicewise.engine.selection import Request
 
 
 @pytest.fixture(autouse=True)

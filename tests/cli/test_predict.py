@@ -19,22 +19,22 @@ from tests.test_full_disk import Tmpfs, mounted
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.config.schema.asking import PLAIN, Asking
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.files import read_json, write_json
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import CLASS_NAMES
-from slicewise.data.picture import read_grey
-from slicewise.evaluation.answer import answer
-from slicewise.evaluation.calibration import Scaling
-from slicewise.evaluation.decision import Decision
-from slicewise.evaluation.operating import MadeFor
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import CLASS_NAMES
+from slicewise.engine.receipt import Identity, Receipt
+from slicewise.imaging.io.image2d import read_grey
 from slicewise.imaging.volume import picture_volume, read_volume
+from slicewise.inference.calibration import Scaling
 from slicewise.inference.ensemble import Ensemble
+from slicewise.inference.operating_points import OperatingConditions
+from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.prediction import postprocess_volume
 from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from slicewise.models.multitask import build_model
-from slicewise.models.program import record
-from slicewise.pipeline.receipt import Identity, Receipt
+from slicewise.models.program import export_program
 from slicewise.training.state import Progress, save_state
 
 AFFINE = np.array([[0, -2.0, 0, 40], [1.5, 0, 0, -30], [0, 0, 3.0, 10], [0, 0, 0, 1]])
@@ -43,7 +43,7 @@ NOT_FOR_A_PICTURE = (
     *("segmentation_models_pytorch", "timm", "torchvision", "torch._dynamo", "sympy", "pytorch_grad_cam"),
     *("sklearn", "pandas", "matplotlib", "monai", "lightning_fabric", "kaggle", "fastapi", "streamlit"),
 )
-CHOSEN = Decision(Scaling(1.7, 0.3), 0.2, 0.35)
+CHOSEN = Postprocessing(Scaling(1.7, 0.3), 0.2, 0.35)
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +56,12 @@ def network() -> Checkpoint:
             "model={encoder:mobilenet_v2,encoder_weights:null,encoder_depth:3,head_hidden:0}",
         ]
     )
-    net = build_model(config.model).eval()
+    model = build_model(config.model).eval()
     with torch.no_grad():  # half of the pixels, so that masks are neither empty nor full
-        found = net(torch.randn(2, 4, 64, 64), torch.ones(2, 4)).mask_logits
-        net.mask_head[0].bias -= found.median()  # type: ignore[index]
+        found = model(torch.randn(2, 4, 64, 64), torch.ones(2, 4)).mask_logits
+        model.mask_head[0].bias -= found.median()  # type: ignore[index]
     return Checkpoint(
-        net.state_dict(), config.model, config.preprocessing, CLASS_NAMES, "joint", {}, "a" * 64,
+        model.state_dict(), config.model, config.preprocessing, CLASS_NAMES, "joint", {}, "a" * 64,
         "brats", False, "flair",
     )  # fmt: skip
 
@@ -112,10 +112,10 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
         return {row["case"]: row for row in csv.DictReader(stream)}
 
 
-def choose(root: Path, weights: str | None = None, asking: Asking = PLAIN) -> None:
+def choose(root: Path, weights: str | None = None, inference: InferenceSettings = PLAIN_INFERENCE) -> None:
     weights = weights or load_checkpoint(root / CHECKPOINT).weights_digest
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 11}, "notes": []}
-    made_for = MadeFor(weights, asking, "brats", "kaggle").to_json()
+    made_for = OperatingConditions(weights, inference, "brats", "kaggle").to_json()
     content = {"made_for": made_for, "sources": {"brats": choice}}
     write_json(root / "results" / "multitask_evaluation" / "calibration.json", content)
 
@@ -157,7 +157,7 @@ def test_the_answer_is_that_of_the_predictor_and_the_mask_beside_is_not_used(
     assert predict(workspace, folder, "--out", tmp_path / "out") == 0
     paths = {"t1": folder / f"{folder.name}_t1.nii.gz", "flair": folder / f"{folder.name}_flair.nii.gz"}
     volume = read_volume(paths)  # type: ignore[arg-type]  # both are modalities
-    expected = Predictor(network, "cpu", asking=compose([]).evaluation.asking).predict_volume(volume)
+    expected = Predictor(network, "cpu", inference=compose([]).evaluation.inference).predict_volume(volume)
     (row,) = rows(tmp_path / "out").values()
     assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
     assert float(row["volume_ml"]) == pytest.approx(expected.volume_ml, abs=1e-5)
@@ -212,7 +212,9 @@ def test_what_the_evaluation_chose_decides(workspace: Path, network: Checkpoint,
     volume = read_volume({"flair": folder / f"{folder.name}_flair.nii.gz"})
     raw = Predictor(network, "cpu").predict_volume(volume)
     slices = raw.slices
-    expected = answer(volume, raw.sliced, slices.mask_probability, slices.class_probability, CHOSEN)
+    expected = postprocess_volume(
+        volume, raw.sliced, slices.mask_probability, slices.class_probability, CHOSEN
+    )
     row = found[folder.name]
     assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
     assert expected.tumour_probability != pytest.approx(raw.tumour_probability, abs=1e-4)
@@ -231,7 +233,7 @@ def test_choices_of_another_network_are_not_used(workspace: Path, tmp_path: Path
 
 
 def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_path: Path) -> None:
-    choose(workspace, asking=Asking(flips=True))
+    choose(workspace, inference=InferenceSettings(flips=True))
     path, out = patient(tmp_path / "in", modalities="t1"), tmp_path / "out"
     tables = []
     for words in ([], ["evaluation.flips=true"], ["evaluation.flips=false"]):
@@ -247,7 +249,7 @@ def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_pa
 def test_a_wish_that_is_not_what_was_evaluated_leaves_the_rest_to_the_configuration(
     workspace: Path, tmp_path: Path
 ) -> None:
-    choose(workspace, asking=Asking(flips=True, class_smoothing=0.7))
+    choose(workspace, inference=InferenceSettings(flips=True, class_smoothing=0.7))
     path, out = patient(tmp_path / "in", modalities="t1"), tmp_path / "out"
     assert predict(workspace, path, "--out", out, "evaluation.class_smoothing=1.5") == 0
     table = read_json(out / "predictions.json")
@@ -481,7 +483,7 @@ def test_a_picture_is_examined_without_what_its_network_does_not_need(
     network: Checkpoint, tmp_path: Path
 ) -> None:
     """A cold start is mostly imports; those of architectures, explanations and figures are left out."""
-    program = record(network.build(), network.preprocessing.image_size)
+    program = export_program(network.build(), network.preprocessing.image_size)
     save_checkpoint(tmp_path / "w" / CHECKPOINT, replace(network, program=program))
     words = ["predict", str(picture(tmp_path / "p.png")), "--workspace", str(tmp_path / "w")]
     code = (

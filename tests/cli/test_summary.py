@@ -6,8 +6,8 @@ import pytest
 
 from slicewise.cli.summary import show_summary
 from slicewise.config.compose import compose
-from slicewise.pipeline.record import RunRecord, StepRecord, StepStatus
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.record import RunRecord, StepRecord, StepStatus
+from slicewise.engine.workspace import Workspace
 
 REPORT = "results/report/report.html"
 NETWORK = "checkpoints/multitask_joint/best_model.pth"

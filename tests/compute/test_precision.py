@@ -7,7 +7,7 @@ import torch
 
 from slicewise.compute import precision
 from slicewise.compute.precision import choose_precision, speed_ratio
-from slicewise.compute.workload import make_step
+from slicewise.compute.workload import make_training_step
 
 
 @pytest.fixture
@@ -111,5 +111,5 @@ def test_a_step_leaves_the_generator_of_training_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    make_step(torch.bfloat16)()
+    make_training_step(torch.bfloat16)()
     assert torch.equal(torch.rand(4), expected)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from slicewise.config.compose import compose, configs_dir
-from slicewise.config.keys import holds_text, known_keys
+from slicewise.config.compose import compose, find_configs_dir
+from slicewise.config.keys import is_text_key, known_keys
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 
@@ -225,10 +225,10 @@ def test_the_folder_can_be_chosen_and_must_hold_a_config(
     configs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLICEWISE_CONFIGS", str(configs))
-    assert configs_dir() == configs
+    assert find_configs_dir() == configs
     monkeypatch.setenv("SLICEWISE_CONFIGS", str(configs / "nowhere"))
     with pytest.raises(ConfigError, match="set SLICEWISE_CONFIGS"):
-        configs_dir()
+        find_configs_dir()
 
 
 PATHS = (
@@ -276,9 +276,9 @@ def test_a_path_is_taken_as_it_stands(path: str) -> None:
 def test_every_path_of_the_schema_is_taken_as_it_stands() -> None:
     paths = [key for key in known_keys() if key.rpartition(".")[2] in ("path", "file", "start_from", "uri")]
     assert {"data.volumes.path", "data.pictures.path", "training.start_from", "tracking.uri"} <= {*paths}
-    assert all(holds_text(key) for key in paths)
-    assert not holds_text("training.batch_size")
-    assert not holds_text("training.precision")
+    assert all(is_text_key(key) for key in paths)
+    assert not is_text_key("training.batch_size")
+    assert not is_text_key("training.precision")
 
 
 @pytest.mark.parametrize(

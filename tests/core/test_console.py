@@ -8,7 +8,7 @@ import pytest
 from tests.terminal import Terminal, in_terminal
 
 from slicewise.core import console
-from slicewise.core.console import complain, paint, progress, progress_bar, say, standard_streams
+from slicewise.core.console import paint, print_error, progress, progress_bar, say, standard_streams
 
 WORK = """
 import logging, sys, time, warnings
@@ -113,7 +113,7 @@ def test_a_stream_that_takes_nothing_raises_nothing(
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
     say("größe", "good")
-    complain("größe")
+    print_error("größe")
     assert list(progress(range(3), desc="x")) == [0, 1, 2]
     assert console.is_unread() == isinstance(stream, Left)
     if stream is not None:
@@ -127,7 +127,7 @@ def test_a_closed_stream_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
     say("a", "good")
-    complain("b")
+    print_error("b")
     with standard_streams(), progress_bar(desc="x", total=1) as bar:
         sys.stdout.write("c\n")
         bar.update()

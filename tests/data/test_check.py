@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from slicewise.core.errors import VolumeError
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import MODALITIES
+from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import check_case, check_cases
-from slicewise.data.reading import read_case
 from slicewise.data.sources import FolderKind, discover
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import MODALITIES
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 SHAPE = (12, 10, 8)

@@ -7,7 +7,7 @@ from tests.imaging.ellipsoid import KEY, images, settings, tumour, volume
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.data.store import SliceStore, entry_id
-from slicewise.imaging.slicing import SlicedCase, prepare
+from slicewise.imaging.slicing import SlicedCase, extract_slices
 
 ENTRY = entry_id(KEY, "digest of the files", settings())
 
@@ -16,7 +16,7 @@ ENTRY = entry_id(KEY, "digest of the files", settings())
 def sliced() -> SlicedCase:
     mask = tumour()
     mask[1, 36, 30] = 1  # where there is hardly any brain
-    return prepare(volume(mask=mask), settings())
+    return extract_slices(volume(mask=mask), settings())
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_what_was_written_is_read(store: SliceStore, sliced: SlicedCase) -> None
 
 def test_large_arrays_are_mapped_and_none_can_be_changed(tmp_path: Path) -> None:
     store = SliceStore(tmp_path)
-    store.write(ENTRY, prepare(volume(), settings(image_size=128)), "g")
+    store.write(ENTRY, extract_slices(volume(), settings(image_size=128)), "g")
     stored = store.open(ENTRY)
     assert isinstance(stored.images, np.memmap)
     for array in (stored.images, stored.masks):
@@ -52,7 +52,7 @@ def test_large_arrays_are_mapped_and_none_can_be_changed(tmp_path: Path) -> None
 def test_only_the_present_modalities_are_stored(tmp_path: Path) -> None:
     some = images()
     some[[0, 2]] = 0
-    case = prepare(volume(images=some, presence=(False, True, False, True)), settings())
+    case = extract_slices(volume(images=some, presence=(False, True, False, True)), settings())
     store = SliceStore(tmp_path)
     store.write(ENTRY, case, "g")
     stored = store.open(ENTRY)

@@ -19,17 +19,17 @@ import atheris
 READERS = {
     "nifti": ("data.check", "imaging.volume"),
     "nifti-packed": ("data.check", "imaging.volume"),
-    "picture": ("data.picture",),
-    "slices": ("data.check", "data.reading"),
-    "archive": ("data.unpack",),
-    "config-file": ("config.compose", "config.show"),
-    "override": ("config.compose", "config.show"),
+    "picture": ("imaging.io.image2d",),
+    "slices": ("data.check", "data.case_reader"),
+    "archive": ("data.download.archive",),
+    "config-file": ("config.compose", "config.export"),
+    "override": ("config.compose", "config.export"),
     "checkpoint": ("models.checkpoint", "training.state"),
     "checkpoint-pickle": ("models.checkpoint", "training.state"),
-    "kaggle-json": ("data.download",),
-    "api-body": ("serving.api", "serving.reading"),
-    "api-file": ("serving.api", "serving.reading"),
-    "api-address": ("serving.api", "serving.reading"),
+    "kaggle-json": ("data.download.kaggle",),
+    "api-body": ("serving.api.app", "serving.api.reader"),
+    "api-file": ("serving.api.app", "serving.api.reader"),
+    "api-address": ("serving.api.app", "serving.api.reader"),
 }
 """What a target imports when it is called, here imported under instrumentation."""
 HEAVY = ("torch", "segmentation_models_pytorch", "fastapi.testclient", "cv2", "hydra")

@@ -9,15 +9,15 @@ from tests.fuzz.seeds import as_json
 
 from slicewise.cli import status
 from slicewise.core.files import parse_json, read_json
-from slicewise.core.fingerprint import digest
+from slicewise.core.hashing import digest
 from slicewise.data.index import CaseIndex
-from slicewise.data.split import Split
-from slicewise.data.stored import FORMAT, StoredCase
-from slicewise.pipeline.clean import clean
-from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Identity, Receipt
-from slicewise.pipeline.step import Outcome, Step
-from slicewise.pipeline.workspace import Workspace
-from slicewise.serving.state import DemoState, ServiceState, read_state, write_state
+from slicewise.data.split.subsets import Split
+from slicewise.data.store_entry import FORMAT, StoredCase
+from slicewise.demo.state import DemoState, ServiceState, read_state, write_state
+from slicewise.engine.clean import clean
+from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Identity, Receipt
+from slicewise.engine.step import Outcome, Step
+from slicewise.engine.workspace import Workspace
 
 HOMES = {"out": "results/out"}
 
@@ -54,7 +54,7 @@ def signed(data: bytes) -> bytes:
 
 
 def receipts() -> list[bytes]:
-    seal = FileSeal(1, 0, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
+    seal = FileChecksum(1, 0, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
     identity = Identity("step", 1, {"a.b": 1.5}, {"before": "f"}, {"x": {"y": "z"}})
     receipt = Receipt(identity, {"out": {"a.txt": seal}}, {"data/b.txt": seal}, {"before": "p"}, "q", {})
     return [signed(as_json(_tree(receipt)))]
@@ -203,8 +203,8 @@ def demo_states() -> list[bytes]:
 
 def read_kaggle(data: bytes, folder: Path) -> None:
     """A finished download's note, and the credentials of another program."""
-    from slicewise.data.download import RECEIPT, fetch_kaggle
-    from slicewise.data.kaggle import _read_kaggle_json
+    from slicewise.data.download.kaggle import RECEIPT, fetch_kaggle
+    from slicewise.data.download.kaggle_client import _read_kaggle_json
 
     path = folder / "kaggle.json"
     path.write_bytes(data)

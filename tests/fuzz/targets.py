@@ -17,8 +17,8 @@ from tests.fuzz import records, seeds
 from tests.fuzz.watch import CANARY, confined
 
 from slicewise.core.errors import SliceWiseError
-from slicewise.core.keys import CaseKey
 from slicewise.data.cases import CaseFiles
+from slicewise.domain.keys import CaseKey
 
 KEY = CaseKey("s", "p", "c")
 
@@ -72,7 +72,7 @@ def _read_packed_nifti(data: bytes, folder: Path) -> None:
 
 
 def _read_picture(data: bytes, folder: Path) -> None:
-    from slicewise.data.picture import read_grey
+    from slicewise.imaging.io.image2d import read_grey
 
     path = folder / "a.png"
     path.write_bytes(data)
@@ -80,8 +80,8 @@ def _read_picture(data: bytes, folder: Path) -> None:
 
 
 def _read_slices(data: bytes, folder: Path) -> None:
+    from slicewise.data.case_reader import read_case
     from slicewise.data.check import check_case
-    from slicewise.data.reading import read_case
 
     image, mask = folder / "1.tif", folder / "1_mask.tif"
     case = CaseFiles(KEY, "lgg", ("t1", "flair", "t1ce"), (image,), (mask,), None, "p")
@@ -100,7 +100,7 @@ def _read_slices(data: bytes, folder: Path) -> None:
 
 
 def _unpack(data: bytes, folder: Path) -> None:
-    from slicewise.data.unpack import unpack_zip
+    from slicewise.data.download.archive import unpack_zip
 
     path = folder / "a.zip"
     path.write_bytes(data)
@@ -109,7 +109,7 @@ def _unpack(data: bytes, folder: Path) -> None:
 
 def _compose_file(data: bytes, folder: Path) -> None:
     from slicewise.config.compose import compose
-    from slicewise.config.show import to_yaml
+    from slicewise.config.export import to_yaml
 
     root = Path(__file__).resolve().parents[2] / "configs"
     shutil.copytree(root, folder / "configs", ignore=shutil.ignore_patterns("final"))
@@ -119,7 +119,7 @@ def _compose_file(data: bytes, folder: Path) -> None:
 
 def _compose_overrides(data: bytes, folder: Path) -> None:
     from slicewise.config.compose import compose
-    from slicewise.config.show import to_yaml
+    from slicewise.config.export import to_yaml
 
     words = data.decode(errors="surrogateescape").split("\n")[:8]
     to_yaml(compose(words).model_dump(mode="json"))
@@ -158,7 +158,7 @@ def _client() -> Any:
     from slicewise.config.compose import compose
     from slicewise.models.checkpoint import Checkpoint, save_checkpoint
     from slicewise.models.multitask import build_model
-    from slicewise.serving.api import create_app
+    from slicewise.serving.api.app import create_app
 
     config = compose(
         ["preprocessing.image_size=32", "model={encoder:resnet18,encoder_depth:3,head_hidden:0}"]

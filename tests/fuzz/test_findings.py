@@ -19,19 +19,19 @@ from tests.fuzz import records, seeds
 
 from slicewise.core.errors import CheckpointError, DataError, DownloadError, VolumeError, WorkspaceError
 from slicewise.core.files import parse_json, read_json
-from slicewise.core.fingerprint import HashCache
-from slicewise.core.keys import CaseKey
+from slicewise.core.hashing import HashCache
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import check_case
+from slicewise.data.download.archive import unpack_zip
 from slicewise.data.index import CaseIndex
-from slicewise.data.picture import read_grey
 from slicewise.data.store import SliceStore
-from slicewise.data.stored import StoredCase
-from slicewise.data.unpack import unpack_zip
-from slicewise.imaging.nifti import read_nifti
+from slicewise.data.store_entry import StoredCase
+from slicewise.demo.state import read_state
+from slicewise.domain.keys import CaseKey
+from slicewise.engine.receipt import RECEIPT_NAME, Receipt
+from slicewise.imaging.io.image2d import read_grey
+from slicewise.imaging.io.nifti import read_nifti
 from slicewise.models.checkpoint import STATE_FORMAT, load_checkpoint, load_safely, save_checkpoint
-from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
-from slicewise.serving.state import read_state
 from slicewise.training.state import VERSION, load_state
 
 KEY = CaseKey("s", "p", "c")

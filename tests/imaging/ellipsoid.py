@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
-from slicewise.core.keys import CaseKey
+from slicewise.domain.keys import CaseKey
 from slicewise.imaging.volume import Volume
 
 SHAPE = (20, 72, 60)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, tumour, volume, write_nifti
 
 from slicewise.core.errors import VolumeError
-from slicewise.core.keys import CaseKey
+from slicewise.domain.keys import CaseKey
 from slicewise.imaging.volume import Volume, read_nifti_case, read_volume, save_mask_nifti
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"

@@ -7,13 +7,13 @@ import torch
 
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.core.errors import CheckpointError
-from slicewise.core.labels import CLASS_NAMES
+from slicewise.domain.labels import CLASS_NAMES
 from slicewise.models.checkpoint import (
     Checkpoint,
     gives_same_masks,
     load_checkpoint,
+    load_weights,
     save_checkpoint,
-    transfer,
 )
 from slicewise.models.multitask import build_model
 
@@ -65,7 +65,7 @@ def test_transfer_copies_every_tensor(checkpoint: Checkpoint) -> None:
     net = build_model(checkpoint.model)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
-    transfer(net, checkpoint)
+    load_weights(net, checkpoint)
 
     assert all(torch.equal(tensor, checkpoint.weights[name]) for name, tensor in net.state_dict().items())
     assert any(
@@ -79,7 +79,7 @@ def test_transfer_refuses_weights_that_lack_a_part(checkpoint: Checkpoint, prefi
     assert len(kept) < len(checkpoint.weights)
 
     with pytest.raises(CheckpointError, match=prefix):
-        transfer(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=kept))
+        load_weights(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=kept))
 
 
 @pytest.mark.parametrize(("name", "same"), [("class_head.", True), ("decoder.", False), ("encoder.", False)])
@@ -98,7 +98,7 @@ def test_transfer_refuses_weights_that_nothing_takes(checkpoint: Checkpoint) -> 
     more = {**checkpoint.weights, "module.decoder.weight": torch.zeros(1)}
 
     with pytest.raises(CheckpointError, match=r"module\.decoder\.weight"):
-        transfer(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=more))
+        load_weights(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=more))
 
 
 def test_build_gives_the_same_answers_in_evaluation_mode(checkpoint: Checkpoint) -> None:

@@ -5,10 +5,10 @@ from torch import Tensor
 from slicewise.config.schema import Model
 from slicewise.config.schema.training import Part
 from slicewise.models.freezing import set_frozen
-from slicewise.models.multitask import PARTS, MultitaskNet, build_model, parts
+from slicewise.models.multitask import PARTS, MultitaskModel, build_model, modules_by_part
 
 
-def train_steps(net: MultitaskNet, num_steps: int = 3) -> None:
+def train_steps(net: MultitaskModel, num_steps: int = 3) -> None:
     learnable = [parameter for parameter in net.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learnable, lr=0.1, weight_decay=0.1)
     for _ in range(num_steps):
@@ -19,10 +19,10 @@ def train_steps(net: MultitaskNet, num_steps: int = 3) -> None:
         optimizer.zero_grad()
 
 
-def snapshot(net: MultitaskNet) -> dict[Part, dict[str, Tensor]]:
+def snapshot(net: MultitaskModel) -> dict[Part, dict[str, Tensor]]:
     return {
         part: {name: tensor.clone() for name, tensor in modules.state_dict().items()}
-        for part, modules in parts(net).items()
+        for part, modules in modules_by_part(net).items()
     }
 
 

@@ -6,7 +6,7 @@ import torch
 from slicewise.config.schema import Model
 from slicewise.config.schema.model import Architecture
 from slicewise.core.errors import ConfigError
-from slicewise.models.multitask import PARTS, build_model, parts
+from slicewise.models.multitask import PARTS, build_model, modules_by_part
 
 
 def changed(model: Model, **keys: object) -> Model:
@@ -27,7 +27,7 @@ def test_every_architecture_answers_both_questions(model: Model, architecture: s
 
 def test_every_tensor_belongs_to_exactly_one_part(model: Model) -> None:
     net = build_model(model)
-    by_part = parts(net)
+    by_part = modules_by_part(net)
 
     tensors = [*net.parameters(), *net.buffers()]
     owners = [

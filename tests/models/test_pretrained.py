@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from slicewise.config.schema import Model
 from slicewise.core.errors import ConfigError
 from slicewise.models import pretrained
-from slicewise.models.multitask import MultitaskNet, build_model
-from slicewise.models.pretrained import SHIPPED, load_shipped, shipped_file
+from slicewise.models.multitask import MultitaskModel, build_model
+from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights, load_packaged_weights
 
 LITE0 = "tu-tf_efficientnet_lite0"
 DAISY = 985
@@ -24,7 +24,7 @@ def settings(model: Model, **keys: object) -> Model:
 
 
 def file_of(model: Model) -> Path:
-    path = shipped_file(settings(model))
+    path = find_packaged_weights(settings(model))
     assert path is not None
     return path
 
@@ -105,7 +105,7 @@ def test_weights_of_another_encoder_are_refused(model: Model, tmp_path: Path) ->
     encoder = build_model(settings(model, encoder_weights=None)).encoder
 
     with pytest.raises(ConfigError, match=r"other\.pth holds the weights of another encoder.*conv_pwl"):
-        load_shipped(encoder, tmp_path / "other.pth")
+        load_packaged_weights(encoder, tmp_path / "other.pth")
 
 
 def test_a_file_that_is_too_short_is_refused(model: Model, tmp_path: Path) -> None:
@@ -114,18 +114,18 @@ def test_a_file_that_is_too_short_is_refused(model: Model, tmp_path: Path) -> No
     encoder = build_model(settings(model, encoder_weights=None)).encoder
 
     with pytest.raises(ConfigError, match=r"short\.pth holds the weights of another encoder"):
-        load_shipped(encoder, tmp_path / "short.pth")
+        load_packaged_weights(encoder, tmp_path / "short.pth")
 
 
 def test_only_imagenet_is_installed_and_only_where_its_package_is(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert shipped_file(settings(model, encoder_weights="noisy-student")) is None
-    assert shipped_file(settings(model, encoder="resnet18")) is None
+    assert find_packaged_weights(settings(model, encoder_weights="noisy-student")) is None
+    assert find_packaged_weights(settings(model, encoder="resnet18")) is None
 
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
 
-    assert shipped_file(settings(model)) is None
+    assert find_packaged_weights(settings(model)) is None
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
@@ -136,12 +136,12 @@ def test_weights_that_nothing_offers_are_named_with_a_way_out(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
     with pytest.raises(
-        ConfigError, match=rf"encoder_weights=.*{encoder} cannot be fetched.*{next(iter(SHIPPED))}"
+        ConfigError, match=rf"encoder_weights=.*{encoder} cannot be fetched.*{next(iter(PACKAGED_WEIGHTS))}"
     ):
         build_model(settings(model, encoder=encoder))
 
 
-def _one_step(net: MultitaskNet) -> None:
+def _one_step(net: MultitaskModel) -> None:
     optimizer = torch.optim.AdamW(net.parameters())
     prediction = net.train()(torch.randn(2, 4, 64, 64), torch.ones(2, 4))
     (prediction.mask_logits.square().mean() + prediction.class_logits.mean()).backward()

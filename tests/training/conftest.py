@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config, Stage
-from slicewise.core.keys import CaseKey
-from slicewise.data.batches import SliceDataset
+from slicewise.data.loading.dataset import SliceDataset
+from slicewise.domain.keys import CaseKey
 from slicewise.models.checkpoint import Checkpoint
-from slicewise.training.loop import StageResult, train_stage
+from slicewise.training.stage import StageResult, train_stage
 from slicewise.training.validation import SliceScores, Validation
 
 SIDE = 32

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.cli import plan as plan_verb
-from slicewise.cli.commands import command_line
+from slicewise.cli.invocation import command_line
 from slicewise.cli.options import (
     add_config_options,
     add_wait_option,
@@ -18,24 +18,24 @@ from slicewise.cli.options import (
     selection_from,
     workspace_from,
 )
-from slicewise.cli.run import add_answer_options, add_dry_run_option, carry_out, in_charge
+from slicewise.cli.run import add_dry_run_option, add_prompt_options, hold_workspace, run_pipeline
 from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.core.errors import UsageError
-from slicewise.pipeline.receipt import Receipt
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.receipt import Receipt
+from slicewise.engine.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slicewise.evaluation.recipes import RecipeRun
+    from slicewise.evaluation.comparison.recipes import RecipeRun
 
 OUT: Final = "results/recipes"
 """Not `results/ablations`: that is a sealed home of the evaluate step."""
 
 
 @dataclass(frozen=True)
-class _Run:
+class _RecipeArguments:
     """One recipe with one seed, and the arguments with which `slicewise run` would do it."""
 
     recipe: str
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_dry_run_option(parser)
     add_wait_option(parser)
-    add_answer_options(parser)
+    add_prompt_options(parser)
     parser.set_defaults(mode="full", start=None, until="evaluate", only="", skip=None, force="")
 
 
@@ -71,20 +71,20 @@ def execute(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _show_plans(runs)
     workspace = workspace_from(args)
-    with in_charge(args, workspace) as log_path:
+    with hold_workspace(args, workspace) as log_path:
         found = []
         for number, run in enumerate(runs, 1):
             say(f"\n{run.title} ({number} of {len(runs)})", "header")
-            _carry_out(run, workspace, log_path)
+            _run_recipe(run, workspace, log_path)
             found.append(_collect(run, workspace))
         if len(runs) > 1:
             say(f"\nback to {runs[0].title}", "header")
-            _carry_out(runs[0], workspace, log_path)
-        _tell(args, found, runs[0], workspace)
+            _run_recipe(runs[0], workspace, log_path)
+        _show_results(args, found, runs[0], workspace)
     return 0
 
 
-def _show_plans(runs: Sequence[_Run]) -> int:
+def _show_plans(runs: Sequence[_RecipeArguments]) -> int:
     for number, run in enumerate(runs, 1):
         say(f"\n{run.title} ({number} of {len(runs)})", "header")
         plan_verb.execute(run.args)
@@ -93,7 +93,7 @@ def _show_plans(runs: Sequence[_Run]) -> int:
     return 0
 
 
-def _runs(args: argparse.Namespace) -> Iterator[_Run]:
+def _runs(args: argparse.Namespace) -> Iterator[_RecipeArguments]:
     recipes = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
     overrides = [word for word in args.overrides if word not in recipes]
     _check(args, recipes, overrides)
@@ -101,24 +101,26 @@ def _runs(args: argparse.Namespace) -> Iterator[_Run]:
     for recipe in recipes:
         for seed in seeds:
             words = [f"recipes=[{','.join(recipe.split('+'))}]", *overrides, *([seed] if seed else [])]
-            own = argparse.Namespace(**{**vars(args), "overrides": words})
-            yield _Run(recipe, own, compose_from(own))
+            run_args = argparse.Namespace(**{**vars(args), "overrides": words})
+            yield _RecipeArguments(recipe, run_args, compose_from(run_args))
 
 
 def _check(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence[str]) -> None:
-    from slicewise.config.compose import configs_dir
-    from slicewise.config.keys import closest
+    from slicewise.config.compose import find_configs_dir
+    from slicewise.config.keys import closest_match
 
     keys = {word.partition("=")[0].lstrip("+~") for word in overrides}
     if not recipes:
         raise UsageError("name at least one recipe of configs/recipes, e.g. multitask segmentation_only")
     if len(set(recipes)) < len(recipes):
         raise UsageError(f"{', '.join(recipes)}: a recipe is named twice")
-    there = sorted(path.stem for path in (configs_dir() / "recipes").glob("*.yaml"))
-    if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*there}):
-        near = closest(unknown[0], there)
-        guess = f"did you mean {near}? " if near else ""
-        raise UsageError(f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(there)}")
+    recipe_names = sorted(path.stem for path in (find_configs_dir() / "recipes").glob("*.yaml"))
+    if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*recipe_names}):
+        suggestion = closest_match(unknown[0], recipe_names)
+        guess = f"did you mean {suggestion}? " if suggestion else ""
+        raise UsageError(
+            f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(recipe_names)}"
+        )
     if "recipes" in keys:
         raise UsageError(
             "recipes are named without recipes=, e.g. slicewise ablate multitask segmentation_only"
@@ -129,16 +131,16 @@ def _check(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence
         raise UsageError("--seeds takes a number from 1 on, and sets seed itself; leave seed= out")
 
 
-def _carry_out(run: _Run, workspace: Workspace, log_path: "Path") -> None:
-    carry_out(run.args, run.config, selection_from(run.args, 0), workspace, log_path)
+def _run_recipe(run: _RecipeArguments, workspace: Workspace, log_path: "Path") -> None:
+    run_pipeline(run.args, run.config, selection_from(run.args, 0), workspace, log_path)
 
 
-def _collect(run: _Run, workspace: Workspace) -> "RecipeRun":
+def _collect(run: _RecipeArguments, workspace: Workspace) -> "RecipeRun":
     """Read what the evaluation of a run left at home."""
-    from slicewise.evaluation.compare import read_tables
-    from slicewise.evaluation.phases import PhaseRow
-    from slicewise.evaluation.recipes import RecipeRun
-    from slicewise.evaluation.rows import read_rows
+    from slicewise.domain.tables import read_rows
+    from slicewise.evaluation.comparison.recipes import RecipeRun
+    from slicewise.evaluation.comparison.runs import read_tables
+    from slicewise.evaluation.comparison.stages import StageRow
     from slicewise.steps.evaluate import EVALUATE
 
     folders = {slot: workspace.home(home) for slot, home in EVALUATE.homes.items()}
@@ -148,12 +150,14 @@ def _collect(run: _Run, workspace: Workspace) -> "RecipeRun":
         seed=run.config.seed,
         fingerprint=receipt.fingerprint if receipt else None,
         tables=read_tables(folders["evaluation"]),
-        phases=tuple(read_rows(folders["phases"] / "phase_comparison.csv", PhaseRow)),
+        stages=tuple(read_rows(folders["phases"] / "phase_comparison.csv", StageRow)),
     )
 
 
-def _tell(args: argparse.Namespace, found: "Sequence[RecipeRun]", first: _Run, workspace: Workspace) -> None:
-    from slicewise.evaluation.recipes import tabulate, to_text, write_recipes
+def _show_results(
+    args: argparse.Namespace, found: "Sequence[RecipeRun]", first: _RecipeArguments, workspace: Workspace
+) -> None:
+    from slicewise.evaluation.comparison.recipes import tabulate, to_text, write_recipes
 
     rows, folder = tabulate(found), workspace.home(OUT)
     write_recipes(folder, found, rows, _header(args, first.config), synthetic=first.config.data.synthetic)
@@ -168,7 +172,7 @@ def _tell(args: argparse.Namespace, found: "Sequence[RecipeRun]", first: _Run, w
 def _header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     from pathlib import Path
 
-    from slicewise.pipeline.provenance import git_commit
+    from slicewise.engine.provenance import git_commit
 
     return {
         "command": command_line(args),

@@ -4,9 +4,9 @@ import argparse
 
 from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
 from slicewise.core.console import say
-from slicewise.core.storage import MIB
-from slicewise.pipeline.clean import Cleaned, clean
-from slicewise.pipeline.lock import exclusive
+from slicewise.core.disk import MIB
+from slicewise.engine.clean import CleanResult, clean
+from slicewise.engine.lock import exclusive_lock
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,19 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import steps_of
-    from slicewise.steps.slices import remove_unused
+    from slicewise.steps import stored_steps
+    from slicewise.workflow.slices import remove_unused_slices
 
     workspace = workspace_from(args)
-    with exclusive(workspace.state / "lock", args.wait):
-        cleaned = clean(workspace, steps_of(workspace), unfinished=args.unfinished)
-        freed = cleaned.freed_bytes + remove_unused(workspace)
+    with exclusive_lock(workspace.state / "lock", args.wait):
+        cleaned = clean(workspace, stored_steps(workspace), unfinished=args.unfinished)
+        freed = cleaned.freed_bytes + remove_unused_slices(workspace)
     say(f"freed {freed / MIB:,.1f} MiB")
-    _tell_kept(cleaned)
+    _show_kept(cleaned)
     return 0
 
 
-def _tell_kept(cleaned: Cleaned) -> None:
+def _show_kept(cleaned: CleanResult) -> None:
     for step, size in cleaned.unfinished.items():
         say(f"kept the unfinished work of {step}, {size / MIB:,.1f} MiB; --unfinished deletes it", "dim")
     for step in cleaned.waiting:

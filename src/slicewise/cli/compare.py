@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slicewise.core.console import say
+from slicewise.core.disk import expand_user
 from slicewise.core.files import write_json
-from slicewise.core.storage import expand_user
-from slicewise.pipeline.receipt import Receipt
+from slicewise.engine.receipt import Receipt
 
 if TYPE_CHECKING:
-    from slicewise.evaluation.compare import Comparison, ScoreChange
+    from slicewise.evaluation.comparison.runs import Comparison, ScoreChange
 
 _EVALUATION = Path("results/multitask_evaluation")
 
@@ -24,18 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.evaluation.compare import compare_runs, read_tables
+    from slicewise.evaluation.comparison.runs import compare_runs, read_tables
 
     first, second = (read_tables(expand_user(path)) for path in (args.first, args.second))
     found = compare_runs(first, second)
-    settings = _differing(_settings(first.folder), _settings(second.folder))
+    settings = _differences(_settings(first.folder), _settings(second.folder))
     for name, run in (("A", first), ("B", second)):
         say(f"{name}: {run.folder}")
     for line in _table(found):
         say(line)
     for note in found.notes:
         say(f"note: {note}", "warn")
-    _say_settings(settings)
+    _show_settings(settings)
     if args.json:
         write_json(expand_user(args.json), _to_json(found, settings))
     return 0
@@ -45,14 +45,14 @@ def _table(found: "Comparison") -> Iterator[str]:
     yield f"\n{'source':<18}{'score':<32}{'A':>8}{'B':>8}{'B - A':>9}  {'interval':<19}{'p':>8}{'pairs':>7}"
     for change in found.changes:
         estimate, p_value = change.difference.estimate, change.difference.p_value
-        known = estimate.low is not None and estimate.high is not None
-        interval = f"{estimate.low:+.3f} to {estimate.high:+.3f}" if known else "–"
+        has_interval = estimate.low is not None and estimate.high is not None
+        interval = f"{estimate.low:+.3f} to {estimate.high:+.3f}" if has_interval else "–"
         tested = "–" if p_value is None else f"{p_value:.3g}"
         gain = "–" if estimate.value is None else f"{estimate.value:+.3f}"
-        left = f"  ({change.left_out} more in one run only)" if change.left_out else ""
+        excluded = f"  ({change.left_out} more in one run only)" if change.left_out else ""
         yield (
             f"{change.source:<18}{change.score:<32}{change.first:>8.3f}{change.second:>8.3f}{gain:>9}  "
-            f"{interval:<19}{tested:>8}{estimate.num_patients:>7}{left}"
+            f"{interval:<19}{tested:>8}{estimate.num_patients:>7}{excluded}"
         )
     yield "interval: bootstrap over the pairs; p: Wilcoxon's signed-rank test, from six pairs on"
 
@@ -62,18 +62,18 @@ def _settings(folder: Path) -> dict[str, Any]:
 
     Empty where one of them is gone: a later run may have put an output of other settings in its place.
     """
-    made = Receipt.read(folder)
-    if made is None or folder.parts[-2:] != _EVALUATION.parts:
+    evaluation_receipt = Receipt.read(folder)
+    if evaluation_receipt is None or folder.parts[-2:] != _EVALUATION.parts:
         return {}
-    at_home, settings = _receipts(folder.parents[1]), dict(made.identity.settings)
-    wanted = dict(made.identity.needs)
-    while wanted:
-        name, fingerprint = wanted.popitem()
-        receipt = at_home.get(name)
+    receipts, settings = _receipts(folder.parents[1]), dict(evaluation_receipt.identity.settings)
+    needed = dict(evaluation_receipt.identity.needs)
+    while needed:
+        name, fingerprint = needed.popitem()
+        receipt = receipts.get(name)
         if receipt is None or receipt.fingerprint != fingerprint:
             return {}
         settings |= receipt.identity.settings
-        wanted |= receipt.identity.needs
+        needed |= receipt.identity.needs
     return settings
 
 
@@ -87,7 +87,7 @@ def _receipts(base: Path) -> dict[str, Receipt]:
     return {receipt.identity.step: receipt for receipt in found if receipt}
 
 
-def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[Any]] | None:
+def _differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[Any]] | None:
     """Return {key: [value in A, value in B]}; None where those of one are not known."""
     if not first or not second:
         return None
@@ -95,13 +95,13 @@ def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[
     return {key: [first.get(key), second.get(key)] for key in keys if first.get(key) != second.get(key)}
 
 
-def _say_settings(settings: dict[str, list[Any]] | None) -> None:
+def _show_settings(settings: dict[str, list[Any]] | None) -> None:
     if settings is None:
         say("\nsettings: unknown, a receipt of one of them is gone, or a later run has replaced it")
         return
     say("\nsettings that differ:" if settings else "\nsettings: the same in both")
-    for key, (one, two) in settings.items():
-        say(f"  {key}: {one} -> {two}")
+    for key, (value_a, value_b) in settings.items():
+        say(f"  {key}: {value_a} -> {value_b}")
 
 
 def _to_json(found: "Comparison", settings: dict[str, list[Any]] | None) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     from slicewise.config.compose import compose
-    from slicewise.config.show import difference, to_yaml, write_final
+    from slicewise.config.export import compare_configs, to_yaml, write_merged
 
     refuse_together(
         args, "--diff", ("--training-mode", "--write", "--workspace"), "only prints how two modes differ"
@@ -40,10 +40,10 @@ def execute(args: argparse.Namespace) -> int:
     refuse_together(args, "--write", ("--training-mode",), "writes the files of every mode")
     if args.diff:
         left, right = (compose([f"modes={mode}", *overrides_of(args)]) for mode in args.diff)
-        for key, (old, new) in difference(left, right).items():
-            say(f"{key}: {_spelled(old)} -> {paint(_spelled(new), 'header')}")
+        for key, (old, new) in compare_configs(left, right).items():
+            say(f"{key}: {_as_override(old)} -> {paint(_as_override(new), 'header')}")
     elif args.write:
-        for path in write_final(_folder(args), lambda mode: compose([f"modes={mode}", *overrides_of(args)])):
+        for path in write_merged(_folder(args), lambda mode: compose([f"modes={mode}", *overrides_of(args)])):
             say(str(path))
     else:
         say(to_yaml(compose_from(args).model_dump(mode="json")).rstrip())
@@ -52,12 +52,12 @@ def execute(args: argparse.Namespace) -> int:
 
 def _folder(args: argparse.Namespace) -> Path:
     """Return where the merged files go: into the workspace that was named, else beside their sources."""
-    from slicewise.config.compose import configs_dir
+    from slicewise.config.compose import find_configs_dir
 
     named = is_typed(args, "--workspace") or "SLICEWISE_WORKSPACE" in os.environ
-    return (workspace_from(args).root / "configs" if named else configs_dir()) / "final"
+    return (workspace_from(args).root / "configs" if named else find_configs_dir()) / "final"
 
 
-def _spelled(value: Any) -> str:
+def _as_override(value: Any) -> str:
     """Write a value as an override takes it: null and true, not None and True."""
     return value if isinstance(value, str) else json.dumps(value)

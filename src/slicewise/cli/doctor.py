@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from dataclasses import asdict
 
-from slicewise.cli.checks import contents, machine, place, software
+from slicewise.cli.checks import datasets, machine, software, storage
 from slicewise.cli.checks.check import Check
 from slicewise.cli.options import (
     add_config_options,
@@ -17,8 +17,8 @@ from slicewise.cli.options import (
 )
 from slicewise.config.schema import Config
 from slicewise.core.console import paint, say
-from slicewise.pipeline.selection import Request
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.selection import Request
+from slicewise.engine.workspace import Workspace
 
 _INDENT = 20
 
@@ -33,7 +33,7 @@ def execute(args: argparse.Namespace) -> int:
     config, workspace = compose_from(args), workspace_from(args)
     selection = selection_from(args, config.split.folds)
     wants_demo = selection.requests.get("demo") in (Request.AUTO, Request.FORCE)
-    checks = examine(workspace, config, wants_demo=wants_demo)
+    checks = run_checks(workspace, config, wants_demo=wants_demo)
     bad = [check for check in checks if check.level == "bad"]
     if args.json:
         say(json.dumps({"ready": not bad, "checks": [asdict(check) for check in checks]}, indent=2))
@@ -46,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def examine(workspace: Workspace, config: Config, *, wants_demo: bool = True) -> list[Check]:
+def run_checks(workspace: Workspace, config: Config, *, wants_demo: bool = True) -> list[Check]:
     """Run every check for a run of this configuration in this workspace, with or without the demo."""
     from slicewise.steps.demo import ports
 
@@ -60,12 +60,12 @@ def examine(workspace: Workspace, config: Config, *, wants_demo: bool = True) ->
         machine.cores(config),
         machine.memory(config),
         machine.accelerator(config),
-        place.writable(workspace),
-        place.disk(workspace, config),
-        place.lock(workspace),
-        place.inputs(config),
-        contents.data(workspace, config),
-        place.credentials(workspace, config),
+        storage.writable(workspace),
+        storage.disk(workspace, config),
+        storage.lock(workspace),
+        storage.inputs(config),
+        datasets.data(workspace, config),
+        storage.credentials(workspace, config),
         machine.ports(config, of_our_demo=ports(workspace), wants_demo=wants_demo),
         machine.supervisor(config, wants_demo=wants_demo),
     ]

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     words = list(sys.argv[1:] if argv is None else argv)
     with standard_streams():
-        return _verb(words) if words and words[0] in VERBS else _without_verb(words)
+        return _run_verb(words) if words and words[0] in VERBS else _without_verb(words)
 
 
 def _require_utf8() -> None:
@@ -55,8 +55,8 @@ def _require_utf8() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
-def _verb(words: list[str]) -> int:
-    from slicewise.cli.options import spelled_out
+def _run_verb(words: list[str]) -> int:
+    from slicewise.cli.options import expand_wait
     from slicewise.cli.parser import Parser
 
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
@@ -67,13 +67,13 @@ def _verb(words: list[str]) -> int:
     )
     verb.add_arguments(parser)
     args = parser.parse_intermixed_args(
-        spelled_out(words[1:])
+        expand_wait(words[1:])
     )  # key=value and paths may stand between options
     args.typed = words
-    return _guard(verb, args)
+    return _execute(verb, args)
 
 
-def _guard(verb: Verb, args: argparse.Namespace) -> int:
+def _execute(verb: Verb, args: argparse.Namespace) -> int:
     from slicewise.core.errors import SliceWiseError
 
     try:
@@ -85,35 +85,35 @@ def _guard(verb: Verb, args: argparse.Namespace) -> int:
         _complain("interrupted")
         return 130
     except OSError as error:
-        return _disk_fault(error, args)
+        return _storage_error(error, args)
     except Exception as error:
-        return _our_fault(error)
+        return _internal_error(error)
 
 
-def _disk_fault(error: OSError, args: argparse.Namespace) -> int:
+def _storage_error(error: OSError, args: argparse.Namespace) -> int:
     """Tell a full or closed disk that was met outside any step: at the lock, the log or the record."""
     from pathlib import Path
 
-    from slicewise.core.storage import explain_storage
+    from slicewise.core.disk import explain_disk_error
 
-    told = explain_storage(error, Path(getattr(args, "workspace", Path())))
-    if told is None:
-        return _our_fault(error)
-    _complain(str(told))
-    return told.exit_code
+    explained = explain_disk_error(error, Path(getattr(args, "workspace", Path())))
+    if explained is None:
+        return _internal_error(error)
+    _complain(str(explained))
+    return explained.exit_code
 
 
-def _our_fault(error: Exception) -> int:
+def _internal_error(error: Exception) -> int:
     """Tell a fault of ours; Python would print it with whatever secret it holds."""
     _complain("".join(traceback.format_exception(error)) + "this is a fault of SliceWise; please report it")
     return 1
 
 
 def _complain(message: str) -> None:
-    from slicewise.core.console import close_bars, complain
+    from slicewise.core.console import close_bars, print_error
 
     close_bars()
-    complain(message)
+    print_error(message)
 
 
 def _without_verb(words: Sequence[str]) -> int:
@@ -135,15 +135,15 @@ def _without_verb(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         say(text)
         return 0
-    _complain(f"{words[0]!r} is not a verb{_meant(words[0])}\n\n{text}")
+    _complain(f"{words[0]!r} is not a verb{_suggestion(words[0])}\n\n{text}")
     return 2
 
 
-def _meant(word: str) -> str:
+def _suggestion(word: str) -> str:
     """Return which verb a first word may have stood for."""
-    from slicewise.config.keys import closest
+    from slicewise.config.keys import closest_match
 
     if word.startswith("-") or "=" in word:
         return f"; options and keys follow one: slicewise run {word} ..."
-    near = closest(word, VERBS)
+    near = closest_match(word, VERBS)
     return f"; did you mean {near}?" if near else ""

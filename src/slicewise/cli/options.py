@@ -5,22 +5,22 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from slicewise.cli.commands import default_workspace, named_steps
-from slicewise.config.keys import closest, known_keys
+from slicewise.cli.invocation import default_workspace, named_steps
+from slicewise.config.keys import closest_match, known_keys
 from slicewise.config.schema import Config
+from slicewise.core.disk import existing_parent, expand_user
 from slicewise.core.errors import ConfigError, UsageError
-from slicewise.core.storage import existing_parent, expand_user
-from slicewise.pipeline.selection import Selection, select
-from slicewise.pipeline.step import Step
-from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.names import (
+from slicewise.engine.selection import Selection, select
+from slicewise.engine.step import Step
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.step_names import (
     ALIASES,
     MODES,
     STEP_NAMES,
-    expand,
+    expand_alias,
+    is_in_range,
     step_names,
     steps_of_mode,
-    within_folds,
 )
 
 TRAINING_MODES = ("quick", "baseline", "production")
@@ -37,7 +37,7 @@ def add_workspace_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_network_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add which trained network answers."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
@@ -82,26 +82,26 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--from", dest="start", metavar="STEP", help="first step")
     group.add_argument("--until", metavar="STEP", help="last step")
-    for option, does in (
+    for option, help_text in (
         ("--only", "nothing but these steps"),
         ("--force", "run these even if nothing changed"),
     ):
-        group.add_argument(option, metavar="STEP[,STEP]", default="", action=_Joined, help=does)
+        group.add_argument(option, metavar="STEP[,STEP]", default="", action=_JoinedNames, help=help_text)
     for name in (*STEP_NAMES, *ALIASES):
         group.add_argument(
             f"--skip-{name}",
             dest="skip",
             action="append_const",
             const=name,
-            help=f"use the output of {name} as it is" if name in STEP_NAMES else _skipped(ALIASES[name]),
+            help=f"use the output of {name} as it is" if name in STEP_NAMES else _skip_help(ALIASES[name]),
         )
 
 
-def _skipped(steps: Sequence[str]) -> str:
+def _skip_help(steps: Sequence[str]) -> str:
     return "skip every step" if steps == STEP_NAMES else f"short for --skip-{' --skip-'.join(steps)}"
 
 
-class _Joined(argparse.Action):
+class _JoinedNames(argparse.Action):
     """Lets `--only a --only b` mean `--only a,b`, where argparse would keep the last one alone."""
 
     def __call__(
@@ -128,12 +128,12 @@ def add_wait_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def spelled_out(words: Sequence[str]) -> list[str]:
+def expand_wait(words: Sequence[str]) -> list[str]:
     """Say `--wait=inf` for a bare `--wait`: argparse would take an override after it for its seconds."""
     after = [*words, ""][1:]
     return [
-        "--wait=inf" if word == "--wait" and not _is_number(following) else word
-        for word, following in zip(words, after, strict=True)
+        "--wait=inf" if word == "--wait" and not _is_number(next_word) else word
+        for word, next_word in zip(words, after, strict=True)
     ]
 
 
@@ -197,7 +197,7 @@ def is_typed(args: argparse.Namespace, option: str) -> bool:
     return any(word.partition("=")[0] == option for word in args.typed)
 
 
-def compose_words(overrides: Sequence[str]) -> Config:
+def compose_overrides(overrides: Sequence[str]) -> Config:
     """Merge configs/ with overrides alone, for a verb whose answer no training mode decides."""
     from slicewise.config.compose import compose
 
@@ -216,13 +216,13 @@ def workspace_from(args: argparse.Namespace) -> Workspace:
             f"--workspace {root.absolute()} is not UTF-8, and the records of a run are; rename the folder "
             "(`convmv -f latin1 -t utf8 --notest` converts names of an older system) or choose another one"
         )
-    there = existing_parent(root)
-    if not there.is_dir():
-        raise UsageError(f"--workspace {root}: {there} is not a folder")
+    parent = existing_parent(root)
+    if not parent.is_dir():
+        raise UsageError(f"--workspace {root}: {parent} is not a folder")
     return Workspace(root)
 
 
-def steps_of(config: Config, workspace: Workspace) -> tuple[Step[Config], ...]:
+def build_steps(config: Config, workspace: Workspace) -> tuple[Step[Config], ...]:
     """Return the steps of a configuration in a workspace.
 
     Raises:
@@ -249,7 +249,7 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
     """
     _refuse_contradictions(args, folds)
     start, until, only, force = (
-        _chosen(option, text, folds)
+        _parse_steps(option, text, folds)
         for option, text in (
             ("from", args.start),
             ("until", args.until),
@@ -264,7 +264,7 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
         )
     return select(
         step_names(folds),
-        members=[step for step in members if within_folds(step, args.start, args.until)],
+        members=[step for step in members if is_in_range(step, args.start, args.until)],
         scope=" ".join(
             f"--{option} {typed}"
             for option, typed in (("mode", args.mode), ("from", args.start), ("until", args.until))
@@ -273,7 +273,7 @@ def selection_from(args: argparse.Namespace, folds: int) -> Selection:
         start=start[0] if start else None,
         until=until[-1] if until else None,
         only=only,
-        skip=[step for name in args.skip or () for step in expand(name, folds)],
+        skip=[step for name in args.skip or () for step in expand_alias(name, folds)],
         force=force,
     )
 
@@ -288,25 +288,25 @@ def _refuse_contradictions(args: argparse.Namespace, folds: int) -> None:
         if is_typed(args, f"--{option}") and not named_steps(text or "", folds=0):
             raise UsageError(f"--{option} names no step; the steps are {', '.join(STEP_NAMES)}")
     refuse_together(args, "--only", ("--mode", "--from", "--until"), "names all steps that are asked for")
-    skipped = {step for name in args.skip or () for step in expand(name, folds)}
+    skipped = {step for name in args.skip or () for step in expand_alias(name, folds)}
     both = [step for step in named_steps(args.only or "", folds) if step in skipped]
     if both:
         raise UsageError(f"{', '.join(both)}: both skipped and named by --only; choose one")
 
 
-def _chosen(option: str, text: str | None, folds: int) -> list[str]:
+def _parse_steps(option: str, text: str | None, folds: int) -> list[str]:
     names = named_steps(text or "", folds)
     if text and not names:
         raise UsageError(f"--{option} {text} has nothing to do with folds; leave --folds out")
     for name in (name for name in names if name not in (*step_names(folds), *STEP_NAMES)):
-        near = closest(name, [*step_names(folds), *ALIASES])
-        guess = f"did you mean {near}? " if near else ""
+        close_name = closest_match(name, [*step_names(folds), *ALIASES])
+        guess = f"did you mean {close_name}? " if close_name else ""
         steps = ", ".join(step_names(folds))
         raise UsageError(f"--{option}: no step is called {name}; {guess}the steps are {steps}")
     return names
 
 
-def _meant(word: str) -> str:
+def _suggestion(word: str) -> str:
     if word in TRAINING_MODES:
         return f"did you mean --training-mode {word}?"
     if word in MODES:
@@ -319,5 +319,7 @@ def _meant(word: str) -> str:
 def _overrides(words: Sequence[str]) -> list[str]:
     for word in words:
         if "=" not in word and not word.startswith("~"):
-            raise UsageError(f"{word!r} is neither an option nor key=value; {_meant(word) or 'see --help'}")
+            raise UsageError(
+                f"{word!r} is neither an option nor key=value; {_suggestion(word) or 'see --help'}"
+            )
     return list(words)

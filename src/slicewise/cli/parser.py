@@ -4,11 +4,11 @@ import argparse
 import re
 from typing import Final, NoReturn
 
-from slicewise.config.keys import closest, likely, listed, values_below
+from slicewise.config.keys import closest_match, format_keys, leaf_keys, similar_keys
 
 _UNKNOWN: Final = re.compile(r"unrecognized arguments: (?P<words>.+)", re.DOTALL)
 _CHOICE: Final = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<choices>.+)\)")
-_OTHER_WORDS: Final = {
+_KEY_SYNONYMS: Final = {
     "lr": "learning_rates",
     "learning_rate": "learning_rates",
     "bs": "batch_size",
@@ -37,7 +37,7 @@ _OTHER_WORDS: Final = {
     "tta": "flips",
 }
 """What options of other programs are called here."""
-_OTHER_OPTIONS: Final = {
+_OPTION_SYNONYMS: Final = {
     "output": "--workspace",
     "output_dir": "--workspace",
     "out_dir": "--workspace",
@@ -62,32 +62,32 @@ class Parser(argparse.ArgumentParser):
 
     def _advice(self, message: str) -> str:
         if found := _UNKNOWN.search(message):
-            advice = (self._meant(word) for word in found["words"].split() if word.startswith("-"))
+            advice = (self._suggestion(word) for word in found["words"].split() if word.startswith("-"))
             return "".join(dict.fromkeys(filter(None, advice)))
         if found := _CHOICE.search(message):
-            near = closest(found["word"], re.findall("'([^']*)'", found["choices"]))
-            return f"; did you mean {near}?" if near else ""
+            close_option = closest_match(found["word"], re.findall("'([^']*)'", found["choices"]))
+            return f"; did you mean {close_option}?" if close_option else ""
         return ""
 
-    def _meant(self, word: str) -> str:
+    def _suggestion(self, word: str) -> str:
         """Say which key or option may have been meant by an unknown option."""
         option, _, value = word.partition("=")
         name = option.lstrip("-").replace("-", "_").lower()
         options = [known for known in self._option_string_actions if known.startswith("--")]
-        other = _OTHER_OPTIONS.get(name)
-        if other and (other in options or not other.startswith("--") or "STEP" in other):
-            return f"; for {option} use {other}"
-        word = _OTHER_WORDS.get(name, name)
+        synonym = _OPTION_SYNONYMS.get(name)
+        if synonym and (synonym in options or not synonym.startswith("--") or "STEP" in synonym):
+            return f"; for {option} use {synonym}"
+        word = _KEY_SYNONYMS.get(name, name)
         keys = self._keys(word)
-        near = closest(option.lstrip("-"), [known.removeprefix("--") for known in options])
-        if near and not any(key.endswith(word) for key in keys):
-            return f"; did you mean --{near}?"
+        close_option = closest_match(option.lstrip("-"), [known.removeprefix("--") for known in options])
+        if close_option and not any(key.endswith(word) for key in keys):
+            return f"; did you mean --{close_option}?"
         if not keys:
             return ""
-        values = [below for key in keys for below in ([key] if key == "data" else values_below(key))]
-        what = listed(values, f"={value or 'VALUE'}")
+        values = [below for key in keys for below in ([key] if key == "data" else leaf_keys(key))]
+        what = format_keys(values, f"={value or 'VALUE'}")
         return f"; {option} is no option, but there is a key of the configuration: {what}"
 
     def _keys(self, name: str) -> list[str]:
         """Return the keys of that name, where this verb takes any."""
-        return likely(name) if "key=value" in self.format_usage() else []
+        return similar_keys(name) if "key=value" in self.format_usage() else []

@@ -9,15 +9,15 @@ from contextlib import suppress
 from slicewise.cli.options import (
     add_config_options,
     add_selection_options,
+    build_steps,
     compose_from,
     selection_from,
-    steps_of,
     workspace_from,
 )
 from slicewise.config.schema import Config
 from slicewise.core.console import Tone, paint, say
-from slicewise.pipeline.lock import holder_of
-from slicewise.pipeline.plan import Action, Decision, plan
+from slicewise.engine.lock import lock_holder
+from slicewise.engine.plan import Action, Decision, plan
 
 _TONES: dict[Action, Tone] = {
     Action.RUN: "header",
@@ -39,9 +39,9 @@ def execute(args: argparse.Namespace) -> int:
     workspace = workspace_from(args)
     hashes = workspace.load_hashes()
     selection = selection_from(args, config.split.folds)
-    decisions = plan(steps_of(config, workspace), config, workspace, hashes, selection)
+    decisions = plan(build_steps(config, workspace), config, workspace, hashes, selection)
     # Beside a run nothing is written: it remembers the same hashes, and newer ones.
-    if workspace.state.is_dir() and holder_of(workspace.state / "lock") is None:
+    if workspace.state.is_dir() and lock_holder(workspace.state / "lock") is None:
         with suppress(OSError):  # they only save time
             workspace.save_hashes(hashes)
     show(decisions, config)

@@ -3,46 +3,46 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from slicewise.cli.commands import command_for
+from slicewise.cli.invocation import command_for
 from slicewise.config.schema import Config
 from slicewise.core.console import say
-from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
-from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.names import POOL
+from slicewise.engine.record import RECORD_NAME, RunRecord, StepRecord
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.step_names import CROSS_VALIDATION
 
-_PLACES: Final = (
+_OUTPUTS: Final = (
     ("report", "results/report/report.html", "the report: open it in a browser"),
     ("report", "results/report/report.txt", "the same as text"),
     ("report", "results/report/model_card.md", "the model card"),
     ("evaluate", "results/multitask_evaluation/report.txt", "the scores as text"),
-    (POOL, "results/cross_validation/report.txt", "the report on all folds together"),
+    (CROSS_VALIDATION, "results/cross_validation/report.txt", "the report on all folds together"),
     ("evaluate", "results/phase_comparison", "the three stages compared"),
     ("evaluate", "results/failures", "what went wrong, and what it has in common"),
     ("evaluate", "visualizations/multitask_gradcam", "Grad-CAM pictures"),
     ("train.joint", "checkpoints/multitask_joint/best_model.pth", "the trained network"),
 )
 """Which step makes what; that of a step that took no part may be of other settings, and is not shown."""
-_THERE: Final = ("completed", "reused")
+_AVAILABLE: Final = ("completed", "reused")
 
 
 def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> None:
     """Print the summary of a run that ended well."""
     say()
     say(_what_ran(record.steps), "good")
-    judged = record.steps.get("evaluate") or record.steps[POOL]
-    for line in _headlines(judged, config):
+    evaluated = record.steps.get("evaluate") or record.steps[CROSS_VALIDATION]
+    for line in _headlines(evaluated, config):
         say(line)
-    for path, text in _places(record.steps, workspace):
+    for path, text in _output_paths(record.steps, workspace):
         say(f"  {path:<44} {text}", "dim")
     if "demo" in record.steps:
-        _demo(record.steps["demo"], workspace)
+        _show_demo(record.steps["demo"], workspace)
 
 
-def _places(steps: Mapping[str, StepRecord], workspace: Workspace) -> Iterator[tuple[str, str]]:
+def _output_paths(steps: Mapping[str, StepRecord], workspace: Workspace) -> Iterator[tuple[str, str]]:
     """Yield what this run made or reused, and the record of it."""
-    there = {name for name, step in steps.items() if step.status in _THERE}
-    for step, path, text in _PLACES:
-        if step in there and (workspace.root / path).exists():
+    available = {name for name, step in steps.items() if step.status in _AVAILABLE}
+    for step, path, text in _OUTPUTS:
+        if step in available and (workspace.root / path).exists():
             yield path, text
     yield RECORD_NAME, "the record of this run"
 
@@ -56,14 +56,14 @@ def _what_ran(steps: Mapping[str, StepRecord]) -> str:
 
 
 def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
-    if step.status not in _THERE or not step.metrics:
+    if step.status not in _AVAILABLE or not step.metrics:
         return
-    from slicewise.evaluation.gains import gain_text
+    from slicewise.evaluation.comparison.stage_gains import gain_text
 
     kind = "synthetic patients" if config.data.synthetic else "test patients"
     yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"
-    for source, found in step.metrics["sources"].items():
-        yield from _source(source, found, step.metrics.get("decisions", {}).get(source))
+    for source, scores in step.metrics["sources"].items():
+        yield from _source(source, scores, step.metrics.get("decisions", {}).get(source))
         gains = step.metrics.get("gains_of_joint", {}).get(source)
         if gains:
             yield f"    {gain_text('joint', gains)}"
@@ -71,25 +71,26 @@ def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
         yield f"  {task}: not trained"
 
 
-def _source(source: str, found: Mapping[str, Any], decision: Mapping[str, Any] | None) -> Iterator[str]:
-    from slicewise.evaluation.rows import class_condition, mask_condition, population
+def _source(source: str, scores: Mapping[str, Any], decision: Mapping[str, Any] | None) -> Iterator[str]:
+    from slicewise.domain.tables import describe_class_threshold, describe_counts, describe_mask_threshold
 
-    masked, called = (
-        f" ({condition(decision)})" if decision else "" for condition in (mask_condition, class_condition)
+    mask_condition_text, class_condition_text = (
+        f" ({condition(decision)})" if decision else ""
+        for condition in (describe_mask_threshold, describe_class_threshold)
     )
 
-    masks, classes = found["segmentation"], found["classification"]
-    yield f"  {source}: {population(found['num_patients'], found['num_slices'])}"
+    masks, classes = scores["segmentation"], scores["classification"]
+    yield f"  {source}: {describe_counts(scores['num_patients'], scores['num_slices'])}"
     if masks:
-        yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}{masked}"
+        yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}{mask_condition_text}"
     if classes is None:
         return
     yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
     yield (
-        f"    accuracy              {_estimate(classes['accuracy'])}{called}; always answering "
+        f"    accuracy              {_estimate(classes['accuracy'])}{class_condition_text}; always answering "
         f"{classes['majority_class']} gives {classes['majority_accuracy']:.3f}"
     )
-    yield f"    balanced accuracy     {_estimate(classes['balanced_accuracy'])}{called}"
+    yield f"    balanced accuracy     {_estimate(classes['balanced_accuracy'])}{class_condition_text}"
 
 
 def _estimate(estimate: Mapping[str, Any]) -> str:
@@ -102,12 +103,12 @@ def _estimate(estimate: Mapping[str, Any]) -> str:
     return f"{text} ({low:.3f} to {high:.3f})"
 
 
-def _demo(step: StepRecord, workspace: Workspace) -> None:
-    if step.status not in _THERE:
+def _show_demo(step: StepRecord, workspace: Workspace) -> None:
+    if step.status not in _AVAILABLE:
         return
-    from slicewise.steps.demo import address
+    from slicewise.steps.demo import demo_url
 
-    url = address(workspace)
+    url = demo_url(workspace)
     if url:
         say(f"\nThe demo runs at {url}", "header")
         say(f"  to stop it: {command_for(workspace, 'demo', 'stop')}")

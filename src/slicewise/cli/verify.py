@@ -8,10 +8,10 @@ from dataclasses import asdict
 
 from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
 from slicewise.core.console import paint, say
-from slicewise.core.storage import MIB
-from slicewise.pipeline.lock import exclusive
-from slicewise.pipeline.progress import published
-from slicewise.pipeline.verify import Verification, verify
+from slicewise.core.disk import MIB
+from slicewise.engine.lock import exclusive_lock
+from slicewise.engine.progress import publish_progress
+from slicewise.engine.verify import Verification, verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,34 +21,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import steps_of
+    from slicewise.steps import stored_steps
 
     workspace = workspace_from(args)
     started = time.monotonic()
     if not workspace.state.is_dir():
-        found = Verification(0, 0, ())
+        verification = Verification(0, 0, ())
     else:
-        lock = exclusive(workspace.state / "lock", args.wait)
-        with lock, published(workspace.state, "slicewise verify"):
+        lock = exclusive_lock(workspace.state / "lock", args.wait)
+        with lock, publish_progress(workspace.state, "slicewise verify"):
             hashes = workspace.load_hashes()
-            found = verify(steps_of(workspace), workspace, hashes)
+            verification = verify(stored_steps(workspace), workspace, hashes)
             with suppress(OSError):  # they only save time, and must not hide what was found
                 workspace.save_hashes(hashes)
     if args.json:
-        say(json.dumps({"sound": not found.findings, **asdict(found)}, indent=2))
+        say(json.dumps({"sound": not verification.findings, **asdict(verification)}, indent=2))
     else:
-        _show(found, time.monotonic() - started)
-    return 1 if found.findings else 0
+        _show(verification, time.monotonic() - started)
+    return 1 if verification.findings else 0
 
 
-def _show(found: Verification, seconds: float) -> None:
-    for finding in found.findings:
+def _show(verification: Verification, seconds: float) -> None:
+    for finding in verification.findings:
         say(f"{paint(finding.path, 'bad')} {finding.fault}")
         say(f"  {finding.remedy}", "dim")
-    read = f"read {found.num_files} files, {found.num_bytes / MIB:,.1f} MiB, in {seconds:.1f} s"
-    if found.findings:
-        say(f"{read}: {len(found.findings)} damaged or missing; `slicewise plan` says what will run", "warn")
-    elif not found.num_files:
+    read = f"read {verification.num_files} files, {verification.num_bytes / MIB:,.1f} MiB, in {seconds:.1f} s"
+    if verification.findings:
+        say(
+            f"{read}: {len(verification.findings)} damaged or missing; `slicewise plan` says what will run",
+            "warn",
+        )
+    elif not verification.num_files:
         say("nothing was made here yet")
     else:
         say(f"{read}: all are as they were made", "good")

@@ -7,35 +7,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from slicewise.core.console import is_terminal, is_unread, paint, replace_lines, say
+from slicewise.core.disk import MIB
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
-from slicewise.core.storage import MIB
-from slicewise.pipeline.lease import Holder
-from slicewise.pipeline.lock import holder_of
-from slicewise.pipeline.progress import read_progress
-from slicewise.pipeline.record import RECORD_NAME
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.lease import Holder
+from slicewise.engine.lock import lock_holder
+from slicewise.engine.progress import read_progress
+from slicewise.engine.record import RECORD_NAME
+from slicewise.engine.workspace import Workspace
 
-_EVERY_SECONDS = 1.0
+_INTERVAL_SECONDS = 1.0
 _BAR_WIDTH = 24
 
 
 def watch(workspace: Workspace) -> int:
     """Show what runs in the workspace until it ends; return 0 if that ended well, or if nothing runs."""
-    holder = holder_of(workspace.state / "lock")
+    holder = lock_holder(workspace.state / "lock")
     if holder is None:
         say("nothing runs in this workspace")
         return 0
     screen = _Screen()
     started = holder.since
     while holder is not None and not is_unread():
-        screen.show(describe(holder, read_progress(workspace.state), time.time()))
-        time.sleep(_EVERY_SECONDS)
-        holder = holder_of(workspace.state / "lock")
-    return 0 if is_unread() else _farewell(workspace, started)
+        screen.show(status_lines(holder, read_progress(workspace.state), time.time()))
+        time.sleep(_INTERVAL_SECONDS)
+        holder = lock_holder(workspace.state / "lock")
+    return 0 if is_unread() else _show_end(workspace, started)
 
 
-def describe(holder: Holder, progress: Mapping[str, Any] | None, now: float) -> list[str]:
+def status_lines(holder: Holder, progress: Mapping[str, Any] | None, now: float) -> list[str]:
     """Return the lines of the screen: who works, on which step, how far, how long, how much memory."""
     if progress is None:
         return [f"{holder}: starting, or at work without a bar"]
@@ -68,9 +68,9 @@ def _times(progress: Mapping[str, Any], holder: Holder, now: float) -> str:
     parts = [f"elapsed {_clock(now - progress['started'])}"]
     if progress["step"]:
         parts.append(f"step {_clock(now - progress['step']['started'])}")
-    left = seconds_left(progress["job"], now)
-    if left is not None:
-        parts.append(f"{progress['job']['desc']} ends in about {_clock(left)}")
+    remaining = seconds_left(progress["job"], now)
+    if remaining is not None:
+        parts.append(f"{progress['job']['desc']} ends in about {_clock(remaining)}")
     memory = _memory(holder)
     if memory is not None:
         parts.append(f"memory {memory / MIB:,.0f} MiB")
@@ -95,7 +95,7 @@ def _memory(holder: Holder) -> float | None:
     """Return what the run holds now, its workers included; unknown for a run on another machine."""
     if not holder.is_here():
         return None
-    from slicewise.pipeline.memory import resident_bytes
+    from slicewise.engine.peak_memory import resident_bytes
 
     return resident_bytes(holder.pid)
 
@@ -119,7 +119,7 @@ class _Screen:
         self._lines = lines
 
 
-def _farewell(workspace: Workspace, since: str) -> int:
+def _show_end(workspace: Workspace, since: str) -> int:
     """Tell how it ended; a command without a record (verify, clean) just ended."""
     try:
         record = read_json(workspace.root / RECORD_NAME)

@@ -9,33 +9,33 @@ from typing import Any, Final, Literal, NamedTuple
 
 import torch
 
-from slicewise.compute.workload import Work, make_step
+from slicewise.compute.workload import Workload, make_training_step
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
-from slicewise.core.fingerprint import digest
+from slicewise.core.hashing import digest
 from slicewise.core.processor import has_native_bf16, processor_flags, processor_name
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Wanted = Literal["auto", "fp32", "bf16", "fp16"]
+PrecisionSetting = Literal["auto", "fp32", "bf16", "fp16"]
 
-_WORTH: Final = 1.0
+_MIN_RATIO: Final = 1.0
 """From this ratio of speeds on, bf16 is used"""
 _REPEATS: Final = 12
-_MACHINES: Final = 31
+_MAX_OTHER_ENTRIES: Final = 31
 """Other machines, or versions of torch, that are remembered beside this one"""
 _ISA_VARIABLES: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 log = logging.getLogger(__name__)
 
 
-class Choice(NamedTuple):
+class PrecisionChoice(NamedTuple):
     """A precision, and why it is used."""
 
     precision: Precision
     reason: str
 
 
-def choose_precision(wanted: Wanted, device: str, cache: Path | None = None) -> Choice:
+def choose_precision(wanted: PrecisionSetting, device: str, cache: Path | None = None) -> PrecisionChoice:
     """Return the precision that `training.precision` stands for on a device.
 
     Args:
@@ -44,32 +44,36 @@ def choose_precision(wanted: Wanted, device: str, cache: Path | None = None) -> 
         cache: file in which the measurement is remembered; by default in the user's folder of caches.
     """
     if device == "cpu" and wanted in ("auto", "fp16"):
-        found, reason = _of_processor(cache or _cache_path())
-        return Choice(found, f"fp16 is for GPUs; {reason}" if wanted == "fp16" else reason)
+        precision, reason = _cpu_precision(cache or _cache_path())
+        return PrecisionChoice(precision, f"fp16 is for GPUs; {reason}" if wanted == "fp16" else reason)
     if wanted != "auto":
         emulated = device == "cpu" and wanted == "bf16" and not has_native_bf16()
-        return Choice(
+        return PrecisionChoice(
             wanted, "as set, though this processor has no bf16 and emulates it" if emulated else "as set"
         )
     if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return Choice("bf16", "the GPU computes in it")
-    return Choice("fp32", "bf16 in hardware is not known of this device")
+        return PrecisionChoice("bf16", "the GPU computes in it")
+    return PrecisionChoice("fp32", "bf16 in hardware is not known of this device")
 
 
-def _of_processor(cache: Path) -> Choice:
+def _cpu_precision(cache: Path) -> PrecisionChoice:
     if not has_native_bf16():
-        return Choice("fp32", "the processor has no bf16 in hardware, or oneDNN may not use it")
+        return PrecisionChoice("fp32", "the processor has no bf16 in hardware, or oneDNN may not use it")
     key = _machine()
-    ratio = _remembered(cache, key)
+    ratio = _read_ratio(cache, key)
     if ratio is None:
-        ratio = speed_ratio(make_step(torch.float32, side=96), make_step(torch.bfloat16, side=96))
-        _remember(cache, key, ratio)
-    return Choice(
-        "bf16" if ratio >= _WORTH else "fp32", f"a step in bf16 is {ratio:.2f} times as fast as in fp32"
+        ratio = speed_ratio(
+            make_training_step(torch.float32, side=96), make_training_step(torch.bfloat16, side=96)
+        )
+        _write_ratio(cache, key, ratio)
+    return PrecisionChoice(
+        "bf16" if ratio >= _MIN_RATIO else "fp32", f"a step in bf16 is {ratio:.2f} times as fast as in fp32"
     )
 
 
-def speed_ratio(reference: Work, other: Work, clock: Callable[[], float] = time.perf_counter) -> float:
+def speed_ratio(
+    reference: Workload, other: Workload, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return how many times as fast `other` is: the shortest of a few runs, in turn, on one thread.
 
     The shortest run is the one that other programs disturbed least.
@@ -98,15 +102,15 @@ def _cache_path() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "slicewise" / "bf16.json"
 
 
-def _remembered(path: Path, key: str) -> float | None:
+def _read_ratio(path: Path, key: str) -> float | None:
     """Return the ratio measured earlier; None where there is none, or the file cannot be read."""
-    ratio = _entries(path).get(key)
+    ratio = _read_cache(path).get(key)
     if not isinstance(ratio, (int, float)) or isinstance(ratio, bool) or not 0 < ratio < 1000:
         return None
     return float(ratio)
 
 
-def _entries(path: Path) -> dict[str, Any]:
+def _read_cache(path: Path) -> dict[str, Any]:
     try:
         entries = read_json(path)
     except (OSError, WorkspaceError):
@@ -114,9 +118,9 @@ def _entries(path: Path) -> dict[str, Any]:
     return entries if isinstance(entries, dict) else {}
 
 
-def _remember(path: Path, key: str, ratio: float) -> None:
+def _write_ratio(path: Path, key: str, ratio: float) -> None:
     """Write the ratio down. That only saves time: a folder that cannot be written is no fault."""
-    others = {name: old for name, old in [*_entries(path).items()][-_MACHINES:] if name != key}
+    others = {name: old for name, old in [*_read_cache(path).items()][-_MAX_OTHER_ENTRIES:] if name != key}
     try:
         write_json(path, {**others, key: round(ratio, 3)})
     except (OSError, WorkspaceError) as error:

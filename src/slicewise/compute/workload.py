@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Work = Callable[[], None]
+Workload = Callable[[], None]
 
 
-def make_step(precision: torch.dtype = torch.float32, side: int = 48) -> Work:
+def make_training_step(precision: torch.dtype = torch.float32, side: int = 48) -> Workload:
     """Return a function that takes one training step of a few convolutions.
 
     Its operations last about as long as those of a U-Net on slices of 96 x 96: threads meet as often.
@@ -17,7 +17,7 @@ def make_step(precision: torch.dtype = torch.float32, side: int = 48) -> Work:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = nn.Sequential(
+        model = nn.Sequential(
             nn.Conv2d(4, 32, 3, stride=2, padding=1, bias=False),
             *_block(32),
         ).to(memory_format=torch.channels_last)
@@ -26,8 +26,8 @@ def make_step(precision: torch.dtype = torch.float32, side: int = 48) -> Work:
 
     def step() -> None:
         with torch.enable_grad(), torch.autocast("cpu", precision, enabled=enabled):
-            found: Tensor = net(images)
-        torch.autograd.backward(found.float().square().mean())
+            output: Tensor = model(images)
+        torch.autograd.backward(output.float().square().mean())
 
     return step
 

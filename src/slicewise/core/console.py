@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Protocol, TextIO, TypeVar, cast
 
 from colorama import Fore, Style, just_fix_windows_console
 
-from slicewise.core import live
+from slicewise.core import activity
 from slicewise.core.redact import redact
 
 T = TypeVar("T")
@@ -43,13 +43,13 @@ class _Screen:
     """The bars that are open, outermost first, and whether the reader of the lines has left (`| head -1`)."""
 
     bars: list[Any] = field(default_factory=list)
-    unread: bool = False
+    reader_gone: bool = False
 
 
 _screen = _Screen()
 
 
-class _Forgiving:
+class _SafeStream:
     """A text stream that loses what it cannot write instead of raising."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -57,7 +57,7 @@ class _Forgiving:
 
     def write(self, text: str) -> int:
         """Write text as it is; a bar moves the cursor by itself."""
-        _put(self.stream, text)
+        _write(self.stream, text)
         return len(text)
 
     def flush(self) -> None:
@@ -67,16 +67,16 @@ class _Forgiving:
         return getattr(self.stream, name)
 
 
-class _Guarded(_Forgiving):
+class _GuardedStream(_SafeStream):
     """A standard stream for what does not come from `say`: argparse, warnings, log lines of libraries."""
 
-    _begun = ""
+    _partial_line = ""
 
     def write(self, text: str) -> int:
         """Write text above the open bars, there in whole lines alone."""
-        lines, self._begun = self._begun + text, ""
+        lines, self._partial_line = self._partial_line + text, ""
         if _screen.bars:
-            whole, end, self._begun = lines.rpartition("\n")
+            whole, end, self._partial_line = lines.rpartition("\n")
             lines = whole + end
         if lines:
             _print(self.stream, lines)
@@ -88,19 +88,19 @@ def standard_streams() -> Iterator[None]:
     """Guard standard output and error while the block runs; open those of the process that are closed."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, _nowhere(number))
+            setattr(sys, name, _open_null(number))
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, _Guarded(stream)) for stream in before)
+    sys.stdout, sys.stderr = (cast(TextIO, _GuardedStream(stream)) for stream in before)
     try:
         yield
     finally:
         close_bars()
         sys.stdout, sys.stderr = before
         for stream in before:
-            _write_out(stream)
+            _flush(stream)
 
 
-def _nowhere(number: int) -> TextIO:
+def _open_null(number: int) -> TextIO:
     """Open the null device in place of a closed stream; a file opened later would else get its number.
 
     Then what a child process or a C library prints would go into that file.
@@ -110,7 +110,7 @@ def _nowhere(number: int) -> TextIO:
     return stream
 
 
-def _write_out(stream: TextIO) -> None:
+def _flush(stream: TextIO) -> None:
     """Write out what is buffered: Python does it at its end, and would change the exit code if it fails."""
     try:
         stream.flush()
@@ -129,22 +129,22 @@ def _print(stream: TextIO | None, text: str) -> None:
     bars = [*_screen.bars] if is_terminal(stream) else []
     for bar in bars:
         bar.clear()
-    _put(stream, text)
+    _write(stream, text)
     for bar in bars:
         bar.refresh()
 
 
-def _put(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str) -> None:
     try:
-        stream.write(_in_its_characters(text, stream))
+        stream.write(_encodable(text, stream))
         stream.flush()
     except BrokenPipeError:
-        _screen.unread = True
+        _screen.reader_gone = True
     except (OSError, ValueError):  # the disk is full, the terminal is gone, the stream was closed
         return
 
 
-def _in_its_characters(text: str, stream: TextIO) -> str:
+def _encodable(text: str, stream: TextIO) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -160,10 +160,10 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def is_unread() -> bool:
     """Whether the reader of the output has left; a verb that only shows something can then end."""
-    return _screen.unread
+    return _screen.reader_gone
 
 
-def colours_wanted(stream: TextIO | None) -> bool:
+def use_colours(stream: TextIO | None) -> bool:
     """Colour only on a terminal that has any, and never where NO_COLOR is set (https://no-color.org)."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
@@ -171,7 +171,7 @@ def colours_wanted(stream: TextIO | None) -> bool:
 def paint(text: str, tone: Tone, stream: TextIO | None = None) -> str:
     """Wrap `text` in the tone's colour, or return it as it is where the stream (or stdout) has no colour."""
     code = _CODES[tone]
-    return f"{code}{text}{Style.RESET_ALL}" if code and colours_wanted(stream or sys.stdout) else text
+    return f"{code}{text}{Style.RESET_ALL}" if code and use_colours(stream or sys.stdout) else text
 
 
 def say(text: str = "", tone: Tone = "plain") -> None:
@@ -180,7 +180,7 @@ def say(text: str = "", tone: Tone = "plain") -> None:
     _print(_raw(sys.stdout), paint(redact(text), tone) + "\n")
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error for that person, credentials left out."""
     _print(_raw(sys.stderr), paint("error: ", "bad", sys.stderr) + redact(text) + "\n")
 
@@ -193,7 +193,7 @@ def replace_lines(number: int, text: str) -> None:
 
 
 def _raw(stream: TextIO | None) -> TextIO | None:
-    return stream.stream if isinstance(stream, _Guarded) else stream
+    return stream.stream if isinstance(stream, _GuardedStream) else stream
 
 
 def close_bars() -> None:
@@ -215,12 +215,12 @@ def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit
 @contextmanager
 def progress_bar(*, desc: str, total: int | None, unit: str = "it", initial: int = 0) -> Iterator[Bar]:
     """Yield a bar to advance by hand, with `unit="B"` counting bytes in MB and GB."""
-    with live.job(desc, total, unit, initial) as job, _drawn(desc, total, unit, initial) as bar:
-        yield _FollowedBar(bar, job)
+    with activity.job(desc, total, unit, initial) as job, _draw_bar(desc, total, unit, initial) as bar:
+        yield _TrackedBar(bar, job)
 
 
 @contextmanager
-def _drawn(desc: str, total: int | None, unit: str, initial: int) -> Iterator[Bar | None]:
+def _draw_bar(desc: str, total: int | None, unit: str, initial: int) -> Iterator[Bar | None]:
     """Draw a bar below the lines of a terminal."""
     from tqdm import tqdm
 
@@ -230,7 +230,7 @@ def _drawn(desc: str, total: int | None, unit: str, initial: int) -> Iterator[Ba
         return
     bar = tqdm(
         desc=desc, total=total, unit=unit, initial=initial, unit_scale=unit == "B",
-        file=_Forgiving(stream), dynamic_ncols=True, leave=False,
+        file=_SafeStream(stream), dynamic_ncols=True, leave=False,
     )  # fmt: skip
     _screen.bars.append(bar)
     try:
@@ -241,11 +241,11 @@ def _drawn(desc: str, total: int | None, unit: str, initial: int) -> Iterator[Ba
 
 
 @dataclass(frozen=True)
-class _FollowedBar:
+class _TrackedBar:
     """A bar whose numbers other terminals can see too."""
 
     bar: Bar | None
-    job: live.Job
+    job: activity.Job
 
     def update(self, n: float = 1) -> None:
         self.job.done += n

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
+from slicewise.core.disk import MIB, existing_parent, set_filename
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.storage import MIB, existing_parent, name_file
 
-_UNFINISHED: Final = ".unfinished"
+_TEMPORARY_SUFFIX: Final = ".unfinished"
 _MAX_JSON_BYTES: Final = 256 * MIB
 _LARGEST_INT: Final = 1 << 63
-_ODD_CHARACTER: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_SUSPICIOUS_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Readers see the old file or the new one, never a part. The data is flushed to disk before the rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = _open_beside(path)
+    handle, name = _open_temporary(path)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -37,13 +37,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         Path(name).replace(path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        name_file(error, path)
+        set_filename(error, path)
         raise
 
 
-def _open_beside(path: Path) -> tuple[int, str]:
+def _open_temporary(path: Path) -> tuple[int, str]:
     try:
-        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_SUFFIX)
     except OSError as error:
         error.filename = str(path)  # people know this name, not the random one
         raise
@@ -54,7 +54,7 @@ def sweep(folder: Path, *, deep: bool = False) -> None:
 
     Only while no other process writes there.
     """
-    pattern = f".*{_UNFINISHED}"
+    pattern = f".*{_TEMPORARY_SUFFIX}"
     for path in list(folder.rglob(pattern) if deep else folder.glob(pattern)):
         path.unlink(missing_ok=True)
 
@@ -78,14 +78,14 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: there is none.
     """
     try:
-        return parse_json(read_record(path))
+        return parse_json(read_capped(path))
     except FileNotFoundError:
         raise
     except (ValueError, OSError) as error:
         raise WorkspaceError(f"{path} is damaged ({error}); move it aside and run again") from error
 
 
-def read_record(path: Path) -> bytes:
+def read_capped(path: Path) -> bytes:
     """Return the bytes of a JSON file; one that is too long for a record of ours is cut, and so no JSON."""
     with path.open("rb") as stream:
         return stream.read(_MAX_JSON_BYTES)
@@ -102,14 +102,14 @@ def parse_json(data: bytes) -> Any:
         value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if _ODD_CHARACTER.search(data):
+    if _SUSPICIOUS_ESCAPE.search(data):
         text = json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be encoded
         if b"\\u0000" in text:
             raise ValueError("it holds a NUL")
     return value
 
 
-def stays_below(name: str) -> bool:
+def is_safe_relative(name: str) -> bool:
     """Whether a name read from a file, taken relative to a folder, cannot lead out of it."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name

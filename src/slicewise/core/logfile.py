@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from slicewise.core.console import say
-from slicewise.core.storage import describe_space
+from slicewise.core.disk import describe_free_space
 
 
 class LogFile(logging.Handler):
@@ -13,7 +13,7 @@ class LogFile(logging.Handler):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._told = False
+        self._warned = False
         self._stream = path.open("ab", buffering=0)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -21,9 +21,12 @@ class LogFile(logging.Handler):
         try:
             self._stream.write((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
         except OSError as error:
-            if not self._told:
-                self._told = True
-                say(f"the log {self.path} ends here: {error.strerror} ({describe_space(self.path)})", "warn")
+            if not self._warned:
+                self._warned = True
+                say(
+                    f"the log {self.path} ends here: {error.strerror} ({describe_free_space(self.path)})",
+                    "warn",
+                )
 
     def close(self) -> None:
         """Close the file."""

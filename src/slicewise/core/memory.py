@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from slicewise.core.disk import MIB
 from slicewise.core.errors import ResourceError
-from slicewise.core.storage import MIB
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 _V2: Final = ("memory.max", "memory.current", "inactive_file")
 _V1: Final = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_WORDS: Final = ("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory")
+_MESSAGES: Final = ("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory")
 
 
 def available_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
@@ -23,16 +23,20 @@ def available_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> 
     """
     import psutil
 
-    rooms = [int(psutil.virtual_memory().available), *_cgroup_rooms(cgroup, membership), *_address_room()]
-    return max(0, min(rooms))
+    limits = [
+        int(psutil.virtual_memory().available),
+        *_cgroup_free(cgroup, membership),
+        *_address_space_free(),
+    ]
+    return max(0, min(limits))
 
 
-def require_memory(needed: int, least: int, what: str, remedy: str) -> str | None:
+def require_memory(needed: int, minimum: int, what: str, remedy: str) -> str | None:
     """Compare what work needs with what is there; return a warning where it may not fit, else None.
 
     Args:
         needed: bytes that the process and its workers are estimated to hold at their peak.
-        least: bytes without which not even one unit of the work (a case, the smallest batch) fits.
+        minimum: bytes without which not even one unit of the work (a case, the smallest batch) fits.
         what: names the work.
         remedy: says which keys make it smaller.
 
@@ -41,23 +45,23 @@ def require_memory(needed: int, least: int, what: str, remedy: str) -> str | Non
     """
     import psutil
 
-    room = available_memory() + int(psutil.Process().memory_info().rss)
-    figures = f"and {room / MIB:,.0f} MiB are there; {remedy}"
-    if room + int(psutil.swap_memory().free) < least:
-        raise ResourceError(f"{what} needs at least {least / MIB:,.0f} MiB of memory {figures}")
-    if room < needed:
+    free = available_memory() + int(psutil.Process().memory_info().rss)
+    figures = f"and {free / MIB:,.0f} MiB are there; {remedy}"
+    if free + int(psutil.swap_memory().free) < minimum:
+        raise ResourceError(f"{what} needs at least {minimum / MIB:,.0f} MiB of memory {figures}")
+    if free < needed:
         return f"{what} may need {needed / MIB:,.0f} MiB of memory {figures} if it is stopped"
     return None
 
 
-def is_shortage(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on the CPU or on a GPU. (torch has no type for the CPU's.)"""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MESSAGES)
 
 
-def _cgroup_rooms(cgroup: Path, membership: Path) -> Iterator[int]:
+def _cgroup_free(cgroup: Path, membership: Path) -> Iterator[int]:
     try:
         lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -70,12 +74,12 @@ def _cgroup_rooms(cgroup: Path, membership: Path) -> Iterator[int]:
     ):
         inside = Path(path)
         for level in (inside, *inside.parents):
-            room = _room(root / level, *names)
-            if room is not None:
-                yield room
+            free = _group_free(root / level, *names)
+            if free is not None:
+                yield free
 
 
-def _room(folder: Path, limit_name: str, usage_name: str, cache_name: str) -> int | None:
+def _group_free(folder: Path, limit_name: str, usage_name: str, cache_name: str) -> int | None:
     try:
         limit = int((folder / limit_name).read_text())
         used = int((folder / usage_name).read_text())
@@ -85,7 +89,7 @@ def _room(folder: Path, limit_name: str, usage_name: str, cache_name: str) -> in
     return max(0, limit - used + int(stat.get(cache_name, 0)))
 
 
-def _address_room() -> Iterator[int]:
+def _address_space_free() -> Iterator[int]:
     if sys.platform == "win32":
         return
     import resource

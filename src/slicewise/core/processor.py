@@ -17,7 +17,7 @@ _ISAS_WITHOUT_BF16: Final = frozenset(
 )
 
 
-def affine_cores() -> int:
+def affinity_cores() -> int:
     """Return the number of cores on which the system may schedule this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -30,7 +30,7 @@ def usable_cores(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
     A quota of 1.5 cores counts as 2: two threads then each run for three quarters of the time.
     """
     return max(
-        1, min(affine_cores(), *(math.ceil(quota) for quota in cpu_quotas(cgroup, membership)), 1 << 16)
+        1, min(affinity_cores(), *(math.ceil(quota) for quota in cpu_quotas(cgroup, membership)), 1 << 16)
     )
 
 

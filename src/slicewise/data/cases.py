@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from slicewise.core.files import stays_below
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import MODALITIES, LabelMap, Modality
+from slicewise.core.files import is_safe_relative
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import MODALITIES, LabelMap, Modality
 
 CaseKind = Literal["nifti", "lgg", "picture"]
 
@@ -73,7 +73,7 @@ class CaseFiles:
             ValueError: a file's name leads out of `root`, or a field is of another kind.
         """
         copies = value.get("copies", ())
-        astray = [name for name in (*value["images"], *value["masks"], *copies) if not stays_below(name)]
+        astray = [name for name in (*value["images"], *value["masks"], *copies) if not is_safe_relative(name)]
         if astray or not value["images"]:
             raise ValueError(
                 f"{astray[0]!r} leads out of the data set" if astray else "a case without images"

@@ -12,10 +12,10 @@ from typing import IO
 from slicewise.core.console import progress
 from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
-from slicewise.data.picture import open_picture
-from slicewise.data.problems import Problem, most_frequent
-from slicewise.imaging.grid import compare_grids
-from slicewise.imaging.nifti_header import NiftiError, NiftiHeader, open_nifti
+from slicewise.data.problems import Problem, summarise_problems
+from slicewise.imaging.alignment import compare_grids
+from slicewise.imaging.io.image2d import open_picture
+from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
 
 
 def check_cases(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Problem]]:
@@ -26,14 +26,14 @@ def check_cases(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Probl
         results = progress(
             pool.map(check_case, cases), desc="Checking the data", total=len(cases), unit="case"
         )
-        for case, found in zip(cases, results, strict=True):
-            problems += found
-            if all(problem.severity != "error" for problem in found):
+        for case, case_problems in zip(cases, results, strict=True):
+            problems += case_problems
+            if all(problem.severity != "error" for problem in case_problems):
                 usable.append(case)
     return usable, problems
 
 
-def require_cases(
+def require_usable(
     name: str, root: Path, num_found: int, usable: Sequence[CaseFiles], problems: Iterable[Problem]
 ) -> None:
     """Refuse a source of which no case can be used.
@@ -44,7 +44,7 @@ def require_cases(
     if not usable:
         faults = [problem for problem in problems if problem.severity == "error"]
         raise DataError(
-            f"{name}: {num_found} cases found in {root} and none can be used{most_frequent(faults)}"
+            f"{name}: {num_found} cases found in {root} and none can be used{summarise_problems(faults)}"
         )
 
 
@@ -61,7 +61,7 @@ def check_case(case: CaseFiles) -> list[Problem]:
     return _check_slices(case) if case.kind == "lgg" else []
 
 
-def require_sound(case: CaseFiles) -> list[Problem]:
+def require_readable(case: CaseFiles) -> list[Problem]:
     """Check a case that is to be examined; return what is odd about its files but stops nothing.
 
     Raises:
@@ -78,7 +78,7 @@ def _check_nifti(case: CaseFiles) -> list[Problem]:
     headers: list[NiftiHeader] = []
     for path in case.files:
         try:
-            header = _whole_file(path)
+            header = _check_length(path)
         except NiftiError as fault:
             problems.append(Problem(path, fault.what))
             continue
@@ -91,7 +91,7 @@ def _check_nifti(case: CaseFiles) -> list[Problem]:
     return problems
 
 
-def _whole_file(path: Path) -> NiftiHeader:
+def _check_length(path: Path) -> NiftiHeader:
     """Read the header, and see whether the file is long enough for its voxels.
 
     Raises:

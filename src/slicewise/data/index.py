@@ -84,10 +84,10 @@ class CaseIndex:
 
     def changed_files(self) -> tuple[Problem, ...]:
         """Return the files that are missing or have another size than when the index was made."""
-        found = ((path, path.stat().st_size if path.is_file() else None) for path in self.sizes)
+        current_sizes = ((path, path.stat().st_size if path.is_file() else None) for path in self.sizes)
         return tuple(
             Problem(path, "missing since the data was indexed" if size is None else "changed since indexing")
-            for path, size in found
+            for path, size in current_sizes
             if size != self.sizes[path]
         )
 
@@ -99,11 +99,11 @@ class CaseIndex:
     def _to_json(self, base: Path | None) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "roots": {name: _stored(root, base) for name, root in self.roots.items()},
+            "roots": {name: _to_relative(root, base) for name, root in self.roots.items()},
             "known": {source: list(groups) for source, groups in self.known.items()},
             "cases": [case.to_json(self._root(case.key.source), self.sizes) for case in self.cases],
             "problems": [
-                {**problem.to_json(), "path": _stored(problem.path, base)} for problem in self.problems
+                {**problem.to_json(), "path": _to_relative(problem.path, base)} for problem in self.problems
             ],
         }
 
@@ -114,7 +114,7 @@ class CaseIndex:
     def _from_json(cls, value: dict[str, Any], base: Path | None) -> "CaseIndex":
         if value["format"] != FORMAT:
             raise ValueError(f"format {value['format']}")
-        roots = {name: _found(text, base) for name, text in value["roots"].items()}
+        roots = {name: _to_absolute(text, base) for name, text in value["roots"].items()}
         cases, sizes = [], {}
         for entry in value["cases"]:
             root = roots.get(entry["source"], Path("/"))
@@ -122,17 +122,18 @@ class CaseIndex:
             named = {**entry["images"], **entry["masks"]}
             sizes.update({root / name: size for name, size in named.items() if size is not None})
         problems = tuple(
-            Problem.from_json({**entry, "path": _found(entry["path"], base)}) for entry in value["problems"]
+            Problem.from_json({**entry, "path": _to_absolute(entry["path"], base)})
+            for entry in value["problems"]
         )
         known = {source: tuple(groups) for source, groups in value["known"].items()}
         return cls(known, tuple(cases), problems, roots, sizes)
 
 
-def _stored(path: Path, base: Path | None) -> str:
+def _to_relative(path: Path, base: Path | None) -> str:
     return path.as_posix() if base is None else relative_name(path, base)
 
 
-def _found(text: str, base: Path | None) -> Path:
+def _to_absolute(text: str, base: Path | None) -> Path:
     return Path(text) if base is None else base / text
 
 

@@ -12,23 +12,23 @@ from slicewise.config.schema import Preprocessing
 from slicewise.core.console import progress, progress_bar
 from slicewise.core.errors import DataError, WorkspaceError
 from slicewise.core.files import require_space
-from slicewise.core.fingerprint import HashCache, digest
-from slicewise.core.keys import CaseKey
+from slicewise.core.hashing import HashCache, digest
+from slicewise.core.parallel import num_processes, run_jobs
+from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
-from slicewise.data.reading import read_case
 from slicewise.data.store import SliceStore, entry_id
-from slicewise.data.workers import num_processes, run_jobs
-from slicewise.imaging.slicing import SlicedCase, prepare
+from slicewise.domain.keys import CaseKey
+from slicewise.imaging.slicing import SlicedCase, extract_slices
 
 _WORK: Final = {"nifti": 32, "lgg": 8, "picture": 1}
 """Relative time a case takes."""
 _WORK_PER_JOB: Final = 32
 """A worker is handed this much at once: 253 pictures are 8 round trips, not 253."""
-_MOST_TUMOUR: Final = 0.6
+_MAX_TUMOUR_SHARE: Final = 0.6
 """Of the brain. The largest tumours of BraTS take less than a third of it."""
 _LIKE_BRAIN: Final = (
-    f"the mask covers more than {_MOST_TUMOUR:.0%} of the brain; look whether it is that of the tumour "
+    f"the mask covers more than {_MAX_TUMOUR_SHARE:.0%} of the brain; look whether it is that of the tumour "
     "(data.volumes.mask names another file)"
 )
 _SLICES_OF_A_VOLUME: Final = 160
@@ -108,7 +108,7 @@ def preprocess_cases(
     outcomes: dict[str, Outcome] = {}
     missing: list[tuple[CaseFiles, str]] = []
     for case, entry in zip(cases, ids, strict=True):
-        if _is_sound(store, entry, hash_cache):
+        if _is_intact(store, entry, hash_cache):
             outcomes[entry] = _reference(store, case, entry, reused=True)
         else:
             missing.append((case, entry))
@@ -143,7 +143,7 @@ def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
     )
 
 
-def estimated_bytes(case: CaseFiles, settings: Preprocessing) -> int:
+def estimate_bytes(case: CaseFiles, settings: Preprocessing) -> int:
     """Return about how many bytes a case's slices take: float16 images and a uint8 mask."""
     num_slices = _SLICES_OF_A_VOLUME if case.kind == "nifti" else len(case.images)
     per_pixel = len(case.modalities) * _FLOAT16_BYTES + 1
@@ -159,7 +159,7 @@ def _compute(
 ) -> Iterator[tuple[str, Outcome]]:
     if not missing:
         return
-    needed = sum(estimated_bytes(case, settings) for case, _ in missing)
+    needed = sum(estimate_bytes(case, settings) for case, _ in missing)
     require_space(store.root, needed, f"preprocessing {len(missing)} cases")
     jobs = batch_jobs(missing)
     processes = num_processes(num_workers, max_worker_memory_mib, len(jobs))
@@ -173,14 +173,14 @@ def _compute(
 def batch_jobs(missing: Sequence[tuple[CaseFiles, str]]) -> list[Job]:
     """Put small cases together so that each job is worth its round trip; the order stays."""
     jobs: list[list[tuple[CaseFiles, str]]] = []
-    room = 0
+    capacity = 0
     for case, entry in missing:
         work = _WORK[case.kind]
-        if work > room:
+        if work > capacity:
             jobs.append([])
-            room = _WORK_PER_JOB
+            capacity = _WORK_PER_JOB
         jobs[-1].append((case, entry))
-        room -= work
+        capacity -= work
     return [tuple(job) for job in jobs]
 
 
@@ -193,7 +193,7 @@ def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:
 def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entry: str) -> Outcome:
     try:
         volume = read_case(case)
-        sliced = prepare(volume, settings)
+        sliced = extract_slices(volume, settings)
     except DataError as error:
         return Problem(case.folder, str(error))
     except MemoryError as error:
@@ -209,10 +209,10 @@ def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entr
 def _implausible(sliced: SlicedCase) -> list[str]:
     """Say where a mask is that of a brain rather than of a tumour."""
     brain = np.count_nonzero(sliced.images.any(axis=1))
-    return [_LIKE_BRAIN] if np.count_nonzero(sliced.masks) > _MOST_TUMOUR * brain else []
+    return [_LIKE_BRAIN] if np.count_nonzero(sliced.masks) > _MAX_TUMOUR_SHARE * brain else []
 
 
-def _is_sound(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:
+def _is_intact(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:
     """Whether an entry is there and as it was sealed; a damaged one is removed, to be made again.
 
     Its files are hashed anyway when the step's output is sealed, so this costs nothing more.

@@ -54,7 +54,7 @@ def describe_problems(problems: Iterable[Problem], shown: int | None = _SHOWN) -
     return "\n".join(lines).rstrip() + "\n" if lines else "No problem was found.\n"
 
 
-def most_frequent(problems: Iterable[Problem], shown: int = 3) -> str:
+def summarise_problems(problems: Iterable[Problem], shown: int = 3) -> str:
     """Return the commonest findings, each with an example, to end a message with; errors come first."""
     listed = sorted(problems, key=lambda p: (list(SEVERITIES).index(p.severity), p.what, p.path))
     counts = Counter((problem.severity, problem.what) for problem in listed)

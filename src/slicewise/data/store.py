@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
+from slicewise.core.disk import describe_free_space, explain_disk_error, set_filename
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import stays_below
-from slicewise.core.fingerprint import digest, hash_file
-from slicewise.core.keys import CaseKey
-from slicewise.core.storage import describe_space, explain_storage, name_file
-from slicewise.data.stored import ENTRY_FILE, FORMAT, IMAGES_FILE, MASKS_FILE, StoredCase
+from slicewise.core.files import is_safe_relative
+from slicewise.core.hashing import digest, hash_file
+from slicewise.data.store_entry import ENTRY_FILE, FORMAT, IMAGES_FILE, MASKS_FILE, StoredCase
+from slicewise.domain.keys import CaseKey
 from slicewise.imaging.slicing import SlicedCase
 
 _PARTIAL: Final = ".partial-"
@@ -66,7 +66,7 @@ class SliceStore:
         Raises:
             WorkspaceError: the name, read from a manifest, leads out of the store.
         """
-        if not stays_below(entry):
+        if not is_safe_relative(entry):
             raise WorkspaceError(f"{entry!r} names no entry below {self.root}; run preprocessing again")
         return self.root / entry
 
@@ -115,11 +115,11 @@ class SliceStore:
             (partial / ENTRY_FILE).write_text(entry_text, encoding="utf-8")
             self._seal(partial, target, entry)
         except OSError as error:
-            name_file(error, target)
+            set_filename(error, target)
             # numpy tells a short write without the system's error number.
-            raise explain_storage(error, target) or WorkspaceError(
-                f"{target} cannot be written ({error}; {describe_space(target)}); free some space, then run "
-                "the same command again; what was finished is kept"
+            raise explain_disk_error(error, target) or WorkspaceError(
+                f"{target} cannot be written ({error}; {describe_free_space(target)}); free some space, then "
+                "run the same command again; what was finished is kept"
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)

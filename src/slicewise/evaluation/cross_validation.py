@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json, write_text
-from slicewise.core.labels import CLASSIFICATION
-from slicewise.evaluation.calibration import Scaling, calibration_figures
-from slicewise.evaluation.cross_calibration import FoldSlices, calibrate_across
+from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.tables import PatientRow, SliceRow, by_source, plural, read_rows
+from slicewise.evaluation.cross_calibration import FoldPredictions, calibrate_across
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
-from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, plural, read_rows
-from slicewise.evaluation.style import BLUE, GREY, draw, heading
 from slicewise.evaluation.summary import summarise
+from slicewise.inference.calibration import Scaling, calibration_metrics
+from slicewise.plots.style import BLUE, GREY, draw, draw_heading
 
 _HEADER = (
     f"{'fold':<6}{'source':<26}{'patients':>9}{'Dice':>8}{'median':>8}{'ROC-AUC':>9}{'balanced acc.':>15}"
@@ -52,21 +52,21 @@ def read_fold(folder: Path, number: int) -> Fold:
     return Fold(number, slices, patients, read_json(folder / "metrics.json"))
 
 
-def pool(folds: Sequence[Fold], settings: Evaluation, seed: int) -> EvaluationResult:
+def pool_folds(folds: Sequence[Fold], settings: Evaluation, seed: int) -> EvaluationResult:
     """Return the tables of all folds as one result.
 
     Raises:
         DataError: somebody is on the test side of two folds, so that the folds are no partition.
     """
-    seen: dict[tuple[str, str], int] = {}
+    tested_in: dict[tuple[str, str], int] = {}
     for fold in folds:
         for group in {(row.source, row.group) for row in fold.slices}:
-            if group in seen:
+            if group in tested_in:
                 raise DataError(
-                    f"{'/'.join(group)} is tested in fold {seen[group]} and in fold {fold.number}; "
+                    f"{'/'.join(group)} is tested in fold {tested_in[group]} and in fold {fold.number}; "
                     "run again with --force split"
                 )
-            seen[group] = fold.number
+            tested_in[group] = fold.number
     slices = sorted((row for fold in folds for row in fold.slices), key=lambda row: row.key)
     patients = sorted(
         (row for fold in folds for row in fold.patients), key=lambda row: (row.source, row.patient)
@@ -84,7 +84,7 @@ def write_pooled(
     metrics["calibration"] = _calibration(result, folds)
     metrics["folds"] = [row for fold in folds for row in fold_rows(fold)]
     write_tables(folder, result, metrics, pooled=True)
-    write_text(folder / "report.txt", "\n".join([to_text(metrics), *_tables(metrics)]) + "\n")
+    write_text(folder / "report.txt", "\n".join([to_text(metrics), *_fold_lines(metrics)]) + "\n")
     _draw_folds(folder / "folds.png", folds, synthetic=synthetic)
     return metrics
 
@@ -92,14 +92,14 @@ def write_pooled(
 def fold_rows(fold: Fold) -> list[dict[str, Any]]:
     """Return one row per source: how its patients of this fold fared."""
     rows = []
-    for source, found in fold.metrics["sources"].items():
+    for source, scores in fold.metrics["sources"].items():
         dice = _dice(fold, source)
-        classes = found["classification"] or _NO_CLASSES
+        classes = scores["classification"] or _NO_CLASSES
         rows.append(
             {
                 "fold": fold.number,
                 "source": source,
-                "num_patients": found["num_patients"],
+                "num_patients": scores["num_patients"],
                 "dice_mean": float(np.mean(dice)) if dice else None,
                 "dice_median": float(np.median(dice)) if dice else None,
                 "roc_auc": classes["roc_auc"]["value"],
@@ -122,47 +122,47 @@ def _calibration(result: EvaluationResult, folds: Sequence[Fold]) -> dict[str, d
     if CLASSIFICATION in result.not_trained:
         return {}
     bins = result.settings.calibration_bins
-    found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     for source, rows in by_source(result.slices).items():
-        if figures := calibration_figures(rows, bins):
+        if figures := calibration_metrics(rows, bins):
             parts = _fold_slices(folds, source)
             across = calibrate_across(parts, result.settings, result.seed)
             raw = sum(part.scaling == Scaling() for part in parts)
-            found[source] = {**figures, "num_raw_folds": raw, "across_folds": across}
-    return found
+            scores[source] = {**figures, "num_raw_folds": raw, "across_folds": across}
+    return scores
 
 
-def _fold_slices(folds: Sequence[Fold], source: str) -> list[FoldSlices]:
+def _fold_slices(folds: Sequence[Fold], source: str) -> list[FoldPredictions]:
     """Return the predicted slices of each fold that has the source."""
     tables = [(fold, tuple(by_source(fold.slices).get(source, ()))) for fold in folds]
     return [
-        FoldSlices(fold.number, tuple(row for row in rows if row.asked), _scaling(fold, source))
+        FoldPredictions(fold.number, tuple(row for row in rows if row.asked), _scaling(fold, source))
         for fold, rows in tables
         if rows
     ]
 
 
 def _scaling(fold: Fold, source: str) -> Scaling:
-    found = fold.metrics["decisions"][source]
-    return Scaling(found["temperature"], found["shift"])
+    scores = fold.metrics["decisions"][source]
+    return Scaling(scores["temperature"], scores["shift"])
 
 
-def _tables(metrics: Mapping[str, Any]) -> Iterator[str]:
-    for source, found in metrics["calibration"].items():
-        chance = f"{found['ece_by_chance']:.3f} if every probability were right"
-        error = f"ECE {found['ece']:.3f} in {found['ece_bins']} bins ({chance})"
-        yield f"{source}: {error}, Brier score {found['brier']:.3f}"
-        yield from _across(found)
+def _fold_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for source, scores in metrics["calibration"].items():
+        chance = f"{scores['ece_by_chance']:.3f} if every probability were right"
+        error = f"ECE {scores['ece']:.3f} in {scores['ece_bins']} bins ({chance})"
+        yield f"{source}: {error}, Brier score {scores['brier']:.3f}"
+        yield from _calibration_lines(scores)
     yield ""
     yield from _table(metrics["folds"])
 
 
-def _across(found: Mapping[str, Any]) -> Iterator[str]:
+def _calibration_lines(scores: Mapping[str, Any]) -> Iterator[str]:
     """Say which folds are raw, and what a calibration across the folds makes of all of them."""
-    if not found["num_raw_folds"]:
+    if not scores["num_raw_folds"]:
         return
-    yield f"  in {plural(found['num_raw_folds'], 'fold')} probabilities are raw, not calibrated"
-    across = found["across_folds"]
+    yield f"  in {plural(scores['num_raw_folds'], 'fold')} probabilities are raw, not calibrated"
+    across = scores["across_folds"]
     if across is None:
         yield "  too few patients to calibrate across the folds"
         return
@@ -196,7 +196,7 @@ def _draw_folds(path: Path, folds: Sequence[Fold], *, synthetic: bool) -> None:
         return
 
     def paint(figure: Figure) -> None:
-        heading(figure, "Dice per patient, by fold", synthetic=synthetic)
+        draw_heading(figure, "Dice per patient, by fold", synthetic=synthetic)
         panels = figure.subplots(1, len(sources), squeeze=False)[0]
         for axes, source in zip(panels, sources, strict=True):
             _columns(axes, source, [_dice(fold, source) for fold in folds])

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.core.keys import SliceKey
-from slicewise.evaluation.decision import Decision
-from slicewise.evaluation.metrics import Overlap, count_overlap
-from slicewise.evaluation.rows import PatientRow, SliceRow
-from slicewise.evaluation.scores import CaseBorders, measure_borders, patient_scores, slice_scores
-from slicewise.imaging.summary import tumour_probability
+from slicewise.domain.keys import SliceKey
+from slicewise.domain.tables import PatientRow, SliceRow
+from slicewise.evaluation.per_case import CaseBorders, measure_borders, patient_scores, slice_scores
+from slicewise.inference.aggregation import tumour_probability
+from slicewise.inference.postprocess import Postprocessing
+from slicewise.metrics.confusion import Overlap, count_overlap
 
 _MM3_PER_ML = 1000.0
 
@@ -127,8 +127,8 @@ def evaluate_slices(
     Raises:
         ValueError: a slice comes twice, or arrays of a case differ in length.
     """
-    decision = Decision.configured(settings)
-    scored = [score_case(case, settings, decision, surfaces=surfaces) for case in cases]
+    postprocessing = Postprocessing.configured(settings)
+    scored = [score_case(case, settings, postprocessing, surfaces=surfaces) for case in cases]
     return pool_cases(scored, settings, seed)
 
 
@@ -139,17 +139,17 @@ def pool_cases(scored: Sequence[ScoredCase], settings: Evaluation, seed: int) ->
         ValueError: a slice comes twice.
     """
     rows = sorted((row for case in scored for row in case.rows), key=lambda row: row.key)
-    _refuse_doubles(rows)
+    _require_unique(rows)
     return EvaluationResult(tuple(rows), tuple(pool_patients(scored, settings)), settings, seed)
 
 
 def score_case(
-    case: CaseOutput, settings: Evaluation, decision: Decision, *, surfaces: bool = True
+    case: CaseOutput, settings: Evaluation, postprocessing: Postprocessing, *, surfaces: bool = True
 ) -> ScoredCase:
     """Return one row per slice of a case, in the order given, and what its patient is scored from."""
-    predicted = decision.masks(case.mask_probability, case.class_probability, case.indices)
-    probability = decision.probabilities(case.class_probability)
-    called = probability >= decision.class_threshold
+    predicted = postprocessing.masks(case.mask_probability, case.class_probability, case.indices)
+    probability = postprocessing.probabilities(case.class_probability)
+    called = probability >= postprocessing.class_threshold
     reference = case.masks > 0
     overlap = count_overlap(reference, predicted) if case.has_mask else None
     borders = measure_borders(case, reference, predicted) if surfaces and case.has_mask else None
@@ -175,7 +175,9 @@ def score_case(
     ]
     whole = tumour_probability(probability if case.seen is None else probability[case.seen])
     packed = PackedMasks.of(predicted)
-    return ScoredCase(tuple(rows), case.voxel_ml, borders, packed, whole, whole >= decision.class_threshold)
+    return ScoredCase(
+        tuple(rows), case.voxel_ml, borders, packed, whole, whole >= postprocessing.class_threshold
+    )
 
 
 def pool_patients(cases: Sequence[ScoredCase], settings: Evaluation) -> list[PatientRow]:
@@ -184,15 +186,15 @@ def pool_patients(cases: Sequence[ScoredCase], settings: Evaluation) -> list[Pat
     for case in cases:
         if case.rows:
             patients.setdefault((case.rows[0].source, case.rows[0].patient), []).append(case)
-    return [_pool(own, settings) for _, own in sorted(patients.items())]
+    return [_pool_patient(own, settings) for _, own in sorted(patients.items())]
 
 
-def _pool(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
+def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
     rows = [row for case in cases for row in case.rows]
     masked = [case for case in cases if case.has_mask]
-    overlap = _sum([row for case in masked for row in case.rows])
+    overlap = _pool_overlap([row for case in masked for row in case.rows])
     borders = [case.borders for case in masked if case.borders is not None]
-    reference_ml, predicted_ml = (_millilitres(masked, name) for name in ("reference", "predicted"))
+    reference_ml, predicted_ml = (_volume_ml(masked, name) for name in ("reference", "predicted"))
     known = reference_ml is not None and predicted_ml is not None
     return PatientRow(
         source=rows[0].source,
@@ -214,7 +216,7 @@ def _pool(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
     )
 
 
-def _sum(rows: list[SliceRow]) -> Overlap:
+def _pool_overlap(rows: list[SliceRow]) -> Overlap:
     table = [
         (row.reference_pixels or 0, row.predicted_pixels, row.common_pixels or 0, row.num_pixels)
         for row in rows
@@ -222,7 +224,7 @@ def _sum(rows: list[SliceRow]) -> Overlap:
     return Overlap(*np.array(table, dtype=np.int64).reshape(-1, 4).sum(axis=0))
 
 
-def _millilitres(cases: list[ScoredCase], which: Literal["reference", "predicted"]) -> float | None:
+def _volume_ml(cases: list[ScoredCase], which: Literal["reference", "predicted"]) -> float | None:
     total = 0.0
     for case in cases:
         if case.voxel_ml is None:
@@ -242,7 +244,7 @@ def _relative_error(
     return predicted_ml / reference_ml - 1
 
 
-def _refuse_doubles(rows: list[SliceRow]) -> None:
+def _require_unique(rows: list[SliceRow]) -> None:
     for one, other in pairwise(rows):
         if one.key == other.key:
             raise ValueError(f"slice {one.key} was evaluated twice; each test case must come once")

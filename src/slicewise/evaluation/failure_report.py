@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from slicewise.core.files import write_text
-from slicewise.core.labels import CLASSIFICATION
+from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.tables import by_source, describe_counts, plural, write_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.failures import (
     FailedPatient,
@@ -20,10 +21,19 @@ from slicewise.evaluation.failures import (
     TraitRow,
     failed_rows,
 )
-from slicewise.evaluation.figures import NOT_TRAINED, paint_confusion
-from slicewise.evaluation.gallery import show_grey
-from slicewise.evaluation.rows import by_source, plural, population, write_rows
-from slicewise.evaluation.style import BLUE, GREY, ORANGE, PREDICTION, TRUTH, bare, draw, draw_words, heading
+from slicewise.plots.sample_predictions import draw_grey
+from slicewise.plots.scores import NOT_TRAINED, paint_confusion
+from slicewise.plots.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PREDICTION,
+    TRUTH,
+    draw,
+    draw_heading,
+    draw_message,
+    hide_axes,
+)
 
 _PAIRS_PER_LINE: Final = 2
 _BARS: Final = 20
@@ -41,11 +51,11 @@ class FailurePicture:
     predicted: NDArray[np.bool_]
 
 
-def choose_failures(found: FailureAnalysis, number: int) -> list[FailedSlice]:
+def select_failures(analysis: FailureAnalysis, number: int) -> list[FailedSlice]:
     """Choose what to draw: the worst slice of each patient, then second ones; every source has its share."""
     turns: dict[tuple[str, str], int] = {}
     ranked: list[tuple[int, int, FailedSlice]] = []
-    for place, row in enumerate(found.slices):
+    for place, row in enumerate(analysis.slices):
         turn = turns[row.source, row.patient] = turns.get((row.source, row.patient), -1) + 1
         ranked.append((turn, place, row))
     sources = by_source([row for _, _, row in sorted(ranked, key=lambda item: item[:2])])
@@ -59,43 +69,43 @@ def choose_failures(found: FailureAnalysis, number: int) -> list[FailedSlice]:
 def write_failures(
     folder: Path,
     result: EvaluationResult,
-    found: FailureAnalysis,
+    analysis: FailureAnalysis,
     pictures: Sequence[FailurePicture],
     *,
     synthetic: bool,
 ) -> dict[str, Any]:
     """Write report.txt, three tables and three figures into `folder`; return counts for the record."""
-    write_text(folder / "report.txt", "\n".join(_lines(found, synthetic=synthetic)) + "\n")
-    write_rows(folder / "slices.csv", found.slices, FailedSlice)
-    write_rows(folder / "patients.csv", found.patients, FailedPatient)
-    write_rows(folder / "traits.csv", found.traits, TraitRow)
-    _draw_pictures(folder / "failures.png", pictures, len(found.slices), synthetic=synthetic)
-    _draw_bars(folder / "iou_of_failures.png", found, synthetic=synthetic)
-    _draw_confusion(folder / "confusion_matrices.png", result, found.threshold, synthetic=synthetic)
+    write_text(folder / "report.txt", "\n".join(_lines(analysis, synthetic=synthetic)) + "\n")
+    write_rows(folder / "slices.csv", analysis.slices, FailedSlice)
+    write_rows(folder / "patients.csv", analysis.patients, FailedPatient)
+    write_rows(folder / "traits.csv", analysis.traits, TraitRow)
+    _draw_pictures(folder / "failures.png", pictures, len(analysis.slices), synthetic=synthetic)
+    _draw_bars(folder / "iou_of_failures.png", analysis, synthetic=synthetic)
+    _draw_confusion(folder / "confusion_matrices.png", result, analysis.threshold, synthetic=synthetic)
     return {
-        "dice_below": found.threshold,
-        "num_slices": len(found.slices),
-        "num_patients": len(found.patients),
+        "dice_below": analysis.threshold,
+        "num_slices": len(analysis.slices),
+        "num_patients": len(analysis.patients),
     }
 
 
-def _lines(found: FailureAnalysis, *, synthetic: bool) -> Iterator[str]:
+def _lines(analysis: FailureAnalysis, *, synthetic: bool) -> Iterator[str]:
     yield "Failures on the test patients" + (" (synthetic data)" if synthetic else "")
     yield "=" * _WIDTH
-    yield f"A mask fails below a Dice of {found.threshold:g}; without a mask, a slice called wrongly fails."
+    yield f"A mask fails below a Dice of {analysis.threshold:g}; without a mask, a wrong class fails."
     yield "Slices in which neither reference nor prediction has a tumour are not judged."
-    failed = by_source(found.slices)
-    for source, number in found.num_judged.items():
+    failed = by_source(analysis.slices)
+    for source, number in analysis.num_judged.items():
         rows = failed.get(source, [])
         kinds = sorted({row.kind for row in rows})
         counts = ", ".join(f"{sum(row.kind == kind for row in rows)} {kind}" for kind in kinds)
         yield f"{source}: {len(rows)} of {plural(number, 'slice')} failed" + (
             f" ({counts})" if counts else ""
         )
-    names = ", ".join(f"{row.source}/{row.patient} ({row.dice:.2f})" for row in found.patients)
+    names = ", ".join(f"{row.source}/{row.patient} ({row.dice:.2f})" for row in analysis.patients)
     yield f"patients that failed: {names or 'none'}"
     yield ""
-    yield from _trait_lines(found.traits)
+    yield from _trait_lines(analysis.traits)
 
 
 def _trait_lines(rows: Sequence[TraitRow]) -> Iterator[str]:
@@ -122,13 +132,13 @@ def _draw_pictures(
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.06)
         grid = figure.subplots(lines, 3 * _PAIRS_PER_LINE, squeeze=False)
         for axes in grid.flat:
-            bare(axes)
+            hide_axes(axes)
         if not pictures:
             grid[0, 0].text(0, 0.5, "none is shown" if num_failed else "no slice failed")
         for place, picture in enumerate(pictures):
             first = 3 * (place % _PAIRS_PER_LINE)
             _paint_failure(list(grid[place // _PAIRS_PER_LINE, first : first + 3]), picture)
-        heading(figure, "Failures: image, reference, prediction", synthetic=synthetic)
+        draw_heading(figure, "Failures: image, reference, prediction", synthetic=synthetic)
 
     return draw(path, (12.4, 0.6 + 2.35 * lines), paint)
 
@@ -136,7 +146,7 @@ def _draw_pictures(
 def _paint_failure(panels: Sequence[Axes], picture: FailurePicture) -> None:
     row = picture.row
     for axes, name in zip(panels, _COLUMNS, strict=True):
-        show_grey(axes, picture.grey)
+        draw_grey(axes, picture.grey)
         axes.set_xlabel(name, fontsize=8, color=GREY)
     _fill(panels[2], picture.predicted, PREDICTION)
     if picture.reference is None:
@@ -155,9 +165,9 @@ def _fill(axes: Axes, mask: NDArray[np.bool_], colour: tuple[float, ...]) -> Non
     axes.imshow(layer, interpolation="nearest")
 
 
-def _draw_bars(path: Path, found: FailureAnalysis, *, synthetic: bool) -> Path:
-    patients = [(f"{row.source}/{row.patient}", row.iou) for row in found.patients]
-    masked = [row for row in found.slices if row.iou is not None]
+def _draw_bars(path: Path, analysis: FailureAnalysis, *, synthetic: bool) -> Path:
+    patients = [(f"{row.source}/{row.patient}", row.iou) for row in analysis.patients]
+    masked = [row for row in analysis.slices if row.iou is not None]
     overlapping = [(f"{row.case}, slice {row.index}", row.iou or 0.0) for row in masked if row.iou]
     tables = (
         (f"{plural(len(patients), 'patient')} failed", patients, BLUE),
@@ -175,7 +185,7 @@ def _draw_bars(path: Path, found: FailureAnalysis, *, synthetic: bool) -> Path:
         for axes, (name, rows, colour) in zip(panels, tables, strict=True):
             _bars(axes, name, rows, colour)
         panels[-1].set_xlabel("IoU")
-        heading(figure, "IoU of the failures", synthetic=synthetic)
+        draw_heading(figure, "IoU of the failures", synthetic=synthetic)
 
     bars = sum(max(2, min(len(rows), _BARS)) for _, rows, _ in tables)
     return draw(path, (7.5, 1.8 + 0.26 * bars), paint)
@@ -197,7 +207,7 @@ def _bars(axes: Axes, name: str, rows: Sequence[tuple[str, float]], colour: str)
 def _draw_confusion(path: Path, result: EvaluationResult, threshold: float, *, synthetic: bool) -> Path:
     title = "Slice classification: all slices, and those that failed"
     if CLASSIFICATION in result.not_trained:
-        return draw_words(path, title, NOT_TRAINED, synthetic=synthetic)
+        return draw_message(path, title, NOT_TRAINED, synthetic=synthetic)
     sources = by_source(result.slices)
     failures = by_source(failed_rows(result, threshold))
 
@@ -206,12 +216,12 @@ def _draw_confusion(path: Path, result: EvaluationResult, threshold: float, *, s
         for column, (source, rows) in enumerate(sources.items()):
             num_patients = len({row.patient for row in rows})
             unit = "picture" if num_patients == len(rows) else "slice"
-            paint_confusion(grid[0, column], f"{source}, all", rows, population(num_patients, len(rows)))
-            if found := failures.get(source):
-                paint_confusion(grid[1, column], f"{source}, failures", found, plural(len(found), unit))
+            paint_confusion(grid[0, column], f"{source}, all", rows, describe_counts(num_patients, len(rows)))
+            if analysis := failures.get(source):
+                paint_confusion(grid[1, column], f"{source}, failures", analysis, plural(len(analysis), unit))
             else:
-                bare(grid[1, column])
+                hide_axes(grid[1, column])
                 grid[1, column].text(0.5, 0.5, f"{source}: no failures", ha="center", color=GREY)
-        heading(figure, title, synthetic=synthetic)
+        draw_heading(figure, title, synthetic=synthetic)
 
     return draw(path, (max(4.8, 4.2 * len(sources)), 8.4), paint)

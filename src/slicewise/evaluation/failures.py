@@ -7,12 +7,12 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.keys import CaseKey, SliceKey
-from slicewise.core.labels import CLASSIFICATION, MODALITIES
+from slicewise.domain.keys import CaseKey, SliceKey
+from slicewise.domain.labels import CLASSIFICATION, MODALITIES
+from slicewise.domain.tables import PatientRow, SliceRow, by_source
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.gallery import shown_slot
-from slicewise.evaluation.metrics import roc_auc
-from slicewise.evaluation.rows import PatientRow, SliceRow, by_source
+from slicewise.metrics.confusion import roc_auc
+from slicewise.plots.sample_predictions import display_slot
 
 Key = TypeVar("Key", SliceKey, tuple[str, str])
 
@@ -100,13 +100,15 @@ class FailureAnalysis:
 
 def describe_image(images: NDArray[np.floating], presence: Sequence[bool]) -> SliceImage:
     """Describe one prepared slice [4, N, N]."""
-    shown = images[shown_slot(presence)].astype(np.float32)
+    shown = images[display_slot(presence)].astype(np.float32)
     inside = shown[shown != 0]
     low, high = np.percentile(inside, [1, 99]) if inside.size else (0.0, 0.0)
     return SliceImage(tuple(bool(there) for there in presence), float(high - low))
 
 
-def analyse(result: EvaluationResult, images: Mapping[SliceKey, SliceImage], dice: float) -> FailureAnalysis:
+def analyse_failures(
+    result: EvaluationResult, images: Mapping[SliceKey, SliceImage], dice: float
+) -> FailureAnalysis:
     """Find the failures of a result.
 
     Args:

@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.core.files import write_json, write_text
-from slicewise.core.labels import SEGMENTATION
-from slicewise.evaluation.decision import Decision
+from slicewise.domain.labels import SEGMENTATION
+from slicewise.domain.tables import (
+    PatientRow,
+    SliceRow,
+    by_source,
+    describe_counts,
+    resampling_unit,
+    write_rows,
+)
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.final import FinalResult, before_and_after
-from slicewise.evaluation.rows import PatientRow, SliceRow, population, unit_of, write_rows
-from slicewise.evaluation.summary import summarise
+from slicewise.evaluation.held_out_evaluation import HeldOutResult, compare_thresholds
+from slicewise.evaluation.summary import auc_estimate, bootstrap_settings, summarise
+from slicewise.inference.postprocess import Postprocessing
 
 _WIDTH = 78
 _CALIBRATION = (
@@ -19,8 +26,8 @@ _CALIBRATION = (
     ("ece_by_chance", "  of it by chance"),
     ("brier", "Brier score"),
 )
-_BESIDE = ("before", "after", "notes")
-"""What `before_and_after` tells besides the decision."""
+_NOT_POSTPROCESSING = ("before", "after", "notes")
+"""What `compare_thresholds` tells besides the decision."""
 _SEGMENTATION = (
     ("Dice per patient", "dice_per_patient"),
     ("IoU per patient", "iou_per_patient"),
@@ -54,7 +61,7 @@ _CLASSIFICATION = (
     ("MCC", "mcc"),
 )
 
-_WHOLE = (
+_PATIENT_CLASSIFICATION = (
     ("ROC-AUC, patients", "roc_auc"),
     ("accuracy, patients", "accuracy"),
     ("sensitivity, patients", "sensitivity"),
@@ -63,16 +70,23 @@ _WHOLE = (
 
 
 def write_report(
-    folder: Path, final: FinalResult, *, data_name: str, stage: str, synthetic: bool
+    folder: Path, held_out: HeldOutResult, *, data_name: str, stage: str, synthetic: bool
 ) -> dict[str, Any]:
     """Write metrics.json, report.txt, slices.csv, patients.csv and the score figures; return the metrics."""
-    from slicewise.evaluation.reliability import draw_reliability
+    from slicewise.plots.reliability_diagram import draw_reliability
 
-    metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(final.after)}
-    metrics["decisions"] = before_and_after(final)
-    write_tables(folder, final.after, metrics)
+    metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(held_out.after)}
+    metrics["decisions"] = compare_thresholds(held_out)
+    write_tables(folder, held_out.after, metrics)
     write_text(folder / "report.txt", to_text(metrics))
-    draw_reliability(folder / "reliability_diagram.png", final, synthetic=synthetic)
+    draw_reliability(
+        folder / "reliability_diagram.png",
+        held_out.before,
+        held_out.after,
+        held_out.selection.postprocessing,
+        bins=held_out.after.settings.calibration_bins,
+        synthetic=synthetic,
+    )
     return metrics
 
 
@@ -84,7 +98,7 @@ def write_tables(
     `pooled`: the answers are those of several networks.
     """
     # matplotlib is wanted here alone; the summary does without.
-    from slicewise.evaluation.figures import draw_confusion, draw_dice, draw_roc
+    from slicewise.plots.scores import draw_confusion, draw_dice, draw_roc
 
     synthetic = bool(metrics["synthetic"])
     write_json(folder / "metrics.json", metrics)
@@ -92,7 +106,9 @@ def write_tables(
     write_rows(folder / "patients.csv", result.patients, PatientRow)
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
-    draw_roc(folder / "roc_curve.png", result, synthetic=synthetic, pooled=pooled)
+    bootstrap = bootstrap_settings(result)
+    aucs = {source: auc_estimate(rows, bootstrap) for source, rows in by_source(result.slices).items()}
+    draw_roc(folder / "roc_curve.png", result, aucs, synthetic=synthetic, pooled=pooled)
 
 
 def to_text(metrics: dict[str, Any]) -> str:
@@ -109,23 +125,23 @@ def _lines(metrics: dict[str, Any]) -> Iterator[str]:
     yield f"intervals    {intervals['confidence']:.0%}, {intervals['samples']:,} samples"
     yield f"             {intervals['method']}"
     yield f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"
-    for source, found in metrics["sources"].items():
-        yield from _source_lines(source, found, metrics.get("not_trained", ()))
+    for source, entry in metrics["sources"].items():
+        yield from _source_lines(source, entry, metrics.get("not_trained", ()))
         if "decisions" in metrics:
-            yield from _decision_lines(metrics["decisions"][source])
+            yield from _selection_lines(metrics["decisions"][source])
     yield ""
     yield from _wrapped(f"Empty masks: {metrics['empty_reference_policy']}")
 
 
-def _source_lines(source: str, found: dict[str, Any], not_trained: Collection[str]) -> Iterator[str]:
+def _source_lines(source: str, entry: dict[str, Any], not_trained: Collection[str]) -> Iterator[str]:
     yield ""
     yield (
-        f"{source}: {population(found['num_patients'], found['num_slices'])}, "
-        f"{found['num_tumour_slices']:,} with tumour"
+        f"{source}: {describe_counts(entry['num_patients'], entry['num_slices'])}, "
+        f"{entry['num_tumour_slices']:,} with tumour"
     )
     yield "-" * _WIDTH
-    yield f"{'':<30}{'value':>8}  {'interval':<18}{unit_of(found):>9}"
-    masks, classes = found["segmentation"], found["classification"]
+    yield f"{'':<30}{'value':>8}  {'interval':<18}{resampling_unit(entry):>9}"
+    masks, classes = entry["segmentation"], entry["classification"]
     if masks is None:
         reason = "not trained" if SEGMENTATION in not_trained else "not scored: this source has no masks"
         yield f"{'segmentation':<30}{reason}"
@@ -143,33 +159,35 @@ def _source_lines(source: str, found: dict[str, Any], not_trained: Collection[st
     yield from (_score_line(label, classes[key]) for label, key in _CLASSIFICATION)
     yield f"{'  always the majority class':<30}{classes['majority_accuracy']:>8.3f}  accuracy"
     yield from _confusion_lines(classes["confusion"])
-    yield from _patient_lines(found["patient_classification"])
+    yield from _patient_lines(entry["patient_classification"])
 
 
-def _patient_lines(found: dict[str, Any]) -> Iterator[str]:
+def _patient_lines(entry: dict[str, Any]) -> Iterator[str]:
     """Tell the whole patients apart, or say why they cannot be; a family of pictures is one patient."""
-    ill, healthy = found["num_with_tumour"], found["num_without_tumour"]
+    ill, healthy = entry["num_with_tumour"], entry["num_without_tumour"]
     yield f"  whole patients: {ill:,} with tumour, {healthy:,} without"
-    if found["roc_auc"]["value"] is None:
-        yield from _wrapped(f"    {found['roc_auc']['note']}", "    ")
+    if entry["roc_auc"]["value"] is None:
+        yield from _wrapped(f"    {entry['roc_auc']['note']}", "    ")
         return
-    for label, key in _WHOLE:
-        yield _score_line(f"  {label}", found[key])
+    for label, key in _PATIENT_CLASSIFICATION:
+        yield _score_line(f"  {label}", entry[key])
 
 
-def _decision_lines(found: dict[str, Any]) -> Iterator[str]:
+def _selection_lines(entry: dict[str, Any]) -> Iterator[str]:
     yield f"{'  decided on validation':<30}{'before':>8}{'after':>8}"
     for name, label in _CALIBRATION:
-        if found["after"][name] is not None:
-            words = "  " + label.format_map(found["after"])
-            yield f"{words:<30}{found['before'][name]:>8.3f}{found['after'][name]:>8.3f}"
+        if entry["after"][name] is not None:
+            words = "  " + label.format_map(entry["after"])
+            yield f"{words:<30}{entry['before'][name]:>8.3f}{entry['after'][name]:>8.3f}"
     for name, label in (("accuracy", "accuracy"), ("dice_per_patient", "Dice per patient")):
-        if found["after"][name] is not None:
-            values = (found[when][name]["value"] for when in ("before", "after"))
+        if entry["after"][name] is not None:
+            values = (entry[when][name]["value"] for when in ("before", "after"))
             yield f"{'  ' + label:<30}" + "".join(f"{value:>8.3f}" for value in values)
-    decision = Decision.from_json({name: value for name, value in found.items() if name not in _BESIDE})
-    yield from _wrapped("  " + decision.describe(), "  ")
-    for note in found["notes"]:
+    postprocessing = Postprocessing.from_json(
+        {name: value for name, value in entry.items() if name not in _NOT_POSTPROCESSING}
+    )
+    yield from _wrapped("  " + postprocessing.describe(), "  ")
+    for note in entry["notes"]:
         yield from _wrapped(f"  {note}", "  ")
 
 

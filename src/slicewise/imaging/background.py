@@ -27,7 +27,7 @@ _AT_AN_END = 0.10
 """... within this share of it: tissue that the rim cuts lies between them."""
 _LOWEST = 0.5
 """Percentile that stands in for a background where there is none."""
-_FEW = 0.001
+_MAX_BELOW = 0.001
 """At most this share lies below a constant that was added to an image."""
 _DARK = 0.08
 """A level from 0 to this share of the 99th percentile is the black of scanners and JPEG; it counts as 0."""
@@ -40,7 +40,7 @@ _BLURRED = 0.015
 
 
 @dataclass(frozen=True)
-class Channel:
+class Background:
     """One image of a case, and what tells its background from what it shows.
 
     Attributes:
@@ -51,7 +51,7 @@ class Channel:
 
     image: NDArray[Any]
     level: float
-    crosses: bool
+    two_sided: bool
 
     @classmethod
     def of(cls, image: NDArray[Any]) -> Self:
@@ -60,12 +60,12 @@ class Channel:
         Resampling writes a value of its own (-1024, say) outside the field of view, and a page surrounds a
         picture: what has this value and touches the rim becomes background.
         """
-        outer = _find(_spread(image), _rim(image))
+        outer = _find_level(_subsample(image), _rim(image))
         if outer is None:
-            level = _lowest(_spread(image))
+            level = _lowest(_subsample(image))
         else:
             image, level = _without_padding(image, outer)
-        return cls(image, level, _crosses(_spread(image).astype(np.float32) - np.float32(level)))
+        return cls(image, level, _crosses(_subsample(image).astype(np.float32) - np.float32(level)))
 
     def differs(self) -> NDArray[np.bool_]:
         """Return where the image is not exactly the background."""
@@ -76,11 +76,11 @@ class Channel:
         contrast = values.astype(np.float32)
         if self.level:
             contrast -= np.float32(self.level)
-        return np.abs(contrast) if self.crosses else contrast
+        return np.abs(contrast) if self.two_sided else contrast
 
     def extreme(self) -> NDArray[np.bool_]:
         """Return what is farther from the background, on either side, than 99 % of the image."""
-        most = np.percentile(np.abs(self.contrast(_spread(self.image))), 99)
+        most = np.percentile(np.abs(self.contrast(_subsample(self.image))), 99)
         return np.asarray(np.abs(self.contrast(self.image)) > most)
 
     def outstanding(self, share: float) -> NDArray[np.bool_]:
@@ -90,10 +90,12 @@ class Channel:
         share is larger, since ringing around it is stronger.
         """
         least = (
-            share * (2 if self.crosses else 1) * float(np.percentile(self.contrast(_spread(self.image)), 99))
+            share
+            * (2 if self.two_sided else 1)
+            * float(np.percentile(self.contrast(_subsample(self.image)), 99))
         )
         outstanding = np.asarray(self.contrast(self.image) > least)
-        if self.crosses:
+        if self.two_sided:
             for index, page in enumerate(outstanding.astype(np.uint8)):
                 outstanding[index] = cv2.morphologyEx(page, cv2.MORPH_CLOSE, _GAP)
         return outstanding
@@ -106,7 +108,7 @@ class _Level(NamedTuple):
     near: float
 
 
-def _find(values: NDArray[Any], rim: NDArray[Any], filled: float = _FILLED) -> _Level | None:
+def _find_level(values: NDArray[Any], rim: NDArray[Any], filled: float = _FILLED) -> _Level | None:
     """Return the level that fills the rim and much else; None where there is none."""
     low, high = _range(values)
     value = float(np.sort(rim)[rim.size // 2])
@@ -131,7 +133,7 @@ def _is_dark(values: NDArray[Any], value: float) -> bool:
 def _is_floor(values: NDArray[Any], value: float) -> bool:
     """Whether a value is a constant that was added: exactly it is met often, and next to nothing below it."""
     exactly = np.count_nonzero(values == value) >= _FILLED * len(values)
-    return bool(exactly and np.count_nonzero(values < value) <= _FEW * len(values))
+    return bool(exactly and np.count_nonzero(values < value) <= _MAX_BELOW * len(values))
 
 
 def _without_padding(image: NDArray[Any], outer: _Level) -> tuple[NDArray[Any], float]:
@@ -141,8 +143,8 @@ def _without_padding(image: NDArray[Any], outer: _Level) -> tuple[NDArray[Any], 
     padding = np.abs(image.astype(np.float32) - np.float32(outer.value)) <= outer.near
     for index, page in enumerate(padding):
         padding[index] = _touching_rim(page)
-    rest, beside = image[~padding], image[_along(padding)]
-    inner = _find(_spread(rest), beside, _FILLED_WITHIN) if rest.size and beside.size else None
+    rest, beside = image[~padding], image[_beside_padding(padding)]
+    inner = _find_level(_subsample(rest), beside, _FILLED_WITHIN) if rest.size and beside.size else None
     if inner is None:
         return image, outer.value
     return np.where(padding, image.dtype.type(inner.value), image), inner.value
@@ -153,7 +155,7 @@ def _touching_rim(page: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(page & np.isin(pieces, np.unique(_rim(pieces[None]))))
 
 
-def _along(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _beside_padding(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the voxels beside padding, a little away from it."""
     blurred = max(2, round(_BLURRED * min(padding.shape[1:])))
     beside = np.zeros_like(padding)
@@ -163,7 +165,7 @@ def _along(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return beside
 
 
-def _spread(image: NDArray[Any]) -> NDArray[Any]:
+def _subsample(image: NDArray[Any]) -> NDArray[Any]:
     """Return some 100,000 values, evenly spread over an image."""
     values: NDArray[Any] = image.ravel()[:: max(1, image.size // _SAMPLES)]
     return values

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.labels import TUMOUR_LABELS
+from slicewise.domain.labels import TUMOUR_LABELS
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Geometry:
         return slice(top, bottom), slice(left, right), inner_rows, slice(left - self.left, right - self.left)
 
 
-def restore(masks: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+def restore_to_volume(masks: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     """Put masks (bool or uint8 labels) or probabilities (float) [S, N, N] back onto the volume's grid.
 
     Returns:
@@ -113,7 +113,7 @@ def resize_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     return labels
 
 
-def fill_gaps(masks: NDArray[np.bool_], indices: Sequence[int]) -> NDArray[np.bool_]:
+def pad_missing_slices(masks: NDArray[np.bool_], indices: Sequence[int]) -> NDArray[np.bool_]:
     """Put the slices [S, N, N] at their places in the volume, [last - first + 1, N, N].
 
     Slices that were dropped hold no tumour in the reference and get none from the network

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.labels import NUM_MODALITIES
-from slicewise.imaging.background import Channel
+from slicewise.domain.labels import NUM_MODALITIES
+from slicewise.imaging.background import Background
 
 _SAMPLES = 100_000
 """Voxels behind a percentile: its rank is then off by about 0.02 per cent."""
@@ -29,7 +29,7 @@ _FULL, _FRAMED = 0.90, 0.75
 """A picture is head in more than the first share only because a frame, less than the second, encloses it."""
 _RIM = 0.015
 """What is cleared of a picture with a frame, as a share of its side."""
-_STRAY = 4
+_MAX_STRAY = 4
 """Up to so many extreme pixels apart from the brain in all slices of stripped data are no brain."""
 _SMALLEST_PIECE = 0.10
 """Pieces below this share of a slice's largest piece are annotations or noise."""
@@ -51,7 +51,7 @@ def foreground(images: NDArray[Any], presence: Sequence[bool]) -> NDArray[np.boo
     Returns:
         bool [slice, row, col]; all False when every filled slot is constant.
     """
-    filled = [Channel.of(images[slot]) for slot in range(NUM_MODALITIES) if presence[slot]]
+    filled = [Background.of(images[slot]) for slot in range(NUM_MODALITIES) if presence[slot]]
     inside = np.zeros(images.shape[1:], np.bool_)
     for channel in filled:
         inside |= channel.differs()
@@ -86,7 +86,7 @@ class Scaling:
         return scaled
 
 
-def measure(
+def compute_scaling(
     images: NDArray[Any],
     inside: NDArray[np.bool_],
     presence: Sequence[bool],
@@ -115,7 +115,7 @@ def normalise(
 ) -> NDArray[np.float32]:
     """Return z-scores [4, slice, row, col]: 0 outside and in empty slots. Arguments as `measure`."""
     result = np.zeros(images.shape, np.float32)
-    for slot, scaling in enumerate(measure(images, inside, presence, clip_percentiles)):
+    for slot, scaling in enumerate(compute_scaling(images, inside, presence, clip_percentiles)):
         if scaling is not None:
             result[slot] = scaling.apply(images[slot], inside)
     return result
@@ -139,7 +139,7 @@ def _sample(inside: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.flatnonzero(inside.ravel()[::step]) * step
 
 
-def _is_stripped(filled: Sequence[Channel], inside: NDArray[np.bool_]) -> bool:
+def _is_stripped(filled: Sequence[Background], inside: NDArray[np.bool_]) -> bool:
     """Background noise shows as voxels that are faint in every modality but not 0.
 
     In an image that crosses its background tissue is faint too, as much of it as is twice as far away.
@@ -149,7 +149,7 @@ def _is_stripped(filled: Sequence[Channel], inside: NDArray[np.bool_]) -> bool:
     voxels = _sample(inside)
     contrasts = [np.abs(channel.contrast(channel.image.ravel()[voxels])) for channel in filled]
     faint = _share_below(contrasts, _FAINT)
-    if any(channel.crosses for channel in filled):
+    if any(channel.two_sided for channel in filled):
         faint -= _share_below(contrasts, 2 * _FAINT) - faint
     return faint <= _STRIPPED_FAINT
 
@@ -161,12 +161,12 @@ def _share_below(contrasts: Sequence[NDArray[np.float32]], share: float) -> floa
     return float(below.mean())
 
 
-def _without_strays(inside: NDArray[np.bool_], filled: Sequence[Channel]) -> NDArray[np.bool_]:
+def _without_strays(inside: NDArray[np.bool_], filled: Sequence[Background]) -> NDArray[np.bool_]:
     """Clear extreme voxels apart from the brain in all slices, which would widen the box around it."""
     flat = inside.any(axis=0).astype(np.uint8)
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(flat)
     areas = stats[1:, cv2.CC_STAT_AREA]
-    small = 1 + np.flatnonzero((areas <= _STRAY) & (areas < areas.max()))
+    small = 1 + np.flatnonzero((areas <= _MAX_STRAY) & (areas < areas.max()))
     if len(small):
         extreme = np.logical_or.reduce([channel.extreme().any(axis=0) for channel in filled])
         inside &= ~np.isin(pieces, np.intersect1d(small, pieces[extreme]))
@@ -192,6 +192,6 @@ def _large_pieces(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     areas = [cv2.contourArea(outline) for outline in outlines]
     largest = max(areas, default=0.0)
     filled = np.zeros(inside.shape, np.uint8)
-    kept = [line for line, area in zip(outlines, areas, strict=True) if area >= _SMALLEST_PIECE * largest]
-    cv2.drawContours(filled, kept, -1, color=1, thickness=cv2.FILLED)
+    large = [line for line, area in zip(outlines, areas, strict=True) if area >= _SMALLEST_PIECE * largest]
+    cv2.drawContours(filled, large, -1, color=1, thickness=cv2.FILLED)
     return filled.astype(np.bool_)

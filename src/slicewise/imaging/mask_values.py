@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
-from slicewise.core.labels import EDEMA, ENHANCING, LABEL_FORMATS, LabelMap
+from slicewise.domain.labels import EDEMA, ENHANCING, LABEL_FORMATS, LabelMap
 
 _BRATS_ENHANCING: Final = 4
 _ROUNDING: Final = 1e-3
 """Of float32, and of programs that resample with nearest neighbours."""
 _WIDEST_STEP: Final = 0.25
 """A value farther from a label than this is not that label, however coarse the file's storage is."""
-_MOST: Final = 65535
+_MAX_VALUE: Final = 65535
 _SHOWN: Final = 8
 _GREYS: Final = 16
 """A mask with fewer grey levels than this holds labels or was saved wrongly; it has no soft edges."""
@@ -27,7 +27,7 @@ _FORMATS: Final = (
 )
 
 
-def labels_of(
+def decode_labels(
     path: Path, values: NDArray[Any], step: float = 0.0, label_map: LabelMap | None = None
 ) -> NDArray[np.uint8]:
     """Return the labels 0 to 3 that the voxels of a mask mean.
@@ -47,17 +47,17 @@ def labels_of(
         return np.where(values > 0, np.uint8(EDEMA), np.uint8(0))
     whole = _whole_numbers(path, values, step)
     present = _present(whole)
-    meant = _meaning(path, present, label_map)
-    if all(meant[value] == value for value in present):
+    meaning = _meaning(path, present, label_map)
+    if all(meaning[value] == value for value in present):
         return whole.astype(np.uint8, copy=False)
     table = np.zeros(max(present) + 1, np.uint8)
     for value in present:
-        table[value] = meant[value]
+        table[value] = meaning[value]
     labels: NDArray[np.uint8] = table[whole]
     return labels
 
 
-def tumour_of(folder: Path, values: NDArray[Any]) -> tuple[NDArray[np.bool_], str | None]:
+def decode_tumour(folder: Path, values: NDArray[Any]) -> tuple[NDArray[np.bool_], str | None]:
     """Return where the masks of a case [slice, row, col] show tumour; a remark where a threshold was used.
 
     0 and one other value (1, 255, 65535, ...) are background and tumour. Grey edges are cut at half the
@@ -92,7 +92,7 @@ def _are_only(values: NDArray[Any], allowed: Iterable[Any]) -> bool:
 
 def _whole_numbers(path: Path, values: NDArray[Any], step: float) -> NDArray[Any]:
     low, high = values.min(), values.max()
-    if low < -_ROUNDING or high > _MOST:
+    if low < -_ROUNDING or high > _MAX_VALUE:
         raise _unknown(path, values)
     whole: NDArray[Any] = values if values.dtype.kind in "iu" else np.rint(values)
     if np.abs(values - whole).max() > max(_ROUNDING, min(step, _WIDEST_STEP)):
@@ -108,14 +108,14 @@ def _present(values: NDArray[Any]) -> list[int]:
 
 def _meaning(path: Path, present: list[int], label_map: LabelMap | None) -> dict[int, int]:
     if label_map is not None:
-        meant = {0: 0, **dict(label_map)}
-        if unknown := [value for value in present if value not in meant]:
+        meaning = {0: 0, **dict(label_map)}
+        if unknown := [value for value in present if value not in meaning]:
             raise VolumeError(
                 f"{path} holds {_words(present)}, and {_words(unknown)} is no label of its format "
-                f"({_words(meant)}); set data.volumes.labels to the format of the data "
+                f"({_words(meaning)}); set data.volumes.labels to the format of the data "
                 f"({', '.join(LABEL_FORMATS)}, or a map such as {{1:1,2:2,4:3}}). {_FORMATS}"
             )
-        return meant
+        return meaning
     if {ENHANCING, _BRATS_ENHANCING} <= {*present}:
         raise VolumeError(
             f"{path} holds {_words(present)}: 3 and 4 mean different things in different data sets; set "

@@ -11,13 +11,13 @@ import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
 
-_VIEW = orientations.axcodes2ornt(("L", "P", "S"))
+_RADIOLOGICAL = orientations.axcodes2ornt(("L", "P", "S"))
 
-_FARTHEST_MM = 1e6
-_SHORTEST_MM = 1e-4
+_MAX_MM = 1e6
+_MIN_MM = 1e-4
 """Beyond these an affine is damage: areas and volumes computed from it would overflow."""
 
-_FLATTEST = 1e-6
+_MIN_VOLUME_RATIO = 1e-6
 """Of the volume that a voxel with these sides has at right angles: less, and two axes are one."""
 
 Affine: TypeAlias = tuple[tuple[float, ...], ...]
@@ -38,11 +38,11 @@ class Orientation:
     def is_usable(self) -> bool:
         """Whether the affine is finite, gives each axis a direction of its own, and could be of a body."""
         affine = self.matrix()
-        if not np.isfinite(affine).all() or np.abs(affine).max() > _FARTHEST_MM:
+        if not np.isfinite(affine).all() or np.abs(affine).max() > _MAX_MM:
             return False
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         volume = abs(float(np.linalg.det(affine[:3, :3])))
-        return bool(lengths.min() > _SHORTEST_MM and volume > _FLATTEST * lengths.prod())
+        return bool(lengths.min() > _MIN_MM and volume > _MIN_VOLUME_RATIO * lengths.prod())
 
     @property
     def axes(self) -> str:
@@ -53,16 +53,16 @@ class Orientation:
         """Return the affine, [4, 4]."""
         return np.array(self.affine)
 
-    def to_view(self, array: NDArray[Any]) -> NDArray[Any]:
+    def to_radiological(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view [slice, row, col] of an array in file order."""
         return cast(NDArray[Any], orientations.apply_orientation(array, self._transform()).T)
 
-    def to_file(self, array: NDArray[Any]) -> NDArray[Any]:
+    def to_file_order(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view in file order of an array [slice, row, col]."""
-        own = orientations.io_orientation(self.matrix())
+        file_axes = orientations.io_orientation(self.matrix())
         return cast(
             NDArray[Any],
-            orientations.apply_orientation(array.T, orientations.ornt_transform(_VIEW, own)),
+            orientations.apply_orientation(array.T, orientations.ornt_transform(_RADIOLOGICAL, file_axes)),
         )
 
     def spacing(self) -> tuple[float, float, float]:
@@ -80,5 +80,5 @@ class Orientation:
         return float(np.degrees(np.arcsin(cosines.clip(0, 1))).max())
 
     def _transform(self) -> NDArray[Any]:
-        own = orientations.io_orientation(self.matrix())
-        return cast(NDArray[Any], orientations.ornt_transform(own, _VIEW))
+        file_axes = orientations.io_orientation(self.matrix())
+        return cast(NDArray[Any], orientations.ornt_transform(file_axes, _RADIOLOGICAL))

@@ -13,18 +13,25 @@ from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
 from slicewise.core.errors import VolumeError
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import NUM_MODALITIES
-from slicewise.imaging.geometry import Geometry, resize_image, resize_labels, restore
-from slicewise.imaging.intensity import foreground, measure
-from slicewise.imaging.spacing import evenly
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import NUM_MODALITIES
+from slicewise.imaging.geometry import Geometry, resize_image, resize_labels, restore_to_volume
+from slicewise.imaging.intensity import compute_scaling, foreground
+from slicewise.imaging.slice_selection import select_evenly
 from slicewise.imaging.volume import Presence, Volume
 
-__all__ = ["UNKNOWN_LABEL", "Geometry", "SlicedCase", "choose_for_training", "prepare", "restore"]
+__all__ = [
+    "UNKNOWN_LABEL",
+    "Geometry",
+    "SlicedCase",
+    "extract_slices",
+    "restore_to_volume",
+    "select_training_slices",
+]
 
 UNKNOWN_LABEL = -1
-_MOSTLY = 0.5
-_LARGEST_BOX = 8192
+_MIN_SHARE = 0.5
+_MAX_BOX = 8192
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class SlicedCase:
     geometry: Geometry
 
 
-def prepare(volume: Volume, settings: Preprocessing) -> SlicedCase:
+def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
     """Cut, normalise and resize the slices of a volume or picture.
 
     Slices with less brain than `min_brain_fraction` of the largest one are dropped unless they hold tumour.
@@ -65,9 +72,9 @@ def prepare(volume: Volume, settings: Preprocessing) -> SlicedCase:
     if not inside.any():
         raise VolumeError(f"{volume.key}: no brain found, the image is one flat background; leave it out")
     tumour = np.zeros(len(area), np.bool_) if volume.mask is None else _any_label(volume.mask)
-    enough = area >= max(1, settings.min_brain_fraction * area.max())
-    kept = np.flatnonzero(enough | tumour)
-    geometry = _box(inside, volume, settings.crop_margin, kept)
+    included = area >= max(1, settings.min_brain_fraction * area.max())
+    slice_indices = np.flatnonzero(included | tumour)
+    geometry = _box(inside, volume, settings.crop_margin, slice_indices)
     masks = _cut_masks(volume, geometry, settings.image_size)
     labels = _slice_labels(volume, masks)
     return SlicedCase(
@@ -76,9 +83,9 @@ def prepare(volume: Volume, settings: Preprocessing) -> SlicedCase:
         masks=masks,
         has_mask=volume.mask is not None,
         labels=labels,
-        indices=kept.astype(np.int32),
-        seen=enough[kept],
-        train=_spread(enough[kept], labels, settings),
+        indices=slice_indices.astype(np.int32),
+        seen=included[slice_indices],
+        train=_select_train(included[slice_indices], labels, settings),
         presence=volume.presence,
         pixel_mm=_pixel_mm(volume, geometry, settings.image_size),
         slice_mm=volume.spacing[0],
@@ -92,14 +99,16 @@ def _pixel_mm(volume: Volume, geometry: Geometry, image_size: int) -> float | No
     return geometry.height * volume.spacing[1] / image_size
 
 
-def _spread(seen: NDArray[np.bool_], labels: NDArray[np.int8], settings: Preprocessing) -> NDArray[np.bool_]:
+def _select_train(
+    seen: NDArray[np.bool_], labels: NDArray[np.int8], settings: Preprocessing
+) -> NDArray[np.bool_]:
     """Choose among the seen slices: the others would teach that little brain means tumour."""
     train = np.zeros(len(labels), np.bool_)
-    train[seen] = choose_for_training(labels[seen], settings.healthy_ratio, settings.max_train_slices)
+    train[seen] = select_training_slices(labels[seen], settings.healthy_ratio, settings.max_train_slices)
     return train
 
 
-def choose_for_training(
+def select_training_slices(
     labels: NDArray[np.int8], healthy_ratio: float, max_train_slices: int
 ) -> NDArray[np.bool_]:
     """Mark the tumour slices and at most `healthy_ratio` as many healthy ones, evenly spaced.
@@ -115,18 +124,20 @@ def choose_for_training(
         num_ill = -(-num_ill * max_train_slices // total)
         num_healthy = max_train_slices - num_ill
     chosen = np.zeros(len(labels), np.bool_)
-    chosen[evenly(ill, num_ill)] = True
-    chosen[evenly(healthy, num_healthy)] = True
+    chosen[select_evenly(ill, num_ill)] = True
+    chosen[select_evenly(healthy, num_healthy)] = True
     return chosen
 
 
-def _box(inside: NDArray[np.bool_], volume: Volume, margin: float, kept: NDArray[np.intp]) -> Geometry:
+def _box(
+    inside: NDArray[np.bool_], volume: Volume, margin: float, slice_indices: NDArray[np.intp]
+) -> Geometry:
     """Return the box that is square in mm and holds the brain of all kept slices, with a margin."""
-    flat: NDArray[np.bool_] = np.asarray(inside[kept].any(axis=0))
+    flat: NDArray[np.bool_] = np.asarray(inside[slice_indices].any(axis=0))
     rows, cols = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
     _, row_mm, col_mm = volume.spacing
     side = max((rows[-1] - rows[0] + 1) * row_mm, (cols[-1] - cols[0] + 1) * col_mm) * (1 + 2 * margin)
-    if side > _LARGEST_BOX * min(row_mm, col_mm):
+    if side > _MAX_BOX * min(row_mm, col_mm):
         raise VolumeError(f"{volume.key}: {_too_large(volume)}")
     height, width = max(1, round(side / row_mm)), max(1, round(side / col_mm))
     return Geometry(
@@ -135,13 +146,13 @@ def _box(inside: NDArray[np.bool_], volume: Volume, margin: float, kept: NDArray
         left=int(cols[0] + cols[-1] + 1 - width) // 2,
         height=height,
         width=width,
-        indices=tuple(kept.tolist()),
+        indices=tuple(slice_indices.tolist()),
     )
 
 
 def _too_large(volume: Volume) -> str:
     """Say what to do about a box that is too large; a picture has no header that could be wrong."""
-    fault = f"a square around the brain would have more than {_LARGEST_BOX} pixels a side"
+    fault = f"a square around the brain would have more than {_MAX_BOX} pixels a side"
     if volume.orientation is None:
         _, rows, cols = volume.shape
         return f"{fault}; the picture has {cols} x {rows}, scale it down"
@@ -154,7 +165,7 @@ def _cut_images(
 ) -> NDArray[np.float16]:
     """Normalise and resize slice by slice: a slice stays in the processor's cache, the volume would not."""
     side = settings.image_size
-    scalings = measure(volume.images, inside, volume.presence, settings.clip_percentiles)
+    scalings = compute_scaling(volume.images, inside, volume.presence, settings.clip_percentiles)
     images = np.zeros((len(geometry.indices), NUM_MODALITIES, side, side), np.float16)
     for position, index in enumerate(geometry.indices):
         brain = geometry.cut(inside[index])
@@ -174,7 +185,7 @@ def _brain_weights(brain: NDArray[np.bool_], side: int) -> NDArray[np.float32]:
     Without it every slice has a rim of wrong, brighter pixels: 0 is the brain's mean, not black.
     """
     share = resize_image(brain.astype(np.float32), (side, side))
-    share[share < _MOSTLY] = np.inf
+    share[share < _MIN_SHARE] = np.inf
     weights: NDArray[np.float32] = np.reciprocal(share)
     return weights
 

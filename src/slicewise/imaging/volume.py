@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
-from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
-from slicewise.imaging.mask_values import labels_of
-from slicewise.imaging.nifti import NiftiFile, read_beside, read_nifti, write_nifti
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
+from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti, write_nifti
+from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.orientation import Orientation
 
 Intensities: TypeAlias = NDArray[Any]
@@ -150,7 +150,7 @@ def _read_images(
             images = np.zeros((NUM_MODALITIES, *file.array.shape), file.array.dtype)
             first = replace(file, array=images[slot])
         else:
-            file = read_beside(first, path)
+            file = read_aligned(first, path)
             first = replace(first, remarks=(*first.remarks, *file.remarks))
         array = file.array
         if images.dtype != array.dtype:
@@ -166,7 +166,7 @@ def _read_images(
 
 def _read_mask(path: Path, image: NiftiFile, label_map: LabelMap | None) -> NDArray[np.uint8]:
     """Read the labels 0 to 3 of a mask on the grid of `image`."""
-    file = read_beside(image, path)
+    file = read_aligned(image, path)
     if file.remarks:
         raise VolumeError(f"{path}: holds NaN or infinity, which are no labels; save the mask as integers")
-    return labels_of(path, np.ascontiguousarray(file.array), file.step, label_map)
+    return decode_labels(path, np.ascontiguousarray(file.array), file.step, label_map)

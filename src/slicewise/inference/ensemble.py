@@ -7,18 +7,18 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slicewise.config.schema.asking import PLAIN, Asking
+from slicewise.compute.device import DeviceName
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError
-from slicewise.core.fingerprint import digest
-from slicewise.inference.device import DeviceName
-from slicewise.inference.predictor import Predictor, SlicePredictions, SlicePredictor
+from slicewise.core.hashing import digest
+from slicewise.inference.predictor import BasePredictor, Predictor, SlicePredictions
 from slicewise.models.checkpoint import Checkpoint
 
-_FOR_TRAINING: Final = {"healthy_ratio", "max_train_slices"}
+_TRAINING_ONLY: Final = {"healthy_ratio", "max_train_slices"}
 """Which slices are learnt from is no matter of what is seen."""
 
 
-class Ensemble(SlicePredictor):
+class Ensemble(BasePredictor):
     """The networks of a cross-validation, say, answering together.
 
     Args:
@@ -35,8 +35,10 @@ class Ensemble(SlicePredictor):
         self.predictors = tuple(predictors)
         self.checkpoints = tuple(predictor.checkpoint for predictor in predictors)
         first = self.predictors[0]
-        self.device, self.asking, self.mask_threshold = first.device, first.asking, first.mask_threshold
-        _require_same_input(self.checkpoints, names or [one.fingerprint[:12] for one in self.checkpoints])
+        self.device, self.inference, self.mask_threshold = first.device, first.inference, first.mask_threshold
+        _require_same_input(
+            self.checkpoints, names or [checkpoint.fingerprint[:12] for checkpoint in self.checkpoints]
+        )
 
     @classmethod
     def load(
@@ -45,7 +47,7 @@ class Ensemble(SlicePredictor):
         device: DeviceName = "auto",
         *,
         mask_threshold: float = 0.5,
-        asking: Asking = PLAIN,
+        inference: InferenceSettings = PLAIN_INFERENCE,
     ) -> Self:
         """Read checkpoint files.
 
@@ -53,7 +55,7 @@ class Ensemble(SlicePredictor):
             CheckpointError: a file is missing or damaged, or the networks do not look at the same thing.
         """
         predictors = [
-            Predictor.load(path, device, mask_threshold=mask_threshold, asking=asking) for path in paths
+            Predictor.load(path, device, mask_threshold=mask_threshold, inference=inference) for path in paths
         ]
         return cls(predictors, [str(path) for path in paths])
 
@@ -69,17 +71,17 @@ class Ensemble(SlicePredictor):
         first, *others = self.predictors
         masks, classes = first.predict_slices(images, presence, batch_size)
         for predictor in others:
-            found = predictor.predict_slices(images, presence, batch_size)
-            masks += found.mask_probability
-            classes += found.class_probability
+            predictions = predictor.predict_slices(images, presence, batch_size)
+            masks += predictions.mask_probability
+            classes += predictions.class_probability
         count = np.float32(len(self.predictors))
         return SlicePredictions(masks / count, classes / count)
 
 
 def _require_same_input(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
-    first, faults = _looks_at(checkpoints[0]), []
+    first, faults = _input_signature(checkpoints[0]), []
     for checkpoint, name in zip(checkpoints[1:], names[1:], strict=True):
-        own = _looks_at(checkpoint)
+        own = _input_signature(checkpoint)
         differing = [
             f"{key} is {own[key]} and not {value}" for key, value in first.items() if own[key] != value
         ]
@@ -92,12 +94,12 @@ def _require_same_input(checkpoints: Sequence[Checkpoint], names: Sequence[str])
         )
 
 
-def _looks_at(checkpoint: Checkpoint) -> dict[str, Any]:
+def _input_signature(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return what decides the numbers that go into the network, and what its answers mean."""
-    seen = checkpoint.preprocessing.model_dump(exclude=_FOR_TRAINING)
+    settings = checkpoint.preprocessing.model_dump(exclude=_TRAINING_ONLY)
     layers = (tensor for name, tensor in checkpoint.weights.items() if name.startswith("encoder."))
     return {
-        **{f"preprocessing.{key}": value for key, value in seen.items()},
+        **{f"preprocessing.{key}": value for key, value in settings.items()},
         "the number of input channels": next(layer.shape[1] for layer in layers if layer.ndim == 4),
         "data.pictures.slot": checkpoint.slot,
         "the list of classes": checkpoint.class_names,

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from slicewise.config.schema.asking import PLAIN, Asking
-from slicewise.core.labels import TASKS, Task
-from slicewise.imaging.slicing import SlicedCase, prepare, restore
-from slicewise.imaging.summary import smooth_over_slices, tumour_probability
+from slicewise.compute.device import DeviceName, choose_device, full_precision
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.domain.labels import TASKS, Task
+from slicewise.imaging.slicing import SlicedCase, extract_slices, restore_to_volume
 from slicewise.imaging.volume import Volume
-from slicewise.inference.device import DeviceName, choose_device, full_precision
-from slicewise.inference.views import View, coverage, views
+from slicewise.inference.aggregation import smooth_over_slices, tumour_probability
+from slicewise.inference.tta import TTATransform, coverage, tta_transforms
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
-    from slicewise.models.multitask import MultitaskNet
+    from slicewise.models.multitask import MultitaskModel
 
 Floats = NDArray[np.float32]
 
@@ -48,7 +48,7 @@ class VolumePrediction:
     """Volume above the mask threshold in millilitres; None where the files tell no size of their voxels."""
 
 
-class SlicePredictor(ABC):
+class BasePredictor(ABC):
     """Whoever answers for slices answers for volumes and pictures: one network, or several as one.
 
     Attributes:
@@ -60,7 +60,7 @@ class SlicePredictor(ABC):
 
     checkpoints: tuple[Checkpoint, ...]
     device: torch.device
-    asking: Asking
+    inference: InferenceSettings
     mask_threshold: float
 
     @property
@@ -76,7 +76,9 @@ class SlicePredictor(ABC):
     @property
     def not_trained(self) -> tuple[Task, ...]:
         """Tasks that a network was never taught; what is answered to them means nothing."""
-        return tuple(task for task in TASKS if any(task in one.not_trained for one in self.checkpoints))
+        return tuple(
+            task for task in TASKS if any(task in checkpoint.not_trained for checkpoint in self.checkpoints)
+        )
 
     @abstractmethod
     def predict_slices(
@@ -91,36 +93,36 @@ class SlicePredictor(ABC):
 
         See `Predictor.predict_slices`; the slices come in their order.
         """
-        found = self.predict_slices(images, presence, batch_size)
-        masks, classes = found
-        if self.asking.mask_smoothing:
-            masks = smooth_over_slices(masks, self.asking.mask_smoothing)
+        predictions = self.predict_slices(images, presence, batch_size)
+        masks, classes = predictions
+        if self.inference.mask_smoothing:
+            masks = smooth_over_slices(masks, self.inference.mask_smoothing)
             masks *= np.any(images != 0, axis=1)  # a neighbour's brain may reach farther
-        if self.asking.class_smoothing:
-            classes = smooth_over_slices(classes, self.asking.class_smoothing)
+        if self.inference.class_smoothing:
+            classes = smooth_over_slices(classes, self.inference.class_smoothing)
         return SlicePredictions(masks, classes)
 
     def predict_volume(self, volume: Volume, batch_size: int = 8) -> VolumePrediction:
         """Prepare a volume exactly as for training, predict its slices and put the mask back on its grid."""
-        sliced = prepare(volume, self.checkpoints[0].preprocessing)
+        sliced = extract_slices(volume, self.checkpoints[0].preprocessing)
         slices = self.predict_stack(sliced.images, sliced.presence, batch_size)
-        mask = restore(slices.mask_probability, sliced.geometry)
+        mask = restore_to_volume(slices.mask_probability, sliced.geometry)
         return VolumePrediction(
             sliced=sliced,
             slices=slices,
             mask_probability=mask,
             tumour_probability=tumour_probability(slices.class_probability),
-            volume_ml=self._millilitres(volume, mask),
+            volume_ml=self._volume_ml(volume, mask),
         )
 
-    def _millilitres(self, volume: Volume, mask: Floats) -> float | None:
+    def _volume_ml(self, volume: Volume, mask: Floats) -> float | None:
         if volume.orientation is None:
             return None
         voxel_ml = float(np.prod(volume.spacing)) / _MM3_PER_ML
         return float(np.count_nonzero(mask >= self.mask_threshold)) * voxel_ml
 
 
-class Predictor(SlicePredictor):
+class Predictor(BasePredictor):
     """A checkpoint that answers. Nothing but the checkpoint is needed: it carries its own preprocessing.
 
     The network runs in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
@@ -134,23 +136,23 @@ class Predictor(SlicePredictor):
         device: DeviceName = "auto",
         *,
         mask_threshold: float = 0.5,
-        asking: Asking = PLAIN,
+        inference: InferenceSettings = PLAIN_INFERENCE,
     ) -> None:
         self.checkpoint = checkpoint
         self.checkpoints = (checkpoint,)
         self.device = choose_device(device)
         self.mask_threshold = mask_threshold
-        self.asking = asking
-        self._views = views(asking)
-        self._program = checkpoint.compiled(self.device)
+        self.inference = inference
+        self._transforms = tta_transforms(inference)
+        self._program = checkpoint.build_program(self.device)
         if self._program is None:
             _ = self.model  # a checkpoint that does not fit its model is found now
 
     @cached_property
-    def model(self) -> "MultitaskNet":
+    def model(self) -> "MultitaskModel":
         """The network itself, for who needs more than its predictions (Grad-CAM)."""
-        network = self.checkpoint.build().float().eval().requires_grad_(False)
-        return network.to(memory_format=torch.channels_last).to(self.device)
+        model = self.checkpoint.build().float().eval().requires_grad_(False)
+        return model.to(memory_format=torch.channels_last).to(self.device)
 
     @classmethod
     def load(
@@ -159,14 +161,14 @@ class Predictor(SlicePredictor):
         device: DeviceName = "auto",
         *,
         mask_threshold: float = 0.5,
-        asking: Asking = PLAIN,
+        inference: InferenceSettings = PLAIN_INFERENCE,
     ) -> Self:
         """Read a checkpoint file.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
         """
-        return cls(load_checkpoint(Path(path)), device, mask_threshold=mask_threshold, asking=asking)
+        return cls(load_checkpoint(Path(path)), device, mask_threshold=mask_threshold, inference=inference)
 
     @property
     def fingerprint(self) -> str:
@@ -182,34 +184,34 @@ class Predictor(SlicePredictor):
             presence: which modality slots are filled, [4] for all slices or [S, 4].
             batch_size: slices per pass of the network; it changes speed and memory, not the result.
         """
-        num_slices, side = len(images), images.shape[-1]
+        num_slices, size = len(images), images.shape[-1]
         slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
-        masks = np.empty((num_slices, side, side), dtype=np.float32)
+        masks = np.empty((num_slices, size, size), dtype=np.float32)
         classes = np.empty(num_slices, dtype=np.float32)
         with torch.inference_mode(), full_precision():
             for start in range(0, num_slices, batch_size):
                 part = slice(start, start + batch_size)
-                mask, tumour = self._ask(self._tensor(images[part]), self._tensor(slots[part]))
+                mask, tumour = self._predict_batch(self._tensor(images[part]), self._tensor(slots[part]))
                 # Outside the brain the network was never right or wrong; nothing there is a tumour.
                 inside = np.any(images[part] != 0, axis=1)
                 masks[part] = mask.cpu().numpy() * inside
                 classes[part] = tumour.cpu().numpy()
         return SlicePredictions(masks, classes)
 
-    def _ask(self, images: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predict_batch(self, images: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the probabilities of the pixels [S, N, N] and of the slices [S]."""
-        answers = (self._ask_view(images, slots, view) for view in self._views)
-        masks, classes = (torch.stack(parts) for parts in zip(*answers, strict=True))
-        seen = torch.cat([coverage(view, images) for view in self._views])
-        return masks.sum(0) / seen[:, 0].sum(0), classes.mean(0)
+        outputs = (self._predict_transformed(images, slots, transform) for transform in self._transforms)
+        masks, classes = (torch.stack(parts) for parts in zip(*outputs, strict=True))
+        covered = torch.cat([coverage(transform, images) for transform in self._transforms])
+        return masks.sum(0) / covered[:, 0].sum(0), classes.mean(0)
 
-    def _ask_view(
-        self, images: torch.Tensor, slots: torch.Tensor, view: View
+    def _predict_transformed(
+        self, images: torch.Tensor, slots: torch.Tensor, transform: TTATransform
     ) -> tuple[torch.Tensor, torch.Tensor]:
         program = self._program
         fits = program is not None and images.shape[-2:] == (program.size, program.size)
-        mask, label = (program if program and fits else self.model)(view.of(images), slots)
-        return view.back(mask.sigmoid())[:, 0], label.sigmoid()
+        mask, label = (program if program and fits else self.model)(transform.apply(images), slots)
+        return transform.inverse(mask.sigmoid())[:, 0], label.sigmoid()
 
     def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))

@@ -18,19 +18,19 @@ from slicewise.config.schema import Model, Preprocessing
 from slicewise.config.schema.training import StageName
 from slicewise.core.errors import CheckpointError
 from slicewise.core.files import atomic_write
-from slicewise.core.labels import Modality, Task
-from slicewise.models.plain import require_plain
-from slicewise.models.program import Plain, Program
+from slicewise.domain.labels import Modality, Task
+from slicewise.models.program import Program, SerializedProgram
+from slicewise.models.safe_loading import require_safe_content
 
 if TYPE_CHECKING:
-    from slicewise.models.multitask import MultitaskNet
+    from slicewise.models.multitask import MultitaskModel
 
 FORMAT: Final = "slicewise-checkpoint"
 VERSION: Final = 1
 STATE_FORMAT: Final = "slicewise-training"
 """Of the state from which a stopped stage continues, see `training.state`."""
 BEST: Final = "best_model.pth"
-_KINDS: Final = {
+_FILE_TYPES: Final = {
     ".json": "a JSON file",
     ".yaml": "a configuration",
     ".csv": "a table",
@@ -46,10 +46,10 @@ _KINDS: Final = {
     ".zip": "an archive",
 }
 """What files of other kinds are, by the end of their names."""
-_HEAD: Final = "class_head."
-_LATER: Final = {"decoder_width": 16}
+_CLASS_HEAD_PREFIX: Final = "class_head."
+_MODEL_DEFAULTS: Final = {"decoder_width": 16}
 """Keys of the model section that older files lack, and what networks had before there was a choice."""
-_LATER_FIELDS: Final[Mapping[str, Any]] = {"not_trained": (), "program": None}
+_FIELD_DEFAULTS: Final[Mapping[str, Any]] = {"not_trained": (), "program": None}
 """Fields that older files lack, and what they mean there: nothing was recorded."""
 
 
@@ -74,7 +74,7 @@ class Checkpoint:
     """The modality slot that a picture of unknown sequence fills."""
     not_trained: tuple[Task, ...] = ()
     """Tasks that no stage has taught: the answers to them come from random weights and mean nothing."""
-    program: Plain | None = field(default=None, compare=False, repr=False)
+    program: SerializedProgram | None = field(default=None, compare=False, repr=False)
     """The network as calls of torch's functions (`models.program`); None: prediction builds the network."""
 
     @cached_property
@@ -82,11 +82,11 @@ class Checkpoint:
         """SHA-256 of the weights: trained again with other threads, the same `fingerprint` has others."""
         sha = hashlib.sha256()
         for name, tensor in sorted(self.weights.items()):
-            sha.update(f"{name} {_kind(tensor)}\n".encode())
+            sha.update(f"{name} {_describe_tensor(tensor)}\n".encode())
             sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return sha.hexdigest()
 
-    def compiled(self, device: torch.device) -> Program | None:
+    def build_program(self, device: torch.device) -> Program | None:
         """Return the program with these weights in fp32 on a device, or None where there is none.
 
         Raises:
@@ -95,14 +95,16 @@ class Checkpoint:
         if self.program is None:
             return None
         try:
-            return Program(self.program, {name: _placed(held, device) for name, held in self.weights.items()})
+            return Program(
+                self.program, {name: _to_device(tensor, device) for name, tensor in self.weights.items()}
+            )
         except ValueError as error:
             raise CheckpointError(
                 f"the program of the {self.stage} checkpoint is damaged or does not fit its weights "
-                f"({_shortened(error)}); train again"
+                f"({_shorten(error)}); train again"
             ) from error
 
-    def build(self) -> "MultitaskNet":
+    def build(self) -> "MultitaskModel":
         """Return the network with these weights, in evaluation mode; nothing is downloaded.
 
         Raises:
@@ -113,11 +115,11 @@ class Checkpoint:
 
         settings = self.model.model_copy(update={"encoder_weights": None})
         with torch.device("meta"):  # shapes without memory: a section that asks for terabytes costs nothing
-            outline = build_model(settings)
-        _require_fit(outline, self)
-        net = build_model(settings)
-        transfer(net, self)
-        return net.eval()
+            meta_model = build_model(settings)
+        _require_fit(meta_model, self)
+        model = build_model(settings)
+        load_weights(model, self)
+        return model.eval()
 
 
 _CHECKED: Final = TypeAdapter(Checkpoint)
@@ -128,7 +130,11 @@ _SHOWN_FAULTS: Final = 5
 def gives_same_masks(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether two networks give the same masks to the bit: they differ in the classification head at most."""
     ours, theirs = (
-        {name: tensor for name, tensor in checkpoint.weights.items() if not name.startswith(_HEAD)}
+        {
+            name: tensor
+            for name, tensor in checkpoint.weights.items()
+            if not name.startswith(_CLASS_HEAD_PREFIX)
+        }
         for checkpoint in (one, other)
     )
     return (
@@ -138,24 +144,24 @@ def gives_same_masks(one: Checkpoint, other: Checkpoint) -> bool:
     )
 
 
-def transfer(net: "MultitaskNet", checkpoint: Checkpoint) -> None:
+def load_weights(model: "MultitaskModel", checkpoint: Checkpoint) -> None:
     """Copy every tensor of the checkpoint into `net`, by name; nothing is skipped.
 
     Raises:
         CheckpointError: the networks differ; the message names the keys of the model section, or the tensors.
     """
-    require_same_model(checkpoint.model, net.settings, f"the {checkpoint.stage} checkpoint")
-    _require_fit(net, checkpoint)
-    net.load_state_dict(checkpoint.weights, strict=True)
+    require_same_model(checkpoint.model, model.settings, f"the {checkpoint.stage} checkpoint")
+    _require_fit(model, checkpoint)
+    model.load_state_dict(checkpoint.weights, strict=True)
 
 
-def _require_fit(net: "MultitaskNet", checkpoint: Checkpoint) -> None:
+def _require_fit(model: "MultitaskModel", checkpoint: Checkpoint) -> None:
     """Compare names, shapes and types, before any memory is taken or any number converted."""
-    wanted, found = net.state_dict(), checkpoint.weights
-    faults = [f"{name} is missing" for name in wanted if name not in found]
-    faults += [f"{name} is not part of it" for name in found if name not in wanted]
-    for name, tensor in found.items():
-        theirs, ours = _kind(tensor), _kind(wanted.get(name, tensor))
+    expected, loaded = model.state_dict(), checkpoint.weights
+    faults = [f"{name} is missing" for name in expected if name not in loaded]
+    faults += [f"{name} is not part of it" for name in loaded if name not in expected]
+    for name, tensor in loaded.items():
+        theirs, ours = _describe_tensor(tensor), _describe_tensor(expected.get(name, tensor))
         if theirs != ours:
             faults.append(f"{name} is {theirs} in the file and {ours} in the network")
     if faults:
@@ -166,23 +172,23 @@ def _require_fit(net: "MultitaskNet", checkpoint: Checkpoint) -> None:
         )
 
 
-def _placed(tensor: Tensor, device: torch.device) -> Tensor:
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a weight as `Predictor` lays out those of a network."""
     floating = tensor.float() if tensor.is_floating_point() else tensor
     layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
     return floating.to(device, memory_format=layout)
 
 
-def _kind(tensor: Tensor) -> str:
+def _describe_tensor(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def require_same_model(found: Model, wanted: Model, what: str) -> None:
+def require_same_model(loaded: Model, expected: Model, what: str) -> None:
     """Raise CheckpointError that names the keys in which two model sections differ.
 
     `encoder_weights` is left out: where the first weights came from does not change the network.
     """
-    ours, theirs = wanted.model_dump(), found.model_dump()
+    ours, theirs = expected.model_dump(), loaded.model_dump()
     differing = [key for key in ours if key != "encoder_weights" and ours[key] != theirs[key]]
     if differing:
         pairs = ", ".join(
@@ -205,10 +211,10 @@ def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
     Raises:
         CheckpointError: no such file, a damaged or foreign one, or another model's.
     """
-    require_kind(path)
+    require_checkpoint_file(path)
     content = load_safely(path)
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise CheckpointError(_another_kind(path, content))
+        raise CheckpointError(_describe_content(path, content))
     if content.get("version") != VERSION:
         raise CheckpointError(
             f"{path} has format version {content.get('version')}, this is {VERSION}; train again"
@@ -219,25 +225,29 @@ def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
     return checkpoint
 
 
-def require_kind(path: Path) -> None:
+def require_checkpoint_file(path: Path) -> None:
     """Refuse by its name what torch could not read, or would call damaged.
 
     Raises:
         CheckpointError: a folder, or a file of another kind; says what it is.
     """
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, and a checkpoint is a file{_beside(path / BEST)}")
-    kind = _KINDS.get(path.suffix.lower())
+        raise CheckpointError(
+            f"{path} is a folder, and a checkpoint is a file{_suggest_checkpoint(path / BEST)}"
+        )
+    kind = _FILE_TYPES.get(path.suffix.lower())
     if kind and path.exists():
-        raise CheckpointError(f"{path} is {kind}, not a checkpoint{_beside(path.with_name(BEST))}")
+        raise CheckpointError(
+            f"{path} is {kind}, not a checkpoint{_suggest_checkpoint(path.with_name(BEST))}"
+        )
 
 
-def _another_kind(path: Path, content: object) -> str:
+def _describe_content(path: Path, content: object) -> str:
     """Say what a file holds that torch could read, and that is no checkpoint."""
     if isinstance(content, Mapping) and content.get("format") == STATE_FORMAT:
         return (
             f"{path} is the training state from which a stopped stage continues, not a checkpoint"
-            f"{_beside(path.with_name(BEST))}"
+            f"{_suggest_checkpoint(path.with_name(BEST))}"
         )
     what = "weights or another object of torch" if content is not None else "nothing"
     return (
@@ -246,7 +256,7 @@ def _another_kind(path: Path, content: object) -> str:
     )
 
 
-def _beside(best: Path) -> str:
+def _suggest_checkpoint(best: Path) -> str:
     """Return the advice to name the checkpoint that lies beside, where one does."""
     if best.is_file():
         return f"; name {best}"
@@ -267,10 +277,10 @@ def load_safely(path: Path) -> Any:
         CheckpointError: no such file, or one that cannot be read.
     """
     try:
-        _require_honest_archive(path)
+        _require_uncompressed_archive(path)
         with warnings.catch_warnings(action="ignore"):  # torch warns of the pickles that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
-        require_plain(content)
+        require_safe_content(content)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist; train first or name another checkpoint") from error
     except UnpicklingError as error:
@@ -280,13 +290,13 @@ def load_safely(path: Path) -> Any:
         ) from error
     except Exception as error:  # torch's reader raises whatever a damaged pickle makes Python raise
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({_shortened(error)}); name another file or, if a run "
+            f"{path} is damaged or no checkpoint ({_shorten(error)}); name another file or, if a run "
             "made it, move it aside and train again"
         ) from error
     return content
 
 
-def _require_honest_archive(path: Path) -> None:
+def _require_uncompressed_archive(path: Path) -> None:
     """Refuse what torch never writes: an archive whose content is larger than the file itself.
 
     A compressed or overlapping entry could ask for any amount of memory. Files of the format before torch 1.6
@@ -299,21 +309,23 @@ def _require_honest_archive(path: Path) -> None:
         raise ValueError("its entries are compressed or larger than the file")
 
 
-def _shortened(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
 
 
 def _from_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     try:
-        content = {**_LATER_FIELDS, **content}
+        content = {**_FIELD_DEFAULTS, **content}
         fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
         model = fields["model"]
-        fields["model"] = Model.model_validate({**_LATER, **model} if isinstance(model, dict) else model)
+        fields["model"] = Model.model_validate(
+            {**_MODEL_DEFAULTS, **model} if isinstance(model, dict) else model
+        )
         fields["preprocessing"] = Preprocessing.model_validate(fields["preprocessing"])
         checkpoint = _CHECKED.validate_python(fields)
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{path} lacks or misstates {error}; train again with this version") from error
-    if not torch.isfinite(torch.cat([held.reshape(-1) for held in checkpoint.weights.values()])).all():
-        name = next(name for name, held in checkpoint.weights.items() if not torch.isfinite(held).all())
+    if not torch.isfinite(torch.cat([tensor.reshape(-1) for tensor in checkpoint.weights.values()])).all():
+        name = next(name for name, tensor in checkpoint.weights.items() if not torch.isfinite(tensor).all())
         raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again")
     return checkpoint

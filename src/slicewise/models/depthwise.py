@@ -14,7 +14,7 @@ from torch import Tensor, nn
 _FAST_KERNEL: Final = 3
 
 
-class WideConv2d(nn.Conv2d):
+class Fp32Conv2d(nn.Conv2d):
     """A convolution that leaves bfloat16 autocast of a CPU for itself, and returns what autocast would."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -27,22 +27,22 @@ class WideConv2d(nn.Conv2d):
         return convolved.to(torch.get_autocast_dtype(kind))
 
 
-class WideConv2dSame(WideConv2d, Conv2dSame):
+class Fp32Conv2dSame(Fp32Conv2d, Conv2dSame):
     """The same for timm's convolution that pads as TensorFlow does."""
 
 
-_WIDE: Final[dict[type, type[WideConv2d]]] = {nn.Conv2d: WideConv2d, Conv2dSame: WideConv2dSame}
+_FP32_CLASSES: Final[dict[type, type[Fp32Conv2d]]] = {nn.Conv2d: Fp32Conv2d, Conv2dSame: Fp32Conv2dSame}
 
 
-def widen_depthwise(net: nn.Module) -> None:
+def use_fp32_depthwise(model: nn.Module) -> None:
     """Let the slow depthwise convolutions of a network compute in fp32.
 
     Their class is exchanged in place, as `torch.nn.utils.parametrize` does it, so that names, weights and
     hooks of the network stay what they are.
     """
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d) and type(layer) in _WIDE and _is_slow(layer):
-            layer.__class__ = _WIDE[type(layer)]
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d) and type(layer) in _FP32_CLASSES and _is_slow(layer):
+            layer.__class__ = _FP32_CLASSES[type(layer)]
 
 
 def _is_slow(layer: nn.Conv2d) -> bool:

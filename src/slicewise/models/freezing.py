@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from slicewise.config.schema.training import Part
-from slicewise.models.multitask import MultitaskNet, parts
+from slicewise.models.multitask import MultitaskModel, modules_by_part
 
 
-def set_frozen(net: MultitaskNet, frozen: Iterable[Part], *, statistics: bool = False) -> None:
+def set_frozen(model: MultitaskModel, frozen: Iterable[Part], *, statistics: bool = False) -> None:
     """Freeze exactly the parts named and thaw the others.
 
     With `statistics` the batch norms of all parts keep, and normalise with, the statistics that they have;
@@ -15,7 +15,7 @@ def set_frozen(net: MultitaskNet, frozen: Iterable[Part], *, statistics: bool = 
     A frozen part gets no gradient and stays in evaluation mode even after `net.train()`: with
     `requires_grad=False` alone, its batch-norm statistics would follow the new data.
     """
-    net.frozen, net.frozen_statistics = frozenset(frozen), statistics
-    for name, modules in parts(net).items():
-        modules.requires_grad_(name not in net.frozen)
-    net.train(net.training)
+    model.frozen, model.frozen_statistics = frozenset(frozen), statistics
+    for name, modules in modules_by_part(model).items():
+        modules.requires_grad_(name not in model.frozen)
+    model.train(model.training)

@@ -15,23 +15,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from slicewise.config.schema import Model
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
-from slicewise.core.labels import NUM_MODALITIES
-from slicewise.models.depthwise import widen_depthwise
-from slicewise.models.head import ClassHead
-from slicewise.models.pretrained import SHIPPED, load_shipped, shipped_file
-from slicewise.models.unused import drop_unused_stages
+from slicewise.domain.labels import NUM_MODALITIES
+from slicewise.models.depthwise import use_fp32_depthwise
+from slicewise.models.heads import ClassHead
+from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights, load_packaged_weights
+from slicewise.models.pruning import prune_unused_stages
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _TIMM: Final = "tu-"
 _UNKNOWN_TO_TIMM: Final = "Unknown model"
 _PSPNET_DEPTH: Final = 3
-_PRIOR: Final = 0.02
-_LOOK: Final = 64
+_TUMOUR_PRIOR: Final = 0.02
+_PROBE_SIZE: Final = 64
 """Pixels on a side of the image that shows which stages an encoder uses: two at the deepest one."""
 
 
-class Prediction(NamedTuple):
+class MultitaskOutput(NamedTuple):
     """Raw scores; a sigmoid turns them into probabilities."""
 
     mask_logits: Tensor
@@ -53,7 +53,7 @@ class SlotTokens(nn.Module):
         return images * present + (1 - present) * self.values.to(images.dtype)
 
 
-class MultitaskNet(nn.Module):
+class MultitaskModel(nn.Module):
     """Encoder and decoder shared by a mask head and a classification head.
 
     Attributes:
@@ -64,19 +64,19 @@ class MultitaskNet(nn.Module):
 
     def __init__(self, settings: Model) -> None:
         super().__init__()
-        base = _segmentation_model(settings)
+        base = _build_smp_model(settings)
         self.settings = settings
         self.frozen: frozenset[Part] = frozenset()
         self.frozen_statistics = False
         self.slot_tokens = SlotTokens()
         self.encoder: nn.Module = base.encoder
-        drop_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _LOOK, _LOOK))
+        prune_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _PROBE_SIZE, _PROBE_SIZE))
         self.decoder: nn.Module = base.decoder
-        widen_depthwise(self)
+        use_fp32_depthwise(self)
         self.mask_head: nn.Module = base.segmentation_head
-        _expect_background(self.mask_head)
+        _init_background_bias(self.mask_head)
         self.class_head = ClassHead(
-            _map_channels(self.mask_head), hidden=settings.head_hidden, dropout=settings.head_dropout
+            _decoder_out_channels(self.mask_head), hidden=settings.head_hidden, dropout=settings.head_dropout
         )
 
     def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
@@ -94,16 +94,16 @@ class MultitaskNet(nn.Module):
         decoded: Tensor = self.decoder(list(features))
         return decoded
 
-    def forward(self, images: Tensor, presence: Tensor) -> Prediction:
+    def forward(self, images: Tensor, presence: Tensor) -> MultitaskOutput:
         """Answer both questions; see `encode` for the shapes."""
         decoded = self.decode(self.encode(images, presence))
-        return Prediction(self.mask_head(decoded), self.class_head(decoded))
+        return MultitaskOutput(self.mask_head(decoded), self.class_head(decoded))
 
-    def train(self, mode: bool = True) -> "MultitaskNet":
+    def train(self, mode: bool = True) -> "MultitaskModel":
         """Set training mode, but leave what is frozen in evaluation mode."""
         super().train(mode)
         for part in self.frozen:
-            parts(self)[part].eval()
+            modules_by_part(self)[part].eval()
         if self.frozen_statistics:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
@@ -111,47 +111,47 @@ class MultitaskNet(nn.Module):
         return self
 
 
-def build_model(settings: Model) -> MultitaskNet:
+def build_model(settings: Model) -> MultitaskModel:
     """Build the network that the `model` section describes; weights come from torch's global generator.
 
     Raises:
         ConfigError: an encoder that is unknown, or that the architecture cannot use.
     """
-    return MultitaskNet(settings)
+    return MultitaskModel(settings)
 
 
-def parts(net: MultitaskNet) -> dict[Part, nn.ModuleList]:
+def modules_by_part(model: MultitaskModel) -> dict[Part, nn.ModuleList]:
     """Return the network's modules by part; every parameter and buffer belongs to exactly one."""
     return {
-        "encoder": nn.ModuleList([net.slot_tokens, net.encoder]),
-        "decoder": nn.ModuleList([net.decoder, net.mask_head]),
-        "head": nn.ModuleList([net.class_head]),
+        "encoder": nn.ModuleList([model.slot_tokens, model.encoder]),
+        "decoder": nn.ModuleList([model.decoder, model.mask_head]),
+        "head": nn.ModuleList([model.class_head]),
     }
 
 
-def _map_channels(mask_head: nn.Module) -> int:
+def _decoder_out_channels(mask_head: nn.Module) -> int:
     """Return how many channels the decoder gives to its heads."""
     return next(layer.in_channels for layer in mask_head.modules() if isinstance(layer, nn.Conv2d))
 
 
-def _expect_background(mask_head: nn.Module) -> None:
+def _init_background_bias(mask_head: nn.Module) -> None:
     """Start from the share of tumour pixels instead of one half, which is slow to unlearn (Lin 2017)."""
     for layer in mask_head.modules():
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            nn.init.constant_(layer.bias, math.log(_PRIOR / (1 - _PRIOR)))
+            nn.init.constant_(layer.bias, math.log(_TUMOUR_PRIOR / (1 - _TUMOUR_PRIOR)))
 
 
-def _segmentation_model(settings: Model) -> Any:
-    shipped = shipped_file(settings)
-    base = _create(settings, fetched=shipped is None)
-    if shipped:
-        load_shipped(base.encoder, shipped)
+def _build_smp_model(settings: Model) -> Any:
+    path = find_packaged_weights(settings)
+    base = _create_smp_model(settings, download=path is None)
+    if path:
+        load_packaged_weights(base.encoder, path)
     return base
 
 
-def _create(settings: Model, *, fetched: bool) -> Any:
+def _create_smp_model(settings: Model, *, download: bool) -> Any:
     """Build the network; `fetched` weights are those that the hub of the encoder's library offers."""
-    weights: str | bool | None = settings.encoder_weights if fetched else None
+    weights: str | bool | None = settings.encoder_weights if download else None
     if weights and settings.encoder.startswith(_TIMM):
         weights = True  # these have one set of weights, named in the encoder
     try:
@@ -167,17 +167,17 @@ def _create(settings: Model, *, fetched: bool) -> Any:
         raise ConfigError(
             f"model.encoder_weights={settings.encoder_weights} of model.encoder={settings.encoder} cannot be "
             f"fetched ({_first_sentence(error)}); set model.encoder_weights=null, or choose an encoder whose "
-            f"weights are installed: {', '.join(SHIPPED)}"
+            f"weights are installed: {', '.join(PACKAGED_WEIGHTS)}"
         ) from error
     except (KeyError, ValueError, NotImplementedError) as error:  # smp's words for a pair that does not fit
-        raise _unbuildable(settings, error) from error
+        raise _cannot_build(settings, error) from error
     except RuntimeError as error:
         if _UNKNOWN_TO_TIMM not in str(error):  # a lack of memory, say
             raise
-        raise _unbuildable(settings, error) from error
+        raise _cannot_build(settings, error) from error
 
 
-def _unbuildable(settings: Model, error: Exception) -> ConfigError:
+def _cannot_build(settings: Model, error: Exception) -> ConfigError:
     return ConfigError(
         f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
         f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "

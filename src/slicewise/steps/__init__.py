@@ -1,18 +1,18 @@
 """The pipeline in order, on one screen. Each module binds one call into the domain to the engine."""
 
 from slicewise.config.schema import Config
-from slicewise.pipeline.step import Step, check_order
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.step import Step, check_order
+from slicewise.engine.workspace import Workspace
 from slicewise.steps.cross_validation import cross_validation
 from slicewise.steps.demo import DEMO
 from slicewise.steps.download import DOWNLOAD
 from slicewise.steps.evaluate import EVALUATE
-from slicewise.steps.folds import in_fold, num_folds
-from slicewise.steps.names import FOLD_STEPS
 from slicewise.steps.preprocess import PREPROCESS
 from slicewise.steps.report import REPORT
 from slicewise.steps.split import SPLIT
 from slicewise.steps.train import TRAIN_CLS_HEAD, TRAIN_JOINT, TRAIN_SEG_WARMUP
+from slicewise.workflow.folds import in_fold, num_folds
+from slicewise.workflow.step_names import FOLD_STEPS
 
 STEPS: tuple[Step[Config], ...] = (
     DOWNLOAD,  #          data sets on disk, found, checked and listed
@@ -40,7 +40,7 @@ def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
     return steps
 
 
-def steps_of(workspace: Workspace) -> tuple[Step[Config], ...]:
+def stored_steps(workspace: Workspace) -> tuple[Step[Config], ...]:
     """Return the steps whose outputs a workspace may hold: the single run's, and those of its folds."""
     folds = num_folds(workspace)
     folded = pipeline(folds) if folds else ()

@@ -5,25 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.asking import Asking
+from slicewise.config.schema.inference import InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
-from slicewise.core.fingerprint import hash_file
-from slicewise.pipeline.receipt import Receipt
-from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.settings import pick
+from slicewise.core.hashing import hash_file
+from slicewise.engine.receipt import Receipt
+from slicewise.engine.step import Context, Outcome, Step
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.settings import select_settings
 
 _NAME = "demo"
 _PHANTOM_SEED = 0
-_NETWORK = "checkpoints/multitask_joint"
-_CHOICES = Path("results/multitask_evaluation/calibration.json")
+_CHECKPOINT_HOME = "checkpoints/multitask_joint"
+_CALIBRATION = Path("results/multitask_evaluation/calibration.json")
 
 
-def address(workspace: Workspace) -> str | None:
+def demo_url(workspace: Workspace) -> str | None:
     """Return the page's address where the demo of this workspace runs, else None."""
-    from slicewise.serving.health import is_alive
-    from slicewise.serving.state import read_state
+    from slicewise.demo.health import is_alive
+    from slicewise.demo.state import read_state
 
     home = workspace.service(_NAME)
     state = read_state(home)
@@ -32,32 +32,32 @@ def address(workspace: Workspace) -> str | None:
 
 def ports(workspace: Workspace) -> frozenset[int]:
     """Return the ports on which the demo of this workspace runs, if it does."""
-    from slicewise.serving.health import is_alive
-    from slicewise.serving.state import read_state
+    from slicewise.demo.health import is_alive
+    from slicewise.demo.state import read_state
 
     home = workspace.service(_NAME)
     state = read_state(home)
-    return frozenset(one.port for one in state.services) if state and is_alive(home) else frozenset()
+    return frozenset(process.port for process in state.services) if state and is_alive(home) else frozenset()
 
 
 def stop(workspace: Workspace) -> bool:
     """Stop the demo of this workspace; return whether there was one."""
-    from slicewise.serving.supervise import stop_demo
+    from slicewise.demo.lifecycle import stop_demo
 
     stopped = stop_demo(workspace.service(_NAME))
-    _note(workspace).unlink(missing_ok=True)
+    _marker_path(workspace).unlink(missing_ok=True)
     return stopped
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    decided = ("mask_threshold", "class_threshold", "component_share", *Asking._fields)
-    return pick(config, "serving", *(f"evaluation.{key}" for key in decided))
+    decision_keys = ("mask_threshold", "class_threshold", "component_share", *InferenceSettings._fields)
+    return select_settings(config, "serving", *(f"evaluation.{key}" for key in decision_keys))
 
 
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.serving.cases import write_cases
-    from slicewise.serving.commands import ModelOptions
-    from slicewise.serving.supervise import start_demo
+    from slicewise.demo.commands import ModelOptions
+    from slicewise.demo.lifecycle import start_demo
+    from slicewise.serving.api.cases import write_cases
 
     config, home = context.config, context.workspace.service(_NAME)
     stop(context.workspace)
@@ -68,7 +68,7 @@ def _run(context: Context[Config]) -> Outcome:
     # A copy: the home may be replaced by another mode's checkpoint while the demo runs on.
     checkpoint_path = home / "best_model.pth"
     shutil.copyfile(context.home("train.joint", "checkpoint") / "best_model.pth", checkpoint_path)
-    calibration_path, note = _take_choices(context.workspace)
+    calibration_path, note = _copy_calibration(context.workspace)
     options = ModelOptions(
         checkpoint_path,
         config.runtime.device,
@@ -76,7 +76,7 @@ def _run(context: Context[Config]) -> Outcome:
         config.evaluation.mask_threshold,
         cases_dir,
         calibration_path,
-        config.evaluation.asking,
+        config.evaluation.inference,
         config.evaluation.component_share,
         config.runtime.num_threads,
     )
@@ -87,56 +87,61 @@ def _run(context: Context[Config]) -> Outcome:
         context.workspace.root / "logs",
         fingerprint=context.needs["train.joint"],
     )
-    served = _network_in(context.home("train.joint", "checkpoint"))
-    content = {"fingerprint": context.fingerprint, "choices": note, "network": served}
-    write_json(_note(context.workspace), content)
+    loaded = _checkpoint_identity(context.home("train.joint", "checkpoint"))
+    marker_content = {"fingerprint": context.fingerprint, "choices": note, "network": loaded}
+    write_json(_marker_path(context.workspace), marker_content)
     return Outcome(metrics={"page": state.page_url, "api": state.api_url, "supervisor": state.kind})
 
 
-def _take_choices(workspace: Workspace) -> tuple[Path | None, str | None]:
+def _copy_calibration(workspace: Workspace) -> tuple[Path | None, str | None]:
     """Copy what the evaluation chose, if there was one; return the copy and the hash of what it holds.
 
     Whether it was chosen for this very network is for the API to see, which says so in its answers.
     """
-    copy = workspace.service(_NAME) / _CHOICES.name
+    copy = workspace.service(_NAME) / _CALIBRATION.name
     copy.unlink(missing_ok=True)
-    if not (workspace.root / _CHOICES).is_file():
+    if not (workspace.root / _CALIBRATION).is_file():
         return None, None
-    shutil.copyfile(workspace.root / _CHOICES, copy)
+    shutil.copyfile(workspace.root / _CALIBRATION, copy)
     return copy, hash_file(copy)
 
 
-def _choices_now(workspace: Workspace) -> str | None:
-    path = workspace.root / _CHOICES
+def _calibration_hash(workspace: Workspace) -> str | None:
+    path = workspace.root / _CALIBRATION
     return hash_file(path) if path.is_file() else None
 
 
 def _is_live(workspace: Workspace, fingerprint: str) -> bool:
-    from slicewise.serving.health import is_alive
+    from slicewise.demo.health import is_alive
 
     try:
-        note = read_json(_note(workspace))
+        note = read_json(_marker_path(workspace))
     except (FileNotFoundError, WorkspaceError):
         return False
-    if not isinstance(note, dict) or _was_made_anew(note.get("network"), workspace):
+    if not isinstance(note, dict) or _was_retrained(note.get("network"), workspace):
         return False
     # The evaluation is not among the needs: a network without one can be shown, with configured thresholds.
-    named = (note.get("fingerprint"), note.get("choices"))
-    return named == (fingerprint, _choices_now(workspace)) and is_alive(workspace.service(_NAME))
+    marked = (note.get("fingerprint"), note.get("choices"))
+    return marked == (fingerprint, _calibration_hash(workspace)) and is_alive(workspace.service(_NAME))
 
 
-def _was_made_anew(served: Any, workspace: Workspace) -> bool:
+def _was_retrained(loaded: Any, workspace: Workspace) -> bool:
     """Whether the network at home has the fingerprint of the one served and other weights: it was forced."""
-    now = _network_in(workspace.home(_NETWORK))
-    return now is not None and isinstance(served, dict) and now != served and now.keys() == served.keys()
+    current = _checkpoint_identity(workspace.home(_CHECKPOINT_HOME))
+    return (
+        current is not None
+        and isinstance(loaded, dict)
+        and current != loaded
+        and current.keys() == loaded.keys()
+    )
 
 
-def _network_in(home: Path) -> dict[str, str] | None:
+def _checkpoint_identity(home: Path) -> dict[str, str] | None:
     receipt = Receipt.read(home)
     return None if receipt is None else {receipt.fingerprint: receipt.product}
 
 
-def _note(workspace: Workspace) -> Path:
+def _marker_path(workspace: Workspace) -> Path:
     return workspace.service(_NAME) / "step.json"
 
 

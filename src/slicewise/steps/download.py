@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from slicewise.config.schema import Config, PictureSource, VolumeSource
 from slicewise.core.errors import UsageError
 from slicewise.core.files import write_text
-from slicewise.core.labels import LABEL_FORMATS, LabelMap
-from slicewise.pipeline.step import Context, Input, Outcome, Step
-from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.demand import of_download
-from slicewise.steps.settings import pick
-from slicewise.steps.sources import (
+from slicewise.domain.labels import LABEL_FORMATS, LabelMap
+from slicewise.engine.step import Context, Input, Outcome, Step
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.demand import download_demand
+from slicewise.workflow.settings import select_settings
+from slicewise.workflow.sources import (
     INDEX_NAME,
-    chosen_names,
     external_inputs,
-    layout_of,
-    root_of,
+    select_phantom_patients,
+    source_layout,
+    source_root,
     split_inputs,
     unused_split_keys,
     used_sources,
@@ -41,43 +41,47 @@ def _settings(config: Config) -> dict[str, Any]:
     for key, source in sources.items():
         # A named folder counts by its content, not by where it lies; then Kaggle's name does not matter.
         unread = (f"{key}.path", *([f"{key}.kaggle"] if source.path else []))
-        picked |= pick(config, key, without=unread)
+        picked |= select_settings(config, key, without=unread)
     if config.data.volumes.kind == "phantom":
         # Virtual patients are made on demand, so who takes part decides what is there.
-        picked |= pick(
+        picked |= select_settings(
             config, "scale.fraction", "scale.min_patients", "split", without=unused_split_keys(config)
         )
     return picked
 
 
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.data.check import check_cases, require_cases
+    from slicewise.data.check import check_cases, require_usable
     from slicewise.data.index import CaseIndex
     from slicewise.data.problems import describe_problems
 
     config, workspace = context.config, context.workspace
-    roots = {source.name: root_of(source, workspace) for source in used_sources(config)}
+    roots = {source.name: source_root(source, workspace) for source in used_sources(config)}
     known: dict[str, list[str]] = {}
     cases: list[CaseFiles] = []
     problems: list[Problem] = []
     for source in used_sources(config):
-        wanted = _obtain(context, source, roots[source.name], known)
-        found, met = discover_source(source, roots[source.name])
-        own = [case for case in found if wanted is None or case.group in wanted]
-        usable, faults = check_cases(own)
-        require_cases(source.name, roots[source.name], len(own), usable, [*met, *faults])
+        selected_groups = _prepare_source(context, source, roots[source.name], known)
+        discovered, discovery_problems = discover_source(source, roots[source.name])
+        selected_cases = [
+            case for case in discovered if selected_groups is None or case.group in selected_groups
+        ]
+        usable, faults = check_cases(selected_cases)
+        require_usable(
+            source.name, roots[source.name], len(selected_cases), usable, [*discovery_problems, *faults]
+        )
         cases += usable
-        problems += [*met, *faults]
+        problems += [*discovery_problems, *faults]
     index = CaseIndex.of(roots, cases, problems, known)
     folder = context.out("index")
     index.write(folder / INDEX_NAME, workspace.root)
     write_text(folder / "problems.txt", index.report())
     notes = [describe_problems(problems).rstrip()] if problems else []
-    shared = [path for case in cases for path in case.files if path.is_relative_to(workspace.root)]
-    return Outcome(_metrics(index.known, cases, problems), tuple(notes), tuple(shared))
+    data_files = [path for case in cases for path in case.files if path.is_relative_to(workspace.root)]
+    return Outcome(_metrics(index.known, cases, problems), tuple(notes), tuple(data_files))
 
 
-def _obtain(
+def _prepare_source(
     context: Context[Config], source: VolumeSource | PictureSource, root: Path, known: dict[str, list[str]]
 ) -> frozenset[str] | None:
     """Bring a source onto the disk; return the groups to list, or None for all that are found."""
@@ -86,31 +90,31 @@ def _obtain(
     if source.kind != "phantom":
         _fetch(source, root)
         return None
-    from slicewise.data.sources.phantom import materialise_patients, materialise_pictures, patient_name
-    from slicewise.data.workers import num_processes
+    from slicewise.core.parallel import num_processes
+    from slicewise.data.phantom.generation import materialise_patients, materialise_pictures, patient_name
 
     config = context.config
     if isinstance(source, PictureSource):
-        for path in _faulty(context, root):
+        for path in _faulty_files(context, root):
             path.unlink(missing_ok=True)
         materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED, config.runtime.num_workers)
         return None
-    for path in _faulty(context, root):
+    for path in _faulty_files(context, root):
         shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all
     numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
     known[source.name] = list(numbers)
-    chosen = chosen_names(config, source, numbers)
+    chosen = select_phantom_patients(config, source, numbers)
     workers = num_processes(config.runtime.num_workers, config.runtime.max_worker_memory_mib, len(chosen))
     materialise_patients(root, sorted(numbers[name] for name in chosen), _PHANTOM_SEED, workers)
     return chosen
 
 
-def _faulty(context: Context[Config], root: Path) -> list[Path]:
+def _faulty_files(context: Context[Config], root: Path) -> list[Path]:
     return [path for path in context.faulty if path.is_relative_to(root)]
 
 
 def _fetch(source: VolumeSource | PictureSource, root: Path) -> None:
-    from slicewise.data.download import fetch_kaggle
+    from slicewise.data.download.kaggle import fetch_kaggle
 
     if source.kaggle is None:
         raise UsageError(f"data set {source.name}: neither a path nor a Kaggle name is set; set one of them")
@@ -126,14 +130,16 @@ def discover_source(
     if isinstance(source, PictureSource):
         grouped = source.duplicates == "group"
         return discover(
-            layout_of(source),
+            source_layout(source),
             root,
             source.name,
             source.slot,
             group_duplicates=grouped,
             train_only=source.train_only,
         )
-    return discover(layout_of(source), root, source.name, mask_name=source.mask, labels=_label_map(source))
+    return discover(
+        source_layout(source), root, source.name, mask_name=source.mask, labels=_label_map(source)
+    )
 
 
 def _label_map(source: VolumeSource) -> LabelMap | None:
@@ -156,15 +162,17 @@ def _metrics(known: Any, usable: "Sequence[CaseFiles]", problems: "Sequence[Prob
     return {"sources": sources, "num_problems": len(problems), "num_left_out": left_out}
 
 
-def _question(config: Config, workspace: Workspace) -> str | None:
+def _confirmation(config: Config, workspace: Workspace) -> str | None:
     """Ask before data that is there is fetched again; virtual patients are only ever added to."""
     fetched = [source for source in used_sources(config) if source.kind != "phantom" and not source.path]
-    there = [
-        root for source in fetched if (root := root_of(source, workspace)).is_dir() and any(root.iterdir())
+    present = [
+        root
+        for source in fetched
+        if (root := source_root(source, workspace)).is_dir() and any(root.iterdir())
     ]
-    if not there or workspace.at_home(DOWNLOAD.homes) is None:
+    if not present or workspace.at_home(DOWNLOAD.homes) is None:
         return None
-    names = " and ".join(workspace.relative(root) for root in there)
+    names = " and ".join(workspace.relative(root) for root in present)
     return f"{names} exists. List and check the data again (what is complete is not fetched again)?"
 
 
@@ -181,7 +189,7 @@ DOWNLOAD: Step[Config] = Step(
     homes={"index": "data/index"},
     inputs=_inputs,
     product=(INDEX_NAME,),
-    question=_question,
-    demand=of_download,
+    question=_confirmation,
+    demand=download_demand,
     version=3,
 )

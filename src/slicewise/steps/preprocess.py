@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_json, write_text
-from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.steps.demand import of_preprocess
-from slicewise.steps.settings import pick
-from slicewise.steps.slices import MANIFEST_NAME, slice_store
-from slicewise.steps.sources import (
+from slicewise.engine.step import Context, Outcome, Step
+from slicewise.workflow.demand import preprocess_demand
+from slicewise.workflow.settings import select_settings
+from slicewise.workflow.slices import MANIFEST_NAME, slice_store
+from slicewise.workflow.sources import (
     TRAIN_ONLY,
-    chosen_cases,
     open_index,
-    root_of,
+    select_cases,
+    source_root,
     split_inputs,
     unused_split_keys,
     used_sources,
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 def _settings(config: Config) -> dict[str, Any]:
     # The split decides which patients a scale takes; nothing of a patient's slices depends on it.
-    return pick(config, "preprocessing", "scale", "split", TRAIN_ONLY, without=unused_split_keys(config))
+    return select_settings(
+        config, "preprocessing", "scale", "split", TRAIN_ONLY, without=unused_split_keys(config)
+    )
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -39,7 +41,7 @@ def _run(context: Context[Config]) -> Outcome:
     for path in context.faulty:
         store.discard(path)
     report = preprocess_cases(
-        [case for source in used_sources(config) for case in chosen_cases(config, source, index)],
+        [case for source in used_sources(config) for case in select_cases(config, source, index)],
         store,
         config.preprocessing,
         num_workers=config.runtime.num_workers,
@@ -49,7 +51,7 @@ def _run(context: Context[Config]) -> Outcome:
     text = describe_problems(report.problems, shown=None)
     _require_each_source(context, report)
     folder = context.out("processed")
-    entries = [_listed(ref) for ref in report.entries]
+    entries = [_manifest_entry(ref) for ref in report.entries]
     write_json(folder / MANIFEST_NAME, {"entries": entries})
     write_text(folder / "problems.txt", text)
     metrics = {
@@ -67,15 +69,15 @@ def _run(context: Context[Config]) -> Outcome:
 
 def _require_each_source(context: Context[Config], report: "PreprocessReport") -> None:
     """Refuse to hand on a source of which no case could be read."""
-    from slicewise.data.problems import most_frequent
+    from slicewise.data.problems import summarise_problems
 
     for source in used_sources(context.config):
-        root = root_of(source, context.workspace)
+        root = source_root(source, context.workspace)
         if not any(ref.key.source == source.name for ref in report.entries):
-            own = [problem for problem in report.problems if problem.path.is_relative_to(root)]
+            source_problems = [problem for problem in report.problems if problem.path.is_relative_to(root)]
             raise DataError(
-                f"{source.name}: not one of {len(own)} cases in {root} could be preprocessed"
-                f"{most_frequent(own)}"
+                f"{source.name}: not one of {len(source_problems)} cases in {root} could be preprocessed"
+                f"{summarise_problems(source_problems)}"
             )
 
 
@@ -83,12 +85,12 @@ def _require_unchanged(index: "CaseIndex") -> None:
     """Refuse files that are not those which download checked, labelled and grouped."""
     from slicewise.data.problems import describe_problems
 
-    changed = index.changed_files()
-    if changed:
-        raise DataError(f"{describe_problems(changed)}run download again to look at them anew")
+    changed_files_found = index.changed_files()
+    if changed_files_found:
+        raise DataError(f"{describe_problems(changed_files_found)}run download again to look at them anew")
 
 
-def _listed(ref: "EntryRef") -> dict[str, Any]:
+def _manifest_entry(ref: "EntryRef") -> dict[str, Any]:
     return {
         "source": ref.key.source,
         "patient": ref.key.patient,
@@ -108,5 +110,5 @@ PREPROCESS: Step[Config] = Step(
     inputs=split_inputs,
     product=(MANIFEST_NAME,),
     version=5,
-    demand=of_preprocess,
+    demand=preprocess_demand,
 )

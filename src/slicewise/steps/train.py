@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
+from slicewise.core.disk import expand_user
 from slicewise.core.errors import ConfigError
-from slicewise.core.fingerprint import hash_file
-from slicewise.core.storage import expand_user
-from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.steps.checkpoints import stage_checkpoint
-from slicewise.steps.demand import of_training
-from slicewise.steps.settings import pick
+from slicewise.core.hashing import hash_file
+from slicewise.engine.step import Context, Outcome, Step
+from slicewise.workflow.checkpoints import load_stage_checkpoint
+from slicewise.workflow.demand import training_demand
+from slicewise.workflow.settings import select_settings
 
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
-    from slicewise.training.loop import StageResult
+    from slicewise.training.stage import StageResult
 
 _START: Final = "training.start_from"
-_START_KEPT: Final = (
+_NO_IMPROVEMENT: Final = (
     "every epoch was significantly worse on the validation patients, in Dice or AUC: "
     "keeping the initial weights"
 )
-_GAINS: Final = {"dice": "Dice", "auc": "AUC"}
+_METRIC_LABELS: Final = {"dice": "Dice", "auc": "AUC"}
 
 
 def _settings(stage: StageName, config: Config) -> dict[str, Any]:
-    settings = pick(
+    settings = select_settings(
         config,
         f"stages.{stage}",
         "training",
@@ -39,18 +39,18 @@ def _settings(stage: StageName, config: Config) -> dict[str, Any]:
         "data.pictures.slot",
         without=(_START,),
     )
-    path = _foreign_start(stage, config)
-    return settings if path is None else {**settings, _START: _digest(path)}
+    path = _external_checkpoint(stage, config)
+    return settings if path is None else {**settings, _START: _checkpoint_hash(path)}
 
 
-def _foreign_start(stage: StageName, config: Config) -> Path | None:
+def _external_checkpoint(stage: StageName, config: Config) -> Path | None:
     """Return the checkpoint of another run to begin with; only a stage that follows no other one has it."""
-    begins = getattr(config.stages, stage).starts_from is None
+    is_first = getattr(config.stages, stage).starts_from is None
     path = config.training.start_from
-    return expand_user(path) if begins and path is not None else None
+    return expand_user(path) if is_first and path is not None else None
 
 
-def _digest(path: Path) -> str:
+def _checkpoint_hash(path: Path) -> str:
     """Return what decides the weights: the content of the file, wherever it lies."""
     try:
         return hash_file(path)
@@ -61,9 +61,9 @@ def _digest(path: Path) -> str:
 
 
 def _run(stage: StageName, context: Context[Config]) -> Outcome:
-    from slicewise.core.allocator import keep_freed_memory
-    from slicewise.steps.slices import open_side
-    from slicewise.training.loop import train_stage
+    from slicewise.core.malloc import keep_freed_memory
+    from slicewise.training.stage import train_stage
+    from slicewise.workflow.slices import open_subset
 
     keep_freed_memory()
     config = context.config
@@ -72,10 +72,10 @@ def _run(stage: StageName, context: Context[Config]) -> Outcome:
         stage,
         getattr(config.stages, stage),
         config,
-        open_side(context, "train"),
-        open_side(context, "val"),
+        open_subset(context, "train"),
+        open_subset(context, "val"),
         out,
-        _start(stage, context),
+        _initial_checkpoint(stage, context),
         fingerprint=context.fingerprint,
     )
     return Outcome(metrics=asdict(result), notes=_notes(result))
@@ -86,19 +86,23 @@ def _notes(result: "StageResult") -> tuple[str, ...]:
     if not result.start_metrics:
         return ()
     if result.best_epoch == 0:
-        return (_START_KEPT,)
+        return (_NO_IMPROVEMENT,)
     before, after = result.start_metrics, result.best_metrics
-    gains = [f"{name} {before[key]:.3f} to {after[key]:.3f}" for key, name in _GAINS.items() if key in before]
+    gains = [
+        f"{name} {before[key]:.3f} to {after[key]:.3f}"
+        for key, name in _METRIC_LABELS.items()
+        if key in before
+    ]
     return (f"validation patients, start to epoch {result.best_epoch}: {', '.join(gains)}",)
 
 
-def _start(stage: StageName, context: Context[Config]) -> "Checkpoint | None":
+def _initial_checkpoint(stage: StageName, context: Context[Config]) -> "Checkpoint | None":
     from slicewise.models.checkpoint import load_checkpoint
 
     before = getattr(context.config.stages, stage).starts_from
     if before is not None:
-        return stage_checkpoint(context, before)
-    path = _foreign_start(stage, context.config)
+        return load_stage_checkpoint(context, before)
+    path = _external_checkpoint(stage, context.config)
     return None if path is None else load_checkpoint(path, context.config.model)
 
 
@@ -111,7 +115,7 @@ def _step(stage: StageName, *needs: str) -> Step[Config]:
         homes={"checkpoint": f"checkpoints/multitask_{stage}"},
         product=("best_model.pth",),
         version=10,
-        demand=of_training,
+        demand=training_demand,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.files import write_text
-from slicewise.training.state import Row
+from slicewise.training.state import Metrics
 
 COLUMNS: Final = (
     "epoch",
@@ -28,7 +28,7 @@ COLUMNS: Final = (
 )
 
 
-def write_history(path: Path, rows: Sequence[Row]) -> None:
+def write_history(path: Path, rows: Sequence[Metrics]) -> None:
     """Write one line per epoch, 0 for the start; a figure that a line does not have is left blank."""
     stream = io.StringIO()
     table = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")

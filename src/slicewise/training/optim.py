@@ -9,22 +9,24 @@ from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from slicewise.config.schema import LearningRates, Optimizer, Scheduler
-from slicewise.models.multitask import MultitaskNet, parts
+from slicewise.models.multitask import MultitaskModel, modules_by_part
 
 _POLY_POWER = 0.9  # Chen 2017, DeepLab
 
 
-def parameter_groups(net: MultitaskNet, rates: LearningRates, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: MultitaskModel, rates: LearningRates, weight_decay: float
+) -> list[dict[str, Any]]:
     """Return optimiser groups of the parts that learn; norms, biases and tokens are not decayed.
 
     Each group carries `part` and its peak rate as `peak`.
     """
     groups: list[dict[str, Any]] = []
-    for part, modules in parts(net).items():
+    for part, modules in modules_by_part(model).items():
         peak = getattr(rates, part)
         if peak == 0:
             continue
-        decayed = _weights(modules)
+        decayed = _decayed_parameters(modules)
         others = [parameter for parameter in modules.parameters() if not _among(parameter, decayed)]
         for members, decay in ((decayed, weight_decay), (others, 0.0)):
             if members:
@@ -47,7 +49,7 @@ def make_optimizer(
     return torch.optim.AdamW(groups, betas=betas, fused=fused)
 
 
-def rate_factor(settings: Scheduler, step: int, num_steps: int) -> float:
+def lr_factor(settings: Scheduler, step: int, num_steps: int) -> float:
     """Return the share of the peak learning rate at `step` (from 0) of `num_steps`.
 
     `step` multiplies by `final_fraction` after a half and after three quarters of the way.
@@ -55,20 +57,20 @@ def rate_factor(settings: Scheduler, step: int, num_steps: int) -> float:
     num_warmup = round(settings.warmup_fraction * num_steps)
     if step < num_warmup:
         return (step + 1) / (num_warmup + 1)
-    way = (step - num_warmup) / max(1, num_steps - num_warmup)
+    position = (step - num_warmup) / max(1, num_steps - num_warmup)
     final = settings.final_fraction
     match settings.name:
         case "constant":
             return 1.0
         case "cosine":
-            return final + (1 - final) * (1 + math.cos(math.pi * way)) / 2
+            return final + (1 - final) * (1 + math.cos(math.pi * position)) / 2
         case "poly":
-            return float(final + (1 - final) * (1 - way) ** _POLY_POWER)
+            return float(final + (1 - final) * (1 - position) ** _POLY_POWER)
         case "step":
-            return float(final ** ((way >= 0.5) + (way >= 0.75)))
+            return float(final ** ((position >= 0.5) + (position >= 0.75)))
 
 
-def set_rates(groups: list[dict[str, Any]], factor: float) -> None:
+def set_learning_rates(groups: list[dict[str, Any]], factor: float) -> None:
     """Set each group's rate to `factor` times its peak."""
     for group in groups:
         group["lr"] = group["peak"] * factor
@@ -81,16 +83,16 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
     `torch.nn.utils.clip_grad_norm_` does, costs another walk through memory. On a GPU, asking would mean
     waiting.
     """
-    learning = [parameter for parameter in parameters if parameter.grad is not None]
-    gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+    trainable = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in trainable if parameter.grad is not None]
     if not gradients:
         return
     norm = get_total_norm(gradients, foreach=True)
     if norm.device.type != "cpu" or not norm <= max_norm:  # so that a NaN goes on to be found
-        clip_grads_with_norm_(learning, max_norm, norm, foreach=True)
+        clip_grads_with_norm_(trainable, max_norm, norm, foreach=True)
 
 
-def _weights(modules: nn.Module) -> list[nn.Parameter]:
+def _decayed_parameters(modules: nn.Module) -> list[nn.Parameter]:
     """Matrices and convolution kernels: what weight decay is meant for."""
     layers = [layer for layer in modules.modules() if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)]
     return [parameter for layer in layers for name, parameter in layer.named_parameters() if name == "weight"]

@@ -8,26 +8,26 @@ import torch
 from numpy.typing import NDArray
 
 from slicewise.core.files import atomic_write
-from slicewise.core.labels import modality_slot
-from slicewise.data.batches import VOLUMES, Batch, SliceDataset
-from slicewise.data.sampling import Indices
-from slicewise.imaging import overlay
+from slicewise.data.loading.dataset import VOLUMES, Batch, SliceDataset
+from slicewise.data.loading.sampler import Indices
+from slicewise.domain.labels import modality_slot
+from slicewise.plots import overlay
 from slicewise.training.learner import Learner
-from slicewise.training.tasks import Answers, TaskNet, Tasks
+from slicewise.training.objective import ActiveTasks, TaskModel, TaskOutput
 
-_SIDE: Final = 240
+_TILE_SIZE: Final = 240
 
 
 def draw_samples(path: Path, learner: Learner, dataset: SliceDataset, number: int) -> None:
     """Draw `number` slices of `dataset` to a PNG file, one row each: image, mask, the network's mask."""
     batch = dataset.gather(choose_slices(dataset, number))
-    answers = _answer(learner, batch)
+    outputs = _predict(learner, batch)
     tiles: list[overlay.Rgb] = []
     captions: list[str] = []
     for place, index in enumerate(choose_slices(dataset, number)):
         case = dataset.cases[dataset.case_of[index]]
-        tiles += _row(batch, answers, place)
-        captions += [str(case.key), _truth(batch, place), _found(answers, place)]
+        tiles += _row(batch, outputs, place)
+        captions += [str(case.key), _reference_caption(batch, place), _prediction_caption(outputs, place)]
     with atomic_write(path) as stream:
         stream.write(overlay.to_png(overlay.tile(tiles, captions, columns=3)))
 
@@ -42,25 +42,27 @@ def choose_slices(dataset: SliceDataset, number: int) -> Indices:
 
 
 @torch.no_grad()
-def _answer(learner: Learner, batch: Batch) -> Answers:
+def _predict(learner: Learner, batch: Batch) -> TaskOutput:
     """Segment, and classify where the stage does: a head that has not learned yet says nothing."""
     on_device = batch.to(learner.device, learner.config.training.channels_last)
-    net = TaskNet(learner.best_net, Tasks(segment=True, classify=Tasks.validated(learner.stage).classify))
+    model = TaskModel(
+        learner.best_model, ActiveTasks(segment=True, classify=ActiveTasks.validated(learner.stage).classify)
+    )
     with learner.fabric.autocast():
-        answers: Answers = net.eval()(on_device.images, on_device.presence)
-    return answers
+        outputs: TaskOutput = model.eval()(on_device.images, on_device.presence)
+    return outputs
 
 
-def _row(batch: Batch, answers: Answers, place: int) -> list[overlay.Rgb]:
-    image = overlay.enlarge(overlay.grey(_shown(batch, place)), _SIDE)
-    assert answers.mask_logits is not None
-    truth = overlay.enlarge_mask(batch.masks[place, 0].numpy(), _SIDE)
-    found = overlay.enlarge_mask((answers.mask_logits[place, 0] > 0).cpu().numpy(), _SIDE)
-    plain = overlay.overlay(image, np.zeros_like(truth))
-    return [plain, overlay.overlay(image, truth, overlay.TRUTH), overlay.overlay(image, found)]
+def _row(batch: Batch, outputs: TaskOutput, place: int) -> list[overlay.Rgb]:
+    image = overlay.enlarge(overlay.grey(_background_image(batch, place)), _TILE_SIZE)
+    assert outputs.mask_logits is not None
+    reference = overlay.enlarge_mask(batch.masks[place, 0].numpy(), _TILE_SIZE)
+    predicted = overlay.enlarge_mask((outputs.mask_logits[place, 0] > 0).cpu().numpy(), _TILE_SIZE)
+    plain = overlay.overlay(image, np.zeros_like(reference))
+    return [plain, overlay.overlay(image, reference, overlay.TRUTH), overlay.overlay(image, predicted)]
 
 
-def _shown(batch: Batch, place: int) -> NDArray[np.float32]:
+def _background_image(batch: Batch, place: int) -> NDArray[np.float32]:
     """Return FLAIR, on which the whole tumour is bright, or else the first slot that is filled."""
     presence, flair = batch.presence[place], modality_slot("flair")
     slot = flair if presence[flair] else int(presence.argmax())
@@ -68,11 +70,11 @@ def _shown(batch: Batch, place: int) -> NDArray[np.float32]:
     return image
 
 
-def _truth(batch: Batch, place: int) -> str:
+def _reference_caption(batch: Batch, place: int) -> str:
     return "truth: tumour" if batch.labels[place] else "truth: no tumour"
 
 
-def _found(answers: Answers, place: int) -> str:
-    if answers.class_logits is None:
+def _prediction_caption(outputs: TaskOutput, place: int) -> str:
+    if outputs.class_logits is None:
         return "found"
-    return f"found: tumour {float(answers.class_logits[place].sigmoid()):.0%}"
+    return f"found: tumour {float(outputs.class_logits[place].sigmoid()):.0%}"

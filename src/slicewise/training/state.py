@@ -12,7 +12,7 @@ from slicewise.models.checkpoint import STATE_FORMAT, load_safely, save_safely
 
 VERSION: Final = 2
 
-Row = dict[str, int | float]
+Metrics = dict[str, int | float]
 """Not `float` alone: reading would turn whole numbers into fractions, and a resumed stage would differ."""
 
 
@@ -31,15 +31,15 @@ class Progress:
     best_epoch: int = 0
     """The epoch whose weights are saved: the latest that is not significantly worse than the top one. 0 is
     the model that the stage began with"""
-    best_metrics: Row = field(default_factory=dict)
+    best_metrics: Metrics = field(default_factory=dict)
     top_score: float | None = None
     top_epoch: int = 0
     """The epoch with the highest score of those that were kept so far"""
     top_values: dict[str, list[float]] = field(default_factory=dict)
     """Its monitored figures patient by patient, see `doubt`"""
-    start_metrics: Row = field(default_factory=dict)
+    start_metrics: Metrics = field(default_factory=dict)
     """Of the model that the stage began with, where that may be kept"""
-    history: list[Row] = field(default_factory=list)
+    history: list[Metrics] = field(default_factory=list)
     seconds: float = 0.0
     """Spent on training batches"""
     num_images: int = 0
@@ -56,9 +56,9 @@ class Progress:
         return self.epoch - self.top_epoch
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Metrics]:
         """The history, and as epoch 0 the model that the stage began with, where that may be kept."""
-        start: list[Row] = [{"epoch": 0, **self.start_metrics}] if self.start_metrics else []
+        start: list[Metrics] = [{"epoch": 0, **self.start_metrics}] if self.start_metrics else []
         return start + self.history
 
     def __str__(self) -> str:

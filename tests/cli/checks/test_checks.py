@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.pipeline.test_lock import controller, said
+from tests.engine.test_lock import controller, said
 
-from slicewise.cli.checks import machine, place, software
+from slicewise.cli.checks import machine, software, storage
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.core.storage import MIB
-from slicewise.pipeline.workspace import Workspace
+from slicewise.core.disk import MIB
+from slicewise.engine.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +104,11 @@ def test_an_encoder_that_nobody_knows_is_told_before_a_run(name: str) -> None:
 def test_tracking_needs_its_packages(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     on = compose(["tracking.mlflow=true"])
     assert software.tracker(config).level == "good"
-    monkeypatch.setattr("slicewise.steps.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: None)
     found = software.tracker(on)
     assert (found.level, found.found) == ("bad", "tracking.mlflow=true needs mlflow, sqlalchemy, alembic")
     assert found.advice.startswith("install slicewise[tracking]")
-    monkeypatch.setattr("slicewise.steps.tracking.find_spec", lambda name: name)
+    monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: name)
     assert software.tracker(on).found == "MLflow"
 
 
@@ -161,39 +161,39 @@ def test_supervisor(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_workspace(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert place.writable(workspace).level == "good"
+    assert storage.writable(workspace).level == "good"
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
     def refuse(path: Path, *_: Any, **__: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "write_text", refuse)  # a mode would not stop root
-    found = place.writable(workspace)
+    found = storage.writable(workspace)
     assert (found.level, "Permission denied" in found.found) == ("bad", True)
 
 
 def test_disk(workspace: Workspace, config: Config) -> None:
-    needed = place.needed_bytes(config)
+    needed = storage.needed_bytes(config)
     assert needed > 600 * MIB
     for free, level in ((needed - 1, "bad"), (needed + MIB, "warn"), (2 * needed, "good")):
-        assert place.disk(workspace, config, free).level == level
-    assert place.needed_bytes(compose(["modes=production", "data=brats"])) > 10 * needed
+        assert storage.disk(workspace, config, free).level == level
+    assert storage.needed_bytes(compose(["modes=production", "data=brats"])) > 10 * needed
     data = workspace.root / "data"
     data.mkdir(parents=True)
     (data / "there").write_bytes(bytes(10 * MIB))
-    assert place.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
+    assert storage.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
 
 
 @pytest.mark.parametrize("key", ["data.volumes.path", "data.pictures.path", "training.start_from"])
 def test_inputs(key: str, config: Config, tmp_path: Path) -> None:
-    assert place.inputs(config).found == "none named"
+    assert storage.inputs(config).found == "none named"
     path = tmp_path / "a; b"
     named = compose(["data=brats", f"{key}='{path}'"])
-    missing = place.inputs(named)
+    missing = storage.inputs(named)
     assert (missing.level, key in missing.found, str(path) in missing.found) == ("bad", True, True)
     assert missing.advice.startswith(("mend the path", "name a best_model.pth"))
     path.write_text("weights") if key == "training.start_from" else path.mkdir()
-    assert (place.inputs(named).level, place.inputs(named).found) == ("good", f"{path} found")
+    assert (storage.inputs(named).level, storage.inputs(named).found) == ("good", f"{path} found")
 
 
 def test_kaggle(
@@ -202,24 +202,24 @@ def test_kaggle(
     brats = compose(["data=brats"])
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert place.credentials(workspace, config).level == "good"
-    assert "brats and kaggle_mri" in place.credentials(workspace, brats).found
-    assert place.credentials(workspace, brats).level == "warn"
+    assert storage.credentials(workspace, config).level == "good"
+    assert "brats and kaggle_mri" in storage.credentials(workspace, brats).found
+    assert storage.credentials(workspace, brats).level == "warn"
     alone = ["data=brats", "data.pictures.kind=none"]
-    assert place.credentials(workspace, compose(alone)).found == "no credentials; brats may ask for them"
-    assert place.credentials(workspace, compose([*alone, "data.volumes.path=/x"])).level == "good"
+    assert storage.credentials(workspace, compose(alone)).found == "no credentials; brats may ask for them"
+    assert storage.credentials(workspace, compose([*alone, "data.volumes.path=/x"])).level == "good"
     (tmp_path / "kaggle.json").write_text("{")
-    assert place.credentials(workspace, brats).level == "bad"
+    assert storage.credentials(workspace, brats).level == "bad"
     (tmp_path / "kaggle.json").write_text('{"username": "anna", "key": "a-secret-key"}')
-    found = place.credentials(workspace, brats)
+    found = storage.credentials(workspace, brats)
     assert found.level == "good"
     assert "secret" not in repr(found)
     assert "anna" not in repr(found)
 
 
 def test_lock(workspace: Workspace) -> None:
-    assert place.lock(workspace).level == "good"
+    assert storage.lock(workspace).level == "good"
     with controller(workspace.state / "lock", "real") as holder:
         assert said(holder) == "held"
-        found = place.lock(workspace)
+        found = storage.lock(workspace)
     assert (found.level, f"process {holder.pid}" in found.found) == ("warn", True)

@@ -12,15 +12,15 @@ from slicewise.cli.checks.check import Check
 from slicewise.config.schema import Config, Model
 from slicewise.core.errors import ConfigError, UsageError
 
-_OLDEST = (3, 11)
+_MIN_PYTHON = (3, 11)
 _INSTALL = "in a checkout: make run; elsewhere: pip install 'slicewise[serving]'"
 
 
 def python_version(found: tuple[int, int, int] = sys.version_info[:3]) -> Check:
     """Check the interpreter."""
     text = ".".join(map(str, found))
-    if found[:2] < _OLDEST:
-        return Check("python", "bad", text, f"install Python {_OLDEST[0]}.{_OLDEST[1]} or newer")
+    if found[:2] < _MIN_PYTHON:
+        return Check("python", "bad", text, f"install Python {_MIN_PYTHON[0]}.{_MIN_PYTHON[1]} or newer")
     return Check("python", "good", text)
 
 
@@ -49,33 +49,33 @@ def torch_pair() -> Check:
     except PackageNotFoundError as error:
         return Check("torch", "bad", f"{error.name} is not installed", _INSTALL)
     found = f"torch {torch} with torchvision {vision}"
-    wrong = [str(r.specifier) for r in built_for if not r.specifier.contains(torch, prereleases=True)]
-    if wrong:
+    conflicting = [str(r.specifier) for r in built_for if not r.specifier.contains(torch, prereleases=True)]
+    if conflicting:
         advice = "install both from one index, for example with: make constraints, then make run"
-        return Check("torch", "bad", f"{found}, which wants torch{wrong[0]}", advice)
+        return Check("torch", "bad", f"{found}, which wants torch{conflicting[0]}", advice)
     return Check("torch", "good", found)
 
 
 def encoder_weights(config: Config) -> Check:
     """Say where the first weights of the encoder come from; nothing is asked on the network."""
-    from slicewise.models.pretrained import SHIPPED, shipped_file
+    from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights
 
     model = config.model
-    if fault := _network_fault(model):
+    if fault := _model_fault(model):
         return Check("weights", "bad", *fault)
     if model.encoder_weights is None:
         return Check("weights", "good", f"{model.encoder} begins with random weights")
-    if shipped_file(model) is not None:
+    if find_packaged_weights(model) is not None:
         return Check("weights", "good", f"{model.encoder_weights} for {model.encoder} is installed")
     return Check(
         "weights",
         "warn",
         f"{model.encoder_weights} for {model.encoder} is fetched from a hub when training begins",
-        f"without a network: model.encoder_weights=null, or an encoder of {', '.join(SHIPPED)}",
+        f"without a network: model.encoder_weights=null, or an encoder of {', '.join(PACKAGED_WEIGHTS)}",
     )
 
 
-def _network_fault(model: Model) -> tuple[str, str] | None:
+def _model_fault(model: Model) -> tuple[str, str] | None:
     """Return what is wrong with the network and what to do, if it cannot be built; no memory is taken."""
     import torch
 
@@ -92,7 +92,7 @@ def _network_fault(model: Model) -> tuple[str, str] | None:
 
 def tracker(config: Config) -> Check:
     """Check that the packages of the experiment tracking are there, where it is on."""
-    from slicewise.steps.tracking import require_packages
+    from slicewise.workflow.tracking import require_packages
 
     try:
         require_packages(config)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from slicewise.core.files import write_json
-from slicewise.evaluation.answer import SYNTHETIC, Answer
-from slicewise.evaluation.operating import OperatingPoint
-from slicewise.evaluation.rows import write_rows
+from slicewise.domain.tables import write_rows
+from slicewise.inference.operating_points import OperatingPoint
+from slicewise.inference.prediction import SYNTHETIC_WARNING, Prediction
 
 CSV_NAME: Final = "predictions.csv"
 JSON_NAME: Final = "predictions.json"
@@ -45,45 +45,45 @@ class PredictionRow:
     error: str | None
 
 
-def found_row(
-    found: Answer,
+def predicted_row(
+    prediction: Prediction,
     point: OperatingPoint,
     *,
     mask: str | None,
     modalities: Sequence[str],
     note: str | None,
-    **known: Any,
+    **identity: Any,
 ) -> PredictionRow:
     """Return the row of a case that was examined; `known` is what stands in any row."""
-    called = found.verdict is not None
+    classified = prediction.verdict is not None
     return PredictionRow(
         mask=mask,
         modalities=" ".join(modalities),
-        verdict=found.verdict,
-        tumour_probability=found.tumour_probability,
-        class_threshold=point.decision.class_threshold if called else None,
-        calibrated=point.calibrated if called else None,
-        volume_ml=found.volume_ml,
-        mask_threshold=None if mask is None else point.decision.mask_threshold,
+        verdict=prediction.verdict,
+        tumour_probability=prediction.tumour_probability,
+        class_threshold=point.postprocessing.class_threshold if classified else None,
+        calibrated=point.calibrated if classified else None,
+        volume_ml=prediction.volume_ml,
+        mask_threshold=None if mask is None else point.postprocessing.mask_threshold,
         chosen=point.origin,
         note=note,
         error=None,
-        **known,
+        **identity,
     )
 
 
-def failed_row(error: str, **known: Any) -> PredictionRow:
+def failed_row(error: str, **identity: Any) -> PredictionRow:
     """Return the row of a case that could not be examined."""
     empty = dict.fromkeys(
         ("mask", "modalities", "verdict", "tumour_probability", "class_threshold", "calibrated",
          "volume_ml", "mask_threshold", "chosen", "note")
     )  # fmt: skip
-    return PredictionRow(**empty, error=error, **known)  # type: ignore[arg-type]  # known and empty are all
+    return PredictionRow(**empty, error=error, **identity)  # type: ignore[arg-type]  # known and empty are all
 
 
-def write_tables(folder: Path, rows: Sequence[PredictionRow], network: dict[str, Any]) -> None:
+def write_tables(folder: Path, rows: Sequence[PredictionRow], model: dict[str, Any]) -> None:
     """Write both tables, each atomically."""
     write_rows(folder / CSV_NAME, rows, PredictionRow)
-    warning = SYNTHETIC if network["synthetic"] else None
-    content = {"notice": NOTICE, "warning": warning, **network, "cases": [asdict(row) for row in rows]}
+    warning = SYNTHETIC_WARNING if model["synthetic"] else None
+    content = {"notice": NOTICE, "warning": warning, **model, "cases": [asdict(row) for row in rows]}
     write_json(folder / JSON_NAME, content)

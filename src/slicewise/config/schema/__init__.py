@@ -16,7 +16,7 @@ from slicewise.config.schema.data import (
 )
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
-from slicewise.config.schema.run import Runtime, Serving, Tracking
+from slicewise.config.schema.runtime import Runtime, Serving, Tracking
 from slicewise.config.schema.training import (
     Augmentation,
     LearningRates,

@@ -4,11 +4,11 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from slicewise.config.schema.base import Section, Seed
 from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettings
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
-from slicewise.config.schema.run import Runtime, Serving, Tracking
-from slicewise.config.schema.section import Section, Seed
+from slicewise.config.schema.runtime import Runtime, Serving, Tracking
 from slicewise.config.schema.training import Stages, Training
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
-from slicewise.core.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
+from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
+from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
 
 FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
@@ -20,9 +20,9 @@ def _check_labels(value: Any) -> str | dict[str, int]:
     if isinstance(value, str) and value in (_AUTO, *LABEL_FORMATS):
         return value
     if isinstance(value, Mapping) and value:
-        pairs = {str(found): label for found, label in value.items()}
+        pairs = {str(value_text): label for value_text, label in value.items()}
         labels = (0, *TUMOUR_LABELS)
-        if all(found.isdecimal() and label in labels for found, label in pairs.items()):
+        if all(value_text.isdecimal() and label in labels for value_text, label in pairs.items()):
             return pairs
     raise ValueError(
         f"expected {', '.join((_AUTO, *LABEL_FORMATS))}, or a map of values to the labels 0 to 3 such as "
@@ -102,17 +102,17 @@ class Data(Section):
             raise ValueError("volumes.kind is none; the segmentation stages need a data set with masks")
         if self.pictures.kind != "none" and self.volumes.name == self.pictures.name:
             raise ValueError(f"volumes.name and pictures.name are both {self.volumes.name!r}")
-        for side in ("volumes", "pictures"):
-            source = getattr(self, side)
+        for key in ("volumes", "pictures"):
+            source = getattr(self, key)
             if source.kind == "phantom" and source.path is not None:
                 raise ValueError(
-                    f"{side}.path names a folder, but {side}.kind is phantom: its patients are generated; "
-                    f"choose the data set, e.g. data=brats or data=lgg, or leave {side}.path out"
+                    f"{key}.path names a folder, but {key}.kind is phantom: its patients are generated; "
+                    f"choose the data set, e.g. data=brats or data=lgg, or leave {key}.path out"
                 )
-        made = [side for side in ("volumes", "pictures") if getattr(self, side).kind == "phantom"]
-        if made and not self.synthetic:
+        generated = [key for key in ("volumes", "pictures") if getattr(self, key).kind == "phantom"]
+        if generated and not self.synthetic:
             raise ValueError(
-                f"synthetic is false, but {' and '.join(made)} are generated (kind: phantom); "
+                f"synthetic is false, but {' and '.join(generated)} are generated (kind: phantom); "
                 "set data.synthetic=true, so that every result says so"
             )
         return self

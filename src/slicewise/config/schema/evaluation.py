@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slicewise.config.schema.asking import Asking
-from slicewise.config.schema.section import LARGEST, Count, CountOrZero, Fraction, Positive, Section
+from slicewise.config.schema.base import LARGEST, Count, CountOrZero, Fraction, Positive, Section
+from slicewise.config.schema.inference import InferenceSettings
 
 Explanation = Literal["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam"]
 """How the heat behind a slice's tumour logit is made; see `inference.gradcam`."""
@@ -65,9 +65,9 @@ class Evaluation(Section):
     """Failed slices drawn."""
 
     @property
-    def asking(self) -> Asking:
+    def inference(self) -> InferenceSettings:
         """How the network is asked."""
-        return Asking(self.flips, self.rotation, self.mask_smoothing, self.class_smoothing)
+        return InferenceSettings(self.flips, self.rotation, self.mask_smoothing, self.class_smoothing)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slicewise.config.schema.section import CountOrZero, Fraction, Section
+from slicewise.config.schema.base import CountOrZero, Fraction, Section
 
 Architecture = Literal[
     "unet", "unetplusplus", "fpn", "pspnet", "deeplabv3plus", "linknet", "manet", "segformer"

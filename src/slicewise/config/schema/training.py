@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Section
+from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Section
 
 Monitor = Literal["dice", "auc", "dice+auc", "last"]
 StageName = Literal["seg_warmup", "cls_head", "joint"]

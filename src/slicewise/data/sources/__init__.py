@@ -4,33 +4,37 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, assert_never
 
-from slicewise.core.labels import LabelMap, Modality
 from slicewise.data.cases import CaseFiles
-from slicewise.data.file_kinds import claims_picture
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import ENDINGS, divided_below, files_below, passed_over
+from slicewise.data.sources.tree import SUFFIXES_BY_KIND, list_files, note_skipped, partition_files
+from slicewise.domain.labels import LabelMap, Modality
+from slicewise.imaging.io.file_format import looks_like_picture
 
 FolderKind = Literal["brats", "lgg", "pictures"]
 
 
-def files_read(kind: FolderKind, root: Path) -> list[Path]:
+def list_read_files(kind: FolderKind, root: Path) -> list[Path]:
     """Return the files that `discover` looks at, and no others. Imports nothing heavy.
 
     Raises:
         DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
-    return divided_below(root, claims_picture)[0] if kind == "pictures" else files_below(root, ENDINGS[kind])
+    return (
+        partition_files(root, looks_like_picture)[0]
+        if kind == "pictures"
+        else list_files(root, SUFFIXES_BY_KIND[kind])
+    )
 
 
-def files_passed_over(kind: FolderKind, root: Path) -> list[Problem]:
+def list_skipped_files(kind: FolderKind, root: Path) -> list[Problem]:
     """Return a note for each file below `root` that `discover` does not look at. Imports nothing heavy.
 
     Raises:
-        DataError: as `files_read`.
+        DataError: as `list_read_files`.
     """
-    ends = ENDINGS[kind]
-    is_read = claims_picture if kind == "pictures" else lambda path: path.name.lower().endswith(ends)
-    return passed_over(divided_below(root, is_read)[1])
+    ends = SUFFIXES_BY_KIND[kind]
+    is_read = looks_like_picture if kind == "pictures" else lambda path: path.name.lower().endswith(ends)
+    return note_skipped(partition_files(root, is_read)[1])
 
 
 def discover(
@@ -62,16 +66,16 @@ def discover(
             kept, problems = _without_copies(
                 *brats.discover(root, source, mask_name=mask_name, labels=labels)
             )
-            return kept, problems + brats.mixed_releases(root, kept) + files_passed_over(kind, root)
+            return kept, problems + brats.warn_mixed_releases(root, kept) + list_skipped_files(kind, root)
         case "lgg":
             from slicewise.data.sources import lgg
 
             kept, problems = _without_copies(*lgg.discover(root, source))
-            return kept, problems + files_passed_over(kind, root)
+            return kept, problems + list_skipped_files(kind, root)
         case "pictures":
-            from slicewise.data.sources import pictures
+            from slicewise.data.sources import class_folders
 
-            return pictures.discover(
+            return class_folders.discover(
                 root, source, slot, group_duplicates=group_duplicates, train_only=train_only
             )
         case _:
@@ -81,7 +85,7 @@ def discover(
 def _without_copies(
     cases: Sequence[CaseFiles], problems: list[Problem]
 ) -> tuple[list[CaseFiles], list[Problem]]:
-    from slicewise.data.copies import without_copies
+    from slicewise.data.duplicates.exact import drop_copies
 
-    kept, found = without_copies(cases)
+    kept, found = drop_copies(cases)
     return kept, problems + found

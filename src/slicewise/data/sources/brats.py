@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.errors import DataError
-from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import LABEL_FORMATS, MODALITIES, LabelMap
 from slicewise.data.cases import CaseFiles
-from slicewise.data.gather import Draft, Found, choose_images, choose_mask, gather
-from slicewise.data.problems import Problem, most_frequent
-from slicewise.data.sources.tree import ENDINGS, files_below
+from slicewise.data.grouping import CaseDraft, NamedFile, group_files, select_images, select_mask
+from slicewise.data.problems import Problem, summarise_problems
+from slicewise.data.sources.tree import SUFFIXES_BY_KIND, list_files
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import LABEL_FORMATS, MODALITIES, LabelMap
 
-SUFFIXES: Final = ENDINGS["brats"]
+SUFFIXES: Final = SUFFIXES_BY_KIND["brats"]
 _EXPECTED: Final = (
     "BraTS cases: folders with ..._t1, ..._t1ce, ..._t2, ..._flair (2023: -t1n -t1c -t2w -t2f) and ..._seg "
     "as .nii or .nii.gz"
@@ -45,9 +45,9 @@ def discover(
         DataError: there is no folder, no case, no case with a mask, or the values of the masks mean other
             things than in BraTS and `labels` does not say what.
     """
-    gathered = gather(files_below(root, SUFFIXES), root, mask_name=mask_name)
+    gathered = group_files(list_files(root, SUFFIXES), root, mask_name=mask_name)
     problems = gathered.problems
-    problems += [Problem(p, "neither a modality nor a mask, ignored", "note") for p in gathered.silent]
+    problems += [Problem(p, "neither a modality nor a mask, ignored", "note") for p in gathered.unidentified]
     problems += [
         Problem(p, "another image than t1, t1ce, t2, flair or the tumour's mask, ignored", "note")
         for p in gathered.others
@@ -56,7 +56,7 @@ def discover(
     strays = [found for draft in gathered.drafts if not draft.images for found in draft.masks]
     _adopt_masks(drafts, strays, problems)
     if not drafts:
-        raise DataError(f"{root} holds no case; expected {_EXPECTED}{most_frequent(problems)}")
+        raise DataError(f"{root} holds no case; expected {_EXPECTED}{summarise_problems(problems)}")
     unique = _without_repeats(drafts, problems)
     cases = [case for draft in unique if draft.masks and (case := _case(draft, source, labels, problems))]
     if not cases:
@@ -66,7 +66,7 @@ def discover(
     return cases, problems
 
 
-def mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
+def warn_mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
     """Return a warning where the names are those of several releases, which have patients in common."""
     found = (_RELEASE.match(case.key.case) for case in cases)
     prefixes = sorted({match[0].lower(): match[0] for match in found if match}.values())
@@ -77,15 +77,17 @@ def mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
     return [Problem(root, what, "warning")] if len(prefixes) > 1 else []
 
 
-def _case(draft: Draft, source: str, labels: LabelMap | None, problems: list[Problem]) -> CaseFiles | None:
-    images, met = choose_images(draft)
-    mask, found = choose_mask(draft)
-    problems += met + found
+def _case(
+    draft: CaseDraft, source: str, labels: LabelMap | None, problems: list[Problem]
+) -> CaseFiles | None:
+    images, image_problems = select_images(draft)
+    mask, found = select_mask(draft)
+    problems += image_problems + found
     if mask is None:
         return None
     missing = [modality for modality in MODALITIES if modality not in images]
     if missing:
-        problems.append(Problem(draft.home, f"no {', '.join(missing)}: the slot stays empty", "warning"))
+        problems.append(Problem(draft.folder, f"no {', '.join(missing)}: the slot stays empty", "warning"))
     # The visit was read from the name as found: a safe name may end in a digest instead.
     patient = safe_name(draft.patient)
     return CaseFiles(
@@ -112,19 +114,19 @@ def _require_known_labels(root: Path, cases: Sequence[CaseFiles]) -> None:
         )
 
 
-def _adopt_masks(drafts: Sequence[Draft], strays: Sequence[Found], problems: list[Problem]) -> None:
+def _adopt_masks(drafts: Sequence[CaseDraft], strays: Sequence[NamedFile], problems: list[Problem]) -> None:
     """Give masks that lie apart from the images to the case they name or to the only case of their folder.
 
     The first is so in UPENN-GBM (`images_segm/`) and nnU-Net (`labelsTr/`), the second in BraTS20 355.
     """
-    by_name: dict[str, list[Draft]] = defaultdict(list)
-    by_home: dict[Path, list[Draft]] = defaultdict(list)
+    by_name: dict[str, list[CaseDraft]] = defaultdict(list)
+    by_folder: dict[Path, list[CaseDraft]] = defaultdict(list)
     for draft in drafts:
         by_name[draft.name.lower()].append(draft)
-        by_home[draft.home].append(draft)
+        by_folder[draft.folder].append(draft)
     without = {id(draft) for draft in drafts if not draft.masks}
     for found in strays:
-        named, there = by_name[found.name.case.lower()], by_home[found.path.parent]
+        named, there = by_name[found.name.case.lower()], by_folder[found.path.parent]
         if len(named) == 1 and id(named[0]) in without:
             named[0].masks.append(found)
         elif len(there) == 1 and id(there[0]) in without:
@@ -134,20 +136,20 @@ def _adopt_masks(drafts: Sequence[Draft], strays: Sequence[Found], problems: lis
             problems.append(Problem(found.path, "a mask without images, ignored", "note"))
 
 
-def _without_repeats(drafts: Sequence[Draft], problems: list[Problem]) -> list[Draft]:
+def _without_repeats(drafts: Sequence[CaseDraft], problems: list[Problem]) -> list[CaseDraft]:
     """Keep one folder per case, one with a mask where there is one, and report what is left out."""
-    kept: dict[str, Draft] = {}
+    by_case: dict[str, CaseDraft] = {}
     for draft in sorted(drafts, key=lambda draft: not draft.masks):
-        first = kept.setdefault(safe_name(draft.name).lower(), draft)
+        first = by_case.setdefault(safe_name(draft.name).lower(), draft)
         if first is not draft:
             first.copies += [found.path for found in next(iter(draft.images.values()))[:1]]
-            problems.append(Problem(draft.home, f"the case {draft.name} again, ignored", "note"))
+            problems.append(Problem(draft.folder, f"the case {draft.name} again, ignored", "note"))
         elif not draft.masks:
-            problems.append(Problem(draft.home, "no mask (..._seg.nii)"))
-    return [draft for draft in drafts if kept[safe_name(draft.name).lower()] is draft]
+            problems.append(Problem(draft.folder, "no mask (..._seg.nii)"))
+    return [draft for draft in drafts if by_case[safe_name(draft.name).lower()] is draft]
 
 
-def _no_mask(root: Path, drafts: Sequence[Draft], problems: Sequence[Problem]) -> str:
+def _no_mask(root: Path, drafts: Sequence[CaseDraft], problems: Sequence[Problem]) -> str:
     unclear = [problem for problem in problems if "data.volumes.mask" in problem.what]
     if unclear:
         return (

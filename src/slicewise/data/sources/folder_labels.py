@@ -13,7 +13,7 @@ _NO = re.compile(rf"no|none|{_ALSO}(negative?|normal|healthy|(no|non|not|without
 """A bare "no" stands alone: `no_mri` is not a folder of healthy brains, and `Patient No 12` is a number."""
 
 
-def label_of(folder: str) -> int | None:
+def parse_label(folder: str) -> int | None:
     """Return 1 for the name of a folder with tumours, 0 for one without, None where it says neither."""
     name = re.sub(r"[^a-z]", "", folder.lower())
     if _NO.fullmatch(name):
@@ -21,7 +21,7 @@ def label_of(folder: str) -> int | None:
     return 1 if _YES.fullmatch(name) else None
 
 
-def labels_of(folders: Collection[Path]) -> dict[Path, int | None]:
+def label_folders(folders: Collection[Path]) -> dict[Path, int | None]:
     """Return the label of the pictures in each folder, given relative to the root of the data set.
 
     The nearest folder that says yes or no decides. One that holds such folders itself names the set, as in
@@ -29,7 +29,7 @@ def labels_of(folders: Collection[Path]) -> dict[Path, int | None]:
     is called says nothing, and no label counts below a folder `pred`, which holds pictures to be examined.
     """
     around = {above for folder in folders for above in (folder, *folder.parents)}
-    said = {folder: label for folder in around if (label := label_of(folder.name)) is not None}
+    said = {folder: label for folder in around if (label := parse_label(folder.name)) is not None}
     sets = {above for folder in said for above in folder.parents}
     return {folder: _label(folder, said, sets) for folder in folders}
 

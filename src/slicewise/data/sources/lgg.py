@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.errors import DataError
-from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import ENDINGS, files_below
+from slicewise.data.sources.tree import SUFFIXES_BY_KIND, list_files
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import Modality
 
 CHANNELS: Final[tuple[Modality, ...]] = ("t1", "flair", "t1ce")
-SUFFIXES: Final = ENDINGS["lgg"]
+SUFFIXES: Final = SUFFIXES_BY_KIND["lgg"]
 _EXPECTED: Final = "folders of the LGG set kaggle_3m: TCGA_..._7.tif beside TCGA_..._7_mask.tif"
 _NAME = re.compile(r"(?P<case>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
 _PATIENT = re.compile(r"(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class FileName:
+class SliceName:
     """What the name of a slice says."""
 
     case: str
@@ -35,10 +35,10 @@ class FileName:
     is_mask: bool
 
 
-def parse_name(name: str) -> FileName | None:
+def parse_name(name: str) -> SliceName | None:
     """Read a file name such as `TCGA_CS_4941_19960909_7_mask.tif`; None where it follows no convention."""
     match = _NAME.fullmatch(name)
-    return FileName(match["case"], int(match["number"]), bool(match["mask"])) if match else None
+    return SliceName(match["case"], int(match["number"]), bool(match["mask"])) if match else None
 
 
 def patient_of(case: str) -> str:
@@ -61,7 +61,7 @@ def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
     """
     problems: list[Problem] = []
     drafts: dict[tuple[Path, str], _Draft] = {}
-    for path in files_below(root, SUFFIXES):
+    for path in list_files(root, SUFFIXES):
         name = parse_name(path.name)
         if name is None:
             problems.append(Problem(path, "neither a slice nor a mask, ignored", "note"))
@@ -125,10 +125,10 @@ def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Dra
     same: dict[str, list[_Draft]] = defaultdict(list)
     for draft in drafts:
         same[safe_name(draft.name).lower()].append(draft)
-    kept = []
+    unique = []
     for copies in same.values():
         best = max(copies, key=lambda draft: len(draft.images.keys() & draft.masks.keys()))
-        kept.append(best)
+        unique.append(best)
         best.copies += [
             next(iter(draft.images.values())) for draft in copies if draft is not best and draft.images
         ]
@@ -137,4 +137,4 @@ def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Dra
             for draft in copies
             if draft is not best
         ]
-    return kept
+    return unique

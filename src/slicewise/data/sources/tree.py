@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from slicewise.core.errors import DataError
-from slicewise.data.file_kinds import PICTURE_SUFFIXES, why_passed_over
 from slicewise.data.problems import Problem
+from slicewise.imaging.io.file_format import PICTURE_SUFFIXES, explain_skipped
 
-ENDINGS: Final[Mapping[str, tuple[str, ...]]] = {
+SUFFIXES_BY_KIND: Final[Mapping[str, tuple[str, ...]]] = {
     "brats": (".nii", ".nii.gz"),
     "lgg": (".tif", ".tiff"),
     "pictures": PICTURE_SUFFIXES,
@@ -27,7 +27,7 @@ def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
     return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part.lower()) for part in parts)
 
 
-def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
+def list_files(root: Path, suffixes: Collection[str]) -> list[Path]:
     """Return the files whose names end in one of `suffixes` (lower case), in natural order.
 
     Hidden files and what systems keep for themselves (`__MACOSX`) are passed over; links are followed, each
@@ -37,14 +37,14 @@ def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
         DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
     ends = tuple(suffixes)
-    return divided_below(root, lambda path: path.name.lower().endswith(ends))[0]
+    return partition_files(root, lambda path: path.name.lower().endswith(ends))[0]
 
 
-def divided_below(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
-    """Return the files below `root` that are read and the others, each in natural order; see `files_below`.
+def partition_files(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
+    """Return the files below `root` that are read and the others, each in natural order; see `list_files`.
 
     Raises:
-        DataError: as `files_below`; the names of files that are not read do not matter.
+        DataError: as `list_files`; the names of files that are not read do not matter.
     """
     read: list[Path] = []
     others: list[Path] = []
@@ -55,23 +55,23 @@ def divided_below(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Pat
     return read, others
 
 
-def passed_over(others: Collection[Path]) -> list[Problem]:
+def note_skipped(others: Collection[Path]) -> list[Problem]:
     """Return a note for each file that is not read: why, and what to do if it should be."""
-    return [Problem(_printable(path), why_passed_over(path), "note") for path in others]
+    return [Problem(_printable(path), explain_skipped(path), "note") for path in others]
 
 
 def _walk(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; set data.volumes.path or data.pictures.path to one that is")
-    found: list[Path] = []
+    paths: list[Path] = []
     visited: set[str] = set()
     for folder, names, files in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(folder)
         names[:] = [] if real in visited else sorted(name for name in names if not _is_hidden(name))
         if real not in visited:
-            found += [Path(folder, name) for name in files if not _is_hidden(name)]
+            paths += [Path(folder, name) for name in files if not _is_hidden(name)]
         visited.add(real)
-    return sorted(found, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
+    return sorted(paths, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
 
 
 def _refuse(error: OSError) -> NoReturn:

@@ -1,0 +1,62 @@
+"""What this process is doing right now, for whoever looks: a step, and the progress bar that is open.
+
+Bars only set numbers here; writing them down is the business of `pipeline.progress`.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Job:
+    """A long job under way. Times are in seconds since 1970."""
+
+    desc: str
+    total: float | None
+    unit: str
+    initial: float = 0.0
+    done: float = 0.0
+    note: str = ""
+    started: float = field(default_factory=time.time)
+
+
+@dataclass(eq=False)
+class RunningStep:
+    """The step that runs, and why."""
+
+    name: str
+    reason: str
+    started: float = field(default_factory=time.time)
+
+
+_jobs: list[Job] = []
+_steps: list[RunningStep] = []
+
+
+@contextmanager
+def job(desc: str, total: float | None, unit: str, initial: float = 0.0) -> Iterator[Job]:
+    """Show a job while the block runs."""
+    entry = Job(desc, total, unit, initial, initial)
+    _jobs.append(entry)
+    try:
+        yield entry
+    finally:
+        _jobs.remove(entry)
+
+
+@contextmanager
+def step(name: str, reason: str) -> Iterator[None]:
+    """Show a step while the block runs."""
+    entry = RunningStep(name, reason)
+    _steps.append(entry)
+    try:
+        yield
+    finally:
+        _steps.remove(entry)
+
+
+def current() -> tuple[RunningStep | None, Job | None]:
+    """Return the step and the job that were begun last and have not ended."""
+    return next(reversed(_steps), None), next(reversed(_jobs), None)

@@ -1,0 +1,143 @@
+"""Work spread over processes: bounded memory, one thread each, and a plain word when the system kills one."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection
+from typing import Final, TypeVar
+
+import cv2
+
+from slicewise.core.disk import MIB
+from slicewise.core.errors import DataError
+from slicewise.core.memory import available_memory
+from slicewise.core.processor import usable_cores
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_QUEUED_PER_WORKER: Final = 2
+"""Enough that no worker waits, few enough that a long list of cases does not pile up in memory."""
+_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def num_processes(requested: int, memory_mib: int, num_jobs: int) -> int:
+    """Return how many processes to start: as asked (0: one per core), as memory allows, no more than jobs."""
+    affordable = available_memory() // (memory_mib * MIB)
+    return max(1, min(requested or usable_cores(), affordable, num_jobs))
+
+
+def run_jobs(
+    function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int, name: Callable[[Job], str]
+) -> Iterator[tuple[int, Result]]:
+    """Yield (position of the job, its result) as jobs finish; in this process where one worker is enough.
+
+    Args:
+        function: importable by name, for the workers start afresh.
+        jobs: picklable.
+        num_workers: as from `num_processes`.
+        name: what a job is called in an error.
+
+    Raises:
+        DataError: the system killed a worker.
+    """
+    if num_workers == 1 or len(jobs) < 2:
+        for position, job in enumerate(jobs):
+            yield position, function(job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(num_workers, context, _start_worker) as pool:
+        try:
+            yield from _bounded(pool, function, jobs, num_workers, name)
+        except Exception:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        except BaseException:
+            # Stopped: nobody wants what the workers are at, and a volume may take them long.
+            for process in list(pool._processes.values()):
+                process.kill()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _bounded(
+    pool: ProcessPoolExecutor,
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    num_workers: int,
+    name: Callable[[Job], str],
+) -> Iterator[tuple[int, Result]]:
+    waiting = iter(range(len(jobs)))
+    running: dict[Future[Result], int] = {}
+    try:
+        while True:
+            while (
+                len(running) < num_workers * _QUEUED_PER_WORKER
+                and (position := next(waiting, None)) is not None
+            ):
+                with _interrupts_blocked():  # a submission may start a worker, which inherits that
+                    future = pool.submit(function, jobs[position])
+                running[future] = position
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                result = future.result()
+                yield running.pop(future), result
+    except BrokenProcessPool as error:
+        names = ", ".join(name(jobs[position]) for position in sorted(running.values()))
+        raise DataError(
+            f"the system stopped a worker, probably for lack of memory, during or shortly before: {names}; "
+            f"{available_memory() / MIB:,.0f} MiB are free now; run again with runtime.num_workers="
+            f"{max(1, num_workers // 2)} (it was {num_workers}), what was finished is kept"
+        ) from error
+
+
+def _start_worker() -> None:
+    """Keep the worker to one thread, leave Ctrl-C to the process that started it, and end with that."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent was killed: nothing else would tell it, and it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Keep Ctrl-C, which a terminal sends to the whole group, from processes that start in the block.
+
+    One that is just importing its modules would print a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Numerical libraries read these variables as a child starts; ours are put back afterwards."""
+    before = {name: os.environ.get(name) for name in (*_THREAD_VARIABLES, "PYTHONWARNINGS")}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    # When we are killed, multiprocessing's tracker tidies up after us, which is no news for the terminal.
+    warnings = filter(None, (before["PYTHONWARNINGS"], "ignore:resource_tracker:UserWarning"))
+    os.environ["PYTHONWARNINGS"] = ",".join(warnings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,182 @@
+"""Pictures sorted into yes/no folders, as public sets on Kaggle are.
+
+    brain_tumor_dataset/yes/Y1.jpg              brain_tumor_dataset/no/1 no.jpeg
+    Training/glioma_tumor/gg (1).jpg            Testing/no_tumor/image(1).jpg
+
+The nearest folder whose name says yes or no gives the label (`folder_labels`); folders such as Br35H's `pred`
+say neither and are passed over. Nothing names a patient, so near-identical pictures are kept together
+instead.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from slicewise.core.console import progress
+from slicewise.core.errors import DataError, PictureError
+from slicewise.data.cases import CaseFiles
+from slicewise.data.duplicates.perceptual import PictureHash, group_pictures, hash_picture
+from slicewise.data.filenames import image_stem_of_mask, is_mask_folder, is_mask_name
+from slicewise.data.problems import Problem, summarise_problems
+from slicewise.data.sources.folder_labels import label_folders
+from slicewise.data.sources.train_only import TrainOnly
+from slicewise.data.sources.tree import note_skipped, partition_files
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import Modality
+from slicewise.imaging.io.file_format import looks_like_picture
+
+_EXPECTED: Final = (
+    "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
+    "pituitary_tumor and no_tumor)"
+)
+_MASK: Final = (
+    "a mask, or a picture made from one, by its name or its folder's; it is no picture of a patient"
+)
+_UNGROUPED: Final = (
+    "duplicates are ignored: the same picture, or another of the same patient, may be trained on and tested "
+    "on, so the figures are too good"
+)
+
+
+def discover(
+    root: Path,
+    source: str,
+    slot: Modality,
+    *,
+    group_duplicates: bool = True,
+    train_only: Collection[str] = (),
+) -> tuple[list[CaseFiles], list[Problem]]:
+    """Find the pictures below `root`, each once, with near-identical ones in one group.
+
+    `slot` is the modality slot the pictures fill. Without `group_duplicates` every file is a picture and a
+    group of its own. The folders `train_only`, directly below `root`, give way: a picture in them that is the
+    same as one of another folder, or almost, is left out, whatever its label.
+
+    Raises:
+        DataError: there is no folder, it holds no readable picture under yes and no, or a folder of
+            `train_only` holds none.
+    """
+    train_only_folders = TrainOnly(root, train_only)
+    # Of pictures that are the same the first is kept, so those that give way come last.
+    files, others = partition_files(root, looks_like_picture)
+    paths = sorted(files, key=train_only_folders.holds)
+    labelled, problems = label_pictures(root, paths)
+    problems += note_skipped(others)
+    readable = _hash_pictures(labelled, problems)
+    if not readable:
+        reasons = summarise_problems(problems)
+        raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
+    names = _names([(path.relative_to(root), picture) for path, _, picture in readable])
+    cases = [
+        CaseFiles(CaseKey(source, name, name), "picture", (slot,), (path,), (), label, name)
+        for name, (path, label, _) in zip(names, readable, strict=True)
+    ]
+    if group_duplicates:
+        grouped, repeated_problems = _grouped(
+            cases, [picture for _, _, picture in readable], train_only_folders
+        )
+    else:
+        grouped, repeated_problems = cases, [Problem(root, _UNGROUPED, "warning")]
+    train_only_folders.require_pictures(grouped)
+    if len({case.label for case in grouped}) < 2:
+        problems.append(
+            Problem(root, "all pictures have the same label: nothing can be told apart", "warning")
+        )
+    return grouped, problems + repeated_problems
+
+
+def _grouped(
+    cases: list[CaseFiles], prints: list[PictureHash], train_only_folders: TrainOnly
+) -> tuple[list[CaseFiles], list[Problem]]:
+    printed, contradicting = train_only_folders.without_contradicting(list(zip(cases, prints, strict=True)))
+    grouped, repeated = group_pictures([case for case, _ in printed], [picture for _, picture in printed])
+    remaining, resembling = train_only_folders.without_resembling(grouped)
+    return remaining, contradicting + repeated + resembling
+
+
+def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
+    """Return the pictures whose folder gives them a label; those without and what is no picture are notes."""
+    masks = find_masks(root, paths)
+    images = [path for path in paths if path not in masks]
+    labels = label_folders({path.relative_to(root).parent for path in images})
+    labelled: list[tuple[Path, int]] = []
+    others: Counter[Path] = Counter()
+    for path in images:
+        label = labels[path.relative_to(root).parent]
+        if label is None:
+            others[path.parent] += 1
+        else:
+            labelled.append((path, label))
+    return labelled, [Problem(path, _MASK, "note") for path in paths if path in masks] + [
+        Problem(folder, f"{count} pictures without a label (the folder says neither yes nor no)", "note")
+        for folder, count in others.items()
+    ]
+
+
+def find_masks(root: Path, paths: Collection[Path]) -> set[Path]:
+    """Return the pictures that are masks, or made from one, by their names, folders or neighbours."""
+    stems = {(path.parent, path.stem.lower()) for path in paths}
+    return {
+        path
+        for path in paths
+        if is_mask_name(path.stem)
+        or any(map(is_mask_folder, _folders(root, path)))
+        or (path.parent, image_stem_of_mask(path.stem)) in stems
+    }
+
+
+def _folders(root: Path, path: Path) -> tuple[str, ...]:
+    """Return the names of the folders between `root` and a picture; none of one that was named by itself."""
+    return () if root == Path() else path.relative_to(root).parts[:-1]
+
+
+def _hash_pictures(
+    labelled: list[tuple[Path, int]], problems: list[Problem]
+) -> list[tuple[Path, int, PictureHash]]:
+    """Decode every picture once, in threads; unreadable ones become problems."""
+    readable = []
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(_try_hash, (path for path, _ in labelled))
+        bar = progress(results, desc="Comparing pictures", total=len(labelled), unit="picture")
+        for (path, label), result in zip(labelled, bar, strict=True):
+            if isinstance(result, PictureHash):
+                readable.append((path, label, result))
+                problems += [Problem(path, note, "warning") for note in result.notes]
+            else:
+                problems.append(Problem(path, result))
+    return readable
+
+
+def _try_hash(path: Path) -> PictureHash | str:
+    try:
+        return hash_picture(path)
+    except PictureError as error:
+        return str(error).removeprefix(str(path)).lstrip(" :")
+
+
+def _names(pictures: list[tuple[Path, PictureHash]]) -> list[str]:
+    """Name each picture after its path; where two would be called the same, after its content too.
+
+    What is still alike, copies in one folder, is numbered.
+    """
+    names = [safe_name("-".join(path.with_suffix("").parts)) for path, _ in pictures]
+    common = Counter(name.lower() for name in names)
+    return _numbered(
+        name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
+        for name, (path, picture) in zip(names, pictures, strict=True)
+    )
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
+    taken: set[str] = set()
+    numbered: list[str] = []
+    for name in names:
+        own, number = name, 1
+        while own.lower() in taken:
+            number += 1
+            own = f"{name}-{number}"
+        taken.add(own.lower())
+        numbered.append(own)
+    return numbered

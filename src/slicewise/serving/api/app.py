@@ -1,0 +1,237 @@
+"""The API of the demo: health, model, predictions, bundled cases."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import slicewise
+from slicewise.compute.device import DeviceName
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.domain.labels import Modality
+from slicewise.imaging.volume import read_volume
+from slicewise.inference.calibration import Scaling
+from slicewise.inference.operating_points import (
+    OperatingPoints,
+    default_operating_points,
+    read_operating_points,
+)
+from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.predictor import Predictor
+from slicewise.serving.api.cases import find_cases
+from slicewise.serving.api.docs import render_docs
+from slicewise.serving.api.exception_handlers import register_exception_handlers
+from slicewise.serving.api.middleware import BodyLimit, SecurityHeaders
+from slicewise.serving.api.prediction_service import Layer, PredictionService
+from slicewise.serving.api.reader import RequestInput, read_uploads
+from slicewise.serving.api.routing import StrictRoute
+from slicewise.serving.api.schemas import (
+    NOTICE,
+    Case,
+    Failure,
+    Health,
+    ModelInfo,
+    PictureExamination,
+    VolumeExamination,
+)
+from slicewise.serving.api.uploads import RequestError, Upload, collect_uploads, store_uploads
+
+Responses = dict[int | str, dict[str, Any]]
+
+_ERROR_RESPONSES: Final[Responses] = {
+    400: {
+        "model": Failure,
+        "description": "Nothing to read, it is not clear what it is, or a field is unknown",
+    },
+    413: {"model": Failure, "description": "The upload is too large"},
+    415: {"model": Failure, "description": "Neither a picture nor a NIfTI volume"},
+    422: {"model": Failure, "description": "A file is damaged, or a field has an impossible value"},
+    503: {"model": Failure, "description": "The folder for uploads is gone or cannot be written"},
+    507: {"model": Failure, "description": "The folder for uploads is full"},
+}
+_NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "There is no such case or result"}}
+_PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
+_NIFTI: Final[Responses] = {200: {"content": {"application/gzip": {}}, "description": "NIfTI, 1 is tumour"}}
+
+AnyExamination = PictureExamination | VolumeExamination
+GradCam = Annotated[bool, Query(description="also show where the classification head looked")]
+
+_DESCRIPTION: Final = (
+    f"Finds brain tumours in MRI pictures and volumes. **{NOTICE}**\n\n"
+    'Every failure is answered as `{"error": "what went wrong, and the way out"}`.'
+)
+
+router = APIRouter()
+predictions = APIRouter(route_class=StrictRoute)
+
+
+def _get_service(request: Request) -> PredictionService:
+    examiner: PredictionService = request.app.state.examiner
+    return examiner
+
+
+def _get_cases(request: Request) -> dict[str, dict[Modality, Path]]:
+    return find_cases(request.app.state.cases_dir)
+
+
+ServiceDep = Annotated[PredictionService, Depends(_get_service)]
+CasesDep = Annotated[dict[str, dict[Modality, Path]], Depends(_get_cases)]
+
+
+@router.get("/", include_in_schema=False)
+async def redirect_to_docs() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    return HTMLResponse(render_docs(request.app.openapi()))
+
+
+@router.get("/healthz", tags=["service"])
+async def health(examiner: ServiceDep) -> Health:
+    """Answer as soon as the model is loaded, also while a prediction runs."""
+    return Health(fingerprint=examiner.checkpoint.fingerprint)
+
+
+@router.get("/model/info", tags=["service"])
+async def model_info(request: Request, examiner: ServiceDep) -> ModelInfo:
+    """Describe the model that answers, from its own checkpoint."""
+    return examiner.describe(request.app.state.max_upload_mib)
+
+
+@predictions.post("/predict", responses=_ERROR_RESPONSES, tags=["prediction"])
+async def predict(
+    examiner: ServiceDep,
+    file: Annotated[
+        UploadFile | None, File(description="a picture, or a NIfTI volume of one modality")
+    ] = None,
+    modality: Annotated[
+        Modality | None, Form(description="what `file` shows; needed for a volume whose name does not say it")
+    ] = None,
+    t1: Annotated[UploadFile | None, File(description="NIfTI volume, before contrast agent")] = None,
+    t1ce: Annotated[UploadFile | None, File(description="NIfTI volume, after contrast agent")] = None,
+    t2: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
+    flair: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
+    gradcam: GradCam = False,
+) -> AnyExamination:
+    """Examine one picture, or one volume of one to four modalities. Uploads are deleted afterwards."""
+    uploads = collect_uploads(file, modality, {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair})
+    return await run_sync(_predict_uploads, examiner, uploads, gradcam)
+
+
+def _predict_uploads(
+    examiner: PredictionService, uploads: dict[str, Upload], gradcam: bool
+) -> AnyExamination:
+    with store_uploads(uploads) as files:
+        return examiner.predict(read_uploads(files, examiner.checkpoint.slot), gradcam)
+
+
+@router.get("/cases", tags=["bundled cases"])
+async def cases(bundled: CasesDep) -> list[Case]:
+    """List the generated examinations that come with the demo."""
+    return [Case(name=name, modalities=list(files)) for name, files in bundled.items()]
+
+
+@predictions.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
+async def predict_case(
+    name: str, examiner: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
+) -> VolumeExamination:
+    """Examine a bundled case."""
+    if name not in bundled:
+        raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
+    return await run_sync(_predict_case, examiner, bundled[name], gradcam)
+
+
+def _predict_case(
+    examiner: PredictionService, files: dict[Modality, Path], gradcam: bool
+) -> VolumeExamination:
+    return examiner.predict_volume(RequestInput(read_volume(files), "volume"), gradcam)
+
+
+@router.get("/results/{result}/mask.nii.gz", responses=_NIFTI | _NOT_FOUND, tags=["results"])
+async def result_mask(result: str, examiner: ServiceDep) -> Response:
+    """Return the mask of an examined volume on the grid of its file."""
+    content = await run_sync(examiner.mask_nifti, result)
+    headers = {"content-disposition": 'attachment; filename="mask.nii.gz"'}
+    return Response(content, media_type="application/gzip", headers=headers)
+
+
+@router.get("/results/{result}/slices/{index}.png", responses=_PNG | _NOT_FOUND, tags=["results"])
+async def result_slice(
+    result: str,
+    index: int,
+    examiner: ServiceDep,
+    layer: Annotated[Layer, Query(description="what to draw over the slice")] = "overlay",
+) -> Response:
+    """Draw one slice of an examined volume."""
+    return Response(await run_sync(examiner.render_slice, result, index, layer), media_type="image/png")
+
+
+def _load_operating_points(
+    path: Path | None, predictor: Predictor, configured: Postprocessing
+) -> OperatingPoints:
+    if path is None:
+        return default_operating_points(configured, "this network was not evaluated, so nothing was chosen")
+    return read_operating_points(
+        path, predictor.checkpoint.weights_digest, configured, predictor.inference._asdict()
+    )
+
+
+def create_app(
+    checkpoint_path: Path,
+    *,
+    device: DeviceName,
+    num_threads: int = 0,
+    max_upload_mib: int,
+    class_threshold: float,
+    mask_threshold: float,
+    component_share: float = 0.0,
+    cases_dir: Path,
+    calibration_path: Path | None = None,
+    inference: InferenceSettings = PLAIN_INFERENCE,
+) -> FastAPI:
+    """Load a checkpoint and return the application that serves it.
+
+    Args:
+        checkpoint_path: the model; everything else about it stands in the file.
+        device: where it runs.
+        num_threads: of the model; 0 to choose.
+        max_upload_mib: largest request body.
+        class_threshold: probability from which a picture or volume is called tumour, unless one was chosen.
+        mask_threshold: probability from which a pixel is called tumour, unless one was chosen.
+        component_share: parts of a mask below this share of its largest are removed, unless one was chosen.
+        cases_dir: folder of the bundled cases; it may be missing.
+        calibration_path: what the evaluation of this checkpoint chose, if there was one.
+        inference: how the model is asked.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
+        UsageError: the machine has no such device.
+        WorkspaceError: what the evaluation chose is damaged.
+    """
+    predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold, inference=inference)
+    configured = Postprocessing(Scaling(), class_threshold, mask_threshold, component_share=component_share)
+    # The pages that FastAPI brings load scripts from another site.
+    app = FastAPI(
+        title="SliceWise",
+        version=slicewise.__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.examiner = PredictionService(
+        predictor, _load_operating_points(calibration_path, predictor, configured), num_threads
+    )
+    app.state.cases_dir = cases_dir
+    app.state.max_upload_mib = max_upload_mib
+    app.include_router(router)
+    app.include_router(predictions)
+    register_exception_handlers(app)
+    app.add_middleware(BodyLimit, max_mib=max_upload_mib)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    app.add_middleware(SecurityHeaders)
+    return app

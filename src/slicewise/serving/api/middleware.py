@@ -1,0 +1,110 @@
+"""What every request passes through: a measured body going in, security headers going out."""
+
+from typing import Final
+
+from anyio import move_on_after
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from slicewise.core.disk import MIB
+
+_FRAMING_BYTES: Final = MIB
+"""What a multipart body may hold besides the files."""
+_DRAIN_FACTOR: Final = 4
+SILENCE_SECONDS: Final = 30.0
+"""Between two parts of a request."""
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+)
+
+
+class BodyLimit:
+    """ASGI middleware that refuses a body larger than `max_mib` while it arrives, before it fills the disk.
+
+    A response that comes before the end of the body, such as this refusal, waits until the rest is read and
+    thrown away, within bounds: a client that is still sending would see a broken connection instead of it.
+    """
+
+    def __init__(self, app: ASGIApp, max_mib: int) -> None:
+        self.app = app
+        self.max_mib = max_mib
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = _Body(receive, self.max_mib)
+
+        async def send_after_the_body(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await body.drain()
+            await send(message)
+
+        await self.app(scope, body.receive, send_after_the_body)
+
+
+class _Body:
+    """The body of one request, measured while it arrives."""
+
+    def __init__(self, receive: Receive, max_mib: int) -> None:
+        self._receive = receive
+        self._max_mib = max_mib
+        self._limit = max_mib * MIB + _FRAMING_BYTES
+        self._num_bytes = 0
+        self._started = False
+        self._complete = False
+
+    async def receive(self) -> Message:
+        if self._complete:  # what comes now is the client hanging up
+            return await self._receive()
+        message = await self._next()
+        if self._num_bytes > self._limit:
+            raise HTTPException(413, too_large(self._max_mib))
+        return message
+
+    async def drain(self) -> None:
+        """Read what is left of a body that somebody began to read."""
+        try:
+            while self._started and not self._complete and self._num_bytes < _DRAIN_FACTOR * self._limit:
+                await self._next()
+        except HTTPException:  # the client fell silent: it may have the response now
+            self._complete = True
+
+    async def _next(self) -> Message:
+        message = await _receive_with_timeout(self._receive)
+        self._started, self._complete = True, not message.get("more_body", False)
+        self._num_bytes += len(message.get("body", b""))
+        return message
+
+
+async def _receive_with_timeout(receive: Receive) -> Message:
+    """Wait for the next part of a request, but not for ever: a silent client would hold its files open."""
+    with move_on_after(SILENCE_SECONDS):
+        return await receive()
+    raise HTTPException(408, f"nothing arrived for {SILENCE_SECONDS:.0f} seconds; send the request again")
+
+
+def too_large(max_mib: int) -> str:
+    return (
+        f"the upload is larger than {max_mib} MiB; send fewer or smaller files, "
+        "or start the demo with a larger serving.max_upload_mib"
+    )
+
+
+class SecurityHeaders:
+    """ASGI middleware: answers are not sniffed, framed, cached or named to other sites, and load nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)

@@ -1,0 +1,141 @@
+"""What an examination leaves behind; the last few are kept for the pictures a client asks for next."""
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.domain.labels import Task
+from slicewise.imaging.slicing import SlicedCase
+from slicewise.imaging.volume import Volume, VolumeOrientation
+from slicewise.inference.operating_points import OperatingPoint
+from slicewise.inference.prediction import Verdict, postprocess_volume
+from slicewise.inference.predictor import VolumePrediction
+from slicewise.serving.api.rendering import SliceRenderer
+
+MAX_RESULTS: Final = 6
+
+
+@dataclass(frozen=True)
+class Result:
+    """An examined volume, or a picture as a volume of one slice: what answers need, and no more."""
+
+    sliced: SlicedCase
+    point: OperatingPoint
+    """By which it was decided."""
+    not_trained: tuple[Task, ...]
+    """What rests on these is None."""
+    class_probability: NDArray[np.float64] | None
+    """[S], of the slices the network saw, calibrated."""
+    tumour_probability: float | None
+    verdict: Verdict | None
+    tumour_ml: float | None
+    tumour_share: float | None
+    """Tumour pixels over brain pixels, both as the network saw them."""
+    mask: NDArray[np.bool_] | None
+    """[slice, row, col] on the volume's grid."""
+    spacing: tuple[float, float, float]
+    orientation: VolumeOrientation | None
+    renderer: SliceRenderer
+
+    @classmethod
+    def of(
+        cls,
+        volume: Volume,
+        prediction: VolumePrediction,
+        point: OperatingPoint,
+        not_trained: tuple[Task, ...] = (),
+    ) -> Self:
+        sliced, (masks, classes) = prediction.sliced, prediction.slices
+        processed = postprocess_volume(volume, sliced, masks, classes, point.postprocessing, not_trained)
+        num_brain_pixels = np.count_nonzero(np.any(sliced.images != 0, axis=1))
+        return cls(
+            sliced=sliced,
+            point=point,
+            not_trained=not_trained,
+            class_probability=processed.class_probability,
+            tumour_probability=processed.tumour_probability,
+            verdict=processed.verdict,
+            tumour_ml=processed.volume_ml,
+            tumour_share=None
+            if processed.seen is None
+            else float(processed.seen.sum() / max(1, num_brain_pixels)),
+            mask=processed.mask,
+            spacing=volume.spacing,
+            orientation=volume.orientation,
+            renderer=SliceRenderer.of(volume),
+        )
+
+    @property
+    def num_slices(self) -> int:
+        return len(self.renderer.image)
+
+    @property
+    def is_positive(self) -> NDArray[np.bool_]:
+        """Whether each slice the network saw reaches the class threshold, [S]."""
+        if self.class_probability is None:
+            return np.zeros(len(self.sliced.indices), np.bool_)
+        return np.asarray(self.class_probability >= self.point.postprocessing.class_threshold)
+
+    def areas_mm2(self) -> Sequence[float | None]:
+        """Return the tumour's area in each slice."""
+        if self.mask is None:
+            return [None] * self.num_slices
+        _, row_mm, col_mm = self.spacing
+        return [float(pixels) * row_mm * col_mm for pixels in self.mask.sum(axis=(1, 2))]
+
+    def probabilities(self) -> dict[int, float]:
+        """Return the tumour probability of each slice the network saw, by index in the volume."""
+        if self.class_probability is None:
+            return {}
+        pairs = zip(self.sliced.indices, self.class_probability, strict=True)
+        return {int(index): float(value) for index, value in pairs}
+
+    def largest_slice(self) -> int | None:
+        """Return the slice with the most tumour, or None where there is none."""
+        areas = [area or 0.0 for area in self.areas_mm2()]
+        return int(np.argmax(areas)) if any(areas) else None
+
+    def key_slices(self, num_slices: int) -> list[int]:
+        """Return what to look at first: the largest and others spread over the tumour, else the likeliest.
+
+        Where nothing is known of any slice, it is the middle one of those the network saw.
+        """
+        largest = self.largest_slice()
+        probabilities = self.probabilities()
+        if largest is None or self.mask is None:
+            seen = self.sliced.indices.tolist()
+            likeliest = sorted(probabilities, key=lambda index: -probabilities[index])
+            return (likeliest or seen[len(seen) // 2 :])[:1]
+        with_tumour = np.flatnonzero(self.mask.any(axis=(1, 2)))
+        shares = (np.arange(num_slices - 1) + 0.5) / max(1, num_slices - 1)
+        spread = {int(with_tumour[int(share * len(with_tumour))]) for share in shares}
+        return sorted(spread | {largest})
+
+
+class ResultCache:
+    """At most `max_results` results under ids that cannot be guessed; the one unused longest goes first."""
+
+    def __init__(self, max_results: int = MAX_RESULTS) -> None:
+        self._max_results = max_results
+        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, result: Result) -> str:
+        key = secrets.token_urlsafe(12)
+        with self._lock:
+            self._results[key] = result
+            while len(self._results) > self._max_results:
+                self._results.popitem(last=False)
+        return key
+
+    def get(self, key: str) -> Result | None:
+        with self._lock:
+            if key in self._results:
+                self._results.move_to_end(key)
+            return self._results.get(key)
