@@ -79,7 +79,7 @@ def test_the_audit_says_so_when_it_could_judge_nothing() -> None:
     assert summarize([])[0] == summarize([skipped])[0] == UNREACHED
     assert summarize([skipped, sound])[0] == CLEAN
     code, words = summarize([sound, bad])
-    assert (code, "c 1: PYSEC-1, mended in 2" in words) == (VULNERABLE, True)
+    assert (code, "c 1: PYSEC-1, fixed in 2" in words) == (VULNERABLE, True)
 
 
 def named_by(lock: str) -> set[str]:
