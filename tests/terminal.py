@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 
 _TOKEN = re.compile(r"\x1b\[(?P<number>\d*)(?P<code>[A-Za-z])|(?P<control>[\r\n])|(?P<text>[^\x1b\r\n]+)")
 _SECONDS = 120
+COLUMNS = 100
 
 
 @dataclass
 class Terminal:
-    """Lines of text and a cursor; it knows what tqdm and colorama send."""
+    """Lines of text and a cursor; it knows what tqdm and colorama send, and wraps what is too long for it."""
 
+    columns: int = COLUMNS
     lines: list[str] = field(default_factory=lambda: [""])
+    wrapped: set[int] = field(default_factory=set)
+    """Rows that continue the one above."""
     row: int = 0
     column: int = 0
 
@@ -39,24 +43,38 @@ class Terminal:
                 assert token["code"] == "m", f"{token[0]!r} is not known to this model"
 
     def _print(self, text: str) -> None:
-        line = self.lines[self.row].ljust(self.column)
-        self.lines[self.row] = line[: self.column] + text + line[self.column + len(text) :]
-        self.column += len(text)
+        while text:
+            if self.column == self.columns:  # a line is wrapped when more comes, not when it is full
+                self._down()
+                self.wrapped.add(self.row)
+                self.column = 0
+            piece, text = text[: self.columns - self.column], text[self.columns - self.column :]
+            line = self.lines[self.row].ljust(self.column)
+            self.lines[self.row] = line[: self.column] + piece + line[self.column + len(piece) :]
+            self.column += len(piece)
 
     def _down(self) -> None:
         self.row += 1
+        self.wrapped.discard(self.row)
         if self.row == len(self.lines):
             self.lines.append("")
 
     @property
     def shown(self) -> list[str]:
-        return [line.rstrip() for line in self.lines if line.strip()]
+        """The lines that are not empty; those that were wrapped are whole again."""
+        lines: list[str] = []
+        for row, line in enumerate(self.lines):
+            if row in self.wrapped:
+                lines[-1] += line
+            else:
+                lines.append(line)
+        return [line.rstrip() for line in lines if line.strip()]
 
 
-def in_terminal(command: Sequence[str], **variables: str) -> tuple[int, str]:
+def in_terminal(command: Sequence[str], columns: int = COLUMNS, **variables: str) -> tuple[int, str]:
     """Run a program whose standard streams are a terminal; return its exit code and all that it sent."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     with subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm"} | variables

@@ -3,9 +3,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+from tests.terminal import Terminal, in_terminal
 
 from slicewise.core.errors import DataError
 from slicewise.core.parallel import num_processes, run_jobs
@@ -54,6 +56,39 @@ def test_processes_are_bounded_by_wish_memory_and_jobs() -> None:
     assert num_processes(4, 10**9, 100) == 1
     assert 1 <= num_processes(0, 1, 10**6) <= (os.cpu_count() or 1)
     assert num_processes(3, 1, 0) == 1
+
+
+NOISY = """
+import logging, sys, time, warnings
+from slicewise.core.console import progress, standard_streams
+from slicewise.core.parallel import run_jobs
+def noisy(number):
+    time.sleep(0.3)  # until the bar is drawn
+    warnings.warn_explicit(f"warning {number}", UserWarning, "file", 1)
+    logging.getLogger("library").warning("log %d", number)
+    print(f"print {number}")
+    return number
+if __name__ == "__main__":
+    with standard_streams():
+        found = list(progress(run_jobs(noisy, range(4), 2, str), desc="Working", total=4))
+    print(sorted(found))
+"""
+
+
+def test_what_a_worker_prints_stands_in_whole_lines_above_the_bar(tmp_path: Path) -> None:
+    program = tmp_path / "noisy.py"
+    program.write_text(NOISY)
+    code, sent = in_terminal([sys.executable, str(program)])
+    assert code == 0, sent
+    assert "Working: " in sent
+    terminal = Terminal()
+    terminal.feed(sent)
+    assert terminal.shown[-1] == "[(0, 0), (1, 1), (2, 2), (3, 3)]"
+    assert sorted(terminal.shown[:-1]) == sorted(
+        text.format(number)
+        for number in range(4)
+        for text in ("file:1: UserWarning: warning {}", "log {}", "print {}")
+    )
 
 
 SLOW = """

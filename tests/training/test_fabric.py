@@ -71,6 +71,20 @@ CLUSTERS = {
         "PMI_SIZE": "4",
         "PMI_RANK": "3",
     },
+    "under fabric run": {
+        "LT_CLI_USED": "1",
+        "LT_ACCELERATOR": "cuda",
+        "LT_STRATEGY": "ddp",
+        "LT_DEVICES": "2",
+        "LT_NUM_NODES": "2",
+        "LT_PRECISION": "16-true",
+        "RANK": "1",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "9",
+    },
+    "with devices of Fabric alone": {"LT_DEVICES": "2", "LT_CLI_USED": "yes"},
 }
 
 
@@ -89,4 +103,5 @@ def test_a_clusters_environment_does_not_change_a_plain_run(
     fabric.backward(layer(torch.ones(1, 2)).sum())
     assert (fabric.world_size, fabric.global_rank, fabric.local_rank) == (1, 0, 0)
     assert not torch.distributed.is_initialized()
+    assert layer.weight.dtype == torch.float32
     assert dict(os.environ) == before

@@ -1,13 +1,16 @@
 """Work spread over processes: bounded memory, one thread each, and a plain word when the system kills one."""
 
+import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from multiprocessing import connection
 from typing import Final, TypeVar
 
@@ -37,6 +40,9 @@ def run_jobs(
 ) -> Iterator[tuple[int, Result]]:
     """Yield (position of the job, its result) as jobs finish; in this process where one worker is enough.
 
+    What a job prints in a worker, warnings above all, is printed by this process: a worker does not know
+    where the progress bars of the terminal are.
+
     Args:
         function: importable by name, for the workers start afresh.
         jobs: picklable.
@@ -53,7 +59,12 @@ def run_jobs(
     context = multiprocessing.get_context("spawn")
     with _one_thread_each(), ProcessPoolExecutor(num_workers, context, _start_worker) as pool:
         try:
-            yield from _bounded(pool, function, jobs, num_workers, name)
+            for position, (result, printed) in _bounded(
+                pool, partial(_captured, function), jobs, num_workers, name
+            ):
+                if printed:
+                    sys.stderr.write(printed)
+                yield position, result
         except Exception:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -63,6 +74,12 @@ def run_jobs(
                 process.kill()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _captured(function: Callable[[Job], Result], job: Job) -> tuple[Result, str]:
+    """Return the result of a job and what it printed."""
+    with io.StringIO() as printed, redirect_stdout(printed), redirect_stderr(printed):
+        return function(job), printed.getvalue()
 
 
 def _bounded(

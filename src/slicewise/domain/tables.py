@@ -146,6 +146,8 @@ class RecipeRow:
     difference_high: float | None
     p_value: float | None
     note: str
+    condition: str
+    """Mask threshold and post-processing, or the class threshold, on which ROC-AUC does not depend."""
 
     @property
     def of_stages(self) -> bool:

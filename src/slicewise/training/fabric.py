@@ -1,6 +1,7 @@
 """Where and in which precision a stage trains."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
@@ -30,13 +31,25 @@ def make_fabric(runtime: Runtime, precision: PrecisionSetting) -> Fabric:
 
     The environment is named, because Fabric would otherwise look for a cluster's: with `srun` on the path it
     warns, and in an allocation it takes the number of processes from the variables of Slurm, LSF or torchrun.
+    The variables of `fabric run` are hidden, because they override the arguments.
 
     Raises:
         UsageError: the configured device is not on this machine.
     """
     device = choose_device(runtime.device)
     chosen = choose_precision(precision, device).precision
-    return Fabric(accelerator=device, devices=1, precision=_NAMES[chosen], plugins=LightningEnvironment())
+    with _without_launcher():
+        return Fabric(accelerator=device, devices=1, precision=_NAMES[chosen], plugins=LightningEnvironment())
+
+
+@contextmanager
+def _without_launcher() -> Iterator[None]:
+    """Hide the variables of `fabric run` (LT_CLI_USED, LT_DEVICES and the like) while the block runs."""
+    hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("LT_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 @contextmanager

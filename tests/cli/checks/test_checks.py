@@ -6,10 +6,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.engine.test_lock import controller, said
 
-from slicewise.cli.checks import machine, software, storage
+from slicewise.cli.checks import datasets, machine, software, storage
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
@@ -223,3 +225,47 @@ def test_lock(workspace: Workspace) -> None:
         assert said(holder) == "held"
         found = storage.lock(workspace)
     assert (found.level, f"process {holder.pid}" in found.found) == ("warn", True)
+
+
+def pictures(root: Path, number: int) -> Config:
+    """Write pictures with tumour and without, and return a configuration that names their folder."""
+    grey = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+    for index in range(number):
+        path = root / ("yes" if index % 2 else "no") / f"{index:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grey).save(path)
+    return compose(["data=brats", f"data.pictures.path={root}"])
+
+
+def test_pictures_that_cannot_be_read_are_named(workspace: Workspace, tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    config = pictures(root, 10)
+    found = datasets.data(workspace, config)
+    counts = "kaggle_mri: 10 pictures with a label, 10 opened, {} of these cannot be read"
+    assert (found.level, found.found) == ("good", counts.format(0))
+    (root / "no" / "004.png").write_bytes(b"no picture")
+    whole = (root / "yes" / "003.png").read_bytes()
+    (root / "yes" / "003.png").write_bytes(whole[: len(whole) // 2])
+    found = datasets.data(workspace, config)
+    assert found.level == "warn"
+    assert found.found.startswith(counts.format(2))
+    assert "no/004.png: " in found.found
+    assert "yes/003.png: " in found.found
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"no picture")
+    found = datasets.data(workspace, config)
+    assert found.level == "bad"
+    assert found.found.startswith("kaggle_mri: none of the 10 pictures opened in")
+
+
+def test_of_many_pictures_a_bounded_number_is_opened_from_every_part(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    config = pictures(tmp_path / "pictures", 200)
+    for path in (tmp_path / "pictures" / "yes").iterdir():
+        path.write_bytes(b"no picture")
+    found = datasets.data(workspace, config).found
+    assert found.startswith(
+        "kaggle_mri: 200 pictures with a label, 50 opened, 25 of these cannot be read (yes/"
+    )
+    assert "; and 20 more)" in found

@@ -7,26 +7,55 @@ import pytest
 from tests.fixtures.cohorts import SETTINGS, make_case
 
 from slicewise.core.errors import UsageError
-from slicewise.evaluation.comparison.recipes import RecipeRun, across_seeds, tabulate, to_text, write_recipes
+from slicewise.domain.tables import read_rows
+from slicewise.evaluation.comparison.recipes import (
+    RecipeRow,
+    RecipeRun,
+    across_seeds,
+    tabulate,
+    to_text,
+    write_recipes,
+)
 from slicewise.evaluation.comparison.runs import RunTables
 from slicewise.evaluation.comparison.stages import StageRow
 from slicewise.evaluation.evaluate import evaluate_slices
 from slicewise.evaluation.summary import summarise
+from slicewise.inference.calibration import Scaling
+from slicewise.inference.postprocess import Postprocessing
+
+CONFIGURED = Postprocessing.configured(SETTINGS)
 
 
-def made(recipe: str, seed: int, skill: float, *not_trained: str, name: str = "patient") -> RecipeRun:
+def made(
+    recipe: str,
+    seed: int,
+    skill: float,
+    *not_trained: str,
+    name: str = "patient",
+    decision: Postprocessing = CONFIGURED,
+) -> RecipeRun:
     """Return a run on the same eight patients, the better the higher the skill."""
     rng = np.random.default_rng(5)
     cases = [make_case(rng, "volumes", f"{name}{number}", skill=skill) for number in range(8)]
     result = replace(evaluate_slices(cases, SETTINGS, 0, surfaces=False), not_trained=not_trained)
     tables = RunTables(
         Path(recipe),
-        summarise(result),
+        {**summarise(result), "decisions": {"volumes": decision.to_json()}},
         {(row.source, row.patient): row for row in result.patients},
         {row.key: row for row in result.slices},
     )
     gain = StageRow(
-        "volumes", "dice_per_patient", "joint - seg_warmup", seed - 0.5, None, None, 8, 64, 0.5, "", ""
+        "volumes",
+        "dice_per_patient",
+        "joint - seg_warmup",
+        seed - 0.5,
+        None,
+        None,
+        8,
+        64,
+        0.5,
+        "",
+        "mask threshold 0.5",
     )
     other = replace(gain, phase="cls_head - seg_warmup")
     return RecipeRun(recipe, seed, "f" * 64, tables, (gain, other))
@@ -60,6 +89,24 @@ def test_seeds_are_summed_up_by_mean_range_and_how_many_are_not_worse() -> None:
     assert found["bad", "dice_per_patient"]["num_not_worse"] == 0
     assert found["good", "dice_per_patient"]["num_not_worse"] is None
     assert found["good", "roc_auc"]["difference"] is None
+
+
+def test_the_thresholds_of_each_recipe_are_named(tmp_path: Path) -> None:
+    chosen = Postprocessing(Scaling(1.7, 0.3), 0.2, 0.35, min_component=9)
+    runs = [made("first", 0, 1.0), made("second", 0, 0.3, decision=chosen)]
+    rows = tabulate(runs)
+    assert of(rows, "first", 0, "dice_per_patient").condition == "mask threshold 0.5"
+    for score in ("dice_per_patient", "dice_median"):
+        assert of(rows, "second", 0, score).condition == "mask threshold 0.35, parts from 9 voxels"
+    assert of(rows, "second", 0, "roc_auc").condition == "class threshold 0.2, calibrated"
+    assert of(rows, "second", 0, "dice_per_patient: joint - seg_warmup").condition == "mask threshold 0.5"
+    told = [line.split(None, 3)[1:] for line in to_text(rows) if "class threshold" in line]
+    assert told == [
+        ["0", "volumes", "mask threshold 0.5, class threshold 0.5"],
+        ["0", "volumes", "mask threshold 0.35, parts from 9 voxels, class threshold 0.2, calibrated"],
+    ]
+    write_recipes(tmp_path, runs, rows, {"command": "x"}, synthetic=True)
+    assert read_rows(tmp_path / "recipes.csv", RecipeRow)[0].condition == "mask threshold 0.5"
 
 
 def test_a_task_that_was_not_trained_has_words_and_no_number(tmp_path: Path) -> None:

@@ -381,6 +381,25 @@ def test_a_field_that_contradicts_the_name_of_its_file_is_said(client: TestClien
     assert "P_flair.nii.gz: sent as t2, though its name says flair" in answer["note"]
 
 
+@pytest.mark.parametrize(
+    ("names", "patients"),
+    [
+        ({"t1": "BraTS20_001_t1.nii.gz", "flair": "BraTS20_002_flair.nii.gz"}, "BraTS20_001, BraTS20_002"),
+        ({"t1": "BraTS20_001_t1.nii.gz", "flair": "brats20_001_flair.nii.gz"}, ""),
+        ({"t1": "BraTS20_001_t1.nii.gz", "flair": "scan.nii.gz"}, ""),
+        ({"t1": "t1.nii.gz", "flair": "flair.nii.gz"}, ""),
+    ],
+)
+def test_volumes_of_different_patients_by_their_names_are_a_warning(
+    client: TestClient, volume_path: Path, names: dict[str, str], patients: str
+) -> None:
+    files = {field: (name, volume_path.read_bytes()) for field, name in names.items()}
+    answer = client.post("/predict", files=files).json()
+    said = f"the file names belong to different patients ({patients})"
+    assert [note.partition(";")[0] for note in answer["file_notes"]] == ([said] if patients else [])
+    assert (said in (answer["note"] or "")) == bool(patients)
+
+
 def test_a_mask_of_a_picture_is_not_examined(client: TestClient, picture_path: Path) -> None:
     files = {"file": ("Y0_mask.png", picture_path.read_bytes())}
     response = client.post("/predict", files=files)

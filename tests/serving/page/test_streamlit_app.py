@@ -102,7 +102,7 @@ def test_what_was_not_trained_is_said_and_not_shown(
         "classification": {"label": None, "tumour_probability": None},
         "segmentation": {"tumour_ml": None},
     }
-    page = shown(not_trained=[task], note=f"{task} was not trained in this network", **missing[task])
+    page = shown(not_trained=[task], **missing[task])
     assert [metric.label for metric in page.metric] == measures
     assert "was not trained in this network" in page.info[0].value
     assert page.button_group[0].options == layers
@@ -114,6 +114,13 @@ def test_the_warning_stands_above_the_finding(shown: Callable[..., AppTest]) -> 
     assert page.warning[0].value == "The network has seen generated patients only."
     assert kinds.index("warning") == kinds.index("subheader") + 1
     assert not shown().warning
+
+
+def test_what_is_unusual_about_the_files_is_a_warning_as_it_is(shown: Callable[..., AppTest]) -> None:
+    notes = ["the file names belong to different patients (A, B)", "A_t1.nii: sent as t2"]
+    page = shown(file_notes=notes)
+    assert [warning.value for warning in page.warning] == notes
+    assert not page.info
 
 
 @pytest.mark.parametrize(
@@ -150,6 +157,7 @@ def show_volume(num_slices: int, picture: bytes, said: dict[str, object]) -> Non
         "fingerprint": "f" * 64,
         "not_trained": [],
         "note": None,
+        "file_notes": [],
         "warning": None,
     }
     answer |= {"label": "tumour", "tumour_probability": 0.7, "tumour_ml": 1.0, "largest_slice": 0}

@@ -10,7 +10,12 @@ import numpy as np
 from slicewise.core.files import write_json
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.scores import AUC, DICE, MEDIAN, NOT_TRAINED, STAGE_DIFFERENCE
-from slicewise.domain.tables import RecipeRow, write_rows
+from slicewise.domain.tables import (
+    RecipeRow,
+    describe_class_threshold,
+    describe_mask_threshold,
+    write_rows,
+)
 from slicewise.evaluation.comparison.runs import Comparison, RunTables, ScoreChange, compare_runs
 from slicewise.evaluation.comparison.stages import StageRow
 
@@ -100,6 +105,12 @@ def to_text(rows: Sequence[RecipeRow]) -> Iterator[str]:
         interval = f" ({low:+.3f} to {high:+.3f})" if low is not None and high is not None else ""
         name = f"{row.recipe:<28}{row.seed:>5}  {row.source:<18}{row.score:<38}"
         yield f"{name}{value:>12}  {gain}{interval}".rstrip()
+    conditions: dict[tuple[str, int, str], list[str]] = {}
+    for row in rows:
+        if row.score in (DICE, AUC) and row.condition:
+            conditions.setdefault((row.recipe, row.seed, row.source), []).append(row.condition)
+    for (recipe, seed, source), own in conditions.items():
+        yield f"{recipe:<28}{seed:>5}  {source:<18}{', '.join(own)}"
     yield "intervals: bootstrap over patients, pairs kept; they do not cover another training (--seeds)"
 
 
@@ -126,7 +137,8 @@ def _row(
     """Return a row; without an estimate the task was not trained."""
     if estimate is None:
         nothing = (None, None, None, 0, None, None, None, None)
-        return RecipeRow(run.recipe, run.seed, source, score, *nothing, note=NOT_TRAINED)
+        return RecipeRow(run.recipe, run.seed, source, score, *nothing, note=NOT_TRAINED, condition="")
+    condition = describe_class_threshold if score == AUC else describe_mask_threshold
     low, high = estimate["interval"] or (None, None)
     gain = change.difference.estimate if change else None
     return RecipeRow(
@@ -136,6 +148,7 @@ def _row(
         gain.high if gain else None,
         change.difference.p_value if change else None,
         str(estimate.get("note") or ""),
+        condition(run.tables.metrics["decisions"][source]),
     )  # fmt: skip
 
 
@@ -146,6 +159,7 @@ def _stage_rows(run: RecipeRun) -> Iterator[RecipeRow]:
             yield RecipeRow(
                 run.recipe, run.seed, row.source, f"{row.score}: {row.phase}", row.value, row.low, row.high,
                 row.num_patients, None, None, None, row.p_value, row.note or "",
+                row.condition or "",
             )  # fmt: skip
 
 

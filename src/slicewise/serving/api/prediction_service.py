@@ -167,6 +167,7 @@ class PredictionService:
             "synthetic": self.checkpoint.synthetic,
             "warning": SYNTHETIC_WARNING if self.checkpoint.synthetic else None,
             "note": "; ".join(filter(None, (untrained_note(result.not_trained), *notes))) or None,
+            "file_notes": list(notes),
             **_operating_info(result.point).model_dump(),
             "modalities": [modality for modality, filled in present if filled],
             "seconds": round(time.perf_counter() - started, 3),

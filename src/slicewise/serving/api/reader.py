@@ -8,7 +8,7 @@ from typing import Final
 from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles, CaseKind
 from slicewise.data.check import require_readable
-from slicewise.data.filenames import is_mask_name, parse_filename
+from slicewise.data.filenames import is_mask_name, parse_filename, parse_patient
 from slicewise.data.sources import lgg
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES, Modality
@@ -57,7 +57,8 @@ def read_uploads(files: Mapping[str, StoredUpload], slot: Modality) -> RequestIn
     notes = tuple(restore_client_names(str(problem), volumes) for problem in require_readable(case))
     volume = read_case(case)
     remarks = (restore_client_names(remark, volumes) for remark in volume.remarks)
-    return RequestInput(volume, "volume", (*_name_conflicts(volumes), *notes, *remarks))
+    said_by_names = (*_several_patients(volumes), *_name_conflicts(volumes))
+    return RequestInput(volume, "volume", (*said_by_names, *notes, *remarks))
 
 
 def _modality(field: str, file: StoredUpload) -> Modality:
@@ -79,6 +80,21 @@ def _modality(field: str, file: StoredUpload) -> Modality:
         400,
         f"{file.name} {description}: say what it shows in the form field `modality`, "
         f"one of {', '.join(MODALITIES)}",
+    )
+
+
+def _several_patients(volumes: Mapping[Modality, StoredUpload]) -> tuple[str, ...]:
+    """Say where the files are those of different patients, by the names that say a modality."""
+    names = [parse_filename(Path(file.name)) for file in volumes.values()]
+    patients = {
+        parse_patient(name.case) for name in names if name.kind is not None and name.sure and name.case
+    }
+    if len({patient.lower() for patient in patients}) < 2:
+        return ()
+    listed = ", ".join(sorted(patients))
+    return (
+        f"the file names belong to different patients ({listed}); send the volumes of one examination, or "
+        "rename the files if they are of one",
     )
 
 

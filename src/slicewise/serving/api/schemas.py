@@ -97,7 +97,10 @@ class Examination(OperatingInfo):
     warning: str | None = Field(
         description="what the finding must not be taken for; null where nothing is known"
     )
-    note: str | None = Field(description="why a part of the answer is missing; null where nothing is")
+    note: str | None = Field(
+        description="why a part of the answer is missing, and `file_notes`; null where nothing is"
+    )
+    file_notes: list[str] = Field(description="what is unusual about the files")
     modalities: list[Modality] = Field(description="the slots that were filled")
     seconds: float
     fingerprint: str

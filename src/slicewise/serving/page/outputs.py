@@ -30,6 +30,8 @@ def render_prediction(client: ApiClient, info: dict[str, Any]) -> None:
     st.subheader(prediction["name"], anchor=False)
     if prediction["warning"]:
         st.warning(prediction["warning"], icon=":material/warning:")
+    for note in prediction["file_notes"]:
+        st.warning(note, icon=":material/warning:")
     if prediction["kind"] == "picture":
         _show_picture(prediction)
     else:
@@ -41,8 +43,8 @@ def render_prediction(client: ApiClient, info: dict[str, Any]) -> None:
 
 
 def _show_metrics(prediction: dict[str, Any], *mask_metrics: tuple[str, str]) -> None:
-    if prediction["note"]:
-        st.info(f"{prediction['note'].capitalize()}: nothing is said of it.")
+    for task in prediction["not_trained"]:
+        st.info(f"{task.capitalize()} was not trained in this network: nothing is said of it.")
     metrics = mask_metrics if _has_segmentation(prediction) else ()
     if _has_classification(prediction):
         finding = "Tumour" if prediction["label"] == "tumour" else "No tumour"
