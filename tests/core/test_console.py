@@ -8,11 +8,11 @@ import pytest
 from tests.terminal import Terminal, in_terminal
 
 from slicewise.core import console
-from slicewise.core.console import paint, print_error, progress, progress_bar, say, standard_streams
+from slicewise.core.console import standard_streams, paint, print_error, progress, progress_bar, say
 
 WORK = """
 import logging, sys, time, warnings
-from slicewise.core.console import complain, progress, progress_bar, say, standard_streams
+from slicewise.core.console import print_error, progress, progress_bar, say, standard_streams
 with standard_streams():
     handler = logging.StreamHandler()
     logging.getLogger("library").addHandler(handler)
@@ -23,7 +23,7 @@ with standard_streams():
                 time.sleep(0.11)  # longer than tqdm waits between two drawings
                 bar.update()
                 bar.set_postfix_str("loss 0.5")
-            complain(f"fault {number}")
+            print_error(f"fault {number}")
             logging.getLogger("library").warning("log %d", number)
         print("half", end=" ")
         print(f"print {number}")

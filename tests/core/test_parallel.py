@@ -93,10 +93,10 @@ def test_what_a_worker_prints_stands_in_whole_lines_above_the_bar(tmp_path: Path
 
 SLOW = """
 import sys, time
-from slicewise.core.signals import stoppable
+from slicewise.core.signals import handle_signals
 from slicewise.core.parallel import run_jobs
 try:
-    with stoppable():
+    with handle_signals():
         list(run_jobs(time.sleep, [600.0] * 6, 2, str))
 except KeyboardInterrupt:
     sys.exit(130)
