@@ -24,7 +24,7 @@ HOLD = """
 import errno, fcntl, sys, time
 from pathlib import Path
 from slicewise.core.errors import WorkspaceError
-from slicewise.engine.lock import exclusive
+from slicewise.engine.lock import exclusive_lock
 path, kernel, seconds, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
 def refuse(*_):
     raise OSError(errno.ENOLCK, "no locks available")
@@ -34,7 +34,7 @@ elif kernel == "local":  # every machine has its own table of locks and sees non
     fcntl.flock = lambda *_: None
 time.sleep(max(0.0, start - time.time()))
 try:
-    with exclusive(path):
+    with exclusive_lock(path):
         print("held", flush=True)
         time.sleep(seconds)
 except WorkspaceError as error:

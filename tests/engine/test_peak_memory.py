@@ -5,9 +5,9 @@ from slicewise.engine.peak_memory import MemoryMonitor
 
 PEAK = """
 import time
-from slicewise.engine.peak_memory import MemoryWatch
+from slicewise.engine.peak_memory import MemoryMonitor
 
-with MemoryWatch() as watch:
+with MemoryMonitor() as watch:
     block = bytearray(b"x" * (200 << 20))
     time.sleep(0.5)
     del block

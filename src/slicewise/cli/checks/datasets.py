@@ -46,7 +46,7 @@ def _count_cases(source: VolumeSource | PictureSource, root: Path) -> tuple[int,
     from slicewise.data.check import check_cases, require_usable
     from slicewise.data.problems import summarise_problems
     from slicewise.data.sources import class_folders, list_read_files
-    from slicewise.steps.download import discover_source
+    from slicewise.workflow.sources import discover_source
 
     if isinstance(source, PictureSource):
         labelled, problems = class_folders.label_pictures(root, list_read_files("pictures", root))
