@@ -16,7 +16,7 @@ from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.tables import PatientRow, read_rows
 from slicewise.engine.receipt import Receipt
-from slicewise.workflow.step_names import STAGE_STEPS
+from slicewise.workflow.step_names import HOMES, STAGE_STEPS
 
 NAME = "accuracy"
 AIM = Aim(">=", 0.03)
@@ -82,7 +82,7 @@ def _training_seconds(folder: Path) -> float:
 
     Of an interrupted stage the step's duration is that of its last run; the batches of all runs are counted.
     """
-    homes = [folder / "checkpoints" / f"multitask_{name.partition('.')[2]}" for name in STAGE_STEPS]
+    homes = [folder / HOMES[name]["checkpoint"] for name in STAGE_STEPS]
     reports = [receipt.report for receipt in map(Receipt.read, homes) if receipt]
     if len(reports) < len(homes):
         raise RuntimeError(f"{folder} is not finished; give the command that began it again")
@@ -108,7 +108,7 @@ def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, li
 
 
 def _our_dice(folder: Path, config: Config) -> dict[str, float]:
-    rows = read_rows(folder / "results" / "multitask_evaluation" / "patients.csv", PatientRow)
+    rows = read_rows(folder / HOMES["evaluate"]["evaluation"] / "patients.csv", PatientRow)
     return {
         row.patient: row.dice
         for row in rows

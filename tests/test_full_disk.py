@@ -147,7 +147,7 @@ def test_each_step_meets_a_full_disk_and_goes_on_once_there_is_room(
         assert "cannot be written: the " in said.err, said.err
         assert "MiB free of" in said.err
         assert "run the same command again" in said.err
-        assert "could not be brought up to date either" in said.out  # the record is on the same disk
+        assert "could not be updated either" in said.out  # the record is on the same disk
         assert pipeline.run("--until", step.name) == 1, "still full: refused at once"
         assert "cannot be written" in capsys.readouterr().err
         disk.mend()

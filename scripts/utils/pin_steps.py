@@ -51,7 +51,7 @@ def source_files(step: str, source: Path = SOURCE) -> list[Path]:
     while pending:
         path = _file(pending.pop(), source)
         if path is None:
-            raise FileNotFoundError(f"no module of the step {step}; mend STEPS in {__file__}")
+            raise FileNotFoundError(f"no module of the step {step}; correct STEPS in {__file__}")
         if path not in files:
             files |= {path, *(path.parent / "templates").glob("*")}
             pending += [name for name in _imports(path, source) if not _is_excluded(name)]

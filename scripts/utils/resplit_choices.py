@@ -202,7 +202,7 @@ def read_predictions(
     from slicewise.evaluation.threshold_selection import concatenate_slices, included_slices
     from slicewise.inference.predictor import Predictor
     from slicewise.models.checkpoint import load_checkpoint
-    from slicewise.workflow.predictions import case_output, predict_case
+    from slicewise.workflow.predictions import predict_case
 
     store = SliceStore(workspace / "data" / "slices")
     slices: dict[str, list[SliceProbabilities]] = {}
@@ -216,7 +216,7 @@ def read_predictions(
             if (entry["source"], entry["group"]) not in test:
                 continue
             case = store.open(entry["entry"])
-            output = case_output(case, predict_case(predictor, case, case.images, case.presence, 32))
+            output = predict_case(predictor, case, 32)
             slices.setdefault(entry["source"], []).append(included_slices(output))
             if output.has_mask:
                 searches.setdefault(entry["source"], MaskGridSearch(settings)).add(output)

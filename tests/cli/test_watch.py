@@ -21,7 +21,7 @@ from slicewise.core.disk import MIB
 from slicewise.core.files import write_json
 from slicewise.engine.lease import Holder
 from slicewise.engine.progress import PROGRESS_NAME
-from slicewise.engine.record import RECORD_NAME, now
+from slicewise.engine.record import RECORD_NAME, utc_now
 
 ELSEWHERE = replace(Holder.current(), pid=7, host="node3", machine="m", since="2026-01-01T00:00:00+00:00")
 NOW = 1_000_000.0
@@ -80,7 +80,7 @@ def test_nothing_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_killed_run_is_told_from_one_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with controller(tmp_path / ".slicewise" / "lock", "real", seconds=1.0) as other:
         assert said(other) == "held"
-        write_json(tmp_path / RECORD_NAME, {"status": "running", "started_at": now()})
+        write_json(tmp_path / RECORD_NAME, {"status": "running", "started_at": utc_now()})
         assert main(["status", "--watch", "--workspace", str(tmp_path)]) == 1
     assert capsys.readouterr().out.endswith("the run killed\n")
 
@@ -99,7 +99,7 @@ def test_the_last_run_is_at_work_or_was_killed(tmp_path: Path, capsys: pytest.Ca
     record = {"command": "slicewise run seed=1", "status": "running", "total_duration_seconds": 0.1}
     with controller(tmp_path / ".slicewise" / "lock", "real", seconds=1.0) as other:
         assert said(other) == "held"
-        write_json(tmp_path / RECORD_NAME, {**record, "started_at": now(), "continue_with": None})
+        write_json(tmp_path / RECORD_NAME, {**record, "started_at": utc_now(), "continue_with": None})
         write_json(tmp_path / ".slicewise" / PROGRESS_NAME, progress())
         assert main(["status", "--workspace", str(tmp_path)]) == 0
         at_work = capsys.readouterr().out

@@ -32,7 +32,7 @@ def stopped(toy: Toy) -> Toy:
 def put_back(toy: Toy, *slots: str) -> None:
     """Undo the renames that brought an output of `join` home, as if a kill had come before them."""
     homes = {"out": "homes/join", "more": "homes/more"}
-    receipt = toy.workspace.at_home(homes)
+    receipt = toy.workspace.home_receipt(homes)
     assert receipt is not None
     shelf = toy.workspace.shelf("join", receipt.fingerprint)
     shelf.mkdir(parents=True, exist_ok=True)

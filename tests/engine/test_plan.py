@@ -142,7 +142,7 @@ def test_skip_uses_what_is_there_though_files_and_versions_have_changed(toy: Toy
     toy.run()
     (folder / "a.txt").write_text("b")
     assert toy.plan(skip=["gather"])["gather"].reason == (
-        "--skip-gather; a run would make it anew: folder: a.txt changed"
+        "--skip-gather; a run would make it again: folder: a.txt changed"
     )
     assert toy.run(skip=["gather"]) == []
     with pytest.raises(
@@ -156,7 +156,7 @@ def test_an_output_of_other_settings_is_not_built_on(toy: Toy, flags: dict[str, 
     """What comes after it would be told to be of settings that made nothing."""
     toy.run()
     toy.config["letters"] = "xyz1"
-    with pytest.raises(UsageError, match=r"--skip-gather cannot be obeyed: .* other settings: letters: abc"):
+    with pytest.raises(UsageError, match=r"--skip-gather: .* other settings: letters: abc"):
         toy.plan(**flags)
     assert toy.actions(skip=["gather", "join", "count"]) == "skip skip skip", "nothing is built"
 
@@ -165,7 +165,7 @@ def test_what_was_made_from_another_output_is_not_mixed_with_the_new_one(toy: To
     """So no network is tested on patients of another split, whom it has learned from."""
     toy.run()
     toy.config["letters"] = "xyz1"
-    message = r"--skip-join cannot be obeyed: the output of join was made from another gather"
+    message = r"--skip-join: the output of join was made from another gather"
     with pytest.raises(UsageError, match=message):
         toy.plan(skip=["join"])
     toy.run(until="gather")
@@ -200,7 +200,7 @@ def test_a_step_outside_that_may_turn_out_the_same_is_waited_for(toy: Toy) -> No
 
 
 def test_skip_without_an_output_says_what_to_run(toy: Toy) -> None:
-    with pytest.raises(UsageError, match=r"is missing\. Leave the option out, and it is made"):
+    with pytest.raises(UsageError, match=r"is missing\. Leave the option out to make it"):
         toy.plan(skip=["gather"])
 
 

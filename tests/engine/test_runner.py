@@ -197,7 +197,7 @@ def test_a_question_is_asked_where_there_is_something_to_keep(gathered: Toy, ans
     assert gathered.asked == ["gather again?"]
     entry = record(gathered)["steps"]["gather"]
     assert entry["status"] == ("completed" if answer else "skipped")
-    assert answer or entry["reason"].startswith("kept, as was answered; a run would make it anew: ")
+    assert answer or entry["reason"].startswith("kept on request; a run would make it again: ")
 
 
 @pytest.mark.parametrize("why", ["forced", "other settings", "damaged", "missing"])
@@ -231,7 +231,7 @@ def test_a_kill_between_the_renames_of_one_output_is_mended_by_the_next_run(toy:
     toy.run()
     homes = {"out": "homes/join", "more": "homes/more"}
     workspace = toy.workspace
-    receipt = workspace.at_home(homes)
+    receipt = workspace.home_receipt(homes)
     assert receipt is not None
     shelf = workspace.shelf("join", receipt.fingerprint)
     shelf.mkdir(parents=True, exist_ok=True)

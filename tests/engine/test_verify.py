@@ -81,7 +81,7 @@ def test_damage_on_the_shelf_is_mended_when_it_is_asked_for(toy: Toy) -> None:
     (shelved / RECEIPT_NAME).write_text("{")
     (finding,) = check(toy).findings
     assert finding.path == shelved.relative_to(toy.root).as_posix() + f"/{RECEIPT_NAME}"
-    assert finding.remedy == "count is made again when its settings are asked for"
+    assert finding.remedy == "count is made again when a run has its settings"
 
 
 def test_missing_files_homes_and_receipts_are_named(toy: Toy) -> None:

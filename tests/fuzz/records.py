@@ -29,7 +29,7 @@ def read_receipt(data: bytes, folder: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     (home / "a.txt").write_bytes(b"a")
     (home / RECEIPT_NAME).write_bytes(signed(data))
-    receipt = workspace.at_home(HOMES)
+    receipt = workspace.home_receipt(HOMES)
     if receipt is None:
         return
     found = workspace.find("step", HOMES, receipt.fingerprint)

@@ -33,7 +33,7 @@ def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) ->
 
 
 MUTATIONS = {
-    "workflow/sources.py:split_source": {"download", "preprocess", "split"},
+    "workflow/participants.py:split_source": {"download", "preprocess", "split"},
     "workflow/slices.py:open_cases": {"preprocess", "split", "train", "evaluate"},
     "data/store.py:write": {"preprocess", "train", "evaluate"},
     "data/cases.py:from_json": {"download", "preprocess", "split"},
@@ -93,7 +93,7 @@ def test_imports_inside_functions_and_of_modules_from_packages_are_followed(
         for path in pin_steps.source_files("one", tmp_path)
     }
     assert found == {"steps/one.py", "data/__init__.py", "data/two.py", "core/three.py"}
-    with pytest.raises(FileNotFoundError, match="mend STEPS"):
+    with pytest.raises(FileNotFoundError, match="correct STEPS"):
         pin_steps.source_files("two", tmp_path)
 
 

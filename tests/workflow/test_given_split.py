@@ -17,7 +17,7 @@ from slicewise.core.files import read_json
 from slicewise.steps.download import DOWNLOAD
 from slicewise.steps.preprocess import PREPROCESS
 from slicewise.steps.split import SPLIT
-from slicewise.workflow.sources import PREDEFINED_KEYS
+from slicewise.workflow.participants import PREDEFINED_KEYS
 
 NUM_PATIENTS = 8
 

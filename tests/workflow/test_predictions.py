@@ -1,4 +1,4 @@
-"""What the network said, joined with the truth."""
+"""The predictions of a model beside the reference."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.evaluation.evaluate import score_case
+from slicewise.evaluation.evaluate import CaseOutput, score_case
 from slicewise.imaging.slicing import extract_slices
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.predictor import BasePredictor, SlicePredictions
-from slicewise.workflow.predictions import UNTRAINED_PROBABILITY, case_output, predict_case
+from slicewise.workflow.predictions import UNTRAINED_PROBABILITY, predict_case
 from slicewise.workflow.slices import SliceLookup
 
 
@@ -45,16 +45,17 @@ class Sure(BasePredictor):
         return SlicePredictions(np.full(shape, 0.9, np.float32), np.full(shape[0], 0.9, np.float32))
 
 
-def said(case: StoredCase, inference: InferenceSettings = PLAIN_INFERENCE) -> SlicePredictions:
-    return predict_case(Sure(inference), case, case.images, case.presence, 4)
+def predicted(
+    case: StoredCase, *untrained: str, inference: InferenceSettings = PLAIN_INFERENCE
+) -> CaseOutput:
+    return predict_case(Sure(inference), case, 4, untrained)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
 def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(case: StoredCase, smoothing: float) -> None:
     """Nor does that no reach the slices beside it, which in serving have no such neighbour."""
-    output = case_output(
-        case, said(case, InferenceSettings(mask_smoothing=smoothing, class_smoothing=smoothing))
-    )
+    inference = InferenceSettings(mask_smoothing=smoothing, class_smoothing=smoothing)
+    output = predicted(case, inference=inference)
     assert output.labels[0] == 1
     assert output.class_probability[0] == 0
     assert not output.mask_probability[0].any()
@@ -67,7 +68,7 @@ def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(case: StoredCas
 def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(case: StoredCase) -> None:
     """As in serving: a slice without an answer has no part in the running mean over neighbours."""
     settings = compose([]).evaluation
-    output = case_output(case, said(case))
+    output = predicted(case)
     scored = score_case(output, settings, Postprocessing.configured(settings), surfaces=False)
     assert scored.tumour_probability == pytest.approx(0.9)
     lookup = SliceLookup([case])
@@ -76,6 +77,6 @@ def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(case: Stor
 
 
 def test_a_task_that_was_not_trained_gives_no_answer(case: StoredCase) -> None:
-    assert not case_output(case, said(case), [SEGMENTATION]).has_mask
-    unknown = case_output(case, said(case), [CLASSIFICATION]).class_probability
+    assert not predicted(case, SEGMENTATION).has_mask
+    unknown = predicted(case, CLASSIFICATION).class_probability
     assert (unknown[1:] == UNTRAINED_PROBABILITY).all()

@@ -141,9 +141,9 @@ def _collect(run: _RecipeArguments, workspace: Workspace) -> "RecipeRun":
     from slicewise.evaluation.comparison.recipes import RecipeRun
     from slicewise.evaluation.comparison.runs import read_tables
     from slicewise.evaluation.comparison.stages import StageRow
-    from slicewise.steps.evaluate import EVALUATE
+    from slicewise.workflow.step_names import HOMES
 
-    folders = {slot: workspace.home(home) for slot, home in EVALUATE.homes.items()}
+    folders = {slot: workspace.home(home) for slot, home in HOMES["evaluate"].items()}
     receipt = Receipt.read(folders["evaluation"])
     return RecipeRun(
         recipe=run.recipe,

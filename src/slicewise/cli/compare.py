@@ -9,15 +9,16 @@ from slicewise.core.console import say
 from slicewise.core.disk import expand_user
 from slicewise.core.files import write_json
 from slicewise.engine.receipt import Receipt
+from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
     from slicewise.evaluation.comparison.runs import Comparison, ScoreChange
 
-_EVALUATION = Path("results/multitask_evaluation")
+_EVALUATION = Path(HOMES["evaluate"]["evaluation"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = "a workspace, its folder results/multitask_evaluation, or a table in it"
+    what = f"a workspace, its folder {_EVALUATION}, or a table in it"
     parser.add_argument("first", type=Path, metavar="A", help=what)
     parser.add_argument("second", type=Path, metavar="B", help="the other run; differences are B minus A")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON too")

@@ -29,7 +29,6 @@ from slicewise.core.hashing import digest
 from slicewise.core.logfile import LogFile
 from slicewise.core.redact import redact
 from slicewise.core.signals import handle_signals
-from slicewise.engine.failures import save_failed_record
 from slicewise.engine.lock import exclusive_lock
 from slicewise.engine.plan import plan
 from slicewise.engine.progress import publish_progress
@@ -122,7 +121,7 @@ def _record_failure(record: RunRecord, error: BaseException) -> None:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.error = {"step": None, "type": type(error).__name__, "message": str(error)}
     log.error("stopped: %s", record.error)
-    save_failed_record(record)
+    record.save_failed()
     say()
     say(f"stopped; finished steps are kept. To continue: {record.continue_with}", "warn")
 

@@ -51,7 +51,7 @@ def _show_shelf(workspace: Workspace, steps: Sequence[Step[Config]]) -> None:
 def _describe(step: Step[Config], workspace: Workspace) -> tuple[str, Tone, str]:
     if not step.homes:
         return _service(workspace)
-    receipt = workspace.at_home(step.homes)
+    receipt = workspace.home_receipt(step.homes)
     mismatches = list(workspace.mismatches(step.name, step.homes, receipt.fingerprint if receipt else None))
     if mismatches:
         return "damaged", "bad", mismatches[0]

@@ -8,18 +8,19 @@ from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.engine.record import RECORD_NAME, RunRecord, StepRecord
 from slicewise.engine.workspace import Workspace
-from slicewise.workflow.step_names import CROSS_VALIDATION
+from slicewise.workflow.step_names import CROSS_VALIDATION, HOMES
 
+_REPORT, _EVALUATION = HOMES["report"]["report"], HOMES["evaluate"]
 _OUTPUTS: Final = (
-    ("report", "results/report/report.html", "the report: open it in a browser"),
-    ("report", "results/report/report.txt", "the same as text"),
-    ("report", "results/report/model_card.md", "the model card"),
-    ("evaluate", "results/multitask_evaluation/report.txt", "the scores as text"),
-    (CROSS_VALIDATION, "results/cross_validation/report.txt", "the report on all folds together"),
-    ("evaluate", "results/phase_comparison", "the three stages compared"),
-    ("evaluate", "results/failures", "what went wrong, and what it has in common"),
-    ("evaluate", "visualizations/multitask_gradcam", "Grad-CAM pictures"),
-    ("train.joint", "checkpoints/multitask_joint/best_model.pth", "the trained network"),
+    ("report", f"{_REPORT}/report.html", "the report: open it in a browser"),
+    ("report", f"{_REPORT}/report.txt", "the same as text"),
+    ("report", f"{_REPORT}/model_card.md", "the model card"),
+    ("evaluate", f"{_EVALUATION['evaluation']}/report.txt", "the scores as text"),
+    (CROSS_VALIDATION, f"{HOMES[CROSS_VALIDATION]['pooled']}/report.txt", "the report on all folds together"),
+    ("evaluate", _EVALUATION["phases"], "the three stages compared"),
+    ("evaluate", _EVALUATION["failures"], "what went wrong, and what it has in common"),
+    ("evaluate", _EVALUATION["gradcam"], "Grad-CAM pictures"),
+    ("train.joint", f"{HOMES['train.joint']['checkpoint']}/best_model.pth", "the trained network"),
 )
 """Which step makes what; that of a step that took no part may be of other settings, and is not shown."""
 _AVAILABLE: Final = ("completed", "reused")

@@ -1,8 +1,8 @@
-"""What `slicewise clean` deletes: superseded outputs. Work that has not come home yet is not among them.
+"""What `slicewise clean` deletes: superseded outputs, but no finished output that is not yet in its home.
 
-A kill may leave a finished output on the shelf, from where the next run brings it home; a stop leaves the
-state of a stage under `partial`, from where it goes on. Homes stay, and so does `foreign`: what a person had
-put into a home can be made by no step.
+A kill may leave a finished output on the shelf, from where the next run moves it home; a stop leaves the
+state of a stage under `partial`, from where it continues. Homes stay, and so does `foreign`: no step can make
+what a person had put into a home.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.engine.record import RECORD_NAME
 from slicewise.engine.step import Step
-from slicewise.engine.workspace import StoredOutput, Workspace, is_empty
+from slicewise.engine.workspace import Workspace, is_empty
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class CleanResult:
 
     Attributes:
         unfinished: step -> bytes of its unfinished work that was kept.
-        waiting: steps that have a finished output on the shelf which has not come home yet.
+        waiting: steps with a finished output on the shelf that is not yet in its home.
     """
 
     freed_bytes: int
@@ -34,7 +34,7 @@ class CleanResult:
 
 
 def clean(workspace: Workspace, steps: Sequence[Step[Any]], *, unfinished: bool = False) -> CleanResult:
-    """Empty the shelf, what is left of finished or unknown work, and the trash. The caller holds the lock.
+    """Empty the shelf, the rest of finished or unknown work, and the trash. The caller holds the lock.
 
     With `unfinished`, the work of steps that were stopped goes too.
     """
@@ -44,70 +44,65 @@ def clean(workspace: Workspace, steps: Sequence[Step[Any]], *, unfinished: bool 
     freed += _remove(workspace.state / "trash")
     sizes: dict[str, int] = {}
     for folder in partial:
-        sizes[folder.parent.name] = sizes.get(folder.parent.name, 0) + _size(folder)
+        sizes[folder.parent.name] = sizes.get(folder.parent.name, 0) + folder_bytes(folder)
     return CleanResult(freed, sizes, tuple(dict.fromkeys(waiting.values())))
 
 
 def outputs_not_installed(workspace: Workspace, steps: Sequence[Step[Any]]) -> dict[Path, str]:
-    """Return {folder on the shelf: step} of the finished outputs that a kill kept from coming home."""
-    last_fingerprints = _last_run(workspace)
-    return {
-        folder: step.name
-        for step in steps
-        for output in workspace.outputs(step.name, step.homes)
-        if (folder := workspace.shelf(step.name, output.receipt.fingerprint)).is_dir()
-        and _is_waiting(workspace, step, output, last_fingerprints.get(step.name))
-    }
+    """Return {folder on the shelf: step} of the finished outputs that a kill kept from being moved home.
 
-
-def _is_waiting(
-    workspace: Workspace, step: Step[Any], output: StoredOutput, last_fingerprints: str | None
-) -> bool:
-    """Whether a slot on the shelf belongs home: that is empty, another slot is there, or it was made last."""
-    homes = {slot: workspace.home(home) for slot, home in step.homes.items()}
-    shelved = [slot for slot, folder in output.folders.items() if folder != homes[slot]]
-    partly_home = 0 < len(shelved) < len(output.folders)
-    made_last = output.receipt.fingerprint == last_fingerprints
-    return bool(shelved) and (partly_home or made_last or any(is_empty(homes[slot]) for slot in shelved))
-
-
-def _last_run(workspace: Workspace) -> dict[str, str]:
-    """Return {step: fingerprint} of what the last run made, used or was at."""
+    These are outputs with a slot on the shelf whose home is empty, those with another slot in its home, and
+    those that the last run made.
+    """
     try:
-        steps = read_json(workspace.root / RECORD_NAME)["steps"]
-        return {name: step["fingerprint"] for name, step in steps.items()}
+        records = read_json(workspace.root / RECORD_NAME)["steps"]
+        last_fingerprints = {name: step["fingerprint"] for name, step in records.items()}
     except (FileNotFoundError, WorkspaceError, KeyError, TypeError, AttributeError):
-        return {}
+        last_fingerprints = {}
+    waiting = {}
+    for step in steps:
+        homes = {slot: workspace.home(home) for slot, home in step.homes.items()}
+        for output in workspace.outputs(step.name, step.homes):
+            fingerprint = output.receipt.fingerprint
+            shelved = [homes[slot] for slot, folder in output.folders.items() if folder != homes[slot]]
+            belongs_home = (
+                len(shelved) < len(output.folders)
+                or fingerprint == last_fingerprints.get(step.name)
+                or any(map(is_empty, shelved))
+            )
+            folder = workspace.shelf(step.name, fingerprint)
+            if shelved and belongs_home and folder.is_dir():
+                waiting[folder] = step.name
+    return waiting
 
 
 def _unfinished_work(workspace: Workspace, steps: Sequence[Step[Any]]) -> Iterator[Path]:
-    """Yield the folders of work whose output is not there yet."""
+    """Yield the folders of work in progress whose output does not exist yet."""
     for step in steps:
-        output = workspace.outputs(step.name, step.homes)
-        complete = {
-            candidate.receipt.fingerprint
-            for candidate in output
-            if candidate.folders.keys() == step.homes.keys()
+        finished = {
+            workspace.partial(step.name, output.receipt.fingerprint)
+            for output in workspace.outputs(step.name, step.homes)
+            if output.folders.keys() == step.homes.keys()
         }
-        finished = {workspace.partial(step.name, fingerprint) for fingerprint in complete}
-        if step.homes:  # a service leaves nothing to go on with
+        if step.homes:  # a service leaves nothing to continue
             yield from sorted({*(workspace.state / "partial" / step.name).glob("*")} - finished)
 
 
 def _empty(folder: Path, keep: Collection[Path]) -> int:
-    """Delete what a folder holds for each step, but for `kept`; return the bytes freed."""
+    """Delete what a folder holds for each step, except `keep`; return the bytes freed."""
     freed = sum(_remove(path) for path in folder.glob("*/*") if path not in keep)
-    for folder_left in folder.glob("*"):
+    for step_folder in folder.glob("*"):
         with suppress(OSError):  # not empty
-            folder_left.rmdir()
+            step_folder.rmdir()
     return freed
 
 
 def _remove(folder: Path) -> int:
-    size = _size(folder)
+    size = folder_bytes(folder)
     shutil.rmtree(folder, ignore_errors=True)
     return size
 
 
-def _size(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""A lock as a file that names its holder: for folders that several machines share."""
+"""A lock file that names its holder, for folders that several machines share."""
 
 import errno
 import json
@@ -13,24 +13,23 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 _SETTLE_SECONDS = 0.2
-"""After a void lease was replaced, another machine that saw the same void one may have done so too."""
+"""Wait after replacing a void lease: another machine that saw the same one may have replaced it too."""
 _START_SLACK_SECONDS = 2.0
-"""Start times are derived from the boot time, which moves a little when the clock is set."""
+"""Start times are derived from the boot time, which shifts when the clock is set."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, told apart from all others: of this machine, of others, and of earlier boots.
+    """A process, distinct from all others on this machine, on others, and before a restart.
 
-    `machine` is what a machine keeps for life, `boot` what changes when it is started anew, `space` the
-    container in which `pid` counts; `started` is in seconds since 1970.
+    `machine` is the machine's permanent id, `boot` changes with each restart, `space` is the container in
+    which `pid` counts; `started` is in seconds since 1970.
     """
 
     pid: int
@@ -44,20 +43,24 @@ class Holder:
 
     @classmethod
     def current(cls) -> "Holder":
+        try:
+            namespace = str(Path("/proc/self/ns/pid").readlink())
+        except OSError:
+            namespace = ""
         return cls(
             pid=os.getpid(),
             host=socket.gethostname(),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=_read_line(Path("/etc/machine-id")),
             boot=_read_line(Path("/proc/sys/kernel/random/boot_id")),
-            space=_pid_namespace(),
+            space=namespace,
             started=_start_time(os.getpid()) or 0.0,
             token=secrets.token_hex(8),
         )
 
     @classmethod
     def read(cls, path: Path) -> "Holder | None":
-        """Return the holder that a lease names; None where there is none or it cannot be read."""
+        """Return the holder that a lease names; None where it is missing or cannot be read."""
         try:
             return cls.load(path)
         except (OSError, ValueError):
@@ -65,13 +68,7 @@ class Holder:
 
     @classmethod
     def load(cls, path: Path) -> "Holder":
-        """Return the holder that a lease names.
-
-        Raises:
-            FileNotFoundError: there is none.
-            OSError: it cannot be read now.
-            ValueError: it names nobody.
-        """
+        """Return the holder that a lease names; raise OSError or ValueError where it cannot be read."""
         try:
             return cls(**json.loads(path.read_bytes()))
         except TypeError as error:
@@ -81,14 +78,10 @@ class Holder:
         return f"process {self.pid} on {self.host} since {self.since}"
 
     def is_here(self) -> bool:
-        """Whether this is a process whose id can be looked up from here."""
-        current = Holder.current()
-        return (self.host, self.machine, self.boot, self.space) == (
-            current.host,
-            current.machine,
-            current.boot,
-            current.space,
-        )
+        """Whether this process shares our process ids: same machine, boot and container."""
+        ours = Holder.current()
+        own_place = (ours.host, ours.machine, ours.boot, ours.space)
+        return (self.host, self.machine, self.boot, self.space) == own_place
 
     def is_gone(self, path: Path) -> bool:
         """Whether the holder of the lease at `path` has ended, or seems to have."""
@@ -102,12 +95,12 @@ class Holder:
 
 
 def claim(path: Path, mine: Holder, *, same_machine_is_void: bool) -> bool:
-    """Create the lease, in the place of a void one if need be; return whether it is ours.
+    """Create the lease, in place of a void one if necessary; return whether it is ours.
 
     Args:
         path: the lease.
         mine: who claims it.
-        same_machine_is_void: the kernel has shown that no process of this machine holds it.
+        same_machine_is_void: the kernel's lock shows that no process of this machine holds it.
     """
     if _create(path, mine):
         return True
@@ -129,12 +122,12 @@ def release(path: Path, mine: Holder) -> None:
 
 
 class Heartbeat:
-    """Touches the lease while the block runs; `lost` when somebody else has taken it over.
+    """Touches the lease while the block runs; `lost` is set when another process has taken it over.
 
     That happens to a process that was suspended for longer than a lease lives. The main thread is then
-    interrupted as by Ctrl-C, so that two controllers do not go on side by side. A lease that cannot be read,
-    as on a network file system for a moment, is looked at again; only when that lasts for as long as a lease
-    lives, it counts as lost, for another machine may have taken it over unseen, and `fault` says why.
+    interrupted as by Ctrl-C, so that two controllers do not run side by side. A lease that cannot be read for
+    a moment, as on a network file system, is read again; after the life of a lease it counts as lost, because
+    another machine may have taken it over, and `fault` holds the error.
     """
 
     def __init__(self, path: Path, mine: Holder) -> None:
@@ -148,9 +141,7 @@ class Heartbeat:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 
@@ -164,42 +155,31 @@ class Heartbeat:
                 if time.monotonic() - last_read > STALE_SECONDS:
                     self.lost, self.fault = True, error
             if self.lost:
-                _interrupt()
+                # In the background Ctrl-C is ignored; SIGTERM is not.
+                ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None)
+                interrupt = signal.SIGTERM if ignored else signal.SIGINT
+                signal.pthread_kill(threading.main_thread().ident or 0, interrupt)
                 return
 
     def _touch(self) -> bool:
-        """Touch the lease, or create it anew where it is gone; return whether it is ours.
-
-        Raises:
-            OSError, ValueError: it cannot be read now.
-        """
+        """Touch the lease, or create it again where it is missing; return whether it is ours."""
         try:
             ours = Holder.load(self._path) == self._mine
         except FileNotFoundError:
-            return self._renew()
+            try:
+                return _create(self._path, self._mine) or Holder.load(self._path) == self._mine
+            except OSError as error:
+                if error.errno not in FULL_DISK:
+                    raise
+                return True  # the kernel's lock must suffice
         if ours:
-            with suppress(OSError):  # tried again; who takes it over meanwhile is seen by the name
+            with suppress(OSError):  # tried again; the name shows who takes it over meanwhile
                 os.utime(self._path)
         return ours
 
-    def _renew(self) -> bool:
-        """Create the lease anew; where the disk is too full for it, the kernel's lock has to do."""
-        try:
-            return _create(self._path, self._mine) or Holder.load(self._path) == self._mine
-        except OSError as error:
-            if error.errno not in FULL_DISK:
-                raise
-            return True
-
-
-def _interrupt() -> None:
-    """Stop the main thread as Ctrl-C does, or as SIGTERM where Ctrl-C is ignored (in the background)."""
-    ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None)
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM if ignored else signal.SIGINT)
-
 
 def _create(path: Path, mine: Holder) -> bool:
-    """Create the lease whole or not at all; return False where there is one."""
+    """Create the lease atomically; return False where it exists."""
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}."
     ) as stream:
@@ -210,21 +190,16 @@ def _create(path: Path, mine: Holder) -> bool:
         except FileExistsError:
             return False
         except OSError:  # a file system without hard links
-            return _create_in_place(path, mine)
-    return True
-
-
-def _create_in_place(path: Path, mine: Holder) -> bool:
-    try:
-        with path.open("x", encoding="utf-8") as stream:
-            json.dump(asdict(mine), stream)
-    except FileExistsError:
-        return False
+            try:
+                with path.open("x", encoding="utf-8") as lease:
+                    json.dump(asdict(mine), lease)
+            except FileExistsError:
+                return False
     return True
 
 
 def _remove(path: Path, void: Holder | None) -> bool:
-    """Take away the lease that was found void, and no other: it is renamed and looked at before it goes."""
+    """Remove the lease that was found void, and no other: it is renamed and compared first."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.rename(aside)
@@ -239,7 +214,7 @@ def _remove(path: Path, void: Holder | None) -> bool:
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether the lease was not touched for long, by the clock of the file system that all machines see."""
+    """Whether the lease was not touched for `STALE_SECONDS`, by the clock of the shared file system."""
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as probe:
             now = Path(probe.name).stat().st_mtime
@@ -249,7 +224,7 @@ def _is_stale(path: Path) -> bool:
 
 
 def _start_time(pid: int) -> float | None:
-    """Return when the process began, or None where there is no living one."""
+    """Return the start time of a process, or None where it has ended."""
     import psutil
 
     try:
@@ -262,12 +237,5 @@ def _start_time(pid: int) -> float | None:
 def _read_line(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
-def _pid_namespace() -> str:
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""

@@ -2,11 +2,8 @@
 
 import os
 import threading
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from psutil import Process
+from contextlib import suppress
+from typing import Self
 
 _INTERVAL_SECONDS = 0.2
 
@@ -25,9 +22,7 @@ class MemoryMonitor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
 
@@ -37,36 +32,27 @@ class MemoryMonitor:
 
     @property
     def growth_bytes(self) -> int:
-        """How far the peak lies above what was held before the block."""
+        """Peak minus the memory held before the block."""
         return self.peak_bytes - self._start_bytes
 
     def _sample(self) -> None:
-        import psutil
-
-        process = psutil.Process()
         while True:
-            self.peak_bytes = max(self.peak_bytes, _resident(process))
+            self.peak_bytes = max(self.peak_bytes, resident_bytes(os.getpid()) or 0)
             if self._stop.wait(_INTERVAL_SECONDS):
                 return
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Return what a process and its children hold in memory now; None where there is no such process."""
+    """Return the resident memory of a process and its children; None where there is no such process."""
     import psutil
 
     try:
-        return _resident(psutil.Process(pid))
+        process = psutil.Process(pid)
+        members = [process, *process.children(recursive=True)]
     except psutil.Error:
         return None
-
-
-def _resident(process: "Process") -> int:
-    import psutil
-
     total = 0
-    for member in (process, *process.children(recursive=True)):
-        try:
+    for member in members:
+        with suppress(psutil.Error):  # it ended after it was listed
             total += member.memory_info().rss
-        except psutil.Error:  # it ended between the listing and the look
-            continue
     return total

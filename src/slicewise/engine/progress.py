@@ -1,14 +1,14 @@
 """`.slicewise/progress.json`: what a run is doing, for other terminals.
 
-A thread writes it once a second from the numbers that the progress bars keep, so that the work itself does
-not notice. It is no record: it is not forced to the disk, and it goes when the command ends.
+A thread writes it once a second from the state of the progress bars. It is no record: it is not forced to the
+disk, and it is removed when the command ends.
 """
 
 import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,16 @@ def publish_progress(folder: Path, command: str) -> Iterator[None]:
     path = folder / PROGRESS_NAME
     started, stop = time.time(), threading.Event()
 
-    def keep() -> None:
+    def publish() -> None:
+        temporary = path.with_name(f".{path.name}.new")
         while not stop.wait(_INTERVAL_SECONDS):
-            _write(path, {"command": command, "started": started, **_snapshot()})
+            step, job = (asdict(part) if part else None for part in current())
+            state = {"command": command, "started": started, "step": step, "job": job}
+            with suppress(OSError):  # the work itself reports a full disk
+                temporary.write_text(json.dumps(state), encoding="utf-8")
+                temporary.replace(path)
 
-    thread = threading.Thread(target=keep, name="progress", daemon=True)
+    thread = threading.Thread(target=publish, name="progress", daemon=True)
     thread.start()
     try:
         yield
@@ -40,23 +45,9 @@ def publish_progress(folder: Path, command: str) -> Iterator[None]:
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
-    """Return what is under way, or None where nothing was written."""
+    """Return what a run is doing, or None where no valid file was written."""
     try:
         progress: dict[str, Any] = json.loads((folder / PROGRESS_NAME).read_bytes())
         return progress if {"command", "started", "step", "job"} <= set(progress) else None
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _snapshot() -> dict[str, Any]:
-    step, job = current()
-    return {"step": asdict(step) if step else None, "job": asdict(job) if job else None}
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.write_text(json.dumps(value), encoding="utf-8")
-        temporary.replace(path)
-    except OSError:  # a full disk is told by the work itself; this file is not worth a failure
-        return

@@ -1,11 +1,11 @@
-"""What a run was made with: versions, git commit, machine."""
+"""What a run was made with: package versions and git commit."""
 
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = (
+_PACKAGES = (
     "slicewise",
     "torch",
     "lightning-fabric",
@@ -20,9 +20,9 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result, as installed."""
+    """Return the installed versions of Python and of the packages that decide a result."""
     installed = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             installed[name] = version(name)
         except PackageNotFoundError:
@@ -33,8 +33,8 @@ def package_versions() -> dict[str, str]:
 def git_commit(module: Path) -> str | None:
     """Return the commit of the source, with `-dirty` where files differ from it; None outside a checkout.
 
-    `module` is a file of the source. A copy that is installed inside of another project's checkout, in its
-    `.venv` say, is unknown to git there, and the commit of that project says nothing about it.
+    `module` is a file of the source. A copy installed in another project's checkout (in its `.venv`) is not
+    tracked there and has no commit.
     """
     try:
         _git(module.parent, "ls-files", "--error-unmatch", module.name)

@@ -1,4 +1,4 @@
-"""Why a step runs again, in the words of the person who changed something."""
+"""Why a step runs again: the differences between two identities as text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,19 +9,21 @@ _MAX_LISTED = 3
 
 
 def describe_changes(stored: Identity, current: Identity) -> list[str]:
-    """Say what differs between the identity of an output and the one that is wanted now."""
+    """Return what differs between the identity of a stored output and the current one."""
     if stored.step != current.step:
         return [f"its home holds an output of {stored.step}"]
+    versions = [f"step version {stored.version} -> {current.version}"]
+    changed_needs = [name for name, value in current.needs.items() if stored.needs.get(name) != value]
     return [
-        *_version_change(stored, current),
+        *(versions if stored.version != current.version else []),
         *_setting_changes(stored.settings, current.settings),
         *_input_changes(stored.inputs, current.inputs),
-        *_need_changes(stored.needs, current.needs),
+        *([f"{' and '.join(changed_needs)} changed"] if changed_needs else []),
     ]
 
 
 def conflicting_settings(stored: Identity, current: Identity) -> list[str]:
-    """Say which settings an output has other values of; a setting that one of the two lacks is none."""
+    """Return the settings with other values in an output; one that either of them lacks is no conflict."""
     common = stored.settings.keys() & current.settings.keys()
     new, old = (
         {key: value for key, value in settings.items() if key in common}
@@ -31,19 +33,13 @@ def conflicting_settings(stored: Identity, current: Identity) -> list[str]:
 
 
 def join_reasons(reasons: list[str]) -> str:
-    """Join reasons to one line, the first few in full."""
-    listed = reasons[:_MAX_LISTED]
-    rest = len(reasons) - len(listed)
-    return "; ".join(listed) + (f"; and {rest} more" if rest else "")
-
-
-def _version_change(stored: Identity, current: Identity) -> Iterator[str]:
-    if stored.version != current.version:
-        yield f"step version {stored.version} -> {current.version}"
+    """Join reasons to one line; only the first few are listed."""
+    rest = len(reasons) - _MAX_LISTED
+    return "; ".join(reasons[:_MAX_LISTED]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _setting_changes(stored: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[str]:
-    for key in [*current, *(key for key in stored if key not in current)]:
+    for key in {**current, **stored}:
         old, new = stored.get(key, "(none)"), current.get(key, "(none)")
         if old != new:
             yield f"{key}: {_format(old)} -> {_format(new)}"
@@ -52,24 +48,15 @@ def _setting_changes(stored: Mapping[str, Any], current: Mapping[str, Any]) -> I
 def _input_changes(
     stored: Mapping[str, Mapping[str, str]], current: Mapping[str, Mapping[str, str]]
 ) -> Iterator[str]:
-    for name in [*current, *(name for name in stored if name not in current)]:
-        yield from _file_changes(name, stored.get(name, {}), current.get(name, {}))
-
-
-def _file_changes(name: str, stored: Mapping[str, str], current: Mapping[str, str]) -> Iterator[str]:
-    changed = sorted(path for path in current if path in stored and stored[path] != current[path])
-    added = sorted(set(current) - set(stored))
-    removed = sorted(set(stored) - set(current))
-    for verb, paths in (("changed", changed), ("new", added), ("gone", removed)):
-        if paths:
-            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            yield f"{name}: {paths[0]}{more} {verb}"
-
-
-def _need_changes(stored: Mapping[str, str], current: Mapping[str, str]) -> Iterator[str]:
-    changed = [name for name, fingerprint in current.items() if stored.get(name) != fingerprint]
-    if changed:
-        yield f"{' and '.join(changed)} changed"
+    for name in {**current, **stored}:
+        old, new = stored.get(name, {}), current.get(name, {})
+        changed = [path for path in new if path in old and old[path] != new[path]]
+        for verb, paths in (
+            ("changed", changed), ("new", new.keys() - old.keys()), ("gone", old.keys() - new.keys())
+        ):  # fmt: skip
+            if paths:
+                more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+                yield f"{name}: {min(paths)}{more} {verb}"
 
 
 def _format(value: Any) -> str:

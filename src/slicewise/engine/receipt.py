@@ -1,7 +1,7 @@
-"""The note in a finished output: what it was made from and which files it consists of.
+"""The receipt of a finished output: what it was made from and which files it consists of.
 
-A receipt carries a digest of itself, so that one which was damaged or edited counts as none. That guards
-against accidents, not against a forger: whoever recomputes the digest is believed.
+A receipt carries a digest of itself; a damaged or edited one counts as missing. That guards against
+accidents, not against forgery.
 """
 
 import json
@@ -18,7 +18,7 @@ from slicewise.core.hashing import digest, hash_file
 
 RECEIPT_NAME = ".receipt.json"
 SUSPECTS_NAME = ".doubts.json"
-EMPTY_REPORT: Mapping[str, Any] = {
+_EMPTY_REPORT: Mapping[str, Any] = {
     "metrics": {},
     "notes": [],
     "made_at": "",
@@ -34,7 +34,7 @@ class Identity:
 
     Attributes:
         settings: dotted key -> value.
-        needs: step -> fingerprint of what it made.
+        needs: step -> fingerprint of its output.
         inputs: name -> {relative path: SHA-256} of files outside the workspace.
     """
 
@@ -43,6 +43,16 @@ class Identity:
     settings: Mapping[str, Any]
     needs: Mapping[str, str]
     inputs: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def parse(cls, raw: Any) -> "Identity":
+        identity = cls(**raw)
+        _require_type(identity.step, str)
+        _require_type(identity.version, int)
+        _require_type(identity.settings, dict)
+        for table in (identity.needs, *_require_type(identity.inputs, dict).values()):
+            _parse_strings(table)
+        return identity
 
     @cached_property
     def fingerprint(self) -> str:
@@ -66,7 +76,7 @@ class FileChecksum:
         return cls(stat.st_size, stat.st_mtime_ns, sha256 or hash_file(path))
 
     def fault(self, path: Path, *, read: bool = False) -> str | None:
-        """Say what is wrong with the file now, or None. It is read if its time differs, or if told to."""
+        """Return what differs in the file now, or None; it is read if its time differs or with `read`."""
         try:
             stat = path.stat()
         except OSError:
@@ -80,11 +90,14 @@ class FileChecksum:
 
 @dataclass(frozen=True)
 class Receipt:
-    """Attributes beside the identity:
+    """What an output was made from, and its files.
 
-    files: slot -> {relative path: seal}; shared: path relative to the workspace -> seal.
-    products: step -> digest of the products that were consumed; product: digest of its own.
-    report: metrics, notes, seconds, peak memory and versions of the run that made it.
+    Attributes:
+        files: slot -> {relative path: checksum}.
+        shared: path relative to the workspace -> checksum.
+        products: step -> digest of the product that was consumed.
+        product: digest of its own product.
+        report: metrics, notes, seconds, peak memory and versions of the run that made it.
     """
 
     identity: Identity
@@ -105,21 +118,21 @@ class Receipt:
 
     @classmethod
     def read(cls, folder: Path) -> "Receipt | None":
-        """Return the receipt of a finished output, or None where there is none or it is damaged."""
+        """Return the receipt of a finished output, or None where it is missing or damaged."""
         try:
             return _parse_receipt(read_capped(folder / RECEIPT_NAME))
         except OSError:
             return None
 
 
-@lru_cache(maxsize=64)  # a plan comes back to each receipt several times
+@lru_cache(maxsize=64)  # a plan reads each receipt several times
 def _parse_receipt(content: bytes) -> "Receipt | None":
     try:
         raw = parse_json(content)
         if raw.pop("digest") != digest(raw):
             return None
         receipt = Receipt(
-            identity=_parse_identity(raw["identity"]),
+            identity=Identity.parse(raw["identity"]),
             files={slot: _parse_checksums(table) for slot, table in raw["files"].items()},
             shared=_parse_checksums(raw["shared"]),
             products=_parse_strings(raw["products"]),
@@ -132,9 +145,9 @@ def _parse_receipt(content: bytes) -> "Receipt | None":
 
 
 def read_suspects(folder: Path) -> frozenset[str]:
-    """Return the files of an output that `slicewise verify` found changed; plans read these every time.
+    """Return the files of an output that `slicewise verify` found changed; every plan reads their content.
 
-    The note lies in the output's folder, so that it moves to the shelf, returns and goes with it.
+    The list lies in the output's folder, so that it moves with the output.
     """
     try:
         return frozenset(str(name) for name in read_json(folder / SUSPECTS_NAME))
@@ -143,7 +156,7 @@ def read_suspects(folder: Path) -> frozenset[str]:
 
 
 def write_suspects(folder: Path, names: Collection[str]) -> None:
-    """Remember which files of an output to read at every plan, or that there are none."""
+    """Write the list of an output's changed files, or remove it where there are none."""
     if names:
         write_json(folder / SUSPECTS_NAME, sorted(names))
     else:
@@ -151,7 +164,7 @@ def write_suspects(folder: Path, names: Collection[str]) -> None:
 
 
 def checksum_folder(folder: Path) -> dict[str, FileChecksum]:
-    """Seal every file below `folder`, our own notes excepted."""
+    """Return the checksum of every file below `folder`, except the engine's own."""
     notes = (RECEIPT_NAME, SUSPECTS_NAME)
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in notes)
     return {path.relative_to(folder).as_posix(): FileChecksum.of(path) for path in paths}
@@ -160,50 +173,37 @@ def checksum_folder(folder: Path) -> dict[str, FileChecksum]:
 def product_digest(
     files: Mapping[str, Mapping[str, FileChecksum]],
     patterns: Iterable[str],
-    shared: Mapping[str, FileChecksum] | None = None,
+    shared: Mapping[str, FileChecksum],
 ) -> str:
     """Return one digest over the content of shared files, and of those whose name matches a pattern."""
     globs = tuple(patterns)
     selected = {
-        f"{slot}/{name}": seal.sha256
+        f"{slot}/{name}": checksum.sha256
         for slot, table in files.items()
-        for name, seal in table.items()
+        for name, checksum in table.items()
         if any(fnmatch(name, pattern) for pattern in globs)
     }
-    return digest({**selected, **{name: seal.sha256 for name, seal in (shared or {}).items()}})
-
-
-def _parse_identity(raw: Any) -> Identity:
-    identity = Identity(**raw)
-    (
-        _require_type(identity.step, str),
-        _require_type(identity.version, int),
-        _require_type(identity.settings, dict),
-        _parse_strings(identity.needs),
-    )
-    for table in _require_type(identity.inputs, dict).values():
-        _parse_strings(table)
-    return identity
+    return digest({**selected, **{name: checksum.sha256 for name, checksum in shared.items()}})
 
 
 def _parse_checksums(table: Mapping[str, Mapping[str, Any]]) -> dict[str, FileChecksum]:
-    """Read seals by file name. A name that leads elsewhere would have a foreign file read or replaced."""
+    """Return checksums by file name. A name that leads out of the folder is refused."""
     outside = [name for name in table if not is_safe_relative(name)]
     if outside:
         raise ValueError(f"{outside[0]!r} leads out of the folder")
-    seals = {name: FileChecksum(**seal) for name, seal in table.items()}
-    for seal in seals.values():
-        _require_type(seal.size, int), _require_type(seal.mtime_ns, int), _require_type(seal.sha256, str)
-    return seals
+    checksums = {name: FileChecksum(**checksum) for name, checksum in table.items()}
+    for checksum in checksums.values():
+        _require_type(checksum.size, int), _require_type(checksum.mtime_ns, int)
+        _require_type(checksum.sha256, str)
+    return checksums
 
 
 def _parse_report(raw: Any) -> dict[str, Any]:
-    """Read the report; what the command line shows of it must be of the kind it shows."""
-    report = {**EMPTY_REPORT, **raw}
-    for name, empty in EMPTY_REPORT.items():
-        kinds = (int, float) if isinstance(empty, float) else type(empty)
+    """Return the report; the types of what the command line shows of it are checked."""
+    report = {**_EMPTY_REPORT, **raw}
+    for name, empty in _EMPTY_REPORT.items():
         if report[name] is not None:
-            _require_type(report[name], kinds)
+            _require_type(report[name], (int, float) if isinstance(empty, float) else type(empty))
     for note in report["notes"] or ():
         _require_type(note, str)
     return report
@@ -215,5 +215,5 @@ def _parse_strings(table: Any) -> dict[str, str]:
 
 def _require_type(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__} where something else belongs")
+        raise TypeError(f"{type(value).__name__} is not the expected type")
     return value

@@ -1,5 +1,6 @@
 """`pipeline_results.json`: the record of a run, complete at every moment."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -7,7 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from slicewise.core.console import say
 from slicewise.core.files import write_json
+
+log = logging.getLogger(__name__)
 
 RECORD_NAME = "pipeline_results.json"
 StepStatus = Literal["pending", "running", "completed", "reused", "skipped", "failed", "interrupted"]
@@ -16,11 +20,13 @@ RunStatus = Literal["running", "completed", "failed", "interrupted"]
 
 @dataclass
 class StepRecord:
-    """What happened to one step. `artifacts` lists path, size in bytes and SHA-256 of its files.
+    """What happened to one step.
 
-    `duration_seconds` is what this run spent on the step; `made_in_seconds` what the run that made the output
-    did, also where the output is reused. `estimated_mib` holds `disk` and `memory` as they were estimated
-    before a run.
+    Attributes:
+        duration_seconds: time that this run spent on the step.
+        made_in_seconds: time that the run that made the output spent, also where it is reused.
+        estimated_mib: `disk` and `memory` as estimated before a run.
+        artifacts: path, size in bytes and SHA-256 of its files.
     """
 
     status: StepStatus = "pending"
@@ -39,11 +45,13 @@ class StepRecord:
 
 @dataclass
 class RunRecord:
-    """The whole run; `save` rewrites the file atomically.
+    """The whole run.
 
-    `header` holds what was known at the start: mode, training_mode, data_set, command, versions and commit.
-    `continuation` returns the command that does what is left when these steps were finished. It is on record
-    from the start: a run that is killed can add nothing.
+    Attributes:
+        header: what is known at the start: mode, training_mode, data_set, command, versions and commit.
+        continuation: returns the command that does the rest when these steps are finished. It is on record
+            from the start: a run that is killed can add nothing.
+        is_stale: the file could not be written and is out of date.
     """
 
     path: Path
@@ -53,24 +61,24 @@ class RunRecord:
     error: Mapping[str, Any] | None = None
     continuation: Callable[[Set[str]], str | None] = lambda _: None
     is_stale: bool = False
-    """The file could not be written and lags behind."""
-    started_at: str = field(default_factory=lambda: now())
+    started_at: str = field(default_factory=lambda: utc_now())
     _started: float = field(default_factory=time.monotonic)
 
     @property
     def continue_with(self) -> str | None:
-        """The command that does what is left; None where nothing is."""
+        """The command that does the rest; None where nothing is left."""
         if self.status == "completed":
             return None
         return self.continuation({name for name, step in self.steps.items() if step.status == "completed"})
 
     def save(self) -> None:
+        """Rewrite the file atomically."""
         finished = self.status != "running"
         tree = {
             "success": self.status == "completed",
             "status": self.status,
             "started_at": self.started_at,
-            "ended_at": now() if finished else None,
+            "ended_at": utc_now() if finished else None,
             "total_duration_seconds": round(time.monotonic() - self._started, 3),
             **self.header,
             "steps": {name: vars(step) for name, step in self.steps.items()},
@@ -79,7 +87,18 @@ class RunRecord:
         }
         write_json(self.path, tree)
 
+    def save_failed(self) -> None:
+        """Save the record of a run that failed; where that fails too, warn and let the first error stand."""
+        try:
+            self.save()
+        except OSError as error:
+            if not self.is_stale:
+                self.is_stale = True
+                text = f"{self.path} could not be updated either: {error.strerror or error}"
+                log.warning(text)
+                say(text, "warn")
 
-def now() -> str:
+
+def utc_now() -> str:
     """Return the time in UTC (ISO 8601, seconds)."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,20 +10,19 @@ from typing import Any, Generic
 
 from slicewise.core import activity
 from slicewise.core.console import say
-from slicewise.core.disk import MIB
-from slicewise.core.errors import UsageError
+from slicewise.core.disk import MIB, explain_disk_error
+from slicewise.core.errors import ResourceError, SliceWiseError, UsageError
 from slicewise.core.files import require_space
 from slicewise.core.hashing import HashCache
 from slicewise.core.malloc import trim_memory
-from slicewise.core.memory import require_memory
+from slicewise.core.memory import available_memory, is_out_of_memory, require_memory
 from slicewise.core.redact import redact
 from slicewise.engine.attempt import Attempt, install_output
-from slicewise.engine.failures import explain_failure, save_failed_record
 from slicewise.engine.peak_memory import MemoryMonitor
 from slicewise.engine.plan import Action, Decision, Planner
 from slicewise.engine.provenance import package_versions
 from slicewise.engine.receipt import Receipt
-from slicewise.engine.record import RunRecord, StepRecord, now
+from slicewise.engine.record import RunRecord, StepRecord, utc_now
 from slicewise.engine.selection import Request, Selection
 from slicewise.engine.step import C, Context, Demand, Outcome, Step
 from slicewise.engine.workspace import Workspace
@@ -31,15 +30,17 @@ from slicewise.engine.workspace import Workspace
 log = logging.getLogger(__name__)
 
 _MIN_TRIM_BYTES = 64 * MIB
-"""Collecting all of Python's objects takes a third of a second once torch and its like are imported."""
+"""Trimming starts with a collection of all Python objects: a third of a second once torch is imported."""
 
 
 @dataclass
 class Runner(Generic[C]):
     """Runs steps in a workspace.
 
-    `ask` answers a question with yes or no. `observe` is told of each output when it is at home, made now or
-    earlier: its step, its receipt and the folder of each slot. It raises nothing and returns warnings.
+    Attributes:
+        confirm: answers a question with yes or no.
+        observe: called with each output that is in its home, made now or earlier: its step, its receipt and
+            the folder of each slot. It raises nothing and returns warnings.
     """
 
     steps: Sequence[Step[C]]
@@ -54,8 +55,8 @@ class Runner(Generic[C]):
     def execute(self, selection: Selection) -> None:
         """Decide and do each step in turn.
 
-        A step is decided only when its turn comes: if the one before it was made again with the same output,
-        it is reused.
+        A step is decided only when its turn comes: it is reused if the step before it was made again with the
+        same output.
 
         Raises:
             BaseException: whatever a step raised; the record then names the step and the error.
@@ -75,11 +76,12 @@ class Runner(Generic[C]):
             decision = self._decide(step, selection, done)
             entry.reason = decision.reason
             if decision.action is Action.RUN:
-                fresh = selection.of(step.name) is Request.FORCE
-                return self._notify_observer(self._run(decision, entry, done, fresh=fresh), entry)
-            return self._notify_observer(self._reuse_or_skip(decision, entry), entry)
+                settled = self._run(decision, entry, done, fresh=selection.of(step.name) is Request.FORCE)
+            else:
+                settled = self._reuse_or_skip(decision, entry)
+            self._notify_observer(settled, entry)
         except BaseException as error:
-            explained = explain_failure(error, step.name, self.workspace, self._demand)
+            explained = self._explain_failure(error, step.name)
             self._record_failure(entry, step, explained or error)
             if explained is not None:
                 raise explained from error
@@ -87,6 +89,7 @@ class Runner(Generic[C]):
         finally:
             with suppress(OSError):  # they only save time, and must not hide what stopped the step
                 self.workspace.save_hashes(self.hashes)
+        return settled
 
     def _decide(self, step: Step[C], selection: Selection, done: Mapping[str, Decision[C]]) -> Decision[C]:
         decision = self._planner(selection).decide(step, done)
@@ -107,22 +110,20 @@ class Runner(Generic[C]):
         except UsageError:
             return None
         same = existing.output and existing.output.receipt.identity.settings == decision.identity.settings
-        reason = f"kept, as was answered; a run would make it anew: {decision.reason}"
+        reason = f"kept on request; a run would make it again: {decision.reason}"
         return replace(existing, reason=reason) if same else None
-
-    def _notify_observer(self, settled: Decision[C], entry: StepRecord) -> Decision[C]:
-        output = settled.output
-        warnings = self.observe(settled.step.name, output.receipt, output.folders) if output else ()
-        for warning in warnings:
-            log.warning(warning)
-            say(f"  {warning}", "warn")
-        if warnings:
-            entry.notes = [*entry.notes, *warnings]
-            self.record.save()
-        return settled
 
     def _planner(self, selection: Selection) -> Planner[C]:
         return Planner(self.steps, self.config, self.workspace, self.hashes, selection)
+
+    def _notify_observer(self, settled: Decision[C], entry: StepRecord) -> None:
+        output = settled.output
+        warnings = self.observe(settled.step.name, output.receipt, output.folders) if output else ()
+        for warning in warnings:
+            _warn(warning)
+        if warnings:
+            entry.notes = [*entry.notes, *warnings]
+            self.record.save()
 
     def _reuse_or_skip(self, decision: Decision[C], entry: StepRecord) -> Decision[C]:
         started = time.monotonic()
@@ -134,7 +135,7 @@ class Runner(Generic[C]):
             decision = install_output(decision, self.workspace)
             assert decision.output is not None
             _fill_entry(entry, decision.step, decision.output.receipt)
-        # While nothing has run, the plan above has said it all.
+        # While nothing has run, the plan printed above says the same.
         if any(step.status == "completed" for step in self.record.steps.values()):
             say(f"{decision.step.name:<18} {entry.status:<8} {decision.reason}", "dim")
         entry.duration_seconds = round(time.monotonic() - started, 3)
@@ -163,15 +164,17 @@ class Runner(Generic[C]):
             if memory.growth_bytes > _MIN_TRIM_BYTES:
                 trim_memory()
         receipt = attempt.finish(context, outcome, _build_report(outcome, entry, self.record.header))
-        settled = install_output(_as_reused(decision), self.workspace)
+        settled = install_output(replace(decision, action=Action.REUSE), self.workspace)  # for later steps
         entry.status = "completed"
         _fill_entry(entry, step, receipt)
-        _print_result(entry)
+        for note in entry.notes:
+            say(f"  {note}", "warn")
+        say(f"  done in {entry.duration_seconds:.1f} s, peak memory {entry.peak_memory_mib} MiB", "good")
         self.record.save()
         return settled
 
     def _check_resources(self, step: Step[C], context: Context[C], entry: StepRecord) -> None:
-        """Refuse work for which the disk is too small; say where memory may be."""
+        """Refuse work for which the disk is too small; warn where memory may be."""
         self._demand = demand = step.demand(context)
         entry.estimated_mib = {
             "disk": round(demand.disk_bytes / MIB),
@@ -180,27 +183,34 @@ class Runner(Generic[C]):
         require_space(self.workspace.root, demand.disk_bytes, step.name)
         warning = require_memory(demand.memory_bytes, demand.least_memory_bytes, step.name, demand.remedy)
         if warning is not None:
-            log.warning(warning)
-            say(f"  {warning}", "warn")
+            _warn(warning)
+
+    def _explain_failure(self, error: BaseException, step: str) -> SliceWiseError | None:
+        """Return an error that says what to do about a full disk or memory; None for any other error."""
+        if isinstance(error, SliceWiseError) or not isinstance(error, Exception):
+            return None
+        if is_out_of_memory(error):
+            remedy = f", or {self._demand.remedy}" if self._demand.remedy else ""
+            return ResourceError(
+                f"{step} ran out of memory ({error}): about {self._demand.memory_bytes / MIB:,.0f} MiB were "
+                f"expected, {available_memory() / MIB:,.0f} MiB are free now. Stop other programs{remedy}, "
+                "then run again; finished steps are kept"
+            )
+        return explain_disk_error(error, self.workspace.root, self._demand.disk_bytes)
 
     def _record_failure(self, entry: StepRecord, step: Step[C], error: BaseException) -> None:
         entry.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         entry.error = {"type": type(error).__name__, "message": redact(str(error))}
         self.record.status = entry.status
         self.record.error = {"step": step.name, **entry.error}
-        save_failed_record(self.record)
-
-
-def _as_reused(decision: Decision[C]) -> Decision[C]:
-    """Return the decision as later steps see it: the output is there, as good as reused."""
-    return replace(decision, action=Action.REUSE)
+        self.record.save_failed()
 
 
 def _build_report(outcome: Outcome, entry: StepRecord, header: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "metrics": dict(outcome.metrics),
         "notes": list(outcome.notes),
-        "made_at": now(),
+        "made_at": utc_now(),
         "duration_seconds": entry.duration_seconds,
         "peak_memory_mib": entry.peak_memory_mib,
         "estimated_mib": dict(entry.estimated_mib),
@@ -218,13 +228,12 @@ def _fill_entry(entry: StepRecord, step: Step[Any], receipt: Receipt) -> None:
     entry.peak_memory_mib = receipt.report["peak_memory_mib"]
     entry.estimated_mib = receipt.report.get("estimated_mib", {})
     entry.artifacts = [
-        {"path": f"{step.homes[slot]}/{name}", "bytes": seal.size, "sha256": seal.sha256}
+        {"path": f"{step.homes[slot]}/{name}", "bytes": checksum.size, "sha256": checksum.sha256}
         for slot, table in receipt.files.items()
-        for name, seal in table.items()
+        for name, checksum in table.items()
     ]
 
 
-def _print_result(entry: StepRecord) -> None:
-    for note in entry.notes:
-        say(f"  {note}", "warn")
-    say(f"  done in {entry.duration_seconds:.1f} s, peak memory {entry.peak_memory_mib} MiB", "good")
+def _warn(text: str) -> None:
+    log.warning(text)
+    say(f"  {text}", "warn")

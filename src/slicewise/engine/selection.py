@@ -1,4 +1,4 @@
-"""Which steps a command asks for."""
+"""Which steps a command line selects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final
 from slicewise.core.errors import UsageError
 
 _MAX_SCOPE_CHARACTERS: Final = 60
-"""Characters of step names that a reason repeats; it stands beside every step that is left out."""
+"""Characters of step names in a reason, which is shown beside every step that is left out"""
 
 
 class Request(Enum):
@@ -18,12 +18,12 @@ class Request(Enum):
     FORCE = "force"
     SKIP = "skip"
     OUTSIDE = "outside"
-    """Not asked for; used as it is if a chosen step needs it."""
+    """Not selected; its output is used as it is if a selected step needs it."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A request per step, and the words that explain why steps are outside."""
+    """A request per step, and the option that leaves steps outside, for messages."""
 
     requests: dict[str, Request]
     scope: str = ""
@@ -46,47 +46,29 @@ def select(
     skip: Sequence[str] = (),
     force: Sequence[str] = (),
 ) -> Selection:
-    """Combine mode, range and flags to one request per step.
+    """Return one request per step from mode, range and flags.
 
     `members` are the steps of the mode. `start` and `until` bound a range within them; `only` replaces it.
-    `skip` and `force` win over all of these. `scope` is how mode and range were typed, for messages.
+    `skip` and `force` take precedence. `scope` is how mode and range were typed, for messages.
 
     Raises:
         UsageError: an unknown step, an empty range, or a step both skipped and forced.
     """
-    _check_names(names, [step for step in (start, until, *only, *skip, *force) if step])
+    unknown = [name for name in (start, until, *only, *skip, *force) if name and name not in names]
+    if unknown:
+        raise UsageError(f"no step is called {', '.join(unknown)}; the steps are {', '.join(names)}")
     conflicting = set(skip) & set(force)
     if conflicting:
         raise UsageError(f"{', '.join(sorted(conflicting))}: both skipped and forced; choose one")
-    chosen = _select_names(names, members, start, until, only)
-    if not chosen:
-        raise UsageError(f"{scope}: no step is left; leave one of these options out")
-    requests = {name: Request.AUTO if name in chosen else Request.OUTSIDE for name in names}
-    requests.update(dict.fromkeys(force, Request.FORCE))
-    requests.update(dict.fromkeys(skip, Request.SKIP))
-    return Selection(requests, _describe_only(only) if only else scope)
-
-
-def _select_names(
-    names: Sequence[str], members: Sequence[str], start: str | None, until: str | None, only: Sequence[str]
-) -> set[str]:
-    if only:
-        return set(only)
     first = names.index(start) if start else 0
     last = names.index(until) if until else len(names) - 1
-    return set(names[first : last + 1]) & set(members)
-
-
-def _describe_only(names: Sequence[str]) -> str:
-    joined = ",".join(names)
-    return (
-        f"--only {joined}"
-        if len(joined) <= _MAX_SCOPE_CHARACTERS
-        else f"--only {names[0]},… ({len(names)} steps)"
-    )
-
-
-def _check_names(names: Sequence[str], used: Sequence[str]) -> None:
-    unknown = [name for name in used if name not in names]
-    if unknown:
-        raise UsageError(f"no step is called {', '.join(unknown)}; the steps are {', '.join(names)}")
+    chosen = set(only) or set(names[first : last + 1]) & set(members)
+    if not chosen:
+        raise UsageError(f"{scope}: no step is left; leave one of these options out")
+    if only:
+        joined = ",".join(only)
+        short = len(joined) <= _MAX_SCOPE_CHARACTERS
+        scope = f"--only {joined}" if short else f"--only {only[0]},… ({len(only)} steps)"
+    requests = {name: Request.AUTO if name in chosen else Request.OUTSIDE for name in names}
+    requests |= dict.fromkeys(force, Request.FORCE) | dict.fromkeys(skip, Request.SKIP)
+    return Selection(requests, scope)

@@ -1,11 +1,13 @@
-"""What can be done: a step, the context it runs in, and what it reports."""
+"""A step of the pipeline, the context it runs in, and what it returns."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from slicewise.core.errors import WorkspaceError
 from slicewise.core.hashing import HashCache
+from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import Workspace
 
 C = TypeVar("C")
@@ -17,7 +19,7 @@ class Input:
 
     Attributes:
         root: the folder; where it lies does not matter.
-        files: lists what the step reads of it, and nothing else: only that is compared.
+        files: lists exactly the files that the step reads of it; only these are compared.
     """
 
     root: Path
@@ -26,13 +28,13 @@ class Input:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step tells about itself when it has finished.
+    """What a finished step returns.
 
     Attributes:
         metrics: plain numbers, strings and nested dicts for the record.
-        notes: sentences for the person at the terminal and the record, e.g. cases that were left out.
+        notes: sentences for the terminal and the record, e.g. which cases were left out.
         shared: files outside the step's homes that its output refers to (raw data, slice entries); they are
-            verified with it but belong to nobody alone.
+            verified with it but may belong to several outputs.
     """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -42,13 +44,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a step is about to need, estimated before it starts.
+    """The disk and memory that a step will need, estimated before it starts.
 
     Attributes:
-        disk_bytes: added to the workspace at the moment when it is fullest.
-        memory_bytes: held by the process and its workers at their peak.
-        least_memory_bytes: without which not even one unit of the work (a case, the smallest batch) fits.
-        remedy: how to need less memory, naming the keys.
+        disk_bytes: peak addition to the workspace.
+        memory_bytes: peak of the process and its workers.
+        least_memory_bytes: needed for one unit of the work (a case, the smallest batch).
+        remedy: how to need less memory, with the keys to set.
     """
 
     disk_bytes: int = 0
@@ -63,13 +65,13 @@ class Context(Generic[C]):
 
     Attributes:
         fingerprint: identity of the output being made.
-        partial: folder for work in progress. It survives a kill and is handed to the next attempt at the
-            same fingerprint, so a step may continue there.
+        partial: folder for work in progress. It survives a kill, and the next attempt at the same fingerprint
+            may continue there.
         homes: finished outputs of the steps it needs, by (step, slot).
         needs: fingerprints of the steps it needs.
-        hashes: remembered content hashes of files outside the workspace.
-        faulty: shared files that outputs of this step refer to and that are not as they were sealed; a step
-            that can make them again must do so, for what it hands over is sealed anew.
+        hashes: cached content hashes of files outside the workspace.
+        faulty: shared files of this step's outputs that are missing or changed; a step that can make them
+            again must do so, because the files it returns get new checksums.
     """
 
     config: C
@@ -82,7 +84,7 @@ class Context(Generic[C]):
     faulty: tuple[Path, ...] = ()
 
     def out(self, slot: str) -> Path:
-        """Return the folder that becomes the home `slot` when the step ends well."""
+        """Return the folder that becomes the home `slot` when the step succeeds."""
         path = self.partial / slot
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -91,6 +93,21 @@ class Context(Generic[C]):
         """Return a finished output of a needed step."""
         return self.homes[step, slot]
 
+    def receipt(self, step: str) -> Receipt:
+        """Return the receipt of a needed step.
+
+        Raises:
+            WorkspaceError: it is damaged.
+        """
+        folder = next(home for (name, _), home in self.homes.items() if name == step)
+        receipt = Receipt.read(folder)
+        if receipt is None:
+            raise WorkspaceError(
+                f"the receipt in {self.workspace.relative(folder)} is damaged; run `slicewise verify`, "
+                "then the same command again"
+            )
+        return receipt
+
 
 @dataclass(frozen=True)
 class Step(Generic[C]):
@@ -98,20 +115,18 @@ class Step(Generic[C]):
 
     Attributes:
         run: does the work in a context; imports heavy code only when called.
-        settings: picks the narrow part of the configuration that decides the output, by dotted key.
+        settings: returns the part of the configuration that decides the output, by dotted key.
         needs: steps whose outputs it reads.
-        homes: slot -> folder relative to the workspace, under the names people know.
-        pointers: page -> page it leads to, both relative to the workspace: names that people look for and
-            that are no home. The page holds nothing but the way; it is written when the output comes home.
+        homes: slot -> folder relative to the workspace.
+        redirects: page -> page it leads to, both relative to the workspace; written with the output.
         inputs: name -> folder outside the workspace whose content decides the output.
-        product: glob patterns of the files that later steps depend on; when a rerun makes them anew with
-            the same content, later steps stay valid. Timings and pictures do not belong here.
+        product: glob patterns of the files that later steps depend on; when a rerun gives them the same
+            content, later steps stay valid. Timings and pictures do not belong here.
         version: raised when the same settings should give another output.
         is_live: for a service without homes: does it run, for this fingerprint?
-        question: asked at a terminal before a run would replace what the person may want to keep;
-            returns None where there is nothing to ask.
-        demand: estimates the disk and the memory that a run would take.
-        called: what the command line calls it, where that is not its name.
+        question: returns what to confirm at a terminal before a run replaces an output, or None.
+        demand: estimates the disk and the memory that a run needs.
+        alias: its name on the command line, where that differs.
     """
 
     name: str
@@ -126,12 +141,12 @@ class Step(Generic[C]):
     is_live: Callable[[Workspace, str], bool] | None = None
     question: Callable[[C, Workspace], str | None] = lambda *_: None
     demand: Callable[[Context[C]], Demand] = lambda _: Demand()
-    called: str = ""
+    alias: str = ""
 
     @property
     def option(self) -> str:
         """The name after `--until` and `--skip-`."""
-        return self.called or self.name
+        return self.alias or self.name
 
 
 def check_order(steps: tuple[Step[C], ...]) -> None:
@@ -144,6 +159,6 @@ def check_order(steps: tuple[Step[C], ...]) -> None:
         if homes & set(step.homes.values()):
             raise ValueError(f"step {step.name} shares a home with another step")
         if not step.homes and step.is_live is None:
-            raise ValueError(f"step {step.name} has neither a home nor a way to tell that it runs")
+            raise ValueError(f"step {step.name} has neither a home nor `is_live`")
         names.add(step.name)
         homes.update(step.homes.values())

@@ -1,7 +1,7 @@
-"""Read every finished output again, and say what is not as it was when it was made.
+"""Read every finished output again, and report what differs from its receipt.
 
-A plan looks at size and time alone, which a failing disk or a copying program may leave as they were. What is
-found changed here is noted in the output's folder, and every later plan reads that. Nothing is deleted.
+A plan compares size and time alone, which a failing disk or a copying program may leave unchanged. Changed
+files are listed in the output's folder, and every later plan reads them. Nothing is deleted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from slicewise.core.hashing import HashCache, hash_file
 from slicewise.engine.receipt import write_suspects
 from slicewise.engine.record import RECORD_NAME
 from slicewise.engine.step import Step
-from slicewise.engine.workspace import HASHES_NAME, OutputFile, StoredOutput, Workspace
+from slicewise.engine.workspace import HASHES_NAME, StoredOutput, Workspace
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was read, and what was found."""
+    """How much was read, and what is damaged or missing."""
 
     num_files: int
     num_bytes: int
@@ -41,7 +41,8 @@ class Verification:
 def verify(steps: Sequence[Step[Any]], workspace: Workspace, hashes: HashCache) -> Verification:
     """Compare every output, at home and on the shelf, with its receipts. The caller holds the lock."""
     outputs = [(step, output) for step in steps for output in workspace.outputs(step.name, step.homes)]
-    sizes = {file.path: _size(file.path) for _, output in outputs for file in workspace.output_files(output)}
+    paths = {file.path for _, output in outputs for file in workspace.output_files(output)}
+    sizes = {path: path.stat().st_size if path.is_file() else 0 for path in sorted(paths)}
     with progress_bar(desc="Verifying", total=sum(sizes.values()), unit="B") as bar:
         digests = {path: _digest(path, bar.update) for path in sizes}
     findings: dict[str, Finding] = {}
@@ -53,7 +54,11 @@ def verify(steps: Sequence[Step[Any]], workspace: Workspace, hashes: HashCache) 
         if known is not None and known[3] != digest:
             hashes.forget(path)
     others = [finding for step in steps for finding in _compare_receipts(workspace, step)]
-    others += [*_compare_record(steps, workspace), *_check_hash_table(workspace, hashes)]
+    others += _compare_record(steps, workspace)
+    if (workspace.state / HASHES_NAME).exists() and workspace.read_hashes() is None:
+        hashes.changed = True  # so that the next save replaces it
+        name = workspace.relative(workspace.state / HASHES_NAME)
+        others.append(Finding(name, "is damaged", None, "it was discarded; it only saves time"))
     findings.update({finding.path: finding for finding in others})
     return Verification(len(sizes), sum(sizes.values()), tuple(findings.values()))
 
@@ -61,68 +66,51 @@ def verify(steps: Sequence[Step[Any]], workspace: Workspace, hashes: HashCache) 
 def _compare(
     workspace: Workspace, step: Step[Any], output: StoredOutput, digests: dict[Path, str | None]
 ) -> Iterator[Finding]:
+    """Yield the files of an output whose content differs, and list them in its folders."""
     changed: dict[Path, set[str]] = {folder: set() for folder in output.folders.values()}
     at_home = any(folder == workspace.home(step.homes[slot]) for slot, folder in output.folders.items())
     for file in workspace.output_files(output):
-        fault = _fault(file, digests[file.path])
-        if fault:
-            for folder in file.folders:
-                changed[folder].add(file.name)
-            yield Finding(workspace.relative(file.path), fault, step.name, _remedy(step, at_home=at_home))
+        digest = digests[file.path]
+        if digest == file.checksum.sha256:
+            continue
+        fault = "is missing" if digest is None else file.fault
+        fault = fault or "was changed, its size and time stamp were not"
+        for folder in file.folders:
+            changed[folder].add(file.name)
+        yield _finding(f"{workspace.relative(file.path)} {fault}", step, at_home=at_home)
     for folder, names in changed.items():
         write_suspects(folder, names)
 
 
-def _fault(file: OutputFile, digest: str | None) -> str | None:
-    if digest is None or digest == file.seal.sha256:
-        return "is missing" if digest is None else None
-    return file.fault or "was changed, its size and time stamp were not"
-
-
 def _compare_receipts(workspace: Workspace, step: Step[Any]) -> Iterator[Finding]:
-    receipt = workspace.at_home(step.homes)
-    at_home = workspace.mismatches(step.name, step.homes, receipt.fingerprint if receipt else None)
-    for is_home, faults in ((True, at_home), (False, workspace.unreadable(step.name, step.homes))):
+    receipt = workspace.home_receipt(step.homes)
+    mismatches = workspace.mismatches(step.name, step.homes, receipt.fingerprint if receipt else None)
+    for at_home, faults in ((True, mismatches), (False, workspace.unreadable(step.name, step.homes))):
         for text in faults:
-            yield _finding(text, step, at_home=is_home)
+            yield _finding(text, step, at_home=at_home)
 
 
 def _finding(text: str, step: Step[Any], *, at_home: bool) -> Finding:
     path, _, fault = text.partition(" ")
-    return Finding(path, fault, step.name, _remedy(step, at_home=at_home))
-
-
-def _remedy(step: Step[Any], *, at_home: bool) -> str:
-    time_of_rerun = "by the next run" if at_home else "when its settings are asked for"
-    return f"{step.name} is made again {time_of_rerun}"
+    time_of_rerun = "by the next run" if at_home else "when a run has its settings"
+    return Finding(path, fault, step.name, f"{step.name} is made again {time_of_rerun}")
 
 
 def _compare_record(steps: Sequence[Step[Any]], workspace: Workspace) -> Iterator[Finding]:
-    """Yield what the record of the last run lists and no receipt speaks of any more."""
+    """Yield the homes that the record of the last run lists and that no longer exist."""
     try:
-        steps_on_record = read_json(workspace.root / RECORD_NAME)["steps"]
-        has_files = {name: bool(step["artifacts"]) for name, step in steps_on_record.items()}
+        records = read_json(workspace.root / RECORD_NAME)["steps"]
+        has_files = {name: bool(step["artifacts"]) for name, step in records.items()}
     except FileNotFoundError:
         return
     except (WorkspaceError, KeyError, TypeError, AttributeError):
-        yield Finding(RECORD_NAME, "is damaged", None, "the next run writes it anew")
+        yield Finding(RECORD_NAME, "is damaged", None, "the next run writes a new one")
         return
     for step in steps:
-        if has_files.get(step.name) and workspace.at_home(step.homes) is None:
+        if has_files.get(step.name) and workspace.home_receipt(step.homes) is None:
             for home in step.homes.values():
                 if not workspace.home(home).exists():
                     yield _finding(f"{home} is missing", step, at_home=True)
-
-
-def _check_hash_table(workspace: Workspace, hashes: HashCache) -> Iterator[Finding]:
-    path = workspace.state / HASHES_NAME
-    if path.exists() and workspace.read_hashes() is None:
-        hashes.changed = True  # so that the next save replaces it
-        yield Finding(workspace.relative(path), "is damaged", None, "it was forgotten; it only saves time")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
 
 
 def _digest(path: Path, advance: Callable[[int], object]) -> str | None:

@@ -4,8 +4,8 @@
     <root>/.slicewise/shelf/<step>/<fingerprint>/   finished outputs of other settings
     <root>/.slicewise/partial/<step>/<fingerprint>/ work in progress
 
-An output enters the shelf by one rename, complete and with its receipt, and moves to its home by another.
-A kill between two renames leaves every piece whole in one of the two places, and `find` looks in both.
+A finished output moves to the shelf by one rename, complete and with its receipt, and to its home by another.
+A kill between two renames leaves every slot whole in one of the two places, and `find` looks in both.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Receipt, read_s
 STATE_DIR = ".slicewise"
 HASHES_NAME = "hashes.json"
 _SHARED_FOLDERS = ("", "configs/final", "results", "results/recipes")
-"""Folders with files that belong to no output: record, merged configurations, pointers, tables of recipes."""
+"""Folders with files of no output: record, merged configurations, redirects, tables of recipes"""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class StoredOutput:
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A file of an output, and the folders whose notes remember a doubt about it."""
+    """A file of an output; `folders` list it as suspect where `slicewise verify` found it changed."""
 
     name: str
     path: Path
-    seal: FileChecksum
+    checksum: FileChecksum
     suspect: bool
     folders: tuple[Path, ...]
 
     @property
     def fault(self) -> str | None:
-        return self.seal.fault(self.path, read=self.suspect)
+        return self.checksum.fault(self.path, read=self.suspect)
 
 
 class Workspace:
@@ -69,13 +69,13 @@ class Workspace:
         """Return the folder in which a service keeps its state."""
         return self.state / step
 
-    def at_home(self, homes: Mapping[str, str]) -> Receipt | None:
-        """Return the receipt of what is at home now; of a mixture, the first one found."""
+    def home_receipt(self, homes: Mapping[str, str]) -> Receipt | None:
+        """Return the receipt of the output that is in its homes now; of a mixture, the first one."""
         receipts = (Receipt.read(self.home(relative)) for relative in homes.values())
         return next((receipt for receipt in receipts if receipt is not None), None)
 
     def find(self, step: str, homes: Mapping[str, str], fingerprint: str) -> StoredOutput | None:
-        """Locate every slot of an output, at home or on the shelf; None unless all are there."""
+        """Return an output with the folder of every slot, home or shelf; None unless all slots exist."""
         folders: dict[str, Path] = {}
         receipt: Receipt | None = None
         for slot, relative in homes.items():
@@ -89,65 +89,62 @@ class Workspace:
         return StoredOutput(receipt, folders) if receipt else None
 
     def faults(self, output: StoredOutput) -> Iterator[str]:
-        """Name each file of an output that is missing or not as it was sealed."""
+        """Yield each file of an output that is missing or changed, as "path fault"."""
         for file in self.output_files(output):
-            if file.fault:
-                yield f"{self.relative(file.path)} {file.fault}"
+            if fault := file.fault:
+                yield f"{self.relative(file.path)} {fault}"
 
     def output_files(self, output: StoredOutput) -> Iterator[OutputFile]:
         """Yield every file of an output, shared ones last."""
         for slot, table in output.receipt.files.items():
             folder = output.folders[slot]
             suspect = read_suspects(folder)
-            for name, seal in table.items():
-                yield OutputFile(name, folder / name, seal, name in suspect, (folder,))
+            for name, checksum in table.items():
+                yield OutputFile(name, folder / name, checksum, name in suspect, (folder,))
         folders = tuple(output.folders.values())
         suspect = frozenset[str]().union(*map(read_suspects, folders))
-        for name, seal in output.receipt.shared.items():
-            yield OutputFile(name, self.root / name, seal, name in suspect, folders)
+        for name, checksum in output.receipt.shared.items():
+            yield OutputFile(name, self.root / name, checksum, name in suspect, folders)
 
     def faulty_shared(self, step: str, homes: Mapping[str, str]) -> tuple[Path, ...]:
-        """Return the shared files of a step's outputs, here and on the shelf, that are not as sealed."""
-        faulty: dict[Path, None] = {}
-        for output in self.outputs(step, homes):
-            for file in self.output_files(output):
-                if file.name in output.receipt.shared and file.path not in faulty and file.fault:
-                    faulty[file.path] = None
-        return tuple(faulty)
+        """Return the shared files of a step's outputs, at home or shelved, that are missing or changed."""
+        faulty = (
+            file.path
+            for output in self.outputs(step, homes)
+            for file in self.output_files(output)
+            if file.name in output.receipt.shared and file.fault
+        )
+        return tuple(dict.fromkeys(faulty))
 
     def outputs(self, step: str, homes: Mapping[str, str]) -> Iterator[StoredOutput]:
-        """Yield what is left of every output of a step: slots with sound receipts, here and on the shelf."""
+        """Yield what is left of every output of a step: slots with intact receipts, at home or shelved."""
         folders_by_slot = [(slot, self.home(relative)) for slot, relative in homes.items()]
-        folders_by_slot += [(slot, folder / slot) for folder in self._shelved(step) for slot in homes]
-        remaining: dict[str, StoredOutput] = {}
+        folders_by_slot += self._shelved_slots(step, homes)
+        remaining: dict[str, tuple[Receipt, dict[str, Path]]] = {}
         for slot, folder in folders_by_slot:
             receipt = Receipt.read(folder)
             if receipt is not None and receipt.identity.step == step:
-                output = remaining.setdefault(receipt.fingerprint, StoredOutput(receipt, {}))
-                remaining[receipt.fingerprint] = StoredOutput(
-                    output.receipt, {slot: folder, **output.folders}
-                )
-        for output in remaining.values():
-            files = {slot: table for slot, table in output.receipt.files.items() if slot in output.folders}
-            yield StoredOutput(replace(output.receipt, files=files), output.folders)
+                remaining.setdefault(receipt.fingerprint, (receipt, {}))[1].setdefault(slot, folder)
+        for receipt, folders in remaining.values():
+            files = {slot: table for slot, table in receipt.files.items() if slot in folders}
+            yield StoredOutput(replace(receipt, files=files), folders)
 
-    def _shelved(self, step: str) -> list[Path]:
-        return sorted((self.state / "shelf" / step).glob("*"))
+    def _shelved_slots(self, step: str, homes: Mapping[str, str]) -> list[tuple[str, Path]]:
+        shelved = sorted((self.state / "shelf" / step).glob("*"))
+        return [(slot, folder / slot) for folder in shelved for slot in homes]
 
     def unreadable(self, step: str, homes: Mapping[str, str]) -> Iterator[str]:
-        """Name every receipt on the shelf of a step that is damaged."""
-        for folder in self._shelved(step):
-            for slot in homes:
-                path = folder / slot / RECEIPT_NAME
-                if path.exists() and Receipt.read(path.parent) is None:
-                    yield f"{self.relative(path)} is damaged"
+        """Yield every damaged receipt on the shelf of a step, as "path fault"."""
+        for _, folder in self._shelved_slots(step, homes):
+            if (folder / RECEIPT_NAME).exists() and Receipt.read(folder) is None:
+                yield f"{self.relative(folder / RECEIPT_NAME)} is damaged"
 
     def mismatches(
         self, step: str, homes: Mapping[str, str], fingerprint: str | None = None
     ) -> Iterator[str]:
-        """Name each home that does not hold a sound receipt of the step, of this output if one is named.
+        """Yield each home without an intact receipt of the step, or of the output with this fingerprint.
 
-        Homes that were never filled count only where an output is named.
+        Empty homes count only where a fingerprint is given.
         """
         for relative in homes.values():
             home = self.home(relative)
@@ -163,14 +160,14 @@ class Workspace:
                 yield f"{relative} holds another output"
 
     def relative(self, path: Path) -> str:
-        """Return a path as people type it: relative to the workspace where it lies inside."""
+        """Return a path for messages: relative to the workspace where it lies inside."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
-    def seal(self, step: str, homes: Mapping[str, str], receipt: Receipt, partial: Path) -> Path:
-        """Move finished work from `partial` to the shelf, and return its place there.
+    def shelve(self, step: str, homes: Mapping[str, str], receipt: Receipt, partial: Path) -> Path:
+        """Move finished work from `partial` to the shelf, and return its folder there.
 
-        An older output of the same identity goes. It gives way once the receipts are written, which a full
-        disk may refuse, and is removed last: that takes a while, and nothing may be owed when a kill comes.
+        An older output of the same identity is replaced. It is set aside only after the receipts are written,
+        which a full disk may refuse, and removed last: that takes a while, and a kill may come.
         """
         for slot in receipt.files:
             receipt.write(partial / slot)
@@ -182,15 +179,14 @@ class Workspace:
             shutil.rmtree(folder)
         return target
 
-    def bring_home(self, step: str, homes: Mapping[str, str], output: StoredOutput) -> None:
-        """Move every slot of an output to its home; what is there goes to the shelf first."""
+    def install(self, step: str, homes: Mapping[str, str], output: StoredOutput) -> None:
+        """Move every slot of an output to its home; what is there moves to the shelf first."""
         for slot, relative in homes.items():
             home = self.home(relative)
-            if output.folders[slot] == home:
-                continue
-            self._clear_home(step, slot, home)
-            home.parent.mkdir(parents=True, exist_ok=True)
-            output.folders[slot].rename(home)
+            if output.folders[slot] != home:
+                self._clear_home(step, slot, home)
+                home.parent.mkdir(parents=True, exist_ok=True)
+                output.folders[slot].rename(home)
 
     def _clear_home(self, step: str, slot: str, home: Path) -> None:
         if not home.exists():
@@ -204,12 +200,12 @@ class Workspace:
         home.rename(target)
 
     def _set_aside(self, step: str, homes: Mapping[str, str], fingerprint: str) -> list[Path]:
-        """Move an output that was made again out of the way, so that nothing can mistake it."""
+        """Move an output that was made again to the trash."""
         folders = [self.shelf(step, fingerprint)]
-        for relative in homes.values():
-            receipt = Receipt.read(self.home(relative))
+        for home in map(self.home, homes.values()):
+            receipt = Receipt.read(home)
             if receipt is not None and receipt.fingerprint == fingerprint:
-                folders.append(self.home(relative))
+                folders.append(home)
         return [self._to_trash(folder) for folder in folders if folder.exists()]
 
     def discard(self, folder: Path) -> None:
@@ -218,25 +214,25 @@ class Workspace:
             shutil.rmtree(self._to_trash(folder))
 
     def _to_trash(self, folder: Path) -> Path:
-        """Rename a folder that goes: a kill in the middle of a removal must not leave half of it in place."""
+        """Rename a folder before its removal: a kill must not leave half of it in place."""
         trashed = self.state / "trash" / f"{time.time_ns()}"
         trashed.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(trashed)
         return trashed
 
     def sweep(self) -> None:
-        """Remove what killed runs left half written or half removed. Only by the holder of the lock."""
+        """Remove what killed runs left half written or half removed. The caller holds the lock."""
         for name in _SHARED_FOLDERS:
             sweep(self.root / name)
         sweep(self.state)
         shutil.rmtree(self.state / "trash", ignore_errors=True)
 
     def load_hashes(self) -> HashCache:
-        """Return the remembered hashes; a damaged table is forgotten, since it only saves time."""
+        """Return the stored hashes; a damaged table is discarded, since it only saves time."""
         return HashCache(self.read_hashes() or {})
 
     def read_hashes(self) -> dict[str, list[Any]] | None:
-        """Return the table of remembered hashes, or None where there is none or it is damaged."""
+        """Return the table of stored hashes, or None where it is missing or damaged."""
         try:
             raw = read_json(self.state / HASHES_NAME)
             table: dict[str, list[Any]] = raw["files"]
@@ -258,8 +254,8 @@ class Workspace:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing, or is not there."""
+    """Whether a folder is empty or missing."""
     try:
         return not any(folder.iterdir())
-    except OSError:  # none, or a run beside us has just moved it
+    except OSError:  # missing, or another run has just moved it
         return True

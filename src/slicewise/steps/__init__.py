@@ -1,4 +1,4 @@
-"""The pipeline in order, on one screen. Each module binds one call into the domain to the engine."""
+"""The pipeline in order. Each module binds one call into the domain to the engine."""
 
 from slicewise.config.schema import Config
 from slicewise.engine.step import Step, check_order
@@ -18,18 +18,18 @@ STEPS: tuple[Step[Config], ...] = (
     DOWNLOAD,  #          data sets on disk, found, checked and listed
     PREPROCESS,  #        volumes and pictures -> normalised slices
     SPLIT,  #             patients -> train, val, test
-    TRAIN_SEG_WARMUP,  #  encoder and decoder learn the mask
-    TRAIN_CLS_HEAD,  #    the classification head learns on the frozen encoder
-    TRAIN_JOINT,  #       everything learns
-    EVALUATE,  #          metrics, figures, Grad-CAM, comparison of the three stages
-    REPORT,  #            one page of it all, and a model card
+    TRAIN_SEG_WARMUP,  #  encoder and decoder, on masks
+    TRAIN_CLS_HEAD,  #    classification head on the frozen encoder
+    TRAIN_JOINT,  #       the whole model
+    EVALUATE,  #          metrics, figures, saliency, comparison of the three stages
+    REPORT,  #            a page of the whole run, and a model card
     DEMO,  #              API and page
 )
 check_order(STEPS)
 
 
 def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
-    """Return the steps in order; with folds, the whole way from the split on once per fold, then pooled."""
+    """Return the steps in order; with folds, those from the split on once per fold, then pooled."""
     if not folds:
         return STEPS
     per_fold = [
@@ -41,7 +41,5 @@ def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
 
 
 def stored_steps(workspace: Workspace) -> tuple[Step[Config], ...]:
-    """Return the steps whose outputs a workspace may hold: the single run's, and those of its folds."""
-    folds = num_folds(workspace)
-    folded = pipeline(folds) if folds else ()
-    return (*STEPS, *(step for step in folded if step not in STEPS))
+    """Return the steps whose outputs a workspace may hold: those of the single run and of its folds."""
+    return (*STEPS, *(step for step in pipeline(num_folds(workspace)) if step not in STEPS))

@@ -1,31 +1,25 @@
-"""Volumes and pictures become normalised slices, case by case; only cases that are new are worked on."""
+"""Volumes and pictures become normalised slices, case by case; only new cases are processed."""
 
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_json, write_text
+from slicewise.data.problems import describe_problems, summarise_problems
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import preprocess_demand
+from slicewise.workflow.participants import TRAIN_ONLY, select_cases, split_inputs, unused_split_keys
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import MANIFEST_NAME, slice_store
-from slicewise.workflow.sources import (
-    TRAIN_ONLY,
-    open_index,
-    select_cases,
-    source_root,
-    split_inputs,
-    unused_split_keys,
-    used_sources,
-)
+from slicewise.workflow.sources import open_index, source_root, used_sources
+from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
-    from slicewise.data.index import CaseIndex
-    from slicewise.data.preprocess import EntryRef, PreprocessReport
+    from slicewise.data.preprocess import PreprocessReport
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    # The split decides which patients a scale takes; nothing of a patient's slices depends on it.
+    # The split decides which patients a scale takes; a patient's slices do not depend on it.
     return select_settings(
         config, "preprocessing", "scale", "split", TRAIN_ONLY, without=unused_split_keys(config)
     )
@@ -33,10 +27,10 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _run(context: Context[Config]) -> Outcome:
     from slicewise.data.preprocess import preprocess_cases
-    from slicewise.data.problems import describe_problems
 
     config, index = context.config, open_index(context)
-    _require_unchanged(index)
+    if changed := index.changed_files():
+        raise DataError(f"{describe_problems(changed)}run download again to check them")
     store = slice_store(context.workspace)
     for path in context.faulty:
         store.discard(path)
@@ -48,14 +42,23 @@ def _run(context: Context[Config]) -> Outcome:
         max_worker_memory_mib=config.runtime.max_worker_memory_mib,
         hash_cache=context.hashes,
     )
-    text = describe_problems(report.problems, shown=None)
     _require_each_source(context, report)
-    folder = context.out("processed")
-    entries = [_manifest_entry(ref) for ref in report.entries]
+    folder, text = context.out("processed"), describe_problems(report.problems, shown=None)
+    entries = [
+        {
+            "source": ref.key.source,
+            "patient": ref.key.patient,
+            "case": ref.key.case,
+            "group": ref.group,
+            "entry": ref.entry,
+            "num_slices": ref.num_slices,
+        }
+        for ref in report.entries
+    ]
     write_json(folder / MANIFEST_NAME, {"entries": entries})
     write_text(folder / "problems.txt", text)
     metrics = {
-        "num_cases": len(report.entries),
+        "num_cases": len(entries),
         "num_new": report.num_new,
         "num_reused": report.num_reused,
         "num_slices": sum(ref.num_slices for ref in report.entries),
@@ -68,37 +71,15 @@ def _run(context: Context[Config]) -> Outcome:
 
 
 def _require_each_source(context: Context[Config], report: "PreprocessReport") -> None:
-    """Refuse to hand on a source of which no case could be read."""
-    from slicewise.data.problems import summarise_problems
-
+    """Refuse a source of which no case could be read."""
     for source in used_sources(context.config):
         root = source_root(source, context.workspace)
         if not any(ref.key.source == source.name for ref in report.entries):
-            source_problems = [problem for problem in report.problems if problem.path.is_relative_to(root)]
+            problems = [problem for problem in report.problems if problem.path.is_relative_to(root)]
             raise DataError(
-                f"{source.name}: not one of {len(source_problems)} cases in {root} could be preprocessed"
-                f"{summarise_problems(source_problems)}"
+                f"{source.name}: not one of {len(problems)} cases in {root} could be preprocessed"
+                f"{summarise_problems(problems)}"
             )
-
-
-def _require_unchanged(index: "CaseIndex") -> None:
-    """Refuse files that are not those which download checked, labelled and grouped."""
-    from slicewise.data.problems import describe_problems
-
-    changed_files_found = index.changed_files()
-    if changed_files_found:
-        raise DataError(f"{describe_problems(changed_files_found)}run download again to look at them anew")
-
-
-def _manifest_entry(ref: "EntryRef") -> dict[str, Any]:
-    return {
-        "source": ref.key.source,
-        "patient": ref.key.patient,
-        "case": ref.key.case,
-        "group": ref.group,
-        "entry": ref.entry,
-        "num_slices": ref.num_slices,
-    }
 
 
 PREPROCESS: Step[Config] = Step(
@@ -106,7 +87,7 @@ PREPROCESS: Step[Config] = Step(
     run=_run,
     settings=_settings,
     needs=("download",),
-    homes={"processed": "data/processed"},
+    homes=HOMES["preprocess"],
     inputs=split_inputs,
     product=(MANIFEST_NAME,),
     version=5,

@@ -1,95 +1,74 @@
-"""Who trains, who chooses the checkpoint, who is tested: decided over everyone known, then narrowed."""
+"""The subsets train, val and test: assigned over all known groups, then reduced to the preprocessed ones."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_json
+from slicewise.data.split.assignment import SUBSETS
+from slicewise.data.split.predefined import PredefinedSplit
+from slicewise.data.split.subsets import Split
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import split_demand
-from slicewise.workflow.settings import select_settings
-from slicewise.workflow.slices import SPLIT_NAME, read_manifest, slice_store
-from slicewise.workflow.sources import (
+from slicewise.workflow.participants import (
     TRAIN_ONLY,
-    open_index,
     predefined_split,
-    source_root,
     split_inputs,
     split_source,
     unused_split_keys,
-    used_sources,
 )
-
-if TYPE_CHECKING:
-    from slicewise.data.split.predefined import PredefinedSplit
-    from slicewise.data.split.subsets import Split
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    return select_settings(config, "split", TRAIN_ONLY, without=unused_split_keys(config))
+from slicewise.workflow.settings import select_settings
+from slicewise.workflow.slices import SPLIT_NAME, read_manifest, slice_store
+from slicewise.workflow.sources import open_index, source_root, used_sources
+from slicewise.workflow.step_names import HOMES
 
 
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.data.split.assignment import SUBSETS
-    from slicewise.data.split.subsets import Split
-
-    config, index = context.config, open_index(context)
-    given = {source.name: predefined_split(config, source, index) for source in used_sources(config)}
-    subsets_by_source = {source.name: split_source(config, source, index) for source in used_sources(config)}
+    config, index, sources = context.config, open_index(context), used_sources(context.config)
+    predefined = {source.name: predefined_split(config, source, index) for source in sources}
+    subsets_by_source = {source.name: split_source(config, source, index) for source in sources}
     all_groups = Split.of(subsets_by_source, config.split.seed, config.split)
-    preprocessed = {(entry["source"], entry["group"]) for entry in read_manifest(context)}
-    used = all_groups.keep(preprocessed)
-    _require_sources(all_groups, used)
+    used = all_groups.keep({(entry["source"], entry["group"]) for entry in read_manifest(context)})
+    if missing := sorted({*all_groups.sources} - {*used.sources}):
+        raise DataError(
+            f"no patient of {', '.join(missing)} is left; data/processed/problems.txt says why each was "
+            "left out"
+        )
     _require_tumour_in_subsets(context, used)
-    provenance = _provenance(config, given)
-    write_json(context.out("split") / SPLIT_NAME, {**used.to_json(), **provenance})
-    write_json(context.out("split") / "everyone.json", {**all_groups.to_json(), **provenance})
+    origin = {} if not config.split.is_given else {"given": _origins(config, predefined)}
+    folder = context.out("split")
+    write_json(folder / SPLIT_NAME, {**used.to_json(), **origin})
+    write_json(folder / "everyone.json", {**all_groups.to_json(), **origin})
     counts = {
         source: {subset: len(used.groups(source, subset)) for subset in SUBSETS} for source in used.sources
     }
-    return Outcome({"counts": counts, **provenance}, tuple(_notes(config, given)))
+    return Outcome({"counts": counts, **origin}, tuple(_notes(predefined) if origin else ()))
 
 
-def _provenance(config: Config, given: "Mapping[str, PredefinedSplit | None]") -> dict[str, Any]:
-    """Return where the subsets of each source came from; nothing where the seed decided all of them."""
-    if not config.split.is_given:
-        return {}
+def _origins(config: Config, predefined: Mapping[str, PredefinedSplit | None]) -> dict[str, Any]:
+    """Return what decided the subsets of each source: a file, folders, or the seed."""
     by = "folders" if config.split.folders else "file"
     return {
-        "given": {
-            source: {"by": "seed"}
-            if found is None
-            else {"by": by, "drawn": list(found.drawn), "left_out": dict(sorted(found.left_out.items()))}
-            for source, found in given.items()
-        }
+        source: {"by": "seed"}
+        if split is None
+        else {"by": by, "drawn": list(split.drawn), "left_out": dict(sorted(split.left_out.items()))}
+        for source, split in predefined.items()
     }
 
 
-def _notes(config: Config, given: "Mapping[str, PredefinedSplit | None]") -> Iterator[str]:
-    if not config.split.is_given:
-        return
-    for source, found in given.items():
-        if found is None:
+def _notes(predefined: Mapping[str, PredefinedSplit | None]) -> Iterator[str]:
+    for source, split in predefined.items():
+        if split is None:
             yield f"{source}: the given split names none of its cases; split.seed divides it"
             continue
-        drawn = f"; {' and '.join(found.drawn)} drawn by split.seed" if found.drawn else ""
-        left_out = f"; {len(found.left_out)} cases left out (split.json lists them)" if found.left_out else ""
+        drawn = f"; {' and '.join(split.drawn)} drawn by split.seed" if split.drawn else ""
+        left_out = f"; {len(split.left_out)} cases left out (split.json lists them)" if split.left_out else ""
         yield f"{source}: the subsets are those of the given split{drawn}{left_out}"
 
 
-def _require_sources(all_groups: "Split", used: "Split") -> None:
-    if missing_sources := sorted({*all_groups.sources} - {*used.sources}):
-        raise DataError(
-            f"no patient of {', '.join(missing_sources)} is left; data/processed/problems.txt says why each "
-            "was left out"
-        )
-
-
-def _require_tumour_in_subsets(context: Context[Config], used: "Split") -> None:
-    """Refuse a subset whose masks are all empty: nothing can be learned, chosen or measured on it."""
-    from slicewise.data.split.assignment import SUBSETS
-
+def _require_tumour_in_subsets(context: Context[Config], used: Split) -> None:
+    """Refuse a subset whose masks are all empty: it gives no training signal and no score."""
     volumes, store = context.config.data.volumes, slice_store(context.workspace)
     cases = [entry for entry in read_manifest(context) if entry["source"] == volumes.name]
     groups = {e["group"] for e in cases if (store.open(e["entry"]).labels == 1).any()}
@@ -113,9 +92,9 @@ def _require_tumour_in_subsets(context: Context[Config], used: "Split") -> None:
 SPLIT: Step[Config] = Step(
     name="split",
     run=_run,
-    settings=_settings,
+    settings=lambda config: select_settings(config, "split", TRAIN_ONLY, without=unused_split_keys(config)),
     needs=("download", "preprocess"),
-    homes={"split": "data/split"},
+    homes=HOMES["split"],
     inputs=split_inputs,
     product=(SPLIT_NAME,),
     version=4,

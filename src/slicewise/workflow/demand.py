@@ -1,20 +1,14 @@
-"""How much disk and memory each step is about to take; docs/reliability.md sets measurements beside it."""
+"""How much disk and memory each step will need; docs/reliability.md compares it with measurements."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
 from slicewise.core.processor import has_native_bf16
 from slicewise.engine.step import Context, Demand
+from slicewise.workflow.participants import select_cases, select_phantom_patients
 from slicewise.workflow.slices import PRELOAD_MIB, read_manifest, slice_store
-from slicewise.workflow.sources import (
-    open_index,
-    select_cases,
-    select_phantom_patients,
-    source_root,
-    used_sources,
-)
+from slicewise.workflow.sources import open_index, source_root, used_sources
 
 if TYPE_CHECKING:
     from slicewise.models.footprint import Footprint
@@ -22,64 +16,57 @@ if TYPE_CHECKING:
 _FIGURES_MIB: Final = 10
 _SALIENCY_MAP_MIB: Final = 0.3
 _PROCESS_MIB: Final = 250
-"""The process before it has met torch"""
+"""The process without torch"""
 _TORCH_MIB: Final = 1100
-"""The process with torch, its companions, and what the allocator keeps"""
+"""The process with torch, the packages around it, and what the allocator keeps"""
 _EVALUATOR_MIB: Final = 1350
 """The process with torch, SciPy, scikit-learn, Matplotlib and pytorch-grad-cam, and tables of every slice"""
 _GENERATOR_MIB: Final = 400
 """One worker that generates patients"""
 _SLICER_MIB: Final = {"nifti": 220, "lgg": 200, "picture": 200}
-"""One worker that slices cases of a kind"""
+"""One worker that slices cases, by kind"""
 _FLOAT32: Final = 4
 _WEIGHT_COPIES: Final = 4
 """Weights, gradients, and two moments of AdamW"""
 _BACKWARD_FACTOR: Final = 1.5
-"""The way back needs this much of what the way there has kept"""
+"""Backward pass, relative to the activations that the forward pass keeps"""
 _MODEL_COPIES: Final = 3
-"""The network, the checkpoint it came from, and the copy that forgets (see inference.randomised)"""
+"""The model, its checkpoint, and the randomised copy (see explain.randomization)"""
 _BUFFER_FACTOR: Final = 3
-"""Skipped maps and the convolutions' own buffers, in units of the two largest maps"""
-_FEWER_WORKERS: Final = "set runtime.num_workers=1"
+"""Skip connections and buffers of the convolutions, relative to the two largest maps"""
 _SLICE_BYTES_PER_PIXEL: Final = 9
 
 
 def download_demand(context: Context[Config]) -> Demand:
-    """Estimate the generation of virtual patients; a download is asked for once its size is known."""
-    from slicewise.core.parallel import num_processes
+    """Estimate the generation of phantom patients; the size of a download is checked when it is known."""
     from slicewise.data.phantom.generation import BYTES_PER_PATIENT, missing_patients, patient_name
 
     config, source = context.config, context.config.data.volumes
     if source.kind != "phantom" or source.path:
         return Demand(memory_bytes=_PROCESS_MIB * MIB, least_memory_bytes=_PROCESS_MIB * MIB)
     numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
-    chosen = select_phantom_patients(config, source, numbers)
-    missing = missing_patients(source_root(source, context.workspace), [numbers[name] for name in chosen])
-    workers = num_processes(
-        config.runtime.num_workers, config.runtime.max_worker_memory_mib, max(1, len(missing))
-    )
-    return _worker_demand(len(missing) * BYTES_PER_PATIENT, workers, _GENERATOR_MIB if missing else 0)
+    selected = select_phantom_patients(config, source, numbers)
+    missing = missing_patients(source_root(source, context.workspace), [numbers[name] for name in selected])
+    worker_mib = _GENERATOR_MIB if missing else 0
+    return _worker_demand(config, len(missing) * BYTES_PER_PATIENT, len(missing), worker_mib)
 
 
 def preprocess_demand(context: Context[Config]) -> Demand:
-    """Estimate the slices of cases that were never sliced; exactly so once their files are compared."""
-    from slicewise.core.parallel import num_processes
+    """Estimate the slices of cases without an entry in the store; a changed file is noticed only later."""
     from slicewise.data.preprocess import estimate_bytes
 
-    config = context.config
-    index = open_index(context)
-    sliced_cases = _sliced_cases(slice_store(context.workspace).root)
-    new_cases = []
-    for source in used_sources(config):
-        chosen = select_cases(config, source, index)
-        new_cases += [case for case in chosen if (source.name, case.key.case) not in sliced_cases]
-    workers = num_processes(
-        config.runtime.num_workers, config.runtime.max_worker_memory_mib, max(1, len(new_cases))
-    )
+    config, index = context.config, open_index(context)
+    entries = slice_store(context.workspace).root.glob("*/*")
+    sliced_cases = {(path.parent.name, path.name.rpartition("-")[0]) for path in entries}
+    new_cases = [
+        case
+        for source in used_sources(config)
+        for case in select_cases(config, source, index)
+        if (source.name, case.key.case) not in sliced_cases
+    ]
+    disk_bytes = sum(estimate_bytes(case, config.preprocessing) for case in new_cases)
     slicer_mib = max((_SLICER_MIB[case.kind] for case in new_cases), default=0)
-    return _worker_demand(
-        sum(estimate_bytes(case, config.preprocessing) for case in new_cases), workers, slicer_mib
-    )
+    return _worker_demand(config, disk_bytes, len(new_cases), slicer_mib)
 
 
 def split_demand(_context: Context[Config]) -> Demand:
@@ -92,8 +79,10 @@ def training_demand(context: Context[Config]) -> Demand:
 
     The disk is fullest while `last.pth` is replaced: twice weights and moments, beside best_model.pth.
     """
-    config = context.config
-    size, training = _footprint(config), config.training
+    config, training = context.config, context.config.training
+    size, pixels = _footprint(config), config.preprocessing.image_size**2
+    num_slices: int = sum(entry["num_slices"] for entry in read_manifest(context))
+    preloaded_bytes = min(num_slices * pixels * _SLICE_BYTES_PER_PIXEL, 2 * PRELOAD_MIB * MIB)
     weights = size.num_weights * _FLOAT32
     in_fp32 = training.precision == "fp32" or (training.precision == "auto" and not has_native_bf16())
     value_bytes = _FLOAT32 if in_fp32 else _FLOAT32 // 2
@@ -101,7 +90,7 @@ def training_demand(context: Context[Config]) -> Demand:
     fixed_bytes = (_TORCH_MIB * MIB) + weights * _WEIGHT_COPIES
     return Demand(
         disk_bytes=weights * (2 * (_WEIGHT_COPIES - 1) + 1) + _FIGURES_MIB * MIB,
-        memory_bytes=fixed_bytes + slice_bytes * training.batch_size + _preloaded_bytes(context),
+        memory_bytes=fixed_bytes + slice_bytes * training.batch_size + preloaded_bytes,
         least_memory_bytes=fixed_bytes + 2 * slice_bytes,  # batch normalisation needs two slices
         remedy=f"set training.batch_size={max(2, training.batch_size // 2)} with training.accumulate="
         f"{training.accumulate * 2}, a smaller preprocessing.image_size, or a smaller model.encoder",
@@ -109,7 +98,7 @@ def training_demand(context: Context[Config]) -> Demand:
 
 
 def evaluation_demand(context: Context[Config]) -> Demand:
-    """Estimate the networks, one batch of predictions, and the figures."""
+    """Estimate the models, one batch of predictions, and the figures."""
     evaluation = context.config.evaluation
     size = _footprint(context.config)
     fixed_bytes = (_EVALUATOR_MIB * MIB) + _MODEL_COPIES * size.num_weights * _FLOAT32
@@ -122,25 +111,17 @@ def evaluation_demand(context: Context[Config]) -> Demand:
     )
 
 
-def _worker_demand(disk_bytes: int, workers: int, worker_mib: int) -> Demand:
-    """A controller and its workers; one worker is the controller itself."""
-    least = (_PROCESS_MIB + worker_mib) * MIB
-    total = least if workers == 1 else (_PROCESS_MIB + workers * worker_mib) * MIB
-    return Demand(disk_bytes + MIB, total, least, _FEWER_WORKERS)
+def _worker_demand(config: Config, disk_bytes: int, num_tasks: int, worker_mib: int) -> Demand:
+    """Return the demand of a controller and its workers; a single worker is the controller itself."""
+    from slicewise.core.parallel import num_processes
 
-
-def _sliced_cases(root: Path) -> set[tuple[str, str]]:
-    """Return (source, case) of every entry in the slice store, whatever its settings were."""
-    return {(path.parent.name, path.name.rpartition("-")[0]) for path in root.glob("*/*")}
+    runtime = config.runtime
+    workers = num_processes(runtime.num_workers, runtime.max_worker_memory_mib, max(1, num_tasks))
+    least, total = _PROCESS_MIB + worker_mib, _PROCESS_MIB + workers * worker_mib
+    return Demand(disk_bytes + MIB, total * MIB, least * MIB, "set runtime.num_workers=1")
 
 
 def _footprint(config: Config) -> "Footprint":
     from slicewise.models.footprint import measure_footprint
 
     return measure_footprint(config.model, config.preprocessing.image_size)
-
-
-def _preloaded_bytes(context: Context[Config]) -> int:
-    size = context.config.preprocessing.image_size
-    slices: int = sum(entry["num_slices"] for entry in read_manifest(context))
-    return min(slices * size**2 * _SLICE_BYTES_PER_PIXEL, 2 * PRELOAD_MIB * MIB)

@@ -16,53 +16,47 @@ FOLDS_DIR: Final = "folds"
 def in_fold(step: Step[Config], fold: int) -> Step[Config]:
     """Return `step` as part of fold number `fold`, counted from 1.
 
-    It needs the steps of its own fold where they are done once per fold, and the shared ones otherwise. What
-    it runs never learns of this: it sees the plain names and a configuration whose `split.fold` is set.
+    It needs the steps of its own fold where they run once per fold, and the shared ones otherwise. Its
+    functions see the plain names and a configuration whose `split.fold` is set.
     """
+    names = {name: fold_name(name, fold) for name in FOLD_STEPS}
+    plain_names = {folded: name for name, folded in names.items()}
+
+    def with_fold(config: Config) -> Config:
+        return config.model_copy(update={"split": config.split.model_copy(update={"fold": fold})})
+
+    def plain_context(context: Context[Config]) -> Context[Config]:
+        homes: dict[tuple[str, str], Path] = {
+            (plain_names.get(name, name), slot): home for (name, slot), home in context.homes.items()
+        }
+        needs = {plain_names.get(name, name): fingerprint for name, fingerprint in context.needs.items()}
+        return replace(context, config=with_fold(context.config), homes=homes, needs=needs)
 
     def run(context: Context[Config]) -> Outcome:
-        return step.run(_unfolded_context(context, fold))
+        return step.run(plain_context(context))
 
     def settings(config: Config) -> Mapping[str, Any]:
-        return step.settings(_with_fold(config, fold))
+        return step.settings(with_fold(config))
 
     def demand(context: Context[Config]) -> Demand:
-        return step.demand(_unfolded_context(context, fold))
+        return step.demand(plain_context(context))
 
     return replace(
         step,
-        name=fold_name(step.name, fold),
-        called=step.name,
+        name=names[step.name],
+        alias=step.name,
         run=run,
         settings=settings,
         demand=demand,
-        needs=tuple(_fold_step_name(need, fold) for need in step.needs),
+        needs=tuple(names.get(need, need) for need in step.needs),
         homes={slot: f"{FOLDS_DIR}/{fold}/{home}" for slot, home in step.homes.items()},
         redirects={},
     )
 
 
 def num_folds(workspace: Workspace) -> int:
-    """Return the highest fold that has a home here, or work on its way there; 0 where there is none."""
+    """Return the highest fold with a home or work in progress in a workspace; 0 where there is none."""
     homes = (folder.name for folder in (workspace.root / FOLDS_DIR).glob("*"))
     steps = (folder.name for place in ("shelf", "partial") for folder in (workspace.state / place).glob("*"))
     folds = (int(name) for name in homes if name.isdecimal())
     return max((*folds, *map(fold_of, steps)), default=0)
-
-
-def _unfolded_context(context: Context[Config], fold: int) -> Context[Config]:
-    unfolded = {_fold_step_name(name, fold): name for name in FOLD_STEPS}
-    homes: dict[tuple[str, str], Path] = {
-        (unfolded.get(step, step), slot): home for (step, slot), home in context.homes.items()
-    }
-    needs = {unfolded.get(step, step): fingerprint for step, fingerprint in context.needs.items()}
-    return replace(context, config=_with_fold(context.config, fold), homes=homes, needs=needs)
-
-
-def _fold_step_name(step: str, fold: int) -> str:
-    return fold_name(step, fold) if step in FOLD_STEPS else step
-
-
-def _with_fold(config: Config, fold: int) -> Config:
-    split = config.split.model_copy(update={"fold": fold})
-    return config.model_copy(update={"split": split})

@@ -1,64 +1,50 @@
-"""Heat behind the answers of the evaluate step: made for the same pictures by every configured method."""
+"""The saliency part of the step `evaluate`: maps of the same slices by every configured method."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from slicewise.config.schema import Config
+from slicewise.core.console import progress
+from slicewise.core.files import write_json
+from slicewise.domain.keys import SliceKey
+from slicewise.domain.tables import SliceRow
 from slicewise.engine.step import Context
+from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.explain.cam import compute_saliency
+from slicewise.explain.explanation import RANDOM_SALIENCY, SliceExplanation
+from slicewise.explain.faithfulness import Curves, compute_curves, random_saliency, rank_correlation
+from slicewise.explain.localization import (
+    SaliencySlice,
+    select_saliency_slices,
+    summarise_saliency,
+    write_gradcam,
+)
+from slicewise.explain.randomization import randomize_cascade
+from slicewise.explain.report import write_explanations
+from slicewise.inference.predictor import Predictor
+from slicewise.models.multitask import MultitaskModel
+from slicewise.plots.sample_predictions import grey_image
+from slicewise.workflow.slices import SliceLookup
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from slicewise.domain.tables import SliceRow
-    from slicewise.evaluation.evaluate import EvaluationResult
-    from slicewise.explain.explanation import SliceExplanation
-    from slicewise.explain.faithfulness import Curves
-    from slicewise.explain.localization import SaliencySlice
-    from slicewise.inference.predictor import Predictor
-    from slicewise.models.multitask import MultitaskModel
-    from slicewise.workflow.slices import SliceLookup
-
-    Floats = NDArray[np.float32]
+Floats = NDArray[np.float32]
+SaliencyMaps = Mapping[str, Floats]
+"""By method: [P, N, N], or [N, N] of one slice"""
 
 _SANITY_SLICES: Final = 8
-"""The sanity check makes all heat three times more; it asks about a method, which a few pictures answer."""
-
-
-@dataclass(frozen=True)
-class _SliceSample:
-    """P slices: images [P, 4, N, N], filled slots [P, 4], brain and reference [P, N, N]."""
-
-    rows: "list[SliceRow]"
-    images: "Floats"
-    presence: "Floats"
-    inside: "NDArray[np.bool_]"
-    reference: "NDArray[np.bool_]"
-
-    def first(self, number: int) -> "_SliceSample":
-        """Return at most so many of them."""
-        selected = slice(number)
-        return _SliceSample(
-            self.rows[selected],
-            self.images[selected],
-            self.presence[selected],
-            self.inside[selected],
-            self.reference[selected],
-        )
+"""The sanity check computes all maps three times more; it tests a method, for which a few slices suffice."""
 
 
 def write_saliency(
-    context: Context[Config], predictor: "Predictor", lookup: "SliceLookup", result: "EvaluationResult"
+    context: Context[Config], predictor: Predictor, lookup: SliceLookup, result: EvaluationResult
 ) -> dict[str, Any]:
-    """Write Grad-CAM, the other methods beside it and their numbers; return the summary."""
-    from slicewise.core.files import write_json
-    from slicewise.explain.localization import summarise_saliency, write_gradcam
-    from slicewise.explain.report import write_explanations
-
+    """Write Grad-CAM, the other methods beside it and their scores; return the summary."""
     folder, synthetic = context.out("gradcam"), context.config.data.synthetic
-    slice_sample = _select_slices(context, lookup, result)
-    explained = _explain(context, predictor, slice_sample) if slice_sample.rows else []
+    rows = {row.key: row for row in result.slices if lookup.is_included(row.key)}
+    keys = select_saliency_slices([*rows.values()], context.config.evaluation.gradcam_pictures)
+    explained = _explain(context.config, predictor, lookup, {key: rows[key] for key in keys})
     written = write_gradcam(folder, [explanation.sample for explanation in explained], synthetic=synthetic)
     methods = write_explanations(folder, explained, synthetic=synthetic)
     summary = {**summarise_saliency(written), "methods": methods}
@@ -66,116 +52,85 @@ def write_saliency(
     return summary
 
 
-def _select_slices(
-    context: Context[Config], lookup: "SliceLookup", result: "EvaluationResult"
-) -> _SliceSample:
-    import numpy as np
-
-    from slicewise.explain.localization import select_saliency_slices
-
-    rows = {row.key: row for row in result.slices}
-    included = [row for row in result.slices if lookup.is_included(row.key)]
-    keys = select_saliency_slices(included, context.config.evaluation.gradcam_pictures)
-    found = [lookup[key] for key in keys]
-    images = np.array([images for images, _, _ in found], dtype=np.float32)
-    return _SliceSample(
-        [rows[key] for key in keys],
-        images,
-        np.array([presence for _, presence, _ in found], dtype=np.float32),
-        np.array([(image_slice != 0).any(axis=0) for image_slice in images], dtype=bool),
-        np.array([mask for _, _, mask in found]) > 0,
-    )
-
-
 def _explain(
-    context: Context[Config], predictor: "Predictor", slice_sample: _SliceSample
-) -> "list[SliceExplanation]":
-    from slicewise.core.console import progress
-    from slicewise.explain.explanation import SliceExplanation
+    config: Config, predictor: Predictor, lookup: SliceLookup, rows: Mapping[SliceKey, SliceRow]
+) -> list[SliceExplanation]:
+    """Return the saliency maps of P slices by each method, and their scores."""
+    if not rows:
+        return []
+    settings, slices = config.evaluation, [lookup[key] for key in rows]
+    images = np.array([image for image, _, _ in slices], np.float32)  # [P, 4, N, N]
+    presence = np.array([present for _, present, _ in slices], np.float32)  # [P, 4]
+    inside = (images != 0).any(axis=1)  # [P, N, N], the brain
 
-    saliency_maps = _saliency_maps(context.config, predictor.model, slice_sample)
-    rank_correlation = _rank_correlations(
-        context.config, predictor.model, slice_sample.first(_SANITY_SLICES), saliency_maps
+    def compute_maps(model: MultitaskModel, number: int) -> SaliencyMaps:
+        return compute_saliency(
+            model,
+            images[:number],
+            presence[:number],
+            settings.explanations,
+            inside=inside[:number],
+            batch_size=settings.batch_size,
+        )
+
+    maps = compute_maps(predictor.model, len(rows))
+    correlations = _rank_correlations(
+        predictor.model, config.seed, lambda model: compute_maps(model, _SANITY_SLICES), maps, inside
     )
     explained = []
-    for position in progress(range(len(slice_sample.rows)), desc="explain", unit="picture"):
-        slice_maps = {name: saliency[position] for name, saliency in saliency_maps.items()}
-        curves = _curves(context.config, predictor, slice_sample, position, slice_maps)
-        correlation = {
-            name: found[position]
-            for name, found in rank_correlation.items()
-            if position in found and slice_maps[name].any()
-        }
-        explained.append(
-            SliceExplanation(
-                _sample(slice_sample, slice_maps["gradcam"], position), slice_maps, curves, correlation
+    for position, row in enumerate(progress(list(rows.values()), desc="explain", unit="picture")):
+        image, present, brain = images[position], presence[position], inside[position]
+        slice_maps = {name: saliency[position] for name, saliency in maps.items()}
+        reference = slices[position][2] > 0 if row.reference_pixels is not None else None
+        # A slice predicted as healthy has no evidence to delete.
+        curves = {}
+        if row.predicted:
+            curves = _compute_curves(
+                predictor, settings.batch_size, image, present, slice_maps, brain, seed=position
             )
-        )
+        sample = SaliencySlice(row, grey_image(image, present), slice_maps["gradcam"], brain, reference)
+        correlation = {
+            name: values[position]
+            for name, values in correlations.items()
+            if position < len(values) and slice_maps[name].any()
+        }
+        explained.append(SliceExplanation(sample, slice_maps, curves, correlation))
     return explained
 
 
-def _saliency_maps(
-    config: Config, model: "MultitaskModel", slice_sample: _SliceSample
-) -> "dict[str, Floats]":
-    from slicewise.explain.cam import compute_saliency
+def _compute_curves(
+    predictor: Predictor,
+    batch_size: int,
+    image: Floats,
+    presence: Floats,
+    maps: SaliencyMaps,
+    inside: NDArray[np.bool_],
+    seed: int,
+) -> dict[str, Curves]:
+    """Return the deletion and insertion curves of one slice by each map [N, N], and by a random one."""
 
-    images, presence, inside = slice_sample.images, slice_sample.presence, slice_sample.inside
-    settings = config.evaluation
-    return compute_saliency(
-        model, images, presence, settings.explanations, inside=inside, batch_size=settings.batch_size
-    )
+    def classify(images: Floats) -> Floats:
+        return predictor.predict_slices(images, presence, batch_size).class_probability
+
+    random_map = random_saliency(inside, seed=seed)
+    return compute_curves(classify, image, {**maps, RANDOM_SALIENCY: random_map}, inside)
 
 
 def _rank_correlations(
-    config: Config, model: "MultitaskModel", slice_sample: _SliceSample, saliency_maps: "Mapping[str, Floats]"
-) -> dict[str, dict[int, list[float]]]:
-    """Return by method and picture the likeness to the heat of each more forgetful network."""
-    from slicewise.explain.faithfulness import rank_correlation
-    from slicewise.explain.randomization import randomize_cascade
-
-    positions = range(len(slice_sample.rows))
-    found: dict[str, dict[int, list[float]]] = {
-        name: {position: [] for position in positions} for name in saliency_maps
+    model: MultitaskModel,
+    seed: int,
+    compute_maps: Callable[[MultitaskModel], SaliencyMaps],
+    maps: SaliencyMaps,
+    inside: NDArray[np.bool_],
+) -> dict[str, list[list[float]]]:
+    """Return by method, for the first slices, the rank correlation with each randomised model's map."""
+    correlations: dict[str, list[list[float]]] = {
+        name: [[] for _ in saliency[:_SANITY_SLICES]] for name, saliency in maps.items()
     }
-    for _, randomized in randomize_cascade(model, config.seed):
-        for name, randomized_maps in _saliency_maps(config, randomized, slice_sample).items():
-            for position in positions:
-                correlation = rank_correlation(
-                    saliency_maps[name][position], randomized_maps[position], slice_sample.inside[position]
+    for _, randomized in randomize_cascade(model, seed):
+        for name, randomized_maps in compute_maps(randomized).items():
+            for position, values in enumerate(correlations[name]):
+                values.append(
+                    rank_correlation(maps[name][position], randomized_maps[position], inside[position])
                 )
-                found[name][position].append(correlation)
-    return found
-
-
-def _curves(
-    config: Config,
-    predictor: "Predictor",
-    slice_sample: _SliceSample,
-    position: int,
-    saliency_maps: "Mapping[str, Floats]",
-) -> "dict[str, Curves]":
-    """Return nothing for a slice that was not called tumour: there is no evidence to delete."""
-    from slicewise.explain.explanation import RANDOM_SALIENCY
-    from slicewise.explain.faithfulness import compute_curves, random_saliency
-
-    inside, presence = slice_sample.inside[position], slice_sample.presence[position]
-    if not slice_sample.rows[position].predicted:
-        return {}
-
-    def classify(images: "Floats") -> "Floats":
-        return predictor.predict_slices(images, presence, config.evaluation.batch_size).class_probability
-
-    random_map = random_saliency(inside, seed=position)
-    return compute_curves(
-        classify, slice_sample.images[position], {**saliency_maps, RANDOM_SALIENCY: random_map}, inside
-    )
-
-
-def _sample(slice_sample: _SliceSample, saliency: "Floats", position: int) -> "SaliencySlice":
-    from slicewise.explain.localization import SaliencySlice
-    from slicewise.plots.sample_predictions import grey_image
-
-    row = slice_sample.rows[position]
-    reference = slice_sample.reference[position] if row.reference_pixels is not None else None
-    grey = grey_image(slice_sample.images[position], slice_sample.presence[position])
-    return SaliencySlice(row, grey, saliency, slice_sample.inside[position], reference)
+    return correlations

@@ -1,6 +1,13 @@
-"""The names of the steps in order, and the groups of them that people type. Imports nothing."""
+"""The names of the steps in order, their homes, and their aliases on the command line. Imports nothing."""
 
-STAGE_STEPS = ("train.seg_warmup", "train.cls_head", "train.joint")
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from slicewise.config.schema.training import StageName
+
+STAGES: "Final[tuple[StageName, ...]]" = ("seg_warmup", "cls_head", "joint")
+FINAL_STAGE: "Final[StageName]" = "joint"
+STAGE_STEPS = tuple(f"train.{stage}" for stage in STAGES)
 DATA_STEPS = ("download", "preprocess", "split")
 STEP_NAMES = (*DATA_STEPS, *STAGE_STEPS, "evaluate", "report", "demo")
 
@@ -8,6 +15,23 @@ FOLD_STEPS = ("split", *STAGE_STEPS, "evaluate")
 """What cross-validation does once per fold."""
 CROSS_VALIDATION = "cross_validation"
 _FOLD = "fold"
+
+HOMES: Final[dict[str, dict[str, str]]] = {
+    "download": {"index": "data/index"},
+    "preprocess": {"processed": "data/processed"},
+    "split": {"split": "data/split"},
+    **{f"train.{stage}": {"checkpoint": f"checkpoints/multitask_{stage}"} for stage in STAGES},
+    "evaluate": {
+        "evaluation": "results/multitask_evaluation",
+        "phases": "results/phase_comparison",
+        "failures": "results/failures",
+        "gradcam": "visualizations/multitask_gradcam",
+        "ablations": "results/ablations",
+    },
+    "report": {"report": "results/report"},
+    CROSS_VALIDATION: {"pooled": "results/cross_validation"},
+}
+"""Step -> slot -> folder of its output in the workspace. The demo is a service and has none."""
 
 MODES = {
     "full": STEP_NAMES,
@@ -34,7 +58,7 @@ def fold_name(step: str, fold: int) -> str:
 
 
 def fold_of(step: str) -> int:
-    """Return the fold that a step belongs to, by its name; 0 for one that is done once."""
+    """Return the fold of a step by its name; 0 for a step outside folds."""
     fold, _, plain_name = step.removeprefix(_FOLD).partition(".")
     return int(fold) if plain_name in FOLD_STEPS and fold.isdecimal() else 0
 
@@ -48,10 +72,7 @@ def step_names(folds: int = 0) -> tuple[str, ...]:
 
 
 def expand_alias(name: str, folds: int = 0) -> tuple[str, ...]:
-    """Return the steps that a name or alias stands for, in order; an unknown name comes back as it is.
-
-    With folds, the name of a step that is done once per fold stands for all of them.
-    """
+    """Return the steps of a name or alias, in order, in every fold; an unknown name is returned as it is."""
     return _expand_folds(ALIASES.get(name, (name,)), folds)
 
 
@@ -61,13 +82,12 @@ def steps_of_mode(mode: str, folds: int = 0) -> tuple[str, ...]:
 
 
 def is_in_range(step: str, first: str | None, last: str | None) -> bool:
-    """Tell whether a range from one typed name to another leaves `step` in.
+    """Return whether `step` lies between two names or aliases, each of which bounds every fold.
 
-    The name of what is done once per fold bounds every fold: up to `split` is the split of each of them, and
-    no training. Everything else stays in.
+    Steps outside folds always do.
     """
     plain_name = step.partition(".")[2]
-    if not step.startswith(_FOLD) or plain_name not in FOLD_STEPS:
+    if not fold_of(step):
         return True
     begins, ends = (
         [name for name in ALIASES.get(bound or "", (bound,)) if name in FOLD_STEPS] for bound in (first, last)
@@ -81,5 +101,5 @@ def is_in_range(step: str, first: str | None, last: str | None) -> bool:
 def _expand_folds(steps: tuple[str, ...], folds: int) -> tuple[str, ...]:
     if not folds or not set(steps) <= set(STEP_NAMES):
         return steps
-    wanted = {*steps, CROSS_VALIDATION} if "evaluate" in steps else {*steps}
-    return tuple(name for name in step_names(folds) if name in wanted or name.partition(".")[2] in wanted)
+    selected = {*steps, CROSS_VALIDATION} if "evaluate" in steps else {*steps}
+    return tuple(name for name in step_names(folds) if {name, name.partition(".")[2]} & selected)

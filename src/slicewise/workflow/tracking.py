@@ -1,9 +1,10 @@
-"""Finished steps told to MLflow, from what they left behind: nothing in a step knows of it.
+"""Finished steps logged to MLflow, from their outputs; the steps themselves know nothing of it.
 
-One MLflow run stands for one configuration. Each step is logged once into it, whether it was made by this
-command or by an earlier one, so a killed and repeated command ends with the same run.
+One MLflow run stands for one configuration. Each step is logged once into it, whether this command or an
+earlier one made it, so a killed and repeated command ends with the same run.
 """
 
+import csv
 import logging
 import math
 import os
@@ -29,17 +30,17 @@ FOLDER: Final = "tracking"
 _PACKAGES: Final = ("mlflow", "sqlalchemy", "alembic")
 _CONFIG_TAG: Final = "slicewise.config"
 ALLOWED_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "_-./ ")
-"""What a name of MLflow may consist of"""
+"""Characters that MLflow allows in names"""
 _CHUNK_SIZE: Final = 100
 _MAX_LENGTH: Final = 500
-"""Characters of a parameter or tag; older servers take no more."""
+"""Characters of a parameter or tag that older servers accept"""
 
 T = TypeVar("T")
 Observer = Callable[[str, Receipt, Mapping[str, Path]], Sequence[str]]
 
 
 def make_tracker(config: Config, workspace: Workspace) -> Observer:
-    """Return what is to be told of finished steps; without tracking, somebody who does not listen.
+    """Return the observer of finished steps: a `Tracker`, or one that does nothing without tracking.
 
     Raises:
         UsageError: tracking is on and its packages are not installed.
@@ -49,7 +50,7 @@ def make_tracker(config: Config, workspace: Workspace) -> Observer:
 
 
 def require_packages(config: Config) -> None:
-    """Refuse tracking without what it needs.
+    """Refuse tracking without its packages.
 
     Raises:
         UsageError: tracking is on and its packages are not installed.
@@ -65,7 +66,7 @@ def require_packages(config: Config) -> None:
 
 
 class Tracker:
-    """Logs to MLflow. A tracker that fails says so once, and the pipeline goes on without it."""
+    """Logs to MLflow. A tracker that fails warns once, and the pipeline continues without it."""
 
     def __init__(self, config: Config, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -77,7 +78,7 @@ class Tracker:
         self._disabled = False
 
     def __call__(self, step: str, receipt: Receipt, folders: Mapping[str, Path]) -> list[str]:
-        """Log one step; return what went wrong, if anything did."""
+        """Log one step; return a warning if it failed."""
         if self._disabled:
             return []
         try:
@@ -92,17 +93,17 @@ class Tracker:
         if self._client is None:
             self._open()
         logged_tags = self._client.get_run(self._run_id).data.tags
-        # Forced, on another machine say, a step gives another product under the same fingerprint.
+        # A forced step may give another product under the same fingerprint.
         step_tags = {f"product.{step}": receipt.product, f"step.{step}": receipt.fingerprint}
         if step_tags.items() <= logged_tags.items():
             return
         from mlflow.entities import Metric, RunTag
 
-        time = _milliseconds(receipt.report["made_at"])
+        time = int(datetime.fromisoformat(receipt.report["made_at"]).timestamp() * 1000)
         for chunk in _chunks(list(iterate_metrics(step, receipt, folders))):
             metrics = [Metric(name, value, time, number) for name, value, number in chunk]
             self._client.log_batch(self._run_id, metrics=metrics)
-        # The tag of the step goes last: without it the step is logged again.
+        # The tag of the step is last: without it the step is logged again.
         tags = {**self._tags(receipt, folders), **step_tags}
         for name, value in tags.items():
             self._client.log_batch(self._run_id, tags=[RunTag(name, str(value)[:_MAX_LENGTH])])
@@ -110,53 +111,43 @@ class Tracker:
             self._client.set_terminated(self._run_id)
 
     def _tags(self, receipt: Receipt, folders: Mapping[str, Path]) -> dict[str, str]:
-        report, step = receipt.report, receipt.identity.step
-        output_tags = {
-            f"output.{step}.{slot}": self._workspace.relative(path) for slot, path in folders.items()
-        }
+        report, prefix = receipt.report, f"output.{receipt.identity.step}"
         return {
-            **output_tags,
+            **{f"{prefix}.{slot}": self._workspace.relative(path) for slot, path in folders.items()},
             "git_commit": report.get("git_commit") or "not recorded",
             "command": report.get("command") or "not recorded",
             "workspace": self._workspace.root.name,
         }
 
     def _open(self) -> None:
-        """Find the run of this configuration, or begin it."""
+        """Find the run of this configuration, or create it."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        client = MlflowClient(tracking_uri=self._address())
-        experiment, config = self._experiment(client), digest(self._config)
-        found = client.search_runs([experiment], f"tags.`{_CONFIG_TAG}` = '{config}'", max_results=1)
-        if found:
-            self._run_id = found[0].info.run_id
+        folder, address = self._workspace.root / FOLDER, self._uri
+        if address is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            address = f"sqlite:///{folder / 'mlflow.db'}"
+        client = MlflowClient(tracking_uri=address)
+        existing = client.get_experiment_by_name(EXPERIMENT)
+        if existing is not None:
+            experiment = existing.experiment_id
         else:
+            artifacts = None if self._uri else (folder / "artifacts").as_uri()
+            experiment = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        config = digest(self._config)
+        runs = client.search_runs([experiment], f"tags.`{_CONFIG_TAG}` = '{config}'", max_results=1)
+        if not runs:
             name = f"{self._name} {config[:8]}"
-            self._run_id = client.create_run(
-                experiment, tags={_CONFIG_TAG: config}, run_name=name
-            ).info.run_id
+            runs = [client.create_run(experiment, tags={_CONFIG_TAG: config}, run_name=name)]
+        self._run_id = runs[0].info.run_id
         params = [Param(key, str(value)[:_MAX_LENGTH]) for key, value in flatten_dict(self._config).items()]
         for chunk in _chunks(params):
             client.log_batch(self._run_id, params=chunk)
         self._client = client
-
-    def _address(self) -> str:
-        if self._uri is not None:
-            return self._uri
-        folder = self._workspace.root / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        return f"sqlite:///{folder / 'mlflow.db'}"
-
-    def _experiment(self, client: Any) -> str:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            return str(found.experiment_id)
-        artifact_uri = None if self._uri else (self._workspace.root / FOLDER / "artifacts").as_uri()
-        return str(client.create_experiment(EXPERIMENT, artifact_location=artifact_uri))
 
 
 def iterate_metrics(
@@ -166,16 +157,9 @@ def iterate_metrics(
     for key, value in flatten_dict(receipt.report["metrics"]).items():
         if isinstance(value, int | float) and math.isfinite(value):
             yield _name(f"{step}/{key}"), float(value), 0
-    for folder in folders.values():
-        if (folder / "history.csv").is_file():
-            yield from _history(step, folder / "history.csv")
-
-
-def _history(step: str, path: Path) -> Iterator[tuple[str, float, int]]:
-    import csv
-
-    with path.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
+    for path in (folder / "history.csv" for folder in folders.values()):
+        rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+        for row in rows:
             epoch = int(row.pop("epoch"))
             for name, text in row.items():
                 if text and math.isfinite(float(text)):
@@ -183,14 +167,10 @@ def _history(step: str, path: Path) -> Iterator[tuple[str, float, int]]:
 
 
 def _name(text: str) -> str:
-    """Return a name that MLflow takes."""
+    """Return a name that MLflow allows."""
     return "".join(letter if letter in ALLOWED_CHARACTERS else "_" for letter in text)
 
 
 def _chunks(items: list[T]) -> list[list[T]]:
-    """Split a list into what one request may hold."""
+    """Split a list into the sizes that one request may have."""
     return [items[first : first + _CHUNK_SIZE] for first in range(0, len(items), _CHUNK_SIZE)]
-
-
-def _milliseconds(made_at: str) -> int:
-    return int(datetime.fromisoformat(made_at).timestamp() * 1000)

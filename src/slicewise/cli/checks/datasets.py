@@ -55,7 +55,7 @@ def _looked_at(source: VolumeSource | PictureSource, root: Path) -> tuple[str, i
         DataError: no case can be used.
     """
     from slicewise.data.check import check_cases, require_usable
-    from slicewise.steps.download import discover_source
+    from slicewise.workflow.sources import discover_source
 
     if isinstance(source, PictureSource):
         return _pictures(source, root)
@@ -68,8 +68,6 @@ def _looked_at(source: VolumeSource | PictureSource, root: Path) -> tuple[str, i
 
 
 def _pictures(source: PictureSource, root: Path) -> tuple[str, int]:
-    from slicewise.data.problems import summarise_problems
-    from slicewise.data.sources import class_folders, list_read_files
 
     labelled, problems = class_folders.label_pictures(root, list_read_files("pictures", root))
     if not labelled:

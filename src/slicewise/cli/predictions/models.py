@@ -11,14 +11,14 @@ from slicewise.core.errors import UsageError
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import Workspace
 from slicewise.workflow.folds import FOLDS_DIR, num_folds
-from slicewise.workflow.step_names import fold_name
+from slicewise.workflow.step_names import HOMES, fold_name
 
 if TYPE_CHECKING:
     from slicewise.inference.operating_points import OperatingPoints
     from slicewise.inference.predictor import BasePredictor
 
-CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
-EVALUATION = Path("results/multitask_evaluation")
+CHECKPOINT = Path(HOMES["train.joint"]["checkpoint"]) / "best_model.pth"
+EVALUATION = Path(HOMES["evaluate"]["evaluation"])
 
 
 @dataclass(frozen=True)

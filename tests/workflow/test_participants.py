@@ -12,7 +12,7 @@ from tests.test_bad_input import SETTINGS, write_patient
 from slicewise.config.compose import compose
 from slicewise.core.files import read_json
 from slicewise.data.index import CaseIndex
-from slicewise.workflow.sources import select_cases, split_source
+from slicewise.workflow.participants import select_cases, split_source
 
 SOURCE = "kaggle_mri"
 NUM_TESTED, NUM_MORE = 12, 6
