@@ -23,8 +23,9 @@ from slicewise.workflow.settings import select_settings
 if TYPE_CHECKING:
     from slicewise.data.store_entry import StoredCase
     from slicewise.evaluation.comparison.stages import StageResult
-    from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult
-    from slicewise.evaluation.held_out_evaluation import HeldOutResult
+    from slicewise.evaluation.evaluate import EvaluationResult
+    from slicewise.evaluation.held_out import HeldOutResult
+    from slicewise.evaluation.per_case import CaseOutput
     from slicewise.evaluation.threshold_selection import ThresholdSelection
     from slicewise.inference.predictor import Predictor
     from slicewise.models.checkpoint import Checkpoint
@@ -51,8 +52,8 @@ def _run(context: Context[Config]) -> Outcome:
 def _evaluate_stages(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Write everything the step leaves; return its metrics and notes."""
     from slicewise.evaluation.comparison.stage_gains import compute_stage_gains
-    from slicewise.evaluation.comparison.stage_report import write_stage_comparison
-    from slicewise.evaluation.held_out_cases import HeldOutCases
+    from slicewise.evaluation.comparison.stages import write_stage_comparison
+    from slicewise.evaluation.held_out import HeldOutCases
     from slicewise.evaluation.report import write_report
     from slicewise.workflow.slices import SliceLookup, open_cases
 
@@ -126,7 +127,7 @@ def _evaluate_held_out(
     cases: "Sequence[StoredCase]",
     selection: "ThresholdSelection",
 ) -> "HeldOutResult":
-    from slicewise.evaluation.held_out_evaluation import evaluate_held_out
+    from slicewise.evaluation.held_out import evaluate_held_out
 
     settings, untrained_tasks = context.config.evaluation, not_trained(context, _FINAL_STAGE)
     outputs = _case_outputs(
@@ -209,8 +210,9 @@ def _draw_samples(context: Context[Config], lookup: "SliceLookup", held_out: "He
 def _write_failures(
     context: Context[Config], cases: "Sequence[StoredCase]", lookup: "SliceLookup", held_out: "HeldOutResult"
 ) -> dict[str, Any]:
-    from slicewise.evaluation.failure_report import FailurePicture, select_failures, write_failures
+    from slicewise.evaluation.failure_report import select_failures, write_failures
     from slicewise.evaluation.failures import analyse_failures, describe_image
+    from slicewise.plots.failures import FailurePicture
     from slicewise.plots.sample_predictions import grey_image
     from slicewise.workflow.slices import slice_keys
 

@@ -11,8 +11,8 @@ from slicewise.workflow.predictions import case_output, predict_case
 
 if TYPE_CHECKING:
     from slicewise.data.store_entry import StoredCase
-    from slicewise.evaluation.evaluate import ScoredCase
     from slicewise.evaluation.modality_ablation import ModalitySubset
+    from slicewise.evaluation.per_case import ScoredCase
     from slicewise.evaluation.threshold_selection import ThresholdSelection
     from slicewise.inference.predictor import Predictor
 
@@ -60,8 +60,8 @@ def _score_subset(
     selection: "ThresholdSelection",
     untrained: tuple[str, ...],
 ) -> "ScoredCase":
-    from slicewise.evaluation.evaluate import score_case
     from slicewise.evaluation.modality_ablation import mask_modalities
+    from slicewise.evaluation.per_case import score_case
 
     images, settings = mask_modalities(case.images, available), config.evaluation
     predictions = predict_case(predictor, case, images, available, settings.batch_size)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from slicewise.data.store_entry import StoredCase
-    from slicewise.evaluation.evaluate import CaseOutput
+    from slicewise.evaluation.per_case import CaseOutput
     from slicewise.imaging.volume import Presence
     from slicewise.inference.predictor import BasePredictor, SlicePredictions
 
@@ -61,7 +61,7 @@ def case_output(
     """
     import numpy as np
 
-    from slicewise.evaluation.evaluate import CaseOutput
+    from slicewise.evaluation.per_case import CaseOutput
 
     probability = predictions.class_probability
     return CaseOutput(
@@ -76,5 +76,5 @@ def case_output(
         labels=case.labels,
         pixel_mm=case.pixel_mm,
         slice_mm=case.slice_mm,
-        seen=case.seen,
+        included=case.seen,
     )

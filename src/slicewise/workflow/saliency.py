@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 
     from slicewise.domain.tables import SliceRow
     from slicewise.evaluation.evaluate import EvaluationResult
-    from slicewise.explain.explanation import SliceExplanation
+    from slicewise.explain.explanation import SaliencySlice, SliceExplanation
     from slicewise.explain.faithfulness import Curves
-    from slicewise.explain.localization import SaliencySlice
     from slicewise.inference.predictor import Predictor
     from slicewise.models.multitask import MultitaskModel
     from slicewise.workflow.slices import SliceLookup
@@ -130,8 +129,7 @@ def _rank_correlations(
     config: Config, model: "MultitaskModel", slice_sample: _SliceSample, saliency_maps: "Mapping[str, Floats]"
 ) -> dict[str, dict[int, list[float]]]:
     """Return by method and picture the likeness to the heat of each more forgetful network."""
-    from slicewise.explain.faithfulness import rank_correlation
-    from slicewise.explain.randomization import randomize_cascade
+    from slicewise.explain.randomization import randomize_cascade, rank_correlation
 
     positions = range(len(slice_sample.rows))
     found: dict[str, dict[int, list[float]]] = {
@@ -172,7 +170,7 @@ def _curves(
 
 
 def _sample(slice_sample: _SliceSample, saliency: "Floats", position: int) -> "SaliencySlice":
-    from slicewise.explain.localization import SaliencySlice
+    from slicewise.explain.explanation import SaliencySlice
     from slicewise.plots.sample_predictions import grey_image
 
     row = slice_sample.rows[position]
