@@ -8,7 +8,7 @@ import pytest
 from tests.terminal import Terminal, in_terminal
 
 from slicewise.core import console
-from slicewise.core.console import standard_streams, paint, print_error, progress, progress_bar, say
+from slicewise.core.console import paint, print_error, progress, progress_bar, say, standard_streams
 
 WORK = """
 import logging, sys, time, warnings

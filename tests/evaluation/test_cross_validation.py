@@ -10,8 +10,14 @@ from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json
 from slicewise.domain.tables import SliceRow
-from slicewise.evaluation.cross_calibration import FoldPredictions, calibrate_across
-from slicewise.evaluation.cross_validation import fold_rows, pool_folds, read_fold, write_pooled
+from slicewise.evaluation.cross_validation import (
+    FoldPredictions,
+    calibrate_across,
+    fold_rows,
+    pool_folds,
+    read_fold,
+    write_pooled,
+)
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import write_tables
 from slicewise.evaluation.summary import summarise

@@ -7,18 +7,19 @@ import pytest
 from matplotlib.figure import Figure
 
 from slicewise.domain.keys import SliceKey
+from slicewise.domain.tables import TraitRow
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.failure_report import FailurePicture, select_failures, write_failures
+from slicewise.evaluation.failure_report import select_failures, write_failures
 from slicewise.evaluation.failures import (
     FailureAnalysis,
     SliceImage,
-    TraitRow,
     analyse_failures,
     cliffs_delta,
     describe_image,
     failed_rows,
     strength,
 )
+from slicewise.plots.failures import FailurePicture
 
 Results = Callable[..., EvaluationResult]
 Looks = dict[SliceKey, SliceImage]
@@ -186,7 +187,7 @@ def test_a_figure_without_pictures_does_not_deny_the_failures(
         told.extend(text.get_text() for axes in figure.axes for text in [*axes.texts, axes.title])
         return path
 
-    monkeypatch.setattr("slicewise.evaluation.failure_report.draw", read)
+    monkeypatch.setattr("slicewise.plots.failures.draw", read)
     write_failures(tmp_path, poor, found if failed else replace(found, slices=()), [], synthetic=False)
     assert words in told
     lgg = next(text for text in told if text.startswith("lgg, failures"))

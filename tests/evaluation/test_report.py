@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.held_out_evaluation import HeldOutResult
+from slicewise.evaluation.held_out import HeldOutResult
 from slicewise.evaluation.per_case import MASK_SCORES
 from slicewise.evaluation.report import write_report
 from slicewise.evaluation.summary import summarise

@@ -9,10 +9,10 @@ from sklearn.metrics import roc_curve
 
 from slicewise.config.schema import Evaluation
 from slicewise.evaluation.class_threshold import sensitivity_threshold, youden_threshold
-from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices, pool_cases, score_case
-from slicewise.evaluation.held_out_cases import HeldOutCases
-from slicewise.evaluation.held_out_evaluation import HeldOutResult, compare_thresholds
+from slicewise.evaluation.evaluate import evaluate_slices, pool_cases
+from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, compare_thresholds
 from slicewise.evaluation.mask_threshold import MaskGridSearch
+from slicewise.evaluation.per_case import CaseOutput, score_case
 from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.postprocess import Postprocessing
@@ -94,13 +94,13 @@ def test_slices_that_the_network_was_never_asked_about_choose_no_calibration(
     cases = cohorts(num_patients=8, num_pictures=0, skill=0.5)
     asked = np.arange(len(cases[0].keys)) != 4
     probability = np.where(asked, cases[0].class_probability, 0).astype(np.float32)
-    partly = replace(cases[0], class_probability=probability, seen=asked)
+    partly = replace(cases[0], class_probability=probability, included=asked)
     without = replace(
         partly,
         keys=[key for key, seen in zip(cases[0].keys, asked, strict=True) if seen],
         **{
             name: getattr(partly, name)[asked]
-            for name in ("mask_probability", "class_probability", "masks", "labels", "seen")
+            for name in ("mask_probability", "class_probability", "masks", "labels", "included")
         },
     )
     found, expected = (
@@ -110,7 +110,7 @@ def test_slices_that_the_network_was_never_asked_about_choose_no_calibration(
     assert cases[0].labels[4] == 1
     assert found.postprocessing.scaling == expected.postprocessing.scaling
     assert found.postprocessing.class_threshold == expected.postprocessing.class_threshold
-    assert found.num_slices == expected.num_slices
+    assert found.validation["num_slices"] == expected.validation["num_slices"]
 
 
 def test_everything_switched_off_chooses_nothing(cohorts: Cohorts, settings: Evaluation) -> None:
@@ -218,7 +218,7 @@ def test_test_cases_open_once_and_for_finished_choices_alone(cohorts: Cohorts, s
         return ["case"]
 
     sealed = HeldOutCases(open_cases)
-    with pytest.raises(TypeError, match="finished choices"):
+    with pytest.raises(TypeError, match="after threshold selection"):
         sealed.open(settings)  # type: ignore[arg-type]
     assert opened == []
     selection = select_thresholds(cohorts(), settings)

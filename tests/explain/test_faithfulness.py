@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slicewise.explain.faithfulness import STEPS, compute_curves, random_saliency, rank_correlation
+from slicewise.explain.faithfulness import STEPS, compute_curves, random_saliency
 
 SIDE = 32
 Floats = NDArray[np.float32]
@@ -73,23 +73,6 @@ def test_equal_heat_is_deleted_in_no_order() -> None:
         "flat"
     ]
     assert curves.deletion_auc == pytest.approx(0.5, abs=0.03)
-
-
-def test_likeness_is_of_ranks_and_of_the_brain() -> None:
-    rng = np.random.default_rng(0)
-    saliency = rng.random((SIDE, SIDE), dtype=np.float32)
-    other = rng.random((SIDE, SIDE), dtype=np.float32)
-    assert rank_correlation(saliency, saliency**3, ALL) == pytest.approx(1)
-    assert rank_correlation(saliency, -saliency, ALL) == pytest.approx(-1)
-    assert abs(rank_correlation(saliency, other, ALL)) < 0.1
-    half = ALL.copy()
-    half[16:] = False
-    assert rank_correlation(saliency, np.where(half, saliency, other), half) == pytest.approx(1)
-
-
-def test_no_heat_is_like_nothing() -> None:
-    nothing = np.zeros((SIDE, SIDE), np.float32)
-    assert rank_correlation(nothing, TRUE, ALL) == rank_correlation(TRUE, nothing, ALL) == 0
 
 
 def test_chance_is_inside_the_brain_the_same_each_time_and_another_for_each_picture() -> None:

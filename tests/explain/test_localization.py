@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.explain.explanation import SaliencySlice
 from slicewise.explain.localization import (
-    SaliencySlice,
     localization_scores,
     select_saliency_slices,
     summarise_saliency,

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import torch
 
 from slicewise.explain.cam import compute_saliency
-from slicewise.explain.randomization import CASCADE_ORDER, randomize_cascade
+from slicewise.explain.randomization import CASCADE_ORDER, randomize_cascade, rank_correlation
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskModel, modules_by_part
 
@@ -42,3 +43,23 @@ def test_the_heat_of_a_network_that_forgot_is_another_one(checkpoint: Checkpoint
         assert not np.allclose(
             known, compute_saliency(randomized, images, (1, 1, 1, 1), ["layercam"])["layercam"]
         )
+
+
+def test_likeness_is_of_ranks_and_of_the_brain() -> None:
+    whole = np.ones((32, 32), bool)
+    rng = np.random.default_rng(0)
+    saliency = rng.random((32, 32), dtype=np.float32)
+    other = rng.random((32, 32), dtype=np.float32)
+    assert rank_correlation(saliency, saliency**3, whole) == pytest.approx(1)
+    assert rank_correlation(saliency, -saliency, whole) == pytest.approx(-1)
+    assert abs(rank_correlation(saliency, other, whole)) < 0.1
+    half = whole.copy()
+    half[16:] = False
+    assert rank_correlation(saliency, np.where(half, saliency, other), half) == pytest.approx(1)
+
+
+def test_no_heat_is_like_nothing() -> None:
+    whole, nothing = np.ones((32, 32), bool), np.zeros((32, 32), np.float32)
+    corner = np.zeros((32, 32), np.float32)
+    corner[:16, :16] = 1
+    assert rank_correlation(nothing, corner, whole) == rank_correlation(corner, nothing, whole) == 0

@@ -8,9 +8,8 @@ from PIL import Image
 from slicewise.config.schema import Evaluation
 from slicewise.domain.tables import SliceRow, read_rows
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.explain.explanation import RANDOM_SALIENCY, ExplanationRow, SliceExplanation
+from slicewise.explain.explanation import RANDOM_SALIENCY, ExplanationRow, SaliencySlice, SliceExplanation
 from slicewise.explain.faithfulness import Curves
-from slicewise.explain.localization import SaliencySlice
 from slicewise.explain.pages import PER_PAGE
 from slicewise.explain.report import CurveRow, explanation_rows, summarise, write_explanations
 

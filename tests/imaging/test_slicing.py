@@ -8,9 +8,15 @@ from hypothesis import strategies as st
 from tests.imaging.ellipsoid import SHAPE, brain, dice, images, settings, tumour, volume
 
 from slicewise.core.errors import VolumeError
-from slicewise.imaging.geometry import Geometry, pad_missing_slices, resize_image, resize_labels
+from slicewise.imaging.geometry import (
+    Geometry,
+    pad_missing_slices,
+    resize_image,
+    resize_labels,
+    restore_to_volume,
+)
 from slicewise.imaging.intensity import normalise
-from slicewise.imaging.slicing import UNKNOWN_LABEL, extract_slices, restore_to_volume, select_training_slices
+from slicewise.imaging.slicing import UNKNOWN_LABEL, extract_slices, select_training_slices
 from slicewise.imaging.volume import VolumeOrientation, picture_volume
 
 IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))

@@ -10,7 +10,8 @@ from sklearn.calibration import _sigmoid_calibration, calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices
+from slicewise.evaluation.evaluate import evaluate_slices
+from slicewise.evaluation.per_case import CaseOutput
 from slicewise.inference import calibration
 
 Floats = NDArray[np.float64]
@@ -158,7 +159,7 @@ def test_certain_answers_leave_nothing_to_chance() -> None:
 def test_slices_that_nobody_asked_about_have_no_part_in_the_figures(
     cohorts: Callable[..., list[CaseOutput]], settings: Evaluation
 ) -> None:
-    cases = [replace(case, seen=np.arange(len(case.keys)) > 0) for case in cohorts(num_pictures=0)]
+    cases = [replace(case, included=np.arange(len(case.keys)) > 0) for case in cohorts(num_pictures=0)]
     rows = evaluate_slices(cases, settings, seed=0).slices
     asked = [row for row in rows if row.asked]
     assert len(asked) == len(rows) - len(cases)

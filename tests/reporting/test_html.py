@@ -11,9 +11,8 @@ from tests.reporting.conftest import Document, Made
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
-from slicewise.domain.tables import PatientRow, read_rows, write_rows
+from slicewise.domain.tables import FailedPatient, PatientRow, read_rows, write_rows
 from slicewise.evaluation.comparison.stage_gains import gain_text
-from slicewise.evaluation.failures import FailedPatient
 from slicewise.reporting.figures import MAX_GRADCAM_PAGES, read_figures
 from slicewise.reporting.html import render_html
 from slicewise.reporting.pictures import data_uri

@@ -12,7 +12,7 @@ from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.evaluation.evaluate import CaseOutput, score_case
+from slicewise.evaluation.per_case import CaseOutput, score_case
 from slicewise.imaging.slicing import extract_slices
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.predictor import BasePredictor, SlicePredictions

@@ -1,4 +1,4 @@
-"""The names that join slices, cases and patients in every table; no later code parses a path."""
+"""Keys that join slices, cases and patients in every table; no later code parses a path."""
 
 import hashlib
 import re
@@ -51,11 +51,10 @@ class SliceKey:
 
 
 def safe_name(text: str) -> str:
-    """Turn a file or folder name as found into one that `CaseKey` accepts, unchanged where it already is.
+    """Return a file or folder name as one that `CaseKey` accepts, unchanged where it already is.
 
-    Where letters outside ASCII are lost, or the name is longer than `MAX_NAME`, it ends in a digest, so that
-    what was distinct stays so. As elsewhere, capitals make no other name; nor do the two ways to write an
-    umlaut.
+    Where letters outside ASCII are lost, or the name exceeds `MAX_NAME`, it ends in a digest, so that
+    distinct names stay distinct. The digest ignores case and Unicode normalisation.
     """
     text = unicodedata.normalize("NFC", text)
     name = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-").lstrip("._+-") or "unnamed"

@@ -1,4 +1,4 @@
-"""The vocabulary of the field: modality slots and label values.
+"""Modality slots and label values.
 
 BraTS marks necrosis (NCR) 1, edema (ED) 2 and enhancing tumour (ET) 4; releases from 2023 write 3 for ET
 (Menze 2015, Baid 2021). Whole tumour is any label, tumour core is NCR + ET.
@@ -18,7 +18,7 @@ ENHANCING: Final = 3
 TUMOUR_LABELS: Final = (NECROSIS, EDEMA, ENHANCING)
 
 LabelMap = tuple[tuple[int, int], ...]
-"""(value in a file, the label it means: 0 to 3); 0 is the background."""
+"""(value in a file, label 0 to 3); 0 is the background."""
 LABEL_FORMATS: Final[Mapping[str, LabelMap]] = {
     "brats2015": ((1, NECROSIS), (2, EDEMA), (3, NECROSIS), (4, ENHANCING)),
     "brats2021": ((1, NECROSIS), (2, EDEMA), (4, ENHANCING)),
@@ -35,7 +35,7 @@ Task = Literal["segmentation", "classification"]
 SEGMENTATION: Final = "segmentation"
 CLASSIFICATION: Final = "classification"
 TASKS: Final[tuple[Task, ...]] = (SEGMENTATION, CLASSIFICATION)
-"""The two tasks of the network, as `objective` and the metrics name them."""
+"""The two tasks of the model, as `objective` and the metrics name them."""
 
 CLASS_NAMES: Final[tuple[str, str]] = ("no_tumour", "tumour")
 

@@ -1,11 +1,13 @@
-"""Names of scores in tables, and how people read them."""
+"""Names of scores in tables, and how they are printed."""
 
 from typing import Final
 
 DICE: Final = "dice_per_patient"
 MEDIAN: Final = "dice_median"
 AUC: Final = "roc_auc"
-STAGE_DIFFERENCE: Final = "joint - "
+MINUS: Final = " - "
+"""Between the names of two stages where a row is their difference."""
+STAGE_DIFFERENCE: Final = f"joint{MINUS}"
 """Begins the name of a score that is the difference of two stages of one recipe."""
 NOT_TRAINED: Final = "not trained"
 SCORE_NAMES: Final = {

@@ -1,8 +1,8 @@
-"""The two tables of an evaluation: one row per slice, one row per patient, joined by key, never by path."""
+"""Rows of the tables that evaluations write as CSV, how they are read and written, and wording of counts."""
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hints
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hin
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
 from slicewise.domain.keys import SliceKey
-from slicewise.domain.scores import STAGE_DIFFERENCE
+from slicewise.domain.scores import MINUS, SCORE_NAMES, STAGE_DIFFERENCE
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -20,19 +20,16 @@ Table = TypeVar("Table", bound="DataclassInstance")
 
 @dataclass(frozen=True, slots=True)
 class SliceRow:
-    """One slice: what is true, what the network said, and how they agree.
-
-    What needs a mask, a pixel size or a tumour may be None.
-    """
+    """One slice: label, prediction and scores. What needs a mask, a pixel size or a tumour may be None."""
 
     source: str
     patient: str
     case: str
     index: int
     group: str
-    """Resampled as one and on one side of the split: the patient, or a family of pictures."""
+    """Resampled and split as one: the patient, or a family of near-identical pictures."""
     asked: bool
-    """False where the slice has too little brain: then its answer is "no tumour" by decree."""
+    """False for an excluded slice (too little brain), which is assigned probability 0."""
     label: int
     probability: float
     predicted: int
@@ -63,9 +60,9 @@ class SliceRow:
 
 @dataclass(frozen=True, slots=True)
 class PatientRow:
-    """One patient, all slices of all cases pooled: overlap and surfaces are those of the 3-D masks.
+    """One patient, slices of all cases pooled: overlap and surfaces of the 3-D masks on the prepared grid.
 
-    Both are measured on the grid of the prepared slices. Boundary F1 is that of the slices, pooled.
+    Boundary F1 is that of the slices, pooled.
     """
 
     source: str
@@ -77,9 +74,9 @@ class PatientRow:
     slice_accuracy: float
     top_probability: float
     tumour_probability: float
-    """Of the case with the highest; see `imaging.summary`."""
+    """Of the case with the highest; see `inference.aggregation`."""
     called: int
-    """1 where that probability reaches the class threshold, 0 elsewhere."""
+    """1 where that probability reaches the class threshold, else 0."""
     reference_ml: float | None
     predicted_ml: float | None
     volume_error_ml: float | None
@@ -102,7 +99,7 @@ class PatientRow:
 
 @dataclass(frozen=True, slots=True)
 class SubsetRow:
-    """One subset on one source: Dice per patient and slice ROC-AUC with their intervals over patients."""
+    """One subset of modalities on one source: Dice per patient, ROC-AUC per slice, with intervals."""
 
     source: str
     modalities: str
@@ -127,10 +124,10 @@ class SubsetRow:
 
 @dataclass(frozen=True, slots=True)
 class RecipeRow:
-    """One score of one source. The difference is to the first recipe with the same seed, paired by patient.
+    """One score of one source, and its difference to the first recipe with the same seed, paired by patient.
 
-    Scores named `dice_per_patient: joint - seg_warmup` compare stages of the recipe itself: `value` is then
-    that difference, and there is none to the first recipe.
+    A score named `dice_per_patient: joint - seg_warmup` compares stages of one recipe: `value` is that
+    difference, and there is none to the first recipe.
     """
 
     recipe: str
@@ -154,8 +151,99 @@ class RecipeRow:
         return STAGE_DIFFERENCE in self.score
 
 
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One score of a training stage, or the difference of two; an untrained head has a note, no score."""
+
+    source: str
+    score: str
+    phase: str
+    value: float | None
+    low: float | None
+    high: float | None
+    num_patients: int
+    """Number of resampled units: patients, or families of pictures."""
+    num_slices: int
+    p_value: float | None
+    """Of a difference in Dice: Wilcoxon's signed-rank test over patients."""
+    note: str
+    condition: str
+    """The threshold behind a score that depends on one."""
+
+    @property
+    def is_difference(self) -> bool:
+        return MINUS in self.phase
+
+    @property
+    def value_text(self) -> str:
+        return "–" if self.value is None else f"{self.value:{'+' if self.is_difference else ''}.3f}"
+
+    @property
+    def interval_text(self) -> str:
+        if self.low is None or self.high is None:
+            return "–"
+        sign = "+" if self.is_difference else ""
+        return f"{self.low:{sign}.3f} to {self.high:{sign}.3f}"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSlice:
+    """One slice that failed, and how."""
+
+    source: str
+    patient: str
+    case: str
+    index: int
+    kind: str
+    dice: float | None
+    iou: float | None
+    label: int
+    predicted: int
+    probability: float
+    reference_pixels: int | None
+    predicted_pixels: int
+
+    @property
+    def key(self) -> SliceKey:
+        return SliceKey(self.source, self.patient, self.case, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPatient:
+    """One patient whose masks, all slices together, fall below the threshold."""
+
+    source: str
+    patient: str
+    dice: float
+    iou: float
+    hd95_mm: float | None
+    reference_ml: float | None
+    predicted_ml: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TraitRow:
+    """One trait of the failures compared with the same trait of the rest.
+
+    `effect` is Cliff's delta (1993), P(failed > rest) - P(failed < rest), from -1 to 1. For a yes-or-no trait
+    it is the difference of the two shares.
+    """
+
+    level: str
+    source: str
+    trait: str
+    num_failed: int
+    num_rest: int
+    failed: float
+    """Median; of a yes-or-no trait the share."""
+    rest: float
+    effect: float
+    strength: str
+    """After Romano et al. 2006; `too few` with fewer than five failures or fewer than five others."""
+
+
 class EvaluationTables(Protocol):
-    """What figures need of an evaluation."""
+    """The tables of an evaluation, as figures take them."""
 
     @property
     def slices(self) -> Sequence[SliceRow]: ...
@@ -167,9 +255,9 @@ class EvaluationTables(Protocol):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval. None is "undefined"; `note` says why an interval is missing.
+    """A score with its interval. None is "undefined"; `note` says why an interval is missing.
 
-    `num_patients` is the number of units that were resampled: patients, or families of pictures.
+    `num_patients` is the number of resampled units: patients, or families of pictures.
     """
 
     value: float | None
@@ -200,19 +288,27 @@ def write_rows(path: Path, rows: Sequence["DataclassInstance"], kind: type["Data
 
 
 def read_rows(path: Path, kind: type[Table]) -> list[Table]:
-    """Read what `write_rows` wrote; floats come back to nine significant digits.
+    """Return the rows that `write_rows` wrote, floats to nine significant digits.
 
     Raises:
         WorkspaceError: the table is damaged or has other columns.
     """
     kinds = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(kind).items()}
+    convert: dict[str, Callable[[str], Any]] = {
+        name: (lambda text: bool(int(text))) if column is bool else column for name, column in kinds.items()
+    }
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             table = csv.DictReader(stream, strict=True)
-            _require_columns(table.fieldnames, kinds)
-            return [kind(**{name: _value(kinds[name], text) for name, text in row.items()}) for row in table]
+            lines, columns = list(table), table.fieldnames
+        if columns == list(kinds):
+            return [
+                kind(**{name: convert[name](text) if text else None for name, text in line.items()})
+                for line in lines
+            ]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise WorkspaceError(f"{path} cannot be read ({error}); run evaluate again") from error
+    raise WorkspaceError(f"{path} has other columns than this version writes; run evaluate again")
 
 
 def by_source(rows: Iterable[Any]) -> dict[str, list[Any]]:
@@ -229,9 +325,9 @@ def plural(number: int, noun: str) -> str:
 
 
 def describe_groups(number: int, *, pictures: bool, subset: str = "") -> str:
-    """Return `16 validation patients`, or `16 families of validation pictures`: what the intervals resample.
+    """Return `16 validation patients`, or `16 families of validation pictures`: the resampled units.
 
-    A family is a picture with those that are nearly identical to it; whose pictures they are is not known.
+    A family is a picture with those that are nearly identical to it; pictures name no patient.
     """
     noun = f"{subset} patient".lstrip()
     if not pictures:
@@ -241,13 +337,13 @@ def describe_groups(number: int, *, pictures: bool, subset: str = "") -> str:
 
 
 def describe_class_threshold(decision: Mapping[str, Any]) -> str:
-    """Return with which threshold slices were called tumour, from a decision as JSON holds it."""
+    """Return the class threshold in words; `decision` is an entry of `decisions` in `metrics.json`."""
     scaled = (decision["temperature"], decision["shift"]) != (1, 0)
     return f"class threshold {decision['class_threshold']:.3g}" + (", calibrated" if scaled else "")
 
 
 def describe_mask_threshold(decision: Mapping[str, Any]) -> str:
-    """Return from which threshold on a pixel was tumour, and which parts of a mask were removed."""
+    """Return the mask threshold and the post-processing of masks in words; `decision` as above."""
     parts = [f"mask threshold {decision['mask_threshold']:.3g}"]
     if decision["component_share"]:
         parts.append(f"parts from {decision['component_share']:.0%} of the largest")
@@ -258,34 +354,28 @@ def describe_mask_threshold(decision: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def resampling_unit(found: Mapping[str, Any]) -> str:
-    """Return what the intervals of a source resample; `found` is its part of `metrics.json`."""
-    return "families" if found["num_patients"] == found["num_slices"] else "patients"
+def score_name(row: StageRow) -> str:
+    """Return the name of a score with its threshold, which may differ from the one finally selected."""
+    name = SCORE_NAMES.get(row.score, row.score)
+    return f"{name} ({row.condition})" if row.condition else name
+
+
+def resampling_unit(scores: Mapping[str, Any]) -> str:
+    """Return what the intervals of a source resample; `scores` is its part of `metrics.json`."""
+    return "families" if scores["num_patients"] == scores["num_slices"] else "patients"
 
 
 def describe_counts(num_patients: int, num_slices: int) -> str:
-    """Say who stands behind a score; where every patient is one slice, they are pictures."""
+    """Return `3 patients, 24 slices`, or `12 pictures` where every patient is one slice."""
     if num_patients == num_slices:
         return plural(num_slices, "picture")
     return f"{plural(num_patients, 'patient')}, {plural(num_slices, 'slice')}"
 
 
-def _require_columns(found: Sequence[str] | None, expected: Iterable[str]) -> None:
-    if list(found or ()) != list(expected):
-        raise ValueError("it has other columns than this version writes")
-
-
-def _value(kind: type, text: str) -> Any:
-    if not text:
-        return None
-    return bool(int(text)) if kind is bool else kind(text)
-
-
 def _cell(value: object) -> object:
-    """Return a value as it is written.
+    """Return a value as it is written: nine significant digits, which distinguish any two float32.
 
-    Nine significant digits tell any two float32 apart: with fixed decimals the probabilities of a sure
-    network become ties, and an AUC recomputed from the table is another one.
+    With fixed decimals probabilities near 0 and 1 become ties, and an AUC computed from the table differs.
     """
     if isinstance(value, float):
         return f"{value:.9g}"

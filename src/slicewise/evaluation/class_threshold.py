@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.domain.tables import Estimate, describe_groups
+from slicewise.domain.tables import describe_groups
 from slicewise.evaluation.selection_gain import Bools, Indices, SelectionGain, Selector, held_out_values
 from slicewise.evaluation.statistics.bootstrap import (
     MIN_PATIENTS,
     BootstrapSettings,
     Floats,
     estimate,
+    estimate_mean,
     index_groups,
-    mean_statistic,
 )
 from slicewise.inference.calibration import NOT_CALIBRATED, Scaling, fit_scaling, log_likelihood
 from slicewise.inference.postprocess import Postprocessing
@@ -38,12 +38,12 @@ class SliceProbabilities:
 
     @property
     def population(self) -> str:
-        """Say how many groups there are: patients, or families of near-identical pictures."""
+        """The number of groups in words: patients, or families of near-identical pictures."""
         return describe_groups(self.num_groups, pictures=self.is_pictures, subset="validation")
 
     @cached_property
     def owner(self) -> Indices:
-        """[slice] number of its group."""
+        """[slice] index of its group."""
         return index_groups(self.groups)[1]
 
     @cached_property
@@ -58,15 +58,12 @@ class SliceProbabilities:
         return result
 
     def mean_gain(self, measure: str, gains: Floats, bootstrap: BootstrapSettings) -> SelectionGain:
-        """Return the mean over slices, resampled over groups."""
-        return SelectionGain(
-            measure,
-            estimate(mean_statistic(gains, self.owner), self.num_groups, bootstrap),
-            bootstrap.confidence,
-        )
+        """Return the mean gain over slices, resampled over groups."""
+        mean = estimate_mean(gains, self.groups, bootstrap)
+        return SelectionGain(measure, mean, bootstrap.confidence)
 
     def balanced_gain(self, added: Floats, bootstrap: BootstrapSettings) -> SelectionGain:
-        """Return the gain in balanced accuracy of `added` [slice], calls of tumour more than by default."""
+        """Return the gain in balanced accuracy; `added` [slice]: predicted class minus the default's."""
         tumour, healthy = self.labels == 1, self.labels == 0
         hits, alarms, ill, well = (
             np.bincount(self.owner, column) for column in (added * tumour, added * healthy, tumour, healthy)
@@ -74,22 +71,20 @@ class SliceProbabilities:
 
         def statistic(weights: Floats) -> Floats:
             with np.errstate(invalid="ignore"):  # a resample without one of the classes
-                return np.asarray(
-                    (weights @ hits / (weights @ ill) - weights @ alarms / (weights @ well)) / 2
-                )
+                gain = weights @ hits / (weights @ ill) - weights @ alarms / (weights @ well)
+                return np.asarray(gain / 2)
 
-        return SelectionGain(
-            "balanced accuracy", estimate(statistic, self.num_groups, bootstrap), bootstrap.confidence
-        )
+        gain = estimate(statistic, self.num_groups, bootstrap)
+        return SelectionGain("balanced accuracy", gain, bootstrap.confidence)
 
     def held_out(self, choose: Selector) -> Floats:
-        """Return the value [slice] of each slice under choices made without its group."""
+        """Return the value [slice] of each slice under selections made without its group."""
         return held_out_values(self.owner, self.classes @ np.array([1, 2]), choose)
 
 
 @dataclass(frozen=True)
 class ClassSelection:
-    """What was chosen, the gains it was chosen by, and why the rest stays as configured."""
+    """What was selected, by which gains, and notes on what stays as configured."""
 
     postprocessing: Postprocessing
     gains: Mapping[str, SelectionGain]
@@ -99,31 +94,25 @@ class ClassSelection:
 def select_class_threshold(
     configured: Postprocessing, slices: SliceProbabilities, settings: Evaluation, bootstrap: BootstrapSettings
 ) -> ClassSelection:
-    """Choose the calibration and the class threshold, each where its gain on held-out groups is significant.
+    """Select the calibration and the class threshold, each where its gain on held-out groups is significant.
 
-    A calibration changes no call: the class threshold moves with the probabilities.
+    A calibration changes no predicted class: the class threshold moves with the probabilities.
     """
     if np.ptp(slices.probabilities) == 0:  # classification was not trained
         return ClassSelection(configured, {}, ())
-    if note := _rare_class(slices):
-        return ClassSelection(configured, {}, (f"{note}: the class threshold stays, {NOT_CALIBRATED}",))
+    without, with_tumour = slices.classes.sum(axis=0)
+    if min(without, with_tumour) < MIN_PATIENTS:
+        note = (
+            f"{with_tumour} of {slices.population} have a tumour and {without} a slice without: fewer than "
+            f"{MIN_PATIENTS} of one class: the class threshold stays, {NOT_CALIBRATED}"
+        )
+        return ClassSelection(configured, {}, (note,))
     scaling, calibration, raw = _select_calibration(slices, settings, bootstrap)
     threshold, gain, threshold_notes = _select_threshold(
         slices, configured.class_threshold, settings, bootstrap
     )
     postprocessing = replace(configured, scaling=scaling, class_threshold=float(scaling(threshold)))
     return ClassSelection(postprocessing, {**calibration, **gain}, (*raw, *threshold_notes))
-
-
-def _rare_class(slices: SliceProbabilities) -> str:
-    """Return which class is that of too few groups to resample them; empty where none is."""
-    without, with_tumour = slices.classes.sum(axis=0)
-    if min(without, with_tumour) >= MIN_PATIENTS:
-        return ""
-    return (
-        f"{with_tumour} of {slices.population} have a tumour and {without} a slice without: fewer than "
-        f"{MIN_PATIENTS} of one class"
-    )
 
 
 def _select_calibration(
@@ -139,11 +128,8 @@ def _select_calibration(
     gains = slices.held_out(choose) - log_likelihood(labels, scores)
     gain = slices.mean_gain("log-likelihood", gains, bootstrap)
     if not gain.is_significant:
-        return (
-            Scaling(),
-            {CALIBRATION: gain},
-            (f"calibration has no significant gain ({gain.describe()}): {NOT_CALIBRATED}",),
-        )
+        note = f"calibration has no significant gain ({gain.describe()}): {NOT_CALIBRATED}"
+        return Scaling(), {CALIBRATION: gain}, (note,)
     return fit_scaling(labels, scores, shifted=shifted), {CALIBRATION: gain}, ()
 
 
@@ -175,29 +161,25 @@ def _select_threshold(
 
 
 def _held_out_sensitivity(slices: SliceProbabilities, target: float, bootstrap: BootstrapSettings) -> str:
-    """Say which sensitivity a threshold for the target reaches on groups that it was not chosen on."""
+    """Return in words the sensitivity that a threshold for the target reaches on held-out groups."""
     labels, scores = slices.labels, slices.probabilities
 
     def choose(rows: Bools) -> Floats:
         return (scores >= sensitivity_threshold(labels[rows], scores[rows], target)).astype(np.float64)
 
     tumour = labels == 1
-    names, owner = index_groups(np.asarray(slices.groups)[tumour])
-    result: Estimate = estimate(mean_statistic(slices.held_out(choose)[tumour], owner), len(names), bootstrap)
-    interval = (
-        ""
-        if result.low is None
-        else f", {bootstrap.confidence:.0%} interval {result.low:.3f} to {result.high:.3f}"
-    )
+    result = estimate_mean(slices.held_out(choose)[tumour], np.asarray(slices.groups)[tumour], bootstrap)
+    interval = ""
+    if result.low is not None:
+        interval = f", {bootstrap.confidence:.0%} interval {result.low:.3f} to {result.high:.3f}"
     return f"sensitivity {result.value:.3f} on held-out validation groups (target {target:g}{interval})"
 
 
 def youden_threshold(labels: Floats, scores: Floats) -> float:
     """Return the threshold with the largest expected sensitivity + specificity - 1 (Youden 1950).
 
-    Expected under Platt's line through the logits: there the largest lies where the probability of tumour
-    equals the share of tumour. The largest index counted on three dozen slices varies far more.
-    Both classes must be there.
+    Expected under Platt's line through the logits, it is largest where the probability of tumour equals the
+    share of tumour slices. The empirical maximum of few slices varies far more. Both classes must occur.
     """
     line, share = fit_scaling(labels, scores, shifted=True), labels.mean()
     logit = (np.log(share / (1 - share)) - line.shift) * line.temperature
@@ -205,9 +187,9 @@ def youden_threshold(labels: Floats, scores: Floats) -> float:
 
 
 def sensitivity_threshold(labels: Floats, scores: Floats, target: float) -> float:
-    """Return the highest threshold that calls at least the `target` share of the tumour slices.
+    """Return the highest threshold that at least the `target` share of the tumour slices reaches.
 
-    It lies between two neighbouring probabilities, or is 0.
+    It lies halfway between two neighbouring probabilities, or is 0.
     """
     distinct = np.unique(scores)
     thresholds = np.concatenate([[0.0], (distinct[1:] + distinct[:-1]) / 2])

@@ -1,4 +1,4 @@
-"""The mask threshold and post-processing with the best Dice per patient, from a grid; no mask is kept."""
+"""Grid search of mask threshold and post-processing for the best Dice per patient; no mask is kept."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,14 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.per_case import CaseOutput
 from slicewise.evaluation.selection_gain import SelectionGain, held_out_values
-from slicewise.evaluation.statistics.bootstrap import (
-    BootstrapSettings,
-    estimate,
-    index_groups,
-    mean_statistic,
-)
+from slicewise.evaluation.statistics.bootstrap import BootstrapSettings, estimate_mean, index_groups
 from slicewise.inference.postprocess import Bools, Postprocessing, filter_components, find_components
 
 Counts = NDArray[np.int64]
@@ -26,20 +21,26 @@ THRESHOLDS: Final = (0.3, 0.4, 0.5, 0.6, 0.7)
 MIN_COMPONENTS: Final = (0, 20, 100)
 """Voxels of the prepared slices."""
 COMPONENT_SHARES: Final = (0.0, 0.3, 1.0)
-"""Of the largest part; 1 leaves that one alone."""
+"""Of the largest component; 1 keeps the largest only."""
 _TIE: Final = 1e-9
 
 
 class MaskGridSearch:
-    """The pixel counts of every candidate on the slices seen so far: a few numbers per slice."""
+    """The pixel counts of every candidate on the cases added so far: a few numbers per slice."""
 
     def __init__(self, settings: Evaluation) -> None:
         self._configured = Postprocessing.configured(settings)
         self._gates = (False, True) if settings.postprocess else (False,)
         tried = {settings.mask_threshold, *(THRESHOLDS if settings.choose_mask_threshold else ())}
         self._thresholds = sorted(tried)
-        self._component_grid = _component_grid(settings)
-        self._grid = [(one, *two) for one, two in product(self._thresholds, self._component_grid)]
+        # (smallest component in voxels, smallest as a share of the largest one)
+        self._component_grid: list[tuple[int, float]] = [(0, settings.component_share)]
+        if settings.postprocess:
+            shares = sorted({settings.component_share, *COMPONENT_SHARES})
+            self._component_grid = list(product(MIN_COMPONENTS, shares))
+        self._grid = [
+            (threshold, *rest) for threshold, rest in product(self._thresholds, self._component_grid)
+        ]
         self._predicted: list[Counts] = []
         self._common: list[Counts] = []
         self._reference: list[Counts] = []
@@ -60,12 +61,14 @@ class MaskGridSearch:
         self._group_of[case.keys[0].patient] = case.group
 
     def _count(self, case: CaseOutput, reference: Bools, threshold: float) -> tuple[Counts, Counts]:
-        """Count [cleaning, slice] predicted and common pixels; the parts are found once for all cleanings."""
+        """Return predicted and common pixels [filter, slice]; components are labelled only once."""
         masks = case.mask_probability >= threshold
-        box = _box(masks)
-        masks, reference = masks[box], reference[box]
-        plain = self._component_grid == [(0, 0.0)]
-        parts = None if plain else find_components(masks, case.indices)
+        rows, cols = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+        if rows.size:  # the bounding box of all slices
+            box = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+            masks, reference = masks[box], reference[box]
+        unfiltered = self._component_grid == [(0, 0.0)]
+        parts = None if unfiltered else find_components(masks, case.indices)
         predicted, common = [], []
         for component, share in self._component_grid:
             filtered = masks if parts is None else filter_components(parts, component, share)
@@ -75,17 +78,16 @@ class MaskGridSearch:
 
     @property
     def num_groups(self) -> int:
-        """Number of patients, those of one group counted once."""
+        """Number of groups: patients, those of one group counted once."""
         return len({*self._group_of.values()})
 
     def best(
         self, postprocessing: Postprocessing, bootstrap: BootstrapSettings
     ) -> tuple[Postprocessing, SelectionGain | None]:
-        """Return the decision with the best mean Dice per patient; its scaling and class threshold stay.
+        """Return the candidate with the best mean Dice per patient, and its gain on held-out patients.
 
-        Another candidate than the configured one is taken only where taking the best one gains significantly
-        on patients it was not chosen on. Ties fall to the candidate that changes least. The gain is that on
-        the held-out patients; None where there is one candidate alone.
+        Scaling and class threshold stay. Without a significant gain the configured candidate is returned;
+        with equal means the one that changes least. The gain is None where there is a single candidate.
         """
         candidates = self._candidates(postprocessing)
         if len(candidates) == 1:
@@ -141,11 +143,11 @@ class MaskGridSearch:
 def select_candidate(
     dice: Floats, groups: Sequence[str], bootstrap: BootstrapSettings
 ) -> tuple[int, SelectionGain]:
-    """Return the row of the best candidate, or 0 where its gain is not significant, and the gain over row 0.
+    """Return the row of the best candidate (0 where its gain is not significant) and the gain over row 0.
 
     Args:
         dice: [candidate, patient]; the first candidate is the default.
-        groups: [patient] what is resampled as one.
+        groups: [patient] the resampled unit of each.
         bootstrap: the interval of the gain.
     """
     names, owner = index_groups(groups)
@@ -155,11 +157,7 @@ def select_candidate(
         return values
 
     added = held_out_values(owner, np.zeros(len(names), np.intp), choose) - dice[0]
-    gain = SelectionGain(
-        "Dice per patient",
-        estimate(mean_statistic(added, owner), len(names), bootstrap),
-        bootstrap.confidence,
-    )
+    gain = SelectionGain("Dice per patient", estimate_mean(added, groups, bootstrap), bootstrap.confidence)
     return (_argmax_dice(dice) if gain.is_significant else 0), gain
 
 
@@ -167,18 +165,3 @@ def _argmax_dice(dice: Floats) -> int:
     """Return the row with the highest mean [candidate, patient], the first of equal ones."""
     means = dice.mean(axis=1)
     return int(np.flatnonzero(means >= means.max() - _TIE)[0])
-
-
-def _component_grid(settings: Evaluation) -> list[tuple[int, float]]:
-    """Return the smallest part and the smallest share of each candidate."""
-    if not settings.postprocess:
-        return [(0, settings.component_share)]
-    return list(product(MIN_COMPONENTS, sorted({settings.component_share, *COMPONENT_SHARES})))
-
-
-def _box(masks: Bools) -> tuple[slice, slice, slice]:
-    """Return all slices, and the rows and columns in which any of them has a pixel."""
-    rows, cols = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-    if not rows.size:
-        return slice(None), slice(0, 1), slice(0, 1)
-    return slice(None), slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)

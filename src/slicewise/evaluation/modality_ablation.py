@@ -1,4 +1,4 @@
-"""One network, fewer modalities: the test volumes scored with every subset of what they have."""
+"""Modality ablation: one model on the test volumes with every subset of their modalities."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -13,15 +13,16 @@ from slicewise.domain.labels import CLASSIFICATION, MODALITIES
 from slicewise.domain.tables import Estimate, SubsetRow, by_source, write_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.summary import auc_estimate, bootstrap_settings, mean_estimate
+from slicewise.plots.modality_ablation import draw_subsets
 
 ModalitySubset = tuple[bool, bool, bool, bool]
 """Which modality slots are given."""
 Number = TypeVar("Number", bound=np.generic)
 
 NOTE: Final = (
-    "The reported network with the reported thresholds; only the modalities of the row are given, the "
+    "The reported model with the reported thresholds; only the modalities of the row are given, the "
     "other slots are emptied as by modality dropout in training: images 0, presence 0. Thresholds and "
-    "post-processing were chosen with all modalities. Only volumes with masks; a row counts patients who "
+    "post-processing were selected with all modalities. Only volumes with masks; a row counts patients who "
     "have all of its modalities."
 )
 
@@ -29,8 +30,8 @@ NOTE: Final = (
 def list_subsets(presence: Iterable[float]) -> list[ModalitySubset]:
     """Return every non-empty subset of the filled slots: single ones first, all of them last."""
     filled = [slot for slot, present in enumerate(presence) if present]
-    chosen = [set(some) for size in range(1, len(filled) + 1) for some in combinations(filled, size)]
-    return [(0 in some, 1 in some, 2 in some, 3 in some) for some in chosen]
+    subsets = [set(slots) for size in range(1, len(filled) + 1) for slots in combinations(filled, size)]
+    return [(0 in slots, 1 in slots, 2 in slots, 3 in slots) for slots in subsets]
 
 
 def mask_modalities(images: NDArray[Number], given: ArrayLike) -> NDArray[Number]:
@@ -41,19 +42,30 @@ def mask_modalities(images: NDArray[Number], given: ArrayLike) -> NDArray[Number
 
 def tabulate(results: Mapping[ModalitySubset, EvaluationResult]) -> list[SubsetRow]:
     """Return one row per source and subset, the subsets in the order given."""
-    rows = [
-        _row(source, given, result)
-        for given, result in results.items()
-        for source in by_source(result.patients)
-    ]
+    rows = []
+    for given, result in results.items():
+        bootstrap = bootstrap_settings(result)
+        names = [name for name, is_given in zip(MODALITIES, given, strict=True) if is_given]
+        for source, patients in by_source(result.patients).items():
+            slices = by_source(result.slices)[source]
+            dice, auc = (
+                mean_estimate(patients, lambda row: row.dice, bootstrap),
+                Estimate(None, None, None, 0),
+            )
+            if CLASSIFICATION not in result.not_trained:
+                auc = auc_estimate(slices, bootstrap)
+            rows.append(
+                SubsetRow(
+                    source, "+".join(names), len(names), *given, len(patients), len(slices),
+                    dice.value, dice.low, dice.high, auc.value, auc.low, auc.high,
+                )
+            )  # fmt: skip
     return sorted(rows, key=lambda row: row.source)
 
 
 def write_modality_ablation(folder: Path, rows: Sequence[SubsetRow], *, synthetic: bool) -> dict[str, Any]:
     """Write modality_subsets.csv, .json and .png; return Dice and AUC by source and subset."""
-    from slicewise.plots.modality_ablation import draw_subsets
-
-    found = {
+    scores = {
         source: {row.modalities: {"dice": row.dice, "roc_auc": row.roc_auc} for row in own}
         for source, own in by_source(rows).items()
     }
@@ -62,19 +74,4 @@ def write_modality_ablation(folder: Path, rows: Sequence[SubsetRow], *, syntheti
     write_json(folder / "modality_subsets.json", {"synthetic": synthetic, "rows": table, "note": NOTE})
     for source, own in by_source(rows).items():
         draw_subsets(folder / f"modality_subsets_{source}.png", own, synthetic=synthetic)
-    return found
-
-
-def _row(source: str, given: ModalitySubset, result: EvaluationResult) -> SubsetRow:
-    bootstrap = bootstrap_settings(result)
-    slices, patients = by_source(result.slices)[source], by_source(result.patients)[source]
-    names = [name for name, is_given in zip(MODALITIES, given, strict=True) if is_given]
-    return SubsetRow(
-        source, "+".join(names), len(names), *given, len(patients), len(slices),
-        *_numbers(mean_estimate(patients, lambda row: row.dice, bootstrap)),
-        *(3 * (None,) if CLASSIFICATION in result.not_trained else _numbers(auc_estimate(slices, bootstrap))),
-    )  # fmt: skip
-
-
-def _numbers(found: Estimate) -> tuple[float | None, float | None, float | None]:
-    return found.value, found.low, found.high
+    return scores

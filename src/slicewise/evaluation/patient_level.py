@@ -1,31 +1,26 @@
-"""Whether a whole patient has a tumour at all: volumes by all their slices, pictures by their family.
+"""Classification of whole patients: volumes by all their slices, pictures by their family.
 
-The question is empty where every patient has one, as in BraTS: then every score is None and a note says so.
+Where every patient has a tumour, as in BraTS, every score is None and a note says so.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.domain.tables import Estimate, PatientRow, plural
-from slicewise.evaluation.statistics.bootstrap import BootstrapSettings, Floats, Statistic, estimate
-from slicewise.metrics import confusion
+from slicewise.evaluation.statistics.bootstrap import BootstrapSettings, Floats, estimate
+from slicewise.metrics.confusion import THRESHOLD_SCORES, average_precision, count_confusion, roc_auc
 
 SCORES: Final = ("roc_auc", "pr_auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
-_THRESHOLD_SCORES: Final[dict[str, Callable[[confusion.Confusion], Floats]]] = {
-    "accuracy": confusion.accuracy,
-    "balanced_accuracy": confusion.balanced_accuracy,
-    "sensitivity": confusion.sensitivity,
-    "specificity": confusion.specificity,
-}
 
 
 @dataclass(frozen=True)
 class PatientPredictions:
-    """Patients, or families of near-identical pictures, P of them: one number each in every column [P]."""
+    """Columns [P] over P patients or families of near-identical pictures."""
 
     labels: NDArray[np.float64]
     probabilities: NDArray[np.float64]
@@ -33,7 +28,7 @@ class PatientPredictions:
 
     @classmethod
     def of(cls, rows: Iterable[PatientRow]) -> "PatientPredictions":
-        """Join what belongs to one group: it has a tumour if any of it has, and its highest probability."""
+        """Pool the rows of each group: a tumour if any row has one, and the highest probability."""
         groups: dict[tuple[str, str], list[PatientRow]] = {}
         for row in rows:
             groups.setdefault((row.source, row.group), []).append(row)
@@ -50,7 +45,7 @@ class PatientPredictions:
 
 
 def patient_classification(rows: Sequence[PatientRow], bootstrap: BootstrapSettings) -> dict[str, Any]:
-    """Return how well the patients of one source are told apart, and how many there are of each class."""
+    """Return the number of patients of each class of one source, and the scores of their classification."""
     whole = PatientPredictions.of(rows)
     number, ill = len(whole.labels), int(whole.labels.sum())
     summary: dict[str, Any] = {
@@ -64,18 +59,15 @@ def patient_classification(rows: Sequence[PatientRow], bootstrap: BootstrapSetti
         note = f"each of {plural(number, 'patient')} {has}: there is nothing to tell apart"
         nothing = Estimate(None, None, None, number, note).to_json()
         return {**summary, **dict.fromkeys(SCORES, nothing)}
-    return {**summary, **{name: _score(name, whole, bootstrap).to_json() for name in SCORES}}
+    return {
+        **summary,
+        **{name: estimate(partial(_score, name, whole), number, bootstrap).to_json() for name in SCORES},
+    }
 
 
-def _score(name: str, whole: PatientPredictions, bootstrap: BootstrapSettings) -> Estimate:
-    return estimate(_statistic(name, whole), len(whole.labels), bootstrap)
-
-
-def _statistic(name: str, whole: PatientPredictions) -> Statistic:
-    labels = whole.labels
-    if name == "roc_auc":
-        return lambda weights: confusion.roc_auc(labels, whole.probabilities, weights)
-    if name == "pr_auc":
-        return lambda weights: confusion.average_precision(labels, whole.probabilities, weights)
-    score = _THRESHOLD_SCORES[name]
-    return lambda weights: score(confusion.count_confusion(labels, whole.predicted, weights))
+def _score(name: str, whole: PatientPredictions, weights: Floats) -> Floats:
+    """Return a score by its name for weights [resample, patient]."""
+    if name in THRESHOLD_SCORES:
+        return THRESHOLD_SCORES[name](count_confusion(whole.labels, whole.predicted, weights))
+    area = roc_auc if name == "roc_auc" else average_precision
+    return area(whole.labels, whole.probabilities, weights)

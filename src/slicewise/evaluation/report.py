@@ -1,4 +1,4 @@
-"""The report of an evaluation: metrics.json for machines, report.txt for people, tables and figures."""
+"""The report of an evaluation: metrics.json, report.txt, tables and figures."""
 
 import textwrap
 from collections.abc import Collection, Iterator
@@ -16,9 +16,11 @@ from slicewise.domain.tables import (
     write_rows,
 )
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.held_out_evaluation import HeldOutResult, compare_thresholds
+from slicewise.evaluation.held_out import HeldOutResult, compare_thresholds
 from slicewise.evaluation.summary import auc_estimate, bootstrap_settings, summarise
 from slicewise.inference.postprocess import Postprocessing
+from slicewise.plots.reliability_diagram import draw_reliability
+from slicewise.plots.scores import draw_confusion, draw_dice, draw_roc
 
 _WIDTH = 78
 _CALIBRATION = (
@@ -27,7 +29,7 @@ _CALIBRATION = (
     ("brier", "Brier score"),
 )
 _NOT_POSTPROCESSING = ("before", "after", "notes")
-"""What `compare_thresholds` tells besides the decision."""
+"""Keys of `compare_thresholds` besides the post-processing."""
 _SEGMENTATION = (
     ("Dice per patient", "dice_per_patient"),
     ("IoU per patient", "iou_per_patient"),
@@ -73,8 +75,6 @@ def write_report(
     folder: Path, held_out: HeldOutResult, *, data_name: str, stage: str, synthetic: bool
 ) -> dict[str, Any]:
     """Write metrics.json, report.txt, slices.csv, patients.csv and the score figures; return the metrics."""
-    from slicewise.plots.reliability_diagram import draw_reliability
-
     metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(held_out.after)}
     metrics["decisions"] = compare_thresholds(held_out)
     write_tables(folder, held_out.after, metrics)
@@ -95,11 +95,8 @@ def write_tables(
 ) -> None:
     """Write metrics.json, slices.csv, patients.csv and the figures that need no more than these.
 
-    `pooled`: the answers are those of several networks.
+    `pooled`: the predictions are those of several models.
     """
-    # matplotlib is wanted here alone; the summary does without.
-    from slicewise.plots.scores import draw_confusion, draw_dice, draw_roc
-
     synthetic = bool(metrics["synthetic"])
     write_json(folder / "metrics.json", metrics)
     write_rows(folder / "slices.csv", result.slices, SliceRow)
@@ -113,32 +110,27 @@ def write_tables(
 
 def to_text(metrics: dict[str, Any]) -> str:
     """Return the report for a terminal, 78 columns wide."""
-    return "\n".join(_lines(metrics)) + "\n"
-
-
-def _lines(metrics: dict[str, Any]) -> Iterator[str]:
-    kind = "synthetic data" if metrics["synthetic"] else "real data"
-    yield f"SliceWise evaluation: {metrics['data']} ({kind})"
-    yield "=" * _WIDTH
     intervals = metrics["intervals"]
-    yield f"checkpoint   {metrics['stage']}"
-    yield f"intervals    {intervals['confidence']:.0%}, {intervals['samples']:,} samples"
-    yield f"             {intervals['method']}"
-    yield f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"
+    lines = [
+        f"SliceWise evaluation: {metrics['data']} ({'synthetic' if metrics['synthetic'] else 'real'} data)",
+        "=" * _WIDTH,
+        f"checkpoint   {metrics['stage']}",
+        f"intervals    {intervals['confidence']:.0%}, {intervals['samples']:,} samples",
+        f"             {intervals['method']}",
+        f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm",
+    ]
     for source, entry in metrics["sources"].items():
-        yield from _source_lines(source, entry, metrics.get("not_trained", ()))
+        lines += _source_lines(source, entry, metrics.get("not_trained", ()))
         if "decisions" in metrics:
-            yield from _selection_lines(metrics["decisions"][source])
-    yield ""
-    yield from _wrapped(f"Empty masks: {metrics['empty_reference_policy']}")
+            lines += _selection_lines(metrics["decisions"][source])
+    lines += ["", *_wrapped(f"Empty masks: {metrics['empty_reference_policy']}")]
+    return "\n".join(lines) + "\n"
 
 
 def _source_lines(source: str, entry: dict[str, Any], not_trained: Collection[str]) -> Iterator[str]:
     yield ""
-    yield (
-        f"{source}: {describe_counts(entry['num_patients'], entry['num_slices'])}, "
-        f"{entry['num_tumour_slices']:,} with tumour"
-    )
+    counts = describe_counts(entry["num_patients"], entry["num_slices"])
+    yield f"{source}: {counts}, {entry['num_tumour_slices']:,} with tumour"
     yield "-" * _WIDTH
     yield f"{'':<30}{'value':>8}  {'interval':<18}{resampling_unit(entry):>9}"
     masks, classes = entry["segmentation"], entry["classification"]
@@ -147,34 +139,32 @@ def _source_lines(source: str, entry: dict[str, Any], not_trained: Collection[st
         yield f"{'segmentation':<30}{reason}"
     else:
         yield from (_score_line(label, masks[key]) for label, key in _SEGMENTATION)
-        empty = masks["empty_reference"]
+        empty, missed = masks["empty_reference"], masks["empty_prediction"]
         yield f"  empty references: {empty['num_patients']} patients, {empty['num_slices']} slices"
-        missed = masks["empty_prediction"]
-        yield (
-            f"  missed whole: {missed['num_patients']} patients, {missed['num_tumour_slices']} tumour slices"
-        )
+        whole = f"{missed['num_patients']} patients, {missed['num_tumour_slices']} tumour slices"
+        yield f"  missed whole: {whole}"
     if classes is None:
         yield f"{'classification':<30}not trained"
         return
     yield from (_score_line(label, classes[key]) for label, key in _CLASSIFICATION)
     yield f"{'  always the majority class':<30}{classes['majority_accuracy']:>8.3f}  accuracy"
-    yield from _confusion_lines(classes["confusion"])
-    yield from _patient_lines(entry["patient_classification"])
-
-
-def _patient_lines(entry: dict[str, Any]) -> Iterator[str]:
-    """Tell the whole patients apart, or say why they cannot be; a family of pictures is one patient."""
-    ill, healthy = entry["num_with_tumour"], entry["num_without_tumour"]
+    cells = classes["confusion"]
+    yield f"{'':<30}{'called no tumour':>18}{'called tumour':>18}"
+    yield f"{'  truly no tumour':<30}{cells['true_negative']:>18,}{cells['false_positive']:>18,}"
+    yield f"{'  truly tumour':<30}{cells['false_negative']:>18,}{cells['true_positive']:>18,}"
+    whole = entry["patient_classification"]  # a family of pictures is one patient
+    ill, healthy = whole["num_with_tumour"], whole["num_without_tumour"]
     yield f"  whole patients: {ill:,} with tumour, {healthy:,} without"
-    if entry["roc_auc"]["value"] is None:
-        yield from _wrapped(f"    {entry['roc_auc']['note']}", "    ")
+    if whole["roc_auc"]["value"] is None:
+        yield from _wrapped(f"    {whole['roc_auc']['note']}", "    ")
         return
     for label, key in _PATIENT_CLASSIFICATION:
-        yield _score_line(f"  {label}", entry[key])
+        yield _score_line(f"  {label}", whole[key])
 
 
 def _selection_lines(entry: dict[str, Any]) -> Iterator[str]:
-    yield f"{'  decided on validation':<30}{'before':>8}{'after':>8}"
+    """Yield the scores before and after the selection on validation, and the selected post-processing."""
+    yield f"{'  selected on validation':<30}{'before':>8}{'after':>8}"
     for name, label in _CALIBRATION:
         if entry["after"][name] is not None:
             words = "  " + label.format_map(entry["after"])
@@ -197,12 +187,6 @@ def _score_line(label: str, score: dict[str, Any]) -> str:
     interval = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "–"
     note = f"  {score['note']}" if score.get("note") else ""
     return f"{label:<30}{value:>8}  {interval:<18}{score['num_patients']:>9}{note}"
-
-
-def _confusion_lines(cells: dict[str, int]) -> Iterator[str]:
-    yield f"{'':<30}{'called no tumour':>18}{'called tumour':>18}"
-    yield f"{'  truly no tumour':<30}{cells['true_negative']:>18,}{cells['false_positive']:>18,}"
-    yield f"{'  truly tumour':<30}{cells['false_negative']:>18,}{cells['true_positive']:>18,}"
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

@@ -1,9 +1,8 @@
-"""Whether a choice on validation patients pays: made on some of them, scored on the others.
+"""The gain of a selection on validation groups that it was not made on.
 
-A choice always looks good on the patients it was made on. So it is repeated on four fifths of the groups
-(patients, or families of pictures) and scored on the last fifth, until every group was held out
-(cross-validation, Stone 1974), five times with other fifths. Its gain over the configured default is then
-resampled over groups.
+The selection is made on four fifths of the groups (patients, or families of pictures) and scored on the last
+fifth, until every group was held out (cross-validation, Stone 1974), five times with other fifths. Its gain
+over the configured default is then resampled over groups.
 """
 
 from collections.abc import Callable
@@ -19,43 +18,38 @@ from slicewise.evaluation.statistics.bootstrap import Floats
 Bools = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 Selector = Callable[[Bools], Floats]
-"""Rows that the choice is made on [row] -> value of every row under it [row]."""
+"""Rows that the selection is made on [row] -> value of every row under it [row]."""
 
 FOLDS: Final = 5
 REPEATS: Final = 5
 
 
 def held_out_values(owner: Indices, strata: Indices, choose: Selector) -> Floats:
-    """Return the mean value [row] of each row under choices that were made without its group.
+    """Return the mean value [row] of each row under selections made without its group.
 
     Args:
-        owner: [row] number of its group, from 0.
-        strata: [group] groups of the same number are spread evenly over the folds.
-        choose: makes the choice on the rows given, and values every row under it.
+        owner: [row] index of its group.
+        strata: [group] groups of one stratum are spread evenly over the folds.
+        choose: selects on the rows given, and returns the value of every row.
     """
     rng = np.random.default_rng(0)
     total = np.zeros(len(owner))
     for _ in range(REPEATS):
-        folds = _assign_folds(strata, rng)[owner]
+        fold_of_group = np.empty(len(strata), np.intp)
+        fold_of_group[np.lexsort((rng.random(len(strata)), strata))] = np.arange(len(strata)) % FOLDS
+        folds = fold_of_group[owner]
         for fold in np.unique(folds):
             outside = folds == fold
             total[outside] += choose(~outside)[outside]
     return total / REPEATS
 
 
-def _assign_folds(strata: Indices, rng: np.random.Generator) -> Indices:
-    """Return the fold [group] of each group."""
-    folds = np.empty(len(strata), np.intp)
-    folds[np.lexsort((rng.random(len(strata)), strata))] = np.arange(len(strata)) % FOLDS
-    return folds
-
-
 @dataclass(frozen=True)
 class SelectionGain:
-    """What a choice gains over the default on held-out groups.
+    """The gain of a selection over the default on held-out groups.
 
     Attributes:
-        measure: what is compared; more is better.
+        measure: name of the score; more is better.
         estimate: mean gain and its interval over resamples of groups.
         confidence: of the interval.
     """

@@ -1,10 +1,10 @@
-"""From the tables to the figures of merit, per source: two data sets are never averaged into one number."""
+"""Scores of an evaluation with intervals, per source: two data sets are never averaged."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.tables import Estimate, PatientRow, SliceRow, by_source
@@ -14,23 +14,13 @@ from slicewise.evaluation.per_case import MASK_SCORES
 from slicewise.evaluation.statistics.bootstrap import (
     BootstrapSettings,
     Floats,
-    Statistic,
-    estimate,
-    index_groups,
-    mean_statistic,
+    estimate_mean,
+    estimate_over_rows,
 )
 from slicewise.metrics import confusion
 
 Row = TypeVar("Row", SliceRow, PatientRow)
 
-_DECISION_SCORES: dict[str, Callable[[confusion.Confusion], Floats]] = {
-    "accuracy": confusion.accuracy,
-    "balanced_accuracy": confusion.balanced_accuracy,
-    "sensitivity": confusion.sensitivity,
-    "specificity": confusion.specificity,
-    "f1": confusion.f1,
-    "mcc": confusion.mcc,
-}
 _VOLUME_ERRORS: dict[str, Callable[[PatientRow], float | None]] = {
     "volume_error_ml": lambda row: row.volume_error_ml,
     "absolute_volume_error_ml": lambda row: _absolute(row.volume_error_ml),
@@ -40,12 +30,13 @@ _VOLUME_ERRORS: dict[str, Callable[[PatientRow], float | None]] = {
 
 
 def summarise(result: EvaluationResult) -> dict[str, Any]:
-    """Return everything a report says, as plain numbers, text and None, ready for JSON.
+    """Return all scores of a report as plain numbers, text and None, ready for JSON.
 
-    A task that was not trained has no scores, and is named under `not_trained`.
+    A task that was not trained has no scores and is listed under `not_trained`.
     """
     bootstrap = bootstrap_settings(result)
     slices, patients = by_source(result.slices), by_source(result.patients)
+    trained = CLASSIFICATION not in result.not_trained
     return {
         "intervals": {
             "method": "patient bootstrap, expanded percentile; a family of near-identical pictures is one",
@@ -55,7 +46,7 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
         },
         "empty_reference_policy": confusion.EMPTY_REFERENCE_POLICY,
         "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
-        # Only where there is something to name: metrics of all other runs stay what they were.
+        # Only where there is something to list: metrics of all other runs stay unchanged.
         **({"not_trained": list(result.not_trained)} if result.not_trained else {}),
         "sources": {
             source: {
@@ -63,21 +54,13 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
                 "num_slices": len(rows),
                 "num_tumour_slices": sum(row.label for row in rows),
                 "segmentation": segmentation_scores(rows, patients[source], bootstrap),
-                **_classes(
-                    rows, patients[source], bootstrap, trained=CLASSIFICATION not in result.not_trained
+                "classification": classification_scores(rows, bootstrap) if trained else None,
+                "patient_classification": (
+                    patient_classification(patients[source], bootstrap) if trained else None
                 ),
             }
             for source, rows in slices.items()
         },
-    }
-
-
-def _classes(
-    slices: Sequence[SliceRow], patients: Sequence[PatientRow], bootstrap: BootstrapSettings, *, trained: bool
-) -> dict[str, dict[str, Any] | None]:
-    return {
-        "classification": classification_scores(slices, bootstrap) if trained else None,
-        "patient_classification": patient_classification(patients, bootstrap) if trained else None,
     }
 
 
@@ -97,14 +80,14 @@ def segmentation_scores(
     present = [row for row in scored if not row.empty_reference]
     lesions = [row for row in masked if row.reference_pixels]
     return {
-        **{f"{name}_per_patient": _spread(scored, _reader(name), bootstrap) for name in MASK_SCORES},
+        **{f"{name}_per_patient": _spread(scored, attrgetter(name), bootstrap) for name in MASK_SCORES},
         **{f"{name}_per_patient": _spread(scored, read, bootstrap) for name, read in _VOLUME_ERRORS.items()},
-        "dice_per_patient_with_tumour": _spread(present, _reader("dice"), bootstrap),
+        "dice_per_patient_with_tumour": _spread(present, attrgetter("dice"), bootstrap),
         **{
-            f"{name}_per_slice": mean_estimate(masked, _reader(name), bootstrap).to_json()
+            f"{name}_per_slice": mean_estimate(masked, attrgetter(name), bootstrap).to_json()
             for name in MASK_SCORES
         },
-        "dice_per_tumour_slice": mean_estimate(lesions, _reader("dice"), bootstrap).to_json(),
+        "dice_per_tumour_slice": mean_estimate(lesions, attrgetter("dice"), bootstrap).to_json(),
         "empty_reference": {
             "num_patients": len(scored) - len(present),
             "num_slices": sum(row.reference_pixels == 0 for row in masked),
@@ -120,76 +103,61 @@ def segmentation_scores(
 
 
 def classification_scores(rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> dict[str, Any]:
-    """Return the slice classification of one source, with the majority answer beside it."""
-    labels, predicted, scores = (_column(rows, name) for name in ("label", "predicted", "probability"))
+    """Return the slice classification of one source, with the majority class as baseline."""
+    labels, predicted, scores = (
+        np.array([getattr(row, name) for row in rows], dtype=np.float64)
+        for name in ("label", "predicted", "probability")
+    )
+    groups = [(row.source, row.group) for row in rows]
     cells = confusion.count_confusion(labels, predicted)
+
+    def estimate_score(score: Callable[[confusion.Confusion], Floats]) -> dict[str, Any]:
+        def statistic(weights: Floats) -> Floats:
+            return score(confusion.count_confusion(labels, predicted, weights))
+
+        return estimate_over_rows(statistic, groups, bootstrap).to_json()
+
     return {
         "confusion": {name: int(count) for name, count in cells._asdict().items()},
         "majority_class": "tumour" if 2 * labels.sum() >= len(labels) else "no_tumour",
         "majority_accuracy": float(confusion.majority_accuracy(cells)),
         "roc_auc": auc_estimate(rows, bootstrap).to_json(),
-        "pr_auc": _over_slices(
-            rows, lambda weights: confusion.average_precision(labels, scores, weights), bootstrap
+        "pr_auc": estimate_over_rows(
+            lambda weights: confusion.average_precision(labels, scores, weights), groups, bootstrap
         ).to_json(),
-        **{
-            name: _over_slices(rows, _decision_statistic(labels, predicted, score), bootstrap).to_json()
-            for name, score in _DECISION_SCORES.items()
-        },
+        **{name: estimate_score(score) for name, score in confusion.THRESHOLD_SCORES.items()},
     }
 
 
 def auc_estimate(rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> Estimate:
     """Return the area under the ROC curve over slices, its interval over patients."""
-    labels, scores = _column(rows, "label"), _column(rows, "probability")
-    return _over_slices(rows, lambda weights: confusion.roc_auc(labels, scores, weights), bootstrap)
+    labels, scores = [row.label for row in rows], [row.probability for row in rows]
+    groups = [(row.source, row.group) for row in rows]
+    return estimate_over_rows(lambda weights: confusion.roc_auc(labels, scores, weights), groups, bootstrap)
 
 
 def mean_estimate(
     rows: Sequence[Row], read: Callable[[Row], float | None], bootstrap: BootstrapSettings
 ) -> Estimate:
     """Return the mean of a score over the rows that have it, its interval over patients."""
-    found = [(row, value) for row in rows if (value := read(row)) is not None]
-    if rows and not found:
+    known = [(value, (row.source, row.group)) for row in rows if (value := read(row)) is not None]
+    if rows and not known:
         return Estimate(None, None, None, 0, "undefined everywhere")
-    names, owner = index_groups((row.source, row.group) for row, _ in found)
-    return estimate(mean_statistic((value for _, value in found), owner), len(names), bootstrap)
-
-
-def _over_slices(rows: Sequence[SliceRow], statistic: Statistic, bootstrap: BootstrapSettings) -> Estimate:
-    """Bootstrap a statistic of slice weights: a patient drawn twice counts each of its slices twice."""
-    names, owner = index_groups((row.source, row.group) for row in rows)
-    return estimate(lambda weights: statistic(weights[:, owner]), len(names), bootstrap, width=len(rows))
-
-
-def _decision_statistic(
-    labels: NDArray[Any], predicted: NDArray[Any], score: Callable[[confusion.Confusion], Floats]
-) -> Statistic:
-    return lambda weights: score(confusion.count_confusion(labels, predicted, weights))
+    return estimate_mean([value for value, _ in known], [group for _, group in known], bootstrap)
 
 
 def _spread(
     rows: Sequence[PatientRow], read: Callable[[PatientRow], float | None], bootstrap: BootstrapSettings
 ) -> dict[str, Any]:
-    found = mean_estimate(rows, read, bootstrap).to_json()
+    """Return the mean with its interval, and the spread over patients where there are any."""
+    mean = mean_estimate(rows, read, bootstrap).to_json()
     values = [value for row in rows if (value := read(row)) is not None]
     if not values:
-        return found
+        return mean
     low, median, high = np.quantile(values, [0, 0.5, 1])
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {**found, "std": deviation, "min": float(low), "median": float(median), "max": float(high)}
-
-
-def _reader(name: str) -> Callable[[PatientRow | SliceRow], float | None]:
-    def read(row: PatientRow | SliceRow) -> float | None:
-        value: float | None = getattr(row, name)
-        return value
-
-    return read
+    return {**mean, "std": deviation, "min": float(low), "median": float(median), "max": float(high)}
 
 
 def _absolute(value: float | None) -> float | None:
     return None if value is None else abs(value)
-
-
-def _column(rows: Sequence[SliceRow], name: str) -> NDArray[np.float64]:
-    return np.array([getattr(row, name) for row in rows], dtype=np.float64)

@@ -1,8 +1,8 @@
-"""Grad-CAM (Selvaraju 2017) and its relatives: which places raised the tumour logit.
+"""Grad-CAM (Selvaraju 2017) and its variants: saliency maps of the tumour logit.
 
-The head reads the mean and the maximum of the decoder's map, so the heat is taken there. The methods differ
-in how they weigh the map: by the mean gradient over each channel (Grad-CAM), by other weights per channel
-(Grad-CAM++, XGrad-CAM), or place by place (HiResCAM, LayerCAM).
+They are computed on the decoder's feature map, whose mean and maximum the classification head reads. They
+weigh it by the mean gradient of each channel (Grad-CAM), by other weights per channel (Grad-CAM++,
+XGrad-CAM), or pixel by pixel (HiResCAM, LayerCAM).
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ _CLASSES: dict[Explanation, str] = {
     "hirescam": "HiResCAM",
     "layercam": "LayerCAM",
 }
-"""The names of pytorch-grad-cam."""
+"""Class names of pytorch-grad-cam."""
 
 
 def compute_gradcam(
@@ -38,7 +38,7 @@ def compute_gradcam(
     inside: NDArray[np.bool_] | None = None,
     batch_size: int = 16,
 ) -> NDArray[np.float32]:
-    """Return the heat of Grad-CAM; see `explain`."""
+    """Return the saliency maps of Grad-CAM; see `compute_saliency`."""
     return compute_saliency(model, images, presence, ["gradcam"], inside=inside, batch_size=batch_size)[
         "gradcam"
     ]
@@ -53,16 +53,16 @@ def compute_saliency(
     inside: NDArray[np.bool_] | None = None,
     batch_size: int = 16,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return heat [S, N, N] by method, each slice scaled to 0..1; all zero where nothing speaks for a tumour.
+    """Return saliency maps [S, N, N] by method, each slice scaled to 0..1; all zero without evidence.
 
-    The network is left as it was: no hook, no gradient, no changed mode. Frozen parameters do not matter.
+    The model is left unchanged: hooks, gradients and training mode. Frozen parameters make no difference.
 
     Args:
-        model: the network.
+        model: the model.
         images: [S, 4, N, N] as `imaging.slicing.prepare` makes them.
         presence: filled modality slots, [4] for all slices or [S, 4].
-        methods: ways to weigh the decoder's map, which is computed once for all of them.
-        inside: [S, N, N]; where given, heat outside is set to 0 before the scaling.
+        methods: methods of explanation; the decoder's map is computed once for all of them.
+        inside: [S, N, N]; where given, saliency outside is set to 0 before the scaling.
         batch_size: slices per pass.
     """
     num_slices, size = len(images), images.shape[-1]
@@ -76,26 +76,19 @@ def compute_saliency(
             decoded_images = _DecodedImages(model, np.array(images[part], np.float32), np.array(slots[part]))
             for method in methods:
                 saliency_maps[method][part] = _compute_cam(decoded_images, method)
-    return (
-        saliency_maps
-        if inside is None
-        else {method: _rescale(saliency * inside) for method, saliency in saliency_maps.items()}
-    )
-
-
-def _rescale(saliency: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale each slice to 0..1 again: the hottest place may have lain outside."""
-    maximum = saliency.max(axis=(1, 2), keepdims=True)
-    scaled: NDArray[np.float32] = np.divide(saliency, maximum, out=np.zeros_like(saliency), where=maximum > 0)
-    return scaled
+    if inside is not None:
+        for saliency in saliency_maps.values():  # scaled again: the maximum may have been outside
+            saliency *= inside
+            maximum = saliency.max(axis=(1, 2), keepdims=True)
+            np.divide(saliency, maximum, out=saliency, where=maximum > 0)
+    return saliency_maps
 
 
 class _DecodedImages(nn.Module):
-    """Images that have passed encoder and decoder, as Grad-CAM wants them: images in, logits [B, 1] out.
+    """Decoded images with the head as a module for pytorch-grad-cam: images in, logits [B, 1] out.
 
-    Only the head is differentiated: the heat is taken on the map it reads, so what lies before need not be
-    kept. The map passes through an identity, so that hooks sit on this wrapper and never on the network, and
-    any decoder will do, whatever it calls its layers.
+    Only the head is differentiated. The map passes through an identity, so that hooks sit on this wrapper and
+    never on the model, whatever its layers are called.
     """
 
     def __init__(
@@ -112,13 +105,13 @@ class _DecodedImages(nn.Module):
         self.tap = nn.Identity()
 
     def forward(self, _images: Tensor) -> Tensor:
-        """Return the logits of the images that were passed; pytorch-grad-cam hands them in once more."""
+        """Return the logits of the decoded images; pytorch-grad-cam passes the images once more."""
         logits: Tensor = self.head(self.tap(self.decoded))
         return logits[:, None]
 
 
 def _compute_cam(decoded_images: _DecodedImages, method: Explanation) -> NDArray[np.float32]:
-    # The package pulls in scikit-learn and matplotlib: seconds that only this call should pay.
+    # Imports scikit-learn and matplotlib, which takes seconds; the API starts without it.
     import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -136,7 +129,7 @@ def _compute_cam(decoded_images: _DecodedImages, method: Explanation) -> NDArray
 
 @contextmanager
 def _frozen_eval_mode(model: "MultitaskModel") -> Iterator[None]:
-    """Freeze the parameters and set evaluation mode for a while; only activations need gradients."""
+    """Freeze the parameters and set evaluation mode inside the block; only activations need gradients."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     was_training = model.training
     try:

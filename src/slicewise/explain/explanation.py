@@ -1,4 +1,4 @@
-"""One slice and what each method of explanation makes of it: as arrays, and as a row of a table."""
+"""The explanation of one slice by each method: as arrays, and as a row of a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,48 @@ from numpy.typing import NDArray
 
 from slicewise.domain.tables import SliceRow
 from slicewise.explain.faithfulness import Curves
-from slicewise.explain.localization import SaliencySlice
 
 RANDOM_SALIENCY: Final = "random"
-"""Random blobs in place of a method's saliency map."""
+"""Name of the baseline: random blobs in place of a method's saliency map."""
+
+
+@dataclass(frozen=True)
+class SaliencySlice:
+    """One slice with its saliency map. All arrays [N, N]; `reference` is None where there is no mask."""
+
+    row: SliceRow
+    grey: NDArray[np.float32]
+    saliency: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    reference: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SaliencyRow:
+    """One slice in `gradcam.csv`."""
+
+    file: str
+    source: str
+    patient: str
+    case: str
+    index: int
+    label: int
+    probability: float
+    right: bool
+    share_inside: float | None
+    share_by_area: float | None
+    hit: bool | None
 
 
 @dataclass(frozen=True)
 class SliceExplanation:
-    """One slice and what each method makes of it.
+    """One slice with the results of each method.
 
-    `heats` are [N, N] in 0..1 by method, `curves` by method and `random` (none for a slice that was not
-    called tumour), `likeness` by method one number per level of forgetting (none where there is no heat, or
-    nobody asked).
+    Attributes:
+        saliency_maps: [N, N] in 0..1 by method.
+        curves: by method and `random`; empty for a slice that was not called tumour.
+        rank_correlation: by method, one per level of randomization; none for an empty map or a slice outside
+            the sanity check.
     """
 
     sample: SaliencySlice
@@ -36,7 +65,7 @@ class SliceExplanation:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationRow:
-    """What `explanations.csv` says of one slice and method."""
+    """One slice and method in `explanations.csv`."""
 
     source: str
     patient: str

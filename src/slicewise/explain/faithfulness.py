@@ -1,6 +1,6 @@
-"""Does heat name what the answer rests on? Deletion and insertion (Petsiuk 2018), likeness (Adebayo 2018).
+"""Faithfulness of saliency maps: deletion and insertion curves (Petsiuk 2018).
 
-Pure arrays: how a picture is answered is handed in, so that the numbers can be checked on toys.
+On arrays; the classifier is an argument, so that the numbers can be tested on toy models.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.stats import spearmanr
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -19,19 +18,19 @@ Classify = Callable[[Floats], Floats]
 
 STEPS: Final = 10
 BASELINE: Final = 0.0
-"""What a deleted pixel becomes: a z-score of 0 is the mean of the brain, and what lies outside of it."""
+"""Value of a deleted pixel: a z-score of 0 is the mean of the brain, and the value outside it."""
 
 _SEED: Final = 0
 _BLOB: Final = 1 / 16
-"""Width of the random blobs, as a share of the side."""
+"""Standard deviation of the random blobs, as a share of the image side."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Probability of a tumour as the hottest part of the brain, `shares` of it, is deleted or inserted.
+    """Probability of a tumour after the most salient `shares` of the brain are deleted or inserted.
 
-    All [STEPS + 1]. The shares grow with the square of the step: a tumour is a small part of a brain, and
-    equal steps would delete it with the first one.
+    All [STEPS + 1]. The shares grow with the square of the step: equal steps would delete a whole tumour with
+    the first one.
     """
 
     shares: Floats
@@ -40,24 +39,24 @@ class Curves:
 
     @property
     def deletion_auc(self) -> float:
-        """Area under the deletion curve: the lower, the sooner the evidence was gone."""
+        """Area under the deletion curve; lower is better."""
         return float(np.trapezoid(self.deletion, self.shares))
 
     @property
     def insertion_auc(self) -> float:
-        """Area under the insertion curve: the higher, the sooner the evidence was there."""
+        """Area under the insertion curve; higher is better."""
         return float(np.trapezoid(self.insertion, self.shares))
 
 
 def compute_curves(
     classify: Classify, image: Floats, saliency_maps: Mapping[str, Floats], inside: Bools
 ) -> dict[str, Curves]:
-    """Delete and insert the pixels of one picture, hottest first, by each heat.
+    """Return by name the curves of deleting and inserting pixels of one picture, the most salient first.
 
-    All pictures of the heats go through `classify` at once; the whole and the empty picture are shared.
+    `classify` gets the pictures of all maps at once; the whole and the empty picture are shared.
 
     Args:
-        classify: answers pictures.
+        classify: the model.
         image: [C, N, N].
         saliency_maps: by name, [N, N] each. Equal pixels come in a random order, the same for all maps.
         inside: [N, N]; the pixels that are deleted and inserted, the brain. At least one.
@@ -82,10 +81,9 @@ def compute_curves(
 
 
 def random_saliency(inside: Bools, seed: int) -> Floats:
-    """Return heat [N, N] of random blobs, which knows nothing of the picture: what a method must beat.
+    """Return a saliency map [N, N] of random blobs, the baseline of every method.
 
-    Another `seed` for each picture: blobs that lay at one place in all of them would know where tumours
-    usually are.
+    Take another `seed` for each picture: blobs in one place could coincide with the usual place of tumours.
     """
     noise = np.random.default_rng([_SEED + 1, seed]).normal(size=inside.shape)
     blobs = gaussian_filter(noise, len(inside) * _BLOB)
@@ -93,19 +91,8 @@ def random_saliency(inside: Bools, seed: int) -> Floats:
     return np.where(inside, blobs / blobs[inside].max(), 0).astype(np.float32)
 
 
-def rank_correlation(one: Floats, other: Floats, inside: Bools) -> float:
-    """Return Spearman's rank correlation (1904) of two heats [N, N] over the brain.
-
-    0 where one of them is the same everywhere: then nothing of the other is in it.
-    """
-    first, second = one[inside], other[inside]
-    if not (np.ptp(first) and np.ptp(second)):
-        return 0.0
-    return float(spearmanr(first, second).statistic)
-
-
 def _ranks(saliency: Floats, inside: Bools) -> NDArray[np.int64]:
-    """Return each pixel's place in the order of deletion, hottest first; beyond all of them outside."""
+    """Return each pixel's rank [N, N] in the order of deletion: by saliency, outside pixels last."""
     tie_break = np.random.default_rng(_SEED).permutation(saliency.size)
     order = np.lexsort((tie_break, -saliency.ravel(), ~inside.ravel()))
     ranks = np.empty(saliency.size, dtype=np.int64)

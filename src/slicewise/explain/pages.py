@@ -1,4 +1,4 @@
-"""Pictures of explanations: pages to read beside the anatomy, and the curves of deletion and insertion."""
+"""Figures of explanations: pages of slices with the maps of each method, deletion and insertion curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,17 +30,17 @@ TITLES: Final = {
 }
 _COLOURMAP: Final = "inferno"
 _CELL: Final = 2.3
-"""Inches of one picture of a page."""
+"""Inches of one image of a page."""
 
 _SMOOTH: Final = 1 / 64
-"""Standard deviation of the smoothing of heat on the pages, as a share of the side."""
+"""Standard deviation of the smoothing of saliency maps on the pages, as a share of the image side."""
 _EPSILON: Final = 1e-6
 
 Numbers = Mapping[tuple[SliceKey, str], ExplanationRow]
 
 
 def draw_curves(path: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool) -> None:
-    """Draw the mean curves of every method and those of each slice in pale; no figure without curves."""
+    """Draw the mean curves of every method, and pale those of each slice; no figure without curves."""
     traced = [explanation for explanation in explanations if explanation.curves]
     if not traced:
         return
@@ -50,14 +50,11 @@ def draw_curves(path: Path, explanations: Sequence[SliceExplanation], *, synthet
         _draw_curve_panel(left, traced, "deletion")
         _draw_curve_panel(right, traced, "insertion")
         left.set_ylabel("tumour probability")
-        left.set_title("hottest part deleted: lower is better")
-        right.set_title("hottest part inserted: higher is better")
+        left.set_title("most salient part deleted: lower is better")
+        right.set_title("most salient part inserted: higher is better")
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        draw_heading(
-            figure,
-            f"What the heat is worth: {plural(len(traced), 'slice')} called tumour",
-            synthetic=synthetic,
-        )
+        title = f"Faithfulness of the saliency maps: {plural(len(traced), 'slice')} called tumour"
+        draw_heading(figure, title, synthetic=synthetic)
 
     draw(path, (9.6, 5.0), paint)
 
@@ -65,7 +62,7 @@ def draw_curves(path: Path, explanations: Sequence[SliceExplanation], *, synthet
 def draw_pages(
     folder: Path, explanations: Sequence[SliceExplanation], rows: Sequence[ExplanationRow], *, synthetic: bool
 ) -> None:
-    """Draw pages of `PER_PAGE` slices: anatomy, then the heat of each method with its numbers."""
+    """Draw pages of `PER_PAGE` slices: anatomy, then the saliency map of each method with its scores."""
     numbers = {(SliceKey(row.source, row.patient, row.case, row.index), row.method): row for row in rows}
     pages = [explanations[start : start + PER_PAGE] for start in range(0, len(explanations), PER_PAGE)]
     for place, page in enumerate(pages, start=1):
@@ -77,7 +74,7 @@ def _draw_curve_panel(
     axes: Axes, traced: Sequence[SliceExplanation], kind: Literal["deletion", "insertion"]
 ) -> None:
     axes.set_xscale("function", functions=(np.sqrt, np.square))
-    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="share of the brain, hottest first")
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="share of the brain, most salient first")
     axes.set_xticks([0.01, 0.05, 0.1, 0.25, 0.5, 1], ["1 %", "5 %", "10 %", "25 %", "50 %", "100 %"])
     axes.grid(True)
     for place, name in enumerate(traced[0].curves):
@@ -104,16 +101,20 @@ def _draw_page(
         figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.06)
         grid = figure.subplots(len(page), 1 + len(methods), squeeze=False)
         for line, explanation in zip(grid, page, strict=True):
-            _anatomy(line[0], explanation)
+            _draw_anatomy(line[0], explanation)
             for axes, name in zip(line[1:], methods, strict=True):
-                _saliency(axes, explanation, explanation.saliency_maps[name])
-                axes.set_title(f"{TITLES[name]}\n{_caption(numbers[explanation.row.key, name])}", fontsize=8)
+                _draw_saliency(axes, explanation, explanation.saliency_maps[name])
+                row = numbers[explanation.row.key, name]
+                parts = [] if row.share_inside is None else [f"{row.share_inside:.0%} in tumour"]
+                if row.deletion_auc is not None and row.insertion_auc is not None:
+                    parts.append(f"del {row.deletion_auc:.2f}, ins {row.insertion_auc:.2f}")
+                axes.set_title(f"{TITLES[name]}\n{'; '.join(parts) or 'not called tumour'}", fontsize=8)
         scale = ScalarMappable(Normalize(0, 1), _COLOURMAP)
         figure.colorbar(
             scale,
             ax=grid[:, -1],
             shrink=0.6 / len(page) ** 0.5,
-            label="heat, smoothed, relative to its maximum",
+            label="saliency, smoothed, relative to its maximum",
         )
         line = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline of the tumour")
         figure.legend(handles=[line], loc="outside lower left")
@@ -122,7 +123,7 @@ def _draw_page(
     draw(path, (0.9 + _CELL * (1 + len(methods)), 0.9 + (_CELL + 0.4) * len(page)), paint)
 
 
-def _anatomy(axes: Axes, explanation: SliceExplanation) -> None:
+def _draw_anatomy(axes: Axes, explanation: SliceExplanation) -> None:
     row = explanation.row
     hide_axes(axes)
     draw_grey(axes, explanation.sample.grey)
@@ -135,21 +136,13 @@ def _anatomy(axes: Axes, explanation: SliceExplanation) -> None:
     )
 
 
-def _saliency(axes: Axes, explanation: SliceExplanation, saliency: NDArray[np.float32]) -> None:
+def _draw_saliency(axes: Axes, explanation: SliceExplanation, saliency: NDArray[np.float32]) -> None:
     hide_axes(axes)
     draw_grey(axes, explanation.sample.grey)
-    smooth = gaussian_filter(saliency, _SMOOTH * len(saliency))  # the hottest place is often a single pixel
+    smooth = gaussian_filter(saliency, _SMOOTH * len(saliency))  # the maximum is often a single pixel
     intensity = np.clip(smooth / max(float(smooth.max()), _EPSILON), 0, 1)
     axes.imshow(
         intensity, cmap=_COLOURMAP, vmin=0, vmax=1, alpha=0.8 * intensity**0.5, interpolation="bilinear"
     )
     if explanation.sample.reference is not None:
         draw_outline(axes, explanation.sample.reference)
-
-
-def _caption(row: ExplanationRow) -> str:
-    """Say a method's numbers for one slice in few words."""
-    parts = [] if row.share_inside is None else [f"{row.share_inside:.0%} in tumour"]
-    if row.deletion_auc is not None and row.insertion_auc is not None:
-        parts.append(f"del {row.deletion_auc:.2f}, ins {row.insertion_auc:.2f}")
-    return "; ".join(parts) or "not called tumour"

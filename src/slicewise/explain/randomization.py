@@ -1,21 +1,24 @@
-"""A copy of the network that has forgotten some of its parts, for the sanity check of its explanations."""
+"""Model randomization test (Adebayo 2018): does a saliency map depend on what the model has learnt?"""
 
 import copy
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from torch import nn
 
 from slicewise.config.schema.training import Part
 from slicewise.models.multitask import MultitaskModel, modules_by_part
 
 CASCADE_ORDER: Final[tuple[Part, ...]] = ("head", "decoder", "encoder")
-"""From the answer down to the picture; each level forgets those before it too (Adebayo 2018)."""
+"""From the output to the input; at each level the parts before it stay randomized."""
 
 
 def randomize_cascade(model: MultitaskModel, seed: int) -> Iterator[tuple[Part, MultitaskModel]]:
-    """Yield (part that was forgotten last, the network so far); each yield changes the network before it."""
+    """Yield (part randomized last, a copy of the model); each yield changes the same copy further."""
     randomized = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -27,7 +30,7 @@ def randomize_cascade(model: MultitaskModel, seed: int) -> Iterator[tuple[Part, 
 
 
 def _reinitialize(part: nn.Module) -> None:
-    """Start every layer anew, batch-norm statistics too; what no layer owns is drawn from N(0, 1)."""
+    """Reset every layer, batch-norm statistics too; parameters without `reset_parameters` get N(0, 1)."""
     for module in part.modules():
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
@@ -35,3 +38,13 @@ def _reinitialize(part: nn.Module) -> None:
             continue
         for parameter in module.parameters(recurse=False):
             nn.init.normal_(parameter)
+
+
+def rank_correlation(
+    first: NDArray[np.float32], second: NDArray[np.float32], inside: NDArray[np.bool_]
+) -> float:
+    """Return Spearman's rank correlation (1904) of two maps [N, N] over the brain; 0 if one is constant."""
+    values, others = first[inside], second[inside]
+    if not (np.ptp(values) and np.ptp(others)):
+        return 0.0
+    return float(spearmanr(values, others).statistic)

@@ -1,8 +1,6 @@
-"""Scores from counts, of pixels and of decisions: exact, vectorised, undefined where they are undefined.
+"""Scores from counts of pixels and of slice predictions, vectorised over cases or bootstrap resamples.
 
-Every function takes arrays whose last axis is reduced or whose shape is kept, so that one call scores a case,
-and one call scores two thousand bootstrap resamples. NaN stands for "undefined" inside the arrays; it becomes
-null in the reports and never a number.
+Undefined scores are NaN in the arrays, and null in the reports.
 """
 
 from collections.abc import Callable
@@ -67,22 +65,22 @@ def recall(overlap: Overlap) -> Floats:
 
 
 def pixel_specificity(overlap: Overlap) -> Floats:
-    """Return the share of tumour-free pixels that were left free (Yerushalmy 1947); NaN where there are none.
+    """Return the share of tumour-free pixels predicted as such (Yerushalmy 1947); NaN where there are none.
 
-    All pixels of the slices count, those outside the brain too, so it is close to 1 for small tumours.
+    Pixels outside the brain count too, so it is close to 1 for small tumours.
     """
     healthy = np.subtract(overlap.total, overlap.reference)
     return _ratio(np.subtract(overlap.total, _union(overlap)), healthy)
 
 
 def pixel_accuracy(overlap: Overlap) -> Floats:
-    """Return the share of right pixels (Long et al. 2015)."""
+    """Return the share of correct pixels (Long et al. 2015)."""
     wrong = _union(overlap) - np.asarray(overlap.common)
     return _ratio(np.subtract(overlap.total, wrong), overlap.total)
 
 
 def mean_accuracy(overlap: Overlap) -> Floats:
-    """Return the share of pixels found, mean over the classes of the reference (Long et al. 2015)."""
+    """Return the share of correct pixels per class, mean over the reference's classes (Long et al. 2015)."""
     detected = np.stack([_ratio(overlap.common, overlap.reference), pixel_specificity(overlap)])
     return _ratio(np.nansum(detected, axis=0), np.isfinite(detected).sum(axis=0))
 
@@ -115,7 +113,7 @@ def _one_where_empty(values: Floats, overlap: Overlap) -> Floats:
 
 
 class Confusion(NamedTuple):
-    """The four counts of a two-class decision; floats where they are weighted."""
+    """The four counts of a two-class prediction; floats where they are weighted."""
 
     true_negative: Floats
     false_positive: Floats
@@ -124,7 +122,7 @@ class Confusion(NamedTuple):
 
 
 def count_confusion(labels: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Confusion:
-    """Count [slice] decisions; `weights` [..., slice] counts each slice that often, per leading index."""
+    """Count predictions [slice]; `weights` [..., slice] counts each slice that often, per leading index."""
     truth, guess = np.asarray(labels, dtype=bool), np.asarray(predicted, dtype=bool)
     weight = np.ones(truth.shape) if weights is None else np.asarray(weights, dtype=np.float64)
     cells = (~truth & ~guess, ~truth & guess, truth & ~guess, truth & guess)
@@ -132,17 +130,17 @@ def count_confusion(labels: ArrayLike, predicted: ArrayLike, weights: ArrayLike 
 
 
 def accuracy(confusion: Confusion) -> Floats:
-    """Return the share of right decisions."""
+    """Return the share of correct predictions."""
     return _ratio(confusion.true_negative + confusion.true_positive, np.sum(confusion, axis=0))
 
 
 def sensitivity(confusion: Confusion) -> Floats:
-    """Return the share of tumour slices that were called tumour; NaN without tumour slices."""
+    """Return the share of tumour slices predicted as tumour; NaN without tumour slices."""
     return _ratio(confusion.true_positive, confusion.true_positive + confusion.false_negative)
 
 
 def specificity(confusion: Confusion) -> Floats:
-    """Return the share of tumour-free slices that were called so; NaN without tumour-free slices."""
+    """Return the share of tumour-free slices predicted as such; NaN without tumour-free slices."""
     return _ratio(confusion.true_negative, confusion.true_negative + confusion.false_positive)
 
 
@@ -158,9 +156,9 @@ def f1(confusion: Confusion) -> Floats:
 
 
 def mcc(confusion: Confusion) -> Floats:
-    """Return the correlation of labels and decisions (Matthews 1975); NaN without both classes.
+    """Return the correlation of labels and predictions (Matthews 1975); NaN without both classes.
 
-    A constant decision gets 0 (Chicco and Jurman 2020).
+    A constant prediction gets 0 (Chicco and Jurman 2020).
     """
     free, alarm, missed, detected = confusion
     classes = np.asarray((detected + missed) * (free + alarm))
@@ -169,8 +167,18 @@ def mcc(confusion: Confusion) -> Floats:
     return np.where(classes > 0, value, np.nan)
 
 
+THRESHOLD_SCORES: Final[dict[str, Callable[[Confusion], Floats]]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "f1": f1,
+    "mcc": mcc,
+}
+
+
 def majority_accuracy(confusion: Confusion) -> Floats:
-    """Return the accuracy of always answering with the more frequent class: the figure to beat."""
+    """Return the accuracy of always predicting the more frequent class."""
     tumour = _ratio(confusion.true_positive + confusion.false_negative, np.sum(confusion, axis=0))
     return np.maximum(tumour, 1 - tumour)
 

@@ -1,7 +1,7 @@
-"""How far the borders of two masks lie apart.
+"""Distances between the borders of two masks, and scores from them.
 
-MONAI finds the borders and measures between them; its own scores are not used, since the borders of several
-slices and cases have to be pooled before they are scored.
+MONAI finds the borders and measures between them; its own scores cannot pool the borders of several slices
+and cases.
 
 A mask's border is its pixels that have a neighbour, sharing a side or face, outside the mask; the image's
 edge counts as outside.
@@ -30,7 +30,7 @@ class SurfaceDistances(NamedTuple):
 
     @classmethod
     def pooled(cls, parts: "Sequence[SurfaceDistances]") -> "SurfaceDistances":
-        """Join the borders of several slices or cases."""
+        """Return the borders of several slices or cases as one."""
         nothing = np.empty(0, np.float32)
         return cls(
             np.concatenate([nothing, *(part.of_reference for part in parts)]),
@@ -43,7 +43,7 @@ class SurfaceDistances(NamedTuple):
 
 
 def surface_distances(reference: Bools, predicted: Bools, spacing: Sequence[float]) -> SurfaceDistances:
-    """Measure two masks of the same shape, 2-D or 3-D; `spacing` is the pixel's size along each axis."""
+    """Return the distances of two masks of one shape, 2-D or 3-D; `spacing`: pixel size along each axis."""
     guess, truth = get_mask_edges(predicted, reference)
     return SurfaceDistances(_between(truth, guess, spacing), _between(guess, truth, spacing))
 

@@ -9,11 +9,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from slicewise.config.export import to_yaml
 from slicewise.core.files import read_json
-from slicewise.domain.tables import PatientRow, describe_counts, plural, read_rows, resampling_unit
+from slicewise.domain.tables import (
+    FailedPatient,
+    PatientRow,
+    StageRow,
+    TraitRow,
+    describe_counts,
+    plural,
+    read_rows,
+    resampling_unit,
+    score_name,
+)
 from slicewise.evaluation.comparison.stage_gains import gain_text
-from slicewise.evaluation.comparison.stage_report import score_name
-from slicewise.evaluation.comparison.stages import StageRow
-from slicewise.evaluation.failures import FailedPatient, TraitRow
 from slicewise.reporting.figures import read_figures
 from slicewise.reporting.run_info import ResultFolders, RunInfo
 from slicewise.reporting.scores import (

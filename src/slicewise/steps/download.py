@@ -99,7 +99,8 @@ def _prepare_source(
         fetch_kaggle(source.kaggle, root)
         return None
     from slicewise.core.parallel import num_processes
-    from slicewise.data.phantom.generation import materialise_patients, materialise_pictures, patient_name
+    from slicewise.data.phantom.generation import materialise_patients, materialise_pictures
+    from slicewise.data.phantom.patient import patient_name
 
     config, runtime = context.config, context.config.runtime
     faulty = [path for path in context.faulty if path.is_relative_to(root)]

@@ -15,20 +15,11 @@ from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.engine.step import Context
 from slicewise.evaluation.comparison.stage_gains import compute_stage_gains
-from slicewise.evaluation.comparison.stage_report import write_stage_comparison
-from slicewise.evaluation.comparison.stages import StageResult
-from slicewise.evaluation.evaluate import (
-    CaseOutput,
-    EvaluationResult,
-    ScoredCase,
-    evaluate_slices,
-    pool_cases,
-    score_case,
-)
-from slicewise.evaluation.failure_report import FailurePicture, select_failures, write_failures
+from slicewise.evaluation.comparison.stages import StageResult, write_stage_comparison
+from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices, pool_cases
+from slicewise.evaluation.failure_report import select_failures, write_failures
 from slicewise.evaluation.failures import analyse_failures, describe_image
-from slicewise.evaluation.held_out_cases import HeldOutCases
-from slicewise.evaluation.held_out_evaluation import HeldOutResult, evaluate_held_out
+from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, evaluate_held_out
 from slicewise.evaluation.modality_ablation import (
     ModalitySubset,
     list_subsets,
@@ -36,11 +27,13 @@ from slicewise.evaluation.modality_ablation import (
     tabulate,
     write_modality_ablation,
 )
+from slicewise.evaluation.per_case import CaseOutput, ScoredCase, score_case
 from slicewise.evaluation.report import write_report
 from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
 from slicewise.inference.operating_points import CALIBRATION_NAME, OperatingConditions
 from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
+from slicewise.plots.failures import FailurePicture
 from slicewise.plots.sample_predictions import Sample, draw_samples, grey_image, select_samples
 from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks, untrained_tasks

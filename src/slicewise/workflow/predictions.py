@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.per_case import CaseOutput
 from slicewise.imaging.volume import Presence
 from slicewise.inference.predictor import BasePredictor
 from slicewise.workflow.slices import slice_keys
@@ -61,5 +61,5 @@ def predict_case(
         labels=case.labels,
         pixel_mm=case.pixel_mm,
         slice_mm=case.slice_mm,
-        seen=seen,
+        included=seen,
     )

@@ -14,15 +14,10 @@ from slicewise.domain.tables import SliceRow
 from slicewise.engine.step import Context
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.explain.cam import compute_saliency
-from slicewise.explain.explanation import RANDOM_SALIENCY, SliceExplanation
-from slicewise.explain.faithfulness import Curves, compute_curves, random_saliency, rank_correlation
-from slicewise.explain.localization import (
-    SaliencySlice,
-    select_saliency_slices,
-    summarise_saliency,
-    write_gradcam,
-)
-from slicewise.explain.randomization import randomize_cascade
+from slicewise.explain.explanation import RANDOM_SALIENCY, SaliencySlice, SliceExplanation
+from slicewise.explain.faithfulness import Curves, compute_curves, random_saliency
+from slicewise.explain.localization import select_saliency_slices, summarise_saliency, write_gradcam
+from slicewise.explain.randomization import randomize_cascade, rank_correlation
 from slicewise.explain.report import write_explanations
 from slicewise.inference.predictor import Predictor
 from slicewise.models.multitask import MultitaskModel

@@ -7,7 +7,8 @@ import pytest
 
 from slicewise.core.errors import DataError
 from slicewise.data.phantom import generation
-from slicewise.data.phantom.generation import materialise_patients, materialise_pictures, patient_name
+from slicewise.data.phantom.generation import materialise_patients, materialise_pictures
+from slicewise.data.phantom.patient import patient_name
 from slicewise.data.phantom.pictures import write_pictures
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
+from slicewise.domain.tables import StageRow, score_name
 from slicewise.evaluation.comparison.stage_gains import compute_stage_gains, gain_text
-from slicewise.evaluation.comparison.stage_report import score_name, to_markdown, write_stage_comparison
 from slicewise.evaluation.comparison.stages import (
     MAJORITY,
     NOT_TRAINED,
     StageResult,
-    StageRow,
     compare_stages,
+    to_markdown,
+    write_stage_comparison,
 )
 from slicewise.evaluation.evaluate import EvaluationResult
 

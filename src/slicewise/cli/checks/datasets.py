@@ -68,6 +68,8 @@ def _looked_at(source: VolumeSource | PictureSource, root: Path) -> tuple[str, i
 
 
 def _pictures(source: PictureSource, root: Path) -> tuple[str, int]:
+    from slicewise.data.problems import summarise_problems
+    from slicewise.data.sources import class_folders, list_read_files
 
     labelled, problems = class_folders.label_pictures(root, list_read_files("pictures", root))
     if not labelled:

@@ -1,4 +1,4 @@
-"""Several recipes on the same test patients: each one's scores, and how far it is from the first."""
+"""Several recipes on the same test patients: the scores of each, and its difference to the first."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,18 +11,20 @@ from slicewise.core.files import write_json
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.scores import AUC, DICE, MEDIAN, NOT_TRAINED, STAGE_DIFFERENCE
 from slicewise.domain.tables import (
+    Estimate,
     RecipeRow,
+    StageRow,
     describe_class_threshold,
     describe_mask_threshold,
     write_rows,
 )
 from slicewise.evaluation.comparison.runs import Comparison, RunTables, ScoreChange, compare_runs
-from slicewise.evaluation.comparison.stages import StageRow
+from slicewise.plots.recipes import draw_recipes
 
 
 @dataclass(frozen=True)
 class RecipeRun:
-    """One recipe trained with one seed, as its evaluation left it, whose fingerprint this is."""
+    """The evaluation, with this fingerprint, of one recipe trained with one seed."""
 
     recipe: str
     seed: int
@@ -32,19 +34,27 @@ class RecipeRun:
 
 
 def tabulate(runs: Sequence[RecipeRun]) -> list[RecipeRow]:
-    """Return the scores of every run; the recipe of the first run is what the others are compared with.
+    """Return the scores of every run, compared with the recipe of the first run.
 
     Raises:
         UsageError: two runs have no test patient in common.
     """
     base = {run.seed: run for run in runs if run.recipe == runs[0].recipe}
-    figures = [item for run in runs for item in run.tables.metrics["sources"].items()]
-    with_masks = {source for source, found in figures if found[SEGMENTATION]}
-    rows = []
+    metrics = [item for run in runs for item in run.tables.metrics["sources"].items()]
+    with_masks = {source for source, scores in metrics if scores[SEGMENTATION]}
+    rows: list[RecipeRow] = []
     for run in runs:
         first = base[run.seed]
-        found = None if first is run else compare_runs(first.tables, run.tables)
-        rows += [*_scores(run, found, with_masks), *_stage_rows(run)]
+        comparison = None if first is run else compare_runs(first.tables, run.tables)
+        rows += _score_rows(run, comparison, with_masks)
+        rows += [
+            RecipeRow(
+                run.recipe, run.seed, row.source, f"{row.score}: {row.phase}", row.value, row.low, row.high,
+                row.num_patients, None, None, None, row.p_value, row.note or "", row.condition or "",
+            )
+            for row in run.stages
+            if row.phase.startswith(STAGE_DIFFERENCE) and row.score in (DICE, AUC)
+        ]  # fmt: skip
     return rows
 
 
@@ -56,18 +66,22 @@ def across_seeds(rows: Sequence[RecipeRow]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str, str], list[RecipeRow]] = {}
     for row in rows:
         groups.setdefault((row.recipe, row.source, row.score), []).append(row)
-    return [
-        {
-            "recipe": recipe,
-            "source": source,
-            "score": score,
-            "num_seeds": len(own),
-            "value": _spread([row.value for row in own]),
-            "difference": _spread([row.difference for row in own]),
-            "num_not_worse": _not_worse([row.value if row.of_stages else row.difference for row in own]),
-        }
-        for (recipe, source, score), own in groups.items()
-    ]
+    summaries = []
+    for (recipe, source, score), own in groups.items():
+        differences = [row.value if row.of_stages else row.difference for row in own]
+        known = [value for value in differences if value is not None]
+        summaries.append(
+            {
+                "recipe": recipe,
+                "source": source,
+                "score": score,
+                "num_seeds": len(own),
+                "value": _spread([row.value for row in own]),
+                "difference": _spread([row.difference for row in own]),
+                "num_not_worse": sum(value >= 0 for value in known) if known else None,
+            }
+        )
+    return summaries
 
 
 def write_recipes(
@@ -79,8 +93,6 @@ def write_recipes(
     synthetic: bool,
 ) -> None:
     """Write recipes.csv, recipes.json and recipes.png into `folder`."""
-    from slicewise.plots.recipes import draw_recipes
-
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "recipes.csv", rows, RecipeRow)
     draw_recipes(folder / "recipes.png", rows, synthetic=synthetic)
@@ -96,7 +108,7 @@ def write_recipes(
 
 
 def to_text(rows: Sequence[RecipeRow]) -> Iterator[str]:
-    """Yield the table for a terminal."""
+    """Yield the lines of the table for a terminal."""
     yield f"{'recipe':<28}{'seed':>5}  {'source':<18}{'score':<38}{'value':>12}  to the first"
     for row in rows:
         value = row.note if row.note == NOT_TRAINED else _number(row.value, signed=row.of_stages)
@@ -114,17 +126,18 @@ def to_text(rows: Sequence[RecipeRow]) -> Iterator[str]:
     yield "intervals: bootstrap over patients, pairs kept; they do not cover another training (--seeds)"
 
 
-def _scores(run: RecipeRun, found: Comparison | None, with_masks: Collection[str]) -> Iterator[RecipeRow]:
-    changes = {(change.source, change.score): change for change in found.changes} if found else {}
-    for source, figures in run.tables.metrics["sources"].items():
-        masks, classes = figures[SEGMENTATION], figures[CLASSIFICATION]
+def _score_rows(
+    run: RecipeRun, comparison: Comparison | None, with_masks: Collection[str]
+) -> Iterator[RecipeRow]:
+    changes = {(change.source, change.score): change for change in comparison.changes} if comparison else {}
+    for source, scores in run.tables.metrics["sources"].items():
+        masks, classes = scores[SEGMENTATION], scores[CLASSIFICATION]
         if masks is not None:
             yield _row(run, source, DICE, masks[DICE], changes.get((source, "dice")))
             yield _row(run, source, MEDIAN, {**masks[DICE], "value": masks[DICE]["median"], "interval": None})
-        elif source in with_masks:  # another recipe has a figure here
+        elif source in with_masks:  # trained in another recipe
             yield _row(run, source, DICE, None)
-        estimate = classes[AUC] if classes else None
-        yield _row(run, source, AUC, estimate, changes.get((source, AUC)))
+        yield _row(run, source, AUC, classes[AUC] if classes else None, changes.get((source, AUC)))
 
 
 def _row(
@@ -140,27 +153,13 @@ def _row(
         return RecipeRow(run.recipe, run.seed, source, score, *nothing, note=NOT_TRAINED, condition="")
     condition = describe_class_threshold if score == AUC else describe_mask_threshold
     low, high = estimate["interval"] or (None, None)
-    gain = change.difference.estimate if change else None
+    gain = change.difference.estimate if change else Estimate(None, None, None, 0)
     return RecipeRow(
         run.recipe, run.seed, source, score, estimate["value"], low, high, estimate["num_patients"],
-        gain.value if gain else None,
-        gain.low if gain else None,
-        gain.high if gain else None,
-        change.difference.p_value if change else None,
+        gain.value, gain.low, gain.high, change.difference.p_value if change else None,
         str(estimate.get("note") or ""),
         condition(run.tables.metrics["decisions"][source]),
     )  # fmt: skip
-
-
-def _stage_rows(run: RecipeRun) -> Iterator[RecipeRow]:
-    """Yield what the last stage gained over the first that trained the same head."""
-    for row in run.stages:
-        if row.phase.startswith(STAGE_DIFFERENCE) and row.score in (DICE, AUC):
-            yield RecipeRow(
-                run.recipe, run.seed, row.source, f"{row.score}: {row.phase}", row.value, row.low, row.high,
-                row.num_patients, None, None, None, row.p_value, row.note or "",
-                row.condition or "",
-            )  # fmt: skip
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
@@ -168,11 +167,6 @@ def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
     if not known:
         return None
     return {"mean": float(np.mean(known)), "min": min(known), "max": max(known)}
-
-
-def _not_worse(differences: Sequence[float | None]) -> int | None:
-    known = [value for value in differences if value is not None]
-    return sum(value >= 0 for value in known) if known else None
 
 
 def _number(value: float | None, *, signed: bool) -> str:

@@ -1,4 +1,4 @@
-"""Two finished evaluations, patient by patient: is one better than the other, or only other patients?"""
+"""Comparison of two finished evaluations, paired by patient."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,12 @@ from slicewise.core.errors import UsageError, WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.tables import PatientRow, SliceRow, read_rows
-from slicewise.evaluation.statistics.bootstrap import BootstrapSettings, estimate, index_groups
-from slicewise.evaluation.statistics.paired_difference import Difference, paired_difference
+from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
+from slicewise.evaluation.statistics.paired_difference import (
+    Difference,
+    paired_auc_difference,
+    paired_difference,
+)
 from slicewise.metrics.confusion import roc_auc
 
 _PLACES: Final = ("results/multitask_evaluation", "multitask_evaluation", ".")
@@ -29,12 +33,12 @@ SCORES: Final[dict[str, Callable[[PatientRow], float | None]]] = {
     ),
     "slice_accuracy": lambda row: row.slice_accuracy,
 }
-"""Scores that each patient has for itself."""
+"""Scores per patient."""
 
 
 @dataclass(frozen=True)
 class RunTables:
-    """What an evaluation left behind."""
+    """The tables and metrics of a finished evaluation."""
 
     folder: Path
     metrics: dict[str, Any]
@@ -43,13 +47,13 @@ class RunTables:
 
     @property
     def not_trained(self) -> frozenset[str]:
-        """Tasks that this network never learned."""
+        """Tasks that the model was not trained for."""
         return frozenset(self.metrics.get("not_trained", ()))
 
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """One score of one source: its mean in both runs over the patients that have it in both, B minus A."""
+    """One score of one source: its means over the patients that have it in both runs, and B minus A."""
 
     source: str
     score: str
@@ -62,17 +66,17 @@ class ScoreChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What can be said of two runs. `notes` name everything that was not the same in both."""
+    """Changes of the scores; `notes` name everything that was not the same in both runs."""
 
     changes: tuple[ScoreChange, ...]
     notes: tuple[str, ...]
 
 
 def find_tables(path: Path) -> Path:
-    """Return the evaluation that a path means: a workspace, a results folder or a file in it.
+    """Return the folder of the evaluation in a workspace, a results folder, or beside a file of it.
 
     Raises:
-        UsageError: there is no evaluation.
+        UsageError: there is no finished evaluation.
     """
     start = path.parent if path.is_file() else path
     for place in _PLACES:
@@ -85,7 +89,7 @@ def find_tables(path: Path) -> Path:
 
 
 def read_tables(path: Path) -> RunTables:
-    """Read a finished evaluation.
+    """Return the tables of a finished evaluation.
 
     Raises:
         UsageError: there is none at `path`.
@@ -103,10 +107,11 @@ def read_tables(path: Path) -> RunTables:
 
 
 def compare_runs(first: RunTables, second: RunTables) -> Comparison:
-    """Compare two runs on the patients that both have tested.
+    """Compare two runs on their common test patients.
 
     Raises:
         UsageError: they have no test patient in common.
+        WorkspaceError: the settings of the intervals are missing in the first run.
     """
     common = sorted(first.patients.keys() & second.patients.keys())
     if not common:
@@ -114,20 +119,24 @@ def compare_runs(first: RunTables, second: RunTables) -> Comparison:
             f"{first.folder} and {second.folder} have no test patient in common: nothing can be paired; "
             "compare runs with the same data and split.seed"
         )
-    bootstrap = _resampling(first)
+    try:
+        intervals = first.metrics["intervals"]
+        bootstrap = BootstrapSettings(intervals["samples"], intervals["confidence"], intervals["seed"])
+    except (KeyError, TypeError) as error:
+        raise WorkspaceError(f"{first.folder}/metrics.json is damaged; run evaluate again") from error
     missing = first.not_trained | second.not_trained
-    changes: list[ScoreChange] = []
+    changes: list[ScoreChange | None] = []
     for source in sorted({name for name, _ in common}):
         patients = [key for key in common if key[0] == source]
-        scores = [score for score in SCORES if _task_of_score(score) not in missing]
-        result = (_patient_change(first, second, patients, score, bootstrap) for score in scores)
-        changes += [change for change in result if change is not None]
-        changes += [] if CLASSIFICATION in missing else _auc_change(first, second, source, bootstrap)
-    return Comparison(tuple(changes), tuple(_notes(first, second, len(common))))
-
-
-def _task_of_score(score: str) -> str:
-    return CLASSIFICATION if score == "slice_accuracy" else SEGMENTATION
+        changes += [
+            _patient_change(first, second, patients, score, bootstrap)
+            for score in SCORES
+            if (CLASSIFICATION if score == "slice_accuracy" else SEGMENTATION) not in missing
+        ]
+        if CLASSIFICATION not in missing:
+            changes.append(_auc_change(first, second, source, bootstrap))
+    known = tuple(change for change in changes if change is not None)
+    return Comparison(known, tuple(_notes(first, second, len(common))))
 
 
 def _patient_change(
@@ -137,64 +146,48 @@ def _patient_change(
     score: str,
     bootstrap: BootstrapSettings,
 ) -> ScoreChange | None:
+    """Return the change of a score per patient; None where no patient has it in both runs."""
     read = SCORES[score]
-    table = [(key, read(first.patients[key]), read(second.patients[key])) for key in patients]
-    known = [(key, one, two) for key, one, two in table if one is not None and two is not None]
+    values = {key: (read(first.patients[key]), read(second.patients[key])) for key in patients}
+    known = {key: (a, b) for key, (a, b) in values.items() if a is not None and b is not None}
     if not known:
         return None
-    before, after = [one for _, one, _ in known], [two for _, _, two in known]
-    groups = [(key[0], first.patients[key].group) for key, _, _ in known]
-    changed = sum(one is not None or two is not None for _, one, two in table) - len(known)
+    before, after = ([pair[run] for pair in known.values()] for run in (0, 1))
+    groups = [(key[0], first.patients[key].group) for key in known]
+    num_undefined = sum(pair != (None, None) for pair in values.values()) - len(known)
     difference = paired_difference(after, before, groups, bootstrap)
     return ScoreChange(
-        patients[0][0], score, float(np.mean(before)), float(np.mean(after)), difference, changed
+        patients[0][0], score, float(np.mean(before)), float(np.mean(after)), difference, num_undefined
     )
 
 
 def _auc_change(
     first: RunTables, second: RunTables, source: str, bootstrap: BootstrapSettings
-) -> list[ScoreChange]:
-    """Return the change of the area under the ROC curve of the common slices; none where it is undefined."""
+) -> ScoreChange | None:
+    """Return the change of the ROC-AUC over the common slices with the same label; None with one class."""
     keys = sorted(key for key in first.slices.keys() & second.slices.keys() if key.source == source)
-    rows = [(first.slices[key], second.slices[key]) for key in keys]
-    rows = [(one, two) for one, two in rows if one.label == two.label]
-    if len({one.label for one, _ in rows}) < 2:
-        return []
-    labels = [one.label for one, _ in rows]
-    before, after = [one.probability for one, _ in rows], [two.probability for _, two in rows]
-    names, owner = index_groups((one.source, one.group) for one, _ in rows)
-    result = estimate(
-        lambda weights: (
-            roc_auc(labels, after, weights[:, owner]) - roc_auc(labels, before, weights[:, owner])
-        ),
-        len(names),
-        bootstrap,
-        width=len(rows),
-    )
-    one, two = float(roc_auc(labels, before)), float(roc_auc(labels, after))
-    return [ScoreChange(source, "roc_auc", one, two, Difference(result, None), 0)]
+    keys = [key for key in keys if first.slices[key].label == second.slices[key].label]
+    labels = [first.slices[key].label for key in keys]
+    if len(set(labels)) < 2:
+        return None
+    before, after = ([run.slices[key].probability for key in keys] for run in (first, second))
+    groups = [(key.source, first.slices[key].group) for key in keys]
+    difference = paired_auc_difference(labels, after, before, groups, bootstrap)
+    auc_before, auc_after = float(roc_auc(labels, before)), float(roc_auc(labels, after))
+    return ScoreChange(source, "roc_auc", auc_before, auc_after, difference, 0)
 
 
 def _notes(first: RunTables, second: RunTables, num_common: int) -> list[str]:
+    """Return what differs between the runs, a sentence each."""
     notes = []
     for name, run in (("A", first), ("B", second)):
-        others = len(run.patients) - num_common
-        if others:
+        if others := len(run.patients) - num_common:
             notes.append(f"{others} of the {len(run.patients)} test patients of {name} are not in the other")
         notes += [f"{task} was not trained in {name}: not compared" for task in sorted(run.not_trained)]
     shared = first.slices.keys() & second.slices.keys()
     if any(first.slices[key].label != second.slices[key].label for key in shared):
         notes.append("some slices have another label in the other run; they are left out of the AUC")
     owners = {(key.source, key.patient) for key in first.slices.keys() ^ second.slices.keys()}
-    moved = len(owners & first.patients.keys() & second.patients.keys())
-    if moved:
-        notes.append(f"{moved} common patients have other slices in the other run")
+    if changed := len(owners & first.patients.keys() & second.patients.keys()):
+        notes.append(f"{changed} common patients have other slices in the other run")
     return notes
-
-
-def _resampling(run: RunTables) -> BootstrapSettings:
-    try:
-        bootstrap = run.metrics["intervals"]
-        return BootstrapSettings(bootstrap["samples"], bootstrap["confidence"], bootstrap["seed"])
-    except (KeyError, TypeError) as error:
-        raise WorkspaceError(f"{run.folder}/metrics.json is damaged; run evaluate again") from error

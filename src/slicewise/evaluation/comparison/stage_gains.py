@@ -3,26 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from slicewise.domain.scores import MINUS
+
 if TYPE_CHECKING:
     from slicewise.config.schema.training import StageName
-    from slicewise.evaluation.comparison.stages import StageRow
+    from slicewise.domain.tables import StageRow
 
 GAIN_SCORES: Final = {"dice_per_patient": "Dice", "roc_auc": "ROC-AUC"}
-"""The scores in which a later stage should gain, and their names."""
-MINUS: Final = " - "
-"""Stands between the names of two stages where a row is their difference."""
+"""The scores in which a later stage should gain, and their printed names."""
 
 
 def compute_stage_gains(rows: "Sequence[StageRow]", stage: "StageName") -> dict[str, dict[str, Any]]:
-    """Return by source and score what a stage gained over the first that trained the same task.
+    """Return by source and score the gain of a stage over the first that trained the same task.
 
     Each has the value `before` and the difference `value` with its `interval`, null where there is none.
     """
+    values = {(row.source, row.score, row.phase): row.value for row in rows}
     gains: dict[str, dict[str, Any]] = {}
     for row in rows:
         later, _, first = row.phase.partition(MINUS)
         if later == stage and first and row.score in GAIN_SCORES:
-            before = next(other.value for other in rows if _row_key(other) == (row.source, row.score, first))
+            before = values[row.source, row.score, first]
             interval = None if row.low is None else [row.low, row.high]
             gain = {"over": first, "before": before, "value": row.value, "interval": interval}
             gains.setdefault(row.source, {})[row.score] = gain
@@ -30,7 +31,7 @@ def compute_stage_gains(rows: "Sequence[StageRow]", stage: "StageName") -> dict[
 
 
 def gain_text(stage: "StageName", gains: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write what a stage gained in one source on a line."""
+    """Return what a stage gained in one source as a line; `gains` by score."""
     parts = []
     for score, gain in gains.items():
         text = "n/a" if gain["value"] is None else f"{gain['value']:+.3f}"
@@ -38,7 +39,3 @@ def gain_text(stage: "StageName", gains: Mapping[str, Mapping[str, Any]]) -> str
         text += "" if low is None else f" ({low:+.3f} to {high:+.3f})"
         parts.append(f"{GAIN_SCORES[score]} {text} over {gain['over']}")
     return f"{stage} gained {', '.join(parts)}"
-
-
-def _row_key(row: "StageRow") -> tuple[str, str, str]:
-    return row.source, row.score, row.phase

@@ -1,34 +1,44 @@
-"""The three training stages on the same test slices: what each added, with paired intervals."""
+"""Scores of the training stages on the same test slices, with paired differences; their tables and figure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from slicewise.config.schema.training import StageName
+from slicewise.core.files import write_json, write_text
+from slicewise.domain.scores import AUC, DICE, MINUS
 from slicewise.domain.tables import (
     PatientRow,
     SliceRow,
+    StageRow,
     by_source,
     describe_class_threshold,
+    describe_counts,
     describe_mask_threshold,
+    score_name,
+    write_rows,
 )
-from slicewise.evaluation.comparison.stage_gains import MINUS
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.statistics.bootstrap import Floats, estimate, index_groups, mean_statistic
-from slicewise.evaluation.statistics.paired_difference import Difference, paired_difference
+from slicewise.evaluation.statistics.bootstrap import estimate_mean
+from slicewise.evaluation.statistics.paired_difference import (
+    Difference,
+    paired_auc_difference,
+    paired_difference,
+)
 from slicewise.evaluation.summary import auc_estimate, bootstrap_settings
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.metrics.confusion import roc_auc
+from slicewise.plots.stages import draw_stages
 
-NOT_TRAINED = "not trained in this phase"
-MAJORITY = "majority class"
+NOT_TRAINED: Final = "not trained in this phase"
+MAJORITY: Final = "majority class"
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage's checkpoint on the test slices, and which of its answers the stage has trained."""
+    """One stage's checkpoint on the test slices, and which heads the stage has trained."""
 
     name: StageName
     result: EvaluationResult
@@ -36,166 +46,150 @@ class StageResult:
     """False where the decoder was not updated; its masks are then those of the stage before."""
     trained_class: bool
 
+    def slices(self, source: str) -> list[SliceRow]:
+        return [row for row in self.result.slices if row.source == source]
 
-@dataclass(frozen=True, slots=True)
-class StageRow:
-    """One score of one phase. An untrained head has a note and no score."""
-
-    source: str
-    score: str
-    phase: str
-    value: float | None
-    low: float | None
-    high: float | None
-    num_patients: int
-    """Of the units that are resampled: patients, or families of pictures."""
-    num_slices: int
-    p_value: float | None
-    """Of a difference in Dice: Wilcoxon's signed-rank test over patients."""
-    note: str
-    condition: str
-    """The threshold behind a score that depends on one."""
+    def masked_patients(self, source: str) -> list[PatientRow]:
+        return [row for row in self.result.patients if row.source == source and row.dice is not None]
 
 
-Measure = Callable[[str, StageResult, StageResult | None], Difference | None]
-"""(source, phase, other) -> the score of the phase or, with another, what it has more than that one."""
+Measure = Callable[[str, StageResult, StageResult | None], Difference]
+"""(source, stage, other) -> the score of the stage or, with another stage, the difference to it."""
 
 
 def compare_stages(stages: Sequence[StageResult]) -> list[StageRow]:
-    """Return Dice per patient, AUC and accuracy per slice of each phase by source, then paired differences.
+    """Return Dice per patient, AUC and accuracy per slice of each stage by source, then paired differences.
 
-    Accuracy stands beside what always giving the more frequent answer would reach.
-
-    A difference is a later phase minus the first that trained the same head, over the same resamples.
+    The accuracy of always predicting the majority class stands beside that of the stages. A difference is a
+    later stage minus the first that trained the same head, over the same resamples.
 
     Raises:
-        ValueError: the phases were not evaluated on the same slices, or there are none.
+        ValueError: the stages were not evaluated on the same slices, or there are none.
     """
-    _require_same_slices(stages)
+    if not stages:
+        raise ValueError("there is no stage to compare")
+    keys: list[Any] = [[row.key for row in stage.result.slices] for stage in stages]
+    for stage, stage_keys in zip(stages, keys, strict=True):
+        if stage_keys != keys[0]:
+            raise ValueError(f"{stage.name} and {stages[0].name} were not evaluated on the same slices")
+    configured = Postprocessing.configured(stages[0].result.settings).to_json()
     rows: list[StageRow] = []
+    with_mask = [stage for stage in stages if stage.trained_mask]
+    with_class = [stage for stage in stages if stage.trained_class]
     for source in by_source(stages[0].result.slices):
-        rows += _scores(source, "dice_per_patient", stages, lambda phase: phase.trained_mask, _dice)
-        rows += _scores(source, "roc_auc", stages, lambda phase: phase.trained_class, _auc)
-        accuracy = _scores(source, "accuracy", stages, lambda phase: phase.trained_class, _accuracy)
-        rows += [_majority(source, stages[0]), *accuracy] if accuracy else []
+        if stages[0].masked_patients(source):
+            condition = describe_mask_threshold(configured)
+            rows += _score_rows(source, DICE, stages, with_mask, _dice, condition)
+        rows += _score_rows(source, AUC, stages, with_class, _auc, "")
+        rows.append(_majority_row(source, stages[0]))
+        condition = describe_class_threshold(configured)
+        rows += _score_rows(source, "accuracy", stages, with_class, _accuracy, condition)
     return rows
 
 
-def _scores(
+def write_stage_comparison(folder: Path, stages: Sequence[StageResult], *, synthetic: bool) -> list[StageRow]:
+    """Write phase_comparison.csv, .json, .md and .png into `folder`; return the rows."""
+    rows = compare_stages(stages)
+    write_rows(folder / "phase_comparison.csv", rows, StageRow)
+    tree = {"synthetic": synthetic, "rows": [asdict(row) for row in rows]}
+    write_json(folder / "phase_comparison.json", tree)
+    write_text(folder / "phase_comparison.md", to_markdown(rows, synthetic=synthetic))
+    counts_text = {
+        source: describe_counts(len({row.patient for row in slices}), len(slices))
+        for source, slices in by_source(stages[0].result.slices).items()
+    }
+    draw_stages(folder / "phase_comparison.png", rows, counts_text, synthetic=synthetic)
+    return rows
+
+
+def to_markdown(rows: Sequence[StageRow], *, synthetic: bool) -> str:
+    """Return the comparison as a Markdown table, one line per score and stage."""
+    lines = [
+        "# Training stages on the same test slices" + (" (synthetic data)" if synthetic else ""),
+        "",
+        "| source | score | stage | value | interval | p | patients, or families of pictures | note |",
+        "|---|---|---|---:|---|---:|---:|---|",
+    ]
+    for row in rows:
+        p_value = "–" if row.p_value is None else "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"
+        lines.append(
+            f"| {row.source} | {score_name(row)} | {row.phase} | {row.value_text} | {row.interval_text} "
+            f"| {p_value} | {row.num_patients or '–'} | {row.note} |"
+        )
+    lines += [
+        "",
+        "Intervals: patient bootstrap; differences are paired. p: Wilcoxon. Thresholds: as configured;",
+        "those selected for the last stage suit no other.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _score_rows(
     source: str,
     score: str,
     stages: Sequence[StageResult],
-    trained: Callable[[StageResult], bool],
+    trained: Sequence[StageResult],
     measure: Measure,
+    condition: str,
 ) -> list[StageRow]:
-    """Return a row per phase, then one per difference to the first phase that trained the head."""
-    if measure(source, stages[0], None) is None:
-        return []
-    num_slices, condition = len(_slices(source, stages[0])), _condition(score, stages[0])
-    rows = [
-        _row(source, score, phase.name, num_slices, measure(source, phase, None), condition)
-        if trained(phase)
-        else StageRow(source, score, phase.name, None, None, None, 0, 0, None, NOT_TRAINED, condition)
-        for phase in stages
+    """Return a row per stage, then one per difference to the first stage that trained the head."""
+    num_slices = len(stages[0].slices(source))
+    measured: list[tuple[str, Difference | None]] = [
+        (stage.name, measure(source, stage, None) if stage in trained else None) for stage in stages
     ]
-    able = [phase for phase in stages if trained(phase)]
-    for later in able[1:]:
-        name = f"{later.name}{MINUS}{able[0].name}"
-        rows.append(_row(source, score, name, num_slices, measure(source, later, able[0]), condition))
+    measured += [
+        (f"{later.name}{MINUS}{trained[0].name}", measure(source, later, trained[0])) for later in trained[1:]
+    ]
+    rows = []
+    for name, difference in measured:
+        if difference is None:
+            rows.append(StageRow(source, score, name, None, None, None, 0, 0, None, NOT_TRAINED, condition))
+            continue
+        estimate = difference.estimate
+        rows.append(
+            StageRow(
+                source, score, name, estimate.value, estimate.low, estimate.high, estimate.num_patients,
+                num_slices, difference.p_value, estimate.note, condition,
+            )
+        )  # fmt: skip
     return rows
 
 
-def _condition(score: str, phase: StageResult) -> str:
-    """Return the threshold that decides a score: the configured one, the same for every stage."""
-    configured = Postprocessing.configured(phase.result.settings).to_json()
-    conditions = {"dice_per_patient": describe_mask_threshold, "accuracy": describe_class_threshold}
-    return conditions[score](configured) if score in conditions else ""
-
-
-def _row(
-    source: str, score: str, name: str, num_slices: int, measured: Difference | None, condition: str
-) -> StageRow:
-    assert measured is not None
-    value = measured.estimate
-    return StageRow(
-        source, score, name, value.value, value.low, value.high, value.num_patients, num_slices,
-        measured.p_value, value.note, condition,
-    )  # fmt: skip
-
-
-def _dice(source: str, phase: StageResult, other: StageResult | None) -> Difference | None:
-    """Return the mean Dice over patients, or its paired difference to the other phase; None without masks."""
-    rows, bootstrap = _patients(source, phase), bootstrap_settings(phase.result)
-    if not rows:
-        return None
+def _dice(source: str, stage: StageResult, other: StageResult | None) -> Difference:
+    """Return the mean Dice over patients, or its paired difference to the other stage."""
+    rows, bootstrap = stage.masked_patients(source), bootstrap_settings(stage.result)
     groups, values = [(row.source, row.group) for row in rows], [row.dice or 0.0 for row in rows]
-    if other is not None:
-        return paired_difference(
-            values, [row.dice or 0.0 for row in _patients(source, other)], groups, bootstrap
-        )
-    names, owner = index_groups(groups)
-    return Difference(estimate(mean_statistic(values, owner), len(names), bootstrap), None)
+    if other is None:
+        return Difference(estimate_mean(values, groups, bootstrap), None)
+    others = [row.dice or 0.0 for row in other.masked_patients(source)]
+    return paired_difference(values, others, groups, bootstrap)
 
 
-def _patients(source: str, phase: StageResult) -> list[PatientRow]:
-    return [row for row in phase.result.patients if row.source == source and row.dice is not None]
-
-
-def _auc(source: str, phase: StageResult, other: StageResult | None) -> Difference:
-    rows, bootstrap = _slices(source, phase), bootstrap_settings(phase.result)
+def _auc(source: str, stage: StageResult, other: StageResult | None) -> Difference:
+    rows, bootstrap = stage.slices(source), bootstrap_settings(stage.result)
     if other is None:
         return Difference(auc_estimate(rows, bootstrap), None)
-    names, owner = index_groups((row.source, row.group) for row in rows)
-    labels = [row.label for row in rows]
-    values, other_values = ([row.probability for row in _slices(source, one)] for one in (phase, other))
-
-    def gained(weights: Floats) -> Floats:
-        drawn = weights[:, owner]
-        return roc_auc(labels, values, drawn) - roc_auc(labels, other_values, drawn)
-
-    return Difference(estimate(gained, len(names), bootstrap, width=len(rows)), None)
+    labels, groups = [row.label for row in rows], [(row.source, row.group) for row in rows]
+    values, others = ([row.probability for row in part.slices(source)] for part in (stage, other))
+    return paired_auc_difference(labels, values, others, groups, bootstrap)
 
 
-def _accuracy(source: str, phase: StageResult, other: StageResult | None) -> Difference:
-    rows = _slices(source, phase)
-    names, owner = index_groups((row.source, row.group) for row in rows)
+def _accuracy(source: str, stage: StageResult, other: StageResult | None) -> Difference:
+    rows = stage.slices(source)
     right = np.array([row.right for row in rows], np.float64)
     if other is not None:
-        right -= [row.right for row in _slices(source, other)]
-    return Difference(
-        estimate(mean_statistic(right, owner), len(names), bootstrap_settings(phase.result)), None
-    )
+        right -= [row.right for row in other.slices(source)]
+    groups = [(row.source, row.group) for row in rows]
+    return Difference(estimate_mean(right, groups, bootstrap_settings(stage.result)), None)
 
 
-def _majority(source: str, phase: StageResult) -> StageRow:
-    rows = _slices(source, phase)
+def _majority_row(source: str, stage: StageResult) -> StageRow:
+    """Return the accuracy of always predicting the more frequent class, a baseline without an interval."""
+    rows = stage.slices(source)
     share = sum(row.label for row in rows) / len(rows)
-    majority = "tumour" if share >= 0.5 else "no tumour"
-    num_patients = len({row.group for row in rows})  # as many as the intervals beside it resample
-    note = f"always answering {majority}"
+    note = f"always answering {'tumour' if share >= 0.5 else 'no tumour'}"
+    num_groups = len({row.group for row in rows})  # as many as the intervals beside it resample
     return StageRow(
-        source,
-        "accuracy",
-        MAJORITY,
-        max(share, 1 - share),
-        None,
-        None,
-        num_patients,
-        len(rows),
-        None,
-        note,
-        "",
+        source, "accuracy", MAJORITY, max(share, 1 - share), None, None, num_groups, len(rows), None, note, ""
     )
-
-
-def _slices(source: str, phase: StageResult) -> list[SliceRow]:
-    return [row for row in phase.result.slices if row.source == source]
-
-
-def _require_same_slices(stages: Sequence[StageResult]) -> None:
-    if not stages:
-        raise ValueError("there is no phase to compare")
-    keys: list[Any] = [[row.key for row in phase.result.slices] for phase in stages]
-    for phase, measured in zip(stages, keys, strict=True):
-        if measured != keys[0]:
-            raise ValueError(f"{phase.name} and {stages[0].name} were not evaluated on the same slices")

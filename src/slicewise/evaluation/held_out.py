@@ -1,8 +1,8 @@
-"""The last network on the test patients, with the configured thresholds and with what was chosen."""
+"""The held-out test cases: opened once, after model selection, and scored before and after it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +10,40 @@ from numpy.typing import NDArray
 from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import CLASSIFICATION
-from slicewise.domain.tables import Estimate, PatientRow, SliceRow, by_source
-from slicewise.evaluation.evaluate import (
-    CaseOutput,
-    EvaluationResult,
-    PackedMasks,
-    ScoredCase,
-    pool_cases,
-    score_case,
-)
+from slicewise.domain.tables import PatientRow, SliceRow, by_source
+from slicewise.evaluation.evaluate import EvaluationResult, pool_cases
+from slicewise.evaluation.per_case import CaseOutput, PackedMasks, ScoredCase, score_case
 from slicewise.evaluation.summary import bootstrap_settings, mean_estimate
 from slicewise.evaluation.threshold_selection import ThresholdSelection
 from slicewise.inference.calibration import calibration_metrics
 
+T = TypeVar("T")
+
+
+class HeldOutCases(Generic[T]):
+    """Test cases that are opened once, by a finished threshold selection; there is no other way to them."""
+
+    def __init__(self, open_cases: Callable[[], Sequence[T]]) -> None:
+        self._open: Callable[[], Sequence[T]] | None = open_cases
+
+    def open(self, selection: ThresholdSelection) -> Sequence[T]:
+        """Return the cases.
+
+        Raises:
+            RuntimeError: they were opened before; what is selected afterwards would not be held out.
+            TypeError: `selection` is no finished selection.
+        """
+        if not isinstance(selection, ThresholdSelection):
+            raise TypeError("the test cases open only after threshold selection: pass a ThresholdSelection")
+        if self._open is None:
+            raise RuntimeError("the test cases were opened before; they may be evaluated only once")
+        open_cases, self._open = self._open, None
+        return open_cases()
+
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """`before`: the configured thresholds. `after`: the choices; that is what is reported."""
+    """`before`: with the configured thresholds. `after`: with the selected ones; this is what is reported."""
 
     before: EvaluationResult
     after: EvaluationResult
@@ -35,7 +52,7 @@ class HeldOutResult:
 
 
 class PredictedMasks:
-    """The reported masks by slice: what post-processing left of them cannot be had from a slice alone."""
+    """The reported masks by slice, after post-processing of the whole case."""
 
     def __init__(self, cases: Iterable[ScoredCase]) -> None:
         self._places: dict[SliceKey, tuple[PackedMasks, int]] = {
@@ -54,7 +71,7 @@ def evaluate_held_out(
     seed: int,
     not_trained: tuple[str, ...] = (),
 ) -> HeldOutResult:
-    """Score each case as configured and as chosen while it is at hand; the borders as chosen alone."""
+    """Return the scores with the configured and the selected thresholds; borders with the latter only."""
     before, after = [], []
     for case in cases:
         postprocessing = selection.postprocessing(case.keys[0].source) if case.keys else selection.configured
@@ -69,7 +86,7 @@ def evaluate_held_out(
 
 
 def compare_thresholds(held_out: HeldOutResult) -> dict[str, Any]:
-    """Return per source what was decided and what it does to the test slices."""
+    """Return the post-processing of each source, and its test scores before and after selection."""
     tables = {"before": held_out.before, "after": held_out.after}
     return {
         source: {
@@ -86,14 +103,11 @@ def compare_thresholds(held_out: HeldOutResult) -> dict[str, Any]:
 def _scores(source: str, result: EvaluationResult) -> dict[str, Any]:
     rows: list[SliceRow] = by_source(result.slices)[source]
     patients: list[PatientRow] = by_source(result.patients)[source]
-    dice: Estimate = mean_estimate(patients, lambda row: row.dice, bootstrap_settings(result))
+    bootstrap = bootstrap_settings(result)
+    dice = mean_estimate(patients, lambda row: row.dice, bootstrap)
     classes: dict[str, Any] = dict.fromkeys(("ece", "ece_by_chance", "ece_bins", "brier", "accuracy"))
     if CLASSIFICATION not in result.not_trained:
-        classes |= _class_scores(rows, result)
+        accuracy = mean_estimate(rows, lambda row: float(row.right), bootstrap)
+        classes |= calibration_metrics(rows, result.settings.calibration_bins)
+        classes["accuracy"] = accuracy.to_json()
     return {**classes, "dice_per_patient": dice.to_json() if dice.num_patients else None}
-
-
-def _class_scores(rows: list[SliceRow], result: EvaluationResult) -> dict[str, Any]:
-    accuracy = mean_estimate(rows, lambda row: float(row.right), bootstrap_settings(result))
-    figures = calibration_metrics(rows, result.settings.calibration_bins)
-    return {**figures, "accuracy": accuracy.to_json()}
