@@ -17,7 +17,7 @@ _SECONDS = 120
 
 @dataclass
 class Terminal:
-    """Lines of text and a cursor; it knows what tqdm and colorama send."""
+    """Lines of text and a cursor; it understands the output of tqdm and colorama."""
 
     lines: list[str] = field(default_factory=lambda: [""])
     row: int = 0
@@ -54,7 +54,7 @@ class Terminal:
 
 
 def in_terminal(command: Sequence[str], **variables: str) -> tuple[int, str]:
-    """Run a program whose standard streams are a terminal; return its exit code and all that it sent."""
+    """Run a program whose standard streams are a terminal; return its exit code and its output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
@@ -68,7 +68,7 @@ def in_terminal(command: Sequence[str], **variables: str) -> tuple[int, str]:
 
 
 def _read(descriptor: int) -> bytes:
-    """Return what is there; nothing once the program has ended, which Linux calls an error."""
+    """Return the available bytes; none once the program has ended, which is an error on Linux."""
     ready, _, _ = select.select([descriptor], [], [], _SECONDS)
     try:
         return os.read(descriptor, 1 << 16) if ready else b""
