@@ -1,4 +1,4 @@
-"""What augmentation costs, as a share of a training step on the same batch."""
+"""Cost of augmentation as a share of a training step on the same batch."""
 
 import torch
 
@@ -14,7 +14,7 @@ AIM = Aim("<=", 0.07)
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time drawing and applying in turn with forward, backward and step without them."""
+    """Time drawing and applying the augmentation against forward, backward and step, alternately."""
     training = bench.config.training
     with training_environment(bench.config):
         ours = OurEpochs(bench)
@@ -27,7 +27,7 @@ def run(bench: Bench) -> list[Row]:
 
         rounds = bench.size.repeats * bench.size.iterations
         seconds = alternate({"ours": lambda: _augment(batch, training), "step": step}, rounds)
-    what = "drawing and applying changes to a batch, against a step without them"
+    what = "augmentation of a batch, against a step without it"
     return [share(NAME, what, "ms", seconds["ours"], seconds["step"], AIM)]
 
 

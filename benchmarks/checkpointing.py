@@ -1,4 +1,4 @@
-"""What saves within an epoch cost: one save against the interval at which they are due."""
+"""Cost of saves within an epoch: one save against the interval between two."""
 
 import shutil
 

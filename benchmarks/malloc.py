@@ -1,4 +1,4 @@
-"""A training step with and without `core.allocator`, each in a process of its own."""
+"""A training step with and without `core.malloc`, each in a process of its own."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(bench: Bench) -> list[Row]:
-    """Start processes in turn; each takes a few steps on a made-up batch. For information, without an aim."""
+    """Start processes alternately; each takes a few steps on a random batch. Without an aim."""
     size = bench.size
     tuned, plain = [], []
     for _ in range(-(-size.starts // 2)):
@@ -40,7 +40,7 @@ def _seconds_in_child(allocator: str, iterations: int, overrides: tuple[str, ...
 
 
 def _child(allocator: str, iterations: int, overrides: list[str]) -> float:
-    """Return the seconds of `iterations` steps, after two that are not counted."""
+    """Return the seconds of `iterations` steps, after two as warm-up."""
     import torch
 
     from benchmarks.training import BareSteps

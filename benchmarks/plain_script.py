@@ -1,7 +1,7 @@
 """The script most people write first: segmentation_models_pytorch, BCE and Dice, Adam, fp32, no augmentation.
 
-It reads the slices that our pipeline prepared and begins with the same installed weights of ImageNet, where
-ours does: it gets our normalisation, and what our first layer makes of a fourth channel, as a present.
+It reads the slices of our pipeline and starts from the same installed ImageNet weights where ours does: our
+normalisation and the first layer for a fourth channel are shared.
 """
 
 import time
@@ -28,15 +28,15 @@ Loader = DataLoader[tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Budget:
-    """What a fold may use."""
+    """Limits of the training of one fold."""
 
     seconds: float
     batch_size: int
     threads: int
-    """0 leaves them to torch"""
+    """0: torch's default"""
     seed: int
     chooses: bool
-    """Whether the epoch with the best validation Dice counts; where ours keeps the last one, so does this"""
+    """Whether to keep the epoch with the best validation Dice; else the last one, as in our training"""
 
 
 def plain_dice(
@@ -44,9 +44,9 @@ def plain_dice(
     subsets: Mapping[str, Sequence[StoredCase]],
     budget: Budget,
 ) -> dict[str, float]:
-    """Train on `sides["train"]` in a process of its own; return the Dice of each patient of `sides["test"]`.
+    """Train in a process of its own; return the Dice of each patient of the test subset.
 
-    Validating is part of the budget. When the time is over within an epoch, the network counts as it then is.
+    Validation is part of the budget. When the time is over within an epoch, the present weights are tested.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_train_and_test, model, subsets, budget).result()
@@ -58,7 +58,7 @@ def _train_and_test(
     torch.manual_seed(budget.seed)
     if budget.threads:
         torch.set_num_threads(budget.threads)
-    unet = _network(model)
+    unet = _build_unet(model)
     loader: Loader = DataLoader(_tensors(subsets["train"]), budget.batch_size, shuffle=True, drop_last=True)
     best = -1.0
     weights: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def _train_and_test(
     return _dice(unet, subsets["test"], budget.batch_size)
 
 
-def _network(model: Model) -> Any:
+def _build_unet(model: Model) -> Any:
     widths = tuple(model.decoder_width * 2**step for step in reversed(range(model.encoder_depth)))
     unet = smp.Unet(
         model.encoder,

@@ -1,4 +1,4 @@
-"""An epoch as `training.run` does it, and the bare step it is measured against."""
+"""An epoch of `training.trainer`, and the bare step that it is compared with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class OurEpochs:
-    """The joint stage of the pipeline, its training batches alone: no validation, no checkpoint."""
+    """The training batches of the joint stage: no validation, no checkpoint."""
 
     def __init__(self, bench: Bench) -> None:
         config = _sized(bench.config, bench.size.iterations)
@@ -36,20 +36,20 @@ class OurEpochs:
         self.num_images = bench.size.iterations * config.training.batch_size
 
     def train_epoch(self) -> None:
-        """Train the next epoch. The loop's own method, for a copy of it here would prove nothing."""
+        """Train the next epoch by the trainer's own method: a copy here would measure something else."""
         self.run.progress.iteration = 0
         self.run._train_epoch()
         self.run.progress.epoch += 1
 
     def batch(self) -> Batch:
-        """Return one batch as it is gathered, unchanged."""
+        """Return one batch without augmentation."""
         return next(iter(self.run.batches.iterate(0)))
 
 
 class BareSteps:
-    """Forward, backward and optimiser on one resident batch: nothing is read, changed, clipped or logged.
+    """Forward, backward and optimiser on one resident batch: no loading, augmentation, clipping or logging.
 
-    Weights are averaged where ours are, for that is no part of the data path.
+    Weights are averaged where ours are: that is not part of the data path.
     """
 
     def __init__(self, config: Config, batch: Batch) -> None:
@@ -82,7 +82,7 @@ class BareSteps:
 
 
 def usual_model(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """Return the same network and optimiser as they mostly are: fp32, images channel by channel."""
+    """Return the same model and optimiser as usual: fp32, channels first."""
     model = TaskModel(build_model(config.model), ActiveTasks.trained(config.stages.joint.objective)).train()
     rates, decay = config.stages.joint.learning_rates, config.training.optimizer.weight_decay
     return model, torch.optim.AdamW(model.parameters(), lr=rates.decoder, weight_decay=decay)
@@ -91,7 +91,7 @@ def usual_model(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
 def usual_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, config: Config, batch: Batch
 ) -> float:
-    """Take one step in fp32 and return the loss, as a loop that logs it does."""
+    """Take one step in fp32 and return the loss, as for a log."""
     optimizer.zero_grad()
     losses = compute_losses(model(batch.images, batch.presence), batch, stage.objective, config.training)
     total: Tensor = losses.total
@@ -102,7 +102,7 @@ def usual_step(
 
 @contextmanager
 def training_environment(config: Config) -> Iterator[None]:
-    """Set up this process as the training step of the pipeline does, for both sides of a pair."""
+    """Set up this process as the training step does, for both candidates of a pair."""
     keep_freed_memory()
     torch.manual_seed(config.seed)
     with deterministic_kernels(config.runtime, "benchmark") as threads:

@@ -52,7 +52,7 @@ class FileDataset(Dataset[Sample]):
 
 
 def make_loader(dataset: FileDataset, batch_size: int, iterations: int, workers: int) -> DataLoader[Sample]:
-    """Return the loader of an epoch of `iterations` batches; its processes stay from epoch to epoch."""
+    """Return the loader of an epoch of `iterations` batches with persistent workers."""
     sampler = RandomSampler(dataset, replacement=True, num_samples=batch_size * iterations)
     return DataLoader(
         dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
@@ -60,7 +60,7 @@ def make_loader(dataset: FileDataset, batch_size: int, iterations: int, workers:
 
 
 def collate(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
-    """Return what the loader yields as a batch, with modalities dropped as in our training."""
+    """Return a batch from the loader's tensors, with modality dropout as in our training."""
     images, masks, labels = parts
     presence = (torch.rand(images.shape[:2]) >= modality_dropout).float()
     presence[:, -1] = 1
@@ -76,7 +76,7 @@ def collate(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
 def augment(
     image: Floats, mask: Floats, settings: Augmentation, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Flip, turn, scale, shift, change contrast and brightness, add noise: our changes, by scipy."""
+    """Flip, rotate, scale, shift, change contrast and brightness, add noise: our augmentation with scipy."""
     if rng.random() < settings.flip:
         image, mask = image[..., ::-1], mask[..., ::-1]
     matrix, offset = _draw_affine(settings, mask.shape[-1], rng)

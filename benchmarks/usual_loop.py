@@ -1,4 +1,4 @@
-"""Our training beside the loop most people write: fp32, and a loader that opens a file per slice."""
+"""Our training against the usual loop: fp32, and a loader that opens a file per slice."""
 
 from contextlib import ExitStack
 from statistics import median
@@ -14,7 +14,7 @@ AIM = Aim(">=", 2)
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time our epochs in turn with the usual ones; the best number of loader processes counts."""
+    """Time our epochs and the usual ones alternately; the fastest number of loader processes counts."""
     config, size = bench.config, bench.size
     files = FileDataset(write_files(bench.slices, bench.folder / "files"), config.training.augmentation)
     with training_environment(config), ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The usual loop in a process of its own: nothing that our training sets up for itself reaches it."""
+"""The usual loop in a process of its own, without the settings that our training makes for its process."""
 
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -13,11 +13,11 @@ from slicewise.config.schema import Config
 
 
 class UsualTraining:
-    """Trains an epoch each time it is asked to; a context manager, which ends the process.
+    """Trains an epoch on request; a context manager, which ends the process.
 
     Args:
-        config: network, batch size and threads.
-        files: one per slice.
+        config: model, batch size and threads.
+        files: the slices, one file each.
         iterations: batches of an epoch.
         workers: processes of the loader.
     """
@@ -31,7 +31,7 @@ class UsualTraining:
         far_end.close()
 
     def train_epoch(self) -> None:
-        """Return when the next epoch has been trained."""
+        """Train the next epoch."""
         self._pipe.send("train")
         self._pipe.recv()
 

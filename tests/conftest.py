@@ -1,4 +1,4 @@
-"""Shared by all tests: where the checkout is, and a tiny pipeline that has run once."""
+"""Shared by all tests: paths of the checkout, and a tiny pipeline that has run once."""
 
 import fcntl
 import os
@@ -27,9 +27,9 @@ TINY = (
     "evaluation.gradcam_pictures=4",
     "evaluation.sample_predictions=3",
     "evaluation.bootstrap_samples=200",
-    "runtime.num_threads=1",  # the same bits in every worker, however many cores it was given
+    "runtime.num_threads=1",  # the same bits in every worker, whatever its cores
 )
-"""A pipeline of seconds; nothing can be learnt in it, but everything runs."""
+"""A pipeline of a few seconds: every step runs, though the model learns nothing."""
 
 
 TESTS = Path(__file__).parent
@@ -43,7 +43,7 @@ WHOLE_PROGRAMS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several workers cores of its own: threads that wait for each other's cores crawl."""
+    """Give each of several workers its own cores: threads that compete for cores are very slow."""
     settings.register_profile("timeless", deadline=None)  # no test asserts how long something takes
     settings.load_profile("timeless")
     worker = getattr(config, "workerinput", None)
@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs a whole pipeline or starts whole programs."""
+    """Mark tests as slow that need a whole pipeline or start programs."""
     for item in items:
         needs_pipeline = {"trained", "reevaluated"} & set(getattr(item, "fixturenames", ()))
         if needs_pipeline or WHOLE_PROGRAMS & {item.path.stem, *item.path.relative_to(TESTS).parts[:-1]}:
@@ -92,9 +92,9 @@ class Pipeline:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A workspace in which everything but the demo has run. Tests put back what they change.
+    """A workspace in which every step but the demo has run. Tests restore what they change.
 
-    It runs once for all workers: who comes second waits, finds everything done, and takes a copy as well.
+    It runs once for all workers: the others wait, find it up to date, and copy it too.
     """
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -116,12 +116,12 @@ class Reevaluated:
 
     pipeline: Pipeline
     openings: list[tuple[str, bool]]
-    """Sides of the split in the order they were opened, and whether the choices were written by then."""
+    """Subsets in the order of opening, and whether the chosen thresholds were written by then."""
 
 
 @pytest.fixture(scope="session")
 def reevaluated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Reevaluated:
-    """Evaluate the trained networks again, in a copy, with choices made on the few validation patients."""
+    """Evaluate the trained models again, in a copy, with thresholds chosen on the few validation patients."""
     from slicewise.workflow import slices
 
     extra_overrides = (
@@ -149,6 +149,6 @@ def reevaluated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(autouse=True)
 def _no_machine_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials and choices of the person who runs the tests must not leak into them."""
+    """Keep credentials and settings of the user out of the tests."""
     for name in [n for n in os.environ if n.startswith(("KAGGLE_", "SLICEWISE_"))]:
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The house rules that a machine can check."""
+"""The rules of the code that a program can check."""
 
 import ast
 import subprocess

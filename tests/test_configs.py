@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, create_model
-from tests.key_reads import Field, fields_read
+from tests.config_usage import Field, fields_read
 
 from slicewise.config.schema import Config, Evaluation, Runtime
 from slicewise.config.schema.inference import InferenceSettings
@@ -28,8 +28,8 @@ def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fi
 
 
 ELSEWHERE = {"bce", "dice", "iou", "focal", "tversky", *InferenceSettings._fields}
-"""Taken by the name of the field, and through `Evaluation.asking`; tests of training and inference show that
-each changes the outcome."""
+"""Read by the name of the field, and through `Evaluation.inference`; tests of training and inference show
+that each changes the outcome."""
 LEAVES = [key for key, (_, name) in leaves(Config) if name not in ELSEWHERE]
 
 

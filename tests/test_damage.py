@@ -1,4 +1,4 @@
-"""Damage to a finished workspace is named by the next plan, mended by the next run, and flows nowhere."""
+"""Damage to a finished workspace is reported by the next plan and repaired by the next run."""
 
 import json
 import os
@@ -129,7 +129,9 @@ def test_verify_finds_what_size_and_time_do_not_show_and_the_next_plan_knows(
         plan = plan_lines(trained, capsys)
         assert plan[step] == ("run", f"{name} was changed")
         assert actions(plan) == expected(step)
-    assert actions(plan_lines(trained, capsys)) == dict.fromkeys(STEPS, "reuse"), "put right is seen at once"
+    assert actions(plan_lines(trained, capsys)) == dict.fromkeys(STEPS, "reuse"), (
+        "a restored file counts at once"
+    )
     assert verify(trained, capsys) == (0, {**found, "sound": True, "findings": []})
     assert not list(trained.workspace.rglob(".doubts.json"))
 
@@ -283,7 +285,7 @@ def test_a_damaged_record_or_table_of_hashes_costs_nothing(
 def test_one_run_mends_damaged_data_to_the_same_content_and_nothing_trains_again(
     trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline = Pipeline(tmp_path / "mended", trained.overrides)
+    pipeline = Pipeline(tmp_path / "repaired", trained.overrides)
     shutil.copytree(trained.workspace, pipeline.workspace)
     before = contents(pipeline)
     for kind in ("raw volume", "slice images", "slice entry", "raw picture"):

@@ -42,7 +42,7 @@ SMALLEST = (
     "runtime.num_workers=1",
     "runtime.num_threads=1",
 )
-"""Every step on patients of 40 x 40 x 12 voxels, with timm's network for tests."""
+"""Every step on patients of 40 x 40 x 12 voxels, with timm's model for tests."""
 PIPELINE_STEPS = tuple(step for step in STEPS if step.homes)
 
 

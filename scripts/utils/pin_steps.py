@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write tests/steps/pins.json: a digest of the source behind each step, comments and docstrings excepted.
 
-Behind a step is every module that its own module imports, directly or through others, at the top or inside a
-function. That is rather too much than too little: a pin only asks whether the output is still the same.
+The source behind a step is every module that its own module imports, directly or through others, at the
+top or inside a function. That may be too much: a changed pin only means that someone must check the output.
 """
 
 import ast
@@ -16,16 +16,16 @@ SOURCE = ROOT / "src"
 PINS = ROOT / "tests" / "steps" / "pins.json"
 
 STEPS = ("download", "preprocess", "split", "train", "evaluate", "report", "cross_validation")
-"""Modules of slicewise.steps; `train` stands for the three stages. What the demo leaves is not used again."""
+"""Modules of slicewise.steps; `train` stands for the three stages. No step uses the output of the demo."""
 
 EXCLUDED = (
-    "slicewise.config",  # what it decides is among the settings of a step
+    "slicewise.config",  # its values are settings of a step
     "slicewise.engine",  # runs steps without knowing what they compute
-    "slicewise.workflow.demand",  # how much disk and memory a step will take
+    "slicewise.workflow.demand",  # estimates of disk and memory
     "slicewise.models.footprint",
     "slicewise.training.out_of_memory",
     "slicewise.core.malloc",
-    "slicewise.core.console",  # what people see on the way
+    "slicewise.core.console",  # printed text only
     "slicewise.core.errors",
     "slicewise.core.activity",
     "slicewise.core.logfile",
@@ -51,7 +51,7 @@ def source_files(step: str, source: Path = SOURCE) -> list[Path]:
     while pending:
         path = _file(pending.pop(), source)
         if path is None:
-            raise FileNotFoundError(f"no module of the step {step}; correct STEPS in {__file__}")
+            raise FileNotFoundError(f"no module of the step {step}; fix STEPS in {__file__}")
         if path not in files:
             files |= {path, *(path.parent / "templates").glob("*")}
             pending += [name for name in _imports(path, source) if not _is_excluded(name)]
@@ -67,13 +67,13 @@ def _imports(path: Path, source: Path) -> Iterator[str]:
 
 @cache
 def _imported(text: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    names: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, "") for alias in node.names]
+            names += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [(node.module or "", alias.name) for alias in node.names]
-    return [(module, name) for module, name in found if module.split(".")[0] == "slicewise"]
+            names += [(node.module or "", alias.name) for alias in node.names]
+    return [(module, name) for module, name in names if module.split(".")[0] == "slicewise"]
 
 
 def _file(module: str, source: Path) -> Path | None:
@@ -93,7 +93,7 @@ def _content(path: Path) -> str:
 
 @cache
 def code_without_docs(text: str) -> str:
-    """Return what is left of a module without comments and docstrings."""
+    """Return the syntax tree of a module without comments and docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Does choosing on validation patients pay? Resplits the test predictions of a cross-validation many times.
+"""Measure the gain of choosing thresholds on validation patients, over many resplits of test predictions.
 
     python scripts/utils/resplit_choices.py WORKSPACE [--draws 200]
     python scripts/utils/resplit_choices.py --generated [--draws 200]
 
 WORKSPACE holds a finished `slicewise run --folds N`. Each fold's model predicts the fold's own test cases. A
-draw takes some groups (patients, or families of pictures) as validation set, makes the choices of the
-evaluation on them and scores them on all other groups, beside the configured defaults. `--generated` draws
-scores from normal distributions instead. `all` makes every choice whatever its gain;
+draw takes some groups (patients, or families of pictures) as validation set, chooses thresholds on them as
+the evaluation does, and scores these on all other groups against the configured defaults. `--generated` draws
+scores from normal distributions instead. `all` accepts every choice whatever its gain;
 `safe` is the share of draws that lose at most 0.02.
 """
 
@@ -61,16 +61,16 @@ def resplit(
 ) -> dict[str, Draws]:
     """Choose on `size` groups and score on the others, `draws` times; return the draws of each measure."""
     rng = np.random.default_rng([seed, size])
-    found = []
+    draw_gains = []
     for _ in range(draws):
         chosen = np.isin(slices.owner, rng.permutation(slices.num_groups)[:size])
-        found.append(class_gains(_part(slices, chosen), _part(slices, ~chosen), settings, gated=gated))
-    return _by_measure(found)
+        draw_gains.append(class_gains(_part(slices, chosen), _part(slices, ~chosen), settings, gated=gated))
+    return _by_measure(draw_gains)
 
 
-def _by_measure(found: list[tuple[Floats, tuple[bool, bool]]]) -> dict[str, Draws]:
-    gains = np.array([gain for gain, _ in found])
-    threshold, scaling = np.mean([changed for _, changed in found], axis=0)
+def _by_measure(draw_gains: list[tuple[Floats, tuple[bool, bool]]]) -> dict[str, Draws]:
+    gains = np.array([gain for gain, _ in draw_gains])
+    threshold, scaling = np.mean([changed for _, changed in draw_gains], axis=0)
     adopted = (threshold, threshold, scaling, scaling, scaling)
     return {name: Draws(gains[:, place], float(adopted[place])) for place, name in enumerate(MEASURES)}
 
@@ -78,14 +78,14 @@ def _by_measure(found: list[tuple[Floats, tuple[bool, bool]]]) -> dict[str, Draw
 def class_gains(
     validation: SliceProbabilities, test: SliceProbabilities, settings: Evaluation, *, gated: bool = True
 ) -> tuple[Floats, tuple[bool, bool]]:
-    """Return what choosing gains on the test slices, by measure, and which choices were made."""
+    """Return the gain on the test slices by measure, and whether threshold and calibration were changed."""
     configured = Postprocessing.configured(settings)
     if gated:
         bootstrap = BootstrapSettings(settings.bootstrap_samples, settings.confidence, 0)
         postprocessing = select_class_threshold(configured, validation, settings, bootstrap).postprocessing
     else:
         postprocessing = choose_ungated(configured, validation)
-    before, after = (_scores(test, one, settings) for one in (configured, postprocessing))
+    before, after = (_scores(test, choice, settings) for choice in (configured, postprocessing))
     threshold_changed = bool(
         postprocessing.class_threshold != float(postprocessing.scaling(configured.class_threshold))
     )
@@ -93,7 +93,7 @@ def class_gains(
 
 
 def choose_ungated(configured: Postprocessing, slices: SliceProbabilities) -> Postprocessing:
-    """Return the same choices without regard to their gain."""
+    """Return the choices without the test of their gain."""
     if len(np.unique(slices.labels)) < 2:
         return configured
     scaling = fit_scaling(slices.labels, slices.probabilities, shifted=True)
@@ -103,14 +103,14 @@ def choose_ungated(configured: Postprocessing, slices: SliceProbabilities) -> Po
 
 def _scores(slices: SliceProbabilities, postprocessing: Postprocessing, settings: Evaluation) -> Floats:
     labels, scores = slices.labels, postprocessing.probabilities(slices.probabilities)
-    right = (scores >= postprocessing.class_threshold) == (labels == 1)
-    balanced = np.mean([right[labels == one].mean() for one in (0, 1)])
+    correct = (scores >= postprocessing.class_threshold) == (labels == 1)
+    balanced = np.mean([correct[labels == label].mean() for label in (0, 1)])
     errors = (
         negative_log_likelihood(labels, scores),
         brier_score(labels, scores),
         expected_calibration_error(labels, scores, settings.calibration_bins),
     )
-    return np.array([balanced, right.mean(), *(-error for error in errors)])
+    return np.array([balanced, correct.mean(), *(-error for error in errors)])
 
 
 def _part(slices: SliceProbabilities, rows: NDArray[np.bool_]) -> SliceProbabilities:
@@ -131,7 +131,11 @@ def resplit_masks(
         order = rng.permutation(dice.shape[1])
         inside, outside = order[:size], order[size:]
         best = int(dice[:, inside].mean(axis=1).argmax())
-        row = select_candidate(dice[:, inside], [str(one) for one in inside], bootstrap)[0] if gated else best
+        row = (
+            select_candidate(dice[:, inside], [str(patient) for patient in inside], bootstrap)[0]
+            if gated
+            else best
+        )
         gains.append((dice[row] - dice[0])[outside].mean())
         changed.append(row != 0)
     return {"Dice": Draws(np.array(gains), float(np.mean(changed)))}
@@ -159,12 +163,12 @@ def generate(
     """Return families of one to three pictures whose logits are calibrated, then stretched and shifted.
 
     Args:
-        rng: of everything.
+        rng: source of all random numbers.
         num_groups: families.
         distance: between the means of both classes, in standard deviations.
         share: of the families with tumour.
         slope: by which the calibrated logit is multiplied.
-        shift: what is added to it then.
+        shift: added to the logit after that.
     """
     tumour = rng.random(num_groups) < share
     owner = np.repeat(np.arange(num_groups), rng.choice([1, 1, 1, 2, 3], num_groups))

@@ -16,7 +16,7 @@ def list_keys() -> ModuleType:
 
 def test_the_page_is_up_to_date(list_keys: ModuleType) -> None:
     page = (ROOT / "docs" / "keys.md").read_text(encoding="utf-8")
-    assert list_keys.page(compose([])) == page, "python scripts/utils/list_keys.py writes it anew"
+    assert list_keys.page(compose([])) == page, "python scripts/utils/list_keys.py updates it"
 
 
 def test_every_key_has_a_line_and_one_stage_stands_for_three(list_keys: ModuleType) -> None:

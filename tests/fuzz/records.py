@@ -1,4 +1,4 @@
-"""Targets: the JSON that a workspace keeps about itself."""
+"""Targets: the JSON records of a workspace."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ HOMES = {"out": "results/out"}
 
 
 def read_receipt(data: bytes, folder: Path) -> None:
-    """Read a receipt at home, look for its files, put it on the shelf, and say what there is."""
+    """Read the receipt of an output, check its files, print the status and put the output on the shelf."""
     workspace = Workspace(folder / "w")
     home = workspace.home(HOMES["out"])
     home.mkdir(parents=True, exist_ok=True)
@@ -32,9 +32,9 @@ def read_receipt(data: bytes, folder: Path) -> None:
     receipt = workspace.home_receipt(HOMES)
     if receipt is None:
         return
-    found = workspace.find("step", HOMES, receipt.fingerprint)
-    if found is not None:
-        list(workspace.faults(found))
+    output = workspace.find("step", HOMES, receipt.fingerprint)
+    if output is not None:
+        list(workspace.faults(output))
     with contextlib.redirect_stdout(io.StringIO()):
         status.execute(_arguments(workspace.root))
     workspace._set_aside("step", HOMES, receipt.fingerprint)
@@ -42,7 +42,7 @@ def read_receipt(data: bytes, folder: Path) -> None:
 
 
 def signed(data: bytes) -> bytes:
-    """Give a changed receipt the fingerprint that goes with it: whoever forges one can do so too."""
+    """Return a changed receipt with the matching fingerprint and digest, as an attacker could."""
     try:
         value = parse_json(data)
         value["fingerprint"] = digest(value["identity"])
@@ -104,9 +104,9 @@ def read_split(data: bytes, folder: Path) -> None:
 
 
 def splits() -> list[bytes]:
-    sides = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
+    subsets = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
     fractions = {"train": 0.7, "val": 0.15, "test": 0.15, "folds": 0, "fold": 0}
-    return [as_json({"seed": 1, "fractions": fractions, "counts": {}, "sources": {"s": sides}})]
+    return [as_json({"seed": 1, "fractions": fractions, "counts": {}, "sources": {"s": subsets}})]
 
 
 def read_entry(data: bytes, folder: Path) -> None:
@@ -146,7 +146,7 @@ def entries() -> list[bytes]:
 
 
 def read_array(data: bytes, folder: Path) -> None:
-    """A sealed entry whose array file was exchanged for another of the same size."""
+    """Read an entry whose array file was replaced by another of the same size."""
     import json
 
     value = json.loads(entries()[0])
@@ -167,7 +167,7 @@ def arrays() -> list[bytes]:
 
 
 def read_states(data: bytes, folder: Path) -> None:
-    """What a demo, a table of hashes, a last run and a download's note say."""
+    """Read the state of a demo, a table of hashes and the record of a run."""
     home = folder / "w" / ".slicewise" / "demo"
     home.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(folder / "w")
@@ -202,7 +202,7 @@ def demo_states() -> list[bytes]:
 
 
 def read_kaggle(data: bytes, folder: Path) -> None:
-    """A finished download's note, and the credentials of another program."""
+    """Read the note of a finished download, and Kaggle's file of credentials."""
     from slicewise.data.download.kaggle import RECEIPT, fetch_kaggle
     from slicewise.data.download.kaggle_client import _read_kaggle_json
 

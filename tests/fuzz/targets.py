@@ -1,6 +1,6 @@
-"""Everything that reads foreign bytes, each as one function of bytes and a folder of its own.
+"""The readers of untrusted bytes, each as a function of bytes and a folder of its own.
 
-A target is sound when it returns, or raises an error that tells the user what to do. Else it is a finding.
+A target must return or raise a SliceWiseError with a message. Anything else is a finding.
 """
 
 import gzip
@@ -25,7 +25,7 @@ KEY = CaseKey("s", "p", "c")
 
 @dataclass(frozen=True)
 class Target:
-    """`reads` gets hostile bytes and a folder; `seeds` are sound inputs to start from."""
+    """`reads` gets untrusted bytes and a folder; `seeds` are valid inputs to start from."""
 
     name: str
     reads: Callable[[bytes, Path], None]
@@ -38,7 +38,7 @@ class Target:
         Raises:
             Exception: a finding.
         """
-        (box / CANARY).write_bytes(b"nobody reads this")
+        (box / CANARY).write_bytes(b"must not be read")
         folder = box / "inside"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -46,7 +46,7 @@ class Target:
             with confined(folder):
                 self.reads(data, folder)
         except SliceWiseError as error:
-            assert str(error), "an error without a word"  # noqa: PT017
+            assert str(error), "an error without a message"  # noqa: PT017
             return False
         finally:
             left = sorted(path.name for path in box.iterdir())
@@ -138,7 +138,7 @@ def _load_checkpoint(data: bytes, folder: Path) -> None:
 
 
 def _load_pickle(data: bytes, folder: Path) -> None:
-    """The pickle inside a checkpoint; its container is sound, with two small storages."""
+    """Read the pickle of a checkpoint in a valid container with two small storages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a/data.pkl", data)
@@ -191,30 +191,30 @@ def _client() -> Any:
 
 
 def _post(data: bytes, folder: Path) -> None:
-    """A whole request body, whatever it says about its parts."""
+    """Send a whole request body."""
     head = {"content-type": "multipart/form-data; boundary=X"}
-    _sound(_client().post("/predict", content=data, headers=head))
+    _check_response(_client().post("/predict", content=data, headers=head))
 
 
 def _upload(data: bytes, folder: Path) -> None:
-    """Hostile content in a sound form, as two kinds of file."""
+    """Send untrusted content in a valid form, with two file names."""
     for form in (seeds.multipart("a", data), seeds.multipart("../a", data, modality="t1ce")):
         _post(form, folder)
 
 
 def _visit(data: bytes, folder: Path) -> None:
-    """An address and a query."""
+    """Send an address and a query."""
     from urllib.parse import quote_from_bytes
 
     path, _, query = data.partition(b"?")
     address = (
         "/" + quote_from_bytes(path.lstrip(b"/"), safe="/.%") + "?" + quote_from_bytes(query, safe="=&%")
     )
-    _sound(_client().get(address))
-    _sound(_client().post(address, content=b""))
+    _check_response(_client().get(address))
+    _check_response(_client().post(address, content=b""))
 
 
-def _sound(response: Any) -> None:
+def _check_response(response: Any) -> None:
     assert response.status_code < 500, (response.status_code, response.text)
     if response.status_code >= 400 and response.headers["content-type"] == "application/json":
         assert response.json()["error"]
@@ -235,14 +235,14 @@ TARGETS: dict[str, Target] = {
             "nifti",
             _read_nifti,
             lambda: seeds.niftis() + seeds.packed_niftis(),
-            "a volume as it lies on disk",
+            "a volume",
         ),
-        Target("nifti-packed", _read_packed_nifti, seeds.niftis, "a volume inside a sound gzip"),
+        Target("nifti-packed", _read_packed_nifti, seeds.niftis, "a volume inside a valid gzip"),
         Target("picture", _read_picture, seeds.pictures, "a picture"),
         Target("slices", _read_slices, seeds.slices, "a TIFF slice and its mask"),
-        Target("archive", _unpack, seeds.archives, "a ZIP from the network"),
+        Target("archive", _unpack, seeds.archives, "a downloaded ZIP"),
         Target("config-file", _compose_file, seeds.configs, "a YAML file below configs/"),
-        Target("override", _compose_overrides, seeds.overrides, "words of the command line"),
+        Target("override", _compose_overrides, seeds.overrides, "overrides of the command line"),
         Target("checkpoint", _load_checkpoint, seeds.states, "a checkpoint or training state"),
         Target("checkpoint-pickle", _load_pickle, seeds.pickles, "the pickle inside one"),
         Target("receipt", records.read_receipt, records.receipts, "the receipt of an output"),

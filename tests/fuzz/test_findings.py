@@ -1,4 +1,4 @@
-"""The inputs that fuzzing and reading turned up, each once and small: crashes, hangs, bombs and strays."""
+"""Inputs found by fuzzing and code review, each once and small: crashes, hangs, bombs and escapes."""
 
 import gzip
 import io
@@ -49,7 +49,7 @@ def refuse_nifti(path: Path, data: bytes) -> str:
     with pytest.raises(VolumeError) as caught:
         read_nifti(path)
     case = CaseFiles(KEY, "nifti", ("flair",), (path,), (), None, "p")
-    check_case(case)  # says what it says, but says it
+    check_case(case)  # must not raise
     return str(caught.value)
 
 
@@ -306,7 +306,7 @@ def test_a_training_state_without_a_part(tmp_path: Path, missing: str) -> None:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A whole checkpoint of a small network."""
+    """A complete checkpoint of a small model."""
     from slicewise.config.compose import compose
     from slicewise.models.checkpoint import Checkpoint
     from slicewise.models.multitask import build_model

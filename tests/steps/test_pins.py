@@ -1,25 +1,18 @@
 """Editing what a step computes forces the question: is it still the same output?"""
 
 import ast
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.scripts import ROOT, load_script
 
 
 @pytest.fixture(scope="module")
 def pin_steps() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pin_steps", ROOT / "scripts" / "utils" / "pin_steps.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("pin_steps")
 
 
 def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""The parser of every verb: what is not an option or a choice is named with what may have been meant."""
+"""The parser of every verb: an unknown option or choice is an error with a suggestion."""
 
 import argparse
 import re
@@ -36,7 +36,7 @@ _KEY_SYNONYMS: Final = {
     "threshold": "mask_threshold",
     "tta": "flips",
 }
-"""What options of other programs are called here."""
+"""Options of other programs: the key that has their meaning here."""
 _OPTION_SYNONYMS: Final = {
     "output": "--workspace",
     "output_dir": "--workspace",
@@ -54,23 +54,23 @@ _OPTION_SYNONYMS: Final = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that suggests."""
+    """An argument parser whose errors suggest the option or key that was probably meant."""
 
     def error(self, message: str) -> NoReturn:
-        """End the program with exit code 2, the usage and what is wrong."""
+        """End the program with exit code 2; print the usage, the error and a suggestion."""
         super().error(message + self._advice(message))
 
     def _advice(self, message: str) -> str:
-        if found := _UNKNOWN.search(message):
-            advice = (self._suggestion(word) for word in found["words"].split() if word.startswith("-"))
+        if unknown := _UNKNOWN.search(message):
+            advice = (self._suggestion(word) for word in unknown["words"].split() if word.startswith("-"))
             return "".join(dict.fromkeys(filter(None, advice)))
-        if found := _CHOICE.search(message):
-            close_option = closest_match(found["word"], re.findall("'([^']*)'", found["choices"]))
-            return f"; did you mean {close_option}?" if close_option else ""
+        if invalid := _CHOICE.search(message):
+            close_choice = closest_match(invalid["word"], re.findall("'([^']*)'", invalid["choices"]))
+            return f"; did you mean {close_choice}?" if close_choice else ""
         return ""
 
     def _suggestion(self, word: str) -> str:
-        """Say which key or option may have been meant by an unknown option."""
+        """Return which key or option was probably meant by an unknown option."""
         option, _, value = word.partition("=")
         name = option.lstrip("-").replace("-", "_").lower()
         options = [known for known in self._option_string_actions if known.startswith("--")]
@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
         if synonym and (synonym in options or not synonym.startswith("--") or "STEP" in synonym):
             return f"; for {option} use {synonym}"
         word = _KEY_SYNONYMS.get(name, name)
-        keys = self._keys(word)
+        keys = similar_keys(word) if "key=value" in self.format_usage() else []  # some verbs take none
         close_option = closest_match(option.lstrip("-"), [known.removeprefix("--") for known in options])
         if close_option and not any(key.endswith(word) for key in keys):
             return f"; did you mean --{close_option}?"
@@ -87,7 +87,3 @@ class Parser(argparse.ArgumentParser):
         values = [below for key in keys for below in ([key] if key == "data" else leaf_keys(key))]
         what = format_keys(values, f"={value or 'VALUE'}")
         return f"; {option} is no option, but there is a key of the configuration: {what}"
-
-    def _keys(self, name: str) -> list[str]:
-        """Return the keys of that name, where this verb takes any."""
-        return similar_keys(name) if "key=value" in self.format_usage() else []

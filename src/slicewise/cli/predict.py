@@ -1,8 +1,7 @@
-"""`slicewise predict PATH...`: examine volumes and pictures with a trained network."""
+"""`slicewise predict PATH...`: predict on volumes and pictures with a trained model."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,9 @@ from slicewise.cli.options import add_model_options, add_workspace_option, compo
 from slicewise.core.console import print_error, say
 from slicewise.core.disk import expand_user, explain_disk_error
 from slicewise.core.errors import UsageError
+from slicewise.data.problems import describe_problems
 from slicewise.domain.labels import MODALITIES
+from slicewise.domain.tables import plural
 
 if TYPE_CHECKING:
     from slicewise.cli.predictions.models import TrainedModel
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="+",
         metavar="PATH",
-        help="a patient's folder, a volume, a picture, or a folder of such; also key=value of the "
+        help="a patient's folder, a volume, a picture, or a folder of these; also key=value of the "
         "configuration, e.g. runtime.device=cpu or evaluation.flips=true",
     )
     add_workspace_option(parser)
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help=f"where to write (default: <workspace>/{RESULTS})"
     )
     parser.add_argument(
-        "--modality", choices=MODALITIES, help="what volumes and pictures show whose names do not say it"
+        "--modality", choices=MODALITIES, help="modality of files whose names do not state one"
     )
 
 
@@ -43,7 +44,6 @@ def execute(args: argparse.Namespace) -> int:
     from slicewise.cli.predictions.cases import predict_cases, problem_row
     from slicewise.cli.predictions.table import write_tables
     from slicewise.data.inputs import DefaultModalities, find_inputs
-    from slicewise.data.problems import describe_problems
 
     workspace = workspace_from(args)
     paths, overrides = _split_words(args.words)
@@ -55,42 +55,35 @@ def execute(args: argparse.Namespace) -> int:
     slot = args.modality or model.predictor.checkpoints[0].slot
     cases, problems = find_inputs(paths, DefaultModalities(args.modality, slot))
     if not cases:
-        raise UsageError(f"nothing to examine: {'; '.join(map(str, problems))}")
+        raise UsageError(f"no case to predict on: {'; '.join(map(str, problems))}")
     rows = [problem_row(model, problem) for problem in problems if problem.severity == "error"]
     for row in rows:
         _print_row(row)
-    if remarks := [problem for problem in problems if problem.severity != "error"]:
-        say(describe_problems(remarks).rstrip(), "dim")
-    with _explain_storage_errors(folder):
-        settings, threads = config.evaluation, config.runtime.num_threads
-        rows += predict_cases(model, cases, folder, settings.batch_size, _print_row, num_threads=threads)
+    if warnings := [problem for problem in problems if problem.severity != "error"]:
+        say(describe_problems(warnings).rstrip(), "dim")
+    batch_size, num_threads = config.evaluation.batch_size, config.runtime.num_threads
+    try:
+        rows += predict_cases(model, cases, folder, batch_size, _print_row, num_threads=num_threads)
         if all(row.error is not None for row in rows):
-            print_error(f"no case could be examined; the tables in {folder} are as they were")
+            print_error(f"every case failed; the tables in {folder} are unchanged")
             return 1
         write_tables(folder, rows, model.to_json())
-    return _print_summary(model, rows, folder)
-
-
-@contextmanager
-def _explain_storage_errors(folder: Path) -> Iterator[None]:
-    """Say that --out names another folder, where `folder` is full or cannot be written."""
-    try:
-        yield
     except OSError as error:
         if explained := explain_disk_error(error, folder, option="--out"):
             raise explained from error
         raise
+    return _print_summary(model, rows, folder)
 
 
 def _split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Tell paths from overrides: what exists is a path, whatever its name."""
+    """Return (paths, overrides); a word that exists as a file or folder is a path, even with a `=`."""
     overrides = [word for word in words if "=" in word and not expand_user(word).exists()]
     paths = [expand_user(word) for word in words if word not in overrides]
     if not paths:
-        raise UsageError("no PATH is given; name a patient's folder, a volume or a picture")
+        raise UsageError("no PATH is given; add a patient's folder, a volume or a picture")
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
-        raise UsageError(f"{', '.join(missing)}: does not exist; mend the path or leave it out")
+        raise UsageError(f"{', '.join(missing)}: does not exist; fix the path or leave it out")
     return paths, overrides
 
 
@@ -123,17 +116,16 @@ def _print_row(row: "PredictionRow") -> None:
 
 def _print_summary(model: "TrainedModel", rows: "Sequence[PredictionRow]", folder: Path) -> int:
     from slicewise.cli.predictions.table import CSV_NAME, NOTICE
-    from slicewise.domain.tables import plural
     from slicewise.inference.prediction import SYNTHETIC_WARNING, untrained_note
 
     failed = sum(row.error is not None for row in rows)
     say()
     for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
-        say(f"decided by what was {origin}" if origin.startswith("chosen") else origin, "dim")
+        say(f"thresholds {origin}" if origin.startswith("chosen") else origin, "dim")
     if note := untrained_note(model.predictor.not_trained):
         say(note, "warn")
     if model.predictor.synthetic:
         say(SYNTHETIC_WARNING, "warn")
     say(NOTICE, "dim")
-    say(f"{plural(len(rows) - failed, 'case')} examined, {failed} not; see {folder / CSV_NAME}")
+    say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {folder / CSV_NAME}")
     return 1 if failed else 0

@@ -1,4 +1,4 @@
-"""`slicewise verify`: read every finished output again and compare it with what was made."""
+"""`slicewise verify`: read every finished output again and compare it with its receipt."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from slicewise.core.disk import MIB
 from slicewise.engine.lock import exclusive_lock
 from slicewise.engine.progress import publish_progress
 from slicewise.engine.verify import Verification, verify
+from slicewise.steps import stored_steps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import stored_steps
-
     workspace = workspace_from(args)
     started = time.monotonic()
     if not workspace.state.is_dir():
@@ -32,26 +31,21 @@ def execute(args: argparse.Namespace) -> int:
         with lock, publish_progress(workspace.state, "slicewise verify"):
             hashes = workspace.load_hashes()
             verification = verify(stored_steps(workspace), workspace, hashes)
-            with suppress(OSError):  # they only save time, and must not hide what was found
+            with suppress(OSError):  # they only save time, and must not hide the findings
                 workspace.save_hashes(hashes)
+    damaged = len(verification.findings)
     if args.json:
-        say(json.dumps({"sound": not verification.findings, **asdict(verification)}, indent=2))
-    else:
-        _show(verification, time.monotonic() - started)
-    return 1 if verification.findings else 0
-
-
-def _show(verification: Verification, seconds: float) -> None:
+        say(json.dumps({"sound": not damaged, **asdict(verification)}, indent=2))
+        return 1 if damaged else 0
     for finding in verification.findings:
         say(f"{paint(finding.path, 'bad')} {finding.fault}")
         say(f"  {finding.remedy}", "dim")
-    read = f"read {verification.num_files} files, {verification.num_bytes / MIB:,.1f} MiB, in {seconds:.1f} s"
-    if verification.findings:
-        say(
-            f"{read}: {len(verification.findings)} damaged or missing; `slicewise plan` says what will run",
-            "warn",
-        )
-    elif not verification.num_files:
-        say("nothing was made here yet")
-    else:
+    seconds, size = time.monotonic() - started, verification.num_bytes / MIB
+    read = f"read {verification.num_files} files, {size:,.1f} MiB, in {seconds:.1f} s"
+    if damaged:
+        say(f"{read}: {damaged} damaged or missing; `slicewise plan` shows what will run", "warn")
+    elif verification.num_files:
         say(f"{read}: all are as they were made", "good")
+    else:
+        say("there are no outputs here yet")
+    return 1 if damaged else 0

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.engine.test_lock import controller, said
 
-from slicewise.cli.checks import datasets, machine, software, storage
+from slicewise.cli.checks import datasets, machine, services, software, storage
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
@@ -53,7 +53,7 @@ def test_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     versions_with(monkeypatch, monai=None, numpy="1.26.4")
     found = software.packages()
     assert found.level == "bad"
-    assert "numpy is 1.26.4, wanted >=2" in found.found
+    assert "numpy is 1.26.4, needed >=2" in found.found
     assert "monai is missing" in found.found
     versions_with(monkeypatch, fastapi=None)
     assert software.packages().level == "warn"
@@ -75,8 +75,8 @@ def test_where_the_first_weights_come_from(config: Config) -> None:
         return f"{check.level}: {check.found}"
 
     assert software.encoder_weights(config).found.endswith("is installed")
-    assert found("resnet18", None) == "good: resnet18 begins with random weights"
-    assert found("resnet18", "imagenet").startswith("warn: imagenet for resnet18 is fetched")
+    assert found("resnet18", None) == "good: resnet18 starts from random weights"
+    assert found("resnet18", "imagenet").startswith("warn: imagenet for resnet18 is downloaded")
 
 
 def test_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,26 +140,26 @@ def test_ports(config: Config) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         busy = compose([f"serving.page_port={port}"])
-        found = machine.ports(busy)
+        found = services.ports(busy)
         assert (found.level, str(port) in found.found) == ("bad", True)
         assert f"serving.page_port={port + 10}" in found.advice
-        assert machine.ports(busy, wants_demo=False).level == "good"
-        assert machine.ports(busy, of_our_demo=[port + 1]).level == "bad", "its demo runs on another port"
+        assert services.ports(busy, wants_demo=False).level == "good"
+        assert services.ports(busy, of_our_demo=[port + 1]).level == "bad", "its demo runs on another port"
         whole = [config.serving.api_port, port]
-        assert machine.ports(busy, of_our_demo=whole).found.endswith("in use by this workspace's demo")
-    assert machine._is_free("127.0.0.1", port)
+        assert services.ports(busy, of_our_demo=whole).found.endswith("in use by this workspace's demo")
+    assert services.is_free("127.0.0.1", port)
 
 
 def test_supervisor(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     installed: set[str] = set()
     monkeypatch.setattr("shutil.which", lambda name: name if name in installed else None)
-    assert machine.supervisor(config).found == "SliceWise itself"
-    assert machine.supervisor(compose(["serving.supervisor=pm2"])).level == "bad"
-    assert machine.supervisor(compose(["serving.supervisor=pm2"]), wants_demo=False).level == "good"
+    assert services.supervisor(config).found == "SliceWise itself"
+    assert services.supervisor(compose(["serving.supervisor=pm2"])).level == "bad"
+    assert services.supervisor(compose(["serving.supervisor=pm2"]), wants_demo=False).level == "good"
     installed.add("pm2")
-    assert machine.supervisor(config).found == "pm2 without node"
+    assert services.supervisor(config).found == "pm2 without node"
     installed.add("node")
-    assert machine.supervisor(config).found == "pm2"
+    assert services.supervisor(config).found == "pm2"
 
 
 def test_workspace(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,14 +188,14 @@ def test_disk(workspace: Workspace, config: Config) -> None:
 
 @pytest.mark.parametrize("key", ["data.volumes.path", "data.pictures.path", "training.start_from"])
 def test_inputs(key: str, config: Config, tmp_path: Path) -> None:
-    assert storage.inputs(config).found == "none named"
+    assert datasets.inputs(config).found == "none named"
     path = tmp_path / "a; b"
     named = compose(["data=brats", f"{key}='{path}'"])
-    missing = storage.inputs(named)
+    missing = datasets.inputs(named)
     assert (missing.level, key in missing.found, str(path) in missing.found) == ("bad", True, True)
     assert missing.advice.startswith(("mend the path", "name a best_model.pth"))
     path.write_text("weights") if key == "training.start_from" else path.mkdir()
-    assert (storage.inputs(named).level, storage.inputs(named).found) == ("good", f"{path} found")
+    assert (datasets.inputs(named).level, datasets.inputs(named).found) == ("good", f"{path} found")
 
 
 def test_kaggle(
@@ -204,16 +204,16 @@ def test_kaggle(
     brats = compose(["data=brats"])
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert storage.credentials(workspace, config).level == "good"
-    assert "brats and kaggle_mri" in storage.credentials(workspace, brats).found
-    assert storage.credentials(workspace, brats).level == "warn"
+    assert datasets.credentials(workspace, config).level == "good"
+    assert "brats and kaggle_mri" in datasets.credentials(workspace, brats).found
+    assert datasets.credentials(workspace, brats).level == "warn"
     alone = ["data=brats", "data.pictures.kind=none"]
-    assert storage.credentials(workspace, compose(alone)).found == "no credentials; brats may ask for them"
-    assert storage.credentials(workspace, compose([*alone, "data.volumes.path=/x"])).level == "good"
+    assert datasets.credentials(workspace, compose(alone)).found == "no credentials; brats may need them"
+    assert datasets.credentials(workspace, compose([*alone, "data.volumes.path=/x"])).level == "good"
     (tmp_path / "kaggle.json").write_text("{")
-    assert storage.credentials(workspace, brats).level == "bad"
+    assert datasets.credentials(workspace, brats).level == "bad"
     (tmp_path / "kaggle.json").write_text('{"username": "anna", "key": "a-secret-key"}')
-    found = storage.credentials(workspace, brats)
+    found = datasets.credentials(workspace, brats)
     assert found.level == "good"
     assert "secret" not in repr(found)
     assert "anna" not in repr(found)

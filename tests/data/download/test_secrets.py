@@ -131,4 +131,4 @@ def test_a_fault_outside_of_a_step_is_told_without_the_credential(
     assert main(["config", "--workspace", str(tmp_path)]) == 1
     err = capsys.readouterr().err
     assert "RuntimeError: key [hidden]" in err
-    assert "fault of SliceWise" in err
+    assert "bug in SliceWise" in err

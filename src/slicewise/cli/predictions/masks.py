@@ -1,7 +1,7 @@
-"""What is written of one answer: the mask on the grid of the files it was made from.
+"""The predicted mask of a case as files, on the grid of its input files.
 
-A volume's mask is one NIfTI, a picture's one PNG, and that of a case of kaggle_3m a folder with one PNG per
-slice. Each takes its name when it is complete; what had that name before goes as a whole.
+One NIfTI for a volume, one PNG for a picture, and a folder with a PNG per slice for a case of kaggle_3m. A
+mask takes its name when it is complete, and replaces one of that name as a whole.
 """
 
 import shutil
@@ -57,7 +57,7 @@ def _write_slices(folder: Path, images: Sequence[Path], mask: NDArray[np.bool_])
 
 
 def _replace(folder: Path, complete: Path) -> None:
-    """Let `complete` take the name of `folder`; if that fails, what was there has its name back."""
+    """Rename `complete` to `folder`; if that fails, an existing folder keeps its name."""
     if folder.exists():
         backup = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "old"
         folder.rename(backup)

@@ -1,7 +1,7 @@
-"""Which fields of the configuration's sections the source reads, found without running it.
+"""The fields of the configuration that the source reads, by static analysis.
 
-Annotations, assignments and loops say which section a name holds; an attribute counts as read only where it
-is taken from a section that has it. So `scores.mean()` is no read of a key `evaluation.mean`.
+Annotations, assignments and loops show which section a name holds; an attribute counts as read only on a
+section that has it. So `scores.mean()` does not read a key `evaluation.mean`.
 """
 
 import ast
@@ -29,7 +29,7 @@ def fields_read(sources: Iterable[str], root: type[BaseModel]) -> set[Field]:
     """Return (section, field) of every read in the texts of some modules."""
     trees = [ast.parse(text) for text in sources]
     finder = _Finder({section.__name__: section for section in sections_below(root)})
-    for _ in range(2):  # what one module learns of its attributes helps the next one
+    for _ in range(2):  # attributes of one module may be annotated in a later one
         finder.reads.clear()
         for tree in trees:
             finder.visit(tree)
@@ -37,7 +37,7 @@ def fields_read(sources: Iterable[str], root: type[BaseModel]) -> set[Field]:
 
 
 class _Finder(ast.NodeVisitor):
-    """Visits modules; what it knows of attributes and of what functions return is kept between them."""
+    """Visits modules; the sections of attributes and return values are kept between them."""
 
     def __init__(self, sections: dict[str, type[BaseModel]]) -> None:
         self.sections = sections
@@ -76,7 +76,7 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit(self, node: ast.AST) -> None:
-        """Bind the names of a comprehension first: what is taken from them comes before them."""
+        """Bind the names of a comprehension first: its element comes before its loops."""
         if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
             for loop in node.generators:
                 self._bind(loop.target, loop.iter)
@@ -103,23 +103,23 @@ class _Finder(ast.NodeVisitor):
 
     def _bind(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-            for one, other in zip(target.elts, value.elts, strict=False):  # a starred name takes several
-                self._bind(one, other)
+            for name, part in zip(target.elts, value.elts, strict=False):  # a starred name takes several
+                self._bind(name, part)
         elif isinstance(target, ast.Tuple):
-            for one in target.elts:
-                self._bind(one, value)
+            for name in target.elts:
+                self._bind(name, value)
         elif isinstance(target, ast.Name):
             self.names[target.id] = self._sections_in(value)
         elif isinstance(target, ast.Attribute):
             self.attributes[target.attr] |= self._sections_in(value)
 
     def _annotated_sections(self, annotation: ast.expr | None) -> Sections:
-        """Return the sections that an annotation speaks of, by name or by that of a base with fields."""
+        """Return the sections in an annotation, by their name or that of a base with fields."""
         words = set(re.findall(r"\w+", ast.unparse(annotation))) if annotation else set()
         return frozenset(section for section in self.sections.values() if words & _names(section))
 
     def _sections_in(self, value: ast.expr) -> Sections:
-        """Return the sections that an expression may be, or be made of."""
+        """Return the sections that an expression may evaluate to or contain."""
         match value:
             case ast.Name(name):
                 return self.names.get(name, _NO_SECTIONS)
