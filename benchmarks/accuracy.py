@@ -101,7 +101,7 @@ def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, li
         side: [
             store.open(entry["entry"])
             for entry in entries
-            if (entry["source"], entry["group"]) in split.side(side)
+            if (entry["source"], entry["group"]) in split.subset(side)
         ]
         for side in SUBSETS
     }

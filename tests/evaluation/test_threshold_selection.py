@@ -94,13 +94,13 @@ def test_slices_that_the_network_was_never_asked_about_choose_no_calibration(
     cases = cohorts(num_patients=8, num_pictures=0, skill=0.5)
     asked = np.arange(len(cases[0].keys)) != 4
     probability = np.where(asked, cases[0].class_probability, 0).astype(np.float32)
-    partly = replace(cases[0], class_probability=probability, seen=asked)
+    partly = replace(cases[0], class_probability=probability, included=asked)
     without = replace(
         partly,
-        keys=[key for key, seen in zip(cases[0].keys, asked, strict=True) if seen],
+        keys=[key for key, included in zip(cases[0].keys, asked, strict=True) if included],
         **{
             name: getattr(partly, name)[asked]
-            for name in ("mask_probability", "class_probability", "masks", "labels", "seen")
+            for name in ("mask_probability", "class_probability", "masks", "labels", "included")
         },
     )
     found, expected = (

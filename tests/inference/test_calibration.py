@@ -158,7 +158,7 @@ def test_certain_answers_leave_nothing_to_chance() -> None:
 def test_slices_that_nobody_asked_about_have_no_part_in_the_figures(
     cohorts: Callable[..., list[CaseOutput]], settings: Evaluation
 ) -> None:
-    cases = [replace(case, seen=np.arange(len(case.keys)) > 0) for case in cohorts(num_pictures=0)]
+    cases = [replace(case, included=np.arange(len(case.keys)) > 0) for case in cohorts(num_pictures=0)]
     rows = evaluate_slices(cases, settings, seed=0).slices
     asked = [row for row in rows if row.asked]
     assert len(asked) == len(rows) - len(cases)

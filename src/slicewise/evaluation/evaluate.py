@@ -39,7 +39,7 @@ class CaseOutput:
     """Side of one pixel of the N x N slice; None where the files tell no size, and volumes stay unknown."""
     slice_mm: float
     """Distance between slices."""
-    seen: NDArray[np.bool_] | None = None
+    included: NDArray[np.bool_] | None = None
     """[S], False where a slice has too little brain to be asked about; None: all were."""
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ def score_case(
             case=key.case,
             index=key.index,
             group=case.group,
-            asked=case.seen is None or bool(case.seen[place]),
+            asked=case.included is None or bool(case.included[place]),
             label=int(case.labels[place]),
             probability=float(probability[place]),
             predicted=int(called[place]),
@@ -173,7 +173,7 @@ def score_case(
         )
         for place, key in enumerate(case.keys)
     ]
-    whole = tumour_probability(probability if case.seen is None else probability[case.seen])
+    whole = tumour_probability(probability if case.included is None else probability[case.included])
     packed = PackedMasks.of(predicted)
     return ScoredCase(
         tuple(rows), case.voxel_ml, borders, packed, whole, whole >= postprocessing.class_threshold

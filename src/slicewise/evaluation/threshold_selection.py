@@ -112,9 +112,11 @@ def included_slices(case: CaseOutput) -> SliceProbabilities:
 
     The others are assigned the probability 0, with tumour: one of them would flatten a whole calibration.
     """
-    seen = np.ones(len(case.keys), np.bool_) if case.seen is None else case.seen
-    groups = (case.group,) * int(seen.sum())
-    labels, probabilities = (part[seen].astype(np.float64) for part in (case.labels, case.class_probability))
+    included = np.ones(len(case.keys), np.bool_) if case.included is None else case.included
+    groups = (case.group,) * int(included.sum())
+    labels, probabilities = (
+        part[included].astype(np.float64) for part in (case.labels, case.class_probability)
+    )
     return SliceProbabilities(labels, probabilities, groups, is_pictures=len(case.keys) == 1)
 
 

@@ -42,11 +42,13 @@ def predict_case(
 
     from slicewise.inference.predictor import SlicePredictions
 
-    if case.seen.all():
+    if case.included.all():
         return predictor.predict_stack(images, presence, batch_size)
     masks = np.zeros((len(images), *images.shape[2:]), np.float32)
     classes = np.zeros(len(images), np.float32)
-    masks[case.seen], classes[case.seen] = predictor.predict_stack(images[case.seen], presence, batch_size)
+    masks[case.included], classes[case.included] = predictor.predict_stack(
+        images[case.included], presence, batch_size
+    )
     return SlicePredictions(masks, classes)
 
 
@@ -76,5 +78,5 @@ def case_output(
         labels=case.labels,
         pixel_mm=case.pixel_mm,
         slice_mm=case.slice_mm,
-        seen=case.seen,
+        included=case.included,
     )

@@ -65,7 +65,7 @@ def open_cases(context: Context[Config], side: "Subset") -> "list[StoredCase]":
 
     store = slice_store(context.workspace)
     split = Split.from_json(read_json(context.home("split", "split") / SPLIT_NAME))
-    subset_groups = split.side(side)
+    subset_groups = split.subset(side)
     entries = read_manifest(context)
     cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in subset_groups]
     missing_sources = {source.name for source in used_sources(context.config)} - {
@@ -105,7 +105,7 @@ class SliceLookup:
     def is_included(self, key: SliceKey) -> bool:
         """Whether the network is asked about a slice: one with too little brain has no answer of its own."""
         case, row = self._places[key]
-        return bool(case.seen[row])
+        return bool(case.included[row])
 
     def __getitem__(self, key: SliceKey) -> "tuple[NDArray[np.float16], tuple[bool, ...], NDArray[np.uint8]]":
         case, row = self._places[key]

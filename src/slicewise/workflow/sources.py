@@ -118,7 +118,7 @@ def split_source(
         )
     given = predefined_split(config, source, index)
     if given is not None:
-        return given.sides
+        return given.subsets
     if config.split.fold:
         groups = {case.group for case in select_cases(without_folds(config), source, index)}
     else:
@@ -180,7 +180,7 @@ def select_phantom_patients(config: Config, source: VolumeSource, names: Iterabl
         listed = read_split_file(expand_user(config.split.file))
         given = resolve_split(match_names(listed, source.name, names), config.split, None, source.name)
         if given is not None:
-            return select_participants(config, source, given.sides, is_given=True)
+            return select_participants(config, source, given.subsets, is_given=True)
     return select_participants(config, source, split_by_seed(config, names))
 
 
