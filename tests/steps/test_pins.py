@@ -33,7 +33,7 @@ def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) ->
 
 
 MUTATIONS = {
-    "workflow/sources.py:found_sides": {"download", "preprocess", "split"},
+    "workflow/sources.py:split_source": {"download", "preprocess", "split"},
     "workflow/slices.py:open_cases": {"preprocess", "split", "train", "evaluate"},
     "data/store.py:write": {"preprocess", "train", "evaluate"},
     "data/cases.py:from_json": {"download", "preprocess", "split"},

@@ -94,7 +94,7 @@ def parse_filename(path: Path) -> ParsedName:
     """
     stem = strip_suffix(effective_name(path))
     folders = [folder.name for folder in (case_folder(path), *case_folder(path).parents)][:_FOLDERS]
-    own = next((len(name) for name in folders if _begins(stem, name)), 0)
+    own = next((len(name) for name in folders if _names_case(stem, name)), 0)
     parsed = parse_stem(stem, own)
     if parsed.kind is None and not parsed.candidates and own == len(stem):
         parsed = parse_stem(stem)
@@ -197,7 +197,7 @@ def _is_wrapper(folder: Path) -> bool:
     return folder.name.lower().endswith(SUFFIXES)
 
 
-def _begins(stem: str, folder: str) -> bool:
+def _names_case(stem: str, folder: str) -> bool:
     """Whether a folder's name is the beginning of a file's, and names a case."""
     after = stem[len(folder) : len(folder) + 1]
     fits = bool(folder) and stem.lower().startswith(folder.lower()) and not after.isalnum()

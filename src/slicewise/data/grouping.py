@@ -223,21 +223,17 @@ def _merge_folders(drafts: Sequence[CaseDraft]) -> list[CaseDraft]:
     merged: dict[str, list[CaseDraft]] = defaultdict(list)
     for draft in drafts:
         same = merged[draft.name.lower()]
-        whole = next((other for other in same if _can_merge(other, draft)), None)
-        if whole is None:
-            same.append(draft)
+        for other in same:
+            common = Path(os.path.commonpath((other.folder, draft.folder)))
+            is_near = common in {other.folder, draft.folder, other.folder.parent}
+            if is_near and not (other.named_by_folder or draft.named_by_folder or other.kinds & draft.kinds):
+                other.images.update(draft.images)
+                other.masks += draft.masks
+                other.folder = common
+                break
         else:
-            whole.images.update(draft.images)
-            whole.masks += draft.masks
-            whole.folder = Path(os.path.commonpath((whole.folder, draft.folder)))
+            same.append(draft)
     return [draft for same in merged.values() for draft in same]
-
-
-def _can_merge(first: CaseDraft, second: CaseDraft) -> bool:
-    if first.named_by_folder or second.named_by_folder or first.kinds & second.kinds:
-        return False
-    common = Path(os.path.commonpath((first.folder, second.folder)))
-    return common in {first.folder, second.folder, first.folder.parent}
 
 
 def _merge_series(drafts: list[CaseDraft], root: Path | None, problems: list[Problem]) -> list[CaseDraft]:

@@ -26,7 +26,7 @@ def drop_copies(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Probl
     An image that is empty or cannot be read counts as unique: reading it later reports the fault.
     """
     groups = [list(cases)]
-    for signature in (_sizes, _hash_block, _hash_contents):
+    for signature in (_sizes, _hash_block, lambda case: tuple(map(hash_file, case.images))):
         groups = [finer for group in groups for finer in _partition(group, signature) if len(finer) > 1]
     first_of = {case.key: group[0].key for group in groups for case in group[1:]}
     problems: list[Problem] = []
@@ -61,7 +61,3 @@ def _hash_block(case: CaseFiles) -> Hashable:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _BLOCK, 0) // 2)
         return hashlib.sha256(file.read(_BLOCK)).digest()
-
-
-def _hash_contents(case: CaseFiles) -> Hashable:
-    return tuple(map(hash_file, case.images))

@@ -127,7 +127,7 @@ def group_near_duplicates(pictures: Sequence[PictureHash]) -> list[list[int]]:
     if not pictures:
         return []
     pairs = [
-        _find_near_pairs([_words([picture.hashes[crop][kind] for picture in pictures]) for kind in (0, 1)])
+        _find_near_pairs([b"".join(picture.hashes[crop][kind] for picture in pictures) for kind in (0, 1)])
         for crop in range(len(pictures[0].hashes))
     ]
     rows, cols = (np.concatenate(indices) for indices in zip(*pairs, strict=True))
@@ -141,12 +141,9 @@ def group_near_duplicates(pictures: Sequence[PictureHash]) -> list[list[int]]:
     return list(families.values())
 
 
-def _words(hashes: Sequence[bytes]) -> NDArray[np.uint64]:
-    return np.frombuffer(b"".join(hashes), np.uint64).reshape(len(hashes), -1)
-
-
-def _find_near_pairs(words: Sequence[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _find_near_pairs(joined: Sequence[bytes]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the pairs whose hashes all differ by at most RADIUS bits; a block of rows at a time."""
+    words = [np.frombuffer(hashes, np.uint64).reshape(-1, HASH_SIDE**2 // 64) for hashes in joined]
     rows, cols = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
     for start in range(0, len(words[0]), _BLOCK):
         near = np.logical_and.reduce(

@@ -64,7 +64,13 @@ def discover(
     if not readable:
         reasons = summarise_problems(problems)
         raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
-    names = _names([(path.relative_to(root), picture) for path, _, picture in readable])
+    # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
+    by_path = [safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, _, _ in readable]
+    common = Counter(name.lower() for name in by_path)
+    names = number_repeated(
+        name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
+        for name, (path, _, picture) in zip(by_path, readable, strict=True)
+    )
     cases = [
         CaseFiles(CaseKey(source, name, name), "picture", (slot,), (path,), (), label, name)
         for name, (path, label, _) in zip(names, readable, strict=True)
@@ -143,19 +149,6 @@ def _try_hash(path: Path) -> PictureHash | str:
         return hash_picture(path)
     except PictureError as error:
         return str(error).removeprefix(str(path)).lstrip(" :")
-
-
-def _names(pictures: list[tuple[Path, PictureHash]]) -> list[str]:
-    """Return a unique name for each picture: its path; where two are equal, with a digest of its content.
-
-    Copies in one folder are still equal, and numbered.
-    """
-    names = [safe_name("-".join(path.with_suffix("").parts)) for path, _ in pictures]
-    common = Counter(name.lower() for name in names)
-    return number_repeated(
-        name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
-        for name, (path, picture) in zip(names, pictures, strict=True)
-    )
 
 
 def number_repeated(names: Iterable[str]) -> list[str]:
