@@ -101,7 +101,7 @@ def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, li
         subset: [
             store.open(entry["entry"])
             for entry in entries
-            if (entry["source"], entry["group"]) in split.side(subset)
+            if (entry["source"], entry["group"]) in split.subset(subset)
         ]
         for subset in SUBSETS
     }

@@ -195,11 +195,11 @@ def test_a_data_set_without_a_usable_case_stops_at_once_and_doctor_says_it(
         write(file_of(folder, "seg"), np.zeros((10, 10, 4), np.uint8))
     assert pipeline.run("--mode", "data-only") == 1
     output = capsys.readouterr().err
-    assert f"brats: 5 cases found in {tmp_path / 'data'} and none can be used" in output
+    assert f"brats: none of the 5 cases in {tmp_path / 'data'} can be used" in output
     assert "10 x 10 x 4 voxels where BraTS2021_00001_t1.nii.gz has 40 x 40 x 12" in output
     assert pipeline.call("doctor") == 1
     output = capsys.readouterr().out
-    assert "5 cases found" in output
+    assert "none of the 5 cases" in output
     assert "a run would fail: data" in output
 
 

@@ -213,7 +213,7 @@ def read_predictions(
     searches: dict[str, MaskGridSearch] = {}
     entries = read_json(workspace / "data" / "processed" / "manifest.json")["entries"]
     for fold in sorted((workspace / "folds").glob("[0-9]*")):
-        test = Split.from_json(read_json(fold / "data" / "split" / "split.json")).side("test")
+        test = Split.from_json(read_json(fold / "data" / "split" / "split.json")).subset("test")
         checkpoint = load_checkpoint(fold / "checkpoints" / "multitask_joint" / "best_model.pth")
         predictor = Predictor(checkpoint, "cpu", inference=settings.inference)
         for entry in entries:

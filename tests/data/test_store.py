@@ -29,8 +29,8 @@ def store(tmp_path: Path, sliced: SlicedCase) -> SliceStore:
 def test_what_was_written_is_read(store: SliceStore, sliced: SlicedCase) -> None:
     stored = store.open(ENTRY)
     assert ENTRY in store
-    assert stored.seen.tolist() == [False] + [True] * (len(stored.seen) - 1)
-    for name in ("images", "masks", "labels", "indices", "seen", "train"):
+    assert stored.included.tolist() == [False] + [True] * (len(stored.included) - 1)
+    for name in ("images", "masks", "labels", "indices", "included", "train"):
         np.testing.assert_array_equal(getattr(stored, name), getattr(sliced, name))
         assert getattr(stored, name).dtype == getattr(sliced, name).dtype
     for name in ("key", "presence", "has_mask", "pixel_mm", "slice_mm", "geometry"):
@@ -84,7 +84,7 @@ def test_other_files_or_another_case_are_another_entry() -> None:
 
 def test_a_missing_entry_is_named(store: SliceStore) -> None:
     assert "toy/nobody-000000000000" not in store
-    with pytest.raises(WorkspaceError, match=r"nobody-000000000000 is no whole entry"):
+    with pytest.raises(WorkspaceError, match=r"nobody-000000000000 is incomplete"):
         store.open("toy/nobody-000000000000")
 
 

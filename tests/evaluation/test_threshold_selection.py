@@ -97,7 +97,7 @@ def test_slices_that_the_network_was_never_asked_about_choose_no_calibration(
     partly = replace(cases[0], class_probability=probability, included=asked)
     without = replace(
         partly,
-        keys=[key for key, seen in zip(cases[0].keys, asked, strict=True) if seen],
+        keys=[key for key, included in zip(cases[0].keys, asked, strict=True) if included],
         **{
             name: getattr(partly, name)[asked]
             for name in ("mask_probability", "class_probability", "masks", "labels", "included")

@@ -74,7 +74,7 @@ def test_a_slice_with_tumour_is_kept_however_little_brain_it_has() -> None:
     case = extract_slices(volume(mask=mask), settings(min_brain_fraction=0.5))
     assert 2 in case.indices
     assert case.labels[0] == 1  # even one voxel stays visible at 64 pixels
-    assert not case.seen[0]
+    assert not case.included[0]
     assert not case.train[0]
 
 
@@ -85,9 +85,9 @@ def test_the_mask_does_not_decide_what_is_seen() -> None:
     few = settings(min_brain_fraction=0.5)
     with_mask, without = extract_slices(volume(mask=mask), few), extract_slices(volume(mask=None), few)
     assert len(with_mask.indices) == len(without.indices) + 1
-    assert without.seen.all()
-    np.testing.assert_array_equal(with_mask.indices[with_mask.seen], without.indices)
-    np.testing.assert_array_equal(with_mask.images[with_mask.seen], without.images)
+    assert without.included.all()
+    np.testing.assert_array_equal(with_mask.indices[with_mask.included], without.indices)
+    np.testing.assert_array_equal(with_mask.images[with_mask.included], without.images)
     first, second = with_mask.geometry, without.geometry
     assert (first.top, first.left, first.height) == (second.top, second.left, second.height)
     assert not without.has_mask

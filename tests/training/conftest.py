@@ -42,7 +42,7 @@ class Case:
     stored_images: NDArray[np.float16]
     masks: NDArray[np.uint8]
     labels: NDArray[np.int8]
-    seen: NDArray[np.bool_]
+    included: NDArray[np.bool_]
     train: NDArray[np.bool_]
     presence: tuple[bool, bool, bool, bool]
     has_mask: bool

@@ -30,7 +30,7 @@ class Made:
             self.stored_images[row, 0].flat[:num_seen] = 1
             self.masks[row].flat[:num_true] = 1
         self.labels = (np.array(true) > 0).astype(np.int8)
-        self.seen = self.train = np.ones(len(seen), bool)
+        self.included = self.train = np.ones(len(seen), bool)
         self.has_mask = has_mask
         if not has_mask:
             self.masks[:] = 0
@@ -100,7 +100,7 @@ def test_slices_that_nobody_asks_about_get_no_mask_and_no_rank(
     """As in the evaluation: what serving does not look at stays empty, and its tumour is missed."""
     case = Made("a", seen=[4, 4, 8, 1], true=[4, 4, 0, 0])
     assert score(case)["dice"] == pytest.approx(16 / 25)
-    case.seen = np.array([True, False, False, True])
+    case.included = np.array([True, False, False, True])
     found = score(case)
 
     assert found["dice"] == pytest.approx(8 / 13)

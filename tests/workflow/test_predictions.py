@@ -72,7 +72,7 @@ def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(case: Stor
     scored = score_case(output, settings, Postprocessing.configured(settings), surfaces=False)
     assert scored.tumour_probability == pytest.approx(0.9)
     lookup = SliceLookup([case])
-    assert [lookup.is_included(key) for key in output.keys] == case.seen.tolist()
+    assert [lookup.is_included(key) for key in output.keys] == case.included.tolist()
     assert not lookup.is_included(output.keys[0])
 
 

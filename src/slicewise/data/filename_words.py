@@ -1,4 +1,4 @@
-"""The words that file names are made of, and what each of them says about the file."""
+"""The vocabulary of file names: splits a name into words and tags each with its meaning."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -13,8 +13,8 @@ Tag = Literal[
     "other", "auto", "link", "suffix", "number", "unknown",
 ]  # fmt: skip
 """contrast, native: with or without contrast agent. tissue: the whole brain. part: one of its tissues. map: a
-probability or another derived image. other: a sequence that fills no slot. auto: made by a program. link:
-what follows names the space, not the image."""
+probability or another derived image. other: a sequence that fills no slot. auto: made by a program. link: the
+next word names the space, not the image."""
 
 _LISTS: Final[Mapping[Tag, str]] = {
     "t1": "t1 t1w t1n t1wi t1weighted mprage mp2rage spgr fspgr irfspgr bravo",
@@ -90,9 +90,9 @@ _WORD: Final = re.compile(r"[^\W_]+|[+*]")
 _NUMBER: Final = re.compile(r"\d+|[ev]\d{1,2}")
 _SIZE: Final = re.compile(r"\d+(x\d+)*(mm|iso)|mm")
 _PARALLEL: Final = re.compile(r"p\d")
-"""The factor of parallel imaging, which Siemens writes before `iso`; alone it may name a patient."""
+"""The factor of parallel imaging that Siemens writes before `iso`; alone it may name a patient."""
 _PREFIX: Final = re.compile(r"(?:[rwmsn]{1,2}|br)(?=(?:t1|t2|flair)[a-z]*$)")
-"""What SPM and others put before the name of a file they resliced, warped or corrected."""
+"""Prefixes of SPM and others for resliced, warped or corrected files."""
 _IDENTITY: Final = ("sub", "ses", "task")
 _ENTITY: Final = re.compile(
     r"(?:(?<=_)|^)(?P<key>sub|ses|task|acq|ce|run|rec|dir|echo|part|inv|desc|space|label|res|den|mod|atlas|hemi|"
@@ -106,7 +106,7 @@ _SPEAKING: Final[Collection[Tag]] = {"contrast", "native", "tumour", "tissue", "
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a name, where it lies in it, and what it says."""
+    """A word of a name, its place in it, and its tag."""
 
     text: str
     start: int
@@ -137,7 +137,7 @@ def _plain(stem: str, start: int, end: int) -> Iterable[Word]:
 
 
 def _entity(entity: re.Match[str]) -> Iterable[Word]:
-    """An agent and a description say something; a space, a run and an acquisition of some name do not."""
+    """Yield the words of an entity: an agent and a description have a meaning, a space and a run do not."""
     key, value = entity["key"], entity["value"].lower()
     tags: list[Tag] = ["suffix"]
     if key in _IDENTITY:
@@ -152,23 +152,19 @@ def _entity(entity: re.Match[str]) -> Iterable[Word]:
 
 @lru_cache(maxsize=4096)
 def _parts(text: str) -> Parts:
-    """Take a word as one of the vocabulary, or as several of them written together; else return nothing."""
+    """Return a known word, or several that are written together, with their tags; else nothing."""
     lower = text.lower()
-    if tag := _tag(lower):
+    if _NUMBER.fullmatch(lower):
+        return ((lower, "number"),)
+    if tag := "suffix" if _SIZE.fullmatch(lower) else _VOCABULARY.get(lower):
         return ((lower, tag),)
     glued = _glued(_PREFIX.sub("", lower))
     return tuple((part, _VOCABULARY.get(part, "link")) for part in glued)
 
 
-def _tag(word: str) -> Tag | None:
-    if _NUMBER.fullmatch(word):
-        return "number"
-    return "suffix" if _SIZE.fullmatch(word) else _VOCABULARY.get(word)
-
-
 @lru_cache(maxsize=4096)
 def _glued(text: str) -> tuple[str, ...]:
-    """Divide `t1cebrain` or `flair2t1` into known words, long ones first; nothing where a rest is left."""
+    """Return the known words in `t1cebrain` or `flair2t1`, long ones first; none where a rest is left."""
     for length in range(len(text), 0, -1):
         first, rest = text[:length], text[length:]
         if (first == "2" and rest) or (length > 1 and first in _VOCABULARY):
@@ -179,7 +175,7 @@ def _glued(text: str) -> tuple[str, ...]:
 
 
 def _joined(words: list[Word]) -> list[Word]:
-    """Read two words that mean something together as one; `post op` is of an operation, and says nothing."""
+    """Return the words with known pairs joined; in `post op`, `post` is not the contrast agent."""
     joined: list[Word] = []
     for word in words:
         before = joined[-1] if joined else None

@@ -1,4 +1,4 @@
-"""What the names of a file and of its folders say: whose it is, and what it shows. The one reader of names.
+"""Parses the names of files and folders: the case, and the modality or mask that a file shows.
 
     BraTS20_Training_001_t1ce.nii, BraTS-GLI-00000-000-t1n.nii.gz       a case, then a modality
     UCSF-PDGM-0004_T1c_bias.nii.gz, P03_flair_bet.nii.gz, P1_T2_to_SRI  what tools add
@@ -6,13 +6,14 @@
     Smith/T1ce.nii.gz, EGD-0001/2_T1GD/NIFTI/T1GD.nii.gz                the folder is the case
     labelsTr/P01.nii.gz, FLAIR/P01.nii.gz                               the folder says what it shows
 
-Names are read from their end. What stands before the words that say what a file shows names its case,
-whatever words are in it: `T2-001_flair` is the FLAIR of `T2-001`.
+Names are read from their end. The part before the words for the content names the case, whatever words are
+in it: `T2-001_flair` is the FLAIR of `T2-001`.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,22 +26,22 @@ SUFFIXES: Final = SUFFIXES_BY_KIND["brats"]
 _ENDING: Final = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _SEPARATORS: Final = " -_.,+()[]{}="
 _VSD: Final = re.compile(r"VSD\.Brain(_\w+?)?\.XX\.O\.", re.IGNORECASE)
-"""How the files of BraTS 2013 and 2015 begin; `OT` is their mask."""
+"""Prefix of the files of BraTS 2013 and 2015; `OT` is their mask."""
 _MASK_WORD: Final = "masks?|segmentation|segm?|labels?|gt|groundtruth|overlay|pred(iction)?"
 _MASK_OF: Final = re.compile(rf"({_MASK_WORD})(?P<after>.+)|(?P<before>.+)({_MASK_WORD})", re.IGNORECASE)
 _TECHNICAL: Final = {
     "nifti", "nii", "anat", "files", "resources", "scans", "structural", "imagestr", "imagests", "images",
 }  # fmt: skip
 _SERIES_DIGITS: Final = 2
-"""A folder such as `2_T1GD` begins with the number of a series, not of a patient."""
+"""In `2_T1GD` the number is that of a series, not of a patient."""
 _FOLDERS: Final = 3
-"""How many folders above a file are looked at."""
+"""Number of folders above a file that are read."""
 _SHOWING: Final[frozenset[Tag]] = frozenset(
     ("t1", "t1ce", "t2", "flair", "mask", "tumour", "part", "map", "other")
 )
 _ADDED: Final[frozenset[Tag]] = frozenset(("suffix", "tissue", "link", "auto"))
 _BY_PROGRAMS: Final = {"glistrboost"}
-"""Words for a mask that also say how it was made."""
+"""Words for a mask that also name its software."""
 _VISIT: Final = re.compile(
     r"((ses|session|visit|timepoint|time|tp|week|month|day|followup|fu|scan|exam)[-_ ]?\d.*|"
     r"baseline|pre-?op|post-?op|\d{1,2}|(19|20)\d\d[-_.]?\d\d[-_.]?\d\d.*)",
@@ -62,17 +63,17 @@ _VISITS_OF_PATIENTS: Final = (
 
 @dataclass(frozen=True)
 class ParsedName:
-    """What a name says.
+    """The parts of a name.
 
     Attributes:
-        case: whose file it is; empty where the name says nothing but what it shows.
-        kind: what it shows: a modality, the mask of a tumour, or another image; None where nothing is said,
-            or several things are.
-        candidates: the modalities that it may show, where it says several.
-        number: what follows as a number: of a series, or the end of the case's name.
-        suffixes: what tools and people added, such as `bet`.
-        sure: False where the words that say it may as well belong to the name of the case.
-        about_tumour: a mask whose name speaks of a tumour.
+        case: the case; empty where the name has only words for the content.
+        kind: the content: a modality, the mask of a tumour, or another image; None where it is not named, or
+            ambiguous.
+        candidates: the possible modalities of an ambiguous name.
+        number: a trailing number: of a series, or the end of the case's name.
+        suffixes: words for processing, such as `bet`.
+        sure: False where the words for the content may belong to the name of the case.
+        about_tumour: a mask that is named after a tumour.
         of_modality: a mask that is named after a modality.
     """
 
@@ -87,29 +88,36 @@ class ParsedName:
 
 
 def parse_filename(path: Path) -> ParsedName:
-    """Read the name of a volume, and those of the folders around it where it alone does not tell.
+    """Return the parts of a volume's name, or of its folders' names where it does not name the content.
 
-    A file in a folder of its own name (some archives unpack so) is read by that one.
+    Of a file in a folder of its own name (from some archives), the folder's name is parsed.
     """
     stem = strip_suffix(effective_name(path))
     folders = [folder.name for folder in (case_folder(path), *case_folder(path).parents)][:_FOLDERS]
-    own = next((len(name) for name in folders if _begins(stem, name)), 0)
+    own = next((len(name) for name in folders if _names_case(stem, name)), 0)
     parsed = parse_stem(stem, own)
     if parsed.kind is None and not parsed.candidates and own == len(stem):
         parsed = parse_stem(stem)
     if parsed.kind is None and not parsed.candidates:
         above = (parse_stem(name) for name in folders)
-        kinds = (name for name in above if name.kind is not None and not name.case and _is_plain(name))
-        return replace(next(kinds, parsed), case=stem, number="")
+        # A folder `tumor` may be a class of patients.
+        named = (
+            name
+            for name in above
+            if not name.case
+            and name.kind not in (None, "other")
+            and not (name.kind == "mask" and name.about_tumour)
+        )
+        return replace(next(named, parsed), case=stem, number="")
     return parsed
 
 
 def parse_stem(stem: str, own: int = 0) -> ParsedName:
-    """Read a name without ending, of which the first `own` characters are known to name the case."""
+    """Return the parts of a name without ending, whose first `own` characters name the case."""
     if match := _VSD.match(stem):
         rest = re.sub(r"^OT\b", "seg", stem[match.end() :])
         return parse_stem(re.sub(r"^MR_", "", rest))
-    words = [_mask_known(word, own) for word in split_words(stem)]
+    words = [replace(word, tag="unknown") if word.start < own else word for word in split_words(stem)]
     first = _find_tail(words)
     run = words[first:]
     if _shows(run) or any(word.tag == "contrast" for word in run):
@@ -124,9 +132,9 @@ def parse_patient(case: str) -> str:
 
 
 def find_case_folder(path: Path, name: ParsedName, root: Path | None = None) -> Path:
-    """Return the folder of a file's case: the one it lies in, but for those of one series or of one format.
+    """Return the folder of a file's case: its nearest one that is not of one series or one format.
 
-    Nothing above `root` is returned.
+    No folder above `root` is returned.
     """
     folder = case_folder(path)
     for _ in range(_FOLDERS):
@@ -137,13 +145,13 @@ def find_case_folder(path: Path, name: ParsedName, root: Path | None = None) -> 
 
 
 def case_from_folder(folder: Path) -> str:
-    """Return the name of the case in a folder: that of the folder, after its parent's where it is a visit."""
+    """Return the name of the case in a folder: the folder's, after its parent's where it is a visit."""
     here = folder.absolute()
     return f"{here.parent.name}_{here.name}" if _VISIT.fullmatch(here.name) else here.name
 
 
 def patient_from_folder(folder: Path, root: Path | None = None) -> str:
-    """Return the patient whose case a folder holds; folders of visits below `root` lie in the patient's."""
+    """Return the patient of the case in a folder; folders of visits below `root` are in the patient's."""
     here = folder.absolute()
     top = here.parent if root is None else root.absolute()
     visits = [f for f in (here, *here.parents) if top in f.parents and _VISIT.fullmatch(f.name)]
@@ -151,7 +159,7 @@ def patient_from_folder(folder: Path, root: Path | None = None) -> str:
 
 
 def is_mask_name(stem: str) -> bool:
-    """Whether the last words of a picture's name are those of a mask or of another picture made from one."""
+    """Whether a picture's name ends as that of a mask, or of a picture made from one."""
     words = split_words(stem)
     tags = {word.tag for word in words[_find_tail(words) :]}
     made = {"pred", "preds", "prediction", "predictions", "predicted"} & {word.text for word in words[-1:]}
@@ -159,13 +167,13 @@ def is_mask_name(stem: str) -> bool:
 
 
 def image_stem_of_mask(stem: str) -> str | None:
-    """Return the name of the picture that a picture is called the mask of, as in `Y0mask` and `mask_Y0`."""
+    """Return the name of the picture that a mask belongs to, as in `Y0mask` and `mask_Y0`."""
     match = _MASK_OF.fullmatch(stem)
     return (match["after"] or match["before"]).strip(_SEPARATORS).lower() if match else None
 
 
 def is_mask_folder(folder: str) -> bool:
-    """Whether a folder is called after masks, or pictures made from them, and after nothing else."""
+    """Whether a folder is named only after masks or pictures made from them."""
     tags = {word.tag for word in split_words(folder)}
     return bool(tags & {"mask", "map"}) and tags <= {"mask", "map", "tumour", "tissue", "suffix", "auto"}
 
@@ -181,7 +189,7 @@ def case_folder(path: Path) -> Path:
 
 
 def effective_name(path: Path) -> str:
-    """Return the name that tells what a file is: its own, but for one in a folder called like a file."""
+    """Return the name of a file, or of its folder where that is named like a file."""
     return path.parent.name if _is_wrapper(path.parent) else path.name
 
 
@@ -189,16 +197,11 @@ def _is_wrapper(folder: Path) -> bool:
     return folder.name.lower().endswith(SUFFIXES)
 
 
-def _begins(stem: str, folder: str) -> bool:
+def _names_case(stem: str, folder: str) -> bool:
     """Whether a folder's name is the beginning of a file's, and names a case."""
     after = stem[len(folder) : len(folder) + 1]
     fits = bool(folder) and stem.lower().startswith(folder.lower()) and not after.isalnum()
     return fits and any(word.tag in ("unknown", "number") for word in split_words(folder))
-
-
-def _is_plain(name: ParsedName) -> bool:
-    """Whether a folder's name is that of a modality or of masks; `tumor` may be a class of patients."""
-    return name.kind != "other" and not (name.kind == "mask" and name.about_tumour)
 
 
 def _is_of_a_series(folder: Path, name: ParsedName) -> bool:
@@ -211,15 +214,11 @@ def _is_of_a_series(folder: Path, name: ParsedName) -> bool:
     )
 
 
-def _mask_known(word: Word, own: int) -> Word:
-    return replace(word, tag="unknown") if word.start < own else word
-
-
 def _find_tail(words: Sequence[Word]) -> int:
-    """Return where the last words that say what a file shows begin.
+    """Return the index of the first of the last words for the content.
 
-    A number or letter ends them once something is said: it and what stands before it name the case. So does
-    what speaks of a tumour or of before and after, left of a modality.
+    After one of them, a number or letter to the left belongs to the case; so does a word for a tumour, or for
+    before and after, left of a modality.
     """
     tags_so_far: set[Tag] = set()
     for place in range(len(words) - 1, -1, -1):
@@ -238,8 +237,13 @@ def _shows(words: Iterable[Word]) -> bool:
 
 
 def _read_inside(stem: str, words: Sequence[Word]) -> ParsedName:
-    """Read a name whose end says nothing: the only place in it that does, if there is one."""
-    runs = [run for run in _runs(words) if _shows(run)]
+    """Return the parts of a name that names its content in one place before the end."""
+    runs = [
+        [*run]
+        for neutral, run in groupby(words, lambda word: word.tag in ("unknown", "number"))
+        if not neutral
+    ]
+    runs = [run for run in runs if _shows(run)]
     shown = [run for run in runs if any(word.tag in MODALITY_TAGS for word in run)] or runs
     if not shown:
         return ParsedName(stem)
@@ -256,17 +260,6 @@ def _read_inside(stem: str, words: Sequence[Word]) -> ParsedName:
     follows = words[words.index(run[-1]) + 1]
     is_first_of_a_number = not left and follows.tag == "number"
     return replace(name, sure=name.kind in MODALITY_TAGS and not is_first_of_a_number)
-
-
-def _runs(words: Sequence[Word]) -> list[list[Word]]:
-    """Divide words where they say nothing."""
-    runs: list[list[Word]] = [[]]
-    for word in words:
-        if word.tag in ("unknown", "number"):
-            runs.append([])
-        else:
-            runs[-1].append(word)
-    return [run for run in runs if run]
 
 
 def _named(case: str, run: Sequence[Word], before: Sequence[Word]) -> ParsedName:
@@ -289,7 +282,7 @@ def _named(case: str, run: Sequence[Word], before: Sequence[Word]) -> ParsedName
 
 
 def _without_targets(run: Sequence[Word]) -> list[Word]:
-    """Leave out the modality that an image was brought to: `FLAIR_to_T1` shows FLAIR."""
+    """Return the words without the target of a registration: `FLAIR_to_T1` shows FLAIR."""
     words: list[Word] = []
     target = False
     for word in run:
@@ -325,7 +318,7 @@ def _kind(
 def _with_or_without_contrast(
     tags: set[Tag], words: Sequence[Word], before: Sequence[Word]
 ) -> tuple[Kind | None, tuple[Modality, ...]]:
-    """`post` alone is of the contrast agent, beside an operation or in front of T1 it may be of either."""
+    """`post` alone means the contrast agent; beside an operation or in front of T1 it is ambiguous."""
     operation = any(word.text == "post op" for word in words)
     if "contrast" in tags:
         return "t1ce", ()

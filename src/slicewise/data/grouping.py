@@ -1,4 +1,4 @@
-"""From the files of a folder to its cases: which belong together, and which of several is taken."""
+"""Groups the files of a folder into cases, and selects one file of several for a modality or mask."""
 
 import os
 from collections import Counter, defaultdict
@@ -29,7 +29,7 @@ _BY_HAND: Final = {"manual", "manuallycorrected", "corrected", "edited"}
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A file and what its name says."""
+    """A file and its parsed name."""
 
     path: Path
     name: ParsedName
@@ -37,7 +37,7 @@ class NamedFile:
 
 @dataclass
 class CaseDraft:
-    """The files of one case: `images` by modality, and what may be its mask, in natural order."""
+    """The files of one case: `images` by modality, and candidates for its mask, in natural order."""
 
     name: str
     patient: str
@@ -63,7 +63,7 @@ class CaseDraft:
 
 @dataclass
 class GroupedFiles:
-    """Cases, and the files that belong to none: their names say nothing, another image, or several things."""
+    """Cases, and the files of none: unidentified, other images, or ambiguous (`problems`)."""
 
     drafts: list[CaseDraft]
     unidentified: list[Path]
@@ -78,44 +78,42 @@ def group_files(
     mask_name: str | None = None,
     unnamed: Modality | None = None,
 ) -> GroupedFiles:
-    """Sort volumes and masks into cases by their names.
+    """Return volumes and masks as cases, by their names; an ambiguous name is a problem.
 
     Args:
         paths: files, in natural order.
-        root: no folder above it is looked at for what a case is called.
-        mask_name: a pattern such as `*_tumor*` of the file names that are masks; no other file then is one.
-        unnamed: what a volume shows whose name does not say it.
-
-    Returns:
-        the cases; a name that may be read in two ways is a problem, and its file belongs to no case.
+        root: the names of folders above it are not used.
+        mask_name: a pattern of the names of masks, such as `*_tumor*`; no other file then is one.
+        unnamed: the modality of a volume whose name does not tell it.
     """
-    gathered = GroupedFiles([], [], [], [])
+    grouped = GroupedFiles([], [], [], [])
     drafts: dict[tuple[Path, str], list[NamedFile]] = defaultdict(list)
     for path in paths:
         file = NamedFile(path, _parse(path, mask_name, unnamed))
         if file.name.candidates:
-            gathered.problems.append(_ambiguous(file))
+            what = f"its name may say {' or '.join(file.name.candidates)}, so it is not used; {_RENAME}"
+            grouped.problems.append(Problem(path, what))
         elif file.name.kind is None:
-            gathered.unidentified.append(path)
+            grouped.unidentified.append(path)
         elif file.name.kind == "other":
-            gathered.others.append(path)
+            grouped.others.append(path)
         else:
             folder = find_case_folder(path, file.name, root)
             drafts[folder, (file.name.case or case_from_folder(folder)).lower()].append(file)
     for (folder, _), files in drafts.items():
         for number, part in _divide_by_number(files).items():
-            if draft := _draft(folder, root, number, part, gathered.problems):
-                gathered.drafts.append(draft)
-    gathered.drafts = _merge_series(_merge_folders(gathered.drafts), root, gathered.problems)
-    _disambiguate_names(gathered.drafts)
-    gathered.problems += _warn_scattered(gathered.drafts)
-    return gathered
+            if draft := _draft(folder, root, number, part, grouped.problems):
+                grouped.drafts.append(draft)
+    grouped.drafts = _merge_series(_merge_folders(grouped.drafts), root, grouped.problems)
+    _disambiguate_names(grouped.drafts)
+    grouped.problems += _warn_scattered(grouped.drafts)
+    return grouped
 
 
 def select_images(draft: CaseDraft) -> tuple[dict[Modality, Path], list[Problem]]:
     """Return one file of each modality: of the variant (`_bet`, `_bias`) that most modalities have.
 
-    Of variants that as many have, the one with the fewest suffixes is taken.
+    Of equally frequent variants, the one with the fewest suffixes is taken.
     """
     common = Counter(
         suffixes for files in draft.images.values() for suffixes in {file.name.suffixes for file in files}
@@ -137,13 +135,21 @@ def select_images(draft: CaseDraft) -> tuple[dict[Modality, Path], list[Problem]
 
 
 def select_mask(draft: CaseDraft) -> tuple[Path | None, list[Problem]]:
-    """Return the mask of a case: one whose name speaks of a tumour, and that is drawn rather than predicted.
+    """Return the mask of a case: preferably one named after a tumour, and drawn rather than predicted.
 
-    Where several are as good, none is returned and the problem is an error.
+    Where several are equally good, none is returned and the problem is an error.
     """
     if not draft.masks:
         return None, []
-    ranks = [_mask_rank(file.name) for file in draft.masks]
+    ranks = [
+        (
+            file.name.about_tumour,
+            bool(_BY_HAND & {*file.name.suffixes})
+            or not any(suffix.startswith(_AUTOMATIC) for suffix in file.name.suffixes),
+            not file.name.of_modality,
+        )
+        for file in draft.masks
+    ]
     best = [file for file, rank in zip(draft.masks, ranks, strict=True) if rank == max(ranks)]
     taken, others = best[0], [file for file in draft.masks if file not in best]
     if len({_stem(file) for file in best}) > 1:
@@ -151,14 +157,14 @@ def select_mask(draft: CaseDraft) -> tuple[Path | None, list[Problem]]:
         return None, [
             Problem(
                 draft.folder,
-                f"{draft.name}: several files may be its mask ({names}); say which with data.volumes.mask, "
-                "such as data.volumes.mask='*_tumor_seg*', or rename it so that it alone speaks of a tumour",
+                f"{draft.name}: several files may be its mask ({names}); choose one with data.volumes.mask, "
+                "such as data.volumes.mask='*_tumor_seg*', or rename it so that only it names a tumour",
             )
         ]
     problems = [Problem(file.path, "a second file of its kind, ignored", "note") for file in best[1:]]
     problems += [Problem(file.path, f"a mask, not used: {taken.path.name} is", "note") for file in others]
     if taken.name.of_modality and not taken.name.about_tumour:
-        what = "taken as the mask, though named after one modality, as masks of the brain are; look at it"
+        what = "taken as the mask, though named after one modality, as masks of the brain are; please check"
         problems.append(Problem(taken.path, what, "warning"))
     return taken.path, problems
 
@@ -176,18 +182,13 @@ def _parse(path: Path, mask_name: str | None, unnamed: Modality | None) -> Parse
     return name
 
 
-def _ambiguous(file: NamedFile) -> Problem:
-    what = f"its name may say {' or '.join(file.name.candidates)}, so it is not used; {_RENAME}"
-    return Problem(file.path, what)
-
-
 def _divide_by_number(files: Sequence[NamedFile]) -> dict[str, list[NamedFile]]:
-    """Divide files by the number that ends their names, where that tells several of one modality apart."""
+    """Return files by the number that ends their names, where several of one modality have different ones."""
     numbers: dict[str, set[str]] = defaultdict(set)
     for file in files:
         if file.name.kind in MODALITIES and file.name.number:
             numbers[str(file.name.kind)].add(file.name.number)
-    if all(len(those) < 2 for those in numbers.values()):
+    if all(len(distinct) < 2 for distinct in numbers.values()):
         return {"": list(files)}
     divided: dict[str, list[NamedFile]] = defaultdict(list)
     for file in files:
@@ -218,32 +219,25 @@ def _draft(
 
 
 def _merge_folders(drafts: Sequence[CaseDraft]) -> list[CaseDraft]:
-    """Put together what lies in folders beside or in each other, has one name, and shows nothing twice."""
+    """Merge cases of one name in folders beside or in each other that have no modality in common."""
     merged: dict[str, list[CaseDraft]] = defaultdict(list)
     for draft in drafts:
         same = merged[draft.name.lower()]
-        whole = next((other for other in same if _can_merge(other, draft)), None)
-        if whole is None:
-            same.append(draft)
+        for other in same:
+            common = Path(os.path.commonpath((other.folder, draft.folder)))
+            is_near = common in {other.folder, draft.folder, other.folder.parent}
+            if is_near and not (other.named_by_folder or draft.named_by_folder or other.kinds & draft.kinds):
+                other.images.update(draft.images)
+                other.masks += draft.masks
+                other.folder = common
+                break
         else:
-            whole.images.update(draft.images)
-            whole.masks += draft.masks
-            whole.folder = Path(os.path.commonpath((whole.folder, draft.folder)))
+            same.append(draft)
     return [draft for same in merged.values() for draft in same]
 
 
-def _can_merge(one: CaseDraft, other: CaseDraft) -> bool:
-    if one.named_by_folder or other.named_by_folder or one.kinds & other.kinds:
-        return False
-    return Path(os.path.commonpath((one.folder, other.folder))) in {
-        one.folder,
-        other.folder,
-        one.folder.parent,
-    }
-
-
 def _merge_series(drafts: list[CaseDraft], root: Path | None, problems: list[Problem]) -> list[CaseDraft]:
-    """Put together the files of a folder that begin with the number of their series: `5_t1`, `7_flair`."""
+    """Merge the files of a folder whose names begin with a series number: `5_t1`, `7_flair`."""
     numbered: dict[Path, list[CaseDraft]] = defaultdict(list)
     for draft in drafts:
         if draft.name.isdecimal() and len(draft.name) <= _SERIES_DIGITS:
@@ -265,24 +259,19 @@ def _merge_series(drafts: list[CaseDraft], root: Path | None, problems: list[Pro
 
 
 def _disambiguate_names(drafts: Sequence[CaseDraft]) -> None:
-    """Where cases are called after folders of one name, put the names of the folders above before it."""
+    """Prefix the names of parent folders where cases are named after folders of the same name."""
     named = [draft for draft in drafts if draft.named_by_folder]
     for depth in range(max((len(draft.folder.absolute().parents) for draft in named), default=0)):
         counts = Counter(draft.name.lower() for draft in named)
         for draft in named:
             if counts[draft.name.lower()] > 1:
-                _name_after_parents(draft, depth + 1)
-
-
-def _name_after_parents(draft: CaseDraft, depth: int) -> None:
-    is_patient = draft.patient == parse_patient(draft.name)
-    parts = draft.folder.absolute().parts[1:]
-    draft.name = "_".join(parts[-depth - 1 :])
-    draft.patient = parse_patient(draft.name) if is_patient else draft.patient
+                is_patient = draft.patient == parse_patient(draft.name)
+                draft.name = "_".join(draft.folder.absolute().parts[1:][-depth - 2 :])
+                draft.patient = parse_patient(draft.name) if is_patient else draft.patient
 
 
 def _warn_scattered(drafts: Sequence[CaseDraft]) -> Iterable[Problem]:
-    """Warn of a folder whose files are cases of one modality each, every one of another modality."""
+    """Yield a warning for a folder whose files are cases of one modality each, all different."""
     drafts_by_folder: dict[Path, list[CaseDraft]] = defaultdict(list)
     for draft in drafts:
         if draft.images:
@@ -305,12 +294,6 @@ def _unused_image(file: NamedFile, taken: NamedFile, modality: Modality, *, as_g
         what = f"as good a {modality} as {taken.path.name}, which is used; take out one of them"
         return Problem(file.path, what, "warning")
     return Problem(file.path, f"another variant of {modality}: {taken.path.name} is used", "note")
-
-
-def _mask_rank(name: ParsedName) -> tuple[bool, bool, bool]:
-    by_hand = _BY_HAND & {*name.suffixes}
-    automatic = any(suffix.startswith(_AUTOMATIC) for suffix in name.suffixes)
-    return name.about_tumour, bool(by_hand or not automatic), not name.of_modality
 
 
 def _stem(file: NamedFile) -> str:

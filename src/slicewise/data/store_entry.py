@@ -17,14 +17,14 @@ from slicewise.imaging.geometry import Geometry
 from slicewise.imaging.volume import Presence
 
 FORMAT: Final = 5
-"""Raise it when the meaning of the stored slices changes: old entries are then not found any more."""
+"""To be raised when the meaning of the stored slices changes: old entries are then not used any more."""
 ENTRY_FILE: Final = "entry.json"
 IMAGES_FILE: Final = "images.npy"
 MASKS_FILE: Final = "masks.npy"
 
 _DTYPES: Final = {IMAGES_FILE: np.dtype(np.float16), MASKS_FILE: np.dtype(np.uint8)}
 _IN_MEMORY_BYTES: Final = 1 << 20
-"""Smaller arrays are read instead of mapped: each map holds a file handle, and pictures are many."""
+"""Smaller arrays are read instead of mapped: each map holds a file handle, and there are many pictures."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StoredCase:
     group: str
     labels: NDArray[np.int8]
     indices: NDArray[np.int32]
-    seen: NDArray[np.bool_]
+    included: NDArray[np.bool_]
     train: NDArray[np.bool_]
     presence: Presence
     has_mask: bool
@@ -47,11 +47,11 @@ class StoredCase:
     files: dict[str, dict[str, Any]]
     """Bytes, SHA-256 and shape of each array file, as sealed."""
     remarks: tuple[str, ...] = ()
-    """What reading the case took that people should know of."""
+    """Warnings from reading the case."""
 
     @classmethod
     def open(cls, folder: Path, entry: str) -> Self:
-        """Read an entry's description and check that its arrays have the sizes it names.
+        """Return an entry whose arrays have the sizes named in its description.
 
         Raises:
             WorkspaceError: the entry is missing, damaged or of another format.
@@ -62,7 +62,7 @@ class StoredCase:
                 name: ((folder / name).stat().st_size, seal["bytes"]) for name, seal in case.files.items()
             }
         except FileNotFoundError as error:
-            raise WorkspaceError(f"{folder} is no whole entry ({error}); run preprocessing again") from error
+            raise WorkspaceError(f"{folder} is incomplete ({error}); run preprocessing again") from error
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, OSError) as error:
             raise WorkspaceError(f"{folder} is damaged ({error!r}); move it aside and run again") from error
         for name, (size, sealed) in sizes.items():
@@ -79,7 +79,7 @@ class StoredCase:
 
     @property
     def stored_images(self) -> NDArray[np.float16]:
-        """[S, M, N, N], read-only: the present modalities alone, in slot order. Each access maps."""
+        """[S, M, N, N], read-only: only the present modalities, in slot order. Each access maps."""
         return self._array(IMAGES_FILE)
 
     @property
@@ -93,7 +93,7 @@ class StoredCase:
         return self._array(MASKS_FILE)
 
     def read(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float16]:
-        """Return the images of some slices, [len(rows), 4, N, N], reading only those."""
+        """Return the images of some slices, [len(rows), 4, N, N]; only those are read."""
         return self._four_slots(self.stored_images[np.asarray(rows, np.intp)])
 
     def _four_slots(self, stored: NDArray[np.float16]) -> NDArray[np.float16]:
@@ -113,7 +113,7 @@ class StoredCase:
             ) from error
         if (mapped.dtype, list(mapped.shape)) != (_DTYPES[name], self.files[name]["shape"]):
             raise WorkspaceError(
-                f"{path} holds {mapped.dtype} {mapped.shape}, not what was sealed; move {self.folder} aside"
+                f"{path} holds {mapped.dtype} {mapped.shape}, unlike when sealed; move {self.folder} aside"
             )
         if mapped.nbytes > _IN_MEMORY_BYTES:
             return mapped
@@ -127,7 +127,7 @@ class StoredCase:
             raise ValueError(f"format {value['format']}, this version reads {FORMAT}")
         described = {name: part for name, part in value.items() if name != "digest"}
         if value.get("digest", digest(described)) != digest(described):
-            raise ValueError("its digest is another one")
+            raise ValueError("its digest differs")
         first, second, third, fourth = (bool(present) for present in value["presence"])
         case = cls(
             entry=entry,
@@ -136,7 +136,7 @@ class StoredCase:
             group=value["group"],
             labels=np.array(value["labels"], np.int8),
             indices=np.array(value["indices"], np.int32),
-            seen=_marks(value["seen"], len(value["labels"])),
+            included=_marks(value["seen"], len(value["labels"])),
             train=_marks(value["train"], len(value["labels"])),
             presence=(first, second, third, fourth),
             has_mask=value["has_mask"],
@@ -150,20 +150,17 @@ class StoredCase:
         return case
 
     def _check(self) -> None:
-        """Refuse an entry whose parts do not describe the same slices."""
+        """Raise ValueError where the parts do not describe the same slices."""
         num_slices, num_present = len(self.labels), sum(self.presence)
-        num_slots, side = self.files[IMAGES_FILE]["shape"][1:3]
-        shapes = {
-            IMAGES_FILE: [num_slices, num_slots, side, side],
-            MASKS_FILE: [num_slices, side, side],
-        }
+        num_slots, size = self.files[IMAGES_FILE]["shape"][1:3]
+        shapes = {IMAGES_FILE: [num_slices, num_slots, size, size], MASKS_FILE: [num_slices, size, size]}
         fits = all(self.files[name]["shape"] == shape for name, shape in shapes.items())
-        kinds = isinstance(self.group, str) and isinstance(self.has_mask, bool)
+        types = isinstance(self.group, str) and isinstance(self.has_mask, bool)
         flat = self.labels.ndim == self.indices.ndim == 1 and len(self.indices) == num_slices
         slots = (
-            num_slots in (num_present, NUM_MODALITIES) and num_present and isinstance(side, int) and side > 0
+            num_slots in (num_present, NUM_MODALITIES) and num_present and isinstance(size, int) and size > 0
         )
-        if not (fits and kinds and flat and slots):
+        if not (fits and types and flat and slots):
             raise ValueError("its fields contradict each other")
 
 

@@ -48,7 +48,7 @@ class SlicedCase:
     """[S]: 1 tumour, 0 none, -1 unknown (an unlabelled volume)."""
     indices: NDArray[np.int32]
     """[S]: the slice of the volume."""
-    seen: NDArray[np.bool_]
+    included: NDArray[np.bool_]
     """[S]: has enough brain for serving to look at; the others are here for their tumour alone."""
     train: NDArray[np.bool_]
     """[S]: chosen for training."""
@@ -84,7 +84,7 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
         has_mask=volume.mask is not None,
         labels=labels,
         indices=slice_indices.astype(np.int32),
-        seen=included[slice_indices],
+        included=included[slice_indices],
         train=_select_train(included[slice_indices], labels, settings),
         presence=volume.presence,
         pixel_mm=_pixel_mm(volume, geometry, settings.image_size),
@@ -100,11 +100,13 @@ def _pixel_mm(volume: Volume, geometry: Geometry, image_size: int) -> float | No
 
 
 def _select_train(
-    seen: NDArray[np.bool_], labels: NDArray[np.int8], settings: Preprocessing
+    included: NDArray[np.bool_], labels: NDArray[np.int8], settings: Preprocessing
 ) -> NDArray[np.bool_]:
-    """Choose among the seen slices: the others would teach that little brain means tumour."""
+    """Choose among the included slices: the others would teach that little brain means tumour."""
     train = np.zeros(len(labels), np.bool_)
-    train[seen] = select_training_slices(labels[seen], settings.healthy_ratio, settings.max_train_slices)
+    train[included] = select_training_slices(
+        labels[included], settings.healthy_ratio, settings.max_train_slices
+    )
     return train
 
 

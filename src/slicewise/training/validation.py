@@ -143,7 +143,7 @@ def source_auc(
     dataset: SliceDataset, class_logits: Floats, source: int, among: NDArray[np.bool_] | None = None
 ) -> SourceAUC | None:
     """Return the area of one source, of the slices `among` which to look; None without both classes."""
-    rows = (dataset.sources == source) & dataset.seen
+    rows = (dataset.sources == source) & dataset.included
     rows &= True if among is None else among
     if len(np.unique(dataset.labels[rows])) < 2:
         return None
@@ -173,7 +173,7 @@ def score_slices(
     ]
     table = torch.cat(rows).cpu().double().numpy()
     intersection, found, reference, logits = table[:, :4].T
-    included = dataset.seen
+    included = dataset.included
     return SliceScores(intersection * included, reference + found * included, logits, table[:, 4:])
 
 

@@ -68,7 +68,7 @@ def split_source(config: Config, source: Source, index: CaseIndex) -> dict[str, 
         )
     predefined = predefined_split(config, source, index)
     if predefined is not None:
-        return predefined.sides
+        return predefined.subsets
     if config.split.fold:
         without_folds = config.split.model_copy(update={"folds": 0, "fold": 0})
         single_split = config.model_copy(update={"split": without_folds})
@@ -125,7 +125,7 @@ def select_phantom_patients(config: Config, source: VolumeSource, names: Iterabl
         members = match_names(read_split_file(expand_user(config.split.file)), source.name, names)
         predefined = resolve_split(members, config.split, None, source.name)
         if predefined is not None:
-            return _select_participants(config, source, predefined.sides, is_predefined=True)
+            return _select_participants(config, source, predefined.subsets, is_predefined=True)
     return _select_participants(config, source, _split_by_seed(config, names))
 
 

@@ -42,7 +42,7 @@ def predict_case(
     """
     images = case.images if images is None else images
     presence = case.presence if presence is None else presence
-    seen = case.seen
+    seen = case.included
     if seen.all():
         masks, classes = predictor.predict_stack(images, presence, batch_size)
     else:

@@ -65,7 +65,7 @@ def open_cases(context: Context[Config], subset: Subset) -> "list[StoredCase]":
     """
     store = slice_store(context.workspace)
     split = Split.from_json(read_json(context.home("split", "split") / SPLIT_NAME))
-    groups = split.side(subset)
+    groups = split.subset(subset)
     entries = read_manifest(context)
     cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in groups]
     missing = {source.name for source in used_sources(context.config)} - {case.key.source for case in cases}
@@ -103,7 +103,7 @@ class SliceLookup:
     def is_included(self, key: SliceKey) -> bool:
         """Return False for an excluded slice: it has too little brain, and the model is not applied to it."""
         case, row = self._places[key]
-        return bool(case.seen[row])
+        return bool(case.included[row])
 
     def __getitem__(self, key: SliceKey) -> "tuple[NDArray[np.float16], tuple[bool, ...], NDArray[np.uint8]]":
         case, row = self._places[key]

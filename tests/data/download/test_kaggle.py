@@ -296,7 +296,7 @@ def test_no_network_names_the_way_out(
     endpoints: tuple[dict[Any, str], Any],
 ) -> None:
     monkeypatch.setitem(*endpoints, "http://127.0.0.1:9")
-    with pytest.raises(DownloadError, match=r"nothing arrived.*check the network"):
+    with pytest.raises(DownloadError, match=r"nothing was received.*check the network"):
         fetch(tmp_path / "brains", retries=1)
 
 

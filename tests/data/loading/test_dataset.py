@@ -22,7 +22,7 @@ class Case:
     stored_images: NDArray[np.float16]
     masks: NDArray[np.uint8]
     labels: NDArray[np.int8]
-    seen: NDArray[np.bool_]
+    included: NDArray[np.bool_]
     train: NDArray[np.bool_]
     presence: tuple[bool, ...]
     has_mask: bool = True
@@ -88,9 +88,9 @@ def test_healthy_slices_that_are_too_many_take_turns_within_their_case() -> None
     """Slices 0, 2, 4 and 6 of the second case are healthy; one is chosen, and 6 has hardly any brain."""
     crowded = case(1, 8)
     crowded.train = np.isin(np.arange(8), [1, 2, 3, 5, 7])
-    crowded.seen = np.arange(8) != 6
+    crowded.included = np.arange(8) != 6
     whole = case(0, 3)
-    whole.train = whole.seen
+    whole.train = whole.included
     pool = SliceDataset([whole, crowded]).training_pool(VOLUMES)
     rounds = [sorted(pool.round(number).tolist()) for number in range(4)]
     always = [0, 1, 2, 4, 6, 8, 10]

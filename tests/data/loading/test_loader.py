@@ -1,4 +1,6 @@
 import threading
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch
 
 from slicewise.config.schema import SourceWeights
 from slicewise.data.loading.dataset import SliceDataset
-from slicewise.data.loading.loader import TrainLoader, load_batches, sequential_batches
+from slicewise.data.loading.loader import TrainLoader, load_batches, prefetch, sequential_batches
 from slicewise.domain.keys import CaseKey
 
 
@@ -15,7 +17,7 @@ class Case:
     stored_images = np.arange(10, dtype=np.float16).reshape(10, 1, 1, 1) * np.ones((1, 1, 4, 4), np.float16)
     masks = np.zeros((10, 4, 4), np.uint8)
     labels = np.zeros(10, np.int8)
-    seen = train = np.arange(10) != 3
+    included = train = np.arange(10) != 3
     presence = (True, False, False, False)
     has_mask = True
     image_size = 4
@@ -58,5 +60,56 @@ def test_slices_in_memory_are_gathered_without_a_thread(preload_mib: float, in_t
     batches = load_batches(dataset, sequential_batches(dataset, 4))
     next(batches)
 
-    assert ("prefetch" in {thread.name for thread in threading.enumerate()}) == in_thread
+    assert (workers() > 0) == in_thread
     assert sum(len(batch) for batch in batches) == 6
+
+
+def workers() -> int:
+    return sum(thread.name.startswith("prefetch") for thread in threading.enumerate())
+
+
+def test_items_come_in_order_and_the_thread_ends() -> None:
+    assert list(prefetch(range(20))) == list(range(20))
+    assert workers() == 0
+
+
+def test_the_next_item_is_made_while_the_last_one_is_used() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            yield number
+
+    stream = prefetch(items(), depth=2)
+    assert next(stream) == 0
+    deadline = time.monotonic() + 5
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert made == [0, 1, 2]
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_an_error_is_raised_at_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("damaged")
+
+    stream = prefetch(items())
+
+    assert next(stream) == 1
+    with pytest.raises(ValueError, match="damaged"):
+        next(stream)
+    assert workers() == 0
+
+
+def test_a_consumer_that_stops_early_stops_the_thread() -> None:
+    for number in prefetch(range(10**9)):
+        if number == 3:
+            break
+
+    deadline = time.monotonic() + 5
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert workers() == 0

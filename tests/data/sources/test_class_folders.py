@@ -135,7 +135,7 @@ def test_duplicates_can_be_ignored_to_show_what_that_does(tmp_path: Path) -> Non
     cases, (problem,) = discover("pictures", tmp_path, "x", group_duplicates=False)
     assert len({case.group for case in cases}) == len(cases) == 3
     assert problem.severity == "warning"
-    assert "too good" in str(problem)
+    assert "too optimistic" in str(problem)
 
 
 def test_what_only_trains_gives_way_to_what_is_tested(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def followed(members: Sequence[Member], listed: dict[str, Subset], **changes: An
 
 
 def of(given: PredefinedSplit, side: Subset) -> list[str]:
-    return sorted(group for group, its_side in given.sides.items() if its_side == side)
+    return sorted(group for group, its_side in given.subsets.items() if its_side == side)
 
 
 def test_every_name_goes_where_the_file_says() -> None:
@@ -59,7 +59,7 @@ def test_every_name_goes_where_the_file_says() -> None:
         for number, member in enumerate(PATIENTS)
     }
     given = followed(PATIENTS, listed)
-    assert given.sides == listed
+    assert given.subsets == listed
     assert (given.left_out, given.drawn) == ({}, ())
 
 
@@ -67,7 +67,7 @@ def test_where_the_test_patients_alone_are_named_the_others_are_train_and_val() 
     given = followed(PATIENTS, {"P03": "test", "P07": "test"})
     assert of(given, "test") == ["P03", "P07"]
     assert len(of(given, "val")) == 3  # 0.15 of 0.85
-    assert len(given.sides) == len(PATIENTS)
+    assert len(given.subsets) == len(PATIENTS)
     assert given.drawn == ("train", "val")
     assert given.left_out == {}
 
@@ -83,7 +83,7 @@ def test_val_is_drawn_from_those_to_train_on_where_none_is_named() -> None:
     assert len(of(given, "val")) == 3
     assert given.drawn == ("val",)
     assert given.left_out == {}
-    assert followed(PATIENTS, listed, seed=1).sides != given.sides
+    assert followed(PATIENTS, listed, seed=1).subsets != given.subsets
 
 
 def test_cases_without_a_name_are_an_error_or_left_out() -> None:
@@ -91,7 +91,7 @@ def test_cases_without_a_name_are_an_error_or_left_out() -> None:
     with pytest.raises(SplitError, match=r"in no subset \(17\): P03, P04.*split\.unlisted=exclude"):
         followed(PATIENTS, listed)
     given = followed(PATIENTS, listed, unlisted="exclude")
-    assert sorted(given.sides) == ["P00", "P01", "P02"]
+    assert sorted(given.subsets) == ["P00", "P01", "P02"]
     assert set(given.left_out) == {member.case for member in PATIENTS[3:]}
 
 
@@ -154,14 +154,14 @@ def test_visits_of_a_patient_in_two_subsets_are_refused_or_only_tested() -> None
     with pytest.raises(SplitError, match=r"in several subsets.*\(1\): P1 \(train: P1_1; test: P1_2\)"):
         followed(VISITS, listed)
     given = followed(VISITS, listed, overlap="exclude")
-    assert given.sides == {"P1": "test", "P2": "train", "P3": "val", "P4": "train"}
+    assert given.subsets == {"P1": "test", "P2": "train", "P3": "val", "P4": "train"}
     assert list(given.left_out) == ["P1_1"]
 
 
 def test_a_visit_that_is_not_named_is_not_trained_on() -> None:
     """The patient is tested by the other visit, and only that visit was named."""
     given = followed(VISITS, {"P1_2": "test"})
-    assert given.sides["P1"] == "test"
+    assert given.subsets["P1"] == "test"
     assert list(given.left_out) == ["P1_1"]
 
 

@@ -25,13 +25,13 @@ def whole_split(num_volumes: int = 30, num_pictures: int = 20) -> Split:
 
 
 def test_a_patient_on_two_sides_is_refused_by_name() -> None:
-    with pytest.raises(SplitError, match=r"1 patients are on both train and test: brats/b"):
+    with pytest.raises(SplitError, match=r"1 patients are in both train and test: brats/b"):
         Split(members("a", "b"), members("c"), members("b"))
 
 
 def test_many_leaks_are_counted_and_the_first_named() -> None:
     names = [f"p{number:02d}" for number in range(12)]
-    with pytest.raises(SplitError, match=r"12 patients are on both train and val: brats/p00, .* and 7 more"):
+    with pytest.raises(SplitError, match=r"12 patients are in both train and val: brats/p00, .* and 7 more"):
         Split(members(*names), members(*names), members("z"))
 
 
@@ -67,7 +67,7 @@ def test_json_is_readable_and_comes_back() -> None:
 def test_a_leak_written_into_the_file_is_found() -> None:
     value = whole_split().to_json()
     value["sources"]["brats"]["test"].append(value["sources"]["brats"]["train"][0])
-    with pytest.raises(SplitError, match="on both train and test"):
+    with pytest.raises(SplitError, match="in both train and test"):
         Split.from_json(value)
 
 
@@ -97,5 +97,5 @@ def test_a_patient_never_changes_side_between_modes(number: int, fraction: float
     chosen = select_groups(sides["brats"], fraction, 6)
     narrow = everyone.keep(("brats", name) for name in chosen)
     for side in SUBSETS:
-        assert narrow.side(side) <= everyone.side(side)
+        assert narrow.subset(side) <= everyone.subset(side)
     assert len(narrow.train | narrow.val | narrow.test) == len(chosen)

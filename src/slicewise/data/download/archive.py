@@ -1,4 +1,4 @@
-"""Unpacking an archive from the network without letting it write anywhere else."""
+"""Unpacks a downloaded archive safely: entries cannot write outside its folder or fill the disk."""
 
 import errno
 import shutil
@@ -17,16 +17,16 @@ from slicewise.core.files import require_space
 _ENCRYPTED: Final = 0x1
 _BAD_OFFSET_OR_NAME: Final = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""bzip2 and LZMA pack without bounds, and LZMA takes as much memory as an entry asks for."""
+"""bzip2 and LZMA compress without bounds, and an entry of LZMA sets its own memory need."""
 _MAX_INFLATION: Final = 200
 _HARMLESS_BYTES: Final = 256 << 20
-"""Data sets of MRI shrink to a half or a tenth; only small archives may shrink more than any of them."""
+"""MRI data shrink to a half or a tenth; only small archives may exceed `_MAX_INFLATION`."""
 _DAMAGED: Final = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
     EOFError,
-    NotImplementedError,  # from zipfile, of a version or method it does not know
+    NotImplementedError,  # from zipfile, for an unknown version or method
     ValueError,
     ArithmeticError,
     LookupError,
@@ -36,22 +36,27 @@ _COPY_BYTES: Final = 1 << 20
 
 
 def unpack_zip(archive: Path, folder: Path) -> int:
-    """Unpack into a new `folder` and return the number of files. On an error nothing useful is left there.
+    """Unpack into a new `folder` and return the number of files; after an error the folder is of no use.
 
     Raises:
         DownloadError: the archive is damaged, or an entry is a link, encrypted, repeated, or named outside
             the folder.
-        WorkspaceError: the disk is too small for what the archive says it holds; more is never written.
+        WorkspaceError: the disk is too small for the sizes that the archive states.
     """
     try:
         with zipfile.ZipFile(archive) as source:
             entries = [entry for entry in source.infolist() if not entry.is_dir()]
-            _check_names(archive, source.infolist())
+            for entry in source.infolist():
+                if fault := _fault(entry):
+                    raise DownloadError(f"{archive} holds {entry.filename!r}, {fault}")
             total = _total_bytes(archive, source.infolist())
             require_space(folder, total + _MARGIN_BYTES, f"unpacking {archive.name}")
             folder.mkdir(parents=True)
             for entry in progress(entries, desc="Unpacking", total=len(entries), unit="file"):
-                _write(source, entry, folder / entry.filename)
+                target = folder / entry.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with source.open(entry) as stream, target.open("xb") as out:
+                    shutil.copyfileobj(stream, out, _COPY_BYTES)
     except (*_DAMAGED, MemoryError) as error:
         raise DownloadError(f"{archive} is damaged ({error})") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -64,7 +69,7 @@ def unpack_zip(archive: Path, folder: Path) -> int:
 
 
 def _total_bytes(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> int:
-    """Return what the entries unpack to; overlapping ones, and more than data shrinks by, are a bomb."""
+    """Return the unpacked size; refuse overlapping entries and an implausible ratio (a zip bomb)."""
     size = archive.stat().st_size
     if sum(entry.compress_size for entry in entries) > size:
         raise DownloadError(f"{archive} holds entries that overlap; it is damaged or a bomb")
@@ -72,19 +77,6 @@ def _total_bytes(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> int:
     if total > max(_MAX_INFLATION * size, _HARMLESS_BYTES):
         raise DownloadError(f"{archive} would unpack {size:,} bytes to {total:,}; it is damaged or a bomb")
     return total
-
-
-def _write(source: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open(entry) as stream, target.open("xb") as out:
-        shutil.copyfileobj(stream, out, _COPY_BYTES)
-
-
-def _check_names(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
-    for entry in entries:
-        fault = _fault(entry)
-        if fault is not None:
-            raise DownloadError(f"{archive} holds {entry.filename!r}, {fault}")
 
 
 def _fault(entry: zipfile.ZipInfo) -> str | None:
@@ -98,5 +90,5 @@ def _fault(entry: zipfile.ZipInfo) -> str | None:
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "which is a link or a device"
     if entry.compress_type not in _METHODS:
-        return "which is packed by a method that data sets do not use"
+        return "which is compressed by a method that data sets do not use"
     return "which is encrypted" if entry.flag_bits & _ENCRYPTED else None

@@ -1,4 +1,4 @@
-"""Fetching a data set from Kaggle: resumed, checked, unpacked, and in place only when whole."""
+"""Fetches a data set from Kaggle: resumed, verified, unpacked, and in place only when complete."""
 
 import logging
 import re
@@ -19,9 +19,10 @@ from slicewise.data.download.transfer import BrokenTransferError, partial_path, 
 log = logging.getLogger(__name__)
 
 RECEIPT: Final = ".kaggle.json"
-"""Written into a finished download; a folder without it was not made here."""
+"""Marks a finished download."""
 _SLUG = re.compile(r"(?P<owner>[A-Za-z0-9_-]+)/(?P<dataset>[A-Za-z0-9_-]+)")
 _LONGEST_WAIT_SECONDS: Final = 60.0
+_TRANSIENT: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
 _BROKEN: Final = (
     BrokenTransferError,
     requests.ConnectionError,
@@ -34,17 +35,17 @@ _BROKEN: Final = (
 def fetch_kaggle(slug: str, destination: Path, *, retries: int = 5, backoff_seconds: float = 1.0) -> Path:
     """Download and unpack a Kaggle data set; return `destination`.
 
-    A finished download is returned as it is. An interrupted one continues: the archive from its last byte,
-    the unpacking from the whole archive. Needs room for the archive and its contents at once.
+    A finished download is returned as it is. An interrupted one continues from the archive's last byte. The
+    disk must hold the archive and its contents at once.
 
     Args:
         slug: `owner/dataset`, as in the address of its page.
-        destination: the folder to make; archive and parts lie beside it until it is there.
-        retries: attempts in a row that may fail without a byte arriving.
+        destination: the new folder; archive and parts lie beside it until it is complete.
+        retries: largest number of failed attempts in a row without a byte received.
         backoff_seconds: wait before the second attempt; it doubles with each one.
 
     Raises:
-        DownloadError: no credentials and they are needed, refused, not found, or the network is down.
+        DownloadError: credentials are missing or refused, the data set is not found, or the network is down.
         WorkspaceError: the disk is too small.
     """
     match = _SLUG.fullmatch(slug)
@@ -108,13 +109,16 @@ def _download(owner: str, dataset: str, archive: Path, retries: int, backoff_sec
             reason = str(error) if isinstance(error, BrokenTransferError) else type(error).__name__
         except requests.HTTPError as error:
             failures += 1
-            wait = max(_retry_after(error), backoff_seconds * 2 ** (failures - 1))
-            reason = f"HTTP {_status(error)}"
-            if not _is_transient(error):
-                raise _refusal(f"{owner}/{dataset}", _status(error), credentials) from None
+            status = 0 if error.response is None else error.response.status_code
+            header = "" if error.response is None else error.response.headers.get("Retry-After", "")
+            retry_after = float(header) if header.isdecimal() else 0.0
+            wait = max(retry_after, backoff_seconds * 2 ** (failures - 1))
+            reason = f"HTTP {status}"
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _TRANSIENT:
+                raise _refusal(f"{owner}/{dataset}", status, credentials) from None
         if failures > retries:
             raise _retries_exhausted(f"{owner}/{dataset}", reason, archive, credentials)
-        log.warning("Download of %s/%s broke (%s); trying again in %.0f s", owner, dataset, reason, wait)
+        log.warning("Download of %s/%s failed (%s); next attempt in %.0f s", owner, dataset, reason, wait)
         time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
 
 
@@ -126,45 +130,26 @@ def _refusal(slug: str, status: int, credentials: Credentials) -> DownloadError:
         )
     if credentials.anonymous and status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return DownloadError(
-            f"Kaggle wants you to sign in for {slug} and no credentials are set.\n{HOW_TO_SIGN_IN}"
+            f"Kaggle requires you to sign in for {slug} and no credentials are set.\n{HOW_TO_SIGN_IN}"
         )
     if status == HTTPStatus.UNAUTHORIZED:
         return DownloadError(f"Kaggle did not accept the credentials (expired?).\n{HOW_TO_SIGN_IN}")
     if status == HTTPStatus.FORBIDDEN:
         return DownloadError(
-            f"Kaggle refuses {slug} to your account: open {page} in a browser, accept its terms if it asks "
-            "you to, and run the same command again"
+            f"Kaggle refuses {slug} to your account: open {page} in a browser, accept its terms, and run the "
+            "same command again"
         )
-    return DownloadError(f"Kaggle answered HTTP {status} for {slug}; look at {page} and try again later")
+    return DownloadError(f"Kaggle returned HTTP {status} for {slug}; check {page} and try again later")
 
 
 def _retries_exhausted(slug: str, reason: str, archive: Path, credentials: Credentials) -> DownloadError:
-    part = partial_path(archive)
-    resume_hint = (
-        f"{_size(part):,} bytes are kept in {part} and will be continued"
-        if _size(part)
-        else "nothing arrived"
-    )
+    size, part = _size(partial_path(archive)), partial_path(archive)
+    progress = f"{size:,} bytes are kept in {part} and will be continued" if size else "nothing was received"
     hint = f"\nThere are no Kaggle credentials either. {HOW_TO_SIGN_IN}" if credentials.anonymous else ""
     return DownloadError(
-        f"{slug} could not be fetched from Kaggle ({reason}; {resume_hint}): check the network and run the "
+        f"{slug} could not be fetched from Kaggle ({reason}; {progress}): check the network and run the "
         f"same command again{hint}"
     )
-
-
-def _status(error: requests.HTTPError) -> int:
-    return 0 if error.response is None else error.response.status_code
-
-
-def _is_transient(error: requests.HTTPError) -> bool:
-    """Too many requests, or a server in trouble."""
-    passing = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
-    return _status(error) in passing or _status(error) >= HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def _retry_after(error: requests.HTTPError) -> float:
-    header = "" if error.response is None else error.response.headers.get("Retry-After", "")
-    return float(header) if header.isdecimal() else 0.0
 
 
 def _size(path: Path) -> int:

@@ -1,7 +1,7 @@
-"""Kaggle's API: who we are, and the response that carries a data set.
+"""Kaggle's API: the credentials, and the response with a data set.
 
-The SDK below the `kaggle` package is used without that package itself, because `import kaggle` signs in and
-prints. No credential is ever logged, written or put into a message.
+The SDK of the `kaggle` package is used without that package, because `import kaggle` signs in and prints. No
+credential is ever logged, written or put into a message.
 """
 
 import os
@@ -29,7 +29,7 @@ data.pictures.path=<folder>) reads a data set that is already on this machine.""
 
 @dataclass(frozen=True)
 class Credentials:
-    """A token, or a user name with a key. Neither shows in a repr."""
+    """A token, or a user name with a key; hidden in a repr."""
 
     token: str | None = field(default=None, repr=False)
     username: str | None = field(default=None, repr=False)
@@ -41,7 +41,7 @@ class Credentials:
 
 
 def find_credentials() -> Credentials:
-    """Look where Kaggle's own client looks, in its order; anonymous where there is nothing.
+    """Return the first credentials, in the order of Kaggle's own client; anonymous ones where there are none.
 
     KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME with KAGGLE_KEY, kaggle.json.
 
@@ -57,13 +57,26 @@ def find_credentials() -> Credentials:
     username, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
     if username and key:
         return Credentials(username=username, key=key)
-    path = next((path for path in _kaggle_json_paths() if path.is_file()), None)
+    config_dir = os.environ.get("KAGGLE_CONFIG_DIR")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    folders = [Path(config_dir)] if config_dir else [Path.home() / ".kaggle", config / "kaggle"]
+    path = next((path for folder in folders if (path := folder / "kaggle.json").is_file()), None)
     return Credentials() if path is None else _read_kaggle_json(path)
+
+
+def _read_kaggle_json(path: Path) -> Credentials:
+    try:
+        value = parse_json(path.read_bytes())
+        return Credentials(username=str(value["username"]), key=str(value["key"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DownloadError(
+            f"{path} is not the kaggle.json that Kaggle hands out; save it again.\n{HOW_TO_SIGN_IN}"
+        ) from None
 
 
 @contextmanager
 def open_archive(owner: str, dataset: str, credentials: Credentials) -> Iterator[requests.Response]:
-    """Ask for a whole data set and yield the streamed response, redirects followed.
+    """Request a whole data set and yield the streamed response, redirects followed.
 
     Raises:
         requests.RequestException: Kaggle refused, or could not be reached.
@@ -82,48 +95,22 @@ def open_archive(owner: str, dataset: str, credentials: Credentials) -> Iterator
         user_agent="slicewise",
     )
     with client:
-        _set_timeouts(client)
-        with _request_download(client, request) as response:
+        session = client.http_client()._session
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, _TimedAdapter())
+        try:
+            response: requests.Response = client.datasets.dataset_api_client.download_dataset(request)
+        except requests.HTTPError as error:
+            if error.response is not None:
+                error.response.close()
+            raise
+        with response:
             yield response
 
 
-def _request_download(client: Any, request: Any) -> requests.Response:
-    try:
-        response: requests.Response = client.datasets.dataset_api_client.download_dataset(request)
-    except requests.HTTPError as error:
-        if error.response is not None:
-            error.response.close()
-        raise
-    return response
-
-
 class _TimedAdapter(HTTPAdapter):
-    """The SDK waits for ever on a dead connection; this does not."""
+    """Adds the timeout that the SDK lacks."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["timeout"] = kwargs.get("timeout") or TIMEOUT_SECONDS
         return super().send(request, *args, **kwargs)
-
-
-def _set_timeouts(client: Any) -> None:
-    session = client.http_client()._session
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, _TimedAdapter())
-
-
-def _kaggle_json_paths() -> list[Path]:
-    home = Path.home()
-    chosen = os.environ.get("KAGGLE_CONFIG_DIR")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    folders = [Path(chosen)] if chosen else [home / ".kaggle", config / "kaggle"]
-    return [folder / "kaggle.json" for folder in folders]
-
-
-def _read_kaggle_json(path: Path) -> Credentials:
-    try:
-        value = parse_json(path.read_bytes())
-        return Credentials(username=str(value["username"]), key=str(value["key"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DownloadError(
-            f"{path} is not the kaggle.json that Kaggle hands out; save it anew.\n{HOW_TO_SIGN_IN}"
-        ) from None

@@ -1,12 +1,11 @@
-"""One file over HTTP, continued where an earlier attempt stopped, its size and MD5 checked.
+"""Downloads one file over HTTP, continuing an earlier attempt; its size and MD5 are verified.
 
-Beside the file lie, until it is whole, `<name>.part` and `<name>.part.json`: what the server said the file
-is. A part is continued only when the server still says the same (ETag or Last-Modified, RFC 9110), so that
-two versions of a file are never glued together.
+Until it is complete, `<name>.part` and `<name>.part.json` (the server's description) lie beside the file. A
+part is continued only where the description is still the same (ETag or Last-Modified, RFC 9110), so that two
+versions of a file are never mixed.
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterator
@@ -25,16 +24,16 @@ from slicewise.core.files import read_json, require_space, write_json
 TIMEOUT_SECONDS: Final = (10.0, 60.0)
 """To connect, and between two packets."""
 _CHUNK: Final = 1 << 16
-"""What a broken connection loses at most."""
+"""Largest loss when a connection breaks."""
 
 
 class BrokenTransferError(Exception):
-    """What arrived is not the whole file; another attempt may complete it."""
+    """The file is incomplete or damaged; another attempt may complete it."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What the server says of a file. `md5` is hexadecimal."""
+    """The server's description of a file; `md5` is hexadecimal."""
 
     size: int | None
     validator: str | None
@@ -42,17 +41,20 @@ class RemoteFile:
 
     @classmethod
     def of(cls, response: requests.Response) -> "RemoteFile":
-        """Read the headers of a response with the whole file."""
+        """Return the description in the headers of a response with the whole file."""
         headers = response.headers
         length = headers.get("Content-Length", "")
         size = int(length) if length.isdecimal() and "Content-Encoding" not in headers else None
         etag = headers.get("ETag", "")
         strong = etag if etag and not etag.startswith("W/") else None
-        return cls(size, strong or headers.get("Last-Modified"), _md5(headers.get("X-Goog-Hash", "")))
+        # Google Cloud Storage: `crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==`.
+        match = re.search(r"(?:^|[,\s])md5=([A-Za-z0-9+/]{22}==)", headers.get("X-Goog-Hash", ""))
+        md5 = base64.b64decode(match[1]).hex() if match else None
+        return cls(size, strong or headers.get("Last-Modified"), md5)
 
 
 def partial_path(path: Path) -> Path:
-    """Return where `path` is collected until it is whole."""
+    """Return the file that collects the bytes of `path` until it is complete."""
     return path.with_name(f"{path.name}.part")
 
 
@@ -70,14 +72,21 @@ def receive_file(response: requests.Response, path: Path, description: str) -> N
     require_space(path.parent, (remote.size or 0) - num_received, f"downloading {description}")
     write_json(note, asdict(remote))
     if num_received == 0 or num_received != remote.size:
-        _append(response, remote, part, num_received, description)
+        with (
+            _from_byte(response, remote, part, num_received) as (source, start),
+            part.open("ab" if start else "wb") as stream,
+            progress_bar(desc=description, total=remote.size or 0, unit="B", initial=start) as bar,
+        ):
+            for chunk in source.iter_content(_CHUNK):
+                stream.write(chunk)
+                bar.update(len(chunk))
     _verify(part, remote)
     part.replace(path)
     note.unlink(missing_ok=True)
 
 
 def _resumable_bytes(part: Path, note: Path, remote: RemoteFile) -> int:
-    """Return how many bytes of the same file are there already; 0 is the safe answer."""
+    """Return the number of bytes of the same file that are there already; 0 where that is not certain."""
     if remote.validator is None or remote.size is None or not part.is_file() or not note.is_file():
         return 0
     try:
@@ -88,27 +97,13 @@ def _resumable_bytes(part: Path, note: Path, remote: RemoteFile) -> int:
     return size if same and size <= remote.size else 0
 
 
-def _append(
-    response: requests.Response, remote: RemoteFile, part: Path, num_received: int, description: str
-) -> None:
-    with _from_byte(response, remote, part, num_received) as (source, start):
-        mode = "ab" if start else "wb"
-        with (
-            part.open(mode) as stream,
-            progress_bar(desc=description, total=remote.size or 0, unit="B", initial=start) as bar,
-        ):
-            for chunk in source.iter_content(_CHUNK):
-                stream.write(chunk)
-                bar.update(len(chunk))
-
-
 @contextmanager
 def _from_byte(
     response: requests.Response, remote: RemoteFile, part: Path, num_received: int
 ) -> Iterator[tuple[requests.Response, int]]:
-    """Yield a response that starts at byte `have`, or at 0 where the server cannot continue.
+    """Yield a response and its first byte: `num_received`, or 0 where the server cannot continue.
 
-    Only the address that the request was redirected to is asked again, without our credentials.
+    Only the address that the request was redirected to is requested again, without our credentials.
     """
     if num_received == 0 or not response.history:
         yield response, 0
@@ -122,11 +117,11 @@ def _from_byte(
     with requests.get(response.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as rest:
         if rest.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink()
-            raise BrokenTransferError("the server no longer has what was begun")
+            raise BrokenTransferError("the server no longer has the file of the first attempt")
         rest.raise_for_status()
         continues = re.match(rf"bytes {num_received}-", rest.headers.get("Content-Range", "")) is not None
         if rest.status_code == HTTPStatus.PARTIAL_CONTENT and not continues:
-            raise BrokenTransferError("the server sent another range than was asked for")
+            raise BrokenTransferError("the server sent another range than was requested")
         yield rest, num_received if continues else 0
 
 
@@ -135,23 +130,11 @@ def _verify(part: Path, remote: RemoteFile) -> None:
     if remote.size is not None and size != remote.size:
         if size > remote.size:
             part.unlink()
-        raise BrokenTransferError(f"{size:,} of {remote.size:,} bytes arrived")
-    if remote.md5 is not None and _hash_md5(part) != remote.md5:
+        raise BrokenTransferError(f"{size:,} of {remote.size:,} bytes received")
+    if remote.md5 is None:
+        return
+    with part.open("rb") as stream:
+        md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 != remote.md5:
         part.unlink()
-        raise BrokenTransferError("the MD5 of what arrived is not the one the server named")
-
-
-def _hash_md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _md5(header: str) -> str | None:
-    """Read Google Cloud Storage's `crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==`."""
-    match = re.search(r"(?:^|[,\s])md5=([A-Za-z0-9+/]{22}==)", header)
-    if match is None:
-        return None
-    try:
-        return base64.b64decode(match[1], validate=True).hex()
-    except binascii.Error:
-        return None
+        raise BrokenTransferError("the MD5 of the received file is not the one that the server named")

@@ -1,7 +1,7 @@
-"""Volumes that are the same under two names: they must not stand on two sides of a split.
+"""Identical volumes under two names, which must not be in two subsets of a split.
 
-Releases of BraTS give their patients new names. Most volumes of a release have one size, so a small block
-tells patients apart, and files are read whole only where it does not.
+Releases of BraTS rename their patients. Most volumes of a release have one size, so cases are compared by
+size, then by a small block, and whole files are read only where both are equal.
 """
 
 import hashlib
@@ -9,51 +9,40 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
+from slicewise.core.hashing import hash_file
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
 from slicewise.domain.keys import CaseKey
 
 _BLOCK: Final = 1 << 16
-_CHUNK: Final = 1 << 20
 
 
 def drop_copies(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Problem]]:
-    """Leave out each case whose images are byte for byte those of an earlier one, of the same modalities.
+    """Return the cases whose images are not byte for byte those of an earlier one, of the same modalities.
 
-    An image that is empty or cannot be read is like no other here; those who read it later name it.
+    An image that is empty or cannot be read counts as unique: reading it later reports the fault.
     """
     groups = [list(cases)]
-    for signature in (_sizes, _hash_block, _hash_contents):
+    for signature in (_sizes, _hash_block, lambda case: tuple(map(hash_file, case.images))):
         groups = [finer for group in groups for finer in _partition(group, signature) if len(finer) > 1]
     first_of = {case.key: group[0].key for group in groups for case in group[1:]}
-    problems = [
-        Problem(
-            case.folder,
-            f"{case.key.case}: the same images, byte for byte, as {first_of[case.key].case}, which is kept",
-            "note",
-        )
-        for case in cases
-        if case.key in first_of
-    ]
-    copies: dict[CaseKey, list[CaseFiles]] = defaultdict(list)
+    problems: list[Problem] = []
+    copies: dict[CaseKey, tuple[Path, ...]] = {case.key: case.copies for case in cases}
     for case in cases:
-        if case.key in first_of:
-            copies[first_of[case.key]].append(case)
-    unique = [case for case in cases if case.key not in first_of]
-    return [_with_copies(case, copies.get(case.key, ())) for case in unique], problems
-
-
-def _with_copies(case: CaseFiles, others: Iterable[CaseFiles]) -> CaseFiles:
-    other_paths = tuple(path for other in others for path in (other.images[0], *other.copies))
-    return replace(case, copies=case.copies + other_paths)
+        if first := first_of.get(case.key):
+            what = f"{case.key.case}: the same images, byte for byte, as {first.case}, which is kept"
+            problems.append(Problem(case.folder, what, "note"))
+            copies[first] += (case.images[0], *case.copies)
+    return [replace(case, copies=copies[case.key]) for case in cases if case.key not in first_of], problems
 
 
 def _partition(
     cases: Iterable[CaseFiles], signature: Callable[[CaseFiles], Hashable]
 ) -> list[list[CaseFiles]]:
-    """Put together the cases that look the same, in the order given."""
+    """Return the cases in groups of equal signature, in the order given."""
     alike: dict[Hashable, list[CaseFiles]] = defaultdict(list)
     for case in cases:
         with suppress(OSError):
@@ -67,17 +56,8 @@ def _sizes(case: CaseFiles) -> Hashable:
 
 
 def _hash_block(case: CaseFiles) -> Hashable:
-    """Look at the middle of the middle image: what comes first is often black in all patients."""
+    """Hash the middle of the middle image: the first block is often black in all patients."""
     path = case.images[len(case.images) // 2]
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - _BLOCK, 0) // 2)
         return hashlib.sha256(file.read(_BLOCK)).digest()
-
-
-def _hash_contents(case: CaseFiles) -> Hashable:
-    digest = hashlib.sha256()
-    for path in case.images:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    return digest.digest()

@@ -1,8 +1,8 @@
-"""Pictures that are the same, or almost: they must not stand on two sides of a split.
+"""Identical and near-identical pictures, which must not be in two subsets of a split.
 
 Public picture sets repeat themselves and each other, re-encoded, resized, cropped or with a mark drawn in,
-and carry no patient names. Pixel-identical copies are left out. Near-identical pictures are kept and share a
-group; in practice these are re-encodings and neighbouring slices of one patient.
+and name no patients. Pixel-identical copies are left out. Near-identical pictures share a group; in practice
+these are re-encodings and neighbouring slices of one patient.
 """
 
 import hashlib
@@ -27,17 +27,17 @@ from slicewise.imaging.io.image2d import read_picture
 
 HASH_SIDE: Final = 16
 RADIUS: Final = 52
-"""Bits of 256 by which both hashes of one view may differ.
+"""Largest Hamming distance, of 256 bits, of both hashes.
 
-Of the 534 distinct pictures in samples of two public sets, 52 joins 51 families of at most 3, all of them the
-same image or neighbouring slices to the eye. The heads of the nearest strangers are 57 apart.
+Of the 534 distinct pictures in samples of two public sets, 52 joins 51 families of at most 3, all visibly the
+same image or neighbouring slices. The heads of the nearest unrelated pictures are 57 apart.
 """
 _BLOCK: Final = 512
 _REPEATED: Final[tuple[str, Severity]] = (
     "pixel for pixel the same as another picture, which is kept",
     "note",
 )
-_CONTRADICTED: Final[tuple[str, Severity]] = ("found both under tumour and under no tumour", "error")
+_CONTRADICTED: Final[tuple[str, Severity]] = ("labelled both tumour and no tumour", "error")
 
 
 Hashes = tuple[bytes, bytes]
@@ -46,17 +46,17 @@ Hashes = tuple[bytes, bytes]
 
 @dataclass(frozen=True)
 class PictureHash:
-    """What a picture looks like: the digest of its grey pixels, and how each of its views looks."""
+    """The digest of a picture's grey pixels, and its perceptual hashes."""
 
     digest: str
-    views: tuple[Hashes, ...]
-    """Of the whole picture, and of the head alone: another margin changes the first, not the second."""
+    hashes: tuple[Hashes, ...]
+    """Of the whole picture, and of its crop to the head, which does not depend on the margin."""
     notes: tuple[str, ...] = ()
-    """What is odd about the file."""
+    """Warnings about the file."""
 
 
 def hash_picture(path: Path) -> PictureHash:
-    """Read a picture and return its print.
+    """Return the hashes of a picture.
 
     Raises:
         PictureError: it cannot be read.
@@ -65,11 +65,11 @@ def hash_picture(path: Path) -> PictureHash:
     pixels = picture.pixels
     exact = hashlib.sha256(f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
     eight_bit = _to_eight_bits(pixels)
-    return PictureHash(exact, (_hashes(eight_bit), _hashes(_head(eight_bit))), picture.notes)
+    return PictureHash(exact, (_hashes(eight_bit), _hashes(_crop_to_head(eight_bit))), picture.notes)
 
 
 def _to_eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale by content. Single pixels out of range are clipped."""
+    """Return the pixels scaled to 0..255 by their range; outliers are clipped."""
     if pixels.dtype == np.uint8:
         return pixels
     low, high = (
@@ -88,8 +88,8 @@ def _hashes(pixels: NDArray[np.uint8]) -> Hashes:
     return first, second
 
 
-def _head(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut the picture to the box around its head; a black one stays."""
+def _crop_to_head(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the picture cut to the box around its head; a black one unchanged."""
     presence = (True, False, False, False)
     inside = foreground(np.broadcast_to(pixels, (NUM_MODALITIES, 1, *pixels.shape)), presence)[0]
     if not inside.any():
@@ -99,40 +99,39 @@ def _head(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def group_pictures(
-    cases: Sequence[CaseFiles], prints: Sequence[PictureHash]
+    cases: Sequence[CaseFiles], hashes: Sequence[PictureHash]
 ) -> tuple[list[CaseFiles], list[Problem]]:
-    """Leave out repeated pictures and give near-identical ones a common `group`.
+    """Return the distinct pictures, near-identical ones with a common `group`.
 
     Of identical pictures the first is kept, or none where their labels contradict each other. A group is
-    named by the smallest digest in it, so that it does not depend on file names or order.
+    named by its smallest digest, so that it does not depend on file names or order.
     """
-    unique, problems = _drop_repeats(list(zip(cases, prints, strict=True)))
-    families = group_near_duplicates([picture for _, picture in unique])
-    grouped: list[CaseFiles | None] = [None] * len(unique)
-    for family in families:
+    unique, problems = _drop_repeats(list(zip(cases, hashes, strict=True)))
+    grouped = [case for case, _ in unique]
+    for family in group_near_duplicates([picture for _, picture in unique]):
         name = min(unique[index][1].digest for index in family)[:16]
         members = [unique[index][0] for index in family]
         if len({case.label for case in members}) > 1:
             what = "almost the same as a picture with the other label"
             problems += [Problem(case.images[0], what, "warning") for case in members]
         for index in family:
-            grouped[index] = replace(unique[index][0], group=name)
-    return [case for case in grouped if case is not None], problems
+            grouped[index] = replace(grouped[index], group=name)
+    return grouped, problems
 
 
-def group_near_duplicates(prints: Sequence[PictureHash]) -> list[list[int]]:
-    """Return the indices of the prints in families: a chain of pairs within RADIUS is one family.
+def group_near_duplicates(pictures: Sequence[PictureHash]) -> list[list[int]]:
+    """Return the indices of the pictures in families: a chain of pairs within RADIUS is one family.
 
-    A pair is near in one of its views, and there by both hashes.
+    Both hashes of a pair are near, of the whole pictures or of the heads.
     """
-    if not prints:
+    if not pictures:
         return []
     pairs = [
-        _find_near_pairs([_words(prints, view, kind) for kind in (0, 1)])
-        for view in range(len(prints[0].views))
+        _find_near_pairs([b"".join(picture.hashes[crop][kind] for picture in pictures) for kind in (0, 1)])
+        for crop in range(len(pictures[0].hashes))
     ]
     rows, cols = (np.concatenate(indices) for indices in zip(*pairs, strict=True))
-    shape = (len(prints), len(prints))
+    shape = (len(pictures), len(pictures))
     _, labels = connected_components(
         coo_array((np.ones(len(rows), np.bool_), (rows, cols)), shape), directed=False
     )
@@ -142,13 +141,9 @@ def group_near_duplicates(prints: Sequence[PictureHash]) -> list[list[int]]:
     return list(families.values())
 
 
-def _words(prints: Sequence[PictureHash], view: int, kind: int) -> NDArray[np.uint64]:
-    joined = b"".join(picture.views[view][kind] for picture in prints)
-    return np.frombuffer(joined, np.uint64).reshape(len(prints), -1)
-
-
-def _find_near_pairs(words: Sequence[NDArray[np.uint64]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _find_near_pairs(joined: Sequence[bytes]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the pairs whose hashes all differ by at most RADIUS bits; a block of rows at a time."""
+    words = [np.frombuffer(hashes, np.uint64).reshape(-1, HASH_SIDE**2 // 64) for hashes in joined]
     rows, cols = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
     for start in range(0, len(words[0]), _BLOCK):
         near = np.logical_and.reduce(
@@ -168,24 +163,20 @@ def _distances(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[
     return distances
 
 
-_Printed = tuple[CaseFiles, PictureHash]
+_Hashed = tuple[CaseFiles, PictureHash]
 
 
-def _with_copies(copies: Sequence[_Printed]) -> _Printed:
-    """Return the first of identical pictures, which remembers where the others lie."""
-    case, picture = copies[0]
-    return replace(case, copies=tuple(other.images[0] for other, _ in copies[1:])), picture
-
-
-def _drop_repeats(printed: list[_Printed]) -> tuple[list[_Printed], list[Problem]]:
-    same: dict[str, list[_Printed]] = defaultdict(list)
-    for case, picture in printed:
+def _drop_repeats(pictures: list[_Hashed]) -> tuple[list[_Hashed], list[Problem]]:
+    same: dict[str, list[_Hashed]] = defaultdict(list)
+    for case, picture in pictures:
         same[picture.digest].append((case, picture))
-    unique: list[_Printed] = []
+    unique: list[_Hashed] = []
     problems: list[Problem] = []
     for copies in same.values():
         agree = len({case.label for case, _ in copies}) == 1
-        unique += [_with_copies(copies)] if agree else []
+        if agree:
+            first, picture = copies[0]
+            unique.append((replace(first, copies=tuple(case.images[0] for case, _ in copies[1:])), picture))
         left_out = copies[1:] if agree else copies
         what, severity = _REPEATED if agree else _CONTRADICTED
         problems += [Problem(case.images[0], what, severity) for case, _ in left_out]

@@ -1,6 +1,6 @@
-"""From sealed slices to the tensors of a batch."""
+"""The slices of a subset as a dataset: from sealed entries of the store to the tensors of a batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import Final, Protocol, Self
@@ -16,11 +16,9 @@ from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import NUM_MODALITIES
 
 SOURCES: Final = ("volumes", "pictures")
-"""What the numbers in `SliceDataset.sources` mean."""
+"""Names of the numbers in `SliceDataset.sources`."""
 VOLUMES: Final = 0
 PICTURES: Final = 1
-
-Arrays = tuple[NDArray[np.float16], NDArray[np.uint8]]
 
 _MAX_OPEN: Final = 200
 
@@ -32,7 +30,7 @@ class SliceArrays(Protocol):
     def key(self) -> CaseKey: ...
     @property
     def group(self) -> str:
-        """What the split keeps together: a patient, or a family of near-identical pictures"""
+        """Patient, or family of near-identical pictures: never in two subsets"""
 
     @property
     def image_size(self) -> int: ...
@@ -51,16 +49,16 @@ class SliceArrays(Protocol):
         """[slice], 1 where there is tumour"""
 
     @property
-    def seen(self) -> NDArray[np.bool_]:
-        """[slice], True where there is enough brain to look at"""
+    def included(self) -> NDArray[np.bool_]:
+        """[slice], True where the slice has enough brain to be predicted"""
 
     @property
     def train(self) -> NDArray[np.bool_]:
-        """[slice], True where the slice was chosen for training, in its first round"""
+        """[slice], True where the slice is in the first round of training"""
 
     @property
     def presence(self) -> Sequence[bool]:
-        """[4], which modality slots are filled"""
+        """[4], True where the modality slot is filled"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Batch:
         return len(self.labels)
 
     def to(self, device: torch.device, channels_last: bool = False) -> Self:
-        """Return the batch on `device`, the images in the memory layout asked for."""
+        """Return the batch on `device`, the images in the chosen memory layout."""
         layout = torch.channels_last if channels_last else torch.preserve_format
         moved: dict[str, Tensor] = {
             field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)
@@ -95,7 +93,7 @@ class Batch:
 
 
 class SliceDataset:
-    """All slices of one side of the split, volumes first, numbered in the order given.
+    """All slices of one subset, volumes first, numbered in the order given.
 
     Args:
         volumes: cases with masks.
@@ -111,19 +109,29 @@ class SliceDataset:
         self, volumes: Sequence[SliceArrays], pictures: Sequence[SliceArrays] = (), preload_mib: float = 0
     ) -> None:
         self.cases: tuple[SliceArrays, ...] = (*volumes, *pictures)
-        self.image_size = _common_size(self.cases)
         counts = [len(case.labels) for case in self.cases]
+        sizes = sorted({case.image_size for case in self.cases})
+        if not any(counts):
+            raise DataError("this subset of the split has no slice; raise scale.min_patients")
+        if len(sizes) > 1:
+            raise DataError(f"slices of several sizes {sizes}; run again with --force preprocess")
+        (self.image_size,) = sizes
         self._first_of = np.cumsum([0, *counts])
         self.case_of = np.repeat(np.arange(len(counts)), counts)
         self.row_of = np.concatenate([np.arange(count) for count in counts])
         self.sources = np.where(self.case_of < len(volumes), VOLUMES, PICTURES)
         self.labels = np.concatenate([np.asarray(case.labels) for case in self.cases]).astype(np.float32)
-        self.seen = np.concatenate([np.asarray(case.seen, bool) for case in self.cases])
+        self.included = np.concatenate([np.asarray(case.included, bool) for case in self.cases])
         self.train = np.concatenate([np.asarray(case.train, bool) for case in self.cases])
         self._presence = np.array([case.presence for case in self.cases], np.float32)
         self._has_mask = np.array([case.has_mask for case in self.cases])
-        self._filled = [_filled(case.presence) for case in self.cases]
-        self.preloaded = self._size_mib() <= preload_mib
+        # NumPy copies fastest to a slice.
+        self._filled = [
+            slice(None) if all(case.presence) else np.flatnonzero(case.presence) for case in self.cases
+        ]
+        bytes_per_pixel = 2 * self._presence.sum(1) + 1  # float16 modalities and a uint8 mask
+        size_mib = float((np.array(counts) * self.image_size**2 * bytes_per_pixel).sum()) / 2**20
+        self.preloaded = size_mib <= preload_mib
         most = None if self.preloaded else _MAX_OPEN
         self._arrays = lru_cache(most)(partial(_read_arrays, self.cases, self.preloaded))
 
@@ -131,32 +139,26 @@ class SliceDataset:
         return len(self.labels)
 
     def training_pool(self, source: int) -> SlicePool:
-        """Return the slices of VOLUMES or PICTURES to learn from.
+        """Return the training slices of VOLUMES or PICTURES.
 
-        As many of each case as were chosen for training, tumour and healthy each; where there are more of
-        them, by turns.
+        A round has as many of each case as were chosen for training, tumour and healthy each; where there are
+        more of them, they take turns.
         """
         chosen = self.train & (self.sources == source)
-        constant, rotating = [], []
-        for group in self._groups(np.unique(self.case_of[chosen])):
-            count = int(np.count_nonzero(chosen[group]))
-            if count == len(group):
-                constant.append(group)
-            elif count:
-                rotating.append((group, count))
-        return SlicePool(np.concatenate([np.empty(0, np.int64), *constant]), tuple(rotating))
-
-    def _groups(self, cases: Indices) -> Iterator[Indices]:
-        """Give the seen slices of each case, those with tumour and the others."""
-        for case in cases:
-            first = int(self._first_of[case])
-            rows = first + np.flatnonzero(self.cases[case].seen)
-            ill = self.labels[rows] == 1
-            yield rows[ill]
-            yield rows[~ill]
+        constant, rotating = [np.empty(0, np.int64)], []
+        for case in np.unique(self.case_of[chosen]):
+            rows = int(self._first_of[case]) + np.flatnonzero(self.cases[case].included)
+            with_tumour = self.labels[rows] == 1
+            for group in (rows[with_tumour], rows[~with_tumour]):
+                count = int(np.count_nonzero(chosen[group]))
+                if count == len(group):
+                    constant.append(group)
+                elif count:
+                    rotating.append((group, count))
+        return SlicePool(np.concatenate(constant), tuple(rotating))
 
     def gather(self, indices: Indices) -> Batch:
-        """Read the slices `indices` into one batch."""
+        """Return the slices `indices` as one batch."""
         cases = self.case_of[indices]
         size = self.image_size
         images = np.zeros((len(indices), NUM_MODALITIES, size, size), np.float16)
@@ -173,26 +175,9 @@ class SliceDataset:
             labels=torch.from_numpy(self.labels[indices]),
         )
 
-    def _size_mib(self) -> float:
-        """Size of all slices: two bytes a pixel and modality, one for the mask."""
-        pixels = np.bincount(self.case_of, minlength=len(self.cases)) * self.image_size**2
-        return float((pixels * (2 * self._presence.sum(1) + 1)).sum()) / 2**20
 
-
-def _filled(presence: Sequence[bool]) -> slice | Indices:
-    """Return the filled slots in the form that NumPy copies fastest to."""
-    return slice(None) if all(presence) else np.flatnonzero(presence)
-
-
-def _read_arrays(cases: Sequence[SliceArrays], copied: bool, number: int) -> Arrays:
+def _read_arrays(
+    cases: Sequence[SliceArrays], copied: bool, number: int
+) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     images, masks = cases[number].stored_images, cases[number].masks
     return (np.array(images), np.array(masks)) if copied else (images, masks)
-
-
-def _common_size(cases: Sequence[SliceArrays]) -> int:
-    if not any(len(case.labels) for case in cases):
-        raise DataError("there is no slice on this side of the split; raise scale.min_patients")
-    sizes = sorted({case.image_size for case in cases})
-    if len(sizes) > 1:
-        raise DataError(f"slices of several sizes {sizes}; run again with --force preprocess")
-    return sizes[0]

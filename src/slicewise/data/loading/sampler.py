@@ -1,4 +1,4 @@
-"""Which slices make up each batch of an epoch: a pure function of seed, stage and epoch."""
+"""The slices of each batch of an epoch: a pure function of seed, stage and epoch."""
 
 import math
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ Indices = NDArray[np.int64]
 
 
 def derive_seed(*parts: int | str) -> int:
-    """Return a 60-bit seed that depends on the parts alone, in every process alike."""
+    """Return a 60-bit seed that depends only on the parts, the same in every process."""
     return int(digest(list(parts))[:15], 16)
 
 
 @dataclass(frozen=True)
 class SlicePool:
-    """The slices of one source that training draws from, in rounds of `len(pool)`.
+    """The training slices of one source, in rounds of `len(pool)`.
 
-    Of a case with more slices than may be learned from at once, each round takes others, evenly spaced.
+    Of a case with more slices than its share, each round takes others, evenly spaced.
     """
 
     constant: Indices
     """Slices that are in every round"""
     rotating: tuple[tuple[Indices, int], ...] = ()
-    """Slices of which a round has some, and how many"""
+    """Slices of which a round has some, and their number"""
 
     def __len__(self) -> int:
         return len(self.constant) + sum(count for _, count in self.rotating)
@@ -43,7 +43,7 @@ class SlicePool:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """How many slices of each source, in how many batches."""
+    """The number of slices of each source, and of batches."""
 
     num_volumes: int
     num_pictures: int
@@ -53,25 +53,28 @@ class EpochPlan:
 def plan_epoch(
     available: tuple[int, int], weights: SourceWeights, batch_size: int, iterations: int = 0
 ) -> EpochPlan:
-    """Size an epoch so that each source has its share.
+    """Return the size of an epoch in which each source has its share.
 
     Args:
         available: number of training slices of volumes and of pictures; the share of a source that has none
             goes to the other.
-        weights: the shares asked for.
+        weights: shares of the sources.
         batch_size: largest number of slices in a batch.
-        iterations: number of batches; 0 for as many as show one round of the volumes (of the pictures, where
-            the volumes have no share).
+        iterations: number of batches; 0: one round of the volumes (of the pictures, where the volumes have no
+            share).
 
     Raises:
         TrainingError: fewer than two slices: batch normalisation needs more than one image.
     """
-    share = _volume_share(available, weights)
+    volumes = weights.volumes if available[0] else 0.0
+    pictures = weights.pictures if available[1] else 0.0
+    share = volumes / (volumes + pictures) if volumes + pictures else float(available[0] > 0)
     if iterations:
         num_slices, num_batches = iterations * batch_size, iterations
     else:
         num_slices = round(available[0] / share) if share else available[1]
-        num_batches = _num_batches(num_slices, batch_size)
+        # Batches of nearly equal size, so that none is left with a single slice.
+        num_batches = min(math.ceil(num_slices / batch_size), max(1, num_slices // 2))
     if num_slices < 2:
         raise TrainingError(
             f"an epoch has {num_slices} training slices and needs at least 2; "
@@ -84,14 +87,8 @@ def plan_epoch(
 def sample_epoch(volumes: SlicePool, pictures: SlicePool, epoch: EpochPlan, *key: int | str) -> list[Indices]:
     """Return the batches of an epoch as arrays of slice indices, each source spread evenly over them.
 
-    Within a source, slices come from its rounds, each shuffled, that run on from epoch to epoch, so that none
-    is seen twice before all of its round were seen once.
-
-    Args:
-        volumes: the training slices of volumes.
-        pictures: those of pictures.
-        epoch: from `plan_epoch`.
-        key: seed and stage, and last the number of the epoch, from 0.
+    Within a source, slices come from its shuffled rounds, which continue from epoch to epoch: none is
+    repeated before its round is complete. `key` is seed, stage and, last, the number of the epoch from 0.
     """
     *base, number = key
     volume_draw = _draw_slices(volumes, epoch.num_volumes, int(number), ("volumes", *base))
@@ -103,25 +100,12 @@ def sample_epoch(volumes: SlicePool, pictures: SlicePool, epoch: EpochPlan, *key
     return [order.permutation(np.concatenate(pair)) for pair in parts]
 
 
-def _volume_share(available: tuple[int, int], weights: SourceWeights) -> float:
-    volumes = weights.volumes if available[0] else 0.0
-    pictures = weights.pictures if available[1] else 0.0
-    if volumes + pictures:
-        return volumes / (volumes + pictures)
-    return 1.0 if available[0] else 0.0
-
-
-def _num_batches(num_slices: int, batch_size: int) -> int:
-    """Batches of nearly equal size, so that none is left with a single slice."""
-    return min(math.ceil(num_slices / batch_size), max(1, num_slices // 2))
-
-
 def _batch_edges(count: int, num_batches: int) -> Indices:
     return np.arange(num_batches + 1, dtype=np.int64) * count // num_batches
 
 
 def _draw_slices(pool: SlicePool, count: int, epoch: int, base: tuple[int | str, ...]) -> Indices:
-    """Take `count` indices from an endless row of shuffled rounds, `epoch * count` after its start."""
+    """Return `count` indices of the endless sequence of shuffled rounds, from `epoch * count` on."""
     if count == 0:
         return np.empty(0, np.int64)
     first = epoch * count

@@ -3,9 +3,8 @@
     brain_tumor_dataset/yes/Y1.jpg              brain_tumor_dataset/no/1 no.jpeg
     Training/glioma_tumor/gg (1).jpg            Testing/no_tumor/image(1).jpg
 
-The nearest folder whose name says yes or no gives the label (`folder_labels`); folders such as Br35H's `pred`
-say neither and are passed over. Nothing names a patient, so near-identical pictures are kept together
-instead.
+The nearest folder named yes or no gives the label (`folder_labels`); folders such as Br35H's `pred` have none
+and are left out. Nothing names a patient, so near-identical pictures form a group.
 """
 
 from collections import Counter
@@ -31,12 +30,10 @@ _EXPECTED: Final = (
     "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
     "pituitary_tumor and no_tumor)"
 )
-_MASK: Final = (
-    "a mask, or a picture made from one, by its name or its folder's; it is no picture of a patient"
-)
+_MASK: Final = "a mask, or a picture made from one, by its name or its folder's; not a picture of a patient"
 _UNGROUPED: Final = (
-    "duplicates are ignored: the same picture, or another of the same patient, may be trained on and tested "
-    "on, so the figures are too good"
+    "duplicates are ignored: the same picture, or another of the same patient, may be in train and in test, "
+    "so the scores are too optimistic"
 )
 
 
@@ -48,56 +45,56 @@ def discover(
     group_duplicates: bool = True,
     train_only: Collection[str] = (),
 ) -> tuple[list[CaseFiles], list[Problem]]:
-    """Find the pictures below `root`, each once, with near-identical ones in one group.
+    """Return the pictures below `root`, each once, near-identical ones in one group, and the problems.
 
-    `slot` is the modality slot the pictures fill. Without `group_duplicates` every file is a picture and a
-    group of its own. The folders `train_only`, directly below `root`, give way: a picture in them that is the
-    same as one of another folder, or almost, is left out, whatever its label.
+    `slot` is the modality slot that they fill. Without `group_duplicates` every file is a group of its own.
+    A picture in a folder of `train_only` (directly below `root`) that is identical or near-identical to one
+    of another folder is left out, whatever its label.
 
     Raises:
         DataError: there is no folder, it holds no readable picture under yes and no, or a folder of
             `train_only` holds none.
     """
     train_only_folders = TrainOnly(root, train_only)
-    # Of pictures that are the same the first is kept, so those that give way come last.
     files, others = partition_files(root, looks_like_picture)
-    paths = sorted(files, key=train_only_folders.holds)
-    labelled, problems = label_pictures(root, paths)
+    # Of identical pictures the first is kept, so those of `train_only` come last.
+    labelled, problems = label_pictures(root, sorted(files, key=train_only_folders.holds))
     problems += note_skipped(others)
     readable = _hash_pictures(labelled, problems)
     if not readable:
         reasons = summarise_problems(problems)
         raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
-    names = _names([(path.relative_to(root), picture) for path, _, picture in readable])
+    # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
+    by_path = [safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, _, _ in readable]
+    common = Counter(name.lower() for name in by_path)
+    names = number_repeated(
+        name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
+        for name, (path, _, picture) in zip(by_path, readable, strict=True)
+    )
     cases = [
         CaseFiles(CaseKey(source, name, name), "picture", (slot,), (path,), (), label, name)
         for name, (path, label, _) in zip(names, readable, strict=True)
     ]
     if group_duplicates:
-        grouped, repeated_problems = _grouped(
-            cases, [picture for _, _, picture in readable], train_only_folders
+        pictures = [picture for _, _, picture in readable]
+        hashed, contradicting = train_only_folders.without_contradicting(
+            list(zip(cases, pictures, strict=True))
         )
+        grouped, repeated = group_pictures([case for case, _ in hashed], [picture for _, picture in hashed])
+        cases, resembling = train_only_folders.without_resembling(grouped)
+        duplicates = contradicting + repeated + resembling
     else:
-        grouped, repeated_problems = cases, [Problem(root, _UNGROUPED, "warning")]
-    train_only_folders.require_pictures(grouped)
-    if len({case.label for case in grouped}) < 2:
+        duplicates = [Problem(root, _UNGROUPED, "warning")]
+    train_only_folders.require_pictures(cases)
+    if len({case.label for case in cases}) < 2:
         problems.append(
-            Problem(root, "all pictures have the same label: nothing can be told apart", "warning")
+            Problem(root, "all pictures have the same label: no classification possible", "warning")
         )
-    return grouped, problems + repeated_problems
-
-
-def _grouped(
-    cases: list[CaseFiles], prints: list[PictureHash], train_only_folders: TrainOnly
-) -> tuple[list[CaseFiles], list[Problem]]:
-    printed, contradicting = train_only_folders.without_contradicting(list(zip(cases, prints, strict=True)))
-    grouped, repeated = group_pictures([case for case, _ in printed], [picture for _, picture in printed])
-    remaining, resembling = train_only_folders.without_resembling(grouped)
-    return remaining, contradicting + repeated + resembling
+    return cases, problems + duplicates
 
 
 def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
-    """Return the pictures whose folder gives them a label; those without and what is no picture are notes."""
+    """Return the pictures with a label from their folder; those without, and masks, are notes."""
     masks = find_masks(root, paths)
     images = [path for path in paths if path not in masks]
     labels = label_folders({path.relative_to(root).parent for path in images})
@@ -110,32 +107,30 @@ def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path
         else:
             labelled.append((path, label))
     return labelled, [Problem(path, _MASK, "note") for path in paths if path in masks] + [
-        Problem(folder, f"{count} pictures without a label (the folder says neither yes nor no)", "note")
+        Problem(folder, f"{count} pictures without a label (the folder is named neither yes nor no)", "note")
         for folder, count in others.items()
     ]
 
 
 def find_masks(root: Path, paths: Collection[Path]) -> set[Path]:
-    """Return the pictures that are masks, or made from one, by their names, folders or neighbours."""
+    """Return the pictures that are masks, or made from one, by their names, folders or neighbours.
+
+    Folders above `root` do not count; with `root` Path() none does.
+    """
     stems = {(path.parent, path.stem.lower()) for path in paths}
     return {
         path
         for path in paths
         if is_mask_name(path.stem)
-        or any(map(is_mask_folder, _folders(root, path)))
+        or (root != Path() and any(map(is_mask_folder, path.relative_to(root).parts[:-1])))
         or (path.parent, image_stem_of_mask(path.stem)) in stems
     }
-
-
-def _folders(root: Path, path: Path) -> tuple[str, ...]:
-    """Return the names of the folders between `root` and a picture; none of one that was named by itself."""
-    return () if root == Path() else path.relative_to(root).parts[:-1]
 
 
 def _hash_pictures(
     labelled: list[tuple[Path, int]], problems: list[Problem]
 ) -> list[tuple[Path, int, PictureHash]]:
-    """Decode every picture once, in threads; unreadable ones become problems."""
+    """Return the readable pictures with label and hash, decoded in threads; the others become problems."""
     readable = []
     with ThreadPoolExecutor() as pool:
         results = pool.map(_try_hash, (path for path, _ in labelled))
@@ -156,27 +151,15 @@ def _try_hash(path: Path) -> PictureHash | str:
         return str(error).removeprefix(str(path)).lstrip(" :")
 
 
-def _names(pictures: list[tuple[Path, PictureHash]]) -> list[str]:
-    """Name each picture after its path; where two would be called the same, after its content too.
-
-    What is still alike, copies in one folder, is numbered.
-    """
-    names = [safe_name("-".join(path.with_suffix("").parts)) for path, _ in pictures]
-    common = Counter(name.lower() for name in names)
-    return _numbered(
-        name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
-        for name, (path, picture) in zip(names, pictures, strict=True)
-    )
-
-
-def _numbered(names: Iterable[str]) -> list[str]:
+def number_repeated(names: Iterable[str]) -> list[str]:
+    """Return the names, of which repeated ones (in any letter case) end in -2, -3, ..."""
     taken: set[str] = set()
     numbered: list[str] = []
     for name in names:
-        own, number = name, 1
-        while own.lower() in taken:
+        unique, number = name, 1
+        while unique.lower() in taken:
             number += 1
-            own = f"{name}-{number}"
-        taken.add(own.lower())
-        numbered.append(own)
+            unique = f"{name}-{number}"
+        taken.add(unique.lower())
+        numbered.append(unique)
     return numbered

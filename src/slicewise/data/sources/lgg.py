@@ -28,7 +28,7 @@ _PATIENT = re.compile(r"(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}", re.IGN
 
 @dataclass(frozen=True)
 class SliceName:
-    """What the name of a slice says."""
+    """The parts of the name of a slice or mask."""
 
     case: str
     number: int
@@ -36,7 +36,7 @@ class SliceName:
 
 
 def parse_name(name: str) -> SliceName | None:
-    """Read a file name such as `TCGA_CS_4941_19960909_7_mask.tif`; None where it follows no convention."""
+    """Return the parts of a name such as `TCGA_CS_4941_19960909_7_mask.tif`; None for any other form."""
     match = _NAME.fullmatch(name)
     return SliceName(match["case"], int(match["number"]), bool(match["mask"])) if match else None
 
@@ -48,13 +48,13 @@ def patient_of(case: str) -> str:
 
 
 def is_slice_name(name: str) -> bool:
-    """Whether a file is called as the slices of kaggle_3m are: a patient of TCGA, a date and a number."""
-    found = parse_name(name)
-    return found is not None and not found.is_mask and patient_of(found.case) != found.case
+    """Whether a name has the form of kaggle_3m: a patient of TCGA, a date and a number."""
+    parsed = parse_name(name)
+    return parsed is not None and not parsed.is_mask and patient_of(parsed.case) != parsed.case
 
 
 def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
-    """Find the cases below `root`, in natural order; slices without a mask are left out and reported.
+    """Return the cases below `root`, in natural order, and the problems; slices without a mask are left out.
 
     Raises:
         DataError: there is no folder, or no case in it.
@@ -68,8 +68,8 @@ def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
             continue
         draft = drafts.setdefault((path.parent, name.case.lower()), _Draft(name.case, path.parent))
         (draft.masks if name.is_mask else draft.images)[name.number] = path
-    found = [draft.case(source, problems) for draft in _without_repeats(list(drafts.values()), problems)]
-    cases = [case for case in found if case is not None]
+    unique = _without_repeats(list(drafts.values()), problems)
+    cases = [case for draft in unique if (case := draft.case(source, problems))]
     if not cases:
         raise DataError(f"{root} holds no slice with a mask; expected {_EXPECTED}")
     return cases, problems
@@ -97,7 +97,10 @@ class _Draft:
         numbers = sorted(self.images.keys() & self.masks.keys())
         if not numbers:
             return None
-        problems += self._gaps()
+        known = self.images.keys() | self.masks.keys()
+        if absent := sorted(set(range(min(known), max(known))) - known):
+            what = f"slice {', '.join(map(str, absent))} is missing in the numbering"
+            problems.append(Problem(self.folder, what, "warning"))
         name = safe_name(self.name)
         patient = patient_of(name)
         return CaseFiles(
@@ -111,17 +114,9 @@ class _Draft:
             copies=tuple(self.copies),
         )
 
-    def _gaps(self) -> list[Problem]:
-        known = self.images.keys() | self.masks.keys()
-        absent = sorted(set(range(min(known), max(known))) - known)
-        listed = ", ".join(map(str, absent))
-        return (
-            [Problem(self.folder, f"slice {listed} is missing in the numbering", "warning")] if absent else []
-        )
-
 
 def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Draft]:
-    """Keep the fullest folder of each case: the archive on Kaggle holds the whole set twice."""
+    """Return the most complete folder of each case: the archive on Kaggle holds the whole set twice."""
     same: dict[str, list[_Draft]] = defaultdict(list)
     for draft in drafts:
         same[safe_name(draft.name).lower()].append(draft)
@@ -129,12 +124,8 @@ def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Dra
     for copies in same.values():
         best = max(copies, key=lambda draft: len(draft.images.keys() & draft.masks.keys()))
         unique.append(best)
-        best.copies += [
-            next(iter(draft.images.values())) for draft in copies if draft is not best and draft.images
-        ]
-        problems += [
-            Problem(draft.folder, "the same case again, ignored", "note")
-            for draft in copies
-            if draft is not best
-        ]
+        for draft in copies:
+            if draft is not best:
+                best.copies += list(draft.images.values())[:1]
+                problems.append(Problem(draft.folder, "the same case again, ignored", "note"))
     return unique

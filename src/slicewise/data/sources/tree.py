@@ -1,4 +1,4 @@
-"""Walking a data folder in an order that is the same everywhere."""
+"""The files below a data folder, in an order that is the same on every machine."""
 
 import os
 import re
@@ -15,10 +15,9 @@ SUFFIXES_BY_KIND: Final[Mapping[str, tuple[str, ...]]] = {
     "lgg": (".tif", ".tiff"),
     "pictures": PICTURE_SUFFIXES,
 }
-"""What the names of the files end in that are read of a data set of each kind; pictures are also known by
-their content."""
+"""Endings of the files that are read, by layout; pictures are also recognised by their content."""
 _NOT_DATA: Final = ("__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
-"""What systems put into archives and at the top of disks; often nobody may read it."""
+"""Added by operating systems to archives and disks; often unreadable."""
 
 
 def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
@@ -30,8 +29,8 @@ def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
 def list_files(root: Path, suffixes: Collection[str]) -> list[Path]:
     """Return the files whose names end in one of `suffixes` (lower case), in natural order.
 
-    Hidden files and what systems keep for themselves (`__MACOSX`) are passed over; links are followed, each
-    folder once, under the name that is met first in alphabetical order.
+    Hidden files and those of operating systems (`__MACOSX`) are skipped. Links are followed, each folder
+    once, under its first name in alphabetical order.
 
     Raises:
         DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
@@ -51,13 +50,22 @@ def partition_files(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[P
     for path in _walk(root):
         (read if is_read(path) else others).append(path)
     for path in read:
-        _require_utf8(path)
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{str(path)!r} is not UTF-8; rename it (`convmv -f latin1 -t utf8 --notest -r FOLDER` "
+                "converts the names of an older system), or move it out of the data set"
+            ) from error
     return read, others
 
 
 def note_skipped(others: Collection[Path]) -> list[Problem]:
     """Return a note for each file that is not read: why, and what to do if it should be."""
-    return [Problem(_printable(path), explain_skipped(path), "note") for path in others]
+    printable = (Path(os.fsencode(path).decode(errors="replace")) for path in others)
+    return [
+        Problem(shown, explain_skipped(path), "note") for shown, path in zip(printable, others, strict=True)
+    ]
 
 
 def _walk(root: Path) -> list[Path]:
@@ -75,26 +83,11 @@ def _walk(root: Path) -> list[Path]:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    """Stop at a folder that cannot be read: its patients would be missing and nobody would know."""
+    """Raise for a folder that cannot be read: its patients would be missing without notice."""
     raise DataError(
         f"{error.filename} cannot be read ({error.strerror}); let the user of this run read it "
         "(`chmod -R a+rX FOLDER`), or move it out of the data set"
     ) from error
-
-
-def _require_utf8(path: Path) -> None:
-    """Refuse a name that no table and no record could hold."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{str(path)!r} is not UTF-8; rename it (`convmv -f latin1 -t utf8 --notest -r FOLDER` converts "
-            "the names of an older system), or move it out of the data set"
-        ) from error
-
-
-def _printable(path: Path) -> Path:
-    return Path(os.fsencode(path).decode(errors="replace"))
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""Which side of the split each patient is on, and how much of each side a mode uses.
+"""The subset of each patient, and the share of each subset that a mode uses.
 
-Both follow from an order of the groups that a hash decides, so nothing depends on the order in which files
-were found, and a smaller selection is always part of a larger one.
+Both follow from an order of the groups that a hash decides: the order of the files does not matter, and a
+smaller selection is always part of a larger one.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ Subset = Literal["train", "val", "test"]
 SUBSETS: Final[tuple[Subset, ...]] = ("train", "val", "test")
 
 _MIN_GROUPS: Final[Mapping[Subset, int]] = {"train": 1, "val": 2, "test": 2}
-"""What a selection leaves on each side where it has that many: one patient gives no interval."""
+"""Smallest selection from a subset that has as many: one patient gives no interval."""
 
 
 def assign_subsets(
     groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
 ) -> dict[str, Subset]:
-    """Put each group on one side, in the shares given (largest remainder), at least one group on each.
+    """Return the subset of each group, by the fractions (largest remainder), at least one group in each.
 
     Args:
-        groups: everything known of one source, including what is not on disk yet.
+        groups: all known groups of one source, including those not on disk yet.
         fractions: shares of train, val and test.
         seed: another seed is another split.
-        strata: a class for each group; every side then has each class in its share, give or take one group.
+        strata: class of each group; each subset has each class in its share, give or take one group.
 
     Raises:
         SplitError: fewer than three groups.
@@ -42,23 +42,23 @@ def assign_subsets(
 def assign_fold(
     groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
 ) -> dict[str, Subset]:
-    """Put each group on one side for fold `fractions.fold` of `fractions.folds`.
+    """Return the subset of each group in fold `fractions.fold` of `fractions.folds`.
 
-    Every group is on the test side of exactly one fold. Of the others, val takes its share, at least one, and
-    other ones in each fold. The arguments are those of `assign_subsets`.
+    Every group is in test in exactly one fold. Val takes its share of the others, at least one, and different
+    ones in each fold. The arguments are those of `assign_subsets`.
 
     Raises:
         SplitError: fewer groups than folds, or none left to train on.
     """
-    # One class after the other: dealing out the interleaved row could give a fold one class alone.
-    everyone = sorted(rank_groups(groups, seed, strata), key=lambda group: strata[group] if strata else "")
+    # One class after the other: every n-th of the interleaved order could give a fold a single class.
+    ordered = sorted(rank_groups(groups, seed, strata), key=lambda group: strata[group] if strata else "")
     folds, place = fractions.folds, fractions.fold - 1
-    if len(everyone) < max(folds, len(SUBSETS)):
+    if len(ordered) < max(folds, len(SUBSETS)):
         raise SplitError(
-            f"too few patients: {len(everyone)} found for {folds} folds; lower --folds or add data"
+            f"too few patients: {len(ordered)} found for {folds} folds; lower --folds or add data"
         )
-    tested = everyone[place::folds]
-    rest = rank_groups(set(everyone) - set(tested), seed, strata)
+    tested = ordered[place::folds]
+    rest = rank_groups(set(ordered) - set(tested), seed, strata)
     start = place * len(rest) // folds
     rotated = rest[start:] + rest[:start]
     num_val = max(1, round(len(rest) * fractions.val / (fractions.train + fractions.val)))
@@ -71,7 +71,7 @@ def assign_fold(
 def draw_val(
     groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
 ) -> frozenset[str]:
-    """Draw val from the groups to train on, in the ratio of their shares, at least one.
+    """Return the val groups, drawn from those to train on in the ratio of the fractions, at least one.
 
     Raises:
         SplitError: fewer than two groups.
@@ -86,7 +86,7 @@ def draw_val(
 
 
 def subset_sizes(num_groups: int, fractions: SplitFractions) -> dict[Subset, int]:
-    """Return how many of `num_groups` go on each side (Hamilton's largest remainder, at least 1).
+    """Return the number of groups in each subset (Hamilton's largest remainder, at least 1).
 
     Raises:
         SplitError: fewer than three groups.
@@ -116,18 +116,17 @@ def select_groups(
     strata: Mapping[str, str] | None = None,
     whole: Collection[Subset] = (),
 ) -> frozenset[str]:
-    """Choose a share of the groups, the same share of every side; a smaller choice is part of a larger one.
+    """Return a share of the groups, the same of every subset; a smaller choice is part of a larger one.
+
+    Val and test keep at least two groups where they have two.
 
     Args:
         subsets: as `assign_subsets` returns them.
         fraction: share of all groups, 0 to 1.
-        floor: at least this many groups, or all there are.
+        floor: smallest number of groups, where there are as many.
         seed: of the order in which groups are taken.
-        strata: a class for each group, kept in proportion.
-        whole: sides that are taken whole; the share and the floor are those of the others.
-
-    Returns:
-        Groups of every side, val and test with at least two where they have two.
+        strata: class of each group, kept in proportion.
+        whole: subsets that are taken whole; `fraction` and `floor` apply to the others.
     """
     chosen = {group for group, subset in subsets.items() if subset in whole}
     num_shared = len(subsets) - len(chosen)
@@ -142,9 +141,9 @@ def select_groups(
 
 
 def rank_groups(groups: Iterable[str], seed: int, strata: Mapping[str, str] | None = None) -> list[str]:
-    """Return the groups in an order that only their names and the seed decide.
+    """Return the groups in an order that depends only on their names and the seed.
 
-    With strata, the classes are interleaved: the start of the list, however long, holds each in proportion.
+    With strata, the classes are interleaved: any start of the list holds each in proportion.
 
     Raises:
         ValueError: a group has no class.
@@ -152,18 +151,17 @@ def rank_groups(groups: Iterable[str], seed: int, strata: Mapping[str, str] | No
     unique = set(groups)
     unclassed = sorted(unique - strata.keys()) if strata is not None else []
     if unclassed:
-        raise ValueError(f"no class is given for {unclassed[0]!r}; a later one would move it to another side")
+        raise ValueError(
+            f"no class is given for {unclassed[0]!r}; a later one would move it to another subset"
+        )
     members: dict[str, list[tuple[str, str]]] = {}
     for group in unique:
         stratum = strata[group] if strata is not None else ""
-        members.setdefault(stratum, []).append((_rank(seed, group), group))
+        rank = hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
+        members.setdefault(stratum, []).append((rank, group))
     places = [
         ((position + 0.5) / len(ordered), stratum, group)
         for stratum, ordered in members.items()
         for position, (_, group) in enumerate(sorted(ordered))
     ]
     return [group for _, _, group in sorted(places)]
-
-
-def _rank(seed: int, group: str) -> str:
-    return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()

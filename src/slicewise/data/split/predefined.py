@@ -1,8 +1,7 @@
-"""The users' own split: a file, or the folders of the data, say who is in which subset.
+"""The users' own split: a file, or the folders of the data, names the subset of each case.
 
-What they say is followed to the letter. A patient in two subsets, by visits or by copies of files, and
-pictures of one family in two, are refused or left out of training: nothing that resembles a tested case is
-trained on.
+It is followed to the letter. A patient in two subsets, by visits or by copies of files, and pictures of one
+family in two, are refused or left out of training: nothing that resembles a test case is trained on.
 """
 
 import re
@@ -34,7 +33,7 @@ class Member(NamedTuple):
         group: what stays in one subset: the patient, or the family of a picture.
         names: the group, the patient and the case.
         paths: its files and left-out copies of them, below the folder of the data.
-        is_picture: whether `paths` are pictures that are the same.
+        is_picture: whether `paths` are identical pictures.
     """
 
     source: str
@@ -50,12 +49,12 @@ class PredefinedSplit:
     """The subset of each group that takes part, and the cases that do not.
 
     Attributes:
-        sides: of every group that takes part.
-        left_out: cases that are in no subset, with the reason.
+        subsets: of every group that takes part.
+        left_out: reason by case that is in no subset.
         drawn: the subsets for which no case was named: train is the rest, val is drawn.
     """
 
-    sides: dict[str, Subset]
+    subsets: dict[str, Subset]
     left_out: dict[str, str]
     drawn: tuple[Subset, ...]
 
@@ -95,7 +94,7 @@ def match_split_file(
         listed: subset by name, as `read_split_file` gives them.
         members: the cases of all sources.
         roots: the folder of each source: a name may be an absolute path below it.
-        unusable: what is wrong with a file or folder that was left out, by its path.
+        unusable: the fault of each left-out file or folder, by its path.
 
     Raises:
         SplitError: a name fits no case, or several that have nothing in common.
@@ -104,15 +103,17 @@ def match_split_file(
     named_subsets: dict[Member, set[Subset]] = {member: set() for member in members}
     unknown: list[str] = []
     for name, subset in listed.items():
-        plain = _plain(name, roots)
-        hits = _require_one(name, exact.get(plain) or last.get(plain, {}))
-        if not hits:
+        plain = name.strip().replace("\\", "/").rstrip("/").removeprefix("./")
+        for root in roots.values():
+            plain = plain.removeprefix(f"{root.absolute().as_posix()}/")
+        matches = _require_unambiguous(name, exact.get(plain) or last.get(plain, {}))
+        if not matches:
             unknown.append(name)
-        for member in hits:
+        for member in matches:
             named_subsets[member].add(subset)
     if unknown:
-        raise SplitError(_unknown(unknown, {*exact, *last}, unusable))
-    return {member: frozenset(sides) for member, sides in named_subsets.items()}
+        raise SplitError(_explain_unknown(unknown, {*exact, *last}, unusable))
+    return {member: frozenset(subsets) for member, subsets in named_subsets.items()}
 
 
 def match_names(
@@ -127,22 +128,20 @@ def match_names(
 
 
 def match_folders(members: Iterable[Member]) -> dict[Member, frozenset[Subset]]:
-    """Return the subset that a folder above each case is called after: train, val or test.
+    """Return for each case the subset that a folder above it is named after.
 
     Raises:
-        SplitError: no folder is.
+        SplitError: no folder is named after a subset.
     """
     named_subsets = {
         member: frozenset(subset for path in member.paths if (subset := _subset_of_folder(path)))
         for member in members
     }
     if not any(named_subsets.values()):
-        tops = sorted(
-            {path.parts[0] for member in named_subsets for path in member.paths if len(path.parts) > 1}
-        )
+        tops = {path.parts[0] for member in named_subsets for path in member.paths if len(path.parts) > 1}
         raise SplitError(
             "split.folders is true, but no folder of the data is called train, val or test (or Training, "
-            f"Testing, Validation); there are: {_listed(tops)}. Rename them, or use split.file"
+            f"Testing, Validation); there are: {_listed(sorted(tops))}. Rename them, or use split.file"
         )
     return named_subsets
 
@@ -153,12 +152,12 @@ def resolve_split(
     """Return the subsets of one source, or None where none of its cases is named.
 
     Groups without a name are train and val where none is named for train; else they are an error, or left
-    out. Where none is named for val, its share of those to train on is drawn.
+    out. Where none is named for val, its share of the train groups is drawn.
 
     Args:
         named_subsets: the subsets of the cases of the source.
-        settings: what to do about conflicts and about cases without a name.
-        labels: a class for each group, which a drawn val holds in its share.
+        settings: the policy for conflicts and for cases without a name.
+        labels: class of each group, which a drawn val holds in its share.
         source: its name, for messages.
 
     Raises:
@@ -169,83 +168,70 @@ def resolve_split(
     groups: dict[str, list[Member]] = defaultdict(list)
     for member in named_subsets:
         groups[member.group].append(member)
-    _refuse_conflicts(groups, named_subsets, settings, source)
-    sides = {
-        group: subset for group, cases in groups.items() if (subset := _decisive_subset(cases, named_subsets))
+    named = {
+        group: set[Subset]().union(*map(named_subsets.__getitem__, cases)) for group, cases in groups.items()
     }
+    _refuse_conflicts(
+        [cases for group, cases in groups.items() if len(named[group]) > 1], named_subsets, settings
+    )
+    # A group that is named for test, whatever else it is named for, is tested.
+    subsets = {group: max(names, key=SUBSETS.index) for group, names in named.items() if names}
     unlisted = [member for member in named_subsets if not named_subsets[member]]
-    if "train" in sides.values():
-        _refuse_unlisted(unlisted, settings, source)
-    else:
-        sides.update({member.group: "train" for member in unlisted if member.group not in sides})
-    _require_subsets(sides, source)
-    left_out = _left_out(groups, named_subsets, sides)
-    named = set().union(*named_subsets.values())
-    drawn: tuple[Subset, ...] = () if "train" in named else ("train",)
-    if "val" not in named:
-        trained = [group for group, subset in sides.items() if subset == "train"]
-        sides.update(dict.fromkeys(draw_val(trained, settings, settings.seed, labels), "val"))
-        drawn = (*drawn, "val")
-    return PredefinedSplit(sides, left_out, drawn)
-
-
-def _decisive_subset(cases: Iterable[Member], named_subsets: SubsetsByMember) -> Subset | None:
-    """Return the subset of a group: what is named for test is tested, whatever else it is named for."""
-    named = {subset for member in cases for subset in named_subsets[member]}
-    return next((subset for subset in reversed(SUBSETS) if subset in named), None)
-
-
-def _left_out(
-    groups: Mapping[str, list[Member]], named_subsets: SubsetsByMember, sides: Mapping[str, Subset]
-) -> dict[str, str]:
-    reasons: dict[str, str] = {}
-    for group, cases in groups.items():
-        named = {subset for member in cases for subset in named_subsets[member]}
-        for member in cases:
-            if group not in sides:
-                reasons[member.case] = "in no subset"
-            elif named and sides[group] not in named_subsets[member]:
-                own = " and ".join(sorted(named_subsets[member])) or "no subset"
-                reasons[member.case] = f"named for {own}, but {group} is in {sides[group]}"
-    return reasons
-
-
-def _refuse_conflicts(
-    groups: Mapping[str, list[Member]], named_subsets: SubsetsByMember, settings: SplitSettings, source: str
-) -> None:
-    conflicts = []
-    for group, cases in groups.items():
-        if len({subset for member in cases for subset in named_subsets[member]}) > 1:
-            places = [
-                f"{' and '.join(sorted(named_subsets[entry]))}: {_describe_member(entry)}"
-                for entry in cases
-                if named_subsets[entry]
-            ]
-            conflicts.append(f"{group} ({'; '.join(places[:_SHOWN])})")
-    if conflicts and settings.overlap == "refuse":
-        raise SplitError(
-            f"{_key(settings)}: patients or picture families of {source} that are in several subsets, by "
-            f"visits or as copies ({len(conflicts)}): {_listed(conflicts)}. Put each into one subset, or set "
-            "split.overlap=exclude: what is tested is then left out of train and val"
-        )
-
-
-def _refuse_unlisted(unlisted: Sequence[Member], settings: SplitSettings, source: str) -> None:
-    if unlisted and settings.unlisted == "error":
+    if "train" not in subsets.values():
+        subsets.update({member.group: "train" for member in unlisted if member.group not in subsets})
+    elif unlisted and settings.unlisted == "error":
         raise SplitError(
             f"{_key(settings)}: cases of {source} that are in no subset ({len(unlisted)}): "
-            f"{_listed([_describe_member(member) for member in unlisted])}. Name a subset for them, or set "
+            f"{_listed(list(map(_describe_member, unlisted)))}. Name a subset for them, or set "
             "split.unlisted=exclude to leave them out"
         )
-
-
-def _require_subsets(sides: Mapping[str, Subset], source: str) -> None:
     for subset in ("test", "train"):
-        if subset not in sides.values():
+        if subset not in subsets.values():
             raise SplitError(
                 f"the given split names no case of {source} for {subset}; name some, or none of {source} at "
                 "all: split.seed then divides it"
             )
+    left_out = _left_out(named, named_subsets, subsets)
+    drawn: tuple[Subset, ...] = () if any("train" in names for names in named.values()) else ("train",)
+    if not any("val" in names for names in named.values()):
+        trained = [group for group, subset in subsets.items() if subset == "train"]
+        subsets.update(dict.fromkeys(draw_val(trained, settings, settings.seed, labels), "val"))
+        drawn = (*drawn, "val")
+    return PredefinedSplit(subsets, left_out, drawn)
+
+
+def _left_out(
+    named: Mapping[str, set[Subset]], named_subsets: SubsetsByMember, subsets: Mapping[str, Subset]
+) -> dict[str, str]:
+    """Return the reason for each case that is not in the subset of its group."""
+    reasons: dict[str, str] = {}
+    for member, own in named_subsets.items():
+        if member.group not in subsets:
+            reasons[member.case] = "in no subset"
+        elif named[member.group] and subsets[member.group] not in own:
+            listed = " and ".join(sorted(own)) or "no subset"
+            reasons[member.case] = f"named for {listed}, but {member.group} is in {subsets[member.group]}"
+    return reasons
+
+
+def _refuse_conflicts(
+    groups: Iterable[Sequence[Member]], named_subsets: SubsetsByMember, settings: SplitSettings
+) -> None:
+    conflicts = []
+    for cases in groups:
+        places = [
+            f"{' and '.join(sorted(named_subsets[member]))}: {_describe_member(member)}"
+            for member in cases
+            if named_subsets[member]
+        ]
+        conflicts.append(f"{cases[0].group} ({'; '.join(places[:_SHOWN])})")
+    if conflicts and settings.overlap == "refuse":
+        source = next(iter(named_subsets)).source
+        raise SplitError(
+            f"{_key(settings)}: patients or picture families of {source} that are in several subsets, by "
+            f"visits or as copies ({len(conflicts)}): {_listed(conflicts)}. Put each into one subset, or set "
+            "split.overlap=exclude: a case that resembles a test case is then left out of train and val"
+        )
 
 
 def _catalogue(members: Iterable[Member]) -> tuple[_Catalogue, _Catalogue]:
@@ -265,39 +251,39 @@ def _catalogue(members: Iterable[Member]) -> tuple[_Catalogue, _Catalogue]:
     return exact, last
 
 
-def _plain(name: str, roots: Mapping[str, Path]) -> str:
-    """Return a name as the catalogue has it: `/` between folders, and nothing above the data."""
-    text = name.strip().replace("\\", "/").rstrip("/").removeprefix("./")
-    for root in roots.values():
-        text = text.removeprefix(f"{root.absolute().as_posix()}/")
-    return text
-
-
-def _require_one(name: str, places: Mapping[str, Mapping[Member, None]]) -> list[Member]:
+def _require_unambiguous(name: str, places: Mapping[str, Mapping[Member, None]]) -> list[Member]:
     """Return the cases at the places that a name fits: those of one source, at one place or in one group.
 
     Raises:
         SplitError: the name fits several sources, or files or folders of different patients.
     """
-    hits = [*dict.fromkeys(member for members in places.values() for member in members)]
-    sources = sorted({member.source for member in hits})
+    matches = [*dict.fromkeys(member for members in places.values() for member in members)]
+    sources = sorted({member.source for member in matches})
     if len(sources) > 1:
         raise SplitError(
             f"split.file: {name!r} is in {' and '.join(sources)}; write {sources[0]}/{name} or the other"
         )
-    if len(places) > 1 and len({member.group for member in hits}) > 1:
+    if len(places) > 1 and len({member.group for member in matches}) > 1:
         raise SplitError(
             f"split.file: {name!r} is the name of {len(places)} files or folders: {_listed(sorted(places))}; "
             "write the path below the folder of the data"
         )
-    return hits
+    return matches
 
 
-def _unknown(names: Sequence[str], known: Iterable[str], unusable: Mapping[str, str]) -> str:
+def _explain_unknown(names: Sequence[str], known: Iterable[str], unusable: Mapping[str, str]) -> str:
     catalogue = sorted(known)
     described = []
     for name in names[:_SHOWN]:
-        reason = next((what for path, what in unusable.items() if _leads_to(path, name)), "")
+        ends = f"/{name}"
+        reason = next(
+            (
+                fault
+                for path, fault in unusable.items()
+                if path.endswith(ends) or _ENDING.sub("", path).endswith(ends) or f"{ends}/" in path
+            ),
+            "",
+        )
         close = get_close_matches(name, catalogue, 3, 0.6)
         hint = f"left out: {reason}" if reason else f"close: {', '.join(close)}" if close else "nothing close"
         described.append(f"{name} ({hint})")
@@ -308,12 +294,8 @@ def _unknown(names: Sequence[str], known: Iterable[str], unusable: Mapping[str, 
     )
 
 
-def _leads_to(path: str, name: str) -> bool:
-    return path.endswith(f"/{name}") or _ENDING.sub("", path).endswith(f"/{name}") or f"/{name}/" in path
-
-
 def _subset_of_folder(path: PurePosixPath) -> Subset | None:
-    """Return the subset of the topmost folder called after one; of a case's own folder, the whole name."""
+    """Return the subset of the topmost folder named after one; of a case's own folder, the whole name."""
     *above, own = path.parent.parts or ("",)
     for name in above:
         if match := _SUBSET_FOLDER.fullmatch(name):

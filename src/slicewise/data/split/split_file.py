@@ -1,4 +1,4 @@
-"""The file of `split.file`: which subset each patient, case, file or folder is in, as JSON or CSV."""
+"""Reads the file of `split.file`: the subset of each patient, case, file or folder, as JSON or CSV."""
 
 import csv
 import json
@@ -34,24 +34,20 @@ def read_split_file(path: Path) -> dict[str, Subset]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        pairs = _json_pairs(json.loads(text)) if path.suffix.lower() == ".json" else _csv_pairs(text)
-        listed = _without_conflicts(pairs)
+        pairs = [*(_json_pairs(json.loads(text)) if path.suffix.lower() == ".json" else _csv_pairs(text))]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise SplitError(f"split.file: {path} cannot be read ({error}); {_EXPECTED}") from error
     except ValueError as error:
         raise SplitError(f"split.file: {path}: {error}") from error
-    if "test" not in listed.values():
-        raise SplitError(f"split.file: {path} names no case for test; {_EXPECTED}")
-    return listed
-
-
-def _without_conflicts(pairs: Iterator[tuple[str, Subset]]) -> dict[str, Subset]:
     listed: dict[str, Subset] = {}
     for name, subset in pairs:
         if not name:
-            raise ValueError(f"a name for {subset} is empty; {_EXPECTED}")
+            raise SplitError(f"split.file: {path}: a name for {subset} is empty; {_EXPECTED}")
         if listed.setdefault(name, subset) != subset:
-            raise ValueError(f"{name} is in both {listed[name]} and {subset}; leave one of the lines out")
+            both = f"{name} is in both {listed[name]} and {subset}"
+            raise SplitError(f"split.file: {path}: {both}; leave one of the lines out")
+    if "test" not in listed.values():
+        raise SplitError(f"split.file: {path} names no case for test; {_EXPECTED}")
     return listed
 
 
@@ -62,7 +58,7 @@ def _json_pairs(content: Any) -> Iterator[tuple[str, Subset]]:
         kind = type(content).__name__
         raise ValueError(f"one table is needed, and this is a {kind}; {_EXPECTED}")  # noqa: TRY004 - the file
     sources = content.get("sources")
-    if isinstance(sources, dict):  # what `data/split/split.json` holds
+    if isinstance(sources, dict):  # as in `data/split/split.json`
         for source, table in sources.items():
             yield from ((f"{source}/{name}", subset) for name, subset in _json_pairs(table))
         return

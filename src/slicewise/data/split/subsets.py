@@ -1,4 +1,4 @@
-"""The split: who trains, who chooses the checkpoint, and who is never looked at before the end."""
+"""The split: disjoint sets of patients for training, model selection (val) and the final test."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ GroupKey = tuple[str, str]
 """(source, group)"""
 
 _SHOWN = 5
-_SHARES = set(SplitFractions.model_fields) - {"seed"}
-"""Of the configuration's section; where a given split came from is for the step to say."""
+_FRACTION_KEYS = set(SplitFractions.model_fields) - {"seed"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Split:
     """Three disjoint sets of (source, group), none of them empty for any source.
 
     Raises:
-        SplitError: a group is on two sides, or a source has none on one of them.
+        SplitError: a group is in two subsets, or a subset of a source is empty.
     """
 
     train: frozenset[GroupKey]
@@ -34,60 +33,60 @@ class Split:
         for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
             shared = sorted(getattr(self, first) & getattr(self, second))
             if shared:
+                names = ", ".join("/".join(member) for member in shared[:_SHOWN])
+                more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
                 raise SplitError(
-                    f"{len(shared)} patients are on both {first} and {second}: {_names(shared)}; "
-                    "move the split aside and run again"
+                    f"{len(shared)} patients are in both {first} and {second}: {names}{more}; move the split "
+                    "aside and run again"
                 )
-        for side in SUBSETS:
-            self._require_members(side)
+        for subset in SUBSETS:
+            self._require_members(subset)
 
     @classmethod
     def of(
         cls,
-        sides: Mapping[str, Mapping[str, Subset]],
+        subsets: Mapping[str, Mapping[str, Subset]],
         seed: int | None = None,
         fractions: SplitFractions | None = None,
     ) -> Self:
-        """Build the split from the sides of each source's groups."""
-        members = {
-            side: frozenset(
-                (source, group)
-                for source, table in sides.items()
-                for group, own in table.items()
-                if own == side
-            )
-            for side in SUBSETS
-        }
-        return cls(members["train"], members["val"], members["test"], seed, fractions)
+        """Return the split in which each source has these subsets by group."""
+        members: dict[Subset, list[GroupKey]] = {subset: [] for subset in SUBSETS}
+        for source, table in subsets.items():
+            for group, subset in table.items():
+                members[subset].append((source, group))
+        train, val, test = (frozenset(members[subset]) for subset in SUBSETS)
+        return cls(train, val, test, seed, fractions)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote.
+        """Return the split that `to_json` wrote.
 
         Raises:
-            SplitError: it is not a split, or one that leaks.
+            SplitError: the value is no split, or its subsets overlap.
         """
         try:
-            members = {
-                side: frozenset(
-                    (source, group) for source, table in value["sources"].items() for group in table[side]
+            train, val, test = (
+                frozenset(
+                    (source, group) for source, table in value["sources"].items() for group in table[subset]
                 )
-                for side in SUBSETS
-            }
+                for subset in SUBSETS
+            )
             seed, fractions = value["seed"], value["fractions"]
             settings = None if fractions is None else SplitFractions(seed=seed, **fractions)
-            return cls(members["train"], members["val"], members["test"], seed, settings)
+            return cls(train, val, test, seed, settings)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise SplitError(f"the split file is damaged ({error!r}); move it aside and run again") from error
 
     def to_json(self) -> dict[str, Any]:
-        """Return a readable table: per source and side the sorted groups, and how many there are."""
-        sources = {source: {side: self.groups(source, side) for side in SUBSETS} for source in self.sources}
+        """Return a readable table: sorted groups and their number by source and subset."""
+        sources = {source: {name: self.groups(source, name) for name in SUBSETS} for source in self.sources}
         return {
             "seed": self.seed,
-            "fractions": None if self.fractions is None else self.fractions.model_dump(include=_SHARES),
+            "fractions": None
+            if self.fractions is None
+            else self.fractions.model_dump(include=_FRACTION_KEYS),
             "counts": {
-                source: {side: len(groups) for side, groups in table.items()}
+                source: {name: len(groups) for name, groups in table.items()}
                 for source, table in sources.items()
             },
             "sources": sources,
@@ -98,45 +97,33 @@ class Split:
         """The sources, sorted."""
         return sorted({source for source, _ in self.train | self.val | self.test})
 
-    def side(self, side: Subset) -> frozenset[GroupKey]:
-        """Return the members of one side."""
-        members: frozenset[GroupKey] = getattr(self, side)
+    def subset(self, name: Subset) -> frozenset[GroupKey]:
+        """Return the members of a subset."""
+        members: frozenset[GroupKey] = getattr(self, name)
         return members
 
-    def groups(self, source: str, side: Subset) -> list[str]:
-        """Return one source's groups on one side, sorted."""
-        return sorted(group for member_source, group in self.side(side) if member_source == source)
+    def groups(self, source: str, name: Subset) -> list[str]:
+        """Return one source's groups in a subset, sorted."""
+        return sorted(group for member_source, group in self.subset(name) if member_source == source)
 
     def keep(self, present: Iterable[GroupKey]) -> Self:
-        """Return the split with only the members given; nobody changes side.
+        """Return the split with only the given members, each in its subset.
 
         Raises:
-            SplitError: a side of a source would be empty.
+            SplitError: a subset of a source would be empty.
         """
-        members_left = frozenset(present)
-        return type(self)(
-            self.train & members_left,
-            self.val & members_left,
-            self.test & members_left,
-            self.seed,
-            self.fractions,
-        )
+        kept = frozenset(present)
+        return type(self)(self.train & kept, self.val & kept, self.test & kept, self.seed, self.fractions)
 
-    def _require_members(self, side: Subset) -> None:
-        sources = self.sources or ["any source"]
-        missing = [source for source in sources if not self.groups(source, side)]
+    def _require_members(self, name: Subset) -> None:
+        missing = [source for source in self.sources or ["any source"] if not self.groups(source, name)]
         if missing:
-            left = "; ".join(f"{source}: {self._counts(source)}" for source in missing)
+            counts = "; ".join(
+                f"{source}: {', '.join(f'{len(self.groups(source, each))} {each}' for each in SUBSETS)}"
+                for source in missing
+            )
             raise SplitError(
-                f"no patient of {', '.join(missing)} is left for {side} ({left}); add data, or raise "
+                f"no patient of {', '.join(missing)} is left for {name} ({counts}); add data, or raise "
                 "scale.fraction, scale.min_patients or scale.min_pictures; problems.txt in data/index and "
                 "data/processed says what was left out"
             )
-
-    def _counts(self, source: str) -> str:
-        return ", ".join(f"{len(self.groups(source, side))} {side}" for side in SUBSETS)
-
-
-def _names(members: list[GroupKey]) -> str:
-    shown = ", ".join("/".join(member) for member in members[:_SHOWN])
-    return shown if len(members) <= _SHOWN else f"{shown} and {len(members) - _SHOWN} more"
