@@ -5,16 +5,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.imaging.ellipsoid import SHAPE, brain, dice, images, settings, tumour, volume
+from tests.imaging.ellipsoid import SHAPE, brain, dice, images, normalise, settings, tumour, volume
 
 from slicewise.core.errors import VolumeError
-from slicewise.imaging.geometry import Geometry, pad_missing_slices, resize_image, resize_labels
-from slicewise.imaging.intensity import normalise
-from slicewise.imaging.slicing import UNKNOWN_LABEL, extract_slices, restore_to_volume, select_training_slices
-from slicewise.imaging.volume import VolumeOrientation, picture_volume
+from slicewise.imaging.geometry import (
+    Geometry,
+    pad_missing_slices,
+    resize_image,
+    resize_labels,
+    restore_to_volume,
+)
+from slicewise.imaging.orientation import Orientation
+from slicewise.imaging.slice_selection import select_training_slices
+from slicewise.imaging.slicing import UNKNOWN_LABEL, extract_slices
+from slicewise.imaging.volume import picture_volume
 
 IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-PLACED = VolumeOrientation(IDENTITY, SHAPE, b"")
+PLACED = Orientation(IDENTITY, SHAPE, b"")
 
 
 def test_shapes_and_types() -> None:
@@ -68,7 +75,7 @@ def test_a_slice_with_tumour_is_kept_however_little_brain_it_has() -> None:
     case = extract_slices(volume(mask=mask), settings(min_brain_fraction=0.5))
     assert 2 in case.indices
     assert case.labels[0] == 1  # even one voxel stays visible at 64 pixels
-    assert not case.seen[0]
+    assert not case.included[0]
     assert not case.train[0]
 
 
@@ -79,9 +86,9 @@ def test_the_mask_does_not_decide_what_is_seen() -> None:
     few = settings(min_brain_fraction=0.5)
     with_mask, without = extract_slices(volume(mask=mask), few), extract_slices(volume(mask=None), few)
     assert len(with_mask.indices) == len(without.indices) + 1
-    assert without.seen.all()
-    np.testing.assert_array_equal(with_mask.indices[with_mask.seen], without.indices)
-    np.testing.assert_array_equal(with_mask.images[with_mask.seen], without.images)
+    assert without.included.all()
+    np.testing.assert_array_equal(with_mask.indices[with_mask.included], without.indices)
+    np.testing.assert_array_equal(with_mask.images[with_mask.included], without.images)
     first, second = with_mask.geometry, without.geometry
     assert (first.top, first.left, first.height) == (second.top, second.left, second.height)
     assert not without.has_mask

@@ -10,8 +10,9 @@ from slicewise.compute.device import full_precision
 from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError, UsageError
 from slicewise.domain.keys import CaseKey
+from slicewise.imaging.geometry import restore_to_volume
 from slicewise.imaging.orientation import Orientation
-from slicewise.imaging.slicing import extract_slices, restore_to_volume
+from slicewise.imaging.slicing import extract_slices
 from slicewise.imaging.volume import Volume
 from slicewise.inference.aggregation import tumour_probability
 from slicewise.inference.predictor import Predictor

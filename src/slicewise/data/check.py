@@ -80,14 +80,14 @@ def _check_nifti(case: CaseFiles) -> list[Problem]:
         try:
             header = _check_length(path)
         except NiftiError as fault:
-            problems.append(Problem(path, fault.what))
+            problems.append(Problem(path, fault.message))
             continue
         headers.append(header)
         problems += [Problem(path, what, "warning") for what in header.warnings]
     for other in headers[1:]:
         mismatch = compare_grids(headers[0].path.name, headers[0].orientation, other.orientation)
         if mismatch is not None:
-            problems.append(Problem(other.path, mismatch.what, "warning" if mismatch.usable else "error"))
+            problems.append(Problem(other.path, mismatch.message, "warning" if mismatch.usable else "error"))
     return problems
 
 
@@ -99,7 +99,7 @@ def _check_length(path: Path) -> NiftiHeader:
     """
     with open_nifti(path, header_only=True) as (header, stream):
         size = path.stat().st_size
-        if header.packed:
+        if header.compressed:
             size = header.num_bytes if _trailer_fits(header) else _inflated_size(stream, header)
     if size < header.num_bytes:
         raise NiftiError(

@@ -162,7 +162,7 @@ def _describe(partial: Path, case: SlicedCase, group: str) -> dict[str, Any]:
         },
         "indices": case.indices.tolist(),
         "labels": case.labels.tolist(),
-        "seen": np.flatnonzero(case.seen).tolist(),
+        "seen": np.flatnonzero(case.included).tolist(),
         "train": np.flatnonzero(case.train).tolist(),
     }
 

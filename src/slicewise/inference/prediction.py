@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, Task
-from slicewise.imaging.slicing import SlicedCase, restore_to_volume
+from slicewise.imaging.geometry import restore_to_volume
+from slicewise.imaging.slicing import SlicedCase
 from slicewise.imaging.volume import Volume
 from slicewise.inference.aggregation import tumour_probability
 from slicewise.inference.postprocess import Postprocessing

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from slicewise.compute.device import DeviceName, choose_device, full_precision
 from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.domain.labels import TASKS, Task
-from slicewise.imaging.slicing import SlicedCase, extract_slices, restore_to_volume
+from slicewise.imaging.geometry import restore_to_volume
+from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume
 from slicewise.inference.aggregation import smooth_over_slices, tumour_probability
 from slicewise.inference.tta import TTATransform, coverage, tta_transforms

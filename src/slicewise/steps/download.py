@@ -91,7 +91,8 @@ def _prepare_source(
         _fetch(source, root)
         return None
     from slicewise.core.parallel import num_processes
-    from slicewise.data.phantom.generation import materialise_patients, materialise_pictures, patient_name
+    from slicewise.data.phantom.generation import materialise_patients, materialise_pictures
+    from slicewise.data.phantom.patient import patient_name
 
     config = context.config
     if isinstance(source, PictureSource):

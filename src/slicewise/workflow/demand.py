@@ -47,7 +47,8 @@ _SLICE_BYTES_PER_PIXEL: Final = 9
 def download_demand(context: Context[Config]) -> Demand:
     """Estimate the generation of virtual patients; a download is asked for once its size is known."""
     from slicewise.core.parallel import num_processes
-    from slicewise.data.phantom.generation import BYTES_PER_PATIENT, missing_patients, patient_name
+    from slicewise.data.phantom.generation import BYTES_PER_PATIENT, missing_patients
+    from slicewise.data.phantom.patient import patient_name
 
     config, source = context.config, context.config.data.volumes
     if source.kind != "phantom" or source.path:
