@@ -109,7 +109,7 @@ def test_files_that_changed_after_download_are_named(
         ("empty", "empty"),
         ("packed twice", "compressed with gzip twice"),
         ("4-D", "4 volumes in one file; one file per modality is needed: split it"),
-        ("turned", "turned by 5.0 degrees against"),
+        ("turned", "rotated by 5.0 degrees relative to"),
     ],
 )
 def test_a_damaged_case_is_named_and_left_out_and_the_others_go_on(

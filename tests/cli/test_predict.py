@@ -24,7 +24,7 @@ from slicewise.core.files import read_json, write_json
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import CLASS_NAMES
 from slicewise.engine.receipt import Identity, Receipt
-from slicewise.imaging.io.image2d import read_grey
+from slicewise.imaging.io.image2d import read_picture
 from slicewise.imaging.volume import picture_volume, read_volume
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.ensemble import Ensemble
@@ -201,7 +201,7 @@ def test_volumes_of_another_place_are_told(
     nib.save(nib.Nifti1Image(head(), moved), folder / f"{folder.name}_flair.nii.gz")
     assert predict(workspace, folder, "--out", out) == 0
     (row,) = rows(out).values()
-    output = f"{folder.name}_flair.nii.gz: its middle lies 30.0 mm from that of {folder.name}_t1.nii.gz"
+    output = f"{folder.name}_flair.nii.gz: its centre is 30.0 mm from that of {folder.name}_t1.nii.gz"
     assert output in row["note"]
     assert output in capsys.readouterr().out.replace("\n", " ")
 
@@ -412,7 +412,7 @@ def test_an_ensemble_is_the_mean_of_all_folds(trained_checkpoint: Checkpoint, tm
     path = picture(tmp_path / "p.png")
     assert predict(tmp_path / "w", path, "--ensemble") == 0
     found = read_json(tmp_path / "w" / "results" / "predictions" / "predictions.json")
-    seen = picture_volume(CaseKey("s", "p", "p"), read_grey(path), trained_checkpoint.slot)
+    seen = picture_volume(CaseKey("s", "p", "p"), read_picture(path).pixels, trained_checkpoint.slot)
     together = Ensemble([Predictor(each, "cpu") for each in checkpoints])
     expected = together.predict_volume(seen).tumour_probability
     assert found["cases"][0]["tumour_probability"] == pytest.approx(expected, abs=1e-6)

@@ -72,11 +72,11 @@ def _read_packed_nifti(data: bytes, folder: Path) -> None:
 
 
 def _read_picture(data: bytes, folder: Path) -> None:
-    from slicewise.imaging.io.image2d import read_grey
+    from slicewise.imaging.io.image2d import read_picture
 
     path = folder / "a.png"
     path.write_bytes(data)
-    assert read_grey(path).ndim == 2
+    assert read_picture(path).pixels.ndim == 2
 
 
 def _read_slices(data: bytes, folder: Path) -> None:

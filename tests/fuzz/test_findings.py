@@ -29,7 +29,7 @@ from slicewise.data.store_entry import StoredCase
 from slicewise.demo.state import read_state
 from slicewise.domain.keys import CaseKey
 from slicewise.engine.receipt import RECEIPT_NAME, Receipt
-from slicewise.imaging.io.image2d import read_grey
+from slicewise.imaging.io.image2d import read_picture
 from slicewise.imaging.io.nifti import read_nifti
 from slicewise.models.checkpoint import STATE_FORMAT, load_checkpoint, load_safely, save_checkpoint
 from slicewise.training.state import VERSION, load_state
@@ -88,7 +88,7 @@ def test_postscript_is_not_handed_to_an_interpreter(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(seeds.grey()).convert("RGB").save(path, format="EPS")
     with pytest.raises(DataError, match="not a picture"):
-        read_grey(path)
+        read_picture(path)
 
 
 def bmp_of(width: int, height: int) -> bytes:
@@ -111,7 +111,7 @@ def test_a_bomb_among_the_slices_is_a_problem_and_no_crash(tmp_path: Path) -> No
     assert "unreadable" in check_case(case)[0].what
     path.write_bytes(bmp_of(9000, 9000))
     with pytest.raises(DataError, match="scale it"):
-        read_grey(path)
+        read_picture(path)
 
 
 def write_zip(path: Path, content: bytes, method: int = zipfile.ZIP_DEFLATED) -> Path:

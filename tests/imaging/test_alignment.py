@@ -80,7 +80,7 @@ def test_half_a_voxel_along_each_axis_is_the_limit(tmp_path: Path, spacing: tupl
 DIFFERENT = {
     "one slice less": (LPS, images()[0, 1:], "60 x 72 x 19 voxels where flair.nii has 60 x 72 x 20"),
     "larger voxels": (LPS @ np.diag([1, 1, 1.1, 1]), None, "1 x 1 x 2.2 mm where flair.nii has 1 x 1 x 2 mm"),
-    "turned": (turn(3) @ LPS, None, "turned by 3.0 degrees against flair.nii"),
+    "turned": (turn(3) @ LPS, None, "rotated by 3.0 degrees relative to flair.nii"),
     "mirrored": (np.diag([-1, 1, 1, 1]) @ LPS, None, "its axes run RPS where flair.nii has LPS"),
     "axes exchanged": (
         LPS[:, [0, 1, 2, 3]],
@@ -109,9 +109,7 @@ def test_a_shift_alone_is_used_and_said_in_mm(tmp_path: Path) -> None:
     case = case_of(tmp_path, affine)
     (problem,) = check_case(case)
     assert problem.severity == "warning"
-    assert (
-        "its middle lies 13.0 mm from that of flair.nii (right +3.0, front -4.0, top +12.0)" in problem.what
-    )
+    assert "its centre is 13.0 mm from that of flair.nii (right +3.0, front -4.0, top +12.0)" in problem.what
     np.testing.assert_array_equal(read(case).images[0], images()[0])
 
 
@@ -127,7 +125,10 @@ def test_a_shifted_file_that_stores_its_axes_otherwise_may_be_mirrored_and_is_re
         read(case)
 
 
-@pytest.mark.parametrize(("silent", "words"), [(0, "flair.nii says nothing"), (1, "it says nothing")])
+@pytest.mark.parametrize(
+    ("silent", "words"),
+    [(0, "the header of flair.nii holds no orientation"), (1, "its header holds no orientation")],
+)
 def test_a_file_without_orientation_beside_one_that_has_one(tmp_path: Path, silent: int, words: str) -> None:
     case = case_of(tmp_path, LPS)
     image = nib.load(case.images[silent])
@@ -137,7 +138,7 @@ def test_a_file_without_orientation_beside_one_that_has_one(tmp_path: Path, sile
     assert (problem.path, problem.severity) == (case.images[1], "error")
     assert words in problem.what
     assert "fslcpgeom" in problem.what
-    with pytest.raises(VolumeError, match="says nothing about its orientation"):
+    with pytest.raises(VolumeError, match="holds no orientation"):
         read(case)
 
 

@@ -13,7 +13,7 @@ from tests.imaging.test_intensity import head_picture
 from slicewise.data.phantom.patient import generate_patient
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES
-from slicewise.imaging.intensity import foreground
+from slicewise.imaging.foreground import foreground
 from slicewise.imaging.slicing import extract_slices
 from slicewise.imaging.volume import Presence, Volume, picture_volume, read_nifti_case
 

@@ -2,9 +2,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.imaging.ellipsoid import ball, brain, images, tumour
+from tests.imaging.ellipsoid import ball, brain, images, normalise, tumour
 
-from slicewise.imaging.intensity import compute_scaling, foreground, normalise
+from slicewise.imaging.foreground import foreground
+from slicewise.imaging.intensity import compute_scaling
 
 ALL = (True, True, True, True)
 CLIP = (0.5, 99.5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.imaging.ellipsoid import SHAPE, brain, dice, images, settings, tumour, volume
+from tests.imaging.ellipsoid import SHAPE, brain, dice, images, normalise, settings, tumour, volume
 
 from slicewise.core.errors import VolumeError
 from slicewise.imaging.geometry import (
@@ -15,12 +15,13 @@ from slicewise.imaging.geometry import (
     resize_labels,
     restore_to_volume,
 )
-from slicewise.imaging.intensity import normalise
-from slicewise.imaging.slicing import UNKNOWN_LABEL, extract_slices, select_training_slices
-from slicewise.imaging.volume import VolumeOrientation, picture_volume
+from slicewise.imaging.orientation import Orientation
+from slicewise.imaging.slice_selection import select_training_slices
+from slicewise.imaging.slicing import UNKNOWN_LABEL, extract_slices
+from slicewise.imaging.volume import picture_volume
 
 IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-PLACED = VolumeOrientation(IDENTITY, SHAPE, b"")
+PLACED = Orientation(IDENTITY, SHAPE, b"")
 
 
 def test_shapes_and_types() -> None:

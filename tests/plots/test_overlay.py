@@ -7,7 +7,6 @@ from PIL import Image
 from slicewise.plots.overlay import (
     PREDICTION,
     TRUTH,
-    compare,
     enlarge,
     enlarge_mask,
     grey,
@@ -43,7 +42,7 @@ def test_an_outline_alone_leaves_the_inside_visible() -> None:
 
 
 def test_truth_and_prediction_are_told_apart() -> None:
-    result = compare(GREY, SQUARE, np.roll(SQUARE, 6, axis=1))
+    result = overlay(overlay(GREY, SQUARE, TRUTH), np.roll(SQUARE, 6, axis=1), PREDICTION, 0.0)
     assert tuple(result[20, 12]) == TRUTH
     assert tuple(result[20, 18]) == PREDICTION
 

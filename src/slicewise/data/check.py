@@ -78,14 +78,14 @@ def _check_nifti(case: CaseFiles) -> list[Problem]:
         try:
             header = _check_length(path)
         except NiftiError as fault:
-            problems.append(Problem(path, fault.what))
+            problems.append(Problem(path, fault.message))
             continue
         headers.append(header)
         problems += [Problem(path, what, "warning") for what in header.warnings]
     for other in headers[1:]:
         mismatch = compare_grids(headers[0].path.name, headers[0].orientation, other.orientation)
         if mismatch is not None:
-            problems.append(Problem(other.path, mismatch.what, "warning" if mismatch.usable else "error"))
+            problems.append(Problem(other.path, mismatch.message, "warning" if mismatch.usable else "error"))
     return problems
 
 
@@ -97,9 +97,9 @@ def _check_length(path: Path) -> NiftiHeader:
     """
     with open_nifti(path, header_only=True) as (header, stream):
         size = path.stat().st_size
-        if header.packed and _trailer_fits(header):
+        if header.compressed and _trailer_fits(header):
             size = header.num_bytes
-        elif header.packed:
+        elif header.compressed:
             size = len(header.orientation.header)
             while size < header.num_bytes and (chunk := stream.read(1 << 20)):
                 size += len(chunk)

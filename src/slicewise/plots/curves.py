@@ -1,4 +1,4 @@
-"""Losses and metrics over the epochs, as a picture."""
+"""Losses and metrics over the epochs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _METRICS: Final = {
 
 
 def draw_curves(path: Path, title: str, rows: Sequence[Mapping[str, float]], best_epoch: int) -> None:
-    """Draw the epochs of a stage to a PNG file; 0 is the start. The one that was kept is marked."""
+    """Draw the epochs of a stage to a PNG file, the best one marked; 0 stands for the initial weights."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -29,13 +29,8 @@ def draw_curves(path: Path, title: str, rows: Sequence[Mapping[str, float]], bes
     _draw(right, rows, _METRICS, "validation metric")
     right.set_ylim(0, 1.02)
     for axes in (left, right):
-        axes.axvline(
-            best_epoch,
-            color="0.7",
-            linestyle=":",
-            zorder=0,
-            label="epoch kept" if best_epoch else "start kept",
-        )
+        name = "best epoch" if best_epoch else "initial weights"
+        axes.axvline(best_epoch, color="0.7", linestyle=":", zorder=0, label=name)
         axes.set_xlim(min(0.5, best_epoch - 0.5, rows[0]["epoch"] - 0.5), rows[-1]["epoch"] + 0.5)
         axes.legend(frameon=False, fontsize="small")
     with atomic_write(path) as stream:

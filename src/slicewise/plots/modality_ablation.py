@@ -1,4 +1,4 @@
-"""Which modalities were given, as a matrix of dots, beside what the network made of them."""
+"""The modalities of each subset as a matrix of dots, and the scores with these modalities."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Slices as pictures for people: grey anatomy, masks, heat, captions. NumPy and Pillow only.
+"""Slices as pictures: grey anatomy, masks, saliency, captions. NumPy and Pillow only.
 
 The colours are Okabe and Ito's (2008), which stay apart for colour-blind readers and on grey. Enlarge
 the image and the mask first and draw then: outlines stay crisp.
@@ -25,24 +25,17 @@ WINDOW: Final = (-2.0, 3.0)
 """Z-scores shown as black and white."""
 
 _INFERNO: Final = (
-    (0, 0, 4),
-    (31, 12, 72),
-    (85, 15, 109),
-    (136, 34, 106),
-    (186, 54, 85),
-    (227, 89, 51),
-    (249, 140, 10),
-    (249, 201, 50),
-    (252, 255, 164),
-)
-"""Evenly spaced anchors of a map whose lightness grows evenly (Smith and van der Walt 2015)."""
+    (0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85),
+    (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164),
+)  # fmt: skip
+"""Evenly spaced anchors of a perceptually uniform colour map (Smith and van der Walt 2015)."""
 _BACKGROUND: Final[Colour] = (18, 18, 18)
 _TEXT: Final[Colour] = (235, 235, 235)
 _GAP: Final = 8
 
 
 def grey(image: NDArray[Any], window: tuple[float, float] = WINDOW) -> Grey:
-    """Return a normalised slice [row, col] as grey values. What is exactly 0 is outside the brain: black."""
+    """Return a normalised slice [row, col] as grey values; exactly 0 is outside the brain and black."""
     low, high = window
     scaled = np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
     return np.where(image == 0, 0, np.rint(scaled * 255)).astype(np.uint8)
@@ -72,8 +65,8 @@ def overlay(
         image: [row, col] or [row, col, 3].
         mask: [row, col], not 0 is inside.
         colour: of fill and outline.
-        opacity: of the fill, 0 (none) to 1.
-        outline: its width in pixels, 0 for none.
+        opacity: of the fill, 0 to 1.
+        outline: width in pixels, 0 for none.
     """
     inside = np.asarray(mask) != 0
     result = _rgb(image)
@@ -82,13 +75,8 @@ def overlay(
     return result
 
 
-def compare(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDArray[Any], outline: int = 2) -> Rgb:
-    """Show truth (filled, blue) and prediction (outline, orange) on one image."""
-    return overlay(overlay(image, truth, TRUTH, outline=outline), prediction, PREDICTION, 0.0, outline)
-
-
 def overlay_saliency(image: NDArray[np.uint8], saliency: NDArray[Any], opacity: float = 0.7) -> Rgb:
-    """Lay a heat map [row, col] of 0 to 1 over an image, as opaque as it is hot: anatomy shows through."""
+    """Lay a saliency map [row, col] of 0 to 1 over an image; its opacity grows with the saliency."""
     strength = np.clip(np.nan_to_num(np.asarray(saliency, np.float32)), 0, 1)
     anchors = np.linspace(0, 1, len(_INFERNO))
     colours = np.stack([np.interp(strength, anchors, channel) for channel in np.array(_INFERNO).T], axis=-1)
@@ -101,7 +89,7 @@ def tile(
     columns: int | None = None,
     text_size: int = 14,
 ) -> Rgb:
-    """Set images of one size side by side, a caption over each, in rows of `columns`."""
+    """Return images of one size in rows of `columns`, a caption over each."""
     columns = columns or len(images)
     height, width = images[0].shape[:2]
     font = ImageFont.load_default(text_size)

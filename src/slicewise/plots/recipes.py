@@ -13,11 +13,11 @@ from slicewise.plots.style import BLUE, GREY, ORANGE, draw, draw_heading
 _COLOURS = {DICE: BLUE, AUC: ORANGE}
 _SPREAD = 0.7
 _INCHES_PER_SEED = 0.16
-"""As much as the number beside a dot takes"""
+"""Height of the number beside a dot."""
 
 
 def draw_recipes(path: Path, rows: Sequence[RecipeRow], *, synthetic: bool) -> Path:
-    """Draw Dice and AUC of every recipe with intervals over patients; what was not trained has words."""
+    """Draw Dice and AUC of every recipe with intervals over patients; untrained tasks are named."""
     recipes = list(dict.fromkeys(row.recipe for row in rows))
     panels = sorted({(row.source, row.score) for row in rows if row.score in _COLOURS})
     num_seeds = len({row.seed for row in rows})
@@ -26,8 +26,8 @@ def draw_recipes(path: Path, rows: Sequence[RecipeRow], *, synthetic: bool) -> P
     def paint(figure: Figure) -> None:
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axes, (source, score) in zip(grid, panels, strict=True):
-            own = [row for row in rows if (row.source, row.score) == (source, score)]
-            _panel(axes, own, recipes, f"{source}: {SCORE_NAMES[score]}", _COLOURS[score])
+            panel_rows = [row for row in rows if (row.source, row.score) == (source, score)]
+            _panel(axes, panel_rows, recipes, f"{source}: {SCORE_NAMES[score]}", _COLOURS[score])
         against = f", against {recipes[0]}" if len(recipes) > 1 else ""
         draw_heading(figure, f"Recipes on the same test patients{against}", synthetic=synthetic)
 
@@ -36,10 +36,9 @@ def draw_recipes(path: Path, rows: Sequence[RecipeRow], *, synthetic: bool) -> P
 
 def _panel(axes: Axes, rows: Sequence[RecipeRow], recipes: Sequence[str], title: str, colour: str) -> None:
     for place, recipe in enumerate(recipes):
-        own = [row for row in rows if row.recipe == recipe]
-        for number, row in enumerate(own):
-            shift = _SPREAD * ((number + 0.5) / len(own) - 0.5)
-            _mark(axes, place + shift, row, colour)
+        recipe_rows = [row for row in rows if row.recipe == recipe]
+        for number, row in enumerate(recipe_rows):
+            _mark(axes, place + _SPREAD * ((number + 0.5) / len(recipe_rows) - 0.5), row, colour)
     axes.set_yticks(range(len(recipes)), recipes)
     axes.set(xlim=(-0.02, 1.02), ylim=(len(recipes) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)

@@ -1,4 +1,4 @@
-"""The reliability diagram: probability against share of tumour, before and after the choices."""
+"""The reliability diagram: probability against share of tumour, before and after calibration."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,9 +39,9 @@ def draw_reliability(
         path: the PNG file.
         before: tables with raw probabilities.
         after: tables with calibrated ones.
-        postprocessing: of a source.
-        bins: of equal width between 0 and 1.
-        synthetic: mark the figure as made from generated patients.
+        postprocessing: returns that of a source.
+        bins: number of bins of equal width between 0 and 1.
+        synthetic: whether the patients are generated.
     """
     if CLASSIFICATION in after.not_trained:
         return draw_message(path, _TITLE, NOT_TRAINED, synthetic=synthetic)
@@ -75,14 +75,10 @@ def _panel(
     axes.grid(True)
     axes.legend(loc="best", handletextpad=0.4, frameon=True, framealpha=0.85)  # curves may run below it
     counts_text = describe_counts(len({row.patient for row in rows}), len(rows))
-    axes.set_title(f"{source}: {counts_text}\n{_scaling_text(postprocessing.scaling)}")
-
-
-def _scaling_text(scaling: Scaling) -> str:
-    if scaling == Scaling():
-        return NOT_CALIBRATED
-    shift = f", logits moved by {scaling.shift:+.2f}" if scaling.shift else ""
-    return f"temperature {scaling.temperature:.2f}{shift}"
+    scaling = postprocessing.scaling
+    shift = f", logits shifted by {scaling.shift:+.2f}" if scaling.shift else ""
+    text = NOT_CALIBRATED if scaling == Scaling() else f"temperature {scaling.temperature:.2f}{shift}"
+    axes.set_title(f"{source}: {counts_text}\n{text}")
 
 
 def _curve(axes: Axes, rows: Sequence[SliceRow], bins: int, colour: str, name: str) -> None:
@@ -93,12 +89,10 @@ def _curve(axes: Axes, rows: Sequence[SliceRow], bins: int, colour: str, name: s
     filled = np.flatnonzero(table.counts)
     sizes = _SMALLEST + _AREA * table.counts[filled] / table.counts.sum()
     axes.plot(table.probability[filled], table.share[filled], color=colour, linewidth=1.5, alpha=0.7)
-    axes.scatter(
-        table.probability[filled], table.share[filled], s=sizes, color=colour, alpha=0.75, linewidths=0
-    )
+    axes.scatter(table.probability[filled], table.share[filled], sizes, colour, alpha=0.75, linewidths=0)
     axes.plot([], [], "o-", color=colour, label=f"{name}: ECE {error:.3f}")
 
 
 def _rows(source: str, tables: EvaluationTables) -> list[SliceRow]:
-    """Return the slices of a source that the network was asked about."""
+    """Return the slices of a source with a prediction."""
     return [row for row in by_source(tables.slices)[source] if row.asked]

@@ -1,7 +1,9 @@
-"""Pictures of slices: what the network was shown, what is true and what it said."""
+"""Sample predictions: slices with the reference outlined and the prediction filled."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +28,7 @@ _SHOWN_FIRST: Final = tuple(modality_slot(name) for name in ("flair", "t1ce", "t
 
 @dataclass(frozen=True)
 class Sample:
-    """One slice to look at. `grey` [N, N] in 0..1, `reference` and `predicted` [N, N] booleans."""
+    """One slice to draw: `grey` [N, N] in 0..1, `reference` and `predicted` [N, N] booleans."""
 
     key: SliceKey
     grey: NDArray[np.float32]
@@ -44,13 +46,13 @@ def grey_image(images: NDArray[np.floating], presence: ArrayLike) -> NDArray[np.
 
 
 def display_slot(presence: ArrayLike) -> int:
-    """Return the slot that people are shown: FLAIR where present, else T1ce, T2, T1."""
+    """Return the slot to draw: FLAIR where present, else T1ce, T2, T1."""
     filled = np.asarray(presence, dtype=bool)
     return next((slot for slot in _SHOWN_FIRST if filled[slot]), 0)
 
 
 def select_samples(rows: Sequence[SliceRow], number: int) -> dict[str, list[SliceKey]]:
-    """Choose about `number` tumour slices: best, median and worst Dice, from different patients where it can.
+    """Return about `number` tumour slices with the best, median and worst Dice, mostly of different patients.
 
     Deterministic: ties fall to the smaller key. A slice is chosen once.
     """
@@ -63,13 +65,19 @@ def select_samples(rows: Sequence[SliceRow], number: int) -> dict[str, list[Slic
     chosen: dict[str, list[SliceKey]] = {"best": [], "worst": [], "median": []}
     for name, order in (("best", ranked), ("worst", ranked[::-1]), ("median", middle)):
         taken = {key for keys in chosen.values() for key in keys}
-        free = [row for row in order if row.key not in taken]
-        chosen[name] = _one_per_patient_first(free, share)
+        num_taken: Counter[tuple[str, str]] = Counter()
+        turns: list[tuple[int, SliceKey]] = []  # first slices of all patients, then second ones, and so on
+        for row in order:
+            if row.key not in taken:
+                patient = (row.source, row.patient)
+                turns.append((num_taken[patient], row.key))
+                num_taken[patient] += 1
+        chosen[name] = [key for _, key in sorted(turns, key=itemgetter(0))[:share]]
     return {name: chosen[name] for name in GROUPS}
 
 
 def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool) -> Path:
-    """Draw each sample as a pair: the slice alone, and with the truth outlined and the prediction filled."""
+    """Draw each sample as a pair: the slice alone, and with the reference and the prediction."""
     shown = {name: samples for name, samples in groups.items() if samples}
     if not shown:
         return draw_message(path, _TITLE, "no test patient has a mask with a tumour", synthetic=synthetic)
@@ -82,16 +90,25 @@ def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool
             hide_axes(axes)
         for line, (name, samples) in zip(grid, shown.items(), strict=True):
             line[0].set_ylabel(f"{name} Dice", fontsize=11)
-            for place, sample in enumerate(samples):
-                _pair(line[2 * place], line[2 * place + 1], sample)
-        figure.legend(handles=_legend(), loc="outside lower center", ncols=2)
+            for left, right, sample in zip(line[::2], line[1::2], samples, strict=False):
+                draw_grey(left, sample.grey)
+                draw_grey(right, sample.grey)
+                fill = np.zeros((*sample.predicted.shape, 4))
+                fill[sample.predicted] = (*PREDICTION, 0.45)
+                right.imshow(fill, interpolation="nearest")
+                draw_outline(right, sample.reference)
+                left.set_title(sample.key.case, fontsize=8)
+                right.set_title(f"slice {sample.key.index}   Dice {sample.dice:.2f}", fontsize=8)
+        reference = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline")
+        prediction = Patch(color=PREDICTION, alpha=0.6, label="prediction")
+        figure.legend(handles=[reference, prediction], loc="outside lower center", ncols=2)
         draw_heading(figure, _TITLE, synthetic=synthetic)
 
     return draw(path, (0.4 + 3.4 * columns, 0.9 + 2.0 * len(shown)), paint)
 
 
 def draw_grey(axes: Axes, picture: NDArray[np.float32]) -> None:
-    """Show anatomy, black to white."""
+    """Draw a grey slice, 0 black and 1 white."""
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
 
 
@@ -99,31 +116,3 @@ def draw_outline(axes: Axes, mask: NDArray[np.bool_]) -> None:
     """Draw the border of a mask; an empty mask draws nothing."""
     if mask.any():
         axes.contour(mask, levels=[0.5], colors=[TRUTH], linewidths=1.3)
-
-
-def _pair(left: Axes, right: Axes, sample: Sample) -> None:
-    draw_grey(left, sample.grey)
-    draw_grey(right, sample.grey)
-    fill = np.zeros((*sample.predicted.shape, 4))
-    fill[sample.predicted] = (*PREDICTION, 0.45)
-    right.imshow(fill, interpolation="nearest")
-    draw_outline(right, sample.reference)
-    left.set_title(sample.key.case, fontsize=8)
-    right.set_title(f"slice {sample.key.index}   Dice {sample.dice:.2f}", fontsize=8)
-
-
-def _legend() -> list[Line2D | Patch]:
-    return [
-        Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline"),
-        Patch(color=PREDICTION, alpha=0.6, label="prediction"),
-    ]
-
-
-def _one_per_patient_first(rows: Sequence[SliceRow], number: int) -> list[SliceKey]:
-    """Take the first slice of each patient in order, then second ones, until there are `number`."""
-    num_taken: dict[tuple[str, str], int] = {}
-    turn: dict[SliceKey, int] = {}
-    for row in rows:
-        patient = (row.source, row.patient)
-        turn[row.key] = num_taken[patient] = num_taken.get(patient, -1) + 1
-    return [row.key for row in sorted(rows, key=lambda row: turn[row.key])[:number]]

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.tables import (
@@ -47,8 +48,8 @@ def draw_dice(path: Path, result: EvaluationTables, *, synthetic: bool) -> Path:
     """Draw Dice and IoU per patient, a dot each, with the quartiles where there are enough."""
     sources = {
         source: rows
-        for source, found in by_source(result.patients).items()
-        if (rows := [row for row in found if row.dice is not None])
+        for source, patients in by_source(result.patients).items()
+        if (rows := [row for row in patients if row.dice is not None])
     }
 
     def paint(figure: Figure) -> None:
@@ -77,7 +78,7 @@ def draw_roc(
 ) -> Path:
     """Draw one ROC curve per source, the chance line, and the operating point on each curve.
 
-    Of the `pooled` slices of several networks, each with a threshold of its own, no point lies on the curve.
+    `pooled` slices are of several models with thresholds of their own, so no operating point is on the curve.
     """
     if CLASSIFICATION in result.not_trained:
         return draw_message(path, "Tumour or not, per slice", NOT_TRAINED, synthetic=synthetic)
@@ -87,10 +88,7 @@ def draw_roc(
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="chance")
         for place, (source, rows) in enumerate(sources.items()):
-            colour = SERIES[place % len(SERIES)]
-            _roc(axes, source, rows, aucs[source], colour)
-            if not pooled:
-                _operating_point(axes, rows, colour)
+            _roc(axes, source, rows, aucs[source], SERIES[place % len(SERIES)], pooled=pooled)
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.set_aspect("equal")
         axes.grid(True)
@@ -101,7 +99,7 @@ def draw_roc(
 
 
 def paint_confusion(axes: Axes, source: str, rows: Sequence[SliceRow], counts_text: str) -> None:
-    """Fill a panel with the confusion matrix of some slices; `who` says how many there are of what."""
+    """Fill a panel with the confusion matrix of some slices; `counts_text` is part of its title."""
     cells = count_confusion([row.label for row in rows], [row.predicted for row in rows])
     counts = np.array(cells, dtype=int).reshape(2, 2)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -115,13 +113,13 @@ def paint_confusion(axes: Axes, source: str, rows: Sequence[SliceRow], counts_te
     axes.tick_params(length=0)
     axes.set(xlabel="predicted", ylabel="true")
     share, base = float(accuracy(cells)), float(majority_accuracy(cells))
-    axes.set_title(f"{source}: {counts_text}\naccuracy {share:.1%} (majority answer {base:.1%})")
+    axes.set_title(f"{source}: {counts_text}\naccuracy {share:.1%} (majority class {base:.1%})")
 
 
 def _strips(axes: Axes, source: str, rows: Sequence[PatientRow]) -> None:
     for height, name in enumerate(("iou", "dice")):
         values = np.array([getattr(row, name) for row in rows], dtype=np.float64)
-        shift = _spread(values)
+        shift = _stack(values)
         size, alpha = (28, 0.9) if len(values) <= 30 else (12, 0.5)
         colour = BLUE if name == "dice" else ORANGE
         axes.scatter(values, height - 0.06 + shift, s=size, color=colour, alpha=alpha, linewidths=0, zorder=3)
@@ -145,8 +143,8 @@ def _box(axes: Axes, values: NDArray[np.float64], height: float) -> None:
     axes.plot([median, median], [height - 0.09, height + 0.09], color="black", linewidth=2, zorder=4)
 
 
-def _spread(values: NDArray[np.float64], reach: float = 0.28, bins: int = 50) -> NDArray[np.float64]:
-    """Return upward shifts that stack dots of nearly equal value instead of hiding them: no random jitter."""
+def _stack(values: NDArray[np.float64], reach: float = 0.28, bins: int = 50) -> NDArray[np.float64]:
+    """Return upward shifts that stack dots of nearly equal value: no dot hides another."""
     place = np.minimum((values * bins).astype(int), bins - 1)
     rank = np.zeros(len(values))
     for cell in np.unique(place):
@@ -155,32 +153,20 @@ def _spread(values: NDArray[np.float64], reach: float = 0.28, bins: int = 50) ->
     return rank
 
 
-def _roc(axes: Axes, source: str, rows: Sequence[SliceRow], area: Estimate, colour: str) -> None:
-    from sklearn.metrics import roc_curve
-
+def _roc(
+    axes: Axes, source: str, rows: Sequence[SliceRow], area: Estimate, colour: str, *, pooled: bool
+) -> None:
     if area.value is None:
         axes.plot([], [], color=colour, label=f"{source}: no AUC, one class only")
         return
     labels = [row.label for row in rows]
     false_positive, true_positive, _ = roc_curve(labels, [row.probability for row in rows])
-    axes.plot(false_positive, true_positive, color=colour, linewidth=2, label=_auc_text(source, area, rows))
-
-
-def _operating_point(axes: Axes, rows: Sequence[SliceRow], colour: str) -> None:
-    labels = [row.label for row in rows]
-    if len(set(labels)) < len(_CLASSES):
-        return
-    cells = count_confusion(labels, [row.predicted for row in rows])
-    axes.plot(
-        cells.false_positive / (cells.false_positive + cells.true_negative),
-        cells.true_positive / (cells.true_positive + cells.false_negative),
-        "o",
-        color=colour,
-        markersize=7,
-    )
-
-
-def _auc_text(source: str, area: Estimate, rows: Sequence[SliceRow]) -> str:
     interval = f" ({area.low:.3f} to {area.high:.3f})" if area.low is not None else ""
     counts_text = describe_counts(len({row.patient for row in rows}), len(rows))
-    return f"{source}: AUC {area.value:.3f}{interval}\n{counts_text}"
+    label = f"{source}: AUC {area.value:.3f}{interval}\n{counts_text}"
+    axes.plot(false_positive, true_positive, color=colour, linewidth=2, label=label)
+    if not pooled and len(set(labels)) == len(_CLASSES):
+        cells = count_confusion(labels, [row.predicted for row in rows])
+        fall_out = cells.false_positive / (cells.false_positive + cells.true_negative)
+        sensitivity = cells.true_positive / (cells.true_positive + cells.false_negative)
+        axes.plot(fall_out, sensitivity, "o", color=colour, markersize=7)

@@ -1,4 +1,4 @@
-"""One look for every figure; drawn without pyplot, so that no window and no global state is involved."""
+"""The look of all figures; drawn without pyplot, so without windows and global state."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from slicewise.core.files import atomic_write
 from slicewise.plots import overlay
 
-# Okabe and Ito's palette: told apart with any colour vision.
+# Okabe and Ito's palette, distinguishable with any colour vision.
 BLUE: Final = "#0072B2"
 ORANGE: Final = "#D55E00"
 GREEN: Final = "#009E73"
@@ -45,7 +45,7 @@ _SETTINGS: Final = {
 def draw(path: Path, size: tuple[float, float], paint: Callable[[Figure], None]) -> Path:
     """Let `paint` fill a figure of `size` inches and write it atomically as PNG.
 
-    The same figure gives the same bytes: neither a date nor a version is stored in it.
+    The same figure gives the same bytes: the file holds no date and no version.
     """
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=size, layout="constrained")
@@ -56,7 +56,7 @@ def draw(path: Path, size: tuple[float, float], paint: Callable[[Figure], None])
 
 
 def draw_message(path: Path, title: str, words: str, *, synthetic: bool) -> Path:
-    """Draw a figure that says why there is nothing to draw."""
+    """Draw a figure that states why there is nothing to draw."""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -68,12 +68,12 @@ def draw_message(path: Path, title: str, words: str, *, synthetic: bool) -> Path
 
 
 def draw_heading(figure: Figure, text: str, *, synthetic: bool = False) -> None:
-    """Set the title over the figure, and say so where the patients were generated."""
+    """Set the title over the figure; `synthetic` marks generated patients."""
     figure.suptitle(text + (" (synthetic data)" if synthetic else ""), x=0.01, ha="left")
 
 
 def hide_axes(axes: Axes) -> None:
-    """Remove ticks and frame: for anatomy."""
+    """Remove ticks and frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

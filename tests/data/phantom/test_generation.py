@@ -9,7 +9,6 @@ from slicewise.core.errors import DataError
 from slicewise.data.phantom import generation
 from slicewise.data.phantom.generation import materialise_patients, materialise_pictures
 from slicewise.data.phantom.patient import patient_name
-from slicewise.data.phantom.pictures import write_pictures
 
 
 def test_only_missing_patients_are_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +79,7 @@ def test_pictures_are_made_once(tmp_path: Path) -> None:
 def test_processes_draw_what_one_process_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "_PICTURES_PER_WORKER", 3)
     there = materialise_pictures(tmp_path / "two", 6, 0, 2)
-    here = write_pictures(tmp_path / "one", 6, 0)
+    here = materialise_pictures(tmp_path / "one", 6, 0, 1)
     drawn = {path.relative_to(here): path.read_bytes() for path in here.rglob("*.*")}
     assert len(drawn) == 6
     assert {path.relative_to(there): path.read_bytes() for path in there.rglob("*.*")} == drawn

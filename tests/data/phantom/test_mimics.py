@@ -45,7 +45,7 @@ def test_plexus_stays_in_the_lateral_ventricles(subject: Subject, drawn: list[Ex
 
 def test_stripping_is_imperfect_but_not_wild(subject: Subject) -> None:
     kept = [
-        Mimics.draw(np.random.default_rng([6, number])).kept(subject.survey, subject.tissue)
+        Mimics.draw(np.random.default_rng([6, number])).skull_stripped(subject.survey, subject.tissue)
         for number in range(6)
     ]
     brain = subject.tissue.depth > 2

@@ -35,7 +35,7 @@ def coarse_flair(number: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
     points, tissue, scanner = subject.survey, subject.tissue, subject.scanner
     tumour, extras = subject.compartments(points, tissue), subject.mimics.at(points, tissue)
     signal = scanner.signal("flair", tissue, extras, tumour, scanner.textures(points))
-    kept = subject.mimics.kept(points, tissue)
+    kept = subject.mimics.skull_stripped(points, tissue)
     return scanner.acquire("flair", points, signal, rng)[points.mask][kept], tumour.labels()[kept] > 0
 
 

@@ -7,7 +7,13 @@ from PIL import Image
 
 from slicewise.core.errors import DataError
 from slicewise.data.phantom import pictures as module
-from slicewise.data.phantom.pictures import PictureName, picture_names, render_picture, write_pictures
+from slicewise.data.phantom.pictures import (
+    PictureName,
+    missing_pictures,
+    picture_names,
+    render_picture,
+    write_picture,
+)
 
 COUNT, SEED = 25, 0
 
@@ -15,6 +21,12 @@ COUNT, SEED = 25, 0
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("pictures") / "set", COUNT, SEED)
+
+
+def write_pictures(folder: Path, count: int, seed: int) -> Path:
+    for name in missing_pictures(folder, count, seed):
+        write_picture(folder, seed, name)
+    return folder
 
 
 def files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from slicewise.core.errors import PictureError
-from slicewise.imaging.io.image2d import read_grey
+from slicewise.imaging.io.image2d import read_picture
 
 RAMP = np.add.outer(np.arange(24, dtype=np.uint8) * 4, np.arange(32, dtype=np.uint8) * 3)
 
@@ -22,21 +22,21 @@ def encode(image: Image.Image, kind: str) -> bytes:
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
 def test_every_mode_of_a_grey_picture_reads_the_same(mode: str) -> None:
-    pixels = read_grey(io.BytesIO(encode(Image.fromarray(RAMP).convert(mode), "PNG")))
+    pixels = read_picture(io.BytesIO(encode(Image.fromarray(RAMP).convert(mode), "PNG"))).pixels
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, RAMP)
 
 
 def test_a_palette_and_a_bitmap_are_read() -> None:
     palette = Image.fromarray(RAMP).convert("P")
-    assert np.abs(read_grey(io.BytesIO(encode(palette, "PNG"))).astype(int) - RAMP).max() <= 1
+    assert np.abs(read_picture(io.BytesIO(encode(palette, "PNG"))).pixels.astype(int) - RAMP).max() <= 1
     bitmap = Image.fromarray(RAMP).convert("1")
-    assert set(np.unique(read_grey(io.BytesIO(encode(bitmap, "PNG"))))) == {0, 255}
+    assert set(np.unique(read_picture(io.BytesIO(encode(bitmap, "PNG"))).pixels)) == {0, 255}
 
 
 def test_sixteen_bits_are_kept() -> None:
     deep = RAMP.astype(np.uint16) * 200
-    pixels = read_grey(io.BytesIO(encode(Image.fromarray(deep), "PNG")))
+    pixels = read_picture(io.BytesIO(encode(Image.fromarray(deep), "PNG"))).pixels
     assert pixels.dtype == np.uint16
     np.testing.assert_array_equal(pixels, deep)
 
@@ -44,7 +44,7 @@ def test_sixteen_bits_are_kept() -> None:
 def test_what_is_transparent_is_black() -> None:
     image = Image.new("RGBA", (32, 24), (255, 255, 255, 0))
     image.paste((200, 200, 200, 255), (0, 0, 16, 24))
-    pixels = read_grey(io.BytesIO(encode(image, "PNG")))
+    pixels = read_picture(io.BytesIO(encode(image, "PNG"))).pixels
     assert (pixels[:, :16] == 200).all()
     assert not pixels[:, 16:].any()
 
@@ -54,7 +54,7 @@ def test_pictures_stand_upright() -> None:
     exif[0x0112] = 6
     buffer = io.BytesIO()
     Image.fromarray(RAMP).save(buffer, "PNG", exif=exif)
-    np.testing.assert_array_equal(read_grey(buffer), np.rot90(RAMP, -1))
+    np.testing.assert_array_equal(read_picture(buffer).pixels, np.rot90(RAMP, -1))
 
 
 def pages(kind: str) -> bytes:
@@ -68,13 +68,13 @@ def pages(kind: str) -> bytes:
 def test_of_several_pages_none_is_chosen(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "stack.tif"
     path.write_bytes(pages(kind))
-    with pytest.raises(PictureError, match=r"stack\.tif holds 3 pages; save the one that is wanted"):
-        read_grey(path)
+    with pytest.raises(PictureError, match=r"stack\.tif holds 3 pages; save the wanted one"):
+        read_picture(path)
 
 
 def test_the_preview_behind_a_jpeg_is_no_page() -> None:
-    plain = read_grey(io.BytesIO(encode(Image.fromarray(RAMP), "JPEG")))
-    np.testing.assert_array_equal(read_grey(io.BytesIO(pages("MPO"))), plain)
+    plain = read_picture(io.BytesIO(encode(Image.fromarray(RAMP), "JPEG"))).pixels
+    np.testing.assert_array_equal(read_picture(io.BytesIO(pages("MPO"))).pixels, plain)
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ def test_what_cannot_be_used_is_named(content: bytes, message: str, tmp_path: Pa
     path = tmp_path / "x.jpg"
     path.write_bytes(content)
     with pytest.raises(PictureError, match=rf"x\.jpg .*{message}"):
-        read_grey(path)
+        read_picture(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"absent\.png"):
-        read_grey(tmp_path / "absent.png")
+        read_picture(tmp_path / "absent.png")
 
 
 def test_a_giant_is_refused_before_it_is_unpacked() -> None:
     header = bytearray(encode(Image.new("1", (32, 32)), "BMP"))
     header[18:26] = (9000).to_bytes(4, "little") * 2
     with pytest.raises(PictureError, match="9000 x 9000"):
-        read_grey(io.BytesIO(bytes(header)), "upload")
+        read_picture(io.BytesIO(bytes(header)), "upload")
 
 
 WHOLE = {kind: encode(Image.fromarray(RAMP), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")}
@@ -119,4 +119,4 @@ def test_damage_never_escapes_as_another_error(kind: str, data: st.DataObject) -
     cut = data.draw(st.integers(0, len(content)))
     for damaged in (bytes(content), bytes(content[:cut])):
         with contextlib.suppress(PictureError):
-            assert read_grey(io.BytesIO(damaged), "upload").ndim == 2
+            assert read_picture(io.BytesIO(damaged), "upload").pixels.ndim == 2

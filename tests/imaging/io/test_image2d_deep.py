@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slicewise.core.errors import PictureError
-from slicewise.imaging.io.image2d import read_grey, read_picture
+from slicewise.imaging.io.image2d import read_picture
 
 DEEP: NDArray[np.uint16] = np.add.outer(np.arange(48) * 700, np.arange(64) * 400).astype(np.uint16)
 EIGHT = (DEEP >> 8).astype(np.uint8)
@@ -86,7 +86,7 @@ def test_sixteen_bits_are_read_at_full_depth(name: str, tmp_path: Path) -> None:
     content = GREY_OF_SIXTEEN_BITS[name]()
     (tmp_path / "x").write_bytes(content)
     for source in (tmp_path / "x", io.BytesIO(content)):
-        pixels = read_grey(source)
+        pixels = read_picture(source).pixels
         assert pixels.dtype == np.uint16
         np.testing.assert_array_equal(pixels, DEEP)
 
@@ -95,13 +95,13 @@ def test_sixteen_bits_are_read_at_full_depth(name: str, tmp_path: Path) -> None:
 def test_eight_bits_in_a_file_of_sixteen_are_no_darkness(colour_type: int) -> None:
     """Each value below 256 would be cut to 0."""
     shallow = np.dstack([rgb(EIGHT.astype(np.uint16)), OPAQUE])[..., : 3 if colour_type == 2 else 4]
-    np.testing.assert_array_equal(read_grey(io.BytesIO(png(shallow, colour_type))), EIGHT)
+    np.testing.assert_array_equal(read_picture(io.BytesIO(png(shallow, colour_type))).pixels, EIGHT)
 
 
 def test_colour_of_sixteen_bits_becomes_luminance() -> None:
     colours = np.dstack([DEEP, DEEP // 2, DEEP // 3])
     expected = colours @ np.array([0.299, 0.587, 0.114])
-    np.testing.assert_allclose(read_grey(io.BytesIO(png(colours, 2))), expected, atol=0.51)
+    np.testing.assert_allclose(read_picture(io.BytesIO(png(colours, 2))).pixels, expected, atol=0.51)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_colour_of_sixteen_bits_becomes_luminance() -> None:
      (DEEP / 70).astype(np.float16)],
 )  # fmt: skip
 def test_numbers_of_every_type_are_read_as_they_are(pixels: NDArray[Any]) -> None:
-    found = read_grey(io.BytesIO(tiff(pixels)))
+    found = read_picture(io.BytesIO(tiff(pixels))).pixels
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, pixels.astype(np.float32), rtol=1e-6)
 
@@ -131,7 +131,7 @@ def test_a_turned_tiff_is_upright_however_it_is_opened(kind: str, orientation: i
     path = tmp_path / "turned.tif"
     path.write_bytes(content)
     for source in (path, io.BytesIO(content)):
-        np.testing.assert_array_equal(read_grey(source), upright(stored, orientation))
+        np.testing.assert_array_equal(read_picture(source).pixels, upright(stored, orientation))
 
 
 def upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -146,7 +146,7 @@ def test_every_format_obeys_exif(kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     lossless = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind in ("JPEG", "AVIF") else {}
-    found = read_grey(io.BytesIO(pillow(kind, Image.fromarray(EIGHT), exif=exif, **lossless)))
+    found = read_picture(io.BytesIO(pillow(kind, Image.fromarray(EIGHT), exif=exif, **lossless))).pixels
     assert np.abs(found.astype(int) - np.rot90(EIGHT, -1)).max() <= 3
 
 
@@ -157,7 +157,7 @@ def test_deep_png_obeys_exif() -> None:
     content = png(rgb(), 2)
     chunk = struct.pack(">I", len(block)) + b"eXIf" + block + struct.pack(">I", zlib.crc32(b"eXIf" + block))
     turned = content[:33] + chunk + content[33:]  # behind IHDR
-    np.testing.assert_array_equal(read_grey(io.BytesIO(turned)), np.rot90(DEEP))
+    np.testing.assert_array_equal(read_picture(io.BytesIO(turned)).pixels, np.rot90(DEEP))
 
 
 def test_a_mask_in_the_alpha_channel_is_ignored_and_said() -> None:
@@ -199,12 +199,12 @@ def test_mostly_nan_is_refused() -> None:
     pixels = DEEP.astype(np.float32)
     pixels[:, 10:] = np.nan
     with pytest.raises(PictureError, match="2,592 of 3,072 pixels that are NaN or infinite; export it again"):
-        read_grey(io.BytesIO(tiff(pixels)), "x.tif")
+        read_picture(io.BytesIO(tiff(pixels)), "x.tif")
 
 
 @pytest.mark.parametrize("kind", ["JPEG2000", "AVIF", "PPM", "WEBP", "GIF", "BMP"])
 def test_formats_beyond_jpeg_and_png_are_read(kind: str) -> None:
-    found = read_grey(io.BytesIO(pillow(kind, Image.fromarray(EIGHT))))
+    found = read_picture(io.BytesIO(pillow(kind, Image.fromarray(EIGHT)))).pixels
     assert np.abs(found.astype(int) - EIGHT).max() < 30
     assert np.abs(found.astype(int) - EIGHT).mean() < 4
 
@@ -212,7 +212,7 @@ def test_formats_beyond_jpeg_and_png_are_read(kind: str) -> None:
 def test_jpeg_2000_is_read_at_full_depth() -> None:
     large = np.tile(DEEP, (4, 4))
     content = opencv(".jp2", rgb(large), cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000)
-    found = read_grey(io.BytesIO(content))
+    found = read_picture(io.BytesIO(content)).pixels
     assert found.dtype == np.uint16
     assert np.abs(found.astype(int) - large).max() < 300
 
@@ -222,10 +222,12 @@ def test_colour_modes_of_one_grey_picture_agree(mode: str) -> None:
     grey = Image.fromarray(EIGHT if mode != "1" else np.where(EIGHT > 100, 255, 0).astype(np.uint8))
     kind = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
     coloured = grey if mode == "P" else grey.convert("RGB")
-    found = read_grey(io.BytesIO(pillow(kind, coloured.convert(mode))))
+    found = read_picture(io.BytesIO(pillow(kind, coloured.convert(mode)))).pixels
     assert np.abs(found.astype(int) - np.asarray(grey)).max() <= 3
 
 
 def test_pages_of_a_rare_tiff_are_refused_too() -> None:
     with pytest.raises(PictureError, match="holds 2 pages"):
-        read_grey(io.BytesIO(tiff(np.stack([DEEP, DEEP]).astype(np.float64), photometric="minisblack")), "x")
+        read_picture(
+            io.BytesIO(tiff(np.stack([DEEP, DEEP]).astype(np.float64), photometric="minisblack")), "x"
+        )

@@ -162,7 +162,7 @@ def test_a_file_of_another_kind_is_called_what_it_is(
 
 def test_gzip_in_gzip_and_gzip_of_nothing_say_so(scan: Path) -> None:
     scan.write_bytes(gzip.compress(gzip.compress(scan.read_bytes())))
-    assert refused(scan).startswith("compressed with gzip twice; unpack it once")
+    assert refused(scan).startswith("compressed with gzip twice; decompress it once")
     scan.write_bytes(gzip.compress(b""))
     assert refused(scan).startswith("gzip of an empty file")
 
@@ -211,8 +211,8 @@ def test_further_dimensions_of_one_are_no_matter(tmp_path: Path, ones: int) -> N
     [
         (32, 64, "type complex64; write their magnitude"),
         (1792, 128, "type complex128; write their magnitude"),
-        (128, 24, "type RGB; it is a rendering in colours"),
-        (2304, 32, "type RGBA; it is a rendering in colours"),
+        (128, 24, "type RGB; it is a colour rendering"),
+        (2304, 32, "type RGBA; it is a colour rendering"),
         (1536, 128, "type float128; convert them"),
         (1, 1, "type binary; convert them"),
         (999, 16, "data type 999 does not exist"),
@@ -268,13 +268,13 @@ def test_units_that_no_head_can_have_are_not_believed_and_that_is_said(
     edited(scan, xyzt_units=code)
     assert read_volume({"flair": scan}).spacing == (2, 1, 1)
     (what,) = warned(scan)
-    assert f"voxels of 1 x 1 x 2 {unit} are no brain scan's: read as mm" in what
+    assert f"voxels of 1 x 1 x 2 {unit} are implausible for MRI: read as mm" in what
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e3])
 def test_lengths_of_no_scan_at_all_are_refused(scan: Path, factor: float) -> None:
     nib.Nifti1Image(images()[3].T, np.diag([factor, factor, factor, 1]) @ LPS).to_filename(scan)
-    assert "mm are no brain scan's; correct pixdim, sform and xyzt_units" in refused(scan)
+    assert "mm are implausible for MRI; correct pixdim, sform and xyzt_units" in refused(scan)
 
 
 def test_files_in_other_units_may_lie_on_one_grid(scan: Path) -> None:

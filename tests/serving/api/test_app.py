@@ -130,7 +130,7 @@ def test_volumes_of_another_place_are_told(client: TestClient, volume_path: Path
     }
     note = client.post("/predict", files=files).json()["note"]
     assert (
-        "a.nii.gz: its middle lies 30.0 mm from that of moved.nii (right +0.0, front +0.0, top -30.0)" in note
+        "a.nii.gz: its centre is 30.0 mm from that of moved.nii (right +0.0, front +0.0, top -30.0)" in note
     )
     assert "slicewise-upload" not in note
     assert client.post("/predict", files={"flair": files["flair"]}).json()["note"] is None
@@ -320,7 +320,7 @@ def test_a_file_is_named_once_as_the_client_named_it(client: TestClient, volume_
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda data: gzip.compress(data), "x.nii.gz: compressed with gzip twice; unpack it once"),
+        (lambda data: gzip.compress(data), "x.nii.gz: compressed with gzip twice; decompress it once"),
         (lambda _: gzip.compress(b"<html>" * 99), "x.nii.gz: its gzip holds no NIfTI file but an HTML page"),
         (lambda _: b"<html>" * 99, "x.nii.gz is an HTML page"),
         (lambda _: nib.AnalyzeHeader().binaryblock, "x.nii.gz is an Analyze 7.5 header"),
@@ -344,7 +344,7 @@ def test_what_is_assumed_about_a_volume_is_said(
     image.header["sform_code"] = image.header["qform_code"] = 0
     nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_filename(tmp_path / "a.nii")
     answer = examine(client, tmp_path / "a.nii", modality="flair")
-    assert "a.nii: its header says nothing about the orientation" in answer["note"]
+    assert "a.nii: its header holds no orientation" in answer["note"]
 
 
 def test_a_volume_without_modality_is_asked_for_it(client: TestClient, volume_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.imaging.io.test_image2d_deep import DEEP, EIGHT, OPAQUE, pillow, png,
 from slicewise.data.case_reader import read_case
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.sources import discover
-from slicewise.imaging.io.image2d import read_grey
+from slicewise.imaging.io.image2d import read_picture
 from slicewise.serving.api.reader import read_uploads
 from slicewise.serving.api.uploads import UNNAMED, Upload, store_uploads
 
@@ -53,4 +53,4 @@ def test_a_picture_is_the_same_whichever_way_it_comes(name: str, tmp_path: Path)
     for volume in (*others, received.volume):
         assert volume.images.dtype == first.images.dtype
         np.testing.assert_array_equal(volume.images, first.images)
-    np.testing.assert_array_equal(first.images[2, 0], read_grey(io.BytesIO(content)))
+    np.testing.assert_array_equal(first.images[2, 0], read_picture(io.BytesIO(content)).pixels)

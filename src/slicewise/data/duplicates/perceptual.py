@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem, Severity
 from slicewise.domain.labels import NUM_MODALITIES
-from slicewise.imaging.intensity import foreground
+from slicewise.imaging.foreground import foreground
 from slicewise.imaging.io.image2d import read_picture
 
 HASH_SIDE: Final = 16

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from slicewise.data.phantom.atlas import MIDLINE_COL, Bools, Bytes, Floats, load_atlas
+from slicewise.data.phantom.atlas import MIDLINE_COL, Bools, Floats, load_atlas
 from slicewise.data.phantom.fields import Field, Points, bump, smoothstep
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
@@ -32,8 +32,8 @@ class Warp:
 
     matrix: Floats
     shift: Floats
-    coarse: tuple[Field, Field, Field]
-    fine: tuple[Field, Field, Field]
+    coarse: list[Field]
+    fine: list[Field]
     coarse_mm: float
     fine_mm: float
 
@@ -43,15 +43,16 @@ class Warp:
         scale = _TEMPLATE_EXCESS * np.exp(rng.normal(0, 0.028) + rng.normal(0, 0.022, 3))
         matrix = (_rotation(angles) * scale).astype(np.float32)
         shift = (np.asarray(_ATLAS_CENTRE) + rng.normal(0, (2.0, 2.5, 1.5))).astype(np.float32)
-        coarse = (Field.draw(rng, 44), Field.draw(rng, 44), Field.draw(rng, 44))
-        fine = (Field.draw(rng, 13), Field.draw(rng, 13), Field.draw(rng, 13))
+        coarse, fine = ([Field.draw(rng, spacing) for _ in range(3)] for spacing in (44, 13))
         return cls(matrix, shift, coarse, fine, float(rng.uniform(2.0, 4.5)), float(rng.uniform(0.6, 1.3)))
 
     def at(self, points: Points, pushes: tuple[Push, ...] = ()) -> Floats:
         """Return atlas coordinates float32 [3, N] of the points."""
         place = points.coordinates()
-        for push in pushes:
-            _press(place, push)
+        for push in pushes:  # sampled nearer to the centre, tissue appears pushed outwards
+            offset = place - np.asarray(push.centre, dtype=np.float32)[:, None]
+            reach = np.float32(1.6 * push.radius)
+            place -= offset * (np.float32(push.strength) * np.exp(-np.square(offset / reach).sum(axis=0)))
         place -= np.asarray(_PATIENT_CENTRE, dtype=np.float32)[:, None]
         atlas = np.empty_like(place)
         for axis in range(3):
@@ -64,7 +65,7 @@ class Warp:
 
 
 def _rotation(angles: Doubles) -> Doubles:
-    """Return the product of turns about the three axes (radians)."""
+    """Return the product of rotations about the three axes (radians)."""
     total = np.eye(3)
     for axis, angle in enumerate(angles):
         turn = np.eye(3)
@@ -75,17 +76,9 @@ def _rotation(angles: Doubles) -> Doubles:
     return total
 
 
-def _press(place: Floats, push: Push) -> None:
-    """Look nearer to the mass's centre, in place: what lay there appears pushed outwards."""
-    offset = place - np.asarray(push.centre, dtype=np.float32)[:, None]
-    reach = np.float32(1.6 * push.radius)
-    pull = np.float32(push.strength) * np.exp(-np.square(offset / reach).sum(axis=0))
-    place -= offset * pull
-
-
 @dataclass(frozen=True)
 class Tissue:
-    """What lies at N points: fractions in 0..1 that sum to 1 inside the brain, and distances in mm."""
+    """Tissue at N points: fractions in 0..1 that sum to 1 inside the brain, and distances in mm."""
 
     csf: Floats
     grey: Floats
@@ -129,7 +122,9 @@ class Brain:
         depth = _sample_half(atlas.depth, place)
         keep = depth > floor
         points, place, depth = points.narrow(keep), place[:, keep], depth[keep]
-        t1, grey, white = (_sample(part, place) for part in (atlas.t1, atlas.grey, atlas.white))
+        maps = (atlas.t1, atlas.grey, atlas.white)
+        parts = (ndimage.map_coordinates(part, place, output=np.float32, order=1) for part in maps)
+        t1, grey, white = (part * np.float32(1 / 255) for part in parts)
         head, ventricle = (_sample_half(part, place) for part in (atlas.head, atlas.ventricle))
         csf = self._csf(points, t1, depth, ventricle)
         whiteness = smoothstep(white - grey + 0.12 * self.borders.at(points), -0.55, 0.55) * (1 - csf)
@@ -149,14 +144,8 @@ class Brain:
         return np.asarray(np.maximum(np.maximum(inner, dark), np.maximum(sulcus, surface)))
 
 
-def _sample(volume: Bytes, place: Floats) -> Floats:
-    found: Floats = ndimage.map_coordinates(volume, place, output=np.float32, order=1, mode="constant")
-    found *= np.float32(1 / 255)
-    return found
-
-
 def _sample_half(volume: Floats, place: Floats) -> Floats:
     half = place * np.float32(0.5)
-    found: Floats = ndimage.map_coordinates(volume, half, output=np.float32, order=1, mode="nearest")
-    found[place[0] < 0] = -20
-    return found
+    values: Floats = ndimage.map_coordinates(volume, half, output=np.float32, order=1, mode="nearest")
+    values[place[0] < 0] = -20
+    return values

@@ -45,8 +45,7 @@ class Atlas:
 
 def _read(name: str) -> Bytes:
     spec = find_spec("nilearn")
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    for folder in folders:
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder) / "datasets" / "data" / _FILE.format(name)
         if path.is_file():
             ras: Bytes = np.asanyarray(nib.load(path).dataobj)

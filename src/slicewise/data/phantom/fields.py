@@ -1,7 +1,7 @@
 """Smooth random fields, and the points of a grid at which they are evaluated.
 
 A patient is a set of functions of position, so that a whole volume and a single slice come from the same
-code; what differs is the `Points` asked for.
+code at other `Points`.
 """
 
 from dataclasses import dataclass
@@ -50,10 +50,10 @@ class Points:
         return np.stack([np.broadcast_to(axis, shape)[self.mask] for axis in axes])
 
     def grid(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Lay values [N] out as [Z, Y, X], zero elsewhere."""
-        laid = np.zeros(self.mask.shape, dtype=values.dtype)
-        laid[self.mask] = values
-        return laid
+        """Return values [N] as [Z, Y, X], zero elsewhere."""
+        volume = np.zeros(self.mask.shape, dtype=values.dtype)
+        volume[self.mask] = values
+        return volume
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,12 @@ def _taps(positions: Floats, spacing: float) -> tuple[np.ndarray[Any, Any], Floa
     scaled = (positions.astype(np.float64) + MARGIN) / spacing
     first = np.floor(scaled).astype(np.int64)
     t = scaled - first
-    weights = np.stack(
-        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3],
-    )
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3])
     return first, (weights / 6).astype(np.float32)
 
 
 def smoothstep(values: Floats, low: float, high: float) -> Floats:
-    """Rise from 0 at `low` to 1 at `high` (Hermite); falls where `high` is the smaller."""
+    """Return a Hermite step from 0 at `low` to 1 at `high`, which may be the smaller."""
     t = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""Puts virtual patients and pictures on disk: only those that are missing, in parallel processes."""
+"""Writes virtual patients and pictures to disk: only those that are missing, in parallel processes."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,26 +12,17 @@ from slicewise.core.parallel import num_processes, run_jobs
 from slicewise.data.phantom.patient import patient_name, write_patient
 from slicewise.data.phantom.pictures import missing_pictures, write_picture
 
-__all__ = [
-    "BYTES_PER_PATIENT",
-    "materialise_patients",
-    "materialise_pictures",
-    "missing_patients",
-    "patient_name",
-]
-
 BYTES_PER_PATIENT: Final = 10 * MIB
 _WORKER_MIB: Final = 700
-"""The most that one worker was seen to take."""
+"""Largest memory of one worker, as measured."""
 _PICTURES_PER_WORKER: Final = 20
-"""A worker takes about as long to start as these take to draw."""
+"""Starting a worker takes about as long as drawing these."""
 
 
 def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_workers: int) -> list[Path]:
-    """Make sure that these virtual patients exist below `folder`; return their folders in the order given.
+    """Write those of the virtual patients that are missing in `folder`; return all their folders in order.
 
-    Patients that are there are kept. With `num_workers` 1 the work is done in this process; 0 asks
-    for one process per core.
+    With `num_workers` 1 the work is done in this process; 0 stands for one process per core.
 
     Raises:
         DataError: the system killed a worker, mostly for lack of memory.
@@ -40,21 +31,20 @@ def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_wo
     missing = missing_patients(folder, numbers)
     if missing:
         require_space(folder, len(missing) * BYTES_PER_PATIENT, f"generating {len(missing)} patients")
-        write = partial(_write, folder, seed)
         workers = num_processes(num_workers, _WORKER_MIB, len(missing))
-        done = run_jobs(write, missing, workers, patient_name)
+        done = run_jobs(partial(write_patient, folder, seed=seed), missing, workers, patient_name)
         for _ in progress(done, total=len(missing), desc="Generating patients", unit="patient"):
             pass
     return [folder / patient_name(number) for number in numbers]
 
 
 def missing_patients(folder: Path, numbers: Sequence[int]) -> list[int]:
-    """Return those that are not below `folder` yet."""
+    """Return the numbers of patients that are not in `folder` yet."""
     return [number for number in dict.fromkeys(numbers) if not (folder / patient_name(number)).is_dir()]
 
 
 def materialise_pictures(folder: Path, count: int, seed: int, num_workers: int) -> Path:
-    """Make sure that the set of `count` yes/no pictures exists in `folder`, and return it.
+    """Write the missing ones of a set of `count` yes/no pictures to `folder`, and return it.
 
     `num_workers` as in `materialise_patients`; few pictures are drawn in this process.
 
@@ -67,7 +57,3 @@ def materialise_pictures(folder: Path, count: int, seed: int, num_workers: int) 
     for _ in progress(done, total=len(missing), desc="Drawing pictures", unit="picture"):
         pass
     return folder
-
-
-def _write(folder: Path, seed: int, number: int) -> Path:
-    return write_patient(folder, number, seed)

@@ -1,4 +1,4 @@
-"""What lies around the brain in pictures that are not skull-stripped: CSF, dura, skull, scalp and air."""
+"""The head around the brain, in pictures that are not skull-stripped: CSF, dura, skull, scalp and air."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,13 @@ from slicewise.data.phantom.atlas import Floats
 from slicewise.data.phantom.fields import Field, Points, smoothstep
 from slicewise.domain.labels import Modality
 
-_BONE: dict[Modality, tuple[float, float]] = {
-    "t1": (0.12, 0.55),
-    "t1ce": (0.12, 0.60),
-    "t2": (0.14, 0.60),
-    "flair": (0.12, 0.40),
-}
-"""Cortical bone and marrow (diploe), relative to white matter."""
-_SCALP: dict[Modality, tuple[float, float]] = {
-    "t1": (1.55, 0.75),
-    "t1ce": (1.50, 0.95),
-    "t2": (1.70, 0.90),
-    "flair": (1.25, 0.80),
-}
-"""Subcutaneous fat, and muscle or skin."""
+_BONE_AND_MARROW: dict[Modality, tuple[float, float]] = {
+    "t1": (0.12, 0.55), "t1ce": (0.12, 0.60), "t2": (0.14, 0.60), "flair": (0.12, 0.40),
+}  # fmt: skip
+"""Relative to white matter."""
+_FAT_AND_SKIN: dict[Modality, tuple[float, float]] = {
+    "t1": (1.55, 0.75), "t1ce": (1.50, 0.95), "t2": (1.70, 0.90), "flair": (1.25, 0.80),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,10 +44,10 @@ class Head:
         outside = -tissue.head - np.float32(1.6)
         skull = np.maximum(np.float32(self.skull_mm) * (1 + 0.16 * waves), 2.5)
         scalp = np.maximum(np.float32(self.scalp_mm) * (1 - 0.22 * waves), 2.0)
-        bone, marrow = _BONE[modality]
+        bone, marrow = _BONE_AND_MARROW[modality]
         middle = smoothstep(np.abs(outside / skull - 0.5), 0.33, 0.12) * smoothstep(skull, 4.0, 6.5)
         inside_bone = bone + (marrow - bone) * middle * (0.75 + 0.2 * self.marrow.at(points))
-        fat, skin = _SCALP[modality]
+        fat, skin = _FAT_AND_SKIN[modality]
         above = outside - skull
         layer = smoothstep(above, 0.3, 1.2) * smoothstep(above - scalp, -1.0, -2.2)
         soft = skin + (fat * np.float32(self.fat) - skin) * layer * (0.9 + 0.08 * self.marrow.at(points))

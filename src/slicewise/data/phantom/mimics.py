@@ -1,4 +1,4 @@
-"""What must not be taken for a tumour: white-matter disease, vessels, choroid plexus, dura, scraps."""
+"""What resembles a tumour: white-matter disease, vessels, choroid plexus, dura, remains of the skull."""
 
 from dataclasses import dataclass
 
@@ -58,14 +58,14 @@ class Mimics:
             smoothstep(tissue.head, -0.2, -1.2),
         )
 
-    def kept(self, points: Points, tissue: Tissue) -> Bools:
-        """Return bool [N]: what an imperfect skull stripping keeps, with scraps of dura and scalp."""
+    def skull_stripped(self, points: Points, tissue: Tissue) -> Bools:
+        """Return bool [N]: what an imperfect skull stripping keeps, with some dura and scalp."""
         noise = self.surface.at(points)
         edge = self.strip_mm + 0.7 * noise - self.scraps * smoothstep(noise, 0.7, 1.6)
         return np.asarray(((tissue.depth > edge) | (tissue.head > 5)) & (tissue.height >= 0))
 
     def _hyperintensity(self, points: Points, tissue: Tissue) -> Floats:
-        """Caps and bands along the ventricles, and small symmetric spots in deep white matter (Fazekas)."""
+        """Return caps and bands along the ventricles, and small spots in deep white matter (Fazekas)."""
         patches = self.patches.at(points)
         width = np.maximum(self.band_mm * (1 + 0.5 * patches), 0.3)
         band = smoothstep(tissue.ventricle - width, 1.2, -0.8)
@@ -75,7 +75,7 @@ class Mimics:
         return np.asarray(np.maximum(band, spots) * tissue.white * above)
 
     def _vessels(self, points: Points, tissue: Tissue) -> Floats:
-        """Tubes where two fields vanish together, near the surface and in cisterns; the sagittal sinus."""
+        """Return tubes where two fields vanish together, near the surface and in cisterns, and the sinus."""
         radius = np.hypot(self.branch.at(points), self.course.at(points))
         where = np.maximum(smoothstep(tissue.depth, 15, 5), tissue.csf * smoothstep(tissue.height, 75, 60))
         tubes = bump(radius, self.vessel_width) * where
@@ -84,6 +84,6 @@ class Mimics:
         return np.asarray(np.maximum(tubes, sinus))
 
     def _plexus(self, points: Points, tissue: Tissue) -> Floats:
-        """Choroid plexus: strands inside the lateral ventricles."""
+        """Return the choroid plexus: strands inside the lateral ventricles."""
         inside = smoothstep(tissue.ventricle, 0.0, -1.0) * smoothstep(np.abs(tissue.lateral), 5, 8)
         return inside * smoothstep(self.spots.at(points), 0.5, 1.0)

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from slicewise.core.disk import set_filename
-from slicewise.data.phantom.atlas import Bools, Bytes, Floats
+from slicewise.data.phantom.atlas import Bytes
 from slicewise.data.phantom.fields import SHAPE, Points
 from slicewise.data.phantom.subject import brain_points, draw_subject
 from slicewise.domain.labels import MODALITIES
@@ -44,25 +44,25 @@ def generate_patient(number: int, seed: int) -> PhantomPatient:
     subject = draw_subject((seed, _PATIENT_STREAM, number))
     points, tissue = subject.brain.at(brain_points(subject), subject.pushes, floor=-5.0)
     tumour = subject.compartments(points, tissue)
-    kept = subject.mimics.kept(points, tissue)
-    labels = np.where(kept, tumour.labels(), 0).astype(np.uint8)
+    kept = subject.mimics.skull_stripped(points, tissue)
     images = np.zeros((len(MODALITIES), *SHAPE), dtype=np.int16)
     extras, textures = subject.mimics.at(points, tissue), subject.scanner.textures(points)
     rng = np.random.default_rng([seed, _PATIENT_STREAM, number, 9])
     for slot, modality in enumerate(MODALITIES):
         signal = subject.scanner.signal(modality, tissue, extras, tumour, textures)
-        volume = subject.scanner.acquire(modality, points, signal, rng)
-        _insert(images[slot], points, _as_short(volume[points.mask], kept))
-    full = np.zeros(SHAPE, dtype=np.uint8)
-    _insert(full, points, labels)
-    return PhantomPatient(patient_name(number), images, full)
+        values = subject.scanner.acquire(modality, points, signal, rng)[points.mask]
+        # At least 1 inside the brain, since 0 means outside.
+        _insert(images[slot], points, np.where(kept, np.clip(np.rint(values), 1, 32767), 0))
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    _insert(labels, points, np.where(kept, tumour.labels(), 0))
+    return PhantomPatient(patient_name(number), images, labels)
 
 
 def write_patient(folder: Path, number: int, seed: int) -> Path:
     """Write `folder/Phantom_00012/` with the five files BraTS has, and return it.
 
-    The folder appears complete or not at all, and what a killed write left is removed by the next; the bytes
-    are the same every time. A patient that exists is kept.
+    The folder appears complete or not at all, with the same bytes every time; the remains of a killed process
+    are removed by the next. An existing patient is kept.
     """
     target = folder / patient_name(number)
     if target.is_dir():
@@ -83,11 +83,6 @@ def write_patient(folder: Path, number: int, seed: int) -> Path:
     return target
 
 
-def _as_short(values: Floats, kept: Bools) -> Shorts:
-    """Round to int16, at least 1 inside the brain so that 0 means outside."""
-    return np.where(kept, np.clip(np.rint(values), 1, 32767), 0).astype(np.int16)
-
-
 def _insert(volume: np.ndarray[Any, Any], points: Points, values: np.ndarray[Any, Any]) -> None:
     """Write values [N] at the points of a full volume."""
     start = [int(axis[0]) for axis in (points.z, points.y, points.x)]
@@ -106,14 +101,7 @@ def _write_nifti(path: Path, volume: np.ndarray[Any, Any]) -> None:
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
     raw = header.binaryblock + b"\0" * 4 + np.ascontiguousarray(volume).tobytes()
-    path.write_bytes(_gzip(raw))
-
-
-def _gzip(raw: bytes) -> bytes:
-    """Compress with a header that holds no time.
-
-    Run-length matching suits zeros around noise: as small, and fast. igzip would be faster still, but was
-    seen to encode the same data in other bytes now and then, which would look like other data to a digest.
-    """
-    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, zlib.Z_RLE)
-    return packer.compress(raw) + packer.flush()
+    # Run-length matching suits zeros around noise. igzip is faster, but now and then encodes the same data in
+    # other bytes, which changes the file's digest.
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, zlib.Z_RLE)
+    path.write_bytes(compressor.compress(raw) + compressor.flush())

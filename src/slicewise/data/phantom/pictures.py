@@ -1,4 +1,4 @@
-"""Yes/no pictures as collections on Kaggle have them: slices with the skull on, in every size and format.
+"""Yes/no pictures like those on Kaggle: slices with the skull, in various sizes and formats.
 
 They show other subjects than the volumes do: their random stream is another one.
 """
@@ -35,7 +35,7 @@ _HEIGHTS = (62.0, 118.0)
 
 @dataclass(frozen=True)
 class PictureName:
-    """Picture `index` of the set and where it stands."""
+    """Picture `index` of the set and its file."""
 
     index: int
     tumour: bool
@@ -54,50 +54,37 @@ def picture_names(count: int, seed: int) -> Iterator[PictureName]:
         yield PictureName(index, tumour, f"{'yes' if tumour else 'no'}/{stem}.{ending}")
 
 
-def write_pictures(folder: Path, count: int, seed: int) -> Path:
-    """Write `folder/yes/Y1.jpg`, `folder/no/N1.jpg`, …, one after the other; as `missing_pictures` says.
-
-    Raises:
-        DataError: the folder holds other files, for instance of a larger set.
-    """
-    for name in missing_pictures(folder, count, seed):
-        write_picture(folder, seed, name)
-    return folder
-
-
 def missing_pictures(folder: Path, count: int, seed: int) -> list[PictureName]:
-    """Return the pictures of a set that are not in `folder` yet, after what a killed write left is removed.
+    """Return the pictures of a set that are not in `folder` yet; the remains of a killed process are removed.
 
     Raises:
         DataError: the folder holds other files, for instance of a larger set.
     """
     sweep(folder, deep=True)
     names = list(picture_names(count, seed))
-    _refuse_others(folder, {name.file for name in names})
-    return [name for name in names if not (folder / name.file).exists()]
-
-
-def write_picture(folder: Path, seed: int, name: PictureName) -> Path:
-    """Write one picture, complete or not at all, and return its path."""
-    with atomic_write(folder / name.file) as stream:
-        stream.write(render_picture(name, seed))
-    return folder / name.file
-
-
-def _refuse_others(folder: Path, expected: set[str]) -> None:
-    found = {path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.name[0] != "."}
-    others = sorted(found - expected)
-    if others:
+    present = {path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.name[0] != "."}
+    if others := sorted(present - {name.file for name in names}):
         raise DataError(
-            f"{folder} holds {len(others)} files that are not of this set of {len(expected)} generated "
+            f"{folder} holds {len(others)} files that are not of this set of {len(names)} generated "
             f"pictures, such as {others[0]}; move the folder elsewhere and run again"
         )
+    return [name for name in names if name.file not in present]
+
+
+def write_picture(folder: Path, seed: int, name: PictureName) -> None:
+    """Write one picture, complete or not at all."""
+    with atomic_write(folder / name.file) as stream:
+        stream.write(render_picture(name, seed))
 
 
 def render_picture(name: PictureName, seed: int) -> bytes:
-    """Return the picture as an encoded file. About one in twenty is an earlier one, encoded anew."""
+    """Return the picture as an encoded file. About one in twenty is an earlier one, encoded again."""
     source = _original(name.index, seed)
-    grey = _render(source, name.tumour, seed)
+    subject = draw_subject((seed, _STREAM, source), with_tumour=name.tumour, millilitres=(8.0, 130.0))
+    rng = np.random.default_rng([seed, _STREAM, source, 23])
+    modality = _CONTRASTS[int(rng.choice(len(_CONTRASTS), p=_CONTRAST_SHARES))]
+    level = _choose_slice(subject, rng)
+    grey = _window(_render_slice(subject, modality, level, rng), rng)
     rng = np.random.default_rng([seed, _STREAM, name.index, 21])
     if source != name.index and rng.random() < 0.5:
         scale = float(rng.uniform(0.7, 1.3))
@@ -115,17 +102,8 @@ def _original(index: int, seed: int) -> int:
     return index
 
 
-def _render(index: int, tumour: bool, seed: int) -> Bytes:
-    """Return the picture uint8 [row, col]: one axial slice, windowed, cropped and resized."""
-    subject = draw_subject((seed, _STREAM, index), with_tumour=tumour, millilitres=(8.0, 130.0))
-    rng = np.random.default_rng([seed, _STREAM, index, 23])
-    modality = _CONTRASTS[int(rng.choice(len(_CONTRASTS), p=_CONTRAST_SHARES))]
-    level = _choose_slice(subject, rng)
-    return _window(_slice(subject, modality, level, rng), rng)
-
-
 def _choose_slice(subject: Subject, rng: np.random.Generator) -> float:
-    """Choose a slice above the orbits, and one that shows the tumour well where there is one."""
+    """Return the level of a slice above the orbits that shows the tumour well, if there is one."""
     points, tissue = subject.survey, subject.tissue
     levels = points.coordinates()[0]
     allowed = (tissue.height > _HEIGHTS[0]) & (tissue.height < _HEIGHTS[1])
@@ -139,7 +117,7 @@ def _choose_slice(subject: Subject, rng: np.random.Generator) -> float:
     return float(rng.choice(candidates[area >= 0.6 * area.max()]))
 
 
-def _slice(subject: Subject, modality: Modality, level: float, rng: np.random.Generator) -> Floats:
+def _render_slice(subject: Subject, modality: Modality, level: float, rng: np.random.Generator) -> Floats:
     """Return the magnitude image float32 [row, col] of one slice with skull and scalp."""
     rows, cols = (np.arange(-MARGIN, size + MARGIN, dtype=np.float32) for size in SHAPE[1:])
     plane = Points.box(np.array([level], dtype=np.float32), rows, cols)
@@ -151,37 +129,26 @@ def _slice(subject: Subject, modality: Modality, level: float, rng: np.random.Ge
 
 
 def _window(image: Floats, rng: np.random.Generator) -> Bytes:
-    """Crop around the head, choose a window and a gamma, and resize to 180 to 600 pixels."""
+    """Return the head with an uneven black margin, a random window and gamma, 180 to 600 pixels wide."""
     brain = float(np.median(image[image > 0.3 * image.mean()]))
     high = max(float(np.percentile(image, rng.uniform(98.6, 99.8))), 1.5 * brain)
     head = cv2.morphologyEx((image > 0.22 * high).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    image = _crop(image, head, rng)
+    rows, cols = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
+    pads = rng.integers(1, 26, 4) if rng.random() < 0.7 else rng.integers(15, 70, 4)
+    top, bottom = int(rows[0]) + 70 - pads[0], int(rows[-1]) + 71 + pads[1]
+    left, right = int(cols[0]) + 70 - pads[2], int(cols[-1]) + 71 + pads[3]
+    image = np.pad(image, 70)[top:bottom, left:right]
     scaled = np.clip((image / high - rng.uniform(0, 0.06)) / rng.uniform(0.8, 1.05), 0, 1)
     scaled = scaled ** rng.uniform(0.85, 1.35)
     width = int(np.clip(rng.lognormal(5.55, 0.32), 180, 600))
     height = int(np.clip(width * image.shape[0] / image.shape[1], 180, 600))
     resized = cv2.resize(scaled.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     grey: Bytes = np.clip(np.rint(resized * 255), 0, 255).astype(np.uint8)
-    if rng.random() < 0.12:
-        _annotate(grey, rng)
+    if rng.random() < 0.12:  # the letter of a journal figure, or a side marker, in a corner
+        text = str(rng.choice(["A", "B", "a", "b", "R", "L"]))
+        place = (4, grey.shape[0] - 8) if rng.random() < 0.6 else (grey.shape[1] - 22, 24)
+        cv2.putText(grey, text, place, cv2.FONT_HERSHEY_SIMPLEX, grey.shape[1] / 420, 235, 1, cv2.LINE_AA)
     return grey
-
-
-def _crop(image: Floats, head: Bytes, rng: np.random.Generator) -> Floats:
-    """Cut the head out with an uneven black margin."""
-    rows, cols = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
-    pads = rng.integers(1, 26, 4) if rng.random() < 0.7 else rng.integers(15, 70, 4)
-    padded = np.pad(image, 70)
-    top, bottom = int(rows[0]) + 70 - pads[0], int(rows[-1]) + 71 + pads[1]
-    left, right = int(cols[0]) + 70 - pads[2], int(cols[-1]) + 71 + pads[3]
-    return np.asarray(padded[top:bottom, left:right])
-
-
-def _annotate(grey: Bytes, rng: np.random.Generator) -> None:
-    """Write the letter of a journal figure, or a side marker, into a corner."""
-    text = str(rng.choice(["A", "B", "a", "b", "R", "L"]))
-    place = (4, grey.shape[0] - 8) if rng.random() < 0.6 else (grey.shape[1] - 22, 24)
-    cv2.putText(grey, text, place, cv2.FONT_HERSHEY_SIMPLEX, grey.shape[1] / 420, 235, 1, cv2.LINE_AA)
 
 
 def _encode(grey: Bytes, ending: str, rng: np.random.Generator) -> bytes:

@@ -34,9 +34,9 @@ class Subject:
         if self.tumour is None:
             return Compartments(zero, zero, zero)
         near = self.tumour.near(points)
-        found = self.tumour.at(points.narrow(near), tissue.take(near))
+        inner = self.tumour.at(points.narrow(near), tissue.take(near))
         whole, core, rim = zero, zero.copy(), zero.copy()
-        whole[near], core[near], rim[near] = found.whole, found.core, found.rim
+        whole[near], core[near], rim[near] = inner.whole, inner.core, inner.rim
         return Compartments(whole, core, rim)
 
     @property
@@ -47,7 +47,7 @@ class Subject:
 def draw_subject(
     key: Sequence[int], with_tumour: bool = True, millilitres: tuple[float, float] = (3.0, 150.0)
 ) -> Subject:
-    """Draw a subject whose whole tumour has so many ml; each part has a random stream of its own."""
+    """Draw a subject; `millilitres` bounds the tumour's volume. Each part has its own random stream."""
     streams = [np.random.default_rng([*key, part]) for part in range(4)]
     brain, mimics, scanner = Brain.draw(streams[0]), Mimics.draw(streams[1]), Scanner.draw(streams[2])
     points, tissue = brain.at(_survey(brain), floor=-9)
@@ -60,22 +60,19 @@ def draw_subject(
 
 
 def _survey(brain: Brain) -> Points:
-    """Return points every 4 mm that cover the brain and a margin, found by looking every 8 mm."""
+    """Return points every 4 mm that cover the brain and a margin, which points every 8 mm determine."""
     step = 2 * _SURVEY_MM
     coarse = Points.box(*(np.arange(step / 2, size, step, dtype=np.float32) for size in SHAPE))
     near = _refine(coarse.narrow(brain.depth(coarse) > -17).mask, 2)
     z, y, x = (np.arange(_SURVEY_MM / 2, size, _SURVEY_MM, dtype=np.float32) for size in SHAPE)
-    return Points(z, y, x, _pad(near, (len(z), len(y), len(x))))
+    mask = np.zeros((len(z), len(y), len(x)), np.bool_)
+    shared = tuple(slice(min(sizes)) for sizes in zip(mask.shape, near.shape, strict=True))
+    mask[shared] = near[shared]
+    return Points(z, y, x, mask)
 
 
 def _refine(mask: Bools, factor: int) -> Bools:
     return mask.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
-
-
-def _pad(mask: Bools, shape: tuple[int, ...]) -> Bools:
-    """Cut or extend the far ends of a mask to a shape."""
-    padding = [(0, max(0, want - have)) for want, have in zip(shape, mask.shape, strict=True)]
-    return np.pad(mask, padding)[: shape[0], : shape[1], : shape[2]]
 
 
 def brain_points(subject: Subject) -> Points:
@@ -84,7 +81,7 @@ def brain_points(subject: Subject) -> Points:
     spans = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
-        found = np.flatnonzero(near.any(axis=others))
-        spans.append(slice(int(found[0]), int(found[-1]) + 1))
+        inside = np.flatnonzero(near.any(axis=others))
+        spans.append(slice(int(inside[0]), int(inside[-1]) + 1))
     z, y, x = (np.arange(span.start, span.stop, dtype=np.float32) for span in spans)
     return Points(z, y, x, near[tuple(spans)])

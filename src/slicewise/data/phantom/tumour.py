@@ -1,7 +1,7 @@
 """Tumours: one or two foci of nested compartments, as functions of position.
 
 A focus is an irregular ellipsoid (the core) inside an oedema that follows white matter and stops at CSF. The
-levels that give the drawn volumes are found once on a coarse grid, so rendering stays pointwise.
+levels that give the drawn volumes are computed once on a coarse grid, so rendering stays pointwise.
 """
 
 from dataclasses import dataclass, replace
@@ -12,18 +12,34 @@ import numpy as np
 from slicewise.data.phantom.anatomy import Push, Tissue
 from slicewise.data.phantom.atlas import Bools, Bytes, Floats
 from slicewise.data.phantom.fields import Field, Points, smoothstep
-from slicewise.data.phantom.focus import Focus, place_foci
 
 Kind = Literal["ring", "solid", "low_grade"]
 _KINDS: tuple[Kind, ...] = ("ring", "solid", "low_grade")
 _KIND_SHARES = (0.62, 0.25, 0.13)
 _CORE_SHARES: dict[Kind, tuple[float, float]] = {
-    "ring": (0.22, 0.6),
-    "solid": (0.25, 0.65),
-    "low_grade": (0.5, 0.85),
-}
+    "ring": (0.22, 0.6), "solid": (0.25, 0.65), "low_grade": (0.5, 0.85)
+}  # fmt: skip
 _TWO_FOCI = 0.12
 _FILE_ENHANCING = 4
+
+
+@dataclass(frozen=True)
+class Focus:
+    """One mass: its centre (voxels), the matrix of its ellipsoid (unit volume) and its core radius in mm."""
+
+    centre: tuple[float, float, float]
+    axes: Floats
+    radius: float
+    side: float
+    """Sign of the hemisphere, or 0 where it may cross the midline (a butterfly)."""
+
+    def distance(self, points: Points) -> Floats:
+        """Return mm from the centre in the ellipsoid's own metric [N]."""
+        offset = points.coordinates() - np.asarray(self.centre, dtype=np.float32)[:, None]
+        squares = np.zeros(offset.shape[1], dtype=np.float32)
+        for row in self.axes:
+            squares += np.square(offset[0] * row[0] + offset[1] * row[1] + offset[2] * row[2])
+        return np.sqrt(squares)
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,7 @@ class Tumour:
         return Compartments(np.maximum(whole, core) * inside, core * inside, rim)
 
     def calibrate(self, points: Points, tissue: Tissue, voxel_ml: float, core_ml: float) -> "Tumour":
-        """Return the tumour whose core and whole volumes on these coarse points are those wanted."""
+        """Return the tumour with levels that give its core and whole volumes on these coarse points."""
         core_field, whole_field = self._fields(points, tissue)
         usable = tissue.depth > 0
         core_field = core_field[usable]
@@ -151,3 +167,40 @@ def draw_tumour(
         strength=float(rng.uniform(0.15, 0.5)),
     )
     return tumour, core_ml
+
+
+def place_foci(
+    rng: np.random.Generator, survey: Points, tissue: Tissue, radius: float, count: int
+) -> tuple[Focus, ...]:
+    """Choose centres in white or grey matter, off the surface, the ventricles and the midline."""
+    places = survey.coordinates()
+    lateral = np.abs(tissue.lateral)
+    allowed = (tissue.depth > min(6 + 0.35 * radius, 18)) & (tissue.csf < 0.3) & (tissue.ventricle > 2)
+    allowed &= (tissue.height > 38) & (lateral > min(8 + 0.5 * radius, 18))
+    first = _pick(rng, allowed, tissue)
+    centres = [places[:, first]]
+    if count == 2:
+        gap = np.linalg.norm(places - centres[0][:, None], axis=0)
+        ring = allowed & (gap > 1.5 * radius + 12) & (gap < 1.5 * radius + 45)
+        if ring.any():
+            centres.append(places[:, _pick(rng, ring, tissue)])
+    butterfly = rng.random() < 0.08
+    side = 0.0 if butterfly or len(centres) == 2 else float(np.sign(tissue.lateral[first]))
+    return tuple(
+        Focus((float(c[0]), float(c[1]), float(c[2])), _ellipsoid(rng), float(size), side)
+        for c, size in zip(centres, (radius, radius * 0.62), strict=False)
+    )
+
+
+def _pick(rng: np.random.Generator, allowed: Bools, tissue: Tissue) -> int:
+    """Return the index of one allowed point, white matter three times as likely."""
+    weights = np.where(allowed, 0.5 + tissue.white, 0).astype(np.float64)
+    return int(rng.choice(len(weights), p=weights / weights.sum()))
+
+
+def _ellipsoid(rng: np.random.Generator) -> Floats:
+    """Return a matrix that maps an offset in mm to the unit ball of a random ellipsoid of volume one."""
+    lengths = np.exp(rng.normal(0, 0.2, 3))
+    lengths /= np.cbrt(lengths.prod())
+    turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    return (turn / lengths[:, None]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""One picture file as a grey image, whatever its format, depth and name; files and uploads alike."""
+"""One picture, a file or an upload, as a grey image, whatever its format, depth and name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,17 +12,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from slicewise.core.errors import PictureError, SliceWiseError
 from slicewise.imaging.io import image2d_deep
-from slicewise.imaging.io.file_format import PICTURES, explain_unread, is_picture
-from slicewise.imaging.io.file_signatures import HEAD_BYTES
+from slicewise.imaging.io.file_format import HEAD_BYTES, PICTURES, explain_unread, is_picture
 
 MIN_SIDE: Final = 16
 MAX_PIXELS: Final = 1 << 26
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "AVIF", "JPEG2000", "PPM")
-"""No others are tried: Pillow would hand PostScript, say, to an interpreter."""
+"""Formats that Pillow may try; it would pass PostScript, say, to an interpreter."""
 _LUMA: Final = (0.299, 0.587, 0.114)
-"""Of red, green and blue (ITU-R BT.601)."""
+"""Weights of red, green and blue (ITU-R BT.601)."""
 _PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
-_BITS = 258
 _MAX_NAN_SHARE = 0.5
 """At most this share of a picture may be NaN."""
 _HIDDEN_VALUES, _HIDDEN_SHARE = 16, 0.02
@@ -31,7 +29,7 @@ _HIDDEN_VALUES, _HIDDEN_SHARE = 16, 0.02
 
 @dataclass(frozen=True)
 class Picture:
-    """A grey picture [row, col], upright, and what is odd about its file."""
+    """A grey picture [row, col], upright, with notes on oddities of its file."""
 
     pixels: NDArray[Any]
     notes: tuple[str, ...] = ()
@@ -41,38 +39,38 @@ class Picture:
 def open_picture(
     source: Path | IO[bytes], formats: tuple[str, ...] = FORMATS, name: str | None = None
 ) -> Iterator[Image.Image]:
-    """Open a picture of a sane size; its pixels are decoded when the block asks for them.
+    """Open a picture of an accepted size; its pixels are decoded on demand in the block.
 
     Raises:
-        PictureError: it is no picture, damaged, larger than 64 megapixels or smaller than 16 x 16; also in
-            place of what decoding raises in the block.
+        PictureError: it is no picture, damaged, larger than 64 megapixels or smaller than 16 x 16; errors of
+            decoding in the block are translated likewise.
     """
     label = name or str(source)
     with _translate_errors(label), _stream(source) as stream:
         try:
             image = Image.open(stream, formats=formats)
         except UnidentifiedImageError as error:
-            raise PictureError(f"{label} {_unidentified(stream)}") from error
+            stream.seek(0)
+            head = stream.read(HEAD_BYTES)
+            fault = f"is not a picture that is read ({explain_unread(head)}); {PICTURES} are"
+            if is_picture(head):
+                fault = "is a damaged picture, or of an unsupported kind (JPEG of 12 bits); save it as PNG"
+            raise PictureError(f"{label} {fault}") from error
         with image:
             _check_size(label, image.size)
             yield image
 
 
-def read_grey(source: Path | IO[bytes], name: str | None = None) -> NDArray[Any]:
-    """Return the pixels of `read_picture`."""
-    return read_picture(source, name).pixels
-
-
 def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
     """Read a picture as [row, col], upright.
 
-    Colour becomes luminance (ITU-R BT.601) and what is transparent becomes black, unless it hides an image.
+    Colour becomes luminance (ITU-R BT.601), and transparent pixels become black, unless they hide an image.
     8-bit files give uint8, 16-bit files uint16, others float32, in which NaN and infinity become the darkest
     value.
 
     Args:
-        source: a file, or an open one.
-        name: what to call an open file in messages.
+        source: a path or an open file.
+        name: of an open file, for messages.
 
     Raises:
         PictureError: it is no picture or several, damaged, larger than 64 megapixels, smaller than 16 x 16,
@@ -81,21 +79,30 @@ def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
     label = name or str(source)
     with _translate_errors(label), _stream(source) as stream:
         if image2d_deep.is_tiff(stream) and not _pillow_opens(stream):
-            picture = _read_rare_tiff(label, stream)
+            header = image2d_deep.read_tiff_header(stream)
+            _check_size(label, header.size)
+            _require_one_page(label, header.num_pages)
+            picture = _read_deep(stream, header.orientation)
         else:
             stream.seek(0)
             with open_picture(stream, name=label) as image:
-                _require_one_page(label, image)
+                # Later pictures of a JPEG are previews of the first, added by cameras and phones (MPO).
+                is_jpeg = image.format in ("JPEG", "MPO")
+                _require_one_page(label, 1 if is_jpeg else getattr(image, "n_frames", 1))
                 picture = _read(image, stream)
-    return _require_contents(label, _without_nan(label, picture))
+    picture = _without_nan(label, picture)
+    if picture.pixels.min() == picture.pixels.max():
+        raise PictureError(
+            f"{label} shows nothing: every pixel is {picture.pixels.flat[0]}; export it again or leave it out"
+        )
+    return picture
 
 
 def _read(image: Image.Image, stream: IO[bytes]) -> Picture:
     if image2d_deep.loses_depth(image):
-        orientation = image.getexif().get(image2d_deep.ORIENTATION, 1)
-        return _to_grey(image2d_deep.apply_exif_orientation(image2d_deep.decode(stream), orientation))
+        return _read_deep(stream, image.getexif().get(image2d_deep.ORIENTATION, 1))
     white = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE  # type: ignore[attr-defined]
-    bits = max(image.tag_v2.get(_BITS, (1,))) if white else 0  # type: ignore[attr-defined]
+    bits = max(image.tag_v2.get(image2d_deep.BITS, (1,))) if white else 0  # type: ignore[attr-defined]
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
         pixels = np.asarray(upright).astype(np.uint16)
@@ -106,27 +113,18 @@ def _read(image: Image.Image, stream: IO[bytes]) -> Picture:
     if upright.mode in ("I", "F"):
         return Picture(np.asarray(upright, np.float32))
     if upright.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in upright.info:
-        return _over_black(upright.convert("RGBA"))
+        rgba = upright.convert("RGBA")
+        opaque = rgba.convert("RGB").convert("L")
+        notes = _alpha_notes(np.asarray(opaque), np.asarray(rgba.getchannel("A")))
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        grey = opaque if notes else Image.alpha_composite(black, rgba).convert("L")
+        return Picture(np.asarray(grey), notes)
     return Picture(np.asarray(upright.convert("L")))
 
 
-def _over_black(image: Image.Image) -> Picture:
-    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-    opaque = image.convert("RGB").convert("L")
-    notes = _alpha_notes(np.asarray(opaque), np.asarray(image.getchannel("A")))
-    grey = opaque if notes else Image.alpha_composite(black, image).convert("L")
-    return Picture(np.asarray(grey), notes)
-
-
-def _read_rare_tiff(label: str, stream: IO[bytes]) -> Picture:
-    header = image2d_deep.read_tiff_header(stream)
-    _check_size(label, header.size)
-    _require_pages(label, header.num_pages)
-    return _to_grey(image2d_deep.apply_exif_orientation(image2d_deep.decode(stream), header.orientation))
-
-
-def _to_grey(pixels: NDArray[Any]) -> Picture:
-    """Return [row, col] of [row, col] or [row, col, channel]: grey, grey and alpha, RGB, or RGB and alpha."""
+def _read_deep(stream: IO[bytes], orientation: int) -> Picture:
+    """Read a picture that Pillow cannot decode: grey, grey and alpha, RGB, or RGB and alpha."""
+    pixels = image2d_deep.apply_exif_orientation(image2d_deep.decode(stream), orientation)
     if pixels.ndim == 2:
         return Picture(_to_known_dtype(pixels, pixels.dtype))
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
@@ -152,7 +150,7 @@ def _to_known_dtype(pixels: NDArray[Any], stored: np.dtype[Any]) -> NDArray[Any]
 
 
 def _alpha_notes(grey: NDArray[Any], alpha: NDArray[Any]) -> tuple[str, ...]:
-    """Tell transparency, which hides nothing or one colour, from a mask that is laid over an image."""
+    """Return a note if the alpha channel masks the image; transparency hides nothing or one colour."""
     hidden = grey[alpha == 0]
     if len(hidden) < _HIDDEN_SHARE * grey.size or len(np.unique(hidden)) < _HIDDEN_VALUES:
         return ()
@@ -172,14 +170,6 @@ def _without_nan(label: str, picture: Picture) -> Picture:
     return Picture(np.where(finite, picture.pixels, np.float32(darkest)), (*picture.notes, note))
 
 
-def _require_contents(label: str, picture: Picture) -> Picture:
-    if picture.pixels.min() == picture.pixels.max():
-        raise PictureError(
-            f"{label} shows nothing: every pixel is {picture.pixels.flat[0]}; export it again or leave it out"
-        )
-    return picture
-
-
 @contextmanager
 def _translate_errors(label: str) -> Iterator[None]:
     try:
@@ -195,7 +185,7 @@ def _translate_errors(label: str) -> Iterator[None]:
 
 
 def _stream(source: Path | IO[bytes]) -> Any:
-    """Open a path as an upload is opened: Pillow maps TIFFs with a path to memory, turned ones wrongly."""
+    """Open a path as a stream, like an upload: Pillow memory-maps TIFFs by path, rotated ones wrongly."""
     return source.open("rb") if isinstance(source, Path) else nullcontext(source)
 
 
@@ -208,14 +198,6 @@ def _pillow_opens(stream: IO[bytes]) -> bool:
     return True
 
 
-def _unidentified(stream: IO[bytes]) -> str:
-    stream.seek(0)
-    head = stream.read(HEAD_BYTES)
-    if is_picture(head):
-        return "is a damaged picture, or of a kind that is not read (JPEG of 12 bits); save it as PNG"
-    return f"is not a picture that is read ({explain_unread(head)}); {PICTURES} are"
-
-
 def _check_size(label: str, size: tuple[int, int]) -> None:
     width, height = size
     if min(size) < MIN_SIDE:
@@ -226,12 +208,6 @@ def _check_size(label: str, size: tuple[int, int]) -> None:
         raise PictureError(f"{label} is {width} x {height} pixels; scale it to less than {MAX_PIXELS:,}")
 
 
-def _require_one_page(label: str, image: Image.Image) -> None:
-    """Refuse a stack: of its pages one would be examined, and the report could not say which."""
-    # What follows the first picture of a JPEG is a preview of it, which cameras and phones add (MPO).
-    _require_pages(label, 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1))
-
-
-def _require_pages(label: str, pages: int) -> None:
+def _require_one_page(label: str, pages: int) -> None:
     if pages > 1:
-        raise PictureError(f"{label} holds {pages} pages; save the one that is wanted as a file of its own")
+        raise PictureError(f"{label} holds {pages} pages; save the wanted one as a file of its own")

@@ -1,4 +1,4 @@
-"""Pictures that Pillow would cut to 8 bits or cannot open: colour of 16 bits, and rare kinds of TIFF."""
+"""Pictures that Pillow would reduce to 8 bits or cannot open: colour of 16 bits, and rare kinds of TIFF."""
 
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -9,46 +9,48 @@ from numpy.typing import NDArray
 from PIL import Image
 from tifffile import PHOTOMETRIC, PLANARCONFIG, TiffFile
 
+from slicewise.imaging.io.file_format import TIFF_MAGICS
+
 ORIENTATION: Final = 274
-"""EXIF and TIFF share this tag."""
-_BITS, _SAMPLES, _FORMAT = 258, 277, 339
+"""Tag of EXIF and TIFF."""
+BITS: Final = 258
+_SAMPLES, _FORMAT = 277, 339
 _UNSIGNED, _SIGNED = 1, 2
-_TIFF_MAGICS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
 class TiffHeader:
-    """What a TIFF says of its first page, upright or not, and how many there are."""
+    """Size and orientation of a TIFF's first page, and the number of pages."""
 
     size: tuple[int, int]
-    """(width, height)."""
+    """(width, height) as stored."""
     num_pages: int
     orientation: int
 
 
 def is_tiff(source: IO[bytes]) -> bool:
     source.seek(0)
-    return source.read(4) in _TIFF_MAGICS
+    return source.read(4) in TIFF_MAGICS
 
 
 def loses_depth(image: Image.Image) -> bool:
-    """Whether Pillow, which has opened this picture, would decode less than the file holds."""
+    """Return whether Pillow, which has opened this picture, would decode fewer bits than the file holds."""
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]  # of TiffImageFile
-        bits, kind = max(tags.get(_BITS, (1,))), tags.get(_FORMAT, (_UNSIGNED,))[0]
+        bits, kind = max(tags.get(BITS, (1,))), tags.get(_FORMAT, (_UNSIGNED,))[0]
         if bits > 8 and tags.get(_SAMPLES, 1) > 1:
             return True
         return (bits, kind) in ((8, _SIGNED), (32, _UNSIGNED))
     if image.format in ("JPEG2000", "PPM"):
         return image.mode in ("RGB", "RGBA", "LA")
-    return any(";16" in str(tile[3]) for tile in image.tile)  # type: ignore[attr-defined]  # of ImageFile and not image.mode.startswith("I")
+    return any(";16" in str(tile[3]) for tile in image.tile)  # type: ignore[attr-defined]  # of ImageFile
 
 
 def decode(source: IO[bytes]) -> NDArray[Any]:
     """Return a picture as it is stored: [row, col] or [row, col, channel], colours as RGB or RGBA.
 
     Raises:
-        ValueError: it cannot be decoded; also whatever damage makes the decoders raise.
+        ValueError: it cannot be decoded; a damaged file raises other errors of the decoders, too.
     """
     if not is_tiff(source):
         return _by_opencv(source)
@@ -72,13 +74,12 @@ def read_tiff_header(source: IO[bytes]) -> TiffHeader:
     with TiffFile(source) as file:
         page = file.pages.first
         tag = page.tags.get(ORIENTATION)
-        return TiffHeader(
-            (page.imagewidth, page.imagelength), len(file.pages), 1 if tag is None else tag.value
-        )
+        size = (page.imagewidth, page.imagelength)
+        return TiffHeader(size, len(file.pages), 1 if tag is None else tag.value)
 
 
 def invert_white(pixels: NDArray[Any], bits: int | None = None) -> NDArray[Any]:
-    """Return the pixels of a picture in which 0 is white (TIFF 6.0) with 0 as black."""
+    """Return the inverted pixels of a picture in which 0 is white (TIFF 6.0)."""
     if pixels.dtype.kind == "u":
         most = (1 << bits) - 1 if bits else np.iinfo(pixels.dtype).max
         return np.asarray(pixels.dtype.type(most) - pixels)
@@ -96,7 +97,7 @@ def _by_opencv(source: IO[bytes]) -> NDArray[Any]:
 
 
 def apply_exif_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return stored pixels as they are to be seen (EXIF 2.3, tag 274)."""
+    """Return stored pixels upright (EXIF 2.3, tag 274)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -136,7 +136,7 @@ class PredictionService:
         _require_trained("overlay", result)
         assert result.orientation is not None  # pictures are not kept
         assert result.mask is not None
-        return nifti_bytes(result.mask.astype(np.uint8), result.orientation, packed=True)
+        return nifti_bytes(result.mask.astype(np.uint8), result.orientation, compressed=True)
 
     def warm_up(self) -> None:
         """Do the slow imports of the first Grad-CAM ahead of the first request."""

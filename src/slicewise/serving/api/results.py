@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.domain.labels import Task
+from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase
-from slicewise.imaging.volume import Volume, VolumeOrientation
+from slicewise.imaging.volume import Volume
 from slicewise.inference.operating_points import OperatingPoint
 from slicewise.inference.prediction import Verdict, postprocess_volume
 from slicewise.inference.predictor import VolumePrediction
@@ -40,7 +41,7 @@ class Result:
     mask: NDArray[np.bool_] | None
     """[slice, row, col] on the volume's grid."""
     spacing: tuple[float, float, float]
-    orientation: VolumeOrientation | None
+    orientation: Orientation | None
     renderer: SliceRenderer
 
     @classmethod

@@ -15,8 +15,7 @@ from starlette.datastructures import UploadFile
 from slicewise.core.disk import describe_disk_error, describe_free_space, is_disk_full
 from slicewise.core.errors import DataError, ServingError
 from slicewise.domain.labels import Modality
-from slicewise.imaging.io.file_format import explain_unread, is_picture
-from slicewise.imaging.io.file_signatures import HEAD_BYTES
+from slicewise.imaging.io.file_format import HEAD_BYTES, explain_unread, is_picture
 
 Kind = Literal["picture", "volume"]
 _NIFTI1_MAGIC: Final = b"n+1\0"
