@@ -23,7 +23,6 @@ EXCLUDED = (
     "slicewise.engine",  # runs steps without knowing what they compute
     "slicewise.workflow.demand",  # how much disk and memory a step will take
     "slicewise.models.footprint",
-    "slicewise.training.out_of_memory",
     "slicewise.core.malloc",
     "slicewise.core.console",  # what people see on the way
     "slicewise.core.errors",

@@ -12,8 +12,7 @@ from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.tables import PatientRow, SliceRow
 from slicewise.evaluation.per_case import CaseBorders, measure_borders, patient_scores, slice_scores
-from slicewise.inference.aggregation import tumour_probability
-from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.postprocess import Postprocessing, tumour_probability
 from slicewise.metrics.confusion import Overlap, count_overlap
 
 _MM3_PER_ML = 1000.0

@@ -70,7 +70,6 @@ def _run(stage: StageName, context: Context[Config]) -> Outcome:
     out = context.out("checkpoint")
     result = train_stage(
         stage,
-        getattr(config.stages, stage),
         config,
         open_subset(context, "train"),
         open_subset(context, "val"),

@@ -79,11 +79,11 @@ def _model_fault(model: Model) -> tuple[str, str] | None:
     """Return what is wrong with the network and what to do, if it cannot be built; no memory is taken."""
     import torch
 
-    from slicewise.models.multitask import build_model
+    from slicewise.models.multitask import MultitaskModel
 
     try:
         with torch.device("meta"):
-            build_model(model.model_copy(update={"encoder_weights": None}))
+            MultitaskModel(model.model_copy(update={"encoder_weights": None}))
     except ConfigError as error:
         found, _, advice = str(error).rpartition("; ")
         return textwrap.shorten(found, 300), advice
