@@ -11,10 +11,10 @@ from slicewise.compute.precision import choose_precision
 from slicewise.config.schema import Config, Stage
 from slicewise.core.malloc import keep_freed_memory
 from slicewise.data.loading.dataset import Batch, SliceDataset
-from slicewise.models.multitask import build_model
+from slicewise.models.multitask import MultitaskModel
 from slicewise.training.ema import ModelEMA
 from slicewise.training.fabric import deterministic_kernels
-from slicewise.training.objective import ActiveTasks, TaskModel, compute_losses
+from slicewise.training.losses import compute_losses
 from slicewise.training.optim import make_optimizer, parameter_groups
 from slicewise.training.trainer import Trainer
 
@@ -30,9 +30,7 @@ class OurEpochs:
         self.stage = config.stages.joint
         self.dataset = SliceDataset(bench.slices, preload_mib=2048)
         out_dir = bench.folder / "stage"
-        self.run = Trainer(
-            "joint", self.stage, config, self.dataset, self.dataset, out_dir, None, "benchmark"
-        )
+        self.run = Trainer("joint", config, self.dataset, self.dataset, out_dir, None, "benchmark")
         self.num_images = bench.size.iterations * config.training.batch_size
 
     def train_epoch(self) -> None:
@@ -55,10 +53,10 @@ class BareSteps:
     def __init__(self, config: Config, batch: Batch) -> None:
         training, self.stage, self.config = config.training, config.stages.joint, config
         self.batch = batch.to(torch.device("cpu"), training.channels_last)
-        model = build_model(config.model)
+        model = MultitaskModel(config.model)
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
-        self.model = TaskModel(model, ActiveTasks.trained(self.stage.objective)).train()
+        self.model = model.train()
         groups = parameter_groups(model, self.stage.learning_rates, training.optimizer.weight_decay)
         self.optimizer = make_optimizer(training.optimizer, groups, fused=True)
         self.average = ModelEMA(model, training.ema_decay) if training.ema_decay else None
@@ -83,7 +81,7 @@ class BareSteps:
 
 def usual_model(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Return the same model and optimiser as usual: fp32, channels first."""
-    model = TaskModel(build_model(config.model), ActiveTasks.trained(config.stages.joint.objective)).train()
+    model = MultitaskModel(config.model).train()
     rates, decay = config.stages.joint.learning_rates, config.training.optimizer.weight_decay
     return model, torch.optim.AdamW(model.parameters(), lr=rates.decoder, weight_decay=decay)
 

@@ -17,7 +17,7 @@ from tests.test_bad_input import write_patient
 from tests.test_full_disk import PIPELINE_STEPS, SMALLEST
 
 from slicewise.engine.receipt import Receipt
-from slicewise.models.checkpoint import load_safely
+from slicewise.models.safe_loading import load_safely
 
 STAGES = ("seg_warmup", "cls_head", "joint")
 SETTINGS = (

@@ -23,7 +23,6 @@ EXCLUDED = (
     "slicewise.engine",  # runs steps without knowing what they compute
     "slicewise.workflow.demand",  # estimates of disk and memory
     "slicewise.models.footprint",
-    "slicewise.training.out_of_memory",
     "slicewise.core.malloc",
     "slicewise.core.console",  # printed text only
     "slicewise.core.errors",

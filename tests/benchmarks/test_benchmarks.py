@@ -23,7 +23,7 @@ from benchmarks.size import FULL, TINY
 from benchmarks.usual_data import augment
 
 from slicewise.config.compose import compose
-from slicewise.models.multitask import build_model
+from slicewise.models.multitask import MultitaskModel
 
 ROWS = [
     throughput("first", "ours against theirs", 10, [1.0, 2.0, 1.0], [2.0, 2.0, 4.0], Aim(">=", 1.5)),
@@ -216,7 +216,7 @@ def test_a_plain_script_learns_within_its_budget(bench: Bench, chooses: bool) ->
 def test_a_plain_script_begins_where_ours_does() -> None:
     settings = compose().model
     plain: Any = plain_script._build_unet(settings)
-    ours: Any = build_model(settings)
+    ours: Any = MultitaskModel(settings)
     shapes = [[tuple(part.shape) for part in net.encoder.parameters()] for net in (plain, ours)]
 
     assert torch.equal(next(plain.encoder.parameters()), next(ours.encoder.parameters()))

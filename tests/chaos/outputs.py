@@ -12,7 +12,7 @@ from slicewise.core.files import read_json
 from slicewise.core.hashing import digest, hash_file
 from slicewise.data.store import SliceStore
 from slicewise.engine.receipt import RECEIPT_NAME, Receipt
-from slicewise.models.checkpoint import load_safely
+from slicewise.models.safe_loading import load_safely
 from slicewise.steps import STEPS
 
 HOMES = tuple(home for step in STEPS for home in step.homes.values())

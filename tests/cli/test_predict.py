@@ -29,11 +29,11 @@ from slicewise.imaging.volume import picture_volume, read_volume
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.ensemble import Ensemble
 from slicewise.inference.operating_points import OperatingConditions
-from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.postprocess import Postprocessing, tumour_probability
 from slicewise.inference.prediction import postprocess_volume
 from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from slicewise.models.multitask import build_model
+from slicewise.models.multitask import MultitaskModel
 from slicewise.models.program import export_program
 from slicewise.training.state import Progress, save_state
 
@@ -56,7 +56,7 @@ def trained_checkpoint() -> Checkpoint:
             "model={encoder:mobilenet_v2,encoder_weights:null,encoder_depth:3,head_hidden:0}",
         ]
     )
-    model = build_model(config.model).eval()
+    model = MultitaskModel(config.model).eval()
     with torch.no_grad():  # half of the pixels, so that masks are neither empty nor full
         found = model(torch.randn(2, 4, 64, 64), torch.ones(2, 4)).mask_logits
         model.mask_head[0].bias -= found.median()  # type: ignore[index]
@@ -161,8 +161,10 @@ def test_the_answer_is_that_of_the_predictor_and_the_mask_beside_is_not_used(
         trained_checkpoint, "cpu", inference=compose([]).evaluation.inference
     ).predict_volume(volume)
     (row,) = rows(tmp_path / "out").values()
-    assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
-    assert float(row["volume_ml"]) == pytest.approx(expected.volume_ml, abs=1e-5)
+    probability = tumour_probability(expected.slices.class_probability)
+    assert float(row["tumour_probability"]) == pytest.approx(probability, abs=1e-5)
+    millilitres = np.count_nonzero(expected.mask_probability >= 0.5) * np.prod(volume.spacing) / 1000
+    assert float(row["volume_ml"]) == pytest.approx(millilitres, abs=1e-5)
     assert row["modalities"] == "t1 flair"
     (folder / f"{folder.name}_seg.nii.gz").unlink()
     assert predict(workspace, folder, "--out", tmp_path / "again") == 0
@@ -221,7 +223,8 @@ def test_what_the_evaluation_chose_decides(
     )
     row = found[folder.name]
     assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
-    assert expected.tumour_probability != pytest.approx(raw.tumour_probability, abs=1e-4)
+    raw_probability = tumour_probability(slices.class_probability)
+    assert expected.tumour_probability != pytest.approx(raw_probability, abs=1e-4)
     assert (row["verdict"], row["calibrated"]) == (expected.verdict, "1")
     assert (row["class_threshold"], row["mask_threshold"]) == ("0.2", "0.35")
     assert row["chosen"] == "chosen on 11 validation patients of brats"
@@ -233,7 +236,7 @@ def test_choices_of_another_network_are_not_used(workspace: Path, tmp_path: Path
     choose(workspace, "b" * 64)
     assert predict(workspace, picture(tmp_path / "p.png")) == 0
     (row,) = rows(workspace / "results" / "predictions").values()
-    assert "made for another network" in row["chosen"]
+    assert "chosen for another model" in row["chosen"]
 
 
 def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_path: Path) -> None:
@@ -337,7 +340,7 @@ def test_the_json_says_who_answered_and_warns_of_generated_patients(
 def test_a_head_that_was_never_trained_gives_no_verdict(
     trained_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, said = tmp_path / "mine.pth", "classification was not trained in this network"
+    path, said = tmp_path / "mine.pth", "classification was not trained in this model"
     save_checkpoint(path, replace(trained_checkpoint, not_trained=("classification",)))
     assert predict(tmp_path, patient(tmp_path / "in"), "--checkpoint", path) == 0
     folder = tmp_path / "results" / "predictions"
@@ -414,7 +417,7 @@ def test_an_ensemble_is_the_mean_of_all_folds(trained_checkpoint: Checkpoint, tm
     found = read_json(tmp_path / "w" / "results" / "predictions" / "predictions.json")
     seen = picture_volume(CaseKey("s", "p", "p"), read_picture(path).pixels, trained_checkpoint.slot)
     together = Ensemble([Predictor(each, "cpu") for each in checkpoints])
-    expected = together.predict_volume(seen).tumour_probability
+    expected = tumour_probability(together.predict_volume(seen).slices.class_probability)
     assert found["cases"][0]["tumour_probability"] == pytest.approx(expected, abs=1e-6)
     assert found["fingerprint"] == together.fingerprint
     assert [one["fingerprint"][0] for one in found["checkpoints"]] == ["1", "2", "3"]
@@ -531,14 +534,14 @@ def test_what_is_no_checkpoint_is_named_for_what_it_is(
         (tmp_path / name).write_text("{}")
     (best.parent / "history.csv").write_text("epoch")
     for path, expected in (
-        (state, f"is the training state from which a stopped stage continues, not a checkpoint; name {best}"),
-        (best.parent, f"is a folder, and a checkpoint is a file; name {best}"),
-        (workspace, f"is a folder, and a checkpoint is a file; name {best}"),
-        (best.parent / "history.csv", f"is a table, not a checkpoint; name {best}"),
-        (tmp_path / "calibration.json", "is a JSON file, not a checkpoint; name a best_model.pth"),
-        (tmp_path / "net.onnx", "is an ONNX model, not a checkpoint"),
-        (tmp_path / "scan.nii.gz", "is a compressed file, not a checkpoint"),
-        (foreign, "but not the fields of a SliceWise checkpoint"),
+        (state, f"is the training state from which a stopped stage resumes, not a checkpoint; name {best}"),
+        (best.parent, f"is a folder, not a checkpoint; name {best}"),
+        (workspace, f"is a folder, not a checkpoint; name {best}"),
+        (best.parent / "history.csv", f"is a .csv file, not a checkpoint; name {best}"),
+        (tmp_path / "calibration.json", "is a .json file, not a checkpoint; name a best_model.pth"),
+        (tmp_path / "net.onnx", "is a .onnx file, not a checkpoint"),
+        (tmp_path / "scan.nii.gz", "is a .gz file, not a checkpoint"),
+        (foreign, "lacks the fields of a SliceWise checkpoint"),
         (tmp_path / "none.pth", "does not exist"),
     ):
         assert predict(workspace, scan, "--checkpoint", path) in (1, 2)

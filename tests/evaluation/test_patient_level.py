@@ -13,7 +13,7 @@ from slicewise.evaluation.per_case import CaseOutput
 from slicewise.evaluation.report import to_text
 from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
 from slicewise.evaluation.summary import summarise
-from slicewise.inference.aggregation import tumour_probability
+from slicewise.inference.postprocess import tumour_probability
 
 HOW = BootstrapSettings(200, 0.95, 0)
 

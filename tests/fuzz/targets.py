@@ -157,14 +157,14 @@ def _client() -> Any:
 
     from slicewise.config.compose import compose
     from slicewise.models.checkpoint import Checkpoint, save_checkpoint
-    from slicewise.models.multitask import build_model
+    from slicewise.models.multitask import MultitaskModel
     from slicewise.serving.api.app import create_app
 
     config = compose(
         ["preprocessing.image_size=32", "model={encoder:resnet18,encoder_depth:3,head_hidden:0}"]
     )
     model = config.model.model_copy(update={"encoder_weights": None})
-    weights = build_model(model).state_dict()
+    weights = MultitaskModel(model).state_dict()
     checkpoint = Checkpoint(
         weights,
         model,

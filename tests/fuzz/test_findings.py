@@ -31,7 +31,8 @@ from slicewise.domain.keys import CaseKey
 from slicewise.engine.receipt import RECEIPT_NAME, Receipt
 from slicewise.imaging.io.image2d import read_picture
 from slicewise.imaging.io.nifti import read_nifti
-from slicewise.models.checkpoint import STATE_FORMAT, load_checkpoint, load_safely, save_checkpoint
+from slicewise.models.checkpoint import STATE_FORMAT, load_checkpoint, save_checkpoint
+from slicewise.models.safe_loading import load_safely
 from slicewise.training.state import VERSION, load_state
 
 KEY = CaseKey("s", "p", "c")
@@ -309,10 +310,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A complete checkpoint of a small model."""
     from slicewise.config.compose import compose
     from slicewise.models.checkpoint import Checkpoint
-    from slicewise.models.multitask import build_model
+    from slicewise.models.multitask import MultitaskModel
 
     config = compose(["model={encoder:resnet18,encoder_depth:3,head_hidden:0,encoder_weights:null}"])
-    weights = build_model(config.model).state_dict()
+    weights = MultitaskModel(config.model).state_dict()
     names = ("no_tumour", "tumour")
     return Checkpoint(
         weights, config.model, config.preprocessing, names, "joint", {}, "f", "x", True, "flair"
@@ -322,7 +323,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_model_section_of_absurd_size_takes_no_memory(tmp_path: Path, sound: Any) -> None:
     model = sound.model.model_copy(update={"head_hidden": 10**9})
     save_checkpoint(tmp_path / "a.pth", replace(sound, model=model))
-    with pytest.raises(CheckpointError, match="does not fit the network"):
+    with pytest.raises(CheckpointError, match="does not fit the model"):
         load_checkpoint(tmp_path / "a.pth").build()
 
 

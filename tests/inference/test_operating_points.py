@@ -62,9 +62,9 @@ def test_pictures_were_chosen_on_families(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "wishes", "words"),
+    ("weights", "overrides", "words"),
     [
-        ("other", {}, "another network"),
+        ("other", {}, "another model"),
         (
             "abc",
             {"flips": True},
@@ -177,7 +177,7 @@ def test_configured_thresholds_alone_threshold(
     volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
 ) -> None:
     found = decided(volume, sliced, probability, CONFIGURED)
-    np.testing.assert_array_equal(found.seen, probability >= 0.5)
+    np.testing.assert_array_equal(found.slice_mask, probability >= 0.5)
     assert found.mask.shape == volume.shape
     assert found.mask.any(axis=(1, 2)).tolist() == [False, True, True, True, False, True]
     assert found.tumour_probability == pytest.approx(0.8)
@@ -226,8 +226,8 @@ def test_nothing_is_said_of_a_task_that_was_not_trained(
     assert found.volume_ml > 0
     found = decided(volume, sliced, probability, CONFIGURED, ("segmentation",))
     assert found.verdict == "tumour"
-    assert (found.mask, found.seen, found.volume_ml) == (None, None, None)
-    assert untrained_note(("segmentation",)) == "segmentation was not trained in this network"
+    assert (found.mask, found.slice_mask, found.volume_ml) == (None, None, None)
+    assert untrained_note(("segmentation",)) == "segmentation was not trained in this model"
     assert untrained_note(()) is None
 
 

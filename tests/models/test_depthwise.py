@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from slicewise.config.schema import Model
 from slicewise.models.depthwise import Fp32Conv2d, Fp32Conv2dSame, use_fp32_depthwise
-from slicewise.models.multitask import build_model
+from slicewise.models.multitask import MultitaskModel
 
 CHANNELS = 6
 
@@ -89,7 +89,7 @@ def test_a_layer_of_another_library_is_left_alone() -> None:
 @pytest.mark.parametrize(("encoder", "count"), [("tu-tf_efficientnet_lite0", 7), ("resnet18", 0)])
 def test_a_network_keeps_its_names_and_its_copy_is_as_wide(model: Model, encoder: str, count: int) -> None:
     settings = {**model.model_dump(), "architecture": "unet", "encoder": encoder, "encoder_depth": 4}
-    net = build_model(Model.model_validate(settings))
+    net = MultitaskModel(Model.model_validate(settings))
 
     def wide(found: nn.Module) -> list[str]:
         return [name for name, child in found.named_modules() if isinstance(child, Fp32Conv2d)]

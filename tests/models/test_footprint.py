@@ -2,7 +2,7 @@ import torch
 
 from slicewise.config.compose import compose
 from slicewise.models.footprint import measure_footprint
-from slicewise.models.multitask import build_model
+from slicewise.models.multitask import MultitaskModel
 
 SETTINGS = compose(
     ["model.encoder=tu-test_resnet", "model.encoder_weights=null", "model.encoder_depth=3"]
@@ -10,7 +10,7 @@ SETTINGS = compose(
 
 
 def test_weights_are_those_of_the_network() -> None:
-    model = build_model(SETTINGS)
+    model = MultitaskModel(SETTINGS)
     assert measure_footprint(SETTINGS, 32).num_weights == sum(
         t.numel() for t in (*model.parameters(), *model.buffers())
     )

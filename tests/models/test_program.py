@@ -15,7 +15,7 @@ from slicewise.core.errors import CheckpointError
 from slicewise.domain.labels import CLASS_NAMES
 from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from slicewise.models.multitask import MultitaskModel, build_model
+from slicewise.models.multitask import MultitaskModel
 from slicewise.models.program import Program, export_program
 
 SIZE = 64
@@ -24,7 +24,7 @@ SIZE = 64
 def trained(model: Model, **changes: Any) -> MultitaskModel:
     """A network whose statistics and values are not those that it began with."""
     torch.manual_seed(3)
-    net = build_model(model.model_copy(update=changes))
+    net = MultitaskModel(model.model_copy(update=changes))
     net.train()(torch.randn(3, 4, SIZE, SIZE), torch.ones(3, 4))
     nn.init.normal_(net.slot_tokens.values)
     return net.eval()
@@ -79,8 +79,8 @@ def test_a_network_whose_calls_depend_on_the_batch_has_no_program(model: Model) 
 
 def test_a_network_that_reads_tensors_of_its_own_has_no_program(model: Model) -> None:
     class Shifted(MultitaskModel):
-        def forward(self, images: torch.Tensor, presence: torch.Tensor) -> Any:
-            return super().forward(images + shift, presence)
+        def forward(self, images: torch.Tensor, presence: torch.Tensor, **tasks: bool) -> Any:
+            return super().forward(images + shift, presence, **tasks)
 
     shift = torch.tensor(0.5)
     net = trained(model)
@@ -111,7 +111,7 @@ def test_the_predictor_answers_alike_with_and_without_a_program(model: Model, tm
         (lambda plain: plain["calls"][0].__setitem__(0, "torch.load"), "torch.load"),
         (lambda plain: plain["calls"][3][1].__setitem__(1, {"weight": "none"}), "none"),
         (lambda plain: plain["calls"][3][1].__setitem__(0, {"call": 9999}), "10001"),
-        (lambda plain: plain["calls"][3][1].__setitem__(0, 1 << 40), "no argument"),
+        (lambda plain: plain["calls"][3][1].__setitem__(0, 1 << 40), "not an argument"),
         (lambda plain: plain["calls"][3].append(1), "ValueError|too many"),
         (lambda plain: plain.__setitem__("size", 1 << 20), "size 1048576"),
         (lambda plain: plain["results"].reverse(), "shapes"),

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
-from slicewise.config.schema import Config, Stage
+from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
 from slicewise.models.checkpoint import Checkpoint
@@ -125,12 +125,9 @@ def train_one(make_config: MakeConfig, train_set: SliceDataset, val_set: SliceDa
         start: Checkpoint | None = None,
         data: SliceDataset | None = None,
     ) -> StageResult:
-        config = make_config(*overrides)
-        stage: Stage = getattr(config.stages, name)
         return train_stage(
             name,  # type: ignore[arg-type]  # a fixture takes any of the names
-            stage,
-            config,
+            make_config(*overrides),
             data or train_set,
             val_set,
             out_dir,

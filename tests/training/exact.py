@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import Batch
-from slicewise.models.multitask import MultitaskModel, build_model
-from slicewise.training.objective import ActiveTasks, TaskModel, compute_losses
+from slicewise.models.multitask import MultitaskModel
+from slicewise.training.losses import compute_losses
 
 UNIT: Final = 2.0**-24
 """Largest relative error of rounding to fp32"""
@@ -23,8 +23,7 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
     forward and backward: what one operation with a perfect sum would do to it.
     """
     torch.manual_seed(0)
-    model = smoothed(build_model(config.model)).double().train()
-    both = TaskModel(model, ActiveTasks(True, True))
+    model = smoothed(MultitaskModel(config.model)).double().train()
     exact = Batch(
         *(tensor.double() if tensor.is_floating_point() else tensor for tensor in vars(batch).values())
     )
@@ -37,7 +36,7 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
             for module in model.modules():
                 stack.callback(module.register_forward_hook(_rounds(generator)).remove)
         loss = compute_losses(
-            both(exact.images, exact.presence), exact, config.stages.joint.objective, config.training
+            model(exact.images, exact.presence), exact, config.stages.joint.objective, config.training
         )
         torch.autograd.backward(loss.total)
         with torch.no_grad():

@@ -8,10 +8,9 @@ from PIL import Image
 
 from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import SliceDataset
-from slicewise.models.checkpoint import load_checkpoint
+from slicewise.models.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from slicewise.plots.curves import draw_curves
-from slicewise.training.artifacts import BEST_NAME, StageArtifacts
-from slicewise.training.history import COLUMNS, write_history
+from slicewise.training.artifacts import HISTORY_COLUMNS, StageArtifacts, write_history
 from slicewise.training.learner import Learner
 from slicewise.training.samples import choose_slices, draw_samples
 
@@ -22,7 +21,7 @@ def test_history_is_a_table_with_blanks_for_what_a_stage_lacks(tmp_path: Path) -
     write_history(tmp_path / "history.csv", [{"epoch": 1, "train_loss": 0.5, "auc": 0.123456789}])
 
     header, line = (tmp_path / "history.csv").read_text().splitlines()
-    assert header == ",".join(COLUMNS)
+    assert header == ",".join(HISTORY_COLUMNS)
     assert line == "1,,0.5,,,,,,,0.123457,,,,,"
 
 
@@ -69,7 +68,7 @@ def test_the_best_network_is_kept_with_its_calls(
     outputs = StageArtifacts("joint", tmp_path, "f" * 64, learner, val_set)
     outputs.save_best({"dice": 0.5})
 
-    kept = load_checkpoint(tmp_path / BEST_NAME)
+    kept = load_checkpoint(tmp_path / CHECKPOINT_NAME)
 
     program = kept.build_program(torch.device("cpu"))
     assert program is not None

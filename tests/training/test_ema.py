@@ -3,8 +3,7 @@ from collections.abc import Callable
 import torch
 
 from slicewise.config.schema import Config
-from slicewise.models.freezing import set_frozen
-from slicewise.models.multitask import build_model
+from slicewise.models.multitask import MultitaskModel
 from slicewise.training.ema import ModelEMA
 
 MakeConfig = Callable[..., Config]
@@ -17,7 +16,7 @@ def fill(model: torch.nn.Module, value: float) -> None:
 
 
 def test_weights_and_statistics_are_averaged_with_a_decay_that_climbs(make_config: MakeConfig) -> None:
-    model = build_model(make_config().model)
+    model = MultitaskModel(make_config().model)
     fill(model, 1.0)
     average, expected = ModelEMA(model, decay=0.45), 1.0
     for count in range(1, 13):
@@ -32,8 +31,8 @@ def test_weights_and_statistics_are_averaged_with_a_decay_that_climbs(make_confi
 
 
 def test_frozen_weights_keep_every_bit(make_config: MakeConfig) -> None:
-    model = build_model(make_config().model)
-    set_frozen(model, ["encoder", "decoder"])
+    model = MultitaskModel(make_config().model)
+    model.freeze(["encoder", "decoder"])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     average = ModelEMA(model, decay=0.9)
     with torch.no_grad():
@@ -47,7 +46,7 @@ def test_frozen_weights_keep_every_bit(make_config: MakeConfig) -> None:
 
 
 def test_the_average_goes_on_from_its_state(make_config: MakeConfig) -> None:
-    model = build_model(make_config().model)
+    model = MultitaskModel(make_config().model)
     first, second = ModelEMA(model, 0.5), ModelEMA(model, 0.5)
     for value in (1.0, 3.0, 5.0, 4.0, 6.0, 2.0):  # not yet at the next update
         fill(model, value)

@@ -42,7 +42,7 @@ COMPARED = (
     "best_metrics",
     "start_metrics",
     "num_images",
-    "stale_epochs",
+    "top_epoch",
 )
 OFTEN = "runtime.checkpoint_seconds=1e-6"
 

@@ -3,11 +3,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tests.training.conftest import Case, make_case
+from tests.training.conftest import Case, MakeConfig, make_case
 
-from slicewise.config.schema.training import Monitor
+from slicewise.config.schema.training import Monitor, StageName
 from slicewise.data.loading.dataset import SliceDataset
-from slicewise.training.model_selection import is_significantly_worse, patient_pseudovalues
+from slicewise.training.model_selection import (
+    is_significantly_worse,
+    may_keep_initial_weights,
+    patient_pseudovalues,
+    should_stop,
+)
+from slicewise.training.state import Progress
 from slicewise.training.validation import SliceScores, mean_patient_dice, slice_auc
 
 
@@ -151,3 +157,44 @@ def test_luck_is_taken_for_a_loss_in_few_of_a_hundred(num_patients: int, spread:
     rng = np.random.default_rng(2)
     called = [worse(*rng.normal(0, spread, num_patients)) for _ in range(2000)]
     assert np.mean(called) < 0.12
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "expected"),
+    [
+        ("joint", [], True),
+        ("joint", ["stages.joint.monitor=last"], False),
+        ("cls_head", [], False),  # its head is random
+        ("cls_head", ["stages.seg_warmup.objective.classification=1"], False),  # in the loss, but frozen
+        (
+            "cls_head",
+            ["stages.seg_warmup.objective.classification=1", "stages.seg_warmup.learning_rates.head=1e-3"],
+            True,
+        ),
+        ("joint", ["stages.joint.starts_from=null"], True),  # weights of another run, if any
+        ("seg_warmup", [], True),
+    ],
+)
+def test_weights_that_learned_nothing_yet_are_no_rival(
+    make_config: MakeConfig, stage: StageName, overrides: list[str], expected: bool
+) -> None:
+    assert may_keep_initial_weights(make_config(*overrides), stage) == expected
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        (Progress(epoch=9), False),
+        (Progress(epoch=10), True),
+        (Progress(epoch=7, top_epoch=4, best_epoch=6), True),  # patience counts from the highest score
+        (Progress(epoch=6, top_epoch=4, best_epoch=6), False),
+        (Progress(epoch=5, top_epoch=4, start_metrics={"dice": 0.5}), True),  # no epoch of the first half
+        (Progress(epoch=4, top_epoch=4, start_metrics={"dice": 0.5}), False),
+    ],
+)
+def test_a_stage_stops_at_its_end_or_early(
+    make_config: MakeConfig, progress: Progress, expected: bool
+) -> None:
+    patience = 3 if progress.top_epoch else 0
+    stage = make_config("stages.joint.epochs=10", f"stages.joint.patience={patience}").stages.joint
+    assert should_stop(progress, stage) == expected

@@ -1,39 +1,28 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-import pytest
 import torch
 from torch import nn
 
 from slicewise.config.schema import Config, Objective
-from slicewise.config.schema.training import StageName
-from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.labels import CLASS_NAMES
 from slicewise.models.checkpoint import Checkpoint
-from slicewise.models.multitask import build_model
-from slicewise.training.objective import (
-    ActiveTasks,
-    TaskModel,
-    compute_losses,
-    may_keep_initial_weights,
-    untrained_tasks,
-)
+from slicewise.models.multitask import MultitaskModel
+from slicewise.training.objective import ActiveTasks, untrained_tasks
 
 MakeConfig = Callable[..., Config]
 
 
 def test_a_task_of_weight_zero_is_neither_learned_nor_computed(make_config: MakeConfig) -> None:
-    model = build_model(make_config().model)
+    model = MultitaskModel(make_config().model)
 
     class Fails(nn.Module):
         def forward(self, *_: object) -> None:
             raise AssertionError("computed though nobody asked")
 
     model.mask_head = Fails()
-    outputs = TaskModel(model, ActiveTasks.trained(Objective(segmentation=0, classification=1))).eval()(
-        torch.randn(2, 4, 32, 32), torch.ones(2, 4)
-    )
+    tasks = ActiveTasks.trained(Objective(segmentation=0, classification=1))
+    outputs = model.eval()(torch.randn(2, 4, 32, 32), torch.ones(2, 4), **tasks._asdict())
 
     assert outputs.mask_logits is None
     assert outputs.class_logits.shape == (2,)
@@ -65,38 +54,3 @@ def test_what_no_stage_teaches_is_handed_on(make_config: MakeConfig) -> None:
     assert untrained_tasks(stages.joint, whole) == ()
     single = stages.joint.model_copy(update={"objective": Objective(segmentation=1, classification=0)})
     assert untrained_tasks(single, masks_only) == ("classification",)
-
-
-@pytest.mark.parametrize(
-    ("stage", "overrides", "expected"),
-    [
-        ("joint", [], True),
-        ("joint", ["stages.joint.monitor=last"], False),
-        ("cls_head", [], False),  # its head is random
-        ("cls_head", ["stages.seg_warmup.objective.classification=1"], False),  # in the loss, but frozen
-        (
-            "cls_head",
-            ["stages.seg_warmup.objective.classification=1", "stages.seg_warmup.learning_rates.head=1e-3"],
-            True,
-        ),
-        ("joint", ["stages.joint.starts_from=null"], True),  # weights of another run, if any
-        ("seg_warmup", [], True),
-    ],
-)
-def test_weights_that_learned_nothing_yet_are_no_rival(
-    make_config: MakeConfig, stage: StageName, overrides: list[str], expected: bool
-) -> None:
-    assert may_keep_initial_weights(make_config(*overrides), stage) == expected
-
-
-def test_the_total_is_the_weighted_sum(make_config: MakeConfig, train_set: SliceDataset) -> None:
-    config = make_config()
-    torch.manual_seed(0)
-    batch = train_set.gather(np.arange(0, 46, 4))
-    outputs = TaskModel(build_model(config.model), ActiveTasks(True, True))(batch.images, batch.presence)
-
-    losses = compute_losses(outputs, batch, Objective(segmentation=2, classification=0.5), config.training)
-
-    assert losses.mask > 0
-    assert losses.classification > 0
-    assert losses.total.item() == pytest.approx((2 * losses.mask + 0.5 * losses.classification).item())

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from slicewise.config.schema import Config, LearningRates, Optimizer, Scheduler
-from slicewise.models.multitask import MultitaskModel, build_model, modules_by_part
+from slicewise.models.multitask import MultitaskModel, modules_by_part
 from slicewise.training.optim import (
+    AccumulationGroups,
     clip_gradients,
     lr_factor,
     make_optimizer,
@@ -28,7 +29,7 @@ def factors(settings: Scheduler, num_steps: int = 100) -> list[float]:
 
 @pytest.fixture
 def model(make_config: Callable[..., Config]) -> MultitaskModel:
-    return build_model(make_config().model)
+    return MultitaskModel(make_config().model)
 
 
 def test_every_parameter_learns_at_the_rate_of_its_part(model: MultitaskModel) -> None:
@@ -140,3 +141,26 @@ def test_clipping_passes_by_what_is_frozen_and_keeps_a_nan_visible(model: Multit
     clip_gradients(model.parameters(), 1.0)
 
     assert first.grad.isnan().all()
+
+
+def test_the_last_group_may_be_smaller() -> None:
+    groups = AccumulationGroups(num_batches=7, accumulate=3)
+
+    assert len(groups) == 3
+    assert [groups.size(iteration) for iteration in range(7)] == [3, 3, 3, 3, 3, 3, 1]
+    assert [groups.is_last(iteration) for iteration in range(7)] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_without_accumulation_every_batch_is_a_step() -> None:
+    groups = AccumulationGroups(num_batches=4, accumulate=1)
+
+    assert len(groups) == 4
+    assert all(groups.is_last(iteration) and groups.size(iteration) == 1 for iteration in range(4))

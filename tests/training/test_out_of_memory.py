@@ -8,7 +8,7 @@ from tests.training.conftest import MakeConfig, TrainOne
 
 from slicewise.core.disk import MIB
 from slicewise.core.errors import TrainingError
-from slicewise.training.out_of_memory import explain_out_of_memory
+from slicewise.training.stage import explain_out_of_memory
 
 
 def test_a_batch_that_does_not_fit_is_named_with_the_remedy(train_one: TrainOne, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.loader import TrainLoader
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.models.freezing import set_frozen
-from slicewise.models.multitask import MultitaskModel, build_model
+from slicewise.models.multitask import MultitaskModel
 from slicewise.training.fabric import make_fabric
 from slicewise.training.precise_bn import update_bn_statistics
 from slicewise.training.stage import StageResult
@@ -30,7 +29,7 @@ def batches(train_set: SliceDataset) -> list[Batch]:
 @pytest.fixture
 def model(make_config: MakeConfig) -> MultitaskModel:
     torch.manual_seed(0)
-    return build_model(make_config("model.head_dropout=0.5").model)
+    return MultitaskModel(make_config("model.head_dropout=0.5").model)
 
 
 def measure(config: Config, model: MultitaskModel, batches: list[Batch]) -> None:
@@ -99,12 +98,12 @@ def test_frozen_parts_keep_every_bit_and_a_network_without_others_is_not_run(
             raise AssertionError("read for nothing")
 
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    set_frozen(model, ["encoder"])
+    model.freeze(["encoder"])
     measure(make_config(), model, batches)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert {name.partition(".")[0] for name in changed} == {"decoder"}
 
-    set_frozen(model, ["encoder", "decoder"])
+    model.freeze(["encoder", "decoder"])
     measure(make_config(), model, Unread())
 
 
@@ -116,7 +115,7 @@ def test_the_first_batches_of_the_epoch_are_measured_as_they_were_before_augment
     kept = load_checkpoint(tmp_path / "best_model.pth")
 
     config = make_config(*overrides)
-    model = build_model(config.model)
+    model = MultitaskModel(config.model)
     model.load_state_dict(kept.weights)
     shuffled = TrainLoader(
         train_set, config.stages.joint.sources, batch_size=8, iterations=4, key=(config.seed, "joint")

@@ -120,28 +120,18 @@ def test_a_finished_stage_is_not_trained_again(
     assert again.epochs_run == 2
 
 
-def test_another_fingerprint_and_resume_false_begin_anew(
+def test_another_fingerprint_starts_from_the_beginning(
     make_config: MakeConfig, train_set: SliceDataset, val_set: SliceDataset, tmp_path: Path
 ) -> None:
     config = make_config("stages.joint.epochs=1", "training.iterations_per_epoch=2")
 
-    def train(fingerprint: str, resume: bool = True) -> str | None:
-        result = train_stage(
-            "joint",
-            config.stages.joint,
-            config,
-            train_set,
-            val_set,
-            tmp_path,
-            None,
-            fingerprint=fingerprint,
-            resume=resume,
-        )
-        return result.resumed_from
+    def train(fingerprint: str) -> str | None:
+        return train_stage(
+            "joint", config, train_set, val_set, tmp_path, None, fingerprint=fingerprint
+        ).resumed_from
 
     assert train("a") is None
     assert train("b") is None
-    assert train("b", resume=False) is None
     assert train("b") is not None
 
 
@@ -274,7 +264,7 @@ def test_a_head_that_nobody_has_trained_is_never_kept(
     """Though no epoch of its first stage looks better than the random weights it began with."""
     train_one(tmp_path / "1", *SHORT, "stages.seg_warmup.epochs=1", name="seg_warmup")
     start = load_checkpoint(tmp_path / "1" / "best_model.pth")
-    monkeypatch.setattr("slicewise.training.trainer.monitor_score", lambda metrics, monitor: 0.5)
+    monkeypatch.setattr("slicewise.training.model_selection.monitor_score", lambda metrics, monitor: 0.5)
     result = train_one(tmp_path / "2", *SHORT, "stages.cls_head.epochs=2", name="cls_head", start=start)
     assert result.best_epoch == 2
     assert result.start_metrics == {}

@@ -35,10 +35,6 @@ def test_a_foreign_file_is_named(tmp_path: Path) -> None:
         load_state(tmp_path / "last.pth", "f")
 
 
-def test_stale_epochs_are_counted_from_the_top_score() -> None:
-    assert Progress(epoch=7, top_epoch=4, best_epoch=6).stale_epochs == 3
-
-
 def test_the_start_is_epoch_0_where_it_may_be_kept() -> None:
     history: list[Metrics] = [{"epoch": 1, "dice": 0.6}]
 

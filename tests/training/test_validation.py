@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from slicewise.config.schema import Config, Model
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
-from slicewise.models.multitask import MultitaskModel, build_model
+from slicewise.models.multitask import MultitaskModel
 from slicewise.training.fabric import make_fabric
-from slicewise.training.validation import is_score_defined, monitor_score, validate
+from slicewise.training.model_selection import is_score_defined, monitor_score
+from slicewise.training.validation import validate
 
 MakeConfig = Callable[..., Config]
 
@@ -119,7 +120,7 @@ def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
 
 def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set: SliceDataset) -> None:
     torch.manual_seed(0)
-    model = build_model(make_config().model)
+    model = MultitaskModel(make_config().model)
     found = []
     for batch_size in (3, 16):
         config = make_config(f"training.batch_size={batch_size}", "training.precision=fp32")
@@ -226,7 +227,7 @@ def test_the_network_is_left_in_evaluation_mode_without_gradients(
     make_config: MakeConfig, val_set: SliceDataset
 ) -> None:
     config = make_config()
-    model = build_model(config.model).train()
+    model = MultitaskModel(config.model).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fabric = make_fabric(config.runtime, config.training.precision)
 

@@ -11,8 +11,7 @@ from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.tables import SliceRow
 from slicewise.imaging.geometry import pad_missing_slices
-from slicewise.inference.aggregation import tumour_probability
-from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.postprocess import Postprocessing, tumour_probability
 from slicewise.metrics.confusion import PIXEL_SCORES, Overlap, count_overlap
 from slicewise.metrics.surface_distance import (
     Bools,

@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Scaling of logits, errors of calibration, the reliability table."""
+"""Calibration of probabilities: scaling of logits, calibration errors, the reliability curve."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -12,17 +12,17 @@ Floats = NDArray[np.float64]
 
 NOT_CALIBRATED: Final = "probabilities are raw, not calibrated"
 
-_COLDEST, _HOTTEST = 0.05, 20.0
-_FARTHEST = 20.0
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
+_MAX_SHIFT = 20.0
 _SLOPE_SPREAD, _SHIFT_SPREAD = 0.2, 1.0
-"""Of log slope and shift around 0, which is believed of a network before its first validation slice."""
+"""Standard deviations of the prior of log slope and shift around 0"""
 _DRAWS = 500
 _LOWEST, _HIGHEST = float(np.finfo(np.float32).tiny), 1 - 2.0**-25
-"""The network answers in fp32: 0 and 1 become the last numbers before them, and every other answer stays."""
+"""Models predict in fp32: 0 and 1 become the numbers next to them, all other probabilities stay"""
 
 
 class Scaling(NamedTuple):
-    """What is done to a logit: division by `temperature`, then addition of `shift`; (1, 0): nothing."""
+    """Division of a logit by `temperature`, then addition of `shift`; (1, 0) is the identity."""
 
     temperature: float = 1.0
     shift: float = 0.0
@@ -41,16 +41,15 @@ class Scaling(NamedTuple):
 def fit_scaling(labels: ArrayLike, probabilities: ArrayLike, *, shifted: bool) -> Scaling:
     """Return the most probable scaling: a line through the logits, as `temperature` and `shift`.
 
-    With a shift that is Platt's (1999), without one the temperature of Guo et al. (2017). Both take the line
-    of the greatest likelihood, which three dozen slices hardly determine: where they are all told apart, it
-    makes every answer certain, and where a few are gravely wrong, it makes all of them doubtful. So the
-    logarithm of the slope and the shift have a normal prior around what changes nothing, which some hundred
-    slices outweigh.
+    With a shift that is Platt's (1999), without one the temperature of Guo et al. (2017). Both maximise the
+    likelihood, which three dozen slices hardly determine: where all are classified correctly, it makes every
+    probability certain, and where a few are gravely wrong, it makes all of them uncertain. So log slope and
+    shift have a normal prior around the identity, which some hundred slices outweigh.
 
     Args:
         labels: [slice] 0 or 1, both classes.
-        probabilities: [slice] as the network gave them.
-        shifted: whether to fit a shift, too: it mends a network that leans to one side.
+        probabilities: [slice] from the model.
+        shifted: whether to fit a shift, too, which corrects a bias towards one class.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -60,15 +59,15 @@ def fit_scaling(labels: ArrayLike, probabilities: ArrayLike, *, shifted: bool) -
 
     def loss(line: Floats) -> tuple[float, Floats]:
         """Return the negative log-posterior of log slope and shift, and its gradient."""
-        slope, surprise = np.exp(line[0]), line / spread
+        slope, deviation = np.exp(line[0]), line / spread
         scaled = slope * logits + line[1]
         excess = expit(scaled) - tumour
-        gradient = np.array([np.sum(excess * logits) * slope, np.sum(excess)]) + surprise / spread
-        value = np.sum(np.logaddexp(0.0, scaled) - tumour * scaled) + np.sum(surprise**2) / 2
+        gradient = np.array([np.sum(excess * logits) * slope, np.sum(excess)]) + deviation / spread
+        value = np.sum(np.logaddexp(0.0, scaled) - tumour * scaled) + np.sum(deviation**2) / 2
         return float(value), gradient
 
-    farthest = _FARTHEST if shifted else 0.0
-    bounds = [(-np.log(_HOTTEST), -np.log(_COLDEST)), (-farthest, farthest)]
+    max_shift = _MAX_SHIFT if shifted else 0.0
+    bounds = [(-np.log(_MAX_TEMPERATURE), -np.log(_MIN_TEMPERATURE)), (-max_shift, max_shift)]
     log_slope, shift = minimize(loss, [0.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds, tol=1e-10).x
     return Scaling(float(np.exp(-log_slope)), float(shift))
 
@@ -107,13 +106,12 @@ class ReliabilityCurve(NamedTuple):
 
 
 def reliability_curve(labels: ArrayLike, probabilities: ArrayLike, bins: int) -> ReliabilityCurve:
-    """Return the table behind a reliability diagram; a bin holds its left border, the last one also 1."""
+    """Return the bins of a reliability diagram; a bin includes its left border, the last one also 1."""
     values, truth = np.asarray(probabilities, np.float64), np.asarray(labels, np.float64)
-    place = np.minimum((values * bins).astype(np.intp), bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    means = (np.bincount(place, column, minlength=bins) for column in (values, truth))
+    index = np.minimum((values * bins).astype(np.intp), bins - 1)
+    counts = np.bincount(index, minlength=bins)
     filled = np.where(counts, counts, np.nan)
-    probability, share = (sums / filled for sums in means)
+    probability, share = (np.bincount(index, column, minlength=bins) / filled for column in (values, truth))
     return ReliabilityCurve(counts, probability, share)
 
 
@@ -122,18 +120,17 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
 
     Naeini et al. 2015, on the probability of tumour, with bins of equal width.
     """
-    table = reliability_curve(labels, probabilities, bins)
-    gaps = np.where(table.counts > 0, np.abs(table.probability - table.share), 0.0)
-    return float((gaps * table.counts).sum() / table.counts.sum())
+    curve = reliability_curve(labels, probabilities, bins)
+    gaps = np.where(curve.counts > 0, np.abs(curve.probability - curve.share), 0.0)
+    return float((gaps * curve.counts).sum() / curve.counts.sum())
 
 
 def calibration_error_by_chance(probabilities: ArrayLike, bins: int) -> float:
-    """Return the calibration error to expect of probabilities that are exactly right.
+    """Return the expected calibration error of probabilities that are exactly right.
 
-    The mean over labels drawn from the probabilities themselves (Broecker and Smith 2007): with few
-    slices in a bin their share of tumour differs from the mean probability by luck alone, and no calibration
-    removes it.
-    Slices are drawn independently; those of one patient are not, so the true figure is larger for volumes.
+    The mean over labels drawn from the probabilities themselves (Broecker and Smith 2007): with few slices
+    in a bin their share of tumour differs from the mean probability by luck, and no calibration removes it.
+    Slices are drawn independently; those of one patient are not, so the true value is larger for volumes.
     """
     values = np.asarray(probabilities, np.float64)
     rng = np.random.default_rng(0)
@@ -144,15 +141,14 @@ def calibration_error_by_chance(probabilities: ArrayLike, bins: int) -> float:
 
 
 def calibration_metrics(rows: Iterable[SliceRow], bins: int) -> dict[str, float]:
-    """Return what reports say of probabilities: both errors, in how many bins, and the Brier score.
+    """Return both calibration errors, their number of bins, and the Brier score.
 
-    Slices that the network was not asked about have no part in them, as they had none in the calibration;
-    where it was asked about none, there is nothing to say.
+    Excluded slices do not count, as in the calibration; without included ones the result is empty.
     """
-    asked = [row for row in rows if row.asked]
-    if not asked:
+    included = [row for row in rows if row.asked]
+    if not included:
         return {}
-    labels, scores = [row.label for row in asked], [row.probability for row in asked]
+    labels, scores = [row.label for row in included], [row.probability for row in included]
     return {
         "ece": expected_calibration_error(labels, scores, bins),
         "ece_by_chance": calibration_error_by_chance(scores, bins),

@@ -1,4 +1,4 @@
-"""Several networks that answer as one: the mean of their probabilities (Hansen and Salamon 1990)."""
+"""Ensembles: the mean of several models' probabilities (Hansen and Salamon 1990)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +15,18 @@ from slicewise.inference.predictor import BasePredictor, Predictor, SlicePredict
 from slicewise.models.checkpoint import Checkpoint
 
 _TRAINING_ONLY: Final = {"healthy_ratio", "max_train_slices"}
-"""Which slices are learnt from is no matter of what is seen."""
+"""Keys of the preprocessing that choose slices for training and do not change the input"""
 
 
 class Ensemble(BasePredictor):
-    """The networks of a cross-validation, say, answering together.
+    """Several models as one, those of a cross-validation for example.
 
     Args:
-        predictors: one or more; each is asked about every slice.
-        names: what to call them in messages; their fingerprints where nothing else is known.
+        predictors: one or more; each predicts every slice.
+        names: of the models in messages; by default their fingerprints.
 
     Raises:
-        CheckpointError: the networks do not look at the same thing; names them and what differs.
+        CheckpointError: the inputs of the models differ; names the models and what differs.
     """
 
     def __init__(self, predictors: Sequence[Predictor], names: Sequence[str] = ()) -> None:
@@ -34,11 +34,21 @@ class Ensemble(BasePredictor):
             raise CheckpointError("an ensemble needs at least one checkpoint; name some")
         self.predictors = tuple(predictors)
         self.checkpoints = tuple(predictor.checkpoint for predictor in predictors)
-        first = self.predictors[0]
-        self.device, self.inference, self.mask_threshold = first.device, first.inference, first.mask_threshold
-        _require_same_input(
-            self.checkpoints, names or [checkpoint.fingerprint[:12] for checkpoint in self.checkpoints]
-        )
+        self.device, self.inference = predictors[0].device, predictors[0].inference
+        names = names or [checkpoint.fingerprint[:12] for checkpoint in self.checkpoints]
+        first, mismatches = _input_signature(self.checkpoints[0]), []
+        for checkpoint, name in zip(self.checkpoints[1:], names[1:], strict=True):
+            other = _input_signature(checkpoint)
+            differing = [
+                f"{key} is {other[key]} and not {first[key]}" for key in first if other[key] != first[key]
+            ]
+            if differing:
+                mismatches.append(f"{name}, where {', '.join(differing)}")
+        if mismatches:
+            raise CheckpointError(
+                f"models with different inputs cannot form an ensemble: {names[0]} differs from "
+                f"{'; '.join(mismatches)}; train all of them with the same settings"
+            )
 
     @classmethod
     def load(
@@ -46,28 +56,25 @@ class Ensemble(BasePredictor):
         paths: Sequence[Path],
         device: DeviceName = "auto",
         *,
-        mask_threshold: float = 0.5,
         inference: InferenceSettings = PLAIN_INFERENCE,
     ) -> Self:
         """Read checkpoint files.
 
         Raises:
-            CheckpointError: a file is missing or damaged, or the networks do not look at the same thing.
+            CheckpointError: a file is missing or damaged, or the inputs of the models differ.
         """
-        predictors = [
-            Predictor.load(path, device, mask_threshold=mask_threshold, inference=inference) for path in paths
-        ]
+        predictors = [Predictor.load(path, device, inference=inference) for path in paths]
         return cls(predictors, [str(path) for path in paths])
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the networks, whatever their order."""
+        """Identity of the models, whatever their order."""
         return digest(sorted(checkpoint.fingerprint for checkpoint in self.checkpoints))
 
     def predict_slices(
         self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
     ) -> SlicePredictions:
-        """Return the mean of the networks' probabilities; see `Predictor.predict_slices`."""
+        """Return the mean of the models' probabilities; see `Predictor.predict_slices`."""
         first, *others = self.predictors
         masks, classes = first.predict_slices(images, presence, batch_size)
         for predictor in others:
@@ -78,24 +85,8 @@ class Ensemble(BasePredictor):
         return SlicePredictions(masks / count, classes / count)
 
 
-def _require_same_input(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
-    first, faults = _input_signature(checkpoints[0]), []
-    for checkpoint, name in zip(checkpoints[1:], names[1:], strict=True):
-        own = _input_signature(checkpoint)
-        differing = [
-            f"{key} is {own[key]} and not {value}" for key, value in first.items() if own[key] != value
-        ]
-        if differing:
-            faults.append(f"{name}, where {', '.join(differing)}")
-    if faults:
-        raise CheckpointError(
-            f"networks that see different things cannot answer together. {names[0]} differs from "
-            f"{'; '.join(faults)}. Train all of them with the same settings"
-        )
-
-
 def _input_signature(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what decides the numbers that go into the network, and what its answers mean."""
+    """Return what decides the numbers that go into the model, and what its outputs mean."""
     settings = checkpoint.preprocessing.model_dump(exclude=_TRAINING_ONLY)
     layers = (tensor for name, tensor in checkpoint.weights.items() if name.startswith("encoder."))
     return {

@@ -1,7 +1,7 @@
-"""What the evaluation chose, for whoever answers afterwards: the command line and the demo.
+"""Operating points: the calibration and thresholds that the evaluation selected, read from calibration.json.
 
-`calibration.json` says for which weights its choices were made and how it was asked. For any other
-network, or one asked otherwise, they mean nothing: then the configured thresholds stand, and it is said why.
+They hold for the weights and the inference settings that they were selected with. For any others the
+configured thresholds are used, and `origin` says why.
 """
 
 from collections.abc import Mapping
@@ -25,16 +25,15 @@ _LARGEST: Final = 1e6
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A decision, and on whom it was made, or why nobody was asked.
-
-    Attributes:
-        calibrated: whether the probability was calibrated on the validation patients; else it is raw.
-        origin: a sentence for people.
-    """
+    """Thresholds, and a sentence on the data that they were selected on, or why none were."""
 
     postprocessing: Postprocessing
-    calibrated: bool
     origin: str
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the probability was calibrated on the validation patients; else it is raw."""
+        return self.postprocessing.calibrated
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,12 +45,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """One for volumes and one for pictures: they were chosen on different patients."""
+    """One for volumes and one for pictures: they were selected on different patients."""
 
     volume: OperatingPoint
     picture: OperatingPoint
     inference: InferenceSettings | None
-    """How the network was asked when the choices were made; None where none apply."""
+    """The settings of the selection; None where no selection applies"""
 
     def of(self, kind: InputKind) -> OperatingPoint:
         return self.volume if kind == "volume" else self.picture
@@ -62,7 +61,7 @@ class OperatingPoints:
 
 @dataclass(frozen=True)
 class OperatingConditions:
-    """What a `calibration.json` was made for: a network, a way of asking, and the source of a kind."""
+    """What a `calibration.json` holds for: weights, inference settings, and the source of each input kind."""
 
     weights: str
     """`Checkpoint.weights_digest`"""
@@ -78,31 +77,22 @@ class OperatingConditions:
             "picture": self.picture,
         }
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "OperatingConditions":
-        return cls(
-            str(content["weights"]),
-            InferenceSettings(**content["asking"]),
-            content["volume"],
-            content["picture"],
-        )
-
 
 def default_operating_points(configured: Postprocessing, why: str) -> OperatingPoints:
-    """Return the configured thresholds for everything, and why nothing else."""
-    point = OperatingPoint(configured, False, f"configured thresholds: {why}; {NOT_CALIBRATED}")
+    """Return the configured thresholds for volumes and pictures; `why` says why no others apply."""
+    point = OperatingPoint(configured, f"configured thresholds: {why}; {NOT_CALIBRATED}")
     return OperatingPoints(point, point, None)
 
 
 def read_operating_points(
     path: Path, weights: str, configured: Postprocessing, overrides: Mapping[str, Any] | None = None
 ) -> OperatingPoints:
-    """Return what was chosen for a checkpoint, as far as anything was.
+    """Return the operating points that were selected for a checkpoint, else the configured thresholds.
 
     Args:
         path: the `calibration.json` of the evaluation of the checkpoint; it may be missing.
-        weights: `weights_digest` of the checkpoint that answers.
-        configured: what stands where nothing was chosen.
+        weights: `weights_digest` of the checkpoint.
+        configured: used where nothing was selected.
         overrides: fields of `InferenceSettings` that are fixed; the others are as in the threshold selection.
 
     Raises:
@@ -111,66 +101,60 @@ def read_operating_points(
     try:
         content = read_json(path)
     except FileNotFoundError:
-        return default_operating_points(configured, "this network was not evaluated, so nothing was chosen")
-    if isinstance(content, dict) and _lacks_weights(content):
-        return default_operating_points(
-            configured, "the evaluation beside it is of an older version; run it again"
-        )
+        return default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
     try:
-        conditions = OperatingConditions.from_json(content["made_for"])
-        if conditions.weights != weights:
-            return default_operating_points(configured, "the choices beside it were made for another network")
-        if conditions.inference != conditions.inference._replace(**(overrides or {})):
+        conditions = content.get("made_for", {})
+        if isinstance(conditions, dict) and "weights" not in conditions:
             return default_operating_points(
-                configured, f"the choices were made with {conditions.inference.describe()}"
+                configured, "the evaluation beside it is of an older version; run it again"
+            )
+        inference = InferenceSettings(**conditions["asking"])
+        sources = conditions["volume"], conditions["picture"]
+        if str(conditions["weights"]) != weights:
+            return default_operating_points(
+                configured, "the thresholds beside it were chosen for another model"
+            )
+        if inference != inference._replace(**(overrides or {})):
+            return default_operating_points(
+                configured, f"the thresholds were chosen with {inference.describe()}"
             )
         volume, picture = (
-            _point(content, kind, getattr(conditions, kind), configured) for kind in INPUT_KINDS
+            _point(content["sources"].get(source), kind, source, configured)
+            for kind, source in zip(INPUT_KINDS, sources, strict=True)
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorkspaceError(
-            f"{path} is damaged ({error!r}); make it again with "
+            f"{path} is damaged ({error!r}); write it again with "
             "`slicewise run --until evaluate --force evaluate`"
         ) from error
-    return OperatingPoints(volume, picture, conditions.inference)
-
-
-def _lacks_weights(content: Mapping[str, Any]) -> bool:
-    """Whether this was written before it was said for which weights it was made."""
-    conditions = content.get("made_for", {})
-    return isinstance(conditions, dict) and "weights" not in conditions
+    return OperatingPoints(volume, picture, inference)
 
 
 def _point(
-    content: Mapping[str, Any], kind: InputKind, source: str, configured: Postprocessing
+    entry: Mapping[str, Any] | None, kind: InputKind, source: str, configured: Postprocessing
 ) -> OperatingPoint:
-    entry = content["sources"].get(source)
     if entry is None:
-        return OperatingPoint(
-            configured, False, f"configured thresholds: {source} had no validation cases; {NOT_CALIBRATED}"
-        )
-    postprocessing = _parse_postprocessing(entry["decision"])
+        origin = f"configured thresholds: {source} had no validation cases; {NOT_CALIBRATED}"
+        return OperatingPoint(configured, origin)
+    postprocessing = Postprocessing.from_json(entry["decision"])
+    _require_valid(postprocessing)
     validation, notes = entry["validation"], "; ".join(map(str, entry["notes"]))
     number = int(validation["num_patients"])
     population = validation.get("population") or describe_groups(
         number, pictures=kind == "picture", subset="validation"
     )
     origin = f"{source}, {population}: {notes}" if notes else f"chosen on {population} of {source}"
-    if (
-        not postprocessing.calibrated and "gains" not in entry
-    ):  # of an older version, whose notes do not say it
+    if not postprocessing.calibrated and "gains" not in entry:  # notes of an older version do not say it
         origin = f"{origin}; {NOT_CALIBRATED}"
-    return OperatingPoint(postprocessing, postprocessing.calibrated, origin)
+    return OperatingPoint(postprocessing, origin)
 
 
-def _parse_postprocessing(value: Mapping[str, Any]) -> Postprocessing:
-    """Return a decision whose every number can be used: a threshold of 7 would silence the network."""
-    postprocessing = Postprocessing.from_json(value)
+def _require_valid(postprocessing: Postprocessing) -> None:
+    """Refuse numbers that cannot be used: with a threshold of 7, say, nothing would be called tumour."""
     shares = (postprocessing.class_threshold, postprocessing.mask_threshold)
     temperature, shift = map(float, postprocessing.scaling)
     scaled = 0 < temperature < _LARGEST and abs(shift) < _LARGEST
-    if not scaled or not all(0 <= float(share) <= 1 for share in shares):
-        raise ValueError(f"impossible decision {dict(value)}")
-    if type(postprocessing.min_component) is not int or postprocessing.min_component < 0:
-        raise ValueError(f"impossible decision {dict(value)}")
-    return postprocessing
+    min_component = postprocessing.min_component
+    whole = type(min_component) is int and min_component >= 0
+    if not (scaled and whole and all(0 <= float(share) <= 1 for share in shares)):
+        raise ValueError(f"impossible values {postprocessing}")

@@ -1,4 +1,4 @@
-"""From the network's probabilities to its answers: one set of numbers per source."""
+"""Post-processing: from probabilities to masks and called slices, with one set of thresholds per source."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,10 +19,10 @@ _CONNECTIVITY = ndimage.generate_binary_structure(3, 3)
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """How probabilities become answers.
+    """Calibration, thresholds and removal of small components.
 
     Attributes:
-        scaling: what is done to the logit of a slice.
+        scaling: of the logit of a slice.
         class_threshold: a slice is called tumour when its probability, after the scaling, reaches this.
         mask_threshold: a pixel is tumour when its probability reaches this.
         min_component: connected parts of the mask with fewer voxels than this are removed; 0 keeps all.
@@ -39,7 +39,7 @@ class Postprocessing:
 
     @classmethod
     def configured(cls, settings: Evaluation) -> "Postprocessing":
-        """Return what the configuration says."""
+        """Return the configured thresholds."""
         return cls(
             Scaling(),
             settings.class_threshold,
@@ -49,7 +49,7 @@ class Postprocessing:
 
     @property
     def calibrated(self) -> bool:
-        """Whether probabilities are changed at all."""
+        """Whether probabilities are scaled."""
         return self.scaling != Scaling()
 
     def probabilities(self, class_probability: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -62,7 +62,7 @@ class Postprocessing:
         class_probability: NDArray[np.floating],
         indices: list[int],
     ) -> Bools:
-        """Return the masks [S, N, N] of one case; `indices` are the places of its slices in the volume."""
+        """Return the masks [S, N, N] of one case; `indices` say where its slices lie in the volume."""
         masks = mask_probability >= self.mask_threshold
         masks = remove_small_components(masks, indices, self.min_component, self.component_share)
         if self.gate:
@@ -76,12 +76,12 @@ class Postprocessing:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Postprocessing":
-        """Return what `to_json` gave; its numbers are not looked at."""
+        """Return what `to_json` gave; its numbers are not checked."""
         others = dict(content)
         return cls(Scaling(others.pop("temperature"), others.pop("shift", 0.0)), **others)
 
     def describe(self) -> str:
-        """Return the decision as a line of a report."""
+        """Return the thresholds as a line of a report."""
         parts = [f"class from {self.class_threshold:.3g}", f"mask from {self.mask_threshold:.3g}"]
         parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else NOT_CALIBRATED]
         parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
@@ -99,7 +99,7 @@ class Components(NamedTuple):
 
 
 def find_components(masks: Bools, indices: list[int]) -> Components:
-    """Number the connected parts of a volume (26 neighbours), given its slices and their places in it."""
+    """Return the connected parts of a volume (26 neighbours), given its slices and their places in it."""
     labels, number = ndimage.label(pad_missing_slices(masks, indices), structure=_CONNECTIVITY)
     sizes = np.bincount(labels.ravel(), minlength=number + 1)
     sizes[0] = 0
@@ -107,16 +107,28 @@ def find_components(masks: Bools, indices: list[int]) -> Components:
 
 
 def filter_components(parts: Components, min_component: int, component_share: float) -> Bools:
-    """Return the mask of the parts that stay."""
-    stays = parts.sizes >= max(min_component, 1, component_share * parts.sizes.max())
-    masks_left: Bools = stays[parts.labels]
-    return masks_left
+    """Return the mask without small components."""
+    large = parts.sizes >= max(min_component, 1, component_share * parts.sizes.max())
+    filtered: Bools = large[parts.labels]
+    return filtered
 
 
 def remove_small_components(
     masks: Bools, indices: list[int], min_component: int, component_share: float
 ) -> Bools:
-    """Remove connected parts of the volume that are small, or small beside the largest one."""
+    """Return the masks without components that are small, or small beside the largest one."""
     if not (min_component or component_share) or not masks.any():
         return masks
     return filter_components(find_components(masks, indices), min_component, component_share)
+
+
+def tumour_probability(class_probability: NDArray[np.floating]) -> float:
+    """Return a volume's probability: the highest of its slices after a running mean over three.
+
+    A tumour spans neighbouring slices; a single slice that stands out is more often an artefact. One slice
+    alone keeps its own probability; without slices it is 0.
+    """
+    if len(class_probability) == 0:
+        return 0.0
+    padded = np.pad(class_probability.astype(np.float64), 1, mode="edge")
+    return float(np.convolve(padded, np.full(3, 1 / 3), mode="valid").max())

@@ -1,4 +1,4 @@
-"""The views of a slice that a network is asked about: itself, mirrored, turned; the mean answer counts."""
+"""Test-time augmentation (TTA): the mean prediction for a slice, its mirror image and their rotations."""
 
 from typing import NamedTuple
 
@@ -9,28 +9,28 @@ from slicewise.config.schema.inference import InferenceSettings
 
 
 class TTATransform(NamedTuple):
-    """A slice, left and right exchanged if `mirrored`, then turned counter-clockwise by so many degrees."""
+    """A left-right flip if `flipped`, then a counter-clockwise rotation by `degrees`."""
 
     flipped: bool = False
     degrees: float = 0.0
 
     def apply(self, images: Tensor) -> Tensor:
-        """Return images [batch, channel, row, col] as seen; 0 comes in where the slice turns away."""
+        """Return transformed images [batch, channel, row, col]; pixels from outside the slice are 0."""
         return _rotate(images.flip(-1) if self.flipped else images, self.degrees)
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """Return what was answered for the view [batch, channel, row, col], on the grid of the slice."""
+        """Return outputs for the transformed slice [batch, channel, row, col] on the grid of the slice."""
         outputs = _rotate(outputs, -self.degrees)
         return outputs.flip(-1) if self.flipped else outputs
 
 
-def coverage(view: TTATransform, images: Tensor) -> Tensor:
-    """Return which share of each pixel of images [batch, channel, row, col] a view has: [1, 1, row, col]."""
-    return view.inverse(view.apply(torch.ones_like(images[:1, :1])))
+def coverage(transform: TTATransform, images: Tensor) -> Tensor:
+    """Return the share of each pixel that stays in view, [1, 1, row, col]."""
+    return transform.inverse(transform.apply(torch.ones_like(images[:1, :1])))
 
 
 def tta_transforms(inference: InferenceSettings) -> tuple[TTATransform, ...]:
-    """Return the views that a way of asking stands for, the plain slice first."""
+    """Return the transforms of the settings, identity first."""
     angles = (0.0, inference.rotation, -inference.rotation) if inference.rotation else (0.0,)
     return tuple(
         TTATransform(flipped, angle) for flipped in (False, True)[: 1 + inference.flips] for angle in angles

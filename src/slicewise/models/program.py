@@ -1,8 +1,8 @@
-"""A network as a list of calls of torch's own functions.
+"""A model's forward pass as a list of calls of torch's own functions.
 
-The libraries that build networks import all architectures that they know, and torchvision with torch's
-compiler, which takes as long as torch itself. A checkpoint therefore holds, beside its weights, the calls
-that one pass of its network makes. They need torch alone, and give the same bits since they are the same.
+The libraries that build models import every architecture they know, and torchvision with torch's compiler,
+which takes as long as torch itself. So a checkpoint also holds the calls of one forward pass. They need torch
+alone, and give the same bits since they are the same calls.
 """
 
 import copy
@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from slicewise.domain.labels import NUM_MODALITIES
 
 SerializedProgram = dict[str, Any]
-"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits."""
+"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits"""
 
 _NAMES: Final[Mapping[str, tuple[Any, str]]] = {
     "functional": (
@@ -38,9 +38,9 @@ _ALLOWED_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     for space, (owner, names) in _NAMES.items()
     for name in names.split()
 }
-"""What a program may call: it comes from a file, and runs nothing else."""
+"""What a program may call: it comes from a file, and runs nothing else"""
 _BATCHES: Final = (2, 3)
-"""A network whose calls differ between these depends on the number of images, and has no program."""
+"""Numbers of images; a model whose calls differ between them has no program"""
 _MAX_CALLS: Final = 20_000
 _MAX_NUMBER: Final = 1 << 16
 _MAX_IMAGE_SIZE: Final = 4096
@@ -53,11 +53,11 @@ class _Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     last_used: tuple[int, ...]
-    """Results that no later call reads."""
+    """Results that no later call reads"""
 
 
 class _Ref(NamedTuple):
-    """The result of call number `call`, or one of several it gives; the inputs are the first two results."""
+    """The result of call number `call`, or one of several; the inputs are the first two results."""
 
     call: int
     place: int | None = None
@@ -67,8 +67,8 @@ class Program:
     """The calls with the weights in their places; `program(images, presence)` returns mask and class logits.
 
     Args:
-        plain: as `record` returns it.
-        weights: tensors by name, on the device where the calls are to run.
+        serialized: as `export_program` returns it.
+        weights: tensors by name, on the device where the calls run.
 
     Raises:
         ValueError: it is no program, or one that does not fit the weights.
@@ -80,30 +80,34 @@ class Program:
             calls, results = serialized["calls"], serialized["results"]
             if not (0 < len(calls) <= _MAX_CALLS and len(results) == 2 and 0 < self.size <= _MAX_IMAGE_SIZE):
                 raise ValueError(f"size {self.size}, {len(calls)} calls, {len(results)} results")
-            read = [
+            parsed = [
                 (
                     _ALLOWED_FUNCTIONS[name],
                     _deserialize(tuple(args), weights),
-                    _deserialize_keywords(kwargs, weights),
+                    {str(key): _deserialize(value, weights) for key, value in kwargs.items()},
                 )
                 for name, args, kwargs in calls
             ]
             self._results = tuple(_deserialize(result, weights) for result in results)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
-        last = _last_uses([*read, (None, self._results, {})])
-        self._calls = [
-            _Call(*call, last_used=tuple(last.get(number, ()))) for number, call in enumerate(read)
-        ]
+        # Each result is released after its last use.
+        last_uses: dict[int, int] = {}
+        for number, (_, args, kwargs) in enumerate([*parsed, (None, self._results, {})]):
+            last_uses.update(dict.fromkeys((ref.call for ref in _refs((args, kwargs))), number))
+        released: list[list[int]] = [[] for _ in range(len(parsed) + 1)]
+        for result, number in last_uses.items():
+            released[number].append(result)
+        self._calls = [_Call(*call, tuple(released[number])) for number, call in enumerate(parsed)]
         self._check_run(weights)
 
     def __call__(self, images: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask logits [B, 1, N, N] and the class logits [B]; see `MultitaskNet.forward`."""
+        """Return the mask logits [B, 1, N, N] and the class logits [B]; see `MultitaskModel.encode`."""
         values: dict[int, Any] = {0: images, 1: presence}
-        largest = _MAX_ELEMENTS * len(images)
+        max_elements = _MAX_ELEMENTS * len(images)
         for number, call in enumerate(self._calls, 2):
             result = call.function(*_resolve(call.args, values), **_resolve(call.kwargs, values))
-            if isinstance(result, Tensor) and result.numel() > largest:
+            if isinstance(result, Tensor) and result.numel() > max_elements:
                 raise ValueError(f"call {number} gives {result.numel()} numbers")
             values[number] = result
             for done in call.last_used:
@@ -112,7 +116,7 @@ class Program:
         return mask, label
 
     def _check_run(self, weights: Mapping[str, Tensor]) -> None:
-        """Run the calls on one empty image, so that what does not fit is found before it is relied on."""
+        """Run the calls on one empty image, so that misfits are found before predictions rely on them."""
         device = next(iter(weights.values())).device
         images = torch.zeros(1, NUM_MODALITIES, self.size, self.size, device=device)
         try:
@@ -125,34 +129,31 @@ class Program:
 
 
 def export_program(model: nn.Module, size: int) -> SerializedProgram | None:
-    """Return the calls of one pass of `net` on images of size x size, or None where they cannot be repeated.
+    """Return the calls of one forward pass on images of size x size, or None where they cannot be repeated.
 
-    They cannot where the network calls a function that is not in `_FUNCTIONS`, reads tensors that are not in
-    its state, or makes other calls for another number of images. The network itself is not touched.
+    They cannot where the model calls a function that is not allowed, reads tensors that are not in its state,
+    or makes other calls for another number of images. The model itself stays as it is.
     """
     copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        first, second = (_record_calls(copied, size, batch) for batch in _BATCHES)
-        if first is None or first != second or not _reproduces(copied, first):
+        first, second = (_record_calls(copied, _example(size, batch)) for batch in _BATCHES)
+        if first is None or first != second:
             return None
-    return first
+        inputs = _example(size, _BATCHES[0])
+        outputs = zip(Program(first, copied.state_dict())(*inputs), copied(*inputs), strict=True)
+        return first if all(torch.equal(*pair) for pair in outputs) else None
 
 
-def _record_calls(model: nn.Module, size: int, batch: int) -> SerializedProgram | None:
-    recorder = _Recorder(model, _example(size, batch))
-    with recorder:
-        output = model(*recorder.inputs)
+def _record_calls(model: nn.Module, inputs: tuple[Tensor, Tensor]) -> SerializedProgram | None:
+    with _Recorder(model, inputs) as recorder:
+        output = model(*inputs)
     results = [recorder.serialize(tensor) for tensor in output]
+    size = inputs[0].shape[-1]
     return {"size": size, "calls": recorder.calls, "results": results} if recorder.is_complete else None
 
 
-def _reproduces(model: nn.Module, serialized: SerializedProgram) -> bool:
-    images, presence = _example(serialized["size"], _BATCHES[0])
-    output = Program(serialized, model.state_dict())(images, presence)
-    return all(torch.equal(*pair) for pair in zip(output, model(images, presence), strict=True))
-
-
 def _example(size: int, batch: int) -> tuple[Tensor, Tensor]:
+    """Return random images and their presence, of which one slot is empty."""
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(batch, NUM_MODALITIES, size, size, generator=draw)
     presence = torch.ones(batch, NUM_MODALITIES)
@@ -161,21 +162,21 @@ def _example(size: int, batch: int) -> tuple[Tensor, Tensor]:
 
 
 class _Recorder(TorchFunctionMode):
-    """Writes down every call that gives a tensor."""
+    """Records every call that returns a tensor."""
 
     def __init__(self, model: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
         super().__init__()
-        self.inputs = inputs
         self.calls: list[Any] = []
         self.is_complete = True
         stored = model.state_dict().keys()
-        named = ((name, held) for name, held in chain(model.named_parameters(), model.named_buffers()))
         self._known: dict[int, SerializedProgram] = {
-            id(held): {"weight": name} for name, held in named if name in stored
+            id(tensor): {"weight": name}
+            for name, tensor in chain(model.named_parameters(), model.named_buffers())
+            if name in stored
         }
-        self._known.update({id(held): {"input": place} for place, held in enumerate(inputs)})
+        self._known.update({id(tensor): {"input": place} for place, tensor in enumerate(inputs)})
         self._names = {id(function): name for name, function in _ALLOWED_FUNCTIONS.items()}
-        self._alive: list[Any] = []  # a tensor that is gone could leave its id to another
+        self._alive: list[Any] = []  # a tensor that is freed could leave its id to another
 
     def __torch_function__(
         self, func: Any, _types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -186,22 +187,16 @@ class _Recorder(TorchFunctionMode):
         if any(isinstance(part, Tensor) for part in parts):
             name = self._names.get(id(func))
             self.is_complete &= name is not None
-            serialize = [name, [self.serialize(arg) for arg in args]]
-            self.calls.append([*serialize, {key: self.serialize(value) for key, value in kwargs.items()}])
+            call = len(self.calls)
+            keywords = {key: self.serialize(value) for key, value in kwargs.items()}
+            self.calls.append([name, [self.serialize(arg) for arg in args], keywords])
             self._alive.append(result)
-            self._name(result)
+            for place, part in enumerate(parts):
+                self._known[id(part)] = {"call": call} if part is result else {"call": call, "place": place}
         return result
 
-    def _name(self, result: Any) -> None:
-        number = len(self.calls) - 1
-        if isinstance(result, Tensor):
-            self._known[id(result)] = {"call": number}
-            return
-        for place, part in enumerate(result):
-            self._known[id(part)] = {"call": number, "place": place}
-
     def serialize(self, value: Any) -> Any:
-        """Return a value as a file holds it; what cannot be held makes the record useless."""
+        """Return a value as a file holds it; one that a file cannot hold makes the recording incomplete."""
         match value:
             case Tensor() if id(value) in self._known:
                 return self._known[id(value)]
@@ -220,7 +215,7 @@ class _Recorder(TorchFunctionMode):
 
 
 def _deserialize(value: Any, weights: Mapping[str, Tensor]) -> Any:
-    """Return an argument that `_Recorder.written` wrote; results of calls stay references."""
+    """Return an argument that `_Recorder.serialize` wrote; results of calls stay references."""
     if isinstance(value, dict):
         return _deserialize_marked(value, weights)
     if isinstance(value, tuple | list):
@@ -228,11 +223,11 @@ def _deserialize(value: Any, weights: Mapping[str, Tensor]) -> Any:
     is_modest = isinstance(value, int | float) and abs(value) <= _MAX_NUMBER
     if is_modest or value is None or isinstance(value, str):
         return value
-    raise ValueError(f"{value!r:.100} is no argument")
+    raise ValueError(f"{value!r:.100} is not an argument")
 
 
 def _deserialize_marked(value: SerializedProgram, weights: Mapping[str, Tensor]) -> Any:
-    """Return what a dictionary stands for that takes the place of an argument."""
+    """Return the argument that a dictionary stands for."""
     match value:
         case {"weight": name}:
             return weights[name]
@@ -246,22 +241,7 @@ def _deserialize_marked(value: SerializedProgram, weights: Mapping[str, Tensor])
             return slice(start, stop, step)
         case {"ellipsis": True}:
             return Ellipsis
-    raise ValueError(f"{value!r:.100} is no argument")
-
-
-def _deserialize_keywords(kwargs: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {str(key): _deserialize(value, weights) for key, value in kwargs.items()}
-
-
-def _last_uses(calls: Sequence[tuple[Any, Any, Any]]) -> dict[int, list[int]]:
-    """Return, for each call, the results that it reads last, so that they need not be held any longer."""
-    last: dict[int, int] = {}
-    for number, (_, args, kwargs) in enumerate(calls):
-        last.update(dict.fromkeys((ref.call for ref in _refs((args, kwargs))), number))
-    released: dict[int, list[int]] = {}
-    for result, number in last.items():
-        released.setdefault(number, []).append(result)
-    return released
+    raise ValueError(f"{value!r:.100} is not an argument")
 
 
 def _refs(value: Any) -> Iterator[_Ref]:
@@ -275,7 +255,7 @@ def _refs(value: Any) -> Iterator[_Ref]:
 
 
 def _resolve(value: Any, values: Mapping[int, Any]) -> Any:
-    """Put the results of earlier calls where references to them stand."""
+    """Replace references by the results of earlier calls."""
     if isinstance(value, _Ref):
         output = values[value.call]
         return output if value.place is None else output[value.place]

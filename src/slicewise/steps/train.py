@@ -54,7 +54,6 @@ def _run(stage: StageName, context: Context[Config]) -> Outcome:
     config = context.config
     result = train_stage(
         stage,
-        getattr(config.stages, stage),
         config,
         open_subset(context, "train"),
         open_subset(context, "val"),

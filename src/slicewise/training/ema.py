@@ -9,21 +9,21 @@ from torch import Tensor
 
 from slicewise.models.multitask import MultitaskModel
 
-UPDATE_INTERVAL: Final = 4
-"""Steps between two updates. Each reads and writes all weights: after every step, 5 % of the time."""
+_UPDATE_INTERVAL: Final = 4
+"""Steps between two updates. Each reads and writes all weights: after every step, 5 % of the time"""
 
 
 class ModelEMA:
-    """The exponential moving average of what a network learns: trained weights and normalisation statistics.
+    """The exponential moving average of trained weights and normalisation statistics.
 
     The decay climbs to its value over the first steps, n / (9 + n), to forget the random start.
 
     Args:
-        net: the network to follow, with what is frozen in it frozen.
+        model: the model to follow, with its frozen parts frozen.
         decay: share of the average that stays at each step.
 
     Attributes:
-        net: the network with the averaged weights.
+        model: the model with the averaged weights.
     """
 
     def __init__(self, model: MultitaskModel, decay: float) -> None:
@@ -33,11 +33,11 @@ class ModelEMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Look at the network after a step; the first four and then every fourth are averaged."""
+        """Count an optimiser step; the first four and then every fourth are averaged."""
         self._num_steps += 1
-        if self._num_steps > UPDATE_INTERVAL and self._num_steps % UPDATE_INTERVAL:
+        if self._num_steps > _UPDATE_INTERVAL and self._num_steps % _UPDATE_INTERVAL:
             return
-        span = 1 if self._num_steps <= UPDATE_INTERVAL else UPDATE_INTERVAL
+        span = 1 if self._num_steps <= _UPDATE_INTERVAL else _UPDATE_INTERVAL
         decay = min(self._decay, self._num_steps / (9 + self._num_steps)) ** span
         torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
 
@@ -50,6 +50,6 @@ class ModelEMA:
 
 
 def _averaged_tensors(model: MultitaskModel) -> Iterator[Tensor]:
-    """Give the tensors that change while a stage trains; frozen weights stay what they are."""
+    """Yield the tensors that change while a stage trains; frozen weights stay what they are."""
     yield from (weight for weight in model.parameters() if weight.requires_grad)
     yield from (buffer for buffer in model.buffers() if buffer.is_floating_point())

@@ -1,4 +1,4 @@
-"""Where and in which precision a stage trains."""
+"""The device, precision and kernels that a stage trains with."""
 
 import logging
 import os
@@ -10,16 +10,14 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+from slicewise.compute.device import choose_device
 from slicewise.compute.precision import Precision, PrecisionSetting, choose_precision
 from slicewise.compute.threads import Threads
 from slicewise.config.schema import Runtime
-from slicewise.core.errors import UsageError
 
-FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs the precision on every start
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells the precision on every start
-
-_NAMES: Final[dict[Precision, FabricPrecision]] = {
+_FABRIC_PRECISION: Final[dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]]] = {
     "fp32": "32-true",
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
@@ -36,10 +34,12 @@ def make_fabric(runtime: Runtime, precision: PrecisionSetting) -> Fabric:
     Raises:
         UsageError: the configured device is not on this machine.
     """
-    device = choose_device(runtime.device)
-    chosen = choose_precision(precision, device).precision
+    device = choose_device(runtime.device).type
+    fabric_precision = _FABRIC_PRECISION[choose_precision(precision, device).precision]
     with _without_launcher():
-        return Fabric(accelerator=device, devices=1, precision=_NAMES[chosen], plugins=LightningEnvironment())
+        return Fabric(
+            accelerator=device, devices=1, precision=fabric_precision, plugins=LightningEnvironment()
+        )
 
 
 @contextmanager
@@ -60,28 +60,3 @@ def deterministic_kernels(runtime: Runtime, what: str = "training") -> Iterator[
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
     ):
         yield threads
-
-
-def seed_generator(seed: int, device: str) -> None:
-    """Seed what the layers of a network draw from, dropout above all.
-
-    `torch.manual_seed` visits every kind of accelerator too, which takes half a millisecond.
-    """
-    if device == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
-
-
-def choose_device(name: str) -> str:
-    """Return the configured device; `auto` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        UsageError: the configured device is not on this machine.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(kind for kind, present in available.items() if present)
-    if not available[name]:
-        raise UsageError(f"runtime.device is {name}, which this machine does not have; use auto or cpu")
-    return name

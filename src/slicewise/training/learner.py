@@ -1,23 +1,23 @@
-"""A network, its optimiser and the device, tied together by Fabric."""
+"""A model, its optimiser and its averaged weights on one device, tied together by Fabric."""
 
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from slicewise.compute.device import choose_device
 from slicewise.compute.precision import Precision, choose_precision
 from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import StageName
 from slicewise.data.loading.dataset import Batch
 from slicewise.domain.labels import CLASS_NAMES
 from slicewise.models.checkpoint import Checkpoint, load_weights
-from slicewise.models.freezing import set_frozen
-from slicewise.models.multitask import PARTS, MultitaskModel, build_model
+from slicewise.models.multitask import PARTS, MultitaskModel
 from slicewise.models.program import SerializedProgram, export_program
 from slicewise.training.ema import ModelEMA
-from slicewise.training.fabric import choose_device, make_fabric
-from slicewise.training.objective import ActiveTasks, Losses, TaskModel, compute_losses, untrained_tasks
+from slicewise.training.fabric import make_fabric
+from slicewise.training.losses import Losses, compute_losses
+from slicewise.training.objective import ActiveTasks, untrained_tasks
 from slicewise.training.optim import (
     clip_gradients,
     lr_factor,
@@ -25,17 +25,16 @@ from slicewise.training.optim import (
     parameter_groups,
     set_learning_rates,
 )
-from slicewise.training.precise_bn import update_bn_statistics
 from slicewise.training.state import Metrics
 
 
 class Learner:
-    """What changes while a stage trains, besides its `Progress`.
+    """All that changes while a stage trains, besides its `Progress`.
 
     Args:
-        stage: what to learn and how fast.
+        stage: objective and learning rates.
         config: everything the stages share.
-        start: the checkpoint to begin with; None for a new network.
+        start: the checkpoint with the initial weights; None for a new model.
         num_steps: optimiser steps of the whole stage, for the learning rates.
         precision: in place of `training.precision`.
     """
@@ -50,16 +49,21 @@ class Learner:
     ) -> None:
         self.stage, self.config, self.num_steps = stage, config, num_steps
         training = config.training
-        chosen = choose_precision(training.precision, choose_device(config.runtime.device))
+        chosen = choose_precision(training.precision, choose_device(config.runtime.device).type)
         self.precision, self.precision_reason = (precision, "as the stage was begun") if precision else chosen
         self.fabric = make_fabric(config.runtime, self.precision)
-        self.model = _init_model(config, start)
+        # Pretrained weights are downloaded only where no checkpoint overwrites them.
+        unless_loaded = {"encoder_weights": None} if start else {}
+        self.model = MultitaskModel(config.model.model_copy(update=unless_loaded))
+        if start:
+            load_weights(self.model, start)
         self._not_trained = untrained_tasks(stage, start)
         frozen = [part for part in PARTS if not getattr(stage.learning_rates, part)]
-        set_frozen(self.model, frozen, statistics=stage.frozen_statistics and start is not None)
+        self.model.freeze(frozen, statistics=stage.frozen_statistics and start is not None)
         if training.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self._module = self.fabric.setup_module(TaskModel(self.model, ActiveTasks.trained(stage.objective)))
+        self._module = self.fabric.setup_module(self.model)
+        self._tasks = ActiveTasks.trained(stage.objective)
         groups = parameter_groups(self.model, stage.learning_rates, training.optimizer.weight_decay)
         fused = self.precision != "fp16"  # its scaler cannot clip before a fused step
         self._trainable = [weight for weight in self.model.parameters() if weight.requires_grad]
@@ -74,18 +78,8 @@ class Learner:
 
     @property
     def best_model(self) -> MultitaskModel:
-        """The network to evaluate and keep: with averaged weights, where they are averaged."""
+        """The model to validate and save: with averaged weights, where they are averaged."""
         return self._average.model if self._average else self.model
-
-    def update_bn_statistics(self, batches: Iterable[Batch]) -> None:
-        """Measure the batch-norm statistics of `best_model` anew; see `training.precise`."""
-        update_bn_statistics(
-            self.fabric, self.best_model, batches, channels_last=self.config.training.channels_last
-        )
-
-    def is_best_finite(self) -> bool:
-        """Whether all weights and statistics of `best_model` are finite; its outputs may hide it."""
-        return all(bool(tensor.isfinite().all()) for tensor in self.best_model.state_dict().values())
 
     @property
     def max_lr(self) -> float:
@@ -95,15 +89,20 @@ class Learner:
         """Add the gradient of one of `group_size` batches."""
         if not self.model.training:  # setting it takes half a millisecond
             self.model.train()
-        outputs = self._module(batch.images, batch.presence)
+        outputs = self._module(batch.images, batch.presence, **self._tasks._asdict())
         losses = compute_losses(outputs, batch, self.stage.objective, self.config.training)
         self.fabric.backward(losses.total / group_size)
         return losses
 
     def step(self, number: int) -> None:
-        """Take optimiser step `number` (from 0) with the gradients that were added."""
-        if self.config.training.clip_norm:
-            self._clip(self.config.training.clip_norm)
+        """Take optimiser step `number` (from 0) with the accumulated gradients."""
+        max_norm = self.config.training.clip_norm
+        if max_norm and self.precision == "fp16":  # Fabric undoes the loss scale first
+            self.fabric.clip_gradients(
+                self._module, self._optimizer, max_norm=max_norm, error_if_nonfinite=False
+            )
+        elif max_norm:
+            clip_gradients(self._trainable, max_norm)
         set_learning_rates(
             self._optimizer.param_groups, lr_factor(self.config.training.scheduler, number, self.num_steps)
         )
@@ -111,14 +110,6 @@ class Learner:
         self._optimizer.zero_grad()
         if self._average:
             self._average.update()
-
-    def _clip(self, max_norm: float) -> None:
-        if self.precision == "fp16":  # Fabric undoes the loss scale first
-            self.fabric.clip_gradients(
-                self._module, self._optimizer, max_norm=max_norm, error_if_nonfinite=False
-            )
-        else:
-            clip_gradients(self._trainable, max_norm)
 
     def state(self) -> dict[str, Any]:
         """Return every tensor and number that the next batch depends on."""
@@ -130,7 +121,7 @@ class Learner:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned."""
+        """Restore what `state` returned."""
         self.model.load_state_dict(state["weights"], strict=True)
         self._optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -138,7 +129,7 @@ class Learner:
             self._average.load_state_dict(state["average"])
 
     def checkpoint(self, stage: StageName, fingerprint: str, metrics: Metrics) -> Checkpoint:
-        """Return the network as it is evaluated, with all that a Predictor needs."""
+        """Return the model as it is validated, with all that prediction needs."""
         config = self.config
         return Checkpoint(
             weights={name: tensor.detach().cpu() for name, tensor in self.best_model.state_dict().items()},
@@ -157,14 +148,5 @@ class Learner:
 
     @cached_property
     def _program(self) -> SerializedProgram | None:
-        """The calls of the network, which no training changes."""
+        """The calls of a forward pass, which training does not change."""
         return export_program(self.best_model, self.config.preprocessing.image_size)
-
-
-def _init_model(config: Config, start: Checkpoint | None) -> MultitaskModel:
-    """Build the network; pretrained weights are fetched only where no checkpoint overwrites them."""
-    if start is None:
-        return build_model(config.model)
-    model = build_model(config.model.model_copy(update={"encoder_weights": None}))
-    load_weights(model, start)
-    return model

@@ -1,16 +1,19 @@
-"""One training loop for every stage: what differs between stages is in their configuration."""
+"""Training of one stage: the loop is the same for all of them, the configuration says what differs."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slicewise.config.schema import Config, Stage
+from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
 from slicewise.core.console import say
+from slicewise.core.errors import TrainingError
+from slicewise.core.memory import is_out_of_memory
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.fabric import deterministic_kernels
-from slicewise.training.out_of_memory import explain_out_of_memory
 from slicewise.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -18,14 +21,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage came to."""
+    """The outcome of a stage."""
 
     best_metrics: dict[str, float]
-    """Validation metrics of the epoch that was kept"""
+    """Validation metrics of the selected epoch"""
     best_epoch: int
-    """The epoch that was kept; 0 is the model that the stage began with"""
+    """The selected epoch; 0: the initial weights"""
     start_metrics: dict[str, float]
-    """Validation metrics of that model; empty where it could not be kept"""
+    """Validation metrics of the initial weights; empty where they may not be kept"""
     epochs_run: int
     seconds: float
     """Spent on training batches, in all runs together"""
@@ -38,14 +41,13 @@ class StageResult:
     precision: str
     """Of the computation: fp32, bf16 or fp16"""
     precision_reason: str
-    """Why `training.precision=auto` took it"""
+    """Why `training.precision=auto` chose it"""
     resumed_from: str | None
-    """`epoch 2, batch 40` where an interrupted run was taken up"""
+    """`epoch 2, batch 40` where an interrupted run was resumed"""
 
 
 def train_stage(
     name: StageName,
-    stage: Stage,
     config: Config,
     train_set: SliceDataset,
     val_set: SliceDataset,
@@ -53,36 +55,34 @@ def train_stage(
     start: Checkpoint | None,
     *,
     fingerprint: str,
-    resume: bool = True,
 ) -> StageResult:
     """Train one stage; `out_dir` receives best_model.pth, last.pth, history.csv, curves.png and samples/.
 
-    An interrupted stage of the same fingerprint goes on at the batch where its last state was saved, and ends
+    An interrupted stage of the same fingerprint resumes at the batch where its last state was saved, and ends
     with the same bits as one that was not interrupted (on the same machine, with as many threads).
 
     Args:
-        name: names the stage in files and seeds; the loop does not ask for it.
-        stage: what to learn, from what, how fast.
-        config: everything the stages share.
-        train_set: slices of the training side; a bounded number of each case in a round, see `data.sampling`.
-        val_set: slices of the validation side; all are used.
+        name: which of `config.stages`.
+        config: of the run.
+        train_set: training slices; a limited number of each case in a round, see `data.loading.sampler`.
+        val_set: validation slices; all are used.
         out_dir: folder of this stage alone.
-        start: the checkpoint to begin with; None for a new network.
+        start: the checkpoint with the initial weights; None for a new model.
         fingerprint: identity of this stage's settings and inputs.
-        resume: whether to go on from `last.pth` in `out_dir`.
 
     Raises:
-        TrainingError: too few slices, a loss that is not a number, or a batch that memory cannot hold.
+        TrainingError: too few slices, a loss that is NaN or infinite, or a batch that memory cannot hold.
         CheckpointError: `start` belongs to another model, or `last.pth` is damaged.
     """
     with deterministic_kernels(config.runtime, name) as threads, explain_out_of_memory(name, config):
-        run = Trainer(name, stage, config, train_set, val_set, out_dir, start, fingerprint)
-        resumed_from = run.resume() if resume else None
-        log.info("%s: %s (%s)", name, run.learner.precision, run.learner.precision_reason)
+        trainer = Trainer(name, config, train_set, val_set, out_dir, start, fingerprint)
+        resumed_from = trainer.resume()
+        learner = trainer.learner
+        log.info("%s: %s (%s)", name, learner.precision, learner.precision_reason)
         if config.training.precision == "auto":
-            say(f"  {name}: {run.learner.precision} ({run.learner.precision_reason})", "dim")
-        run.run(threads)
-    progress = run.progress
+            say(f"  {name}: {learner.precision} ({learner.precision_reason})", "dim")
+        trainer.run(threads)
+    progress = trainer.progress
     return StageResult(
         best_metrics=progress.best_metrics,
         best_epoch=progress.best_epoch,
@@ -90,10 +90,32 @@ def train_stage(
         epochs_run=progress.epoch,
         seconds=progress.seconds,
         images_per_second=progress.num_images / max(progress.seconds, 1e-9),
-        device=run.learner.device.type,
+        device=learner.device.type,
         num_threads=progress.num_threads,
         threads_by_epoch=[int(row["num_threads"]) for row in progress.history if "num_threads" in row],
-        precision=run.learner.precision,
-        precision_reason=run.learner.precision_reason,
+        precision=learner.precision,
+        precision_reason=learner.precision_reason,
         resumed_from=resumed_from,
     )
+
+
+@contextmanager
+def explain_out_of_memory(stage: StageName, config: Config) -> Iterator[None]:
+    """Raise TrainingError that names stage, sizes and remedy, where memory runs out in the block."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        training, size = config.training, config.preprocessing.image_size
+        if training.batch_size < 4:  # batch normalisation needs two
+            advice = "two slices do not fit: lower preprocessing.image_size or choose a smaller model.encoder"
+        else:
+            advice = (
+                f"set training.batch_size={training.batch_size // 2} with "
+                f"training.accumulate={training.accumulate * 2}, as many slices a step, and run again"
+            )
+        raise TrainingError(
+            f"{stage} ran out of memory with training.batch_size={training.batch_size} slices of "
+            f"{size} x {size} ({str(error).splitlines()[0]}); {advice}"
+        ) from error

@@ -1,11 +1,11 @@
-"""A stage under way: epochs of batches, each drawn from its place in the stage alone."""
+"""The training loop: epochs of batches, whose random draws depend on their place in the stage alone."""
 
 import logging
 import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
@@ -21,28 +21,34 @@ from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.loader import TrainLoader
 from slicewise.data.loading.sampler import derive_seed
 from slicewise.models.checkpoint import Checkpoint
-from slicewise.training.accumulation import AccumulationGroups
 from slicewise.training.artifacts import StageArtifacts
-from slicewise.training.fabric import seed_generator
 from slicewise.training.learner import Learner
-from slicewise.training.model_selection import is_significantly_worse, patient_pseudovalues
-from slicewise.training.objective import ActiveTasks, Losses, may_keep_initial_weights
+from slicewise.training.losses import Losses
+from slicewise.training.model_selection import (
+    is_score_defined,
+    may_keep_initial_weights,
+    monitor_score,
+    should_stop,
+    update_best,
+)
+from slicewise.training.objective import ActiveTasks
+from slicewise.training.optim import AccumulationGroups
+from slicewise.training.precise_bn import update_bn_statistics
 from slicewise.training.state import Metrics, Progress, load_state, save_state
-from slicewise.training.validation import Validation, is_score_defined, monitor_score, validate
+from slicewise.training.validation import Validation, validate
 
 log = logging.getLogger(__name__)
 
-STATE_NAME: Final = "last.pth"
 _READ_INTERVAL: Final = 20
+"""Batches between two readings of the losses on a GPU, for which the CPU has to wait"""
 
 
 class Trainer:
-    """What `train_stage` does; the arguments are the same."""
+    """Trains one stage; the arguments are those of `train_stage`."""
 
     def __init__(
         self,
         name: StageName,
-        stage: Stage,
         config: Config,
         train_set: SliceDataset,
         val_set: SliceDataset,
@@ -50,23 +56,25 @@ class Trainer:
         start: Checkpoint | None,
         fingerprint: str,
     ) -> None:
-        self.name, self.stage, self.config, self.val_set = name, stage, config, val_set
+        self.name, self.config, self.val_set = name, config, val_set
+        self.stage: Stage = getattr(config.stages, name)
         self.training, self.fingerprint = config.training, fingerprint
+        own, shared = self.stage.iterations_per_epoch, config.training.iterations_per_epoch
         self.batches = TrainLoader(
             train_set,
-            stage.sources,
+            self.stage.sources,
             batch_size=config.training.batch_size,
-            iterations=self._iterations(),
+            iterations=shared if own is None else own,
             key=(config.seed, name),
         )
         self.groups = AccumulationGroups(len(self.batches), config.training.accumulate)
         self._start, self._out_dir = start, out_dir
         self._build_learner()
         self.progress = Progress()
-        self._state_path = out_dir / STATE_NAME
+        self._state_path = out_dir / "last.pth"
         self._saved_at = time.monotonic()
         self._may_keep_initial = start is not None and may_keep_initial_weights(config, name)
-        self._is_consistent = False  # whether network, optimiser and progress are at the same point
+        self._is_consistent = False  # whether model, optimiser and progress are at the same point
 
     def _build_learner(self, precision: Precision | None = None) -> None:
         torch.manual_seed(derive_seed("weights", self.config.seed, self.name))
@@ -76,40 +84,35 @@ class Trainer:
             self.name, self._out_dir, self.fingerprint, self.learner, self.val_set
         )
 
-    def _iterations(self) -> int:
-        """Return the batches of an epoch; 0 takes every slice once."""
-        own = self.stage.iterations_per_epoch
-        return self.training.iterations_per_epoch if own is None else own
-
     def resume(self) -> str | None:
-        """Go on where `last.pth` ends, if it belongs to this run; return where that is."""
-        found = load_state(self._state_path, self.fingerprint)
-        if found is None:
+        """Resume from `last.pth`, if it belongs to this run; return at which batch."""
+        state = load_state(self._state_path, self.fingerprint)
+        if state is None:
             return None
-        self.progress, tensors = found
+        self.progress, tensors = state
         if self.progress.precision not in (None, self.learner.precision):
             self._build_learner(self.progress.precision)
         if not self.progress.finished:
-            self._load_tensors(tensors)
-            log.info("%s goes on at %s", self.name, self.progress)
+            try:
+                self.learner.load_state(tensors)
+            except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+                raise CheckpointError(
+                    f"{self._state_path} does not fit this stage ({error}); move it aside and train again"
+                ) from error
+            log.info("%s resumes at %s", self.name, self.progress)
         return str(self.progress)
 
-    def _load_tensors(self, tensors: dict[str, Any]) -> None:
-        try:
-            self.learner.load_state(tensors)
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{self._state_path} does not fit this stage ({error}); move it aside and train again"
-            ) from error
-
     def run(self, threads: Threads) -> None:
-        """Train until the last epoch, or until patience ends; when stopped, save where that was."""
+        """Train until the stage ends; when interrupted, save the state."""
         is_new = self.progress == Progress()
         self.progress.precision = self.learner.precision
         try:
             self._choose_threads(threads)
             if self._may_keep_initial and is_new:
-                self._validate_initial()
+                initial = self._validate()
+                if is_score_defined(initial.metrics, self.stage.monitor):
+                    self.progress.start_metrics = initial.metrics
+                    self._select(initial)
             while not self.progress.finished:
                 self._train_epoch()
                 self._finish_epoch()
@@ -120,7 +123,7 @@ class Trainer:
             raise
 
     def _choose_threads(self, threads: Threads) -> None:
-        """Choose the threads of the next epoch. One that is resumed midway keeps its number."""
+        """Choose the threads of the next epoch; one that is resumed midway keeps its number."""
         progress = self.progress
         if progress.finished:
             return
@@ -130,118 +133,95 @@ class Trainer:
             say(f"  {line}", "dim")
         progress.num_threads = threads.setting.number
 
-    def _validate_initial(self) -> None:
-        """Make the model that the stage begins with the one that its epochs are compared with."""
-        found = self._validate()
-        if is_score_defined(found.metrics, self.stage.monitor):
-            self.progress.start_metrics = found.metrics
-            self._update_best(found)
-
     def _train_epoch(self) -> None:
-        progress, total = self.progress, len(self.batches)
+        progress, total, on_cpu = self.progress, len(self.batches), self.learner.device.type == "cpu"
         sums = torch.tensor(progress.sums, dtype=torch.float32, device=self.learner.device)
         title = f"{self.name} {progress.epoch + 1}/{self.stage.epochs}"
-        bar_of_epoch = progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration)
-        with defer_signals() as hold, bar_of_epoch as bar:
+        epoch_bar = progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration)
+        with defer_signals() as signals, epoch_bar as bar:
             started = time.perf_counter()
-            for batch in self._batches(progress.iteration):
+            for batch in self._load(progress.iteration):
                 self._is_consistent = False
                 losses = self._train_batch(batch)
                 sums += torch.stack([*losses, torch.ones_like(losses.total)]).detach() * len(batch)
                 progress.iteration += 1
                 progress.num_images += len(batch)
-                if self._should_read_losses() or hold.pending:
+                due = progress.iteration % _READ_INTERVAL == 0 or progress.iteration == total
+                if on_cpu or due or signals.pending:
                     progress.sums = tuple(sums.tolist())
-                    self._require_finite()
-                    started = self._count_seconds(started)
+                    if not all(map(math.isfinite, progress.sums)):
+                        raise self._divergence_error()
+                    now = time.perf_counter()
+                    progress.seconds += now - started
+                    started = now
                     bar.set_postfix_str(f"loss {progress.sums[0] / progress.sums[3]:.3f}")
+                    # After a step no gradient is left over.
                     self._is_consistent = self.groups.is_last(progress.iteration - 1)
-                    self._save_if_due()
+                    age = time.monotonic() - self._saved_at
+                    if self._is_consistent and age >= self.config.runtime.checkpoint_seconds:
+                        self._save()
                 if self._is_consistent:
-                    hold.release()
+                    signals.release()
                 bar.update()
 
     def _train_batch(self, batch: Batch) -> Losses:
-        """Learn from one batch. Every draw depends on its place in the stage alone."""
-        progress = self.progress
+        progress, device = self.progress, self.learner.device
         place = (self.config.seed, self.name, progress.epoch, progress.iteration)
-        seed_generator(derive_seed("network", *place), self.learner.device.type)
-        changes = draw_augmentation(
+        seed = derive_seed("network", *place)  # of dropout, above all
+        if device.type == "cpu":  # `torch.manual_seed` takes half a millisecond for other accelerators
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
+        augmentation = draw_augmentation(
             self.training.augmentation,
             self.training.modality_dropout,
             batch.presence,
             derive_seed("changes", *place),
         )
-        on_device = batch.to(self.learner.device)
-        changed = apply_augmentation(on_device, changes).to(self.learner.device, self.training.channels_last)
-        losses = self.learner.accumulate(changed, self.groups.size(progress.iteration))
+        augmented = apply_augmentation(batch.to(device), augmentation)
+        losses = self.learner.accumulate(
+            augmented.to(device, self.training.channels_last), self.groups.size(progress.iteration)
+        )
         if self.groups.is_last(progress.iteration):
             self.learner.step(progress.step)
             progress.step += 1
         return losses
 
     def _finish_epoch(self) -> None:
-        if self.training.precise_bn:
-            self._update_bn_statistics()
-        found = self._validate()
+        """Validate the epoch, select the best one, and write state and figures."""
+        progress, learner, training = self.progress, self.learner, self.training
+        if training.precise_bn:  # an interrupted measurement is repeated from the epoch's first batch
+            update_bn_statistics(
+                learner.fabric,
+                learner.best_model,
+                self._load(0, training.precise_bn),
+                channels_last=training.channels_last,
+            )
+        validation = self._validate()
         with defer_signals():
             self._is_consistent = False
-            self._close_epoch(found)
+            progress.history.append(self._history_row(validation.metrics))
+            progress.epoch += 1
+            progress.iteration, progress.sums = 0, Progress().sums
+            self._select(validation)
+            progress.finished = should_stop(progress, self.stage)
+            self._artifacts.report(progress)
+            self._save()
             self._is_consistent = True
 
-    def _update_bn_statistics(self) -> None:
-        """Use the epoch's first batches without augmentation; what was cut off is done again."""
-        self.learner.update_bn_statistics(self._batches(0, self.training.precise_bn))
-
     def _validate(self) -> Validation:
-        """Return the metrics; the last step of an epoch may have spoilt what no loss has shown yet."""
+        """Return the metrics; the last step of an epoch may have made weights NaN that no loss shows yet."""
         learner = self.learner
-        if not learner.is_best_finite():
+        if not all(bool(tensor.isfinite().all()) for tensor in learner.best_model.state_dict().values()):
             raise self._divergence_error()
         try:
             return validate(learner.fabric, learner.best_model, self.val_set, self.stage, self.training)
         except FloatingPointError as error:
             raise self._divergence_error() from error
 
-    def _close_epoch(self, found: Validation) -> None:
-        progress = self.progress
-        progress.history.append(self._history_row(found.metrics))
-        progress.epoch += 1
-        progress.iteration, progress.sums = 0, Progress().sums
-        self._update_best(found)
-        patience = self.stage.patience
-        progress.finished = (
-            progress.epoch >= self.stage.epochs
-            or 0 < patience <= progress.stale_epochs
-            or self._never_improved()
-        )
-        self._artifacts.report(progress)
-        self._save()
-
-    def _update_best(self, found: Validation) -> None:
-        """Keep the weights unless they are significantly worse than the kept ones with the highest score.
-
-        The learning rate falls to the end of a stage, so that the latest epoch is expected to be the best;
-        the highest of several scores on few validation patients is so by luck as well.
-        """
-        progress, monitor = self.progress, self.stage.monitor
-        score = monitor_score(found.metrics, monitor)
-        values = {} if monitor == "last" else patient_pseudovalues(self.val_set, found.scores, monitor)
-        if is_significantly_worse(values, progress.top_values):
-            return
-        progress.best_epoch, progress.best_metrics = progress.epoch, found.metrics
-        self._artifacts.save_best(found.metrics)
-        if monitor == "last" or progress.top_score is None or score > progress.top_score:
-            progress.top_score, progress.top_epoch, progress.top_values = score, progress.epoch, values
-
-    def _never_improved(self) -> bool:
-        """Whether all epochs of the first half were significantly worse than the start."""
-        progress = self.progress
-        return (
-            bool(progress.start_metrics)
-            and not progress.best_epoch
-            and 2 * progress.epoch >= self.stage.epochs
-        )
+    def _select(self, validation: Validation) -> None:
+        if update_best(self.progress, validation, self.val_set, self.stage.monitor):
+            self._artifacts.save_best(validation.metrics)
 
     def _history_row(self, metrics: Metrics) -> Metrics:
         total, mask, classification, count = self.progress.sums
@@ -259,36 +239,15 @@ class Trainer:
             "num_threads": self.progress.num_threads,
         }
 
-    def _batches(self, start: int, stop: int | None = None) -> Iterator[Batch]:
+    def _load(self, start: int, stop: int | None = None) -> Iterator[Batch]:
         pin = self.learner.device.type == "cuda"
         return self.batches.iterate(self.progress.epoch, start, stop, pin=pin)
 
-    def _should_read_losses(self) -> bool:
-        """Whether to read the losses; on a GPU that means waiting for it, so not after every batch."""
-        done = self.progress.iteration
-        often = self.learner.device.type == "cpu"
-        return often or done % _READ_INTERVAL == 0 or done == len(self.batches)
-
-    def _require_finite(self) -> None:
-        if not all(map(math.isfinite, self.progress.sums)):
-            raise self._divergence_error()
-
     def _divergence_error(self) -> TrainingError:
         return TrainingError(
-            f"the loss of {self.name} is not a number in {self.progress}; lower "
+            f"the loss of {self.name} is NaN or infinite in {self.progress}; lower "
             f"stages.{self.name}.learning_rates, or set training.precision=fp32 or training.clip_norm=1"
         )
-
-    def _count_seconds(self, started: float) -> float:
-        now = time.perf_counter()
-        self.progress.seconds += now - started
-        return now
-
-    def _save_if_due(self) -> None:
-        """Save within an epoch, between two steps, so that no gradient is left over."""
-        due = time.monotonic() - self._saved_at >= self.config.runtime.checkpoint_seconds
-        if due and self._is_consistent:
-            self._save()
 
     def _save(self) -> None:
         tensors = {} if self.progress.finished else self.learner.state()

@@ -647,7 +647,7 @@ def test_a_head_that_was_never_trained_says_nothing(
         form, ask = {"modality": "flair"}, {"gradcam": "true"}
         answer = client.post("/predict", files=files, data=form, params=ask).json()
         assert (answer["tumour_probability"], answer["label"]) == (None, None)
-        assert answer["note"] == "classification was not trained in this network"
+        assert answer["note"] == "classification was not trained in this model"
         shown = answer if answer["kind"] == "picture" else answer["key_slices"][0]
         assert shown["gradcam_png"] is None
         assert opened(shown["overlay_png"]).ndim == 3

@@ -61,13 +61,13 @@ def encoder_weights(config: Config) -> Check:
     """Check that the model can be built and its pretrained weights are installed; nothing is downloaded."""
     import torch
 
-    from slicewise.models.multitask import build_model
+    from slicewise.models.multitask import MultitaskModel
     from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights
 
     model = config.model
     try:
         with torch.device("meta"):  # takes no memory
-            build_model(model.model_copy(update={"encoder_weights": None}))
+            MultitaskModel(model.model_copy(update={"encoder_weights": None}))
     except ConfigError as error:
         fault, _, advice = str(error).rpartition("; ")
         return Check("weights", "bad", textwrap.shorten(fault, 300), advice)

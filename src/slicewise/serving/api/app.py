@@ -213,7 +213,7 @@ def create_app(
         UsageError: the machine has no such device.
         WorkspaceError: what the evaluation chose is damaged.
     """
-    predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold, inference=inference)
+    predictor = Predictor.load(checkpoint_path, device, inference=inference)
     configured = Postprocessing(Scaling(), class_threshold, mask_threshold, component_share=component_share)
     # The pages that FastAPI brings load scripts from another site.
     app = FastAPI(

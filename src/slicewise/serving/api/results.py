@@ -64,8 +64,8 @@ class Result:
             verdict=processed.verdict,
             tumour_ml=processed.volume_ml,
             tumour_share=None
-            if processed.seen is None
-            else float(processed.seen.sum() / max(1, num_brain_pixels)),
+            if processed.slice_mask is None
+            else float(processed.slice_mask.sum() / max(1, num_brain_pixels)),
             mask=processed.mask,
             spacing=volume.spacing,
             orientation=volume.orientation,
