@@ -1,4 +1,4 @@
-"""Running the API: `python -m slicewise.serving.api.server --checkpoint FILE --port PORT ...`."""
+"""Run the API: `python -m slicewise.serving.api.server --checkpoint FILE --port PORT ...`."""
 
 import argparse
 import logging
@@ -20,22 +20,24 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the model to serve")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), required=True)
-    parser.add_argument("--num-threads", type=int, default=0, help="of the model; 0 to choose")
+    parser.add_argument(
+        "--num-threads", type=int, default=0, help="threads of the model; 0 selects automatically"
+    )
     parser.add_argument("--max-upload-mib", type=int, required=True)
     parser.add_argument("--class-threshold", type=float, required=True)
     parser.add_argument("--mask-threshold", type=float, required=True)
     parser.add_argument("--component-share", type=float, default=0.0)
-    parser.add_argument("--calibration", type=Path, help="what the evaluation of the model chose")
-    parser.add_argument("--flips", action="store_true", help="ask about each slice and its mirror image")
-    parser.add_argument("--rotation", type=float, default=0.0, help="and turned by so many degrees")
-    parser.add_argument("--mask-smoothing", type=float, default=0.0, help="average over neighbours' masks")
-    parser.add_argument("--class-smoothing", type=float, default=0.0, help="average over their probabilities")
+    parser.add_argument("--calibration", type=Path, help="calibration.json of the evaluation of the model")
+    parser.add_argument("--flips", action="store_true", help="test-time augmentation: mirror image")
+    parser.add_argument("--rotation", type=float, default=0.0, help="test-time augmentation: degrees")
+    parser.add_argument("--mask-smoothing", type=float, default=0.0, help="standard deviation in slices")
+    parser.add_argument("--class-smoothing", type=float, default=0.0, help="standard deviation in slices")
     parser.add_argument("--cases", type=Path, required=True, help="folder of the bundled cases")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Load the model, then serve it on this machine only. Return 1 when it cannot be loaded."""
+    """Load the model and serve it on this machine only. Return the exit code of a failed start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     arguments = parse_arguments(argv)
     try:
@@ -56,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)
         return error.exit_code
-    threading.Thread(target=app.state.examiner.warm_up, daemon=True).start()
+    threading.Thread(target=app.state.service.warm_up, daemon=True).start()
     # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
     uvicorn.run(app, host=HOST, port=arguments.port, log_level="info", access_log=False, workers=1)
     return 0
