@@ -14,9 +14,8 @@ from slicewise.core.files import read_json, write_json
 from slicewise.domain.tables import PatientRow, read_rows, write_rows
 from slicewise.evaluation.comparison.stage_gains import gain_text
 from slicewise.evaluation.failures import FailedPatient
-from slicewise.reporting.figures import MAX_GRADCAM_PAGES, read_figures
+from slicewise.reporting.figures import MAX_GRADCAM_PAGES, data_uri, read_figures
 from slicewise.reporting.html import render_html
-from slicewise.reporting.pictures import data_uri
 from slicewise.reporting.run_info import RunInfo
 from slicewise.reporting.scores import format_p_value
 
@@ -95,7 +94,7 @@ def test_it_says_where_it_comes_from(made: Made) -> None:
     assert made.run.reproduce in text
     assert "seed 0, split.seed 0" in text
     assert "Split, drawn by split.seed=0: patients" in text
-    assert f"torch {made.run.judge.versions['torch']}" in text
+    assert f"torch {made.run.evaluation_step.versions['torch']}" in text
     assert "bootstrap_samples: 200" in text
     for step in made.run.steps:
         assert f"{step.name} {step.made_at} {step.seconds:.1f}" in text
@@ -223,7 +222,7 @@ def test_many_pages_of_heat_are_counted_but_not_all_shown(made: Made, tmp_path: 
     for place in range(MAX_GRADCAM_PAGES + 3):
         shutil.copy(picture, tmp_path / f"page_{place:02d}.png")
     figures = read_figures(replace(made.folders, gradcam=tmp_path))
-    assert (len(figures.heat), figures.num_heat) == (MAX_GRADCAM_PAGES, MAX_GRADCAM_PAGES + 3)
+    assert (len(figures.saliency), figures.num_saliency_pages) == (MAX_GRADCAM_PAGES, MAX_GRADCAM_PAGES + 3)
 
 
 def test_a_network_that_called_nothing_tumour_has_a_page_too(made: Made, tmp_path: Path) -> None:
@@ -236,7 +235,7 @@ def test_a_network_that_called_nothing_tumour_has_a_page_too(made: Made, tmp_pat
 
 def test_fewer_modalities_are_shown_where_they_were_asked_for(made: Made, tmp_path: Path) -> None:
     assert 'id="subsets"' not in made.page
-    shutil.copy(made.folders.phases / "phase_comparison.png", tmp_path / "phantom.png")
+    shutil.copy(made.folders.stage_comparison / "phase_comparison.png", tmp_path / "phantom.png")
     page = render_html(made.run, replace(made.folders, ablations=tmp_path))
     assert 'id="subsets"' in page
 
@@ -303,7 +302,7 @@ def test_accuracy_and_dice_are_shown_before_and_after_the_choices(made: Made, ev
 
 
 def test_the_page_says_what_joint_gained(made: Made) -> None:
-    gains = made.run.judge.metrics["gains_of_joint"]
+    gains = made.run.evaluation_step.metrics["gains_of_joint"]
     assert gains
     text = " ".join(Document(render_html(made.run, made.folders)).text.split())
     for source, found in gains.items():

@@ -39,7 +39,7 @@ def _folders(context: Context[Config]) -> "ResultFolders":
 
     return ResultFolders(
         evaluation=context.home("evaluate", "evaluation"),
-        phases=context.home("evaluate", "phases"),
+        stage_comparison=context.home("evaluate", "phases"),
         failures=context.home("evaluate", "failures"),
         gradcam=context.home("evaluate", "gradcam"),
         ablations=context.home("evaluate", "ablations"),
