@@ -62,31 +62,35 @@ def read_figures(folders: ResultFolders) -> Figures:
             _load_figure(evaluation / "confusion_matrix.png", "Confusion matrices of the slices, per source"),
             _load_figure(evaluation / "metric_distribution.png", "Dice and IoU of each test patient"),
             _load_figure(evaluation / "roc_curve.png", "ROC curves of the slices, with operating points"),
-            _load_figure(evaluation / "reliability_diagram.png", "Reliability before and after the choices"),
+            _load_figure(evaluation / "reliability_diagram.png", "Reliability before and after calibration"),
         ),
         stage_comparison=_load_figure(
             folders.stage_comparison / "phase_comparison.png", "The three stages compared", wide=True
         ),
         samples=_load_figure(
-            evaluation / "sample_predictions.png", "Masks of test patients, from good to bad", wide=True
+            evaluation / "sample_predictions.png", "Masks of test patients, best to worst", wide=True
         ),
         failures=(
             _load_figure(failures / "failures.png", "Failures: image, reference, prediction", wide=True),
             _load_figure(failures / "iou_of_failures.png", "IoU of the failures"),
-            _load_figure(failures / "confusion_matrices.png", "Confusion: all slices, and those that failed"),
+            _load_figure(
+                failures / "confusion_matrices.png", "Confusion matrices of all slices and of the failures"
+            ),
         ),
         saliency=tuple(
-            _load_figure(path, f"Anatomy, truth and the heat of each method, {path.stem}", wide=True)
+            _load_figure(
+                path, f"Image, reference mask and saliency maps of each method, {path.stem}", wide=True
+            )
             for path in pages[:MAX_GRADCAM_PAGES]
         ),
         num_saliency_pages=len(pages),
         faithfulness=_load_figure(
-            faithfulness, "Tumour probability while the hottest parts are deleted or inserted"
+            faithfulness, "Tumour probability while the most salient regions are deleted or inserted"
         )
         if faithfulness.exists()
         else None,
         subsets=tuple(
-            _load_figure(path, f"Dice and AUC by the modalities given, {path.stem}", wide=True)
+            _load_figure(path, f"Dice and AUC per subset of modalities, {path.stem}", wide=True)
             for path in sorted(folders.ablations.glob("*.png"))
         ),
     )

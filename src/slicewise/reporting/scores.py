@@ -96,7 +96,7 @@ def _headline_scores(entry: Mapping[str, Any], untrained: Collection[Score]) -> 
             format_number(classes["majority_accuracy"]),
             "–",
             "–",
-            f"accuracy of always answering “{majority}”",
+            f"accuracy of always predicting “{majority}”",
             is_baseline=True,
         ),
         _estimate_score("balanced accuracy", classes["balanced_accuracy"]),
@@ -130,7 +130,7 @@ def _segmentation_scores(section: Mapping[str, Any] | None) -> list[Score]:
     if section is None:
         return []
     return _section_scores(section) + [
-        Score(f"missed whole, {key.removeprefix('num_').replace('_', ' ')}", str(value), "–", "–")
+        Score(f"missed entirely, {key.removeprefix('num_').replace('_', ' ')}", str(value), "–", "–")
         for key, value in section["empty_prediction"].items()
     ]
 
@@ -145,8 +145,8 @@ def _patient_level_scores(section: Mapping[str, Any] | None) -> list[Score]:
     if section["roc_auc"]["value"] is None:
         number = section["num_patients"]
         called, note = f"{section['num_called']} of {number}", section["roc_auc"]["note"]
-        return [Score("whole patients called tumour", called, "–", str(number), note)]
-    return [replace(line, name=f"{line.name}, whole patients") for line in _section_scores(section)]
+        return [Score("patients classified as tumour", called, "–", str(number), note)]
+    return [replace(line, name=f"{line.name}, patient level") for line in _section_scores(section)]
 
 
 def _with_thresholds(lines: Iterable[Score], decision: Mapping[str, Any] | None) -> list[Score]:
@@ -190,5 +190,5 @@ def format_interval(low: float | None, high: float | None) -> str:
 
 
 def format_best_epoch(training: Mapping[str, Any]) -> str:
-    """Return the best epoch of a stage; `start` stands for its initial weights."""
-    return str(training["best_epoch"] or "start")
+    """Return the best epoch of a stage; `initial` if no epoch was better."""
+    return str(training["best_epoch"] or "initial")

@@ -55,9 +55,9 @@ def render_text(run: RunInfo, folders: ResultFolders) -> str:
 
 def _warnings(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[str]:
     warnings = [f"{headline}. {explanation}" for headline, explanation in collect_warnings(run, metrics)]
-    for warning in (*warnings, *(f"Choices: {note}" for note in selection_notes(metrics))):
+    for warning in (*warnings, *(f"Thresholds and calibration: {note}" for note in selection_notes(metrics))):
         yield from textwrap.wrap(f"! {warning}", _WIDTH, subsequent_indent="  ")
-    yield "Not a medical device: no figure here supports a decision about a person."
+    yield "Not a medical device: nothing in this report supports a decision about a person."
 
 
 def _scores(source: SourceScores, scores: Iterable[Score]) -> Iterator[str]:
@@ -68,7 +68,17 @@ def _scores(source: SourceScores, scores: Iterable[Score]) -> Iterator[str]:
 
 
 def _training(run: RunInfo) -> Iterator[str]:
-    head = ("stage", "epochs", "kept", "Dice", "AUC volumes", "AUC pictures", "minutes", "images/s", "device")
+    head = (
+        "stage",
+        "epochs",
+        "best epoch",
+        "Dice",
+        "AUC volumes",
+        "AUC pictures",
+        "minutes",
+        "images/s",
+        "device",
+    )
     rows = [
         (
             step.name,
@@ -130,14 +140,14 @@ def _patients(tables: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator
     ]
     yield from _table(head, rows[:MAX_PATIENTS])
     if len(rows) > MAX_PATIENTS:
-        yield f"  {MAX_PATIENTS} of {len(rows)}; the others stand in patients.csv"
+        yield f"  {MAX_PATIENTS} of {len(rows)}; all are in patients.csv"
 
 
 def _failures(run: RunInfo, tables: Mapping[str, Any]) -> Iterator[str]:
     failures = run.evaluation_step.metrics["failures"]
     yield (
         f"{failures['num_slices']} slices and {failures['num_patients']} patients failed: a Dice below "
-        f"{failures['dice_below']}, or, without a mask, a slice called wrongly."
+        f"{failures['dice_below']}, or, without a reference mask, a misclassified slice."
     )
     head = ("level", "source", "trait", "failed", "rest", "effect", "strength")
     rows = [
@@ -168,7 +178,7 @@ def _provenance(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[str]:
         )
         for step in run.steps
     ]
-    yield from _table(("step", "made", "seconds", "peak MiB", "fingerprint"), rows)
+    yield from _table(("step", "made at (UTC)", "seconds", "peak MiB", "fingerprint"), rows)
 
 
 def _table(head: Cells, rows: Sequence[Cells]) -> Iterator[str]:

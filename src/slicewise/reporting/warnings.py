@@ -15,26 +15,26 @@ def collect_warnings(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[tuple
     if run.synthetic:
         yield (
             "Synthetic data",
-            "These patients and pictures are generated. The figures say that the pipeline works, and nothing "
-            "about patients.",
+            "The patients and pictures are generated. The metrics show that the pipeline works, and nothing "
+            "about real patients.",
         )
     for task in metrics.get("not_trained", ()):
         yield (
             f"{task.capitalize()} was not trained",
-            "No stage has it in its objective: the network answers at random, and no figure of it is shown.",
+            "No stage has it in its objective: its predictions would be random, and no metric is shown.",
         )
     for step in run.steps:
         if step.name.startswith("train.") and step.metrics["best_epoch"] == 0:
             yield (
                 f"{step.name} kept its initial weights",
-                "Every epoch was significantly worse on the validation patients, in Dice or AUC: its figures "
-                "are those of the stage before.",
+                "Every epoch was significantly worse on the validation patients, in Dice or AUC: its metrics "
+                "are those of the previous stage.",
             )
     if run.config["training"]["start_from"] is not None:
         yield (
-            "Begun with the weights of another run",
-            "Whom those have learned from is not known here (training.start_from). If a patient tested below "
-            "was among them, its figures are too good.",
+            "Initialised with the weights of another run",
+            "Their training patients are not known here (training.start_from). If these include patients "
+            "tested below, the metrics are too optimistic.",
         )
     for source, entry in metrics["sources"].items():
         yield from _source_warnings(source, entry)
@@ -52,15 +52,15 @@ def _source_warnings(source: str, entry: Mapping[str, Any]) -> Iterator[tuple[st
     if count < _FEW_PATIENTS:
         yield (
             f"Only {who} in {source}",
-            "Another draw of the split may give quite different figures; intervals over so few tell little.",
+            "Another split may give quite different metrics; intervals over so few are unreliable.",
         )
     if classes is None:
         return
     accuracy, base = classes["accuracy"]["value"], classes["majority_accuracy"]
     if accuracy is not None and accuracy <= base:
         yield (
-            f"No better than the majority answer in {source}",
-            f"Accuracy {accuracy:.3f}; always giving the more frequent answer has {base:.3f}.",
+            f"No better than the majority class in {source}",
+            f"Accuracy {accuracy:.3f}; always predicting the more frequent class has {base:.3f}.",
         )
 
 

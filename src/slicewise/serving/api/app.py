@@ -41,15 +41,15 @@ from slicewise.serving.api.uploads import collect_uploads, store_uploads
 Responses = dict[int | str, dict[str, Any]]
 
 _ERROR_RESPONSES: Final[Responses] = {
-    400: {
-        "model": Failure,
-        "description": "No file, an unknown modality, or an unknown field",
-    },
-    413: {"model": Failure, "description": "The upload is too large"},
-    415: {"model": Failure, "description": "Neither a picture nor a NIfTI volume"},
-    422: {"model": Failure, "description": "A file is damaged, or a field has an invalid value"},
-    503: {"model": Failure, "description": "The folder for uploads is missing or cannot be written"},
-    507: {"model": Failure, "description": "The folder for uploads is full"},
+    status: {"model": Failure, "description": description}
+    for status, description in {
+        400: "No file, an unknown modality, or an unknown field",
+        413: "The upload is too large",
+        415: "Neither a picture nor a NIfTI volume",
+        422: "A file is damaged, or a field has an invalid value",
+        503: "The folder for uploads is missing or cannot be written",
+        507: "The folder for uploads is full",
+    }.items()
 }
 _NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "No such case or result"}}
 _PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
