@@ -7,7 +7,6 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,7 +115,7 @@ def _wait_until_healthy(state: DemoState, home: Path, seconds: float) -> DemoSta
         if all(is_healthy(service) for service in state.services):
             _require_model(state)
             _LOG.info("demo at %s, API at %s, supervised by %s", state.page_url, state.api_url, state.kind)
-            return replace(state, healthy=True)
+            return state
         time.sleep(_POLL_SECONDS)
     unhealthy = next((service for service in state.services if not is_healthy(service)), state.services[0])
     raise ServingError(

@@ -1,6 +1,6 @@
 """The state of a demo in `demo.json`, by which any later command finds and stops it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -43,7 +43,6 @@ class DemoState:
 
     `supervisor` is None under PM2, whose daemon is not ours to stop, and where the supervisor has ended.
     `error` is set when the supervisor gave up.
-    `healthy` is the result of the last health check; it is not stored.
     """
 
     kind: SupervisorKind
@@ -52,7 +51,6 @@ class DemoState:
     checkpoint: str
     services: tuple[ServiceState, ...]
     error: str = ""
-    healthy: bool = field(default=False, compare=False)
 
     def service(self, name: str) -> ServiceState:
         return next(service for service in self.services if service.name == name)
@@ -76,9 +74,7 @@ def state_path(home: Path) -> Path:
 
 def write_state(home: Path, state: DemoState) -> None:
     """Write the state atomically: a reader sees the old one or the new one."""
-    value = asdict(state)
-    del value["healthy"]
-    write_json(state_path(home), value)
+    write_json(state_path(home), asdict(state))
 
 
 def read_state(home: Path) -> DemoState | None:
@@ -113,6 +109,6 @@ def _is_valid(state: DemoState) -> bool:
         numbers += [service.port, service.restarts]
         texts += [service.name, service.health_path, service.log_path]
     names = {service.name for service in state.services}
-    valid = state.kind in get_args(SupervisorKind) and {"api", "page"} <= names and not state.healthy
+    valid = state.kind in get_args(SupervisorKind) and {"api", "page"} <= names
     numeric = all(type(number) in (int, float) and 0 <= number < _LARGEST_NUMBER for number in numbers)
     return valid and numeric and all(isinstance(text, str) for text in texts)

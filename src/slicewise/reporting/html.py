@@ -34,7 +34,7 @@ def render_html(run: RunInfo, folders: ResultFolders) -> str:
         "report.html.j2",
         run,
         folders.evaluation,
-        choices=read_json(folders.evaluation / "calibration.json"),
+        calibration=read_json(folders.evaluation / "calibration.json"),
         figures=read_figures(folders),
         tables=read_tables(folders),
         most_patients=MAX_PATIENTS,

@@ -69,15 +69,8 @@ def _scores(source: SourceScores, scores: Iterable[Score]) -> Iterator[str]:
 
 def _training(run: RunInfo) -> Iterator[str]:
     head = (
-        "stage",
-        "epochs",
-        "best epoch",
-        "Dice",
-        "AUC volumes",
-        "AUC pictures",
-        "minutes",
-        "images/s",
-        "device",
+        *("stage", "epochs", "best epoch", "Dice", "AUC volumes", "AUC pictures"),
+        *("minutes", "images/s", "device"),
     )
     rows = [
         (

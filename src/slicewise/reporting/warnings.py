@@ -43,15 +43,15 @@ def collect_warnings(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[tuple
 def _source_warnings(source: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     classes = entry["classification"]
     # As the intervals count: near-identical pictures are one family. Only pictures have a slice per patient.
-    count, who = entry["num_patients"], plural(entry["num_patients"], "test patient")
+    count, tested = entry["num_patients"], plural(entry["num_patients"], "test patient")
     if count == entry["num_slices"]:
-        who = plural(count, "test picture")
+        tested = plural(count, "test picture")
         if classes and classes["accuracy"]["num_patients"] != count:
             count = classes["accuracy"]["num_patients"]
-            who = f"{count} families of test pictures"
+            tested = f"{count} families of test pictures"
     if count < _FEW_PATIENTS:
         yield (
-            f"Only {who} in {source}",
+            f"Only {tested} in {source}",
             "Another split may give quite different metrics; intervals over so few are unreliable.",
         )
     if classes is None:

@@ -202,7 +202,7 @@ def create_app(
     predictor = Predictor.load(checkpoint_path, device, mask_threshold=mask_threshold, inference=inference)
     configured = Postprocessing(Scaling(), class_threshold, mask_threshold, component_share=component_share)
     if calibration_path is None:
-        points = default_operating_points(configured, "this network was not evaluated, so nothing was chosen")
+        points = default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
     else:
         weights = predictor.checkpoint.weights_digest
         points = read_operating_points(calibration_path, weights, configured, predictor.inference._asdict())

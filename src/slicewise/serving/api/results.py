@@ -107,9 +107,9 @@ class Result:
         """
         largest = self.largest_slice()
         if largest is None or self.mask is None:
-            probabilities, indices = self.probabilities(), self.sliced.indices.tolist()
-            if probabilities:
+            if probabilities := self.probabilities():
                 return [max(probabilities, key=probabilities.__getitem__)]
+            indices: list[int] = self.sliced.indices.tolist()
             return indices[len(indices) // 2 :][:1]
         with_tumour = np.flatnonzero(self.mask.any(axis=(1, 2)))
         shares = (np.arange(num_slices - 1) + 0.5) / max(1, num_slices - 1)

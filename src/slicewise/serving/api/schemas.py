@@ -60,7 +60,7 @@ class ModelInfo(ApiModel):
     class_names: list[str]
     metrics: dict[str, float] = Field(description="validation metrics of these weights")
     data_name: str = Field(description="data set the model was trained on")
-    synthetic: bool = Field(description="true when the model has seen generated patients only")
+    synthetic: bool = Field(description="whether the model was trained on generated patients only")
     device: str
     not_trained: list[Task] = Field(description="tasks the model was not trained on; they are not predicted")
     flips: bool = Field(description="test-time augmentation: mean over each slice and its mirror image")
@@ -91,7 +91,7 @@ class Examination(OperatingInfo):
     tumour_probability: Probability | None
     label: Literal["tumour", "no_tumour"] | None
     not_trained: list[Task] = Field(description="tasks the model was not trained on")
-    synthetic: bool = Field(description="true when the model has seen generated patients only")
+    synthetic: bool = Field(description="whether the model was trained on generated patients only")
     warning: str | None = Field(description="limits of the prediction; null if none is known")
     note: str | None = Field(
         description="why fields are missing, and warnings about the files; null without any"

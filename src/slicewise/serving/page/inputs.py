@@ -63,7 +63,7 @@ def _select_modality(file_name: str) -> str:
         return "file"
     name = parse_filename(Path(file_name))
     guess = name.kind if name.sure and name.kind in MODALITIES else None
-    chosen = st.selectbox(
+    modality = st.selectbox(
         f"Modality of {file_name}",
         MODALITIES,
         index=None if guess is None else MODALITIES.index(guess),
@@ -71,7 +71,7 @@ def _select_modality(file_name: str) -> str:
         format_func=str.upper,
         key=f"modality-{file_name}",
     )
-    return chosen or ""
+    return modality or ""
 
 
 def _validate(files: Sequence[Any], fields: Sequence[FileField], max_upload_mib: int) -> str:

@@ -156,7 +156,7 @@ def _explanation(prediction: dict[str, Any]) -> str:
     if _has_classification(prediction):
         scale = "calibrated" if prediction["calibrated"] else "raw, not calibrated"
         sentences += [
-            f"The label is tumour from a probability of {prediction['class_threshold']:.0%} ({scale})."
+            f"The label is “tumour” from a probability of {prediction['class_threshold']:.0%} ({scale})."
         ]
     if _has_segmentation(prediction):
         sentences += [f"The mask holds pixels from a probability of {prediction['mask_threshold']:.0%}."]
