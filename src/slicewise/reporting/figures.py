@@ -14,6 +14,12 @@ from slicewise.reporting.run_info import ResultFolders
 MAX_GRADCAM_PAGES: Final = 4
 _WIDE, _HALF = 1400, 1000
 _QUALITY: Final = 84
+_SCORE_FIGURES: Final = {
+    "confusion_matrix": "Confusion matrices of the slices, per source",
+    "metric_distribution": "Dice and IoU of each test patient",
+    "roc_curve": "ROC curves of the slices, with operating points",
+    "reliability_diagram": "Reliability before and after calibration",
+}
 _MAX_HEIGHT: Final = 6000
 
 
@@ -58,12 +64,7 @@ def read_figures(folders: ResultFolders) -> Figures:
             _load_figure(folder / "curves.png", f"Losses and validation metrics of {name}", wide=True)
             for name, folder in folders.stages.items()
         ),
-        scores=(
-            _load_figure(evaluation / "confusion_matrix.png", "Confusion matrices of the slices, per source"),
-            _load_figure(evaluation / "metric_distribution.png", "Dice and IoU of each test patient"),
-            _load_figure(evaluation / "roc_curve.png", "ROC curves of the slices, with operating points"),
-            _load_figure(evaluation / "reliability_diagram.png", "Reliability before and after calibration"),
-        ),
+        scores=tuple(_load_figure(evaluation / f"{name}.png", text) for name, text in _SCORE_FIGURES.items()),
         stage_comparison=_load_figure(
             folders.stage_comparison / "phase_comparison.png", "The three stages compared", wide=True
         ),
