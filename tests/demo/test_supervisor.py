@@ -12,10 +12,9 @@ from tests.test_full_disk import Tmpfs, mounted
 
 from slicewise.demo.health import is_alive, is_healthy
 from slicewise.demo.processes import find_process, identify_process
-from slicewise.demo.restart_policy import RestartPolicy
 from slicewise.demo.spec import DemoSpec
 from slicewise.demo.state import DemoState, read_state, state_path
-from slicewise.demo.supervisor import Supervisor
+from slicewise.demo.supervisor import RestartPolicy, Supervisor
 
 FAST = RestartPolicy(first_delay=0.05, longest_delay=0.1, max_failures=3)
 MakeSpec = Callable[..., DemoSpec]
@@ -134,8 +133,8 @@ def test_services_are_started_again_on_a_full_disk_and_recorded_once_there_is_ro
         disk = Tmpfs(running.home)
         disk.fill()
         os.kill(before.pid, signal.SIGKILL)
-        wait_for(lambda: running.supervision.kept[0].restarts == 1)
-        wait_for(lambda: is_healthy(running.supervision.kept[0].state()))
+        wait_for(lambda: running.supervision.services[0].restarts == 1)
+        wait_for(lambda: is_healthy(running.supervision.services[0].state()))
         assert running.state().service("api").process == before
         assert sum("is not up to date: the disk is full" in text for text in caplog.messages) == 1
         disk.mend()

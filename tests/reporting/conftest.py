@@ -66,7 +66,7 @@ def made(trained: Pipeline) -> Made:
     )
     folders = ResultFolders(
         evaluation=root / "results" / "multitask_evaluation",
-        phases=root / "results" / "phase_comparison",
+        stage_comparison=root / "results" / "phase_comparison",
         failures=root / "results" / "failures",
         ablations=root / "results" / "ablations",
         gradcam=root / "visualizations" / "multitask_gradcam",

@@ -13,9 +13,8 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.tables import FailedPatient, PatientRow, read_rows, write_rows
 from slicewise.evaluation.comparison.stage_gains import gain_text
-from slicewise.reporting.figures import MAX_GRADCAM_PAGES, read_figures
+from slicewise.reporting.figures import MAX_GRADCAM_PAGES, data_uri, read_figures
 from slicewise.reporting.html import render_html
-from slicewise.reporting.pictures import data_uri
 from slicewise.reporting.run_info import RunInfo
 from slicewise.reporting.scores import format_p_value
 
@@ -94,7 +93,7 @@ def test_it_says_where_it_comes_from(made: Made) -> None:
     assert made.run.reproduce in text
     assert "seed 0, split.seed 0" in text
     assert "Split, drawn by split.seed=0: patients" in text
-    assert f"torch {made.run.judge.versions['torch']}" in text
+    assert f"torch {made.run.evaluation_step.versions['torch']}" in text
     assert "bootstrap_samples: 200" in text
     for step in made.run.steps:
         assert f"{step.name} {step.made_at} {step.seconds:.1f}" in text
@@ -154,8 +153,8 @@ def test_a_start_that_was_kept_and_weights_of_another_run_are_told(made: Made, e
     run = replace(made.run, steps=steps, config={**made.run.config, "training": training})
     text = Document(render_html(run, folders)).text
     assert "train.joint kept its initial weights" in text
-    assert "Begun with the weights of another run" in text
-    assert re.search(r"train\.joint\s+\d+\s+start", text)
+    assert "Initialised with the weights of another run" in text
+    assert re.search(r"train\.joint\s+\d+\s+initial", text)
     assert "kept its initial weights" not in Document(render_html(trained_on(made.run), folders)).text
 
 
@@ -189,10 +188,10 @@ def test_a_small_p_is_no_zero(value: float | None, told: str) -> None:
     ("chosen", "words"),
     [
         ({}, "none"),
-        ({"component_share": 0.3}, "parts from 30 % of the largest"),
+        ({"component_share": 0.3}, "components from 30 % of the largest"),
         (
             {"min_component": 20, "gate": True},
-            "smallest part 20 voxels, none in slices not called tumour",
+            "components from 20 voxels, none in slices not labelled tumour",
         ),
     ],
 )
@@ -212,8 +211,8 @@ def test_accuracy_below_the_majority_answer_is_not_passed_over(made: Made, evalu
     metrics["sources"]["phantom"]["classification"]["majority_accuracy"] = 0.602
     write_json(evaluation / "metrics.json", metrics)
     text = Document(render_html(made.run, replace(made.folders, evaluation=evaluation))).text
-    assert "No better than the majority answer in phantom" in text
-    assert "Accuracy 0.601; always giving the more frequent answer has 0.602." in text
+    assert "No better than the majority class in phantom" in text
+    assert "Accuracy 0.601; always predicting the more frequent class has 0.602." in text
 
 
 def test_many_pages_of_heat_are_counted_but_not_all_shown(made: Made, tmp_path: Path) -> None:
@@ -222,7 +221,7 @@ def test_many_pages_of_heat_are_counted_but_not_all_shown(made: Made, tmp_path: 
     for place in range(MAX_GRADCAM_PAGES + 3):
         shutil.copy(picture, tmp_path / f"page_{place:02d}.png")
     figures = read_figures(replace(made.folders, gradcam=tmp_path))
-    assert (len(figures.heat), figures.num_heat) == (MAX_GRADCAM_PAGES, MAX_GRADCAM_PAGES + 3)
+    assert (len(figures.saliency), figures.num_saliency_pages) == (MAX_GRADCAM_PAGES, MAX_GRADCAM_PAGES + 3)
 
 
 def test_a_network_that_called_nothing_tumour_has_a_page_too(made: Made, tmp_path: Path) -> None:
@@ -235,7 +234,7 @@ def test_a_network_that_called_nothing_tumour_has_a_page_too(made: Made, tmp_pat
 
 def test_fewer_modalities_are_shown_where_they_were_asked_for(made: Made, tmp_path: Path) -> None:
     assert 'id="subsets"' not in made.page
-    shutil.copy(made.folders.phases / "phase_comparison.png", tmp_path / "phantom.png")
+    shutil.copy(made.folders.stage_comparison / "phase_comparison.png", tmp_path / "phantom.png")
     page = render_html(made.run, replace(made.folders, ablations=tmp_path))
     assert 'id="subsets"' in page
 
@@ -258,7 +257,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
 def test_whole_patients_have_lines_of_their_own(made: Made, evaluation: Path) -> None:
     """The one test patient of the tiny run has a tumour; so there is nobody to tell apart."""
-    assert "whole patients called tumour" in Document(made.page).text
+    assert "patients classified as tumour" in Document(made.page).text
     metrics = read_json(evaluation / "metrics.json")
     found = metrics["sources"]["phantom"]["patient_classification"]
     assert "each of 1 patient has a tumour" in Document(made.page).text
@@ -266,7 +265,7 @@ def test_whole_patients_have_lines_of_their_own(made: Made, evaluation: Path) ->
     found.update(dict.fromkeys(("roc_auc", "accuracy"), estimate))
     write_json(evaluation / "metrics.json", metrics)
     text = Document(render_html(made.run, replace(made.folders, evaluation=evaluation))).text
-    assert "ROC AUC, whole patients" in text
+    assert "ROC AUC, patient level" in text
     assert "0.812 0.500 to 1.000" in re.sub(r"\s+", " ", text)
 
 
@@ -287,7 +286,7 @@ def test_tumours_without_any_mask_stand_beside_hd95_which_leaves_them_out(
     metrics["sources"]["phantom"]["segmentation"]["empty_prediction"]["num_patients"] = 17
     write_json(evaluation / "metrics.json", metrics)
     text = Document(render_html(made.run, replace(made.folders, evaluation=evaluation))).text
-    assert "missed whole, patients 17" in " ".join(text.split())
+    assert "missed entirely, patients 17" in " ".join(text.split())
 
 
 def test_accuracy_and_dice_are_shown_before_and_after_the_choices(made: Made, evaluation: Path) -> None:
@@ -302,7 +301,7 @@ def test_accuracy_and_dice_are_shown_before_and_after_the_choices(made: Made, ev
 
 
 def test_the_page_says_what_joint_gained(made: Made) -> None:
-    gains = made.run.judge.metrics["gains_of_joint"]
+    gains = made.run.evaluation_step.metrics["gains_of_joint"]
     assert gains
     text = " ".join(Document(render_html(made.run, made.folders)).text.split())
     for source, found in gains.items():

@@ -7,8 +7,8 @@ from tests.reporting.conftest import Made
 
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.tables import PatientRow, read_rows, write_rows
-from slicewise.reporting.scores import uncalibrated_sources
 from slicewise.reporting.text import render_text
+from slicewise.reporting.warnings import uncalibrated_sources
 
 
 def text(made: Made) -> str:

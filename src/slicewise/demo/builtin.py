@@ -1,4 +1,4 @@
-"""The demo under SliceWise's own supervisor."""
+"""Backend `builtin`: the demo under SliceWise's own supervisor."""
 
 import subprocess
 import sys
@@ -7,22 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from slicewise.core.errors import ServingError
-from slicewise.demo.logs import log_tail, rotate_log
-from slicewise.demo.processes import find_process, stop_processes
+from slicewise.demo.processes import (
+    STOP_GRACE_SECONDS,
+    find_process,
+    log_tail,
+    rotate_log,
+    stop_processes,
+    terminate,
+)
 from slicewise.demo.spec import DemoSpec
-from slicewise.demo.state import DemoState, ServiceState, read_state
-from slicewise.demo.supervisor import STOP_GRACE_SECONDS
+from slicewise.demo.state import DemoState, read_state
 
 _RECORD_SECONDS = 20.0
 _launched: list[subprocess.Popen[bytes]] = []
-"""Supervisors this process started: kept, so that Python neither warns about them nor leaves zombies."""
+"""Supervisors started by this process: kept, so that Python neither warns about them nor leaves zombies."""
 
 
 def launch(spec: DemoSpec) -> DemoState:
     """Start the supervisor in a session of its own and wait until it has recorded its services.
 
     Raises:
-        ServingError: it ended, or wrote nothing for a while.
+        ServingError: it ended, or recorded nothing in time.
     """
     home = Path(spec.home)
     spec_path, log_path = home / "demo-spec.json", Path(spec.log_dir) / "demo-supervisor.log"
@@ -41,7 +46,7 @@ def launch(spec: DemoSpec) -> DemoState:
     try:
         return _wait_for_state(popen, home, log_path)
     except BaseException:
-        _terminate(popen)
+        terminate(popen, 2 * STOP_GRACE_SECONDS)
         raise
 
 
@@ -54,30 +59,20 @@ def _wait_for_state(popen: subprocess.Popen[bytes], home: Path, log_path: Path) 
     raise ServingError(f"the demo's supervisor did not start; {log_path} ends with\n{log_tail(log_path)}")
 
 
-def _terminate(popen: subprocess.Popen[bytes]) -> None:
-    popen.terminate()
-    try:
-        popen.wait(2 * STOP_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        popen.kill()
-        popen.wait()
-
-
 def refresh(state: DemoState, home: Path) -> DemoState:
-    """Return the state as its supervisor recorded it last, without processes that have gone since."""
+    """Return the state that the supervisor recorded last, without processes that have ended since."""
     latest = read_state(home) or state
-    services = tuple(_without_dead_process(service) for service in latest.services)
-    orphaned = latest.supervisor is None or find_process(latest.supervisor) is None
-    return replace(latest, services=services, supervisor=None if orphaned else latest.supervisor)
-
-
-def _without_dead_process(service: ServiceState) -> ServiceState:
-    gone = service.process is None or find_process(service.process) is None
-    return replace(service, process=None) if gone else service
+    services = tuple(
+        replace(service, process=service.process if find_process(service.process) else None)
+        for service in latest.services
+    )
+    return replace(
+        latest, services=services, supervisor=latest.supervisor if find_process(latest.supervisor) else None
+    )
 
 
 def stop(state: DemoState, home: Path) -> None:
-    """End the supervisor, which ends its services; then end services that an earlier crash left behind."""
+    """Stop the supervisor, which stops its services; then stop services that an earlier crash left behind."""
     if state.supervisor is not None:
         stop_processes((state.supervisor,), grace_seconds=3 * STOP_GRACE_SECONDS)
     stop_processes((read_state(home) or state).processes(), grace_seconds=STOP_GRACE_SECONDS)

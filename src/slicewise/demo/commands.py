@@ -11,12 +11,12 @@ from slicewise.demo.spec import ServiceSpec
 from slicewise.serving.endpoints import API_HEALTH, API_URL_VARIABLE, HOST, PAGE_HEALTH
 
 _UTF8: Final = (("PYTHONUTF8", "1"), ("PYTHONIOENCODING", "utf-8"))
-"""Logs and names in UTF-8, whatever the locale in which the demo was started."""
+"""Logs and names in UTF-8, whatever the locale of the demo."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """Which model the API serves, and how it decides."""
+    """The model that the API serves, its thresholds and its inference settings."""
 
     checkpoint_path: Path
     device: str
@@ -24,13 +24,14 @@ class ModelOptions:
     mask_threshold: float
     cases_dir: Path
     calibration_path: Path | None = None
-    """What the evaluation of this checkpoint chose, if there was one."""
+    """Thresholds and calibration chosen by the evaluation of this checkpoint; None without one."""
     inference: InferenceSettings = PLAIN_INFERENCE
     component_share: float = 0.0
     num_threads: int = 0
 
 
 def build_api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> ServiceSpec:
+    """Return the service that runs `serving.api.server`."""
     calibration = options.calibration_path
     command = (
         *(sys.executable, "-m", "slicewise.serving.api.server"),
@@ -54,7 +55,7 @@ def build_api_service(settings: Serving, options: ModelOptions, log_dir: Path) -
 
 
 def build_page_service(settings: Serving, log_dir: Path) -> ServiceSpec:
-    """Return the Streamlit command: local only, no statistics sent, no questions, no file watcher."""
+    """Return the Streamlit service: local only, no usage statistics, no prompts, no file watcher."""
     options = {
         "server.address": HOST,
         "server.port": settings.page_port,

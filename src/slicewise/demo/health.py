@@ -1,4 +1,4 @@
-"""Asking the services whether they are well. Standard library only: `slicewise plan` waits for the answer."""
+"""Health checks of the services. Standard library only, because `slicewise plan` runs them."""
 
 import json
 import socket
@@ -8,20 +8,18 @@ from typing import Any
 from slicewise.demo.state import ServiceState, read_state
 from slicewise.serving.endpoints import HOST
 
-_TIMEOUT_SECONDS = 2.0
-_CHUNK = 1 << 16
 
+def http_get(port: int, path: str, timeout: float = 2.0) -> bytes | None:
+    """Return the body of a 200 response from this machine, or None for any other outcome.
 
-def http_get(port: int, path: str, timeout: float = _TIMEOUT_SECONDS) -> bytes | None:
-    """Return the body of a 200 answer from this machine, or None when there is no such answer.
-
-    One HTTP/1.0 exchange (RFC 1945): `http.client` would take longer to import than the services to answer.
+    One HTTP/1.0 exchange (RFC 1945): importing `http.client` would take longer than the request.
+    `timeout` is in seconds.
     """
     request = f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n".encode()
     try:
         with socket.create_connection((HOST, port), timeout) as connection:
             connection.sendall(request)
-            response = b"".join(iter(lambda: connection.recv(_CHUNK), b""))
+            response = b"".join(iter(lambda: connection.recv(1 << 16), b""))
     except OSError:
         return None
     head, _, body = response.partition(b"\r\n\r\n")
@@ -29,12 +27,9 @@ def http_get(port: int, path: str, timeout: float = _TIMEOUT_SECONDS) -> bytes |
 
 
 def served_fingerprint(service: ServiceState) -> str | None:
-    """Return the fingerprint of the model the API says it has loaded, or None while it is not ready."""
-    body = http_get(service.port, service.health_path)
-    if body is None:
-        return None
+    """Return the fingerprint of the model that the API has loaded, or None while it is not ready."""
     try:
-        response: Any = json.loads(body)
+        response: Any = json.loads(http_get(service.port, service.health_path) or b"")
     except ValueError:
         return None
     fingerprint = response.get("fingerprint") if isinstance(response, dict) else None
@@ -47,11 +42,11 @@ def is_healthy(service: ServiceState) -> bool:
 
 
 def is_alive(home: Path, fingerprint: str | None = None) -> bool:
-    """Return whether the demo of `home` is up with both services and serves the expected model.
+    """Return whether both services of the demo of `home` are healthy and serve the expected model.
 
     Args:
         home: the folder that holds `demo.json`.
-        fingerprint: of the checkpoint that must be served; None accepts the one the demo was started with.
+        fingerprint: of the expected checkpoint; None accepts that with which the demo was started.
     """
     state = read_state(home)
     if state is None or state.error or (fingerprint is not None and state.fingerprint != fingerprint):

@@ -1,21 +1,21 @@
-"""Starting the demo, looking after it, stopping it.
+"""Start and stop the demo.
 
-Started means: both services answer their health checks, and the API has loaded the expected model.
+Started means: both services pass their health checks, and the API has loaded the expected model.
 """
 
 import logging
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from slicewise.config.schema import Serving
 from slicewise.core.errors import ServingError
 from slicewise.demo import builtin, pm2
 from slicewise.demo.commands import ModelOptions, build_api_service, build_page_service
-from slicewise.demo.health import is_alive, is_healthy, served_fingerprint
-from slicewise.demo.logs import log_tail, rotate_log
+from slicewise.demo.health import is_healthy, served_fingerprint
+from slicewise.demo.processes import log_tail, rotate_log
 from slicewise.demo.spec import DemoSpec
 from slicewise.demo.state import DemoState, ServiceState, SupervisorKind, read_state, state_path
 from slicewise.serving.endpoints import HOST
@@ -24,9 +24,8 @@ _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class _Backend:
-    """What each kind of supervision can do."""
+class _Backend(NamedTuple):
+    """The operations of a kind of supervisor."""
 
     launch: Callable[[DemoSpec], DemoState]
     refresh: Callable[[DemoState, Path], DemoState]
@@ -45,14 +44,14 @@ def start_demo(
     """Start the API and the page, replacing an earlier demo of the same home.
 
     Args:
-        settings: ports, supervisor and patience.
+        settings: ports, supervisor and the limit of the start-up.
         options: the checkpoint to serve, and how.
-        home: folder for `demo.json` and what the supervisor needs.
+        home: folder for `demo.json` and the files of the supervisor.
         log_dir: folder for the services' logs.
         fingerprint: of the checkpoint; the API must report it.
 
     Raises:
-        ServingError: a port is taken, a service ended or did not answer in time, or serves another model.
+        ServingError: a port is taken, a service ended, did not respond in time or serves another model.
             Nothing is left running.
     """
     stop_demo(home)
@@ -63,37 +62,24 @@ def start_demo(
         rotate_log(Path(service.log_path))
     checkpoint = str(options.checkpoint_path.absolute())
     spec = DemoSpec(str(home.absolute()), str(log_dir.absolute()), fingerprint, checkpoint, services)
+    kind = settings.supervisor
+    if kind == "auto":
+        kind = "pm2" if pm2.is_installed() else "builtin"
     try:
-        state = _BACKENDS[_select_backend(settings)].launch(spec)
-        return _wait_until_healthy(state, home, settings.startup_seconds)
+        return _wait_until_healthy(_BACKENDS[kind].launch(spec), home, settings.startup_seconds)
     except BaseException:
         stop_demo(home)
         raise
 
 
-def demo_status(home: Path) -> DemoState | None:
-    """Return the demo of `home` as it is now, or None where there is none."""
-    state = read_state(home)
-    if state is None:
-        return None
-    state = _BACKENDS[state.kind].refresh(state, home)
-    return replace(state, healthy=is_alive(home))
-
-
 def stop_demo(home: Path) -> bool:
-    """Stop the demo of `home`. Return whether there was one on record."""
+    """Stop the demo of `home`. Return whether one was recorded."""
     state = read_state(home)
     if state is None:
         return False
     _BACKENDS[state.kind].stop(state, home)
     state_path(home).unlink(missing_ok=True)
     return True
-
-
-def _select_backend(settings: Serving) -> SupervisorKind:
-    if settings.supervisor == "auto":
-        return "pm2" if pm2.is_installed() else "builtin"
-    return settings.supervisor
 
 
 def _require_free_ports(settings: Serving) -> None:
@@ -103,9 +89,10 @@ def _require_free_ports(settings: Serving) -> None:
         )
     for key, port in (("api_port", settings.api_port), ("page_port", settings.page_port)):
         if not _is_free(port):
+            other = next((other for other in range(port + 10, 65536, 10) if _is_free(other)), port + 1)
             raise ServingError(
-                f"port {port} is taken by another program; end it or choose another port, "
-                f"for example serving.{key}={_next_free(port)}"
+                f"port {port} is taken by another program; stop it or choose another port, "
+                f"for example serving.{key}={other}"
             )
 
 
@@ -119,34 +106,22 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _next_free(port: int) -> int:
-    candidates = range(port + 10, 65536, 10)
-    return next((other for other in candidates if _is_free(other)), port + 1)
-
-
 def _wait_until_healthy(state: DemoState, home: Path, seconds: float) -> DemoState:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         state = _BACKENDS[state.kind].refresh(state, home)
-        _require_running(state)
+        if failed := next((service for service in state.services if service.restarts > 0), None):
+            raise ServingError(f"the demo's {failed.name} ended during start-up; {_quote_log(failed)}")
         if all(is_healthy(service) for service in state.services):
             _require_model(state)
             _LOG.info("demo at %s, API at %s, supervised by %s", state.page_url, state.api_url, state.kind)
-            return replace(state, healthy=True)
+            return state
         time.sleep(_POLL_SECONDS)
-    unresponsive = next((service for service in state.services if not is_healthy(service)), state.services[0])
+    unhealthy = next((service for service in state.services if not is_healthy(service)), state.services[0])
     raise ServingError(
-        f"the demo's {unresponsive.name} did not answer within {seconds:g} s; {_quote_log(unresponsive)}\n"
+        f"the demo's {unhealthy.name} did not respond within {seconds:g} s; {_quote_log(unhealthy)}\n"
         "a slow machine may need more: serving.startup_seconds=180"
     )
-
-
-def _require_running(state: DemoState) -> None:
-    for service in state.services:
-        if service.restarts > 0:
-            raise ServingError(
-                f"the demo's {service.name} ended while it was starting; {_quote_log(service)}"
-            )
 
 
 def _require_model(state: DemoState) -> None:
@@ -155,7 +130,7 @@ def _require_model(state: DemoState) -> None:
     if served != state.fingerprint:
         raise ServingError(
             f"the API on port {api.port} serves model {str(served)[:12]}, not {state.fingerprint[:12]}; "
-            f"is another program on the port? choose another one with serving.api_port=..."
+            "if another program uses this port, choose another one with serving.api_port=..."
         )
 
 

@@ -1,4 +1,4 @@
-"""The demo under PM2 (https://pm2.keymetrics.io), where that is installed."""
+"""Backend `pm2`: the demo under PM2 (https://pm2.keymetrics.io)."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ from typing import Any
 
 from slicewise.core.errors import ServingError
 from slicewise.core.files import write_json
-from slicewise.demo.processes import identify_process, stop_processes
-from slicewise.demo.spec import DemoSpec, ServiceSpec
-from slicewise.demo.state import DemoState, ServiceState, write_state
+from slicewise.demo.processes import STOP_GRACE_SECONDS, identify_process, stop_processes
+from slicewise.demo.spec import DemoSpec
+from slicewise.demo.state import DemoState, write_state
 
 _COMMAND_SECONDS = 60.0
-_GRACE_SECONDS = 5.0
+_DOWN = ("errored", "stopped", "waiting restart")
 ECOSYSTEM = "ecosystem.config.json"
 
 
@@ -31,32 +31,32 @@ def app_name(service: str, home: Path) -> str:
 
 def ecosystem(spec: DemoSpec) -> dict[str, Any]:
     """Return the ecosystem file (https://pm2.keymetrics.io/docs/usage/application-declaration)."""
-    return {"apps": [_app_declaration(service, Path(spec.home)) for service in spec.services]}
-
-
-def _app_declaration(service: ServiceSpec, home: Path) -> dict[str, Any]:
-    return {
-        "name": app_name(service.name, home),
-        "script": service.command[0],
-        "args": list(service.command[1:]),
-        "interpreter": "none",
-        "cwd": str(home),
-        "env": dict(service.environment),
-        "out_file": service.log_path,
-        "error_file": service.log_path,
-        "merge_logs": True,
-        "autorestart": True,
-        "exp_backoff_restart_delay": 500,
-        "max_restarts": 10,
-        "kill_timeout": 5000,
-    }
+    apps = [
+        {
+            "name": app_name(service.name, Path(spec.home)),
+            "script": service.command[0],
+            "args": list(service.command[1:]),
+            "interpreter": "none",
+            "cwd": spec.home,
+            "env": dict(service.environment),
+            "out_file": service.log_path,
+            "error_file": service.log_path,
+            "merge_logs": True,
+            "autorestart": True,
+            "exp_backoff_restart_delay": 500,
+            "max_restarts": 10,
+            "kill_timeout": 5000,
+        }
+        for service in spec.services
+    ]
+    return {"apps": apps}
 
 
 def launch(spec: DemoSpec) -> DemoState:
-    """Hand the services to PM2 and record them.
+    """Start the services under PM2 and record them.
 
     Raises:
-        ServingError: PM2 is missing or refuses.
+        ServingError: PM2 is missing or fails.
     """
     home = Path(spec.home)
     path = home / ECOSYSTEM
@@ -71,16 +71,22 @@ def launch(spec: DemoSpec) -> DemoState:
 
 
 def refresh(state: DemoState, home: Path) -> DemoState:
-    """Return the state with the processes and restart counts PM2 reports now."""
+    """Return the state with the processes and restart counts that PM2 reports now."""
     reported = {app["name"]: app for app in parse_jlist(_pm2("jlist"))}
-    services = tuple(
-        _with_pm2_status(service, reported.get(app_name(service.name, home))) for service in state.services
-    )
-    return replace(state, services=services)
+    services = []
+    for service in state.services:
+        app = reported.get(app_name(service.name, home))
+        process, restarts = None, service.restarts
+        if app is not None:
+            status = app["pm2_env"]["status"]
+            process = identify_process(app["pid"]) if status == "online" else None
+            restarts = app["pm2_env"]["restart_time"] + (status in _DOWN)
+        services.append(replace(service, process=process, restarts=restarts))
+    return replace(state, services=tuple(services))
 
 
 def parse_jlist(output: str) -> list[dict[str, Any]]:
-    """Return the applications in the output of `pm2 jlist`, which may chat before and after the JSON."""
+    """Return the applications from the output of `pm2 jlist`, which may have text around the JSON."""
     start = output.find("[{")
     if start < 0:
         return []
@@ -88,21 +94,12 @@ def parse_jlist(output: str) -> list[dict[str, Any]]:
     return apps
 
 
-def _with_pm2_status(service: ServiceState, app: dict[str, Any] | None) -> ServiceState:
-    if app is None:
-        return replace(service, process=None)
-    pm2_env = app["pm2_env"]
-    online = pm2_env["status"] == "online"
-    restarts = pm2_env["restart_time"] + (pm2_env["status"] in ("errored", "stopped", "waiting restart"))
-    return replace(service, process=identify_process(app["pid"]) if online else None, restarts=restarts)
-
-
 def stop(state: DemoState, home: Path) -> None:
-    """Take the services out of PM2 by name; then end a process of theirs that PM2 no longer knew."""
+    """Delete the services from PM2 by name; then stop processes of theirs that PM2 no longer knows."""
     if is_installed():
         for service in state.services:
             _run("delete", app_name(service.name, home))  # fails where PM2 no longer knows the name
-    stop_processes(state.processes(), grace_seconds=_GRACE_SECONDS)
+    stop_processes(state.processes(), grace_seconds=STOP_GRACE_SECONDS)
 
 
 def _pm2(*arguments: str) -> str:
@@ -111,7 +108,7 @@ def _pm2(*arguments: str) -> str:
         message = (done.stderr + done.stdout).strip()[-800:]
         raise ServingError(
             f"`pm2 {' '.join(arguments)}` failed: {message}\n"
-            "mend PM2, or let SliceWise supervise the demo itself with serving.supervisor=builtin"
+            "fix PM2, or use SliceWise's own supervisor with serving.supervisor=builtin"
         )
     return done.stdout
 

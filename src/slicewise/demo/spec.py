@@ -1,9 +1,8 @@
-"""What a supervisor keeps alive: services as data, handed over in a JSON file."""
+"""Services as data, passed to a supervisor in a JSON file."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from slicewise.core.files import write_json
 from slicewise.demo.state import ProcessIdentity, ServiceState
@@ -11,7 +10,7 @@ from slicewise.demo.state import ProcessIdentity, ServiceState
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """A command that serves a port of this machine and appends what it says to a log file."""
+    """A command that serves a port of this machine and appends its output to a log file."""
 
     name: str
     command: tuple[str, ...]
@@ -26,7 +25,7 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True)
 class DemoSpec:
-    """Everything a supervisor needs to start a demo and to record it in `home`."""
+    """What a supervisor needs to start a demo and to record it in `home`."""
 
     home: str
     log_dir: str
@@ -40,11 +39,8 @@ class DemoSpec:
     @classmethod
     def load(cls, path: Path) -> "DemoSpec":
         value = json.loads(path.read_bytes())
-        services = tuple(_parse_service(service) for service in value.pop("services"))
+        for service in value["services"]:
+            service["command"] = tuple(service["command"])
+            service["environment"] = tuple((name, text) for name, text in service["environment"])
+        services = tuple(ServiceSpec(**service) for service in value.pop("services"))
         return cls(**value, services=services)
-
-
-def _parse_service(value: dict[str, Any]) -> ServiceSpec:
-    command = tuple(value.pop("command"))
-    environment = tuple((name, text) for name, text in value.pop("environment"))
-    return ServiceSpec(**value, command=command, environment=environment)

@@ -1,6 +1,6 @@
-"""What a demo writes down about itself in `demo.json`, so that any later command can find and stop it."""
+"""The state of a demo in `demo.json`, by which any later command finds and stops it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -23,7 +23,7 @@ class ProcessIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """One service as its supervisor last saw it; `process` is None while it is down."""
+    """One service as its supervisor recorded it last; `process` is None while it is down."""
 
     name: str
     port: int
@@ -39,11 +39,10 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True)
 class DemoState:
-    """A demo: who supervises it, which model it serves, and where it answers.
+    """A demo: its supervisor, its model and its services.
 
-    `supervisor` is None under PM2, whose daemon is not ours to stop, and where the supervisor has gone.
+    `supervisor` is None under PM2, whose daemon is not ours to stop, and where the supervisor has ended.
     `error` is set when the supervisor gave up.
-    `healthy` is what the last look found; it is not stored.
     """
 
     kind: SupervisorKind
@@ -52,7 +51,6 @@ class DemoState:
     checkpoint: str
     services: tuple[ServiceState, ...]
     error: str = ""
-    healthy: bool = field(default=False, compare=False)
 
     def service(self, name: str) -> ServiceState:
         return next(service for service in self.services if service.name == name)
@@ -66,7 +64,7 @@ class DemoState:
         return self.service("page").url
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
-        """Return the services' processes, without the supervisor."""
+        """Return the services' processes, without the supervisor's."""
         return tuple(service.process for service in self.services if service.process is not None)
 
 
@@ -76,24 +74,30 @@ def state_path(home: Path) -> Path:
 
 def write_state(home: Path, state: DemoState) -> None:
     """Write the state atomically: a reader sees the old one or the new one."""
-    value = asdict(state)
-    del value["healthy"]
-    write_json(state_path(home), value)
+    write_json(state_path(home), asdict(state))
 
 
 def read_state(home: Path) -> DemoState | None:
     """Return the recorded state, or None where no demo was started or its record cannot be read."""
     try:
         value = read_json(state_path(home))
-        services = tuple(_parse_service(service) for service in value.pop("services"))
+        services = tuple(
+            ServiceState(**(service | {"process": _parse_process(service["process"])}))
+            for service in value.pop("services")
+        )
         supervisor = _parse_process(value.pop("supervisor"))
-        return _validated(DemoState(**value, services=services, supervisor=supervisor))
+        state = DemoState(**value, services=services, supervisor=supervisor)
+        return state if _is_valid(state) else None
     except (OSError, WorkspaceError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _validated(state: DemoState) -> DemoState:
-    """Return the state if every field is of its kind: what is read here decides which process is ended."""
+def _parse_process(value: dict[str, Any] | None) -> ProcessIdentity | None:
+    return None if value is None else ProcessIdentity(**value)
+
+
+def _is_valid(state: DemoState) -> bool:
+    """Return whether every field has its type: these values decide which processes are killed."""
     numbers = [
         number
         for process in (*state.processes(), state.supervisor)
@@ -105,16 +109,6 @@ def _validated(state: DemoState) -> DemoState:
         numbers += [service.port, service.restarts]
         texts += [service.name, service.health_path, service.log_path]
     names = {service.name for service in state.services}
-    valid = state.kind in get_args(SupervisorKind) and {"api", "page"} <= names and not state.healthy
+    valid = state.kind in get_args(SupervisorKind) and {"api", "page"} <= names
     numeric = all(type(number) in (int, float) and 0 <= number < _LARGEST_NUMBER for number in numbers)
-    if not (valid and numeric and all(isinstance(text, str) for text in texts)):
-        raise ValueError("not a demo's state")
-    return state
-
-
-def _parse_service(value: dict[str, Any]) -> ServiceState:
-    return ServiceState(**(value | {"process": _parse_process(value["process"])}))
-
-
-def _parse_process(value: dict[str, Any] | None) -> ProcessIdentity | None:
-    return None if value is None else ProcessIdentity(**value)
+    return valid and numeric and all(isinstance(text, str) for text in texts)

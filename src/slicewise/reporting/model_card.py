@@ -1,4 +1,4 @@
-"""`model_card.md`: the network in the format of the Hugging Face hub, filled from the run."""
+"""`model_card.md`: the model in the format of the Hugging Face hub."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,18 +8,9 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from slicewise.core.files import read_json
 from slicewise.domain.tables import resampling_unit
-from slicewise.reporting.html import template_environment
+from slicewise.reporting.content import render_template
 from slicewise.reporting.run_info import RunInfo
-from slicewise.reporting.scores import (
-    collect_warnings,
-    get_decision,
-    headline_scores,
-    selection_notes,
-    uncalibrated_sources,
-    with_thresholds,
-)
 
-_MODEL_NAME: Final = "slicewise-multitask"
 _TASKS: Final = (
     ("segmentation", "image-segmentation", {"dice_per_patient": "Dice per patient"}),
     (
@@ -36,38 +27,17 @@ def render_card(run: RunInfo, evaluation: Path) -> str:
     Raises:
         WorkspaceError: `metrics.json` in the folder `evaluation` is damaged.
     """
-    metrics = read_json(evaluation / "metrics.json")
-    text = (
-        template_environment()
-        .get_template("model_card.md.j2")
-        .render(
-            run=run,
-            metrics=metrics,
-            warnings=list(collect_warnings(run, metrics)),
-            notes=selection_notes(metrics),
-            raw=uncalibrated_sources(metrics),
-            sources={
-                name: with_thresholds(
-                    headline_scores(entry, metrics.get("not_trained", ())), get_decision(metrics, name)
-                )
-                for name, entry in metrics["sources"].items()
-            },
-        )
-    )
-    return f"---\n{_front_matter(run, metrics).to_yaml()}\n---\n\n{text}"
-
-
-def _front_matter(run: RunInfo, metrics: Mapping[str, Any]) -> ModelCardData:
     tags = ["medical-imaging", "mri", "brain-tumour", "multi-task"]
-    return ModelCardData(
+    front_matter = ModelCardData(
         language="en",
         license="mit",
         library_name="pytorch",
         pipeline_tag="image-segmentation",
         tags=[*tags, *(["synthetic-data"] if run.synthetic else [])],
-        model_name=_MODEL_NAME,
-        eval_results=list(_eval_results(run, metrics)),
+        model_name="slicewise-multitask",
+        eval_results=list(_eval_results(run, read_json(evaluation / "metrics.json"))),
     )
+    return f"---\n{front_matter.to_yaml()}\n---\n\n{render_template('model_card.md.j2', run, evaluation)}"
 
 
 def _eval_results(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[EvalResult]:

@@ -1,4 +1,4 @@
-"""What the report says of a run beside its figures: who made what, when, from which settings."""
+"""The run of a report beside its metrics: steps, settings, split, folders."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StepInfo:
-    """One finished step, as its receipt tells it.
+    """One finished step, from its receipt.
 
-    `commit` and `command` are those of the run that made the output; None in receipts that do not hold them.
+    `commit` and `command` are those of the run that wrote the output; None in receipts without them.
     """
 
     name: str
@@ -26,10 +26,10 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The run as a whole.
+    """The whole run.
 
-    `config` holds the sections that decide results, `config_fingerprint` is the SHA-256 of them, `reproduce`
-    a command that gives the same settings; `counts` is {source: {side of the split: number of groups}}.
+    `config` holds the sections that affect results and `config_fingerprint` their SHA-256; `reproduce` is a
+    command with the same settings; `counts` is {source: {subset of the split: number of groups}}.
     """
 
     training_mode: str
@@ -47,7 +47,7 @@ class RunInfo:
 
     @property
     def split_origin(self) -> str:
-        """Say who divided the patients into train, val and test."""
+        """Return how the split into train, val and test was made."""
         split = self.config["split"]
         if split["file"] is not None:
             return f"given by the user in split.file={split['file']}"
@@ -56,24 +56,20 @@ class RunInfo:
         return f"drawn by split.seed={split['seed']}"
 
     def step(self, name: str) -> StepInfo:
-        """Return one step; ValueError where the run has none of that name."""
-        for step in self.steps:
-            if step.name == name:
-                return step
-        raise ValueError(f"the report knows no step called {name}")
+        """Return the step of this name."""
+        return next(step for step in self.steps if step.name == name)
 
     @property
-    def judge(self) -> StepInfo:
-        """The step whose figures the report shows."""
+    def evaluation_step(self) -> StepInfo:
         return self.step("evaluate")
 
 
 @dataclass(frozen=True)
 class ResultFolders:
-    """Where the outputs lie that the report shows; `stages` holds those of the training, in order."""
+    """Folders of the outputs that the report shows; `stages` holds those of the training, in order."""
 
     evaluation: Path
-    phases: Path
+    stage_comparison: Path
     failures: Path
     gradcam: Path
     ablations: Path

@@ -1,4 +1,4 @@
-"""Where the demo's services listen. Standard library only: `slicewise plan` imports it."""
+"""Address and paths of the demo's services. Standard library only, because `slicewise plan` imports it."""
 
 from typing import Final
 

@@ -35,7 +35,11 @@ def _run(context: Context[Config]) -> Outcome:
         steps=tuple(steps.values()),
     )
     folders = ResultFolders(
-        **{slot: context.home("evaluate", slot) for slot in HOMES["evaluate"]},
+        evaluation=context.home("evaluate", "evaluation"),
+        stage_comparison=context.home("evaluate", "phases"),
+        failures=context.home("evaluate", "failures"),
+        gradcam=context.home("evaluate", "gradcam"),
+        ablations=context.home("evaluate", "ablations"),
         stages={stage: context.home(f"train.{stage}", "checkpoint") for stage in STAGES},
     )
     return Outcome(metrics={"page_bytes": write_report(context.out("report"), info, folders)})
@@ -64,6 +68,6 @@ REPORT: Step[Config] = Step(
     needs=_NEEDS,
     homes=HOMES["report"],
     redirects={"results/report.html": "results/report/report.html"},
-    version=9,
+    version=10,
     demand=lambda _: _DEMAND,
 )

@@ -254,7 +254,7 @@ def test_results_are_kept_for_a_while_and_then_dropped(client: TestClient, volum
     assert client.get(f"/results/{keys[-1]}/mask.nii.gz").status_code == 200
     gone = client.get(f"/results/{keys[0]}/mask.nii.gz")
     assert gone.status_code == 404
-    assert "examine the volume again" in gone.json()["error"]
+    assert "send the volume again" in gone.json()["error"]
 
 
 def test_bundled_cases_are_listed_and_examined(client: TestClient) -> None:

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
 from slicewise.serving.api import middleware
-from slicewise.serving.api.exception_handlers import register_exception_handlers
+from slicewise.serving.api.errors import register_exception_handlers
 from slicewise.serving.api.middleware import BodyLimit
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from slicewise.core.errors import VolumeError
-from slicewise.serving.api.uploads import RequestError, Upload, display_name, store_uploads
+from slicewise.serving.api.errors import RequestError
+from slicewise.serving.api.uploads import Upload, display_name, store_uploads
 
 
 def upload(content: bytes, name: str = "a.bin") -> dict[str, Upload]:

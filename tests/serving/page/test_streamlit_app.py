@@ -20,7 +20,7 @@ from slicewise.serving.page.inputs import is_volume
 from slicewise.serving.page.outputs import probability_curve
 
 FINGERPRINT = "f" * 64
-PAGE = Path(inputs.__file__).with_name("page.py")
+PAGE = Path(inputs.__file__).with_name("streamlit_app.py")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [
     "--no-sandbox",
@@ -178,7 +178,7 @@ def test_an_api_that_is_down_is_said_in_words(
     assert not page.exception
     assert page.title[0].value == "SliceWise"
     assert "Not a medical device" in page.markdown[0].value
-    assert "does not answer" in page.error[0].value
+    assert "does not respond" in page.error[0].value
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The API of the demo: health, model, predictions, bundled cases."""
+"""The routes of the API: health, model, predictions, bundled cases; and the application."""
 
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,7 +15,6 @@ from slicewise.domain.labels import Modality
 from slicewise.imaging.volume import read_volume
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.operating_points import (
-    OperatingPoints,
     default_operating_points,
     read_operating_points,
 )
@@ -23,7 +22,7 @@ from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.predictor import Predictor
 from slicewise.serving.api.cases import find_cases
 from slicewise.serving.api.docs import render_docs
-from slicewise.serving.api.exception_handlers import register_exception_handlers
+from slicewise.serving.api.errors import RequestError, register_exception_handlers
 from slicewise.serving.api.middleware import BodyLimit, SecurityHeaders
 from slicewise.serving.api.prediction_service import Layer, PredictionService
 from slicewise.serving.api.reader import RequestInput, read_uploads
@@ -37,31 +36,31 @@ from slicewise.serving.api.schemas import (
     PictureExamination,
     VolumeExamination,
 )
-from slicewise.serving.api.uploads import RequestError, Upload, collect_uploads, store_uploads
+from slicewise.serving.api.uploads import collect_uploads, store_uploads
 
 Responses = dict[int | str, dict[str, Any]]
 
 _ERROR_RESPONSES: Final[Responses] = {
-    400: {
-        "model": Failure,
-        "description": "Nothing to read, it is not clear what it is, or a field is unknown",
-    },
-    413: {"model": Failure, "description": "The upload is too large"},
-    415: {"model": Failure, "description": "Neither a picture nor a NIfTI volume"},
-    422: {"model": Failure, "description": "A file is damaged, or a field has an impossible value"},
-    503: {"model": Failure, "description": "The folder for uploads is gone or cannot be written"},
-    507: {"model": Failure, "description": "The folder for uploads is full"},
+    status: {"model": Failure, "description": description}
+    for status, description in {
+        400: "No file, an unknown modality, or an unknown field",
+        413: "The upload is too large",
+        415: "Neither a picture nor a NIfTI volume",
+        422: "A file is damaged, or a field has an invalid value",
+        503: "The folder for uploads is missing or cannot be written",
+        507: "The folder for uploads is full",
+    }.items()
 }
-_NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "There is no such case or result"}}
+_NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "No such case or result"}}
 _PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
 _NIFTI: Final[Responses] = {200: {"content": {"application/gzip": {}}, "description": "NIfTI, 1 is tumour"}}
 
 AnyExamination = PictureExamination | VolumeExamination
-GradCam = Annotated[bool, Query(description="also show where the classification head looked")]
+GradCam = Annotated[bool, Query(description="also return the Grad-CAM saliency of the classification head")]
 
 _DESCRIPTION: Final = (
     f"Finds brain tumours in MRI pictures and volumes. **{NOTICE}**\n\n"
-    'Every failure is answered as `{"error": "what went wrong, and the way out"}`.'
+    'The body of an error is `{"error": "what went wrong and what to do"}`.'
 )
 
 router = APIRouter()
@@ -69,8 +68,8 @@ predictions = APIRouter(route_class=StrictRoute)
 
 
 def _get_service(request: Request) -> PredictionService:
-    examiner: PredictionService = request.app.state.examiner
-    return examiner
+    service: PredictionService = request.app.state.service
+    return service
 
 
 def _get_cases(request: Request) -> dict[str, dict[Modality, Path]]:
@@ -92,25 +91,25 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 @router.get("/healthz", tags=["service"])
-async def health(examiner: ServiceDep) -> Health:
-    """Answer as soon as the model is loaded, also while a prediction runs."""
-    return Health(fingerprint=examiner.checkpoint.fingerprint)
+async def health(service: ServiceDep) -> Health:
+    """Respond as soon as the model is loaded, also during a prediction."""
+    return Health(fingerprint=service.checkpoint.fingerprint)
 
 
 @router.get("/model/info", tags=["service"])
-async def model_info(request: Request, examiner: ServiceDep) -> ModelInfo:
-    """Describe the model that answers, from its own checkpoint."""
-    return examiner.describe(request.app.state.max_upload_mib)
+async def model_info(request: Request, service: ServiceDep) -> ModelInfo:
+    """Describe the model, from its checkpoint."""
+    return service.describe(request.app.state.max_upload_mib)
 
 
 @predictions.post("/predict", responses=_ERROR_RESPONSES, tags=["prediction"])
 async def predict(
-    examiner: ServiceDep,
+    service: ServiceDep,
     file: Annotated[
         UploadFile | None, File(description="a picture, or a NIfTI volume of one modality")
     ] = None,
     modality: Annotated[
-        Modality | None, Form(description="what `file` shows; needed for a volume whose name does not say it")
+        Modality | None, Form(description="of `file`; needed for a volume whose name does not contain it")
     ] = None,
     t1: Annotated[UploadFile | None, File(description="NIfTI volume, before contrast agent")] = None,
     t1ce: Annotated[UploadFile | None, File(description="NIfTI volume, after contrast agent")] = None,
@@ -118,44 +117,40 @@ async def predict(
     flair: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
     gradcam: GradCam = False,
 ) -> AnyExamination:
-    """Examine one picture, or one volume of one to four modalities. Uploads are deleted afterwards."""
+    """Predict one picture, or one volume of one to four modalities. Uploads are deleted afterwards."""
     uploads = collect_uploads(file, modality, {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair})
-    return await run_sync(_predict_uploads, examiner, uploads, gradcam)
 
+    def predict_uploads() -> AnyExamination:
+        with store_uploads(uploads) as files:
+            return service.predict(read_uploads(files, service.checkpoint.slot), gradcam)
 
-def _predict_uploads(
-    examiner: PredictionService, uploads: dict[str, Upload], gradcam: bool
-) -> AnyExamination:
-    with store_uploads(uploads) as files:
-        return examiner.predict(read_uploads(files, examiner.checkpoint.slot), gradcam)
+    return await run_sync(predict_uploads)
 
 
 @router.get("/cases", tags=["bundled cases"])
 async def cases(bundled: CasesDep) -> list[Case]:
-    """List the generated examinations that come with the demo."""
+    """List the generated cases that come with the demo."""
     return [Case(name=name, modalities=list(files)) for name, files in bundled.items()]
 
 
 @predictions.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
 async def predict_case(
-    name: str, examiner: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
+    name: str, service: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
 ) -> VolumeExamination:
-    """Examine a bundled case."""
+    """Predict a bundled case."""
     if name not in bundled:
         raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
-    return await run_sync(_predict_case, examiner, bundled[name], gradcam)
 
+    def predict_volume() -> VolumeExamination:
+        return service.predict_volume(RequestInput(read_volume(bundled[name]), "volume"), gradcam)
 
-def _predict_case(
-    examiner: PredictionService, files: dict[Modality, Path], gradcam: bool
-) -> VolumeExamination:
-    return examiner.predict_volume(RequestInput(read_volume(files), "volume"), gradcam)
+    return await run_sync(predict_volume)
 
 
 @router.get("/results/{result}/mask.nii.gz", responses=_NIFTI | _NOT_FOUND, tags=["results"])
-async def result_mask(result: str, examiner: ServiceDep) -> Response:
-    """Return the mask of an examined volume on the grid of its file."""
-    content = await run_sync(examiner.mask_nifti, result)
+async def result_mask(result: str, service: ServiceDep) -> Response:
+    """Return the mask of a predicted volume on the grid of its file."""
+    content = await run_sync(service.mask_nifti, result)
     headers = {"content-disposition": 'attachment; filename="mask.nii.gz"'}
     return Response(content, media_type="application/gzip", headers=headers)
 
@@ -164,21 +159,11 @@ async def result_mask(result: str, examiner: ServiceDep) -> Response:
 async def result_slice(
     result: str,
     index: int,
-    examiner: ServiceDep,
-    layer: Annotated[Layer, Query(description="what to draw over the slice")] = "overlay",
+    service: ServiceDep,
+    layer: Annotated[Layer, Query(description="what is drawn over the slice")] = "overlay",
 ) -> Response:
-    """Draw one slice of an examined volume."""
-    return Response(await run_sync(examiner.render_slice, result, index, layer), media_type="image/png")
-
-
-def _load_operating_points(
-    path: Path | None, predictor: Predictor, configured: Postprocessing
-) -> OperatingPoints:
-    if path is None:
-        return default_operating_points(configured, "this network was not evaluated, so nothing was chosen")
-    return read_operating_points(
-        path, predictor.checkpoint.weights_digest, configured, predictor.inference._asdict()
-    )
+    """Return one slice of a predicted volume as a picture."""
+    return Response(await run_sync(service.render_slice, result, index, layer), media_type="image/png")
 
 
 def create_app(
@@ -194,28 +179,34 @@ def create_app(
     calibration_path: Path | None = None,
     inference: InferenceSettings = PLAIN_INFERENCE,
 ) -> FastAPI:
-    """Load a checkpoint and return the application that serves it.
+    """Return the application that serves a checkpoint.
 
     Args:
-        checkpoint_path: the model; everything else about it stands in the file.
-        device: where it runs.
-        num_threads: of the model; 0 to choose.
-        max_upload_mib: largest request body.
-        class_threshold: probability from which a picture or volume is called tumour, unless one was chosen.
-        mask_threshold: probability from which a pixel is called tumour, unless one was chosen.
-        component_share: parts of a mask below this share of its largest are removed, unless one was chosen.
+        checkpoint_path: the model.
+        device: on which it runs.
+        num_threads: of the model; 0 selects automatically.
+        max_upload_mib: limit of a request body.
+        class_threshold: probability from which a picture or volume is labelled tumour.
+        mask_threshold: probability from which a pixel belongs to the mask.
+        component_share: mask components below this share of the largest one are removed.
         cases_dir: folder of the bundled cases; it may be missing.
-        calibration_path: what the evaluation of this checkpoint chose, if there was one.
-        inference: how the model is asked.
+        calibration_path: `calibration.json` of the evaluation of this checkpoint, whose values replace the
+            thresholds and the share above.
+        inference: test-time augmentation and smoothing.
 
     Raises:
         CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
         UsageError: the machine has no such device.
-        WorkspaceError: what the evaluation chose is damaged.
+        WorkspaceError: `calibration_path` is damaged.
     """
     predictor = Predictor.load(checkpoint_path, device, inference=inference)
     configured = Postprocessing(Scaling(), class_threshold, mask_threshold, component_share=component_share)
-    # The pages that FastAPI brings load scripts from another site.
+    if calibration_path is None:
+        points = default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
+    else:
+        weights = predictor.checkpoint.weights_digest
+        points = read_operating_points(calibration_path, weights, configured, predictor.inference._asdict())
+    # FastAPI's own documentation pages load scripts from another site.
     app = FastAPI(
         title="SliceWise",
         version=slicewise.__version__,
@@ -223,9 +214,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.examiner = PredictionService(
-        predictor, _load_operating_points(calibration_path, predictor, configured), num_threads
-    )
+    app.state.service = PredictionService(predictor, points, num_threads)
     app.state.cases_dir = cases_dir
     app.state.max_upload_mib = max_upload_mib
     app.include_router(router)

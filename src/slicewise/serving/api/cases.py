@@ -1,4 +1,4 @@
-"""Bundled phantom cases: something to try the demo on for people without an MRI at hand."""
+"""Bundled phantom cases, for visitors without an MRI of their own."""
 
 from pathlib import Path
 from typing import Final
@@ -7,7 +7,7 @@ from slicewise.core.console import progress
 from slicewise.domain.labels import MODALITIES, Modality
 
 FIRST_PATIENT: Final = 10_000
-"""Training patients count from 0 and stay far below: a bundled case was never trained on."""
+"""Training patients count from 0 and stay far below: no bundled case is in a training set."""
 
 
 def write_cases(folder: Path, num_cases: int, seed: int) -> tuple[Path, ...]:
@@ -20,12 +20,10 @@ def write_cases(folder: Path, num_cases: int, seed: int) -> tuple[Path, ...]:
 
 
 def find_cases(folder: Path) -> dict[str, dict[Modality, Path]]:
-    """Return the NIfTI file of each modality of each case below `folder`, by case name."""
-    folders = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
-    cases = {path.name: _find_modalities(path) for path in folders}
-    return {name: files for name, files in cases.items() if files}
-
-
-def _find_modalities(folder: Path) -> dict[Modality, Path]:
-    found = {modality: next(iter(sorted(folder.glob(f"*_{modality}.nii*"))), None) for modality in MODALITIES}
-    return {modality: path for modality, path in found.items() if path is not None}
+    """Return {case name: {modality: NIfTI file}} of the cases below `folder`."""
+    cases: dict[str, dict[Modality, Path]] = {}
+    for case in sorted(path for path in folder.glob("[!.]*") if path.is_dir()):
+        for modality in MODALITIES:
+            if paths := sorted(case.glob(f"*_{modality}.nii*")):
+                cases.setdefault(case.name, {})[modality] = paths[0]
+    return cases

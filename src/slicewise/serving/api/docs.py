@@ -1,4 +1,4 @@
-"""The page at /docs: every route of the API, from its own OpenAPI document; no scripts, nothing fetched."""
+"""The page at /docs: every route, from the API's own OpenAPI document; without scripts or external files."""
 
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -13,39 +13,34 @@ table {border-collapse: collapse; width: 100%; overflow-wrap: anywhere;}
 td {border-top: 1px solid #cbd5e1; padding: .3rem .8rem .3rem 0; vertical-align: top;}
 td:first-child {width: 30%;}
 """
-_METHODS: Final = ("get", "post")
 
 Json = Mapping[str, Any]
 
 
 def render_docs(document: Json) -> str:
-    """Return the page as HTML.
-
-    Args:
-        document: as FastAPI makes it (OpenAPI 3.1).
-    """
+    """Return the HTML page of an OpenAPI 3.1 document as FastAPI generates it."""
     info = document["info"]
+    paragraphs = _strip_markdown(info["description"]).split("\n\n")
+    routes = [
+        (f"{method.upper()} {path}", operations[method])
+        for path, operations in document["paths"].items()
+        for method in ("get", "post")
+        if method in operations
+    ]
     parts = [
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(info['title'])}</title>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>",
-        *(f"<p>{escape(paragraph)}</p>" for paragraph in _strip_markdown(info["description"]).split("\n\n")),
+        *(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs),
         "<p>The same for programs: <a href='/openapi.json'>/openapi.json</a></p>",
-        *_routes(document),
+        *(part for title, operation in routes for part in _render_route(title, operation, document)),
         "</body></html>",
     ]
     return "\n".join(parts)
 
 
-def _routes(document: Json) -> Iterator[str]:
-    for path, methods in document["paths"].items():
-        for method in _METHODS:
-            if method in methods:
-                yield from _route(f"{method.upper()} {path}", methods[method], document)
-
-
-def _route(title: str, operation: Json, document: Json) -> Iterator[str]:
+def _render_route(title: str, operation: Json, document: Json) -> Iterator[str]:
     yield f"<h2>{escape(title)}</h2><p>{escape(operation['description'])}</p>"
     parameters = [
         (f"{item['name']} ({item['in']})", item.get("description") or item["schema"].get("description", ""))
@@ -57,25 +52,20 @@ def _route(title: str, operation: Json, document: Json) -> Iterator[str]:
     for status, response in operation["responses"].items():
         kinds = response.get("content", {})
         if status == "200" and "application/json" in kinds:
-            yield from _table("Answers", _fields(kinds["application/json"]["schema"], document))
+            yield from _table("Returns", _fields(kinds["application/json"]["schema"], document))
     outcomes = [(code, item["description"]) for code, item in operation["responses"].items()]
     yield from _table("Status", outcomes)
 
 
 def _fields(schema: Json, document: Json) -> list[tuple[str, str]]:
-    """Return the fields of a schema with what is said of each; those of all alternatives, each once."""
-    resolved_fields: dict[str, str] = {}
+    """Return (name, description) of each field of a schema and of all its alternatives."""
+    descriptions: dict[str, str] = {}
     for part in (schema, *schema.get("anyOf", ()), schema.get("items", {})):
-        resolved = _resolve_ref(part, document)
-        for name, field in resolved.get("properties", {}).items():
-            resolved_fields.setdefault(name, field.get("description", ""))
-    return list(resolved_fields.items())
-
-
-def _resolve_ref(schema: Json, document: Json) -> Json:
-    name = str(schema.get("$ref", "")).rpartition("/")[2]
-    resolved_fields: Json = document["components"]["schemas"][name] if name else schema
-    return resolved_fields
+        name = str(part.get("$ref", "")).rpartition("/")[2]
+        resolved = document["components"]["schemas"][name] if name else part
+        for field, properties in resolved.get("properties", {}).items():
+            descriptions.setdefault(field, properties.get("description", ""))
+    return list(descriptions.items())
 
 
 def _table(title: str, rows: list[tuple[str, str]]) -> Iterator[str]:
@@ -87,5 +77,4 @@ def _table(title: str, rows: list[tuple[str, str]]) -> Iterator[str]:
 
 
 def _strip_markdown(text: str) -> str:
-    """Return Markdown without its marks."""
     return text.replace("**", "").replace("`", "")

@@ -1,4 +1,4 @@
-"""What every request passes through: a measured body going in, security headers going out."""
+"""Middleware of every request: a limit of the body, and security headers of the response."""
 
 from typing import Final
 
@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slicewise.core.disk import MIB
 
 _FRAMING_BYTES: Final = MIB
-"""What a multipart body may hold besides the files."""
+"""Allowance for what a multipart body holds besides the files."""
 _DRAIN_FACTOR: Final = 4
 SILENCE_SECONDS: Final = 30.0
-"""Between two parts of a request."""
+"""Longest wait between two parts of a request."""
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -25,8 +25,8 @@ _HEADERS: Final = (
 class BodyLimit:
     """ASGI middleware that refuses a body larger than `max_mib` while it arrives, before it fills the disk.
 
-    A response that comes before the end of the body, such as this refusal, waits until the rest is read and
-    thrown away, within bounds: a client that is still sending would see a broken connection instead of it.
+    A response before the end of the body, such as this refusal, waits until the rest is read and discarded,
+    within bounds: a client that is still sending would see a broken connection instead.
     """
 
     def __init__(self, app: ASGIApp, max_mib: int) -> None:
@@ -39,16 +39,16 @@ class BodyLimit:
             return
         body = _Body(receive, self.max_mib)
 
-        async def send_after_the_body(message: Message) -> None:
+        async def send_after_body(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await body.drain()
             await send(message)
 
-        await self.app(scope, body.receive, send_after_the_body)
+        await self.app(scope, body.receive, send_after_body)
 
 
 class _Body:
-    """The body of one request, measured while it arrives."""
+    """The body of one request, counted while it arrives."""
 
     def __init__(self, receive: Receive, max_mib: int) -> None:
         self._receive = receive
@@ -59,44 +59,40 @@ class _Body:
         self._complete = False
 
     async def receive(self) -> Message:
-        if self._complete:  # what comes now is the client hanging up
+        if self._complete:  # the next message is the disconnect
             return await self._receive()
         message = await self._next()
         if self._num_bytes > self._limit:
-            raise HTTPException(413, too_large(self._max_mib))
+            raise HTTPException(
+                413,
+                f"the upload is larger than {self._max_mib} MiB; send fewer or smaller files, "
+                "or start the demo with a larger serving.max_upload_mib",
+            )
         return message
 
     async def drain(self) -> None:
-        """Read what is left of a body that somebody began to read."""
+        """Read and discard the rest of a body, if reading has begun."""
         try:
             while self._started and not self._complete and self._num_bytes < _DRAIN_FACTOR * self._limit:
                 await self._next()
-        except HTTPException:  # the client fell silent: it may have the response now
+        except HTTPException:  # the client sends nothing more: respond now
             self._complete = True
 
     async def _next(self) -> Message:
-        message = await _receive_with_timeout(self._receive)
+        message: Message | None = None
+        with move_on_after(SILENCE_SECONDS):  # a client that stalls would hold its files open for ever
+            message = await self._receive()
+        if message is None:
+            raise HTTPException(
+                408, f"nothing arrived for {SILENCE_SECONDS:.0f} seconds; send the request again"
+            )
         self._started, self._complete = True, not message.get("more_body", False)
         self._num_bytes += len(message.get("body", b""))
         return message
 
 
-async def _receive_with_timeout(receive: Receive) -> Message:
-    """Wait for the next part of a request, but not for ever: a silent client would hold its files open."""
-    with move_on_after(SILENCE_SECONDS):
-        return await receive()
-    raise HTTPException(408, f"nothing arrived for {SILENCE_SECONDS:.0f} seconds; send the request again")
-
-
-def too_large(max_mib: int) -> str:
-    return (
-        f"the upload is larger than {max_mib} MiB; send fewer or smaller files, "
-        "or start the demo with a larger serving.max_upload_mib"
-    )
-
-
 class SecurityHeaders:
-    """ASGI middleware: answers are not sniffed, framed, cached or named to other sites, and load nothing."""
+    """ASGI middleware: browsers do not sniff, frame or cache responses, send no referrer and load nothing."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

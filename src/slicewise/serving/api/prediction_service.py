@@ -1,4 +1,4 @@
-"""One model, one prediction at a time, and its findings in words and pictures."""
+"""Predicts volumes and pictures with one model, one at a time, and draws the results."""
 
 import math
 import threading
@@ -18,6 +18,7 @@ from slicewise.inference.operating_points import INPUT_KINDS, OperatingPoint, Op
 from slicewise.inference.prediction import SYNTHETIC_WARNING, untrained_note
 from slicewise.inference.predictor import Predictor
 from slicewise.plots.overlay import to_png
+from slicewise.serving.api.errors import RequestError
 from slicewise.serving.api.reader import RequestInput
 from slicewise.serving.api.rendering import Picture, base64_png
 from slicewise.serving.api.results import Result, ResultCache
@@ -29,7 +30,6 @@ from slicewise.serving.api.schemas import (
     SliceExamination,
     VolumeExamination,
 )
-from slicewise.serving.api.uploads import RequestError
 
 Layer = Literal["plain", "overlay", "gradcam"]
 NUM_KEY_SLICES: Final = 3
@@ -37,12 +37,12 @@ _TASK_OF_LAYER: Final[Mapping[Layer, Task]] = {"overlay": SEGMENTATION, "gradcam
 
 
 class PredictionService:
-    """Examines volumes and pictures; threads may share it.
+    """Returns predictions as API responses. Threads may share it.
 
     Args:
         predictor: the model.
-        points: how volumes and pictures are decided on.
-        num_threads: of the model; 0 to choose.
+        points: calibration, thresholds and post-processing of volumes and of pictures.
+        num_threads: of the model; 0 selects automatically.
     """
 
     def __init__(self, predictor: Predictor, points: OperatingPoints, num_threads: int = 0) -> None:
@@ -72,10 +72,9 @@ class PredictionService:
         )
 
     def predict(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination | VolumeExamination:
-        """Examine what was uploaded."""
-        if inputs.volume.orientation is None:
-            return self.predict_picture(inputs, with_gradcam)
-        return self.predict_volume(inputs, with_gradcam)
+        """Return the prediction for an upload; only volumes have an orientation."""
+        is_picture = inputs.volume.orientation is None
+        return (self.predict_picture if is_picture else self.predict_volume)(inputs, with_gradcam)
 
     def predict_picture(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination:
         started = time.perf_counter()
@@ -90,7 +89,7 @@ class PredictionService:
         )
 
     def predict_volume(self, inputs: RequestInput, with_gradcam: bool) -> VolumeExamination:
-        """Examine a volume; the result stays available under its id for a while."""
+        """Return the prediction for a volume; its result stays available under its id for a while."""
         started = time.perf_counter()
         result = self._predict(inputs)
         probabilities = result.probabilities()
@@ -98,8 +97,12 @@ class PredictionService:
             SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
             for index, area in enumerate(result.areas_mm2())
         ]
-        keys = [
-            self._key_slice(result, slices[index], with_gradcam)
+        key_slices = [
+            KeySlice(
+                **slices[index].model_dump(),
+                overlay_png=self._layer_png(result, index, "overlay"),
+                gradcam_png=self._layer_png(result, index, "gradcam") if with_gradcam else None,
+            )
             for index in result.key_slices(NUM_KEY_SLICES)
         ]
         key = self._results.add(result)
@@ -109,37 +112,37 @@ class PredictionService:
             num_slices=result.num_slices,
             largest_slice=result.largest_slice(),
             slices=slices,
-            key_slices=keys,
+            key_slices=key_slices,
             mask_url=None if result.mask is None else f"/results/{key}/mask.nii.gz",
             **self._common_fields(result, started, inputs.notes),
         )
 
     def render_slice(self, key: str, index: int, layer: Layer) -> bytes:
-        """Return one slice of a kept result as PNG.
+        """Return one slice of a recent result as PNG.
 
         Raises:
-            RequestError: 404 when the result is no longer kept or has no such slice or layer.
+            RequestError: 404 if the result is no longer available or has no such slice or layer.
         """
         result = self._get_result(key)
         if not 0 <= index < result.num_slices:
-            raise RequestError(404, f"slice {index} is not one of 0 to {result.num_slices - 1}")
+            raise RequestError(404, f"there is no slice {index}; the slices are 0 to {result.num_slices - 1}")
         _require_trained(layer, result)
         return to_png(self._layer(result, index, layer))
 
     def mask_nifti(self, key: str) -> bytes:
-        """Return the mask of a kept result as .nii.gz on the grid of the upload.
+        """Return the mask of a recent result as .nii.gz on the grid of the upload.
 
         Raises:
-            RequestError: 404 when the result is no longer kept or has no mask.
+            RequestError: 404 if the result is no longer available or has no mask.
         """
         result = self._get_result(key)
         _require_trained("overlay", result)
-        assert result.orientation is not None  # pictures are not kept
+        assert result.orientation is not None  # results of pictures are not stored
         assert result.mask is not None
         return nifti_bytes(result.mask.astype(np.uint8), result.orientation, compressed=True)
 
     def warm_up(self) -> None:
-        """Do the slow imports of the first Grad-CAM ahead of the first request."""
+        """Compute a Grad-CAM, whose first call imports slow modules, before the first request."""
         size = self.checkpoint.preprocessing.image_size
         blank = np.zeros((1, NUM_MODALITIES, size, size), np.float32)
         compute_gradcam(self.predictor.model, blank, np.ones(NUM_MODALITIES))
@@ -147,7 +150,7 @@ class PredictionService:
     def _get_result(self, key: str) -> Result:
         result = self._results.get(key)
         if result is None:
-            raise RequestError(404, "that result is not kept any more; examine the volume again")
+            raise RequestError(404, "this result is no longer available; send the volume again")
         return result
 
     def _predict(self, inputs: RequestInput) -> Result:
@@ -174,15 +177,10 @@ class PredictionService:
             "fingerprint": self.checkpoint.fingerprint,
         }
 
-    def _key_slice(self, result: Result, examination: SliceExamination, with_gradcam: bool) -> KeySlice:
-        overlay = self._layer_png(result, examination.index, "overlay")
-        activation = self._layer_png(result, examination.index, "gradcam") if with_gradcam else None
-        return KeySlice(**examination.model_dump(), overlay_png=overlay, gradcam_png=activation)
-
     def _layer_png(self, result: Result, index: int, layer: Layer) -> str | None:
-        """Return a layer for an answer; None where it would show what was not trained."""
-        untrained_layer = _TASK_OF_LAYER.get(layer) in result.not_trained
-        return None if untrained_layer else base64_png(self._layer(result, index, layer))
+        """Return a layer in base64; None if its task was not trained."""
+        untrained = _TASK_OF_LAYER.get(layer) in result.not_trained
+        return None if untrained else base64_png(self._layer(result, index, layer))
 
     def _layer(self, result: Result, index: int, layer: Layer) -> Picture:
         if layer == "gradcam":
@@ -192,9 +190,9 @@ class PredictionService:
         return result.renderer.render(index)
 
     def _activation_map(self, result: Result, index: int) -> NDArray[np.float32]:
-        """Return the Grad-CAM heat of one slice on the volume's grid; zero on one not called tumour.
+        """Return the Grad-CAM of a slice, [row, col] of 0 to 1; zero on a slice below the class threshold.
 
-        The heat is scaled to the largest of its slice: on a healthy one the hottest places mean nothing.
+        Grad-CAM is scaled to the maximum of its slice: without a tumour, this maximum means nothing.
         """
         sliced = result.sliced
         activation = np.zeros(sliced.masks.shape, dtype=np.float32)
@@ -212,11 +210,11 @@ class PredictionService:
 def _require_trained(layer: Layer, result: Result) -> None:
     task = _TASK_OF_LAYER.get(layer)
     if task in result.not_trained:
-        raise RequestError(404, f"{task} was not trained in this network, so there is nothing to show")
+        raise RequestError(404, f"{task} was not trained in this model; this layer is not available")
 
 
 def _operating_info(point: OperatingPoint) -> OperatingInfo:
-    """Return an operating point as the API tells it."""
+    """Return an operating point as the API's response."""
     postprocessing = point.postprocessing
     return OperatingInfo(
         class_threshold=postprocessing.class_threshold,

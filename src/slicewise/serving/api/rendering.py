@@ -1,4 +1,4 @@
-"""One slice of an examined volume as a picture for people, in true proportions and large enough to see."""
+"""Draw a slice of a volume for the screen, in true proportions and large enough to see."""
 
 import base64
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class SliceRenderer:
-    """How a volume is looked at: one modality, one window for all slices, square pixels."""
+    """Draws the slices of one modality of a volume, with one grey window and square pixels."""
 
     image: NDArray[Any]
     """[slice, row, col]"""
@@ -33,18 +33,18 @@ class SliceRenderer:
     size: tuple[int, int]
     """(width, height) of the drawn slice in pixels."""
     has_laterality: bool
-    """Whether it is known which side is the patient's right: of a volume it is, of a picture it is not."""
+    """Whether the patient's right side is known: it is for a volume, not for a picture."""
 
     @classmethod
     def of(cls, volume: Volume) -> Self:
         slots = (modality_slot(modality) for modality in _DISPLAY_ORDER)
-        # A copy: the view outlives the volume, and must not keep its other modalities in memory.
+        # A copy: the renderer outlives the volume, and a view would keep all modalities in memory.
         image = volume.images[next(slot for slot in slots if volume.presence[slot])].copy()
         sample = image.ravel()[:: max(1, image.size // _SAMPLES)].astype(np.float32)
         inside = sample[sample != 0]
-        oriented = volume.orientation is not None
         low, high = np.percentile(inside, _WINDOW_PERCENTILES) if len(inside) else (0.0, 1.0)
-        return cls(image, (float(low), max(float(high), float(low) + 1e-6)), _display_size(volume), oriented)
+        window = (float(low), max(float(high), float(low) + 1e-6))
+        return cls(image, window, _display_size(volume), volume.orientation is not None)
 
     def render(self, index: int) -> Picture:
         """Return slice `index` as grey values [row, col]."""
@@ -56,7 +56,7 @@ class SliceRenderer:
         return self._with_side_markers(overlay(self._grey(index), inside))
 
     def render_saliency(self, index: int, saliency: NDArray[np.float32]) -> Picture:
-        """Return the slice with heat [row, col] of 0 to 1 drawn over it."""
+        """Return the slice with a saliency map [row, col] of 0 to 1 drawn over it."""
         strength = _resize(saliency * np.float32(255), self.size) / 255
         return self._with_side_markers(overlay_saliency(self._grey(index), strength))
 
@@ -64,12 +64,12 @@ class SliceRenderer:
         return _resize(grey(self.image[index], self.window), self.size)
 
     def _with_side_markers(self, picture: Picture) -> Picture:
-        """Write R and L at the sides, where they are known: column 0 is the patient's right."""
+        """Draw R and L at the sides if they are known: column 0 is the patient's right."""
         return draw_side_markers(picture) if self.has_laterality else picture
 
 
 def draw_side_markers(picture: Picture) -> Picture:
-    """Return a slice with R at the left edge and L at the right one, legible on any ground."""
+    """Return a slice with R at the left edge and L at the right one."""
     height, width = picture.shape[:2]
     size = max(_MIN_FONT_SIZE, min(height, width) // 18)
     image = Image.fromarray(picture)
@@ -80,7 +80,7 @@ def draw_side_markers(picture: Picture) -> Picture:
 
 
 def base64_png(picture: Picture) -> str:
-    """Encode a picture as PNG in ASCII letters (RFC 4648)."""
+    """Return a picture as PNG in base64 (RFC 4648)."""
     return base64.b64encode(to_png(picture)).decode()
 
 

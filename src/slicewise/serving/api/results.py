@@ -1,4 +1,4 @@
-"""What an examination leaves behind; the last few are kept for the pictures a client asks for next."""
+"""Results of predictions; the most recent ones are kept for requests that refer to them."""
 
 import secrets
 import threading
@@ -24,20 +24,19 @@ MAX_RESULTS: Final = 6
 
 @dataclass(frozen=True)
 class Result:
-    """An examined volume, or a picture as a volume of one slice: what answers need, and no more."""
+    """The result for a volume, or a picture as a volume of one slice; None in fields of untrained tasks."""
 
     sliced: SlicedCase
     point: OperatingPoint
-    """By which it was decided."""
+    """Calibration, thresholds and post-processing."""
     not_trained: tuple[Task, ...]
-    """What rests on these is None."""
     class_probability: NDArray[np.float64] | None
-    """[S], of the slices the network saw, calibrated."""
+    """[S], of the input slices, calibrated."""
     tumour_probability: float | None
     verdict: Verdict | None
     tumour_ml: float | None
     tumour_share: float | None
-    """Tumour pixels over brain pixels, both as the network saw them."""
+    """Tumour pixels over brain pixels, both on the grid of the model."""
     mask: NDArray[np.bool_] | None
     """[slice, row, col] on the volume's grid."""
     spacing: tuple[float, float, float]
@@ -78,41 +77,41 @@ class Result:
 
     @property
     def is_positive(self) -> NDArray[np.bool_]:
-        """Whether each slice the network saw reaches the class threshold, [S]."""
+        """Whether each input slice reaches the class threshold, [S]."""
         if self.class_probability is None:
             return np.zeros(len(self.sliced.indices), np.bool_)
         return np.asarray(self.class_probability >= self.point.postprocessing.class_threshold)
 
     def areas_mm2(self) -> Sequence[float | None]:
-        """Return the tumour's area in each slice."""
+        """Return the tumour area in each slice of the volume."""
         if self.mask is None:
             return [None] * self.num_slices
         _, row_mm, col_mm = self.spacing
         return [float(pixels) * row_mm * col_mm for pixels in self.mask.sum(axis=(1, 2))]
 
     def probabilities(self) -> dict[int, float]:
-        """Return the tumour probability of each slice the network saw, by index in the volume."""
+        """Return the tumour probability of each input slice, by index in the volume."""
         if self.class_probability is None:
             return {}
         pairs = zip(self.sliced.indices, self.class_probability, strict=True)
         return {int(index): float(value) for index, value in pairs}
 
     def largest_slice(self) -> int | None:
-        """Return the slice with the most tumour, or None where there is none."""
+        """Return the index of the slice with the largest tumour area, or None without a tumour."""
         areas = [area or 0.0 for area in self.areas_mm2()]
         return int(np.argmax(areas)) if any(areas) else None
 
     def key_slices(self, num_slices: int) -> list[int]:
-        """Return what to look at first: the largest and others spread over the tumour, else the likeliest.
+        """Return the slice with the largest tumour area and others spread over the tumour.
 
-        Where nothing is known of any slice, it is the middle one of those the network saw.
+        Without a mask: the slice with the highest probability; without any, the middle input slice.
         """
         largest = self.largest_slice()
-        probabilities = self.probabilities()
         if largest is None or self.mask is None:
-            seen = self.sliced.indices.tolist()
-            likeliest = sorted(probabilities, key=lambda index: -probabilities[index])
-            return (likeliest or seen[len(seen) // 2 :])[:1]
+            if probabilities := self.probabilities():
+                return [max(probabilities, key=probabilities.__getitem__)]
+            indices: list[int] = self.sliced.indices.tolist()
+            return indices[len(indices) // 2 :][:1]
         with_tumour = np.flatnonzero(self.mask.any(axis=(1, 2)))
         shares = (np.arange(num_slices - 1) + 0.5) / max(1, num_slices - 1)
         spread = {int(with_tumour[int(share * len(with_tumour))]) for share in shares}
@@ -120,7 +119,7 @@ class Result:
 
 
 class ResultCache:
-    """At most `max_results` results under ids that cannot be guessed; the one unused longest goes first."""
+    """The `max_results` most recently used results, under ids that cannot be guessed."""
 
     def __init__(self, max_results: int = MAX_RESULTS) -> None:
         self._max_results = max_results

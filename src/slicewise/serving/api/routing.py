@@ -1,7 +1,7 @@
-"""Forms of requests, read before FastAPI reads them: nothing that was sent is dropped.
+"""Forms of requests, checked before FastAPI reads them.
 
-FastAPI ignores fields that it does not know, takes one of two fields of the same name, and reports a
-body that cannot be parsed where the temporary folder is full.
+FastAPI ignores unknown fields, takes one of two fields of the same name, and reports a full temporary folder
+as a body that cannot be parsed.
 """
 
 from collections import Counter
@@ -14,7 +14,8 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from slicewise.serving.api.uploads import RequestError, display_name, map_storage_errors
+from slicewise.serving.api.errors import RequestError, map_storage_errors
+from slicewise.serving.api.uploads import display_name
 
 
 class StrictRoute(APIRoute):
@@ -41,8 +42,8 @@ async def _read_form(request: Request) -> FormData:
     """Read the whole form; files over 1 MiB go to the temporary folder as they arrive.
 
     Raises:
-        RequestError: 507 or 503 where that folder is full or gone.
-        HTTPException: 400, the body is no form, or the client left before its end.
+        RequestError: 507 or 503 if that folder is full or gone.
+        HTTPException: 400, the body is not a form, or the client disconnected.
     """
     try:
         with map_storage_errors():
@@ -50,17 +51,17 @@ async def _read_form(request: Request) -> FormData:
     except (RequestError, HTTPException):
         raise
     except ClientDisconnect as error:
-        raise HTTPException(400, "the client left before the end of its upload") from error
+        raise HTTPException(400, "the client disconnected before the end of its upload") from error
     except Exception as error:
         message = "the body cannot be parsed; send it as multipart/form-data (`curl -F FIELD=@FILE`)"
         raise HTTPException(400, message) from error
 
 
 def require_known(kind: str, known: Collection[str], sent: Iterable[tuple[str, Any]]) -> None:
-    """Refuse fields that are not read: a modality or a setting that is dropped changes the prediction.
+    """Refuse unknown and repeated fields: a modality or a setting that is ignored changes the prediction.
 
     Raises:
-        RequestError: 400; it names what is unknown, or sent more than once.
+        RequestError: 400; it names the fields.
     """
     counts = Counter(name for name, _ in sent)
     if unknown := [display_name(name) for name in counts if name not in known]:
@@ -69,6 +70,5 @@ def require_known(kind: str, known: Collection[str], sent: Iterable[tuple[str, A
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise RequestError(
             400,
-            f"the {kind} {', '.join(repeated)} was sent more than once; send each once, and one examination "
-            "in a request",
+            f"the {kind} {', '.join(repeated)} was sent more than once; send one case in a request",
         )

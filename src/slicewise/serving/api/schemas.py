@@ -1,4 +1,4 @@
-"""What the API answers. Pictures are base64 PNG.
+"""Responses of the API. Pictures are PNG in base64.
 
 Row 0 of a volume's slice is anterior, column 0 the patient's right, and R and L are drawn at its sides;
 uploaded pictures keep left and right as they are.
@@ -20,7 +20,7 @@ Png = Annotated[str, Field(description="PNG, base64")]
 
 
 class ApiModel(BaseModel):
-    """Base of all answers."""
+    """Base of all responses."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -33,41 +33,39 @@ class Health(ApiModel):
 
 
 class Failure(ApiModel):
-    """What went wrong, and the way out."""
+    """What went wrong and what to do."""
 
     error: str
 
 
 class OperatingInfo(ApiModel):
-    """How probabilities become an answer, and where that was chosen."""
+    """Calibration, thresholds and post-processing, and how they were chosen."""
 
-    class_threshold: Probability = Field(description="`tumour` is said from this probability on")
-    mask_threshold: Probability = Field(description="a pixel is drawn from this probability on")
+    class_threshold: Probability = Field(description="the label is `tumour` from this probability on")
+    mask_threshold: Probability = Field(description="a pixel belongs to the mask from this probability on")
     calibrated: bool = Field(
         description="whether probabilities were calibrated on the validation patients; if not, they are raw"
     )
     decision: str = Field(description="thresholds, calibration and post-processing in words")
-    origin: str = Field(description="on whom this was chosen, or why nothing was")
+    origin: str = Field(description="patients on which this was chosen, or why the configured values apply")
 
 
 class ModelInfo(ApiModel):
-    """The model that answers, as its checkpoint describes it."""
+    """The model, as its checkpoint describes it."""
 
     fingerprint: str
     stage: str = Field(description="training stage whose weights these are")
     model: dict[str, Any] = Field(description="architecture, encoder and head")
-    preprocessing: dict[str, Any] = Field(description="repeated for every upload exactly as for training")
+    preprocessing: dict[str, Any] = Field(description="applied to every upload exactly as in training")
     class_names: list[str]
-    metrics: dict[str, float] = Field(description="validation figures of these weights")
+    metrics: dict[str, float] = Field(description="validation metrics of these weights")
     data_name: str = Field(description="data set the model was trained on")
-    synthetic: bool = Field(description="true when the model has seen generated patients only")
+    synthetic: bool = Field(description="whether the model was trained on generated patients only")
     device: str
-    not_trained: list[Task] = Field(
-        description="tasks the model was never taught; no answer is given to them"
-    )
-    flips: bool = Field(description="whether the mean over each slice and its mirror image answers")
+    not_trained: list[Task] = Field(description="tasks the model was not trained on; they are not predicted")
+    flips: bool = Field(description="test-time augmentation: mean over each slice and its mirror image")
     rotation: float = Field(
-        description="degrees by which each slice is turned to either side, for the mean of the answers"
+        description="test-time augmentation: mean over rotations by this many degrees to either side"
     )
     mask_smoothing: float = Field(
         description="standard deviation, in slices, of the average over neighbours' masks"
@@ -88,19 +86,15 @@ class Case(ApiModel):
 
 
 class Examination(OperatingInfo):
-    """What every prediction says. What rests on a task that was not trained is null."""
+    """The fields of every prediction. Those of a task that was not trained are null."""
 
     tumour_probability: Probability | None
     label: Literal["tumour", "no_tumour"] | None
-    not_trained: list[Task] = Field(description="tasks the model was never taught")
-    synthetic: bool = Field(description="true when the model has seen generated patients only")
-    warning: str | None = Field(
-        description="what the finding must not be taken for; null where nothing is known"
-    )
-    note: str | None = Field(
-        description="why a part of the answer is missing, and `file_notes`; null where nothing is"
-    )
-    file_notes: list[str] = Field(description="what is unusual about the files")
+    not_trained: list[Task] = Field(description="tasks the model was not trained on")
+    synthetic: bool = Field(description="whether the model was trained on generated patients only")
+    warning: str | None = Field(description="limits of the prediction; null if none is known")
+    note: str | None = Field(description="why fields are missing, and `file_notes`; null without any")
+    file_notes: list[str] = Field(description="warnings about the files")
     modalities: list[Modality] = Field(description="the slots that were filled")
     seconds: float
     fingerprint: str
@@ -108,7 +102,7 @@ class Examination(OperatingInfo):
 
 
 class PictureExamination(Examination):
-    """The answer to one picture."""
+    """The prediction for one picture."""
 
     kind: Literal["picture"] = "picture"
     tumour_share: float | None = Field(description="tumour pixels over brain pixels")
@@ -122,25 +116,27 @@ class SliceExamination(ApiModel):
     """One axial slice of a volume."""
 
     index: int = Field(description="counted from 0 at the feet")
-    probability: Probability | None = Field(description="of tumour; null where the slice holds no brain")
+    probability: Probability | None = Field(description="of tumour; null for a slice without brain")
     tumour_mm2: float | None
 
 
 class KeySlice(SliceExamination):
-    """A slice worth looking at first."""
+    """A slice to look at first."""
 
     overlay_png: Png | None
     gradcam_png: Png | None = Field(default=None, description=_GRADCAM_DESCRIPTION)
 
 
 class VolumeExamination(Examination):
-    """The answer to one volume."""
+    """The prediction for one volume."""
 
     kind: Literal["volume"] = "volume"
-    id: str = Field(description="for /results/{id}/...; kept until a few more volumes have been examined")
+    id: str = Field(description="for /results/{id}/...; valid until a few more volumes were predicted")
     tumour_ml: float | None
     num_slices: int
-    largest_slice: int | None = Field(description="the slice with the most tumour; null where there is none")
+    largest_slice: int | None = Field(
+        description="the slice with the largest tumour area; null without a tumour"
+    )
     slices: list[SliceExamination]
     key_slices: list[KeySlice]
     mask_url: str | None = Field(description="the mask as NIfTI on the grid of the upload")

@@ -1,6 +1,5 @@
-"""Uploads: told apart by their content, kept in a private folder under names of our own, and then deleted."""
+"""Uploads: identified by content, stored in a private folder under generated names, and then deleted."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -12,33 +11,22 @@ from typing import BinaryIO, Final, Literal
 
 from starlette.datastructures import UploadFile
 
-from slicewise.core.disk import describe_disk_error, describe_free_space, is_disk_full
-from slicewise.core.errors import DataError, ServingError
+from slicewise.core.errors import DataError
 from slicewise.domain.labels import Modality
 from slicewise.imaging.io.file_format import HEAD_BYTES, explain_unread, is_picture
+from slicewise.serving.api.errors import RequestError, map_storage_errors
 
 Kind = Literal["picture", "volume"]
-_NIFTI1_MAGIC: Final = b"n+1\0"
-_NIFTI2_MAGIC: Final = b"n+2\0"
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 UNNAMED: Final = "unnamed"
-"""Key of an upload whose modality was not said."""
+"""Key of an upload without a modality."""
 SUPPORTED: Final = (
     "send a PNG, JPEG or TIFF picture (or another of the usual formats), or a NIfTI volume (.nii, .nii.gz)"
 )
 
 
-class RequestError(ServingError):
-    """A request that cannot be served; `status` is the HTTP status code (RFC 9110)."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 @dataclass(frozen=True)
 class Upload:
-    """A received file: its name for messages, never for paths, and its content."""
+    """A received file: its name, for messages and never for paths, and its content."""
 
     name: str
     content: BinaryIO
@@ -46,7 +34,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class StoredUpload:
-    """An upload on disk under a name of ours."""
+    """An upload on disk under a generated name."""
 
     name: str
     path: Path
@@ -54,49 +42,12 @@ class StoredUpload:
 
 
 @contextmanager
-def map_storage_errors() -> Iterator[None]:
-    """Name the temporary folder where it is full, closed or gone.
-
-    Raises:
-        RequestError: 507 where there is no room for the upload, 503 where the folder cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(error, _temporary_folder()) from error
-
-
-def storage_error(error: OSError, folder: str) -> RequestError:
-    """Return the response to an upload that could not be written to `folder`, or read from it."""
-    way_out = "or start the demo with TMPDIR set to another folder"
-    if is_disk_full(error):
-        space = describe_free_space(Path(folder))
-        return RequestError(
-            507,
-            f"{folder}, where uploads are stored, has no room: {describe_disk_error(error)} ({space}); free "
-            f"some space there, {way_out}",
-        )
-    return RequestError(
-        503,
-        f"{folder}, where uploads are stored, cannot be used: {describe_disk_error(error)}; make it a "
-        f"folder that can be written, {way_out}",
-    )
-
-
-def _temporary_folder() -> str:
-    try:
-        return tempfile.gettempdir()
-    except OSError:
-        return os.environ.get("TMPDIR", "the temporary folder")
-
-
-@contextmanager
 def store_uploads(uploads: Mapping[str, Upload]) -> Iterator[dict[str, StoredUpload]]:
-    """Store the uploads in a private folder while the block runs. Keys become file names.
+    """Store the uploads in a private folder while the block runs. The keys become file names.
 
     Raises:
-        RequestError: 400 for an empty file, 415 for one of another kind, 507 or 503 where the folder is full
-            or gone; and 422 in place of any DataError of the block, worded with the client's names.
+        RequestError: 400 for an empty file, 415 for another format, 507 or 503 if the folder is full or
+            gone; and 422 for any DataError of the block, with the client's file names.
     """
     with map_storage_errors():
         folder = Path(tempfile.mkdtemp(prefix="slicewise-upload-"))
@@ -107,7 +58,7 @@ def store_uploads(uploads: Mapping[str, Upload]) -> Iterator[dict[str, StoredUpl
             yield files
         except DataError as error:
             with map_storage_errors():
-                folder.stat()  # a folder that has gone is no fault of the files
+                folder.stat()  # if the folder is gone, the files are not at fault
             raise RequestError(422, restore_client_names(str(error), files)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -116,10 +67,10 @@ def store_uploads(uploads: Mapping[str, Upload]) -> Iterator[dict[str, StoredUpl
 def collect_uploads(
     file: UploadFile | None, modality: Modality | None, slots: Mapping[Modality, UploadFile | None]
 ) -> dict[str, Upload]:
-    """Return the uploads of a request by modality, or as `picture` where none is named.
+    """Return the uploads of a request by modality, or under UNNAMED without one.
 
     Raises:
-        RequestError: 400 when nothing was sent, or the same modality twice.
+        RequestError: 400 if nothing was sent, or the same modality twice.
     """
     received: dict[str, UploadFile] = {name: upload for name, upload in slots.items() if upload is not None}
     if file is not None:
@@ -127,8 +78,8 @@ def collect_uploads(
         if name in received or (received and modality is None):
             raise RequestError(
                 400,
-                "`file` repeats or does not name its modality; send each file as the "
-                "form field of its modality: t1, t1ce, t2, flair",
+                "the modality of `file` is missing or sent twice; send each file under the form field of its "
+                "modality: t1, t1ce, t2, flair",
             )
         received[name] = file
     if not received:
@@ -157,10 +108,10 @@ def _store(folder: Path, stem: str, upload: Upload) -> StoredUpload:
 
 
 def _detect_suffix(head: bytes) -> str | None:
-    """Return the suffix that the first bytes call for (NIfTI-1 has its magic at byte 344, NIfTI-2 at 4)."""
-    if head[344:348] == _NIFTI1_MAGIC or head[4:8] == _NIFTI2_MAGIC:
+    """Return the suffix for the magic bytes, which NIfTI-1 has at byte 344 and NIfTI-2 at 4."""
+    if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0":
         return ".nii"
-    if head.startswith(_GZIP_MAGIC):
+    if head.startswith(b"\x1f\x8b"):
         return ".nii.gz"
     return ".picture" if is_picture(head) else None
 
@@ -168,8 +119,8 @@ def _detect_suffix(head: bytes) -> str | None:
 def restore_client_names(
     message: str, files: Mapping[Modality, StoredUpload] | Mapping[str, StoredUpload]
 ) -> str:
-    """Return a message about stored files in the names that the client gave them."""
+    """Return a message about stored files with the client's names for them."""
     names = {str(file.path): file.name for file in files.values()}
     names |= {file.path.name: file.name for file in files.values()}
-    # In one pass: a client's name may hold one of ours.
+    # In one pass: a client's name may contain a generated one.
     return re.sub("|".join(map(re.escape, names)), lambda match: names[match[0]], message)

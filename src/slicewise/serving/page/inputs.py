@@ -1,4 +1,4 @@
-"""What the page asks for: files, or a bundled case."""
+"""Inputs of the page: files, or a bundled case."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,43 +12,41 @@ from slicewise.domain.labels import MODALITIES
 from slicewise.serving.page.client import ApiClient, FileField
 
 PREDICTION_KEY: Final = "answer"
-"""Key of the session's last finding; the page draws it until the next one comes."""
+"""Key of the session's last prediction, which the page shows until the next one."""
 _UPLOAD, _CASE = "Your own MRI", "Phantom case"
 
 
 def render_inputs(client: ApiClient, info: dict[str, Any]) -> None:
-    """Let the visitor choose, examine the choice when the button is pressed, and keep the finding."""
+    """Show the inputs; after a click on the button, store the prediction in the session."""
     cases = client.cases()
     sources = [_UPLOAD, _CASE] if cases else [_UPLOAD]
     source = st.segmented_control(
         "What to examine", sources, default=_UPLOAD, required=True, label_visibility="collapsed"
     )
-    if source == _CASE:
-        _select_case(client, [case["name"] for case in cases])
-    else:
+    if source == _UPLOAD:
         _select_files(client, info)
-
-
-def is_volume(file_name: str) -> bool:
-    return file_name.lower().endswith(SUFFIXES)
-
-
-def _select_case(client: ApiClient, names: Sequence[str]) -> None:
-    name = st.selectbox("A generated patient that the model was not trained on", names)
+        return
+    name = st.selectbox(
+        "A generated patient that is not in the training set", [case["name"] for case in cases]
+    )
     if st.button("Examine", type="primary", key="examine-case"):
         st.session_state.pop(PREDICTION_KEY, None)
         with st.spinner("Examining …"):
             st.session_state[PREDICTION_KEY] = {"name": name, **client.predict_case(name)}
 
 
+def is_volume(file_name: str) -> bool:
+    return file_name.lower().endswith(SUFFIXES)
+
+
 def _select_files(client: ApiClient, info: dict[str, Any]) -> None:
     files = st.file_uploader(
         "One picture (PNG, JPEG, TIFF, …), or the NIfTI volumes of one examination",
         accept_multiple_files=True,
-        help=f"Up to {info['max_upload_mib']} MiB in all. The API deletes them after the examination; "
-        "this page holds them until you take them out or close it.",
+        help=f"Up to {info['max_upload_mib']} MiB in all. The API deletes them after the prediction; "
+        "this page keeps them until you remove them or close it.",
     )
-    fields = _name_fields(files)
+    fields = [(_select_modality(file.name), (file.name, file.getvalue())) for file in files]
     if files and st.button("Examine", type="primary", key="examine-files"):
         st.session_state.pop(PREDICTION_KEY, None)
         if problem := _validate(files, fields, info["max_upload_mib"]):
@@ -59,34 +57,30 @@ def _select_files(client: ApiClient, info: dict[str, Any]) -> None:
             st.session_state[PREDICTION_KEY] = {"name": name, **client.predict_files(fields, gradcam=True)}
 
 
-def _name_fields(files: Sequence[Any]) -> list[FileField]:
-    """Return the form field of each file, asking what each volume shows."""
-    return [(_select_modality(file.name), (file.name, file.getvalue())) for file in files]
-
-
 def _select_modality(file_name: str) -> str:
+    """Return the form field of a file: `file` for a picture, else the selected modality, or ''."""
     if not is_volume(file_name):
         return "file"
     name = parse_filename(Path(file_name))
     guess = name.kind if name.sure and name.kind in MODALITIES else None
-    chosen = st.selectbox(
-        f"What does {file_name} show?",
+    modality = st.selectbox(
+        f"Modality of {file_name}",
         MODALITIES,
         index=None if guess is None else MODALITIES.index(guess),
         placeholder="choose the modality",
         format_func=str.upper,
         key=f"modality-{file_name}",
     )
-    return chosen or ""
+    return modality or ""
 
 
 def _validate(files: Sequence[Any], fields: Sequence[FileField], max_upload_mib: int) -> str:
-    """Return what is wrong with the choice, before anything is sent."""
+    """Return what is wrong with the files before they are sent, or ''."""
     names = [field for field, _ in fields]
     if "" in names:
-        return "Say for each volume what it shows."
+        return "Choose the modality of each volume."
     if len(set(names)) < len(names):
-        return "Two files have the same modality, or several pictures were chosen; examine one at a time."
+        return "Two files have the same modality, or there are several pictures; examine one at a time."
     if sum(file.size for file in files) > max_upload_mib * MIB:
-        return f"The files are larger than {max_upload_mib} MiB together; choose fewer or smaller ones."
+        return f"The files have more than {max_upload_mib} MiB in total; choose fewer or smaller ones."
     return ""

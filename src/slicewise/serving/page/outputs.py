@@ -1,6 +1,7 @@
-"""How the page shows a finding."""
+"""Outputs of the page: the prediction as metrics, pictures and a curve."""
 
 import base64
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 import altair as alt
@@ -12,18 +13,18 @@ from slicewise.serving.page.inputs import PREDICTION_KEY
 
 _LAYERS: Final = {"Tumour": "overlay", "Evidence (Grad-CAM)": "gradcam", "Image": "plain"}
 _LAYER_HELP: Final = (
-    "Tumour: the mask. Evidence: which places raised the probability of a tumour most, relative to the "
-    "slice. Image: as it is."
+    "Tumour: the mask. Evidence: the regions that raised the tumour probability most, relative to the slice. "
+    "Image: without overlay."
 )
-_VOLUME_SIDES: Final = "Seen from the feet: R is the patient's right, L the left."
-_PICTURE_SIDES: Final = "Left and right as in your picture."
+_VOLUME_ORIENTATION: Final = "Seen from the feet: R is the patient's right, L the left."
+_PICTURE_ORIENTATION: Final = "Left and right as in your picture."
 _TUMOUR: Final = "#c2410c"
 _GREY: Final = "#94a3b8"
 _INK: Final = "#334155"
 
 
 def render_prediction(client: ApiClient, info: dict[str, Any]) -> None:
-    """Draw the session's last finding, if there is one."""
+    """Show the session's last prediction, if there is one."""
     prediction = st.session_state.get(PREDICTION_KEY)
     if prediction is None:
         return
@@ -37,14 +38,14 @@ def render_prediction(client: ApiClient, info: dict[str, Any]) -> None:
     else:
         _show_volume(client, prediction)
     st.caption(
-        f"Examined in {prediction['seconds']:.1f} s by model {prediction['fingerprint'][:12]}. "
+        f"Predicted in {prediction['seconds']:.1f} s by model {prediction['fingerprint'][:12]}. "
         f"{info['notice']}"
     )
 
 
 def _show_metrics(prediction: dict[str, Any], *mask_metrics: tuple[str, str]) -> None:
     for task in prediction["not_trained"]:
-        st.info(f"{task.capitalize()} was not trained in this network: nothing is said of it.")
+        st.info(f"{task.capitalize()} was not trained in this model, so there is no prediction.")
     metrics = mask_metrics if _has_segmentation(prediction) else ()
     if _has_classification(prediction):
         finding = "Tumour" if prediction["label"] == "tumour" else "No tumour"
@@ -71,7 +72,7 @@ def _has_classification(prediction: dict[str, Any]) -> bool:
 
 
 def _select_layer(prediction: dict[str, Any]) -> str:
-    """Ask what to draw over the image, of what was trained."""
+    """Return the selected layer; those of untrained tasks are not offered."""
     available = {
         "overlay": _has_segmentation(prediction),
         "gradcam": _has_classification(prediction),
@@ -90,9 +91,10 @@ def _show_picture(prediction: dict[str, Any]) -> None:
     with left:
         layer = _select_layer(prediction)
         field = {"overlay": "overlay_png", "gradcam": "gradcam_png", "plain": "picture_png"}[layer]
-        _show_image(
+        st.image(
             base64.b64decode(prediction[field]),
-            f"{_layer_caption(prediction, layer, prediction['tumour_probability'])} {_PICTURE_SIDES}",
+            f"{_layer_caption(prediction, layer, prediction['tumour_probability'])} {_PICTURE_ORIENTATION}",
+            width="stretch",
         )
     with right:
         if _has_segmentation(prediction):
@@ -111,12 +113,16 @@ def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         layer = _select_layer(prediction)
-        index = _select_slice(prediction)
+        last, index = prediction["num_slices"] - 1, largest
+        if largest is None:
+            index = prediction["key_slices"][0]["index"]
+        if last:  # Streamlit refuses a slider with a single position
+            index = st.slider("Slice", 0, last, index, key=f"slice-{prediction['id']}")
         layer_caption = _layer_caption(prediction, layer, prediction["slices"][index]["probability"])
-        _show_image(
-            _slice_png(client, prediction["id"], index, layer),
-            f"Slice {index}. {layer_caption} {_VOLUME_SIDES}",
+        png = _cached(
+            prediction["id"], (index, layer), lambda: client.slice_png(prediction["id"], index, layer)
         )
+        st.image(png, f"Slice {index}. {layer_caption} {_VOLUME_ORIENTATION}", width="stretch")
     with right:
         if _has_classification(prediction):
             name = _probability_label(prediction)
@@ -124,7 +130,7 @@ def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
             st.altair_chart(curve, width="stretch")
         st.caption(_explanation(prediction))
         if _has_segmentation(prediction):
-            mask = _mask_nifti(client, prediction["id"])
+            mask = _cached(prediction["id"], "mask", lambda: client.mask_nifti(prediction["id"]))
             st.download_button(
                 "Download the mask (NIfTI)", mask, "mask.nii.gz", "application/gzip", on_click="ignore"
             )
@@ -134,34 +140,16 @@ def _format_value(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _show_image(png: bytes, caption: str) -> None:
-    st.image(png, caption, width="stretch")
-
-
 def _layer_caption(prediction: dict[str, Any], layer: str, probability: float | None) -> str:
-    """Say what a layer shows of a slice or picture with this probability of a tumour."""
+    """Return the caption of a layer for a slice or picture with this tumour probability."""
     if layer == "plain":
-        return "The image as it is."
+        return "The image without overlay."
     if layer == "overlay":
         return "Orange: the mask."
     threshold = prediction["class_threshold"]
     if probability is None or probability < threshold:
-        return f"Below {threshold:.0%} no evidence is shown: the network does not call this a tumour."
+        return f"Below {threshold:.0%} no evidence is shown: this slice is not labelled tumour."
     return "Evidence for a tumour (Grad-CAM), relative to this slice: brightest where it is strongest."
-
-
-def _select_slice(prediction: dict[str, Any]) -> int:
-    """Ask for a slice where there are two or more; Streamlit refuses a slider that cannot move."""
-    last, first = prediction["num_slices"] - 1, _first_slice(prediction)
-    return st.slider("Slice", 0, last, first, key=f"slice-{prediction['id']}") if last else first
-
-
-def _first_slice(prediction: dict[str, Any]) -> int:
-    return int(
-        prediction["key_slices"][0]["index"]
-        if prediction["largest_slice"] is None
-        else prediction["largest_slice"]
-    )
 
 
 def _explanation(prediction: dict[str, Any]) -> str:
@@ -170,45 +158,32 @@ def _explanation(prediction: dict[str, Any]) -> str:
     if _has_classification(prediction):
         scale = "calibrated" if prediction["calibrated"] else "raw, not calibrated"
         sentences += [
-            f"A tumour is reported from a probability of {prediction['class_threshold']:.0%} ({scale})."
+            f"The label is “tumour” from a probability of {prediction['class_threshold']:.0%} ({scale})."
         ]
     if _has_segmentation(prediction):
-        sentences += [f"A pixel is drawn from {prediction['mask_threshold']:.0%}."]
+        sentences += [f"The mask holds pixels from a probability of {prediction['mask_threshold']:.0%}."]
     sentences += [f"{prediction['origin'][:1].upper()}{prediction['origin'][1:]}."]
     if _has_classification(prediction) and _has_segmentation(prediction):
-        sentences += ["Finding and mask are two answers of one network: where they disagree, trust neither."]
+        sentences += ["Finding and mask are two outputs of one model: if they disagree, trust neither."]
     return " ".join(sentences)
 
 
-def _slice_png(client: ApiClient, result: str, index: int, layer: str) -> bytes:
-    """Fetch a slice, and remember it while its result is shown: a slider is moved back and forth."""
-    cache = _cached(result)
-    if (index, layer) not in cache:
-        cache[index, layer] = client.slice_png(result, index, layer)
-    return cache[index, layer]
-
-
-def _cached(result: str) -> dict[Any, bytes]:
-    """Return the session's store for one result; that of an earlier one is dropped."""
+def _cached(result: str, key: Hashable, fetch: Callable[[], bytes]) -> bytes:
+    """Return `fetch()` for this result and key, cached; entries of an earlier result are dropped."""
     if st.session_state.get("kept", {}).get("result") != result:
         st.session_state["kept"] = {"result": result, "content": {}}
-    content: dict[Any, bytes] = st.session_state["kept"]["content"]
-    return content
-
-
-def _mask_nifti(client: ApiClient, result: str) -> bytes:
-    cache = _cached(result)
-    if "mask" not in cache:
-        cache["mask"] = client.mask_nifti(result)
-    return cache["mask"]
+    content: dict[Hashable, bytes] = st.session_state["kept"]["content"]
+    if key not in content:
+        content[key] = fetch()
+    return content[key]
 
 
 def probability_curve(
     slices: list[dict[str, Any]], threshold: float, current: int, name: str = "Tumour probability"
 ) -> alt.LayerChart:
-    """Return the tumour probability over the slices, with the threshold and the slice being looked at.
+    """Return the curve of the tumour probability over the slices, with the threshold and the current slice.
 
-    A single slice has no curve: it becomes a dot in the middle of the chart.
+    A single slice becomes a dot in the middle of the chart.
     """
     single = len(slices) == 1
     rows = [{"slice": row["index"], "probability": row["probability"]} for row in slices]

@@ -1,4 +1,4 @@
-"""The Streamlit page. It asks and draws; every finding comes from the API."""
+"""The Streamlit page. Every prediction comes from the API."""
 
 import os
 from typing import Any
@@ -34,7 +34,7 @@ def main() -> None:
     st.set_page_config(page_title="SliceWise", page_icon=_favicon(), layout="wide")
     st.html(_STYLE)
     st.title("SliceWise", anchor=False)
-    st.markdown(f"Finds brain tumours in MRI pictures and volumes, and shows where.  \n**{NOTICE}**")
+    st.markdown(f"Finds and outlines brain tumours in MRI pictures and volumes.  \n**{NOTICE}**")
     client = ApiClient(os.environ[API_URL_VARIABLE])
     try:
         info = client.model_info()
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _favicon() -> Image.Image:
-    """Draw the tab's icon: an emoji would be fetched from another site."""
+    """Return the icon of the tab; an emoji would be fetched from another site."""
     icon = Image.new("RGBA", (64, 64))
     pen = ImageDraw.Draw(icon)
     pen.ellipse((4, 2, 60, 62), fill="#334155")
@@ -55,21 +55,17 @@ def _favicon() -> Image.Image:
     return icon
 
 
-def _describe_point(point: dict[str, Any]) -> str:
-    return f"{point['decision']} ({point['origin']})"
-
-
 def _show_model_info(info: dict[str, Any]) -> None:
-    """Say in the sidebar which model answers."""
+    """Show the model in the sidebar."""
     model = info["model"]
     rows = {
-        "Network": f"{model['architecture']} with {model['encoder']}",
+        "Model": f"{model['architecture']} with {model['encoder']}",
         "Stage": info["stage"],
         "Trained on": info["data_name"] + (" (generated patients)" if info["synthetic"] else ""),
         **({"Not trained": ", ".join(info["not_trained"])} if info["not_trained"] else {}),
         "Slice": f"{info['preprocessing']['image_size']} pixels square",
         **{
-            f"Decision on a {kind}": _describe_point(point)
+            f"Operating point, {kind}": f"{point['decision']} ({point['origin']})"
             for kind, point in info["operating_points"].items()
         },
         "Device": info["device"],
@@ -79,7 +75,9 @@ def _show_model_info(info: dict[str, Any]) -> None:
     with st.sidebar:
         st.subheader("About", anchor=False)
         if info["synthetic"]:
-            st.info("This model has seen generated patients only. Do not expect it to read real MRI well.")
+            st.info(
+                "This model was trained on generated patients only. Do not expect it to read real MRI well."
+            )
         with st.expander("The model", expanded=False):
             st.markdown("\n".join(f"- **{name}:** {value}" for name, value in rows.items()))
         st.caption(info["notice"])
