@@ -104,7 +104,7 @@ def test_what_was_not_trained_is_said_and_not_shown(
     }
     page = shown(not_trained=[task], **missing[task])
     assert [metric.label for metric in page.metric] == measures
-    assert "was not trained in this network" in page.info[0].value
+    assert "was not trained in this model" in page.info[0].value
     assert page.button_group[0].options == layers
 
 
