@@ -28,7 +28,7 @@ EXCLUDED = (
     "slicewise.core.console",  # what people see on the way
     "slicewise.core.errors",
     "slicewise.core.activity",
-    "slicewise.core.logfile",
+    "slicewise.core.cgroups",
     "slicewise.core.memory",
     "slicewise.core.processor",
     "slicewise.core.signals",

@@ -23,12 +23,12 @@ def test_what_was_kept_is_given_back_between_two_steps() -> None:
         pytest.skip("this C library has no malloc_trim")
     script = """
 import psutil
-from slicewise.core.malloc import give_back_memory, keep_freed_memory
+from slicewise.core.malloc import trim_memory, keep_freed_memory
 keep_freed_memory()
 last, held = None, [b"x" * (1 << 20) for _ in range(300)]
 last, held = b"x" * 4096, None
 kept = psutil.Process().memory_info().rss
-give_back_memory()
+trim_memory()
 print(kept - psutil.Process().memory_info().rss)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

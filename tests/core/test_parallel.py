@@ -48,7 +48,7 @@ def test_an_error_in_a_worker_arrives_as_it_is() -> None:
         list(run_jobs(refuse, [1, 2, 3], 2, str))
 
 
-def test_processes_are_bounded_by_wish_memory_and_jobs() -> None:
+def test_processes_are_bounded_by_request_memory_and_jobs() -> None:
     assert num_processes(4, 1, 100) == 4
     assert num_processes(4, 1, 2) == 2
     assert num_processes(4, 10**9, 100) == 1
@@ -58,10 +58,10 @@ def test_processes_are_bounded_by_wish_memory_and_jobs() -> None:
 
 SLOW = """
 import sys, time
-from slicewise.core.signals import stoppable
+from slicewise.core.signals import handle_signals
 from slicewise.core.parallel import run_jobs
 try:
-    with stoppable():
+    with handle_signals():
         list(run_jobs(time.sleep, [600.0] * 6, 2, str))
 except KeyboardInterrupt:
     sys.exit(130)

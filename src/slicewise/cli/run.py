@@ -22,11 +22,10 @@ from slicewise.cli.options import (
 )
 from slicewise.cli.summary import show_summary
 from slicewise.config.schema import Config
-from slicewise.core.console import paint, say
+from slicewise.core.console import LogFile, paint, say
 from slicewise.core.disk import explain_disk_error
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.hashing import digest
-from slicewise.core.logfile import LogFile
 from slicewise.core.redact import redact
 from slicewise.core.signals import handle_signals
 from slicewise.engine.failures import save_failed_record

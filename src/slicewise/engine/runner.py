@@ -10,9 +10,8 @@ from typing import Any, Generic
 
 from slicewise.core import activity
 from slicewise.core.console import say
-from slicewise.core.disk import MIB
+from slicewise.core.disk import MIB, require_space
 from slicewise.core.errors import UsageError
-from slicewise.core.files import require_space
 from slicewise.core.hashing import HashCache
 from slicewise.core.malloc import trim_memory
 from slicewise.core.memory import require_memory
