@@ -120,9 +120,6 @@ class Threads:
         self._next_measurement = ended + (ended - started) / _SHARE
         if len(rates) == 1 or not (is_first or self.setting != before):
             return None
-        return self._describe(rates)
-
-    def _describe(self, rates: Mapping[ThreadSetting, float]) -> str:
         best = max(rates.values())
         shares = ", ".join(f"{option} {rate / best:.2f}" for option, rate in rates.items())
         line = f"{self._label}: {self.setting} (measured speed: {shares})"

@@ -87,9 +87,9 @@ def standard_streams() -> Iterator[None]:
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            stream = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: PTH123, SIM115
-            os.set_inheritable(stream.fileno(), True)
-            setattr(sys, name, stream)
+            null = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: PTH123, SIM115
+            os.set_inheritable(null.fileno(), True)
+            setattr(sys, name, null)
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, _GuardedStream(stream)) for stream in before)
     try:

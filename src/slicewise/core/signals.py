@@ -106,14 +106,19 @@ def handle_signals() -> Iterator[SignalHandler]:
     After a signal the handlers stay, so that a second one ends a process that is slow to stop.
     """
     state = SignalHandler()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=state.watch, args=(reading,), name="signals", daemon=True).start()
     handlers = {number: signal.signal(number, state.on_signal) for number in SIGNALS}
     handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, state.on_alarm)
     hook, sys.unraisablehook = sys.unraisablehook, state.on_unraisable
     _handlers.append(state)
     try:
-        with _watch_signals(state):
-            yield state
+        yield state
     finally:
+        signal.set_wakeup_fd(wakeup)
+        os.close(writing)
         signal.setitimer(signal.ITIMER_REAL, 0)
         _handlers.remove(state)
         if state.signalled_at is None:
@@ -138,19 +143,6 @@ def defer_signals() -> Iterator[SignalHandler]:
     finally:
         state.deferring = False
     state.release()
-
-
-@contextmanager
-def _watch_signals(state: SignalHandler) -> Iterator[None]:
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=state.watch, args=(reading,), name="stopping", daemon=True).start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        os.close(writing)
 
 
 def _is_unwinding() -> bool:

@@ -5,7 +5,7 @@ Who made what comes from the receipts of the outputs it shows: a page made again
 
 from typing import TYPE_CHECKING, Any, Final
 
-from slicewise.config.origin import flatten_dict
+from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
 from slicewise.core.errors import WorkspaceError
