@@ -27,7 +27,7 @@ EXCLUDED = (
     "slicewise.core.console",  # printed text only
     "slicewise.core.errors",
     "slicewise.core.activity",
-    "slicewise.core.logfile",
+    "slicewise.core.cgroups",
     "slicewise.core.memory",
     "slicewise.core.processor",
     "slicewise.core.signals",

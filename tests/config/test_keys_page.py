@@ -25,7 +25,7 @@ def test_every_key_has_a_line_and_one_stage_stands_for_three(list_keys: ModuleTy
         stage = key.startswith("stages.")
         shown = f"stages.STAGE.{key.split('.', 2)[2]}" if stage else key
         assert page.count(f"| `{shown}` |") == 1, key
-    assert '| `training.precision` | `"auto"` | `auto`, `fp32`, `bf16`, `fp16`. Of the computation' in page
+    assert '| `training.precision` | `"auto"` | `auto`, `fp32`, `bf16`, `fp16`. Precision of the' in page
 
 
 def test_what_the_schema_says_below_a_key_is_its_meaning(list_keys: ModuleType) -> None:

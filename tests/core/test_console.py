@@ -1,5 +1,7 @@
 import io
+import logging
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,15 @@ import pytest
 from tests.terminal import Terminal, in_terminal
 
 from slicewise.core import console
-from slicewise.core.console import paint, print_error, progress, progress_bar, say, standard_streams
+from slicewise.core.console import (
+    LogFile,
+    paint,
+    print_error,
+    progress,
+    progress_bar,
+    say,
+    standard_streams,
+)
 
 WORK = """
 import logging, sys, time, warnings
@@ -168,3 +178,22 @@ def test_files_do_not_take_the_place_of_closed_streams(tmp_path: Path) -> None:
     path = tmp_path / "file"
     assert subprocess.run(["sh", "-c", command, "sh", code, str(path)], check=False).returncode == 0
     assert path.read_text() == "True"
+
+
+def test_a_log_on_a_full_disk_warns_once_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, handler = logging.getLogger("tests.logfile"), LogFile(tmp_path / "run.log")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log.addHandler(handler)
+    try:
+        log.error("one ü")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6, limits[1]))
+        log.error("two")
+        log.error("three")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        log.removeHandler(handler)
+        handler.close()
+    assert (tmp_path / "run.log").read_text(encoding="utf-8").startswith("one")
+    assert capsys.readouterr().out.count("ends here: File too large") == 1

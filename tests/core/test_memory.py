@@ -54,7 +54,7 @@ def test_work_that_may_not_fit_is_warned_of_and_impossible_work_refused() -> Non
     assert "a test may need" in warning
     assert "set x=1" in warning
     with pytest.raises(
-        ResourceError, match=r"a test needs at least [\d,]+ MiB of memory and [\d,]+ MiB are there"
+        ResourceError, match=r"a test needs at least [\d,]+ MiB of memory and [\d,]+ MiB are free"
     ):
         require_memory(1 << 60, 1 << 60, "a test", "set x=1")
 

@@ -50,7 +50,7 @@ def test_an_error_in_a_worker_arrives_as_it_is() -> None:
         list(run_jobs(refuse, [1, 2, 3], 2, str))
 
 
-def test_processes_are_bounded_by_wish_memory_and_jobs() -> None:
+def test_processes_are_bounded_by_request_memory_and_jobs() -> None:
     assert num_processes(4, 1, 100) == 4
     assert num_processes(4, 1, 2) == 2
     assert num_processes(4, 10**9, 100) == 1

@@ -123,7 +123,7 @@ def test_the_second_signal_ends_a_deaf_process_and_its_children_at_once() -> Non
     assert not [child for child in children if child.is_running() and child.status() != "zombie"]
 
 
-def test_one_wish_delivered_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_delivered_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now, ended = [0.0], []
     monkeypatch.setattr("slicewise.core.signals.time.monotonic", lambda: now[0])
     monkeypatch.setattr("slicewise.core.signals.exit_now", lambda: ended.append(now[0]))
@@ -135,7 +135,7 @@ def test_one_wish_delivered_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -
     assert ended == [2.0]
 
 
-def test_outside_a_stoppable_block_nothing_is_held_and_afterwards_all_is_as_before() -> None:
+def test_outside_a_block_nothing_is_deferred_and_afterwards_the_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
     hook = sys.unraisablehook
     with handle_signals() as stopper, defer_signals() as hold:

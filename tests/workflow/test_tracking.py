@@ -57,7 +57,7 @@ def test_a_tracker_that_fails_is_recorded_and_stops_nothing(
 def test_credentials_in_the_address_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Pipeline(tmp_path).run(ON, "tracking.uri='https://me:hunter2@host'") == 2
     told = capsys.readouterr().err
-    assert "tracking.uri: a credential stands in the configuration" in told
+    assert "tracking.uri: a credential in the configuration" in told
     assert "hunter2" not in told
 
 

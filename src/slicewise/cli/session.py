@@ -16,11 +16,10 @@ from slicewise.cli.invocation import command_line, resume_command
 from slicewise.cli.options import compose_from, selection_from, workspace_from
 from slicewise.config.export import update_merged
 from slicewise.config.schema import Config
-from slicewise.core.console import Tone, paint, say
+from slicewise.core.console import LogFile, Tone, paint, say
 from slicewise.core.disk import expand_user, explain_disk_error
 from slicewise.core.errors import ConfigError, SliceWiseError
 from slicewise.core.hashing import digest
-from slicewise.core.logfile import LogFile
 from slicewise.core.redact import redact
 from slicewise.core.signals import handle_signals
 from slicewise.engine.lock import exclusive_lock, lock_holder

@@ -1,4 +1,4 @@
-"""Where the network runs."""
+"""The device that the model runs on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def choose_device(name: DeviceName) -> torch.device:
-    """Return the configured device; `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """Return the configured device; `auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises:
         UsageError: the configured device is not on this machine.
@@ -27,9 +27,7 @@ def choose_device(name: DeviceName) -> torch.device:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Keep CUDA convolutions in fp32: TF32 rounds to 10 bits, and would make masks depend on the device.
-
-    `flags` turns off what it is not told to leave on, cuDNN itself included.
-    """
+    """Compute CUDA convolutions in fp32: TF32 rounds to 10 bits, and masks would depend on the device."""
+    # `flags` disables what is not passed, cuDNN included.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield

@@ -1,6 +1,6 @@
 """The number of threads and how they wait: as configured, or the fastest of a few by a short measurement.
 
-This is the one place that sets them, for training, evaluation, `predict`, the demo and the benchmarks.
+Only this module sets them: for training, evaluation, `predict`, the demo and the benchmarks.
 """
 
 import logging
@@ -15,30 +15,29 @@ import cv2
 import torch
 
 from slicewise.compute.openmp import SleepingTeam, can_set_wait_policy
-from slicewise.compute.probe import ThreadSetting, measure_rates, select_setting
-from slicewise.compute.workload import make_training_step
+from slicewise.compute.probe import ThreadSetting, make_training_step, measure_rates, select_setting
 from slicewise.core.console import say
 from slicewise.core.malloc import keep_freed_memory
 from slicewise.core.processor import usable_cores
 
 _SHARE: Final = 0.02
-"""Of the time, at most, goes to measurements after the first one"""
+"""Largest share of the time spent on measurements after the first one"""
 
 log = logging.getLogger(__name__)
 
 
 def requested_threads(configured: int, environment: Mapping[str, str] = os.environ) -> int:
-    """Return the number of threads that the user has set (`runtime.num_threads`, OMP_NUM_THREADS), or 0."""
+    """Return the number of threads set by the user (`runtime.num_threads`, else OMP_NUM_THREADS), or 0."""
     text = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return configured or (int(text) if text.isascii() and text.isdecimal() else 0)
 
 
 def candidate_settings(requested: int, cores: int, *, waiting: bool) -> tuple[ThreadSetting, ...]:
-    """Return the settings to choose from, in the order in which they do least harm on a busy machine.
+    """Return the settings to measure, the least harmful on a busy machine first.
 
     Args:
-        requested: the number of threads that is set; 0 for none.
-        cores: that this process may use; the number is halved down to 1.
+        requested: number of threads set by the user; 0 for none.
+        cores: number of usable cores; candidates are this number halved repeatedly, down to 1.
         waiting: whether it can be chosen how threads wait.
     """
     numbers = (
@@ -54,7 +53,7 @@ def candidate_settings(requested: int, cores: int, *, waiting: bool) -> tuple[Th
 
 @contextmanager
 def tuned_threads(configured: int, what: str, device: str) -> Iterator["Threads"]:
-    """Choose the threads of this process for long work on a device, and set them while the block runs."""
+    """Choose the threads for long work on a device, and set them while the block runs."""
     with Threads(configured, what) as threads:
         if device == "cpu" and (line := threads.choose()):
             say(f"  {line}", "dim")
@@ -62,7 +61,7 @@ def tuned_threads(configured: int, what: str, device: str) -> Iterator["Threads"
 
 
 class Threads:
-    """Sets the threads of this process while a block runs; what was set before is restored afterwards.
+    """Sets the threads of this process while a block runs, and restores the former ones.
 
     Args:
         configured: `runtime.num_threads`; 0 to choose.
@@ -79,9 +78,9 @@ class Threads:
 
     @classmethod
     def for_short_work(cls, configured: int, what: str) -> Self:
-        """Return threads for work that a measurement would not pay for: they sleep while they wait.
+        """Return threads for work too short for a measurement: they sleep while they wait.
 
-        That costs some speed on a quiet machine. Threads that spin cost seconds on a busy one.
+        That is a little slower on an idle machine; spinning threads cost seconds on a busy one.
         """
         threads = cls(configured, what)
         number = threads.setting.number
@@ -102,11 +101,10 @@ class Threads:
         cv2.setNumThreads(self._before[1])
 
     def choose(self, number: int = 0) -> str | None:
-        """Use the fastest setting, measured again after a while; return a line about a change.
+        """Use the fastest setting, measured again after a while; return a line that describes a change.
 
         Args:
-            number: keep to so many threads unless the user has set another number, and choose how they wait;
-                0 to choose both.
+            number: number of threads, unless the user has set one, to choose how they wait; 0: choose both.
         """
         number = self._requested or number
         if number and number != self.setting.number:
@@ -122,9 +120,6 @@ class Threads:
         self._next_measurement = ended + (ended - started) / _SHARE
         if len(rates) == 1 or not (is_first or self.setting != before):
             return None
-        return self._describe(rates)
-
-    def _describe(self, rates: Mapping[ThreadSetting, float]) -> str:
         best = max(rates.values())
         shares = ", ".join(f"{option} {rate / best:.2f}" for option, rate in rates.items())
         line = f"{self._label}: {self.setting} (measured speed: {shares})"
@@ -133,9 +128,9 @@ class Threads:
 
     def _measure(self, options: Sequence[ThreadSetting]) -> dict[ThreadSetting, float]:
         work = make_training_step()
-        for option in {option.number: option for option in reversed(options)}.values():  # those that sleep
+        for option in {option.number: option for option in reversed(options)}.values():  # the sleeping ones
             self._set(option)
-            work()  # the first step with so many threads compiles its kernels
+            work()  # the first step with each number of threads compiles its kernels
         return measure_rates(options, self._set, work)
 
     def _set(self, setting: ThreadSetting) -> None:

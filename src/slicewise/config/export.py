@@ -1,23 +1,26 @@
-"""The merged configuration as text: the whole tree, the difference of two, the nine final files."""
+"""The merged configuration as YAML, the difference of two, and the nine final files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 import yaml
 
-from slicewise.config.origin import flatten_dict
+from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
+from slicewise.config.schema.config import TrainingMode
+from slicewise.config.schema.training import StageName
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json, write_text
 from slicewise.core.hashing import hash_file
 
-MODES = ("quick", "baseline", "production")
-STAGES = ("seg_warmup", "cls_head", "joint")
+MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
+STAGES: Final[tuple[str, ...]] = get_args(StageName)
 
 
 def to_yaml(tree: dict[str, Any]) -> str:
-    """Return block-style YAML with keys in the order of the schema: the same bytes for the same tree."""
+    """Return block-style YAML with the keys in the order of `tree`."""
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -34,53 +37,42 @@ def compare_configs(left: Config, right: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def stage_tree(config: Config, stage: str) -> dict[str, Any]:
-    """Return the tree of one stage: everything the run shares, and of the stages only this one."""
+    """Return the configuration of one stage: everything but the other stages."""
     tree = config.model_dump(mode="json")
     tree["stages"] = {stage: tree["stages"][stage]}
     return {"stage": stage, **tree}
 
 
 def write_merged(folder: Path, compose_mode: Callable[[str], Config]) -> list[Path]:
-    """Write `multitask_<stage>_<mode>.yaml` for all stages and modes; unchanged files are left alone.
+    """Write `multitask_<stage>_<mode>.yaml` for all stages and modes; return the paths.
 
-    `compose_mode` returns the configuration of a mode by name. The same input gives the same bytes.
+    Unchanged files are not written. `compose_mode` returns the configuration of a mode by name.
     """
-    return [_write_if_changed(folder / name, text) for name, text in _render_files(compose_mode)]
-
-
-def _render_files(compose_mode: Callable[[str], Config]) -> Iterator[tuple[str, str]]:
+    paths: list[Path] = []
     for mode in MODES:
         config = compose_mode(mode)
         for stage in STAGES:
-            yield f"multitask_{stage}_{mode}.yaml", to_yaml(stage_tree(config, stage))
-
-
-def _write_if_changed(path: Path, text: str) -> Path:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
-    return path
+            path, text = folder / f"multitask_{stage}_{mode}.yaml", to_yaml(stage_tree(config, stage))
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                write_text(path, text)
+            paths.append(path)
+    return paths
 
 
 def update_merged(source: Path, folder: Path, note: Path, compose_mode: Callable[[str], Config]) -> None:
-    """Write the final files unless they stand as they were written from the same files of `source`.
+    """Write the final files unless they, and the files of `source`, have the hashes recorded in `note`.
 
-    `note` remembers the content of both; times say nothing about another `source`, or about an edit.
+    Modification times would not show another `source`, or an edited file.
     """
     sources = _hash_files(source)
-    if _read_note(note) == {"sources": sources, "files": _hash_files(folder)}:
-        return
+    with suppress(FileNotFoundError, WorkspaceError):
+        if read_json(note) == {"sources": sources, "files": _hash_files(folder)}:
+            return
     write_merged(folder, compose_mode)
     write_json(note, {"sources": sources, "files": _hash_files(folder)})
 
 
 def _hash_files(folder: Path) -> dict[str, str]:
-    """Return {name: SHA-256} of the YAML files below a folder, final ones of a workspace there excepted."""
+    """Return {name: SHA-256} of the YAML files below a folder, those in `final` excepted."""
     paths = [path for path in folder.rglob("*.yaml") if path.relative_to(folder).parts[0] != "final"]
     return {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(paths)}
-
-
-def _read_note(note: Path) -> Any:
-    try:
-        return read_json(note)
-    except (FileNotFoundError, WorkspaceError):
-        return None

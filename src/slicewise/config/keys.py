@@ -1,8 +1,8 @@
-"""The keys that the schema knows: which of them hold text, and which one a person may have meant."""
+"""The keys of the schema: their types, and suggestions for mistyped ones."""
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
@@ -13,7 +13,7 @@ from slicewise.config.schema import Config
 
 _STAGES: Final = re.compile(r"^stages\.\w+\.")
 _MAX_LISTED: Final = 4
-"""Keys that a message lists."""
+"""Most keys that a message lists."""
 
 
 @cache
@@ -32,7 +32,7 @@ def _iterate_keys(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, 
 
 @cache
 def is_text_key(key: str) -> bool:
-    """Whether the value of a key is free text or a path, so that it needs no syntax of its own."""
+    """Whether the value of a key is free text or a path, which Hydra must not parse."""
     return key in known_keys() and bool({str, Path} & {*_iterate_types(known_keys()[key])})
 
 
@@ -46,22 +46,22 @@ def _iterate_types(annotation: Any) -> Iterator[Any]:
 
 
 def is_path_key(key: str) -> bool:
-    """Whether the value of a key names a file or folder, or holds such a name."""
+    """Whether the value of a key is or contains a path."""
     return is_text_key(key) and (
         key.rpartition(".")[2] in ("path", "uri") or Path in _iterate_types(known_keys()[key])
     )
 
 
 def suggest(key: str) -> str:
-    """Return `; did you mean a or b?` for an unknown key, or nothing."""
+    """Return `; did you mean a or b?` for an unknown key, or an empty string."""
     keys = similar_keys(key)
     return f"; did you mean {format_keys(keys)}?" if keys else ""
 
 
 def format_keys(keys: Collection[str], value: str = "") -> str:
-    """Return keys as a message names them, each followed by `value`."""
+    """Return keys as text for a message, each followed by `value`."""
     shown = " or ".join(f"{key}{value}" for key in [*keys][:_MAX_LISTED])
-    more = " or another of its kind" if len(keys) > _MAX_LISTED else ""
+    more = " or a similar key" if len(keys) > _MAX_LISTED else ""
     stages = " (STAGE: seg_warmup, cls_head or joint)" if "STAGE" in shown else ""
     return f"{shown}{more}{stages}"
 
@@ -73,9 +73,9 @@ def leaf_keys(key: str) -> list[str]:
 
 
 def similar_keys(key: str) -> list[str]:
-    """Return the keys that an unknown one may stand for: those that end so, else those of a similar name.
+    """Return the keys that an unknown one may mean: those that end with it, else those of a similar name.
 
-    The keys of the three stages are given as one, `stages.STAGE.epochs`.
+    The keys of the three stages are merged into one: `stages.STAGE.epochs`.
     """
     exact = [known for known in known_keys() if known == key or known.endswith(f".{key}")]
     return _merge_stages(exact or _similar(key))
@@ -102,6 +102,17 @@ def _merge_stages(keys: Collection[str]) -> list[str]:
 
 
 def closest_match(word: str, known: Collection[str]) -> str | None:
-    """Return the known word that a mistyped one resembles most, capitals aside."""
+    """Return the known word most similar to a mistyped one, ignoring case."""
     by_lower = {name.lower(): name for name in known}
     return next((by_lower[name] for name in difflib.get_close_matches(word.lower(), by_lower, n=1)), None)
+
+
+def flatten_dict(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested sections as {"a.b": value}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten_dict(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

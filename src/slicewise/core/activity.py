@@ -1,7 +1,4 @@
-"""What this process is doing right now, for whoever looks: a step, and the progress bar that is open.
-
-Bars only set numbers here; writing them down is the business of `pipeline.progress`.
-"""
+"""The running step and the open progress bar of this process; `engine.progress` writes them to disk."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Job:
-    """A long job under way. Times are in seconds since 1970."""
+    """A job with a progress bar. Times are in seconds since 1970."""
 
     desc: str
     total: float | None
@@ -24,7 +21,7 @@ class Job:
 
 @dataclass(eq=False)
 class RunningStep:
-    """The step that runs, and why."""
+    """The running step, and why it runs."""
 
     name: str
     reason: str
@@ -37,7 +34,7 @@ _steps: list[RunningStep] = []
 
 @contextmanager
 def job(desc: str, total: float | None, unit: str, initial: float = 0.0) -> Iterator[Job]:
-    """Show a job while the block runs."""
+    """List a job while the block runs."""
     entry = Job(desc, total, unit, initial, initial)
     _jobs.append(entry)
     try:
@@ -48,7 +45,7 @@ def job(desc: str, total: float | None, unit: str, initial: float = 0.0) -> Iter
 
 @contextmanager
 def step(name: str, reason: str) -> Iterator[None]:
-    """Show a step while the block runs."""
+    """List a step while the block runs."""
     entry = RunningStep(name, reason)
     _steps.append(entry)
     try:
@@ -58,5 +55,5 @@ def step(name: str, reason: str) -> Iterator[None]:
 
 
 def current() -> tuple[RunningStep | None, Job | None]:
-    """Return the step and the job that were begun last and have not ended."""
+    """Return the step and the job that started last and have not ended."""
     return next(reversed(_steps), None), next(reversed(_jobs), None)

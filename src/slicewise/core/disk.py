@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or closed to us, or a path in the way: recognised and told in one way."""
+"""Errors of a full or read-only disk, of permissions and of misplaced paths; free space."""
 
 import errno
 import os
@@ -20,9 +20,8 @@ _REFUSED: Final = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted",
-    errno.EXDEV: "it is on another disk than .slicewise, from where an output comes home by one rename",
+    errno.EXDEV: "it is on another disk than .slicewise, from where outputs are moved by a rename",
 }
-
 _MISPLACED: Final = {
     errno.ENOTDIR: "a file lies where a folder would have to be",
     errno.EISDIR: "a folder lies where a file would have to be",
@@ -30,24 +29,25 @@ _MISPLACED: Final = {
 
 
 def set_filename(error: BaseException, path: Path) -> None:
-    """Note in the OSErrors behind `error` which file they were about; those of a write do not say."""
+    """Set the file name in the OSErrors behind `error` that have none: those of a write."""
     for link in _chain(error):
         if isinstance(link, OSError) and link.errno is not None and link.filename is None:
             link.filename = str(path)
 
 
 def find_disk_error(error: BaseException) -> OSError | None:
-    """Return the OSError about a full or closed disk that is behind `error`, if there is one."""
-    return next((link for link in _chain(error) if isinstance(link, OSError) and _is_disk_error(link)), None)
+    """Return the OSError behind `error` that is about the disk or a path, if there is one."""
+    errors = (link for link in _chain(error) if isinstance(link, OSError))
+    return next((link for link in errors if link.errno in {*_FULL, *_REFUSED, *_MISPLACED}), None)
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether there was no room to write: space, files or quota are used up."""
+    """Whether space, inodes or quota are used up."""
     return error.errno in _FULL
 
 
 def describe_disk_error(error: OSError) -> str:
-    """Return in words why a disk refused, without a path."""
+    """Return the reason in words, without a path."""
     words = {**_FULL, **_REFUSED, **_MISPLACED, errno.ENOENT: "the folder does not exist"}
     return words.get(error.errno or 0) or (error.strerror or str(error)).lower()
 
@@ -55,40 +55,36 @@ def describe_disk_error(error: OSError) -> str:
 def explain_disk_error(
     error: BaseException, folder: Path, needed_bytes: int = 0, option: str = "--workspace"
 ) -> WorkspaceError | None:
-    """Return what to tell about a full or closed disk; None where the error is about something else.
+    """Return the error to show for a full or closed disk; None where `error` is about something else.
 
     Args:
-        error: what was raised; libraries hide the cause behind errors of their own.
-        folder: where the work was, for errors that name no file.
-        needed_bytes: what the work was estimated to need in all; 0 where that is not known.
-        option: of the command line, which names another folder for what could not be written.
+        error: what was raised; libraries hide the cause behind exceptions of their own.
+        folder: used where the error names no file.
+        needed_bytes: estimated space for the work in all; 0 if unknown.
+        option: the command-line option that moves the output elsewhere.
     """
-    fault = find_disk_error(error)
-    if fault is None:
+    cause = find_disk_error(error)
+    if cause is None:
         return None
-    path = Path(os.fsdecode(fault.filename)) if isinstance(fault.filename, str | bytes) else folder
-    if fault.errno in _MISPLACED:
-        return WorkspaceError(
-            f"{path} cannot be written: {_MISPLACED[fault.errno]}; move it away, or choose another folder "
-            f"({option} for outputs), then run the same command again; what was finished is kept"
+    assert cause.errno is not None
+    path = Path(os.fsdecode(cause.filename)) if isinstance(cause.filename, str | bytes) else folder
+    elsewhere = f"or choose another folder ({option} for outputs)"
+    if cause.errno in _MISPLACED:
+        what = f"{path} cannot be written: {_MISPLACED[cause.errno]}; move it away, {elsewhere}"
+    elif cause.errno in _REFUSED:
+        target = f" -> {os.fsdecode(cause.filename2)}" if cause.filename2 else ""
+        what = f"{path}{target}: {_REFUSED[cause.errno]}; change its permissions, {elsewhere}"
+    else:
+        need = f", about {needed_bytes / MIB:,.0f} MiB were needed in all" if needed_bytes else ""
+        what = (
+            f"{path} cannot be written: {_FULL[cause.errno]} ({describe_free_space(path)}{need}); free some "
+            f"space (`slicewise clean` deletes superseded outputs) or choose another folder with {option}"
         )
-    if fault.errno in _REFUSED:
-        target = f" -> {os.fsdecode(fault.filename2)}" if fault.filename2 else ""
-        return WorkspaceError(
-            f"{path}{target}: {_REFUSED[fault.errno]}; change its permissions, or choose another folder "
-            f"({option} for outputs), then run the same command again; what was finished is kept"
-        )
-    assert fault.errno is not None
-    need = f", about {needed_bytes / MIB:,.0f} MiB were needed in all" if needed_bytes else ""
-    return WorkspaceError(
-        f"{path} cannot be written: {_FULL[fault.errno]} ({describe_free_space(path)}{need}); free some "
-        f"space (`slicewise clean` deletes superseded outputs) or choose another folder with {option}, then "
-        "run the same command again; what was finished is kept"
-    )
+    return WorkspaceError(f"{what}, then run the same command again; what was finished is kept")
 
 
 def describe_free_space(path: Path) -> str:
-    """Say how much is free on the disk that holds `path`, which need not exist."""
+    """Return how much is free on the disk of `path`, in words; `path` need not exist."""
     try:
         existing = existing_parent(path)
         usage, files = shutil.disk_usage(existing), os.statvfs(existing)
@@ -98,13 +94,21 @@ def describe_free_space(path: Path) -> str:
     return f"{usage.free / MIB:,.1f} MiB free of {usage.total / MIB:,.0f}{no_files}"
 
 
+def require_space(folder: Path, needed_bytes: int, what: str) -> None:
+    """Raise WorkspaceError when the disk of `folder` has less than `needed_bytes` free."""
+    existing = existing_parent(folder)
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise WorkspaceError(
+            f"{what} needs about {needed_bytes / MIB:,.0f} MiB and {existing} has {free / MIB:,.0f} free; "
+            "free some space (`slicewise clean` deletes superseded outputs) or move the workspace with "
+            "--workspace, then run the same command again"
+        )
+
+
 def existing_parent(path: Path) -> Path:
     """Return `path`, or the nearest folder above it that exists."""
     return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-
-
-def _is_disk_error(error: OSError) -> bool:
-    return error.errno in {*_FULL, *_REFUSED, *_MISPLACED}
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -119,9 +123,9 @@ def expand_user(path: str | Path) -> Path:
     """Replace a leading `~` by the home directory.
 
     Raises:
-        UsageError: there is no user of that name.
+        UsageError: no such user.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"{path}: there is no home directory of that user; write the path out") from error
+        raise UsageError(f"{path}: there is no home directory of that user; write the full path") from error

@@ -1,4 +1,4 @@
-"""Digests: what a value, a file or a folder is, in 64 hexadecimal characters (SHA-256, FIPS 180-4)."""
+"""SHA-256 (FIPS 180-4) of values and files, as 64 hexadecimal characters."""
 
 import hashlib
 import json
@@ -12,15 +12,17 @@ _CHUNK = 1 << 20
 def digest(value: Any) -> str:
     """Return the SHA-256 of a value made of dicts, lists, strings, numbers, booleans and None.
 
-    Key order does not matter. Anything else (a set, a Path, NaN) raises TypeError or ValueError rather than
-    hash differently in the next process.
+    Key order does not matter.
+
+    Raises:
+        TypeError, ValueError: anything else (a set, a Path, NaN), whose hash may differ between processes.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_file(path: Path, advance: Callable[[int], object] = lambda _: None) -> str:
-    """Return the SHA-256 of a file's bytes; `advance` is told how many were read, chunk by chunk."""
+    """Return the SHA-256 of a file's bytes; `advance` gets the number of bytes of each chunk."""
     sha = hashlib.sha256()
     with path.open("rb", buffering=0) as stream:
         while chunk := stream.read(_CHUNK):
@@ -29,26 +31,22 @@ def hash_file(path: Path, advance: Callable[[int], object] = lambda _: None) -> 
     return sha.hexdigest()
 
 
-def _is_row(row: Any) -> bool:
-    """Whether a row is [size, mtime_ns, inode, sha256]."""
-    return (
-        isinstance(row, list) and [type(cell) for cell in row] == [int, int, int, str] and len(row[3]) == 64
-    )
-
-
 class HashCache:
-    """Content hashes remembered by (size, mtime, inode), so an unchanged folder costs one stat per file.
+    """File hashes cached by (size, mtime, inode): an unchanged file costs one stat.
 
     `table` maps an absolute path to [size, mtime_ns, inode, sha256]; the owner loads and stores it.
     """
 
     def __init__(self, table: Mapping[str, list[Any]] | None = None) -> None:
-        # What is not as it was written is forgotten: the table only saves time.
-        self.table = {path: row for path, row in (table or {}).items() if _is_row(row)}
+        self.table = {
+            path: row
+            for path, row in (table or {}).items()
+            if isinstance(row, list) and [*map(type, row)] == [int, int, int, str] and len(row[3]) == 64
+        }  # damaged rows are dropped: the table only saves time
         self.changed = False
 
     def hash(self, path: Path) -> str:
-        """Return the file's SHA-256, reading it only if its stat differs from the remembered one."""
+        """Return the file's SHA-256, reading it only if its stat differs from the cached one."""
         stat = path.stat()
         stat_row = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         name = str(path.absolute())
@@ -61,5 +59,5 @@ class HashCache:
         return sha
 
     def forget(self, path: Path) -> None:
-        """Read the file the next time, whatever its stat."""
+        """Read the file again the next time, whatever its stat."""
         self.changed |= self.table.pop(str(path.absolute()), None) is not None

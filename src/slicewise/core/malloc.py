@@ -1,4 +1,4 @@
-"""Keep freed memory in the process between training steps, and give it back between the steps of a run."""
+"""Keep freed memory in the process between iterations, and return it to the system between steps."""
 
 import ctypes
 import gc
@@ -14,11 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc not to return large buffers to the system at each step; return whether it agreed.
+    """Tell glibc to keep large freed buffers; return whether it accepted.
 
-    Activations of tens of MiB are freed and taken again in every iteration, and each return costs page
-    faults: the same training step ran 1.17 times as fast without them. Elsewhere (musl, macOS, Windows)
-    nothing is changed.
+    Activations of tens of MiB are freed and allocated again in every iteration, and returning them costs page
+    faults: the same training step ran 1.17 times as fast without them. Other C libraries are left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -30,12 +29,12 @@ def keep_freed_memory() -> bool:
         (_M_TRIM_THRESHOLD, 1 << 30),
         (_M_TOP_PAD, 256 << 20),
     )
-    accepted = [mallopt(parameter, value) == 1 for parameter, value in options]
+    accepted = [mallopt(parameter, value) == 1 for parameter, value in options]  # all three are set
     return all(accepted)
 
 
 def trim_memory() -> None:
-    """Return what nobody refers to any more to the system, where the C library can (malloc_trim of glibc)."""
+    """Collect garbage and return freed memory to the system where the C library can (glibc's malloc_trim)."""
     gc.collect()
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

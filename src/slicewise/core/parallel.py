@@ -1,4 +1,4 @@
-"""Work spread over processes: bounded memory, one thread each, and a plain word when the system kills one."""
+"""Run jobs in worker processes: bounded memory, one thread each, a clear error when the system kills one."""
 
 import io
 import multiprocessing
@@ -14,8 +14,6 @@ from functools import partial
 from multiprocessing import connection
 from typing import Final, TypeVar
 
-import cv2
-
 from slicewise.core.disk import MIB
 from slicewise.core.errors import DataError
 from slicewise.core.memory import available_memory
@@ -25,12 +23,12 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _QUEUED_PER_WORKER: Final = 2
-"""Enough that no worker waits, few enough that a long list of cases does not pile up in memory."""
+"""Enough that no worker waits; few, so that results and cases do not fill the memory."""
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def num_processes(requested: int, memory_mib: int, num_jobs: int) -> int:
-    """Return how many processes to start: as asked (0: one per core), as memory allows, no more than jobs."""
+    """Return the number of workers: `requested` (0: one per core), limited by memory and by the jobs."""
     affordable = available_memory() // (memory_mib * MIB)
     return max(1, min(requested or usable_cores(), affordable, num_jobs))
 
@@ -38,16 +36,16 @@ def num_processes(requested: int, memory_mib: int, num_jobs: int) -> int:
 def run_jobs(
     function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int, name: Callable[[Job], str]
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (position of the job, its result) as jobs finish; in this process where one worker is enough.
+    """Yield (index of the job, its result) as jobs finish; in this process where one worker is enough.
 
     What a job prints in a worker, warnings above all, is printed by this process: a worker does not know
     where the progress bars of the terminal are.
 
     Args:
-        function: importable by name, for the workers start afresh.
+        function: importable by name: workers are spawned.
         jobs: picklable.
-        num_workers: as from `num_processes`.
-        name: what a job is called in an error.
+        num_workers: see `num_processes`.
+        name: names a job in an error.
 
     Raises:
         DataError: the system killed a worker.
@@ -65,13 +63,10 @@ def run_jobs(
                 if printed:
                     sys.stderr.write(printed)
                 yield position, result
-        except Exception:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        except BaseException:
-            # Stopped: nobody wants what the workers are at, and a volume may take them long.
-            for process in list(pool._processes.values()):
-                process.kill()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # interrupted: do not wait for jobs that may take long
+                for process in list(pool._processes.values()):
+                    process.kill()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -97,9 +92,13 @@ def _bounded(
                 len(running) < num_workers * _QUEUED_PER_WORKER
                 and (position := next(waiting, None)) is not None
             ):
-                with _interrupts_blocked():  # a submission may start a worker, which inherits that
-                    future = pool.submit(function, jobs[position])
-                running[future] = position
+                # This may start a worker, which inherits the mask. Ctrl-C goes to the whole process group;
+                # a worker that is importing its modules would print a traceback.
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
+                    running[pool.submit(function, jobs[position])] = position
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -115,14 +114,16 @@ def _bounded(
 
 
 def _start_worker() -> None:
-    """Keep the worker to one thread, leave Ctrl-C to the process that started it, and end with that."""
+    """Use one thread, leave Ctrl-C to the parent process, and end with it."""
+    import cv2  # here: this package loads no numpy
+
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent was killed: nothing else would tell it, and it would wait for ever."""
+    """End this worker when its parent is killed; it would otherwise wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
@@ -130,24 +131,11 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Keep Ctrl-C, which a terminal sends to the whole group, from processes that start in the block.
-
-    One that is just importing its modules would print a traceback.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Numerical libraries read these variables as a child starts; ours are put back afterwards."""
+    """Set one thread for child processes: numerical libraries read these variables as they start."""
     before = {name: os.environ.get(name) for name in (*_THREAD_VARIABLES, "PYTHONWARNINGS")}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    # When we are killed, multiprocessing's tracker tidies up after us, which is no news for the terminal.
+    # When this process is killed, multiprocessing's resource tracker cleans up and warns on the terminal.
     warnings = filter(None, (before["PYTHONWARNINGS"], "ignore:resource_tracker:UserWarning"))
     os.environ["PYTHONWARNINGS"] = ",".join(warnings)
     try:

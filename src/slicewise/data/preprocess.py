@@ -10,8 +10,8 @@ import numpy as np
 
 from slicewise.config.schema import Preprocessing
 from slicewise.core.console import progress, progress_bar
+from slicewise.core.disk import require_space
 from slicewise.core.errors import DataError, WorkspaceError
-from slicewise.core.files import require_space
 from slicewise.core.hashing import HashCache, digest
 from slicewise.core.parallel import num_processes, run_jobs
 from slicewise.data.case_reader import read_case

@@ -10,9 +10,8 @@ from typing import Any, Generic
 
 from slicewise.core import activity
 from slicewise.core.console import say
-from slicewise.core.disk import MIB, explain_disk_error
+from slicewise.core.disk import MIB, explain_disk_error, require_space
 from slicewise.core.errors import ResourceError, SliceWiseError, UsageError
-from slicewise.core.files import require_space
 from slicewise.core.hashing import HashCache
 from slicewise.core.malloc import trim_memory
 from slicewise.core.memory import available_memory, is_out_of_memory, require_memory

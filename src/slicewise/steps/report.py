@@ -5,7 +5,7 @@ Versions, times and commands come from the receipts of the outputs: a page made 
 
 from typing import Final
 
-from slicewise.config.origin import flatten_dict
+from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
 from slicewise.core.hashing import digest

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from slicewise.config.origin import flatten_dict
+from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 from slicewise.core.redact import redact

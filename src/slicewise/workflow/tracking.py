@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from slicewise.config.origin import flatten_dict
+from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
 from slicewise.core.errors import UsageError
 from slicewise.core.hashing import digest

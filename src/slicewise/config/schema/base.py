@@ -1,4 +1,4 @@
-"""The base of every configuration section and the bounded numbers they share."""
+"""The base class of all configuration sections, and bounded numbers."""
 
 from typing import Annotated, Final
 
@@ -8,7 +8,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 LARGEST: Final = (1 << 31) - 1
-"""No count comes near it, and every library takes it; receipts hold no number beyond 64 bits."""
+"""Accepted by every library, and larger than any real count."""
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
 Seed = Annotated[int, Field(ge=0, le=(1 << 32) - 1)]
@@ -16,6 +16,6 @@ Port = Annotated[int, Field(ge=1024, le=65535)]
 
 
 class Section(BaseModel):
-    """A frozen part of the configuration that refuses unknown keys, and numbers that JSON cannot hold."""
+    """A frozen section that refuses unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())

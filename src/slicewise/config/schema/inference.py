@@ -1,10 +1,10 @@
-"""How a trained network is asked: the settings that change its answers without changing its weights."""
+"""The settings of inference that change the predictions of a trained model."""
 
 from typing import Final, NamedTuple
 
 
 class InferenceSettings(NamedTuple):
-    """Part of the `evaluation` section. What was chosen for one way of asking holds for no other."""
+    """Part of the section `evaluation`. Thresholds chosen for one combination hold for no other."""
 
     flips: bool = False
     rotation: float = 0.0
@@ -12,9 +12,9 @@ class InferenceSettings(NamedTuple):
     class_smoothing: float = 0.0
 
     def describe(self) -> str:
-        """Return the settings as they stand on a command line."""
+        """Return the settings as overrides of the command line."""
         return " ".join(f"evaluation.{key}={value}" for key, value in self._asdict().items())
 
 
 PLAIN_INFERENCE: Final = InferenceSettings()
-"""Each slice once, and by itself."""
+"""No TTA and no smoothing."""

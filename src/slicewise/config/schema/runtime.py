@@ -1,4 +1,4 @@
-"""The demo, the machine a run happens on, and who else is told of it."""
+"""The demo, the machine of a run, and experiment tracking."""
 
 from typing import Literal, Self
 
@@ -11,17 +11,17 @@ class Serving(Section):
     """The demo."""
 
     api_port: Port
-    """On 127.0.0.1."""
+    """Port of the API on 127.0.0.1."""
     page_port: Port
-    """On 127.0.0.1."""
+    """Port of the page on 127.0.0.1."""
     supervisor: Literal["auto", "pm2", "builtin"]
-    """Who keeps the services alive; `auto` is PM2 where it is installed, else SliceWise itself."""
+    """What restarts the services; `auto`: PM2 where it is installed, else `builtin`."""
     startup_seconds: Positive
-    """How long the services may take until their health checks answer."""
+    """Time limit for the start of the services."""
     max_upload_mib: Count
-    """Largest case that may be sent."""
+    """Largest upload."""
     phantom_cases: CountOrZero
-    """Generated cases that the page offers to people without a picture at hand."""
+    """Generated example cases that the page offers."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -31,24 +31,24 @@ class Serving(Section):
 
 
 class Runtime(Section):
-    """The machine. Never part of an identity: changing it reruns nothing."""
+    """The machine. Changing it reruns nothing."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
-    """Where the network computes; `auto` takes a GPU where there is one."""
+    """Device of the model; `auto`: a GPU if there is one."""
     num_workers: CountOrZero
-    """Processes for generation and preprocessing; 0 uses every core."""
+    """Processes for generation and preprocessing; 0: one per core."""
     num_threads: CountOrZero
-    """Threads of the model wherever it runs; 0 chooses by a short measurement, see docs/reliability.md."""
+    """Threads of the model; 0: chosen by a short measurement, see docs/reliability.md."""
     max_worker_memory_mib: Count
-    """Memory each preprocessing process may need; fewer start where the machine has less."""
+    """Memory of a preprocessing process; fewer are started where memory is short."""
     checkpoint_seconds: Positive
-    """A long epoch saves its state at least this often."""
+    """Longest time between two saved training states within an epoch."""
 
 
 class Tracking(Section):
-    """Experiment tracking. Never part of an identity: changing it reruns nothing."""
+    """Experiment tracking. Changing it reruns nothing."""
 
     mlflow: bool
     """Log finished steps to MLflow; needs the extra `tracking`."""
     uri: str | None
-    """Where MLflow keeps its runs; null is a SQLite file in the workspace."""
+    """Tracking URI of MLflow; null: a SQLite file in the workspace."""

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 from slicewise.core.console import progress
+from slicewise.core.disk import require_space
 from slicewise.core.errors import DownloadError
-from slicewise.core.files import require_space
 
 _ENCRYPTED: Final = 0x1
 _BAD_OFFSET_OR_NAME: Final = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)

@@ -18,8 +18,9 @@ from typing import Final
 import requests
 
 from slicewise.core.console import progress_bar
+from slicewise.core.disk import require_space
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import read_json, require_space, write_json
+from slicewise.core.files import read_json, write_json
 
 TIMEOUT_SECONDS: Final = (10.0, 60.0)
 """To connect, and between two packets."""

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.console import progress
-from slicewise.core.disk import MIB
-from slicewise.core.files import require_space
+from slicewise.core.disk import MIB, require_space
 from slicewise.core.parallel import num_processes, run_jobs
 from slicewise.data.phantom.patient import patient_name, write_patient
 from slicewise.data.phantom.pictures import missing_pictures, write_picture
