@@ -114,7 +114,8 @@ def _parse(line: str, folder: Path) -> Override:
             "use --training-mode quick, baseline or production"
         )
     if _is_group(key, folder) and not override.is_delete():
-        names = override.value() if isinstance(override.value(), list) else [override.value()]
+        value: Any = override.value()
+        names = value if isinstance(value, list) else [value]
         unknown = [name for name in names if isinstance(name, str) and name not in _choices(key, folder)]
         if unknown:
             raise ConfigError(_unknown_choice(key, unknown[0], folder))

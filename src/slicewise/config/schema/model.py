@@ -27,4 +27,4 @@ class Model(Section):
     head_hidden: CountOrZero
     """Width of the classification head's hidden layer; 0: a linear head."""
     head_dropout: Fraction
-    """Dropout of the classification head."""
+    """Dropout probability of the classification head."""
