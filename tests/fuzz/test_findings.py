@@ -331,7 +331,7 @@ def test_a_model_section_of_absurd_size_takes_no_memory(tmp_path: Path, sound: A
     ("change", "message"),
     [
         (lambda tensor: tensor.double(), "float64"),
-        (lambda tensor: tensor[:1].clone(), "in the network"),
+        (lambda tensor: tensor[:1].clone(), "in the model"),
         (lambda tensor: torch.full_like(tensor, float("nan")), "NaN"),
         (None, "is missing"),
     ],
