@@ -87,7 +87,7 @@ def test_a_range_is_that_of_every_fold() -> None:
 
 @pytest.mark.parametrize("option", ["--from", "--until", "--only"])
 def test_a_step_that_folds_do_not_have_is_refused(option: str) -> None:
-    with pytest.raises(UsageError, match=f"{option} report has nothing to do with folds"):
+    with pytest.raises(UsageError, match=f"{option} report does not exist with folds"):
         selection_from(parsed(option, "report"), folds=3)
 
 
@@ -166,7 +166,7 @@ def test_a_step_option_that_is_repeated_means_all_that_it_named() -> None:
 
 @pytest.mark.parametrize("option", ["--force", "--only"])
 def test_a_step_without_folds_is_refused_with_folds(option: str) -> None:
-    with pytest.raises(UsageError, match="report has nothing to do with folds"):
+    with pytest.raises(UsageError, match="report does not exist with folds"):
         selection_from(parsed(option, "report", "--folds", "3"), folds=3)
 
 

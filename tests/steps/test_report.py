@@ -75,7 +75,7 @@ def test_to_ask_for_it_alone_among_folds_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert Pipeline(tmp_path).call("plan", "--only", "report", "--folds", "3") == 2
-    assert "--only report has nothing to do with folds" in capsys.readouterr().err
+    assert "--only report does not exist with folds" in capsys.readouterr().err
 
 
 def test_receipts_tell_who_made_what_and_the_report_repeats_it(trained: Pipeline) -> None:
