@@ -58,7 +58,7 @@ def test_another_affine_is_a_warning(case: CaseFiles) -> None:
     (problem,) = check_case(case)
     assert (problem.path, problem.severity) == (case.images[2], "warning")
     assert (
-        f"lies 5.0 mm from that of {case.images[0].name} (right +5.0, front +0.0, top +0.0)" in problem.what
+        f"is 5.0 mm from that of {case.images[0].name} (right +5.0, front +0.0, top +0.0)" in problem.what
     )
 
 
