@@ -137,7 +137,8 @@ def _run_recipe(run: _RecipeArguments, workspace: Workspace, log_path: "Path") -
 
 def _collect(run: _RecipeArguments, workspace: Workspace) -> "RecipeRun":
     """Read what the evaluation of a run left at home."""
-    from slicewise.domain.tables import StageRow, read_rows
+    from slicewise.domain.scores import StageRow
+    from slicewise.domain.tables import read_rows
     from slicewise.evaluation.comparison.recipes import RecipeRun
     from slicewise.evaluation.comparison.runs import read_tables
     from slicewise.steps.evaluate import EVALUATE

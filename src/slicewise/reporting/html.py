@@ -9,16 +9,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from slicewise.config.export import to_yaml
 from slicewise.core.files import read_json
+from slicewise.domain.scores import StageRow, score_name
 from slicewise.domain.tables import (
     FailedPatient,
     PatientRow,
-    StageRow,
     TraitRow,
     describe_counts,
     plural,
     read_rows,
     resampling_unit,
-    score_name,
 )
 from slicewise.evaluation.comparison.stage_gains import gain_text
 from slicewise.reporting.figures import read_figures

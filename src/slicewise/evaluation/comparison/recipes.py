@@ -9,8 +9,8 @@ import numpy as np
 
 from slicewise.core.files import write_json
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.domain.scores import AUC, DICE, MEDIAN, NOT_TRAINED, STAGE_DIFFERENCE
-from slicewise.domain.tables import Estimate, RecipeRow, StageRow, write_rows
+from slicewise.domain.scores import AUC, DICE, MEDIAN, NOT_TRAINED, STAGE_DIFFERENCE, StageRow
+from slicewise.domain.tables import Estimate, RecipeRow, write_rows
 from slicewise.evaluation.comparison.runs import Comparison, RunTables, ScoreChange, compare_runs
 from slicewise.plots.recipes import draw_recipes
 
