@@ -57,9 +57,7 @@ def test_another_affine_is_a_warning(case: CaseFiles) -> None:
     write_nifti(case.images[2], shift=5.0)
     (problem,) = check_case(case)
     assert (problem.path, problem.severity) == (case.images[2], "warning")
-    assert (
-        f"is 5.0 mm from that of {case.images[0].name} (right +5.0, front +0.0, top +0.0)" in problem.what
-    )
+    assert f"is 5.0 mm from that of {case.images[0].name} (right +5.0, front +0.0, top +0.0)" in problem.what
 
 
 def test_four_dimensions_are_refused_unless_the_last_is_one(case: CaseFiles) -> None:

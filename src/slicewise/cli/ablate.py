@@ -131,7 +131,8 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], overrides
 
 def _read_results(run: _Run, workspace: Workspace) -> "RecipeRun":
     """Return the tables that the evaluation of a run has just written."""
-    from slicewise.domain.tables import StageRow, read_rows
+    from slicewise.domain.scores import StageRow
+    from slicewise.domain.tables import read_rows
     from slicewise.evaluation.comparison.recipes import RecipeRun
     from slicewise.evaluation.comparison.runs import read_tables
 

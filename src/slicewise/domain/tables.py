@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hin
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
 from slicewise.domain.keys import SliceKey
-from slicewise.domain.scores import MINUS, SCORE_NAMES, STAGE_DIFFERENCE
+from slicewise.domain.scores import STAGE_DIFFERENCE
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -149,41 +149,6 @@ class RecipeRow:
     @property
     def of_stages(self) -> bool:
         return STAGE_DIFFERENCE in self.score
-
-
-@dataclass(frozen=True, slots=True)
-class StageRow:
-    """One score of a training stage, or the difference of two; an untrained head has a note, no score."""
-
-    source: str
-    score: str
-    phase: str
-    value: float | None
-    low: float | None
-    high: float | None
-    num_patients: int
-    """Number of resampled units: patients, or families of pictures."""
-    num_slices: int
-    p_value: float | None
-    """Of a difference in Dice: Wilcoxon's signed-rank test over patients."""
-    note: str
-    condition: str
-    """The threshold behind a score that depends on one."""
-
-    @property
-    def is_difference(self) -> bool:
-        return MINUS in self.phase
-
-    @property
-    def value_text(self) -> str:
-        return "–" if self.value is None else f"{self.value:{'+' if self.is_difference else ''}.3f}"
-
-    @property
-    def interval_text(self) -> str:
-        if self.low is None or self.high is None:
-            return "–"
-        sign = "+" if self.is_difference else ""
-        return f"{self.low:{sign}.3f} to {self.high:{sign}.3f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,12 +317,6 @@ def describe_mask_threshold(decision: Mapping[str, Any]) -> str:
     if decision["gate"]:
         parts.append("none in slices not called tumour")
     return ", ".join(parts)
-
-
-def score_name(row: StageRow) -> str:
-    """Return the name of a score with its threshold, which may differ from the one finally selected."""
-    name = SCORE_NAMES.get(row.score, row.score)
-    return f"{name} ({row.condition})" if row.condition else name
 
 
 def resampling_unit(scores: Mapping[str, Any]) -> str:

@@ -6,8 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slicewise.domain.scores import DICE
-from slicewise.domain.tables import StageRow, score_name
+from slicewise.domain.scores import DICE, StageRow, score_name
 from slicewise.plots.style import BLUE, GREY, ORANGE, draw, draw_heading
 
 

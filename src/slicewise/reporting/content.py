@@ -6,15 +6,8 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from slicewise.core.files import read_json
-from slicewise.domain.tables import (
-    FailedPatient,
-    PatientRow,
-    StageRow,
-    TraitRow,
-    plural,
-    read_rows,
-    score_name,
-)
+from slicewise.domain.scores import StageRow, score_name
+from slicewise.domain.tables import FailedPatient, PatientRow, TraitRow, plural, read_rows
 from slicewise.evaluation.comparison.stage_gains import gain_text
 from slicewise.reporting.run_info import ResultFolders, RunInfo
 from slicewise.reporting.scores import (

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from slicewise.core.files import read_json
-from slicewise.domain.tables import score_name
+from slicewise.domain.scores import score_name
 from slicewise.evaluation.comparison.stage_gains import gain_text
 from slicewise.reporting.content import MAX_PATIENTS, read_tables
 from slicewise.reporting.run_info import ResultFolders, RunInfo

@@ -7,7 +7,8 @@ import pytest
 from tests.fixtures.cohorts import SETTINGS, make_case
 
 from slicewise.core.errors import UsageError
-from slicewise.domain.tables import RecipeRow, StageRow, read_rows
+from slicewise.domain.scores import StageRow
+from slicewise.domain.tables import RecipeRow, read_rows
 from slicewise.evaluation.comparison.recipes import RecipeRun, across_seeds, tabulate, to_text, write_recipes
 from slicewise.evaluation.comparison.runs import RunTables
 from slicewise.evaluation.evaluate import evaluate_slices

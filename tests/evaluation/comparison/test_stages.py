@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from slicewise.domain.tables import StageRow, score_name
+from slicewise.domain.scores import StageRow, score_name
 from slicewise.evaluation.comparison.stage_gains import compute_stage_gains, gain_text
 from slicewise.evaluation.comparison.stages import (
     MAJORITY,

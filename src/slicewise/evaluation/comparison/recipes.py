@@ -9,11 +9,10 @@ import numpy as np
 
 from slicewise.core.files import write_json
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.domain.scores import AUC, DICE, MEDIAN, NOT_TRAINED, STAGE_DIFFERENCE
+from slicewise.domain.scores import AUC, DICE, MEDIAN, NOT_TRAINED, STAGE_DIFFERENCE, StageRow
 from slicewise.domain.tables import (
     Estimate,
     RecipeRow,
-    StageRow,
     describe_class_threshold,
     describe_mask_threshold,
     write_rows,

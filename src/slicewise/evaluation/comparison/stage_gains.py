@@ -7,7 +7,7 @@ from slicewise.domain.scores import MINUS
 
 if TYPE_CHECKING:
     from slicewise.config.schema.training import StageName
-    from slicewise.domain.tables import StageRow
+    from slicewise.domain.scores import StageRow
 
 GAIN_SCORES: Final = {"dice_per_patient": "Dice", "roc_auc": "ROC-AUC"}
 """The scores in which a later stage should gain, and their printed names."""

@@ -9,16 +9,14 @@ import numpy as np
 
 from slicewise.config.schema.training import StageName
 from slicewise.core.files import write_json, write_text
-from slicewise.domain.scores import AUC, DICE, MINUS
+from slicewise.domain.scores import AUC, DICE, MINUS, StageRow, score_name
 from slicewise.domain.tables import (
     PatientRow,
     SliceRow,
-    StageRow,
     by_source,
     describe_class_threshold,
     describe_counts,
     describe_mask_threshold,
-    score_name,
     write_rows,
 )
 from slicewise.evaluation.evaluate import EvaluationResult
