@@ -139,7 +139,7 @@ def test_other_slices_are_refused(
     stages[1] = replace(stages[1], result=results(num_patients=3))
     with pytest.raises(ValueError, match="cls_head and seg_warmup were not evaluated on the same slices"):
         compare_stages(stages)
-    with pytest.raises(ValueError, match="no phase"):
+    with pytest.raises(ValueError, match="no stage"):
         compare_stages([])
 
 
