@@ -325,6 +325,6 @@ def test_verify_tells_people_what_is_damaged_who_made_it_and_what_happens(
         "data/split/split.json was changed",
         "  split is made again by the next run",
     ]
-    assert lines[-1].endswith("1 damaged or missing; `slicewise plan` says what will run")
+    assert lines[-1].endswith("1 damaged or missing; `slicewise plan` shows what will run")
     assert main(words) == 0
     assert "all are as they were made" in capsys.readouterr().out
