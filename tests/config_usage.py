@@ -29,6 +29,14 @@ def fields_read(sources: Iterable[str], root: type[BaseModel]) -> set[Field]:
     """Return (section, field) of every read in the texts of some modules."""
     trees = [ast.parse(text) for text in sources]
     finder = _Finder({section.__name__: section for section in sections_below(root)})
+    finder.aliases = {
+        target.id: set(re.findall(r"\w+", ast.unparse(value)))
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(value := node.value, ast.BinOp)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for _ in range(2):  # attributes of one module may be annotated in a later one
         finder.reads.clear()
         for tree in trees:
@@ -41,6 +49,7 @@ class _Finder(ast.NodeVisitor):
 
     def __init__(self, sections: dict[str, type[BaseModel]]) -> None:
         self.sections = sections
+        self.aliases: dict[str, set[str]] = {}
         self.reads: set[Field] = set()
         self.attributes: defaultdict[str, Sections] = defaultdict(frozenset)
         self.returns: defaultdict[str, Sections] = defaultdict(frozenset)
@@ -116,6 +125,7 @@ class _Finder(ast.NodeVisitor):
     def _annotated_sections(self, annotation: ast.expr | None) -> Sections:
         """Return the sections in an annotation, by their name or that of a base with fields."""
         words = set(re.findall(r"\w+", ast.unparse(annotation))) if annotation else set()
+        words |= {word for alias in words & {*self.aliases} for word in self.aliases[alias]}
         return frozenset(section for section in self.sections.values() if words & _names(section))
 
     def _sections_in(self, value: ast.expr) -> Sections:

@@ -97,7 +97,7 @@ def test_runs_with_nothing_to_do(bench: Bench, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(noop, "_SELECTION", ())
     monkeypatch.setattr(noop, "_check_noop", lambda *_: None)
     rows = load("noop")(bench)
-    assert [row.what.split(" where ")[0] for row in rows] == [
+    assert [row.what.split(" without ")[0].split(" where ")[0] for row in rows] == [
         "slicewise run",
         "slicewise plan",
         "slicewise --help",
@@ -108,7 +108,7 @@ def test_runs_with_nothing_to_do(bench: Bench, tmp_path: Path, monkeypatch: pyte
 def test_a_run_that_did_something_is_no_noop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = {"split": {"status": "reused"}, "train.joint": {"status": "completed"}}
     (tmp_path / "pipeline_results.json").write_text(json.dumps({"steps": steps}))
-    monkeypatch.setattr(noop, "call", lambda *_: "")
+    monkeypatch.setattr(noop, "run_program", lambda *_: "")
     with pytest.raises(RuntimeError, match=r"was not finished: train\.joint ran"):
         noop._check_noop(tmp_path, ())
 

@@ -129,10 +129,10 @@ def test_incomplete_outputs_are_reported(trained: Pipeline, tmp_path: Path, dama
     if damage == "changed":
         (tmp_path / "data/split/split.json").write_text("{}")
     elif damage == "stray":
-        (tmp_path / "data/split/subsets/.split.json.x.unfinished").touch()
-        assert leftovers(tmp_path) == ["data/split/subsets/.split.json.x.unfinished"]
+        (tmp_path / "data/split/.split.json.x.unfinished").touch()
+        assert leftovers(tmp_path) == ["data/split/.split.json.x.unfinished"]
     elif damage == "no receipt":
-        (tmp_path / "data/split/subsets/.receipt.json").unlink()
+        (tmp_path / "data/split/.receipt.json").unlink()
     else:
         next((tmp_path / "data/slices").glob("*/*/masks.npy")).write_bytes(b"half")
     assert len(list(unsound(tmp_path))) == 1

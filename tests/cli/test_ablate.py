@@ -13,7 +13,6 @@ from slicewise.cli.main import main
 from slicewise.core.files import read_json
 from slicewise.domain.tables import RecipeRow, read_rows
 from slicewise.engine.receipt import Receipt
-from slicewise.evaluation import report
 from slicewise.models.checkpoint import load_checkpoint
 
 RECIPES = ("multitask", "segmentation_only", "classification_only")
@@ -53,7 +52,7 @@ def ablated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Abla
     shutil.copytree(trained.workspace, pipeline.workspace, ignore=ignored, dirs_exist_ok=True)
     words = ("ablate", "--no-input", "--seeds", "1", *RECIPES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write_report", interrupted)
+        patch.setattr("slicewise.workflow.evaluation.write_report", interrupted)
         assert pipeline.call(*words) == 130
     stopped = pipeline.record
     with pytest.MonkeyPatch.context() as patch:

@@ -421,7 +421,7 @@ def test_an_ensemble_is_the_mean_of_all_folds(trained_checkpoint: Checkpoint, tm
     assert found["cases"][0]["tumour_probability"] == pytest.approx(expected, abs=1e-6)
     assert found["fingerprint"] == together.fingerprint
     assert [one["fingerprint"][0] for one in found["checkpoints"]] == ["1", "2", "3"]
-    assert "nothing was chosen for all of them together" in found["cases"][0]["chosen"]
+    assert "none were chosen for the ensemble" in found["cases"][0]["chosen"]
 
 
 def test_networks_of_several_runs_do_not_answer_together(

@@ -13,8 +13,8 @@ from tests.test_bad_input import SETTINGS, write_patient
 KILLED_AT_SPLIT = """
 import os, signal, sys
 from slicewise.cli.main import main
-from slicewise.data import split
-split.Split.to_json = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+from slicewise.data.split.subsets import Split
+Split.to_json = lambda self: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
 

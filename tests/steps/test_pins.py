@@ -86,7 +86,7 @@ def test_imports_inside_functions_and_of_modules_from_packages_are_followed(
         for path in pin_steps.source_files("one", tmp_path)
     }
     assert found == {"steps/one.py", "data/__init__.py", "data/two.py", "core/three.py"}
-    with pytest.raises(FileNotFoundError, match="correct STEPS"):
+    with pytest.raises(FileNotFoundError, match="fix STEPS"):
         pin_steps.source_files("two", tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Volumes and pictures become normalised slices, case by case; only new cases are processed."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
@@ -45,14 +46,7 @@ def _run(context: Context[Config]) -> Outcome:
     _require_each_source(context, report)
     folder, text = context.out("processed"), describe_problems(report.problems, shown=None)
     entries = [
-        {
-            "source": ref.key.source,
-            "patient": ref.key.patient,
-            "case": ref.key.case,
-            "group": ref.group,
-            "entry": ref.entry,
-            "num_slices": ref.num_slices,
-        }
+        {**asdict(ref.key), "group": ref.group, "entry": ref.entry, "num_slices": ref.num_slices}
         for ref in report.entries
     ]
     write_json(folder / MANIFEST_NAME, {"entries": entries})

@@ -193,7 +193,7 @@ def test_inputs(key: str, config: Config, tmp_path: Path) -> None:
     named = compose(["data=brats", f"{key}='{path}'"])
     missing = datasets.inputs(named)
     assert (missing.level, key in missing.found, str(path) in missing.found) == ("bad", True, True)
-    assert missing.advice.startswith(("mend the path", "name a best_model.pth"))
+    assert missing.advice.startswith(("correct the path", "name a best_model.pth"))
     path.write_text("weights") if key == "training.start_from" else path.mkdir()
     assert (datasets.inputs(named).level, datasets.inputs(named).found) == ("good", f"{path} found")
 
