@@ -18,12 +18,14 @@ test: .venv/installed-dev
 test-fast: .venv/installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not browser" $(ARGS)
 
-## make check  format, lint, types and the floors of the architecture
+## make check  format, lint, types, the layers of the architecture, unused code and dependencies
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/deptry src
 
 ## make bench  ratios of speed, each pair measured side by side
 bench: .venv/installed-bench

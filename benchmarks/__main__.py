@@ -26,7 +26,7 @@ NAMES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks asked for; return 0 when all could be run, whatever their figures are."""
+    """Run the named benchmarks; return 0 if all could be run, whatever their figures are."""
     args = _parse(argv)
     before = machine()
     print(", ".join(f"{name} {fact}" for name, fact in before.items()))
@@ -60,7 +60,7 @@ def measure_all(names: Sequence[str], bench: Bench) -> tuple[list[Row], list[str
 
 
 def load(name: str) -> Callable[[Bench], list[Row]]:
-    """Return the function of a benchmark; what it needs is imported now."""
+    """Import a benchmark and return its function."""
     run: Callable[[Bench], list[Row]] = import_module(f"benchmarks.{name}").run
     return run
 
@@ -68,14 +68,16 @@ def load(name: str) -> Callable[[Bench], list[Row]]:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(NAMES)}; all by default")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
-    parser.add_argument("--tiny", action="store_true", help="a network and patients too small to mean much")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a model and patients too small for meaningful figures"
+    )
     parser.add_argument(
         "--threads",
         type=int,
         default=0,
         metavar="N",
-        help="of training; fewer than the cores if they are shared",
+        help="threads of the training; fewer than the cores if these are shared",
     )
     parser.add_argument(
         "--workspace", type=Path, metavar="DIR", help="noop, accuracy: a finished workspace to use"
@@ -85,7 +87,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="key=value",
-        help="what that workspace was made with; may be repeated",
+        help="an override with which that workspace was made; may be repeated",
     )
     args = parser.parse_args(argv)
     unknown = [name for name in args.names if name not in NAMES]

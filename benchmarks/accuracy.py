@@ -1,22 +1,22 @@
-"""Our cross-validation beside a plain script that had the same patients, network, threads and seconds."""
+"""Cross-validated Dice against a plain script with the same patients, encoder, threads and training time."""
 
 from pathlib import Path
 from typing import Final
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row
-from benchmarks.noop import slicewise
+from benchmarks.noop import slicewise_command
 from benchmarks.plain_script import Budget, plain_dice
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.files import read_json
-from slicewise.data.cohort import SIDES
-from slicewise.data.split import Split
+from slicewise.data.split.assignment import SUBSETS
+from slicewise.data.split.subsets import Split
 from slicewise.data.store import SliceStore
-from slicewise.data.stored import StoredCase
-from slicewise.evaluation.rows import PatientRow, read_rows
-from slicewise.pipeline.receipt import Receipt
-from slicewise.steps.names import STAGE_STEPS
+from slicewise.data.store_entry import StoredCase
+from slicewise.domain.tables import PatientRow, read_rows
+from slicewise.engine.receipt import Receipt
+from slicewise.workflow.step_names import HOMES, STAGE_STEPS
 
 NAME = "accuracy"
 AIM = Aim(">=", 0.03)
@@ -24,7 +24,7 @@ FOLDS: Final = 3
 
 
 def run(bench: Bench) -> list[Row]:
-    """Compare the Dice of every patient, each tested by the network that never saw them."""
+    """Compare the Dice of every patient, predicted by the model of the fold that held them out."""
     workspace = bench.workspace or _cross_validated(bench)
     config = compose(bench.workspace_overrides or bench.size.accuracy)
     folders = sorted((workspace / "folds").glob("[0-9]*"), key=lambda folder: int(folder.name))
@@ -36,7 +36,7 @@ def run(bench: Bench) -> list[Row]:
     for folder in folders:
         budget = _budget(folder, config)
         seconds += budget.seconds
-        plain |= plain_dice(config.model, _sides(workspace, folder, config), budget)
+        plain |= plain_dice(config.model, _subset_cases(workspace, folder, config), budget)
         ours |= _our_dice(folder, config)
     return [_row(ours, plain, seconds, len(folders))]
 
@@ -53,7 +53,7 @@ def _budget(folder: Path, config: Config) -> Budget:
 
 def _row(ours: dict[str, float], plain: dict[str, float], seconds: float, folds: int) -> Row:
     if set(ours) != set(plain):
-        raise RuntimeError(f"tested on one side alone: {sorted(set(ours) ^ set(plain))}")
+        raise RuntimeError(f"tested by one of the two only: {sorted(set(ours) ^ set(plain))}")
     return Row(
         benchmark=NAME,
         what=f"mean Dice of {len(ours)} patients out of {folds} folds, against a plain script that had the "
@@ -71,25 +71,25 @@ def _row(ours: dict[str, float], plain: dict[str, float], seconds: float, folds:
 def _cross_validated(bench: Bench) -> Path:
     workspace = bench.folder / "folds"
     print("  accuracy: cross-validating on generated patients once", flush=True)
-    slicewise(
+    slicewise_command(
         "run", "--no-input", "--folds", str(FOLDS), "--workspace", str(workspace), *bench.size.accuracy
     )()
     return workspace
 
 
 def _training_seconds(folder: Path) -> float:
-    """Return how long our three stages took in a fold, validation and checkpoints included.
+    """Return the seconds that the three stages took in a fold, validation and checkpoints included.
 
-    Of an interrupted stage the step's duration is that of its last run; the batches of all runs are counted.
+    An interrupted stage has the duration of its last run; `metrics.seconds` counts the batches of all runs.
     """
-    homes = [folder / "checkpoints" / f"multitask_{name.partition('.')[2]}" for name in STAGE_STEPS]
+    homes = [folder / HOMES[name]["checkpoint"] for name in STAGE_STEPS]
     reports = [receipt.report for receipt in map(Receipt.read, homes) if receipt]
     if len(reports) < len(homes):
-        raise RuntimeError(f"{folder} is not finished; give the command that began it again")
-    return float(sum(max(found["duration_seconds"], found["metrics"]["seconds"]) for found in reports))
+        raise RuntimeError(f"{folder} is not finished; repeat the command that started it")
+    return float(sum(max(report["duration_seconds"], report["metrics"]["seconds"]) for report in reports))
 
 
-def _sides(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:
+def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:
     store = SliceStore(workspace / "data" / "slices")
     split = Split.from_json(read_json(folder / "data" / "split" / "split.json"))
     entries = [
@@ -98,17 +98,17 @@ def _sides(workspace: Path, folder: Path, config: Config) -> dict[str, list[Stor
         if entry["source"] == config.data.volumes.name
     ]
     return {
-        side: [
+        subset: [
             store.open(entry["entry"])
             for entry in entries
-            if (entry["source"], entry["group"]) in split.side(side)
+            if (entry["source"], entry["group"]) in split.subset(subset)
         ]
-        for side in SIDES
+        for subset in SUBSETS
     }
 
 
 def _our_dice(folder: Path, config: Config) -> dict[str, float]:
-    rows = read_rows(folder / "results" / "multitask_evaluation" / "patients.csv", PatientRow)
+    rows = read_rows(folder / HOMES["evaluate"]["evaluation"] / "patients.csv", PatientRow)
     return {
         row.patient: row.dice
         for row in rows

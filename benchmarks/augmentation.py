@@ -1,22 +1,22 @@
-"""What augmentation costs, as a share of a training step on the same batch."""
+"""Cost of augmentation as a share of a training step on the same batch."""
 
 import torch
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row, alternate, share
-from benchmarks.training import OurEpochs, as_in_training
+from benchmarks.training import OurEpochs, training_environment
 from slicewise.config.schema import Training
-from slicewise.data.augment import apply_changes, draw_changes
-from slicewise.data.batches import Batch
+from slicewise.data.loading.augment import apply_augmentation, draw_augmentation
+from slicewise.data.loading.dataset import Batch
 
 NAME = "augmentation"
 AIM = Aim("<=", 0.07)
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time drawing and applying in turn with forward, backward and step without them."""
+    """Time drawing and applying the augmentation against forward, backward and step, alternately."""
     training = bench.config.training
-    with as_in_training(bench.config):
+    with training_environment(bench.config):
         ours = OurEpochs(bench)
         batch = ours.batch()
         learner, ready = ours.run.learner, batch.to(ours.run.learner.device, training.channels_last)
@@ -27,10 +27,10 @@ def run(bench: Bench) -> list[Row]:
 
         rounds = bench.size.repeats * bench.size.iterations
         seconds = alternate({"ours": lambda: _augment(batch, training), "step": step}, rounds)
-    what = "drawing and applying changes to a batch, against a step without them"
+    what = "augmentation of a batch, against a step without it"
     return [share(NAME, what, "ms", seconds["ours"], seconds["step"], AIM)]
 
 
 def _augment(batch: Batch, training: Training) -> None:
-    changes = draw_changes(training.augmentation, training.modality_dropout, batch.presence, seed=0)
-    apply_changes(batch, changes).to(torch.device("cpu"), training.channels_last)
+    changes = draw_augmentation(training.augmentation, training.modality_dropout, batch.presence, seed=0)
+    apply_augmentation(batch, changes).to(torch.device("cpu"), training.channels_last)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a temporary folder, virtual patients, their slices, the configuration."""
+"""Fixtures of the benchmarks: a temporary folder, virtual patients, their slices, the configuration."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from benchmarks.size import Size
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
-from slicewise.core.fingerprint import HashCache
+from slicewise.core.hashing import HashCache
 from slicewise.data.cases import CaseFiles
+from slicewise.data.phantom.generation import materialise_patients
 from slicewise.data.preprocess import preprocess_cases
 from slicewise.data.sources.brats import discover
-from slicewise.data.sources.phantom import materialise_patients
 from slicewise.data.store import SliceStore
-from slicewise.data.stored import StoredCase
+from slicewise.data.store_entry import StoredCase
 
 
 class Bench:
-    """One run of the benchmarks; what it holds is made when first asked for.
+    """One run of the benchmarks; its data are made at first use.
 
     Args:
-        folder: for everything that is written.
-        size: how much of it.
-        workspace: a finished one, for the benchmarks that look at whole runs; None to make it.
-        workspace_overrides: what that workspace was made with.
+        folder: for all files.
+        size: of the data and the measurements.
+        workspace: a finished one, for benchmarks of whole runs; None to make it.
+        workspace_overrides: the overrides with which that workspace was made.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Bench:
 
     @cached_property
     def cases(self) -> tuple[CaseFiles, ...]:
-        """Virtual patients as files, as BraTS has them."""
+        """Virtual patients as files in the layout of BraTS."""
         root = self.folder / "patients"
         root.mkdir(exist_ok=True)
         materialise_patients(root, range(self.size.patients), seed=0, num_workers=1)
@@ -53,10 +53,10 @@ class Bench:
 
     @cached_property
     def slices(self) -> tuple[StoredCase, ...]:
-        """The patients' slices, sealed in a store."""
-        return tuple(self.seal(case, self.folder / "slices") for case in self.cases)
+        """The patients' slices in a store."""
+        return tuple(self.preprocess(case, self.folder / "slices") for case in self.cases)
 
-    def seal(self, case: CaseFiles, root: Path) -> StoredCase:
+    def preprocess(self, case: CaseFiles, root: Path) -> StoredCase:
         """Preprocess one case into a store below `root`, in this process."""
         store = SliceStore(root)
         report = preprocess_cases(

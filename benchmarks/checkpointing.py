@@ -1,4 +1,4 @@
-"""What saves within an epoch cost: one save against the interval at which they are due."""
+"""Cost of saves within an epoch: one save against the interval between two."""
 
 import shutil
 
@@ -6,8 +6,8 @@ from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row, alternate
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.core.storage import MIB
-from slicewise.training.device import repeatable
+from slicewise.core.disk import MIB
+from slicewise.training.fabric import deterministic_kernels
 from slicewise.training.learner import Learner
 from slicewise.training.state import Progress, save_state
 
@@ -27,7 +27,7 @@ def run(bench: Bench) -> list[Row]:
 def _row(bench: Bench, name: str, config: Config) -> Row:
     path = bench.folder / "checkpointing" / "last.pth"
     interval = float(config.runtime.checkpoint_seconds)
-    with repeatable(config.runtime):
+    with deterministic_kernels(config.runtime):
         learner = _after_a_step(config)
         seconds = alternate(
             {"save": lambda: save_state(path, "benchmark", Progress(), learner.state())}, bench.size.repeats
@@ -35,7 +35,7 @@ def _row(bench: Bench, name: str, config: Config) -> Row:
     size = path.stat().st_size / MIB
     shutil.rmtree(path.parent)
     what = f"a save of {name} state ({size:.0f} MiB), against the interval of saves"
-    ratios = tuple(one / interval for one in seconds)
+    ratios = tuple(save_seconds / interval for save_seconds in seconds)
     middle = sorted(seconds)[len(seconds) // 2]
     return Row(NAME, what, "s", middle, interval, "ours / reference", ratios, AIM)
 
@@ -43,7 +43,7 @@ def _row(bench: Bench, name: str, config: Config) -> Row:
 def _after_a_step(config: Config) -> Learner:
     """Return a learner whose optimiser has all its moments."""
     learner = Learner(config.stages.joint, config, None, num_steps=1)
-    for parameter in learner.net.parameters():
+    for parameter in learner.model.parameters():
         if parameter.requires_grad:
             parameter.grad = parameter.detach().clone()
     learner.step(0)

@@ -1,4 +1,4 @@
-"""A training step with and without `core.allocator`, each in a process of its own."""
+"""A training step with and without `core.malloc`, each in a process of its own."""
 
 import json
 import os
@@ -12,22 +12,22 @@ from benchmarks.bench import Bench
 from benchmarks.measure import Row, throughput
 
 if TYPE_CHECKING:
-    from slicewise.data.batches import Batch
+    from slicewise.data.loading.dataset import Batch
 
 NAME = "malloc"
 _ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(bench: Bench) -> list[Row]:
-    """Start processes in turn; each takes a few steps on a made-up batch. For information, without an aim."""
+    """Start processes alternately; each takes a few steps on a random batch. Without an aim."""
     size = bench.size
-    kept, plain = [], []
+    tuned, plain = [], []
     for _ in range(-(-size.starts // 2)):
-        kept.append(_seconds_in_child("keep", size.iterations, size.overrides))
+        tuned.append(_seconds_in_child("keep", size.iterations, size.overrides))
         plain.append(_seconds_in_child("plain", size.iterations, size.overrides))
     num_images = size.iterations * bench.config.training.batch_size
     what = "steps with freed memory kept in the process, against without"
-    return [throughput(NAME, what, num_images, kept, plain)]
+    return [throughput(NAME, what, num_images, tuned, plain)]
 
 
 def _seconds_in_child(allocator: str, iterations: int, overrides: tuple[str, ...]) -> float:
@@ -40,30 +40,30 @@ def _seconds_in_child(allocator: str, iterations: int, overrides: tuple[str, ...
 
 
 def _child(allocator: str, iterations: int, overrides: list[str]) -> float:
-    """Return the seconds of `iterations` steps, after two that are not counted."""
+    """Return the seconds of `iterations` steps, after two as warm-up."""
     import torch
 
     from benchmarks.training import BareSteps
     from slicewise.config.compose import compose
-    from slicewise.core.allocator import keep_freed_memory
-    from slicewise.training.device import repeatable
+    from slicewise.core.malloc import keep_freed_memory
+    from slicewise.training.fabric import deterministic_kernels
 
     if allocator == "keep":
         keep_freed_memory()
     config = compose(overrides)
     torch.manual_seed(0)
-    with repeatable(config.runtime):
-        steps = BareSteps(config, noise(config.training.batch_size, config.preprocessing.image_size))
+    with deterministic_kernels(config.runtime):
+        steps = BareSteps(config, random_batch(config.training.batch_size, config.preprocessing.image_size))
         steps.train(2)
         started = time.perf_counter()
         steps.train(iterations)
         return time.perf_counter() - started
 
 
-def noise(batch_size: int, side: int) -> "Batch":
+def random_batch(batch_size: int, side: int) -> "Batch":
     import torch
 
-    from slicewise.data.batches import Batch
+    from slicewise.data.loading.dataset import Batch
 
     return Batch(
         images=torch.randn(batch_size, 4, side, side),

@@ -1,4 +1,4 @@
-"""Pairs of measurements, taken in turn so that both sides meet the same weather."""
+"""Pairs of measurements, taken alternately so that both meet the same load of the machine."""
 
 import gc
 import time
@@ -13,7 +13,7 @@ Unit = Literal["s", "ms", "images/s", "Dice"]
 
 @dataclass(frozen=True)
 class Aim:
-    """What a ratio should reach: at least `value`, or at most."""
+    """The target of a ratio: at least `value`, or at most."""
 
     sign: Literal[">=", "<=", "<"]
     value: float
@@ -35,12 +35,12 @@ class Row:
 
     Attributes:
         benchmark: the name on the command line.
-        what: what was compared with what.
+        what: the comparison, in words.
         unit: of `ours` and `reference`, which are medians (or means, see `middle`).
         meaning: how the ratio is formed.
         ratios: one per round (or differences, one per patient).
-        aim: None where the figure only informs.
-        middle: which one of `ratios` is the figure that counts.
+        aim: None where the figure is for information.
+        middle: the statistic of `ratios` that counts.
     """
 
     benchmark: str
@@ -72,12 +72,12 @@ class Row:
         }
 
 
-def alternate(sides: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, list[float]]:
-    """Return seconds of each side, `repeats` of them, taken A B A B; the first round is not counted."""
-    seconds: dict[K, list[float]] = {name: [] for name in sides}
+def alternate(candidates: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, list[float]]:
+    """Return `repeats` seconds of each candidate, measured A B A B; the first round is a warm-up."""
+    seconds: dict[K, list[float]] = {name: [] for name in candidates}
     for number in range(repeats + 1):
-        for name, work in sides.items():
-            taken = _time(work)
+        for name, function in candidates.items():
+            taken = _time(function)
             if number:
                 seconds[name].append(taken)
     return seconds
@@ -86,7 +86,7 @@ def alternate(sides: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, 
 def shorter_is_better(
     benchmark: str, what: str, ours: list[float], reference: list[float], aim: Aim | None = None
 ) -> Row:
-    """Compare seconds: the ratio is how many times as fast we are."""
+    """Compare seconds: the ratio is our speed in units of the reference's."""
     ratios = tuple(theirs / our for our, theirs in zip(ours, reference, strict=True))
     return Row(benchmark, what, "s", median(ours), median(reference), "reference / ours", ratios, aim)
 
@@ -99,7 +99,7 @@ def throughput(
     reference: list[float],
     aim: Aim | None = None,
 ) -> Row:
-    """Compare images a second over rounds of `num_images`: the ratio is how many times as many are ours."""
+    """Compare images per second over rounds of `num_images`: the ratio is ours over the reference's."""
     ratios = tuple(theirs / our for our, theirs in zip(ours, reference, strict=True))
     rates = num_images / median(ours), num_images / median(reference)
     return Row(benchmark, what, "images/s", *rates, "ours / reference", ratios, aim)
@@ -108,7 +108,7 @@ def throughput(
 def share(
     benchmark: str, what: str, unit: Unit, ours: list[float], reference: list[float], aim: Aim | None = None
 ) -> Row:
-    """Compare costs: the ratio is how much of the reference's time ours is."""
+    """Compare costs: the ratio is our time as a share of the reference's."""
     ratios = tuple(our / theirs for our, theirs in zip(ours, reference, strict=True))
     scale = 1000 if unit == "ms" else 1
     return Row(
@@ -123,8 +123,8 @@ def share(
     )
 
 
-def _time(work: Callable[[], object]) -> float:
+def _time(function: Callable[[], object]) -> float:
     gc.collect()
     started = time.perf_counter()
-    work()
+    function()
     return time.perf_counter() - started

@@ -1,7 +1,7 @@
-"""A training step beside other programs: with the threads that we choose, and with each fixed setting.
+"""A training step beside other programs: with the threads chosen by SliceWise, and with each fixed setting.
 
-Every setting is a process of its own, for libgomp reads its environment at the start. They take turns. The
-neighbours, two threads of matrix products each, are started here and end here.
+Every setting has its own process, as libgomp reads its environment at the start; they run alternately. The
+neighbours, two threads of matrix products each, are started and ended here.
 """
 
 import json
@@ -45,7 +45,7 @@ while True:
 
 
 def run(bench: Bench) -> list[Row]:
-    """Compare the chosen setting with each fixed one; the aim is set beside the best of them."""
+    """Compare the chosen setting with each fixed one; the aim is for the best of these."""
     size = bench.size
     with ExitStack() as stack:
         trainers = {name: stack.enter_context(_trainer(name, size.overrides)) for name in (_CHOSEN, *_FIXED)}
@@ -69,33 +69,33 @@ def _rows(trainers: "Mapping[str, Trainer]", number: int, window: float) -> list
             f"training step {beside}, chosen threads against {name}{' (the best)' if name == best else ''}",
             "images/s",
             median(ours),
-            median(found),
+            median(fixed_rates),
             "ours / reference",
-            tuple(our / other for our, other in zip(ours, found, strict=True)),
+            tuple(chosen_rate / other for chosen_rate, other in zip(ours, fixed_rates, strict=True)),
             AIM if name == best else None,
         )
-        for name, found in rates.items()
+        for name, fixed_rates in rates.items()
     ]
 
 
 class Trainer:
-    """A process that takes training steps for as long as it is asked to."""
+    """A process that takes training steps for a requested time."""
 
     def __init__(self, requests: IO[str], results: IO[str]) -> None:
         self._requests, self._results = requests, results
 
     def rate(self, seconds: float) -> float:
-        """Return images a second."""
+        """Return images per second."""
         print(seconds, file=self._requests, flush=True)
         line = self._results.readline()
         if not line:
-            raise RuntimeError("a process that was to train has ended; its error stands above")
+            raise RuntimeError("a training process has ended; its error is above")
         return float(json.loads(line))
 
 
 @contextmanager
 def neighbours(number: int) -> Iterator[None]:
-    """Run so many busy programs while the block runs."""
+    """Run `number` busy programs while the block runs."""
     with ExitStack() as stack:
         for _ in range(number):
             command = [sys.executable, "-c", NEIGHBOUR]
@@ -124,14 +124,14 @@ def _trainer(name: str, overrides: tuple[str, ...]) -> Iterator[Trainer]:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without what settles the threads."""
+    """Return the environment without variables that set the threads."""
     return {name: text for name, text in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "MKL_"))}
 
 
-def _serve(name: str, overrides: list[str]) -> None:
+def _train_on_request(name: str, overrides: list[str]) -> None:
     import torch
 
-    from benchmarks.malloc import noise
+    from benchmarks.malloc import random_batch
     from benchmarks.training import BareSteps
     from slicewise.compute.threads import Threads
     from slicewise.config.compose import compose
@@ -142,12 +142,12 @@ def _serve(name: str, overrides: list[str]) -> None:
     fixed = {_CHOSEN: config.runtime.num_threads, "one thread": 1}.get(name, usable_cores())
     torch.manual_seed(0)
     with Threads(fixed, name) as threads:
-        steps = BareSteps(config, noise(batch_size, config.preprocessing.image_size))
+        steps = BareSteps(config, random_batch(batch_size, config.preprocessing.image_size))
         steps.train(2)
         for line in sys.stdin:
             started, count = time.perf_counter(), 0
-            if name == _CHOSEN and float(line) and (told := threads.choose()):
-                print(f"  {told}", file=sys.stderr, flush=True)
+            if name == _CHOSEN and float(line) and (log_line := threads.choose()):
+                print(f"  {log_line}", file=sys.stderr, flush=True)
             while (seconds := time.perf_counter() - started) < float(line) or not count:
                 steps.train(1)
                 count += 1
@@ -155,4 +155,4 @@ def _serve(name: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2:])
+    _train_on_request(sys.argv[1], sys.argv[2:])

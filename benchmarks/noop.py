@@ -1,4 +1,4 @@
-"""Runs with nothing to do, as whole processes, beside DVC's."""
+"""Runs with nothing to do, as whole processes, against DVC."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row, alternate, share
-from benchmarks.size import SMALL_NETWORK
+from benchmarks.size import SMALL_MODEL
 from slicewise.core.files import read_json
 
 NAME = "noop"
@@ -19,7 +19,7 @@ OVERRIDES: Final = (
     "data.volumes.phantom_patients=6",
     "data.pictures.phantom_pictures=16",
     "scale={fraction:1.0,min_patients:6,min_pictures:16}",
-    *SMALL_NETWORK,
+    *SMALL_MODEL,
     "training.iterations_per_epoch=2",
     "training.sample_predictions=0",
     *(f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")),
@@ -27,7 +27,7 @@ OVERRIDES: Final = (
     "evaluation.sample_predictions=1",
     "evaluation.bootstrap_samples=100",
 )
-"""A pipeline of seconds; with nothing to do, its size does not matter."""
+"""A pipeline of a few seconds; with nothing to do, its size does not matter."""
 _NUM_STAGES: Final = 8
 _RUN: Final = ("run", "--no-input")
 _SELECTION: Final = ("--mode", "train-eval")
@@ -35,26 +35,26 @@ _NOT_OURS: Final = ("SLICEWISE_", "PYTHONDONTWRITEBYTECODE", "DVC_", "COV_")
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time our commands in turn with `dvc repro`."""
+    """Time our commands and `dvc repro` alternately."""
     workspace = bench.workspace or _finish_workspace(bench.folder / "workspace")
     overrides = bench.workspace_overrides if bench.workspace else OVERRIDES
     on_workspace = (*_SELECTION, "--workspace", str(workspace), *overrides)
     _check_noop(workspace, on_workspace)
     repository = _dvc_repository(bench.folder / "dvc")
     commands: dict[str, Callable[[], object]] = {
-        "slicewise run": slicewise(*_RUN, *on_workspace),
-        "slicewise plan": slicewise("plan", *on_workspace),
-        "slicewise --help": slicewise("--help"),
-        "dvc": lambda: call([_script("dvc"), "repro"], repository),
+        "slicewise run": slicewise_command(*_RUN, *on_workspace),
+        "slicewise plan": slicewise_command("plan", *on_workspace),
+        "slicewise --help": slicewise_command("--help"),
+        "dvc": lambda: run_program([_script("dvc"), "repro"], repository),
     }
     seconds = alternate(commands, bench.size.starts)
-    what = f"where nothing changed, against dvc repro of {_NUM_STAGES} stages"
+    what = f"without changes, against dvc repro of {_NUM_STAGES} stages"
     ours = [name for name in commands if name != "dvc"]
     return [share(NAME, f"{name} {what}", "s", seconds[name], seconds["dvc"], AIM) for name in ours]
 
 
-def call(command: Sequence[str], folder: Path) -> str:
-    """Run a program as a person would start it and return what it prints.
+def run_program(command: Sequence[str], folder: Path) -> str:
+    """Run a program in the environment of a user's shell and return its output.
 
     Raises:
         RuntimeError: it failed.
@@ -67,21 +67,21 @@ def call(command: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-def slicewise(*words: str) -> Callable[[], str]:
-    """Return a function that gives a command of ours, as a process of its own."""
-    return lambda: call([_script("slicewise"), *words], Path(__file__).resolve().parents[1])
+def slicewise_command(*words: str) -> Callable[[], str]:
+    """Return a function that runs a `slicewise` command in a process of its own."""
+    return lambda: run_program([_script("slicewise"), *words], Path(__file__).resolve().parents[1])
 
 
 def _finish_workspace(folder: Path) -> Path:
-    """Run the whole pipeline but for the demo, once."""
+    """Run the whole pipeline without the demo, once."""
     print("  noop: running a tiny pipeline once", flush=True)
-    slicewise("run", "--no-input", "--skip-demo", "--workspace", str(folder), *OVERRIDES)()
+    slicewise_command("run", "--no-input", "--skip-demo", "--workspace", str(folder), *OVERRIDES)()
     return folder
 
 
 def _check_noop(workspace: Path, words: Sequence[str]) -> None:
-    """Make sure that the run to be timed does nothing."""
-    slicewise(*_RUN, *words)()
+    """Check that the run to be timed does nothing."""
+    slicewise_command(*_RUN, *words)()
     steps = read_json(workspace / "pipeline_results.json")["steps"]
     ran = [name for name, step in steps.items() if step["status"] == "completed"]
     if ran:
@@ -89,19 +89,19 @@ def _check_noop(workspace: Path, words: Sequence[str]) -> None:
 
 
 def _dvc_repository(folder: Path) -> Path:
-    """Make a DVC repository of trivial stages, each fed by the one before, and run it once."""
+    """Make a DVC repository with a chain of trivial stages, and run it once."""
     folder.mkdir()
     dvc = _script("dvc")
-    call([dvc, "init", "--no-scm", "--quiet"], folder)
-    call([dvc, "config", "core.analytics", "false"], folder)
-    call([dvc, "config", "core.check_update", "false"], folder)
+    run_program([dvc, "init", "--no-scm", "--quiet"], folder)
+    run_program([dvc, "config", "core.analytics", "false"], folder)
+    run_program([dvc, "config", "core.check_update", "false"], folder)
     (folder / "file0").write_text("something\n", encoding="utf-8")
     stages = "".join(
         f"  stage{n}:\n    cmd: cp file{n - 1} file{n}\n    deps: [file{n - 1}]\n    outs: [file{n}]\n"
         for n in range(1, _NUM_STAGES + 1)
     )
     (folder / "dvc.yaml").write_text(f"stages:\n{stages}", encoding="utf-8")
-    call([dvc, "repro"], folder)
+    run_program([dvc, "repro"], folder)
     return folder
 
 

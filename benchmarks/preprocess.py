@@ -1,4 +1,4 @@
-"""Files of a patient to stored slices: ours beside nibabel, float64 and one compressed file per slice."""
+"""Preprocessing of a patient, against nibabel with float64 and one compressed file per slice."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row, alternate, shorter_is_better
 from slicewise.data.cases import CaseFiles
-from slicewise.data.stored import StoredCase
+from slicewise.data.store_entry import StoredCase
 
 NAME = "preprocess"
 AIM = Aim(">=", 6)
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time every patient both ways, one thread, each time into an empty folder."""
+    """Time every patient both ways, with one thread, each time into an empty folder."""
     side = bench.config.preprocessing.image_size
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         seconds = alternate(
             {
-                "ours": _afresh(bench.folder / "ours", lambda root: _ours(bench, root)),
-                "usual": _afresh(
+                "ours": _in_empty_folder(bench.folder / "ours", lambda root: _ours(bench, root)),
+                "usual": _in_empty_folder(
                     bench.folder / "usual", lambda root: _usual(bench.cases, bench.slices, side, root)
                 ),
             },
@@ -43,7 +43,7 @@ def run(bench: Bench) -> list[Row]:
     return [shorter_is_better(NAME, what, ours, usual, AIM)]
 
 
-def _afresh(root: Path, work: Callable[[Path], None]) -> Callable[[], None]:
+def _in_empty_folder(root: Path, work: Callable[[Path], None]) -> Callable[[], None]:
     def run_in_empty_folder() -> None:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
@@ -54,7 +54,7 @@ def _afresh(root: Path, work: Callable[[Path], None]) -> Callable[[], None]:
 
 def _ours(bench: Bench, root: Path) -> None:
     for case in bench.cases:
-        bench.seal(case, root)
+        bench.preprocess(case, root)
 
 
 def _usual(cases: Sequence[CaseFiles], slices: Sequence[StoredCase], side: int, root: Path) -> None:
@@ -63,7 +63,7 @@ def _usual(cases: Sequence[CaseFiles], slices: Sequence[StoredCase], side: int, 
 
 
 def usual_preprocess(case: CaseFiles, stored: StoredCase, side: int, root: Path) -> None:
-    """Slice one case the way it is mostly done: the slices and the box that ours has, so the same pixels."""
+    """Slice one case in the usual way, with our slices and crop box, so with the same pixels."""
     volumes = [_z_score(_load(path)) for path in case.images]
     mask = _load(case.masks[0])
     box = stored.geometry

@@ -16,7 +16,7 @@ _WIDTH = 52
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on, and how busy the machine is with other work."""
+    """Return the facts that the figures depend on, and the load of the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": platform.system(),
@@ -29,14 +29,14 @@ def machine() -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return the rows as text: medians, the median ratio with its range, and what it should be."""
+    """Return the rows as text: medians, the median ratio with its range, and the aim."""
     cells = [_HEADINGS, *(_cells(row) for row in rows)]
     widths = [_WIDTH, *(max(len(line[column]) for line in cells) for column in range(1, len(_HEADINGS)))]
     return "\n".join(_line(line, widths) for line in cells)
 
 
 def write_report(path: Path, rows: Sequence[Row], before: dict[str, Any]) -> None:
-    """Write everything that was measured; the load was taken before and after."""
+    """Write all measurements, with the load before and after."""
     facts = {**before, "load_after": machine()["load"]}
     write_json(path, {"machine": facts, "rows": [row.to_json() for row in rows]})
 

@@ -8,15 +8,15 @@ CPU = "runtime.device=cpu"
 @dataclass(frozen=True)
 class Size:
     """Attributes:
-    patients: virtual patients to slice and to learn from.
+    patients: virtual patients to preprocess and to train on.
     repeats: counted rounds of each pair.
     iterations: training batches of a round.
     starts: counted rounds of whole processes.
-    loader_workers: processes of the per-file loader; the best of them counts.
+    loader_workers: processes of the per-file loader; the fastest number counts.
     overrides: on top of configs/.
-    accuracy: the same for the cross-validation that is set beside a plain script.
-    largest_model: whether to measure that of the largest mode, too.
-    neighbours: numbers of other programs beside which a training step is measured.
+    accuracy: the same for the cross-validation that is compared with a plain script.
+    largest_model: whether to measure the model of the largest mode, too.
+    neighbours: numbers of other programs that run beside a training step.
     window: seconds of one measurement beside them.
     """
 
@@ -32,7 +32,7 @@ class Size:
     window: float = 10.0
 
     def with_threads(self, number: int) -> "Size":
-        """Return the same with `number` threads for training; 0 changes nothing."""
+        """Return a copy with `number` threads for training; 0 changes nothing."""
         extra = (f"runtime.num_threads={number}",) if number else ()
         return replace(self, overrides=self.overrides + extra, accuracy=self.accuracy + extra)
 
@@ -47,9 +47,9 @@ FULL = Size(
     accuracy=(CPU, "data.volumes.phantom_patients=15", "data.pictures.phantom_pictures=40"),
 )
 
-SMALL_NETWORK = (
+SMALL_MODEL = (
     "preprocessing.image_size=32",
-    "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder=tu-test_resnet",  # timm's model for tests: 0.2 M parameters
     "model.encoder_weights=null",
     "model.encoder_depth=3",
     "training.batch_size=4",
@@ -61,8 +61,8 @@ TINY = Size(
     iterations=2,
     starts=1,
     loader_workers=(0, 1),
-    overrides=(CPU, "runtime.num_threads=1", *SMALL_NETWORK),
-    accuracy=(CPU, "runtime.num_threads=1", *SMALL_NETWORK),
+    overrides=(CPU, "runtime.num_threads=1", *SMALL_MODEL),
+    accuracy=(CPU, "runtime.num_threads=1", *SMALL_MODEL),
     largest_model=False,
     neighbours=(0, 1),
     window=0.2,

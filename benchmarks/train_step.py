@@ -1,16 +1,16 @@
-"""What reading, augmenting and book-keeping cost: our epoch beside bare steps on a resident batch."""
+"""Cost of loading, augmentation and logging: our epoch against bare steps on a resident batch."""
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row, alternate, throughput
-from benchmarks.training import BareSteps, OurEpochs, as_in_training
+from benchmarks.training import BareSteps, OurEpochs, training_environment
 
 NAME = "train_step"
 AIM = Aim(">=", 0.93)
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time epochs of a few batches in turn with as many bare steps."""
-    with as_in_training(bench.config):
+    """Time epochs of a few batches and as many bare steps alternately."""
+    with training_environment(bench.config):
         ours = OurEpochs(bench)
         bare = BareSteps(bench.config, ours.batch())
         seconds = alternate(

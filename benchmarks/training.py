@@ -1,4 +1,4 @@
-"""An epoch as `training.run` does it, and the bare step it is measured against."""
+"""An epoch of `training.trainer`, and the bare step that it is compared with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,59 +9,57 @@ from torch import Tensor, nn
 from benchmarks.bench import Bench
 from slicewise.compute.precision import choose_precision
 from slicewise.config.schema import Config, Stage
-from slicewise.core.allocator import keep_freed_memory
-from slicewise.data.batches import Batch, SliceDataset
-from slicewise.models.multitask import build_model
-from slicewise.training.averaging import WeightAverage
-from slicewise.training.device import repeatable
+from slicewise.core.malloc import keep_freed_memory
+from slicewise.data.loading.dataset import Batch, SliceDataset
+from slicewise.models.multitask import MultitaskModel
+from slicewise.training.ema import ModelEMA
+from slicewise.training.fabric import deterministic_kernels
+from slicewise.training.losses import compute_losses
 from slicewise.training.optim import make_optimizer, parameter_groups
-from slicewise.training.run import StageRun
-from slicewise.training.tasks import TaskNet, Tasks, compute_losses
+from slicewise.training.trainer import Trainer
 
 _NO_SAVES = 1e6
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class OurEpochs:
-    """The joint stage of the pipeline, its training batches alone: no validation, no checkpoint."""
+    """The training batches of the joint stage: no validation, no checkpoint."""
 
     def __init__(self, bench: Bench) -> None:
         config = _sized(bench.config, bench.size.iterations)
         self.stage = config.stages.joint
         self.dataset = SliceDataset(bench.slices, preload_mib=2048)
         out_dir = bench.folder / "stage"
-        self.run = StageRun(
-            "joint", self.stage, config, self.dataset, self.dataset, out_dir, None, "benchmark"
-        )
+        self.run = Trainer("joint", config, self.dataset, self.dataset, out_dir, None, "benchmark")
         self.num_images = bench.size.iterations * config.training.batch_size
 
     def train_epoch(self) -> None:
-        """Train the next epoch. The loop's own method, for a copy of it here would prove nothing."""
+        """Train the next epoch by the trainer's own method: a copy here would measure something else."""
         self.run.progress.iteration = 0
         self.run._train_epoch()
         self.run.progress.epoch += 1
 
     def batch(self) -> Batch:
-        """Return one batch as it is gathered, unchanged."""
+        """Return one batch without augmentation."""
         return next(iter(self.run.batches.iterate(0)))
 
 
 class BareSteps:
-    """Forward, backward and optimiser on one resident batch: nothing is read, changed, clipped or logged.
+    """Forward, backward and optimiser on one resident batch: no loading, augmentation, clipping or logging.
 
-    Weights are averaged where ours are, for that is no part of the data path.
+    Weights are averaged where ours are: that is not part of the data path.
     """
 
     def __init__(self, config: Config, batch: Batch) -> None:
         training, self.stage, self.config = config.training, config.stages.joint, config
         self.batch = batch.to(torch.device("cpu"), training.channels_last)
-        net = build_model(config.model)
+        model = MultitaskModel(config.model)
         if training.channels_last:
-            net.to(memory_format=torch.channels_last)
-        self.net = TaskNet(net, Tasks.learned(self.stage.objective)).train()
-        groups = parameter_groups(net, self.stage.learning_rates, training.optimizer.weight_decay)
+            model.to(memory_format=torch.channels_last)
+        self.model = model.train()
+        groups = parameter_groups(model, self.stage.learning_rates, training.optimizer.weight_decay)
         self.optimizer = make_optimizer(training.optimizer, groups, fused=True)
-        self.average = WeightAverage(net, training.ema_decay) if training.ema_decay else None
+        self.average = ModelEMA(model, training.ema_decay) if training.ema_decay else None
         self.precision = _DTYPES[choose_precision(training.precision, "cpu").precision]
 
     def train(self, count: int) -> None:
@@ -72,8 +70,8 @@ class BareSteps:
     def _step(self) -> None:
         batch = self.batch
         with torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32):
-            answers = self.net(batch.images, batch.presence)
-        losses = compute_losses(answers, batch, self.stage.objective, self.config.training)
+            outputs = self.model(batch.images, batch.presence)
+        losses = compute_losses(outputs, batch, self.stage.objective, self.config.training)
         torch.autograd.backward(losses.total)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -81,19 +79,19 @@ class BareSteps:
             self.average.update()
 
 
-def usual_network(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """Return the same network and optimiser as they mostly are: fp32, images channel by channel."""
-    net = TaskNet(build_model(config.model), Tasks.learned(config.stages.joint.objective)).train()
+def usual_model(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Return the same model and optimiser as usual: fp32, channels first."""
+    model = MultitaskModel(config.model).train()
     rates, decay = config.stages.joint.learning_rates, config.training.optimizer.weight_decay
-    return net, torch.optim.AdamW(net.parameters(), lr=rates.decoder, weight_decay=decay)
+    return model, torch.optim.AdamW(model.parameters(), lr=rates.decoder, weight_decay=decay)
 
 
 def usual_step(
-    net: nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, config: Config, batch: Batch
+    model: nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, config: Config, batch: Batch
 ) -> float:
-    """Take one step in fp32 and return the loss, as a loop that logs it does."""
+    """Take one step in fp32 and return the loss, as for a log."""
     optimizer.zero_grad()
-    losses = compute_losses(net(batch.images, batch.presence), batch, stage.objective, config.training)
+    losses = compute_losses(model(batch.images, batch.presence), batch, stage.objective, config.training)
     total: Tensor = losses.total
     torch.autograd.backward(total)
     optimizer.step()
@@ -101,11 +99,11 @@ def usual_step(
 
 
 @contextmanager
-def as_in_training(config: Config) -> Iterator[None]:
-    """Set up this process as the training step of the pipeline does, for both sides of a pair."""
+def training_environment(config: Config) -> Iterator[None]:
+    """Set up this process as the training step does, for both candidates of a pair."""
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    with repeatable(config.runtime, "benchmark") as threads:
+    with deterministic_kernels(config.runtime, "benchmark") as threads:
         if line := threads.choose():
             print(f"  {line}", flush=True)
         yield

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from slicewise.config.schema import Augmentation
-from slicewise.data.batches import Batch
-from slicewise.data.stored import StoredCase
+from slicewise.data.loading.dataset import Batch
+from slicewise.data.store_entry import StoredCase
 
 Floats = NDArray[np.float32]
 Sample = tuple[Tensor, Tensor, Tensor]
@@ -52,15 +52,15 @@ class FileDataset(Dataset[Sample]):
 
 
 def make_loader(dataset: FileDataset, batch_size: int, iterations: int, workers: int) -> DataLoader[Sample]:
-    """Return the loader of an epoch of `iterations` batches; its processes stay from epoch to epoch."""
+    """Return the loader of an epoch of `iterations` batches with persistent workers."""
     sampler = RandomSampler(dataset, replacement=True, num_samples=batch_size * iterations)
     return DataLoader(
         dataset, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
     )
 
 
-def collated(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
-    """Return what the loader yields as a batch, with modalities dropped as in our training."""
+def collate(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
+    """Return a batch from the loader's tensors, with modality dropout as in our training."""
     images, masks, labels = parts
     presence = (torch.rand(images.shape[:2]) >= modality_dropout).float()
     presence[:, -1] = 1
@@ -76,7 +76,7 @@ def collated(parts: Sequence[Tensor], modality_dropout: float) -> Batch:
 def augment(
     image: Floats, mask: Floats, settings: Augmentation, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Flip, turn, scale, shift, change contrast and brightness, add noise: our changes, by scipy."""
+    """Flip, rotate, scale, shift, change contrast and brightness, add noise: our augmentation with scipy."""
     if rng.random() < settings.flip:
         image, mask = image[..., ::-1], mask[..., ::-1]
     matrix, offset = _draw_affine(settings, mask.shape[-1], rng)

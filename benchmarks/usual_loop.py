@@ -1,11 +1,11 @@
-"""Our training beside the loop most people write: fp32, and a loader that opens a file per slice."""
+"""Our training against the usual loop: fp32, and a loader that opens a file per slice."""
 
 from contextlib import ExitStack
 from statistics import median
 
 from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row, alternate, throughput
-from benchmarks.training import OurEpochs, as_in_training
+from benchmarks.training import OurEpochs, training_environment
 from benchmarks.usual_data import FileDataset, write_files
 from benchmarks.usual_process import UsualTraining
 
@@ -14,10 +14,10 @@ AIM = Aim(">=", 2)
 
 
 def run(bench: Bench) -> list[Row]:
-    """Time our epochs in turn with the usual ones; the best number of loader processes counts."""
+    """Time our epochs and the usual ones alternately; the fastest number of loader processes counts."""
     config, size = bench.config, bench.size
     files = FileDataset(write_files(bench.slices, bench.folder / "files"), config.training.augmentation)
-    with as_in_training(config), ExitStack() as stack:
+    with training_environment(config), ExitStack() as stack:
         ours = OurEpochs(bench)
         usual = {
             f"{workers} workers": stack.enter_context(UsualTraining(config, files, size.iterations, workers))

@@ -1,4 +1,4 @@
-"""The usual loop in a process of its own: nothing that our training sets up for itself reaches it."""
+"""The usual loop in a process of its own, without the settings that our training makes for its process."""
 
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -7,17 +7,17 @@ from typing import Self
 
 import torch
 
-from benchmarks.training import usual_network, usual_step
-from benchmarks.usual_data import FileDataset, collated, make_loader
+from benchmarks.training import usual_model, usual_step
+from benchmarks.usual_data import FileDataset, collate, make_loader
 from slicewise.config.schema import Config
 
 
 class UsualTraining:
-    """Trains an epoch each time it is asked to; a context manager, which ends the process.
+    """Trains an epoch on request; a context manager, which ends the process.
 
     Args:
-        config: network, batch size and threads.
-        files: one per slice.
+        config: model, batch size and threads.
+        files: the slices, one file each.
         iterations: batches of an epoch.
         workers: processes of the loader.
     """
@@ -31,7 +31,7 @@ class UsualTraining:
         far_end.close()
 
     def train_epoch(self) -> None:
-        """Return when the next epoch has been trained."""
+        """Train the next epoch."""
         self._pipe.send("train")
         self._pipe.recv()
 
@@ -50,16 +50,16 @@ def _serve(
 ) -> None:
     torch.set_num_threads(num_threads)
     torch.manual_seed(config.seed)
-    net, optimizer = usual_network(config)
+    model, optimizer = usual_model(config)
     training, stage = config.training, config.stages.joint
     loader = make_loader(files, training.batch_size, iterations, workers)
-    while _is_asked(pipe):
+    while _is_requested(pipe):
         for parts in loader:
-            usual_step(net, optimizer, stage, config, collated(parts, training.modality_dropout))
+            usual_step(model, optimizer, stage, config, collate(parts, training.modality_dropout))
         pipe.send("done")
 
 
-def _is_asked(pipe: Connection) -> bool:
+def _is_requested(pipe: Connection) -> bool:
     try:
         pipe.recv()
     except EOFError:  # the other end was closed

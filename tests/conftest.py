@@ -1,4 +1,4 @@
-"""Shared by all tests: where the checkout is, and a tiny pipeline that has run once."""
+"""Shared by all tests: paths of the checkout, and a tiny pipeline that has run once."""
 
 import fcntl
 import os
@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 
 from slicewise.core.files import read_json
+
+pytest_plugins = ["tests.fixtures.cohorts", "tests.fixtures.services", "tests.fixtures.small_model"]
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -25,23 +27,23 @@ TINY = (
     "evaluation.gradcam_pictures=4",
     "evaluation.sample_predictions=3",
     "evaluation.bootstrap_samples=200",
-    "runtime.num_threads=1",  # the same bits in every worker, however many cores it was given
+    "runtime.num_threads=1",  # the same bits in every worker, whatever its cores
 )
-"""A pipeline of seconds; nothing can be learnt in it, but everything runs."""
+"""A pipeline of a few seconds: every step runs, though the model learns nothing."""
 
 
 TESTS = Path(__file__).parent
 WHOLE_PROGRAMS = {
-    *("benchmarks", "chaos", "cli", "fuzz", "phantom", "serving"),  # folders
-    *("test_bad_input", "test_cross_validation", "test_damage", "test_full_disk"),
-    *("test_configs", "test_duplicates", "test_given_split", "test_kills", "test_lock", "test_phantom"),
-    *("test_pictures", "test_progress", "test_runner", "test_sources", "test_stopping", "test_workers"),
+    *("benchmarks", "chaos", "cli", "demo", "fuzz", "phantom", "serving"),  # folders
+    *("test_bad_input", "test_cross_validation", "test_damage", "test_full_disk", "test_participants"),
+    *("test_configs", "test_exact", "test_perceptual", "test_given_split", "test_kills", "test_lock"),
+    *("test_class_folders", "test_progress", "test_runner", "test_signals", "test_parallel"),
 }
 """Folders and files of tests that start programs or generate patients: `make test-fast` leaves them out."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several workers cores of its own: threads that wait for each other's cores crawl."""
+    """Give each of several workers its own cores: threads that compete for cores are very slow."""
     settings.register_profile("timeless", deadline=None)  # no test asserts how long something takes
     settings.load_profile("timeless")
     worker = getattr(config, "workerinput", None)
@@ -52,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs a whole pipeline or starts whole programs."""
+    """Mark tests as slow that need a whole pipeline or start programs."""
     for item in items:
         needs_pipeline = {"trained", "reevaluated"} & set(getattr(item, "fixturenames", ()))
         if needs_pipeline or WHOLE_PROGRAMS & {item.path.stem, *item.path.relative_to(TESTS).parts[:-1]}:
@@ -84,26 +86,28 @@ class Pipeline:
     def ran(self) -> list[str]:
         return [name for name, status in self.statuses().items() if status == "completed"]
 
-    def with_overrides(self, *more: str) -> "Pipeline":
-        return Pipeline(self.workspace, (*self.overrides, *more))
+    def with_overrides(self, *extra_overrides: str) -> "Pipeline":
+        return Pipeline(self.workspace, (*self.overrides, *extra_overrides))
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A workspace in which everything but the demo has run. Tests put back what they change.
+    """A workspace in which every step but the demo has run. Tests restore what they change.
 
-    It runs once for all workers: who comes second waits, finds everything done, and takes a copy as well.
+    It runs once for all workers: the others wait, find it up to date, and copy it too.
     """
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    shared, own = Pipeline(base / "shared"), Pipeline(tmp_path_factory.mktemp("trained"))
-    with (base / "shared.lock").open("w") as turn:  # held while copying, too; closing it lets the next one in
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    shared, worker_copy = Pipeline(base / "shared"), Pipeline(tmp_path_factory.mktemp("trained"))
+    with (base / "shared.lock").open(
+        "w"
+    ) as lock_file:  # held while copying, too; closing it lets the next one in
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         assert shared.run("--until", "report") == 0
         shutil.copytree(
-            shared.workspace, own.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
+            shared.workspace, worker_copy.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
         )
-    return own
+    return worker_copy
 
 
 @dataclass(frozen=True)
@@ -112,39 +116,39 @@ class Reevaluated:
 
     pipeline: Pipeline
     openings: list[tuple[str, bool]]
-    """Sides of the split in the order they were opened, and whether the choices were written by then."""
+    """Subsets in the order of opening, and whether the chosen thresholds were written by then."""
 
 
 @pytest.fixture(scope="session")
 def reevaluated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Reevaluated:
-    """Evaluate the trained networks again, in a copy, with choices made on the few validation patients."""
-    from slicewise.steps import slices
+    """Evaluate the trained models again, in a copy, with thresholds chosen on the few validation patients."""
+    from slicewise.workflow import slices
 
-    more = (
+    extra_overrides = (
         "evaluation.mask_threshold=0.2",
         "evaluation.min_choice_patients=1",
         "evaluation.modality_subsets=true",
     )
-    other = Pipeline(tmp_path_factory.mktemp("reevaluated"), (*trained.overrides, *more))
+    copy = Pipeline(tmp_path_factory.mktemp("reevaluated"), (*trained.overrides, *extra_overrides))
     for name in ("data", "checkpoints", ".slicewise"):
         ignored = shutil.ignore_patterns("lock")
-        shutil.copytree(trained.workspace / name, other.workspace / name, ignore=ignored)
+        shutil.copytree(trained.workspace / name, copy.workspace / name, ignore=ignored)
     openings: list[tuple[str, bool]] = []
     open_cases = slices.open_cases
 
-    def watched(context: Any, side: Any) -> Any:
-        openings.append((side, (context.out("evaluation") / "calibration.json").exists()))
-        return open_cases(context, side)
+    def recording_open_cases(context: Any, subset: Any) -> Any:
+        openings.append((subset, (context.out("evaluation") / "calibration.json").exists()))
+        return open_cases(context, subset)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slices, "open_cases", watched)
-        assert other.run("--until", "evaluate") == 0
-    assert other.ran() == ["evaluate"]
-    return Reevaluated(other, openings)
+        patch.setattr(slices, "open_cases", recording_open_cases)
+        assert copy.run("--until", "evaluate") == 0
+    assert copy.ran() == ["evaluate"]
+    return Reevaluated(copy, openings)
 
 
 @pytest.fixture(autouse=True)
 def _no_machine_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials and choices of the person who runs the tests must not leak into them."""
+    """Keep credentials and settings of the user out of the tests."""
     for name in [n for n in os.environ if n.startswith(("KAGGLE_", "SLICEWISE_"))]:
         monkeypatch.delenv(name)

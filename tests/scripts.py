@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def load_script(name: str) -> ModuleType:
-    """Import scripts/utils/<name>.py, which is no part of the package."""
+    """Return scripts/utils/<name>.py as a module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "utils" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -86,7 +86,7 @@ def in_terminal(command: Sequence[str], columns: int = COLUMNS, **variables: str
 
 
 def _read(descriptor: int) -> bytes:
-    """Return what is there; nothing once the program has ended, which Linux calls an error."""
+    """Return the available bytes; none once the program has ended, which is an error on Linux."""
     ready, _, _ = select.select([descriptor], [], [], _SECONDS)
     try:
         return os.read(descriptor, 1 << 16) if ready else b""

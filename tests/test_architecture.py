@@ -1,4 +1,4 @@
-"""The house rules that a machine can check."""
+"""The rules of the code that a program can check."""
 
 import ast
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "slicewise"
@@ -27,6 +28,11 @@ HEAVY = (
 def run_python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return done.stdout
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports inside functions count: a circle shows that something stands in the wrong module."""
+    assert load_script("measure_code").import_cycles() == []
 
 
 def test_the_floors_hold() -> None:

@@ -93,10 +93,10 @@ def test_files_that_changed_after_download_are_named(
     missing.unlink()
 
     assert pipeline.run("--until", "preprocess", "--skip-download") == 1
-    told = capsys.readouterr().err
-    assert str(changed) in told
-    assert str(missing) in told
-    assert "run download again" in told
+    output = capsys.readouterr().err
+    assert str(changed) in output
+    assert str(missing) in output
+    assert "run download again" in output
     assert pipeline.run("--until", "preprocess") == 0
 
 
@@ -109,7 +109,7 @@ def test_files_that_changed_after_download_are_named(
         ("empty", "empty"),
         ("packed twice", "compressed with gzip twice"),
         ("4-D", "4 volumes in one file; one file per modality is needed: split it"),
-        ("turned", "turned by 5.0 degrees against"),
+        ("turned", "rotated by 5.0 degrees relative to"),
     ],
 )
 def test_a_damaged_case_is_named_and_left_out_and_the_others_go_on(
@@ -194,13 +194,13 @@ def test_a_data_set_without_a_usable_case_stops_at_once_and_doctor_says_it(
     for folder in patients:
         write(file_of(folder, "seg"), np.zeros((10, 10, 4), np.uint8))
     assert pipeline.run("--mode", "data-only") == 1
-    told = capsys.readouterr().err
-    assert f"brats: 5 cases found in {tmp_path / 'data'} and none can be used" in told
-    assert "10 x 10 x 4 voxels where BraTS2021_00001_t1.nii.gz has 40 x 40 x 12" in told
+    output = capsys.readouterr().err
+    assert f"brats: none of the 5 cases in {tmp_path / 'data'} can be used" in output
+    assert "10 x 10 x 4 voxels where BraTS2021_00001_t1.nii.gz has 40 x 40 x 12" in output
     assert pipeline.call("doctor") == 1
-    told = capsys.readouterr().out
-    assert "5 cases found" in told
-    assert "a run would fail: data" in told
+    output = capsys.readouterr().out
+    assert "none of the 5 cases" in output
+    assert "a run would fail: data" in output
 
 
 def test_cases_that_cannot_be_read_leave_no_empty_source(
@@ -210,9 +210,9 @@ def test_cases_that_cannot_be_read_leave_no_empty_source(
     for folder in patients:
         write(file_of(folder, "seg"), np.full(SHAPE, 0.4, np.float32))
     assert pipeline.run("--mode", "data-only") == 1
-    told = capsys.readouterr().err
-    assert "brats: not one of 5 cases" in told
-    assert "holds 0.4, not the labels 0, 1, 2 and 3 or 4" in told
+    output = capsys.readouterr().err
+    assert "brats: not one of 5 cases" in output
+    assert "holds 0.4, not the labels 0, 1, 2 and 3 or 4" in output
 
 
 def test_a_mask_of_the_brain_is_noticed(pipeline: Pipeline, patients: list[Path]) -> None:
@@ -243,9 +243,9 @@ def test_a_subset_without_a_tumour_is_an_error_before_training(
     (folder,) = (folder for folder in patients if folder.name == tested)
     write(file_of(folder, "seg"), np.zeros(SHAPE, np.uint8))
     assert pipeline.run("--mode", "data-only") == 1
-    told = capsys.readouterr().err
-    assert "not one mask of the 1 patients for test has a tumour pixel" in told
-    assert tested in told
+    output = capsys.readouterr().err
+    assert "not one mask of the 1 patients for test has a tumour pixel" in output
+    assert tested in output
 
 
 def test_labels_mean_what_the_configuration_says(

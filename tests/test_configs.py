@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, create_model
-from tests.key_reads import Field, fields_read
+from tests.config_usage import Field, fields_read
 
 from slicewise.config.schema import Config, Evaluation, Runtime
-from slicewise.config.schema.asking import Asking
+from slicewise.config.schema.inference import InferenceSettings
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "slicewise"
-NO_READERS = {SOURCE / "steps" / "settings.py", *(SOURCE / "config" / "schema").glob("*.py")}
+NO_READERS = {SOURCE / "workflow" / "settings.py", *(SOURCE / "config" / "schema").glob("*.py")}
 """Receipts name every key and the schema checks it; neither uses one."""
 READERS = [path for path in sorted(SOURCE.rglob("*.py")) if path not in NO_READERS]
 
@@ -27,9 +27,9 @@ def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fi
             yield f"{prefix}{name}", (section, name)
 
 
-ELSEWHERE = {"bce", "dice", "iou", "focal", "tversky", *Asking._fields}
-"""Taken by the name of the field, and through `Evaluation.asking`; tests of training and inference show that
-each changes the outcome."""
+ELSEWHERE = {"bce", "dice", "iou", "focal", "tversky", *InferenceSettings._fields}
+"""Read by the name of the field, and through `Evaluation.inference`; tests of training and inference show
+that each changes the outcome."""
 LEAVES = [key for key, (_, name) in leaves(Config) if name not in ELSEWHERE]
 
 

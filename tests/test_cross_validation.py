@@ -1,4 +1,4 @@
-"""Cross-validation as a user runs it: everyone tested once, every fold reused, one fold mended alone."""
+"""Cross-validation as a user runs it: each patient tested once, folds reused, one fold repaired."""
 
 import shutil
 from pathlib import Path
@@ -10,14 +10,14 @@ from benchmarks.size import TINY
 from tests.conftest import Pipeline
 
 from slicewise.core.files import read_json
-from slicewise.steps.names import step_names
+from slicewise.workflow.step_names import step_names
 
 SMALL = (
     "data.volumes.phantom_patients=6",
     "data.pictures.phantom_pictures=16",
     "scale={fraction:1.0,min_patients:6,min_pictures:16}",
     "preprocessing.image_size=32",
-    "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder=tu-test_resnet",  # timm's model for tests: 0.2 M parameters
     "model.encoder_weights=null",
     "model.encoder_depth=3",
     "training.batch_size=8",
@@ -40,9 +40,9 @@ def validated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pi
     return pipeline
 
 
-def groups(pipeline: Pipeline, fold: int, side: str) -> set[tuple[str, str]]:
+def groups(pipeline: Pipeline, fold: int, subset: str) -> set[tuple[str, str]]:
     sources = read_json(pipeline.workspace / f"folds/{fold}/data/split/split.json")["sources"]
-    return {(source, group) for source, table in sources.items() for group in table[side]}
+    return {(source, group) for source, table in sources.items() for group in table[subset]}
 
 
 def test_everyone_is_tested_once_by_a_network_that_never_saw_them(validated: Pipeline) -> None:

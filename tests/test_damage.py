@@ -1,4 +1,4 @@
-"""Damage to a finished workspace is named by the next plan, mended by the next run, and flows nowhere."""
+"""Damage to a finished workspace is reported by the next plan and repaired by the next run."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from tests.test_end_to_end import plan_lines
 
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
-from slicewise.core.fingerprint import hash_file
+from slicewise.core.hashing import hash_file
+from slicewise.engine.receipt import RECEIPT_NAME, Receipt
 from slicewise.models.checkpoint import load_checkpoint, save_checkpoint
-from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
 
 Damage = Callable[[Path], None]
 STEPS = ("download", "preprocess", "split", "train.seg_warmup", "train.cls_head", "train.joint", "evaluate")
@@ -54,7 +54,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def flip_quietly(path: Path) -> None:
+def flip_keeping_mtime(path: Path) -> None:
     """What a failing disk does: size and time stamp say nothing."""
     stat = path.stat()
     flip(path)
@@ -121,7 +121,7 @@ def test_verify_finds_what_size_and_time_do_not_show_and_the_next_plan_knows(
     path = first(trained, pattern)
     name = path.relative_to(trained.workspace).as_posix()
     with put_back(path):
-        flip_quietly(path)
+        flip_keeping_mtime(path)
         assert plan_lines(trained, capsys)[step][0] == "reuse"
         code, found = verify(trained, capsys)
         assert code == 1
@@ -129,7 +129,9 @@ def test_verify_finds_what_size_and_time_do_not_show_and_the_next_plan_knows(
         plan = plan_lines(trained, capsys)
         assert plan[step] == ("run", f"{name} was changed")
         assert actions(plan) == expected(step)
-    assert actions(plan_lines(trained, capsys)) == dict.fromkeys(STEPS, "reuse"), "put right is seen at once"
+    assert actions(plan_lines(trained, capsys)) == dict.fromkeys(STEPS, "reuse"), (
+        "a restored file counts at once"
+    )
     assert verify(trained, capsys) == (0, {**found, "sound": True, "findings": []})
     assert not list(trained.workspace.rglob(".doubts.json"))
 
@@ -146,7 +148,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
     path.write_text(json.dumps(content, indent=2))
 
 
-def other_hashes(receipt: Any) -> None:
+def change_hashes(receipt: Any) -> None:
     receipt["files"]["checkpoint"]["best_model.pth"]["sha256"] = "0" * 64
 
 
@@ -155,7 +157,7 @@ def other_hashes(receipt: Any) -> None:
     [
         lambda receipt: receipt.update(fingerprint="0" * 64),
         lambda receipt: receipt["identity"]["settings"].update({"seed": 7}),
-        other_hashes,
+        change_hashes,
         lambda receipt: receipt["report"]["metrics"].update(epochs_run=99),
         lambda receipt: receipt.update(product="0" * 64),
         lambda receipt: receipt.pop("digest"),
@@ -176,7 +178,7 @@ def test_a_receipt_that_was_edited_counts_as_none(
     assert found["findings"][0]["fault"] == "is damaged"
 
 
-def swap(one: Path, two: Path) -> None:
+def swap_files(one: Path, two: Path) -> None:
     aside = one.with_name("aside")
     one.rename(aside)
     two.rename(one)
@@ -187,9 +189,9 @@ def test_swapped_checkpoints_are_named(trained: Pipeline, capsys: pytest.Capture
     paths = [
         trained.workspace / HOMES[f"train.{stage}"] / "best_model.pth" for stage in ("cls_head", "joint")
     ]
-    swap(*paths)
+    swap_files(*paths)
     plan = plan_lines(trained, capsys)
-    swap(*paths)
+    swap_files(*paths)
     for step in ("train.cls_head", "train.joint"):
         assert plan[step][0] == "run"
         assert f"{HOMES[step]}/best_model.pth" in plan[step][1]
@@ -200,18 +202,18 @@ def test_swapped_homes_with_their_receipts_are_named(
     trained: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
     homes = [trained.workspace / HOMES[f"train.{stage}"] for stage in ("cls_head", "joint")]
-    swap(*homes)
+    swap_files(*homes)
     plan = plan_lines(trained, capsys)
-    swap(*homes)
+    swap_files(*homes)
     assert plan["train.cls_head"] == ("run", "its home holds an output of train.joint")
     assert plan["train.joint"] == ("run", "its home holds an output of train.cls_head")
 
 
 def test_swapped_slice_entries_are_named(trained: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = sorted((trained.workspace / "data/slices/phantom").iterdir())[:2]
-    swap(one, two)
+    swap_files(one, two)
     plan = plan_lines(trained, capsys)
-    swap(one, two)
+    swap_files(one, two)
     assert actions(plan) == expected("preprocess")
     assert one.name in plan["preprocess"][1]
 
@@ -283,11 +285,11 @@ def test_a_damaged_record_or_table_of_hashes_costs_nothing(
 def test_one_run_mends_damaged_data_to_the_same_content_and_nothing_trains_again(
     trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline = Pipeline(tmp_path / "mended", trained.overrides)
+    pipeline = Pipeline(tmp_path / "repaired", trained.overrides)
     shutil.copytree(trained.workspace, pipeline.workspace)
     before = contents(pipeline)
     for kind in ("raw volume", "slice images", "slice entry", "raw picture"):
-        flip_quietly(first(pipeline, KINDS[kind][1]))
+        flip_keeping_mtime(first(pipeline, KINDS[kind][1]))
     first(pipeline, KINDS["slice masks"][1]).unlink()
     (pipeline.workspace / HOMES["split"] / RECEIPT_NAME).unlink()
     code, found = verify(pipeline, capsys)
@@ -323,6 +325,6 @@ def test_verify_tells_people_what_is_damaged_who_made_it_and_what_happens(
         "data/split/split.json was changed",
         "  split is made again by the next run",
     ]
-    assert lines[-1].endswith("1 damaged or missing; `slicewise plan` says what will run")
+    assert lines[-1].endswith("1 damaged or missing; `slicewise plan` shows what will run")
     assert main(words) == 0
     assert "all are as they were made" in capsys.readouterr().out

@@ -16,8 +16,8 @@ from tests.conftest import ROOT
 from tests.test_bad_input import write_patient
 from tests.test_full_disk import PIPELINE_STEPS, SMALLEST
 
-from slicewise.models.checkpoint import load_safely
-from slicewise.pipeline.receipt import Receipt
+from slicewise.engine.receipt import Receipt
+from slicewise.models.safe_loading import load_safely
 
 STAGES = ("seg_warmup", "cls_head", "joint")
 SETTINGS = (

@@ -15,7 +15,7 @@ from tests.test_architecture import HEAVY
 
 from slicewise.core.files import read_json
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.steps.names import STAGE_STEPS, STEP_NAMES
+from slicewise.workflow.step_names import STAGE_STEPS, STEP_NAMES
 
 STAGES = ("seg_warmup", "cls_head", "joint")
 
@@ -115,9 +115,9 @@ def test_nothing_runs_twice(trained: Pipeline) -> None:
 def test_the_split_keeps_patients_apart_and_says_so_in_readable_json(trained: Pipeline) -> None:
     split = read_json(trained.workspace / "data" / "split" / "split.json")
     for table in split["sources"].values():
-        sides = [set(table[side]) for side in ("train", "val", "test")]
-        assert sum(map(len, sides)) == len(set.union(*sides))
-        assert all(sides)
+        subsets = [set(table[subset]) for subset in ("train", "val", "test")]
+        assert sum(map(len, subsets)) == len(set.union(*subsets))
+        assert all(subsets)
 
 
 def test_cls_head_changed_nothing_but_the_head(trained: Pipeline) -> None:
@@ -193,8 +193,8 @@ def test_a_stage_outside_the_mode_must_be_current(
 def test_a_skip_without_output_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Pipeline(tmp_path).run("--skip-preprocessing", "--until", "split") == 2
     err = capsys.readouterr().err
-    assert "--skip-preprocess cannot be obeyed" in err
-    assert "its output is missing. Leave the option out, and it is made" in err
+    assert "--skip-preprocess: later steps need preprocess, but its output is missing" in err
+    assert "Leave the option out to make it" in err
 
 
 @pytest.mark.parametrize(
@@ -210,11 +210,11 @@ def test_a_skip_without_output_says_what_to_do(tmp_path: Path, capsys: pytest.Ca
 def test_no_skip_lets_results_be_told_of_settings_that_made_none_of_them(
     trained: Pipeline, capsys: pytest.CaptureFixture[str], skip: str, override: str, message: str
 ) -> None:
-    """The first would test the network on patients whom it has learned from."""
+    """The first would test the model on patients of its training."""
     assert trained.with_overrides(*override.split()).run("--until", "report", skip) == 2
-    told = capsys.readouterr().err
-    assert "cannot be obeyed: the output of" in told
-    assert message in told
+    output = capsys.readouterr().err
+    assert ": the output of" in output
+    assert message in output
 
 
 def test_quick_baseline_quick_keeps_patients_on_their_side_and_comes_back_for_nothing(
@@ -232,8 +232,8 @@ def test_quick_baseline_quick_keeps_patients_on_their_side_and_comes_back_for_no
     assert large.run("--mode", "data-only") == 0
     assert large.record["steps"]["preprocess"]["metrics"]["num_reused"] > 0
     second = read_json(workspace / "data" / "split" / "split.json")["sources"]["phantom"]
-    for side in ("train", "val", "test"):
-        assert set(first[side]) <= set(second[side])
+    for subset in ("train", "val", "test"):
+        assert set(first[subset]) <= set(second[subset])
     assert small.run("--mode", "data-only") == 0
     assert small.ran() == []
     assert read_json(workspace / "data" / "split" / "split.json")["sources"]["phantom"] == first

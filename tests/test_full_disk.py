@@ -15,8 +15,8 @@ from tests.conftest import Pipeline
 from tests.test_bad_input import write_patient
 
 from slicewise.data import preprocess
-from slicewise.pipeline import runner
-from slicewise.pipeline.receipt import Receipt
+from slicewise.engine import runner
+from slicewise.engine.receipt import Receipt
 from slicewise.steps import STEPS
 
 SMALLEST = (
@@ -42,7 +42,7 @@ SMALLEST = (
     "runtime.num_workers=1",
     "runtime.num_threads=1",
 )
-"""Every step on patients of 40 x 40 x 12 voxels, with timm's network for tests."""
+"""Every step on patients of 40 x 40 x 12 voxels, with timm's model for tests."""
 PIPELINE_STEPS = tuple(step for step in STEPS if step.homes)
 
 
@@ -147,7 +147,7 @@ def test_each_step_meets_a_full_disk_and_goes_on_once_there_is_room(
         assert "cannot be written: the " in said.err, said.err
         assert "MiB free of" in said.err
         assert "run the same command again" in said.err
-        assert "could not be brought up to date either" in said.out  # the record is on the same disk
+        assert "could not be updated either" in said.out  # the record is on the same disk
         assert pipeline.run("--until", step.name) == 1, "still full: refused at once"
         assert "cannot be written" in capsys.readouterr().err
         disk.mend()

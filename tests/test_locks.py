@@ -1,4 +1,4 @@
-"""What is installed is what was pinned, byte for byte, and the locks say the same as constraints.txt."""
+"""The installed packages are the pinned ones, byte for byte, and the locks agree with constraints.txt."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from scripts.utils import audit
-from scripts.utils.audit import CLEAN, UNREACHED, VULNERABLE, judge
+from scripts.utils.audit import CLEAN, UNREACHED, VULNERABLE, summarize
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
@@ -37,11 +37,11 @@ def test_there_is_a_lock_for_each_extra() -> None:
 
 def test_every_version_is_that_of_the_constraints() -> None:
     constraints = pins(ROOT / "constraints.txt")
-    found = locked()
+    versions = locked()
     assert {
-        name: version for name, version in found.items() if constraints.get(name, version) != version
+        name: version for name, version in versions.items() if constraints.get(name, version) != version
     } == {}
-    assert set(constraints) <= set(found), "constraints.txt changed: run make locks"
+    assert set(constraints) <= set(versions), "constraints.txt changed: run make locks"
 
 
 def test_every_dependency_is_locked() -> None:
@@ -72,51 +72,51 @@ def test_the_makefile_installs_from_the_locks_alone() -> None:
                 assert "--require-hashes" in part or "--no-deps" in part, part
 
 
-def test_the_audit_says_so_when_it_could_judge_nothing() -> None:
+def test_the_audit_is_not_clean_when_nothing_could_be_checked() -> None:
     skipped = {"name": "a", "skip_reason": "Dependency not found on PyPI"}
     sound = {"name": "b", "version": "1", "vulns": []}
     bad = {"name": "c", "version": "1", "vulns": [BAD]}
-    assert judge([])[0] == judge([skipped])[0] == UNREACHED
-    assert judge([skipped, sound])[0] == CLEAN
-    code, words = judge([sound, bad])
-    assert (code, "c 1: PYSEC-1, mended in 2" in words) == (VULNERABLE, True)
+    assert summarize([])[0] == summarize([skipped])[0] == UNREACHED
+    assert summarize([skipped, sound])[0] == CLEAN
+    code, message = summarize([sound, bad])
+    assert (code, "c 1: PYSEC-1, fixed in 2" in message) == (VULNERABLE, True)
 
 
 def named_by(lock: str) -> set[str]:
-    """Return a lock and all that it names at its top."""
+    """Return a lock and all that it includes."""
     below = re.findall(
         r"^-r (\w+)\.lock$", (ROOT / "requirements" / f"{lock}.lock").read_text(), re.MULTILINE
     )
     return {lock}.union(*map(named_by, below))
 
 
-def test_the_audit_asks_about_every_lock() -> None:
+def test_the_audit_checks_every_lock() -> None:
     assert set().union(*map(named_by, audit.LOCKS)) == {path.stem for path in LOCKS}
 
 
 @pytest.mark.parametrize(("vulns", "expected"), [([], UNREACHED), ([BAD], VULNERABLE)])
-def test_a_lock_without_an_answer_is_not_called_clean(
+def test_a_lock_that_could_not_be_checked_is_not_called_clean(
     vulns: list[Any], expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sound = [{"name": "b", "version": "1", "vulns": vulns}]
-    monkeypatch.setattr(audit, "ask", lambda lock: None if lock == "tracking" else sound)
+    monkeypatch.setattr(audit, "query_advisories", lambda lock: None if lock == "tracking" else sound)
     assert audit.main() == expected
     out = capsys.readouterr().out
-    assert "no answer on: tracking" in out
+    assert "could not be checked: tracking" in out
     assert "no known vulnerability" not in out
-    monkeypatch.setattr(audit, "ask", lambda lock: sound)
+    monkeypatch.setattr(audit, "query_advisories", lambda lock: sound)
     assert audit.main() == (VULNERABLE if vulns else CLEAN)
 
 
-@pytest.mark.parametrize(("answer", "ends_well"), [("echo fresh==2", True), ("echo half==2; exit 1", False)])
+@pytest.mark.parametrize(("output", "ends_well"), [("echo fresh==2", True), ("echo half==2; exit 1", False)])
 def test_a_failed_resolution_leaves_the_constraints_as_they_were(
-    tmp_path: Path, answer: str, *, ends_well: bool
+    tmp_path: Path, output: str, *, ends_well: bool
 ) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "constraints.txt").write_text("old==1\n")
     uv = tmp_path / ".venv" / "bin" / "uv"
     uv.parent.mkdir(parents=True)
-    uv.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo uv 9.9 && exit\ncat > /dev/null\n{answer}\n")
+    uv.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo uv 9.9 && exit\ncat > /dev/null\n{output}\n")
     uv.chmod(0o755)
     (uv.parent / "python").symlink_to(shutil.which("true") or "/bin/true")  # make locks has nothing to do
     command = ["make", "--directory", str(tmp_path), "constraints"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Ask the advisory database of PyPI about every locked version: `make audit`.
+"""Check every locked version against the advisory database of PyPI: `make audit`.
 
-Ends with 0 where nothing is known, 1 where a version is vulnerable, 3 where not all could be asked about.
+Exit code 0: no known vulnerability; 1: a version is vulnerable; 3: not all could be checked.
 """
 
 import json
@@ -13,15 +13,15 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("audit", "bench", "fuzz", "tracking", "uv")
-"""Between them they name every other lock."""
+"""Together they include every other lock."""
 CLEAN, VULNERABLE, UNREACHED = 0, 1, 3
 
 
-def ask(lock: str) -> list[dict[str, Any]] | None:
-    """Return what pip-audit says of each package of a lock, or None where it got no answer."""
+def query_advisories(lock: str) -> list[dict[str, Any]] | None:
+    """Return pip-audit's report on each package of a lock, or None where it failed."""
     tool = Path(sys.executable).with_name("pip-audit")
     path = ROOT / "requirements" / f"{lock}.lock"
-    words: list[str | Path] = [
+    command: list[str | Path] = [
         tool,
         "--disable-pip",
         "--require-hashes",
@@ -30,51 +30,52 @@ def ask(lock: str) -> list[dict[str, Any]] | None:
         "-r",
         path,
     ]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+        dependencies: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
         sys.stderr.write(done.stderr[-500:])
         return None
-    return found
+    return dependencies
 
 
-def judge(packages: Iterable[Mapping[str, Any]], unanswered: Sequence[str] = ()) -> tuple[int, str]:
-    """Return the exit code and the words for it. A package that the database does not know is not judged.
+def summarize(packages: Iterable[Mapping[str, Any]], unreached: Sequence[str] = ()) -> tuple[int, str]:
+    """Return the exit code and its message. Packages that the database does not know are not checked.
 
-    Without an answer on each lock nothing is called clean; a known vulnerability is told all the same.
+    If a lock could not be checked the result is not clean; known vulnerabilities are reported anyway.
     """
     known = {package["name"]: package for package in packages if "skip_reason" not in package}
     faults = [
-        f"{name} {package['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'none yet'}"
+        f"{name} {package['version']}: {vulnerability['id']}, "
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
         for name, package in sorted(known.items())
-        for one in package["vulns"]
+        for vulnerability in package["vulns"]
     ]
     if faults:
         return VULNERABLE, "\n".join([*faults, "raise these with `make constraints`"])
     if not known:
         return (
             UNREACHED,
-            "the advisory database cannot be reached from here: nothing was judged; ask again online",
+            "the advisory database cannot be reached: nothing was checked; run again online",
         )
-    if unanswered:
-        return UNREACHED, f"{' and '.join(unanswered)} not judged, so nothing is called clean; ask again"
+    if unreached:
+        return UNREACHED, f"{' and '.join(unreached)} not checked, so the result is not clean; run again"
     return CLEAN, f"{len(known)} packages, no known vulnerability"
 
 
 def main() -> int:
-    """Ask about every lock and print the verdict."""
-    answers = {lock: ask(lock) for lock in LOCKS}
-    packages = [package for answer in answers.values() for package in answer or ()]
-    unanswered = [lock for lock, answer in answers.items() if answer is None]
-    if unanswered:
-        print(f"no answer on: {', '.join(unanswered)}")
-    code, words = judge(packages, unanswered)
-    print(words)
-    asked = {package["name"] for package in packages}
+    """Check every lock and print the result."""
+    reports = {lock: query_advisories(lock) for lock in LOCKS}
+    packages = [package for report in reports.values() for package in report or ()]
+    unreached = [lock for lock, report in reports.items() if report is None]
+    if unreached:
+        print(f"could not be checked: {', '.join(unreached)}")
+    code, message = summarize(packages, unreached)
+    print(message)
+    queried = {package["name"] for package in packages}
     skipped = {package["name"] for package in packages if "skip_reason" in package}
     if code != UNREACHED and skipped:
-        print(f"not judged, {len(skipped)} of {len(asked)}: {', '.join(sorted(skipped))}")
+        print(f"not checked, {len(skipped)} of {len(queried)}: {', '.join(sorted(skipped))}")
     return code
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/keys.md: every key of the configuration, its value in quick mode, and what the schema says."""
+"""Write docs/keys.md: every key of the configuration with its value in quick mode and its docstring."""
 
 import ast
 import json
@@ -26,8 +26,8 @@ on the phantom, and of the first stage for all three.
 """
 
 
-def said() -> Texts:
-    """Return what stands below each attribute of the schema, by class and name."""
+def field_docs() -> Texts:
+    """Return the docstring of each attribute of the schema, by class and name."""
     texts: Texts = {}
     for path in SCHEMA.glob("*.py"):
         for owner in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -45,7 +45,7 @@ def _attributes(owner: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 
 def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
-    """Give a heading and a table for each section; one stage stands for the three."""
+    """Yield a heading and a table for each section; one stage stands for the three."""
     kind, lines, below = type(section), [], []
     for name, field in kind.model_fields.items():
         value: Any = getattr(section, name)
@@ -71,7 +71,7 @@ def _choices(annotation: Any) -> str:
 
 def page(config: Config) -> str:
     """Return the whole page."""
-    return "\n".join([HEAD, *tables(config, said())])
+    return "\n".join([HEAD, *tables(config, field_docs())])
 
 
 if __name__ == "__main__":

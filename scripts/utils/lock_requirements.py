@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write requirements/*.lock: the versions of constraints.txt with the SHA-256 of every file the index offers.
+"""Write requirements/*.lock: the versions of constraints.txt with the SHA-256 of every file of the index.
 
-A lock holds what its extra adds to the locks it names at its top, so that no hash stands in two files.
+A lock holds what its extra adds to the locks that it includes, so that no hash is in two files.
 """
 
 import re
@@ -31,15 +31,15 @@ def blocks(text: str) -> dict[str, str]:
     """Split a compiled file into {package: its requirement with hashes}."""
     starts = [(match["name"], match.start()) for match in _START.finditer(text)]
     ends = [start for _, start in starts[1:]] + [len(text)]
-    found: dict[str, str] = {}
+    requirements: dict[str, str] = {}
     for (name, start), end in zip(starts, ends, strict=True):
         # A package may come twice, under markers that exclude each other.
-        found[name] = found.get(name, "") + text[start:end].rstrip() + "\n"
-    return found
+        requirements[name] = requirements.get(name, "") + text[start:end].rstrip() + "\n"
+    return requirements
 
 
 def compile_lock(*source: str, text: str | None = None) -> dict[str, str]:
-    """Return what uv resolves for a source, at the versions of constraints.txt, on every platform."""
+    """Return {package: requirement} of a source for all platforms, at the versions of constraints.txt."""
     command: list[str | Path] = [
         UV,
         "pip",
@@ -70,8 +70,8 @@ def lock(extra: str) -> str:
     return _text([f"-r {name}.lock\n" for name in BASES[extra]], added)
 
 
-def _text(head: list[str], found: dict[str, str]) -> str:
-    return "".join(["# Exact versions with hashes. Made by: make locks\n", *head, *found.values()])
+def _text(head: list[str], requirements: dict[str, str]) -> str:
+    return "".join(["# Exact versions with hashes. Made by: make locks\n", *head, *requirements.values()])
 
 
 def main() -> None:

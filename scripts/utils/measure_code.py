@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print the measures of the code in src/ as rows of a Markdown table: `measure_code.py [FOLDER]`.
 
-FOLDER is the root of another checkout, by default this one: run it on both sides of a change.
+FOLDER is the root of another checkout, by default this one: run it before and after a change.
 """
 
 import ast

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the nine configs/final/multitask_<stage>_<mode>.yaml, byte-identical from run to run."""
+"""Write the nine configs/final/multitask_<stage>_<mode>.yaml, identical bytes every time."""
 
 import sys
 

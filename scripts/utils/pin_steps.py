@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write tests/steps/pins.json: a digest of the source behind each step, comments and docstrings excepted.
 
-Behind a step is every module that its own module imports, directly or through others, at the top or inside a
-function. That is rather too much than too little: a pin only asks whether the output is still the same.
+The source behind a step is every module that its own module imports, directly or through others, at the
+top or inside a function. That may be too much: a changed pin only means that someone must check the output.
 """
 
 import ast
@@ -16,64 +16,63 @@ SOURCE = ROOT / "src"
 PINS = ROOT / "tests" / "steps" / "pins.json"
 
 STEPS = ("download", "preprocess", "split", "train", "evaluate", "report", "cross_validation")
-"""Modules of slicewise.steps; `train` stands for the three stages. What the demo leaves is not used again."""
+"""Modules of slicewise.steps; `train` stands for the three stages. No step uses the output of the demo."""
 
-APART = (
-    "slicewise.config",  # what it decides is among the settings of a step
-    "slicewise.pipeline",  # runs steps without knowing what they compute
-    "slicewise.steps.demand",  # how much disk and memory a step will take
+EXCLUDED = (
+    "slicewise.config",  # its values are settings of a step
+    "slicewise.engine",  # runs steps without knowing what they compute
+    "slicewise.workflow.demand",  # estimates of disk and memory
     "slicewise.models.footprint",
-    "slicewise.training.shortage",
-    "slicewise.core.allocator",
-    "slicewise.core.console",  # what people see on the way
+    "slicewise.core.malloc",
+    "slicewise.core.console",  # printed text only
     "slicewise.core.errors",
-    "slicewise.core.live",
-    "slicewise.core.logfile",
+    "slicewise.core.activity",
+    "slicewise.core.cgroups",
     "slicewise.core.memory",
     "slicewise.core.processor",
-    "slicewise.core.stopping",
-    "slicewise.core.storage",
+    "slicewise.core.signals",
+    "slicewise.core.disk",
 )
 """Modules and packages that cannot change an output."""
 
 
 def digests(source: Path = SOURCE) -> dict[str, str]:
     """Return one digest per step."""
-    from slicewise.core.fingerprint import digest
+    from slicewise.core.hashing import digest
 
-    return {step: digest([_content(path) for path in behind(step, source)]) for step in STEPS}
+    return {step: digest([_content(path) for path in source_files(step, source)]) for step in STEPS}
 
 
-def behind(step: str, source: Path = SOURCE) -> list[Path]:
+def source_files(step: str, source: Path = SOURCE) -> list[Path]:
     """Return the files whose content decides the output of a step, templates beside a module included."""
     files: set[Path] = set()
-    open_ends = [f"slicewise.steps.{step}"]
-    while open_ends:
-        path = _file(open_ends.pop(), source)
+    pending = [f"slicewise.steps.{step}"]
+    while pending:
+        path = _file(pending.pop(), source)
         if path is None:
-            raise FileNotFoundError(f"no module of the step {step}; mend STEPS in {__file__}")
+            raise FileNotFoundError(f"no module of the step {step}; fix STEPS in {__file__}")
         if path not in files:
             files |= {path, *(path.parent / "templates").glob("*")}
-            open_ends += [name for name in _imports(path, source) if not _is_apart(name)]
+            pending += [name for name in _imports(path, source) if not _is_excluded(name)]
     return sorted(files)
 
 
 def _imports(path: Path, source: Path) -> Iterator[str]:
     """Yield the modules of SliceWise that a file imports; of `from package import module`, the module."""
     for module, name in _imported(path.read_text(encoding="utf-8")):
-        below = f"{module}.{name}"
-        yield below if name and _file(below, source) else module
+        submodule = f"{module}.{name}"
+        yield submodule if name and _file(submodule, source) else module
 
 
 @cache
 def _imported(text: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    names: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, "") for alias in node.names]
+            names += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [(node.module or "", alias.name) for alias in node.names]
-    return [(module, name) for module, name in found if module.split(".")[0] == "slicewise"]
+            names += [(node.module or "", alias.name) for alias in node.names]
+    return [(module, name) for module, name in names if module.split(".")[0] == "slicewise"]
 
 
 def _file(module: str, source: Path) -> Path | None:
@@ -82,18 +81,18 @@ def _file(module: str, source: Path) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-def _is_apart(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in APART)
+def _is_excluded(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in EXCLUDED)
 
 
 def _content(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
-    return code(text) if path.suffix == ".py" else text
+    return code_without_docs(text) if path.suffix == ".py" else text
 
 
 @cache
-def code(text: str) -> str:
-    """Return what is left of a module without comments and docstrings."""
+def code_without_docs(text: str) -> str:
+    """Return the syntax tree of a module without comments and docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

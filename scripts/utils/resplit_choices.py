@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Does choosing on validation patients pay? Resplits the test predictions of a cross-validation many times.
+"""Measure the gain of choosing thresholds on validation patients, over many resplits of test predictions.
 
     python scripts/utils/resplit_choices.py WORKSPACE [--draws 200]
     python scripts/utils/resplit_choices.py --generated [--draws 200]
 
 WORKSPACE holds a finished `slicewise run --folds N`. Each fold's model predicts the fold's own test cases. A
-draw takes some groups (patients, or families of pictures) as validation set, makes the choices of the
-evaluation on them and scores them on all other groups, beside the configured defaults. `--generated` draws
-scores from normal distributions instead. `all` makes every choice whatever its gain;
+draw takes some groups (patients, or families of pictures) as validation set, chooses thresholds on them as
+the evaluation does, and scores these on all other groups against the configured defaults. `--generated` draws
+scores from normal distributions instead. `all` accepts every choice whatever its gain;
 `safe` is the share of draws that lose at most 0.02.
 """
 
@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.bootstrap import Resampling
-from slicewise.evaluation.calibration import (
+from slicewise.evaluation.class_threshold import SliceProbabilities, select_class_threshold, youden_threshold
+from slicewise.evaluation.mask_threshold import select_candidate
+from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
+from slicewise.inference.calibration import (
     brier_score,
     expected_calibration_error,
     fit_scaling,
     negative_log_likelihood,
 )
-from slicewise.evaluation.class_choice import Slices, choose_class, youden_threshold
-from slicewise.evaluation.decision import Decision
-from slicewise.evaluation.mask_search import best_row
+from slicewise.inference.postprocess import Postprocessing
 
 Floats = NDArray[np.float64]
 
@@ -57,76 +57,85 @@ class Draws:
 
 
 def resplit(
-    slices: Slices, size: int, gated: bool, *, draws: int, settings: Evaluation, seed: int = 0
+    slices: SliceProbabilities, size: int, gated: bool, *, draws: int, settings: Evaluation, seed: int = 0
 ) -> dict[str, Draws]:
     """Choose on `size` groups and score on the others, `draws` times; return the draws of each measure."""
     rng = np.random.default_rng([seed, size])
-    found = []
+    draw_gains = []
     for _ in range(draws):
         chosen = np.isin(slices.owner, rng.permutation(slices.num_groups)[:size])
-        found.append(class_gains(_part(slices, chosen), _part(slices, ~chosen), settings, gated=gated))
-    return _by_measure(found)
+        draw_gains.append(class_gains(_part(slices, chosen), _part(slices, ~chosen), settings, gated=gated))
+    return _by_measure(draw_gains)
 
 
-def _by_measure(found: list[tuple[Floats, tuple[bool, bool]]]) -> dict[str, Draws]:
-    gains = np.array([gain for gain, _ in found])
-    threshold, scaling = np.mean([changed for _, changed in found], axis=0)
+def _by_measure(draw_gains: list[tuple[Floats, tuple[bool, bool]]]) -> dict[str, Draws]:
+    gains = np.array([gain for gain, _ in draw_gains])
+    threshold, scaling = np.mean([changed for _, changed in draw_gains], axis=0)
     adopted = (threshold, threshold, scaling, scaling, scaling)
     return {name: Draws(gains[:, place], float(adopted[place])) for place, name in enumerate(MEASURES)}
 
 
 def class_gains(
-    validation: Slices, test: Slices, settings: Evaluation, *, gated: bool = True
+    validation: SliceProbabilities, test: SliceProbabilities, settings: Evaluation, *, gated: bool = True
 ) -> tuple[Floats, tuple[bool, bool]]:
-    """Return what choosing gains on the test slices, by measure, and which choices were made."""
-    configured = Decision.configured(settings)
+    """Return the gain on the test slices by measure, and whether threshold and calibration were changed."""
+    configured = Postprocessing.configured(settings)
     if gated:
-        how = Resampling(settings.bootstrap_samples, settings.confidence, 0)
-        decision = choose_class(configured, validation, settings, how).decision
+        bootstrap = BootstrapSettings(settings.bootstrap_samples, settings.confidence, 0)
+        postprocessing = select_class_threshold(configured, validation, settings, bootstrap).postprocessing
     else:
-        decision = choose_anyway(configured, validation)
-    before, after = (_scores(test, one, settings) for one in (configured, decision))
-    moved = bool(decision.class_threshold != float(decision.scaling(configured.class_threshold)))
-    return after - before, (moved, decision.calibrated)
+        postprocessing = choose_ungated(configured, validation)
+    before, after = (_scores(test, choice, settings) for choice in (configured, postprocessing))
+    threshold_changed = bool(
+        postprocessing.class_threshold != float(postprocessing.scaling(configured.class_threshold))
+    )
+    return after - before, (threshold_changed, postprocessing.calibrated)
 
 
-def choose_anyway(configured: Decision, slices: Slices) -> Decision:
-    """Return the same choices without regard to their gain."""
+def choose_ungated(configured: Postprocessing, slices: SliceProbabilities) -> Postprocessing:
+    """Return the choices without the test of their gain."""
     if len(np.unique(slices.labels)) < 2:
         return configured
     scaling = fit_scaling(slices.labels, slices.probabilities, shifted=True)
     threshold = float(scaling(youden_threshold(slices.labels, slices.probabilities)))
-    return Decision(scaling, threshold, configured.mask_threshold)
+    return Postprocessing(scaling, threshold, configured.mask_threshold)
 
 
-def _scores(slices: Slices, decision: Decision, settings: Evaluation) -> Floats:
-    labels, scores = slices.labels, decision.probabilities(slices.probabilities)
-    right = (scores >= decision.class_threshold) == (labels == 1)
-    balanced = np.mean([right[labels == one].mean() for one in (0, 1)])
+def _scores(slices: SliceProbabilities, postprocessing: Postprocessing, settings: Evaluation) -> Floats:
+    labels, scores = slices.labels, postprocessing.probabilities(slices.probabilities)
+    correct = (scores >= postprocessing.class_threshold) == (labels == 1)
+    balanced = np.mean([correct[labels == label].mean() for label in (0, 1)])
     errors = (
         negative_log_likelihood(labels, scores),
         brier_score(labels, scores),
         expected_calibration_error(labels, scores, settings.calibration_bins),
     )
-    return np.array([balanced, right.mean(), *(-error for error in errors)])
+    return np.array([balanced, correct.mean(), *(-error for error in errors)])
 
 
-def _part(slices: Slices, rows: NDArray[np.bool_]) -> Slices:
+def _part(slices: SliceProbabilities, rows: NDArray[np.bool_]) -> SliceProbabilities:
     groups = tuple(np.asarray(slices.groups)[rows])
-    return Slices(slices.labels[rows], slices.probabilities[rows], groups, slices.is_pictures)
+    return SliceProbabilities(slices.labels[rows], slices.probabilities[rows], groups, slices.is_pictures)
 
 
 def resplit_masks(
     dice: Floats, size: int, gated: bool, *, draws: int, settings: Evaluation
 ) -> dict[str, Draws]:
     """Choose mask threshold and post-processing on `size` patients; `dice` is [candidate, patient]."""
-    rng, how = np.random.default_rng(size), Resampling(settings.bootstrap_samples, settings.confidence, 0)
+    rng, bootstrap = (
+        np.random.default_rng(size),
+        BootstrapSettings(settings.bootstrap_samples, settings.confidence, 0),
+    )
     gains, changed = [], []
     for _ in range(draws):
         order = rng.permutation(dice.shape[1])
         inside, outside = order[:size], order[size:]
         best = int(dice[:, inside].mean(axis=1).argmax())
-        row = best_row(dice[:, inside], [str(one) for one in inside], how)[0] if gated else best
+        row = (
+            select_candidate(dice[:, inside], [str(patient) for patient in inside], bootstrap)[0]
+            if gated
+            else best
+        )
         gains.append((dice[row] - dice[0])[outside].mean())
         changed.append(row != 0)
     return {"Dice": Draws(np.array(gains), float(np.mean(changed)))}
@@ -150,16 +159,16 @@ def generate(
     share: float = 0.6,
     slope: float = 1.0,
     shift: float = 0.0,
-) -> Slices:
+) -> SliceProbabilities:
     """Return families of one to three pictures whose logits are calibrated, then stretched and shifted.
 
     Args:
-        rng: of everything.
+        rng: source of all random numbers.
         num_groups: families.
         distance: between the means of both classes, in standard deviations.
         share: of the families with tumour.
         slope: by which the calibrated logit is multiplied.
-        shift: what is added to it then.
+        shift: added to the logit after that.
     """
     tumour = rng.random(num_groups) < share
     owner = np.repeat(np.arange(num_groups), rng.choice([1, 1, 1, 2, 3], num_groups))
@@ -167,7 +176,7 @@ def generate(
     noise = 0.8 * rng.normal(size=num_groups)[owner] + 0.6 * rng.normal(size=len(owner))
     logits = (2 * labels - 1) * distance**2 / 2 + distance * noise + np.log(share / (1 - share))
     scores = 1 / (1 + np.exp(-(slope * logits + shift)))
-    return Slices(labels, scores, tuple(f"{number:04d}" for number in owner), is_pictures=True)
+    return SliceProbabilities(labels, scores, tuple(f"{number:04d}" for number in owner), is_pictures=True)
 
 
 def resample(
@@ -183,40 +192,42 @@ def resample(
     )
 
 
-def read_predictions(workspace: Path, settings: Evaluation) -> Iterator[tuple[str, Slices, Floats | None]]:
+def read_predictions(
+    workspace: Path, settings: Evaluation
+) -> Iterator[tuple[str, SliceProbabilities, Floats | None]]:
     """Yield each source's slices, and the Dice [candidate, patient] of its volumes.
 
     Every test case is predicted by the model of its fold.
     """
     from slicewise.core.files import read_json
-    from slicewise.data.split import Split
+    from slicewise.data.split.subsets import Split
     from slicewise.data.store import SliceStore
-    from slicewise.evaluation.choices import included, joined
-    from slicewise.evaluation.mask_search import MaskSearch
+    from slicewise.evaluation.mask_threshold import MaskGridSearch
+    from slicewise.evaluation.threshold_selection import concatenate_slices, included_slices
     from slicewise.inference.predictor import Predictor
     from slicewise.models.checkpoint import load_checkpoint
-    from slicewise.steps.outputs import answers, case_output
+    from slicewise.workflow.predictions import predict_case
 
     store = SliceStore(workspace / "data" / "slices")
-    slices: dict[str, list[Slices]] = {}
-    searches: dict[str, MaskSearch] = {}
+    slices: dict[str, list[SliceProbabilities]] = {}
+    searches: dict[str, MaskGridSearch] = {}
     entries = read_json(workspace / "data" / "processed" / "manifest.json")["entries"]
     for fold in sorted((workspace / "folds").glob("[0-9]*")):
-        test = Split.from_json(read_json(fold / "data" / "split" / "split.json")).side("test")
+        test = Split.from_json(read_json(fold / "data" / "split" / "split.json")).subset("test")
         checkpoint = load_checkpoint(fold / "checkpoints" / "multitask_joint" / "best_model.pth")
-        predictor = Predictor(checkpoint, "cpu", asking=settings.asking)
+        predictor = Predictor(checkpoint, "cpu", inference=settings.inference)
         for entry in entries:
             if (entry["source"], entry["group"]) not in test:
                 continue
             case = store.open(entry["entry"])
-            output = case_output(case, answers(predictor, case, case.images, case.presence, 32))
-            slices.setdefault(entry["source"], []).append(included(output))
+            output = predict_case(predictor, case, 32)
+            slices.setdefault(entry["source"], []).append(included_slices(output))
             if output.has_mask:
-                searches.setdefault(entry["source"], MaskSearch(settings)).add(output)
-    configured = Decision.configured(settings)
+                searches.setdefault(entry["source"], MaskGridSearch(settings)).add(output)
+    configured = Postprocessing.configured(settings)
     for source, parts in sorted(slices.items()):
         search = searches.get(source)
-        yield source, joined(parts), None if search is None else search.dice_table(configured)
+        yield source, concatenate_slices(parts), None if search is None else search.dice_table(configured)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -232,7 +243,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give WORKSPACE or --generated")
     settings = compose([]).evaluation
     print(f"{'':<26}{'groups':>7} {'choices':<8}{'measure':<18}{'made':>6}{'mean':>9}{'worst':>9}{'safe':>9}")
-    studies = _generated(args.draws, settings) if args.generated else _real(args, settings)
+    studies = (
+        _generated_studies(args.draws, settings)
+        if args.generated
+        else _cross_validation_studies(args, settings)
+    )
     for name, sizes, study in studies:
         for size, gated in product(sizes, (True, False)):
             for measure, draws in study(size, gated).items():
@@ -246,12 +261,12 @@ def main(arguments: list[str] | None = None) -> int:
 Study = tuple[str, tuple[int, ...], Callable[[int, bool], dict[str, Draws]]]
 
 
-def _generated(draws: int, settings: Evaluation) -> Iterator[Study]:
+def _generated_studies(draws: int, settings: Evaluation) -> Iterator[Study]:
     for name, scores in GENERATED.items():
         yield name, FAMILIES, partial(resample, draws=draws, settings=settings, scores=scores)
 
 
-def _real(args: argparse.Namespace, settings: Evaluation) -> Iterator[Study]:
+def _cross_validation_studies(args: argparse.Namespace, settings: Evaluation) -> Iterator[Study]:
     for source, slices, dice in read_predictions(args.workspace, settings):
         sizes = FAMILIES if slices.is_pictures else PATIENTS
         if slices.num_groups <= max(sizes):

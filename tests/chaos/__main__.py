@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: kill many runs at many moments, and compare each with an uninterrupted one."""
+"""`python -m tests.chaos`: kill many runs at random moments, and compare each with an uninterrupted one."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from tests.chaos.runs import TARGETS, Kill, Run, Usual, killed_run, uninterrupte
 
 
 def choose_kills(usual: Usual, number: int, num_kills: int, seed: int) -> list[Kill]:
-    """Choose moments in the order of the steps; over the runs every step has its turn as often."""
+    """Return moments in the order of the steps; over the runs, every step is killed equally often."""
     rng = random.Random(f"{seed} {number}")
     first = number * num_kills
     turns = sorted((first + turn) % len(TARGETS) for turn in range(num_kills))
@@ -22,7 +22,7 @@ def choose_kills(usual: Usual, number: int, num_kills: int, seed: int) -> list[K
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 when every run ended as if nobody had killed it."""
+    """Return 0 if every run ended like the uninterrupted one."""
     args = _parse(argv)
     with tempfile.TemporaryDirectory(prefix="slicewise-chaos-", dir=args.folder) as name:
         figures = summarise(*_all_runs(Path(name), args))
@@ -36,7 +36,7 @@ def _all_runs(folder: Path, args: argparse.Namespace) -> tuple[Usual, list[Run]]
     usual = uninterrupted(folder, args.raw)
     print(f"uninterrupted: {usual.seconds:.1f} s, {len(usual.outputs)} outputs", flush=True)
 
-    def one(number: int) -> Run:
+    def kill_and_compare(number: int) -> Run:
         run = killed_run(folder, number, usual, choose_kills(usual, number, args.kills, args.seed))
         where = ", ".join(f"{a.step} {a.event}".strip() for a in run.attempts if a.was_killed)
         verdict = "; ".join((*run.mismatches[:3], *run.leftovers[:3])) or "same"
@@ -44,7 +44,7 @@ def _all_runs(folder: Path, args: argparse.Namespace) -> tuple[Usual, list[Run]]
         return run
 
     with ThreadPoolExecutor(args.jobs) as pool:
-        return usual, list(pool.map(one, range(args.runs)))
+        return usual, list(pool.map(kill_and_compare, range(args.runs)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -56,7 +56,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="for the workspaces; temporary by default")
     parser.add_argument(
-        "--raw", type=Path, metavar="DIR", help="data/raw of an earlier run, to save its making"
+        "--raw", type=Path, metavar="DIR", help="data/raw of an earlier run, instead of generating it"
     )
     return parser.parse_args(argv)
 

@@ -7,8 +7,8 @@ import pytest
 
 @pytest.fixture
 def free_ports() -> list[int]:
-    """Return two ports that nobody listens on."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1], other.getsockname()[1]]
+    """Return two free ports."""
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return [first.getsockname()[1], second.getsockname()[1]]

@@ -1,4 +1,4 @@
-"""What a workspace holds, without what may differ between two runs, and whether it is sound."""
+"""The content of a workspace without what may differ between two runs, and whether it is complete."""
 
 import csv
 import hashlib
@@ -9,28 +9,30 @@ from typing import Any
 
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.files import read_json
-from slicewise.core.fingerprint import digest, hash_file
+from slicewise.core.hashing import digest, hash_file
 from slicewise.data.store import SliceStore
-from slicewise.models.checkpoint import load_safely
-from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
+from slicewise.engine.receipt import RECEIPT_NAME, Receipt
+from slicewise.models.safe_loading import load_safely
 from slicewise.steps import STEPS
 
 HOMES = tuple(home for step in STEPS for home in step.homes.values())
-_OF_THE_DAY = frozenset(
+_TIME_KEYS = frozenset(
     {"seconds", "images_per_second", "resumed_from", "num_new", "num_reused", "page_bytes"}
 )
-"""Times, the length of a page that shows them, and how much of the work an earlier attempt had done."""
-_OF_THE_RUN = frozenset({"made_at", "memory_mib", "command"})
-"""What the report says of each step's making."""
+"""Times, the length of the page that shows them, and the work that an earlier attempt had done."""
+_RUN_KEYS = frozenset({"made_at", "memory_mib", "command"})
+"""Facts about the run of each step in the report."""
 
 
 def snapshot(root: Path) -> dict[str, str]:
     """Return a digest of every output file, and of the metrics of every step."""
     folders = [root / name for name in (*HOMES, "data/slices", "data/raw")]
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-    found = {path.relative_to(root).as_posix(): _content(path) for path in files}
+    contents = {path.relative_to(root).as_posix(): _content(path) for path in files}
     steps = read_json(root / "pipeline_results.json")["steps"]
-    return found | {f"metrics of {name}": digest(_timeless(step["metrics"])) for name, step in steps.items()}
+    return contents | {
+        f"metrics of {name}": digest(_timeless(step["metrics"])) for name, step in steps.items()
+    }
 
 
 def _content(path: Path) -> str:
@@ -41,7 +43,7 @@ def _content(path: Path) -> str:
         product = "shows times" if path.parent.name == "report" else receipt.product
         return f"{receipt.fingerprint} {product}"
     if path.parent.name == "report" and path.name == "report.json":
-        return digest(_timeless(read_json(path), _OF_THE_DAY | _OF_THE_RUN))
+        return digest(_timeless(read_json(path), _TIME_KEYS | _RUN_KEYS))
     if path.parent.name == "report":
         return "a page that shows report.json, figures, and when and how fast they were made"
     if path.suffix == ".pth":
@@ -51,22 +53,22 @@ def _content(path: Path) -> str:
     return hash_file(path)
 
 
-def _timeless(value: Any, left_out: frozenset[str] = _OF_THE_DAY) -> Any:
-    """Return `value` with a digest for each tensor and without what belongs to the day."""
+def _timeless(value: Any, excluded: frozenset[str] = _TIME_KEYS) -> Any:
+    """Return `value` with a digest for each tensor and without the excluded keys."""
     import torch
 
     if isinstance(value, torch.Tensor):
         exact = value.double() if value.is_floating_point() else value  # numpy has no bfloat16
         return [str(value.dtype), list(value.shape), hashlib.sha256(exact.numpy().tobytes()).hexdigest()]
     if isinstance(value, dict):
-        return {str(key): _timeless(item, left_out) for key, item in value.items() if key not in left_out}
+        return {str(key): _timeless(item, excluded) for key, item in value.items() if key not in excluded}
     if isinstance(value, list | tuple):
-        return [_timeless(item, left_out) for item in value]
+        return [_timeless(item, excluded) for item in value]
     return value
 
 
 def unsound(root: Path) -> Iterator[str]:
-    """Name every home and slice entry that is visible without being whole."""
+    """Yield a message for every output folder and slice entry that is visible but incomplete."""
     for home in HOMES:
         if (root / home).exists():
             yield from _unsound_home(root, home)
@@ -86,14 +88,14 @@ def _unsound_home(root: Path, home: str) -> Iterator[str]:
         return
     sealed = {name: seal.sha256 for name, seal in receipt.files[slot].items()}
     files = [path for path in (root / home).rglob("*") if path.is_file() and path.name != RECEIPT_NAME]
-    found = {path.relative_to(root / home).as_posix(): hash_file(path) for path in files}
-    for name in sorted(sealed.keys() | found.keys()):
-        if sealed.get(name) != found.get(name):
+    hashes = {path.relative_to(root / home).as_posix(): hash_file(path) for path in files}
+    for name in sorted(sealed.keys() | hashes.keys()):
+        if sealed.get(name) != hashes.get(name):
             yield f"{home}/{name} is not what its receipt says"
 
 
 def leftovers(root: Path) -> list[str]:
-    """Return everything temporary that a finished run left behind."""
+    """Return the temporary files that a finished run has left."""
     patterns = (
         ".*.unfinished",
         ".partial-*",
@@ -106,6 +108,6 @@ def leftovers(root: Path) -> list[str]:
 
 
 def read_events(path: Path) -> list[dict[str, str]]:
-    """Return what the injector wrote; the last line may be cut."""
+    """Return the events of the injector's log, whose last line may be cut."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}")]

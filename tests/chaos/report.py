@@ -1,4 +1,4 @@
-"""What all killed runs together show."""
+"""The summary of all killed runs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from tests.chaos.runs import TARGETS, Attempt, Run, Usual
 def summarise(usual: Usual, runs: Sequence[Run]) -> dict[str, Any]:
     """Return the figures as plain JSON.
 
-    `seconds_lost_per_kill` is the time of all starts beyond that of as many uninterrupted runs, the start-up
-    of Python and torch (`seconds_to_start`) included. As patients are lent to most runs, the whole of the
+    `seconds_lost_per_kill` is the time of all starts beyond that of as many uninterrupted runs; it includes
+    the start of Python and torch (`seconds_to_start`). As most runs get their patients ready-made, the whole
     download step counts as lost.
     """
     attempts = [attempt for run in runs for attempt in run.attempts]
@@ -46,7 +46,7 @@ def _per_step(kills: Sequence[Attempt]) -> dict[str, int]:
 
 
 def is_clean(figures: dict[str, Any]) -> bool:
-    """Whether every run ended as if nobody had killed it."""
+    """Whether every run ended like the uninterrupted one."""
     bad = ("unexpected_ends", "runs_that_differ", "unsound_after_a_kill", "leftovers")
     return not any(figures[name] for name in bad)
 

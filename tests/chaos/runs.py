@@ -1,4 +1,4 @@
-"""One run of a tiny pipeline: killed at chosen moments, started again each time, until it ends."""
+"""One run of a tiny pipeline: killed at given moments, restarted each time, until it ends."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from typing import Any, Final
 import psutil
 from tests.chaos.outputs import leftovers, read_events, snapshot, unsound
 
-from slicewise.steps.names import STEP_NAMES
+from slicewise.workflow.step_names import STEP_NAMES
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STEPS: Final = tuple(name for name in STEP_NAMES if name != "demo")
@@ -26,7 +26,7 @@ OVERRIDES: Final = (
     "data.pictures.phantom_pictures=16",
     "scale={fraction:1.0,min_patients:4,min_pictures:16}",
     "preprocessing.image_size=32",
-    "model.encoder=tu-test_resnet",  # timm's own network for tests: 0.2 M parameters
+    "model.encoder=tu-test_resnet",  # timm's model for tests: 0.2 M parameters
     "model.encoder_weights=null",
     "model.encoder_depth=3",
     "model.head_hidden=8",
@@ -49,7 +49,7 @@ _PATIENCE_SECONDS: Final = 600
 
 @dataclass(frozen=True)
 class Kill:
-    """A moment in a step: at its `count`-th write (of a worker, if so said) or after a share of its time."""
+    """A moment in a step: at its `count`-th write (of a worker if `in_worker`) or after a share of it."""
 
     step: str
     share: float = 0.0
@@ -61,7 +61,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Usual:
-    """What an uninterrupted run takes and makes."""
+    """Outputs, durations and writes of an uninterrupted run."""
 
     outputs: dict[str, str]
     seconds: float
@@ -69,7 +69,7 @@ class Usual:
     num_writes: dict[str, int]
 
     def draw(self, step: str, rng: random.Random) -> Kill:
-        """Choose a moment in a step; two of three are writes."""
+        """Return a random moment in a step; two of three are at a write."""
         if step == "start" or rng.random() < 1 / 3:
             return Kill(step, share=rng.random())
         delay = rng.choice((0.0, rng.uniform(0.0, 0.003)))
@@ -80,7 +80,7 @@ class Usual:
 
 @dataclass
 class Attempt:
-    """One start of the command. `step` is where it was killed, `event` at which write, if at one."""
+    """One start of the command; `step` and `event` are the step and the write at which it was killed."""
 
     seconds: float
     code: int
@@ -96,7 +96,7 @@ class Attempt:
 
 @dataclass
 class Run:
-    """All starts of one workspace, and how its outputs differ from the uninterrupted run's."""
+    """All starts in one workspace, and the differences of its outputs to the uninterrupted run's."""
 
     number: int
     attempts: list[Attempt]
@@ -105,7 +105,7 @@ class Run:
 
 
 def uninterrupted(folder: Path, raw: Path | None = None) -> Usual:
-    """Run once from nothing, or from the patients below `raw`, listing every write."""
+    """Run once in an empty workspace, or from the patients below `raw`, and log every write."""
     workspace, log = folder / "usual", folder / "writes.jsonl"
     if raw:
         shutil.copytree(raw / "phantom", workspace / "data" / "raw" / "phantom", copy_function=os.link)
@@ -122,24 +122,24 @@ def uninterrupted(folder: Path, raw: Path | None = None) -> Usual:
 
 
 def killed_run(folder: Path, number: int, usual: Usual, kills: list[Kill]) -> Run:
-    """Start a run, kill it at each of the moments in turn, then let it end and compare."""
+    """Start a run, kill it at each moment, then let it end; return it with the differences."""
     workspace, log = folder / f"run{number}", folder / f"kill{number}.jsonl"
-    _lend_raw_data(folder / "usual", workspace, number)
+    _copy_raw_data(folder / "usual", workspace, number)
     attempts = [start(workspace, log, kill, usual) for kill in kills]
     attempts.append(start(workspace, log, Kill("never")))
     differing = [f"the last start ended with {attempts[-1].code}"] if attempts[-1].code else []
     if not differing:
-        found = snapshot(workspace)
-        names = sorted(found.keys() | usual.outputs.keys())
-        differing = [name for name in names if found.get(name) != usual.outputs.get(name)]
+        outputs = snapshot(workspace)
+        names = sorted(outputs.keys() | usual.outputs.keys())
+        differing = [name for name in names if outputs.get(name) != usual.outputs.get(name)]
     run = Run(number, attempts, differing, leftovers(workspace))
     if not differing:
         shutil.rmtree(workspace)
     return run
 
 
-def _lend_raw_data(usual: Path, workspace: Path, number: int) -> None:
-    """Spare most runs the making of patients; every fourth makes two of four, and all make the pictures."""
+def _copy_raw_data(usual: Path, workspace: Path, number: int) -> None:
+    """Link the patients of the uninterrupted run, or two of four in every fourth run."""
     source, target = usual / "data" / "raw" / "phantom", workspace / "data" / "raw" / "phantom"
     shutil.copytree(source, target, copy_function=os.link)
     if number % 4 == 0:
@@ -153,7 +153,7 @@ def command(workspace: Path) -> list[str]:
 
 
 def start(workspace: Path, log: Path, kill: Kill | None, usual: Usual | None = None) -> Attempt:
-    """Give the command once; `kill` None lists all writes."""
+    """Start the command once; without `kill` it logs all writes."""
     workspace.mkdir(parents=True, exist_ok=True)
     if kill:
         log.unlink(missing_ok=True)
@@ -176,7 +176,7 @@ def start(workspace: Path, log: Path, kill: Kill | None, usual: Usual | None = N
             start_new_session=True,
         )
         if kill and usual and not kill.count:
-            _kill_in_time(process, workspace, kill, usual)
+            _kill_after_share(process, workspace, kill, usual)
         code = process.wait(_PATIENCE_SECONDS)
     attempt = Attempt(time.monotonic() - started, code)
     _wait_for_group(process.pid)
@@ -185,7 +185,7 @@ def start(workspace: Path, log: Path, kill: Kill | None, usual: Usual | None = N
     return attempt
 
 
-def _kill_in_time(process: subprocess.Popen[bytes], workspace: Path, kill: Kill, usual: Usual) -> None:
+def _kill_after_share(process: subprocess.Popen[bytes], workspace: Path, kill: Kill, usual: Usual) -> None:
     if kill.step == "start":
         pause = kill.share * max(0.5, usual.seconds - sum(usual.step_seconds.values()))
     else:
@@ -227,13 +227,13 @@ def _wait_for_group(group: int) -> None:
 
 
 def members(group: int) -> list[int]:
-    """Return the living processes of a group."""
-    found = []
+    """Return the process ids of a group that still run."""
+    pids = []
     for process in psutil.process_iter(["status"]):
         try:
             same = os.getpgid(process.pid) == group
         except ProcessLookupError:
             continue
         if same and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process.pid)
-    return found
+            pids.append(process.pid)
+    return pids

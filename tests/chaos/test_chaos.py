@@ -1,4 +1,4 @@
-"""The bounded part of `make chaos`: one run with a kill in every kind of place, one stopped in every step."""
+"""The short part of `make chaos`: a run killed at writes and at a time, and one stopped in every step."""
 
 import os
 import shutil
@@ -27,8 +27,8 @@ from tests.chaos.runs import (
 )
 from tests.conftest import Pipeline
 
-from slicewise.serving.processes import find
-from slicewise.serving.state import read_state
+from slicewise.demo.processes import find_process
+from slicewise.demo.state import read_state
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,9 @@ def usual(trained: Pipeline, folder: Path) -> Usual:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_writes_and_at_any_time_ends_as_if_nobody_had(usual: Usual, folder: Path) -> None:
+def test_a_run_killed_at_writes_and_at_any_time_ends_like_an_uninterrupted_one(
+    usual: Usual, folder: Path
+) -> None:
     kills = [
         Kill("preprocess", count=5, in_worker=True),
         Kill("train.cls_head", count=usual.num_writes["train.cls_head"] // 2, delay=0.001),
@@ -56,23 +58,23 @@ def test_a_run_killed_at_writes_and_at_any_time_ends_as_if_nobody_had(usual: Usu
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_every_step_ends_orderly_and_goes_on(usual: Usual, folder: Path) -> None:
+def test_a_run_stopped_in_every_step_ends_orderly_and_resumes(usual: Usual, folder: Path) -> None:
     workspace = folder / "stopped"
-    lent = folder / "usual" / "data" / "raw" / "phantom"
-    shutil.copytree(lent, workspace / "data" / "raw" / "phantom", copy_function=os.link)
+    patients = folder / "usual" / "data" / "raw" / "phantom"
+    shutil.copytree(patients, workspace / "data" / "raw" / "phantom", copy_function=os.link)
     steps = [step for step in TARGETS if step != "start"]
     for turn, step in enumerate(steps):
         number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
         in_worker = step == "preprocess"
         end = start(workspace, folder / "stop.jsonl", Kill(step, count=4, in_worker=in_worker, signal=number))
-        said = workspace.with_suffix(".log").read_text()
+        output = workspace.with_suffix(".log").read_text()
         record = read_record(workspace)
-        assert end.code == 130, said
+        assert end.code == 130, output
         assert record["status"] == "interrupted"
         assert record["steps"][step]["status"] == "interrupted"
         assert "--until report" in record["continue_with"]
-        assert "Traceback" not in said
-        assert "Warning" not in said
+        assert "Traceback" not in output
+        assert "Warning" not in output
         assert list(unsound(workspace)) == []
     assert start(workspace, folder / "stop.jsonl", Kill("never")).code == 0
     assert snapshot(workspace) == usual.outputs
@@ -101,26 +103,26 @@ def test_ctrl_c_while_the_demo_starts_leaves_no_service(
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     process.wait(120)
-    said = output.read_text()
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert not any(find(identity) for identity in state.processes())
+    text = output.read_text()
+    assert process.returncode == 130, text
+    assert "Traceback" not in text
+    assert not any(find_process(identity) for identity in state.processes())
     assert members(process.pid) == []
     assert read_state(home) is None
     assert read_record(workspace)["steps"]["demo"]["status"] == "interrupted"
 
 
-def test_every_step_has_its_turn_as_often_and_the_same_seed_gives_the_same_moments() -> None:
+def test_every_step_is_killed_equally_often_and_the_same_seed_gives_the_same_moments() -> None:
     usual = Usual({}, 20.0, {}, dict.fromkeys(TARGETS, 30))
     kills = [choose_kills(usual, number, 3, seed=0) for number in range(len(TARGETS))]
     for step in TARGETS:
-        assert sum(kill.step == step for chosen in kills for kill in chosen) == 3
+        assert sum(kill.step == step for run_kills in kills for kill in run_kills) == 3
     assert kills == [choose_kills(usual, number, 3, seed=0) for number in range(len(TARGETS))]
     assert kills != [choose_kills(usual, number, 3, seed=1) for number in range(len(TARGETS))]
 
 
 @pytest.mark.parametrize("damage", ["changed", "stray", "no receipt", "slice"])
-def test_what_is_not_whole_is_seen(trained: Pipeline, tmp_path: Path, damage: str) -> None:
+def test_incomplete_outputs_are_reported(trained: Pipeline, tmp_path: Path, damage: str) -> None:
     for name in ("data/split", "data/slices"):
         shutil.copytree(trained.workspace / name, tmp_path / name)
     assert list(unsound(tmp_path)) == []
@@ -143,8 +145,8 @@ def test_a_difference_makes_the_report_unclean() -> None:
     assert not is_clean(summarise(usual, [Run(0, [killed, Attempt(1.0, 0)], ["a"], [])]))
     assert not is_clean(summarise(usual, [Run(0, [Attempt(1.0, 1)], [], [])]))
     assert not is_clean(summarise(usual, [Run(0, [Attempt(1.0, 0)], [], ["x.part"])]))
-    killed.faults.append("half a home")
+    killed.faults.append("incomplete output")
     figures = summarise(usual, [Run(0, [killed], [], [])])
     assert not is_clean(figures)
     assert figures["kills_per_step"]["split"] == figures["kills_at_a_write"] == 1
-    assert "half a home" in table(figures)
+    assert "incomplete output" in table(figures)

@@ -11,11 +11,9 @@ from tests.conftest import Pipeline
 
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
-from slicewise.evaluation import report
-from slicewise.evaluation.recipes import RecipeRow
-from slicewise.evaluation.rows import read_rows
+from slicewise.domain.tables import RecipeRow, read_rows
+from slicewise.engine.receipt import Receipt
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.pipeline.receipt import Receipt
 
 RECIPES = ("multitask", "segmentation_only", "classification_only")
 
@@ -26,7 +24,7 @@ class Ablated:
 
     pipeline: Pipeline
     stopped: Any
-    told: str
+    output: str
     rows: list[RecipeRow]
 
     def row(self, recipe: str, source: str, score: str) -> RecipeRow:
@@ -54,13 +52,13 @@ def ablated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Abla
     shutil.copytree(trained.workspace, pipeline.workspace, ignore=ignored, dirs_exist_ok=True)
     words = ("ablate", "--no-input", "--seeds", "1", *RECIPES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write_report", interrupted)
+        patch.setattr("slicewise.workflow.evaluation.write_report", interrupted)
         assert pipeline.call(*words) == 130
     stopped = pipeline.record
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("slicewise.cli.ablate.say", lambda text="", *_: lines.append(text))
-        patch.setattr("slicewise.pipeline.runner.say", lambda text="", *_: lines.append(text))
+        patch.setattr("slicewise.engine.runner.say", lambda text="", *_: lines.append(text))
         assert pipeline.call(*words) == 0
     table = read_rows(pipeline.workspace / "results" / "recipes" / "recipes.csv", RecipeRow)
     return Ablated(pipeline, stopped, "\n".join(lines), table)
@@ -76,9 +74,9 @@ def test_a_stopped_command_names_itself_and_goes_on_where_it_was(ablated: Ablate
     assert ablated.stopped["status"] == "interrupted"
     assert ablated.stopped["continue_with"].startswith("slicewise ablate")
     assert ablated.stopped["steps"]["train.joint"]["status"] == "completed"
-    assert ran(ablated.told, "multitask") == []
-    assert ran(ablated.told, "segmentation_only") == ["evaluate"]
-    assert ran(ablated.told, "classification_only") == [
+    assert ran(ablated.output, "multitask") == []
+    assert ran(ablated.output, "segmentation_only") == ["evaluate"]
+    assert ran(ablated.output, "classification_only") == [
         "train.seg_warmup", "train.cls_head", "train.joint", "evaluate",
     ]  # fmt: skip
 
@@ -89,7 +87,7 @@ def test_the_first_recipe_is_at_home_at_the_end(ablated: Ablated, trained: Pipel
         assert mine is not None
         assert theirs is not None
         assert mine.fingerprint == theirs.fingerprint
-    assert "those of multitask, seed 0" in ablated.told
+    assert "those of multitask, seed 0" in ablated.output
     assert main(["verify", "--workspace", str(ablated.pipeline.workspace)]) == 0
 
 
@@ -144,10 +142,14 @@ def test_checkpoints_know_what_no_stage_has_taught(ablated: Ablated) -> None:
     expected = {"segmentation_only": ("classification",), "classification_only": ("segmentation",)}
     for recipe in RECIPES:
         calibration = read_json(ablated.evaluation(recipe) / "calibration.json")
-        asked = calibration["made_for"]["weights"]
+        weights_digest = calibration["made_for"]["weights"]
         found = [load_checkpoint(path) for path in ablated.pipeline.workspace.rglob("best_model.pth")]
-        (network,) = [one for one in found if one.stage == "joint" and one.weights_digest == asked]
-        assert network.not_trained == expected.get(recipe, ())
+        (joint_model,) = [
+            checkpoint
+            for checkpoint in found
+            if checkpoint.stage == "joint" and checkpoint.weights_digest == weights_digest
+        ]
+        assert joint_model.not_trained == expected.get(recipe, ())
 
 
 def test_compare_leaves_out_what_one_of_them_never_learned(
@@ -156,10 +158,10 @@ def test_compare_leaves_out_what_one_of_them_never_learned(
     found = tmp_path / "compare.json"
     folders = [str(ablated.evaluation(recipe)) for recipe in RECIPES[:2]]
     assert main(["compare", *folders, "--json", str(found)]) == 0
-    told = json.loads(found.read_text())
-    assert {change["score"] for change in told["changes"]} & {"roc_auc", "slice_accuracy"} == set()
-    assert "dice" in {change["score"] for change in told["changes"]}
-    assert "classification was not trained in B: not compared" in told["notes"]
+    output = json.loads(found.read_text())
+    assert {change["score"] for change in output["changes"]} & {"roc_auc", "slice_accuracy"} == set()
+    assert "dice" in {change["score"] for change in output["changes"]}
+    assert "classification was not trained in B: not compared" in output["notes"]
 
 
 def test_page_and_card_of_a_single_task_say_so(ablated: Ablated) -> None:
@@ -204,9 +206,9 @@ def test_a_dry_run_shows_each_plan_and_does_nothing(
 
     assert main(words) == 0
 
-    told = capsys.readouterr().out
-    assert told.index("multitask, seed 0 (1 of 2)") < told.index("multitask, seed 1 (2 of 2)")
-    assert told.count("Plan for quick on phantom") == 2
-    assert told.count("train.joint") >= 2
-    assert told.rstrip().endswith("what a run shares with one before it is made once")
+    output = capsys.readouterr().out
+    assert output.index("multitask, seed 0 (1 of 2)") < output.index("multitask, seed 1 (2 of 2)")
+    assert output.count("Plan for quick on phantom") == 2
+    assert output.count("train.joint") >= 2
+    assert output.rstrip().endswith("a step that runs share runs once")
     assert not workspace.exists()

@@ -51,10 +51,10 @@ def test_slices_stay_for_an_output_that_has_not_come_home(
     fingerprint = pipeline.record["steps"]["preprocess"]["fingerprint"]
     (shelf / fingerprint[:16]).mkdir(exist_ok=True)
     home.rename(shelf / fingerprint[:16] / "processed")
-    (told,) = clean(pipeline, capsys)[1:]
-    assert told.startswith("kept a finished output of preprocess that has not come home yet")
+    (output,) = clean(pipeline, capsys)[1:]
+    assert output.startswith("kept a finished output of preprocess that is not installed yet")
     Pipeline(pipeline.workspace, ()).call("status")
-    assert "preprocess has not come home yet; the next run brings it" in capsys.readouterr().out
+    assert "preprocess is not installed yet; the next run installs it" in capsys.readouterr().out
     assert slices(pipeline) == before
     assert pipeline.run("--until", "preprocess") == 0
     assert pipeline.ran() == []

@@ -7,7 +7,7 @@ from tests.conftest import Pipeline, Reevaluated
 
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
-from slicewise.pipeline.receipt import Receipt
+from slicewise.engine.receipt import Receipt
 
 
 def test_two_runs_are_compared_and_their_settings_too(

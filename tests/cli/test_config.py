@@ -5,7 +5,7 @@ import yaml
 
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
-from slicewise.config.show import difference
+from slicewise.config.export import compare_configs
 
 
 def test_config_prints_the_merged_tree(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +30,7 @@ def test_a_difference_is_written_as_an_override_takes_it(capsys: pytest.CaptureF
     words = [
         f"{key}={change.rpartition(' -> ')[2]}" for key, change in lines.items() if key != "training_mode"
     ]
-    assert difference(compose(["modes=production"]), compose(["modes=quick", *words])).keys() == {
+    assert compare_configs(compose(["modes=production"]), compose(["modes=quick", *words])).keys() == {
         "training_mode"
     }
 

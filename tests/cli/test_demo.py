@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.cli.commands import command_for
+from slicewise.cli.invocation import command_for
 from slicewise.cli.main import main
 from slicewise.core.files import write_json
-from slicewise.pipeline.workspace import Workspace
-from slicewise.serving.state import DemoState, ServiceState, write_state
+from slicewise.demo.state import DemoState, ServiceState, write_state
+from slicewise.engine.workspace import Workspace
 from slicewise.steps.demo import ports
 
 
@@ -81,7 +81,7 @@ def test_a_script_with_a_workspace_of_its_own_names_it_to_whoever_stands_elsewhe
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["scripts/run_full_pipeline.py"])
     monkeypatch.setenv("SLICEWISE_WORKSPACE", str(tmp_path))
-    told = command_for(Workspace(tmp_path), "demo", "stop")
-    assert told == f"slicewise demo stop --workspace {tmp_path}"
+    output = command_for(Workspace(tmp_path), "demo", "stop")
+    assert output == f"slicewise demo stop --workspace {tmp_path}"
     monkeypatch.chdir(tmp_path)
     assert command_for(Workspace(tmp_path), "demo", "stop") == "slicewise demo stop"

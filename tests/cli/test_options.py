@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from slicewise.cli import run
-from slicewise.cli.commands import command_line, continuation
+from slicewise.cli.invocation import command_line, resume_command
 from slicewise.cli.main import VERBS
 from slicewise.cli.options import compose_from, selection_from, workspace_from
 from slicewise.core.errors import UsageError
-from slicewise.pipeline.selection import Request
+from slicewise.engine.selection import Request
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +34,14 @@ def test_a_command_is_told_as_it_was_typed_and_quoted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "command"),
     [
         ("here/bin/slicewise", "here/bin/slicewise run seed=1"),
         ("scripts/run_full_pipeline.py", "here/bin/python scripts/run_full_pipeline.py seed=1"),
     ],
 )
 def test_a_program_that_the_shell_would_not_find_is_told_with_its_folder(
-    given: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("here/bin/slicewise", "here/bin/python"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def test_a_program_that_the_shell_would_not_find_is_told_with_its_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "here/bin/python"))
     monkeypatch.setattr(sys, "argv", [given])
-    assert command_line(parsed("seed=1")) == told
+    assert command_line(parsed("seed=1")) == command
     monkeypatch.setenv("PATH", str(tmp_path / "here/bin"))
     monkeypatch.setattr(sys, "argv", [str(tmp_path / given)])
     assert command_line(parsed("seed=1")).startswith(("slicewise run", "python "))
@@ -78,8 +78,8 @@ def test_a_time_to_wait_is_a_number_of_seconds(seconds: str, capsys: pytest.Capt
 def test_a_range_is_that_of_every_fold() -> None:
     """Else the splits of five folds would be reached by training four of them."""
     selection = selection_from(parsed("--until", "split"), folds=2)
-    asked = [step for step, request in selection.requests.items() if request is Request.AUTO]
-    assert asked == ["download", "preprocess", "fold1.split", "fold2.split"]
+    requested = [step for step, request in selection.requests.items() if request is Request.AUTO]
+    assert requested == ["download", "preprocess", "fold1.split", "fold2.split"]
     assert selection.scope == "--mode full --until split"
     with pytest.raises(UsageError, match="--mode full --from joint --until split: no step is left"):
         selection_from(parsed("--from", "joint", "--until", "split"), folds=2)
@@ -87,7 +87,7 @@ def test_a_range_is_that_of_every_fold() -> None:
 
 @pytest.mark.parametrize("option", ["--from", "--until", "--only"])
 def test_a_step_that_folds_do_not_have_is_refused(option: str) -> None:
-    with pytest.raises(UsageError, match=f"{option} report has nothing to do with folds"):
+    with pytest.raises(UsageError, match=f"{option} report does not exist with folds"):
         selection_from(parsed(option, "report"), folds=3)
 
 
@@ -112,8 +112,8 @@ def test_options_of_which_one_would_be_dropped_are_refused(words: tuple[str, ...
     with pytest.raises(UsageError, match=message):
         selection_from(parsed(*words), folds=0)
     selection = selection_from(parsed("--skip-joint", "--only", "evaluate, report"), folds=0)
-    asked = [step for step, request in selection.requests.items() if request is Request.AUTO]
-    assert asked == ["evaluate", "report"]
+    requested = [step for step, request in selection.requests.items() if request is Request.AUTO]
+    assert requested == ["evaluate", "report"]
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def test_what_is_left_of_a_forced_run_forces_no_finished_step(
     words: tuple[str, ...], finished: tuple[str, ...], left: str | None
 ) -> None:
     args = parsed("--yes", *words, "seed=1")
-    told = continuation(args, {*finished}, folds=0)
-    assert told == (command_line(args) if left is None else f"slicewise run {left}--yes seed=1")
+    command = resume_command(args, {*finished}, folds=0)
+    assert command == (command_line(args) if left is None else f"slicewise run {left}--yes seed=1")
 
 
 def test_a_fold_is_forced_by_its_own_name() -> None:
     args = parsed("--folds", "2", "--force", "evaluate")
-    told = continuation(args, {"fold1.evaluate"}, folds=2)
-    assert told.startswith("slicewise run --force fold2.evaluate,cross_validation ")
+    command = resume_command(args, {"fold1.evaluate"}, folds=2)
+    assert command.startswith("slicewise run --force fold2.evaluate,cross_validation ")
 
 
 @pytest.mark.parametrize("verb", sorted({*VERBS} - {"compare"}))
@@ -160,13 +160,13 @@ def test_a_step_option_that_is_repeated_means_all_that_it_named() -> None:
     forced = {step for step, request in selection.requests.items() if request is Request.FORCE}
     assert forced == {"split", "report", "evaluate"}
     selection = selection_from(parsed("--only", "split", "--only=report"), folds=0)
-    asked = [step for step, request in selection.requests.items() if request is Request.AUTO]
-    assert asked == ["split", "report"]
+    requested = [step for step, request in selection.requests.items() if request is Request.AUTO]
+    assert requested == ["split", "report"]
 
 
 @pytest.mark.parametrize("option", ["--force", "--only"])
 def test_a_step_without_folds_is_refused_with_folds(option: str) -> None:
-    with pytest.raises(UsageError, match="report has nothing to do with folds"):
+    with pytest.raises(UsageError, match="report does not exist with folds"):
         selection_from(parsed(option, "report", "--folds", "3"), folds=3)
 
 

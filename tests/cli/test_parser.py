@@ -8,7 +8,7 @@ import pytest
 from slicewise.cli.main import VERBS, main
 
 
-def told(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+def error_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     """Return what a refused command prints."""
     try:
         code: object = main(shlex.split(command))
@@ -67,12 +67,12 @@ STAGE = "(STAGE: seg_warmup, cls_head or joint)"
 def test_what_may_have_been_meant_is_named(
     command: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert meant in told(command, capsys)
+    assert meant in error_of(command, capsys)
 
 
 @pytest.mark.parametrize("command", ["status --lr 3", "status --qqqq", "run --qqqq", "qqqq"])
 def test_what_resembles_nothing_gets_no_advice(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "did you mean" not in told(command, capsys)
+    assert "did you mean" not in error_of(command, capsys)
 
 
 @pytest.mark.parametrize("verb", VERBS)

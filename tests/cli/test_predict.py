@@ -19,22 +19,22 @@ from tests.test_full_disk import Tmpfs, mounted
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.config.schema.asking import PLAIN, Asking
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.files import read_json, write_json
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import CLASS_NAMES
-from slicewise.data.picture import read_grey
-from slicewise.evaluation.answer import answer
-from slicewise.evaluation.calibration import Scaling
-from slicewise.evaluation.decision import Decision
-from slicewise.evaluation.operating import MadeFor
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import CLASS_NAMES
+from slicewise.engine.receipt import Identity, Receipt
+from slicewise.imaging.io.image2d import read_picture
 from slicewise.imaging.volume import picture_volume, read_volume
+from slicewise.inference.calibration import Scaling
 from slicewise.inference.ensemble import Ensemble
+from slicewise.inference.operating_points import OperatingConditions
+from slicewise.inference.postprocess import Postprocessing, tumour_probability
+from slicewise.inference.prediction import postprocess_volume
 from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from slicewise.models.multitask import build_model
-from slicewise.models.program import record
-from slicewise.pipeline.receipt import Identity, Receipt
+from slicewise.models.multitask import MultitaskModel
+from slicewise.models.program import export_program
 from slicewise.training.state import Progress, save_state
 
 AFFINE = np.array([[0, -2.0, 0, 40], [1.5, 0, 0, -30], [0, 0, 3.0, 10], [0, 0, 0, 1]])
@@ -43,12 +43,12 @@ NOT_FOR_A_PICTURE = (
     *("segmentation_models_pytorch", "timm", "torchvision", "torch._dynamo", "sympy", "pytorch_grad_cam"),
     *("sklearn", "pandas", "matplotlib", "monai", "lightning_fabric", "kaggle", "fastapi", "streamlit"),
 )
-CHOSEN = Decision(Scaling(1.7, 0.3), 0.2, 0.35)
+CHOSEN = Postprocessing(Scaling(1.7, 0.3), 0.2, 0.35)
 
 
 @pytest.fixture(scope="module")
-def network() -> Checkpoint:
-    """A small network that has learnt nothing; its answers lie about one half."""
+def trained_checkpoint() -> Checkpoint:
+    """A small untrained model; its probabilities are about one half."""
     torch.manual_seed(0)
     config = compose(
         [
@@ -56,19 +56,19 @@ def network() -> Checkpoint:
             "model={encoder:mobilenet_v2,encoder_weights:null,encoder_depth:3,head_hidden:0}",
         ]
     )
-    net = build_model(config.model).eval()
+    model = MultitaskModel(config.model).eval()
     with torch.no_grad():  # half of the pixels, so that masks are neither empty nor full
-        found = net(torch.randn(2, 4, 64, 64), torch.ones(2, 4)).mask_logits
-        net.mask_head[0].bias -= found.median()  # type: ignore[index]
+        found = model(torch.randn(2, 4, 64, 64), torch.ones(2, 4)).mask_logits
+        model.mask_head[0].bias -= found.median()  # type: ignore[index]
     return Checkpoint(
-        net.state_dict(), config.model, config.preprocessing, CLASS_NAMES, "joint", {}, "a" * 64,
+        model.state_dict(), config.model, config.preprocessing, CLASS_NAMES, "joint", {}, "a" * 64,
         "brats", False, "flair",
     )  # fmt: skip
 
 
 @pytest.fixture
-def workspace(network: Checkpoint, tmp_path: Path) -> Path:
-    save_checkpoint(tmp_path / "w" / CHECKPOINT, network)
+def workspace(trained_checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "w" / CHECKPOINT, trained_checkpoint)
     return tmp_path / "w"
 
 
@@ -112,10 +112,10 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
         return {row["case"]: row for row in csv.DictReader(stream)}
 
 
-def choose(root: Path, weights: str | None = None, asking: Asking = PLAIN) -> None:
+def choose(root: Path, weights: str | None = None, inference: InferenceSettings = PLAIN_INFERENCE) -> None:
     weights = weights or load_checkpoint(root / CHECKPOINT).weights_digest
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 11}, "notes": []}
-    made_for = MadeFor(weights, asking, "brats", "kaggle").to_json()
+    made_for = OperatingConditions(weights, inference, "brats", "kaggle").to_json()
     content = {"made_for": made_for, "sources": {"brats": choice}}
     write_json(root / "results" / "multitask_evaluation" / "calibration.json", content)
 
@@ -145,22 +145,26 @@ def test_every_kind_is_examined_on_its_own_grid(
     slices = sorted(path.name for path in (folder / found["TCGA_CS_4941_19960909"]["mask"]).iterdir())
     assert slices == [f"TCGA_CS_4941_19960909_{number}_mask.png" for number in (1, 2, 3)]
     out = capsys.readouterr().out
-    assert "3 cases examined, 0 not" in out
+    assert "3 cases predicted, 0 failed" in out
     assert "% raw" in out, "this model was not evaluated"
     assert "probabilities are raw, not calibrated" in out
 
 
 def test_the_answer_is_that_of_the_predictor_and_the_mask_beside_is_not_used(
-    workspace: Path, network: Checkpoint, tmp_path: Path
+    workspace: Path, trained_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     folder = patient(tmp_path / "in")
     assert predict(workspace, folder, "--out", tmp_path / "out") == 0
     paths = {"t1": folder / f"{folder.name}_t1.nii.gz", "flair": folder / f"{folder.name}_flair.nii.gz"}
     volume = read_volume(paths)  # type: ignore[arg-type]  # both are modalities
-    expected = Predictor(network, "cpu", asking=compose([]).evaluation.asking).predict_volume(volume)
+    expected = Predictor(
+        trained_checkpoint, "cpu", inference=compose([]).evaluation.inference
+    ).predict_volume(volume)
     (row,) = rows(tmp_path / "out").values()
-    assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
-    assert float(row["volume_ml"]) == pytest.approx(expected.volume_ml, abs=1e-5)
+    probability = tumour_probability(expected.slices.class_probability)
+    assert float(row["tumour_probability"]) == pytest.approx(probability, abs=1e-5)
+    millilitres = np.count_nonzero(expected.mask_probability >= 0.5) * np.prod(volume.spacing) / 1000
+    assert float(row["volume_ml"]) == pytest.approx(millilitres, abs=1e-5)
     assert row["modalities"] == "t1 flair"
     (folder / f"{folder.name}_seg.nii.gz").unlink()
     assert predict(workspace, folder, "--out", tmp_path / "again") == 0
@@ -199,23 +203,28 @@ def test_volumes_of_another_place_are_told(
     nib.save(nib.Nifti1Image(head(), moved), folder / f"{folder.name}_flair.nii.gz")
     assert predict(workspace, folder, "--out", out) == 0
     (row,) = rows(out).values()
-    told = f"{folder.name}_flair.nii.gz: its middle lies 30.0 mm from that of {folder.name}_t1.nii.gz"
-    assert told in row["note"]
-    assert told in capsys.readouterr().out.replace("\n", " ")
+    output = f"{folder.name}_flair.nii.gz: its centre is 30.0 mm from that of {folder.name}_t1.nii.gz"
+    assert output in row["note"]
+    assert output in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_what_the_evaluation_chose_decides(workspace: Path, network: Checkpoint, tmp_path: Path) -> None:
+def test_what_the_evaluation_chose_decides(
+    workspace: Path, trained_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     folder, out = patient(tmp_path / "in", modalities="flair"), tmp_path / "out"
     choose(workspace)
     assert predict(workspace, folder, picture(tmp_path / "p.png"), "--out", out) == 0
     found = rows(out)
     volume = read_volume({"flair": folder / f"{folder.name}_flair.nii.gz"})
-    raw = Predictor(network, "cpu").predict_volume(volume)
+    raw = Predictor(trained_checkpoint, "cpu").predict_volume(volume)
     slices = raw.slices
-    expected = answer(volume, raw.sliced, slices.mask_probability, slices.class_probability, CHOSEN)
+    expected = postprocess_volume(
+        volume, raw.sliced, slices.mask_probability, slices.class_probability, CHOSEN
+    )
     row = found[folder.name]
     assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
-    assert expected.tumour_probability != pytest.approx(raw.tumour_probability, abs=1e-4)
+    raw_probability = tumour_probability(slices.class_probability)
+    assert expected.tumour_probability != pytest.approx(raw_probability, abs=1e-4)
     assert (row["verdict"], row["calibrated"]) == (expected.verdict, "1")
     assert (row["class_threshold"], row["mask_threshold"]) == ("0.2", "0.35")
     assert row["chosen"] == "chosen on 11 validation patients of brats"
@@ -227,11 +236,11 @@ def test_choices_of_another_network_are_not_used(workspace: Path, tmp_path: Path
     choose(workspace, "b" * 64)
     assert predict(workspace, picture(tmp_path / "p.png")) == 0
     (row,) = rows(workspace / "results" / "predictions").values()
-    assert "made for another network" in row["chosen"]
+    assert "chosen for another model" in row["chosen"]
 
 
 def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_path: Path) -> None:
-    choose(workspace, asking=Asking(flips=True))
+    choose(workspace, inference=InferenceSettings(flips=True))
     path, out = patient(tmp_path / "in", modalities="t1"), tmp_path / "out"
     tables = []
     for words in ([], ["evaluation.flips=true"], ["evaluation.flips=false"]):
@@ -247,7 +256,7 @@ def test_flips_follow_the_evaluation_unless_they_are_set(workspace: Path, tmp_pa
 def test_a_wish_that_is_not_what_was_evaluated_leaves_the_rest_to_the_configuration(
     workspace: Path, tmp_path: Path
 ) -> None:
-    choose(workspace, asking=Asking(flips=True, class_smoothing=0.7))
+    choose(workspace, inference=InferenceSettings(flips=True, class_smoothing=0.7))
     path, out = patient(tmp_path / "in", modalities="t1"), tmp_path / "out"
     assert predict(workspace, path, "--out", out, "evaluation.class_smoothing=1.5") == 0
     table = read_json(out / "predictions.json")
@@ -313,10 +322,10 @@ def test_where_no_case_is_examined_the_tables_stay(
 
 
 def test_the_json_says_who_answered_and_warns_of_generated_patients(
-    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "mine.pth"
-    save_checkpoint(path, replace(network, synthetic=True))
+    save_checkpoint(path, replace(trained_checkpoint, synthetic=True))
     assert predict(tmp_path, picture(tmp_path / "p.png"), "--checkpoint", path) == 0
     found = read_json(tmp_path / "results" / "predictions" / "predictions.json")
     assert "generated patients only" in found["warning"]
@@ -329,10 +338,10 @@ def test_the_json_says_who_answered_and_warns_of_generated_patients(
 
 
 def test_a_head_that_was_never_trained_gives_no_verdict(
-    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, said = tmp_path / "mine.pth", "classification was not trained in this network"
-    save_checkpoint(path, replace(network, not_trained=("classification",)))
+    path, said = tmp_path / "mine.pth", "classification was not trained in this model"
+    save_checkpoint(path, replace(trained_checkpoint, not_trained=("classification",)))
     assert predict(tmp_path, patient(tmp_path / "in"), "--checkpoint", path) == 0
     folder = tmp_path / "results" / "predictions"
     (row,) = rows(folder).values()
@@ -343,17 +352,17 @@ def test_a_head_that_was_never_trained_gives_no_verdict(
     found = read_json(folder / "predictions.json")
     assert found["not_trained"] == ["classification"]
     assert found["cases"][0]["verdict"] is None
-    told = capsys.readouterr().out
-    assert "no verdict" in told
-    assert said in told
-    assert "%" not in told.splitlines()[0]
+    output = capsys.readouterr().out
+    assert "no verdict" in output
+    assert said in output
+    assert "%" not in output.splitlines()[0]
 
 
 def test_masks_that_were_never_trained_are_not_written(
-    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "mine.pth"
-    save_checkpoint(path, replace(network, not_trained=("segmentation",)))
+    save_checkpoint(path, replace(trained_checkpoint, not_trained=("segmentation",)))
     assert predict(tmp_path, patient(tmp_path / "in"), "--checkpoint", path) == 0
     folder = tmp_path / "results" / "predictions"
     assert {path.name for path in folder.iterdir()} == {"predictions.csv", "predictions.json"}
@@ -376,19 +385,19 @@ def test_a_mask_of_slices_is_replaced_as_a_whole(workspace: Path, tmp_path: Path
 
 
 def lay_folds(
-    root: Path, network: Checkpoint, folds: int, settings: Sequence[dict[str, Any]] | None = None
+    root: Path, trained_checkpoint: Checkpoint, folds: int, settings: Sequence[dict[str, Any]] | None = None
 ) -> list[Checkpoint]:
-    """Write what a cross-validation leaves behind, as far as prediction asks for it."""
-    networks = []
+    """Write the outputs of a cross-validation that prediction reads."""
+    checkpoints = []
     for fold in range(1, folds + 1):
         home = root / "folds" / str(fold)
         noise = torch.Generator().manual_seed(fold)
         weights = {
             name: value + 0.05 * torch.randn(value.shape, generator=noise) if value.ndim == 4 else value
-            for name, value in network.weights.items()
+            for name, value in trained_checkpoint.weights.items()
         }
-        networks.append(replace(network, weights=weights, fingerprint=f"{fold}" * 64))
-        save_checkpoint(home / CHECKPOINT, networks[-1])
+        checkpoints.append(replace(trained_checkpoint, weights=weights, fingerprint=f"{fold}" * 64))
+        save_checkpoint(home / CHECKPOINT, checkpoints[-1])
         split = Identity(f"fold{fold}.split", 1, {"split.folds": folds}, {}, {})
         made = {} if settings is None else settings[fold - 1]
         trained = Identity(f"fold{fold}.train.joint", 1, made, {f"fold{fold}.split": split.fingerprint}, {})
@@ -397,30 +406,30 @@ def lay_folds(
                   "peak_memory_mib": 0, "versions": {}}  # fmt: skip
         Receipt(split, {}, {}, {}, "p", report).write(home / "data" / "split")
         Receipt(trained, {}, {}, {}, "p", report).write((home / CHECKPOINT).parent)
-    return networks
+    return checkpoints
 
 
-def test_all_folds_answer_together(network: Checkpoint, tmp_path: Path) -> None:
-    networks = lay_folds(tmp_path / "w", network, 3)
+def test_an_ensemble_is_the_mean_of_all_folds(trained_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoints = lay_folds(tmp_path / "w", trained_checkpoint, 3)
     (tmp_path / "w" / "folds" / "4").mkdir()  # of an earlier cross-validation with more folds
     path = picture(tmp_path / "p.png")
     assert predict(tmp_path / "w", path, "--ensemble") == 0
     found = read_json(tmp_path / "w" / "results" / "predictions" / "predictions.json")
-    seen = picture_volume(CaseKey("s", "p", "p"), read_grey(path), network.slot)
-    together = Ensemble([Predictor(one, "cpu") for one in networks])
-    expected = together.predict_volume(seen).tumour_probability
+    seen = picture_volume(CaseKey("s", "p", "p"), read_picture(path).pixels, trained_checkpoint.slot)
+    together = Ensemble([Predictor(each, "cpu") for each in checkpoints])
+    expected = tumour_probability(together.predict_volume(seen).slices.class_probability)
     assert found["cases"][0]["tumour_probability"] == pytest.approx(expected, abs=1e-6)
     assert found["fingerprint"] == together.fingerprint
     assert [one["fingerprint"][0] for one in found["checkpoints"]] == ["1", "2", "3"]
-    assert "nothing was chosen for all of them together" in found["cases"][0]["chosen"]
+    assert "none were chosen for the ensemble" in found["cases"][0]["chosen"]
 
 
 def test_networks_of_several_runs_do_not_answer_together(
-    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after a cross-validation with other settings that was stopped within its second fold."""
     old, new = {"training.ema_decay": 0.5}, {"training.ema_decay": 0.9}
-    lay_folds(tmp_path / "w", network, 3, [new, old, old])
+    lay_folds(tmp_path / "w", trained_checkpoint, 3, [new, old, old])
     assert predict(tmp_path / "w", picture(tmp_path / "p.png"), "--ensemble") == 2
     assert "fold 2, 3 of 3 was trained with other settings than fold 1" in capsys.readouterr().err
 
@@ -439,9 +448,12 @@ def outdate(root: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [lose, outdate])
 def test_a_fold_that_is_not_trained_is_named(
-    network: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], None]
+    trained_checkpoint: Checkpoint,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None],
 ) -> None:
-    lay_folds(tmp_path, network, 2)
+    lay_folds(tmp_path, trained_checkpoint, 2)
     spoil(tmp_path)
     assert predict(tmp_path, picture(tmp_path / "p.png"), "--ensemble") == 2
     assert "fold 2 of 2 is not trained" in capsys.readouterr().err
@@ -474,15 +486,15 @@ def test_a_folder_of_masks_alone_leaves_nothing_to_examine(
 ) -> None:
     folder: Any = patient(tmp_path / "in", "P", "seg")
     assert predict(workspace, folder) == 2
-    assert "nothing to examine" in capsys.readouterr().err
+    assert "no case to predict on" in capsys.readouterr().err
 
 
 def test_a_picture_is_examined_without_what_its_network_does_not_need(
-    network: Checkpoint, tmp_path: Path
+    trained_checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     """A cold start is mostly imports; those of architectures, explanations and figures are left out."""
-    program = record(network.build(), network.preprocessing.image_size)
-    save_checkpoint(tmp_path / "w" / CHECKPOINT, replace(network, program=program))
+    program = export_program(trained_checkpoint.build(), trained_checkpoint.preprocessing.image_size)
+    save_checkpoint(tmp_path / "w" / CHECKPOINT, replace(trained_checkpoint, program=program))
     words = ["predict", str(picture(tmp_path / "p.png")), "--workspace", str(tmp_path / "w")]
     code = (
         "import sys\n"
@@ -522,21 +534,21 @@ def test_what_is_no_checkpoint_is_named_for_what_it_is(
         (tmp_path / name).write_text("{}")
     (best.parent / "history.csv").write_text("epoch")
     for path, expected in (
-        (state, f"is the training state from which a stopped stage continues, not a checkpoint; name {best}"),
-        (best.parent, f"is a folder, and a checkpoint is a file; name {best}"),
-        (workspace, f"is a folder, and a checkpoint is a file; name {best}"),
-        (best.parent / "history.csv", f"is a table, not a checkpoint; name {best}"),
-        (tmp_path / "calibration.json", "is a JSON file, not a checkpoint; name a best_model.pth"),
-        (tmp_path / "net.onnx", "is an ONNX model, not a checkpoint"),
-        (tmp_path / "scan.nii.gz", "is a compressed file, not a checkpoint"),
-        (foreign, "but not the fields of a SliceWise checkpoint"),
+        (state, f"is the training state from which a stopped stage resumes, not a checkpoint; name {best}"),
+        (best.parent, f"is a folder, not a checkpoint; name {best}"),
+        (workspace, f"is a folder, not a checkpoint; name {best}"),
+        (best.parent / "history.csv", f"is a .csv file, not a checkpoint; name {best}"),
+        (tmp_path / "calibration.json", "is a .json file, not a checkpoint; name a best_model.pth"),
+        (tmp_path / "net.onnx", "is a .onnx file, not a checkpoint"),
+        (tmp_path / "scan.nii.gz", "is a .gz file, not a checkpoint"),
+        (foreign, "lacks the fields of a SliceWise checkpoint"),
         (tmp_path / "none.pth", "does not exist"),
     ):
         assert predict(workspace, scan, "--checkpoint", path) in (1, 2)
-        told = capsys.readouterr().err
-        assert f"{path} " in told
-        assert expected in told, told
-        assert "not written by SliceWise" not in told
+        output = capsys.readouterr().err
+        assert f"{path} " in output
+        assert expected in output, output
+        assert "not written by SliceWise" not in output
 
 
 PYTHON = (sys.executable, "-m", "slicewise")
@@ -583,6 +595,6 @@ def test_what_is_passed_over_in_a_folder_is_listed(
     picture(tmp_path / "in" / "p.png")
     (tmp_path / "in" / "p.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert predict(workspace, tmp_path / "in") == 0
-    told = capsys.readouterr().out
-    assert "a HEIC picture or a film; save it as PNG or TIFF" in told
-    assert str(tmp_path / "in" / "p.heic") in told
+    output = capsys.readouterr().out
+    assert "a HEIC picture or a film; save it as PNG or TIFF" in output
+    assert str(tmp_path / "in" / "p.heic") in output

@@ -13,8 +13,8 @@ from tests.test_bad_input import SETTINGS, write_patient
 KILLED_AT_SPLIT = """
 import os, signal, sys
 from slicewise.cli.main import main
-from slicewise.data import split
-split.Split.to_json = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+from slicewise.data.split.subsets import Split
+Split.to_json = lambda self: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """
 
@@ -35,7 +35,7 @@ def test_a_killed_run_is_continued_without_forcing_what_it_had_finished(
     done = subprocess.run(command, env={**os.environ, "COLUMNS": "200"}, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert Pipeline(pipeline.workspace, ()).call("status") == 0
-    told = capsys.readouterr().out.partition("to continue: ")[2]
-    assert ("--force split" in told) == ("split" in force)
-    assert "download" not in told
-    assert f"--until split {pipeline.overrides[0]}" in told
+    output = capsys.readouterr().out.partition("to continue: ")[2]
+    assert ("--force split" in output) == ("split" in force)
+    assert "download" not in output
+    assert f"--until split {pipeline.overrides[0]}" in output

@@ -6,26 +6,26 @@ import pytest
 
 from slicewise.cli.summary import show_summary
 from slicewise.config.compose import compose
-from slicewise.pipeline.record import RunRecord, StepRecord, StepStatus
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.record import RunRecord, StepRecord, StepStatus
+from slicewise.engine.workspace import Workspace
 
 REPORT = "results/report/report.html"
-NETWORK = "checkpoints/multitask_joint/best_model.pth"
+MODEL = "checkpoints/multitask_joint/best_model.pth"
 
 
 @pytest.mark.parametrize(
     ("joint", "report", "shown", "hidden"),
     [
-        ("completed", "skipped", NETWORK, REPORT),
+        ("completed", "skipped", MODEL, REPORT),
         ("reused", "completed", REPORT, "cross_validation"),
-        ("skipped", "skipped", "pipeline_results.json", NETWORK),
+        ("skipped", "skipped", "pipeline_results.json", MODEL),
     ],
 )
 def test_only_outputs_of_steps_that_took_part_are_shown(
     joint: StepStatus, report: StepStatus, shown: str, hidden: str,
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    for path in (REPORT, NETWORK, "results/cross_validation/report.txt"):
+    for path in (REPORT, MODEL, "results/cross_validation/report.txt"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     steps = {
@@ -34,6 +34,6 @@ def test_only_outputs_of_steps_that_took_part_are_shown(
         "report": StepRecord(report),
     }
     show_summary(RunRecord(tmp_path / "r.json", {}, steps), compose([]), Workspace(tmp_path))
-    told = capsys.readouterr().out
-    assert shown in told
-    assert hidden not in told
+    output = capsys.readouterr().out
+    assert shown in output
+    assert hidden not in output

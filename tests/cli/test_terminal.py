@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.test_download import FakeKaggle, endpoints, kaggle, make_zip
+from tests.data.download.test_kaggle import FakeKaggle, endpoints, kaggle, make_zip
 from tests.terminal import Terminal, in_terminal
 from tests.test_bad_input import file_of, write_patient
 from tests.test_cross_validation import SMALL

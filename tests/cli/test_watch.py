@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 from tests.conftest import Pipeline
-from tests.pipeline.test_lock import controller, said
+from tests.engine.test_lock import controller, said
 
 from slicewise.cli.main import main
-from slicewise.cli.watch import describe, seconds_left
+from slicewise.cli.watch import seconds_left, status_lines
+from slicewise.core.disk import MIB
 from slicewise.core.files import write_json
-from slicewise.core.storage import MIB
-from slicewise.pipeline.lease import Holder
-from slicewise.pipeline.progress import PROGRESS_NAME
-from slicewise.pipeline.record import RECORD_NAME, now
+from slicewise.engine.lease import Holder
+from slicewise.engine.progress import PROGRESS_NAME
+from slicewise.engine.record import RECORD_NAME, utc_now
 
-ELSEWHERE = replace(Holder.me(), pid=7, host="node3", machine="m", since="2026-01-01T00:00:00+00:00")
+ELSEWHERE = replace(Holder.current(), pid=7, host="node3", machine="m", since="2026-01-01T00:00:00+00:00")
 NOW = 1_000_000.0
 
 
@@ -45,7 +45,7 @@ def progress(**job: Any) -> dict[str, Any]:
 
 
 def test_the_screen_says_who_what_how_far_and_how_long() -> None:
-    assert describe(ELSEWHERE, progress(), NOW) == [
+    assert status_lines(ELSEWHERE, progress(), NOW) == [
         "slicewise run data=lgg  (process 7 on node3 since 2026-01-01T00:00:00+00:00)",
         "train.joint: forced",
         "joint 2/3  [######------------------]  10 of 40 batch  loss 0.412",
@@ -55,10 +55,10 @@ def test_the_screen_says_who_what_how_far_and_how_long() -> None:
 
 def test_bytes_unknown_totals_and_work_without_a_bar() -> None:
     whole = progress(desc="archive", unit="B", done=3 * MIB, total=12 * MIB, note="")
-    assert describe(ELSEWHERE, whole, NOW)[2] == "archive  [######------------------]  3.0 of 12.0 MiB"
-    assert describe(ELSEWHERE, progress(unit="B", done=3 * MIB, total=0), NOW)[2] == "joint 2/3  3.0 MiB"
-    assert describe(ELSEWHERE, {**progress(), "job": None}, NOW)[-1] == "elapsed 1:01:40, step 1:15"
-    assert "starting" in describe(ELSEWHERE, None, NOW)[0]
+    assert status_lines(ELSEWHERE, whole, NOW)[2] == "archive  [######------------------]  3.0 of 12.0 MiB"
+    assert status_lines(ELSEWHERE, progress(unit="B", done=3 * MIB, total=0), NOW)[2] == "joint 2/3  3.0 MiB"
+    assert status_lines(ELSEWHERE, {**progress(), "job": None}, NOW)[-1] == "elapsed 1:01:40, step 1:15"
+    assert "starting" in status_lines(ELSEWHERE, None, NOW)[0]
 
 
 def test_what_was_done_before_does_not_count_as_speed() -> None:
@@ -68,7 +68,7 @@ def test_what_was_done_before_does_not_count_as_speed() -> None:
 
 
 def test_memory_is_shown_for_a_run_on_this_machine() -> None:
-    assert ", memory " in describe(Holder.me(), progress(), NOW)[-1]
+    assert ", memory " in status_lines(Holder.current(), progress(), NOW)[-1]
 
 
 def test_nothing_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +80,7 @@ def test_nothing_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_killed_run_is_told_from_one_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with controller(tmp_path / ".slicewise" / "lock", "real", seconds=1.0) as other:
         assert said(other) == "held"
-        write_json(tmp_path / RECORD_NAME, {"status": "running", "started_at": now()})
+        write_json(tmp_path / RECORD_NAME, {"status": "running", "started_at": utc_now()})
         assert main(["status", "--watch", "--workspace", str(tmp_path)]) == 1
     assert capsys.readouterr().out.endswith("the run killed\n")
 
@@ -99,7 +99,7 @@ def test_the_last_run_is_at_work_or_was_killed(tmp_path: Path, capsys: pytest.Ca
     record = {"command": "slicewise run seed=1", "status": "running", "total_duration_seconds": 0.1}
     with controller(tmp_path / ".slicewise" / "lock", "real", seconds=1.0) as other:
         assert said(other) == "held"
-        write_json(tmp_path / RECORD_NAME, {**record, "started_at": now(), "continue_with": None})
+        write_json(tmp_path / RECORD_NAME, {**record, "started_at": utc_now(), "continue_with": None})
         write_json(tmp_path / ".slicewise" / PROGRESS_NAME, progress())
         assert main(["status", "--workspace", str(tmp_path)]) == 0
         at_work = capsys.readouterr().out

@@ -7,7 +7,7 @@ import torch
 
 from slicewise.compute import precision
 from slicewise.compute.precision import choose_precision, speed_ratio
-from slicewise.compute.workload import make_step
+from slicewise.compute.probe import make_training_step
 
 
 @pytest.fixture
@@ -37,17 +37,17 @@ def test_auto_takes_bf16_where_it_is_native_and_faster(
     ratio: float, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     measured(monkeypatch, ratio)
-    found = choose_precision("auto", "cpu", tmp_path / "bf16.json")
-    assert found.precision == expected
-    assert f"{ratio:.2f}" in found.reason
+    choice = choose_precision("auto", "cpu", tmp_path / "bf16.json")
+    assert choice.precision == expected
+    assert f"{ratio:.2f}" in choice.reason
 
 
 @pytest.mark.usefixtures("emulated")
 def test_emulated_bf16_is_taken_only_when_it_is_set(tmp_path: Path) -> None:
     assert choose_precision("auto", "cpu", tmp_path / "bf16.json").precision == "fp32"
     assert not (tmp_path / "bf16.json").exists()
-    found = choose_precision("bf16", "cpu")
-    assert (found.precision, "emulates" in found.reason) == ("bf16", True)
+    choice = choose_precision("bf16", "cpu")
+    assert (choice.precision, "emulates" in choice.reason) == ("bf16", True)
     assert choose_precision("fp16", "cpu").precision == "fp32"
 
 
@@ -78,7 +78,7 @@ def test_a_broken_cache_costs_a_measurement(
     content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls = measured(monkeypatch, 1.5)
-    monkeypatch.setattr(precision, "_machine", lambda: "key")
+    monkeypatch.setattr(precision, "_machine_key", lambda: "key")
     cache = tmp_path / "bf16.json"
     cache.write_bytes(content)
     assert choose_precision("auto", "cpu", cache).precision == "bf16"
@@ -111,5 +111,5 @@ def test_a_step_leaves_the_generator_of_training_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    make_step(torch.bfloat16)()
+    make_training_step(torch.bfloat16)()
     assert torch.equal(torch.rand(4), expected)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from slicewise.compute import threads
-from slicewise.compute.rates import Rate, Setting, better, measure
-from slicewise.compute.threads import Threads, candidates, chosen_threads, fixed_number
-from slicewise.compute.waiting import can_be_chosen
+from slicewise.compute.openmp import can_set_wait_policy
+from slicewise.compute.probe import Rate, ThreadSetting, measure_rates, select_setting
+from slicewise.compute.threads import Threads, candidate_settings, requested_threads, tuned_threads
 
-ONE, SPINNING, SLEEPING = Setting(1), Setting(2), Setting(2, True)
+ONE, SPINNING, SLEEPING = ThreadSetting(1), ThreadSetting(2), ThreadSetting(2, True)
 
 
 @pytest.mark.parametrize(
@@ -20,23 +20,23 @@ ONE, SPINNING, SLEEPING = Setting(1), Setting(2), Setting(2, True)
     [
         (0, 1, True, (ONE,)),
         (0, 2, True, (ONE, SLEEPING, SPINNING)),
-        (0, 2, False, (ONE, Setting(2, None))),
+        (0, 2, False, (ONE, ThreadSetting(2, None))),
         (1, 8, True, (ONE,)),
-        (3, 2, True, (Setting(3, True), Setting(3))),
-        (0, 6, False, (ONE, Setting(3, None), Setting(6, None))),
+        (3, 2, True, (ThreadSetting(3, True), ThreadSetting(3))),
+        (0, 6, False, (ONE, ThreadSetting(3, None), ThreadSetting(6, None))),
     ],
 )
-def test_candidates(fixed: int, cores: int, waiting: bool, expected: tuple[Setting, ...]) -> None:
-    assert candidates(fixed, cores, waiting=waiting) == expected
+def test_candidates(fixed: int, cores: int, waiting: bool, expected: tuple[ThreadSetting, ...]) -> None:
+    assert candidate_settings(fixed, cores, waiting=waiting) == expected
 
 
 def test_what_the_user_has_set_wins() -> None:
-    assert fixed_number(3, {"OMP_NUM_THREADS": "5"}) == 3
-    assert fixed_number(0, {"OMP_NUM_THREADS": "5"}) == 5
-    assert fixed_number(0, {"OMP_NUM_THREADS": "4,2"}) == 4
-    assert fixed_number(0, {"OMP_NUM_THREADS": "many"}) == fixed_number(0, {}) == 0
-    assert not can_be_chosen({"OMP_WAIT_POLICY": "ACTIVE"})
-    assert not can_be_chosen({"GOMP_SPINCOUNT": "1000"})
+    assert requested_threads(3, {"OMP_NUM_THREADS": "5"}) == 3
+    assert requested_threads(0, {"OMP_NUM_THREADS": "5"}) == 5
+    assert requested_threads(0, {"OMP_NUM_THREADS": "4,2"}) == 4
+    assert requested_threads(0, {"OMP_NUM_THREADS": "many"}) == requested_threads(0, {}) == 0
+    assert not can_set_wait_policy({"OMP_WAIT_POLICY": "ACTIVE"})
+    assert not can_set_wait_policy({"GOMP_SPINCOUNT": "1000"})
 
 
 def test_threads_hold_in_the_block_alone() -> None:
@@ -53,13 +53,13 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.cpu = 0.0, 0.0
         self.setting = ONE
-        monkeypatch.setattr("slicewise.compute.rates.time.perf_counter", lambda: self.now)
-        monkeypatch.setattr("slicewise.compute.rates.time.process_time", lambda: self.cpu)
+        monkeypatch.setattr("slicewise.compute.probe.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("slicewise.compute.probe.time.process_time", lambda: self.cpu)
 
-    def use(self, setting: Setting) -> None:
+    def use(self, setting: ThreadSetting) -> None:
         self.setting = setting
 
-    def work(self, seconds: dict[Setting, float], share: float) -> Callable[[], None]:
+    def work(self, seconds: dict[ThreadSetting, float], share: float) -> Callable[[], None]:
         def step() -> None:
             self.now += seconds[self.setting]
             self.cpu += seconds[self.setting] * share * self.setting.number
@@ -80,56 +80,56 @@ def test_the_fastest_setting_is_found(
     sleeping: float,
     spinning: float,
     share: float,
-    expected: Setting,
+    expected: ThreadSetting,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock(monkeypatch)
     work = clock.work({ONE: one, SLEEPING: sleeping, SPINNING: spinning}, share)
-    found = measure((ONE, SLEEPING, SPINNING), clock.use, work, idle=lambda: clock.now)
-    assert better(SPINNING, found) == expected
+    found = measure_rates((ONE, SLEEPING, SPINNING), clock.use, work, idle=lambda: clock.now)
+    assert select_setting(SPINNING, found) == expected
     assert clock.now < 1.5
 
 
 def test_threads_do_not_spin_where_no_core_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     work = clock.work({ONE: 0.02, SLEEPING: 0.04, SPINNING: 5.0}, 1.0)
-    found = measure((ONE, SLEEPING, SPINNING), clock.use, work, idle=lambda: 7.0)
-    assert (better(SPINNING, found), found[SPINNING]) == (ONE, 0)
+    found = measure_rates((ONE, SLEEPING, SPINNING), clock.use, work, idle=lambda: 7.0)
+    assert (select_setting(SPINNING, found), found[SPINNING]) == (ONE, 0)
     assert clock.now < 0.5
 
 
 def test_a_gain_within_the_error_changes_nothing() -> None:
-    assert better(SPINNING, {ONE: 103.0, SPINNING: 100.0}) == SPINNING
-    assert better(SPINNING, {ONE: 120.0, SPINNING: 100.0}) == ONE
-    assert better(Setting(8), {ONE: 1.0}) == ONE
+    assert select_setting(SPINNING, {ONE: 103.0, SPINNING: 100.0}) == SPINNING
+    assert select_setting(SPINNING, {ONE: 120.0, SPINNING: 100.0}) == ONE
+    assert select_setting(ThreadSetting(8), {ONE: 1.0}) == ONE
 
 
 def test_threads_that_spin_count_only_on_cores_of_their_own() -> None:
     disturbed = Rate(steps=10, seconds=1.0, cpu_seconds=1.0)
     assert disturbed.per_second(SPINNING) == 0
-    assert disturbed.per_second(SLEEPING) == disturbed.per_second(Setting(2, None)) == 10
+    assert disturbed.per_second(SLEEPING) == disturbed.per_second(ThreadSetting(2, None)) == 10
 
 
 @pytest.fixture
-def open_choice(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Setting, ...]]:
+def open_choice(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ThreadSetting, ...]]:
     """Nothing is set, there are two cores, and a measurement finds one thread the fastest."""
-    asked: list[tuple[Setting, ...]] = []
+    asked: list[tuple[ThreadSetting, ...]] = []
 
-    def found(options: tuple[Setting, ...], *rest: object) -> dict[Setting, float]:
+    def found(options: tuple[ThreadSetting, ...], *rest: object) -> dict[ThreadSetting, float]:
         asked.append(options)
         return {option: 1.0 / option.number for option in options}
 
     for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)
-    monkeypatch.setattr(threads, "measure", found)
+    monkeypatch.setattr(threads, "measure_rates", found)
     return asked
 
 
 def test_the_choice_is_told_once_and_not_measured_again_at_once(
-    open_choice: list[tuple[Setting, ...]], capsys: pytest.CaptureFixture[str]
+    open_choice: list[tuple[ThreadSetting, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with chosen_threads(0, "training", "cpu") as used:
+    with tuned_threads(0, "training", "cpu") as used:
         assert used.setting == ONE
         assert used.choose() is None
         assert used.choose(number=1) is None
@@ -137,16 +137,16 @@ def test_the_choice_is_told_once_and_not_measured_again_at_once(
     assert capsys.readouterr().out.count("training: 1 thread (measured speed: ") == 1
 
 
-def test_an_epoch_that_is_taken_up_keeps_its_number(open_choice: list[tuple[Setting, ...]]) -> None:
+def test_an_epoch_that_is_taken_up_keeps_its_number(open_choice: list[tuple[ThreadSetting, ...]]) -> None:
     with Threads(0, "training") as used:
         used.choose(number=2)
         assert used.setting.number == torch.get_num_threads() == 2
 
 
-def test_nothing_is_measured_where_the_number_is_set(open_choice: list[tuple[Setting, ...]]) -> None:
-    with chosen_threads(1, "training", "cpu") as used:
+def test_nothing_is_measured_where_the_number_is_set(open_choice: list[tuple[ThreadSetting, ...]]) -> None:
+    with tuned_threads(1, "training", "cpu") as used:
         assert used.setting == ONE
-    with chosen_threads(0, "training", "cuda"):
+    with tuned_threads(0, "training", "cuda"):
         pass
     assert not open_choice
 
@@ -162,7 +162,7 @@ os.sched_setaffinity(0, range(os.cpu_count()))  # a test may have one core to it
 import torch
 
 from slicewise.compute.threads import Threads
-from slicewise.compute.waiting import SleepingTeam
+from slicewise.compute.openmp import SleepingTeam
 
 
 def switches():
@@ -195,7 +195,7 @@ with Threads(2, "test"):
 """
 
 
-@pytest.mark.skipif(not can_be_chosen({}), reason="PyTorch does not run on libgomp here")
+@pytest.mark.skipif(not can_set_wait_policy({}), reason="PyTorch does not run on libgomp here")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: threads never spin")
 def test_threads_sleep_while_there_is_a_sleeping_team() -> None:
     """Between two regions a thread that sleeps gives its core away, and one that spins does not.

@@ -6,7 +6,7 @@ import pytest
 from tests.scripts import ROOT, load_script
 
 from slicewise.config.compose import compose
-from slicewise.config.show import flatten
+from slicewise.config.export import flatten_config
 
 
 @pytest.fixture(scope="module")
@@ -16,19 +16,19 @@ def list_keys() -> ModuleType:
 
 def test_the_page_is_up_to_date(list_keys: ModuleType) -> None:
     page = (ROOT / "docs" / "keys.md").read_text(encoding="utf-8")
-    assert list_keys.page(compose([])) == page, "python scripts/utils/list_keys.py writes it anew"
+    assert list_keys.page(compose([])) == page, "python scripts/utils/list_keys.py updates it"
 
 
 def test_every_key_has_a_line_and_one_stage_stands_for_three(list_keys: ModuleType) -> None:
     page = list_keys.page(compose([]))
-    for key in flatten(compose([])):
+    for key in flatten_config(compose([])):
         stage = key.startswith("stages.")
         shown = f"stages.STAGE.{key.split('.', 2)[2]}" if stage else key
         assert page.count(f"| `{shown}` |") == 1, key
-    assert '| `training.precision` | `"auto"` | `auto`, `fp32`, `bf16`, `fp16`. Of the computation' in page
+    assert '| `training.precision` | `"auto"` | `auto`, `fp32`, `bf16`, `fp16`. Precision of the' in page
 
 
 def test_what_the_schema_says_below_a_key_is_its_meaning(list_keys: ModuleType) -> None:
-    said = list_keys.said()
-    assert said["Augmentation", "rotation"] == "Largest rotation, degrees."
-    assert said["MaskLoss", "bce"] == ""
+    field_docs = list_keys.field_docs()
+    assert field_docs["Augmentation", "rotation"] == "Largest rotation, degrees."
+    assert field_docs["MaskLoss", "bce"] == ""

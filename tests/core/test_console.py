@@ -1,5 +1,7 @@
 import io
+import logging
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +10,19 @@ import pytest
 from tests.terminal import Terminal, in_terminal
 
 from slicewise.core import console
-from slicewise.core.console import complain, paint, progress, progress_bar, say, standard_streams
+from slicewise.core.console import (
+    LogFile,
+    paint,
+    print_error,
+    progress,
+    progress_bar,
+    say,
+    standard_streams,
+)
 
 WORK = """
 import logging, sys, time, warnings
-from slicewise.core.console import complain, progress, progress_bar, say, standard_streams
+from slicewise.core.console import print_error, progress, progress_bar, say, standard_streams
 with standard_streams():
     handler = logging.StreamHandler()
     logging.getLogger("library").addHandler(handler)
@@ -23,7 +33,7 @@ with standard_streams():
                 time.sleep(0.11)  # longer than tqdm waits between two drawings
                 bar.update()
                 bar.set_postfix_str("loss 0.5")
-            complain(f"fault {number}")
+            print_error(f"fault {number}")
             logging.getLogger("library").warning("log %d", number)
         print("half", end=" ")
         print(f"print {number}")
@@ -113,7 +123,7 @@ def test_a_stream_that_takes_nothing_raises_nothing(
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
     say("größe", "good")
-    complain("größe")
+    print_error("größe")
     assert list(progress(range(3), desc="x")) == [0, 1, 2]
     assert console.is_unread() == isinstance(stream, Left)
     if stream is not None:
@@ -127,7 +137,7 @@ def test_a_closed_stream_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
     say("a", "good")
-    complain("b")
+    print_error("b")
     with standard_streams(), progress_bar(desc="x", total=1) as bar:
         sys.stdout.write("c\n")
         bar.update()
@@ -168,3 +178,22 @@ def test_files_do_not_take_the_place_of_closed_streams(tmp_path: Path) -> None:
     path = tmp_path / "file"
     assert subprocess.run(["sh", "-c", command, "sh", code, str(path)], check=False).returncode == 0
     assert path.read_text() == "True"
+
+
+def test_a_log_on_a_full_disk_warns_once_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, handler = logging.getLogger("tests.logfile"), LogFile(tmp_path / "run.log")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log.addHandler(handler)
+    try:
+        log.error("one ü")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6, limits[1]))
+        log.error("two")
+        log.error("three")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        log.removeHandler(handler)
+        handler.close()
+    assert (tmp_path / "run.log").read_text(encoding="utf-8").startswith("one")
+    assert capsys.readouterr().out.count("ends here: File too large") == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import atomic_write, read_json, require_space, sweep, write_json
+from slicewise.core.files import atomic_write, read_json, sweep, write_json
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
@@ -53,9 +53,3 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(WorkspaceError, match=r"a\.json is damaged"):
         read_json(path)
-
-
-def test_space_is_checked_on_the_disk_of_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
-    require_space(tmp_path / "not" / "yet", 1, "a test")
-    with pytest.raises(WorkspaceError, match=r"a test needs about .* MiB .* free"):
-        require_space(tmp_path / "not" / "yet", 1 << 60, "a test")

@@ -5,9 +5,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from slicewise.core.disk import MIB
 from slicewise.core.errors import ResourceError
-from slicewise.core.memory import available_memory, is_shortage, require_memory
-from slicewise.core.storage import MIB
+from slicewise.core.memory import available_memory, is_out_of_memory, require_memory
 
 
 def group(folder: Path, version: int, limit: str, used: int, cache: int) -> None:
@@ -54,7 +54,7 @@ def test_work_that_may_not_fit_is_warned_of_and_impossible_work_refused() -> Non
     assert "a test may need" in warning
     assert "set x=1" in warning
     with pytest.raises(
-        ResourceError, match=r"a test needs at least [\d,]+ MiB of memory and [\d,]+ MiB are there"
+        ResourceError, match=r"a test needs at least [\d,]+ MiB of memory and [\d,]+ MiB are free"
     ):
         require_memory(1 << 60, 1 << 60, "a test", "set x=1")
 
@@ -85,12 +85,12 @@ def _torch() -> None:
 def test_a_real_shortage_is_recognised(ask: Callable[[], None]) -> None:
     with pytest.raises((MemoryError, RuntimeError)) as caught:
         ask()
-    assert is_shortage(caught.value)
+    assert is_out_of_memory(caught.value)
 
 
 def test_other_errors_are_no_shortage() -> None:
     import torch
 
-    assert is_shortage(torch.OutOfMemoryError("CUDA out of memory."))
-    assert not is_shortage(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_shortage(OSError("out of memory"))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(OSError("out of memory"))

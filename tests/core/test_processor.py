@@ -2,40 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.core.processor import cpu_quotas, has_native_bf16, usable_cores
-
-V2, V1 = "0::/user/job\n", "4:memory:/a\n1:cpu,cpuacct:/user/job\n0::/\n"
-
-
-def groups(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
-
-
-@pytest.mark.parametrize(
-    ("membership", "files", "expected"),
-    [
-        (V2, {"user/job/cpu.max": "150000 100000\n"}, [1.5]),
-        (V2, {"user/job/cpu.max": "max 100000\n", "user/cpu.max": "300000 100000\n"}, [3.0]),
-        (V2, {"cpu.max": "200000 100000\n"}, [2.0]),  # a container sees its own group as the root
-        (V2, {"user/job/cpu.max": "nonsense\n"}, []),
-        (
-            V1,
-            {"cpu/user/job/cpu.cfs_quota_us": "50000\n", "cpu/user/job/cpu.cfs_period_us": "100000\n"},
-            [0.5],
-        ),
-        (V1, {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
-        ("", {}, []),
-    ],
-)
-def test_quotas_of_both_versions_of_control_groups(
-    membership: str, files: dict[str, str], expected: list[float], tmp_path: Path
-) -> None:
-    named = tmp_path / "membership"
-    named.write_text(membership)
-    assert list(cpu_quotas(groups(tmp_path / "cgroup", files), named)) == expected
+from slicewise.core.processor import has_native_bf16, usable_cores
 
 
 def test_cores_are_those_of_the_affinity_and_the_quota(
@@ -45,7 +12,8 @@ def test_cores_are_those_of_the_affinity_and_the_quota(
     nowhere = tmp_path / "membership"
     assert usable_cores(tmp_path, nowhere) == 8
     for quota, cores in (("150000 100000", 2), ("30000 100000", 1), ("1600000 100000", 8)):
-        assert usable_cores(groups(tmp_path, {"cpu.max": quota}), nowhere) == cores
+        (tmp_path / "cpu.max").write_text(quota)
+        assert usable_cores(tmp_path, nowhere) == cores
 
 
 @pytest.mark.parametrize(

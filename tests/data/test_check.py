@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from slicewise.core.errors import VolumeError
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import MODALITIES
+from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import check_case, check_cases
-from slicewise.data.reading import read_case
 from slicewise.data.sources import FolderKind, discover
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import MODALITIES
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 SHAPE = (12, 10, 8)
@@ -57,9 +57,7 @@ def test_another_affine_is_a_warning(case: CaseFiles) -> None:
     write_nifti(case.images[2], shift=5.0)
     (problem,) = check_case(case)
     assert (problem.path, problem.severity) == (case.images[2], "warning")
-    assert (
-        f"lies 5.0 mm from that of {case.images[0].name} (right +5.0, front +0.0, top +0.0)" in problem.what
-    )
+    assert f"is 5.0 mm from that of {case.images[0].name} (right +5.0, front +0.0, top +0.0)" in problem.what
 
 
 def test_four_dimensions_are_refused_unless_the_last_is_one(case: CaseFiles) -> None:

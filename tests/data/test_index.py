@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import MODALITIES
 from slicewise.data.cases import CaseFiles
 from slicewise.data.index import CaseIndex
 from slicewise.data.problems import Problem
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import MODALITIES
 
 
 def write_case(root: Path, source: str, name: str) -> CaseFiles:

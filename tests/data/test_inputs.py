@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slicewise.data.inputs import Unnamed, find_inputs
+from slicewise.data.case_reader import read_case
+from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
-from slicewise.data.reading import read_case
 from slicewise.data.sources import discover
 
-UNNAMED = Unnamed(None, "flair")
+UNNAMED = DefaultModalities(None, "flair")
 
 
 def nifti(path: Path) -> Path:
@@ -33,7 +33,7 @@ def patient(root: Path, name: str, *modalities: str) -> Path:
     return root / name
 
 
-def names(paths: list[Path], unnamed: Unnamed = UNNAMED) -> list[str]:
+def names(paths: list[Path], unnamed: DefaultModalities = UNNAMED) -> list[str]:
     cases, problems = find_inputs(paths, unnamed)
     assert [problem for problem in problems if problem.severity == "error"] == []
     return [case.key.case for case in cases]
@@ -95,13 +95,13 @@ def test_a_volume_with_an_unknown_name_needs_to_be_told(tmp_path: Path) -> None:
     path = nifti(tmp_path / "scan.nii.gz")
     (problem,) = errors([path])
     assert "--modality t1|t1ce|t2|flair" in str(problem)
-    ((case,), _) = find_inputs([path], Unnamed("t2", "t2"))
+    ((case,), _) = find_inputs([path], DefaultModalities("t2", "t2"))
     assert (case.key.case, case.modalities) == ("scan", ("t2",))
 
 
-@pytest.mark.parametrize("unnamed", [UNNAMED, Unnamed("flair", "flair")])
+@pytest.mark.parametrize("unnamed", [UNNAMED, DefaultModalities("flair", "flair")])
 def test_plain_names_of_modalities_are_a_patient_called_as_its_folder(
-    tmp_path: Path, unnamed: Unnamed
+    tmp_path: Path, unnamed: DefaultModalities
 ) -> None:
     """And `--modality` never overrides what a name says."""
     for name in ("t1", "t1ce", "T2", "flair", "seg"):
@@ -114,7 +114,7 @@ def test_plain_names_of_modalities_are_a_patient_called_as_its_folder(
 
 def test_words_anywhere_in_a_name_tell_the_modality_of_a_patient(tmp_path: Path) -> None:
     paths = [nifti(tmp_path / "smith T1 post.nii"), nifti(tmp_path / "axial t2 smith.nii.gz")]
-    ((case,), problems) = find_inputs(paths, Unnamed("flair", "flair"))
+    ((case,), problems) = find_inputs(paths, DefaultModalities("flair", "flair"))
     assert (problems, case.key.case, case.modalities) == ([], "smith", ("t1ce", "t2"))
 
 
@@ -142,7 +142,7 @@ def test_what_may_be_read_in_two_ways_is_not_guessed(tmp_path: Path) -> None:
     path = nifti(tmp_path / "smith_T1_post_op.nii.gz")
     (problem,) = errors([path])
     assert "its name may say t1 or t1ce" in problem.what
-    ((case,), problems) = find_inputs([path], Unnamed("t1ce", "flair"))
+    ((case,), problems) = find_inputs([path], DefaultModalities("t1ce", "flair"))
     assert (problems, case.key.case, case.modalities) == ([], "smith", ("t1ce",))
 
 
@@ -150,7 +150,7 @@ def test_what_may_be_read_in_two_ways_is_not_guessed(tmp_path: Path) -> None:
 def test_a_patient_called_like_a_modality_or_a_mask_is_not_misread(tmp_path: Path, name: str) -> None:
     alone = nifti(tmp_path / "alone" / f"{name}.nii.gz")
     assert len(errors([alone])) == 1
-    ((case,), problems) = find_inputs([alone], Unnamed("t1", "t1"))
+    ((case,), problems) = find_inputs([alone], DefaultModalities("t1", "t1"))
     assert (problems, case.key.case, case.modalities) == ([], name, ("t1",))
     folder = patient(tmp_path, name, "t1", "flair", "seg")
     ((case,), problems) = find_inputs([folder], UNNAMED)
@@ -253,7 +253,7 @@ def test_a_named_file_of_another_kind_is_called_what_it_is(
     tmp_path: Path, name: str, content: bytes, words: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    cases, (problem,) = find_inputs([tmp_path / name], Unnamed(None, "flair"))
+    cases, (problem,) = find_inputs([tmp_path / name], DefaultModalities(None, "flair"))
     assert cases == []
     assert problem.what.startswith(words)
 

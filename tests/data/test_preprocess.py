@@ -6,11 +6,11 @@ import pytest
 from tests.imaging.ellipsoid import images, settings, tumour, write_nifti
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.fingerprint import HashCache
-from slicewise.core.keys import CaseKey
+from slicewise.core.hashing import HashCache
 from slicewise.data.cases import CaseFiles
-from slicewise.data.preprocess import PreprocessReport, batch_jobs, estimated_bytes, preprocess_cases
+from slicewise.data.preprocess import PreprocessReport, batch_jobs, estimate_bytes, preprocess_cases
 from slicewise.data.store import SliceStore
+from slicewise.domain.keys import CaseKey
 
 
 def volume_case(folder: Path, name: str, seed: int = 0) -> CaseFiles:
@@ -148,7 +148,7 @@ def test_pictures_travel_together_and_volumes_alone(cases: list[CaseFiles]) -> N
 
 
 def test_the_estimate_covers_what_is_written(cases: list[CaseFiles], tmp_path: Path) -> None:
-    estimate = sum(estimated_bytes(case, settings()) for case in cases)
+    estimate = sum(estimate_bytes(case, settings()) for case in cases)
     run(cases, tmp_path / "slices")
     assert sum(len(data) for data in contents(tmp_path / "slices").values()) < estimate
 

@@ -25,7 +25,7 @@ def test_equal_findings_are_listed_together_the_worst_first() -> None:
     lines = text.splitlines()
     assert lines[:3] == ["Cannot be used and left out (12)", "  12 x no mask", "      val/0"]
     assert "      and 2 more" in lines
-    assert text.index("Used, but look at them (1)") < text.index("Set aside on purpose (1)")
+    assert text.index("Used; please check (1)") < text.index("Set aside on purpose (1)")
     assert describe_problems(problems, shown=None).count("val/") == 12
 
 

@@ -7,7 +7,7 @@ from tests.imaging.ellipsoid import KEY, images, settings, tumour, volume
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.data.store import SliceStore, entry_id
-from slicewise.imaging.slicing import SlicedCase, prepare
+from slicewise.imaging.slicing import SlicedCase, extract_slices
 
 ENTRY = entry_id(KEY, "digest of the files", settings())
 
@@ -16,7 +16,7 @@ ENTRY = entry_id(KEY, "digest of the files", settings())
 def sliced() -> SlicedCase:
     mask = tumour()
     mask[1, 36, 30] = 1  # where there is hardly any brain
-    return prepare(volume(mask=mask), settings())
+    return extract_slices(volume(mask=mask), settings())
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def store(tmp_path: Path, sliced: SlicedCase) -> SliceStore:
 def test_what_was_written_is_read(store: SliceStore, sliced: SlicedCase) -> None:
     stored = store.open(ENTRY)
     assert ENTRY in store
-    assert stored.seen.tolist() == [False] + [True] * (len(stored.seen) - 1)
-    for name in ("images", "masks", "labels", "indices", "seen", "train"):
+    assert stored.included.tolist() == [False] + [True] * (len(stored.included) - 1)
+    for name in ("images", "masks", "labels", "indices", "included", "train"):
         np.testing.assert_array_equal(getattr(stored, name), getattr(sliced, name))
         assert getattr(stored, name).dtype == getattr(sliced, name).dtype
     for name in ("key", "presence", "has_mask", "pixel_mm", "slice_mm", "geometry"):
@@ -41,7 +41,7 @@ def test_what_was_written_is_read(store: SliceStore, sliced: SlicedCase) -> None
 
 def test_large_arrays_are_mapped_and_none_can_be_changed(tmp_path: Path) -> None:
     store = SliceStore(tmp_path)
-    store.write(ENTRY, prepare(volume(), settings(image_size=128)), "g")
+    store.write(ENTRY, extract_slices(volume(), settings(image_size=128)), "g")
     stored = store.open(ENTRY)
     assert isinstance(stored.images, np.memmap)
     for array in (stored.images, stored.masks):
@@ -52,7 +52,7 @@ def test_large_arrays_are_mapped_and_none_can_be_changed(tmp_path: Path) -> None
 def test_only_the_present_modalities_are_stored(tmp_path: Path) -> None:
     some = images()
     some[[0, 2]] = 0
-    case = prepare(volume(images=some, presence=(False, True, False, True)), settings())
+    case = extract_slices(volume(images=some, presence=(False, True, False, True)), settings())
     store = SliceStore(tmp_path)
     store.write(ENTRY, case, "g")
     stored = store.open(ENTRY)
@@ -84,7 +84,7 @@ def test_other_files_or_another_case_are_another_entry() -> None:
 
 def test_a_missing_entry_is_named(store: SliceStore) -> None:
     assert "toy/nobody-000000000000" not in store
-    with pytest.raises(WorkspaceError, match=r"nobody-000000000000 is no whole entry"):
+    with pytest.raises(WorkspaceError, match=r"nobody-000000000000 is incomplete"):
         store.open("toy/nobody-000000000000")
 
 

@@ -9,13 +9,19 @@ from PIL import Image
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json
-from slicewise.evaluation.calibration import Scaling, calibration_figures
-from slicewise.evaluation.cross_calibration import FoldSlices, calibrate_across
-from slicewise.evaluation.cross_validation import fold_rows, pool, read_fold, write_pooled
+from slicewise.domain.tables import SliceRow
+from slicewise.evaluation.cross_validation import (
+    FoldPredictions,
+    calibrate_across,
+    fold_rows,
+    pool_folds,
+    read_fold,
+    write_pooled,
+)
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import write_tables
-from slicewise.evaluation.rows import SliceRow
 from slicewise.evaluation.summary import summarise
+from slicewise.inference.calibration import Scaling, calibration_metrics
 
 
 def part(result: EvaluationResult, patients: set[str]) -> EvaluationResult:
@@ -43,7 +49,7 @@ def folders(result: EvaluationResult, tmp_path: Path) -> list[Path]:
 
 def test_the_folds_together_are_the_whole(result: EvaluationResult, folders: list[Path]) -> None:
     folds = [read_fold(folder, number) for number, folder in enumerate(folders, 1)]
-    pooled = pool(folds, result.settings, result.seed)
+    pooled = pool_folds(folds, result.settings, result.seed)
 
     assert [row.key for row in pooled.slices] == [row.key for row in result.slices]
     assert [row.patient for row in pooled.patients] == [row.patient for row in result.patients]
@@ -55,7 +61,7 @@ def test_the_report_has_a_row_for_each_fold(
     result: EvaluationResult, folders: list[Path], tmp_path: Path
 ) -> None:
     folds = [read_fold(folder, number) for number, folder in enumerate(folders, 1)]
-    pooled = pool(folds, result.settings, result.seed)
+    pooled = pool_folds(folds, result.settings, result.seed)
     metrics = write_pooled(tmp_path, folds, pooled, data_name="toy", synthetic=True)
 
     assert read_json(tmp_path / "metrics.json") == metrics
@@ -87,10 +93,10 @@ def test_the_mean_of_a_fold_is_that_of_its_patients(folders: list[Path]) -> None
 def test_somebody_tested_twice_is_refused(result: EvaluationResult, folders: list[Path]) -> None:
     folds = [read_fold(folders[0], 1), read_fold(folders[0], 2)]
     with pytest.raises(DataError, match="is tested in fold 1 and in fold 2"):
-        pool(folds, result.settings, result.seed)
+        pool_folds(folds, result.settings, result.seed)
 
 
-def shifted_fold(number: int, num_patients: int, flip: bool = False) -> FoldSlices:
+def shifted_fold(number: int, num_patients: int, flip: bool = False) -> FoldPredictions:
     """Return a fold with 20 slices a patient, whose raw probabilities are calibrated but for a shift."""
     rng = np.random.default_rng(number)
     logits = 2.5 * rng.normal(size=20 * num_patients)
@@ -111,14 +117,14 @@ def shifted_fold(number: int, num_patients: int, flip: bool = False) -> FoldSlic
         )
         for place, (label, score) in enumerate(zip(labels, scores, strict=True))
     ]
-    return FoldSlices(number, tuple(rows), Scaling())
+    return FoldPredictions(number, tuple(rows), Scaling())
 
 
 def test_folds_calibrate_each_other(settings: Evaluation) -> None:
     folds = [shifted_fold(number, 6) for number in range(1, 5)]
     found = calibrate_across(folds, settings, 0)
     assert found is not None
-    before = calibration_figures([row for fold in folds for row in fold.rows], settings.calibration_bins)
+    before = calibration_metrics([row for fold in folds for row in fold.rows], settings.calibration_bins)
     assert found["ece"] < 0.5 * before["ece"]
     assert found["brier"] < before["brier"]
     assert found["gain"]["significant"]

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from slicewise.config.schema import Evaluation
-from slicewise.core.keys import SliceKey
-from slicewise.evaluation.decision import Decision
-from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, evaluate_slices, score_case
+from slicewise.domain.keys import SliceKey
+from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices
+from slicewise.evaluation.per_case import CaseOutput, score_case
+from slicewise.inference.postprocess import Postprocessing
 
 
 def squares(patient: str, case: str, *pairs: tuple[int, int], pixel_mm: float = 1.0) -> CaseOutput:
@@ -112,11 +113,14 @@ def test_pictures_have_no_overlap_columns(results: Callable[..., EvaluationResul
 
 def test_the_thresholds_decide(case: CaseOutput, settings: Evaluation) -> None:
     strict = settings.model_copy(update={"mask_threshold": 1.0, "class_threshold": 1.0})
-    rows = score_case(case, strict, Decision.configured(strict)).rows
+    rows = score_case(case, strict, Postprocessing.configured(strict)).rows
     assert {row.predicted_pixels for row in rows} == {0}
     assert {row.predicted for row in rows} == {0}
     assert (
-        sum(row.predicted_pixels for row in score_case(case, settings, Decision.configured(settings)).rows)
+        sum(
+            row.predicted_pixels
+            for row in score_case(case, settings, Postprocessing.configured(settings)).rows
+        )
         > 0
     )
 

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from slicewise.core.keys import SliceKey
+from slicewise.domain.keys import SliceKey
+from slicewise.domain.tables import TraitRow
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.failure_report import FailurePicture, choose_failures, write_failures
+from slicewise.evaluation.failure_report import select_failures, write_failures
 from slicewise.evaluation.failures import (
     FailureAnalysis,
     SliceImage,
-    TraitRow,
-    analyse,
+    analyse_failures,
     cliffs_delta,
     describe_image,
     failed_rows,
     strength,
 )
+from slicewise.plots.failures import FailurePicture
 
 Results = Callable[..., EvaluationResult]
 Looks = dict[SliceKey, SliceImage]
@@ -36,7 +37,7 @@ def poor(results: Results) -> EvaluationResult:
 
 @pytest.fixture
 def found(poor: EvaluationResult) -> FailureAnalysis:
-    return analyse(poor, looks_of(poor), 0.5)
+    return analyse_failures(poor, looks_of(poor), 0.5)
 
 
 def trait(rows: tuple[TraitRow, ...], level: str, source: str, name: str) -> TraitRow:
@@ -74,7 +75,7 @@ def test_kinds_say_how_a_slice_failed(poor: EvaluationResult, found: FailureAnal
 
 
 def test_a_perfect_result_has_no_failures_and_nothing_to_compare(poor: EvaluationResult) -> None:
-    perfect = analyse(poor, looks_of(poor), 0.0)
+    perfect = analyse_failures(poor, looks_of(poor), 0.0)
     assert [row for row in perfect.slices if row.dice is not None] == []
     assert perfect.patients == ()
 
@@ -94,7 +95,7 @@ def test_a_planted_cause_is_found_and_a_constant_is_no_trait(
         key: SliceImage((True, key in failed, True, True), 1.0 if key in failed else 2.0)
         for key in looks_of(poor)
     }
-    traits = analyse(poor, looks, 0.5).traits
+    traits = analyse_failures(poor, looks, 0.5).traits
     for name, effect in (("has t1ce", 1.0), ("intensity range", -1.0)):
         row = trait(traits, "slice", "lgg", name)
         assert (row.effect, row.strength) == (effect, "large")
@@ -107,7 +108,7 @@ def test_a_planted_cause_is_found_and_a_constant_is_no_trait(
 
 def test_a_handful_has_no_strength(results: Results) -> None:
     result = results(num_patients=2, num_pictures=0, skill=0.0, seed=3)
-    rows = analyse(result, looks_of(result), 0.5).traits
+    rows = analyse_failures(result, looks_of(result), 0.5).traits
     few = [row for row in rows if min(row.num_failed, row.num_rest) < 5]
     assert few
     assert {row.strength for row in few} == {"too few"}
@@ -138,19 +139,19 @@ def test_an_image_is_described_by_what_is_shown_of_it() -> None:
 
 
 def test_what_is_drawn_is_capped_and_of_many_patients(found: FailureAnalysis) -> None:
-    chosen = choose_failures(found, 6)
+    chosen = select_failures(found, 6)
     assert len(chosen) == 6
     assert len({(row.source, row.patient) for row in chosen}) == 6
     assert {row.source for row in chosen} == {"lgg", "pictures"}
-    assert choose_failures(found, 6) == chosen
-    assert choose_failures(replace(found, slices=()), 6) == []
+    assert select_failures(found, 6) == chosen
+    assert select_failures(replace(found, slices=()), 6) == []
 
 
 def draw(folder: Path, result: EvaluationResult, found: FailureAnalysis) -> Path:
     grey = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
     pictures = [
         FailurePicture(row, grey, grey > 0.5 if row.dice is not None else None, grey > 0.7)
-        for row in choose_failures(found, 3)
+        for row in select_failures(found, 3)
     ]
     write_failures(folder, result, found, pictures, synthetic=True)
     return folder
@@ -186,7 +187,7 @@ def test_a_figure_without_pictures_does_not_deny_the_failures(
         told.extend(text.get_text() for axes in figure.axes for text in [*axes.texts, axes.title])
         return path
 
-    monkeypatch.setattr("slicewise.evaluation.failure_report.draw", read)
+    monkeypatch.setattr("slicewise.plots.failures.draw", read)
     write_failures(tmp_path, poor, found if failed else replace(found, slices=()), [], synthetic=False)
     assert words in told
     lgg = next(text for text in told if text.startswith("lgg, failures"))

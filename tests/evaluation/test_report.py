@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.final import FinalResult
+from slicewise.evaluation.held_out import HeldOutResult
+from slicewise.evaluation.per_case import MASK_SCORES
 from slicewise.evaluation.report import write_report
-from slicewise.evaluation.scores import MASK_SCORES
 from slicewise.evaluation.summary import summarise
 
 
@@ -20,7 +20,7 @@ def numbers_in(value: Any) -> list[Any]:
     return [number for item in value for number in numbers_in(item)] if isinstance(value, list) else [value]
 
 
-def test_the_report_is_complete(tmp_path: Path, final: FinalResult) -> None:
+def test_the_report_is_complete(tmp_path: Path, final: HeldOutResult) -> None:
     write_report(tmp_path, final, data_name="lgg", stage="joint", synthetic=True)
     assert {path.name for path in tmp_path.iterdir()} == {
         "metrics.json", "report.txt", "slices.csv", "patients.csv",
@@ -34,7 +34,10 @@ def test_the_report_is_complete(tmp_path: Path, final: FinalResult) -> None:
     low, high = lgg["segmentation"]["dice_per_patient"]["interval"]
     assert low <= lgg["segmentation"]["dice_per_patient"]["value"] <= high
     assert sum(lgg["classification"]["confusion"].values()) == lgg["num_slices"]
-    assert metrics["decisions"]["lgg"]["temperature"] == final.choices.decision("lgg").scaling.temperature
+    assert (
+        metrics["decisions"]["lgg"]["temperature"]
+        == final.selection.postprocessing("lgg").scaling.temperature
+    )
     assert metrics["decisions"]["pictures"]["after"]["dice_per_patient"] is None
     bins = final.after.settings.calibration_bins
     assert metrics["decisions"]["lgg"]["after"]["ece_bins"] == bins
@@ -89,7 +92,7 @@ def test_one_class_only_is_null_and_not_nan(results: Callable[..., EvaluationRes
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_the_first_line_says_what_kind_of_data_it_is(
-    tmp_path: Path, final: FinalResult, synthetic: bool
+    tmp_path: Path, final: HeldOutResult, synthetic: bool
 ) -> None:
     write_report(tmp_path, final, data_name="lgg", stage="joint", synthetic=synthetic)
     text = (tmp_path / "report.txt").read_text()
@@ -99,7 +102,7 @@ def test_the_first_line_says_what_kind_of_data_it_is(
     assert max(map(len, text.splitlines())) <= 110
 
 
-def test_the_same_result_gives_the_same_bytes(tmp_path: Path, final: FinalResult) -> None:
+def test_the_same_result_gives_the_same_bytes(tmp_path: Path, final: HeldOutResult) -> None:
     for name in ("one", "two"):
         write_report(tmp_path / name, final, data_name="lgg", stage="joint", synthetic=False)
     for path in (tmp_path / "one").iterdir():

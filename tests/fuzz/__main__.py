@@ -1,7 +1,7 @@
 """Search for hostile inputs, guided by coverage: `python -m tests.fuzz [--seconds N] [TARGET ...]`.
 
 Each target runs in a process of its own with bounded memory and a bounded time for each input. Prints a table
-and writes `fuzz.json`; ends with 1 where something was found.
+and writes `fuzz.json`; the exit code is 1 if there are findings.
 """
 
 import argparse
@@ -27,7 +27,7 @@ _SHORTEST_SECONDS = 2
 
 @dataclass
 class Row:
-    """What was seen of one target. `new_paths`: inputs kept because they reached something new."""
+    """The search of one target. `new_paths`: inputs kept because they reached new code."""
 
     target: str
     seconds: int
@@ -38,7 +38,7 @@ class Row:
 
 
 def search(name: str, seconds: int, patience: int, mib: int, keep: Path) -> Row:
-    """Run one target for a while; an input that it does not survive is a finding and ends the search."""
+    """Run one target for `seconds`; an input that ends its process is a finding, and the search restarts."""
     folder = Path(tempfile.mkdtemp(prefix=f"slicewise-fuzz-{name}-"))
     for part in ("corpus", "findings"):
         (folder / part).mkdir()
@@ -56,37 +56,37 @@ def search(name: str, seconds: int, patience: int, mib: int, keep: Path) -> Row:
             str(folder),
         ]
         done = subprocess.run(words, capture_output=True, cwd=ROOT, check=False)
-        said = done.stderr.decode(errors="replace")
-        left -= _searched(said, left)
-        _count(row, said)
-        if done.returncode != 0 and not _PROGRESS.search(said):
-            raise SystemExit(f"{name} did not start:\n{said[-2000:]}")
+        output = done.stderr.decode(errors="replace")
+        left -= _searched(output, left)
+        _count(row, output)
+        if done.returncode != 0 and not _PROGRESS.search(output):
+            raise SystemExit(f"{name} did not start:\n{output[-2000:]}")
     row.new_paths = max(0, len(list((folder / "corpus").iterdir())) - len(TARGETS[name].seeds()))
     row.findings = _keep_findings(folder, keep / name)
     shutil.rmtree(folder, ignore_errors=True)
     return row
 
 
-def _searched(said: str, at_most: int) -> int:
-    """Return the seconds that a process searched, start-up left out; at least one."""
-    found = _DONE.search(said)
-    return max(1, int(found[1])) if found else at_most
+def _searched(output: str, at_most: int) -> int:
+    """Return the seconds that a process searched without its start-up; at least 1."""
+    done = _DONE.search(output)
+    return max(1, int(done[1])) if done else at_most
 
 
-def _count(row: Row, said: str) -> None:
-    units = [int(total or step) for total, step in _TRIED.findall(said)]
-    progress = _PROGRESS.findall(said)
+def _count(row: Row, output: str) -> None:
+    units = [int(total or step) for total, step in _TRIED.findall(output)]
+    progress = _PROGRESS.findall(output)
     row.inputs += max(units, default=0)
     row.coverage = max([row.coverage, *(int(coverage) for coverage, _, _ in progress)])
 
 
 def _keep_findings(folder: Path, target: Path) -> int:
-    found = sorted((folder / "findings").iterdir())
-    if found:
+    findings = sorted((folder / "findings").iterdir())
+    if findings:
         target.mkdir(parents=True, exist_ok=True)
-    for path in found:
+    for path in findings:
         shutil.copy(path, target / path.name)
-    return len(found)
+    return len(findings)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -1,6 +1,6 @@
 """One target under atheris (libFuzzer): `python -m tests.fuzz.child TARGET SECONDS PATIENCE MIB FOLDER`.
 
-A finding is written down once per place in the code, and the search goes on; what hangs ends the process.
+A finding is written once per place in the code, and the search continues; a hang ends the process.
 """
 
 import hashlib
@@ -19,24 +19,24 @@ import atheris
 READERS = {
     "nifti": ("data.check", "imaging.volume"),
     "nifti-packed": ("data.check", "imaging.volume"),
-    "picture": ("data.picture",),
-    "slices": ("data.check", "data.reading"),
-    "archive": ("data.unpack",),
-    "config-file": ("config.compose", "config.show"),
-    "override": ("config.compose", "config.show"),
+    "picture": ("imaging.io.image2d",),
+    "slices": ("data.check", "data.case_reader"),
+    "archive": ("data.download.archive",),
+    "config-file": ("config.compose", "config.export"),
+    "override": ("config.compose", "config.export"),
     "checkpoint": ("models.checkpoint", "training.state"),
     "checkpoint-pickle": ("models.checkpoint", "training.state"),
-    "kaggle-json": ("data.download",),
-    "api-body": ("serving.api", "serving.reading"),
-    "api-file": ("serving.api", "serving.reading"),
-    "api-address": ("serving.api", "serving.reading"),
+    "kaggle-json": ("data.download.kaggle",),
+    "api-body": ("serving.api.app", "serving.api.reader"),
+    "api-file": ("serving.api.app", "serving.api.reader"),
+    "api-address": ("serving.api.app", "serving.api.reader"),
 }
-"""What a target imports when it is called, here imported under instrumentation."""
+"""Modules that a target imports when called; here they are imported with instrumentation."""
 HEAVY = ("torch", "segmentation_models_pytorch", "fastapi.testclient", "cv2", "hydra")
 FOREIGN = ("slicewise", "nibabel", "PIL", "yaml", "zipfile", "python_multipart")
 
 for heavy in HEAVY if sys.argv[1].startswith(("checkpoint", "api")) else ():
-    import_module(heavy)  # beforehand: to follow every branch of theirs would take minutes
+    import_module(heavy)  # before: to instrument them would take minutes
 with atheris.instrument_imports(include=list(FOREIGN)):
     sys.modules.pop("zipfile", None)  # atheris itself has imported it
     for reader in READERS.get(sys.argv[1], ()):
@@ -47,14 +47,14 @@ MIB = 1 << 20
 
 
 def limit_memory(mib: int) -> None:
-    """Bound what may be added to the address space that the imports have taken."""
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = taken + mib * MIB
+    """Limit the address space to that of the imports plus `mib`."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = used + mib * MIB
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def note(folder: Path, target: Target, data: bytes, error: BaseException) -> None:
-    """Write one finding down, named by the exception and the innermost line of ours."""
+    """Write one finding, named by the exception and the innermost function of SliceWise."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f"{frame.filename}:{frame.name}" for frame in frames if "slicewise" in frame.filename]
     place = f"{type(error).__name__} {ours[-1] if ours else ''}"
@@ -76,13 +76,13 @@ def main(name: str, seconds: str, patience: str, mib: str, folder: str) -> None:
         (home / "corpus" / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
     box = Path(tempfile.mkdtemp(dir=home))
 
-    def once(data: bytes) -> None:
+    def check(data: bytes) -> None:
         try:
             target.check(data, box)
         except Exception as error:
             note(home, target, data, error)
 
-    once(target.seeds()[0])  # imports and caches, before memory is bounded
+    check(target.seeds()[0])  # imports and caches, before memory is limited
     limit_memory(int(mib))
     options = [
         f"-max_total_time={seconds}",
@@ -92,7 +92,7 @@ def main(name: str, seconds: str, patience: str, mib: str, folder: str) -> None:
         "-seed=1",
     ]
     options += ["-print_final_stats=1", "-detect_leaks=0", f"-artifact_prefix={home}/findings/"]
-    atheris.Setup([sys.argv[0], str(home / "corpus"), *options], once)
+    atheris.Setup([sys.argv[0], str(home / "corpus"), *options], check)
     atheris.Fuzz()
 
 

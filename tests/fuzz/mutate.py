@@ -1,4 +1,4 @@
-"""Hostile variants of a sound input, drawn by hypothesis."""
+"""Malformed variants of a valid input, drawn by hypothesis."""
 
 import json
 import struct
@@ -32,7 +32,7 @@ NUMBERS = tuple(
     for kind in "fd"
     for value in (float("nan"), float("inf"), -1.0, 1e30)
 )
-HOSTILE: tuple[Any, ...] = (
+STRANGE: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.5, 1e308, 1 << 62, 10**30, float("nan"), float("inf")),
     *("", ".", "..", "../../canary", "/etc/passwd", "a\x00b", "x" * 300, "\ud800"),
     *([], {}, [[]], {"": None}, [None]),
@@ -41,7 +41,7 @@ HOSTILE: tuple[Any, ...] = (
 
 @st.composite
 def damaged(draw: st.DrawFn, sound: list[bytes]) -> bytes:
-    """Return a sound input after some cuts, repeats and overwritten bytes."""
+    """Return a valid input after some cuts, repeats and overwritten bytes."""
     data = bytearray(draw(st.sampled_from(sound)))
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(0, len(data) - 1)))
@@ -64,14 +64,14 @@ def damaged(draw: st.DrawFn, sound: list[bytes]) -> bytes:
 
 @st.composite
 def forged(draw: st.DrawFn, sound: list[bytes]) -> bytes:
-    """Return a sound JSON record in which some values or names were exchanged."""
+    """Return a valid JSON record in which some values or names were replaced."""
     value = json.loads(draw(st.sampled_from(sound)))
     for _ in range(draw(st.integers(1, 3))):
         places = list(_places(value))
         if not places:
             break
         holder, key = draw(st.sampled_from(places))
-        strange = draw(st.sampled_from(HOSTILE))
+        strange = draw(st.sampled_from(STRANGE))
         if isinstance(holder, dict) and isinstance(strange, str) and draw(st.booleans()):
             holder[strange] = holder.pop(key)
         elif draw(st.integers(0, 9)):

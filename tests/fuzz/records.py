@@ -1,4 +1,4 @@
-"""Targets: the JSON that a workspace keeps about itself."""
+"""Targets: the JSON records of a workspace."""
 
 import contextlib
 import io
@@ -9,32 +9,32 @@ from tests.fuzz.seeds import as_json
 
 from slicewise.cli import status
 from slicewise.core.files import parse_json, read_json
-from slicewise.core.fingerprint import digest
+from slicewise.core.hashing import digest
 from slicewise.data.index import CaseIndex
-from slicewise.data.split import Split
-from slicewise.data.stored import FORMAT, StoredCase
-from slicewise.pipeline.clean import clean
-from slicewise.pipeline.receipt import RECEIPT_NAME, FileSeal, Identity, Receipt
-from slicewise.pipeline.step import Outcome, Step
-from slicewise.pipeline.workspace import Workspace
-from slicewise.serving.state import DemoState, ServiceState, read_state, write_state
+from slicewise.data.split.subsets import Split
+from slicewise.data.store_entry import FORMAT, StoredCase
+from slicewise.demo.state import DemoState, ServiceState, read_state, write_state
+from slicewise.engine.clean import clean
+from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Identity, Receipt
+from slicewise.engine.step import Outcome, Step
+from slicewise.engine.workspace import Workspace
 
 HOMES = {"out": "results/out"}
 
 
 def read_receipt(data: bytes, folder: Path) -> None:
-    """Read a receipt at home, look for its files, put it on the shelf, and say what there is."""
+    """Read the receipt of an output, check its files, print the status and put the output on the shelf."""
     workspace = Workspace(folder / "w")
     home = workspace.home(HOMES["out"])
     home.mkdir(parents=True, exist_ok=True)
     (home / "a.txt").write_bytes(b"a")
     (home / RECEIPT_NAME).write_bytes(signed(data))
-    receipt = workspace.at_home(HOMES)
+    receipt = workspace.home_receipt(HOMES)
     if receipt is None:
         return
-    found = workspace.find("step", HOMES, receipt.fingerprint)
-    if found is not None:
-        list(workspace.faults(found))
+    output = workspace.find("step", HOMES, receipt.fingerprint)
+    if output is not None:
+        list(workspace.faults(output))
     with contextlib.redirect_stdout(io.StringIO()):
         status.execute(_arguments(workspace.root))
     workspace._set_aside("step", HOMES, receipt.fingerprint)
@@ -42,7 +42,7 @@ def read_receipt(data: bytes, folder: Path) -> None:
 
 
 def signed(data: bytes) -> bytes:
-    """Give a changed receipt the fingerprint that goes with it: whoever forges one can do so too."""
+    """Return a changed receipt with the matching fingerprint and digest, as an attacker could."""
     try:
         value = parse_json(data)
         value["fingerprint"] = digest(value["identity"])
@@ -54,7 +54,7 @@ def signed(data: bytes) -> bytes:
 
 
 def receipts() -> list[bytes]:
-    seal = FileSeal(1, 0, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
+    seal = FileChecksum(1, 0, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
     identity = Identity("step", 1, {"a.b": 1.5}, {"before": "f"}, {"x": {"y": "z"}})
     receipt = Receipt(identity, {"out": {"a.txt": seal}}, {"data/b.txt": seal}, {"before": "p"}, "q", {})
     return [signed(as_json(_tree(receipt)))]
@@ -104,9 +104,9 @@ def read_split(data: bytes, folder: Path) -> None:
 
 
 def splits() -> list[bytes]:
-    sides = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
+    subsets = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
     fractions = {"train": 0.7, "val": 0.15, "test": 0.15, "folds": 0, "fold": 0}
-    return [as_json({"seed": 1, "fractions": fractions, "counts": {}, "sources": {"s": sides}})]
+    return [as_json({"seed": 1, "fractions": fractions, "counts": {}, "sources": {"s": subsets}})]
 
 
 def read_entry(data: bytes, folder: Path) -> None:
@@ -146,7 +146,7 @@ def entries() -> list[bytes]:
 
 
 def read_array(data: bytes, folder: Path) -> None:
-    """A sealed entry whose array file was exchanged for another of the same size."""
+    """Read an entry whose array file was replaced by another of the same size."""
     import json
 
     value = json.loads(entries()[0])
@@ -167,7 +167,7 @@ def arrays() -> list[bytes]:
 
 
 def read_states(data: bytes, folder: Path) -> None:
-    """What a demo, a table of hashes, a last run and a download's note say."""
+    """Read the state of a demo, a table of hashes and the record of a run."""
     home = folder / "w" / ".slicewise" / "demo"
     home.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(folder / "w")
@@ -202,9 +202,9 @@ def demo_states() -> list[bytes]:
 
 
 def read_kaggle(data: bytes, folder: Path) -> None:
-    """A finished download's note, and the credentials of another program."""
-    from slicewise.data.download import RECEIPT, fetch_kaggle
-    from slicewise.data.kaggle import _read_kaggle_json
+    """Read the note of a finished download, and Kaggle's file of credentials."""
+    from slicewise.data.download.kaggle import RECEIPT, fetch_kaggle
+    from slicewise.data.download.kaggle_client import _read_kaggle_json
 
     path = folder / "kaggle.json"
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Small sound files to start from, all made by code."""
+"""Small valid files as seeds, all generated."""
 
 import gzip
 import io
@@ -78,25 +78,25 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 @cache
 def slices() -> list[bytes]:
-    """A slice and a mask as kaggle_3m has them."""
+    """A slice and a mask in the format of kaggle_3m."""
     mask = np.where(grey() > 128, np.uint8(255), np.uint8(0))
     return [_saved(Image.fromarray(grey((20, 24, 3))), "TIFF"), _saved(Image.fromarray(mask), "TIFF")]
 
 
 @cache
 def archives() -> list[bytes]:
-    found = []
+    files = []
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
             archive.writestr("a/b/one.txt", b"one" * 40)
             archive.writestr("two.txt", b"two")
             archive.writestr("A/", b"")
-        found.append(buffer.getvalue())
+        files.append(buffer.getvalue())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive, archive.open("big", "w", force_zip64=True) as stream:
         stream.write(b"big")
-    return [*found, buffer.getvalue()]
+    return [*files, buffer.getvalue()]
 
 
 def configs() -> list[bytes]:
@@ -122,7 +122,7 @@ def overrides() -> list[bytes]:
 
 @cache
 def states() -> list[bytes]:
-    """A checkpoint and a training state without a network: what is checked before one is built."""
+    """A checkpoint and a training state with dummy weights, for all checks before the model is built."""
     import torch
 
     from slicewise.config.compose import compose
@@ -157,16 +157,16 @@ def _pickled(content: dict[str, Any]) -> bytes:
 @cache
 def pickles() -> list[bytes]:
     """The pickles inside `states`."""
-    found = []
+    pickled = []
     for state in states():
         with zipfile.ZipFile(io.BytesIO(state)) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            found.append(archive.read(name))
-    return found
+            pickled.append(archive.read(name))
+    return pickled
 
 
 def multipart(name: str, content: bytes, **fields: str) -> bytes:
-    """A form as browsers send it, with the boundary `X`."""
+    """Return a form as browsers send it, with the boundary `X`."""
     parts = [
         f'--X\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{text}\r\n'.encode()
         for key, text in fields.items()

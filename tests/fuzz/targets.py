@@ -1,6 +1,6 @@
-"""Everything that reads foreign bytes, each as one function of bytes and a folder of its own.
+"""The readers of untrusted bytes, each as a function of bytes and a folder of its own.
 
-A target is sound when it returns, or raises an error that tells the user what to do. Else it is a finding.
+A target must return or raise a SliceWiseError with a message. Anything else is a finding.
 """
 
 import gzip
@@ -17,15 +17,15 @@ from tests.fuzz import records, seeds
 from tests.fuzz.watch import CANARY, confined
 
 from slicewise.core.errors import SliceWiseError
-from slicewise.core.keys import CaseKey
 from slicewise.data.cases import CaseFiles
+from slicewise.domain.keys import CaseKey
 
 KEY = CaseKey("s", "p", "c")
 
 
 @dataclass(frozen=True)
 class Target:
-    """`reads` gets hostile bytes and a folder; `seeds` are sound inputs to start from."""
+    """`reads` gets untrusted bytes and a folder; `seeds` are valid inputs to start from."""
 
     name: str
     reads: Callable[[bytes, Path], None]
@@ -38,7 +38,7 @@ class Target:
         Raises:
             Exception: a finding.
         """
-        (box / CANARY).write_bytes(b"nobody reads this")
+        (box / CANARY).write_bytes(b"must not be read")
         folder = box / "inside"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -46,7 +46,7 @@ class Target:
             with confined(folder):
                 self.reads(data, folder)
         except SliceWiseError as error:
-            assert str(error), "an error without a word"  # noqa: PT017
+            assert str(error), "an error without a message"  # noqa: PT017
             return False
         finally:
             left = sorted(path.name for path in box.iterdir())
@@ -72,16 +72,16 @@ def _read_packed_nifti(data: bytes, folder: Path) -> None:
 
 
 def _read_picture(data: bytes, folder: Path) -> None:
-    from slicewise.data.picture import read_grey
+    from slicewise.imaging.io.image2d import read_picture
 
     path = folder / "a.png"
     path.write_bytes(data)
-    assert read_grey(path).ndim == 2
+    assert read_picture(path).pixels.ndim == 2
 
 
 def _read_slices(data: bytes, folder: Path) -> None:
+    from slicewise.data.case_reader import read_case
     from slicewise.data.check import check_case
-    from slicewise.data.reading import read_case
 
     image, mask = folder / "1.tif", folder / "1_mask.tif"
     case = CaseFiles(KEY, "lgg", ("t1", "flair", "t1ce"), (image,), (mask,), None, "p")
@@ -100,7 +100,7 @@ def _read_slices(data: bytes, folder: Path) -> None:
 
 
 def _unpack(data: bytes, folder: Path) -> None:
-    from slicewise.data.unpack import unpack_zip
+    from slicewise.data.download.archive import unpack_zip
 
     path = folder / "a.zip"
     path.write_bytes(data)
@@ -109,7 +109,7 @@ def _unpack(data: bytes, folder: Path) -> None:
 
 def _compose_file(data: bytes, folder: Path) -> None:
     from slicewise.config.compose import compose
-    from slicewise.config.show import to_yaml
+    from slicewise.config.export import to_yaml
 
     root = Path(__file__).resolve().parents[2] / "configs"
     shutil.copytree(root, folder / "configs", ignore=shutil.ignore_patterns("final"))
@@ -119,7 +119,7 @@ def _compose_file(data: bytes, folder: Path) -> None:
 
 def _compose_overrides(data: bytes, folder: Path) -> None:
     from slicewise.config.compose import compose
-    from slicewise.config.show import to_yaml
+    from slicewise.config.export import to_yaml
 
     words = data.decode(errors="surrogateescape").split("\n")[:8]
     to_yaml(compose(words).model_dump(mode="json"))
@@ -138,7 +138,7 @@ def _load_checkpoint(data: bytes, folder: Path) -> None:
 
 
 def _load_pickle(data: bytes, folder: Path) -> None:
-    """The pickle inside a checkpoint; its container is sound, with two small storages."""
+    """Read the pickle of a checkpoint in a valid container with two small storages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a/data.pkl", data)
@@ -157,14 +157,14 @@ def _client() -> Any:
 
     from slicewise.config.compose import compose
     from slicewise.models.checkpoint import Checkpoint, save_checkpoint
-    from slicewise.models.multitask import build_model
-    from slicewise.serving.api import create_app
+    from slicewise.models.multitask import MultitaskModel
+    from slicewise.serving.api.app import create_app
 
     config = compose(
         ["preprocessing.image_size=32", "model={encoder:resnet18,encoder_depth:3,head_hidden:0}"]
     )
     model = config.model.model_copy(update={"encoder_weights": None})
-    weights = build_model(model).state_dict()
+    weights = MultitaskModel(model).state_dict()
     checkpoint = Checkpoint(
         weights,
         model,
@@ -191,30 +191,30 @@ def _client() -> Any:
 
 
 def _post(data: bytes, folder: Path) -> None:
-    """A whole request body, whatever it says about its parts."""
+    """Send a whole request body."""
     head = {"content-type": "multipart/form-data; boundary=X"}
-    _sound(_client().post("/predict", content=data, headers=head))
+    _check_response(_client().post("/predict", content=data, headers=head))
 
 
 def _upload(data: bytes, folder: Path) -> None:
-    """Hostile content in a sound form, as two kinds of file."""
+    """Send untrusted content in a valid form, with two file names."""
     for form in (seeds.multipart("a", data), seeds.multipart("../a", data, modality="t1ce")):
         _post(form, folder)
 
 
 def _visit(data: bytes, folder: Path) -> None:
-    """An address and a query."""
+    """Send an address and a query."""
     from urllib.parse import quote_from_bytes
 
     path, _, query = data.partition(b"?")
     address = (
         "/" + quote_from_bytes(path.lstrip(b"/"), safe="/.%") + "?" + quote_from_bytes(query, safe="=&%")
     )
-    _sound(_client().get(address))
-    _sound(_client().post(address, content=b""))
+    _check_response(_client().get(address))
+    _check_response(_client().post(address, content=b""))
 
 
-def _sound(response: Any) -> None:
+def _check_response(response: Any) -> None:
     assert response.status_code < 500, (response.status_code, response.text)
     if response.status_code >= 400 and response.headers["content-type"] == "application/json":
         assert response.json()["error"]
@@ -235,14 +235,14 @@ TARGETS: dict[str, Target] = {
             "nifti",
             _read_nifti,
             lambda: seeds.niftis() + seeds.packed_niftis(),
-            "a volume as it lies on disk",
+            "a volume",
         ),
-        Target("nifti-packed", _read_packed_nifti, seeds.niftis, "a volume inside a sound gzip"),
+        Target("nifti-packed", _read_packed_nifti, seeds.niftis, "a volume inside a valid gzip"),
         Target("picture", _read_picture, seeds.pictures, "a picture"),
         Target("slices", _read_slices, seeds.slices, "a TIFF slice and its mask"),
-        Target("archive", _unpack, seeds.archives, "a ZIP from the network"),
+        Target("archive", _unpack, seeds.archives, "a downloaded ZIP"),
         Target("config-file", _compose_file, seeds.configs, "a YAML file below configs/"),
-        Target("override", _compose_overrides, seeds.overrides, "words of the command line"),
+        Target("override", _compose_overrides, seeds.overrides, "overrides of the command line"),
         Target("checkpoint", _load_checkpoint, seeds.states, "a checkpoint or training state"),
         Target("checkpoint-pickle", _load_pickle, seeds.pickles, "the pickle inside one"),
         Target("receipt", records.read_receipt, records.receipts, "the receipt of an output"),

@@ -1,4 +1,4 @@
-"""The inputs that fuzzing and reading turned up, each once and small: crashes, hangs, bombs and strays."""
+"""Inputs found by fuzzing and code review, each once and small: crashes, hangs, bombs and escapes."""
 
 import gzip
 import io
@@ -19,19 +19,20 @@ from tests.fuzz import records, seeds
 
 from slicewise.core.errors import CheckpointError, DataError, DownloadError, VolumeError, WorkspaceError
 from slicewise.core.files import parse_json, read_json
-from slicewise.core.fingerprint import HashCache
-from slicewise.core.keys import CaseKey
+from slicewise.core.hashing import HashCache
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import check_case
+from slicewise.data.download.archive import unpack_zip
 from slicewise.data.index import CaseIndex
-from slicewise.data.picture import read_grey
 from slicewise.data.store import SliceStore
-from slicewise.data.stored import StoredCase
-from slicewise.data.unpack import unpack_zip
-from slicewise.imaging.nifti import read_nifti
-from slicewise.models.checkpoint import STATE_FORMAT, load_checkpoint, load_safely, save_checkpoint
-from slicewise.pipeline.receipt import RECEIPT_NAME, Receipt
-from slicewise.serving.state import read_state
+from slicewise.data.store_entry import StoredCase
+from slicewise.demo.state import read_state
+from slicewise.domain.keys import CaseKey
+from slicewise.engine.receipt import RECEIPT_NAME, Receipt
+from slicewise.imaging.io.image2d import read_picture
+from slicewise.imaging.io.nifti import read_nifti
+from slicewise.models.checkpoint import STATE_FORMAT, load_checkpoint, save_checkpoint
+from slicewise.models.safe_loading import load_safely
 from slicewise.training.state import VERSION, load_state
 
 KEY = CaseKey("s", "p", "c")
@@ -49,7 +50,7 @@ def refuse_nifti(path: Path, data: bytes) -> str:
     with pytest.raises(VolumeError) as caught:
         read_nifti(path)
     case = CaseFiles(KEY, "nifti", ("flair",), (path,), (), None, "p")
-    check_case(case)  # says what it says, but says it
+    check_case(case)  # must not raise
     return str(caught.value)
 
 
@@ -88,7 +89,7 @@ def test_postscript_is_not_handed_to_an_interpreter(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(seeds.grey()).convert("RGB").save(path, format="EPS")
     with pytest.raises(DataError, match="not a picture"):
-        read_grey(path)
+        read_picture(path)
 
 
 def bmp_of(width: int, height: int) -> bytes:
@@ -111,7 +112,7 @@ def test_a_bomb_among_the_slices_is_a_problem_and_no_crash(tmp_path: Path) -> No
     assert "unreadable" in check_case(case)[0].what
     path.write_bytes(bmp_of(9000, 9000))
     with pytest.raises(DataError, match="scale it"):
-        read_grey(path)
+        read_picture(path)
 
 
 def write_zip(path: Path, content: bytes, method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -306,13 +307,13 @@ def test_a_training_state_without_a_part(tmp_path: Path, missing: str) -> None:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A whole checkpoint of a small network."""
+    """A complete checkpoint of a small model."""
     from slicewise.config.compose import compose
     from slicewise.models.checkpoint import Checkpoint
-    from slicewise.models.multitask import build_model
+    from slicewise.models.multitask import MultitaskModel
 
     config = compose(["model={encoder:resnet18,encoder_depth:3,head_hidden:0,encoder_weights:null}"])
-    weights = build_model(config.model).state_dict()
+    weights = MultitaskModel(config.model).state_dict()
     names = ("no_tumour", "tumour")
     return Checkpoint(
         weights, config.model, config.preprocessing, names, "joint", {}, "f", "x", True, "flair"
@@ -322,7 +323,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_model_section_of_absurd_size_takes_no_memory(tmp_path: Path, sound: Any) -> None:
     model = sound.model.model_copy(update={"head_hidden": 10**9})
     save_checkpoint(tmp_path / "a.pth", replace(sound, model=model))
-    with pytest.raises(CheckpointError, match="does not fit the network"):
+    with pytest.raises(CheckpointError, match="does not fit the model"):
         load_checkpoint(tmp_path / "a.pth").build()
 
 
@@ -330,7 +331,7 @@ def test_a_model_section_of_absurd_size_takes_no_memory(tmp_path: Path, sound: A
     ("change", "message"),
     [
         (lambda tensor: tensor.double(), "float64"),
-        (lambda tensor: tensor[:1].clone(), "in the network"),
+        (lambda tensor: tensor[:1].clone(), "in the model"),
         (lambda tensor: torch.full_like(tensor, float("nan")), "NaN"),
         (None, "is missing"),
     ],

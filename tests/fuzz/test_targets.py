@@ -1,4 +1,4 @@
-"""Every target against a bounded, repeatable number of hostile inputs; `make fuzz` tries far more."""
+"""Every target with a fixed number of malformed inputs; `make fuzz` tries many more."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ EXAMPLES = 60
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore"
-)  # decoders warn of damage; outside of tests nobody stops for it
+)  # decoders warn about damage; outside tests warnings are not errors
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_hostile_bytes_are_refused_with_a_message_or_read(name: str, tmp_path: Path) -> None:
+def test_malformed_bytes_are_an_error_with_a_message_or_read(name: str, tmp_path: Path) -> None:
     target = TARGETS[name]
-    sound = target.seeds()
-    hostile = st.one_of(damaged(sound), forged(sound)) if name in RECORDS else damaged(sound)
+    valid = target.seeds()
+    malformed = st.one_of(damaged(valid), forged(valid)) if name in RECORDS else damaged(valid)
 
     @settings(
         max_examples=SLOW.get(name, EXAMPLES),
@@ -30,7 +30,7 @@ def test_hostile_bytes_are_refused_with_a_message_or_read(name: str, tmp_path: P
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(hostile)
+    @given(malformed)
     def check(data: bytes) -> None:
         target.check(data, tmp_path)
 
@@ -38,8 +38,8 @@ def test_hostile_bytes_are_refused_with_a_message_or_read(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if name not in ("kaggle-json", "override")])
-def test_a_target_reads_what_is_sound(name: str, tmp_path: Path) -> None:
-    """Or else the test above would prove nothing."""
+def test_a_target_reads_valid_input(name: str, tmp_path: Path) -> None:
+    """Else the test above would prove nothing."""
     target = TARGETS[name]
     assert any(_accepted(name, data, tmp_path) for data in target.seeds())
 

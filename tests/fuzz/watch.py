@@ -1,4 +1,4 @@
-"""Sees every file that a reader opens for writing, makes, moves or removes, and whether it may."""
+"""Check that a reader writes, moves and removes files only in its own folder (PEP 578 audit hook)."""
 
 import os
 import sys
@@ -25,17 +25,17 @@ _STARTS: Final = frozenset(
     ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class")
 )
 CANARY: Final = "canary"
-"""Lies beside the folder; nobody has a reason to open it."""
+"""A file beside the folder that no reader may open."""
 
 
 class EscapeError(AssertionError):
-    """A reader touched what is not its own."""
+    """A reader used a file outside its folder."""
 
 
 class _Watch:
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self.seen: list[str] = []
+        self.violations: list[str] = []
         self.installed = False
 
     def hook(self, event: str, args: tuple[Any, ...]) -> None:
@@ -46,23 +46,23 @@ class _Watch:
         elif event in _CHANGES:
             self._changed(event, args)
         elif event in _STARTS and event != "pickle.find_class":
-            self.seen.append(f"{event} {args[0]!r}")
+            self.violations.append(f"{event} {args[0]!r}")
 
     def _opened(self, path: Any, flags: Any) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
             return
         name = os.path.realpath(os.fsdecode(path)) if b"\0" not in os.fsencode(path) else ""
         if Path(name).name == CANARY or (isinstance(flags, int) and flags & _WRITING and self._outside(name)):
-            self.seen.append(f"open {name}")
+            self.violations.append(f"open {name}")
 
     def _changed(self, event: str, args: tuple[Any, ...]) -> None:
         if any(isinstance(arg, int) and arg >= 0 for arg in args[1:]) and event in ("os.remove", "os.rmdir"):
-            return  # relative to an open folder: part of a removal that was looked at as a whole
+            return  # relative to an open folder: part of a removal that was checked as a whole
         names = args[:2] if event in ("os.rename", "os.link") else args[:1]
         for name in names:
             path = os.path.normpath(Path.cwd() / os.fsdecode(name))
             if self._outside(path):
-                self.seen.append(f"{event} {path}")
+                self.violations.append(f"{event} {path}")
 
     def _outside(self, name: str) -> bool:
         assert self.folder is not None
@@ -75,21 +75,21 @@ _WATCH: Final = _Watch()
 
 @contextmanager
 def confined(folder: Path) -> Iterator[None]:
-    """Let the block touch files below `folder` alone.
+    """Allow the block to change files below `folder` only.
 
     Raises:
         EscapeError: it changed a file elsewhere, opened the canary or started a process.
     """
     if not _WATCH.installed:
-        sys.addaudithook(_WATCH.hook)  # stays for the life of the process; without a folder it does nothing
+        sys.addaudithook(_WATCH.hook)  # cannot be removed; without a folder it does nothing
         _WATCH.installed = True
     before = tempfile.tempdir
-    _WATCH.seen = []
+    _WATCH.violations = []
     tempfile.tempdir = str(folder)
     _WATCH.folder = folder.resolve()
     try:
         yield
     finally:
         _WATCH.folder, tempfile.tempdir = None, before
-    if _WATCH.seen:
-        raise EscapeError("; ".join(_WATCH.seen[:3]))
+    if _WATCH.violations:
+        raise EscapeError("; ".join(_WATCH.violations[:3]))

@@ -1,5 +1,6 @@
 """A small head that tests can compute on paper: an ellipsoid brain with an ellipsoid tumour in two parts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
-from slicewise.core.keys import CaseKey
+from slicewise.domain.keys import CaseKey
+from slicewise.imaging.intensity import compute_scaling
 from slicewise.imaging.volume import Volume
 
 SHAPE = (20, 72, 60)
@@ -52,6 +54,20 @@ def images(seed: int = 0) -> NDArray[np.int16]:
     noise = rng.normal(0, 20, (4, *SHAPE))
     levels = np.array([300, 400, 500, 600]).reshape(4, 1, 1, 1)
     return np.asarray((levels + 200 * (tumour() > 0) + noise).clip(1) * brain(), np.int16)
+
+
+def normalise(
+    images: NDArray[Any],
+    inside: NDArray[np.bool_],
+    presence: Sequence[bool],
+    clip_percentiles: tuple[float, float],
+) -> NDArray[np.float32]:
+    """Return z-scores [4, slice, row, col], 0 outside and in empty slots."""
+    result = np.zeros(images.shape, np.float32)
+    for slot, scaling in enumerate(compute_scaling(images, inside, presence, clip_percentiles)):
+        if scaling is not None:
+            result[slot] = scaling.apply(images[slot], inside)
+    return result
 
 
 def volume(**changes: Any) -> Volume:

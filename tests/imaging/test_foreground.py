@@ -10,11 +10,11 @@ from tests.imaging.disturbances import DISTURBANCES, noise, plus, spikes, z_scor
 from tests.imaging.ellipsoid import KEY, ball, dice, settings
 from tests.imaging.test_intensity import head_picture
 
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import MODALITIES
-from slicewise.imaging.intensity import foreground
-from slicewise.imaging.phantom.patient import generate_patient
-from slicewise.imaging.slicing import prepare
+from slicewise.data.phantom.patient import generate_patient
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import MODALITIES
+from slicewise.imaging.foreground import foreground
+from slicewise.imaging.slicing import extract_slices
 from slicewise.imaging.volume import Presence, Volume, picture_volume, read_nifti_case
 
 SUBSETS: tuple[Presence, ...] = (
@@ -62,7 +62,7 @@ def test_affine_changes_do_not_reach_the_model(phantom: NDArray[np.int16], name:
     raw = subset(phantom, presence)
     volumes = [Volume(KEY, images, presence, None, None, (2.0, 2.0, 2.0), None)
                for images in (raw, disturbed(raw, presence, name))]  # fmt: skip
-    first, second = (prepare(volume, settings()) for volume in volumes)
+    first, second = (extract_slices(volume, settings()) for volume in volumes)
     assert first.geometry == second.geometry
     np.testing.assert_allclose(
         first.images.astype(np.float32), second.images.astype(np.float32), atol=0.02, rtol=0.01
@@ -73,8 +73,10 @@ def test_affine_changes_do_not_reach_the_model(phantom: NDArray[np.int16], name:
 def test_a_stray_voxel_does_not_widen_the_box(phantom: NDArray[np.int16], value: int) -> None:
     spiked = phantom.copy()
     spiked[0, phantom.shape[1] // 2, 0, 0] = value
-    boxes = [prepare(Volume(KEY, images, SUBSETS[3], None, None, (2.0,) * 3, None), settings()).geometry
-             for images in (phantom, spiked)]  # fmt: skip
+    boxes = [
+        extract_slices(Volume(KEY, images, SUBSETS[3], None, None, (2.0,) * 3, None), settings()).geometry
+        for images in (phantom, spiked)
+    ]
     assert boxes[0] == boxes[1]
 
 

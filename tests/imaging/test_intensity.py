@@ -2,9 +2,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.imaging.ellipsoid import ball, brain, images, tumour
+from tests.imaging.ellipsoid import ball, brain, images, normalise, tumour
 
-from slicewise.imaging.intensity import foreground, measure, normalise
+from slicewise.imaging.foreground import foreground
+from slicewise.imaging.intensity import compute_scaling
 
 ALL = (True, True, True, True)
 CLIP = (0.5, 99.5)
@@ -86,7 +87,7 @@ def test_one_wild_voxel_changes_nothing() -> None:
     elsewhere[10, 36, 30] = False
     first, second = (normalise(image, brain(), ALL, CLIP)[0][elsewhere] for image in (images(), wild))
     np.testing.assert_allclose(first, second, atol=0.01)
-    calm, disturbed = (measure(image, brain(), ALL, CLIP)[0] for image in (images(), wild))
+    calm, disturbed = (compute_scaling(image, brain(), ALL, CLIP)[0] for image in (images(), wild))
     assert calm is not None
     assert disturbed is not None
     assert disturbed.high == pytest.approx(calm.high, rel=0.01)
@@ -100,7 +101,7 @@ def test_a_constant_image_becomes_0() -> None:
 def test_sampled_statistics_are_those_of_all_voxels() -> None:
     rng = np.random.default_rng([1])
     big = rng.gamma(3, 100, (4, 1, 900, 900)).astype(np.float32)
-    scaling = measure(big, np.ones(big.shape[1:], np.bool_), (True, False, False, False), CLIP)[0]
+    scaling = compute_scaling(big, np.ones(big.shape[1:], np.bool_), (True, False, False, False), CLIP)[0]
     assert scaling is not None
     low, high = np.percentile(big[0], CLIP)
     assert scaling.low == pytest.approx(low, rel=0.03)

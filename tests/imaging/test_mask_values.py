@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from tests.imaging.ellipsoid import KEY, SHAPE, images, tumour, write_nifti
 
 from slicewise.core.errors import VolumeError
-from slicewise.core.labels import EDEMA, LABEL_FORMATS, LabelMap
-from slicewise.imaging.mask_values import labels_of, tumour_of
+from slicewise.domain.labels import EDEMA, LABEL_FORMATS, LabelMap
+from slicewise.imaging.mask_values import decode_labels, decode_tumour
 from slicewise.imaging.volume import read_nifti_case
 
 SOFT = np.add.outer(np.linspace(0, 255, 16), np.zeros((1, 1))).reshape(1, 4, 4).astype(np.uint8)
@@ -56,7 +56,7 @@ def test_labels_that_were_saved_with_a_scale_are_those_labels(
     ("value", "step"), [(1.0039, 0.0157), (1.9922, 0.0157), (0.996, 0.0157), (2.0001, 0)]
 )
 def test_a_value_within_a_step_of_a_label_is_that_label(value: float, step: float) -> None:
-    mask = labels_of(Path("seg.nii"), spread(0, value, kind="f4"), step)
+    mask = decode_labels(Path("seg.nii"), spread(0, value, kind="f4"), step)
     np.testing.assert_array_equal(mask, spread(0, round(value)))
 
 
@@ -115,7 +115,7 @@ def test_a_4_in_names_of_2023_is_not_taken_for_enhancing(tmp_path: Path) -> None
 @pytest.mark.parametrize("high", [1, 128, 255, 65535])
 def test_masks_of_pictures_are_background_and_one_value(high: int) -> None:
     values = spread(0, high, 0, kind="u2")
-    mask, remark = tumour_of(Path("p"), values)
+    mask, remark = decode_tumour(Path("p"), values)
     np.testing.assert_array_equal(mask, values > 0)
     assert remark is None
 
@@ -124,7 +124,7 @@ def test_grey_edges_are_cut_at_half_and_said() -> None:
     values = np.zeros((2, 32, 32), np.uint8)
     values[1, 8:20, 8:20] = 255
     values[1, 7, 8:20], values[1, 20, 8:20] = 100, 200
-    mask, remark = tumour_of(Path("p"), values)
+    mask, remark = decode_tumour(Path("p"), values)
     np.testing.assert_array_equal(mask, values >= 200)
     assert "from half of 255 on" in str(remark)
 
@@ -134,10 +134,10 @@ def test_grey_edges_are_cut_at_half_and_said() -> None:
 )
 def test_masks_of_pictures_with_other_values_are_refused(values: NDArray[Any]) -> None:
     with pytest.raises(VolumeError, match=r"p: masks hold .*expected 0 and one other value"):
-        tumour_of(Path("p"), values)
+        decode_tumour(Path("p"), values)
 
 
 def test_an_empty_mask_is_one() -> None:
-    mask, remark = tumour_of(Path("p"), np.zeros((1, 4, 4), np.uint8))
+    mask, remark = decode_tumour(Path("p"), np.zeros((1, 4, 4), np.uint8))
     assert not mask.any()
     assert remark is None

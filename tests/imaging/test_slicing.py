@@ -5,20 +5,27 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.imaging.ellipsoid import SHAPE, brain, dice, images, settings, tumour, volume
+from tests.imaging.ellipsoid import SHAPE, brain, dice, images, normalise, settings, tumour, volume
 
 from slicewise.core.errors import VolumeError
-from slicewise.imaging.geometry import Geometry, fill_gaps, resize_image, resize_labels
-from slicewise.imaging.intensity import normalise
-from slicewise.imaging.slicing import UNKNOWN_LABEL, choose_for_training, prepare, restore
-from slicewise.imaging.volume import VolumeOrientation, picture_volume
+from slicewise.imaging.geometry import (
+    Geometry,
+    pad_missing_slices,
+    resize_image,
+    resize_labels,
+    restore_to_volume,
+)
+from slicewise.imaging.orientation import Orientation
+from slicewise.imaging.slice_selection import select_training_slices
+from slicewise.imaging.slicing import UNKNOWN_LABEL, extract_slices
+from slicewise.imaging.volume import picture_volume
 
 IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-PLACED = VolumeOrientation(IDENTITY, SHAPE, b"")
+PLACED = Orientation(IDENTITY, SHAPE, b"")
 
 
 def test_shapes_and_types() -> None:
-    case = prepare(volume(), settings())
+    case = extract_slices(volume(), settings())
     assert case.images.dtype == np.float16
     assert case.images.shape == (len(case.indices), 4, 64, 64)
     assert case.masks.shape == (len(case.indices), 64, 64)
@@ -28,16 +35,16 @@ def test_shapes_and_types() -> None:
 
 
 def test_a_pixel_has_a_size_only_where_the_files_tell_one() -> None:
-    assert prepare(volume(), settings()).pixel_mm is None
-    assert prepare(volume(orientation=PLACED), settings()).pixel_mm == pytest.approx(
+    assert extract_slices(volume(), settings()).pixel_mm is None
+    assert extract_slices(volume(orientation=PLACED), settings()).pixel_mm == pytest.approx(
         61 * 1.1 / 64, abs=1 / 64
     )
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_a_mask_comes_back_where_it_was(size: int) -> None:
-    case = prepare(volume(), settings(image_size=size))
-    back = restore(case.masks, case.geometry)
+    case = extract_slices(volume(), settings(image_size=size))
+    back = restore_to_volume(case.masks, case.geometry)
     assert back.dtype == np.uint8
     assert back.shape == tumour().shape
     assert dice(back, tumour()) > 0.95
@@ -45,30 +52,30 @@ def test_a_mask_comes_back_where_it_was(size: int) -> None:
 
 
 def test_probabilities_come_back_as_probabilities() -> None:
-    case = prepare(volume(), settings())
-    back = restore((case.masks > 0).astype(np.float32), case.geometry)
+    case = extract_slices(volume(), settings())
+    back = restore_to_volume((case.masks > 0).astype(np.float32), case.geometry)
     assert back.dtype == np.float32
     assert back.min() >= 0
     assert back.max() <= 1
     assert dice(back >= 0.5, tumour()) > 0.95
-    assert restore(case.masks > 0, case.geometry).dtype == np.bool_
+    assert restore_to_volume(case.masks > 0, case.geometry).dtype == np.bool_
 
 
 def test_slices_without_brain_are_dropped_and_restored_as_0() -> None:
-    case = prepare(volume(), settings(min_brain_fraction=0.5))
+    case = extract_slices(volume(), settings(min_brain_fraction=0.5))
     area = brain().sum(axis=(1, 2))
     np.testing.assert_array_equal(case.indices, np.flatnonzero(area >= 0.5 * area.max()))
-    back = restore(np.ones_like(case.masks), case.geometry)
+    back = restore_to_volume(np.ones_like(case.masks), case.geometry)
     assert not np.delete(back, case.indices, axis=0).any()
 
 
 def test_a_slice_with_tumour_is_kept_however_little_brain_it_has() -> None:
     mask = tumour()
     mask[2, 36, 30] = 1
-    case = prepare(volume(mask=mask), settings(min_brain_fraction=0.5))
+    case = extract_slices(volume(mask=mask), settings(min_brain_fraction=0.5))
     assert 2 in case.indices
     assert case.labels[0] == 1  # even one voxel stays visible at 64 pixels
-    assert not case.seen[0]
+    assert not case.included[0]
     assert not case.train[0]
 
 
@@ -77,11 +84,11 @@ def test_the_mask_does_not_decide_what_is_seen() -> None:
     mask = tumour()
     mask[2, 36, 30] = 1
     few = settings(min_brain_fraction=0.5)
-    with_mask, without = prepare(volume(mask=mask), few), prepare(volume(mask=None), few)
+    with_mask, without = extract_slices(volume(mask=mask), few), extract_slices(volume(mask=None), few)
     assert len(with_mask.indices) == len(without.indices) + 1
-    assert without.seen.all()
-    np.testing.assert_array_equal(with_mask.indices[with_mask.seen], without.indices)
-    np.testing.assert_array_equal(with_mask.images[with_mask.seen], without.images)
+    assert without.included.all()
+    np.testing.assert_array_equal(with_mask.indices[with_mask.included], without.indices)
+    np.testing.assert_array_equal(with_mask.images[with_mask.included], without.images)
     first, second = with_mask.geometry, without.geometry
     assert (first.top, first.left, first.height) == (second.top, second.left, second.height)
     assert not without.has_mask
@@ -91,9 +98,9 @@ def test_the_mask_does_not_decide_what_is_seen() -> None:
 
 def test_slices_are_the_normalised_volume() -> None:
     """At the box's own size nothing is resampled, so slices and `normalise` must agree."""
-    box = prepare(volume(), settings(image_size=64, crop_margin=0.0)).geometry
+    box = extract_slices(volume(), settings(image_size=64, crop_margin=0.0)).geometry
     margin = (64 / box.height - 1) / 2
-    case = prepare(volume(), settings(image_size=64, crop_margin=margin))
+    case = extract_slices(volume(), settings(image_size=64, crop_margin=margin))
     assert case.geometry.height == 64
     whole = normalise(images(), brain(), (True,) * 4, settings().clip_percentiles)
     cut = np.stack([[case.geometry.cut(whole[slot, index]) for slot in range(4)] for index in case.indices])
@@ -103,7 +110,7 @@ def test_slices_are_the_normalised_volume() -> None:
 def test_outside_the_brain_is_0_and_its_rim_is_not_mixed_with_it() -> None:
     flat = np.where(brain(), 500, 0).astype(np.int16)
     flat[9:12, 30:40, 20:40] = 100  # so that there is a deviation
-    case = prepare(volume(images=np.stack([flat] * 4)), settings())
+    case = extract_slices(volume(images=np.stack([flat] * 4)), settings())
     values = case.images[0, 0]
     rim = values[values != 0]
     np.testing.assert_allclose(rim, rim.max(), atol=1e-3)
@@ -112,7 +119,7 @@ def test_outside_the_brain_is_0_and_its_rim_is_not_mixed_with_it() -> None:
 def test_a_picture_has_its_label_and_one_slice() -> None:
     picture = np.zeros((4, 1, 72, 60), np.int16)
     picture[3, 0] = images()[3, 10]
-    case = prepare(
+    case = extract_slices(
         volume(
             images=picture, presence=(False, False, False, True), mask=None, label=1, spacing=(1.0, 1.0, 1.0)
         ),
@@ -126,41 +133,41 @@ def test_a_picture_has_its_label_and_one_slice() -> None:
 
 def test_a_brain_wider_than_the_image_is_padded() -> None:
     whole = np.full((4, 3, 40, 20), 100, np.int16) + np.arange(20, dtype=np.int16)
-    case = prepare(volume(images=whole, mask=None), settings(crop_margin=0.0))
+    case = extract_slices(volume(images=whole, mask=None), settings(crop_margin=0.0))
     assert case.geometry.left < 0
     assert (case.geometry.height, case.geometry.width) == (40, 40)
     assert not case.images[:, :, :, :14].any()
-    back = restore(np.ones_like(case.masks), case.geometry)
+    back = restore_to_volume(np.ones_like(case.masks), case.geometry)
     assert back.shape == (3, 40, 20)
     assert back.all()
 
 
 def test_pixels_that_are_not_square_are_cut_square_in_mm() -> None:
-    case = prepare(volume(spacing=(2.0, 1.0, 2.0)), settings())
+    case = extract_slices(volume(spacing=(2.0, 1.0, 2.0)), settings())
     assert case.geometry.height == pytest.approx(2 * case.geometry.width, abs=1)
-    assert dice(restore(case.masks, case.geometry), tumour()) > 0.95
+    assert dice(restore_to_volume(case.masks, case.geometry), tumour()) > 0.95
 
 
 def test_absurd_voxel_sizes_are_refused_before_memory_is_taken() -> None:
     absurd = volume(spacing=(2.0, 1e-6, 1.0), orientation=PLACED)
     with pytest.raises(VolumeError, match="correct the voxel sizes"):
-        prepare(absurd, settings())
+        extract_slices(absurd, settings())
 
 
 def test_a_picture_that_is_too_large_is_to_be_scaled_down() -> None:
     pixels = np.zeros((4, 8000), np.uint8)
     pixels[:, 1:-1] = 1 + np.arange(7998, dtype=np.uint8)
     with pytest.raises(VolumeError, match=r"toy/p1/c1: .* the picture has 8000 x 4, scale it down"):
-        prepare(picture_volume(volume().key, pixels, "flair"), settings())
+        extract_slices(picture_volume(volume().key, pixels, "flair"), settings())
 
 
 def test_darkness_is_refused() -> None:
     with pytest.raises(VolumeError, match="toy/p1/c1: no brain"):
-        prepare(volume(images=np.zeros_like(images()), mask=None), settings())
+        extract_slices(volume(images=np.zeros_like(images()), mask=None), settings())
 
 
 def test_preparing_twice_gives_the_same_bytes() -> None:
-    first, second = prepare(volume(), settings()), prepare(volume(), settings())
+    first, second = extract_slices(volume(), settings()), extract_slices(volume(), settings())
     for field in dataclasses.fields(first):
         np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
 
@@ -205,7 +212,7 @@ def test_labels_keep_their_area_where_pixels_are_not_square() -> None:
 )
 def test_training_sees_a_bounded_share_of_healthy_slices(labels: list[int], ratio: float, limit: int) -> None:
     array = np.array(labels, np.int8)
-    chosen = choose_for_training(array, ratio, limit)
+    chosen = select_training_slices(array, ratio, limit)
     ill, healthy = int((chosen & (array == 1)).sum()), int((chosen & (array == 0)).sum())
     assert 1 <= ill + healthy <= limit
     if array.any():
@@ -219,7 +226,7 @@ def test_training_sees_a_bounded_share_of_healthy_slices(labels: list[int], rati
 def test_healthy_slices_are_spread_over_the_case() -> None:
     labels = np.zeros(100, np.int8)
     labels[40:50] = 1
-    healthy = np.flatnonzero(choose_for_training(labels, 1.0, 64) & (labels == 0))
+    healthy = np.flatnonzero(select_training_slices(labels, 1.0, 64) & (labels == 0))
     assert len(healthy) == 10
     assert np.diff(healthy).max() <= 19
     assert healthy[0] < 10
@@ -250,5 +257,5 @@ def test_geometry_round_trips_through_json() -> None:
 
 def test_dropped_slices_are_empty_ones_in_the_volume() -> None:
     masks = np.ones((3, 2, 2), bool)
-    volume = fill_gaps(masks, [7, 4, 9])
+    volume = pad_missing_slices(masks, [7, 4, 9])
     assert volume.any(axis=(1, 2)).tolist() == [True, False, False, True, False, True]

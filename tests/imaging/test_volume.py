@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, tumour, volume, write_nifti
 
 from slicewise.core.errors import VolumeError
-from slicewise.core.keys import CaseKey
+from slicewise.domain.keys import CaseKey
 from slicewise.imaging.volume import Volume, read_nifti_case, read_volume, save_mask_nifti
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -191,7 +191,7 @@ def test_files_with_voxels_of_other_sizes_are_refused(tmp_path: Path, flair: Pat
 
 def test_files_that_lie_at_another_angle_are_refused(tmp_path: Path, flair: Path) -> None:
     t1 = write_nifti(tmp_path / "t1.nii", images()[0], turned(10))
-    with pytest.raises(VolumeError, match=r"t1\.nii: turned by 10\.0 degrees against flair.*; resample"):
+    with pytest.raises(VolumeError, match=r"t1\.nii: rotated by 10\.0 degrees relative to flair.*; resample"):
         read_volume({"flair": flair, "t1": t1})
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from slicewise.config.schema.asking import PLAIN, Asking
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError
-from slicewise.core.keys import CaseKey
+from slicewise.domain.keys import CaseKey
 from slicewise.imaging.volume import picture_volume
 from slicewise.inference.ensemble import Ensemble
 from slicewise.inference.predictor import Predictor
@@ -55,7 +55,7 @@ def test_an_ensemble_of_one_is_that_one(checkpoint: Checkpoint) -> None:
     picture = picture_volume(CaseKey("a", "a", "a"), pixels, "flair")
     member = Predictor(checkpoint, "cpu")
     found, expected = Ensemble([member]).predict_volume(picture), member.predict_volume(picture)
-    assert found.tumour_probability == expected.tumour_probability
+    np.testing.assert_array_equal(found.slices.class_probability, expected.slices.class_probability)
     np.testing.assert_array_equal(found.mask_probability, expected.mask_probability)
 
 
@@ -77,8 +77,10 @@ def test_flips_reach_every_member(
     save_checkpoint(tmp_path / "1.pth", checkpoint)
     paths = [tmp_path / "1.pth"] * 2
     found, plain = (
-        Ensemble.load(paths, "cpu", asking=asking).predict_slices(images, (1, 1, 1, 1)).class_probability
-        for asking in (Asking(flips=True), PLAIN)
+        Ensemble.load(paths, "cpu", inference=inference)
+        .predict_slices(images, (1, 1, 1, 1))
+        .class_probability
+        for inference in (InferenceSettings(flips=True), PLAIN_INFERENCE)
     )
     assert not np.allclose(found, plain, atol=1e-6)
 

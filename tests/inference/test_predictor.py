@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,16 +5,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from slicewise.config.schema.asking import PLAIN, Asking
+from slicewise.compute.device import full_precision
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError, UsageError
-from slicewise.core.keys import CaseKey
-from slicewise.imaging.orientation import Orientation
-from slicewise.imaging.slicing import prepare, restore
-from slicewise.imaging.summary import tumour_probability
+from slicewise.domain.keys import CaseKey
+from slicewise.imaging.geometry import restore_to_volume
+from slicewise.imaging.slicing import extract_slices
 from slicewise.imaging.volume import Volume
-from slicewise.inference.device import full_precision
+from slicewise.inference.postprocess import tumour_probability
 from slicewise.inference.predictor import Predictor
-from slicewise.inference.views import views
+from slicewise.inference.tta import tta_transforms
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 
 SIDE = 64
@@ -95,20 +94,14 @@ def test_no_slices_give_empty_predictions(predictor: Predictor, images: NDArray[
 
 def test_a_volume_is_prepared_predicted_and_put_back(predictor: Predictor, volume: Volume) -> None:
     found = predictor.predict_volume(volume)
-    sliced = prepare(volume, predictor.checkpoint.preprocessing)
+    sliced = extract_slices(volume, predictor.checkpoint.preprocessing)
     slices = predictor.predict_slices(sliced.images, sliced.presence)
     np.testing.assert_array_equal(found.slices.mask_probability, slices.mask_probability)
-    np.testing.assert_array_equal(found.mask_probability, restore(slices.mask_probability, sliced.geometry))
+    np.testing.assert_array_equal(
+        found.mask_probability, restore_to_volume(slices.mask_probability, sliced.geometry)
+    )
     assert found.mask_probability.shape == volume.shape
-    assert slices.class_probability.mean() <= found.tumour_probability <= slices.class_probability.max()
-
-
-def test_a_volume_in_millimetres_has_millilitres(checkpoint: Checkpoint, volume: Volume) -> None:
-    everything = Predictor(checkpoint, "cpu", mask_threshold=0.0)
-    assert everything.predict_volume(volume).volume_ml is None
-    affine = ((-2.0, 0.0, 0.0, 0.0), (0.0, -2.0, 0.0, 0.0), (0.0, 0.0, 5.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-    known = replace(volume, orientation=Orientation(affine, (80, 90, 6), b""))
-    assert everything.predict_volume(known).volume_ml == pytest.approx(6 * 90 * 80 * 20 / 1000)
+    assert np.array_equal(found.slices.class_probability, slices.class_probability)
 
 
 def test_a_checkpoint_file_is_enough(
@@ -141,14 +134,14 @@ def test_a_device_that_is_not_there_is_named(checkpoint: Checkpoint, monkeypatch
 def test_with_flips_a_slice_and_its_mirror_image_get_the_same_answer(
     checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
 ) -> None:
-    both, presence = Predictor(checkpoint, "cpu", asking=Asking(flips=True)), (1, 1, 1, 1)
+    both, presence = Predictor(checkpoint, "cpu", inference=InferenceSettings(flips=True)), (1, 1, 1, 1)
     found = both.predict_slices(images[:3], presence, batch_size=2)
     mirrored = both.predict_slices(images[:3, ..., ::-1], presence)
     np.testing.assert_allclose(found.mask_probability, mirrored.mask_probability[..., ::-1], atol=1e-5)
     np.testing.assert_allclose(found.class_probability, mirrored.class_probability, atol=1e-5)
     plain = predictor.predict_slices(images[:3], presence)
-    back = predictor.predict_slices(images[:3, ..., ::-1], presence)
-    mean = (plain.mask_probability + back.mask_probability[..., ::-1]) / 2
+    inverse = predictor.predict_slices(images[:3, ..., ::-1], presence)
+    mean = (plain.mask_probability + inverse.mask_probability[..., ::-1]) / 2
     np.testing.assert_allclose(found.mask_probability, mean, atol=1e-5)
     assert not np.allclose(found.mask_probability, plain.mask_probability, atol=1e-3)
 
@@ -156,13 +149,16 @@ def test_with_flips_a_slice_and_its_mirror_image_get_the_same_answer(
 def test_of_several_views_the_mean_answers(
     checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
 ) -> None:
-    asking, presence = Asking(flips=True, rotation=8), (1, 1, 1, 1)
-    found = Predictor(checkpoint, "cpu", asking=asking).predict_slices(images[:2], presence)
+    inference, presence = InferenceSettings(flips=True, rotation=8), (1, 1, 1, 1)
+    found = Predictor(checkpoint, "cpu", inference=inference).predict_slices(images[:2], presence)
     brains = torch.from_numpy(images[:2].astype(np.float32))
-    seen = [(view, predictor.predict_slices(view.of(brains).numpy(), presence)) for view in views(asking)]
+    seen = [
+        (view, predictor.predict_slices(view.apply(brains).numpy(), presence))
+        for view in tta_transforms(inference)
+    ]
     classes = [slices.class_probability for _, slices in seen]
     np.testing.assert_allclose(found.class_probability, np.mean(classes, axis=0), atol=1e-5)
-    masks = [view.back(torch.from_numpy(slices.mask_probability)[:, None])[:, 0] for view, slices in seen]
+    masks = [view.inverse(torch.from_numpy(slices.mask_probability)[:, None])[:, 0] for view, slices in seen]
     middle = slice(None), slice(16, 48), slice(16, 48)
     mean = torch.stack(masks).mean(0).numpy()
     np.testing.assert_allclose(found.mask_probability[middle], mean[middle], atol=1e-5)
@@ -173,7 +169,7 @@ def test_of_several_views_the_mean_answers(
 def test_slices_are_asked_about_plainly_unless_more_is_wanted(
     predictor: Predictor, images: NDArray[np.float16]
 ) -> None:
-    assert predictor.asking == PLAIN
+    assert predictor.inference == PLAIN_INFERENCE
     stack, slices = (ask(images, (1, 1, 1, 1)) for ask in (predictor.predict_stack, predictor.predict_slices))
     np.testing.assert_array_equal(stack.mask_probability, slices.mask_probability)
     np.testing.assert_array_equal(stack.class_probability, slices.class_probability)
@@ -186,17 +182,20 @@ def averaged(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("asking", "unchanged"),
-    [(Asking(mask_smoothing=1.0), [False, True]), (Asking(class_smoothing=1.0), [True, False])],
+    ("inference", "unchanged"),
+    [
+        (InferenceSettings(mask_smoothing=1.0), [False, True]),
+        (InferenceSettings(class_smoothing=1.0), [True, False]),
+    ],
 )
 def test_either_answer_is_averaged_without_the_other(
     checkpoint: Checkpoint,
     predictor: Predictor,
     images: NDArray[np.float16],
-    asking: Asking,
+    inference: InferenceSettings,
     unchanged: list[bool],
 ) -> None:
-    one = Predictor(checkpoint, "cpu", asking=asking)
+    one = Predictor(checkpoint, "cpu", inference=inference)
     plain, found = (asked.predict_stack(images, (1, 1, 1, 1)) for asked in (predictor, one))
     assert [np.array_equal(*pair) for pair in zip(plain, found, strict=True)] == unchanged
 
@@ -206,8 +205,8 @@ def test_neighbouring_slices_have_a_say_but_none_outside_the_brain(
 ) -> None:
     brains = images.copy()
     brains[1, :, :20] = 0
-    presence, asking = (1, 1, 1, 1), Asking(mask_smoothing=0.5, class_smoothing=0.8)
-    smooth = Predictor(checkpoint, "cpu", asking=asking)
+    presence, inference = (1, 1, 1, 1), InferenceSettings(mask_smoothing=0.5, class_smoothing=0.8)
+    smooth = Predictor(checkpoint, "cpu", inference=inference)
     plain, found = predictor.predict_slices(brains, presence), smooth.predict_stack(brains, presence)
 
     np.testing.assert_allclose(found.class_probability, averaged(plain.class_probability, 0.8), atol=1e-6)

@@ -7,21 +7,21 @@ import torch
 
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.core.errors import CheckpointError
-from slicewise.core.labels import CLASS_NAMES
+from slicewise.domain.labels import CLASS_NAMES
 from slicewise.models.checkpoint import (
     Checkpoint,
     gives_same_masks,
     load_checkpoint,
+    load_weights,
     save_checkpoint,
-    transfer,
 )
-from slicewise.models.multitask import build_model
+from slicewise.models.multitask import MultitaskModel
 
 
 @pytest.fixture
 def checkpoint(model: Model) -> Checkpoint:
     torch.manual_seed(1)
-    net = build_model(model)
+    net = MultitaskModel(model)
     net(torch.randn(2, 4, 32, 32), torch.ones(2, 4))  # moves the batch-norm statistics from their defaults
     torch.nn.init.normal_(net.slot_tokens.values)
     return Checkpoint(
@@ -62,10 +62,10 @@ def test_a_checkpoint_comes_back_whole(checkpoint: Checkpoint, tmp_path: Path) -
 
 def test_transfer_copies_every_tensor(checkpoint: Checkpoint) -> None:
     torch.manual_seed(2)
-    net = build_model(checkpoint.model)
+    net = MultitaskModel(checkpoint.model)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
-    transfer(net, checkpoint)
+    load_weights(net, checkpoint)
 
     assert all(torch.equal(tensor, checkpoint.weights[name]) for name, tensor in net.state_dict().items())
     assert any(
@@ -79,7 +79,7 @@ def test_transfer_refuses_weights_that_lack_a_part(checkpoint: Checkpoint, prefi
     assert len(kept) < len(checkpoint.weights)
 
     with pytest.raises(CheckpointError, match=prefix):
-        transfer(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=kept))
+        load_weights(MultitaskModel(checkpoint.model), dataclasses.replace(checkpoint, weights=kept))
 
 
 @pytest.mark.parametrize(("name", "same"), [("class_head.", True), ("decoder.", False), ("encoder.", False)])
@@ -98,7 +98,7 @@ def test_transfer_refuses_weights_that_nothing_takes(checkpoint: Checkpoint) -> 
     more = {**checkpoint.weights, "module.decoder.weight": torch.zeros(1)}
 
     with pytest.raises(CheckpointError, match=r"module\.decoder\.weight"):
-        transfer(build_model(checkpoint.model), dataclasses.replace(checkpoint, weights=more))
+        load_weights(MultitaskModel(checkpoint.model), dataclasses.replace(checkpoint, weights=more))
 
 
 def test_build_gives_the_same_answers_in_evaluation_mode(checkpoint: Checkpoint) -> None:
@@ -120,7 +120,7 @@ def test_another_model_is_refused_by_the_keys_that_differ(checkpoint: Checkpoint
 
     message = str(caught.value)
     assert str(path) in message
-    assert "model.encoder: 'resnet18' in the file, 'resnet34' asked for" in message
+    assert "model.encoder: 'resnet18' in the file, 'resnet34' configured" in message
     assert "model.head_hidden" in message
     assert "model.architecture" not in message
 

@@ -6,8 +6,8 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from slicewise.config.schema import Model
-from slicewise.models.depthwise import WideConv2d, WideConv2dSame, widen_depthwise
-from slicewise.models.multitask import build_model
+from slicewise.models.depthwise import Fp32Conv2d, Fp32Conv2dSame, use_fp32_depthwise
+from slicewise.models.multitask import MultitaskModel
 
 CHANNELS = 6
 
@@ -28,16 +28,16 @@ def answer(conv: nn.Conv2d, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return convolved, images.grad, conv.weight.grad
 
 
-@pytest.mark.parametrize(("kind", "wide"), [(nn.Conv2d, WideConv2d), (Conv2dSame, WideConv2dSame)])
+@pytest.mark.parametrize(("kind", "wide"), [(nn.Conv2d, Fp32Conv2d), (Conv2dSame, Fp32Conv2dSame)])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 1), (5, 2)])
 def test_a_wide_layer_answers_what_autocast_would_but_for_rounding(
-    kind: type[nn.Conv2d], wide: type[WideConv2d], kernel: int, stride: int
+    kind: type[nn.Conv2d], wide: type[Fp32Conv2d], kernel: int, stride: int
 ) -> None:
     plain = layer(kind, kernel, stride)
     widened = deepcopy(plain)
     images = torch.randn(2, CHANNELS, 13, 13)
 
-    widen_depthwise(widened)
+    use_fp32_depthwise(widened)
     ours, reference = answer(widened, images), answer(plain, images)
 
     assert type(widened) is wide
@@ -52,7 +52,7 @@ def test_gradients_are_closer_to_those_of_fp32_than_in_bfloat16() -> None:
     exact(images).square().sum().backward()
     assert exact.weight.grad is not None
 
-    widen_depthwise(widened)
+    use_fp32_depthwise(widened)
 
     ours, reference = answer(widened, images)[2], answer(plain, images)[2]
     assert (ours - exact.weight.grad).abs().mean() < (reference - exact.weight.grad).abs().mean()
@@ -62,7 +62,7 @@ def test_without_autocast_nothing_changes() -> None:
     plain, images = layer(nn.Conv2d), torch.randn(2, CHANNELS, 13, 13)
     widened = deepcopy(plain)
 
-    widen_depthwise(widened)
+    use_fp32_depthwise(widened)
 
     assert torch.equal(widened(images), plain(images))
 
@@ -71,7 +71,7 @@ def test_without_autocast_nothing_changes() -> None:
 def test_layers_that_are_fast_anyway_are_left_alone(fast: dict[str, int]) -> None:
     conv = layer(nn.Conv2d, **fast)
 
-    widen_depthwise(conv)
+    use_fp32_depthwise(conv)
 
     assert type(conv) is nn.Conv2d
 
@@ -81,7 +81,7 @@ def test_a_layer_of_another_library_is_left_alone() -> None:
         pass
 
     conv = layer(Own)
-    widen_depthwise(conv)
+    use_fp32_depthwise(conv)
 
     assert type(conv) is Own
 
@@ -89,10 +89,10 @@ def test_a_layer_of_another_library_is_left_alone() -> None:
 @pytest.mark.parametrize(("encoder", "count"), [("tu-tf_efficientnet_lite0", 7), ("resnet18", 0)])
 def test_a_network_keeps_its_names_and_its_copy_is_as_wide(model: Model, encoder: str, count: int) -> None:
     settings = {**model.model_dump(), "architecture": "unet", "encoder": encoder, "encoder_depth": 4}
-    net = build_model(Model.model_validate(settings))
+    net = MultitaskModel(Model.model_validate(settings))
 
     def wide(found: nn.Module) -> list[str]:
-        return [name for name, child in found.named_modules() if isinstance(child, WideConv2d)]
+        return [name for name, child in found.named_modules() if isinstance(child, Fp32Conv2d)]
 
     assert len(wide(net)) == count
     assert wide(deepcopy(net)) == wide(net)

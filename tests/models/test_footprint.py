@@ -1,8 +1,8 @@
 import torch
 
 from slicewise.config.compose import compose
-from slicewise.models.footprint import measure
-from slicewise.models.multitask import build_model
+from slicewise.models.footprint import measure_footprint
+from slicewise.models.multitask import MultitaskModel
 
 SETTINGS = compose(
     ["model.encoder=tu-test_resnet", "model.encoder_weights=null", "model.encoder_depth=3"]
@@ -10,13 +10,15 @@ SETTINGS = compose(
 
 
 def test_weights_are_those_of_the_network() -> None:
-    net = build_model(SETTINGS)
-    assert measure(SETTINGS, 32).num_weights == sum(t.numel() for t in (*net.parameters(), *net.buffers()))
+    model = MultitaskModel(SETTINGS)
+    assert measure_footprint(SETTINGS, 32).num_weights == sum(
+        t.numel() for t in (*model.parameters(), *model.buffers())
+    )
 
 
 def test_maps_grow_with_the_area_and_asking_draws_no_random_number() -> None:
     before = torch.random.get_rng_state()
-    small, large = measure(SETTINGS, 64), measure(SETTINGS, 128)
+    small, large = measure_footprint(SETTINGS, 64), measure_footprint(SETTINGS, 128)
     assert torch.equal(before, torch.random.get_rng_state())
-    assert large.num_kept == 4 * small.num_kept
-    assert 0 < small.num_alive < small.num_kept
+    assert large.num_activations == 4 * small.num_activations
+    assert 0 < small.peak_activations < small.num_activations

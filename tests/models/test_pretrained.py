@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from slicewise.config.schema import Model
 from slicewise.core.errors import ConfigError
 from slicewise.models import pretrained
-from slicewise.models.multitask import MultitaskNet, build_model
-from slicewise.models.pretrained import SHIPPED, load_shipped, shipped_file
+from slicewise.models.multitask import MultitaskModel
+from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights, load_packaged_weights
 
 LITE0 = "tu-tf_efficientnet_lite0"
 DAISY = 985
@@ -24,7 +24,7 @@ def settings(model: Model, **keys: object) -> Model:
 
 
 def file_of(model: Model) -> Path:
-    path = shipped_file(settings(model))
+    path = find_packaged_weights(settings(model))
     assert path is not None
     return path
 
@@ -49,7 +49,7 @@ def test_the_weights_tell_a_daisy_and_the_order_of_tensors_is_that_of_the_file(m
 
 
 def test_a_grey_image_in_all_slots_meets_the_filters_that_imagenet_taught(model: Model) -> None:
-    ours = build_model(settings(model)).eval().encoder
+    ours = MultitaskModel(settings(model)).eval().encoder
     reference = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
     # The file goes on with the classifier, which a network of features lacks; load_state_dict misses nothing.
     reference.load_state_dict(dict(zip(reference.state_dict(), stored(model).values(), strict=False)))
@@ -67,7 +67,7 @@ def test_a_grey_image_in_all_slots_meets_the_filters_that_imagenet_taught(model:
 
 @pytest.mark.parametrize("slot", range(4))
 def test_every_modality_alone_is_seen_alike(model: Model, slot: int) -> None:
-    encoder = build_model(settings(model, encoder_depth=3)).encoder
+    encoder = MultitaskModel(settings(model, encoder_depth=3)).encoder
     first = next(layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d))
     image = torch.randn(1, 1, 32, 32)
     alone, other = torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32)
@@ -78,8 +78,8 @@ def test_every_modality_alone_is_seen_alike(model: Model, slot: int) -> None:
 
 @pytest.mark.parametrize("depth", [3, 4, 5])
 def test_a_shallow_encoder_takes_the_first_stages(model: Model, depth: int) -> None:
-    shallow = build_model(settings(model, encoder_depth=depth)).encoder.state_dict()
-    whole = build_model(settings(model)).encoder.state_dict()
+    shallow = MultitaskModel(settings(model, encoder_depth=depth)).encoder.state_dict()
+    whole = MultitaskModel(settings(model)).encoder.state_dict()
 
     assert set(shallow) <= set(whole)
     assert all(torch.equal(tensor, whole[name]) for name, tensor in shallow.items())
@@ -87,7 +87,7 @@ def test_a_shallow_encoder_takes_the_first_stages(model: Model, depth: int) -> N
 
 def test_without_the_key_the_weights_are_random_and_training_moves_the_shipped_ones(model: Model) -> None:
     random, shipped = (
-        build_model(settings(model, encoder_weights=key, encoder_depth=3)) for key in (None, "imagenet")
+        MultitaskModel(settings(model, encoder_weights=key, encoder_depth=3)) for key in (None, "imagenet")
     )
     before = {name: tensor.clone() for name, tensor in shipped.encoder.state_dict().items()}
 
@@ -102,30 +102,30 @@ def test_weights_of_another_encoder_are_refused(model: Model, tmp_path: Path) ->
     weights = stored(model)
     weights["_blocks.3._project_conv.weight"] = torch.zeros(3, 3, 1, 1)
     torch.save(weights, tmp_path / "other.pth")
-    encoder = build_model(settings(model, encoder_weights=None)).encoder
+    encoder = MultitaskModel(settings(model, encoder_weights=None)).encoder
 
     with pytest.raises(ConfigError, match=r"other\.pth holds the weights of another encoder.*conv_pwl"):
-        load_shipped(encoder, tmp_path / "other.pth")
+        load_packaged_weights(encoder, tmp_path / "other.pth")
 
 
 def test_a_file_that_is_too_short_is_refused(model: Model, tmp_path: Path) -> None:
     first = dict(list(stored(model).items())[:30])
     torch.save(first, tmp_path / "short.pth")
-    encoder = build_model(settings(model, encoder_weights=None)).encoder
+    encoder = MultitaskModel(settings(model, encoder_weights=None)).encoder
 
     with pytest.raises(ConfigError, match=r"short\.pth holds the weights of another encoder"):
-        load_shipped(encoder, tmp_path / "short.pth")
+        load_packaged_weights(encoder, tmp_path / "short.pth")
 
 
 def test_only_imagenet_is_installed_and_only_where_its_package_is(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert shipped_file(settings(model, encoder_weights="noisy-student")) is None
-    assert shipped_file(settings(model, encoder="resnet18")) is None
+    assert find_packaged_weights(settings(model, encoder_weights="noisy-student")) is None
+    assert find_packaged_weights(settings(model, encoder="resnet18")) is None
 
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
 
-    assert shipped_file(settings(model)) is None
+    assert find_packaged_weights(settings(model)) is None
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
@@ -136,12 +136,13 @@ def test_weights_that_nothing_offers_are_named_with_a_way_out(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
     with pytest.raises(
-        ConfigError, match=rf"encoder_weights=.*{encoder} cannot be fetched.*{next(iter(SHIPPED))}"
+        ConfigError,
+        match=rf"encoder_weights=.*{encoder} cannot be downloaded.*{next(iter(PACKAGED_WEIGHTS))}",
     ):
-        build_model(settings(model, encoder=encoder))
+        MultitaskModel(settings(model, encoder=encoder))
 
 
-def _one_step(net: MultitaskNet) -> None:
+def _one_step(net: MultitaskModel) -> None:
     optimizer = torch.optim.AdamW(net.parameters())
     prediction = net.train()(torch.randn(2, 4, 64, 64), torch.ones(2, 4))
     (prediction.mask_logits.square().mean() + prediction.class_logits.mean()).backward()

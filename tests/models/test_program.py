@@ -12,32 +12,32 @@ from torch import nn
 
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.core.errors import CheckpointError
-from slicewise.core.labels import CLASS_NAMES
+from slicewise.domain.labels import CLASS_NAMES
 from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from slicewise.models.multitask import MultitaskNet, build_model
-from slicewise.models.program import Program, record
+from slicewise.models.multitask import MultitaskModel
+from slicewise.models.program import Program, export_program
 
 SIZE = 64
 
 
-def trained(model: Model, **changes: Any) -> MultitaskNet:
+def trained(model: Model, **changes: Any) -> MultitaskModel:
     """A network whose statistics and values are not those that it began with."""
     torch.manual_seed(3)
-    net = build_model(model.model_copy(update=changes))
+    net = MultitaskModel(model.model_copy(update=changes))
     net.train()(torch.randn(3, 4, SIZE, SIZE), torch.ones(3, 4))
     nn.init.normal_(net.slot_tokens.values)
     return net.eval()
 
 
-def saved(net: MultitaskNet, path: Path) -> Checkpoint:
+def saved(net: MultitaskModel, path: Path) -> Checkpoint:
     preprocessing = Preprocessing(
         image_size=SIZE, clip_percentiles=(0.5, 99.5), crop_margin=0.05, min_brain_fraction=0.1,
         healthy_ratio=1.0, max_train_slices=64,
     )  # fmt: skip
     checkpoint = Checkpoint(
         net.state_dict(), net.settings, preprocessing, CLASS_NAMES, "joint", {}, "a" * 64, "brats", False,
-        "flair", program=record(net, SIZE),
+        "flair", program=export_program(net, SIZE),
     )  # fmt: skip
     save_checkpoint(path, checkpoint)
     return checkpoint
@@ -51,7 +51,7 @@ def test_a_program_gives_the_bits_of_its_network(model: Model, architecture: str
     depth = 5 if architecture == "deeplabv3plus" else 4
     net = trained(model, architecture=architecture, encoder=encoder, encoder_depth=depth)
 
-    plain = record(net, SIZE)
+    plain = export_program(net, SIZE)
 
     assert plain is not None
     program = Program(plain, net.state_dict())
@@ -66,7 +66,7 @@ def test_recording_leaves_the_network_and_the_random_draws_as_they_are(model: Mo
     net = trained(model).train()
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
 
-    record(net, SIZE)
+    export_program(net, SIZE)
 
     assert net.training
     assert torch.equal(torch.get_rng_state(), state)
@@ -74,19 +74,19 @@ def test_recording_leaves_the_network_and_the_random_draws_as_they_are(model: Mo
 
 
 def test_a_network_whose_calls_depend_on_the_batch_has_no_program(model: Model) -> None:
-    assert record(trained(model, architecture="manet"), SIZE) is None
+    assert export_program(trained(model, architecture="manet"), SIZE) is None
 
 
 def test_a_network_that_reads_tensors_of_its_own_has_no_program(model: Model) -> None:
-    class Shifted(MultitaskNet):
-        def forward(self, images: torch.Tensor, presence: torch.Tensor) -> Any:
-            return super().forward(images + shift, presence)
+    class Shifted(MultitaskModel):
+        def forward(self, images: torch.Tensor, presence: torch.Tensor, **tasks: bool) -> Any:
+            return super().forward(images + shift, presence, **tasks)
 
     shift = torch.tensor(0.5)
     net = trained(model)
     net.__class__ = Shifted
 
-    assert record(net, SIZE) is None
+    assert export_program(net, SIZE) is None
 
 
 def test_the_predictor_answers_alike_with_and_without_a_program(model: Model, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_predictor_answers_alike_with_and_without_a_program(model: Model, tm
         (lambda plain: plain["calls"][0].__setitem__(0, "torch.load"), "torch.load"),
         (lambda plain: plain["calls"][3][1].__setitem__(1, {"weight": "none"}), "none"),
         (lambda plain: plain["calls"][3][1].__setitem__(0, {"call": 9999}), "10001"),
-        (lambda plain: plain["calls"][3][1].__setitem__(0, 1 << 40), "no argument"),
+        (lambda plain: plain["calls"][3][1].__setitem__(0, 1 << 40), "not an argument"),
         (lambda plain: plain["calls"][3].append(1), "ValueError|too many"),
         (lambda plain: plain.__setitem__("size", 1 << 20), "size 1048576"),
         (lambda plain: plain["results"].reverse(), "shapes"),
@@ -130,7 +130,7 @@ def test_a_damaged_program_is_refused(model: Model, tmp_path: Path, damage: Any,
 
 def test_a_program_cannot_ask_for_endless_memory(model: Model) -> None:
     net = trained(model)
-    plain = record(net, SIZE)
+    plain = export_program(net, SIZE)
     assert plain is not None
     number = next(i for i, call in enumerate(plain["calls"]) if call[0] == "functional.interpolate")
     plain["calls"][number][2] = {"scale_factor": 500, "mode": "nearest"}

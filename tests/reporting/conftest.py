@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Pipeline
 
 from slicewise.core.files import read_json
-from slicewise.reporting.facts import Folders, RunFacts, StepFacts
+from slicewise.reporting.run_info import ResultFolders, RunInfo, StepInfo
 
 STAGES = ("seg_warmup", "cls_head", "joint")
 
@@ -18,8 +18,8 @@ class Made:
     """What the pipeline wrote, and what it was written from."""
 
     workspace: Path
-    run: RunFacts
-    folders: Folders
+    run: RunInfo
+    folders: ResultFolders
 
     @property
     def home(self) -> Path:
@@ -54,7 +54,7 @@ class Document(HTMLParser):
 def made(trained: Pipeline) -> Made:
     root = trained.workspace
     known = read_json(root / "results" / "report" / "report.json")
-    run = RunFacts(
+    run = RunInfo(
         training_mode=known["training_mode"],
         data_name=known["data"],
         synthetic=known["synthetic"],
@@ -62,11 +62,11 @@ def made(trained: Pipeline) -> Made:
         config_fingerprint=known["config_fingerprint"],
         reproduce=known["reproduce"],
         counts=known["split"],
-        steps=tuple(StepFacts(**step) for step in known["steps"]),
+        steps=tuple(StepInfo(**step) for step in known["steps"]),
     )
-    folders = Folders(
+    folders = ResultFolders(
         evaluation=root / "results" / "multitask_evaluation",
-        phases=root / "results" / "phase_comparison",
+        stage_comparison=root / "results" / "phase_comparison",
         failures=root / "results" / "failures",
         ablations=root / "results" / "ablations",
         gradcam=root / "visualizations" / "multitask_gradcam",

@@ -6,9 +6,9 @@ import pytest
 from tests.reporting.conftest import Made
 
 from slicewise.core.files import read_json, write_json
-from slicewise.evaluation.rows import PatientRow, read_rows, write_rows
-from slicewise.reporting.scores import raw_sources
+from slicewise.domain.tables import PatientRow, read_rows, write_rows
 from slicewise.reporting.text import render_text
+from slicewise.reporting.warnings import uncalibrated_sources
 
 
 def text(made: Made) -> str:
@@ -84,8 +84,8 @@ def test_what_was_not_trained_is_named_and_not_scored(made: Made, tmp_path: Path
 
 def test_raw_probabilities_are_named_and_those_that_were_not_trained_are_not() -> None:
     decisions = {"a": {"temperature": 1.0, "shift": 0.0}, "b": {"temperature": 1.3, "shift": 0.0}}
-    assert raw_sources({"decisions": decisions}) == ["a"]
-    assert raw_sources({"decisions": decisions, "not_trained": ["classification"]}) == []
+    assert uncalibrated_sources({"decisions": decisions}) == ["a"]
+    assert uncalibrated_sources({"decisions": decisions, "not_trained": ["classification"]}) == []
 
 
 @pytest.mark.parametrize(

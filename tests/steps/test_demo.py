@@ -8,15 +8,16 @@ import pytest
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.config.schema.asking import Asking
+from slicewise.config.schema.inference import InferenceSettings
 from slicewise.core.files import write_json
-from slicewise.core.fingerprint import HashCache
-from slicewise.pipeline.receipt import Identity, Receipt
-from slicewise.pipeline.step import Context
-from slicewise.pipeline.workspace import Workspace
-from slicewise.serving import cases, health, supervise
-from slicewise.serving.commands import ModelOptions, api_service
-from slicewise.serving.state import DemoState, ServiceState
+from slicewise.core.hashing import HashCache
+from slicewise.demo import health, lifecycle
+from slicewise.demo.commands import ModelOptions, build_api_service
+from slicewise.demo.state import DemoState, ServiceState
+from slicewise.engine.receipt import Identity, Receipt
+from slicewise.engine.step import Context
+from slicewise.engine.workspace import Workspace
+from slicewise.serving.api import cases
 from slicewise.steps.demo import DEMO
 
 CHOICES = Path("results/multitask_evaluation/calibration.json")
@@ -32,7 +33,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[ModelOptions]:
         services = tuple(ServiceState(name, 1, "/", "", None, 0) for name in ("api", "page"))
         return DemoState("builtin", None, fingerprint, str(chosen.checkpoint_path), services)
 
-    monkeypatch.setattr(supervise, "start_demo", start)
+    monkeypatch.setattr(lifecycle, "start_demo", start)
     monkeypatch.setattr(cases, "write_cases", lambda *_: ())
     monkeypatch.setattr(health, "is_alive", lambda *_: True)
     return options
@@ -77,7 +78,7 @@ def test_the_demo_has_a_copy_of_the_choices_and_is_stale_when_they_change(
     write_json(tmp_path / CHOICES, {"sources": {}})
     run(tmp_path, "evaluation.flips=true", "evaluation.component_share=0.3")
     options = started[-1]
-    assert options.asking == Asking(flips=True, mask_smoothing=0.5, class_smoothing=1.0)
+    assert options.inference == InferenceSettings(flips=True, mask_smoothing=0.5, class_smoothing=1.0)
     assert options.component_share == 0.3
     assert options.calibration_path is not None
     assert options.calibration_path.read_bytes() == (tmp_path / CHOICES).read_bytes()
@@ -113,10 +114,13 @@ def test_both_reach_the_command_line_of_the_api(tmp_path: Path) -> None:
     serving = compose([]).serving
     plain = ModelOptions(tmp_path / "m", "cpu", 0.5, 0.5, tmp_path)
     chosen = replace(
-        plain, calibration_path=tmp_path / "c.json", asking=Asking(True, 12.0, 0.7, 1.2), component_share=0.3
+        plain,
+        calibration_path=tmp_path / "c.json",
+        inference=InferenceSettings(True, 12.0, 0.7, 1.2),
+        component_share=0.3,
     )
-    assert not {"--flips", "--calibration"} & set(api_service(serving, plain, tmp_path).command)
-    command = api_service(serving, chosen, tmp_path).command
+    assert not {"--flips", "--calibration"} & set(build_api_service(serving, plain, tmp_path).command)
+    command = build_api_service(serving, chosen, tmp_path).command
     assert command[command.index("--calibration") + 1] == str(tmp_path / "c.json")
     assert "--flips" in command
     assert command[command.index("--rotation") + 1] == "12.0"

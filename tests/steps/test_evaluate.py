@@ -6,8 +6,8 @@ from tests.conftest import Pipeline, Reevaluated
 
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
-from slicewise.evaluation.rows import PatientRow, SliceRow, read_rows
-from slicewise.imaging.summary import tumour_probability
+from slicewise.domain.tables import PatientRow, SliceRow, read_rows
+from slicewise.inference.postprocess import tumour_probability
 
 
 def test_the_test_patients_are_opened_once_after_the_choices_are_written(reevaluated: Reevaluated) -> None:

@@ -1,25 +1,18 @@
 """Editing what a step computes forces the question: is it still the same output?"""
 
 import ast
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.scripts import ROOT, load_script
 
 
 @pytest.fixture(scope="module")
 def pin_steps() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pin_steps", ROOT / "scripts" / "utils" / "pin_steps.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("pin_steps")
 
 
 def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) -> None:
@@ -33,16 +26,16 @@ def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) ->
 
 
 MUTATIONS = {
-    "steps/sources.py:found_sides": {"download", "preprocess", "split"},
-    "steps/slices.py:open_cases": {"preprocess", "split", "train", "evaluate"},
+    "workflow/participants.py:split_source": {"download", "preprocess", "split"},
+    "workflow/slices.py:open_cases": {"preprocess", "split", "train", "evaluate"},
     "data/store.py:write": {"preprocess", "train", "evaluate"},
     "data/cases.py:from_json": {"download", "preprocess", "split"},
-    "data/duplicates.py:near_families": {"download"},
-    "data/sampling.py:order_epoch": {"train"},
-    "steps/settings.py:pick": {"preprocess", "split", "train", "evaluate", "cross_validation"},
+    "data/duplicates/perceptual.py:group_near_duplicates": {"download"},
+    "data/loading/sampler.py:sample_epoch": {"train"},
+    "workflow/settings.py:select_settings": {"preprocess", "split", "train", "evaluate", "cross_validation"},
     "models/multitask.py:decode": {"train", "evaluate"},
-    "imaging/intensity.py:measure": {"preprocess"},
-    "reporting/page.py:render": {"report"},
+    "imaging/intensity.py:compute_scaling": {"preprocess"},
+    "reporting/html.py:render_html": {"report"},
 }
 """Functions of the source, and the steps that must see a change of them."""
 
@@ -62,13 +55,13 @@ def test_labels_and_templates_count_and_what_only_tells_or_estimates_does_not(
     pin_steps: ModuleType, tmp_path: Path
 ) -> None:
     source = _copy(pin_steps, tmp_path)
-    for name in ("core/console.py", "core/errors.py", "steps/demand.py", "pipeline/runner.py"):
+    for name in ("core/console.py", "core/errors.py", "workflow/demand.py", "engine/runner.py"):
         _append(source / "slicewise" / name)
     assert _seen(pin_steps, source) == set()
 
     _append(source / "slicewise/reporting/templates/style.css")
     assert _seen(pin_steps, source) == {"report"}
-    _append(source / "slicewise/core/labels.py")
+    _append(source / "slicewise/domain/labels.py")
     assert _seen(pin_steps, source) >= {"preprocess", "split", "train", "evaluate"}
 
 
@@ -89,22 +82,23 @@ def test_imports_inside_functions_and_of_modules_from_packages_are_followed(
         path.write_text(text)
 
     found = {
-        path.relative_to(tmp_path / "slicewise").as_posix() for path in pin_steps.behind("one", tmp_path)
+        path.relative_to(tmp_path / "slicewise").as_posix()
+        for path in pin_steps.source_files("one", tmp_path)
     }
     assert found == {"steps/one.py", "data/__init__.py", "data/two.py", "core/three.py"}
-    with pytest.raises(FileNotFoundError, match="mend STEPS"):
-        pin_steps.behind("two", tmp_path)
+    with pytest.raises(FileNotFoundError, match="fix STEPS"):
+        pin_steps.source_files("two", tmp_path)
 
 
 def test_every_module_that_is_set_apart_exists(pin_steps: ModuleType) -> None:
-    assert all(pin_steps._file(name, pin_steps.SOURCE) for name in pin_steps.APART)
+    assert all(pin_steps._file(name, pin_steps.SOURCE) for name in pin_steps.EXCLUDED)
 
 
 def test_comments_and_docstrings_do_not_count_but_code_does(pin_steps: ModuleType) -> None:
-    first = pin_steps.code('"""One."""\ndef f(x):\n    """Two."""\n    return x + 1  # three\n')
+    first = pin_steps.code_without_docs('"""One."""\ndef f(x):\n    """Two."""\n    return x + 1  # three\n')
 
-    assert pin_steps.code('"""Uno."""\n\n\ndef f(x):\n    return x + 1\n') == first
-    assert pin_steps.code("def f(x):\n    return x + 2\n") != first
+    assert pin_steps.code_without_docs('"""Uno."""\n\n\ndef f(x):\n    return x + 1\n') == first
+    assert pin_steps.code_without_docs("def f(x):\n    return x + 2\n") != first
 
 
 def _copy(pin_steps: ModuleType, tmp_path: Path) -> Path:

@@ -6,8 +6,9 @@ from tests.conftest import TINY, Pipeline
 
 from slicewise.config.compose import compose
 from slicewise.core.files import read_json
-from slicewise.steps.names import FOLD_STEPS, MODES, STEP_NAMES, step_names
-from slicewise.steps.report import REPORT, reproduce, shown_config
+from slicewise.steps.report import REPORT
+from slicewise.workflow.settings import reproduce_command, results_config
+from slicewise.workflow.step_names import FOLD_STEPS, MODES, STEP_NAMES, step_names
 
 SOURCE = "data.volumes.path='/my data/a=b'"
 
@@ -24,24 +25,26 @@ SOURCE = "data.volumes.path='/my data/a=b'"
 )
 def test_the_command_gives_the_same_settings(overrides: list[str]) -> None:
     config = compose(overrides)
-    words = shlex.split(reproduce(config))
+    words = shlex.split(reproduce_command(config))
     assert words[:3] == ["slicewise", "run", "--training-mode"]
     again = compose([f"modes={words[3]}", *words[4:]])
-    assert shown_config(again) == shown_config(config)
+    assert results_config(again) == results_config(config)
 
 
 def test_the_command_names_only_what_differs() -> None:
-    assert reproduce(compose()) == "slicewise run --training-mode quick data=phantom"
-    words = shlex.split(reproduce(compose(["seed=3", "runtime.num_workers=1", "serving.page_port=9999"])))
+    assert reproduce_command(compose()) == "slicewise run --training-mode quick data=phantom"
+    words = shlex.split(
+        reproduce_command(compose(["seed=3", "runtime.num_workers=1", "serving.page_port=9999"]))
+    )
     assert words[4:] == ["data=phantom", "seed=3"]
 
 
 def test_a_folder_of_the_person_is_not_told() -> None:
     config = compose(["data=lgg", SOURCE])
-    assert "my data" not in str(shown_config(config)) + reproduce(config)
-    assert 'data.volumes.path="FOLDER"' in shlex.split(reproduce(config))
+    assert "my data" not in str(results_config(config)) + reproduce_command(config)
+    assert 'data.volumes.path="FOLDER"' in shlex.split(reproduce_command(config))
     started = compose(["training.start_from='/my data/best_model.pth'"])
-    assert "my data" not in str(shown_config(started)) + reproduce(started)
+    assert "my data" not in str(results_config(started)) + reproduce_command(started)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_to_ask_for_it_alone_among_folds_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert Pipeline(tmp_path).call("plan", "--only", "report", "--folds", "3") == 2
-    assert "--only report has nothing to do with folds" in capsys.readouterr().err
+    assert "--only report does not exist with folds" in capsys.readouterr().err
 
 
 def test_receipts_tell_who_made_what_and_the_report_repeats_it(trained: Pipeline) -> None:

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
-from slicewise.config.schema import Config, Stage
-from slicewise.core.keys import CaseKey
-from slicewise.data.batches import SliceDataset
+from slicewise.config.schema import Config
+from slicewise.data.loading.dataset import SliceDataset
+from slicewise.domain.keys import CaseKey
 from slicewise.models.checkpoint import Checkpoint
-from slicewise.training.loop import StageResult, train_stage
+from slicewise.training.stage import StageResult, train_stage
 from slicewise.training.validation import SliceScores, Validation
 
 SIDE = 32
@@ -42,7 +42,7 @@ class Case:
     stored_images: NDArray[np.float16]
     masks: NDArray[np.uint8]
     labels: NDArray[np.int8]
-    seen: NDArray[np.bool_]
+    included: NDArray[np.bool_]
     train: NDArray[np.bool_]
     presence: tuple[bool, bool, bool, bool]
     has_mask: bool
@@ -125,12 +125,9 @@ def train_one(make_config: MakeConfig, train_set: SliceDataset, val_set: SliceDa
         start: Checkpoint | None = None,
         data: SliceDataset | None = None,
     ) -> StageResult:
-        config = make_config(*overrides)
-        stage: Stage = getattr(config.stages, name)
         return train_stage(
             name,  # type: ignore[arg-type]  # a fixture takes any of the names
-            stage,
-            config,
+            make_config(*overrides),
             data or train_set,
             val_set,
             out_dir,

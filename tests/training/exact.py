@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from slicewise.config.schema import Config
-from slicewise.data.batches import Batch
-from slicewise.models.multitask import MultitaskNet, build_model
-from slicewise.training.tasks import TaskNet, Tasks, compute_losses
+from slicewise.data.loading.dataset import Batch
+from slicewise.models.multitask import MultitaskModel
+from slicewise.training.losses import compute_losses
 
 UNIT: Final = 2.0**-24
 """Largest relative error of rounding to fp32"""
@@ -23,8 +23,7 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
     forward and backward: what one operation with a perfect sum would do to it.
     """
     torch.manual_seed(0)
-    net = smoothed(build_model(config.model)).double().train()
-    both = TaskNet(net, Tasks(True, True))
+    model = smoothed(MultitaskModel(config.model)).double().train()
     exact = Batch(
         *(tensor.double() if tensor.is_floating_point() else tensor for tensor in vars(batch).values())
     )
@@ -34,15 +33,15 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)  # where the network insists on fp32
         patch.setattr(torch, "float32", torch.float64)
         if rounding:
-            for module in net.modules():
+            for module in model.modules():
                 stack.callback(module.register_forward_hook(_rounds(generator)).remove)
         loss = compute_losses(
-            both(exact.images, exact.presence), exact, config.stages.joint.objective, config.training
+            model(exact.images, exact.presence), exact, config.stages.joint.objective, config.training
         )
         torch.autograd.backward(loss.total)
         with torch.no_grad():
-            answers = net.eval()(exact.images, exact.presence)
-    gradients = {name: weight.grad for name, weight in net.named_parameters() if weight.grad is not None}
+            answers = model.eval()(exact.images, exact.presence)
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     return {
         **gradients,
         "loss": loss.total.detach(),
@@ -51,15 +50,15 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
     }
 
 
-def smoothed(net: MultitaskNet) -> MultitaskNet:
+def smoothed(model: MultitaskModel) -> MultitaskModel:
     """Exchange what has kinks, in place: beside one, the smallest rounding turns a gradient on or off."""
-    for parent in list(net.modules()):
+    for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, nn.ReLU):
                 setattr(parent, name, nn.SiLU())
             elif isinstance(module, nn.MaxPool2d):
                 setattr(parent, name, nn.AvgPool2d(module.kernel_size, module.stride, module.padding))
-    return net
+    return model
 
 
 def _rounds(generator: torch.Generator) -> Any:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from tests.training.conftest import TrainOne, validated
-from tests.training.test_loop import PowerFailureError, PullsThePlug, same, table
+from tests.training.test_stage import PowerFailureError, PullsThePlug, same, table
 
-from slicewise.core.stopping import stoppable
-from slicewise.data.batches import Batch, SliceDataset
-from slicewise.data.sampling import Indices
+from slicewise.core.signals import handle_signals
+from slicewise.data.loading.dataset import Batch, SliceDataset
+from slicewise.data.loading.sampler import Indices
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.models.multitask import MultitaskNet
+from slicewise.models.multitask import MultitaskModel
 from slicewise.training.state import Progress, load_state
 from slicewise.training.validation import Validation
 
@@ -42,7 +42,7 @@ COMPARED = (
     "best_metrics",
     "start_metrics",
     "num_images",
-    "stale_epochs",
+    "top_epoch",
 )
 OFTEN = "runtime.checkpoint_seconds=1e-6"
 
@@ -120,15 +120,15 @@ def test_what_the_start_was_worth_outlives_a_kill(
 ) -> None:
     """Each epoch has a better score than the start and a worse Dice: to forget the start would keep one."""
 
-    def measure(fabric: object, net: MultitaskNet, data: SliceDataset, *_: object) -> Validation:
+    def measure(fabric: object, model: MultitaskModel, data: SliceDataset, *_: object) -> Validation:
         learned = not all(
-            torch.equal(tensor, start.weights[name]) for name, tensor in net.state_dict().items()
+            torch.equal(tensor, start.weights[name]) for name, tensor in model.state_dict().items()
         )
         return validated(data, dice=0.5 - 0.2 * learned, auc=0.5 + 0.4 * learned)
 
     train_one(tmp_path / "start", *everything("joint"))
     start = load_checkpoint(tmp_path / "start" / "best_model.pth")
-    monkeypatch.setattr("slicewise.training.run.validate", measure)
+    monkeypatch.setattr("slicewise.training.trainer.validate", measure)
     whole = train_one(tmp_path / "whole", *everything("joint"), start=start)
     with pytest.raises(PowerFailureError):
         train_one(
@@ -170,7 +170,7 @@ def test_a_stopped_stage_saves_where_it_was_and_goes_on_there(
 ) -> None:
     settings = (*everything("joint"), f"training.accumulate={accumulate}")
     train_one(tmp_path / "whole", *settings)
-    with pytest.raises(KeyboardInterrupt), stoppable():
+    with pytest.raises(KeyboardInterrupt), handle_signals():
         train_one(tmp_path / "cut", *settings, data=Stops(train_set, after))
 
     stopped = progress(tmp_path / "cut")
@@ -206,13 +206,13 @@ def test_the_state_holds_the_average_and_the_optimiser(train_one: TrainOne, tmp_
 
 def _stop_after_epoch(train_one: TrainOne, out_dir: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slicewise.training.outputs.StageOutputs.keep_best", lambda *_: None)
+        patch.setattr("slicewise.training.artifacts.StageArtifacts.save_best", lambda *_: None)
         calls = iter(range(2))
 
-        def validate_once(fabric: object, net: object, data: SliceDataset, *_: object) -> Validation:
+        def validate_once(fabric: object, model: object, data: SliceDataset, *_: object) -> Validation:
             if next(calls):
                 raise KeyboardInterrupt
             return validated(data, dice=0.5, auc=0.5)
 
-        patch.setattr("slicewise.training.run.validate", validate_once)
+        patch.setattr("slicewise.training.trainer.validate", validate_once)
         train_one(out_dir, *everything("joint"))

@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from tests.training.conftest import MakeConfig
 
-from slicewise.config.schema import MaskLoss
-from slicewise.training.losses import MASK_TERMS, class_loss, mask_loss
+from slicewise.config.schema import MaskLoss, Objective
+from slicewise.data.loading.dataset import SliceDataset
+from slicewise.models.multitask import MultitaskModel
+from slicewise.training.losses import MASK_TERMS, class_loss, compute_losses, mask_loss
 
 ZERO = {"bce": 0.0, "dice": 0.0, "iou": 0.0, "focal": 0.0, "tversky": 0.0}
 
@@ -97,3 +101,16 @@ def test_label_smoothing_prefers_less_certain_answers() -> None:
 
     assert class_loss(certain, labels, 0.0) < class_loss(sober, labels, 0.0)
     assert class_loss(certain, labels, 0.2) > class_loss(sober, labels, 0.2)
+
+
+def test_the_total_is_the_weighted_sum(make_config: MakeConfig, train_set: SliceDataset) -> None:
+    config = make_config()
+    torch.manual_seed(0)
+    batch = train_set.gather(np.arange(0, 46, 4))
+    outputs = MultitaskModel(config.model)(batch.images, batch.presence)
+
+    losses = compute_losses(outputs, batch, Objective(segmentation=2, classification=0.5), config.training)
+
+    assert losses.mask > 0
+    assert losses.classification > 0
+    assert losses.total.item() == pytest.approx((2 * losses.mask + 0.5 * losses.classification).item())

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.training.test_loop import PowerFailureError, PullsThePlug, same, table
+from tests.training.test_stage import PowerFailureError, PullsThePlug, same, table
 
 from slicewise.compute import threads
-from slicewise.compute.precision import Choice
-from slicewise.compute.rates import Setting
-from slicewise.data.batches import SliceDataset
+from slicewise.compute.precision import PrecisionChoice
+from slicewise.compute.probe import ThreadSetting
+from slicewise.data.loading.dataset import SliceDataset
 from slicewise.training import learner
-from slicewise.training.loop import StageResult
+from slicewise.training.stage import StageResult
 
 TrainOne = Callable[..., StageResult]
 SHORT = (
@@ -28,8 +28,8 @@ def test_a_stage_that_is_resumed_keeps_its_precision(
 ) -> None:
     fastest = ["bf16"]
 
-    def choose(wanted: str, device: str) -> Choice:
-        return Choice(fastest[0], "measured")  # type: ignore[arg-type]  # one of the three
+    def choose(wanted: str, device: str) -> PrecisionChoice:
+        return PrecisionChoice(fastest[0], "measured")  # type: ignore[arg-type]  # one of the three
 
     monkeypatch.setattr(learner, "choose_precision", choose)
     overrides = (*SHORT, "training.precision=auto")
@@ -51,12 +51,12 @@ def fastest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of threads that a measurement finds the fastest; it is due at every epoch."""
     number = [2]
 
-    def measure(options: tuple[Setting, ...], *rest: object) -> dict[Setting, float]:
+    def measure(options: tuple[ThreadSetting, ...], *rest: object) -> dict[ThreadSetting, float]:
         return {option: 1.0 if option.number == number[0] else 0.1 for option in options}
 
     for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "measure", measure)
+    monkeypatch.setattr(threads, "measure_rates", measure)
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)
     monkeypatch.setattr(threads, "_SHARE", 1e9)
     return number

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slicewise.core.errors import CheckpointError
-from slicewise.training.state import Progress, Row, load_state, save_state
+from slicewise.training.state import Metrics, Progress, load_state, save_state
 
 
 def test_progress_and_tensors_come_back(tmp_path: Path) -> None:
@@ -35,12 +35,8 @@ def test_a_foreign_file_is_named(tmp_path: Path) -> None:
         load_state(tmp_path / "last.pth", "f")
 
 
-def test_stale_epochs_are_counted_from_the_top_score() -> None:
-    assert Progress(epoch=7, top_epoch=4, best_epoch=6).stale_epochs == 3
-
-
 def test_the_start_is_epoch_0_where_it_may_be_kept() -> None:
-    history: list[Row] = [{"epoch": 1, "dice": 0.6}]
+    history: list[Metrics] = [{"epoch": 1, "dice": 0.6}]
 
     assert Progress(history=history).rows == history
     assert Progress(history=history, start_metrics={"dice": 0.5}).rows == [

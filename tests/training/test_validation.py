@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from slicewise.config.schema import Config, Model
-from slicewise.core.keys import CaseKey
-from slicewise.data.batches import SliceDataset
-from slicewise.models.multitask import MultitaskNet, build_model
-from slicewise.training.device import make_fabric
-from slicewise.training.validation import is_measured, monitored, validate
+from slicewise.data.loading.dataset import SliceDataset
+from slicewise.domain.keys import CaseKey
+from slicewise.models.multitask import MultitaskModel
+from slicewise.training.fabric import make_fabric
+from slicewise.training.model_selection import is_score_defined, monitor_score
+from slicewise.training.validation import validate
 
 MakeConfig = Callable[..., Config]
 
@@ -30,13 +31,13 @@ class Made:
             self.stored_images[row, 0].flat[:num_seen] = 1
             self.masks[row].flat[:num_true] = 1
         self.labels = (np.array(true) > 0).astype(np.int8)
-        self.seen = self.train = np.ones(len(seen), bool)
+        self.included = self.train = np.ones(len(seen), bool)
         self.has_mask = has_mask
         if not has_mask:
             self.masks[:] = 0
 
 
-class Echo(MultitaskNet):
+class Echo(MultitaskModel):
     """Calls a pixel tumour where FLAIR is 1, and a slice the more likely tumour, the more such pixels."""
 
     def __init__(self, settings: Model) -> None:
@@ -63,13 +64,13 @@ class Map(nn.Module):
 @pytest.fixture
 def score(make_config: MakeConfig) -> Callable[..., dict[str, float]]:
     config = make_config("training.batch_size=2", "training.precision=fp32")
-    net = Echo(config.model)
+    model = Echo(config.model)
 
     def run(*cases: Made, stage: str = "joint") -> dict[str, float]:
         volumes = [case for case in cases if case.has_mask]
         dataset = SliceDataset(volumes, [case for case in cases if not case.has_mask])
         fabric = make_fabric(config.runtime, config.training.precision)
-        return validate(fabric, net, dataset, getattr(config.stages, stage), config.training).metrics
+        return validate(fabric, model, dataset, getattr(config.stages, stage), config.training).metrics
 
     return run
 
@@ -100,7 +101,7 @@ def test_slices_that_nobody_asks_about_get_no_mask_and_no_rank(
     """As in the evaluation: what serving does not look at stays empty, and its tumour is missed."""
     case = Made("a", seen=[4, 4, 8, 1], true=[4, 4, 0, 0])
     assert score(case)["dice"] == pytest.approx(16 / 25)
-    case.seen = np.array([True, False, False, True])
+    case.included = np.array([True, False, False, True])
     found = score(case)
 
     assert found["dice"] == pytest.approx(8 / 13)
@@ -109,22 +110,22 @@ def test_slices_that_nobody_asks_about_get_no_mask_and_no_rank(
 
 def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
     config = make_config("training.precision=fp32")
-    net = Echo(config.model)
-    net.mask_head = Map(lambda flair: torch.ones_like(flair))
+    model = Echo(config.model)
+    model.mask_head = Map(lambda flair: torch.ones_like(flair))
     dataset = SliceDataset([Made("a", seen=[4, 4], true=[4, 4])])
     fabric = make_fabric(config.runtime, config.training.precision)
 
-    assert validate(fabric, net, dataset, config.stages.joint, config.training).metrics["dice"] == 1
+    assert validate(fabric, model, dataset, config.stages.joint, config.training).metrics["dice"] == 1
 
 
 def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set: SliceDataset) -> None:
     torch.manual_seed(0)
-    net = build_model(make_config().model)
+    model = MultitaskModel(make_config().model)
     found = []
     for batch_size in (3, 16):
         config = make_config(f"training.batch_size={batch_size}", "training.precision=fp32")
         fabric = make_fabric(config.runtime, config.training.precision)
-        found.append(validate(fabric, net, val_set, config.stages.joint, config.training).metrics)
+        found.append(validate(fabric, model, val_set, config.stages.joint, config.training).metrics)
 
     assert found[0]["dice"] == pytest.approx(found[1]["dice"], abs=1e-4)
     assert found[0]["auc"] == found[1]["auc"]
@@ -185,12 +186,12 @@ def test_auc_of_one_class_is_left_out_and_counts_as_chance(score: Callable[..., 
     metrics = score(Made("A", [4, 4], [4, 4]))
 
     assert "auc" not in metrics
-    assert monitored(metrics, "auc") == 0.5
-    assert monitored(metrics, "dice+auc") == 0.75
-    assert monitored(metrics, "last") == 1, "the mean of what there is, which is read and not chosen by"
-    assert monitored({"val_loss": 1.0}, "last") == 0.5
-    assert is_measured(metrics, "dice")
-    assert not is_measured(metrics, "dice+auc")
+    assert monitor_score(metrics, "auc") == 0.5
+    assert monitor_score(metrics, "dice+auc") == 0.75
+    assert monitor_score(metrics, "last") == 1, "the mean of what there is, which is read and not chosen by"
+    assert monitor_score({"val_loss": 1.0}, "last") == 0.5
+    assert is_score_defined(metrics, "dice")
+    assert not is_score_defined(metrics, "dice+auc")
 
 
 def test_a_stage_is_scored_on_what_it_learns_or_monitors(score: Callable[..., dict[str, float]]) -> None:
@@ -226,11 +227,11 @@ def test_the_network_is_left_in_evaluation_mode_without_gradients(
     make_config: MakeConfig, val_set: SliceDataset
 ) -> None:
     config = make_config()
-    net = build_model(config.model).train()
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    model = MultitaskModel(config.model).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fabric = make_fabric(config.runtime, config.training.precision)
 
-    validate(fabric, net, val_set, config.stages.joint, config.training)
+    validate(fabric, model, val_set, config.stages.joint, config.training)
 
-    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
-    assert not any(isinstance(module, nn.BatchNorm2d) and module.training for module in net.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())

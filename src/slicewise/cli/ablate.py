@@ -1,42 +1,43 @@
-"""`slicewise ablate RECIPE...`: once per recipe and seed through one workspace, then all compared.
+"""`slicewise ablate RECIPE...`: run every recipe with every seed in one workspace, and compare the scores.
 
-Every run is an ordinary one: what was made before with the same settings is used again, so a stopped command
-goes on where it was, and what a recipe shares with the one before it is made once.
+Each run is an ordinary one that reuses what is up to date: a stopped command resumes where it was, and steps
+that recipes share run once.
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from slicewise.cli import plan as plan_verb
-from slicewise.cli.commands import command_line
+from slicewise.cli.invocation import command_line
 from slicewise.cli.options import (
     add_config_options,
-    add_wait_option,
+    add_run_options,
     compose_from,
     selection_from,
     workspace_from,
 )
-from slicewise.cli.run import add_answer_options, add_dry_run_option, carry_out, in_charge
+from slicewise.cli.session import hold_workspace, plan_pipeline, run_pipeline
+from slicewise.config.keys import closest_match
 from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.core.errors import UsageError
-from slicewise.pipeline.receipt import Receipt
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.provenance import git_commit
+from slicewise.engine.receipt import Receipt
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from slicewise.evaluation.recipes import RecipeRun
+    from slicewise.evaluation.comparison.recipes import RecipeRun
 
 OUT: Final = "results/recipes"
-"""Not `results/ablations`: that is a sealed home of the evaluate step."""
+"""Not `results/ablations`, which is an output folder of the evaluate step."""
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One recipe with one seed, and the arguments with which `slicewise run` would do it."""
+    """One recipe with one seed, and the arguments with which `slicewise run` would run it."""
 
     recipe: str
     args: argparse.Namespace
@@ -45,6 +46,9 @@ class _Run:
     @property
     def title(self) -> str:
         return f"{self.recipe}, seed {self.config.seed}"
+
+    def execute(self, workspace: Workspace, log_path: Path) -> None:
+        run_pipeline(self.args, self.config, selection_from(self.args, 0), workspace, log_path)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,65 +64,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train each recipe with seed=0 to N-1; the split stays as it is",
     )
-    add_dry_run_option(parser)
-    add_wait_option(parser)
-    add_answer_options(parser)
+    add_run_options(parser)
     parser.set_defaults(mode="full", start=None, until="evaluate", only="", skip=None, force="")
 
 
 def execute(args: argparse.Namespace) -> int:
-    runs = list(_runs(args))  # a recipe that cannot be composed is told before any work is done
+    runs = list(_compose_runs(args))  # all of them: an invalid recipe is an error before any work is done
+    headings = [f"\n{run.title} ({number} of {len(runs)})" for number, run in enumerate(runs, 1)]
     if args.dry_run:
-        return _show_plans(runs)
+        for heading, run in zip(headings, runs, strict=True):
+            say(heading, "header")
+            plan_pipeline(run.args)
+        if len(runs) > 1:
+            say("\neach plan is for the outputs of today: a step that runs share runs once", "dim")
+        return 0
     workspace = workspace_from(args)
-    with in_charge(args, workspace) as log_path:
-        found = []
-        for number, run in enumerate(runs, 1):
-            say(f"\n{run.title} ({number} of {len(runs)})", "header")
-            _carry_out(run, workspace, log_path)
-            found.append(_collect(run, workspace))
+    with hold_workspace(args, workspace) as log_path:
+        results = []
+        for heading, run in zip(headings, runs, strict=True):
+            say(heading, "header")
+            run.execute(workspace, log_path)
+            results.append(_read_results(run, workspace))
         if len(runs) > 1:
             say(f"\nback to {runs[0].title}", "header")
-            _carry_out(runs[0], workspace, log_path)
-        _tell(args, found, runs[0], workspace)
+            runs[0].execute(workspace, log_path)
+        _show_results(args, results, runs[0], workspace)
     return 0
 
 
-def _show_plans(runs: Sequence[_Run]) -> int:
-    for number, run in enumerate(runs, 1):
-        say(f"\n{run.title} ({number} of {len(runs)})", "header")
-        plan_verb.execute(run.args)
-    if len(runs) > 1:
-        say("\neach as things stand now: what a run shares with one before it is made once", "dim")
-    return 0
-
-
-def _runs(args: argparse.Namespace) -> Iterator[_Run]:
+def _compose_runs(args: argparse.Namespace) -> Iterator[_Run]:
     recipes = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
     overrides = [word for word in args.overrides if word not in recipes]
-    _check(args, recipes, overrides)
-    seeds = [None] if args.seeds is None else [f"seed={seed}" for seed in range(args.seeds)]
+    _check_arguments(args, recipes, overrides)
+    seeds = [[]] if args.seeds is None else [[f"seed={seed}"] for seed in range(args.seeds)]
     for recipe in recipes:
         for seed in seeds:
-            words = [f"recipes=[{','.join(recipe.split('+'))}]", *overrides, *([seed] if seed else [])]
-            own = argparse.Namespace(**{**vars(args), "overrides": words})
-            yield _Run(recipe, own, compose_from(own))
+            words = [f"recipes=[{','.join(recipe.split('+'))}]", *overrides, *seed]
+            run_args = argparse.Namespace(**{**vars(args), "overrides": words})
+            yield _Run(recipe, run_args, compose_from(run_args))
 
 
-def _check(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence[str]) -> None:
-    from slicewise.config.compose import configs_dir
-    from slicewise.config.keys import closest
+def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence[str]) -> None:
+    from slicewise.config.compose import find_configs_dir
 
     keys = {word.partition("=")[0].lstrip("+~") for word in overrides}
     if not recipes:
         raise UsageError("name at least one recipe of configs/recipes, e.g. multitask segmentation_only")
     if len(set(recipes)) < len(recipes):
         raise UsageError(f"{', '.join(recipes)}: a recipe is named twice")
-    there = sorted(path.stem for path in (configs_dir() / "recipes").glob("*.yaml"))
-    if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*there}):
-        near = closest(unknown[0], there)
-        guess = f"did you mean {near}? " if near else ""
-        raise UsageError(f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(there)}")
+    recipe_names = sorted(path.stem for path in (find_configs_dir() / "recipes").glob("*.yaml"))
+    if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*recipe_names}):
+        suggestion = closest_match(unknown[0], recipe_names)
+        guess = f"did you mean {suggestion}? " if suggestion else ""
+        raise UsageError(
+            f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(recipe_names)}"
+        )
     if "recipes" in keys:
         raise UsageError(
             "recipes are named without recipes=, e.g. slicewise ablate multitask segmentation_only"
@@ -129,51 +129,41 @@ def _check(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence
         raise UsageError("--seeds takes a number from 1 on, and sets seed itself; leave seed= out")
 
 
-def _carry_out(run: _Run, workspace: Workspace, log_path: "Path") -> None:
-    carry_out(run.args, run.config, selection_from(run.args, 0), workspace, log_path)
+def _read_results(run: _Run, workspace: Workspace) -> "RecipeRun":
+    """Return the tables that the evaluation of a run has just written."""
+    from slicewise.domain.scores import StageRow
+    from slicewise.domain.tables import read_rows
+    from slicewise.evaluation.comparison.recipes import RecipeRun
+    from slicewise.evaluation.comparison.runs import read_tables
 
-
-def _collect(run: _Run, workspace: Workspace) -> "RecipeRun":
-    """Read what the evaluation of a run left at home."""
-    from slicewise.evaluation.compare import read_tables
-    from slicewise.evaluation.phases import PhaseRow
-    from slicewise.evaluation.recipes import RecipeRun
-    from slicewise.evaluation.rows import read_rows
-    from slicewise.steps.evaluate import EVALUATE
-
-    folders = {slot: workspace.home(home) for slot, home in EVALUATE.homes.items()}
+    folders = {slot: workspace.home(home) for slot, home in HOMES["evaluate"].items()}
     receipt = Receipt.read(folders["evaluation"])
     return RecipeRun(
         recipe=run.recipe,
         seed=run.config.seed,
         fingerprint=receipt.fingerprint if receipt else None,
         tables=read_tables(folders["evaluation"]),
-        phases=tuple(read_rows(folders["phases"] / "phase_comparison.csv", PhaseRow)),
+        stages=tuple(read_rows(folders["phases"] / "phase_comparison.csv", StageRow)),
     )
 
 
-def _tell(args: argparse.Namespace, found: "Sequence[RecipeRun]", first: _Run, workspace: Workspace) -> None:
-    from slicewise.evaluation.recipes import tabulate, to_text, write_recipes
+def _show_results(
+    args: argparse.Namespace, results: "Sequence[RecipeRun]", first: _Run, workspace: Workspace
+) -> None:
+    from slicewise.evaluation.comparison.recipes import tabulate, to_text, write_recipes
 
-    rows, folder = tabulate(found), workspace.home(OUT)
-    write_recipes(folder, found, rows, _header(args, first.config), synthetic=first.config.data.synthetic)
-    say()
-    for line in to_text(rows):
-        say(line)
-    for name in ("recipes.csv", "recipes.json", "recipes.png"):
-        say(f"  {OUT}/{name}", "dim")
-    say(f"checkpoints and results are those of {first.title}; the others wait on the shelf", "dim")
-
-
-def _header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
-    from pathlib import Path
-
-    from slicewise.pipeline.provenance import git_commit
-
-    return {
+    rows, config = tabulate(results), first.config
+    header = {
         "command": command_line(args),
         "git_commit": git_commit(Path(__file__)),
         "training_mode": config.training_mode,
         "data": config.data.name,
         "split_seed": config.split.seed,
     }
+    write_recipes(workspace.home(OUT), results, rows, header, synthetic=config.data.synthetic)
+    say()
+    for line in to_text(rows):
+        say(line)
+    for name in ("recipes.csv", "recipes.json", "recipes.png"):
+        say(f"  {OUT}/{name}", "dim")
+    say(f"checkpoints and results are those of {first.title}; the others stay on the shelf", "dim")

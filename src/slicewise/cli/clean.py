@@ -1,37 +1,32 @@
-"""`slicewise clean`: delete superseded outputs; what is at home, or on its way there, stays."""
+"""`slicewise clean`: delete superseded outputs; current and finished ones stay."""
 
 import argparse
 
 from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
 from slicewise.core.console import say
-from slicewise.core.storage import MIB
-from slicewise.pipeline.clean import Cleaned, clean
-from slicewise.pipeline.lock import exclusive
+from slicewise.core.disk import MIB
+from slicewise.engine.clean import clean
+from slicewise.engine.lock import exclusive_lock
+from slicewise.steps import stored_steps
+from slicewise.workflow.slices import remove_unused_slices
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_option(parser)
     parser.add_argument(
-        "--unfinished", action="store_true", help="also delete the work from which stopped steps would go on"
+        "--unfinished", action="store_true", help="also delete the work from which stopped steps would resume"
     )
     add_wait_option(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import steps_of
-    from slicewise.steps.slices import remove_unused
-
     workspace = workspace_from(args)
-    with exclusive(workspace.state / "lock", args.wait):
-        cleaned = clean(workspace, steps_of(workspace), unfinished=args.unfinished)
-        freed = cleaned.freed_bytes + remove_unused(workspace)
+    with exclusive_lock(workspace.state / "lock", args.wait):
+        cleaned = clean(workspace, stored_steps(workspace), unfinished=args.unfinished)
+        freed = cleaned.freed_bytes + remove_unused_slices(workspace)
     say(f"freed {freed / MIB:,.1f} MiB")
-    _tell_kept(cleaned)
-    return 0
-
-
-def _tell_kept(cleaned: Cleaned) -> None:
     for step, size in cleaned.unfinished.items():
         say(f"kept the unfinished work of {step}, {size / MIB:,.1f} MiB; --unfinished deletes it", "dim")
     for step in cleaned.waiting:
-        say(f"kept a finished output of {step} that has not come home yet; the next run brings it", "dim")
+        say(f"kept a finished output of {step} that is not installed yet; the next run installs it", "dim")
+    return 0

@@ -6,119 +6,102 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slicewise.core.console import say
+from slicewise.core.disk import expand_user
 from slicewise.core.files import write_json
-from slicewise.core.storage import expand_user
-from slicewise.pipeline.receipt import Receipt
+from slicewise.engine.receipt import Receipt
+from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
-    from slicewise.evaluation.compare import Comparison, ScoreChange
+    from slicewise.evaluation.comparison.runs import Comparison
 
-_EVALUATION = Path("results/multitask_evaluation")
+_EVALUATION = Path(HOMES["evaluate"]["evaluation"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = "a workspace, its folder results/multitask_evaluation, or a table in it"
+    what = f"a workspace, its folder {_EVALUATION}, or a table in it"
     parser.add_argument("first", type=Path, metavar="A", help=what)
     parser.add_argument("second", type=Path, metavar="B", help="the other run; differences are B minus A")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON too")
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.evaluation.compare import compare_runs, read_tables
+    from slicewise.evaluation.comparison.runs import compare_runs, read_tables
 
     first, second = (read_tables(expand_user(path)) for path in (args.first, args.second))
-    found = compare_runs(first, second)
-    settings = _differing(_settings(first.folder), _settings(second.folder))
+    comparison = compare_runs(first, second)
     for name, run in (("A", first), ("B", second)):
         say(f"{name}: {run.folder}")
-    for line in _table(found):
+    for line in _table(comparison):
         say(line)
-    for note in found.notes:
+    for note in comparison.notes:
         say(f"note: {note}", "warn")
-    _say_settings(settings)
+    settings = _show_settings(_settings(first.folder), _settings(second.folder))
     if args.json:
-        write_json(expand_user(args.json), _to_json(found, settings))
+        changes = [
+            {
+                "source": change.source,
+                "score": change.score,
+                "first": change.first,
+                "second": change.second,
+                "difference": change.difference.estimate.to_json(),
+                "p_value": change.difference.p_value,
+                "left_out": change.left_out,
+            }
+            for change in comparison.changes
+        ]
+        content = {"changes": changes, "notes": list(comparison.notes), "settings": settings}
+        write_json(expand_user(args.json), content)
     return 0
 
 
-def _table(found: "Comparison") -> Iterator[str]:
+def _table(comparison: "Comparison") -> Iterator[str]:
     yield f"\n{'source':<18}{'score':<32}{'A':>8}{'B':>8}{'B - A':>9}  {'interval':<19}{'p':>8}{'pairs':>7}"
-    for change in found.changes:
+    for change in comparison.changes:
         estimate, p_value = change.difference.estimate, change.difference.p_value
-        known = estimate.low is not None and estimate.high is not None
-        interval = f"{estimate.low:+.3f} to {estimate.high:+.3f}" if known else "–"
-        tested = "–" if p_value is None else f"{p_value:.3g}"
+        has_interval = estimate.low is not None and estimate.high is not None
+        interval = f"{estimate.low:+.3f} to {estimate.high:+.3f}" if has_interval else "–"
+        p_text = "–" if p_value is None else f"{p_value:.3g}"
         gain = "–" if estimate.value is None else f"{estimate.value:+.3f}"
-        left = f"  ({change.left_out} more in one run only)" if change.left_out else ""
+        excluded = f"  ({change.left_out} more in one run only)" if change.left_out else ""
         yield (
             f"{change.source:<18}{change.score:<32}{change.first:>8.3f}{change.second:>8.3f}{gain:>9}  "
-            f"{interval:<19}{tested:>8}{estimate.num_patients:>7}{left}"
+            f"{interval:<19}{p_text:>8}{estimate.num_patients:>7}{excluded}"
         )
     yield "interval: bootstrap over the pairs; p: Wilcoxon's signed-rank test, from six pairs on"
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """Return {dotted key: value} of everything that made an evaluation, as receipts say.
+    """Return {dotted key: value} of all settings behind an evaluation, from the receipts.
 
-    Empty where one of them is gone: a later run may have put an output of other settings in its place.
+    Empty where one of them is gone: a later run may have replaced an output by one of other settings.
     """
-    made = Receipt.read(folder)
-    if made is None or folder.parts[-2:] != _EVALUATION.parts:
+    evaluation_receipt = Receipt.read(folder)
+    if evaluation_receipt is None or folder.parts[-2:] != _EVALUATION.parts:
         return {}
-    at_home, settings = _receipts(folder.parents[1]), dict(made.identity.settings)
-    wanted = dict(made.identity.needs)
-    while wanted:
-        name, fingerprint = wanted.popitem()
-        receipt = at_home.get(name)
+    base = folder.parents[1]  # a workspace, or a fold of one, which shares steps with the others
+    bases = [base.parents[1], base] if base.parent.name == "folds" else [base]
+    homes = [above / home for above in bases for slots in HOMES.values() for home in slots.values()]
+    receipts = {receipt.identity.step: receipt for receipt in map(Receipt.read, homes) if receipt}
+    settings = dict(evaluation_receipt.identity.settings)
+    needed = dict(evaluation_receipt.identity.needs)
+    while needed:
+        name, fingerprint = needed.popitem()
+        receipt = receipts.get(name)
         if receipt is None or receipt.fingerprint != fingerprint:
             return {}
         settings |= receipt.identity.settings
-        wanted |= receipt.identity.needs
+        needed |= receipt.identity.needs
     return settings
 
 
-def _receipts(base: Path) -> dict[str, Receipt]:
-    """Return by step the receipts at home in a workspace, or in one of its folds and the steps they share."""
-    from slicewise.steps import STEPS
-
-    bases = [base.parents[1], base] if base.parent.name == "folds" else [base]
-    homes = [above / home for above in bases for step in STEPS for home in step.homes.values()]
-    found = (Receipt.read(home) for home in homes)
-    return {receipt.identity.step: receipt for receipt in found if receipt}
-
-
-def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[Any]] | None:
-    """Return {key: [value in A, value in B]}; None where those of one are not known."""
+def _show_settings(first: dict[str, Any], second: dict[str, Any]) -> dict[str, list[Any]] | None:
+    """Print and return {key: [value in A, value in B]} where they differ; None if some are unknown."""
     if not first or not second:
+        say("\nsettings: unknown, a receipt of one of them is gone, or a later run has replaced it")
         return None
     keys = sorted(first.keys() | second.keys())
-    return {key: [first.get(key), second.get(key)] for key in keys if first.get(key) != second.get(key)}
-
-
-def _say_settings(settings: dict[str, list[Any]] | None) -> None:
-    if settings is None:
-        say("\nsettings: unknown, a receipt of one of them is gone, or a later run has replaced it")
-        return
-    say("\nsettings that differ:" if settings else "\nsettings: the same in both")
-    for key, (one, two) in settings.items():
-        say(f"  {key}: {one} -> {two}")
-
-
-def _to_json(found: "Comparison", settings: dict[str, list[Any]] | None) -> dict[str, Any]:
-    return {
-        "changes": [_change_json(change) for change in found.changes],
-        "notes": list(found.notes),
-        "settings": settings,
-    }
-
-
-def _change_json(change: "ScoreChange") -> dict[str, Any]:
-    return {
-        "source": change.source,
-        "score": change.score,
-        "first": change.first,
-        "second": change.second,
-        "difference": change.difference.estimate.to_json(),
-        "p_value": change.difference.p_value,
-        "left_out": change.left_out,
-    }
+    differing = {key: [first.get(key), second.get(key)] for key in keys if first.get(key) != second.get(key)}
+    say("\nsettings that differ:" if differing else "\nsettings: the same in both")
+    for key, (value_a, value_b) in differing.items():
+        say(f"  {key}: {value_a} -> {value_b}")
+    return differing

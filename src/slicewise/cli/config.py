@@ -1,9 +1,8 @@
-"""`slicewise config`: the merged tree, or what one mode changes against another."""
+"""`slicewise config`: the merged configuration, or what one mode changes against another."""
 
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from slicewise.cli.options import (
@@ -31,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.config.compose import compose
-    from slicewise.config.show import difference, to_yaml, write_final
+    from slicewise.config.compose import compose, find_configs_dir
+    from slicewise.config.export import compare_configs, to_yaml, write_merged
 
     refuse_together(
         args, "--diff", ("--training-mode", "--write", "--workspace"), "only prints how two modes differ"
@@ -40,24 +39,21 @@ def execute(args: argparse.Namespace) -> int:
     refuse_together(args, "--write", ("--training-mode",), "writes the files of every mode")
     if args.diff:
         left, right = (compose([f"modes={mode}", *overrides_of(args)]) for mode in args.diff)
-        for key, (old, new) in difference(left, right).items():
-            say(f"{key}: {_spelled(old)} -> {paint(_spelled(new), 'header')}")
+        for key, (old, new) in compare_configs(left, right).items():
+            say(f"{key}: {_as_override(old)} -> {paint(_as_override(new), 'header')}")
     elif args.write:
-        for path in write_final(_folder(args), lambda mode: compose([f"modes={mode}", *overrides_of(args)])):
+        # Into the workspace if one is named, else beside their sources.
+        has_workspace = is_typed(args, "--workspace") or "SLICEWISE_WORKSPACE" in os.environ
+        base = workspace_from(args).root / "configs" if has_workspace else find_configs_dir()
+        for path in write_merged(
+            base / "final", lambda mode: compose([f"modes={mode}", *overrides_of(args)])
+        ):
             say(str(path))
     else:
         say(to_yaml(compose_from(args).model_dump(mode="json")).rstrip())
     return 0
 
 
-def _folder(args: argparse.Namespace) -> Path:
-    """Return where the merged files go: into the workspace that was named, else beside their sources."""
-    from slicewise.config.compose import configs_dir
-
-    named = is_typed(args, "--workspace") or "SLICEWISE_WORKSPACE" in os.environ
-    return (workspace_from(args).root / "configs" if named else configs_dir()) / "final"
-
-
-def _spelled(value: Any) -> str:
-    """Write a value as an override takes it: null and true, not None and True."""
+def _as_override(value: Any) -> str:
+    """Return a value as an override has it: null and true, not None and True."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -4,13 +4,15 @@ import argparse
 import shlex
 from typing import NoReturn
 
-from slicewise.cli.commands import command_for
+from slicewise.cli import run
+from slicewise.cli.invocation import command_for
 from slicewise.cli.options import add_workspace_option, workspace_from
 from slicewise.core.console import say
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
-from slicewise.pipeline.record import RECORD_NAME
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.record import RECORD_NAME
+from slicewise.engine.workspace import Workspace
+from slicewise.steps.demo import demo_url, stop
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,51 +21,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps.demo import address, stop
-
     workspace = workspace_from(args)
-    url = address(workspace)
+    url = demo_url(workspace)
     if args.action == "stop" and stop(workspace):
         say("demo stopped")
         return 0
     if url:
         say(f"demo running at {url}")
         return 0
-    say(f"no demo of {workspace.root.absolute()} is running; to start it: {_start(workspace)}")
+    say(f"no demo of {workspace.root.absolute()} is running; to start it: {_start_command(workspace)}")
     return 1
 
 
-def _start(workspace: Workspace) -> str:
-    """Return the command that serves the network of the last run: with other settings it would be refused."""
-    try:
-        record = read_json(workspace.root / RECORD_NAME)
-        typed = shlex.split(record["command"])
-        words = _settings(typed[_start_of_options(typed) :])
-    except (OSError, WorkspaceError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        words = []  # no run yet, or by another verb
-    return command_for(workspace, "run", "--mode", "demo", *words)
-
-
-def _start_of_options(typed: list[str]) -> int:
-    """Return where the options begin: after `run`, or after the script that stands for it."""
-    places = (place for place, word in enumerate(typed) if word == "run" or word.endswith(".py"))
-    return next(places) + 1
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises where another one would print and end the program."""
+class _RaisingParser(argparse.ArgumentParser):
+    """Raises ValueError where argparse would print and end the program."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
-def _settings(typed: list[str]) -> list[str]:
-    """Return the words of a run that set keys; which steps it ran is no matter here."""
-    from slicewise.cli import run
+def _start_command(workspace: Workspace) -> str:
+    """Return the command that serves the model of the last run; it repeats the settings of that run.
 
-    parser = _Parser(allow_abbrev=False)
+    With other settings the model would be out of date, and the command an error.
+    """
+    parser = _RaisingParser(allow_abbrev=False)
     run.add_arguments(parser)
-    args = parser.parse_intermixed_args(typed)
-    usual: str = parser.get_default("training_mode")
-    mode = [] if args.training_mode == usual else ["--training-mode", args.training_mode]
-    return [*mode, *(word for word in args.overrides if not word.startswith("split.folds="))]
+    settings: list[str] = []
+    try:
+        words = shlex.split(read_json(workspace.root / RECORD_NAME)["command"])
+        # The options follow `run`, or the script that stands for it.
+        first = next(place for place, word in enumerate(words, 1) if word == "run" or word.endswith(".py"))
+        args = parser.parse_intermixed_args(words[first:])
+        if args.training_mode != parser.get_default("training_mode"):
+            settings = ["--training-mode", args.training_mode]
+        settings += [word for word in args.overrides if not word.startswith("split.folds=")]
+    except (OSError, WorkspaceError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        pass  # no run yet, or the record is of another verb
+    return command_for(workspace, "run", "--mode", "demo", *settings)

@@ -6,15 +6,21 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
+
+from slicewise import __version__
+from slicewise.core.console import close_bars, print_error, say, standard_streams
+from slicewise.core.disk import explain_disk_error
+from slicewise.core.errors import SliceWiseError
 
 VERBS = {
     "run": "run the pipeline, or the part of it that is out of date",
-    "plan": "say what a run would do, and why",
-    "status": "say what is there and what made it",
-    "verify": "read all outputs again and name what is damaged",
-    "doctor": "say whether a run can work here, and what to do if not",
-    "predict": "examine volumes and pictures with a trained network",
+    "plan": "show what a run would do, and why",
+    "status": "show the outputs and the settings that made them",
+    "verify": "read all outputs again and list what is damaged",
+    "doctor": "check whether a run can work here, and what to do if not",
+    "predict": "predict on volumes and pictures with a trained model",
     "ablate": "train and evaluate several recipes in one workspace, and compare them",
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
@@ -24,28 +30,26 @@ VERBS = {
 
 
 class Verb(Protocol):
-    """What a module of a verb offers."""
+    """The interface of a verb's module."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
     def execute(self, args: argparse.Namespace) -> int: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 done, 1 a step failed, 2 wrong input, 130 interrupted."""
+    """Run the command line; return 0 for success, 1 a step failed, 2 wrong input, 130 interrupted."""
     if argv is None:
         _require_utf8()
-    from slicewise.core.console import standard_streams
-
     words = list(sys.argv[1:] if argv is None else argv)
     with standard_streams():
-        return _verb(words) if words and words[0] in VERBS else _without_verb(words)
+        return _run_verb(words) if words and words[0] in VERBS else _show_usage(words)
 
 
 def _require_utf8() -> None:
     """Start again in Python's UTF-8 mode (PEP 540) under a locale of another encoding.
 
-    File names, settings, and the text files of libraries would depend on it. What is printed keeps the
-    encoding of the locale, or that of PYTHONIOENCODING.
+    File names, settings and the text files of libraries would depend on the locale. Printed text keeps its
+    encoding, or that of PYTHONIOENCODING.
     """
     if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not sys.executable:
         return
@@ -55,95 +59,67 @@ def _require_utf8() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
-def _verb(words: list[str]) -> int:
-    from slicewise.cli.options import spelled_out
+def _run_verb(words: list[str]) -> int:
+    from slicewise.cli.options import expand_wait
     from slicewise.cli.parser import Parser
 
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
     parser = Parser(
         prog=f"slicewise {words[0]}",
         description=VERBS[words[0]].capitalize() + ".",
-        allow_abbrev=False,  # a short form that works today may mean two flags tomorrow
+        allow_abbrev=False,  # an abbreviation may become ambiguous with the next option
     )
     verb.add_arguments(parser)
-    args = parser.parse_intermixed_args(
-        spelled_out(words[1:])
-    )  # key=value and paths may stand between options
+    # key=value and paths may stand between options
+    args = parser.parse_intermixed_args(expand_wait(words[1:]))
     args.typed = words
-    return _guard(verb, args)
-
-
-def _guard(verb: Verb, args: argparse.Namespace) -> int:
-    from slicewise.core.errors import SliceWiseError
-
     try:
         return verb.execute(args)
     except SliceWiseError as error:
-        _complain(str(error))
+        _print_failure(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _complain("interrupted")
+        _print_failure("interrupted")
         return 130
-    except OSError as error:
-        return _disk_fault(error, args)
     except Exception as error:
-        return _our_fault(error)
+        # A full or closed disk met outside any step: at the lock, the log or the record.
+        folder = Path(getattr(args, "workspace", Path()))
+        explained = explain_disk_error(error, folder) if isinstance(error, OSError) else None
+        if explained is not None:
+            _print_failure(str(explained))
+            return explained.exit_code
+        # Python itself would print the traceback with its secrets; print_error hides them.
+        trace = "".join(traceback.format_exception(error))
+        _print_failure(f"{trace}this is a bug in SliceWise; please report it")
+        return 1
 
 
-def _disk_fault(error: OSError, args: argparse.Namespace) -> int:
-    """Tell a full or closed disk that was met outside any step: at the lock, the log or the record."""
-    from pathlib import Path
-
-    from slicewise.core.storage import explain_storage
-
-    told = explain_storage(error, Path(getattr(args, "workspace", Path())))
-    if told is None:
-        return _our_fault(error)
-    _complain(str(told))
-    return told.exit_code
-
-
-def _our_fault(error: Exception) -> int:
-    """Tell a fault of ours; Python would print it with whatever secret it holds."""
-    _complain("".join(traceback.format_exception(error)) + "this is a fault of SliceWise; please report it")
-    return 1
-
-
-def _complain(message: str) -> None:
-    from slicewise.core.console import close_bars, complain
-
+def _print_failure(message: str) -> None:
     close_bars()
-    complain(message)
+    print_error(message)
 
 
-def _without_verb(words: Sequence[str]) -> int:
-    from slicewise.core.console import say
-
+def _show_usage(words: Sequence[str]) -> int:
     if words and words[0] == "--version":
-        from slicewise import __version__
-
         say(f"slicewise {__version__}")
         return 0
-    listed = "\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())
-    text = (
+    verbs = "\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())
+    usage = (
         "usage: slicewise VERB [options] [key=value ...]\n"
         "       slicewise --help | --version\n\n"
-        f"{listed}\n\n"
+        f"{verbs}\n\n"
         "`slicewise VERB --help` lists the options of a verb. Any key of the configuration can be set\n"
         "on the command line, e.g. `slicewise run data=lgg training.batch_size=8`."
     )
     if not words or words[0] in ("-h", "--help"):
-        say(text)
+        say(usage)
         return 0
-    _complain(f"{words[0]!r} is not a verb{_meant(words[0])}\n\n{text}")
+    from slicewise.config.keys import closest_match
+
+    if words[0].startswith("-") or "=" in words[0]:
+        advice = f"; options and keys follow one: slicewise run {words[0]} ..."
+    else:
+        close_verb = closest_match(words[0], VERBS)
+        advice = f"; did you mean {close_verb}?" if close_verb else ""
+    _print_failure(f"{words[0]!r} is not a verb{advice}\n\n{usage}")
     return 2
-
-
-def _meant(word: str) -> str:
-    """Return which verb a first word may have stood for."""
-    from slicewise.config.keys import closest
-
-    if word.startswith("-") or "=" in word:
-        return f"; options and keys follow one: slicewise run {word} ..."
-    near = closest(word, VERBS)
-    return f"; did you mean {near}?" if near else ""

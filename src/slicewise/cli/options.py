@@ -1,33 +1,32 @@
-"""Options shared by the verbs, and what they mean for a run."""
+"""Options shared by the verbs; the configuration, the workspace and the steps that they select."""
 
 import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from slicewise.cli.commands import default_workspace, named_steps
-from slicewise.config.keys import closest, known_keys
+from slicewise.cli.invocation import default_workspace, named_steps
+from slicewise.config.keys import closest_match, known_keys
 from slicewise.config.schema import Config
-from slicewise.core.errors import ConfigError, UsageError
-from slicewise.core.storage import existing_parent, expand_user
-from slicewise.pipeline.selection import Selection, select
-from slicewise.pipeline.step import Step
-from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.names import (
+from slicewise.core.disk import existing_parent, expand_user
+from slicewise.core.errors import UsageError
+from slicewise.engine.selection import Selection, select
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.step_names import (
     ALIASES,
     MODES,
     STEP_NAMES,
-    expand,
+    expand_alias,
+    is_in_range,
     step_names,
     steps_of_mode,
-    within_folds,
 )
 
 TRAINING_MODES = ("quick", "baseline", "production")
 
 
 def add_workspace_option(parser: argparse.ArgumentParser) -> None:
-    """Add the workspace."""
+    """Add --workspace."""
     parser.add_argument(
         "--workspace",
         type=Path,
@@ -37,19 +36,19 @@ def add_workspace_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Add which trained network answers."""
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add --checkpoint and --ensemble."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="the network (default: checkpoints/multitask_joint/best_model.pth of the workspace)",
+        help="the model (default: checkpoints/multitask_joint/best_model.pth of the workspace)",
     )
     group.add_argument(
         "--ensemble",
         action="store_true",
-        help="the mean of the networks of all folds, after `slicewise run --folds N`",
+        help="the mean of the models of all folds, after `slicewise run --folds N`",
     )
 
 
@@ -64,7 +63,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="cross-validation: train and test N times, everyone tested once (short for split.folds=N)",
+        help="cross-validation with N folds, each patient tested once (short for split.folds=N)",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="any key of the configuration, in Hydra's syntax"
@@ -72,7 +71,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection_options(parser: argparse.ArgumentParser) -> None:
-    """Add the mode and the flags that choose steps."""
+    """Add --mode and the options that select steps."""
     steps = ", ".join(STEP_NAMES)
     group = parser.add_argument_group(
         "steps", f"{steps}; train stands for the three stages, all for every step"
@@ -82,27 +81,22 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--from", dest="start", metavar="STEP", help="first step")
     group.add_argument("--until", metavar="STEP", help="last step")
-    for option, does in (
-        ("--only", "nothing but these steps"),
+    for option, help_text in (
+        ("--only", "only these steps"),
         ("--force", "run these even if nothing changed"),
     ):
-        group.add_argument(option, metavar="STEP[,STEP]", default="", action=_Joined, help=does)
+        group.add_argument(option, metavar="STEP[,STEP]", default="", action=_JoinedNames, help=help_text)
     for name in (*STEP_NAMES, *ALIASES):
-        group.add_argument(
-            f"--skip-{name}",
-            dest="skip",
-            action="append_const",
-            const=name,
-            help=f"use the output of {name} as it is" if name in STEP_NAMES else _skipped(ALIASES[name]),
+        aliased = ALIASES.get(name, ())
+        all_options = (
+            "skip every step" if aliased == STEP_NAMES else f"short for --skip-{' --skip-'.join(aliased)}"
         )
+        help_text = all_options if aliased else f"use the existing output of {name}"
+        group.add_argument(f"--skip-{name}", dest="skip", action="append_const", const=name, help=help_text)
 
 
-def _skipped(steps: Sequence[str]) -> str:
-    return "skip every step" if steps == STEP_NAMES else f"short for --skip-{' --skip-'.join(steps)}"
-
-
-class _Joined(argparse.Action):
-    """Lets `--only a --only b` mean `--only a,b`, where argparse would keep the last one alone."""
+class _JoinedNames(argparse.Action):
+    """Lets `--only a --only b` mean `--only a,b`; argparse would keep the last one only."""
 
     def __call__(
         self,
@@ -115,8 +109,17 @@ class _Joined(argparse.Action):
         setattr(namespace, self.dest, ",".join(filter(None, names)))
 
 
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add --dry-run, --wait, and whether a run asks questions."""
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    add_wait_option(parser)
+    answers = parser.add_mutually_exclusive_group()
+    answers.add_argument("--yes", action="store_true", help="answer every question with yes")
+    answers.add_argument("--no-input", action="store_true", help="ask no questions and do what the plan says")
+
+
 def add_wait_option(parser: argparse.ArgumentParser) -> None:
-    """Add how long to wait for another controller of the workspace."""
+    """Add how long to wait while another command works in the workspace."""
     parser.add_argument(
         "--wait",
         nargs="?",
@@ -124,189 +127,65 @@ def add_wait_option(parser: argparse.ArgumentParser) -> None:
         const=math.inf,
         default=0.0,
         metavar="SECONDS",
-        help="wait until no other command works in the workspace, at most so long (default: refuse at once)",
+        help="wait until no other command works in the workspace, at most so long (default: fail at once)",
     )
-
-
-def spelled_out(words: Sequence[str]) -> list[str]:
-    """Say `--wait=inf` for a bare `--wait`: argparse would take an override after it for its seconds."""
-    after = [*words, ""][1:]
-    return [
-        "--wait=inf" if word == "--wait" and not _is_number(following) else word
-        for word, following in zip(words, after, strict=True)
-    ]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _seconds(text: str) -> float:
     seconds = float(text)
-    if not seconds >= 0:  # nor is it so for nan
+    if not seconds >= 0:  # false for NaN too
         raise ValueError(text)
     return seconds
 
 
-_seconds.__name__ = "number of seconds"  # as argparse calls it
+_seconds.__name__ = "number of seconds"  # for argparse's message
+
+
+def expand_wait(words: Sequence[str]) -> list[str]:
+    """Replace a bare `--wait` by `--wait=inf`: argparse would take an override after it for the seconds."""
+    expanded = list(words)
+    for place, word in enumerate(words):
+        if word == "--wait":
+            try:
+                float(words[place + 1])
+            except (IndexError, ValueError):
+                expanded[place] = "--wait=inf"
+    return expanded
 
 
 def compose_from(args: argparse.Namespace) -> Config:
-    """Merge configs/ with the training mode and the overrides of the command line.
+    """Return configs/ merged with the training mode and the overrides of the command line.
 
     Raises:
-        UsageError: an option and an override say the same twice.
+        UsageError: as of `overrides_of`, or split.fold is set.
     """
-    from slicewise.config.compose import compose
-
-    config = compose([f"modes={args.training_mode}", *overrides_of(args)])
+    config = compose_overrides([f"modes={args.training_mode}", *overrides_of(args)])
     if config.split.fold:
         raise UsageError(
-            "split.fold is set by the pipeline itself, for each fold; leave it out. --folds N runs all of "
-            "them, and --only takes the steps of one, such as fold2.split,fold2.evaluate"
+            "split.fold is set by the pipeline itself; leave it out. --folds N runs all folds, and --only "
+            "selects the steps of one, e.g. fold2.split,fold2.evaluate"
         )
     return config
 
 
 def overrides_of(args: argparse.Namespace) -> list[str]:
-    """Return what the command line sets beside the training mode.
+    """Return the overrides of the command line, those of --folds included.
 
     Raises:
-        UsageError: an option and an override say the same twice.
+        UsageError: an option and an override set the same key, or a word is not an override.
     """
     for option, key in (("--training-mode", "modes"), ("--folds", "split.folds")):
         if is_typed(args, option) and any(word.startswith(f"{key}=") for word in args.overrides):
             raise UsageError(f"{option} and {key}= set the same; leave one of them out")
-    folds = [f"split.folds={args.folds}"] if args.folds else []
-    return [*folds, *_overrides(args.overrides)]
+    for word in args.overrides:
+        if "=" not in word and not word.startswith("~"):
+            raise UsageError(
+                f"{word!r} is neither an option nor key=value; {_suggestion(word) or 'see --help'}"
+            )
+    return [*([f"split.folds={args.folds}"] if args.folds else []), *args.overrides]
 
 
-def refuse_together(args: argparse.Namespace, option: str, others: Sequence[str], why: str) -> None:
-    """Raise UsageError where an option was typed with one of the others, which it would drop."""
-    typed = [other for other in others if is_typed(args, other)]
-    if is_typed(args, option) and typed:
-        raise UsageError(f"{option} {why}; leave {' and '.join(typed)} out, or {option}")
-
-
-def is_typed(args: argparse.Namespace, option: str) -> bool:
-    """Whether an option was given, and does not stand for its default."""
-    return any(word.partition("=")[0] == option for word in args.typed)
-
-
-def compose_words(overrides: Sequence[str]) -> Config:
-    """Merge configs/ with overrides alone, for a verb whose answer no training mode decides."""
-    from slicewise.config.compose import compose
-
-    return compose(list(overrides))
-
-
-def workspace_from(args: argparse.Namespace) -> Workspace:
-    """Return the workspace; it must be a folder, or become one, whose path is text.
-
-    Raises:
-        UsageError: a file is in the way, or the path is not UTF-8: records could not name it.
-    """
-    root = expand_user(args.workspace)
-    if str(root.absolute()) != str(root.absolute()).encode("utf-8", "replace").decode():
-        raise UsageError(
-            f"--workspace {root.absolute()} is not UTF-8, and the records of a run are; rename the folder "
-            "(`convmv -f latin1 -t utf8 --notest` converts names of an older system) or choose another one"
-        )
-    there = existing_parent(root)
-    if not there.is_dir():
-        raise UsageError(f"--workspace {root}: {there} is not a folder")
-    return Workspace(root)
-
-
-def steps_of(config: Config, workspace: Workspace) -> tuple[Step[Config], ...]:
-    """Return the steps of a configuration in a workspace.
-
-    Raises:
-        ConfigError: the run would replace the very checkpoint it begins with, and never be up to date.
-    """
-    from slicewise.steps import pipeline
-
-    steps = pipeline(config.split.folds)
-    start = config.training.start_from
-    homes = {workspace.home(home).resolve() for step in steps for home in step.homes.values()}
-    if start is not None and homes & {*expand_user(start).resolve().parents}:
-        raise ConfigError(
-            f"training.start_from={start} is an output of this workspace, which the run replaces; copy it to "
-            "another place first, or run in another --workspace"
-        )
-    return steps
-
-
-def selection_from(args: argparse.Namespace, folds: int) -> Selection:
-    """Turn the flags into one request per step of a pipeline with so many folds.
-
-    Raises:
-        UsageError: a flag names no step or an unknown one, or two of them contradict each other.
-    """
-    _refuse_contradictions(args, folds)
-    start, until, only, force = (
-        _chosen(option, text, folds)
-        for option, text in (
-            ("from", args.start),
-            ("until", args.until),
-            ("only", args.only),
-            ("force", args.force),
-        )
-    )
-    members = steps_of_mode(args.mode, folds)
-    if not members:
-        raise UsageError(
-            f"--mode {args.mode} has nothing to do with folds: it serves one network; leave --folds out"
-        )
-    return select(
-        step_names(folds),
-        members=[step for step in members if within_folds(step, args.start, args.until)],
-        scope=" ".join(
-            f"--{option} {typed}"
-            for option, typed in (("mode", args.mode), ("from", args.start), ("until", args.until))
-            if typed
-        ),
-        start=start[0] if start else None,
-        until=until[-1] if until else None,
-        only=only,
-        skip=[step for name in args.skip or () for step in expand(name, folds)],
-        force=force,
-    )
-
-
-def _refuse_contradictions(args: argparse.Namespace, folds: int) -> None:
-    for option, text in (
-        ("from", args.start),
-        ("until", args.until),
-        ("only", args.only),
-        ("force", args.force),
-    ):
-        if is_typed(args, f"--{option}") and not named_steps(text or "", folds=0):
-            raise UsageError(f"--{option} names no step; the steps are {', '.join(STEP_NAMES)}")
-    refuse_together(args, "--only", ("--mode", "--from", "--until"), "names all steps that are asked for")
-    skipped = {step for name in args.skip or () for step in expand(name, folds)}
-    both = [step for step in named_steps(args.only or "", folds) if step in skipped]
-    if both:
-        raise UsageError(f"{', '.join(both)}: both skipped and named by --only; choose one")
-
-
-def _chosen(option: str, text: str | None, folds: int) -> list[str]:
-    names = named_steps(text or "", folds)
-    if text and not names:
-        raise UsageError(f"--{option} {text} has nothing to do with folds; leave --folds out")
-    for name in (name for name in names if name not in (*step_names(folds), *STEP_NAMES)):
-        near = closest(name, [*step_names(folds), *ALIASES])
-        guess = f"did you mean {near}? " if near else ""
-        steps = ", ".join(step_names(folds))
-        raise UsageError(f"--{option}: no step is called {name}; {guess}the steps are {steps}")
-    return names
-
-
-def _meant(word: str) -> str:
+def _suggestion(word: str) -> str:
     if word in TRAINING_MODES:
         return f"did you mean --training-mode {word}?"
     if word in MODES:
@@ -316,8 +195,83 @@ def _meant(word: str) -> str:
     return f"write {word}=VALUE" if word in known_keys() else ""
 
 
-def _overrides(words: Sequence[str]) -> list[str]:
-    for word in words:
-        if "=" not in word and not word.startswith("~"):
-            raise UsageError(f"{word!r} is neither an option nor key=value; {_meant(word) or 'see --help'}")
-    return list(words)
+def refuse_together(args: argparse.Namespace, option: str, others: Sequence[str], why: str) -> None:
+    """Raise UsageError if an option was typed together with one of the others, which it would ignore."""
+    typed = [other for other in others if is_typed(args, other)]
+    if is_typed(args, option) and typed:
+        raise UsageError(f"{option} {why}; leave {' and '.join(typed)} out, or {option}")
+
+
+def is_typed(args: argparse.Namespace, option: str) -> bool:
+    """Whether an option was typed; else it has its default."""
+    return any(word.partition("=")[0] == option for word in args.typed)
+
+
+def compose_overrides(overrides: Sequence[str]) -> Config:
+    """Return configs/ merged with the overrides only."""
+    from slicewise.config.compose import compose
+
+    return compose(list(overrides))
+
+
+def workspace_from(args: argparse.Namespace) -> Workspace:
+    """Return the workspace, which need not exist.
+
+    Raises:
+        UsageError: it or a folder above it is a file, or the path is not UTF-8, as records need it.
+    """
+    root = expand_user(args.workspace)
+    if str(root.absolute()) != str(root.absolute()).encode("utf-8", "replace").decode():
+        raise UsageError(
+            f"--workspace {root.absolute()} is not UTF-8, and the records of a run are; rename the folder "
+            "(`convmv -f latin1 -t utf8 --notest` converts names of an older system) or choose another one"
+        )
+    parent = existing_parent(root)
+    if not parent.is_dir():
+        raise UsageError(f"--workspace {root}: {parent} is not a folder")
+    return Workspace(root)
+
+
+def selection_from(args: argparse.Namespace, folds: int) -> Selection:
+    """Return one request per step of a pipeline with that many folds.
+
+    Raises:
+        UsageError: an option names no step or an unknown one, or two options contradict each other.
+    """
+    texts = {"from": args.start, "until": args.until, "only": args.only, "force": args.force}
+    for option, text in texts.items():
+        if is_typed(args, f"--{option}") and not named_steps(text or "", folds=0):
+            raise UsageError(f"--{option} names no step; the steps are {', '.join(STEP_NAMES)}")
+    refuse_together(args, "--only", ("--mode", "--from", "--until"), "names all steps to run")
+    skip = [step for name in args.skip or () for step in expand_alias(name, folds)]
+    if both := [step for step in named_steps(args.only or "", folds) if step in skip]:
+        raise UsageError(f"{', '.join(both)}: both skipped and named by --only; choose one")
+    steps = {option: _parse_steps(option, text, folds) for option, text in texts.items()}
+    members = steps_of_mode(args.mode, folds)
+    if not members:
+        raise UsageError(f"--mode {args.mode} serves one model, not one per fold; leave --folds out")
+    scope = (("mode", args.mode), ("from", args.start), ("until", args.until))
+    return select(
+        step_names(folds),
+        members=[step for step in members if is_in_range(step, args.start, args.until)],
+        scope=" ".join(f"--{option} {text}" for option, text in scope if text),
+        start=steps["from"][0] if steps["from"] else None,
+        until=steps["until"][-1] if steps["until"] else None,
+        only=steps["only"],
+        skip=skip,
+        force=steps["force"],
+    )
+
+
+def _parse_steps(option: str, text: str | None, folds: int) -> list[str]:
+    names = named_steps(text or "", folds)
+    if text and not names:
+        raise UsageError(f"--{option} {text} does not exist with folds; leave --folds out")
+    known_steps = step_names(folds)
+    for name in names:
+        if name not in (*known_steps, *STEP_NAMES):
+            close_name = closest_match(name, [*known_steps, *ALIASES])
+            guess = f"did you mean {close_name}? " if close_name else ""
+            listed = ", ".join(known_steps)
+            raise UsageError(f"--{option}: no step is called {name}; {guess}the steps are {listed}")
+    return names

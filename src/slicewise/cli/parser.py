@@ -1,14 +1,14 @@
-"""The parser of every verb: what is not an option or a choice is named with what may have been meant."""
+"""The parser of every verb: an unknown option or choice is an error with a suggestion."""
 
 import argparse
 import re
 from typing import Final, NoReturn
 
-from slicewise.config.keys import closest, likely, listed, values_below
+from slicewise.config.keys import closest_match, format_keys, leaf_keys, similar_keys
 
 _UNKNOWN: Final = re.compile(r"unrecognized arguments: (?P<words>.+)", re.DOTALL)
 _CHOICE: Final = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<choices>.+)\)")
-_OTHER_WORDS: Final = {
+_KEY_SYNONYMS: Final = {
     "lr": "learning_rates",
     "learning_rate": "learning_rates",
     "bs": "batch_size",
@@ -36,8 +36,8 @@ _OTHER_WORDS: Final = {
     "threshold": "mask_threshold",
     "tta": "flips",
 }
-"""What options of other programs are called here."""
-_OTHER_OPTIONS: Final = {
+"""Options of other programs: the key that has their meaning here."""
+_OPTION_SYNONYMS: Final = {
     "output": "--workspace",
     "output_dir": "--workspace",
     "out_dir": "--workspace",
@@ -54,40 +54,36 @@ _OTHER_OPTIONS: Final = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that suggests."""
+    """An argument parser whose errors suggest the option or key that was probably meant."""
 
     def error(self, message: str) -> NoReturn:
-        """End the program with exit code 2, the usage and what is wrong."""
+        """End the program with exit code 2; print the usage, the error and a suggestion."""
         super().error(message + self._advice(message))
 
     def _advice(self, message: str) -> str:
-        if found := _UNKNOWN.search(message):
-            advice = (self._meant(word) for word in found["words"].split() if word.startswith("-"))
+        if unknown := _UNKNOWN.search(message):
+            advice = (self._suggestion(word) for word in unknown["words"].split() if word.startswith("-"))
             return "".join(dict.fromkeys(filter(None, advice)))
-        if found := _CHOICE.search(message):
-            near = closest(found["word"], re.findall("'([^']*)'", found["choices"]))
-            return f"; did you mean {near}?" if near else ""
+        if invalid := _CHOICE.search(message):
+            close_choice = closest_match(invalid["word"], re.findall("'([^']*)'", invalid["choices"]))
+            return f"; did you mean {close_choice}?" if close_choice else ""
         return ""
 
-    def _meant(self, word: str) -> str:
-        """Say which key or option may have been meant by an unknown option."""
+    def _suggestion(self, word: str) -> str:
+        """Return which key or option was probably meant by an unknown option."""
         option, _, value = word.partition("=")
         name = option.lstrip("-").replace("-", "_").lower()
         options = [known for known in self._option_string_actions if known.startswith("--")]
-        other = _OTHER_OPTIONS.get(name)
-        if other and (other in options or not other.startswith("--") or "STEP" in other):
-            return f"; for {option} use {other}"
-        word = _OTHER_WORDS.get(name, name)
-        keys = self._keys(word)
-        near = closest(option.lstrip("-"), [known.removeprefix("--") for known in options])
-        if near and not any(key.endswith(word) for key in keys):
-            return f"; did you mean --{near}?"
+        synonym = _OPTION_SYNONYMS.get(name)
+        if synonym and (synonym in options or not synonym.startswith("--") or "STEP" in synonym):
+            return f"; for {option} use {synonym}"
+        word = _KEY_SYNONYMS.get(name, name)
+        keys = similar_keys(word) if "key=value" in self.format_usage() else []  # some verbs take none
+        close_option = closest_match(option.lstrip("-"), [known.removeprefix("--") for known in options])
+        if close_option and not any(key.endswith(word) for key in keys):
+            return f"; did you mean --{close_option}?"
         if not keys:
             return ""
-        values = [below for key in keys for below in ([key] if key == "data" else values_below(key))]
-        what = listed(values, f"={value or 'VALUE'}")
+        values = [below for key in keys for below in ([key] if key == "data" else leaf_keys(key))]
+        what = format_keys(values, f"={value or 'VALUE'}")
         return f"; {option} is no option, but there is a key of the configuration: {what}"
-
-    def _keys(self, name: str) -> list[str]:
-        """Return the keys of that name, where this verb takes any."""
-        return likely(name) if "key=value" in self.format_usage() else []

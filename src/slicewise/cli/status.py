@@ -1,107 +1,90 @@
-"""`slicewise status`: what is there and what made it."""
+"""`slicewise status`: the output of each step, what made it, and the last run."""
 
 import argparse
 import time
-from collections.abc import Sequence
 
 from slicewise.cli.options import add_workspace_option, workspace_from
-from slicewise.cli.watch import describe, watch
+from slicewise.cli.watch import status_lines, watch
 from slicewise.config.schema import Config
 from slicewise.core.console import Tone, paint, say
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
-from slicewise.pipeline.clean import waiting_outputs
-from slicewise.pipeline.lock import holder_of
-from slicewise.pipeline.progress import read_progress
-from slicewise.pipeline.record import RECORD_NAME
-from slicewise.pipeline.step import Step
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.clean import outputs_not_installed
+from slicewise.engine.lock import lock_holder
+from slicewise.engine.progress import read_progress
+from slicewise.engine.record import RECORD_NAME
+from slicewise.engine.step import Step
+from slicewise.engine.workspace import Workspace
+from slicewise.steps import stored_steps
+from slicewise.steps.demo import demo_url
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_option(parser)
-    parser.add_argument("--watch", action="store_true", help="show the run that is under way until it ends")
+    parser.add_argument("--watch", action="store_true", help="show the run in progress until it ends")
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import steps_of
-
     workspace = workspace_from(args)
     if args.watch:
         return watch(workspace)
-    steps = steps_of(workspace)
+    steps = stored_steps(workspace)
     longest = max(len(step.name) for step in steps)
     for step in steps:
         state, tone, text = _describe(step, workspace)
         say(f"  {step.name:<{longest}} {paint(f'{state:<8}', tone)} {text}")
-    _shelf(workspace, steps)
-    _last_run(workspace)
-    return 0
-
-
-def _shelf(workspace: Workspace, steps: Sequence[Step[Config]]) -> None:
-    waiting = waiting_outputs(workspace, steps)
+    waiting = outputs_not_installed(workspace, steps)
     num_superseded = sum(folder not in waiting for _, folder in workspace.shelved())
     if num_superseded:
         say(f"\n{num_superseded} superseded outputs on the shelf; `slicewise clean` deletes them", "dim")
     for name in dict.fromkeys(waiting.values()):
-        say(f"\na finished output of {name} has not come home yet; the next run brings it", "warn")
+        say(f"\na finished output of {name} is not installed yet; the next run installs it", "warn")
+    _show_last_run(workspace)
+    return 0
 
 
 def _describe(step: Step[Config], workspace: Workspace) -> tuple[str, Tone, str]:
+    """Return the state of a step's output, its colour, and the details."""
     if not step.homes:
-        return _service(workspace)
-    receipt = workspace.at_home(step.homes)
-    misfits = list(workspace.misfits(step.name, step.homes, receipt.fingerprint if receipt else None))
-    if misfits:
-        return "damaged", "bad", misfits[0]
+        url = demo_url(workspace)
+        return ("running", "good", url) if url else ("stopped", "dim", "")
+    receipt = workspace.home_receipt(step.homes)
+    mismatches = list(workspace.mismatches(step.name, step.homes, receipt.fingerprint if receipt else None))
+    if mismatches:
+        return "damaged", "bad", mismatches[0]
     if receipt is None:
         return "none", "dim", "no output"
-    found = workspace.find(step.name, step.homes, receipt.fingerprint)
-    faults = list(workspace.faults(found)) if found else ["a part is missing"]
+    output = workspace.find(step.name, step.homes, receipt.fingerprint)
+    faults = list(workspace.faults(output)) if output else ["a part is missing"]
     made = f"{receipt.fingerprint[:12]}, made {receipt.report['made_at']}"
     if faults:
         return "damaged", "bad", f"{made}: {faults[0]}"
-    return (
-        "ready",
-        "good",
-        f"{made} in {receipt.report['duration_seconds']:.1f} s -> {', '.join(step.homes.values())}",
-    )
+    seconds, homes = receipt.report["duration_seconds"], ", ".join(step.homes.values())
+    return "ready", "good", f"{made} in {seconds:.1f} s -> {homes}"
 
 
-def _service(workspace: Workspace) -> tuple[str, Tone, str]:
-    from slicewise.steps.demo import address
-
-    url = address(workspace)
-    return ("running", "good", url) if url else ("stopped", "dim", "")
-
-
-def _last_run(workspace: Workspace) -> None:
+def _show_last_run(workspace: Workspace) -> None:
     try:
         record = read_json(workspace.root / RECORD_NAME)
     except (FileNotFoundError, WorkspaceError):
         return
     names = ("command", "status", "started_at", "total_duration_seconds", "continue_with")
     if not isinstance(record, dict) or not record.keys() >= set(names):
-        say(f"\n{RECORD_NAME} is damaged; the next run writes it anew", "warn")
+        say(f"\n{RECORD_NAME} is damaged; the next run writes a new one", "warn")
         return
     command, status, started, seconds, continue_with = (record[name] for name in names)
     say(f"\nlast run: {command}")
-    if status == "running":
-        _unfinished(workspace, continue_with or command, started)
+    if status != "running":
+        say(f"  {status}, started {started}, {seconds} s")
+        if continue_with:
+            say(f"  to continue: {continue_with}", "warn")
         return
-    say(f"  {status}, started {started}, {seconds} s")
-    if continue_with:
-        say(f"  to continue: {continue_with}", "warn")
-
-
-def _unfinished(workspace: Workspace, continue_with: str, started: str) -> None:
-    """Tell a run that is at work from one that was killed: the record of both says `running`."""
-    holder = holder_of(workspace.state / "lock")
-    if holder is None or str(started) < holder.since:  # who holds it came later, and keeps no record
+    # The record of a killed run says `running` too; a later command that holds the lock keeps no record.
+    holder = lock_holder(workspace.state / "lock")
+    if holder is None or str(started) < holder.since:
         say(f"  killed, started {started}; finished steps are kept", "warn")
-        say(f"  to continue: {continue_with}", "warn")
+        say(f"  to continue: {continue_with or command}", "warn")
         return
-    lines = describe(holder, read_progress(workspace.state), time.time())
+    lines = status_lines(holder, read_progress(workspace.state), time.time())
     for line in lines[1:] or lines:  # the first repeats the command
         say(f"  {line}")

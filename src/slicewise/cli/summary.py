@@ -1,113 +1,87 @@
-"""The last screen of a run: what ran, the headline figures, where to look, how to stop the demo."""
+"""The last lines of a run: which steps ran, the main scores, the outputs, and how to stop the demo."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from slicewise.cli.commands import command_for
+from slicewise.cli.invocation import command_for
 from slicewise.config.schema import Config
 from slicewise.core.console import say
-from slicewise.pipeline.record import RECORD_NAME, RunRecord, StepRecord
-from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.names import POOL
+from slicewise.domain.tables import describe_class_threshold, describe_counts, describe_mask_threshold
+from slicewise.engine.record import RECORD_NAME, RunRecord
+from slicewise.engine.workspace import Workspace
+from slicewise.evaluation.comparison.stage_gains import gain_text
+from slicewise.steps.demo import demo_url
+from slicewise.workflow.step_names import CROSS_VALIDATION, HOMES
 
-_PLACES: Final = (
-    ("report", "results/report/report.html", "the report: open it in a browser"),
-    ("report", "results/report/report.txt", "the same as text"),
-    ("report", "results/report/model_card.md", "the model card"),
-    ("evaluate", "results/multitask_evaluation/report.txt", "the scores as text"),
-    (POOL, "results/cross_validation/report.txt", "the report on all folds together"),
-    ("evaluate", "results/phase_comparison", "the three stages compared"),
-    ("evaluate", "results/failures", "what went wrong, and what it has in common"),
-    ("evaluate", "visualizations/multitask_gradcam", "Grad-CAM pictures"),
-    ("train.joint", "checkpoints/multitask_joint/best_model.pth", "the trained network"),
+_REPORT, _EVALUATION = HOMES["report"]["report"], HOMES["evaluate"]
+_OUTPUTS: Final = (
+    ("report", f"{_REPORT}/report.html", "the report: open it in a browser"),
+    ("report", f"{_REPORT}/report.txt", "the same as text"),
+    ("report", f"{_REPORT}/model_card.md", "the model card"),
+    ("evaluate", f"{_EVALUATION['evaluation']}/report.txt", "the scores as text"),
+    (CROSS_VALIDATION, f"{HOMES[CROSS_VALIDATION]['pooled']}/report.txt", "the report on all folds together"),
+    ("evaluate", _EVALUATION["phases"], "the three stages compared"),
+    ("evaluate", _EVALUATION["failures"], "the failures, and what they have in common"),
+    ("evaluate", _EVALUATION["gradcam"], "Grad-CAM pictures"),
+    ("train.joint", f"{HOMES['train.joint']['checkpoint']}/best_model.pth", "the trained model"),
 )
-"""Which step makes what; that of a step that took no part may be of other settings, and is not shown."""
-_THERE: Final = ("completed", "reused")
+"""(Step, path, text). Those of a step that took no part may have other settings, and are not shown."""
+_AVAILABLE: Final = ("completed", "reused")
 
 
 def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> None:
-    """Print the summary of a run that ended well."""
-    say()
-    say(_what_ran(record.steps), "good")
-    judged = record.steps.get("evaluate") or record.steps[POOL]
-    for line in _headlines(judged, config):
-        say(line)
-    for path, text in _places(record.steps, workspace):
-        say(f"  {path:<44} {text}", "dim")
-    if "demo" in record.steps:
-        _demo(record.steps["demo"], workspace)
-
-
-def _places(steps: Mapping[str, StepRecord], workspace: Workspace) -> Iterator[tuple[str, str]]:
-    """Yield what this run made or reused, and the record of it."""
-    there = {name for name, step in steps.items() if step.status in _THERE}
-    for step, path, text in _PLACES:
-        if step in there and (workspace.root / path).exists():
-            yield path, text
-    yield RECORD_NAME, "the record of this run"
-
-
-def _what_ran(steps: Mapping[str, StepRecord]) -> str:
+    """Print the summary of a run that has completed."""
+    steps = record.steps
     ran = [name for name, step in steps.items() if step.status == "completed"]
-    reused = sum(step.status == "reused" for step in steps.values())
+    num_reused = sum(step.status == "reused" for step in steps.values())
     seconds = sum(step.duration_seconds for step in steps.values())
+    say()
     work = f"ran {', '.join(ran)}" if ran else "nothing had to run"
-    return f"{work}; {reused} reused; {seconds:.1f} s"
+    say(f"{work}; {num_reused} reused; {seconds:.1f} s", "good")
+    evaluated = steps.get("evaluate") or steps[CROSS_VALIDATION]
+    if evaluated.status in _AVAILABLE and evaluated.metrics:
+        for line in _headlines(evaluated.metrics, config):
+            say(line)
+    available = {name for name, step in steps.items() if step.status in _AVAILABLE}
+    for step_name, path, text in _OUTPUTS:
+        if step_name in available and (workspace.root / path).exists():
+            say(f"  {path:<44} {text}", "dim")
+    say(f"  {RECORD_NAME:<44} the record of this run", "dim")
+    if "demo" in available and (url := demo_url(workspace)):
+        say(f"\nThe demo runs at {url}", "header")
+        say(f"  to stop it: {command_for(workspace, 'demo', 'stop')}")
 
 
-def _headlines(step: StepRecord, config: Config) -> Iterator[str]:
-    if step.status not in _THERE or not step.metrics:
-        return
-    from slicewise.evaluation.gains import gain_text
-
-    kind = "synthetic patients" if config.data.synthetic else "test patients"
-    yield f"\nOn {config.data.name}, {kind} the network has not seen ({config.training_mode}):"
-    for source, found in step.metrics["sources"].items():
-        yield from _source(source, found, step.metrics.get("decisions", {}).get(source))
-        gains = step.metrics.get("gains_of_joint", {}).get(source)
-        if gains:
+def _headlines(metrics: Mapping[str, Any], config: Config) -> Iterator[str]:
+    kind = "synthetic test patients" if config.data.synthetic else "test patients"
+    yield f"\nOn held-out {kind} of {config.data.name} ({config.training_mode}):"
+    for source, scores in metrics["sources"].items():
+        thresholds = metrics.get("decisions", {}).get(source)
+        mask_text, class_text = (
+            f" ({describe(thresholds)})" if thresholds else ""
+            for describe in (describe_mask_threshold, describe_class_threshold)
+        )
+        masks, classes = scores["segmentation"], scores["classification"]
+        yield f"  {source}: {describe_counts(scores['num_patients'], scores['num_slices'])}"
+        if masks:
+            yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}{mask_text}"
+        if classes is not None:
+            majority = f"{classes['majority_class']} gives {classes['majority_accuracy']:.3f}"
+            yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
+            yield (
+                f"    accuracy              {_estimate(classes['accuracy'])}{class_text}; "
+                f"always predicting {majority}"
+            )
+            yield f"    balanced accuracy     {_estimate(classes['balanced_accuracy'])}{class_text}"
+        if gains := metrics.get("gains_of_joint", {}).get(source):
             yield f"    {gain_text('joint', gains)}"
-    for task in step.metrics.get("not_trained", ()):
+    for task in metrics.get("not_trained", ()):
         yield f"  {task}: not trained"
-
-
-def _source(source: str, found: Mapping[str, Any], decision: Mapping[str, Any] | None) -> Iterator[str]:
-    from slicewise.evaluation.rows import class_condition, mask_condition, population
-
-    masked, called = (
-        f" ({condition(decision)})" if decision else "" for condition in (mask_condition, class_condition)
-    )
-
-    masks, classes = found["segmentation"], found["classification"]
-    yield f"  {source}: {population(found['num_patients'], found['num_slices'])}"
-    if masks:
-        yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}{masked}"
-    if classes is None:
-        return
-    yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
-    yield (
-        f"    accuracy              {_estimate(classes['accuracy'])}{called}; always answering "
-        f"{classes['majority_class']} gives {classes['majority_accuracy']:.3f}"
-    )
-    yield f"    balanced accuracy     {_estimate(classes['balanced_accuracy'])}{called}"
 
 
 def _estimate(estimate: Mapping[str, Any]) -> str:
     if estimate["value"] is None:
         return "n/a"
-    text = f"{estimate['value']:.3f}"
-    if estimate["interval"] is None:
-        return text
-    low, high = estimate["interval"]
-    return f"{text} ({low:.3f} to {high:.3f})"
-
-
-def _demo(step: StepRecord, workspace: Workspace) -> None:
-    if step.status not in _THERE:
-        return
-    from slicewise.steps.demo import address
-
-    url = address(workspace)
-    if url:
-        say(f"\nThe demo runs at {url}", "header")
-        say(f"  to stop it: {command_for(workspace, 'demo', 'stop')}")
+    low_high = estimate["interval"]
+    interval = f" ({low_high[0]:.3f} to {low_high[1]:.3f})" if low_high is not None else ""
+    return f"{estimate['value']:.3f}{interval}"

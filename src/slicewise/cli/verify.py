@@ -1,4 +1,4 @@
-"""`slicewise verify`: read every finished output again and compare it with what was made."""
+"""`slicewise verify`: read every finished output again and compare it with its receipt."""
 
 import argparse
 import json
@@ -8,10 +8,11 @@ from dataclasses import asdict
 
 from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
 from slicewise.core.console import paint, say
-from slicewise.core.storage import MIB
-from slicewise.pipeline.lock import exclusive
-from slicewise.pipeline.progress import published
-from slicewise.pipeline.verify import Verification, verify
+from slicewise.core.disk import MIB
+from slicewise.engine.lock import exclusive_lock
+from slicewise.engine.progress import publish_progress
+from slicewise.engine.verify import Verification, verify
+from slicewise.steps import stored_steps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,34 +22,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.steps import steps_of
-
     workspace = workspace_from(args)
     started = time.monotonic()
     if not workspace.state.is_dir():
-        found = Verification(0, 0, ())
+        verification = Verification(0, 0, ())
     else:
-        lock = exclusive(workspace.state / "lock", args.wait)
-        with lock, published(workspace.state, "slicewise verify"):
+        lock = exclusive_lock(workspace.state / "lock", args.wait)
+        with lock, publish_progress(workspace.state, "slicewise verify"):
             hashes = workspace.load_hashes()
-            found = verify(steps_of(workspace), workspace, hashes)
-            with suppress(OSError):  # they only save time, and must not hide what was found
+            verification = verify(stored_steps(workspace), workspace, hashes)
+            with suppress(OSError):  # they only save time, and must not hide the findings
                 workspace.save_hashes(hashes)
+    damaged = len(verification.findings)
     if args.json:
-        say(json.dumps({"sound": not found.findings, **asdict(found)}, indent=2))
-    else:
-        _show(found, time.monotonic() - started)
-    return 1 if found.findings else 0
-
-
-def _show(found: Verification, seconds: float) -> None:
-    for finding in found.findings:
+        say(json.dumps({"sound": not damaged, **asdict(verification)}, indent=2))
+        return 1 if damaged else 0
+    for finding in verification.findings:
         say(f"{paint(finding.path, 'bad')} {finding.fault}")
         say(f"  {finding.remedy}", "dim")
-    read = f"read {found.num_files} files, {found.num_bytes / MIB:,.1f} MiB, in {seconds:.1f} s"
-    if found.findings:
-        say(f"{read}: {len(found.findings)} damaged or missing; `slicewise plan` says what will run", "warn")
-    elif not found.num_files:
-        say("nothing was made here yet")
-    else:
+    seconds, size = time.monotonic() - started, verification.num_bytes / MIB
+    read = f"read {verification.num_files} files, {size:,.1f} MiB, in {seconds:.1f} s"
+    if damaged:
+        say(f"{read}: {damaged} damaged or missing; `slicewise plan` shows what will run", "warn")
+    elif verification.num_files:
         say(f"{read}: all are as they were made", "good")
+    else:
+        say("there are no outputs here yet")
+    return 1 if damaged else 0

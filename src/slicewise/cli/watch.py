@@ -1,4 +1,4 @@
-"""`slicewise status --watch`: a run as seen from another terminal, until it ends."""
+"""`slicewise status --watch`: the progress of a run, from another terminal, until it ends."""
 
 import shutil
 import sys
@@ -7,45 +7,55 @@ from collections.abc import Mapping
 from typing import Any
 
 from slicewise.core.console import is_terminal, is_unread, paint, replace_lines, say
+from slicewise.core.disk import MIB
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
-from slicewise.core.storage import MIB
-from slicewise.pipeline.lease import Holder
-from slicewise.pipeline.lock import holder_of
-from slicewise.pipeline.progress import read_progress
-from slicewise.pipeline.record import RECORD_NAME
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.lease import Holder
+from slicewise.engine.lock import lock_holder
+from slicewise.engine.peak_memory import resident_bytes
+from slicewise.engine.progress import read_progress
+from slicewise.engine.record import RECORD_NAME
+from slicewise.engine.workspace import Workspace
 
-_EVERY_SECONDS = 1.0
+_INTERVAL_SECONDS = 1.0
 _BAR_WIDTH = 24
 
 
 def watch(workspace: Workspace) -> int:
     """Show what runs in the workspace until it ends; return 0 if that ended well, or if nothing runs."""
-    holder = holder_of(workspace.state / "lock")
+    holder = lock_holder(workspace.state / "lock")
     if holder is None:
         say("nothing runs in this workspace")
         return 0
     screen = _Screen()
     started = holder.since
     while holder is not None and not is_unread():
-        screen.show(describe(holder, read_progress(workspace.state), time.time()))
-        time.sleep(_EVERY_SECONDS)
-        holder = holder_of(workspace.state / "lock")
-    return 0 if is_unread() else _farewell(workspace, started)
+        screen.show(status_lines(holder, read_progress(workspace.state), time.time()))
+        time.sleep(_INTERVAL_SECONDS)
+        holder = lock_holder(workspace.state / "lock")
+    return 0 if is_unread() else _show_end(workspace, started)
 
 
-def describe(holder: Holder, progress: Mapping[str, Any] | None, now: float) -> list[str]:
-    """Return the lines of the screen: who works, on which step, how far, how long, how much memory."""
+def status_lines(holder: Holder, progress: Mapping[str, Any] | None, now: float) -> list[str]:
+    """Return the lines of the screen: command and process, step, progress, times and memory."""
     if progress is None:
-        return [f"{holder}: starting, or at work without a bar"]
+        return [f"{holder}: starting, or working without a progress bar"]
     lines = [f"{progress['command']}  ({holder})"]
     step, job = progress["step"], progress["job"]
     if step is not None:
         lines.append(f"{step['name']}: {step['reason']}")
     if job is not None:
         lines.append(_job_line(job))
-    return [*lines, _times(progress, holder, now)]
+    parts = [f"elapsed {_clock(now - progress['started'])}"]
+    if step is not None:
+        parts.append(f"step {_clock(now - step['started'])}")
+    remaining = seconds_left(job, now)
+    if remaining is not None:
+        parts.append(f"{job['desc']} ends in about {_clock(remaining)}")
+    memory = resident_bytes(holder.pid) if holder.is_here() else None  # unknown on another machine
+    if memory is not None:
+        parts.append(f"memory {memory / MIB:,.0f} MiB")
+    return [*lines, ", ".join(parts)]
 
 
 def _job_line(job: Mapping[str, Any]) -> str:
@@ -64,21 +74,8 @@ def _amount(value: float, unit: str, *, short: bool = False) -> str:
     return f"{value:,.0f}" + ("" if short else f" {unit}")
 
 
-def _times(progress: Mapping[str, Any], holder: Holder, now: float) -> str:
-    parts = [f"elapsed {_clock(now - progress['started'])}"]
-    if progress["step"]:
-        parts.append(f"step {_clock(now - progress['step']['started'])}")
-    left = seconds_left(progress["job"], now)
-    if left is not None:
-        parts.append(f"{progress['job']['desc']} ends in about {_clock(left)}")
-    memory = _memory(holder)
-    if memory is not None:
-        parts.append(f"memory {memory / MIB:,.0f} MiB")
-    return ", ".join(parts)
-
-
 def seconds_left(job: Mapping[str, Any] | None, now: float) -> float | None:
-    """Return how long a job will take at the speed it has had so far; None where that is not known."""
+    """Return the seconds that a job still needs at its mean speed so far; None where unknown."""
     if job is None or not job["total"] or job["done"] <= job["initial"]:
         return None
     speed = (job["done"] - job["initial"]) / max(now - job["started"], 1e-9)
@@ -91,17 +88,8 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _memory(holder: Holder) -> float | None:
-    """Return what the run holds now, its workers included; unknown for a run on another machine."""
-    if not holder.is_here():
-        return None
-    from slicewise.pipeline.memory import resident_bytes
-
-    return resident_bytes(holder.pid)
-
-
 class _Screen:
-    """Lines that replace each other on a terminal; elsewhere, one line for each change."""
+    """Lines that replace the previous ones on a terminal; elsewhere, one line per change."""
 
     def __init__(self) -> None:
         self._in_place = is_terminal(sys.stdout)
@@ -119,19 +107,16 @@ class _Screen:
         self._lines = lines
 
 
-def _farewell(workspace: Workspace, since: str) -> int:
-    """Tell how it ended; a command without a record (verify, clean) just ended."""
+def _show_end(workspace: Workspace, since: str) -> int:
+    """Print how the run ended and return the exit code; a command without a record (verify) just ended."""
     try:
         record = read_json(workspace.root / RECORD_NAME)
-        # The record of an earlier run, killed perhaps, says nothing about a command that keeps none.
+        # An older record, of a killed run perhaps, says nothing about a command without one.
         status = record["status"] if record["started_at"] >= since else "ended"
     except (FileNotFoundError, WorkspaceError, KeyError, TypeError):
         status = "ended"
-    if status == "running":  # the record says so, yet nobody holds the lock
+    if status == "running":  # though nobody holds the lock any more
         status = "killed"
-    say(f"the run {status}" if status != "completed" else "the run completed", _tone(status))
-    return 0 if status in ("completed", "ended") else 1
-
-
-def _tone(status: str) -> Any:
-    return "good" if status in ("completed", "ended") else "bad"
+    is_good = status in ("completed", "ended")
+    say(f"the run {status}", "good" if is_good else "bad")
+    return 0 if is_good else 1

@@ -1,78 +1,107 @@
-"""The precision that training computes in: as configured, or the faster of fp32 and bf16 on this machine."""
+"""The precision of training: as configured, or the faster of fp32 and bf16 on this machine."""
 
 import logging
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 
-from slicewise.compute.workload import Work, make_step
+from slicewise.compute.probe import Workload, make_training_step
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
-from slicewise.core.fingerprint import digest
+from slicewise.core.hashing import digest
 from slicewise.core.processor import has_native_bf16, processor_flags, processor_name
 
 Precision = Literal["fp32", "bf16", "fp16"]
-Wanted = Literal["auto", "fp32", "bf16", "fp16"]
+PrecisionSetting = Literal["auto", "fp32", "bf16", "fp16"]
 
-_WORTH: Final = 1.0
-"""From this ratio of speeds on, bf16 is used"""
+_MIN_RATIO: Final = 1.0
+"""Smallest ratio of speeds at which bf16 is used"""
 _REPEATS: Final = 12
-_MACHINES: Final = 31
-"""Other machines, or versions of torch, that are remembered beside this one"""
+_MAX_OTHER_ENTRIES: Final = 31
+"""Cached ratios of other machines or versions of torch"""
 _ISA_VARIABLES: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 log = logging.getLogger(__name__)
 
 
-class Choice(NamedTuple):
+class PrecisionChoice(NamedTuple):
     """A precision, and why it is used."""
 
     precision: Precision
     reason: str
 
 
-def choose_precision(wanted: Wanted, device: str, cache: Path | None = None) -> Choice:
-    """Return the precision that `training.precision` stands for on a device.
+def choose_precision(wanted: PrecisionSetting, device: str, cache: Path | None = None) -> PrecisionChoice:
+    """Return the precision for `training.precision` on a device.
 
     Args:
-        wanted: `auto` takes bf16 where the hardware multiplies in it and a short measurement finds it faster.
+        wanted: `auto` is bf16 where the hardware supports it and a short measurement finds it faster.
         device: `cpu`, `cuda` or `mps`.
-        cache: file in which the measurement is remembered; by default in the user's folder of caches.
+        cache: JSON file of the measurements; by default `slicewise/bf16.json` in the user's cache folder.
     """
     if device == "cpu" and wanted in ("auto", "fp16"):
-        found, reason = _of_processor(cache or _cache_path())
-        return Choice(found, f"fp16 is for GPUs; {reason}" if wanted == "fp16" else reason)
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+        precision, reason = _cpu_precision(cache or caches / "slicewise" / "bf16.json")
+        return PrecisionChoice(precision, f"fp16 is for GPUs; {reason}" if wanted == "fp16" else reason)
     if wanted != "auto":
         emulated = device == "cpu" and wanted == "bf16" and not has_native_bf16()
-        return Choice(
+        return PrecisionChoice(
             wanted, "as set, though this processor has no bf16 and emulates it" if emulated else "as set"
         )
     if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return Choice("bf16", "the GPU computes in it")
-    return Choice("fp32", "bf16 in hardware is not known of this device")
+        return PrecisionChoice("bf16", "the GPU supports it")
+    return PrecisionChoice("fp32", "this device is not known to support bf16 in hardware")
 
 
-def _of_processor(cache: Path) -> Choice:
+def _cpu_precision(cache: Path) -> PrecisionChoice:
     if not has_native_bf16():
-        return Choice("fp32", "the processor has no bf16 in hardware, or oneDNN may not use it")
-    key = _machine()
-    ratio = _remembered(cache, key)
+        return PrecisionChoice("fp32", "the processor has no bf16 in hardware, or oneDNN may not use it")
+    key, ratios = _machine_key(), _read_ratios(cache)
+    ratio = ratios.get(key)
     if ratio is None:
-        ratio = speed_ratio(make_step(torch.float32, side=96), make_step(torch.bfloat16, side=96))
-        _remember(cache, key, ratio)
-    return Choice(
-        "bf16" if ratio >= _WORTH else "fp32", f"a step in bf16 is {ratio:.2f} times as fast as in fp32"
+        ratio = speed_ratio(
+            make_training_step(torch.float32, side=96), make_training_step(torch.bfloat16, side=96)
+        )
+        try:
+            write_json(cache, {**dict([*ratios.items()][-_MAX_OTHER_ENTRIES:]), key: round(ratio, 3)})
+        except (OSError, WorkspaceError) as error:  # the cache only saves time
+            log.debug("%s cannot be written: %s", cache, error)
+    return PrecisionChoice(
+        "bf16" if ratio >= _MIN_RATIO else "fp32", f"a step in bf16 is {ratio:.2f} times as fast as in fp32"
     )
 
 
-def speed_ratio(reference: Work, other: Work, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return how many times as fast `other` is: the shortest of a few runs, in turn, on one thread.
+def _machine_key() -> str:
+    """Return a digest of everything that the ratio depends on."""
+    overrides = {name: os.environ.get(name, "") for name in _ISA_VARIABLES}
+    return digest([processor_name(), sorted(processor_flags()), torch.__version__, overrides])
 
-    The shortest run is the one that other programs disturbed least.
+
+def _read_ratios(path: Path) -> dict[str, float]:
+    """Return the valid ratios of the cache by machine; empty where it cannot be read."""
+    try:
+        entries = read_json(path)
+    except (OSError, WorkspaceError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    return {
+        key: float(ratio)
+        for key, ratio in entries.items()
+        if type(ratio) in (int, float) and 0 < ratio < 1000
+    }
+
+
+def speed_ratio(
+    reference: Workload, other: Workload, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return how many times as fast as `reference` `other` is, on one thread.
+
+    The shortest of several runs, in turn, counts: other programs disturbed it least.
     """
     before, shortest = torch.get_num_threads(), [float("inf"), float("inf")]
     torch.set_num_threads(1)
@@ -86,38 +115,3 @@ def speed_ratio(reference: Work, other: Work, clock: Callable[[], float] = time.
     finally:
         torch.set_num_threads(before)
     return shortest[0] / shortest[1]
-
-
-def _machine() -> str:
-    """Return a digest of all that the ratio depends on."""
-    overrides = {name: os.environ.get(name, "") for name in _ISA_VARIABLES}
-    return digest([processor_name(), sorted(processor_flags()), torch.__version__, overrides])
-
-
-def _cache_path() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "slicewise" / "bf16.json"
-
-
-def _remembered(path: Path, key: str) -> float | None:
-    """Return the ratio measured earlier; None where there is none, or the file cannot be read."""
-    ratio = _entries(path).get(key)
-    if not isinstance(ratio, (int, float)) or isinstance(ratio, bool) or not 0 < ratio < 1000:
-        return None
-    return float(ratio)
-
-
-def _entries(path: Path) -> dict[str, Any]:
-    try:
-        entries = read_json(path)
-    except (OSError, WorkspaceError):
-        return {}
-    return entries if isinstance(entries, dict) else {}
-
-
-def _remember(path: Path, key: str, ratio: float) -> None:
-    """Write the ratio down. That only saves time: a folder that cannot be written is no fault."""
-    others = {name: old for name, old in [*_entries(path).items()][-_MACHINES:] if name != key}
-    try:
-        write_json(path, {**others, key: round(ratio, 3)})
-    except (OSError, WorkspaceError) as error:
-        log.debug("%s cannot be written: %s", path, error)

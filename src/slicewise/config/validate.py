@@ -1,4 +1,4 @@
-"""Check a merged tree against the schema and say everything that is wrong with it at once."""
+"""Check a merged tree against the schema and report all errors at once."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,37 +7,34 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from slicewise.config.keys import closest, meant
-from slicewise.config.provenance import Layer, origin
+from slicewise.config.keys import closest_match, suggest
+from slicewise.config.origin import Layer, find_origin
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 
 
-def validate(tree: dict[str, Any], layers: Callable[[], Sequence[Layer]]) -> Config:
-    """Return the frozen configuration. `layers` is asked only when there is a fault to locate.
+def validate(tree: dict[str, Any], find_layers: Callable[[], Sequence[Layer]]) -> Config:
+    """Return the frozen configuration; `find_layers` is called only to locate errors.
 
     Raises:
-        ConfigError: one line per fault: the key, what is wrong, the file or override that set it.
+        ConfigError: a line per fault: the key, what is wrong, and the file or override that set it.
     """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        found = layers()
-        faults = [_fault(details, found) for details in error.errors()]
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the configuration:"
-        raise ConfigError("\n".join([count, *sorted(faults)])) from error
-
-
-def _fault(details: ErrorDetails, layers: Sequence[Layer]) -> str:
-    key = ".".join(str(part) for part in details["loc"] if not isinstance(part, int))
-    where = origin(layers, key)
-    return f"  {key or 'configuration'}: {_explain(details, key)}  [{where}]"
+        layers, lines = find_layers(), list[str]()
+        for details in error.errors():
+            key = ".".join(str(part) for part in details["loc"] if not isinstance(part, int))
+            origin = find_origin(layers, key)
+            lines.append(f"  {key or 'configuration'}: {_explain(details, key)}  [{origin}]")
+        count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration:"
+        raise ConfigError("\n".join([count, *sorted(lines)])) from error
 
 
 def _explain(details: ErrorDetails, key: str) -> str:
     match details["type"]:
         case "extra_forbidden":
-            return "unknown key" + meant(key)
+            return "unknown key" + suggest(key)
         case "missing" if isinstance(details["loc"][-1], int):
             return f"value number {details['loc'][-1] + 1} is missing"
         case "missing":
@@ -45,15 +42,11 @@ def _explain(details: ErrorDetails, key: str) -> str:
         case "value_error":
             return str(details["ctx"]["error"])
         case "literal_error":
-            near = closest(str(details["input"]), re.findall("'([^']*)'", details["ctx"]["expected"]))
-            return f"{_impossible(details)}{f'; did you mean {near}?' if near else ''}"
+            match = closest_match(str(details["input"]), re.findall("'([^']*)'", details["ctx"]["expected"]))
+            return f"{_invalid(details)}{f'; did you mean {match}?' if match else ''}"
         case _:
-            return _impossible(details)
+            return _invalid(details)
 
 
-def _impossible(details: ErrorDetails) -> str:
-    return f"{details['input']!r} is impossible: {_lower(details['msg'])}"
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]
+def _invalid(details: ErrorDetails) -> str:
+    return f"{details['input']!r} is invalid: {details['msg'][:1].lower()}{details['msg'][1:]}"

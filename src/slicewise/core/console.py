@@ -1,19 +1,22 @@
-"""What a person at a terminal sees: coloured status lines, and below them one progress bar per long job.
+"""The terminal output: coloured lines, and below them one progress bar per long job; and the log file.
 
-Every line and every bar is written here. A stream that is closed, full, unread or without the characters of a
-text ends no work: the results are files and the exit code.
+A stream that is closed, full, unread or unable to encode a character never stops the work: the results are
+files and the exit code.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol, TextIO, TypeVar, cast
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO, TypeVar, cast
 
 from colorama import Fore, Style, just_fix_windows_console
 
-from slicewise.core import live
+from slicewise.core import activity
+from slicewise.core.disk import describe_free_space
 from slicewise.core.redact import redact
 
 T = TypeVar("T")
@@ -28,55 +31,48 @@ _CODES: Final[dict[Tone, str]] = {
     "dim": Style.DIM,
 }
 _ASCII: Final = str.maketrans({"–": "-", "−": "-", "…": "...", "“": '"', "”": '"', "×": "x", "→": "->"})
-"""What stands for the characters of our own texts where a stream has none of them."""
-
-
-class Bar(Protocol):
-    """A progress bar that is advanced by hand."""
-
-    def update(self, n: float = 1) -> Any: ...
-    def set_postfix_str(self, s: str) -> Any: ...
+"""Replacements for the special characters of our texts where the encoding of a stream lacks them."""
 
 
 @dataclass
 class _Screen:
-    """The bars that are open, outermost first, and whether the reader of the lines has left (`| head -1`)."""
+    """The open bars, outermost first, and whether the reader of the output has gone (`| head -1`)."""
 
     bars: list[Any] = field(default_factory=list)
-    unread: bool = False
+    reader_gone: bool = False
 
 
 _screen = _Screen()
 
 
-class _Forgiving:
-    """A text stream that loses what it cannot write instead of raising."""
+class _SafeStream:
+    """A text stream that drops what it cannot write instead of raising."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write text as it is; a bar moves the cursor by itself."""
-        _put(self.stream, text)
+        """Write text unchanged; tqdm moves the cursor."""
+        _write(self.stream, text)
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: everything was flushed when it was written."""
+        """Do nothing: `write` flushes."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
 
-class _Guarded(_Forgiving):
-    """A standard stream for what does not come from `say`: argparse, warnings, log lines of libraries."""
+class _GuardedStream(_SafeStream):
+    """A standard stream for text that does not come from `say`: argparse, warnings, logs of libraries."""
 
-    _begun = ""
+    _partial_line = ""
 
     def write(self, text: str) -> int:
-        """Write text above the open bars, there in whole lines alone."""
-        lines, self._begun = self._begun + text, ""
+        """Write text; where bars are open, above them and in whole lines."""
+        lines, self._partial_line = self._partial_line + text, ""
         if _screen.bars:
-            whole, end, self._begun = lines.rpartition("\n")
+            whole, end, self._partial_line = lines.rpartition("\n")
             lines = whole + end
         if lines:
             _print(self.stream, lines)
@@ -85,36 +81,31 @@ class _Guarded(_Forgiving):
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Guard standard output and error while the block runs; open those of the process that are closed."""
+    """Guard standard output and error while the block runs; replace closed streams by the null device.
+
+    A file that is opened later would otherwise get their number, and the output of child processes.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, _nowhere(number))
+            null = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: PTH123, SIM115
+            os.set_inheritable(null.fileno(), True)
+            setattr(sys, name, null)
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, _Guarded(stream)) for stream in before)
+    sys.stdout, sys.stderr = (cast(TextIO, _GuardedStream(stream)) for stream in before)
     try:
         yield
     finally:
         close_bars()
         sys.stdout, sys.stderr = before
         for stream in before:
-            _write_out(stream)
+            _flush(stream)
 
 
-def _nowhere(number: int) -> TextIO:
-    """Open the null device in place of a closed stream; a file opened later would else get its number.
-
-    Then what a child process or a C library prints would go into that file.
-    """
-    stream = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: PTH123, SIM115
-    os.set_inheritable(stream.fileno(), True)
-    return stream
-
-
-def _write_out(stream: TextIO) -> None:
-    """Write out what is buffered: Python does it at its end, and would change the exit code if it fails."""
+def _flush(stream: TextIO) -> None:
+    """Flush a stream, or discard its buffer: Python flushes at exit and changes the exit code on an error."""
     try:
         stream.flush()
-    except ValueError:  # it was closed
+    except ValueError:  # closed
         return
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -123,88 +114,84 @@ def _write_out(stream: TextIO) -> None:
 
 
 def _print(stream: TextIO | None, text: str) -> None:
-    """Write whole lines to a stream, above the bars where it is their terminal."""
+    """Write whole lines to a stream, above the bars on a terminal."""
     if stream is None:
         return
     bars = [*_screen.bars] if is_terminal(stream) else []
     for bar in bars:
         bar.clear()
-    _put(stream, text)
+    _write(stream, text)
     for bar in bars:
         bar.refresh()
 
 
-def _put(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str) -> None:
     try:
-        stream.write(_in_its_characters(text, stream))
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+        stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        _screen.unread = True
-    except (OSError, ValueError):  # the disk is full, the terminal is gone, the stream was closed
+        _screen.reader_gone = True
+    except (OSError, ValueError):  # disk full, terminal gone, stream closed
         return
 
 
-def _in_its_characters(text: str, stream: TextIO) -> str:
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
-    return text
-
-
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person may look at what is written there."""
+    """Whether a stream is an open terminal."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
 def is_unread() -> bool:
-    """Whether the reader of the output has left; a verb that only shows something can then end."""
-    return _screen.unread
+    """Whether the reader of the output has gone; a command that only displays can then end."""
+    return _screen.reader_gone
 
 
-def colours_wanted(stream: TextIO | None) -> bool:
-    """Colour only on a terminal that has any, and never where NO_COLOR is set (https://no-color.org)."""
+def use_colours(stream: TextIO | None) -> bool:
+    """Whether to colour: on a terminal with colours, unless NO_COLOR is set (https://no-color.org)."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, tone: Tone, stream: TextIO | None = None) -> str:
-    """Wrap `text` in the tone's colour, or return it as it is where the stream (or stdout) has no colour."""
+    """Return `text` in the tone's colour; unchanged where the stream (default: stdout) has no colours."""
     code = _CODES[tone]
-    return f"{code}{text}{Style.RESET_ALL}" if code and colours_wanted(stream or sys.stdout) else text
+    return f"{code}{text}{Style.RESET_ALL}" if code and use_colours(stream or sys.stdout) else text
 
 
 def say(text: str = "", tone: Tone = "plain") -> None:
-    """Print one line for the person who started the command."""
+    """Print a line to standard output, credentials removed."""
     just_fix_windows_console()
     _print(_raw(sys.stdout), paint(redact(text), tone) + "\n")
 
 
-def complain(text: str) -> None:
-    """Print an error for that person, credentials left out."""
+def print_error(text: str) -> None:
+    """Print an error to standard error, credentials removed."""
     _print(_raw(sys.stderr), paint("error: ", "bad", sys.stderr) + redact(text) + "\n")
 
 
 def replace_lines(number: int, text: str) -> None:
-    """Print `text` in place of the last lines on a terminal."""
+    """Print `text` in place of the last `number` lines of a terminal."""
     if number:
         _print(_raw(sys.stdout), f"\x1b[{number}A\x1b[J")
     say(text)
 
 
 def _raw(stream: TextIO | None) -> TextIO | None:
-    return stream.stream if isinstance(stream, _Guarded) else stream
+    return stream.stream if isinstance(stream, _GuardedStream) else stream
 
 
 def close_bars() -> None:
-    """Take the bars of work that has failed off the screen."""
+    """Remove all bars, after a failure."""
     for bar in reversed(_screen.bars):
         bar.close()
     _screen.bars = []
 
 
 def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
-    """Show a bar over `iterable` on a terminal; elsewhere pass it through silently."""
+    """Yield the items of `iterable`, with a progress bar on a terminal."""
     size = len(iterable) if total is None and isinstance(iterable, Sized) else total
     with progress_bar(desc=desc, total=size, unit=unit) as bar:
         for item in iterable:
@@ -212,47 +199,66 @@ def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit
             bar.update()
 
 
-@contextmanager
-def progress_bar(*, desc: str, total: int | None, unit: str = "it", initial: int = 0) -> Iterator[Bar]:
-    """Yield a bar to advance by hand, with `unit="B"` counting bytes in MB and GB."""
-    with live.job(desc, total, unit, initial) as job, _drawn(desc, total, unit, initial) as bar:
-        yield _FollowedBar(bar, job)
-
-
-@contextmanager
-def _drawn(desc: str, total: int | None, unit: str, initial: int) -> Iterator[Bar | None]:
-    """Draw a bar below the lines of a terminal."""
-    from tqdm import tqdm
-
-    stream = _raw(sys.stderr)
-    if stream is None or not is_terminal(stream):
-        yield None
-        return
-    bar = tqdm(
-        desc=desc, total=total, unit=unit, initial=initial, unit_scale=unit == "B",
-        file=_Forgiving(stream), dynamic_ncols=True, leave=False,
-    )  # fmt: skip
-    _screen.bars.append(bar)
-    try:
-        yield bar
-    finally:
-        bar.close()
-        _screen.bars = [other for other in _screen.bars if other is not bar]
-
-
 @dataclass(frozen=True)
-class _FollowedBar:
-    """A bar whose numbers other terminals can see too."""
+class Bar:
+    """A progress bar to advance by hand: drawn by tqdm on a terminal, listed in `activity` everywhere."""
 
-    bar: Bar | None
-    job: live.Job
+    job: activity.Job
+    drawn: Any = None
 
     def update(self, n: float = 1) -> None:
         self.job.done += n
-        if self.bar is not None:
-            self.bar.update(n)
+        if self.drawn is not None:
+            self.drawn.update(n)
 
     def set_postfix_str(self, s: str) -> None:
         self.job.note = s
-        if self.bar is not None:
-            self.bar.set_postfix_str(s)
+        if self.drawn is not None:
+            self.drawn.set_postfix_str(s)
+
+
+@contextmanager
+def progress_bar(*, desc: str, total: int | None, unit: str = "it", initial: int = 0) -> Iterator[Bar]:
+    """Yield a bar, drawn below the lines of a terminal; `unit="B"` counts bytes in MB and GB."""
+    stream = _raw(sys.stderr)
+    with activity.job(desc, total, unit, initial) as job:
+        if stream is None or not is_terminal(stream):
+            yield Bar(job)
+            return
+        from tqdm import tqdm
+
+        drawn = tqdm(
+            desc=desc, total=total, unit=unit, initial=initial, unit_scale=unit == "B",
+            file=_SafeStream(stream), dynamic_ncols=True, leave=False,
+        )  # fmt: skip
+        _screen.bars.append(drawn)
+        try:
+            yield Bar(job, drawn)
+        finally:
+            drawn.close()
+            _screen.bars = [other for other in _screen.bars if other is not drawn]
+
+
+class LogFile(logging.Handler):
+    """Appends records to a file in UTF-8, unbuffered; prints one warning where that fails (disk full)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._warned = False
+        self._stream = path.open("ab", buffering=0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            self._stream.write((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                space = describe_free_space(self.path)
+                say(f"the log {self.path} ends here: {error.strerror} ({space})", "warn")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()

@@ -1,37 +1,23 @@
-"""The exceptions SliceWise raises on purpose.
+"""The exceptions that SliceWise raises on purpose. The command line prints the message without a traceback.
 
-SliceWiseError
-├── ConfigError        a key or value in configs/ or on the command line
-├── UsageError         flags that contradict each other or the state of the workspace
-├── DataError          a folder or file that cannot be used
-│   ├── VolumeError    one NIfTI volume or its mask
-│   ├── PictureError   one 2-D picture
-│   └── SplitError     a split that would leak or be empty
-├── DownloadError      network or credentials
-├── CheckpointError    a file that is not the checkpoint that was asked for
-├── WorkspaceError     disk space, locks, damaged outputs
-├── ResourceError      less memory than the least unit of work needs
-├── TrainingError      a run that cannot go on (loss is NaN, no batch)
-└── ServingError       the demo did not start or does not answer
-
-Every message names the file or key and the way out; the command line prints it without a traceback.
+A message says what is wrong, where (file or key), what was expected and what to do.
 """
 
 
 class SliceWiseError(Exception):
-    """Base of all errors a user can mend. `exit_code` is what the command line returns."""
+    """Base of all errors that a user can fix. `exit_code` is the exit code of the command."""
 
     exit_code = 1
 
 
 class ConfigError(SliceWiseError):
-    """One or more keys are unknown, missing or impossible; the message lists all of them."""
+    """Keys are unknown or missing, or values are invalid; the message lists all of them."""
 
     exit_code = 2
 
 
 class UsageError(SliceWiseError):
-    """The command line asks for something that the workspace cannot give."""
+    """Options contradict each other or the state of the workspace."""
 
     exit_code = 2
 
@@ -41,19 +27,19 @@ class DataError(SliceWiseError):
 
 
 class VolumeError(DataError):
-    """A volume or mask is unreadable, of another shape, or not finite."""
+    """A NIfTI volume or its mask is unreadable, of another shape, or not finite."""
 
 
 class PictureError(DataError):
-    """A picture is unreadable or of an unsupported kind."""
+    """A 2-D image is unreadable or of an unsupported kind."""
 
 
 class SplitError(DataError):
-    """A split would put one patient on two sides, or leave a side empty."""
+    """A split would put one patient into two subsets, or leave a subset empty."""
 
 
 class DownloadError(SliceWiseError):
-    """A data set could not be fetched."""
+    """A data set could not be downloaded."""
 
 
 class CheckpointError(SliceWiseError):
@@ -65,12 +51,12 @@ class WorkspaceError(SliceWiseError):
 
 
 class ResourceError(SliceWiseError):
-    """The machine, or the container, has too little memory for even one unit of the work."""
+    """The machine or its container has too little memory for a single unit of work."""
 
 
 class TrainingError(SliceWiseError):
-    """Training cannot go on."""
+    """Training cannot continue: the loss is NaN, or there is no batch."""
 
 
 class ServingError(SliceWiseError):
-    """A service did not start, or does not answer its health check."""
+    """A service did not start, or its health check fails."""

@@ -1,33 +1,36 @@
-"""Writing that cannot leave half a file, and disk space checked before it runs out."""
+"""Atomic writing of files, and JSON that may come from anybody."""
 
 import json
 import math
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
 
+from slicewise.core.disk import MIB, set_filename
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.storage import MIB, existing_parent, name_file
 
-_UNFINISHED: Final = ".unfinished"
+_TEMPORARY_SUFFIX: Final = ".unfinished"
 _MAX_JSON_BYTES: Final = 256 * MIB
 _LARGEST_INT: Final = 1 << 63
-_ODD_CHARACTER: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_SUSPICIOUS_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that takes its name when the block ends without an error.
+    """Open a temporary file beside `path`; without an error it is flushed to disk and renamed to `path`.
 
-    Readers see the old file or the new one, never a part. The data is flushed to disk before the rename.
+    Readers see the old file or the new one, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = _open_beside(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_SUFFIX)
+    except OSError as error:
+        error.filename = str(path)  # the name that the user knows
+        raise
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -37,24 +40,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         Path(name).replace(path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        name_file(error, path)
-        raise
-
-
-def _open_beside(path: Path) -> tuple[int, str]:
-    try:
-        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)
-    except OSError as error:
-        error.filename = str(path)  # people know this name, not the random one
+        set_filename(error, path)
         raise
 
 
 def sweep(folder: Path, *, deep: bool = False) -> None:
-    """Remove what killed processes left of `atomic_write`, in `folder` or also below it.
+    """Remove temporary files that killed processes left in `folder`, or also below it (`deep`).
 
-    Only while no other process writes there.
+    No other process may be writing there.
     """
-    pattern = f".*{_UNFINISHED}"
+    pattern = f".*{_TEMPORARY_SUFFIX}"
     for path in list(folder.rglob(pattern) if deep else folder.glob(pattern)):
         path.unlink(missing_ok=True)
 
@@ -66,7 +61,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON atomically, keys in the order given. NaN and infinity are refused (RFC 8259)."""
+    """Write indented JSON atomically. NaN and infinity raise ValueError (RFC 8259)."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -74,72 +69,56 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        WorkspaceError: the file is damaged, or no file.
-        FileNotFoundError: there is none.
+        WorkspaceError: the file is damaged, or is a folder.
+        FileNotFoundError: there is no such file.
     """
     try:
-        return parse_json(read_record(path))
+        return parse_json(read_capped(path))
     except FileNotFoundError:
         raise
     except (ValueError, OSError) as error:
         raise WorkspaceError(f"{path} is damaged ({error}); move it aside and run again") from error
 
 
-def read_record(path: Path) -> bytes:
-    """Return the bytes of a JSON file; one that is too long for a record of ours is cut, and so no JSON."""
+def read_capped(path: Path) -> bytes:
+    """Return at most 256 MiB of a file: longer JSON is none of ours, and cut off it is invalid."""
     with path.open("rb") as stream:
         return stream.read(_MAX_JSON_BYTES)
 
 
 def parse_json(data: bytes) -> Any:
-    """Read JSON that anybody may have written.
+    """Return the value of untrusted JSON.
 
     Raises:
-        ValueError: it is not JSON (NaN and infinity are not), nested too deeply, or holds what no record of
-            ours does: a number beyond 64 bits, a NUL, half a character.
+        ValueError: not JSON (nor are NaN and infinity), nested too deeply, or with an integer beyond 64 bits,
+            a NUL or a lone surrogate.
     """
     try:
-        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded)
+        value = json.loads(data, parse_constant=_parse_float, parse_float=_parse_float, parse_int=_parse_int)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if _ODD_CHARACTER.search(data):
-        text = json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be encoded
+    if _SUSPICIOUS_ESCAPE.search(data):
+        text = json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
         if b"\\u0000" in text:
-            raise ValueError("it holds a NUL")
+            raise ValueError("it contains a NUL character")
     return value
 
 
-def stays_below(name: str) -> bool:
-    """Whether a name read from a file, taken relative to a folder, cannot lead out of it."""
+def is_safe_relative(name: str) -> bool:
+    """Whether a path read from a file stays inside the folder that it is relative to."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
-
-
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return value
 
 
-def _bounded(text: str) -> int:
+def _parse_int(text: str) -> int:
     value = int(text)
     if not -_LARGEST_INT <= value < _LARGEST_INT:
-        raise ValueError(f"{text[:20]}... is too large")
+        raise ValueError(f"{text[:20]}... has more than 64 bits")
     return value
-
-
-def require_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raise WorkspaceError when the disk that holds `folder` has less than `needed_bytes` free."""
-    existing = existing_parent(folder)
-    free = shutil.disk_usage(existing).free
-    if free < needed_bytes:
-        raise WorkspaceError(
-            f"{what} needs about {needed_bytes / MIB:,.0f} MiB and {existing} has {free / MIB:,.0f} free; "
-            "free some space (`slicewise clean` deletes superseded outputs) or move the workspace with "
-            "--workspace, then run the same command again"
-        )

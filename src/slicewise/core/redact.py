@@ -1,12 +1,12 @@
-"""Credentials kept out of everything that is shown or written.
+"""Remove credentials from everything that is shown or written.
 
-Kaggle's are known by value, from the environment and from the files that its client reads; others by their
-place: behind a name such as `token=`, in the address of a server, or as a parameter of a signed address.
+Kaggle's are known by value, from the environment and from the files of its client. Others are recognised by
+their place: after a name such as `token=`, in the address of a server, or as a parameter of a signed URL.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -16,13 +16,13 @@ HIDDEN: Final = "[hidden]"
 _VARIABLES: Final = ("KAGGLE_KEY", "KAGGLE_API_TOKEN")
 _FILES: Final = ("kaggle.json", "access_token")
 _MAX_FILE_BYTES: Final = 1 << 16
-_SHORTEST: Final = 6
-"""A shorter value would be found in innocent words."""
+_MIN_LENGTH: Final = 6
+"""Shorter values occur in ordinary words."""
 
 _NAMES: Final = (
     r"(?:api[_-]?token|api[_-]?key|access[_-]?token|kaggle[_.-]?(?:key|token)|token|secret|password|passwd)"
 )
-_PLACES: Final = (
+_PATTERNS: Final = (
     re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]*://)[^\s/@\"']+(?=@)", re.IGNORECASE),
     re.compile(
         r"(?P<keep>[?&](?:[a-z0-9_-]*(?:signature|credential|token|key|sig|password|secret))=)[^\s&\"'#]+",
@@ -42,47 +42,38 @@ def redact(text: str) -> str:
     """Return `text` with every credential replaced by `[hidden]`."""
     for value in known_secrets():
         text = text.replace(value, HIDDEN)
-    for place in _PLACES:
-        text = place.sub(lambda match: f"{match['keep']}{HIDDEN}", text)
+    for pattern in _PATTERNS:
+        text = pattern.sub(lambda match: f"{match['keep']}{HIDDEN}", text)
     return text
 
 
-def holds_secret(text: str) -> bool:
+def contains_secret(text: str) -> bool:
     """Whether `redact` would change the text."""
     return redact(text) != text
 
 
 def known_secrets() -> tuple[str, ...]:
-    """Return the credentials of this machine that are known by value, the longest first."""
-    found = {os.environ.get(name, "").strip() for name in _VARIABLES}
-    for folder in _folders():
-        for name in _FILES:
-            found |= set(_secrets_in(folder / name))
-    token_path = os.environ.get("KAGGLE_API_TOKEN", "")
-    if token_path.startswith(("/", "~")):  # the variable may name a file
-        found |= set(_secrets_in(Path(token_path).expanduser()))
-        found.discard(token_path.strip())
-    return tuple(sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True))
-
-
-def _folders() -> list[Path]:
+    """Return the credentials on this machine that are known by value, the longest first."""
+    secrets = {os.environ.get(name, "").strip() for name in _VARIABLES}
     home = Path(os.environ.get("HOME") or "~").expanduser()
-    chosen = os.environ.get("KAGGLE_CONFIG_DIR")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    return [home / ".kaggle", config / "kaggle", *([Path(chosen)] if chosen else [])]
-
-
-def _secrets_in(path: Path) -> Iterator[str]:
-    try:
-        stat = path.stat()
-        if stat.st_size <= _MAX_FILE_BYTES:
-            yield from _parsed(path, stat.st_mtime_ns, stat.st_size)
-    except (OSError, ValueError):
-        return
+    folders = [home / ".kaggle", Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"]
+    if config_dir := os.environ.get("KAGGLE_CONFIG_DIR"):
+        folders.append(Path(config_dir))
+    paths = [folder / name for folder in folders for name in _FILES]
+    token_path = os.environ.get("KAGGLE_API_TOKEN", "")
+    if token_path.startswith(("/", "~")):  # the variable may hold the path of a file
+        secrets.discard(token_path.strip())
+        paths.append(Path(token_path).expanduser())
+    for path in paths:
+        with suppress(OSError, ValueError):
+            stat = path.stat()
+            if stat.st_size <= _MAX_FILE_BYTES:
+                secrets.update(_parse_secrets(path, stat.st_mtime_ns, stat.st_size))
+    return tuple(sorted((value for value in secrets if len(value) >= _MIN_LENGTH), key=len, reverse=True))
 
 
 @lru_cache(maxsize=16)
-def _parsed(path: Path, _mtime_ns: int, _size: int) -> tuple[str, ...]:
+def _parse_secrets(path: Path, _mtime_ns: int, _size: int) -> tuple[str, ...]:
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix != ".json":
         return (text.strip(),)

@@ -1,0 +1,19 @@
+"""Data: from the files of data sets to batches of slices.
+
+sources        the cases in the folder of a data set, by its layout
+inputs         the cases in files and folders to predict
+filenames      the case and modality in the name of a file; filename_words is its vocabulary
+grouping       the files of a folder grouped into cases
+duplicates     identical volumes, identical and near-identical pictures
+cases          the files of one case
+check          headers and file sizes of cases, before any work
+problems       errors, warnings and notes about files, and their report
+index          the cases of all sources, as JSON
+split          the subset (train, val, test) of each patient
+case_reader    the volume of a case
+preprocess     the sealed slices of the cases, in parallel
+store          entries of slices on disk; store_entry is an open one
+loading        datasets, batches, sampling and augmentation for training
+download       data sets from Kaggle
+phantom        generated patients and pictures
+"""

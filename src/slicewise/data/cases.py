@@ -1,13 +1,13 @@
-"""One case as found on disk, before anything is read."""
+"""The files of one case on disk, before any of them is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from slicewise.core.files import stays_below
-from slicewise.core.keys import CaseKey
-from slicewise.core.labels import MODALITIES, LabelMap, Modality
+from slicewise.core.files import is_safe_relative
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import MODALITIES, LabelMap, Modality
 
 CaseKind = Literal["nifti", "lgg", "picture"]
 
@@ -23,9 +23,9 @@ class CaseFiles:
         images: nifti: one per modality. lgg: the slices, first to last. picture: one.
         masks: nifti: none or one. lgg: one per slice. picture: none.
         label: pictures only: 1 tumour, 0 none.
-        group: what must stay on one side of the split: the patient, or a family of near-identical pictures.
-        labels: nifti: what the values of the mask mean; None: those of BraTS, as far as they are unambiguous.
-        copies: files or folders that hold the same images and are left out; a given split may name them.
+        group: what stays in one subset of the split: the patient, or a family of near-identical pictures.
+        labels: nifti: meaning of the mask values; None: that of BraTS, as far as they are unambiguous.
+        copies: left-out files or folders with the same images; a given split may name them.
     """
 
     key: CaseKey
@@ -67,18 +67,26 @@ class CaseFiles:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], root: Path) -> "CaseFiles":
-        """Return the case that `to_json(root)` described, its paths below today's `root`.
+        """Return the case that `to_json` described, its paths below the present `root`.
 
         Raises:
-            ValueError: a file's name leads out of `root`, or a field is of another kind.
+            ValueError: a file's name leads out of `root`, or a field has another type.
         """
         copies = value.get("copies", ())
-        astray = [name for name in (*value["images"], *value["masks"], *copies) if not stays_below(name)]
+        astray = [name for name in (*value["images"], *value["masks"], *copies) if not is_safe_relative(name)]
         if astray or not value["images"]:
             raise ValueError(
                 f"{astray[0]!r} leads out of the data set" if astray else "a case without images"
             )
-        _check_kinds(value)
+        sound = (
+            value["kind"] in get_args(CaseKind),
+            all(modality in MODALITIES for modality in value["modalities"]),
+            value["label"] in (None, 0, 1),
+            isinstance(value["group"], str),
+        )
+        if not all(sound):
+            raise ValueError(f"case {value['case']!r} has a field of another type")
+        labels = value.get("labels")
         return cls(
             key=CaseKey(value["source"], value["patient"], value["case"]),
             kind=value["kind"],
@@ -87,24 +95,9 @@ class CaseFiles:
             masks=tuple(root / name for name in value["masks"]),
             label=value["label"],
             group=value["group"],
-            labels=_label_map(value.get("labels")),
+            labels=None if labels is None else tuple((int(stored), int(label)) for stored, label in labels),
             copies=tuple(root / name for name in copies),
         )
-
-
-def _label_map(value: list[tuple[int, int]] | None) -> LabelMap | None:
-    return None if value is None else tuple((int(found), int(meant)) for found, meant in value)
-
-
-def _check_kinds(value: Mapping[str, Any]) -> None:
-    sound = (
-        value["kind"] in get_args(CaseKind),
-        all(modality in MODALITIES for modality in value["modalities"]),
-        value["label"] in (None, 0, 1),
-        isinstance(value["group"], str),
-    )
-    if not all(sound):
-        raise ValueError(f"case {value['case']!r} has a field of another kind")
 
 
 def relative_name(path: Path, root: Path) -> str:

@@ -1,55 +1,53 @@
-"""The integrity check before any work: headers and sizes only, nothing is decompressed.
+"""Checks cases before any work, by headers and file sizes; nothing is decompressed.
 
-What only the voxels can tell (NaN, labels, a checksum) is checked once, when `reading.read_case` loads the
-case.
+The voxels themselves (NaN, labels, a checksum) are checked when `case_reader.read_case` loads the case.
 """
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 from slicewise.core.console import progress
 from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
-from slicewise.data.picture import open_picture
-from slicewise.data.problems import Problem, most_frequent
-from slicewise.imaging.grid import compare_grids
-from slicewise.imaging.nifti_header import NiftiError, NiftiHeader, open_nifti
+from slicewise.data.problems import Problem, summarise_problems
+from slicewise.imaging.alignment import compare_grids
+from slicewise.imaging.io.image2d import open_picture
+from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
 
 
 def check_cases(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Problem]]:
-    """Check every case; return those that can be used and all problems, in the order of the cases."""
+    """Return the usable cases and the problems of all cases, in the order of the cases."""
     usable: list[CaseFiles] = []
     problems: list[Problem] = []
     with ThreadPoolExecutor() as pool:
         results = progress(
             pool.map(check_case, cases), desc="Checking the data", total=len(cases), unit="case"
         )
-        for case, found in zip(cases, results, strict=True):
-            problems += found
-            if all(problem.severity != "error" for problem in found):
+        for case, case_problems in zip(cases, results, strict=True):
+            problems += case_problems
+            if all(problem.severity != "error" for problem in case_problems):
                 usable.append(case)
     return usable, problems
 
 
-def require_cases(
+def require_usable(
     name: str, root: Path, num_found: int, usable: Sequence[CaseFiles], problems: Iterable[Problem]
 ) -> None:
-    """Refuse a source of which no case can be used.
+    """Raise where no case of a source can be used.
 
     Raises:
-        DataError: it names the folder, the counts and the commonest reasons.
+        DataError: it names the folder, the number of cases and the most frequent reasons.
     """
     if not usable:
-        faults = [problem for problem in problems if problem.severity == "error"]
+        errors = [problem for problem in problems if problem.severity == "error"]
         raise DataError(
-            f"{name}: {num_found} cases found in {root} and none can be used{most_frequent(faults)}"
+            f"{name}: none of the {num_found} cases in {root} can be used{summarise_problems(errors)}"
         )
 
 
 def check_case(case: CaseFiles) -> list[Problem]:
-    """Look at the headers of a case's files. Problems of severity "error" mean that it cannot be read."""
+    """Return the problems in the headers of a case's files; with one of severity "error" it is unusable."""
     absent = [path for path in case.files if not path.is_file()]
     if absent:
         return [Problem(path, "the file is missing") for path in absent]
@@ -61,15 +59,15 @@ def check_case(case: CaseFiles) -> list[Problem]:
     return _check_slices(case) if case.kind == "lgg" else []
 
 
-def require_sound(case: CaseFiles) -> list[Problem]:
-    """Check a case that is to be examined; return what is odd about its files but stops nothing.
+def require_readable(case: CaseFiles) -> list[Problem]:
+    """Return the warnings about a case.
 
     Raises:
         DataError: it cannot be read; names each faulty file.
     """
     problems = check_case(case)
-    if faults := [problem for problem in problems if problem.severity == "error"]:
-        raise DataError("; ".join(map(str, faults)))
+    if errors := [problem for problem in problems if problem.severity == "error"]:
+        raise DataError("; ".join(map(str, errors)))
     return problems
 
 
@@ -78,29 +76,33 @@ def _check_nifti(case: CaseFiles) -> list[Problem]:
     headers: list[NiftiHeader] = []
     for path in case.files:
         try:
-            header = _whole_file(path)
+            header = _check_length(path)
         except NiftiError as fault:
-            problems.append(Problem(path, fault.what))
+            problems.append(Problem(path, fault.message))
             continue
         headers.append(header)
         problems += [Problem(path, what, "warning") for what in header.warnings]
     for other in headers[1:]:
         mismatch = compare_grids(headers[0].path.name, headers[0].orientation, other.orientation)
         if mismatch is not None:
-            problems.append(Problem(other.path, mismatch.what, "warning" if mismatch.usable else "error"))
+            problems.append(Problem(other.path, mismatch.message, "warning" if mismatch.usable else "error"))
     return problems
 
 
-def _whole_file(path: Path) -> NiftiHeader:
-    """Read the header, and see whether the file is long enough for its voxels.
+def _check_length(path: Path) -> NiftiHeader:
+    """Return the header of a file that is long enough for its voxels.
 
     Raises:
-        NiftiError: it is damaged, cut off or of another kind.
+        NiftiError: the file is damaged, truncated or of another format.
     """
     with open_nifti(path, header_only=True) as (header, stream):
         size = path.stat().st_size
-        if header.packed:
-            size = header.num_bytes if _trailer_fits(header) else _inflated_size(stream, header)
+        if header.compressed and _trailer_fits(header):
+            size = header.num_bytes
+        elif header.compressed:
+            size = len(header.orientation.header)
+            while size < header.num_bytes and (chunk := stream.read(1 << 20)):
+                size += len(chunk)
     if size < header.num_bytes:
         raise NiftiError(
             path,
@@ -111,21 +113,14 @@ def _whole_file(path: Path) -> NiftiHeader:
 
 
 def _trailer_fits(header: NiftiHeader) -> bool:
-    """Compare with the size in the gzip trailer (RFC 1952: modulo 2^32).
+    """Whether the size in the gzip trailer fits the header (RFC 1952: modulo 2^32).
 
-    A file of several gzip members ends in the size of the last one alone; only then everything is inflated.
+    A file of several gzip members ends in the size of the last one: it must be decompressed to be measured.
     """
     with header.path.open("rb") as stream:
         stream.seek(-4, 2)
         stated = int.from_bytes(stream.read(4), "little")
     return (stated - header.num_bytes) % (1 << 32) < (1 << 20)
-
-
-def _inflated_size(stream: IO[bytes], header: NiftiHeader) -> int:
-    total = len(header.orientation.header)
-    while total < header.num_bytes and (chunk := stream.read(1 << 20)):
-        total += len(chunk)
-    return total
 
 
 def _check_slices(case: CaseFiles) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Everything that was found: the cases, their groups, and what is wrong with some of them."""
+"""The index of the data: the cases of all sources, their groups, and the problems."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class CaseIndex:
-    """The cases of all sources, as found.
+    """The cases of all sources.
 
     Attributes:
-        known: every group of each source, those included that are not on disk yet (virtual patients).
+        known: every group of each source, also those not on disk yet (virtual patients).
         cases: the usable cases, sorted by key.
-        problems: what was found on the way.
-        roots: the folder of each source, to which its paths are stored relative.
+        problems: of files and folders.
+        roots: the folder of each source, to which its stored paths are relative.
         sizes: bytes of each file when the index was made.
     """
 
@@ -39,7 +39,7 @@ class CaseIndex:
         problems: Iterable[Problem] = (),
         known: Mapping[str, Iterable[str]] | None = None,
     ) -> "CaseIndex":
-        """Index cases that are on disk; `known` adds groups that are not there yet.
+        """Return the index of cases on disk; `known` adds groups that are not there yet.
 
         Raises:
             ValueError: two cases have the same key.
@@ -56,7 +56,7 @@ class CaseIndex:
 
     @classmethod
     def read(cls, path: Path, base: Path | None = None) -> "CaseIndex":
-        """Read an index; `base` is the workspace it was written for, wherever that lies today.
+        """Return a written index; `base` is the present folder of the workspace that it was written for.
 
         Raises:
             WorkspaceError: the file is damaged or of another version.
@@ -70,7 +70,7 @@ class CaseIndex:
             ) from error
 
     def write(self, path: Path, base: Path | None = None) -> None:
-        """Write readable JSON. Roots below `base` are stored relative to it, so the workspace may move."""
+        """Write JSON. Roots below `base` are stored relative to it, so that the workspace may move."""
         write_json(path, self._to_json(base))
 
     def of_source(self, source: str) -> tuple[CaseFiles, ...]:
@@ -78,43 +78,48 @@ class CaseIndex:
         return tuple(case for case in self.cases if case.key.source == source)
 
     def moved_to(self, roots: Mapping[str, Path]) -> "CaseIndex":
-        """Return the index with its sources at other places."""
+        """Return the index with its sources in other folders."""
         stored = {name: root.absolute().as_posix() for name, root in roots.items()}
         return self._from_json({**self._to_json(None), "roots": stored}, None)
 
     def changed_files(self) -> tuple[Problem, ...]:
         """Return the files that are missing or have another size than when the index was made."""
-        found = ((path, path.stat().st_size if path.is_file() else None) for path in self.sizes)
+        current_sizes = ((path, path.stat().st_size if path.is_file() else None) for path in self.sizes)
         return tuple(
             Problem(path, "missing since the data was indexed" if size is None else "changed since indexing")
-            for path, size in found
+            for path, size in current_sizes
             if size != self.sizes[path]
         )
 
     def report(self) -> str:
         """Return a text for `problems.txt`: the counts of each source, then every problem."""
-        lines = [_summary(source, self.of_source(source), len(self.known[source])) for source in self.known]
+        lines = []
+        for source, groups in self.known.items():
+            cases = self.of_source(source)
+            labels = [case.label for case in cases if case.label is not None]
+            tumour = f", {sum(labels)} with a tumour" if labels else ""
+            known = f"{len(groups)} patients or picture families are known"
+            lines.append(f"{source}: {len(cases)} cases{tumour}; {known}")
         return "\n".join([*lines, "", describe_problems(self.problems, shown=None)])
 
     def _to_json(self, base: Path | None) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "roots": {name: _stored(root, base) for name, root in self.roots.items()},
+            "roots": {name: _to_relative(root, base) for name, root in self.roots.items()},
             "known": {source: list(groups) for source, groups in self.known.items()},
-            "cases": [case.to_json(self._root(case.key.source), self.sizes) for case in self.cases],
+            "cases": [
+                case.to_json(self.roots.get(case.key.source, Path("/")), self.sizes) for case in self.cases
+            ],
             "problems": [
-                {**problem.to_json(), "path": _stored(problem.path, base)} for problem in self.problems
+                {**problem.to_json(), "path": _to_relative(problem.path, base)} for problem in self.problems
             ],
         }
-
-    def _root(self, source: str) -> Path:
-        return self.roots.get(source, Path("/"))
 
     @classmethod
     def _from_json(cls, value: dict[str, Any], base: Path | None) -> "CaseIndex":
         if value["format"] != FORMAT:
             raise ValueError(f"format {value['format']}")
-        roots = {name: _found(text, base) for name, text in value["roots"].items()}
+        roots = {name: _to_absolute(text, base) for name, text in value["roots"].items()}
         cases, sizes = [], {}
         for entry in value["cases"]:
             root = roots.get(entry["source"], Path("/"))
@@ -122,21 +127,16 @@ class CaseIndex:
             named = {**entry["images"], **entry["masks"]}
             sizes.update({root / name: size for name, size in named.items() if size is not None})
         problems = tuple(
-            Problem.from_json({**entry, "path": _found(entry["path"], base)}) for entry in value["problems"]
+            Problem.from_json({**entry, "path": _to_absolute(entry["path"], base)})
+            for entry in value["problems"]
         )
         known = {source: tuple(groups) for source, groups in value["known"].items()}
         return cls(known, tuple(cases), problems, roots, sizes)
 
 
-def _stored(path: Path, base: Path | None) -> str:
+def _to_relative(path: Path, base: Path | None) -> str:
     return path.as_posix() if base is None else relative_name(path, base)
 
 
-def _found(text: str, base: Path | None) -> Path:
+def _to_absolute(text: str, base: Path | None) -> Path:
     return Path(text) if base is None else base / text
-
-
-def _summary(source: str, cases: tuple[CaseFiles, ...], num_known: int) -> str:
-    labels = [case.label for case in cases if case.label is not None]
-    tumour = f", {sum(labels)} with a tumour" if labels else ""
-    return f"{source}: {len(cases)} cases{tumour}; {num_known} patients or picture families are known"

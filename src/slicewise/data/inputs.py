@@ -1,4 +1,4 @@
-"""What people hand over to be examined: files and folders, with no label and no split behind them.
+"""Inputs of prediction: the cases in given files and folders, without labels and split.
 
     a patient's folder as in BraTS, or one of many     one case per patient, its modalities by name
     a folder with t1.nii.gz, flair.nii.gz, ...         one case, named by the folder
@@ -6,7 +6,7 @@
     a folder of kaggle_3m                              one case, a slice per TIFF
     picture.jpg, or a folder of pictures               one case per picture
 
-A mask that lies beside the images is passed over: what is predicted must not know it.
+A mask beside the images is not read: a prediction must not depend on it.
 """
 
 from collections import defaultdict
@@ -15,88 +15,88 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import MODALITIES, Modality
 from slicewise.data.cases import CaseFiles, CaseKind
-from slicewise.data.file_kinds import claims_picture, why_passed_over
-from slicewise.data.gather import choose_images, gather
-from slicewise.data.names import SUFFIXES, file_name
+from slicewise.data.filenames import SUFFIXES, effective_name
+from slicewise.data.grouping import group_files, select_images
 from slicewise.data.problems import Problem, Severity
-from slicewise.data.sources import lgg, pictures
-from slicewise.data.sources.tree import divided_below, passed_over
+from slicewise.data.sources import class_folders, lgg
+from slicewise.data.sources.tree import note_skipped, partition_files
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import MODALITIES, Modality
+from slicewise.imaging.io.file_format import explain_skipped, looks_like_picture
 
 SOURCE: Final = "input"
 _READABLE: Final = "NIfTI volumes (.nii, .nii.gz), slices of kaggle_3m, or pictures (JPEG, PNG, TIFF, ...)"
-_MASK: Final = "a mask by its name, not examined"
-_OTHER: Final = "another image than t1, t1ce, t2 or flair by its name, not examined; rename it if it is one"
-_SILENT: Final = (
-    f"says nothing about its modality; add --modality {'|'.join(MODALITIES)}, or rename it to CASE_t1, "
+_MASK: Final = "a mask by its name, not predicted"
+_OTHER: Final = "another image than t1, t1ce, t2 or flair by its name, not predicted; rename it if it is one"
+_UNIDENTIFIED: Final = (
+    f"does not name its modality; add --modality {'|'.join(MODALITIES)}, or rename it to CASE_t1, "
     "CASE_t1ce, CASE_t2 or CASE_flair"
 )
 
 
 @dataclass(frozen=True)
-class Unnamed:
-    """What a file that does not say it shows: the modality of a volume, and the slot of a picture."""
+class DefaultModalities:
+    """The modality of a volume whose name does not tell it, and the slot of pictures."""
 
     volume: Modality | None
     picture: Modality
 
 
-def find_inputs(paths: Sequence[Path], unnamed: Unnamed) -> tuple[list[CaseFiles], list[Problem]]:
-    """Find the cases that `paths` name, each with a name of its own, in the order given.
+def find_inputs(paths: Sequence[Path], unnamed: DefaultModalities) -> tuple[list[CaseFiles], list[Problem]]:
+    """Return the cases in files and folders, uniquely named and in the order given, and the problems.
 
-    Args:
-        paths: files and folders; folders are searched through and through.
-        unnamed: what stands for what names do not tell.
-
-    Returns:
-        the cases, none with a mask or label, and what cannot be examined (severity "error"), what was read
-        in one of two possible ways ("warning") or was passed over ("note").
+    No case has a mask or label. Problems are files that cannot be predicted (severity "error"), are ambiguous
+    ("warning") or skipped ("note").
     """
     problems: list[Problem] = []
     loose = [path for path in paths if path.is_file()]
-    found = list(_sorted(Path(), loose, unnamed, problems, named=True))
+    cases = list(_sort_files(Path(), loose, unnamed, problems, named=True))
     for path in paths:
         if path.is_dir():
-            files, others = divided_below(path, _is_read)
-            within = list(_sorted(path, files, unnamed, problems, named=False))
+            files, others = partition_files(path, lambda file: _is_volume(file) or looks_like_picture(file))
+            within = list(_sort_files(path, files, unnamed, problems, named=False))
             if not within and not any(problem.path.is_relative_to(path) for problem in problems):
-                problems.append(Problem(path, f"holds nothing to examine; {_READABLE} are read"))
-            problems += passed_over(others)
-            found += within
+                problems.append(Problem(path, f"holds nothing to predict; {_READABLE} are read"))
+            problems += note_skipped(others)
+            cases += within
         elif not path.is_file():
             problems.append(Problem(path, "does not exist"))
-    return _without_doubles(found), problems
+    unique = list({case.images: case for case in cases}.values())
+    names = class_folders.number_repeated(case.key.case for case in unique)
+    return [
+        replace(case, key=CaseKey(SOURCE, name, name), group=name)
+        for name, case in zip(names, unique, strict=True)
+    ], problems
 
 
-def _is_read(path: Path) -> bool:
-    return file_name(path).lower().endswith(SUFFIXES) or claims_picture(path)
+def _is_volume(path: Path) -> bool:
+    return effective_name(path).lower().endswith(SUFFIXES)
 
 
-def _sorted(
-    root: Path, files: Iterable[Path], unnamed: Unnamed, problems: list[Problem], *, named: bool
+def _sort_files(
+    root: Path, files: Iterable[Path], unnamed: DefaultModalities, problems: list[Problem], *, named: bool
 ) -> Iterator[CaseFiles]:
-    """Sort files into cases. What is no image is an error where it was `named`, and a note in a folder."""
+    """Yield the cases of files. A mask is an error where it was `named`, and a note in a folder."""
     volumes: list[Path] = []
     slices: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     flat: list[Path] = []
     severity: Severity = "error" if named else "note"
     files = list(files)
-    masks = pictures.masks_among(root, [path for path in files if claims_picture(path)])
+    masks = class_folders.find_masks(root, [path for path in files if looks_like_picture(path)])
     for path in files:
         part = _slice_of_lgg(path)
-        if file_name(path).lower().endswith(SUFFIXES):
+        if _is_volume(path):
             volumes.append(path)
         elif path in masks:
             problems.append(Problem(path, _MASK, severity))
         elif part is not None:
             slices[path.parent, part.case][part.number] = path
-        elif claims_picture(path):
+        elif looks_like_picture(path):
             flat.append(path)
         else:
-            problems.append(Problem(path, f"{why_passed_over(path)}; {_READABLE} are read"))
-    yield from _volumes(volumes, None if named else root, unnamed.volume, problems, severity)
+            problems.append(Problem(path, f"{explain_skipped(path)}; {_READABLE} are read"))
+    yield from _group_volumes(volumes, None if named else root, unnamed.volume, problems, severity)
     for (_, case), numbered in slices.items():
         yield _case(case, "lgg", lgg.CHANNELS, [numbered[number] for number in sorted(numbered)])
     for path in flat:
@@ -104,28 +104,28 @@ def _sorted(
         yield _case("-".join(inner.with_suffix("").parts), "picture", (unnamed.picture,), [path])
 
 
-def _volumes(
+def _group_volumes(
     paths: Iterable[Path],
     root: Path | None,
     unnamed: Modality | None,
     problems: list[Problem],
     severity: Severity,
 ) -> Iterator[CaseFiles]:
-    """Gather the modalities of a patient; a volume whose name tells no patient is a case of its own."""
-    gathered = gather(paths, root, unnamed=unnamed)
-    problems += gathered.problems
-    problems += [Problem(path, _SILENT) for path in gathered.silent]
-    problems += [Problem(path, _OTHER, severity) for path in gathered.others]
-    for draft in gathered.drafts:
-        problems += [Problem(found.path, _MASK, severity) for found in draft.masks]
-        images, met = choose_images(draft)
-        problems += met
+    """Yield the cases of volumes; one whose name tells no patient is a case of its own."""
+    grouped = group_files(paths, root, unnamed=unnamed)
+    problems += grouped.problems
+    problems += [Problem(path, _UNIDENTIFIED) for path in grouped.unidentified]
+    problems += [Problem(path, _OTHER, severity) for path in grouped.others]
+    for draft in grouped.drafts:
+        problems += [Problem(mask.path, _MASK, severity) for mask in draft.masks]
+        images, image_problems = select_images(draft)
+        problems += image_problems
         if images:
             yield _case(draft.name, "nifti", tuple(images), list(images.values()))
 
 
-def _slice_of_lgg(path: Path) -> lgg.FileName | None:
-    """Read the name of a TIFF that a mask lies beside, or that is called as the slices of kaggle_3m are."""
+def _slice_of_lgg(path: Path) -> lgg.SliceName | None:
+    """Return the name of a TIFF beside its mask, or named as in kaggle_3m; None for any other file."""
     name = lgg.parse_name(path.name) if path.suffix.lower() in lgg.SUFFIXES else None
     if name is None or name.is_mask:
         return None
@@ -136,17 +136,3 @@ def _slice_of_lgg(path: Path) -> lgg.FileName | None:
 def _case(name: str, kind: CaseKind, modalities: tuple[Modality, ...], images: Sequence[Path]) -> CaseFiles:
     key = CaseKey(SOURCE, safe_name(name), safe_name(name))
     return CaseFiles(key, kind, modalities, tuple(images), (), None, key.patient)
-
-
-def _without_doubles(cases: list[CaseFiles]) -> list[CaseFiles]:
-    """Leave out what was named twice, and number the cases whose names are alike: each has its own mask."""
-    taken: set[str] = set()
-    own: list[CaseFiles] = []
-    for case in {case.images: case for case in cases}.values():
-        name, number = case.key.case, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{case.key.case}-{number}"
-        taken.add(name.lower())
-        own.append(replace(case, key=CaseKey(SOURCE, name, name), group=name))
-    return own

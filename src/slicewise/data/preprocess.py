@@ -1,4 +1,4 @@
-"""Cases become sealed slices, in parallel, and only those that are not sealed yet."""
+"""Preprocessing: seals the slices of the cases that the store does not hold yet, in parallel."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ import numpy as np
 
 from slicewise.config.schema import Preprocessing
 from slicewise.core.console import progress, progress_bar
+from slicewise.core.disk import require_space
 from slicewise.core.errors import DataError, WorkspaceError
-from slicewise.core.files import require_space
-from slicewise.core.fingerprint import HashCache, digest
-from slicewise.core.keys import CaseKey
+from slicewise.core.hashing import HashCache, digest
+from slicewise.core.parallel import num_processes, run_jobs
+from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
-from slicewise.data.reading import read_case
 from slicewise.data.store import SliceStore, entry_id
-from slicewise.data.workers import num_processes, run_jobs
-from slicewise.imaging.slicing import SlicedCase, prepare
+from slicewise.domain.keys import CaseKey
+from slicewise.imaging.slicing import extract_slices
 
 _WORK: Final = {"nifti": 32, "lgg": 8, "picture": 1}
 """Relative time a case takes."""
 _WORK_PER_JOB: Final = 32
-"""A worker is handed this much at once: 253 pictures are 8 round trips, not 253."""
-_MOST_TUMOUR: Final = 0.6
+"""Work that a worker gets at once: 253 pictures are 8 round trips, not 253."""
+_MAX_TUMOUR_SHARE: Final = 0.6
 """Of the brain. The largest tumours of BraTS take less than a third of it."""
 _LIKE_BRAIN: Final = (
-    f"the mask covers more than {_MOST_TUMOUR:.0%} of the brain; look whether it is that of the tumour "
+    f"the mask covers more than {_MAX_TUMOUR_SHARE:.0%} of the brain; check whether it is that of the tumour "
     "(data.volumes.mask names another file)"
 )
 _SLICES_OF_A_VOLUME: Final = 160
@@ -45,12 +45,12 @@ class EntryRef:
     num_slices: int
     reused: bool
     remarks: tuple[str, ...] = ()
-    """What was odd about the files when the slices were made."""
+    """Warnings about the files."""
 
 
 @dataclass(frozen=True)
 class PreprocessReport:
-    """What came of the cases, in their order: an unusable one is a problem, one with a remark a warning."""
+    """Entries and problems in the order of the cases: an unusable case is an error, a remark a warning."""
 
     entries: tuple[EntryRef, ...]
     problems: tuple[Problem, ...]
@@ -70,7 +70,7 @@ class PreprocessReport:
 
 Outcome: TypeAlias = EntryRef | Problem
 Job: TypeAlias = tuple[tuple[CaseFiles, str], ...]
-"""(case, entry) of the cases a worker takes at once."""
+"""(case, entry) of the cases that a worker takes at once."""
 
 
 def preprocess_cases(
@@ -85,16 +85,12 @@ def preprocess_cases(
     """Seal the slices of every case that the store does not hold yet.
 
     Args:
-        cases: what to slice.
-        store: where the slices go.
-        settings: decide the slices.
+        cases: to slice.
+        store: of the slices.
+        settings: of the slices.
         num_workers: processes; 0 for one per core. Fewer start where memory is short.
-        max_worker_memory_mib: what one process may need.
-        hash_cache: remembers the contents of the files.
-
-    Returns:
-        Entries and problems in the order of `cases`, whatever the number of workers; an unusable case is a
-        problem and left out.
+        max_worker_memory_mib: largest need of one process.
+        hash_cache: digests of the files.
 
     Raises:
         DataError: the system killed a worker.
@@ -108,28 +104,27 @@ def preprocess_cases(
     outcomes: dict[str, Outcome] = {}
     missing: list[tuple[CaseFiles, str]] = []
     for case, entry in zip(cases, ids, strict=True):
-        if _is_sound(store, entry, hash_cache):
-            outcomes[entry] = _reference(store, case, entry, reused=True)
+        if _is_intact(store, entry, hash_cache):
+            stored = store.open(entry)
+            num_slices = len(stored.indices)
+            outcomes[entry] = EntryRef(case.key, case.group, entry, num_slices, True, stored.remarks)
         else:
             missing.append((case, entry))
     outcomes.update(_compute(missing, store, settings, num_workers, max_worker_memory_mib))
-    ordered = [outcomes[entry] for entry in ids]
-    return PreprocessReport(
-        tuple(outcome for outcome in ordered if isinstance(outcome, EntryRef)),
-        tuple(
-            problem
-            for case, outcome in zip(cases, ordered, strict=True)
-            for problem in ([outcome] if isinstance(outcome, Problem) else _remarks(case, outcome))
-        ),
-    )
-
-
-def _remarks(case: CaseFiles, entry: EntryRef) -> list[Problem]:
-    return [Problem(case.folder, remark, "warning") for remark in entry.remarks]
+    entries: list[EntryRef] = []
+    problems: list[Problem] = []
+    for case, entry in zip(cases, ids, strict=True):
+        outcome = outcomes[entry]
+        if isinstance(outcome, Problem):
+            problems.append(outcome)
+        else:
+            entries.append(outcome)
+            problems += [Problem(case.folder, remark, "warning") for remark in outcome.remarks]
+    return PreprocessReport(tuple(entries), tuple(problems))
 
 
 def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
-    """Return a digest of the case's file contents and of what is known about them, not of where they lie."""
+    """Return a digest of the contents of a case's files and of its metadata, not of their location."""
     return digest(
         {
             "kind": case.kind,
@@ -143,8 +138,8 @@ def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
     )
 
 
-def estimated_bytes(case: CaseFiles, settings: Preprocessing) -> int:
-    """Return about how many bytes a case's slices take: float16 images and a uint8 mask."""
+def estimate_bytes(case: CaseFiles, settings: Preprocessing) -> int:
+    """Return the approximate number of bytes of a case's slices: float16 images and a uint8 mask."""
     num_slices = _SLICES_OF_A_VOLUME if case.kind == "nifti" else len(case.images)
     per_pixel = len(case.modalities) * _FLOAT16_BYTES + 1
     return int(num_slices * per_pixel * settings.image_size**2)
@@ -159,63 +154,60 @@ def _compute(
 ) -> Iterator[tuple[str, Outcome]]:
     if not missing:
         return
-    needed = sum(estimated_bytes(case, settings) for case, _ in missing)
+    needed = sum(estimate_bytes(case, settings) for case, _ in missing)
     require_space(store.root, needed, f"preprocessing {len(missing)} cases")
     jobs = batch_jobs(missing)
     processes = num_processes(num_workers, max_worker_memory_mib, len(jobs))
-    work = partial(_seal_cases, store.root, settings)
+    seal = partial(_seal_cases, store.root, settings)
     with progress_bar(desc="Preprocessing", total=len(missing), unit="case") as bar:
-        for position, outcomes in run_jobs(work, jobs, processes, _names):
+        for position, outcomes in run_jobs(seal, jobs, processes, _describe_job):
             yield from zip((entry for _, entry in jobs[position]), outcomes, strict=True)
             bar.update(len(outcomes))
 
 
 def batch_jobs(missing: Sequence[tuple[CaseFiles, str]]) -> list[Job]:
-    """Put small cases together so that each job is worth its round trip; the order stays."""
+    """Return the cases in jobs of about equal work, in their order."""
     jobs: list[list[tuple[CaseFiles, str]]] = []
-    room = 0
+    capacity = 0
     for case, entry in missing:
         work = _WORK[case.kind]
-        if work > room:
+        if work > capacity:
             jobs.append([])
-            room = _WORK_PER_JOB
+            capacity = _WORK_PER_JOB
         jobs[-1].append((case, entry))
-        room -= work
+        capacity -= work
     return [tuple(job) for job in jobs]
 
 
 def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:
-    """Run in a worker."""
+    """Read the cases of a job and write their entries; runs in a worker process."""
     store = SliceStore(root)
-    return [_seal_case(store, settings, case, entry) for case, entry in job]
+    outcomes: list[Outcome] = []
+    for case, entry in job:
+        try:
+            volume = read_case(case)
+            sliced = extract_slices(volume, settings)
+        except DataError as error:
+            outcomes.append(Problem(case.folder, str(error)))
+            continue
+        except MemoryError as error:
+            raise DataError(
+                f"{case.key} does not fit into memory; lower runtime.num_workers and run again"
+            ) from error
+        remarks: tuple[str, ...] = ()
+        if case.kind != "picture":  # remarks on pictures are listed when the data is indexed
+            brain = np.count_nonzero(sliced.images.any(axis=1))
+            too_large = np.count_nonzero(sliced.masks) > _MAX_TUMOUR_SHARE * brain
+            remarks = (*volume.remarks, *([_LIKE_BRAIN] if too_large else []))
+        store.write(entry, sliced, case.group, remarks)
+        outcomes.append(EntryRef(case.key, case.group, entry, len(sliced.indices), False, remarks))
+    return outcomes
 
 
-def _seal_case(store: SliceStore, settings: Preprocessing, case: CaseFiles, entry: str) -> Outcome:
-    try:
-        volume = read_case(case)
-        sliced = prepare(volume, settings)
-    except DataError as error:
-        return Problem(case.folder, str(error))
-    except MemoryError as error:
-        raise DataError(
-            f"{case.key} does not fit into memory; lower runtime.num_workers and run again"
-        ) from error
-    # What is odd about a picture was listed when it was found.
-    remarks = () if case.kind == "picture" else (*volume.remarks, *_implausible(sliced))
-    store.write(entry, sliced, case.group, remarks)
-    return EntryRef(case.key, case.group, entry, len(sliced.indices), False, remarks)
+def _is_intact(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:
+    """Whether an entry is there and as it was sealed; a damaged one is removed, to be regenerated.
 
-
-def _implausible(sliced: SlicedCase) -> list[str]:
-    """Say where a mask is that of a brain rather than of a tumour."""
-    brain = np.count_nonzero(sliced.images.any(axis=1))
-    return [_LIKE_BRAIN] if np.count_nonzero(sliced.masks) > _MOST_TUMOUR * brain else []
-
-
-def _is_sound(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:
-    """Whether an entry is there and as it was sealed; a damaged one is removed, to be made again.
-
-    Its files are hashed anyway when the step's output is sealed, so this costs nothing more.
+    The step hashes these files anyway when its output is sealed, so the check costs nothing more.
     """
     try:
         store.verify(entry, hash_cache.hash)
@@ -225,11 +217,6 @@ def _is_sound(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:
     return True
 
 
-def _reference(store: SliceStore, case: CaseFiles, entry: str, *, reused: bool) -> EntryRef:
-    stored = store.open(entry)
-    return EntryRef(case.key, case.group, entry, len(stored.indices), reused, stored.remarks)
-
-
-def _names(job: Job) -> str:
+def _describe_job(job: Job) -> str:
     names = [str(case.key) for case, _ in job]
     return ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"

@@ -1,4 +1,4 @@
-"""What is wrong with the data found, said once and in one place."""
+"""Problems of the data: errors, warnings and notes about files, and their report."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: Final[dict[Severity, str]] = {
     "error": "Cannot be used and left out",
-    "warning": "Used, but look at them",
+    "warning": "Used; please check",
     "note": "Set aside on purpose",
 }
 _SHOWN = 10
@@ -19,12 +19,12 @@ _SHOWN = 10
 
 @dataclass(frozen=True, order=True, slots=True)
 class Problem:
-    """One finding about one file or folder.
+    """A problem of one file or folder.
 
     Attributes:
-        path: the file or folder it is about.
+        path: the file or folder.
         what: a sentence without the path; equal sentences are listed together.
-        severity: "error": unusable, left out. "warning": used all the same. "note": set aside with nothing
+        severity: "error": unusable, left out. "warning": used all the same. "note": left out with nothing
             wrong (a repeated picture, a folder without labels).
     """
 
@@ -44,32 +44,27 @@ class Problem:
 
 
 def describe_problems(problems: Iterable[Problem], shown: int | None = _SHOWN) -> str:
-    """Return a readable report, the worst first, at most `shown` paths per finding (None: all of them)."""
+    """Return the report, errors first, with at most `shown` paths per problem (None: all)."""
     listed = list(problems)
     lines: list[str] = []
     for severity, title in SEVERITIES.items():
         these = sorted((p for p in listed if p.severity == severity), key=lambda p: (p.what, p.path))
-        if these:
-            lines += [f"{title} ({len(these)})", *_findings(these, shown), ""]
+        lines += [f"{title} ({len(these)})"] if these else []
+        for what, group in groupby(these, key=lambda p: p.what):
+            paths = [str(problem.path) for problem in group]
+            lines.append(f"  {len(paths)} x {what}")
+            lines += [f"      {path}" for path in paths[:shown]]
+            if len(paths) > len(paths[:shown]):
+                lines.append(f"      and {len(paths) - len(paths[:shown])} more")
+        lines += [""] if these else []
     return "\n".join(lines).rstrip() + "\n" if lines else "No problem was found.\n"
 
 
-def most_frequent(problems: Iterable[Problem], shown: int = 3) -> str:
-    """Return the commonest findings, each with an example, to end a message with; errors come first."""
+def summarise_problems(problems: Iterable[Problem], shown: int = 3) -> str:
+    """Return the end of a message: the most frequent problems, each with an example; errors come first."""
     listed = sorted(problems, key=lambda p: (list(SEVERITIES).index(p.severity), p.what, p.path))
     counts = Counter((problem.severity, problem.what) for problem in listed)
     examples = {(p.severity, p.what): p.path for p in reversed(listed)}
     ordered = sorted(counts, key=lambda key: (list(SEVERITIES).index(key[0]), -counts[key]))
     lines = [f"\n  {counts[key]} x {key[1]}\n      such as {examples[key]}" for key in ordered[:shown]]
-    return f". Found on the way:{''.join(lines)}" if lines else ""
-
-
-def _findings(problems: list[Problem], shown: int | None) -> list[str]:
-    lines: list[str] = []
-    for what, group in groupby(problems, key=lambda p: p.what):
-        paths = [str(problem.path) for problem in group]
-        lines.append(f"  {len(paths)} x {what}")
-        lines += [f"      {path}" for path in paths[:shown]]
-        if len(paths) > len(paths[:shown]):
-            lines.append(f"      and {len(paths) - len(paths[:shown])} more")
-    return lines
+    return f". Problems:{''.join(lines)}" if lines else ""

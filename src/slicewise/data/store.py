@@ -1,4 +1,4 @@
-"""The slices of each case on disk. Nothing else knows the format.
+"""The slice store: writes and opens the slices of each case on disk.
 
 `<root>/<source>/<case>-<12 hexadecimal digits>/` is one sealed entry:
 
@@ -7,7 +7,7 @@
     entry.json   everything else; written last, names the size and SHA-256 of both arrays
 
 An entry is built in a partial folder and renamed, so a killed run leaves whole entries or none. The digits
-are a digest of the case's files and of the preprocessing, so another preprocessing never meets these slices.
+are a digest of the case's files and of the preprocessing settings.
 """
 
 import json
@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
+from slicewise.core.disk import describe_free_space, explain_disk_error, set_filename
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import stays_below
-from slicewise.core.fingerprint import digest, hash_file
-from slicewise.core.keys import CaseKey
-from slicewise.core.storage import describe_space, explain_storage, name_file
-from slicewise.data.stored import ENTRY_FILE, FORMAT, IMAGES_FILE, MASKS_FILE, StoredCase
+from slicewise.core.files import is_safe_relative
+from slicewise.core.hashing import digest, hash_file
+from slicewise.data.store_entry import ENTRY_FILE, FORMAT, IMAGES_FILE, MASKS_FILE, StoredCase
+from slicewise.domain.keys import CaseKey
 from slicewise.imaging.slicing import SlicedCase
 
 _PARTIAL: Final = ".partial-"
@@ -34,20 +34,14 @@ _DIGITS: Final = 12
 
 
 def entry_id(key: CaseKey, case_digest: str, preprocessing: Preprocessing) -> str:
-    """Return where the slices of a case belong: `<source>/<case>-<digits>`.
-
-    Args:
-        key: the case.
-        case_digest: digest of the case's files and of what is known about them.
-        preprocessing: the settings that decide the slices.
-    """
+    """Return the name of a case's entry, `<source>/<case>-<digits>`; see `preprocess.case_digest`."""
     settings = preprocessing.model_dump(mode="json")
     whole = digest({"format": FORMAT, "key": str(key), "case": case_digest, "preprocessing": settings})
     return f"{key.source}/{key.case}-{whole[:_DIGITS]}"
 
 
 class SliceStore:
-    """Sealed slices below one folder."""
+    """Sealed entries below one folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -64,9 +58,9 @@ class SliceStore:
         """Return the entry's folder, whether it exists or not.
 
         Raises:
-            WorkspaceError: the name, read from a manifest, leads out of the store.
+            WorkspaceError: the name leads out of the store.
         """
-        if not stays_below(entry):
+        if not is_safe_relative(entry):
             raise WorkspaceError(f"{entry!r} names no entry below {self.root}; run preprocessing again")
         return self.root / entry
 
@@ -79,7 +73,7 @@ class SliceStore:
         return StoredCase.open(self.folder(entry), entry)
 
     def verify(self, entry: str, hash_of: Callable[[Path], str] = hash_file) -> None:
-        """Compare an entry's arrays with the digests they were sealed with; `hash_of` may remember some.
+        """Compare an entry's arrays with their sealed digests; `hash_of` may be cached.
 
         Raises:
             WorkspaceError: it is missing or damaged.
@@ -92,15 +86,15 @@ class SliceStore:
                 )
 
     def write(self, entry: str, case: SlicedCase, group: str, remarks: Sequence[str] = ()) -> None:
-        """Seal the slices of a case. A damaged entry of that name is replaced, a sound one kept.
+        """Seal the slices of a case. A damaged entry of that name is replaced, an intact one kept.
 
-        Nothing is forced to the disk: after a power cut an unwritten file has the wrong size, and is redone.
+        Without fsync: after a power cut an unwritten file has the wrong size, and its entry is regenerated.
 
         Args:
             entry: from `entry_id`.
             case: the slices.
-            group: what must stay on one side of the split.
-            remarks: what reading the case took that people should know of.
+            group: what stays in one subset of the split.
+            remarks: warnings from reading the case.
 
         Raises:
             WorkspaceError: the disk is full, or the folder cannot be written.
@@ -113,36 +107,32 @@ class SliceStore:
             description |= {"remarks": [*remarks]} if remarks else {}
             entry_text = json.dumps({**description, "digest": digest(description)}, allow_nan=False)
             (partial / ENTRY_FILE).write_text(entry_text, encoding="utf-8")
-            self._seal(partial, target, entry)
+            if entry not in self:
+                if target.exists():
+                    shutil.rmtree(target)
+                partial.rename(target)
         except OSError as error:
-            name_file(error, target)
-            # numpy tells a short write without the system's error number.
-            raise explain_storage(error, target) or WorkspaceError(
-                f"{target} cannot be written ({error}; {describe_space(target)}); free some space, then run "
-                "the same command again; what was finished is kept"
+            set_filename(error, target)
+            # NumPy reports a short write without an error number.
+            raise explain_disk_error(error, target) or WorkspaceError(
+                f"{target} cannot be written ({error}; {describe_free_space(target)}); free some space, then "
+                "run the same command again; finished entries are kept"
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
     def discard(self, path: Path) -> None:
-        """Remove the whole entry to which a damaged file belongs, so that it is made again."""
+        """Remove the whole entry of a damaged file, so that it is regenerated."""
         shutil.rmtree(self.root.joinpath(*path.relative_to(self.root).parts[:2]), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed runs left unsealed. Only while no other process writes."""
+        """Remove unsealed entries of killed runs; only while no other process writes."""
         for partial in self.root.glob(f"*/{_PARTIAL}*"):
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _seal(self, partial: Path, target: Path, entry: str) -> None:
-        if entry in self:
-            return
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
-
 
 def _describe(partial: Path, case: SlicedCase, group: str) -> dict[str, Any]:
-    """Write the arrays and return the entry that goes with them."""
+    """Write the arrays and return the content of `entry.json`."""
     filled = [slot for slot, present in enumerate(case.presence) if present]
     images = case.images if len(filled) == case.images.shape[1] else case.images[:, filled]
     return {
@@ -162,7 +152,7 @@ def _describe(partial: Path, case: SlicedCase, group: str) -> dict[str, Any]:
         },
         "indices": case.indices.tolist(),
         "labels": case.labels.tolist(),
-        "seen": np.flatnonzero(case.seen).tolist(),
+        "seen": np.flatnonzero(case.included).tolist(),
         "train": np.flatnonzero(case.train).tolist(),
     }
 

@@ -1,72 +1,86 @@
-"""The folds of a cross-validation together: everyone is tested once, by the network that never saw them."""
+"""The folds of a cross-validation pooled: each patient is tested once, by the model that held it out."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json, write_text
-from slicewise.core.labels import CLASSIFICATION
-from slicewise.evaluation.calibration import Scaling, calibration_figures
-from slicewise.evaluation.cross_calibration import FoldSlices, calibrate_across
+from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.tables import PatientRow, SliceRow, by_source, plural, read_rows
+from slicewise.evaluation.class_threshold import SliceProbabilities
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
-from slicewise.evaluation.rows import PatientRow, SliceRow, by_source, plural, read_rows
-from slicewise.evaluation.style import BLUE, GREY, draw, heading
+from slicewise.evaluation.statistics.bootstrap import MIN_PATIENTS, BootstrapSettings, Floats
 from slicewise.evaluation.summary import summarise
+from slicewise.inference.calibration import Scaling, calibration_metrics, fit_scaling, log_likelihood
+from slicewise.plots.folds import draw_folds
 
 _HEADER = (
     f"{'fold':<6}{'source':<26}{'patients':>9}{'Dice':>8}{'median':>8}{'ROC-AUC':>9}{'balanced acc.':>15}"
 )
-_SPREAD = 0.28
 _NO_CLASSES: Mapping[str, Any] = {name: {"value": None} for name in ("roc_auc", "balanced_accuracy")}
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What one fold's evaluation wrote; `number` counts from 1."""
+    """The tables of one fold's evaluation; `number` counts from 1."""
 
     number: int
     slices: tuple[SliceRow, ...]
     patients: tuple[PatientRow, ...]
     metrics: Mapping[str, Any]
 
+    def dice(self, source: str) -> list[float]:
+        """Return the Dice of each patient of a source that has one."""
+        return [row.dice for row in self.patients if row.source == source and row.dice is not None]
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """The predicted test slices of one source in one fold, and how the fold calibrated them."""
+
+    number: int
+    rows: tuple[SliceRow, ...]
+    scaling: Scaling
+
+    @property
+    def raw(self) -> Floats:
+        """The probabilities before calibration."""
+        return self.scaling.undo([row.probability for row in self.rows])
+
 
 def read_fold(folder: Path, number: int) -> Fold:
-    """Read slices.csv, patients.csv and metrics.json of one fold.
+    """Return slices.csv, patients.csv and metrics.json of one fold.
 
     Raises:
         WorkspaceError: one of them is damaged.
     """
-    slices, patients = (
-        tuple(read_rows(folder / "slices.csv", SliceRow)),
-        tuple(read_rows(folder / "patients.csv", PatientRow)),
-    )
+    slices = tuple(read_rows(folder / "slices.csv", SliceRow))
+    patients = tuple(read_rows(folder / "patients.csv", PatientRow))
     return Fold(number, slices, patients, read_json(folder / "metrics.json"))
 
 
-def pool(folds: Sequence[Fold], settings: Evaluation, seed: int) -> EvaluationResult:
+def pool_folds(folds: Sequence[Fold], settings: Evaluation, seed: int) -> EvaluationResult:
     """Return the tables of all folds as one result.
 
     Raises:
-        DataError: somebody is on the test side of two folds, so that the folds are no partition.
+        DataError: a patient is in the test subset of two folds.
     """
-    seen: dict[tuple[str, str], int] = {}
+    tested_in: dict[tuple[str, str], int] = {}
     for fold in folds:
         for group in {(row.source, row.group) for row in fold.slices}:
-            if group in seen:
+            if group in tested_in:
                 raise DataError(
-                    f"{'/'.join(group)} is tested in fold {seen[group]} and in fold {fold.number}; "
+                    f"{'/'.join(group)} is tested in fold {tested_in[group]} and in fold {fold.number}; "
                     "run again with --force split"
                 )
-            seen[group] = fold.number
+            tested_in[group] = fold.number
     slices = sorted((row for fold in folds for row in fold.slices), key=lambda row: row.key)
     patients = sorted(
         (row for fold in folds for row in fold.patients), key=lambda row: (row.source, row.patient)
@@ -84,22 +98,25 @@ def write_pooled(
     metrics["calibration"] = _calibration(result, folds)
     metrics["folds"] = [row for fold in folds for row in fold_rows(fold)]
     write_tables(folder, result, metrics, pooled=True)
-    write_text(folder / "report.txt", "\n".join([to_text(metrics), *_tables(metrics)]) + "\n")
-    _draw_folds(folder / "folds.png", folds, synthetic=synthetic)
+    write_text(folder / "report.txt", "\n".join([to_text(metrics), *_fold_lines(metrics)]) + "\n")
+    sources = sorted({row.source for row in result.patients if row.dice is not None})
+    if sources:  # pictures have no masks
+        dice = {source: [fold.dice(source) for fold in folds] for source in sources}
+        draw_folds(folder / "folds.png", dice, synthetic=synthetic)
     return metrics
 
 
 def fold_rows(fold: Fold) -> list[dict[str, Any]]:
-    """Return one row per source: how its patients of this fold fared."""
+    """Return one row per source: the scores of its patients in this fold."""
     rows = []
-    for source, found in fold.metrics["sources"].items():
-        dice = _dice(fold, source)
-        classes = found["classification"] or _NO_CLASSES
+    for source, scores in fold.metrics["sources"].items():
+        dice = fold.dice(source)
+        classes = scores["classification"] or _NO_CLASSES
         rows.append(
             {
                 "fold": fold.number,
                 "source": source,
-                "num_patients": found["num_patients"],
+                "num_patients": scores["num_patients"],
                 "dice_mean": float(np.mean(dice)) if dice else None,
                 "dice_median": float(np.median(dice)) if dice else None,
                 "roc_auc": classes["roc_auc"]["value"],
@@ -109,60 +126,95 @@ def fold_rows(fold: Fold) -> list[dict[str, Any]]:
     return rows
 
 
-def _dice(fold: Fold, source: str) -> list[float]:
-    return [row.dice for row in fold.patients if row.source == source and row.dice is not None]
-
-
 def _calibration(result: EvaluationResult, folds: Sequence[Fold]) -> dict[str, dict[str, Any]]:
-    """Return how far the probabilities of each source are from the truth.
+    """Return the calibration scores of each source.
 
-    As each fold reported them and, where some folds had too few validation patients to calibrate their own,
-    calibrated across the folds.
+    Of the probabilities as each fold reported them and, where some are not calibrated, across the folds.
     """
     if CLASSIFICATION in result.not_trained:
         return {}
-    bins = result.settings.calibration_bins
-    found: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, Any]] = {}
     for source, rows in by_source(result.slices).items():
-        if figures := calibration_figures(rows, bins):
-            parts = _fold_slices(folds, source)
-            across = calibrate_across(parts, result.settings, result.seed)
-            raw = sum(part.scaling == Scaling() for part in parts)
-            found[source] = {**figures, "num_raw_folds": raw, "across_folds": across}
-    return found
+        figures = calibration_metrics(rows, result.settings.calibration_bins)
+        if not figures:
+            continue
+        parts = []
+        for fold in folds:
+            if own := [row for row in fold.slices if row.source == source]:
+                decision = fold.metrics["decisions"][source]
+                scaling = Scaling(decision["temperature"], decision["shift"])
+                parts.append(FoldPredictions(fold.number, tuple(row for row in own if row.asked), scaling))
+        across = calibrate_across(parts, result.settings, result.seed)
+        num_raw = sum(part.scaling == Scaling() for part in parts)
+        scores[source] = {**figures, "num_raw_folds": num_raw, "across_folds": across}
+    return scores
 
 
-def _fold_slices(folds: Sequence[Fold], source: str) -> list[FoldSlices]:
-    """Return the predicted slices of each fold that has the source."""
-    tables = [(fold, tuple(by_source(fold.slices).get(source, ()))) for fold in folds]
-    return [
-        FoldSlices(fold.number, tuple(row for row in rows if row.asked), _scaling(fold, source))
-        for fold, rows in tables
-        if rows
-    ]
+def calibrate_across(
+    folds: Sequence[FoldPredictions], settings: Evaluation, seed: int
+) -> dict[str, Any] | None:
+    """Return calibration scores of all folds, each calibrated by the test predictions of all others.
+
+    It serves folds with too few validation patients: test patients were held out from the model that
+    predicted them, and a patient's own prediction has no part in its calibration. The result contains the
+    scalings and the gain over what the folds reported. It is None with `evaluation.calibrate=none`, or where
+    the other folds of one have too few groups.
+    """
+    parts = [_concatenate([other for other in folds if other is not fold]) for fold in folds]
+    enough = all(
+        part.num_groups >= settings.min_choice_patients and part.classes.sum(axis=0).min() >= MIN_PATIENTS
+        for part in parts
+    )
+    if settings.calibrate == "none" or not enough:
+        return None
+    shifted = settings.calibrate == "platt"
+    scalings = [fit_scaling(part.labels, part.probabilities, shifted=shifted) for part in parts]
+    scores = np.concatenate([scaling(fold.raw) for scaling, fold in zip(scalings, folds, strict=True)])
+    rows, pooled = [row for fold in folds for row in fold.rows], _concatenate(folds)
+    before = log_likelihood(pooled.labels, [row.probability for row in rows])
+    bootstrap = BootstrapSettings(settings.bootstrap_samples, settings.confidence, seed)
+    gain = pooled.mean_gain("log-likelihood", log_likelihood(pooled.labels, scores) - before, bootstrap)
+    calibrated = [replace(row, probability=score) for row, score in zip(rows, scores.tolist(), strict=True)]
+    numbers = [str(fold.number) for fold in folds]
+    return {
+        **calibration_metrics(calibrated, settings.calibration_bins),
+        "gain": gain.to_json(),
+        "scalings": dict(zip(numbers, [scaling._asdict() for scaling in scalings], strict=True)),
+    }
 
 
-def _scaling(fold: Fold, source: str) -> Scaling:
-    found = fold.metrics["decisions"][source]
-    return Scaling(found["temperature"], found["shift"])
+def _concatenate(folds: Sequence[FoldPredictions]) -> SliceProbabilities:
+    """Return labels, raw probabilities and groups of some folds, in their order."""
+    rows = [row for fold in folds for row in fold.rows]
+    labels = np.array([row.label for row in rows], np.float64)
+    raw = np.concatenate([np.zeros(0), *(fold.raw for fold in folds)])
+    return SliceProbabilities(labels, raw, tuple(row.group for row in rows), is_pictures=False)
 
 
-def _tables(metrics: Mapping[str, Any]) -> Iterator[str]:
-    for source, found in metrics["calibration"].items():
-        chance = f"{found['ece_by_chance']:.3f} if every probability were right"
-        error = f"ECE {found['ece']:.3f} in {found['ece_bins']} bins ({chance})"
-        yield f"{source}: {error}, Brier score {found['brier']:.3f}"
-        yield from _across(found)
+def _fold_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for source, scores in metrics["calibration"].items():
+        chance = f"{scores['ece_by_chance']:.3f} if every probability were right"
+        error = f"ECE {scores['ece']:.3f} in {scores['ece_bins']} bins ({chance})"
+        yield f"{source}: {error}, Brier score {scores['brier']:.3f}"
+        yield from _calibration_lines(scores)
     yield ""
-    yield from _table(metrics["folds"])
+    yield _HEADER
+    yield "-" * len(_HEADER)
+    for row in metrics["folds"]:
+        dice, median, auc, accuracy = (
+            "–" if row[name] is None else f"{row[name]:.3f}"
+            for name in ("dice_mean", "dice_median", "roc_auc", "balanced_accuracy")
+        )
+        columns = f"{row['num_patients']:>9}{dice:>8}{median:>8}{auc:>9}{accuracy:>15}"
+        yield f"{row['fold']:<6}{row['source']:<26}{columns}"
 
 
-def _across(found: Mapping[str, Any]) -> Iterator[str]:
-    """Say which folds are raw, and what a calibration across the folds makes of all of them."""
-    if not found["num_raw_folds"]:
+def _calibration_lines(scores: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the number of uncalibrated folds, and the scores after calibration across the folds."""
+    if not scores["num_raw_folds"]:
         return
-    yield f"  in {plural(found['num_raw_folds'], 'fold')} probabilities are raw, not calibrated"
-    across = found["across_folds"]
+    yield f"  in {plural(scores['num_raw_folds'], 'fold')} probabilities are raw, not calibrated"
+    across = scores["across_folds"]
     if across is None:
         yield "  too few patients to calibrate across the folds"
         return
@@ -173,46 +225,3 @@ def _across(found: Mapping[str, Any]) -> Iterator[str]:
         f"probability were right), Brier score {across['brier']:.3f}"
     )
     yield f"  log-likelihood of a slice {gain['value']:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield _HEADER
-    yield "-" * len(_HEADER)
-    for row in rows:
-        yield (
-            f"{row['fold']:<6}{row['source']:<26}{row['num_patients']:>9}{_cell(row['dice_mean']):>8}"
-            f"{_cell(row['dice_median']):>8}{_cell(row['roc_auc']):>9}{_cell(row['balanced_accuracy']):>15}"
-        )
-
-
-def _cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _draw_folds(path: Path, folds: Sequence[Fold], *, synthetic: bool) -> None:
-    """Draw every patient's Dice, one column per fold, with the fold's mean and the mean of all."""
-    sources = sorted({row.source for fold in folds for row in fold.patients if row.dice is not None})
-    if not sources:  # pictures alone have no masks
-        return
-
-    def paint(figure: Figure) -> None:
-        heading(figure, "Dice per patient, by fold", synthetic=synthetic)
-        panels = figure.subplots(1, len(sources), squeeze=False)[0]
-        for axes, source in zip(panels, sources, strict=True):
-            _columns(axes, source, [_dice(fold, source) for fold in folds])
-
-    draw(path, (max(5.0, 1.1 * len(folds)) * len(sources), 4.0), paint)
-
-
-def _columns(axes: Axes, source: str, columns: Sequence[Sequence[float]]) -> None:
-    for number, values in enumerate(columns, 1):
-        ordered = np.sort(values)
-        places = number + np.linspace(-_SPREAD, _SPREAD, len(ordered)) if len(ordered) > 1 else [number]
-        axes.plot(places, ordered, "o", color=BLUE, markersize=4, alpha=0.7)
-        if len(ordered):
-            axes.hlines(ordered.mean(), number - _SPREAD, number + _SPREAD, color=GREY, linewidth=2)
-    everyone = np.concatenate([np.asarray(values) for values in columns])
-    axes.axhline(everyone.mean(), color=GREY, linewidth=1, linestyle=":")
-    axes.set(title=f"{source}: mean {everyone.mean():.3f}", xlabel="fold", ylabel="Dice", ylim=(-0.03, 1.03))
-    axes.set_xticks(range(1, len(columns) + 1))
-    axes.grid(axis="y")

@@ -1,82 +1,113 @@
-"""Whether a choice on validation patients pays: made on some of them, scored on the others.
+"""The held-out test cases: opened once, after model selection, and scored before and after it."""
 
-A choice always looks good on the patients it was made on. So it is repeated on four fifths of the groups
-(patients, or families of pictures) and scored on the last fifth, until every group was held out
-(cross-validation, Stone 1974), five times with other fifths. Its gain over the configured default is then
-resampled over groups.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.evaluation.bootstrap import Estimate, Floats
+from slicewise.config.schema import Evaluation
+from slicewise.domain.keys import SliceKey
+from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.tables import PatientRow, SliceRow, by_source
+from slicewise.evaluation.evaluate import EvaluationResult, pool_cases
+from slicewise.evaluation.per_case import CaseOutput, PackedMasks, ScoredCase, score_case
+from slicewise.evaluation.summary import bootstrap_settings, mean_estimate
+from slicewise.evaluation.threshold_selection import ThresholdSelection
+from slicewise.inference.calibration import calibration_metrics
 
-Bools = NDArray[np.bool_]
-Indices = NDArray[np.intp]
-Choose = Callable[[Bools], Floats]
-"""Rows that the choice is made on [row] -> value of every row under it [row]."""
-
-FOLDS: Final = 5
-REPEATS: Final = 5
-
-
-def held_out_values(owner: Indices, strata: Indices, choose: Choose) -> Floats:
-    """Return the mean value [row] of each row under choices that were made without its group.
-
-    Args:
-        owner: [row] number of its group, from 0.
-        strata: [group] groups of the same number are spread evenly over the folds.
-        choose: makes the choice on the rows given, and values every row under it.
-    """
-    rng = np.random.default_rng(0)
-    total = np.zeros(len(owner))
-    for _ in range(REPEATS):
-        folds = _deal(strata, rng)[owner]
-        for fold in np.unique(folds):
-            outside = folds == fold
-            total[outside] += choose(~outside)[outside]
-    return total / REPEATS
+T = TypeVar("T")
 
 
-def _deal(strata: Indices, rng: np.random.Generator) -> Indices:
-    """Return the fold [group] of each group."""
-    folds = np.empty(len(strata), np.intp)
-    folds[np.lexsort((rng.random(len(strata)), strata))] = np.arange(len(strata)) % FOLDS
-    return folds
+class HeldOutCases(Generic[T]):
+    """Test cases that are opened once, by a finished threshold selection; there is no other way to them."""
+
+    def __init__(self, open_cases: Callable[[], Sequence[T]]) -> None:
+        self._open: Callable[[], Sequence[T]] | None = open_cases
+
+    def open(self, selection: ThresholdSelection) -> Sequence[T]:
+        """Return the cases.
+
+        Raises:
+            RuntimeError: they were opened before; what is selected afterwards would not be held out.
+            TypeError: `selection` is no finished selection.
+        """
+        if not isinstance(selection, ThresholdSelection):
+            raise TypeError("the test cases open only after threshold selection: pass a ThresholdSelection")
+        if self._open is None:
+            raise RuntimeError("the test cases were opened before; they may be evaluated only once")
+        open_cases, self._open = self._open, None
+        return open_cases()
 
 
 @dataclass(frozen=True)
-class Gain:
-    """What a choice gains over the default on held-out groups.
+class HeldOutResult:
+    """`before`: with the configured thresholds. `after`: with the selected ones; this is what is reported."""
 
-    Attributes:
-        measure: what is compared; more is better.
-        estimate: mean gain and its interval over resamples of groups.
-        confidence: of the interval.
-    """
+    before: EvaluationResult
+    after: EvaluationResult
+    selection: ThresholdSelection
+    masks: "PredictedMasks"
 
-    measure: str
-    estimate: Estimate
-    confidence: float
 
-    @property
-    def is_significant(self) -> bool:
-        """Whether the whole interval lies above 0."""
-        return self.estimate.low is not None and self.estimate.low > 0
+class PredictedMasks:
+    """The reported masks by slice, after post-processing of the whole case."""
 
-    def to_json(self) -> dict[str, Any]:
-        return {"measure": self.measure, **self.estimate.to_json(), "significant": self.is_significant}
+    def __init__(self, cases: Iterable[ScoredCase]) -> None:
+        self._places: dict[SliceKey, tuple[PackedMasks, int]] = {
+            row.key: (case.predicted, place) for case in cases for place, row in enumerate(case.rows)
+        }
 
-    def describe(self) -> str:
-        """Return `balanced accuracy +0.012, 95 % interval -0.020 to +0.041`."""
-        found = self.estimate
-        if found.value is None:
-            return f"{self.measure}: {found.note}"
-        if found.low is None:
-            return f"{self.measure} {found.value:+.3f}, {found.note}"
-        interval = f"{self.confidence:.0%} interval {found.low:+.3f} to {found.high:+.3f}"
-        return f"{self.measure} {found.value:+.3f}, {interval.replace('%', ' %')}"
+    def __getitem__(self, key: SliceKey) -> NDArray[np.bool_]:
+        masks, place = self._places[key]
+        return masks[place]
+
+
+def evaluate_held_out(
+    cases: Iterable[CaseOutput],
+    selection: ThresholdSelection,
+    settings: Evaluation,
+    seed: int,
+    not_trained: tuple[str, ...] = (),
+) -> HeldOutResult:
+    """Return the scores with the configured and the selected thresholds; borders with the latter only."""
+    before, after = [], []
+    for case in cases:
+        postprocessing = selection.postprocessing(case.keys[0].source) if case.keys else selection.configured
+        before.append(score_case(case, settings, selection.configured, surfaces=False))
+        after.append(score_case(case, settings, postprocessing))
+    return HeldOutResult(
+        replace(pool_cases(before, settings, seed), not_trained=not_trained),
+        replace(pool_cases(after, settings, seed), not_trained=not_trained),
+        selection,
+        PredictedMasks(after),
+    )
+
+
+def compare_thresholds(held_out: HeldOutResult) -> dict[str, Any]:
+    """Return the post-processing of each source, and its test scores before and after selection."""
+    tables = {"before": held_out.before, "after": held_out.after}
+    return {
+        source: {
+            **held_out.selection.postprocessing(source).to_json(),
+            "notes": list(held_out.selection.sources[source].notes)
+            if source in held_out.selection.sources
+            else [],
+            **{name: _scores(source, result) for name, result in tables.items()},
+        }
+        for source in by_source(held_out.after.slices)
+    }
+
+
+def _scores(source: str, result: EvaluationResult) -> dict[str, Any]:
+    rows: list[SliceRow] = by_source(result.slices)[source]
+    patients: list[PatientRow] = by_source(result.patients)[source]
+    bootstrap = bootstrap_settings(result)
+    dice = mean_estimate(patients, lambda row: row.dice, bootstrap)
+    classes: dict[str, Any] = dict.fromkeys(("ece", "ece_by_chance", "ece_bins", "brier", "accuracy"))
+    if CLASSIFICATION not in result.not_trained:
+        accuracy = mean_estimate(rows, lambda row: float(row.right), bootstrap)
+        classes |= calibration_metrics(rows, result.settings.calibration_bins)
+        classes["accuracy"] = accuracy.to_json()
+    return {**classes, "dice_per_patient": dice.to_json() if dice.num_patients else None}

@@ -1,4 +1,4 @@
-"""The report of an evaluation: metrics.json for machines, report.txt for people, tables and figures."""
+"""The report of an evaluation: metrics.json, report.txt, tables and figures."""
 
 import textwrap
 from collections.abc import Collection, Iterator
@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.core.files import write_json, write_text
-from slicewise.core.labels import SEGMENTATION
-from slicewise.evaluation.decision import Decision
+from slicewise.domain.labels import SEGMENTATION
+from slicewise.domain.tables import (
+    PatientRow,
+    SliceRow,
+    by_source,
+    describe_counts,
+    resampling_unit,
+    write_rows,
+)
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.final import FinalResult, before_and_after
-from slicewise.evaluation.rows import PatientRow, SliceRow, population, unit_of, write_rows
-from slicewise.evaluation.summary import summarise
+from slicewise.evaluation.held_out import HeldOutResult, compare_thresholds
+from slicewise.evaluation.summary import auc_estimate, bootstrap_settings, summarise
+from slicewise.inference.postprocess import Postprocessing
+from slicewise.plots.reliability_diagram import draw_reliability
+from slicewise.plots.scores import draw_confusion, draw_dice, draw_roc
 
 _WIDTH = 78
 _CALIBRATION = (
@@ -19,8 +28,8 @@ _CALIBRATION = (
     ("ece_by_chance", "  of it by chance"),
     ("brier", "Brier score"),
 )
-_BESIDE = ("before", "after", "notes")
-"""What `before_and_after` tells besides the decision."""
+_NOT_POSTPROCESSING = ("before", "after", "notes")
+"""Keys of `compare_thresholds` besides the post-processing."""
 _SEGMENTATION = (
     ("Dice per patient", "dice_per_patient"),
     ("IoU per patient", "iou_per_patient"),
@@ -54,7 +63,7 @@ _CLASSIFICATION = (
     ("MCC", "mcc"),
 )
 
-_WHOLE = (
+_PATIENT_CLASSIFICATION = (
     ("ROC-AUC, patients", "roc_auc"),
     ("accuracy, patients", "accuracy"),
     ("sensitivity, patients", "sensitivity"),
@@ -63,16 +72,21 @@ _WHOLE = (
 
 
 def write_report(
-    folder: Path, final: FinalResult, *, data_name: str, stage: str, synthetic: bool
+    folder: Path, held_out: HeldOutResult, *, data_name: str, stage: str, synthetic: bool
 ) -> dict[str, Any]:
     """Write metrics.json, report.txt, slices.csv, patients.csv and the score figures; return the metrics."""
-    from slicewise.evaluation.reliability import draw_reliability
-
-    metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(final.after)}
-    metrics["decisions"] = before_and_after(final)
-    write_tables(folder, final.after, metrics)
+    metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(held_out.after)}
+    metrics["decisions"] = compare_thresholds(held_out)
+    write_tables(folder, held_out.after, metrics)
     write_text(folder / "report.txt", to_text(metrics))
-    draw_reliability(folder / "reliability_diagram.png", final, synthetic=synthetic)
+    draw_reliability(
+        folder / "reliability_diagram.png",
+        held_out.before,
+        held_out.after,
+        held_out.selection.postprocessing,
+        bins=held_out.after.settings.calibration_bins,
+        synthetic=synthetic,
+    )
     return metrics
 
 
@@ -81,95 +95,89 @@ def write_tables(
 ) -> None:
     """Write metrics.json, slices.csv, patients.csv and the figures that need no more than these.
 
-    `pooled`: the answers are those of several networks.
+    `pooled`: the predictions are those of several models.
     """
-    # matplotlib is wanted here alone; the summary does without.
-    from slicewise.evaluation.figures import draw_confusion, draw_dice, draw_roc
-
     synthetic = bool(metrics["synthetic"])
     write_json(folder / "metrics.json", metrics)
     write_rows(folder / "slices.csv", result.slices, SliceRow)
     write_rows(folder / "patients.csv", result.patients, PatientRow)
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
-    draw_roc(folder / "roc_curve.png", result, synthetic=synthetic, pooled=pooled)
+    bootstrap = bootstrap_settings(result)
+    aucs = {source: auc_estimate(rows, bootstrap) for source, rows in by_source(result.slices).items()}
+    draw_roc(folder / "roc_curve.png", result, aucs, synthetic=synthetic, pooled=pooled)
 
 
 def to_text(metrics: dict[str, Any]) -> str:
     """Return the report for a terminal, 78 columns wide."""
-    return "\n".join(_lines(metrics)) + "\n"
-
-
-def _lines(metrics: dict[str, Any]) -> Iterator[str]:
-    kind = "synthetic data" if metrics["synthetic"] else "real data"
-    yield f"SliceWise evaluation: {metrics['data']} ({kind})"
-    yield "=" * _WIDTH
     intervals = metrics["intervals"]
-    yield f"checkpoint   {metrics['stage']}"
-    yield f"intervals    {intervals['confidence']:.0%}, {intervals['samples']:,} samples"
-    yield f"             {intervals['method']}"
-    yield f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"
-    for source, found in metrics["sources"].items():
-        yield from _source_lines(source, found, metrics.get("not_trained", ()))
+    lines = [
+        f"SliceWise evaluation: {metrics['data']} ({'synthetic' if metrics['synthetic'] else 'real'} data)",
+        "=" * _WIDTH,
+        f"checkpoint   {metrics['stage']}",
+        f"intervals    {intervals['confidence']:.0%}, {intervals['samples']:,} samples",
+        f"             {intervals['method']}",
+        f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm",
+    ]
+    for source, entry in metrics["sources"].items():
+        lines += _source_lines(source, entry, metrics.get("not_trained", ()))
         if "decisions" in metrics:
-            yield from _decision_lines(metrics["decisions"][source])
-    yield ""
-    yield from _wrapped(f"Empty masks: {metrics['empty_reference_policy']}")
+            lines += _selection_lines(metrics["decisions"][source])
+    lines += ["", *_wrapped(f"Empty masks: {metrics['empty_reference_policy']}")]
+    return "\n".join(lines) + "\n"
 
 
-def _source_lines(source: str, found: dict[str, Any], not_trained: Collection[str]) -> Iterator[str]:
+def _source_lines(source: str, entry: dict[str, Any], not_trained: Collection[str]) -> Iterator[str]:
     yield ""
-    yield (
-        f"{source}: {population(found['num_patients'], found['num_slices'])}, "
-        f"{found['num_tumour_slices']:,} with tumour"
-    )
+    counts = describe_counts(entry["num_patients"], entry["num_slices"])
+    yield f"{source}: {counts}, {entry['num_tumour_slices']:,} with tumour"
     yield "-" * _WIDTH
-    yield f"{'':<30}{'value':>8}  {'interval':<18}{unit_of(found):>9}"
-    masks, classes = found["segmentation"], found["classification"]
+    yield f"{'':<30}{'value':>8}  {'interval':<18}{resampling_unit(entry):>9}"
+    masks, classes = entry["segmentation"], entry["classification"]
     if masks is None:
         reason = "not trained" if SEGMENTATION in not_trained else "not scored: this source has no masks"
         yield f"{'segmentation':<30}{reason}"
     else:
         yield from (_score_line(label, masks[key]) for label, key in _SEGMENTATION)
-        empty = masks["empty_reference"]
+        empty, missed = masks["empty_reference"], masks["empty_prediction"]
         yield f"  empty references: {empty['num_patients']} patients, {empty['num_slices']} slices"
-        missed = masks["empty_prediction"]
-        yield (
-            f"  missed whole: {missed['num_patients']} patients, {missed['num_tumour_slices']} tumour slices"
-        )
+        whole = f"{missed['num_patients']} patients, {missed['num_tumour_slices']} tumour slices"
+        yield f"  missed whole: {whole}"
     if classes is None:
         yield f"{'classification':<30}not trained"
         return
     yield from (_score_line(label, classes[key]) for label, key in _CLASSIFICATION)
     yield f"{'  always the majority class':<30}{classes['majority_accuracy']:>8.3f}  accuracy"
-    yield from _confusion_lines(classes["confusion"])
-    yield from _patient_lines(found["patient_classification"])
-
-
-def _patient_lines(found: dict[str, Any]) -> Iterator[str]:
-    """Tell the whole patients apart, or say why they cannot be; a family of pictures is one patient."""
-    ill, healthy = found["num_with_tumour"], found["num_without_tumour"]
+    cells = classes["confusion"]
+    yield f"{'':<30}{'called no tumour':>18}{'called tumour':>18}"
+    yield f"{'  truly no tumour':<30}{cells['true_negative']:>18,}{cells['false_positive']:>18,}"
+    yield f"{'  truly tumour':<30}{cells['false_negative']:>18,}{cells['true_positive']:>18,}"
+    whole = entry["patient_classification"]  # a family of pictures is one patient
+    ill, healthy = whole["num_with_tumour"], whole["num_without_tumour"]
     yield f"  whole patients: {ill:,} with tumour, {healthy:,} without"
-    if found["roc_auc"]["value"] is None:
-        yield from _wrapped(f"    {found['roc_auc']['note']}", "    ")
+    if whole["roc_auc"]["value"] is None:
+        yield from _wrapped(f"    {whole['roc_auc']['note']}", "    ")
         return
-    for label, key in _WHOLE:
-        yield _score_line(f"  {label}", found[key])
+    for label, key in _PATIENT_CLASSIFICATION:
+        yield _score_line(f"  {label}", whole[key])
 
 
-def _decision_lines(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{'  decided on validation':<30}{'before':>8}{'after':>8}"
+def _selection_lines(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield the scores before and after the selection on validation, and the selected post-processing."""
+    yield f"{'  selected on validation':<30}{'before':>8}{'after':>8}"
     for name, label in _CALIBRATION:
-        if found["after"][name] is not None:
-            words = "  " + label.format_map(found["after"])
-            yield f"{words:<30}{found['before'][name]:>8.3f}{found['after'][name]:>8.3f}"
+        if entry["after"][name] is not None:
+            words = "  " + label.format_map(entry["after"])
+            yield f"{words:<30}{entry['before'][name]:>8.3f}{entry['after'][name]:>8.3f}"
     for name, label in (("accuracy", "accuracy"), ("dice_per_patient", "Dice per patient")):
-        if found["after"][name] is not None:
-            values = (found[when][name]["value"] for when in ("before", "after"))
+        if entry["after"][name] is not None:
+            values = (entry[when][name]["value"] for when in ("before", "after"))
             yield f"{'  ' + label:<30}" + "".join(f"{value:>8.3f}" for value in values)
-    decision = Decision.from_json({name: value for name, value in found.items() if name not in _BESIDE})
-    yield from _wrapped("  " + decision.describe(), "  ")
-    for note in found["notes"]:
+    postprocessing = Postprocessing.from_json(
+        {name: value for name, value in entry.items() if name not in _NOT_POSTPROCESSING}
+    )
+    yield from _wrapped("  " + postprocessing.describe(), "  ")
+    for note in entry["notes"]:
         yield from _wrapped(f"  {note}", "  ")
 
 
@@ -179,12 +187,6 @@ def _score_line(label: str, score: dict[str, Any]) -> str:
     interval = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "–"
     note = f"  {score['note']}" if score.get("note") else ""
     return f"{label:<30}{value:>8}  {interval:<18}{score['num_patients']:>9}{note}"
-
-
-def _confusion_lines(cells: dict[str, int]) -> Iterator[str]:
-    yield f"{'':<30}{'called no tumour':>18}{'called tumour':>18}"
-    yield f"{'  truly no tumour':<30}{cells['true_negative']:>18,}{cells['false_positive']:>18,}"
-    yield f"{'  truly tumour':<30}{cells['false_negative']:>18,}{cells['true_positive']:>18,}"
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

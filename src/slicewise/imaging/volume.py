@@ -1,4 +1,4 @@
-"""One case as arrays in the view a radiologist expects, read from NIfTI and written back to it.
+"""One case as arrays in the radiological view, read from NIfTI and written back to it.
 
 Volumes are [slice, row, col] with slices from the feet to the head, row 0 anterior and column 0 the patient's
 right, whatever the file's own axes are. Patient orientation follows NIfTI-1 (Cox et al. 2004).
@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
-from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
-from slicewise.imaging.mask_values import labels_of
-from slicewise.imaging.nifti import NiftiFile, read_beside, read_nifti, write_nifti
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
+from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti, write_nifti
+from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.orientation import Orientation
 
 Intensities: TypeAlias = NDArray[Any]
-VolumeOrientation = Orientation
 Presence: TypeAlias = tuple[bool, bool, bool, bool]
 
 
@@ -38,15 +37,15 @@ class Volume:
     An empty slot is all zero."""
     presence: Presence
     mask: NDArray[np.uint8] | None
-    """[slice, row, col], labels 0..3 of `core.labels`."""
+    """[slice, row, col], labels 0..3 of `domain.labels`."""
     label: int | None
-    """Of a picture without a mask: 1 tumour, 0 none."""
+    """For a picture without a mask: 1 tumour, 0 none."""
     spacing: tuple[float, float, float]
     """mm between voxel centres along (slice, row, col)."""
-    orientation: VolumeOrientation | None
-    """Where the voxels lie in the files; None for pictures."""
+    orientation: Orientation | None
+    """The voxel grid of the files; None for pictures."""
     remarks: tuple[str, ...] = ()
-    """What reading the files took that people should know of."""
+    """Notes on oddities of the files."""
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[0] != NUM_MODALITIES or not self.images.size:
@@ -66,18 +65,17 @@ class Volume:
 
 
 UNIT_SPACING = (1.0, 1.0, 1.0)
-"""Of files that tell no size of their pixels; `orientation` is None, and lengths count pixels."""
+"""Spacing of files without a pixel size; `orientation` is None, and lengths are in pixels."""
 
 
 def picture_volume(
     key: CaseKey, pixels: NDArray[Any], modality: Modality, label: int | None = None
 ) -> Volume:
     """Return a picture [row, col] as a volume of one slice that fills one modality slot."""
-    slot = modality_slot(modality)
     images = np.zeros((NUM_MODALITIES, 1, *pixels.shape), pixels.dtype)
-    images[slot, 0] = pixels
-    first, second, third, fourth = (place == slot for place in range(NUM_MODALITIES))
-    return Volume(key, images, (first, second, third, fourth), None, label, UNIT_SPACING, None)
+    images[modality_slot(modality), 0] = pixels
+    presence = cast(Presence, tuple(slot == modality_slot(modality) for slot in range(NUM_MODALITIES)))
+    return Volume(key, images, presence, None, label, UNIT_SPACING, None)
 
 
 def read_nifti_case(
@@ -89,24 +87,21 @@ def read_nifti_case(
 ) -> Volume:
     """Read one case; `image_paths[i]` holds `modalities[i]`, absent modalities leave an empty slot.
 
-    `label_map` says what the values of the mask mean (`mask_values.labels_of`).
+    `label_map` holds the label of each value of the mask (`mask_values.decode_labels`).
 
     Raises:
-        VolumeError: a file is damaged, or the files do not lie on one grid (see `grid`); names the file.
+        VolumeError: a file is damaged, or the files do not lie on one grid (`alignment`); names the file.
     """
     if not image_paths:
         raise VolumeError(f"{key}: no image file; at least one of {', '.join(MODALITIES)} is needed")
     images, presence, first = _read_images(modalities, image_paths)
-    return Volume(
-        key=key,
-        images=images,
-        presence=presence,
-        mask=None if mask_path is None else _read_mask(mask_path, first, label_map),
-        label=None,
-        spacing=first.spacing,
-        orientation=first.orientation,
-        remarks=first.remarks,
-    )
+    mask = None
+    if mask_path is not None:
+        file = read_aligned(first, mask_path)
+        if file.remarks:
+            raise VolumeError(f"{mask_path}: holds NaN or infinity, which are no labels; save it as integers")
+        mask = decode_labels(mask_path, np.ascontiguousarray(file.array), file.step, label_map)
+    return Volume(key, images, presence, mask, None, first.spacing, first.orientation, first.remarks)
 
 
 def read_volume(paths: Mapping[Modality, Path]) -> Volume:
@@ -121,9 +116,9 @@ def read_volume(paths: Mapping[Modality, Path]) -> Volume:
 
 
 def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume) -> None:
-    """Write a mask [slice, row, col] on the grid and with the geometry of the file `volume` was read from.
+    """Write a mask [slice, row, col] on the grid and with the geometry of the file of `volume`.
 
-    Enhancing tumour is written as 3, as BraTS does since 2023.
+    Enhancing tumour is written as 3, as in BraTS since 2023.
 
     Raises:
         VolumeError: the mask has another shape, or the volume was not read from NIfTI.
@@ -140,33 +135,19 @@ def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume) -> None
 def _read_images(
     modalities: Sequence[Modality], paths: Sequence[Path]
 ) -> tuple[Intensities, Presence, NiftiFile]:
-    """Read one file after the other into its slot, so that a single one is ever held twice."""
-    images: Intensities | None = None
-    first: NiftiFile | None = None
-    for modality, path in zip(modalities, paths, strict=True):
-        slot = modality_slot(modality)
-        if images is None or first is None:
-            file = read_nifti(path)
-            images = np.zeros((NUM_MODALITIES, *file.array.shape), file.array.dtype)
-            first = replace(file, array=images[slot])
-        else:
-            file = read_beside(first, path)
-            first = replace(first, remarks=(*first.remarks, *file.remarks))
-        array = file.array
-        if images.dtype != array.dtype:
+    """Read one file after the other into its slot, so that at most one is held twice."""
+    file = read_nifti(paths[0])
+    images: Intensities = np.zeros((NUM_MODALITIES, *file.array.shape), file.array.dtype)
+    slots = [modality_slot(modality) for modality in modalities]
+    images[slots[0]] = file.array
+    first = replace(file, array=images[slots[0]])
+    for slot, path in zip(slots[1:], paths[1:], strict=True):
+        file = read_aligned(first, path)
+        first = replace(first, remarks=(*first.remarks, *file.remarks))
+        if images.dtype != file.array.dtype:
             images = images.astype(np.float32, copy=False)
-        images[slot] = array
-    assert images is not None
-    assert first is not None
+        images[slot] = file.array
     presence = tuple(any(part.any() for part in image) for image in images)
     if not any(presence):
         raise VolumeError(f"{first.path}: every voxel is 0; the file holds no image, export it again")
     return images, cast(Presence, presence), first
-
-
-def _read_mask(path: Path, image: NiftiFile, label_map: LabelMap | None) -> NDArray[np.uint8]:
-    """Read the labels 0 to 3 of a mask on the grid of `image`."""
-    file = read_beside(image, path)
-    if file.remarks:
-        raise VolumeError(f"{path}: holds NaN or infinity, which are no labels; save the mask as integers")
-    return labels_of(path, np.ascontiguousarray(file.array), file.step, label_map)

@@ -1,30 +1,30 @@
-"""The only way a picture becomes a mask: evaluation, the command line and the demo all call this."""
+"""Prediction of masks and tumour probabilities; evaluation, command line and demo all use it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter1d
 
-from slicewise.config.schema.asking import PLAIN, Asking
-from slicewise.core.labels import TASKS, Task
-from slicewise.imaging.slicing import SlicedCase, prepare, restore
-from slicewise.imaging.summary import smooth_over_slices, tumour_probability
+from slicewise.compute.device import DeviceName, choose_device, full_precision
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.domain.labels import TASKS, Task
+from slicewise.imaging.geometry import restore_to_volume
+from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume
-from slicewise.inference.device import DeviceName, choose_device, full_precision
-from slicewise.inference.views import View, coverage, views
+from slicewise.inference.tta import coverage, tta_transforms
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
-    from slicewise.models.multitask import MultitaskNet
+    from slicewise.models.multitask import MultitaskModel
 
 Floats = NDArray[np.float32]
-
-_MM3_PER_ML = 1000.0
 
 
 class SlicePredictions(NamedTuple):
@@ -36,47 +36,46 @@ class SlicePredictions(NamedTuple):
 
 @dataclass(frozen=True)
 class VolumePrediction:
-    """A volume as the network sees it and as its owner knows it."""
+    """The slices of a volume and their probabilities; `prediction.postprocess_volume` thresholds them."""
 
     sliced: SlicedCase
     slices: SlicePredictions
-    mask_probability: Floats
-    """[slice, row, col] on the volume's own grid; 0 outside the brain and in the slices that were dropped."""
-    tumour_probability: float
-    """The highest slice probability after a running mean over three neighbouring slices."""
-    volume_ml: float | None
-    """Volume above the mask threshold in millilitres; None where the files tell no size of their voxels."""
+
+    @property
+    def mask_probability(self) -> Floats:
+        """[slice, row, col] on the volume's own grid; 0 outside the brain and in excluded slices."""
+        return restore_to_volume(self.slices.mask_probability, self.sliced.geometry)
 
 
-class SlicePredictor(ABC):
-    """Whoever answers for slices answers for volumes and pictures: one network, or several as one.
+class BasePredictor(ABC):
+    """Prediction by one model, or by several as one.
 
     Attributes:
-        checkpoints: whose networks answer; they share their preprocessing and the slot of a picture.
-        device: where the networks run.
-        asking: whether mirrored and turned images are asked about too, and neighbouring slices averaged.
-        mask_threshold: a pixel from this probability on counts for `volume_ml`.
+        checkpoints: those of the models; they share preprocessing and the slot of a picture.
+        device: where the models run.
+        inference: test-time augmentation, and smoothing over neighbouring slices.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     device: torch.device
-    asking: Asking
-    mask_threshold: float
+    inference: InferenceSettings
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Identity of what answers."""
+        """Identity of the models."""
 
     @property
     def synthetic(self) -> bool:
-        """Whether a network has seen generated patients only."""
+        """Whether any model was trained on generated patients only."""
         return any(checkpoint.synthetic for checkpoint in self.checkpoints)
 
     @property
     def not_trained(self) -> tuple[Task, ...]:
-        """Tasks that a network was never taught; what is answered to them means nothing."""
-        return tuple(task for task in TASKS if any(task in one.not_trained for one in self.checkpoints))
+        """Tasks that some model was not trained for: predictions for them mean nothing."""
+        return tuple(
+            task for task in TASKS if any(task in checkpoint.not_trained for checkpoint in self.checkpoints)
+        )
 
     @abstractmethod
     def predict_slices(
@@ -87,45 +86,31 @@ class SlicePredictor(ABC):
     def predict_stack(
         self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
     ) -> SlicePredictions:
-        """Return the probabilities of one case, whose neighbouring slices have a say in each other's answers.
+        """Return the probabilities of one case's slices in their order, smoothed over neighbouring slices.
 
-        See `Predictor.predict_slices`; the slices come in their order.
+        A model sees one slice at a time and not the next one, where most tumours continue. The weights are a
+        Gaussian's, whose sigma `inference` gives in slices. See `Predictor.predict_slices` for the arguments.
         """
-        found = self.predict_slices(images, presence, batch_size)
-        masks, classes = found
-        if self.asking.mask_smoothing:
-            masks = smooth_over_slices(masks, self.asking.mask_smoothing)
+        masks, classes = self.predict_slices(images, presence, batch_size)
+        if self.inference.mask_smoothing:
+            masks = gaussian_filter1d(masks, self.inference.mask_smoothing, axis=0, mode="nearest")
             masks *= np.any(images != 0, axis=1)  # a neighbour's brain may reach farther
-        if self.asking.class_smoothing:
-            classes = smooth_over_slices(classes, self.asking.class_smoothing)
+        if self.inference.class_smoothing:
+            classes = gaussian_filter1d(classes, self.inference.class_smoothing, axis=0, mode="nearest")
         return SlicePredictions(masks, classes)
 
     def predict_volume(self, volume: Volume, batch_size: int = 8) -> VolumePrediction:
-        """Prepare a volume exactly as for training, predict its slices and put the mask back on its grid."""
-        sliced = prepare(volume, self.checkpoints[0].preprocessing)
-        slices = self.predict_stack(sliced.images, sliced.presence, batch_size)
-        mask = restore(slices.mask_probability, sliced.geometry)
-        return VolumePrediction(
-            sliced=sliced,
-            slices=slices,
-            mask_probability=mask,
-            tumour_probability=tumour_probability(slices.class_probability),
-            volume_ml=self._millilitres(volume, mask),
-        )
-
-    def _millilitres(self, volume: Volume, mask: Floats) -> float | None:
-        if volume.orientation is None:
-            return None
-        voxel_ml = float(np.prod(volume.spacing)) / _MM3_PER_ML
-        return float(np.count_nonzero(mask >= self.mask_threshold)) * voxel_ml
+        """Prepare a volume exactly as for training, and predict its slices."""
+        sliced = extract_slices(volume, self.checkpoints[0].preprocessing)
+        return VolumePrediction(sliced, self.predict_stack(sliced.images, sliced.presence, batch_size))
 
 
-class Predictor(SlicePredictor):
-    """A checkpoint that answers. Nothing but the checkpoint is needed: it carries its own preprocessing.
+class Predictor(BasePredictor):
+    """Prediction by one checkpoint, which carries all that is needed.
 
-    The network runs in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
-    slices are batched (up to the rounding of fp32). With flips or a rotation it is asked about several
-    views of each slice, see `inference.views`, and the mean of their probabilities counts.
+    The model runs in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
+    slices are batched (up to the rounding of fp32). With test-time augmentation (`inference.tta`) the mean of
+    the probabilities counts.
     """
 
     def __init__(
@@ -133,40 +118,33 @@ class Predictor(SlicePredictor):
         checkpoint: Checkpoint,
         device: DeviceName = "auto",
         *,
-        mask_threshold: float = 0.5,
-        asking: Asking = PLAIN,
+        inference: InferenceSettings = PLAIN_INFERENCE,
     ) -> None:
         self.checkpoint = checkpoint
         self.checkpoints = (checkpoint,)
         self.device = choose_device(device)
-        self.mask_threshold = mask_threshold
-        self.asking = asking
-        self._views = views(asking)
-        self._program = checkpoint.compiled(self.device)
+        self.inference = inference
+        self._transforms = tta_transforms(inference)
+        self._program = checkpoint.build_program(self.device)
         if self._program is None:
-            _ = self.model  # a checkpoint that does not fit its model is found now
+            _ = self.model  # a checkpoint that does not fit its model is reported now
 
     @cached_property
-    def model(self) -> "MultitaskNet":
-        """The network itself, for who needs more than its predictions (Grad-CAM)."""
-        network = self.checkpoint.build().float().eval().requires_grad_(False)
-        return network.to(memory_format=torch.channels_last).to(self.device)
+    def model(self) -> "MultitaskModel":
+        """The model itself, for uses beyond prediction (Grad-CAM)."""
+        model = self.checkpoint.build().float().eval().requires_grad_(False)
+        return model.to(memory_format=torch.channels_last).to(self.device)
 
     @classmethod
     def load(
-        cls,
-        path: Path | str,
-        device: DeviceName = "auto",
-        *,
-        mask_threshold: float = 0.5,
-        asking: Asking = PLAIN,
+        cls, path: Path | str, device: DeviceName = "auto", *, inference: InferenceSettings = PLAIN_INFERENCE
     ) -> Self:
         """Read a checkpoint file.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
         """
-        return cls(load_checkpoint(Path(path)), device, mask_threshold=mask_threshold, asking=asking)
+        return cls(load_checkpoint(Path(path)), device, inference=inference)
 
     @property
     def fingerprint(self) -> str:
@@ -178,38 +156,36 @@ class Predictor(SlicePredictor):
         """Return the probabilities of prepared slices.
 
         Args:
-            images: [S, 4, N, N] as `imaging.slicing.prepare` makes them; float16 and memory-mapped are fine.
+            images: [S, 4, N, N] from `imaging.slicing.extract_slices`; float16 and memory-mapped are fine.
             presence: which modality slots are filled, [4] for all slices or [S, 4].
-            batch_size: slices per pass of the network; it changes speed and memory, not the result.
+            batch_size: inference batch size; it changes speed and memory, not the result.
         """
-        num_slices, side = len(images), images.shape[-1]
+        num_slices, size = len(images), images.shape[-1]
         slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
-        masks = np.empty((num_slices, side, side), dtype=np.float32)
+        masks = np.empty((num_slices, size, size), dtype=np.float32)
         classes = np.empty(num_slices, dtype=np.float32)
         with torch.inference_mode(), full_precision():
             for start in range(0, num_slices, batch_size):
                 part = slice(start, start + batch_size)
-                mask, tumour = self._ask(self._tensor(images[part]), self._tensor(slots[part]))
-                # Outside the brain the network was never right or wrong; nothing there is a tumour.
+                mask, tumour = self._predict_batch(self._tensor(images[part]), self._tensor(slots[part]))
+                # No loss was computed outside the brain; nothing there is a tumour.
                 inside = np.any(images[part] != 0, axis=1)
                 masks[part] = mask.cpu().numpy() * inside
                 classes[part] = tumour.cpu().numpy()
         return SlicePredictions(masks, classes)
 
-    def _ask(self, images: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _predict_batch(self, images: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the probabilities of the pixels [S, N, N] and of the slices [S]."""
-        answers = (self._ask_view(images, slots, view) for view in self._views)
-        masks, classes = (torch.stack(parts) for parts in zip(*answers, strict=True))
-        seen = torch.cat([coverage(view, images) for view in self._views])
-        return masks.sum(0) / seen[:, 0].sum(0), classes.mean(0)
-
-    def _ask_view(
-        self, images: torch.Tensor, slots: torch.Tensor, view: View
-    ) -> tuple[torch.Tensor, torch.Tensor]:
         program = self._program
         fits = program is not None and images.shape[-2:] == (program.size, program.size)
-        mask, label = (program if program and fits else self.model)(view.of(images), slots)
-        return view.back(mask.sigmoid())[:, 0], label.sigmoid()
+        model: Callable[..., Any] = program if program and fits else self.model
+        masks, classes, covered = [], [], []
+        for transform in self._transforms:
+            mask, label = model(transform.apply(images), slots)
+            masks.append(transform.inverse(mask.sigmoid())[:, 0])
+            classes.append(label.sigmoid())
+            covered.append(coverage(transform, images)[:, 0])
+        return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
 
     def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))

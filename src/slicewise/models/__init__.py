@@ -1,0 +1,11 @@
+"""The multitask model and its files.
+
+- `multitask`: the model: shared encoder and decoder, two heads, frozen parts.
+- `pretrained`: ImageNet weights that are installed with the package.
+- `pruning`: removal of encoder stages that a model never uses.
+- `depthwise`: depthwise convolutions in fp32 on a CPU.
+- `footprint`: numbers of weights and activations, for estimates of memory.
+- `checkpoint`: best_model.pth: fields, reading, writing, comparison with a model.
+- `safe_loading`: reading and writing of weight files without running code from them.
+- `program`: the forward pass as a list of calls, so that prediction imports no model library.
+"""

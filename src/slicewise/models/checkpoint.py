@@ -1,13 +1,10 @@
-"""Self-describing checkpoints: a file that a Predictor needs nothing else for."""
+"""Checkpoints: weights with everything that prediction needs, and their comparison with a model."""
 
 import hashlib
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -17,40 +14,29 @@ from torch import Tensor
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.config.schema.training import StageName
 from slicewise.core.errors import CheckpointError
-from slicewise.core.files import atomic_write
-from slicewise.core.labels import Modality, Task
-from slicewise.models.plain import require_plain
-from slicewise.models.program import Plain, Program
+from slicewise.domain.labels import Modality, Task
+from slicewise.models.program import Program, SerializedProgram
+from slicewise.models.safe_loading import describe_error, load_safely, save_safely
 
 if TYPE_CHECKING:
-    from slicewise.models.multitask import MultitaskNet
+    from slicewise.models.multitask import MultitaskModel
 
-FORMAT: Final = "slicewise-checkpoint"
-VERSION: Final = 1
+CHECKPOINT_NAME: Final = "best_model.pth"
 STATE_FORMAT: Final = "slicewise-training"
-"""Of the state from which a stopped stage continues, see `training.state`."""
-BEST: Final = "best_model.pth"
-_KINDS: Final = {
-    ".json": "a JSON file",
-    ".yaml": "a configuration",
-    ".csv": "a table",
-    ".txt": "a text",
-    ".log": "a log",
-    ".md": "a text",
-    ".html": "a page",
-    ".png": "a picture",
-    ".onnx": "an ONNX model",
-    ".safetensors": "a file of weights alone",
-    ".gz": "a compressed file",
-    ".nii": "a volume",
-    ".zip": "an archive",
-}
-"""What files of other kinds are, by the end of their names."""
-_HEAD: Final = "class_head."
-_LATER: Final = {"decoder_width": 16}
-"""Keys of the model section that older files lack, and what networks had before there was a choice."""
-_LATER_FIELDS: Final[Mapping[str, Any]] = {"not_trained": (), "program": None}
-"""Fields that older files lack, and what they mean there: nothing was recorded."""
+"""Format of `last.pth`, see `training.state`"""
+_FORMAT: Final = "slicewise-checkpoint"
+_VERSION: Final = 1
+_OTHER_FILES: Final = (
+    *(".json", ".yaml", ".csv", ".txt", ".log", ".md", ".html"),
+    *(".png", ".onnx", ".safetensors", ".gz", ".nii", ".zip"),
+)
+"""Endings of files that are no checkpoints"""
+_CLASS_HEAD_PREFIX: Final = "class_head."
+_MODEL_DEFAULTS: Final = {"decoder_width": 16}
+"""Keys of the model section that older files lack, with the values that were fixed then"""
+_FIELD_DEFAULTS: Final[Mapping[str, Any]] = {"not_trained": (), "program": None}
+"""Fields that older files lack"""
+_MAX_MISMATCHES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -65,28 +51,28 @@ class Checkpoint:
     class_names: tuple[str, ...]
     stage: StageName
     metrics: dict[str, float]
-    """Validation figures of the epoch that was kept."""
+    """Validation metrics of the selected epoch"""
     fingerprint: str
     data_name: str
     synthetic: bool
-    """True where the network has seen generated patients only."""
+    """Whether the model was trained on generated patients only"""
     slot: Modality
-    """The modality slot that a picture of unknown sequence fills."""
+    """The modality slot that a picture of unknown sequence fills"""
     not_trained: tuple[Task, ...] = ()
-    """Tasks that no stage has taught: the answers to them come from random weights and mean nothing."""
-    program: Plain | None = field(default=None, compare=False, repr=False)
-    """The network as calls of torch's functions (`models.program`); None: prediction builds the network."""
+    """Tasks that no stage trained: predictions for them come from random weights and mean nothing"""
+    program: SerializedProgram | None = field(default=None, compare=False, repr=False)
+    """The forward pass as calls of torch's functions (`models.program`); None: the model has to be built"""
 
     @cached_property
     def weights_digest(self) -> str:
         """SHA-256 of the weights: trained again with other threads, the same `fingerprint` has others."""
         sha = hashlib.sha256()
         for name, tensor in sorted(self.weights.items()):
-            sha.update(f"{name} {_kind(tensor)}\n".encode())
+            sha.update(f"{name} {_describe_tensor(tensor)}\n".encode())
             sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return sha.hexdigest()
 
-    def compiled(self, device: torch.device) -> Program | None:
+    def build_program(self, device: torch.device) -> Program | None:
         """Return the program with these weights in fp32 on a device, or None where there is none.
 
         Raises:
@@ -94,100 +80,96 @@ class Checkpoint:
         """
         if self.program is None:
             return None
+        weights = {}
+        for name, tensor in self.weights.items():
+            layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+            floating = tensor.float() if tensor.is_floating_point() else tensor
+            weights[name] = floating.to(device, memory_format=layout)
         try:
-            return Program(self.program, {name: _placed(held, device) for name, held in self.weights.items()})
+            return Program(self.program, weights)
         except ValueError as error:
             raise CheckpointError(
                 f"the program of the {self.stage} checkpoint is damaged or does not fit its weights "
-                f"({_shortened(error)}); train again"
+                f"({describe_error(error)}); train again"
             ) from error
 
-    def build(self) -> "MultitaskNet":
-        """Return the network with these weights, in evaluation mode; nothing is downloaded.
+    def build(self) -> "MultitaskModel":
+        """Return the model with these weights, in evaluation mode; nothing is downloaded.
 
         Raises:
             CheckpointError: the weights are not those of the model section.
         """
         # It imports every architecture there is, which a program does without.
-        from slicewise.models.multitask import build_model
+        from slicewise.models.multitask import MultitaskModel
 
         settings = self.model.model_copy(update={"encoder_weights": None})
-        with torch.device("meta"):  # shapes without memory: a section that asks for terabytes costs nothing
-            outline = build_model(settings)
-        _require_fit(outline, self)
-        net = build_model(settings)
-        transfer(net, self)
-        return net.eval()
+        with torch.device("meta"):  # shapes without memory: settings that need terabytes cost nothing
+            _require_fit(MultitaskModel(settings), self)
+        model = MultitaskModel(settings)
+        load_weights(model, self)
+        return model.eval()
 
 
 _CHECKED: Final = TypeAdapter(Checkpoint)
-_MESSAGE_CHARACTERS: Final = 400
-_SHOWN_FAULTS: Final = 5
 
 
-def gives_same_masks(one: Checkpoint, other: Checkpoint) -> bool:
-    """Whether two networks give the same masks to the bit: they differ in the classification head at most."""
-    ours, theirs = (
-        {name: tensor for name, tensor in checkpoint.weights.items() if not name.startswith(_HEAD)}
-        for checkpoint in (one, other)
+def gives_same_masks(first: Checkpoint, second: Checkpoint) -> bool:
+    """Whether two models predict the same masks: they differ in the classification head at most."""
+    first_weights, second_weights = (
+        {name: tensor for name, tensor in each.weights.items() if not name.startswith(_CLASS_HEAD_PREFIX)}
+        for each in (first, second)
     )
     return (
-        (one.model, one.preprocessing) == (other.model, other.preprocessing)
-        and ours.keys() == theirs.keys()
-        and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+        (first.model, first.preprocessing) == (second.model, second.preprocessing)
+        and first_weights.keys() == second_weights.keys()
+        and all(torch.equal(tensor, second_weights[name]) for name, tensor in first_weights.items())
     )
 
 
-def transfer(net: "MultitaskNet", checkpoint: Checkpoint) -> None:
-    """Copy every tensor of the checkpoint into `net`, by name; nothing is skipped.
+def load_weights(model: "MultitaskModel", checkpoint: Checkpoint) -> None:
+    """Copy every tensor of the checkpoint into `model`, by name; nothing is skipped.
 
     Raises:
-        CheckpointError: the networks differ; the message names the keys of the model section, or the tensors.
+        CheckpointError: the models differ; names the keys of the model section, or the tensors.
     """
-    require_same_model(checkpoint.model, net.settings, f"the {checkpoint.stage} checkpoint")
-    _require_fit(net, checkpoint)
-    net.load_state_dict(checkpoint.weights, strict=True)
+    _require_same_model(checkpoint.model, model.settings, f"the {checkpoint.stage} checkpoint")
+    _require_fit(model, checkpoint)
+    model.load_state_dict(checkpoint.weights, strict=True)
 
 
-def _require_fit(net: "MultitaskNet", checkpoint: Checkpoint) -> None:
+def _require_fit(model: "MultitaskModel", checkpoint: Checkpoint) -> None:
     """Compare names, shapes and types, before any memory is taken or any number converted."""
-    wanted, found = net.state_dict(), checkpoint.weights
-    faults = [f"{name} is missing" for name in wanted if name not in found]
-    faults += [f"{name} is not part of it" for name in found if name not in wanted]
-    for name, tensor in found.items():
-        theirs, ours = _kind(tensor), _kind(wanted.get(name, tensor))
-        if theirs != ours:
-            faults.append(f"{name} is {theirs} in the file and {ours} in the network")
-    if faults:
-        more = f" and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
+    expected, loaded = model.state_dict(), checkpoint.weights
+    mismatches = [f"{name} is missing" for name in expected if name not in loaded]
+    mismatches += [f"{name} is not part of it" for name in loaded if name not in expected]
+    for name in (name for name in loaded if name in expected):
+        in_file, in_model = _describe_tensor(loaded[name]), _describe_tensor(expected[name])
+        if in_file != in_model:
+            mismatches.append(f"{name} is {in_file} in the file and {in_model} in the model")
+    if mismatches:
+        more = len(mismatches) - _MAX_MISMATCHES
         raise CheckpointError(
-            f"the {checkpoint.stage} checkpoint does not fit the network: "
-            f"{'; '.join(faults[:_SHOWN_FAULTS])}{more}; train again"
+            f"the {checkpoint.stage} checkpoint does not fit the model: "
+            f"{'; '.join(mismatches[:_MAX_MISMATCHES])}{f' and {more} more' if more > 0 else ''}; train again"
         )
 
 
-def _placed(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a weight as `Predictor` lays out those of a network."""
-    floating = tensor.float() if tensor.is_floating_point() else tensor
-    layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
-    return floating.to(device, memory_format=layout)
-
-
-def _kind(tensor: Tensor) -> str:
+def _describe_tensor(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def require_same_model(found: Model, wanted: Model, what: str) -> None:
+def _require_same_model(loaded: Model, expected: Model, what: str) -> None:
     """Raise CheckpointError that names the keys in which two model sections differ.
 
-    `encoder_weights` is left out: where the first weights came from does not change the network.
+    `encoder_weights` is left out: where the initial weights came from does not change the model.
     """
-    ours, theirs = wanted.model_dump(), found.model_dump()
-    differing = [key for key in ours if key != "encoder_weights" and ours[key] != theirs[key]]
-    if differing:
-        pairs = ", ".join(
-            f"model.{key}: {theirs[key]!r} in the file, {ours[key]!r} asked for" for key in differing
-        )
+    configured, stored = expected.model_dump(), loaded.model_dump()
+    pairs = ", ".join(
+        f"model.{key}: {stored[key]!r} in the file, {value!r} configured"
+        for key, value in configured.items()
+        if key != "encoder_weights" and value != stored[key]
+    )
+    if pairs:
         raise CheckpointError(f"{what} holds another model ({pairs}); set these keys alike or train again")
 
 
@@ -196,124 +178,61 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     fields: dict[str, Any] = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     fields["model"] = checkpoint.model.model_dump()
     fields["preprocessing"] = checkpoint.preprocessing.model_dump()
-    save_safely(path, {"format": FORMAT, "version": VERSION, **fields})
+    save_safely(path, {"format": _FORMAT, "version": _VERSION, **fields})
 
 
 def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
-    """Read a checkpoint onto the CPU, and compare it with the `model` asked for, if any.
+    """Read a checkpoint onto the CPU, and compare it with `model` where one is given.
 
     Raises:
-        CheckpointError: no such file, a damaged or foreign one, or another model's.
+        CheckpointError: the file is missing, damaged, of another kind, or holds another model.
     """
-    require_kind(path)
+    if path.is_dir():
+        raise _not_a_checkpoint(path, "a folder", path / CHECKPOINT_NAME)
+    if path.suffix.lower() in _OTHER_FILES and path.exists():
+        raise _not_a_checkpoint(path, f"a {path.suffix.lower()} file")
     content = load_safely(path)
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise CheckpointError(_another_kind(path, content))
-    if content.get("version") != VERSION:
+    kind, version = (
+        (content.get("format"), content.get("version")) if isinstance(content, Mapping) else (None, None)
+    )
+    if kind == STATE_FORMAT:
+        raise _not_a_checkpoint(path, "the training state from which a stopped stage resumes")
+    if kind != _FORMAT:
         raise CheckpointError(
-            f"{path} has format version {content.get('version')}, this is {VERSION}; train again"
+            f"{path} lacks the fields of a SliceWise checkpoint (model, preprocessing, ...); "
+            f"name a {CHECKPOINT_NAME} below checkpoints/"
         )
-    checkpoint = _from_fields(path, content)
+    if version != _VERSION:
+        raise CheckpointError(f"{path} has format version {version}, expected {_VERSION}; train again")
+    checkpoint = _parse_fields(path, content)
     if model is not None:
-        require_same_model(checkpoint.model, model, str(path))
+        _require_same_model(checkpoint.model, model, str(path))
     return checkpoint
 
 
-def require_kind(path: Path) -> None:
-    """Refuse by its name what torch could not read, or would call damaged.
-
-    Raises:
-        CheckpointError: a folder, or a file of another kind; says what it is.
-    """
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, and a checkpoint is a file{_beside(path / BEST)}")
-    kind = _KINDS.get(path.suffix.lower())
-    if kind and path.exists():
-        raise CheckpointError(f"{path} is {kind}, not a checkpoint{_beside(path.with_name(BEST))}")
-
-
-def _another_kind(path: Path, content: object) -> str:
-    """Say what a file holds that torch could read, and that is no checkpoint."""
-    if isinstance(content, Mapping) and content.get("format") == STATE_FORMAT:
-        return (
-            f"{path} is the training state from which a stopped stage continues, not a checkpoint"
-            f"{_beside(path.with_name(BEST))}"
-        )
-    what = "weights or another object of torch" if content is not None else "nothing"
-    return (
-        f"{path} holds {what}, but not the fields of a SliceWise checkpoint (model, preprocessing, ...); "
-        "name a best_model.pth below checkpoints/"
+def _not_a_checkpoint(path: Path, kind: str, best: Path | None = None) -> CheckpointError:
+    """Return the error that says what `path` is, and names the checkpoint nearby, by default beside it."""
+    best = best or path.with_name(CHECKPOINT_NAME)
+    nearby = (best, best.parent / "checkpoints" / "multitask_joint" / CHECKPOINT_NAME)
+    existing = next(
+        (str(each) for each in nearby if each.is_file()), f"a {CHECKPOINT_NAME} below checkpoints/"
     )
+    return CheckpointError(f"{path} is {kind}, not a checkpoint; name {existing}")
 
 
-def _beside(best: Path) -> str:
-    """Return the advice to name the checkpoint that lies beside, where one does."""
-    if best.is_file():
-        return f"; name {best}"
-    below = best.parent / "checkpoints" / "multitask_joint" / BEST
-    return f"; name {below}" if below.is_file() else "; name a best_model.pth below checkpoints/"
-
-
-def save_safely(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values atomically."""
-    with atomic_write(path) as stream:
-        torch.save(dict(content), stream)
-
-
-def load_safely(path: Path) -> Any:
-    """Read tensors and plain values; code inside the file is never run (`weights_only`).
-
-    Raises:
-        CheckpointError: no such file, or one that cannot be read.
-    """
+def _parse_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     try:
-        _require_honest_archive(path)
-        with warnings.catch_warnings(action="ignore"):  # torch warns of the pickles that it then refuses
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        require_plain(content)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist; train first or name another checkpoint") from error
-    except UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds Python objects, which could run code when read, and was refused; "
-            "only checkpoints written by SliceWise are read"
-        ) from error
-    except Exception as error:  # torch's reader raises whatever a damaged pickle makes Python raise
-        raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({_shortened(error)}); name another file or, if a run "
-            "made it, move it aside and train again"
-        ) from error
-    return content
-
-
-def _require_honest_archive(path: Path) -> None:
-    """Refuse what torch never writes: an archive whose content is larger than the file itself.
-
-    A compressed or overlapping entry could ask for any amount of memory. Files of the format before torch 1.6
-    carry sizes that nothing checks, and were never written by SliceWise.
-    """
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise ValueError("its entries are compressed or larger than the file")
-
-
-def _shortened(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]
-
-
-def _from_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
-    try:
-        content = {**_LATER_FIELDS, **content}
+        content = {**_FIELD_DEFAULTS, **content}
         fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
         model = fields["model"]
-        fields["model"] = Model.model_validate({**_LATER, **model} if isinstance(model, dict) else model)
+        fields["model"] = Model.model_validate(
+            {**_MODEL_DEFAULTS, **model} if isinstance(model, dict) else model
+        )
         fields["preprocessing"] = Preprocessing.model_validate(fields["preprocessing"])
         checkpoint = _CHECKED.validate_python(fields)
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{path} lacks or misstates {error}; train again with this version") from error
-    if not torch.isfinite(torch.cat([held.reshape(-1) for held in checkpoint.weights.values()])).all():
-        name = next(name for name, held in checkpoint.weights.items() if not torch.isfinite(held).all())
+    if not torch.isfinite(torch.cat([tensor.reshape(-1) for tensor in checkpoint.weights.values()])).all():
+        name = next(name for name, tensor in checkpoint.weights.items() if not torch.isfinite(tensor).all())
         raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again")
     return checkpoint

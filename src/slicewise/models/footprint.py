@@ -1,4 +1,4 @@
-"""How large a network is, and what one slice takes on its way through: asked without computing anything."""
+"""The numbers that a model and one slice in it take, counted without computing anything."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from slicewise.config.schema import Model
-from slicewise.core.labels import NUM_MODALITIES
-from slicewise.models.multitask import build_model
+from slicewise.domain.labels import NUM_MODALITIES
+from slicewise.models.multitask import MultitaskModel
 
 
 @dataclass(frozen=True)
@@ -18,32 +18,31 @@ class Footprint:
 
     num_weights: int
     """Parameters and buffers"""
-    num_kept: int
-    """Values of one slice that training keeps for the way back"""
-    num_alive: int
-    """Values of one slice that are alive at once where nothing is kept: the two largest maps"""
+    num_activations: int
+    """Activations of one slice that training keeps for the backward pass"""
+    peak_activations: int
+    """Activations of one slice that are alive at once in inference: the two largest maps"""
 
 
 @lru_cache(maxsize=8)
-def measure(settings: Model, image_size: int) -> Footprint:
-    """Send the shapes of one slice of `image_size` through the network; tensors without memory carry them.
+def measure_footprint(settings: Model, image_size: int) -> Footprint:
+    """Return the counts for slices of `image_size`, from a forward pass of tensors without memory.
 
-    A network that looks into its tensors on the way cannot be asked so: its maps then count as nothing.
+    Layers after one that reads the values of its tensors cannot be counted: the estimate is then too small.
     """
     sizes: list[int] = []
 
-    def note(module: nn.Module, _inputs: object, output: object) -> None:
+    def record_size(module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and not getattr(module, "inplace", False):
             sizes.append(output.numel())
 
     with torch.random.fork_rng(), torch.no_grad():
-        net = build_model(settings.model_copy(update={"encoder_weights": None})).to("meta").eval()
-        for module in net.modules():
+        model = MultitaskModel(settings.model_copy(update={"encoder_weights": None})).to("meta").eval()
+        for module in model.modules():
             if not list(module.children()):
-                module.register_forward_hook(note)
+                module.register_forward_hook(record_size)
         images = torch.empty(1, NUM_MODALITIES, image_size, image_size, device="meta")
-        with suppress(RuntimeError, NotImplementedError):
-            # An encoder may ask for values: what came before is then the estimate; no run is refused.
-            net.mask_head(net.decode(net.encode(images, torch.ones(1, NUM_MODALITIES, device="meta"))))
-    weights = sum(tensor.numel() for tensor in (*net.parameters(), *net.buffers()))
+        with suppress(RuntimeError, NotImplementedError):  # a layer that reads values; no run is refused
+            model(images, torch.ones(1, NUM_MODALITIES, device="meta"), classify=False)
+    weights = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     return Footprint(weights, images.numel() + sum(sizes), sum(sorted(sizes)[-2:]))

@@ -1,47 +1,47 @@
-"""One network, two answers: where the tumour is, and whether there is one.
+"""The multitask model: one encoder and decoder, a mask per pixel and a tumour score per slice.
 
 Encoder, decoder and mask head come from segmentation_models_pytorch; the classification head is ours.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, get_args
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slicewise.config.schema import Model
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
-from slicewise.core.labels import NUM_MODALITIES
-from slicewise.models.depthwise import widen_depthwise
-from slicewise.models.head import ClassHead
-from slicewise.models.pretrained import SHIPPED, load_shipped, shipped_file
-from slicewise.models.unused import drop_unused_stages
+from slicewise.domain.labels import NUM_MODALITIES
+from slicewise.models.depthwise import use_fp32_depthwise
+from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights, load_packaged_weights
+from slicewise.models.pruning import prune_unused_stages
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _TIMM: Final = "tu-"
 _UNKNOWN_TO_TIMM: Final = "Unknown model"
 _PSPNET_DEPTH: Final = 3
-_PRIOR: Final = 0.02
-_LOOK: Final = 64
+_TUMOUR_PRIOR: Final = 0.02
+_PROBE_SIZE: Final = 64
 """Pixels on a side of the image that shows which stages an encoder uses: two at the deepest one."""
 
 
-class Prediction(NamedTuple):
-    """Raw scores; a sigmoid turns them into probabilities."""
+class MultitaskOutput(NamedTuple):
+    """Logits; None of a task that was not computed."""
 
-    mask_logits: Tensor
+    mask_logits: Tensor | None
     """[batch, 1, row, col]"""
-    class_logits: Tensor
+    class_logits: Tensor | None
     """[batch]"""
 
 
 class SlotTokens(nn.Module):
-    """What the network sees in a modality slot that is empty: one learned value per slot."""
+    """The input of an empty modality slot: one learned value per slot."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,30 +53,66 @@ class SlotTokens(nn.Module):
         return images * present + (1 - present) * self.values.to(images.dtype)
 
 
-class MultitaskNet(nn.Module):
+class ClassHead(nn.Module):
+    """Mean and maximum of the decoder's map to one tumour logit, computed in fp32.
+
+    A slice shows a tumour when some place of it does, and the decoder judges places. On a frozen segmentation
+    model this head reached a slice AUC of 0.978 on unseen phantom patients in two epochs; on the encoder's
+    deepest map, or its deepest four, between 0.88 and 0.91.
+
+    Args:
+        channels: channels of the decoder's map.
+        hidden: width of the hidden layer; 0 for a linear head.
+        dropout: probability that a pooled feature is left out in training.
+    """
+
+    def __init__(self, channels: int, *, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        layers: list[nn.Module] = [nn.Linear(2 * channels, hidden), nn.ReLU()] if hidden else []
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden or 2 * channels, 1))
+
+    def forward(self, decoded: Tensor) -> Tensor:
+        """Map the decoder's map [batch, channel, row, col] to logits [batch]."""
+        size = decoded.shape[-2:]
+        with torch.autocast(decoded.device.type, enabled=False):
+            # The quickest forms: `mean` and `amax` with their gradients took 6 ms of a step of 100.
+            mean = decoded.flatten(2).sum(-1, dtype=torch.float32) / size.numel()
+            maximum = max_pool2d(decoded, size).flatten(1).float()
+            logits: Tensor = self.layers(self.dropout(torch.cat([mean, maximum], 1)))
+        return logits[:, 0]
+
+
+class MultitaskModel(nn.Module):
     """Encoder and decoder shared by a mask head and a classification head.
 
+    Initial weights come from torch's global generator, or are pretrained.
+
     Attributes:
-        settings: the configuration section that the network was built from.
-        frozen: parts that stay in evaluation mode whatever `train()` says (see `models.freezing`).
-        frozen_statistics: whether all batch norms do.
+        settings: the `model` section of the configuration.
+
+    Raises:
+        ConfigError: the encoder is unknown, or the architecture cannot use it.
     """
 
     def __init__(self, settings: Model) -> None:
         super().__init__()
-        base = _segmentation_model(settings)
+        base = _build_smp_model(settings)
         self.settings = settings
-        self.frozen: frozenset[Part] = frozenset()
-        self.frozen_statistics = False
+        self._frozen: frozenset[Part] = frozenset()
+        self._frozen_statistics = False
         self.slot_tokens = SlotTokens()
         self.encoder: nn.Module = base.encoder
-        drop_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _LOOK, _LOOK))
+        prune_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _PROBE_SIZE, _PROBE_SIZE))
         self.decoder: nn.Module = base.decoder
-        widen_depthwise(self)
+        use_fp32_depthwise(self)
         self.mask_head: nn.Module = base.segmentation_head
-        _expect_background(self.mask_head)
+        convolutions = [layer for layer in self.mask_head.modules() if isinstance(layer, nn.Conv2d)]
+        for layer in convolutions:
+            if layer.bias is not None:  # begin with the share of tumour pixels, not one half (Lin 2017)
+                nn.init.constant_(layer.bias, math.log(_TUMOUR_PRIOR / (1 - _TUMOUR_PRIOR)))
         self.class_head = ClassHead(
-            _map_channels(self.mask_head), hidden=settings.head_hidden, dropout=settings.head_dropout
+            convolutions[0].in_channels, hidden=settings.head_hidden, dropout=settings.head_dropout
         )
 
     def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
@@ -94,68 +130,56 @@ class MultitaskNet(nn.Module):
         decoded: Tensor = self.decoder(list(features))
         return decoded
 
-    def forward(self, images: Tensor, presence: Tensor) -> Prediction:
-        """Answer both questions; see `encode` for the shapes."""
+    def forward(
+        self, images: Tensor, presence: Tensor, *, segment: bool = True, classify: bool = True
+    ) -> MultitaskOutput:
+        """Return the logits of the selected tasks; see `encode` for the shapes."""
         decoded = self.decode(self.encode(images, presence))
-        return Prediction(self.mask_head(decoded), self.class_head(decoded))
+        return MultitaskOutput(
+            self.mask_head(decoded) if segment else None, self.class_head(decoded) if classify else None
+        )
 
-    def train(self, mode: bool = True) -> "MultitaskNet":
+    def freeze(self, parts: Iterable[Part], *, statistics: bool = False) -> None:
+        """Freeze exactly these parts: no gradient, no dropout, fixed batch-norm statistics.
+
+        Frozen parts stay in evaluation mode even after `train()`: with `requires_grad=False` alone, their
+        statistics would follow the new data. With `statistics` the batch norms of all parts keep, and
+        normalise with, the statistics that they have; their weights are trained as before.
+        """
+        self._frozen, self._frozen_statistics = frozenset(parts), statistics
+        for name, modules in modules_by_part(self).items():
+            modules.requires_grad_(name not in self._frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "MultitaskModel":
         """Set training mode, but leave what is frozen in evaluation mode."""
         super().train(mode)
-        for part in self.frozen:
-            parts(self)[part].eval()
-        if self.frozen_statistics:
+        for part in self._frozen:
+            modules_by_part(self)[part].eval()
+        if self._frozen_statistics:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
 
 
-def build_model(settings: Model) -> MultitaskNet:
-    """Build the network that the `model` section describes; weights come from torch's global generator.
-
-    Raises:
-        ConfigError: an encoder that is unknown, or that the architecture cannot use.
-    """
-    return MultitaskNet(settings)
-
-
-def parts(net: MultitaskNet) -> dict[Part, nn.ModuleList]:
-    """Return the network's modules by part; every parameter and buffer belongs to exactly one."""
+def modules_by_part(model: MultitaskModel) -> dict[Part, nn.ModuleList]:
+    """Return the model's modules by part; every parameter and buffer belongs to exactly one."""
     return {
-        "encoder": nn.ModuleList([net.slot_tokens, net.encoder]),
-        "decoder": nn.ModuleList([net.decoder, net.mask_head]),
-        "head": nn.ModuleList([net.class_head]),
+        "encoder": nn.ModuleList([model.slot_tokens, model.encoder]),
+        "decoder": nn.ModuleList([model.decoder, model.mask_head]),
+        "head": nn.ModuleList([model.class_head]),
     }
 
 
-def _map_channels(mask_head: nn.Module) -> int:
-    """Return how many channels the decoder gives to its heads."""
-    return next(layer.in_channels for layer in mask_head.modules() if isinstance(layer, nn.Conv2d))
-
-
-def _expect_background(mask_head: nn.Module) -> None:
-    """Start from the share of tumour pixels instead of one half, which is slow to unlearn (Lin 2017)."""
-    for layer in mask_head.modules():
-        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            nn.init.constant_(layer.bias, math.log(_PRIOR / (1 - _PRIOR)))
-
-
-def _segmentation_model(settings: Model) -> Any:
-    shipped = shipped_file(settings)
-    base = _create(settings, fetched=shipped is None)
-    if shipped:
-        load_shipped(base.encoder, shipped)
-    return base
-
-
-def _create(settings: Model, *, fetched: bool) -> Any:
-    """Build the network; `fetched` weights are those that the hub of the encoder's library offers."""
-    weights: str | bool | None = settings.encoder_weights if fetched else None
+def _build_smp_model(settings: Model) -> Any:
+    """Return segmentation_models_pytorch's model, with packaged weights or those of its library's hub."""
+    path = find_packaged_weights(settings)
+    weights: str | bool | None = None if path else settings.encoder_weights
     if weights and settings.encoder.startswith(_TIMM):
-        weights = True  # these have one set of weights, named in the encoder
+        weights = True  # timm's encoders have one set of weights, named in the encoder
     try:
-        return smp.create_model(
+        base = smp.create_model(
             settings.architecture,
             encoder_name=settings.encoder,
             encoder_weights=weights,
@@ -163,44 +187,38 @@ def _create(settings: Model, *, fetched: bool) -> Any:
             classes=1,
             **_depth_arguments(settings),
         )
-    except OSError as error:  # huggingface_hub's way to say that nothing answered
+    except OSError as error:  # huggingface_hub cannot reach its server
         raise ConfigError(
             f"model.encoder_weights={settings.encoder_weights} of model.encoder={settings.encoder} cannot be "
-            f"fetched ({_first_sentence(error)}); set model.encoder_weights=null, or choose an encoder whose "
-            f"weights are installed: {', '.join(SHIPPED)}"
+            f"downloaded ({str(error).partition('. ')[0]}); set model.encoder_weights=null, or choose an "
+            f"encoder whose weights are installed: {', '.join(PACKAGED_WEIGHTS)}"
         ) from error
-    except (KeyError, ValueError, NotImplementedError) as error:  # smp's words for a pair that does not fit
-        raise _unbuildable(settings, error) from error
-    except RuntimeError as error:
-        if _UNKNOWN_TO_TIMM not in str(error):  # a lack of memory, say
+    except (KeyError, ValueError, RuntimeError) as error:
+        mismatch = not isinstance(error, RuntimeError) or isinstance(error, NotImplementedError)
+        if not mismatch and _UNKNOWN_TO_TIMM not in str(error):  # a lack of memory, say
             raise
-        raise _unbuildable(settings, error) from error
-
-
-def _unbuildable(settings: Model, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
-        f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "
-        f"cannot be built: {error}; resnet18, resnet34, resnet50 and mobilenet_v2 at depth 5 always can"
-    )
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).partition(". ")[0]
+        raise ConfigError(
+            f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
+            f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "
+            f"cannot be built: {error}; resnet18, resnet34, resnet50 and mobilenet_v2 at depth 5 always can"
+        ) from error
+    if path:
+        load_packaged_weights(base.encoder, path)
+    return base
 
 
 def _depth_arguments(settings: Model) -> dict[str, Any]:
-    """Depth, and decoder widths to match. PSPNet reads its features at stride 8 (Zhao 2017), never deeper."""
+    """Return the encoder's depth, and what the decoder needs to match it.
+
+    The width of a decoder block doubles with every halving of the map. PSPNet reads its features at stride 8
+    (Zhao 2017), never deeper.
+    """
+    depth = settings.encoder_depth
     if settings.architecture == "pspnet":
         return {"encoder_depth": _PSPNET_DEPTH}
-    arguments: dict[str, Any] = {"encoder_depth": settings.encoder_depth}
     if settings.architecture in ("unet", "unetplusplus", "manet"):
-        arguments["decoder_channels"] = _decoder_channels(settings)
-    if settings.architecture == "fpn":
-        arguments["upsampling"] = 2 ** (settings.encoder_depth - 3)  # its pyramid stops three levels above
-    return arguments
-
-
-def _decoder_channels(settings: Model) -> tuple[int, ...]:
-    """Return the width of each decoder block, deep to shallow: it doubles with every halving of the map."""
-    return tuple(settings.decoder_width * 2**block for block in reversed(range(settings.encoder_depth)))
+        widths = tuple(settings.decoder_width * 2**block for block in reversed(range(depth)))
+        return {"encoder_depth": depth, "decoder_channels": widths}
+    if settings.architecture == "fpn":  # its pyramid stops three levels above
+        return {"encoder_depth": depth, "upsampling": 2 ** (depth - 3)}
+    return {"encoder_depth": depth}

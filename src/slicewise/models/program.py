@@ -1,8 +1,8 @@
-"""A network as a list of calls of torch's own functions.
+"""A model's forward pass as a list of calls of torch's own functions.
 
-The libraries that build networks import all architectures that they know, and torchvision with torch's
-compiler, which takes as long as torch itself. A checkpoint therefore holds, beside its weights, the calls
-that one pass of its network makes. They need torch alone, and give the same bits since they are the same.
+The libraries that build models import every architecture they know, and torchvision with torch's compiler,
+which takes as long as torch itself. So a checkpoint also holds the calls of one forward pass. They need torch
+alone, and give the same bits since they are the same calls.
 """
 
 import copy
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from slicewise.core.labels import NUM_MODALITIES
+from slicewise.domain.labels import NUM_MODALITIES
 
-Plain = dict[str, Any]
-"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits."""
+SerializedProgram = dict[str, Any]
+"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits"""
 
 _NAMES: Final[Mapping[str, tuple[Any, str]]] = {
     "functional": (
@@ -33,18 +33,18 @@ _NAMES: Final[Mapping[str, tuple[Any, str]]] = {
         "reshape sigmoid softmax sub sum to transpose unsqueeze view",
     ),
 }
-_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+_ALLOWED_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     f"{space}.{name}": getattr(owner, name)
     for space, (owner, names) in _NAMES.items()
     for name in names.split()
 }
-"""What a program may call: it comes from a file, and runs nothing else."""
+"""What a program may call: it comes from a file, and runs nothing else"""
 _BATCHES: Final = (2, 3)
-"""A network whose calls differ between these depends on the number of images, and has no program."""
-_MOST_CALLS: Final = 20_000
-_LARGEST_NUMBER: Final = 1 << 16
-_LARGEST_SIDE: Final = 4096
-_LARGEST_MAP: Final = 1 << 27
+"""Numbers of images; a model whose calls differ between them has no program"""
+_MAX_CALLS: Final = 20_000
+_MAX_NUMBER: Final = 1 << 16
+_MAX_IMAGE_SIZE: Final = 4096
+_MAX_ELEMENTS: Final = 1 << 27
 """Elements of one result for one image"""
 
 
@@ -53,11 +53,11 @@ class _Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     last_used: tuple[int, ...]
-    """Results that no later call reads."""
+    """Results that no later call reads"""
 
 
 class _Ref(NamedTuple):
-    """The result of call number `call`, or one of several it gives; the inputs are the first two results."""
+    """The result of call number `call`, or one of several; the inputs are the first two results."""
 
     call: int
     place: int | None = None
@@ -67,88 +67,93 @@ class Program:
     """The calls with the weights in their places; `program(images, presence)` returns mask and class logits.
 
     Args:
-        plain: as `record` returns it.
-        weights: tensors by name, on the device where the calls are to run.
+        serialized: as `export_program` returns it.
+        weights: tensors by name, on the device where the calls run.
 
     Raises:
         ValueError: it is no program, or one that does not fit the weights.
     """
 
-    def __init__(self, plain: Plain, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, serialized: SerializedProgram, weights: Mapping[str, Tensor]) -> None:
         try:
-            self.size = int(plain["size"])
-            calls, results = plain["calls"], plain["results"]
-            if not (0 < len(calls) <= _MOST_CALLS and len(results) == 2 and 0 < self.size <= _LARGEST_SIDE):
+            self.size = int(serialized["size"])
+            calls, results = serialized["calls"], serialized["results"]
+            if not (0 < len(calls) <= _MAX_CALLS and len(results) == 2 and 0 < self.size <= _MAX_IMAGE_SIZE):
                 raise ValueError(f"size {self.size}, {len(calls)} calls, {len(results)} results")
-            read = [
-                (_FUNCTIONS[name], _read(tuple(args), weights), _read_keywords(kwargs, weights))
+            parsed = [
+                (
+                    _ALLOWED_FUNCTIONS[name],
+                    _deserialize(tuple(args), weights),
+                    {str(key): _deserialize(value, weights) for key, value in kwargs.items()},
+                )
                 for name, args, kwargs in calls
             ]
-            self._results = tuple(_read(result, weights) for result in results)
+            self._results = tuple(_deserialize(result, weights) for result in results)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
-        last = _last_uses([*read, (None, self._results, {})])
-        self._calls = [
-            _Call(*call, last_used=tuple(last.get(number, ()))) for number, call in enumerate(read)
-        ]
-        self._try(weights)
+        # Each result is released after its last use.
+        last_uses: dict[int, int] = {}
+        for number, (_, args, kwargs) in enumerate([*parsed, (None, self._results, {})]):
+            last_uses.update(dict.fromkeys((ref.call for ref in _refs((args, kwargs))), number))
+        released: list[list[int]] = [[] for _ in range(len(parsed) + 1)]
+        for result, number in last_uses.items():
+            released[number].append(result)
+        self._calls = [_Call(*call, tuple(released[number])) for number, call in enumerate(parsed)]
+        self._check_run(weights)
 
     def __call__(self, images: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask logits [B, 1, N, N] and the class logits [B]; see `MultitaskNet.forward`."""
-        made: dict[int, Any] = {0: images, 1: presence}
-        largest = _LARGEST_MAP * len(images)
+        """Return the mask logits [B, 1, N, N] and the class logits [B]; see `MultitaskModel.encode`."""
+        values: dict[int, Any] = {0: images, 1: presence}
+        max_elements = _MAX_ELEMENTS * len(images)
         for number, call in enumerate(self._calls, 2):
-            result = call.function(*_filled(call.args, made), **_filled(call.kwargs, made))
-            if isinstance(result, Tensor) and result.numel() > largest:
+            result = call.function(*_resolve(call.args, values), **_resolve(call.kwargs, values))
+            if isinstance(result, Tensor) and result.numel() > max_elements:
                 raise ValueError(f"call {number} gives {result.numel()} numbers")
-            made[number] = result
+            values[number] = result
             for done in call.last_used:
-                made.pop(done, None)
-        mask, label = _filled(self._results, made)
+                values.pop(done, None)
+        mask, label = _resolve(self._results, values)
         return mask, label
 
-    def _try(self, weights: Mapping[str, Tensor]) -> None:
-        """Run the calls on one empty image, so that what does not fit is found before it is relied on."""
+    def _check_run(self, weights: Mapping[str, Tensor]) -> None:
+        """Run the calls on one empty image, so that misfits are found before predictions rely on them."""
         device = next(iter(weights.values())).device
         images = torch.zeros(1, NUM_MODALITIES, self.size, self.size, device=device)
         try:
             with torch.inference_mode():
-                shapes = [tuple(found.shape) for found in self(images, images[:, :, 0, 0])]
+                shapes = [tuple(output.shape) for output in self(images, images[:, :, 0, 0])]
         except Exception as error:  # torch's functions raise many kinds on arguments that do not fit
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if shapes != [(1, 1, self.size, self.size), (1,)]:
             raise ValueError(f"its results have the shapes {shapes}")
 
 
-def record(net: nn.Module, size: int) -> Plain | None:
-    """Return the calls of one pass of `net` on images of size x size, or None where they cannot be repeated.
+def export_program(model: nn.Module, size: int) -> SerializedProgram | None:
+    """Return the calls of one forward pass on images of size x size, or None where they cannot be repeated.
 
-    They cannot where the network calls a function that is not in `_FUNCTIONS`, reads tensors that are not in
-    its state, or makes other calls for another number of images. The network itself is not touched.
+    They cannot where the model calls a function that is not allowed, reads tensors that are not in its state,
+    or makes other calls for another number of images. The model itself stays as it is.
     """
-    copied = copy.deepcopy(net).cpu().float().eval().to(memory_format=torch.channels_last)
+    copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        first, second = (_recorded(copied, size, batch) for batch in _BATCHES)
-        if first is None or first != second or not _repeats(copied, first):
+        first, second = (_record_calls(copied, _example(size, batch)) for batch in _BATCHES)
+        if first is None or first != second:
             return None
-    return first
+        inputs = _example(size, _BATCHES[0])
+        outputs = zip(Program(first, copied.state_dict())(*inputs), copied(*inputs), strict=True)
+        return first if all(torch.equal(*pair) for pair in outputs) else None
 
 
-def _recorded(net: nn.Module, size: int, batch: int) -> Plain | None:
-    recorder = _Recorder(net, _example(size, batch))
-    with recorder:
-        found = net(*recorder.inputs)
-    results = [recorder.written(tensor) for tensor in found]
-    return {"size": size, "calls": recorder.calls, "results": results} if recorder.is_whole else None
-
-
-def _repeats(net: nn.Module, plain: Plain) -> bool:
-    images, presence = _example(plain["size"], _BATCHES[0])
-    found = Program(plain, net.state_dict())(images, presence)
-    return all(torch.equal(*pair) for pair in zip(found, net(images, presence), strict=True))
+def _record_calls(model: nn.Module, inputs: tuple[Tensor, Tensor]) -> SerializedProgram | None:
+    with _Recorder(model, inputs) as recorder:
+        output = model(*inputs)
+    results = [recorder.serialize(tensor) for tensor in output]
+    size = inputs[0].shape[-1]
+    return {"size": size, "calls": recorder.calls, "results": results} if recorder.is_complete else None
 
 
 def _example(size: int, batch: int) -> tuple[Tensor, Tensor]:
+    """Return random images and their presence, of which one slot is empty."""
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(batch, NUM_MODALITIES, size, size, generator=draw)
     presence = torch.ones(batch, NUM_MODALITIES)
@@ -157,19 +162,21 @@ def _example(size: int, batch: int) -> tuple[Tensor, Tensor]:
 
 
 class _Recorder(TorchFunctionMode):
-    """Writes down every call that gives a tensor."""
+    """Records every call that returns a tensor."""
 
-    def __init__(self, net: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, model: nn.Module, inputs: tuple[Tensor, Tensor]) -> None:
         super().__init__()
-        self.inputs = inputs
         self.calls: list[Any] = []
-        self.is_whole = True
-        stored = net.state_dict().keys()
-        named = ((name, held) for name, held in chain(net.named_parameters(), net.named_buffers()))
-        self._known: dict[int, Plain] = {id(held): {"weight": name} for name, held in named if name in stored}
-        self._known.update({id(held): {"input": place} for place, held in enumerate(inputs)})
-        self._names = {id(function): name for name, function in _FUNCTIONS.items()}
-        self._alive: list[Any] = []  # a tensor that is gone could leave its id to another
+        self.is_complete = True
+        stored = model.state_dict().keys()
+        self._known: dict[int, SerializedProgram] = {
+            id(tensor): {"weight": name}
+            for name, tensor in chain(model.named_parameters(), model.named_buffers())
+            if name in stored
+        }
+        self._known.update({id(tensor): {"input": place} for place, tensor in enumerate(inputs)})
+        self._names = {id(function): name for name, function in _ALLOWED_FUNCTIONS.items()}
+        self._alive: list[Any] = []  # a tensor that is freed could leave its id to another
 
     def __torch_function__(
         self, func: Any, _types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -179,23 +186,17 @@ class _Recorder(TorchFunctionMode):
         parts = result if isinstance(result, tuple | list) else (result,)
         if any(isinstance(part, Tensor) for part in parts):
             name = self._names.get(id(func))
-            self.is_whole &= name is not None
-            written = [name, [self.written(arg) for arg in args]]
-            self.calls.append([*written, {key: self.written(value) for key, value in kwargs.items()}])
+            self.is_complete &= name is not None
+            call = len(self.calls)
+            keywords = {key: self.serialize(value) for key, value in kwargs.items()}
+            self.calls.append([name, [self.serialize(arg) for arg in args], keywords])
             self._alive.append(result)
-            self._name(result)
+            for place, part in enumerate(parts):
+                self._known[id(part)] = {"call": call} if part is result else {"call": call, "place": place}
         return result
 
-    def _name(self, result: Any) -> None:
-        number = len(self.calls) - 1
-        if isinstance(result, Tensor):
-            self._known[id(result)] = {"call": number}
-            return
-        for place, part in enumerate(result):
-            self._known[id(part)] = {"call": number, "place": place}
-
-    def written(self, value: Any) -> Any:
-        """Return a value as a file holds it; what cannot be held makes the record useless."""
+    def serialize(self, value: Any) -> Any:
+        """Return a value as a file holds it; one that a file cannot hold makes the recording incomplete."""
         match value:
             case Tensor() if id(value) in self._known:
                 return self._known[id(value)]
@@ -204,29 +205,29 @@ class _Recorder(TorchFunctionMode):
             case torch.dtype():
                 return {"dtype": str(value).removeprefix("torch.")}
             case slice():
-                return {"slice": [self.written(part) for part in (value.start, value.stop, value.step)]}
+                return {"slice": [self.serialize(part) for part in (value.start, value.stop, value.step)]}
             case tuple():
-                return tuple(map(self.written, value))
+                return tuple(map(self.serialize, value))
             case list():
-                return list(map(self.written, value))
-        self.is_whole = self.is_whole and value is Ellipsis
+                return list(map(self.serialize, value))
+        self.is_complete = self.is_complete and value is Ellipsis
         return {"ellipsis": True}
 
 
-def _read(value: Any, weights: Mapping[str, Tensor]) -> Any:
-    """Return an argument that `_Recorder.written` wrote; results of calls stay references."""
+def _deserialize(value: Any, weights: Mapping[str, Tensor]) -> Any:
+    """Return an argument that `_Recorder.serialize` wrote; results of calls stay references."""
     if isinstance(value, dict):
-        return _read_marked(value, weights)
+        return _deserialize_marked(value, weights)
     if isinstance(value, tuple | list):
-        return type(value)(_read(part, weights) for part in value)
-    is_modest = isinstance(value, int | float) and abs(value) <= _LARGEST_NUMBER
+        return type(value)(_deserialize(part, weights) for part in value)
+    is_modest = isinstance(value, int | float) and abs(value) <= _MAX_NUMBER
     if is_modest or value is None or isinstance(value, str):
         return value
-    raise ValueError(f"{value!r:.100} is no argument")
+    raise ValueError(f"{value!r:.100} is not an argument")
 
 
-def _read_marked(value: Plain, weights: Mapping[str, Tensor]) -> Any:
-    """Return what a dictionary stands for that takes the place of an argument."""
+def _deserialize_marked(value: SerializedProgram, weights: Mapping[str, Tensor]) -> Any:
+    """Return the argument that a dictionary stands for."""
     match value:
         case {"weight": name}:
             return weights[name]
@@ -240,22 +241,7 @@ def _read_marked(value: Plain, weights: Mapping[str, Tensor]) -> Any:
             return slice(start, stop, step)
         case {"ellipsis": True}:
             return Ellipsis
-    raise ValueError(f"{value!r:.100} is no argument")
-
-
-def _read_keywords(kwargs: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {str(key): _read(value, weights) for key, value in kwargs.items()}
-
-
-def _last_uses(calls: Sequence[tuple[Any, Any, Any]]) -> dict[int, list[int]]:
-    """Return, for each call, the results that it reads last, so that they need not be held any longer."""
-    last: dict[int, int] = {}
-    for number, (_, args, kwargs) in enumerate(calls):
-        last.update(dict.fromkeys((ref.call for ref in _refs((args, kwargs))), number))
-    released: dict[int, list[int]] = {}
-    for result, number in last.items():
-        released.setdefault(number, []).append(result)
-    return released
+    raise ValueError(f"{value!r:.100} is not an argument")
 
 
 def _refs(value: Any) -> Iterator[_Ref]:
@@ -268,13 +254,13 @@ def _refs(value: Any) -> Iterator[_Ref]:
             yield from _refs(part)
 
 
-def _filled(value: Any, made: Mapping[int, Any]) -> Any:
-    """Put the results of earlier calls where references to them stand."""
+def _resolve(value: Any, values: Mapping[int, Any]) -> Any:
+    """Replace references by the results of earlier calls."""
     if isinstance(value, _Ref):
-        found = made[value.call]
-        return found if value.place is None else found[value.place]
+        output = values[value.call]
+        return output if value.place is None else output[value.place]
     if isinstance(value, dict):
-        return {key: _filled(part, made) for key, part in value.items()}
+        return {key: _resolve(part, values) for key, part in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_filled(part, made) for part in value)
+        return type(value)(_resolve(part, values) for part in value)
     return value

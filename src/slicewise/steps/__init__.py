@@ -1,35 +1,35 @@
-"""The pipeline in order, on one screen. Each module binds one call into the domain to the engine."""
+"""The pipeline in order. Each module binds one call into the domain to the engine."""
 
 from slicewise.config.schema import Config
-from slicewise.pipeline.step import Step, check_order
-from slicewise.pipeline.workspace import Workspace
+from slicewise.engine.step import Step, check_order
+from slicewise.engine.workspace import Workspace
 from slicewise.steps.cross_validation import cross_validation
 from slicewise.steps.demo import DEMO
 from slicewise.steps.download import DOWNLOAD
 from slicewise.steps.evaluate import EVALUATE
-from slicewise.steps.folds import in_fold, num_folds
-from slicewise.steps.names import FOLD_STEPS
 from slicewise.steps.preprocess import PREPROCESS
 from slicewise.steps.report import REPORT
 from slicewise.steps.split import SPLIT
 from slicewise.steps.train import TRAIN_CLS_HEAD, TRAIN_JOINT, TRAIN_SEG_WARMUP
+from slicewise.workflow.folds import in_fold, num_folds
+from slicewise.workflow.step_names import FOLD_STEPS
 
 STEPS: tuple[Step[Config], ...] = (
     DOWNLOAD,  #          data sets on disk, found, checked and listed
     PREPROCESS,  #        volumes and pictures -> normalised slices
     SPLIT,  #             patients -> train, val, test
-    TRAIN_SEG_WARMUP,  #  encoder and decoder learn the mask
-    TRAIN_CLS_HEAD,  #    the classification head learns on the frozen encoder
-    TRAIN_JOINT,  #       everything learns
-    EVALUATE,  #          metrics, figures, Grad-CAM, comparison of the three stages
-    REPORT,  #            one page of it all, and a model card
+    TRAIN_SEG_WARMUP,  #  encoder and decoder, on masks
+    TRAIN_CLS_HEAD,  #    classification head on the frozen encoder
+    TRAIN_JOINT,  #       the whole model
+    EVALUATE,  #          metrics, figures, saliency, comparison of the three stages
+    REPORT,  #            a page of the whole run, and a model card
     DEMO,  #              API and page
 )
 check_order(STEPS)
 
 
 def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
-    """Return the steps in order; with folds, the whole way from the split on once per fold, then pooled."""
+    """Return the steps in order; with folds, those from the split on once per fold, then pooled."""
     if not folds:
         return STEPS
     per_fold = [
@@ -40,8 +40,6 @@ def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
     return steps
 
 
-def steps_of(workspace: Workspace) -> tuple[Step[Config], ...]:
-    """Return the steps whose outputs a workspace may hold: the single run's, and those of its folds."""
-    folds = num_folds(workspace)
-    folded = pipeline(folds) if folds else ()
-    return (*STEPS, *(step for step in folded if step not in STEPS))
+def stored_steps(workspace: Workspace) -> tuple[Step[Config], ...]:
+    """Return the steps whose outputs a workspace may hold: those of the single run and of its folds."""
+    return (*STEPS, *(step for step in pipeline(num_folds(workspace)) if step not in STEPS))

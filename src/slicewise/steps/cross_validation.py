@@ -1,42 +1,33 @@
-"""All folds together: metrics over everyone, each tested by the network that never saw them."""
-
-from typing import Any
+"""All folds pooled: metrics over all patients, each tested by the model of its own fold."""
 
 from slicewise.config.schema import Config
-from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.steps.names import POOL, fold_name
-from slicewise.steps.settings import pick
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    return pick(config, "evaluation", "seed", "data.name", "data.synthetic")
+from slicewise.engine.step import Context, Outcome, Step
+from slicewise.workflow.settings import evaluation_settings
+from slicewise.workflow.step_names import CROSS_VALIDATION, HOMES, fold_name
 
 
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.evaluation.cross_validation import pool, read_fold, write_pooled
+    from slicewise.evaluation.cross_validation import pool_folds, read_fold, write_pooled
 
-    config = context.config
+    config, data = context.config, context.config.data
     folds = [
-        read_fold(context.home(fold_name("evaluate", number), "evaluation"), number)
-        for number in range(1, config.split.folds + 1)
+        read_fold(context.home(fold_name("evaluate", fold), "evaluation"), fold)
+        for fold in range(1, config.split.folds + 1)
     ]
-    result = pool(folds, config.evaluation, config.seed)
-    folder = context.out("pooled")
+    pooled = pool_folds(folds, config.evaluation, config.seed)
     return Outcome(
-        metrics=write_pooled(
-            folder, folds, result, data_name=config.data.name, synthetic=config.data.synthetic
-        )
+        write_pooled(context.out("pooled"), folds, pooled, data_name=data.name, synthetic=data.synthetic)
     )
 
 
 def cross_validation(folds: int) -> Step[Config]:
-    """Return the step that pools so many folds."""
+    """Return the step that pools this number of folds."""
     return Step(
-        name=POOL,
+        name=CROSS_VALIDATION,
         run=_run,
-        settings=_settings,
-        needs=tuple(fold_name("evaluate", number) for number in range(1, folds + 1)),
-        homes={"pooled": "results/cross_validation"},
+        settings=evaluation_settings,
+        needs=tuple(fold_name("evaluate", fold) for fold in range(1, folds + 1)),
+        homes=HOMES[CROSS_VALIDATION],
         product=("metrics.json",),
         version=6,
     )

@@ -1,187 +1,152 @@
-"""Data sets on disk: fetched or generated where they are not, then found, checked and listed."""
+"""Data sets on disk: downloaded or generated where they are missing, then found, checked and listed."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from slicewise.config.schema import Config, PictureSource, VolumeSource
+from slicewise.config.schema import Config, PictureSource
 from slicewise.core.errors import UsageError
 from slicewise.core.files import write_text
-from slicewise.core.labels import LABEL_FORMATS, LabelMap
-from slicewise.pipeline.step import Context, Input, Outcome, Step
-from slicewise.pipeline.workspace import Workspace
-from slicewise.steps.demand import of_download
-from slicewise.steps.settings import pick
-from slicewise.steps.sources import (
+from slicewise.data.cases import CaseFiles
+from slicewise.data.index import CaseIndex
+from slicewise.data.problems import Problem, describe_problems
+from slicewise.engine.step import Context, Input, Outcome, Step
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.demand import download_demand
+from slicewise.workflow.participants import select_phantom_patients, split_inputs, unused_split_keys
+from slicewise.workflow.settings import select_settings
+from slicewise.workflow.sources import (
     INDEX_NAME,
-    chosen_names,
+    Source,
+    discover_source,
     external_inputs,
-    layout_of,
-    root_of,
-    split_inputs,
-    unused_split_keys,
+    source_root,
     used_sources,
 )
-
-if TYPE_CHECKING:
-    from slicewise.data.cases import CaseFiles
-    from slicewise.data.problems import Problem
+from slicewise.workflow.step_names import HOMES
 
 _PHANTOM_SEED = 0
-"""The virtual patients are a data set: a run's seed does not change who they are."""
+"""The phantom patients are a data set: a run's seed does not change them."""
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    sources: dict[str, VolumeSource | PictureSource] = {
-        "data.volumes": config.data.volumes,
-        "data.pictures": config.data.pictures,
-    }
-    picked: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    sources: dict[str, Source] = {"data.volumes": config.data.volumes, "data.pictures": config.data.pictures}
     for key, source in sources.items():
-        # A named folder counts by its content, not by where it lies; then Kaggle's name does not matter.
+        # A configured folder counts by its content, not by its path; then Kaggle's name does not matter.
         unread = (f"{key}.path", *([f"{key}.kaggle"] if source.path else []))
-        picked |= pick(config, key, without=unread)
+        settings |= select_settings(config, key, without=unread)
     if config.data.volumes.kind == "phantom":
-        # Virtual patients are made on demand, so who takes part decides what is there.
-        picked |= pick(
+        # Phantom patients are generated on demand, so the participants decide what is on disk.
+        settings |= select_settings(
             config, "scale.fraction", "scale.min_patients", "split", without=unused_split_keys(config)
         )
-    return picked
+    return settings
 
 
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.data.check import check_cases, require_cases
-    from slicewise.data.index import CaseIndex
-    from slicewise.data.problems import describe_problems
+    from slicewise.data.check import check_cases, require_usable
 
-    config, workspace = context.config, context.workspace
-    roots = {source.name: root_of(source, workspace) for source in used_sources(config)}
+    workspace, sources = context.workspace, used_sources(context.config)
+    roots = {source.name: source_root(source, workspace) for source in sources}
     known: dict[str, list[str]] = {}
     cases: list[CaseFiles] = []
     problems: list[Problem] = []
-    for source in used_sources(config):
-        wanted = _obtain(context, source, roots[source.name], known)
-        found, met = discover_source(source, roots[source.name])
-        own = [case for case in found if wanted is None or case.group in wanted]
-        usable, faults = check_cases(own)
-        require_cases(source.name, roots[source.name], len(own), usable, [*met, *faults])
+    for source in sources:
+        root = roots[source.name]
+        selected_groups = _prepare_source(context, source, root, known)
+        discovered, discovery_problems = discover_source(source, root)
+        selected = [case for case in discovered if selected_groups is None or case.group in selected_groups]
+        usable, faults = check_cases(selected)
+        source_problems = [*discovery_problems, *faults]
+        require_usable(source.name, root, len(selected), usable, source_problems)
         cases += usable
-        problems += [*met, *faults]
+        problems += source_problems
     index = CaseIndex.of(roots, cases, problems, known)
     folder = context.out("index")
     index.write(folder / INDEX_NAME, workspace.root)
     write_text(folder / "problems.txt", index.report())
-    notes = [describe_problems(problems).rstrip()] if problems else []
-    shared = [path for case in cases for path in case.files if path.is_relative_to(workspace.root)]
-    return Outcome(_metrics(index.known, cases, problems), tuple(notes), tuple(shared))
+    counts = {
+        name: {
+            "known": len(groups),
+            "cases": sum(case.key.source == name for case in cases),
+            "patients": len({case.group for case in cases if case.key.source == name}),
+        }
+        for name, groups in index.known.items()
+    }
+    left_out = sum(problem.severity == "error" for problem in problems)
+    return Outcome(
+        metrics={"sources": counts, "num_problems": len(problems), "num_left_out": left_out},
+        notes=(describe_problems(problems).rstrip(),) if problems else (),
+        shared=tuple(path for case in cases for path in case.files if path.is_relative_to(workspace.root)),
+    )
 
 
-def _obtain(
-    context: Context[Config], source: VolumeSource | PictureSource, root: Path, known: dict[str, list[str]]
+def _prepare_source(
+    context: Context[Config], source: Source, root: Path, known: dict[str, list[str]]
 ) -> frozenset[str] | None:
-    """Bring a source onto the disk; return the groups to list, or None for all that are found."""
+    """Download or generate what is missing of a source; return the groups to list, or None for all."""
     if source.path:
         return None
     if source.kind != "phantom":
-        _fetch(source, root)
-        return None
-    from slicewise.data.sources.phantom import materialise_patients, materialise_pictures, patient_name
-    from slicewise.data.workers import num_processes
+        from slicewise.data.download.kaggle import fetch_kaggle
 
-    config = context.config
-    if isinstance(source, PictureSource):
-        for path in _faulty(context, root):
-            path.unlink(missing_ok=True)
-        materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED, config.runtime.num_workers)
+        if source.kaggle is None:
+            raise UsageError(
+                f"data set {source.name}: neither a path nor a Kaggle name is set; set one of them"
+            )
+        fetch_kaggle(source.kaggle, root)
         return None
-    for path in _faulty(context, root):
+    from slicewise.core.parallel import num_processes
+    from slicewise.data.phantom.generation import materialise_patients, materialise_pictures
+    from slicewise.data.phantom.patient import patient_name
+
+    config, runtime = context.config, context.config.runtime
+    faulty = [path for path in context.faulty if path.is_relative_to(root)]
+    if isinstance(source, PictureSource):
+        for path in faulty:
+            path.unlink(missing_ok=True)
+        materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED, runtime.num_workers)
+        return None
+    for path in faulty:
         shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all
     numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
     known[source.name] = list(numbers)
-    chosen = chosen_names(config, source, numbers)
-    workers = num_processes(config.runtime.num_workers, config.runtime.max_worker_memory_mib, len(chosen))
-    materialise_patients(root, sorted(numbers[name] for name in chosen), _PHANTOM_SEED, workers)
-    return chosen
-
-
-def _faulty(context: Context[Config], root: Path) -> list[Path]:
-    return [path for path in context.faulty if path.is_relative_to(root)]
-
-
-def _fetch(source: VolumeSource | PictureSource, root: Path) -> None:
-    from slicewise.data.download import fetch_kaggle
-
-    if source.kaggle is None:
-        raise UsageError(f"data set {source.name}: neither a path nor a Kaggle name is set; set one of them")
-    fetch_kaggle(source.kaggle, root)
-
-
-def discover_source(
-    source: VolumeSource | PictureSource, root: Path
-) -> "tuple[Sequence[CaseFiles], Sequence[Problem]]":
-    """Find the cases of a source where it lies."""
-    from slicewise.data.sources import discover
-
-    if isinstance(source, PictureSource):
-        grouped = source.duplicates == "group"
-        return discover(
-            layout_of(source),
-            root,
-            source.name,
-            source.slot,
-            group_duplicates=grouped,
-            train_only=source.train_only,
-        )
-    return discover(layout_of(source), root, source.name, mask_name=source.mask, labels=_label_map(source))
-
-
-def _label_map(source: VolumeSource) -> LabelMap | None:
-    """Return what the values of a source's masks mean; None where names and values say it."""
-    if isinstance(source.labels, str):
-        return LABEL_FORMATS.get(source.labels)
-    return tuple((int(value), label) for value, label in source.labels.items())
-
-
-def _metrics(known: Any, usable: "Sequence[CaseFiles]", problems: "Sequence[Problem]") -> dict[str, Any]:
-    sources = {
-        name: {
-            "known": len(groups),
-            "cases": sum(case.key.source == name for case in usable),
-            "patients": len({case.group for case in usable if case.key.source == name}),
-        }
-        for name, groups in known.items()
-    }
-    left_out = sum(problem.severity == "error" for problem in problems)
-    return {"sources": sources, "num_problems": len(problems), "num_left_out": left_out}
+    selected = select_phantom_patients(config, source, numbers)
+    workers = num_processes(runtime.num_workers, runtime.max_worker_memory_mib, len(selected))
+    materialise_patients(root, sorted(numbers[name] for name in selected), _PHANTOM_SEED, workers)
+    return selected
 
 
 def _question(config: Config, workspace: Workspace) -> str | None:
-    """Ask before data that is there is fetched again; virtual patients are only ever added to."""
-    fetched = [source for source in used_sources(config) if source.kind != "phantom" and not source.path]
-    there = [
-        root for source in fetched if (root := root_of(source, workspace)).is_dir() and any(root.iterdir())
+    """Return the question before existing data is checked again; phantom patients are only ever added."""
+    roots = [
+        source_root(source, workspace)
+        for source in used_sources(config)
+        if source.kind != "phantom" and not source.path
     ]
-    if not there or workspace.at_home(DOWNLOAD.homes) is None:
+    present = [root for root in roots if root.is_dir() and any(root.iterdir())]
+    if not present or workspace.home_receipt(HOMES["download"]) is None:
         return None
-    names = " and ".join(workspace.relative(root) for root in there)
-    return f"{names} exists. List and check the data again (what is complete is not fetched again)?"
+    names = " and ".join(workspace.relative(root) for root in present)
+    return f"{names} exists. List and check the data again (complete data is not downloaded again)?"
 
 
 def _inputs(config: Config) -> Mapping[str, Input]:
-    # Who is named decides which virtual patients are generated, as the scale does.
-    named = split_inputs(config) if config.data.volumes.kind == "phantom" else {}
-    return {**external_inputs(config), **named}
+    # A split file decides which phantom patients are generated, as the scale does.
+    split_file = split_inputs(config) if config.data.volumes.kind == "phantom" else {}
+    return {**external_inputs(config), **split_file}
 
 
 DOWNLOAD: Step[Config] = Step(
     name="download",
     run=_run,
     settings=_settings,
-    homes={"index": "data/index"},
+    homes=HOMES["download"],
     inputs=_inputs,
     product=(INDEX_NAME,),
     question=_question,
-    demand=of_download,
+    demand=download_demand,
     version=3,
 )

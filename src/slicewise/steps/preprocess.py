@@ -1,59 +1,58 @@
-"""Volumes and pictures become normalised slices, case by case; only cases that are new are worked on."""
+"""Volumes and pictures become normalised slices, case by case; only new cases are processed."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_json, write_text
-from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.steps.demand import of_preprocess
-from slicewise.steps.settings import pick
-from slicewise.steps.slices import MANIFEST_NAME, slice_store
-from slicewise.steps.sources import (
-    TRAIN_ONLY,
-    chosen_cases,
-    open_index,
-    root_of,
-    split_inputs,
-    unused_split_keys,
-    used_sources,
-)
+from slicewise.data.problems import describe_problems, summarise_problems
+from slicewise.engine.step import Context, Outcome, Step
+from slicewise.workflow.demand import preprocess_demand
+from slicewise.workflow.participants import TRAIN_ONLY, select_cases, split_inputs, unused_split_keys
+from slicewise.workflow.settings import select_settings
+from slicewise.workflow.slices import MANIFEST_NAME, slice_store
+from slicewise.workflow.sources import open_index, source_root, used_sources
+from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
-    from slicewise.data.index import CaseIndex
-    from slicewise.data.preprocess import EntryRef, PreprocessReport
+    from slicewise.data.preprocess import PreprocessReport
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    # The split decides which patients a scale takes; nothing of a patient's slices depends on it.
-    return pick(config, "preprocessing", "scale", "split", TRAIN_ONLY, without=unused_split_keys(config))
+    # The split decides which patients a scale takes; a patient's slices do not depend on it.
+    return select_settings(
+        config, "preprocessing", "scale", "split", TRAIN_ONLY, without=unused_split_keys(config)
+    )
 
 
 def _run(context: Context[Config]) -> Outcome:
     from slicewise.data.preprocess import preprocess_cases
-    from slicewise.data.problems import describe_problems
 
     config, index = context.config, open_index(context)
-    _require_unchanged(index)
+    if changed := index.changed_files():
+        raise DataError(f"{describe_problems(changed)}run download again to check them")
     store = slice_store(context.workspace)
     for path in context.faulty:
         store.discard(path)
     report = preprocess_cases(
-        [case for source in used_sources(config) for case in chosen_cases(config, source, index)],
+        [case for source in used_sources(config) for case in select_cases(config, source, index)],
         store,
         config.preprocessing,
         num_workers=config.runtime.num_workers,
         max_worker_memory_mib=config.runtime.max_worker_memory_mib,
         hash_cache=context.hashes,
     )
-    text = describe_problems(report.problems, shown=None)
     _require_each_source(context, report)
-    folder = context.out("processed")
-    entries = [_listed(ref) for ref in report.entries]
+    folder, text = context.out("processed"), describe_problems(report.problems, shown=None)
+    entries = [
+        {**asdict(ref.key), "group": ref.group, "entry": ref.entry, "num_slices": ref.num_slices}
+        for ref in report.entries
+    ]
     write_json(folder / MANIFEST_NAME, {"entries": entries})
     write_text(folder / "problems.txt", text)
     metrics = {
-        "num_cases": len(report.entries),
+        "num_cases": len(entries),
         "num_new": report.num_new,
         "num_reused": report.num_reused,
         "num_slices": sum(ref.num_slices for ref in report.entries),
@@ -66,37 +65,15 @@ def _run(context: Context[Config]) -> Outcome:
 
 
 def _require_each_source(context: Context[Config], report: "PreprocessReport") -> None:
-    """Refuse to hand on a source of which no case could be read."""
-    from slicewise.data.problems import most_frequent
-
+    """Refuse a source of which no case could be read."""
     for source in used_sources(context.config):
-        root = root_of(source, context.workspace)
+        root = source_root(source, context.workspace)
         if not any(ref.key.source == source.name for ref in report.entries):
-            own = [problem for problem in report.problems if problem.path.is_relative_to(root)]
+            problems = [problem for problem in report.problems if problem.path.is_relative_to(root)]
             raise DataError(
-                f"{source.name}: not one of {len(own)} cases in {root} could be preprocessed"
-                f"{most_frequent(own)}"
+                f"{source.name}: not one of {len(problems)} cases in {root} could be preprocessed"
+                f"{summarise_problems(problems)}"
             )
-
-
-def _require_unchanged(index: "CaseIndex") -> None:
-    """Refuse files that are not those which download checked, labelled and grouped."""
-    from slicewise.data.problems import describe_problems
-
-    changed = index.changed_files()
-    if changed:
-        raise DataError(f"{describe_problems(changed)}run download again to look at them anew")
-
-
-def _listed(ref: "EntryRef") -> dict[str, Any]:
-    return {
-        "source": ref.key.source,
-        "patient": ref.key.patient,
-        "case": ref.key.case,
-        "group": ref.group,
-        "entry": ref.entry,
-        "num_slices": ref.num_slices,
-    }
 
 
 PREPROCESS: Step[Config] = Step(
@@ -104,9 +81,9 @@ PREPROCESS: Step[Config] = Step(
     run=_run,
     settings=_settings,
     needs=("download",),
-    homes={"processed": "data/processed"},
+    homes=HOMES["preprocess"],
     inputs=split_inputs,
     product=(MANIFEST_NAME,),
     version=5,
-    demand=of_preprocess,
+    demand=preprocess_demand,
 )

@@ -1,121 +1,102 @@
-"""Who trains, who chooses the checkpoint, who is tested: decided over everyone known, then narrowed."""
+"""The subsets train, val and test: assigned over all known groups, then reduced to the preprocessed ones."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_json
-from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.steps.demand import of_split
-from slicewise.steps.settings import pick
-from slicewise.steps.slices import SPLIT_NAME, read_manifest, slice_store
-from slicewise.steps.sources import (
+from slicewise.data.split.assignment import SUBSETS
+from slicewise.data.split.predefined import PredefinedSplit
+from slicewise.data.split.subsets import Split
+from slicewise.engine.step import Context, Outcome, Step
+from slicewise.workflow.demand import split_demand
+from slicewise.workflow.participants import (
     TRAIN_ONLY,
-    found_sides,
-    given_split,
-    open_index,
-    root_of,
+    predefined_split,
     split_inputs,
+    split_source,
     unused_split_keys,
-    used_sources,
 )
-
-if TYPE_CHECKING:
-    from slicewise.data.given import Given
-    from slicewise.data.split import Split
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    return pick(config, "split", TRAIN_ONLY, without=unused_split_keys(config))
+from slicewise.workflow.settings import select_settings
+from slicewise.workflow.slices import SPLIT_NAME, read_manifest, slice_store
+from slicewise.workflow.sources import open_index, source_root, used_sources
+from slicewise.workflow.step_names import HOMES
 
 
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.data.cohort import SIDES
-    from slicewise.data.split import Split
+    config, index, sources = context.config, open_index(context), used_sources(context.config)
+    predefined = {source.name: predefined_split(config, source, index) for source in sources}
+    subsets_by_source = {source.name: split_source(config, source, index) for source in sources}
+    all_groups = Split.of(subsets_by_source, config.split.seed, config.split)
+    used = all_groups.keep({(entry["source"], entry["group"]) for entry in read_manifest(context)})
+    if missing := sorted({*all_groups.sources} - {*used.sources}):
+        raise DataError(
+            f"no patient of {', '.join(missing)} is left; data/processed/problems.txt says why each was "
+            "left out"
+        )
+    _require_tumour_in_subsets(context, used)
+    origin = {} if not config.split.is_given else {"given": _origins(config, predefined)}
+    folder = context.out("split")
+    write_json(folder / SPLIT_NAME, {**used.to_json(), **origin})
+    write_json(folder / "everyone.json", {**all_groups.to_json(), **origin})
+    counts = {
+        source: {subset: len(used.groups(source, subset)) for subset in SUBSETS} for source in used.sources
+    }
+    return Outcome({"counts": counts, **origin}, tuple(_notes(predefined) if origin else ()))
 
-    config, index = context.config, open_index(context)
-    given = {source.name: given_split(config, source, index) for source in used_sources(config)}
-    sides = {source.name: found_sides(config, source, index) for source in used_sources(config)}
-    everyone = Split.of(sides, config.split.seed, config.split)
-    present = {(entry["source"], entry["group"]) for entry in read_manifest(context)}
-    used = everyone.keep(present)
-    _require_sources(everyone, used)
-    _require_tumour(context, used)
-    origin = _origin(config, given)
-    write_json(context.out("split") / SPLIT_NAME, {**used.to_json(), **origin})
-    write_json(context.out("split") / "everyone.json", {**everyone.to_json(), **origin})
-    counts = {source: {side: len(used.groups(source, side)) for side in SIDES} for source in used.sources}
-    return Outcome({"counts": counts, **origin}, tuple(_notes(config, given)))
 
-
-def _origin(config: Config, given: "Mapping[str, Given | None]") -> dict[str, Any]:
-    """Return where the subsets of each source came from; nothing where the seed decided all of them."""
-    if not config.split.is_given:
-        return {}
+def _origins(config: Config, predefined: Mapping[str, PredefinedSplit | None]) -> dict[str, Any]:
+    """Return what decided the subsets of each source: a file, folders, or the seed."""
     by = "folders" if config.split.folders else "file"
     return {
-        "given": {
-            source: {"by": "seed"}
-            if found is None
-            else {"by": by, "drawn": list(found.drawn), "left_out": dict(sorted(found.left_out.items()))}
-            for source, found in given.items()
-        }
+        source: {"by": "seed"}
+        if split is None
+        else {"by": by, "drawn": list(split.drawn), "left_out": dict(sorted(split.left_out.items()))}
+        for source, split in predefined.items()
     }
 
 
-def _notes(config: Config, given: "Mapping[str, Given | None]") -> Iterator[str]:
-    if not config.split.is_given:
-        return
-    for source, found in given.items():
-        if found is None:
+def _notes(predefined: Mapping[str, PredefinedSplit | None]) -> Iterator[str]:
+    for source, split in predefined.items():
+        if split is None:
             yield f"{source}: the given split names none of its cases; split.seed divides it"
             continue
-        drawn = f"; {' and '.join(found.drawn)} drawn by split.seed" if found.drawn else ""
-        left_out = f"; {len(found.left_out)} cases left out (split.json lists them)" if found.left_out else ""
+        drawn = f"; {' and '.join(split.drawn)} drawn by split.seed" if split.drawn else ""
+        left_out = f"; {len(split.left_out)} cases left out (split.json lists them)" if split.left_out else ""
         yield f"{source}: the subsets are those of the given split{drawn}{left_out}"
 
 
-def _require_sources(everyone: "Split", used: "Split") -> None:
-    if absent := sorted({*everyone.sources} - {*used.sources}):
-        raise DataError(
-            f"no patient of {', '.join(absent)} is left; data/processed/problems.txt says why each was "
-            "left out"
-        )
-
-
-def _require_tumour(context: Context[Config], used: "Split") -> None:
-    """Refuse a subset whose masks are all empty: nothing can be learned, chosen or measured on it."""
-    from slicewise.data.cohort import SIDES
-
+def _require_tumour_in_subsets(context: Context[Config], used: Split) -> None:
+    """Refuse a subset whose masks are all empty: it gives no training signal and no score."""
     volumes, store = context.config.data.volumes, slice_store(context.workspace)
     cases = [entry for entry in read_manifest(context) if entry["source"] == volumes.name]
     groups = {e["group"] for e in cases if (store.open(e["entry"]).labels == 1).any()}
-    root = root_of(volumes, context.workspace)
+    root = source_root(volumes, context.workspace)
     if not groups:
         raise DataError(
             f"{volumes.name}: not one mask of {len(cases)} cases in {root} has a tumour pixel; check that "
             "the files taken as masks are those of the tumour (data.volumes.mask names them) and what their "
             "values mean (data.volumes.labels)"
         )
-    for side in SIDES:
-        members = used.groups(volumes.name, side)
+    for subset in SUBSETS:
+        members = used.groups(volumes.name, subset)
         if not groups & {*members}:
             raise DataError(
-                f"{volumes.name}: not one mask of the {len(members)} patients for {side} has a tumour pixel "
-                f"(such as {members[0]} in {root}), {len(groups)} of all patients have; add patients, or "
-                "draw another split with split.seed"
+                f"{volumes.name}: not one mask of the {len(members)} patients for {subset} has a tumour "
+                f"pixel (such as {members[0]} in {root}), {len(groups)} of all patients have; add patients, "
+                "or draw another split with split.seed"
             )
 
 
 SPLIT: Step[Config] = Step(
     name="split",
     run=_run,
-    settings=_settings,
+    settings=lambda config: select_settings(config, "split", TRAIN_ONLY, without=unused_split_keys(config)),
     needs=("download", "preprocess"),
-    homes={"split": "data/split"},
+    homes=HOMES["split"],
     inputs=split_inputs,
     product=(SPLIT_NAME,),
     version=4,
-    demand=of_split,
+    demand=split_demand,
 )

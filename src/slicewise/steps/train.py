@@ -1,4 +1,4 @@
-"""The three training stages: one step each, from one function."""
+"""The three training stages: one step each."""
 
 from dataclasses import asdict
 from functools import partial
@@ -7,111 +7,99 @@ from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import StageName
+from slicewise.core.disk import expand_user
 from slicewise.core.errors import ConfigError
-from slicewise.core.fingerprint import hash_file
-from slicewise.core.storage import expand_user
-from slicewise.pipeline.step import Context, Outcome, Step
-from slicewise.steps.checkpoints import stage_checkpoint
-from slicewise.steps.demand import of_training
-from slicewise.steps.settings import pick
+from slicewise.core.hashing import hash_file
+from slicewise.core.malloc import keep_freed_memory
+from slicewise.engine.step import Context, Outcome, Step
+from slicewise.workflow.checkpoints import load_stage_checkpoint
+from slicewise.workflow.demand import training_demand
+from slicewise.workflow.settings import select_settings
+from slicewise.workflow.slices import open_subset
+from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
-    from slicewise.training.loop import StageResult
+    from slicewise.training.stage import StageResult
 
 _START: Final = "training.start_from"
-_START_KEPT: Final = (
-    "every epoch was significantly worse on the validation patients, in Dice or AUC: "
-    "keeping the initial weights"
-)
-_GAINS: Final = {"dice": "Dice", "auc": "AUC"}
 
 
 def _settings(stage: StageName, config: Config) -> dict[str, Any]:
-    settings = pick(
-        config,
-        f"stages.{stage}",
-        "training",
-        "model",
-        "seed",
-        "data.name",
-        "data.synthetic",
-        "data.pictures.slot",
-        without=(_START,),
-    )
-    path = _foreign_start(stage, config)
-    return settings if path is None else {**settings, _START: _digest(path)}
+    data_keys = ("data.name", "data.synthetic", "data.pictures.slot")
+    keys = (f"stages.{stage}", "training", "model", "seed", *data_keys)
+    settings = select_settings(config, *keys, without=(_START,))
+    path = _external_checkpoint(stage, config)
+    if path is not None:  # its content counts, not its path
+        try:
+            settings[_START] = hash_file(path)
+        except OSError as error:
+            raise ConfigError(
+                f"{_START}={path} cannot be read ({error.strerror}); name a best_model.pth, or null"
+            ) from error
+    return settings
 
 
-def _foreign_start(stage: StageName, config: Config) -> Path | None:
-    """Return the checkpoint of another run to begin with; only a stage that follows no other one has it."""
-    begins = getattr(config.stages, stage).starts_from is None
+def _external_checkpoint(stage: StageName, config: Config) -> Path | None:
+    """Return the initial checkpoint from another run; only a stage that follows no other one has it."""
+    is_first = getattr(config.stages, stage).starts_from is None
     path = config.training.start_from
-    return expand_user(path) if begins and path is not None else None
-
-
-def _digest(path: Path) -> str:
-    """Return what decides the weights: the content of the file, wherever it lies."""
-    try:
-        return hash_file(path)
-    except OSError as error:
-        raise ConfigError(
-            f"{_START}={path} cannot be read ({error.strerror}); name a best_model.pth, or null"
-        ) from error
+    return expand_user(path) if is_first and path is not None else None
 
 
 def _run(stage: StageName, context: Context[Config]) -> Outcome:
-    from slicewise.core.allocator import keep_freed_memory
-    from slicewise.steps.slices import open_side
-    from slicewise.training.loop import train_stage
+    from slicewise.training.stage import train_stage
 
     keep_freed_memory()
     config = context.config
-    out = context.out("checkpoint")
     result = train_stage(
         stage,
-        getattr(config.stages, stage),
         config,
-        open_side(context, "train"),
-        open_side(context, "val"),
-        out,
-        _start(stage, context),
+        open_subset(context, "train"),
+        open_subset(context, "val"),
+        context.out("checkpoint"),
+        _initial_checkpoint(stage, context),
         fingerprint=context.fingerprint,
     )
     return Outcome(metrics=asdict(result), notes=_notes(result))
 
 
 def _notes(result: "StageResult") -> tuple[str, ...]:
-    """Say what the stage gained on the validation patients over the model that it began with."""
+    """Return what the stage gained on the validation patients over its initial weights."""
     if not result.start_metrics:
         return ()
     if result.best_epoch == 0:
-        return (_START_KEPT,)
-    before, after = result.start_metrics, result.best_metrics
-    gains = [f"{name} {before[key]:.3f} to {after[key]:.3f}" for key, name in _GAINS.items() if key in before]
+        return (
+            "every epoch was significantly worse on the validation patients, in Dice or AUC: "
+            "keeping the initial weights",
+        )
+    initial, best = result.start_metrics, result.best_metrics
+    labels = {"dice": "Dice", "auc": "AUC"}
+    gains = [f"{labels[key]} {initial[key]:.3f} to {best[key]:.3f}" for key in labels if key in initial]
     return (f"validation patients, start to epoch {result.best_epoch}: {', '.join(gains)}",)
 
 
-def _start(stage: StageName, context: Context[Config]) -> "Checkpoint | None":
+def _initial_checkpoint(stage: StageName, context: Context[Config]) -> "Checkpoint | None":
     from slicewise.models.checkpoint import load_checkpoint
 
-    before = getattr(context.config.stages, stage).starts_from
-    if before is not None:
-        return stage_checkpoint(context, before)
-    path = _foreign_start(stage, context.config)
+    previous = getattr(context.config.stages, stage).starts_from
+    if previous is not None:
+        return load_stage_checkpoint(context, previous)
+    path = _external_checkpoint(stage, context.config)
     return None if path is None else load_checkpoint(path, context.config.model)
 
 
 def _step(stage: StageName, *needs: str) -> Step[Config]:
+    name = f"train.{stage}"
     return Step(
-        name=f"train.{stage}",
+        name=name,
         run=partial(_run, stage),
         settings=partial(_settings, stage),
         needs=("preprocess", "split", *needs),
-        homes={"checkpoint": f"checkpoints/multitask_{stage}"},
+        homes=HOMES[name],
         product=("best_model.pth",),
         version=10,
-        demand=of_training,
+        demand=training_demand,
     )
 
 

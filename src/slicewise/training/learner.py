@@ -1,41 +1,40 @@
-"""A network, its optimiser and the device, tied together by Fabric."""
+"""A model, its optimiser and its averaged weights on one device, tied together by Fabric."""
 
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from slicewise.compute.device import choose_device
 from slicewise.compute.precision import Precision, choose_precision
 from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import StageName
-from slicewise.core.labels import CLASS_NAMES
-from slicewise.data.batches import Batch
-from slicewise.models.checkpoint import Checkpoint, transfer
-from slicewise.models.freezing import set_frozen
-from slicewise.models.multitask import PARTS, MultitaskNet, build_model
-from slicewise.models.program import Plain, record
-from slicewise.training.averaging import WeightAverage
-from slicewise.training.device import choose_device, make_fabric
+from slicewise.data.loading.dataset import Batch
+from slicewise.domain.labels import CLASS_NAMES
+from slicewise.models.checkpoint import Checkpoint, load_weights
+from slicewise.models.multitask import PARTS, MultitaskModel
+from slicewise.models.program import SerializedProgram, export_program
+from slicewise.training.ema import ModelEMA
+from slicewise.training.fabric import make_fabric
+from slicewise.training.losses import Losses, compute_losses
+from slicewise.training.objective import ActiveTasks, untrained_tasks
 from slicewise.training.optim import (
     clip_gradients,
+    lr_factor,
     make_optimizer,
     parameter_groups,
-    rate_factor,
-    set_rates,
+    set_learning_rates,
 )
-from slicewise.training.precise import measure_statistics
-from slicewise.training.state import Row
-from slicewise.training.tasks import Losses, TaskNet, Tasks, compute_losses, not_taught
+from slicewise.training.state import Metrics
 
 
 class Learner:
-    """What changes while a stage trains, besides its `Progress`.
+    """All that changes while a stage trains, besides its `Progress`.
 
     Args:
-        stage: what to learn and how fast.
+        stage: objective and learning rates.
         config: everything the stages share.
-        start: the checkpoint to begin with; None for a new network.
+        start: the checkpoint with the initial weights; None for a new model.
         num_steps: optimiser steps of the whole stage, for the learning rates.
         precision: in place of `training.precision`.
     """
@@ -50,98 +49,90 @@ class Learner:
     ) -> None:
         self.stage, self.config, self.num_steps = stage, config, num_steps
         training = config.training
-        chosen = choose_precision(training.precision, choose_device(config.runtime.device))
+        chosen = choose_precision(training.precision, choose_device(config.runtime.device).type)
         self.precision, self.precision_reason = (precision, "as the stage was begun") if precision else chosen
         self.fabric = make_fabric(config.runtime, self.precision)
-        self.net = _begin(config, start)
-        self._not_trained = not_taught(stage, start)
+        # Pretrained weights are downloaded only where no checkpoint overwrites them.
+        unless_loaded = {"encoder_weights": None} if start else {}
+        self.model = MultitaskModel(config.model.model_copy(update=unless_loaded))
+        if start:
+            load_weights(self.model, start)
+        self._not_trained = untrained_tasks(stage, start)
         frozen = [part for part in PARTS if not getattr(stage.learning_rates, part)]
-        set_frozen(self.net, frozen, statistics=stage.frozen_statistics and start is not None)
+        self.model.freeze(frozen, statistics=stage.frozen_statistics and start is not None)
         if training.channels_last:
-            self.net.to(memory_format=torch.channels_last)
-        self._module = self.fabric.setup_module(TaskNet(self.net, Tasks.learned(stage.objective)))
-        groups = parameter_groups(self.net, stage.learning_rates, training.optimizer.weight_decay)
+            self.model.to(memory_format=torch.channels_last)
+        self._module = self.fabric.setup_module(self.model)
+        self._tasks = ActiveTasks.trained(stage.objective)
+        groups = parameter_groups(self.model, stage.learning_rates, training.optimizer.weight_decay)
         fused = self.precision != "fp16"  # its scaler cannot clip before a fused step
-        self._learning = [weight for weight in self.net.parameters() if weight.requires_grad]
+        self._trainable = [weight for weight in self.model.parameters() if weight.requires_grad]
         optimizer = self.fabric.setup_optimizers(make_optimizer(training.optimizer, groups, fused=fused))
         assert not isinstance(optimizer, tuple)
         self._optimizer = optimizer
-        self._average = WeightAverage(self.net, training.ema_decay) if training.ema_decay else None
+        self._average = ModelEMA(self.model, training.ema_decay) if training.ema_decay else None
 
     @property
     def device(self) -> torch.device:
         return self.fabric.device
 
     @property
-    def best_net(self) -> MultitaskNet:
-        """The network to evaluate and keep: with averaged weights, where they are averaged."""
-        return self._average.net if self._average else self.net
-
-    def measure_statistics(self, batches: Iterable[Batch]) -> None:
-        """Measure the batch-norm statistics of `best_net` anew; see `training.precise`."""
-        measure_statistics(
-            self.fabric, self.best_net, batches, channels_last=self.config.training.channels_last
-        )
-
-    def best_is_finite(self) -> bool:
-        """Whether `best_net` holds numbers alone; an infinite variance, say, shows in none of its answers."""
-        return all(bool(tensor.isfinite().all()) for tensor in self.best_net.state_dict().values())
+    def best_model(self) -> MultitaskModel:
+        """The model to validate and save: with averaged weights, where they are averaged."""
+        return self._average.model if self._average else self.model
 
     @property
-    def largest_rate(self) -> float:
+    def max_lr(self) -> float:
         return max(float(group["lr"]) for group in self._optimizer.param_groups)
 
     def accumulate(self, batch: Batch, group_size: int) -> Losses:
         """Add the gradient of one of `group_size` batches."""
-        if not self.net.training:  # setting it takes half a millisecond
-            self.net.train()
-        answers = self._module(batch.images, batch.presence)
-        losses = compute_losses(answers, batch, self.stage.objective, self.config.training)
+        if not self.model.training:  # setting it takes half a millisecond
+            self.model.train()
+        outputs = self._module(batch.images, batch.presence, **self._tasks._asdict())
+        losses = compute_losses(outputs, batch, self.stage.objective, self.config.training)
         self.fabric.backward(losses.total / group_size)
         return losses
 
     def step(self, number: int) -> None:
-        """Take optimiser step `number` (from 0) with the gradients that were added."""
-        if self.config.training.clip_norm:
-            self._clip(self.config.training.clip_norm)
-        set_rates(
-            self._optimizer.param_groups, rate_factor(self.config.training.scheduler, number, self.num_steps)
+        """Take optimiser step `number` (from 0) with the accumulated gradients."""
+        max_norm = self.config.training.clip_norm
+        if max_norm and self.precision == "fp16":  # Fabric undoes the loss scale first
+            self.fabric.clip_gradients(
+                self._module, self._optimizer, max_norm=max_norm, error_if_nonfinite=False
+            )
+        elif max_norm:
+            clip_gradients(self._trainable, max_norm)
+        set_learning_rates(
+            self._optimizer.param_groups, lr_factor(self.config.training.scheduler, number, self.num_steps)
         )
         self._optimizer.step()
         self._optimizer.zero_grad()
         if self._average:
             self._average.update()
 
-    def _clip(self, max_norm: float) -> None:
-        if self.precision == "fp16":  # Fabric undoes the loss scale first
-            self.fabric.clip_gradients(
-                self._module, self._optimizer, max_norm=max_norm, error_if_nonfinite=False
-            )
-        else:
-            clip_gradients(self._learning, max_norm)
-
     def state(self) -> dict[str, Any]:
         """Return every tensor and number that the next batch depends on."""
         return {
-            "weights": self.net.state_dict(),
+            "weights": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
             "average": self._average.state_dict() if self._average else {},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned."""
-        self.net.load_state_dict(state["weights"], strict=True)
+        """Restore what `state` returned."""
+        self.model.load_state_dict(state["weights"], strict=True)
         self._optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         if self._average:
             self._average.load_state_dict(state["average"])
 
-    def checkpoint(self, stage: StageName, fingerprint: str, metrics: Row) -> Checkpoint:
-        """Return the network as it is evaluated, with all that a Predictor needs."""
+    def checkpoint(self, stage: StageName, fingerprint: str, metrics: Metrics) -> Checkpoint:
+        """Return the model as it is validated, with all that prediction needs."""
         config = self.config
         return Checkpoint(
-            weights={name: tensor.detach().cpu() for name, tensor in self.best_net.state_dict().items()},
+            weights={name: tensor.detach().cpu() for name, tensor in self.best_model.state_dict().items()},
             model=config.model,
             preprocessing=config.preprocessing,
             class_names=CLASS_NAMES,
@@ -156,15 +147,6 @@ class Learner:
         )
 
     @cached_property
-    def _program(self) -> Plain | None:
-        """The calls of the network, which no training changes."""
-        return record(self.best_net, self.config.preprocessing.image_size)
-
-
-def _begin(config: Config, start: Checkpoint | None) -> MultitaskNet:
-    """Build the network; pretrained weights are fetched only where no checkpoint overwrites them."""
-    if start is None:
-        return build_model(config.model)
-    net = build_model(config.model.model_copy(update={"encoder_weights": None}))
-    transfer(net, start)
-    return net
+    def _program(self) -> SerializedProgram | None:
+        """The calls of a forward pass, which training does not change."""
+        return export_program(self.best_model, self.config.preprocessing.image_size)

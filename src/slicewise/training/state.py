@@ -1,4 +1,4 @@
-"""Where a stage stands, and the file from which it goes on at the very batch."""
+"""The progress of a stage, and the file from which it resumes at the same batch."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,17 +8,18 @@ from typing import Any, Final, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from slicewise.core.errors import CheckpointError
-from slicewise.models.checkpoint import STATE_FORMAT, load_safely, save_safely
+from slicewise.models.checkpoint import STATE_FORMAT
+from slicewise.models.safe_loading import load_safely, save_safely
 
 VERSION: Final = 2
 
-Row = dict[str, int | float]
+Metrics = dict[str, int | float]
 """Not `float` alone: reading would turn whole numbers into fractions, and a resumed stage would differ."""
 
 
 @dataclass
 class Progress:
-    """All that a stage remembers besides tensors."""
+    """All that a stage has to remember besides tensors."""
 
     epoch: int = 0
     """Epochs that are finished"""
@@ -29,17 +30,16 @@ class Progress:
     sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     """Total, mask and classification loss times batch size, and number of slices, in the current epoch"""
     best_epoch: int = 0
-    """The epoch whose weights are saved: the latest that is not significantly worse than the top one. 0 is
-    the model that the stage began with"""
-    best_metrics: Row = field(default_factory=dict)
+    """The epoch whose weights are saved, see `model_selection`; 0: the initial weights"""
+    best_metrics: Metrics = field(default_factory=dict)
     top_score: float | None = None
     top_epoch: int = 0
-    """The epoch with the highest score of those that were kept so far"""
+    """The epoch with the highest score among those that were the best one at their time"""
     top_values: dict[str, list[float]] = field(default_factory=dict)
-    """Its monitored figures patient by patient, see `doubt`"""
-    start_metrics: Row = field(default_factory=dict)
-    """Of the model that the stage began with, where that may be kept"""
-    history: list[Row] = field(default_factory=list)
+    """Its monitored metrics patient by patient, see `patient_pseudovalues`"""
+    start_metrics: Metrics = field(default_factory=dict)
+    """Of the initial weights, where they may be kept"""
+    history: list[Metrics] = field(default_factory=list)
     seconds: float = 0.0
     """Spent on training batches"""
     num_images: int = 0
@@ -51,14 +51,9 @@ class Progress:
     finished: bool = False
 
     @property
-    def stale_epochs(self) -> int:
-        """Epochs since the highest score."""
-        return self.epoch - self.top_epoch
-
-    @property
-    def rows(self) -> list[Row]:
-        """The history, and as epoch 0 the model that the stage began with, where that may be kept."""
-        start: list[Row] = [{"epoch": 0, **self.start_metrics}] if self.start_metrics else []
+    def rows(self) -> list[Metrics]:
+        """The history, with the initial weights as epoch 0 where they may be kept."""
+        start: list[Metrics] = [{"epoch": 0, **self.start_metrics}] if self.start_metrics else []
         return start + self.history
 
     def __str__(self) -> str:
@@ -75,16 +70,16 @@ def save_state(path: Path, fingerprint: str, progress: Progress, tensors: Mappin
 
 
 def load_state(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Any]] | None:
-    """Read `last.pth`; None where there is none, or where it belongs to another run.
+    """Return progress and tensors of `last.pth`; None where it is missing or belongs to another run.
 
     Raises:
-        CheckpointError: the file is damaged or foreign.
+        CheckpointError: the file is damaged or of another kind.
     """
     if not path.exists():
         return None
     content = load_safely(path)
     if not isinstance(content, dict) or content.get("format") != STATE_FORMAT:
-        raise CheckpointError(f"{path} is no training state; move it aside and train again")
+        raise CheckpointError(f"{path} is not a training state; move it aside and train again")
     if (content.get("version"), content.get("fingerprint")) != (VERSION, fingerprint):
         return None
     try:

@@ -1,8 +1,8 @@
-"""Python imports this first in every process of a run: it kills the whole run at a chosen write.
+"""Kill a whole run at a given write; Python imports this module first in every process of the run.
 
-`CHAOS_PLAN` is JSON: `root` (only what happens below it counts), `log` (a file outside it), and either
-nothing more, to list all writes, or `step`, `count` (kill at that write of the step), `in_worker`, `delay`
-(seconds after the call began, so that it may be half done) and `signal` (another one than SIGKILL).
+`CHAOS_PLAN` is JSON: `root` (only writes below it count), `log` (a file outside it), and either
+nothing more, to log all writes, or `step`, `count` (kill at that write of the step), `in_worker`, `delay`
+(seconds after the call, which may then be half done) and `signal` (instead of SIGKILL).
 """
 
 import json
@@ -29,7 +29,7 @@ class Injector:
         self.is_worker = "multiprocessing.spawn" in " ".join(sys.orig_argv)
         self.step = "worker" if self.is_worker else "start"
         self.signal = plan.get("signal", signal.SIGKILL)
-        self.seen = 0
+        self.num_writes = 0
 
     def on_event(self, event: str, args: tuple[Any, ...]) -> None:
         if event not in _EVENTS or not isinstance(args[0], str | bytes | os.PathLike):
@@ -43,14 +43,16 @@ class Injector:
         if event == "os.mkdir" and _STARTS_STEP in path and not self.is_worker:
             self.step = path.split(_STARTS_STEP)[1].split("/")[0]
         if self.wanted is None:
-            self.tell(event, path)
-        elif self.is_worker == self.in_worker and (self.seen or self.is_worker or self.step == self.wanted):
-            self.seen += 1
-            if self.seen == self.count:
+            self.log_event(event, path)
+        elif self.is_worker == self.in_worker and (
+            self.num_writes or self.is_worker or self.step == self.wanted
+        ):
+            self.num_writes += 1
+            if self.num_writes == self.count:
                 self.kill(event, path)
 
     def kill(self, event: str, path: str) -> None:
-        self.tell(event, path)
+        self.log_event(event, path)
         if self.delay:
             threading.Thread(target=self._kill_later).start()
         else:
@@ -60,7 +62,7 @@ class Injector:
         time.sleep(self.delay)
         os.killpg(0, self.signal)
 
-    def tell(self, event: str, path: str) -> None:
+    def log_event(self, event: str, path: str) -> None:
         line = json.dumps({"step": self.step, "event": event, "path": os.path.relpath(path, self.root)})
         handle = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, line.encode() + b"\n")
@@ -69,14 +71,14 @@ class Injector:
 
 def _install(plan: dict[str, Any]) -> None:
     injector = Injector(plan)
-    plain = os.fsync
+    original = os.fsync
 
     def fsync(handle: Any) -> None:  # has no audit event
         number = handle if isinstance(handle, int) else handle.fileno()
         path = str(Path(f"/proc/self/fd/{number}").readlink())
         if path.startswith(injector.root):
             injector.on_write("os.fsync", path)
-        plain(handle)
+        original(handle)
 
     os.fsync = fsync  # type: ignore[assignment]  # the same but for names
     sys.addaudithook(injector.on_event)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.pipeline.test_lock import controller, said
+from tests.engine.test_lock import controller, said
 
-from slicewise.cli.checks import contents, machine, place, software
+from slicewise.cli.checks import datasets, machine, services, software, storage
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.core.storage import MIB
-from slicewise.pipeline.workspace import Workspace
+from slicewise.core.disk import MIB
+from slicewise.engine.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     versions_with(monkeypatch, monai=None, numpy="1.26.4")
     found = software.packages()
     assert found.level == "bad"
-    assert "numpy is 1.26.4, wanted >=2" in found.found
+    assert "numpy is 1.26.4, needed >=2" in found.found
     assert "monai is missing" in found.found
     versions_with(monkeypatch, fastapi=None)
     assert software.packages().level == "warn"
@@ -75,8 +75,8 @@ def test_where_the_first_weights_come_from(config: Config) -> None:
         return f"{check.level}: {check.found}"
 
     assert software.encoder_weights(config).found.endswith("is installed")
-    assert found("resnet18", None) == "good: resnet18 begins with random weights"
-    assert found("resnet18", "imagenet").startswith("warn: imagenet for resnet18 is fetched")
+    assert found("resnet18", None) == "good: resnet18 starts from random weights"
+    assert found("resnet18", "imagenet").startswith("warn: imagenet for resnet18 is downloaded")
 
 
 def test_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,11 +106,11 @@ def test_an_encoder_that_nobody_knows_is_told_before_a_run(name: str) -> None:
 def test_tracking_needs_its_packages(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     on = compose(["tracking.mlflow=true"])
     assert software.tracker(config).level == "good"
-    monkeypatch.setattr("slicewise.steps.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: None)
     found = software.tracker(on)
     assert (found.level, found.found) == ("bad", "tracking.mlflow=true needs mlflow, sqlalchemy, alembic")
     assert found.advice.startswith("install slicewise[tracking]")
-    monkeypatch.setattr("slicewise.steps.tracking.find_spec", lambda name: name)
+    monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: name)
     assert software.tracker(on).found == "MLflow"
 
 
@@ -140,62 +140,62 @@ def test_ports(config: Config) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         busy = compose([f"serving.page_port={port}"])
-        found = machine.ports(busy)
+        found = services.ports(busy)
         assert (found.level, str(port) in found.found) == ("bad", True)
         assert f"serving.page_port={port + 10}" in found.advice
-        assert machine.ports(busy, wants_demo=False).level == "good"
-        assert machine.ports(busy, of_our_demo=[port + 1]).level == "bad", "its demo runs on another port"
+        assert services.ports(busy, wants_demo=False).level == "good"
+        assert services.ports(busy, of_our_demo=[port + 1]).level == "bad", "its demo runs on another port"
         whole = [config.serving.api_port, port]
-        assert machine.ports(busy, of_our_demo=whole).found.endswith("in use by this workspace's demo")
-    assert machine._is_free("127.0.0.1", port)
+        assert services.ports(busy, of_our_demo=whole).found.endswith("in use by this workspace's demo")
+    assert services.is_free("127.0.0.1", port)
 
 
 def test_supervisor(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     installed: set[str] = set()
     monkeypatch.setattr("shutil.which", lambda name: name if name in installed else None)
-    assert machine.supervisor(config).found == "SliceWise itself"
-    assert machine.supervisor(compose(["serving.supervisor=pm2"])).level == "bad"
-    assert machine.supervisor(compose(["serving.supervisor=pm2"]), wants_demo=False).level == "good"
+    assert services.supervisor(config).found == "SliceWise itself"
+    assert services.supervisor(compose(["serving.supervisor=pm2"])).level == "bad"
+    assert services.supervisor(compose(["serving.supervisor=pm2"]), wants_demo=False).level == "good"
     installed.add("pm2")
-    assert machine.supervisor(config).found == "pm2 without node"
+    assert services.supervisor(config).found == "pm2 without node"
     installed.add("node")
-    assert machine.supervisor(config).found == "pm2"
+    assert services.supervisor(config).found == "pm2"
 
 
 def test_workspace(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert place.writable(workspace).level == "good"
+    assert storage.writable(workspace).level == "good"
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
     def refuse(path: Path, *_: Any, **__: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "write_text", refuse)  # a mode would not stop root
-    found = place.writable(workspace)
+    found = storage.writable(workspace)
     assert (found.level, "Permission denied" in found.found) == ("bad", True)
 
 
 def test_disk(workspace: Workspace, config: Config) -> None:
-    needed = place.needed_bytes(config)
+    needed = storage.needed_bytes(config)
     assert needed > 600 * MIB
     for free, level in ((needed - 1, "bad"), (needed + MIB, "warn"), (2 * needed, "good")):
-        assert place.disk(workspace, config, free).level == level
-    assert place.needed_bytes(compose(["modes=production", "data=brats"])) > 10 * needed
+        assert storage.disk(workspace, config, free).level == level
+    assert storage.needed_bytes(compose(["modes=production", "data=brats"])) > 10 * needed
     data = workspace.root / "data"
     data.mkdir(parents=True)
     (data / "there").write_bytes(bytes(10 * MIB))
-    assert place.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
+    assert storage.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
 
 
 @pytest.mark.parametrize("key", ["data.volumes.path", "data.pictures.path", "training.start_from"])
 def test_inputs(key: str, config: Config, tmp_path: Path) -> None:
-    assert place.inputs(config).found == "none named"
+    assert datasets.inputs(config).found == "none named"
     path = tmp_path / "a; b"
     named = compose(["data=brats", f"{key}='{path}'"])
-    missing = place.inputs(named)
+    missing = datasets.inputs(named)
     assert (missing.level, key in missing.found, str(path) in missing.found) == ("bad", True, True)
-    assert missing.advice.startswith(("mend the path", "name a best_model.pth"))
+    assert missing.advice.startswith(("correct the path", "name a best_model.pth"))
     path.write_text("weights") if key == "training.start_from" else path.mkdir()
-    assert (place.inputs(named).level, place.inputs(named).found) == ("good", f"{path} found")
+    assert (datasets.inputs(named).level, datasets.inputs(named).found) == ("good", f"{path} found")
 
 
 def test_kaggle(
@@ -204,26 +204,26 @@ def test_kaggle(
     brats = compose(["data=brats"])
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert place.credentials(workspace, config).level == "good"
-    assert "brats and kaggle_mri" in place.credentials(workspace, brats).found
-    assert place.credentials(workspace, brats).level == "warn"
+    assert datasets.credentials(workspace, config).level == "good"
+    assert "brats and kaggle_mri" in datasets.credentials(workspace, brats).found
+    assert datasets.credentials(workspace, brats).level == "warn"
     alone = ["data=brats", "data.pictures.kind=none"]
-    assert place.credentials(workspace, compose(alone)).found == "no credentials; brats may ask for them"
-    assert place.credentials(workspace, compose([*alone, "data.volumes.path=/x"])).level == "good"
+    assert datasets.credentials(workspace, compose(alone)).found == "no credentials; brats may need them"
+    assert datasets.credentials(workspace, compose([*alone, "data.volumes.path=/x"])).level == "good"
     (tmp_path / "kaggle.json").write_text("{")
-    assert place.credentials(workspace, brats).level == "bad"
+    assert datasets.credentials(workspace, brats).level == "bad"
     (tmp_path / "kaggle.json").write_text('{"username": "anna", "key": "a-secret-key"}')
-    found = place.credentials(workspace, brats)
+    found = datasets.credentials(workspace, brats)
     assert found.level == "good"
     assert "secret" not in repr(found)
     assert "anna" not in repr(found)
 
 
 def test_lock(workspace: Workspace) -> None:
-    assert place.lock(workspace).level == "good"
+    assert storage.lock(workspace).level == "good"
     with controller(workspace.state / "lock", "real") as holder:
         assert said(holder) == "held"
-        found = place.lock(workspace)
+        found = storage.lock(workspace)
     assert (found.level, f"process {holder.pid}" in found.found) == ("warn", True)
 
 
@@ -240,20 +240,20 @@ def pictures(root: Path, number: int) -> Config:
 def test_pictures_that_cannot_be_read_are_named(workspace: Workspace, tmp_path: Path) -> None:
     root = tmp_path / "pictures"
     config = pictures(root, 10)
-    found = contents.data(workspace, config)
+    found = datasets.data(workspace, config)
     counts = "kaggle_mri: 10 pictures with a label, 10 opened, {} of these cannot be read"
     assert (found.level, found.found) == ("good", counts.format(0))
     (root / "no" / "004.png").write_bytes(b"no picture")
     whole = (root / "yes" / "003.png").read_bytes()
     (root / "yes" / "003.png").write_bytes(whole[: len(whole) // 2])
-    found = contents.data(workspace, config)
+    found = datasets.data(workspace, config)
     assert found.level == "warn"
     assert found.found.startswith(counts.format(2))
     assert "no/004.png: " in found.found
     assert "yes/003.png: " in found.found
     for path in root.rglob("*.png"):
         path.write_bytes(b"no picture")
-    found = contents.data(workspace, config)
+    found = datasets.data(workspace, config)
     assert found.level == "bad"
     assert found.found.startswith("kaggle_mri: none of the 10 pictures opened in")
 
@@ -264,7 +264,7 @@ def test_of_many_pictures_a_bounded_number_is_opened_from_every_part(
     config = pictures(tmp_path / "pictures", 200)
     for path in (tmp_path / "pictures" / "yes").iterdir():
         path.write_bytes(b"no picture")
-    found = contents.data(workspace, config).found
+    found = datasets.data(workspace, config).found
     assert found.startswith(
         "kaggle_mri: 200 pictures with a label, 50 opened, 25 of these cannot be read (yes/"
     )

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from slicewise.core.errors import DataError
-from slicewise.core.labels import LABEL_FORMATS, MODALITIES
 from slicewise.data.cases import CaseFiles
-from slicewise.data.names import read_name
+from slicewise.data.filenames import parse_filename
 from slicewise.data.sources import discover
+from slicewise.domain.labels import LABEL_FORMATS, MODALITIES
 
 REAL = Path(__file__).resolve().parents[3] / "../shared/data/brats"
 FIVE = ("t1", "t1ce", "t2", "flair", "seg")
@@ -40,7 +40,7 @@ def test_every_release_is_found_in_any_nesting(tmp_path: Path) -> None:
     for case in cases:
         assert case.modalities == MODALITIES
         assert case.kind == "nifti"
-        assert [read_name(path).kind for path in case.images] == list(MODALITIES)
+        assert [parse_filename(path).kind for path in case.images] == list(MODALITIES)
         assert "seg" in case.masks[0].name
         assert case.group == case.key.patient
 

@@ -4,20 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slicewise.data.sources.folder_labels import label_of, labels_of
+from slicewise.data.sources.folder_labels import label_folders, parse_label
 
 
 @given(st.sampled_from(["yes", "tumor", "brain tumour", "glioma_tumor", "Meningioma", "Positive"]), st.data())
 def test_folders_with_tumours(name: str, data: st.DataObject) -> None:
     decorated = "".join(data.draw(st.sampled_from([c.lower(), c.upper(), f"{c}_"])) for c in name)
-    assert label_of(decorated) == 1
+    assert parse_label(decorated) == 1
 
 
 @pytest.mark.parametrize(
     "name", ["Brain Tumor Images", "brain_glioma", "Glioma MRI", "class_1_tumor", "positiv"]
 )
 def test_words_that_say_nothing_hide_no_tumour(name: str) -> None:
-    assert label_of(name) == 1
+    assert parse_label(name) == 1
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_words_that_say_nothing_hide_no_tumour(name: str) -> None:
     ],
 )  # fmt: skip
 def test_folders_without(name: str) -> None:
-    assert label_of(name) == 0
+    assert parse_label(name) == 0
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_folders_without(name: str) -> None:
     ],
 )  # fmt: skip
 def test_folders_that_say_nothing(name: str) -> None:
-    assert label_of(name) is None
+    assert parse_label(name) is None
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_folders_that_say_nothing(name: str) -> None:
 )
 def test_the_nearest_folder_decides_unless_it_names_the_set(folders: list[str], label: int | None) -> None:
     """The label that is looked at is that of the first folder."""
-    assert labels_of({Path(folder) for folder in folders})[Path(folders[0])] == label
+    assert label_folders({Path(folder) for folder in folders})[Path(folders[0])] == label

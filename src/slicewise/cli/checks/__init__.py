@@ -1,1 +1,9 @@
-"""What `slicewise doctor` looks at: the software, the machine, and the place where the outputs go."""
+"""The checks of `slicewise doctor`.
+
+check      the result of a check
+software   Python, packages, encoder weights, experiment tracking, text encoding
+machine    cores, memory, accelerator
+storage    workspace, disk space, lock
+datasets   inputs named by the configuration, data sets on disk, Kaggle credentials
+services   ports and supervisor of the demo
+"""

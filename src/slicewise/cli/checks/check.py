@@ -1,4 +1,4 @@
-"""What a check found, and what to do about it."""
+"""The result of a check."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Level = Literal["good", "warn", "bad"]
 
 @dataclass(frozen=True)
 class Check:
-    """`bad` prevents a run, `warn` may spoil it; `advice` is what to do, empty where nothing need be done."""
+    """`bad` prevents a run, `warn` may spoil it; `advice` says what to do, and is empty if nothing."""
 
     name: str
     level: Level

@@ -1,4 +1,4 @@
-"""Python, the packages, and the way text is encoded."""
+"""Python, the packages, the encoder weights, experiment tracking and the text encoding."""
 
 import locale
 import sys
@@ -9,32 +9,33 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 
 from slicewise.cli.checks.check import Check
-from slicewise.config.schema import Config, Model
+from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError, UsageError
+from slicewise.workflow.tracking import require_packages
 
-_OLDEST = (3, 11)
+_MIN_PYTHON = (3, 11)
 _INSTALL = "in a checkout: make run; elsewhere: pip install 'slicewise[serving]'"
 
 
 def python_version(found: tuple[int, int, int] = sys.version_info[:3]) -> Check:
-    """Check the interpreter."""
+    """Check the version of Python."""
     text = ".".join(map(str, found))
-    if found[:2] < _OLDEST:
-        return Check("python", "bad", text, f"install Python {_OLDEST[0]}.{_OLDEST[1]} or newer")
+    if found[:2] < _MIN_PYTHON:
+        return Check("python", "bad", text, f"install Python {_MIN_PYTHON[0]}.{_MIN_PYTHON[1]} or newer")
     return Check("python", "good", text)
 
 
 def packages() -> Check:
-    """Compare the installed packages with what slicewise asks for, those of the demo included."""
+    """Compare the installed packages with the requirements, those of the demo included."""
     try:
-        wanted = [Requirement(line) for line in requires("slicewise") or ()]
+        requirements = [Requirement(line) for line in requires("slicewise") or ()]
     except PackageNotFoundError:
         return Check("packages", "bad", "slicewise itself is not installed", _INSTALL)
-    needed = [r for r in wanted if _applies(r, "")]
+    needed = [r for r in requirements if _applies(r, "")]
     missing = list(_faults(needed))
     if missing:
         return Check("packages", "bad", "; ".join(missing), _INSTALL)
-    for_demo = [r for r in wanted if _applies(r, "serving") and r not in needed]
+    for_demo = [r for r in requirements if _applies(r, "serving") and r not in needed]
     missing = list(_faults(for_demo))
     if missing:
         return Check("packages", "warn", f"for the demo: {'; '.join(missing)}", _INSTALL)
@@ -49,64 +50,54 @@ def torch_pair() -> Check:
     except PackageNotFoundError as error:
         return Check("torch", "bad", f"{error.name} is not installed", _INSTALL)
     found = f"torch {torch} with torchvision {vision}"
-    wrong = [str(r.specifier) for r in built_for if not r.specifier.contains(torch, prereleases=True)]
-    if wrong:
+    conflicting = [str(r.specifier) for r in built_for if not r.specifier.contains(torch, prereleases=True)]
+    if conflicting:
         advice = "install both from one index, for example with: make constraints, then make run"
-        return Check("torch", "bad", f"{found}, which wants torch{wrong[0]}", advice)
+        return Check("torch", "bad", f"{found}, which needs torch{conflicting[0]}", advice)
     return Check("torch", "good", found)
 
 
 def encoder_weights(config: Config) -> Check:
-    """Say where the first weights of the encoder come from; nothing is asked on the network."""
-    from slicewise.models.pretrained import SHIPPED, shipped_file
+    """Check that the model can be built and its pretrained weights are installed; nothing is downloaded."""
+    import torch
+
+    from slicewise.models.multitask import MultitaskModel
+    from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights
 
     model = config.model
-    if fault := _network_fault(model):
-        return Check("weights", "bad", *fault)
+    try:
+        with torch.device("meta"):  # takes no memory
+            MultitaskModel(model.model_copy(update={"encoder_weights": None}))
+    except ConfigError as error:
+        fault, _, advice = str(error).rpartition("; ")
+        return Check("weights", "bad", textwrap.shorten(fault, 300), advice)
     if model.encoder_weights is None:
-        return Check("weights", "good", f"{model.encoder} begins with random weights")
-    if shipped_file(model) is not None:
+        return Check("weights", "good", f"{model.encoder} starts from random weights")
+    if find_packaged_weights(model) is not None:
         return Check("weights", "good", f"{model.encoder_weights} for {model.encoder} is installed")
     return Check(
         "weights",
         "warn",
-        f"{model.encoder_weights} for {model.encoder} is fetched from a hub when training begins",
-        f"without a network: model.encoder_weights=null, or an encoder of {', '.join(SHIPPED)}",
+        f"{model.encoder_weights} for {model.encoder} is downloaded when training starts",
+        f"offline: model.encoder_weights=null, or an encoder of {', '.join(PACKAGED_WEIGHTS)}",
     )
 
 
-def _network_fault(model: Model) -> tuple[str, str] | None:
-    """Return what is wrong with the network and what to do, if it cannot be built; no memory is taken."""
-    import torch
-
-    from slicewise.models.multitask import build_model
-
-    try:
-        with torch.device("meta"):
-            build_model(model.model_copy(update={"encoder_weights": None}))
-    except ConfigError as error:
-        found, _, advice = str(error).rpartition("; ")
-        return textwrap.shorten(found, 300), advice
-    return None
-
-
 def tracker(config: Config) -> Check:
-    """Check that the packages of the experiment tracking are there, where it is on."""
-    from slicewise.steps.tracking import require_packages
-
+    """Check that the packages of experiment tracking are installed, where it is on."""
     try:
         require_packages(config)
     except UsageError as error:
-        found, _, advice = str(error).partition(": ")
-        return Check("tracking", "bad", found, advice)
+        fault, _, advice = str(error).partition(": ")
+        return Check("tracking", "bad", fault, advice)
     return Check("tracking", "good", "MLflow" if config.tracking.mlflow else "off")
 
 
 def encoding() -> Check:
     """Check that file names and text are UTF-8."""
-    found = {sys.getfilesystemencoding().lower(), locale.getpreferredencoding(do_setlocale=False).lower()}
-    names = ", ".join(sorted(found))
-    if {name.replace("-", "") for name in found} <= {"utf8"}:
+    codecs = {sys.getfilesystemencoding().lower(), locale.getpreferredencoding(do_setlocale=False).lower()}
+    names = ", ".join(sorted(codecs))
+    if {name.replace("-", "") for name in codecs} <= {"utf8"}:
         return Check("encoding", "good", names)
     return Check("encoding", "warn", names, "export PYTHONUTF8=1, or LANG=C.UTF-8")
 
@@ -115,12 +106,12 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def _faults(wanted: list[Requirement]) -> Iterator[str]:
-    for requirement in wanted:
+def _faults(requirements: list[Requirement]) -> Iterator[str]:
+    for requirement in requirements:
         try:
-            found = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
             yield f"{requirement.name} is missing"
             continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            yield f"{requirement.name} is {found}, wanted {requirement.specifier}"
+        if not requirement.specifier.contains(installed, prereleases=True):
+            yield f"{requirement.name} is {installed}, needed {requirement.specifier}"

@@ -1,1 +1,7 @@
-"""The parts of `slicewise predict`: who answers, what is written of each answer, and the tables of all."""
+"""The parts of `slicewise predict`.
+
+models   the model of a workspace, of a file, or the ensemble of all folds
+cases    predictions case by case
+masks    predicted masks as files
+table    predictions.csv and predictions.json
+"""

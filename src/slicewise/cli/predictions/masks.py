@@ -1,7 +1,7 @@
-"""What is written of one answer: the mask on the grid of the files it was made from.
+"""The predicted mask of a case as files, on the grid of its input files.
 
-A volume's mask is one NIfTI, a picture's one PNG, and that of a case of kaggle_3m a folder with one PNG per
-slice. Each takes its name when it is complete; what had that name before goes as a whole.
+One NIfTI for a volume, one PNG for a picture, and a folder with a PNG per slice for a case of kaggle_3m. A
+mask takes its name when it is complete, and replaces one of that name as a whole.
 """
 
 import shutil
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.core.disk import set_filename
 from slicewise.core.files import atomic_write
-from slicewise.core.storage import name_file
 from slicewise.data.cases import CaseFiles
-from slicewise.imaging.overlay import to_png
 from slicewise.imaging.volume import Volume, save_mask_nifti
+from slicewise.plots.overlay import to_png
 
 _WHITE = np.uint8(255)
 
@@ -50,23 +50,23 @@ def _write_slices(folder: Path, images: Sequence[Path], mask: NDArray[np.bool_])
         partial.chmod(0o755)
         _replace(folder, partial)
     except OSError as error:
-        name_file(error, folder)
+        set_filename(error, folder)
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _replace(folder: Path, complete: Path) -> None:
-    """Let `complete` take the name of `folder`; if that fails, what was there has its name back."""
+    """Rename `complete` to `folder`; if that fails, an existing folder keeps its name."""
     if folder.exists():
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "old"
-        folder.rename(aside)
+        backup = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "old"
+        folder.rename(backup)
         try:
             complete.rename(folder)
         except BaseException:
-            aside.rename(folder)
+            backup.rename(folder)
             raise
         finally:
-            shutil.rmtree(aside.parent)
+            shutil.rmtree(backup.parent)
     else:
         complete.rename(folder)

@@ -1,4 +1,4 @@
-"""The tables of all answers: predictions.csv for people, predictions.json for programs."""
+"""The tables of all predictions: predictions.csv for people, predictions.json for programs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -6,84 +6,47 @@ from pathlib import Path
 from typing import Any, Final
 
 from slicewise.core.files import write_json
-from slicewise.evaluation.answer import SYNTHETIC, Answer
-from slicewise.evaluation.operating import OperatingPoint
-from slicewise.evaluation.rows import write_rows
+from slicewise.domain.tables import write_rows
+from slicewise.inference.prediction import SYNTHETIC_WARNING
 
 CSV_NAME: Final = "predictions.csv"
 JSON_NAME: Final = "predictions.json"
 NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionRow:
-    """One case: what was found, by what measure, and where the mask lies; or why there is none.
+    """One case: its prediction, the thresholds, and where the mask is; or the error.
 
     Attributes:
         mask: file or folder beside the table.
-        tumour_probability: calibrated where `calibrated` is 1, raw where it is 0; a tumour from
-            `class_threshold` on.
-        note: which task was not trained; what would rest on it is empty.
-        error: why the case was not examined; everything from `mask` to `mask_threshold` is empty then.
+        tumour_probability: calibrated where `calibrated` is 1, raw where it is 0; the verdict is a tumour
+            from `class_threshold` on.
+        note: tasks that were not trained, whose columns are empty, and warnings about the files.
+        error: why there is no prediction; the columns of one are empty then.
     """
 
     case: str
     path: str
     kind: str | None
-    modalities: str | None
-    mask: str | None
-    verdict: str | None
-    tumour_probability: float | None
-    class_threshold: float | None
-    calibrated: bool | None
-    volume_ml: float | None
-    mask_threshold: float | None
-    chosen: str | None
+    modalities: str | None = None
+    mask: str | None = None
+    verdict: str | None = None
+    tumour_probability: float | None = None
+    class_threshold: float | None = None
+    calibrated: bool | None = None
+    volume_ml: float | None = None
+    mask_threshold: float | None = None
+    chosen: str | None = None
     synthetic: bool
     fingerprint: str
-    note: str | None
-    error: str | None
+    note: str | None = None
+    error: str | None = None
 
 
-def found_row(
-    found: Answer,
-    point: OperatingPoint,
-    *,
-    mask: str | None,
-    modalities: Sequence[str],
-    note: str | None,
-    **known: Any,
-) -> PredictionRow:
-    """Return the row of a case that was examined; `known` is what stands in any row."""
-    called = found.verdict is not None
-    return PredictionRow(
-        mask=mask,
-        modalities=" ".join(modalities),
-        verdict=found.verdict,
-        tumour_probability=found.tumour_probability,
-        class_threshold=point.decision.class_threshold if called else None,
-        calibrated=point.calibrated if called else None,
-        volume_ml=found.volume_ml,
-        mask_threshold=None if mask is None else point.decision.mask_threshold,
-        chosen=point.origin,
-        note=note,
-        error=None,
-        **known,
-    )
-
-
-def failed_row(error: str, **known: Any) -> PredictionRow:
-    """Return the row of a case that could not be examined."""
-    empty = dict.fromkeys(
-        ("mask", "modalities", "verdict", "tumour_probability", "class_threshold", "calibrated",
-         "volume_ml", "mask_threshold", "chosen", "note")
-    )  # fmt: skip
-    return PredictionRow(**empty, error=error, **known)  # type: ignore[arg-type]  # known and empty are all
-
-
-def write_tables(folder: Path, rows: Sequence[PredictionRow], network: dict[str, Any]) -> None:
+def write_tables(folder: Path, rows: Sequence[PredictionRow], model: dict[str, Any]) -> None:
     """Write both tables, each atomically."""
     write_rows(folder / CSV_NAME, rows, PredictionRow)
-    warning = SYNTHETIC if network["synthetic"] else None
-    content = {"notice": NOTICE, "warning": warning, **network, "cases": [asdict(row) for row in rows]}
+    warning = SYNTHETIC_WARNING if model["synthetic"] else None
+    content = {"notice": NOTICE, "warning": warning, **model, "cases": [asdict(row) for row in rows]}
     write_json(folder / JSON_NAME, content)

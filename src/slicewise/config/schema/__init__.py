@@ -1,22 +1,29 @@
-"""Every key of the configuration, typed and bounded. Defaults live in configs/ alone, never here.
+"""Every key of the configuration, with its type and bounds. Defaults are in configs/ alone.
 
-Each model is frozen and forbids unknown keys; values are scalars, literals, tuples and sections, so a
-configuration can neither change during a run nor hash differently in the next one.
+base        the base class of sections; bounded numbers
+config      the root
+data        data sets, scale, preprocessing, split
+evaluation  inference and evaluation
+inference   the part of `evaluation` that changes predictions
+model       architecture
+runtime     demo, machine, tracking
+training    stages, optimiser, loss, augmentation
+
+Sections are frozen and refuse unknown keys; values are scalars, literals, tuples and sections, so a
+configuration cannot change during a run, nor its hash between runs.
 """
 
 from slicewise.config.schema.config import Config
 from slicewise.config.schema.data import (
-    Data,
     PictureSource,
     Preprocessing,
-    Scale,
     SplitFractions,
     SplitSettings,
     VolumeSource,
 )
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
-from slicewise.config.schema.run import Runtime, Serving, Tracking
+from slicewise.config.schema.runtime import Runtime, Serving
 from slicewise.config.schema.training import (
     Augmentation,
     LearningRates,
@@ -31,27 +38,7 @@ from slicewise.config.schema.training import (
 )
 
 __all__ = [
-    "Augmentation",
-    "Config",
-    "Data",
-    "Evaluation",
-    "LearningRates",
-    "MaskLoss",
-    "Model",
-    "Objective",
-    "Optimizer",
-    "PictureSource",
-    "Preprocessing",
-    "Runtime",
-    "Scale",
-    "Scheduler",
-    "Serving",
-    "SourceWeights",
-    "SplitFractions",
-    "SplitSettings",
-    "Stage",
-    "Stages",
-    "Tracking",
-    "Training",
-    "VolumeSource",
-]
+    "Augmentation", "Config", "Evaluation", "LearningRates", "MaskLoss", "Model", "Objective",
+    "Optimizer", "PictureSource", "Preprocessing", "Runtime", "Scheduler", "Serving", "SourceWeights",
+    "SplitFractions", "SplitSettings", "Stage", "Stages", "Training", "VolumeSource",
+]  # fmt: skip

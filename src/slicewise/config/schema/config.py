@@ -4,21 +4,23 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from slicewise.config.schema.base import Section, Seed
 from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettings
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
-from slicewise.config.schema.run import Runtime, Serving, Tracking
-from slicewise.config.schema.section import Section, Seed
+from slicewise.config.schema.runtime import Runtime, Serving, Tracking
 from slicewise.config.schema.training import Stages, Training
+
+TrainingMode = Literal["quick", "baseline", "production"]
 
 
 class Config(Section):
-    """Everything a run needs to know."""
+    """All settings of a run."""
 
-    training_mode: Literal["quick", "baseline", "production"]
-    """How much: sets the sections below by a file of configs/modes."""
+    training_mode: TrainingMode
+    """Name of the file of configs/modes that sets amount of data, epochs and model."""
     seed: Seed
-    """Everything drawn in training and evaluation; who is tested has a seed of its own (`split.seed`)."""
+    """Seed of training and evaluation; that of the split is `split.seed`."""
     data: Data
     scale: Scale
     preprocessing: Preprocessing
@@ -35,7 +37,7 @@ class Config(Section):
     def _check(self) -> Self:
         if self.split.is_given and self.data.pictures.train_only:
             raise ValueError(
-                "data.pictures.train_only and a given split (split.file, split.folders) both say what is "
-                "trained on; leave one of them out"
+                "data.pictures.train_only and a given split (split.file, split.folders) both choose the "
+                "training data; leave one of them out"
             )
         return self

@@ -1,28 +1,26 @@
-"""What is read and how it becomes slices."""
+"""Data sets, the amount of data, preprocessing and the split."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
-from slicewise.core.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
+from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
+from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
 
 FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
-
 
 _AUTO: Final = "auto"
 
 
 def _check_labels(value: Any) -> str | dict[str, int]:
-    """Take the name of a format, or a map of whole numbers to labels; its keys become text, as in JSON."""
+    """Return the name of a format, or a map of mask values to labels with text keys, as in JSON."""
     if isinstance(value, str) and value in (_AUTO, *LABEL_FORMATS):
         return value
     if isinstance(value, Mapping) and value:
-        pairs = {str(found): label for found, label in value.items()}
-        labels = (0, *TUMOUR_LABELS)
-        if all(found.isdecimal() and label in labels for found, label in pairs.items()):
+        pairs = {str(key): label for key, label in value.items()}
+        if all(key.isdecimal() and label in (0, *TUMOUR_LABELS) for key, label in pairs.items()):
             return pairs
     raise ValueError(
         f"expected {', '.join((_AUTO, *LABEL_FORMATS))}, or a map of values to the labels 0 to 3 such as "
@@ -34,29 +32,28 @@ Labels = Annotated[str | dict[str, int], BeforeValidator(_check_labels)]
 
 
 class VolumeSource(Section):
-    """A data set with masks: NIfTI cases (brats), kaggle_3m slices (lgg), generated cases (phantom)."""
+    """A data set with masks: NIfTI volumes (brats), kaggle_3m slices (lgg), generated volumes (phantom)."""
 
     kind: Literal["brats", "lgg", "phantom", "none"]
-    """The layout of its files."""
+    """File layout."""
     name: SourceName
-    """What its patients and scores are listed under."""
+    """Name in tables and reports."""
     path: str | None
-    """Folder to read. None: the data set is downloaded (or generated) below `data/raw/<name>`."""
+    """Folder of the data set. None: downloaded (or generated) to `data/raw/<name>`."""
     kaggle: str | None
     """`owner/dataset` on Kaggle, used when `path` is None."""
     mask: str | None
-    """Pattern of the masks' file names, such as `*_tumor_seg*`; no other file then is a mask. None: found by
-    the names. For `brats` alone."""
+    """Pattern of the masks' file names, such as `*_tumor_seg*`. None: the usual names. For `brats` only."""
     labels: Labels
-    """What the values of the masks mean: `brats2015`, `brats2021`, `brats2023`, `brats2024`, `brats_ped`,
-    `msd`, or a map such as `{1:3,2:1,3:1,4:2}` to 1 necrosis and non-enhancing core, 2 edema, 3 enhancing
-    tumour and 0 none. `auto`: BraTS 2017 to 2023. For `brats` alone."""
+    """Meaning of the mask values: `brats2015`, `brats2021`, `brats2023`, `brats2024`, `brats_ped`, `msd`, or
+    a map such as `{1:3,2:1,3:1,4:2}` to 1 necrosis and non-enhancing core, 2 edema, 3 enhancing tumour and 0
+    none. `auto`: BraTS 2017 to 2023. For `brats` only."""
     phantom_patients: CountOrZero
-    """How many virtual patients are known; they are generated when a mode asks for them."""
+    """Number of virtual patients; those that a mode uses are generated."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        given = [key for key, there in (("mask", self.mask), ("labels", self.labels != _AUTO)) if there]
+        given = ["mask"] * bool(self.mask) + ["labels"] * (self.labels != _AUTO)
         if given and self.kind != "brats":
             key = " and ".join(given)
             raise ValueError(f"{key} is for kind brats, and kind is {self.kind}; leave {key} out")
@@ -67,7 +64,7 @@ Duplicates = Literal["group", "ignore"]
 
 
 class PictureSource(Section):
-    """A data set of single pictures sorted into yes/no folders."""
+    """A data set of single images in yes/no folders."""
 
     kind: Literal["pictures", "phantom", "none"]
     name: SourceName
@@ -76,23 +73,23 @@ class PictureSource(Section):
     kaggle: str | None
     """As that of the volumes."""
     slot: Modality
-    """The modality slot that a picture of unknown sequence fills."""
+    """Input channel of images of unknown modality."""
     duplicates: Duplicates
-    """`group` uses identical pictures once and keeps near-identical ones on one side of the split; `ignore`
-    takes every file for a patient of its own, which shows how much too good the figures then are."""
+    """`group` uses identical images once and keeps near-identical ones in one subset; `ignore` treats every
+    file as a patient, which shows how far duplicates inflate the scores."""
     train_only: tuple[FolderName, ...]
-    """Folders directly below the data set whose pictures are only ever trained on: those of the other folders
-    are tested. One of them that resembles one of another folder is left out."""
+    """Top-level folders used for training only; the images of the other folders are tested. An image here
+    that is near-identical to one of them is excluded."""
     phantom_pictures: CountOrZero
-    """How many virtual pictures are known."""
+    """Number of virtual images."""
 
 
 class Data(Section):
-    """The two sources of a run. Volumes are required; pictures may be `none`."""
+    """The data sets of a run. Volumes are required; `pictures.kind` may be `none`."""
 
     name: str
     synthetic: bool
-    """True where the patients are generated; every result then says so."""
+    """True where patients are generated; every result then says so."""
     volumes: VolumeSource
     pictures: PictureSource
 
@@ -102,48 +99,48 @@ class Data(Section):
             raise ValueError("volumes.kind is none; the segmentation stages need a data set with masks")
         if self.pictures.kind != "none" and self.volumes.name == self.pictures.name:
             raise ValueError(f"volumes.name and pictures.name are both {self.volumes.name!r}")
-        for side in ("volumes", "pictures"):
-            source = getattr(self, side)
+        for key in ("volumes", "pictures"):
+            source = getattr(self, key)
             if source.kind == "phantom" and source.path is not None:
                 raise ValueError(
-                    f"{side}.path names a folder, but {side}.kind is phantom: its patients are generated; "
-                    f"choose the data set, e.g. data=brats or data=lgg, or leave {side}.path out"
+                    f"{key}.path names a folder, but {key}.kind is phantom: its patients are generated; "
+                    f"choose the data set, e.g. data=brats or data=lgg, or leave {key}.path out"
                 )
-        made = [side for side in ("volumes", "pictures") if getattr(self, side).kind == "phantom"]
-        if made and not self.synthetic:
+        generated = [key for key in ("volumes", "pictures") if getattr(self, key).kind == "phantom"]
+        if generated and not self.synthetic:
             raise ValueError(
-                f"synthetic is false, but {' and '.join(made)} are generated (kind: phantom); "
+                f"synthetic is false, but {' and '.join(generated)} are generated (kind: phantom); "
                 "set data.synthetic=true, so that every result says so"
             )
         return self
 
 
 class Scale(Section):
-    """How much of the known data a mode uses: a share, but never fewer than the floor (or all there are)."""
+    """How much of the data a mode uses: a share, but not fewer than the minimum (or all)."""
 
     fraction: Annotated[float, Field(gt=0, le=1)]
-    """Share of the patients, and of the families of pictures."""
+    """Share of the patients, and of the groups of near-identical images."""
     min_patients: Count
-    """Never fewer patients with volumes."""
+    """Minimum number of patients with volumes."""
     min_pictures: Count
-    """Never fewer families of pictures."""
+    """Minimum number of groups of images."""
 
 
 class Preprocessing(Section):
-    """Volume or picture to normalised slices. Part of every checkpoint: serving repeats it exactly."""
+    """Volume or image to normalised slices. Stored in every checkpoint, so that inference repeats it."""
 
     image_size: Annotated[int, Field(ge=32, le=512, multiple_of=32)]
-    """Side of the square slice in pixels."""
+    """Side of the square slices, pixels."""
     clip_percentiles: tuple[float, float]
     """Intensities inside the brain are clipped to these percentiles before the z-score."""
     crop_margin: Fraction
-    """Margin kept around the brain's bounding box, as a share of its longer side."""
+    """Margin around the brain's bounding box, as a share of its longer side."""
     min_brain_fraction: Fraction
-    """A slice with less brain than this share of the largest slice is empty and dropped."""
+    """Slices with less brain than this share of the largest slice are dropped."""
     healthy_ratio: NonNegative
-    """Training sees at most this many tumour-free slices per tumour slice of a case in one round."""
+    """Most tumour-free slices per tumour slice of a case in one pass over the training data."""
     max_train_slices: Count
-    """Training sees at most this many slices of a case in one round, evenly spaced; the next takes others."""
+    """Most slices of a case in one pass over the training data, evenly spaced; the next pass takes others."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -154,16 +151,16 @@ class Preprocessing(Section):
 
 
 class SplitFractions(Section):
-    """Shares of the patients in each subset, and what decides who is in which."""
+    """Shares of the patients in the subsets, and the seed that assigns them."""
 
     seed: Seed
     train: Positive
     val: Positive
     test: Positive
     folds: CountOrZero
-    """Parts of a cross-validation, as `--folds`; 0 is a single split."""
+    """Number of folds of a cross-validation (`--folds`); 0: a single split."""
     fold: CountOrZero
-    """Which part is the test side, from 1; the pipeline sets it."""
+    """Fold that is the test subset, from 1; set by the pipeline."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -178,28 +175,28 @@ class SplitFractions(Section):
 
 
 class SplitSettings(SplitFractions):
-    """Shares of the patients on each side, which sum to 1; or, with `file` or `folders`, a split of your own.
+    """Shares of the patients in the subsets, which sum to 1; or, with `file` or `folders`, your own split.
 
-    `seed` draws who goes where. It is not the seed of training: a sweep over that one keeps the split.
+    `seed` assigns the patients. It is not the seed of training, so a sweep over that one keeps the split.
 
-    With `folds` of 2 or more everyone is tested once: fold number `fold` (from 1) is the test side, and the
-    others are divided between train and val in the ratio of their shares. 0 is a single split.
+    With `folds` of 2 or more every patient is tested once: fold `fold` is the test subset, and the others are
+    divided between train and val in the ratio of their shares.
     """
 
     file: str | None
     """JSON or CSV that names the subset (train, val, test) of patients, cases, files or folders."""
     folders: bool
-    """Take the subsets from folders of the data called train, val and test, or Training and so on."""
+    """Take the subsets from folders named train, val and test, or Training and so on."""
     unlisted: Literal["error", "exclude"]
-    """What happens to cases that are in no subset of a given split that names train: `error` stops the run,
-    `exclude` leaves them out. Without a name for train, they are train and val."""
+    """Cases in no subset of a given split that lists train: `error` stops the run, `exclude` leaves them out.
+    Where train is not listed, they become train and val."""
     overlap: Literal["refuse", "exclude"]
-    """What happens where patients, repeat visits, copies or near-identical pictures are in several given
-    subsets: `refuse` stops the run, `exclude` leaves out of train and val what is tested."""
+    """Patients, repeat visits, copies or near-identical images in several given subsets: `refuse` stops the
+    run, `exclude` removes those of the test subset from train and val."""
 
     @property
     def is_given(self) -> bool:
-        """Whether the user names the subsets."""
+        """Whether the user gives the subsets."""
         return self.file is not None or self.folders
 
     @model_validator(mode="after")

@@ -1,10 +1,10 @@
-"""The network."""
+"""The architecture."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slicewise.config.schema.section import CountOrZero, Fraction, Section
+from slicewise.config.schema.base import CountOrZero, Fraction, Section
 
 Architecture = Literal[
     "unet", "unetplusplus", "fpn", "pspnet", "deeplabv3plus", "linknet", "manet", "segformer"
@@ -12,19 +12,19 @@ Architecture = Literal[
 
 
 class Model(Section):
-    """Encoder and decoder by their segmentation_models_pytorch names, and the classification head."""
+    """Encoder and decoder, by their names in segmentation_models_pytorch, and the classification head."""
 
     architecture: Architecture
     encoder: str
-    """Its name there, or `tu-` and a name of timm."""
+    """Name of the encoder, or `tu-` and a name of timm."""
     encoder_weights: str | None
-    """Pretrained weights to fetch (`imagenet`), or None for random initialisation."""
+    """Pretrained weights to download (`imagenet`); None: random initialisation."""
     encoder_depth: Annotated[int, Field(ge=3, le=5)]
-    """Stages of the encoder, each half as wide as the one before; those below are left out."""
+    """Stages of the encoder; each halves the resolution."""
     decoder_width: Annotated[int, Field(ge=4, le=256)]
-    """Channels of the finest decoder block of `unet`, `unetplusplus` and `manet`; every coarser one has twice
-    as many."""
+    """Channels of the finest decoder block of `unet`, `unetplusplus` and `manet`; doubled in each coarser
+    one."""
     head_hidden: CountOrZero
-    """Width of the classification head's hidden layer; 0 for a linear head."""
+    """Width of the classification head's hidden layer; 0: a linear head."""
     head_dropout: Fraction
-    """Share of the pooled features that the classification head drops in training."""
+    """Dropout probability of the classification head."""

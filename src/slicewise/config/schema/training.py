@@ -1,91 +1,84 @@
-"""The three stages, and what they share."""
+"""The three training stages, and the settings they share."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from slicewise.config.schema.section import Count, CountOrZero, Fraction, NonNegative, Section
+from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Section
 
 Monitor = Literal["dice", "auc", "dice+auc", "last"]
 StageName = Literal["seg_warmup", "cls_head", "joint"]
 Part = Literal["encoder", "decoder", "head"]
 
 
-class MaskLoss(Section):
-    """Weights of the segmentation losses; a weight of 0 leaves the term out."""
+class Weights(Section):
+    """Numbers of which at least one is above 0."""
+
+    all_zero: ClassVar[str]
+    """Error message where none is."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not any(getattr(self, name) for name in type(self).model_fields):
+            raise ValueError(self.all_zero)
+        return self
+
+
+class MaskLoss(Weights):
+    """Weights of the segmentation losses; 0 omits a term."""
 
     bce: NonNegative
     dice: NonNegative
     iou: NonNegative
     focal: NonNegative
     tversky: NonNegative
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not any((self.bce, self.dice, self.iou, self.focal, self.tversky)):
-            raise ValueError("every mask loss has weight 0")
-        return self
+    all_zero = "every mask loss has weight 0"
 
 
-class Objective(Section):
-    """Weights of the two tasks in a stage's loss; 0 leaves the task out."""
+class Objective(Weights):
+    """Weights of the two tasks in the loss of a stage; 0 omits a task."""
 
     segmentation: NonNegative
     classification: NonNegative
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not (self.segmentation or self.classification):
-            raise ValueError("segmentation and classification both have weight 0: there is nothing to learn")
-        return self
+    all_zero = "segmentation and classification both have weight 0: there is nothing to learn"
 
 
-class SourceWeights(Section):
-    """Share of each source in a stage's batches; a share without its source goes to the other one."""
+class SourceWeights(Weights):
+    """Share of each source in the batches of a stage; the share of an absent source goes to the other."""
 
     volumes: Fraction
     pictures: Fraction
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.volumes + self.pictures:
-            raise ValueError("volumes and pictures both have share 0")
-        return self
+    all_zero = "volumes and pictures both have share 0"
 
 
-class LearningRates(Section):
-    """Peak learning rate per part; 0 freezes the part: weights and batch-norm statistics."""
+class LearningRates(Weights):
+    """Peak learning rates; 0 freezes a part: weights and batch-norm statistics."""
 
     encoder: NonNegative
     decoder: NonNegative
     head: NonNegative
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not any((self.encoder, self.decoder, self.head)):
-            raise ValueError("every part has learning rate 0: there is nothing to learn")
-        return self
+    all_zero = "every part has learning rate 0: there is nothing to learn"
 
 
 class Stage(Section):
-    """One training stage, as data. The loop is the same for all of them."""
+    """A training stage."""
 
     starts_from: StageName | None
-    """The stage whose best weights this one begins with: the one directly before it, or null for none."""
+    """Stage whose best weights this one starts from: the one directly before it, or null for none."""
     epochs: Count
-    """Epochs at most."""
+    """Most epochs."""
     iterations_per_epoch: CountOrZero | None
-    """In place of `training.iterations_per_epoch`; None keeps to that."""
+    """Overrides `training.iterations_per_epoch`; None: as there."""
     learning_rates: LearningRates
     frozen_statistics: bool
-    """Whether batch norms keep, and normalise with, the statistics of the start, if there is one."""
+    """Whether batch norms keep, and normalise with, the statistics of `starts_from`, if set."""
     objective: Objective
     sources: SourceWeights
     monitor: Monitor
-    """The validation figures in which the latest epoch must not be significantly worse; `last`: none."""
+    """Validation metrics in which the latest epoch must not be significantly worse; `last`: none."""
     patience: CountOrZero
-    """Epochs without a higher score before the stage stops; 0 never stops early."""
+    """Epochs without a higher score before early stopping; 0: none."""
 
 
 class Stages(Section):
@@ -97,15 +90,15 @@ class Stages(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        # A training step reads the checkpoint of the one before it and of no other.
+        # A training step reads the checkpoint of the preceding step only.
         before: StageName | None = None
         for name in get_args(StageName):
             start = getattr(self, name).starts_from
             if start not in (None, before):
                 possible = f"{before} or null" if before else "null"
                 raise ValueError(
-                    f"{name}.starts_from is {start}, but a stage begins with the weights of the one "
-                    f"directly before it, or with none; set {name}.starts_from to {possible}"
+                    f"{name}.starts_from is {start}, but a stage can only start from the one directly before "
+                    f"it; set {name}.starts_from to {possible}"
                 )
             before = name
         return self
@@ -116,23 +109,23 @@ class Optimizer(Section):
 
     name: Literal["adam", "adamw", "sgd"]
     weight_decay: NonNegative
-    """Of convolutions and linear layers; norms and biases are not decayed."""
+    """Weight decay of convolutions and linear layers; norms and biases have none."""
     momentum: Fraction
     """Momentum of SGD; Adam's first moment decay."""
 
 
 class Scheduler(Section):
-    """How the learning rates move over the iterations of a stage."""
+    """Schedule of the learning rates over the iterations of a stage."""
 
     name: Literal["constant", "cosine", "poly", "step"]
     warmup_fraction: Fraction
-    """Share of the stage's iterations over which the rate climbs linearly from 0."""
+    """Share of the iterations of linear warm-up from 0."""
     final_fraction: Fraction
-    """Share of the peak rate that cosine and poly end at, and by which step multiplies."""
+    """Final rate of cosine and poly, as a share of the peak; the factor of step."""
 
 
 class Augmentation(Section):
-    """Random changes applied to a whole batch on the training device; image and mask move together."""
+    """Random augmentation of image and mask, on the training device."""
 
     flip: Fraction
     """Probability of a left-right mirror."""
@@ -147,42 +140,42 @@ class Augmentation(Section):
     intensity: NonNegative
     """Largest change of contrast (factor) and brightness (standard deviations)."""
     bias: Annotated[float, Field(ge=0, lt=1)]
-    """Largest smooth change of brightness over the image, as by a coil's sensitivity; a share of it."""
+    """Largest relative bias field, as by a coil's sensitivity."""
     noise: NonNegative
     """Standard deviation of added Gaussian noise, in z-score units."""
 
 
 class Training(Section):
-    """What all stages share."""
+    """Settings of all stages."""
 
     start_from: Path | None
-    """A best_model.pth of another run, of the same `model`, whose weights the first stage begins with."""
+    """Initial weights of the first stage: a best_model.pth of another run with the same `model`."""
     batch_size: Count
-    """Slices in a batch."""
+    """Batch size, slices."""
     iterations_per_epoch: CountOrZero
-    """Batches in an epoch; 0 takes one round of the training slices, see `preprocessing.healthy_ratio`."""
+    """Batches per epoch; 0: one pass over the training slices, see `preprocessing.healthy_ratio`."""
     optimizer: Optimizer
     scheduler: Scheduler
     mask_loss: MaskLoss
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
-    """Labels are drawn so far towards 0.5 (Szegedy 2016): with 0.1 the head aims at 0.05 and 0.95."""
+    """Label smoothing (Szegedy 2016): with 0.1 the targets are 0.05 and 0.95."""
     clip_norm: NonNegative
-    """Largest norm of the gradient; 0 does not clip."""
+    """Largest norm of the gradient; 0: no clipping."""
     accumulate: Count
-    """Batches whose gradients are summed before a step."""
+    """Batches of gradient accumulation."""
     precision: Literal["auto", "fp32", "bf16", "fp16"]
-    """Of the computation; weights stay fp32. `auto` is bf16 where the hardware is faster in it, else fp32."""
+    """Precision of the computation; weights stay fp32. `auto`: bf16 where it is faster, else fp32."""
     channels_last: bool
-    """Memory layout of the images: channels side by side, which is faster on most machines."""
+    """Memory format channels-last, which is faster on most machines."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    """Decay of the moving average of the weights that is evaluated and kept; 0 keeps the raw ones."""
+    """Decay of the exponential moving average of the weights, which is evaluated and saved; 0: none."""
     precise_bn: CountOrZero
-    """Batches, unchanged, on which batch-norm statistics are measured anew after each epoch; 0: none."""
+    """Batches, without augmentation, of precise batch norm after each epoch; 0: none."""
     modality_dropout: Fraction
-    """Probability that an image keeps only some of its filled slots, one to all of them, in training."""
+    """Probability that a training image keeps only a random number of its modalities, at least one."""
     augmentation: Augmentation
     sample_predictions: CountOrZero
-    """Validation slices drawn to `samples/` after each epoch."""
+    """Validation slices plotted to `samples/` after each epoch."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,36 +1,47 @@
-"""Where cases come from. A source turns a folder into cases and the problems met on the way."""
+"""Data sources: the cases and problems in a folder, by the layout of the data set.
 
-from collections.abc import Collection, Sequence
+brats          BraTS and other volumes named likewise
+lgg            kaggle_3m, a slice per TIFF
+class_folders  pictures in folders named yes and no
+folder_labels  the label in the name of a folder
+train_only     folders of pictures that are never tested
+tree           the files below a folder, in natural order
+"""
+
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal
 
-from slicewise.core.labels import LabelMap, Modality
 from slicewise.data.cases import CaseFiles
-from slicewise.data.file_kinds import claims_picture
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import ENDINGS, divided_below, files_below, passed_over
+from slicewise.data.sources.tree import SUFFIXES_BY_KIND, note_skipped, partition_files
+from slicewise.domain.labels import LabelMap, Modality
+from slicewise.imaging.io.file_format import looks_like_picture
 
 FolderKind = Literal["brats", "lgg", "pictures"]
 
 
-def files_read(kind: FolderKind, root: Path) -> list[Path]:
-    """Return the files that `discover` looks at, and no others. Imports nothing heavy.
+def list_read_files(kind: FolderKind, root: Path) -> list[Path]:
+    """Return the files that `discover` reads. Imports nothing heavy.
 
     Raises:
         DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
-    return divided_below(root, claims_picture)[0] if kind == "pictures" else files_below(root, ENDINGS[kind])
+    return partition_files(root, _reader_filter(kind))[0]
 
 
-def files_passed_over(kind: FolderKind, root: Path) -> list[Problem]:
-    """Return a note for each file below `root` that `discover` does not look at. Imports nothing heavy.
+def list_skipped_files(kind: FolderKind, root: Path) -> list[Problem]:
+    """Return a note for each file below `root` that `discover` does not read. Imports nothing heavy.
 
     Raises:
-        DataError: as `files_read`.
+        DataError: as `list_read_files`.
     """
-    ends = ENDINGS[kind]
-    is_read = claims_picture if kind == "pictures" else lambda path: path.name.lower().endswith(ends)
-    return passed_over(divided_below(root, is_read)[1])
+    return note_skipped(partition_files(root, _reader_filter(kind))[1])
+
+
+def _reader_filter(kind: FolderKind) -> Callable[[Path], bool]:
+    ends = SUFFIXES_BY_KIND[kind]
+    return looks_like_picture if kind == "pictures" else lambda path: path.name.lower().endswith(ends)
 
 
 def discover(
@@ -44,44 +55,36 @@ def discover(
     mask_name: str | None = None,
     labels: LabelMap | None = None,
 ) -> tuple[list[CaseFiles], list[Problem]]:
-    """Find the cases of one source below `root`. Virtual patients are laid out as `brats` is.
+    """Return the cases of one source below `root`, and the problems. Virtual patients are laid out as BraTS.
 
-    `slot` is the modality slot that a picture fills; volumes say themselves what they are, and those that are
-    the same under two names are taken once. With `group_duplicates` pictures that are the same, or almost,
-    count as one patient. `train_only` names folders directly below `root` that give way where they repeat a
-    picture of another folder. `mask_name` and `labels` are those of `brats.discover`.
+    Volumes that are identical under two names are taken once.
+
+    Args:
+        kind: layout of the folder.
+        root: the folder.
+        source: name of the source.
+        slot: modality slot of pictures.
+        group_duplicates: identical and near-identical pictures count as one patient.
+        train_only: folders directly below `root` whose pictures are left out where they repeat others.
+        mask_name: see `brats.discover`.
+        labels: see `brats.discover`.
 
     Raises:
-        DataError: the folder holds nothing of this kind, and the message says what was expected; or a folder
-            in it cannot be read, or a name is not UTF-8.
+        DataError: the folder holds nothing of this kind, cannot be read, or a name in it is not UTF-8.
     """
-    match kind:
-        case "brats":
-            from slicewise.data.sources import brats
+    if kind == "pictures":
+        from slicewise.data.sources import class_folders
 
-            kept, problems = _without_copies(
-                *brats.discover(root, source, mask_name=mask_name, labels=labels)
-            )
-            return kept, problems + brats.mixed_releases(root, kept) + files_passed_over(kind, root)
-        case "lgg":
-            from slicewise.data.sources import lgg
+        return class_folders.discover(
+            root, source, slot, group_duplicates=group_duplicates, train_only=train_only
+        )
+    from slicewise.data.duplicates.exact import drop_copies
+    from slicewise.data.sources import brats, lgg
 
-            kept, problems = _without_copies(*lgg.discover(root, source))
-            return kept, problems + files_passed_over(kind, root)
-        case "pictures":
-            from slicewise.data.sources import pictures
-
-            return pictures.discover(
-                root, source, slot, group_duplicates=group_duplicates, train_only=train_only
-            )
-        case _:
-            assert_never(kind)
-
-
-def _without_copies(
-    cases: Sequence[CaseFiles], problems: list[Problem]
-) -> tuple[list[CaseFiles], list[Problem]]:
-    from slicewise.data.copies import without_copies
-
-    kept, found = without_copies(cases)
-    return kept, problems + found
+    if kind == "lgg":
+        cases, problems = lgg.discover(root, source)
+    else:
+        cases, problems = brats.discover(root, source, mask_name=mask_name, labels=labels)
+    unique, copied = drop_copies(cases)
+    mixed = brats.warn_mixed_releases(root, unique) if kind == "brats" else []
+    return unique, [*problems, *copied, *mixed, *list_skipped_files(kind, root)]

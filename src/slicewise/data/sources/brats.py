@@ -6,7 +6,7 @@
     BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz       2023: t1n t1c t2w t2f; visit -000
     anat/sub-01_T1w.nii.gz, sub-01_ce-gadolinium_T1w.nii.gz  names of BIDS
 
-`data.names` reads the names. Virtual patients (Phantom_00012) are laid out the same way.
+`data.filenames` reads the names. Virtual patients (Phantom_00012) are laid out the same way.
 """
 
 import re
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.errors import DataError
-from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import LABEL_FORMATS, MODALITIES, LabelMap
 from slicewise.data.cases import CaseFiles
-from slicewise.data.gather import Draft, Found, choose_images, choose_mask, gather
-from slicewise.data.problems import Problem, most_frequent
-from slicewise.data.sources.tree import ENDINGS, files_below
+from slicewise.data.grouping import CaseDraft, NamedFile, group_files, select_images, select_mask
+from slicewise.data.problems import Problem, summarise_problems
+from slicewise.data.sources.tree import SUFFIXES_BY_KIND, list_files
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import LABEL_FORMATS, MODALITIES, LabelMap
 
-SUFFIXES: Final = ENDINGS["brats"]
+SUFFIXES: Final = SUFFIXES_BY_KIND["brats"]
 _EXPECTED: Final = (
     "BraTS cases: folders with ..._t1, ..._t1ce, ..._t2, ..._flair (2023: -t1n -t1c -t2w -t2f) and ..._seg "
     "as .nii or .nii.gz"
@@ -36,57 +36,64 @@ _FROM_2023 = re.compile(r"brats-[a-z]+-.*\d", re.IGNORECASE)
 def discover(
     root: Path, source: str, *, mask_name: str | None = None, labels: LabelMap | None = None
 ) -> tuple[list[CaseFiles], list[Problem]]:
-    """Find the cases with a mask below `root`, in natural order.
+    """Return the cases with a mask below `root`, in natural order, and the problems.
 
-    A case without a mask is left out; one without some modality is kept with that slot empty. `mask_name` is
-    a pattern of the masks' file names, `labels` what their values mean; None: found by the names.
+    A case without a mask is left out; a missing modality leaves its slot empty. `mask_name` is a pattern of
+    the masks' file names, `labels` the meaning of their values; None: by the names.
 
     Raises:
-        DataError: there is no folder, no case, no case with a mask, or the values of the masks mean other
-            things than in BraTS and `labels` does not say what.
+        DataError: there is no folder, no case, no case with a mask, or the masks have other values than in
+            BraTS and `labels` is not set.
     """
-    gathered = gather(files_below(root, SUFFIXES), root, mask_name=mask_name)
+    gathered = group_files(list_files(root, SUFFIXES), root, mask_name=mask_name)
     problems = gathered.problems
-    problems += [Problem(p, "neither a modality nor a mask, ignored", "note") for p in gathered.silent]
+    problems += [Problem(p, "neither a modality nor a mask, ignored", "note") for p in gathered.unidentified]
     problems += [
         Problem(p, "another image than t1, t1ce, t2, flair or the tumour's mask, ignored", "note")
         for p in gathered.others
     ]
     drafts = [draft for draft in gathered.drafts if draft.images]
-    strays = [found for draft in gathered.drafts if not draft.images for found in draft.masks]
+    strays = [mask for draft in gathered.drafts if not draft.images for mask in draft.masks]
     _adopt_masks(drafts, strays, problems)
     if not drafts:
-        raise DataError(f"{root} holds no case; expected {_EXPECTED}{most_frequent(problems)}")
+        raise DataError(f"{root} holds no case; expected {_EXPECTED}{summarise_problems(problems)}")
     unique = _without_repeats(drafts, problems)
     cases = [case for draft in unique if draft.masks and (case := _case(draft, source, labels, problems))]
     if not cases:
         raise DataError(_no_mask(root, drafts, problems))
-    if labels is None:
-        _require_known_labels(root, cases)
+    paediatric = [case.key.case for case in cases if _PAEDIATRIC.match(case.key.case)]
+    if paediatric and labels is None:
+        raise DataError(
+            f"{root} holds {len(paediatric)} cases of BraTS-PED, such as {paediatric[0]}, whose labels mean "
+            "1 enhancing, 2 non-enhancing, 3 cyst, 4 edema; set data.volumes.labels=brats_ped (or brats2023 "
+            "where they were relabelled)"
+        )
     return cases, problems
 
 
-def mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
+def warn_mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
     """Return a warning where the names are those of several releases, which have patients in common."""
-    found = (_RELEASE.match(case.key.case) for case in cases)
-    prefixes = sorted({match[0].lower(): match[0] for match in found if match}.values())
+    matches = (_RELEASE.match(case.key.case) for case in cases)
+    prefixes = sorted({match[0].lower(): match[0] for match in matches if match}.values())
     what = (
         f"names of several releases ({', '.join(prefixes)}), which have patients in common: a patient whose "
-        "files were saved anew is not recognised and may be trained on and tested on; keep one release"
+        "files were saved again is not recognised and may be in train and in test; keep one release"
     )
     return [Problem(root, what, "warning")] if len(prefixes) > 1 else []
 
 
-def _case(draft: Draft, source: str, labels: LabelMap | None, problems: list[Problem]) -> CaseFiles | None:
-    images, met = choose_images(draft)
-    mask, found = choose_mask(draft)
-    problems += met + found
+def _case(
+    draft: CaseDraft, source: str, labels: LabelMap | None, problems: list[Problem]
+) -> CaseFiles | None:
+    images, image_problems = select_images(draft)
+    mask, mask_problems = select_mask(draft)
+    problems += image_problems + mask_problems
     if mask is None:
         return None
     missing = [modality for modality in MODALITIES if modality not in images]
     if missing:
-        problems.append(Problem(draft.home, f"no {', '.join(missing)}: the slot stays empty", "warning"))
-    # The visit was read from the name as found: a safe name may end in a digest instead.
+        problems.append(Problem(draft.folder, f"no {', '.join(missing)}: the slot stays empty", "warning"))
+    # From the parsed name: a safe name may end in a digest in place of the visit.
     patient = safe_name(draft.patient)
     return CaseFiles(
         key=CaseKey(source, patient, safe_name(draft.name)),
@@ -101,53 +108,42 @@ def _case(draft: Draft, source: str, labels: LabelMap | None, problems: list[Pro
     )
 
 
-def _require_known_labels(root: Path, cases: Sequence[CaseFiles]) -> None:
-    """Refuse the names of a release whose labels mean other things: they would be read without a word."""
-    paediatric = [case.key.case for case in cases if _PAEDIATRIC.match(case.key.case)]
-    if paediatric:
-        raise DataError(
-            f"{root} holds {len(paediatric)} cases of BraTS-PED, such as {paediatric[0]}, whose labels mean "
-            "1 enhancing, 2 non-enhancing, 3 cyst, 4 edema; set data.volumes.labels=brats_ped (or brats2023 "
-            "where they were relabelled)"
-        )
+def _adopt_masks(drafts: Sequence[CaseDraft], strays: Sequence[NamedFile], problems: list[Problem]) -> None:
+    """Assign masks apart from the images to the case that they name or to the only case of their folder.
 
-
-def _adopt_masks(drafts: Sequence[Draft], strays: Sequence[Found], problems: list[Problem]) -> None:
-    """Give masks that lie apart from the images to the case they name or to the only case of their folder.
-
-    The first is so in UPENN-GBM (`images_segm/`) and nnU-Net (`labelsTr/`), the second in BraTS20 355.
+    The first as in UPENN-GBM (`images_segm/`) and nnU-Net (`labelsTr/`), the second as in BraTS20 355.
     """
-    by_name: dict[str, list[Draft]] = defaultdict(list)
-    by_home: dict[Path, list[Draft]] = defaultdict(list)
+    by_name: dict[str, list[CaseDraft]] = defaultdict(list)
+    by_folder: dict[Path, list[CaseDraft]] = defaultdict(list)
     for draft in drafts:
         by_name[draft.name.lower()].append(draft)
-        by_home[draft.home].append(draft)
+        by_folder[draft.folder].append(draft)
     without = {id(draft) for draft in drafts if not draft.masks}
-    for found in strays:
-        named, there = by_name[found.name.case.lower()], by_home[found.path.parent]
+    for mask in strays:
+        named, there = by_name[mask.name.case.lower()], by_folder[mask.path.parent]
         if len(named) == 1 and id(named[0]) in without:
-            named[0].masks.append(found)
+            named[0].masks.append(mask)
         elif len(there) == 1 and id(there[0]) in without:
-            there[0].masks.append(found)
-            problems.append(Problem(found.path, "named unlike its case, taken as its mask", "warning"))
+            there[0].masks.append(mask)
+            problems.append(Problem(mask.path, "named unlike its case, taken as its mask", "warning"))
         else:
-            problems.append(Problem(found.path, "a mask without images, ignored", "note"))
+            problems.append(Problem(mask.path, "a mask without images, ignored", "note"))
 
 
-def _without_repeats(drafts: Sequence[Draft], problems: list[Problem]) -> list[Draft]:
-    """Keep one folder per case, one with a mask where there is one, and report what is left out."""
-    kept: dict[str, Draft] = {}
+def _without_repeats(drafts: Sequence[CaseDraft], problems: list[Problem]) -> list[CaseDraft]:
+    """Return one draft per case, one with a mask where there is one; the others become problems."""
+    by_case: dict[str, CaseDraft] = {}
     for draft in sorted(drafts, key=lambda draft: not draft.masks):
-        first = kept.setdefault(safe_name(draft.name).lower(), draft)
+        first = by_case.setdefault(safe_name(draft.name).lower(), draft)
         if first is not draft:
-            first.copies += [found.path for found in next(iter(draft.images.values()))[:1]]
-            problems.append(Problem(draft.home, f"the case {draft.name} again, ignored", "note"))
+            first.copies += [file.path for file in next(iter(draft.images.values()))[:1]]
+            problems.append(Problem(draft.folder, f"the case {draft.name} again, ignored", "note"))
         elif not draft.masks:
-            problems.append(Problem(draft.home, "no mask (..._seg.nii)"))
-    return [draft for draft in drafts if kept[safe_name(draft.name).lower()] is draft]
+            problems.append(Problem(draft.folder, "no mask (..._seg.nii)"))
+    return [draft for draft in drafts if by_case[safe_name(draft.name).lower()] is draft]
 
 
-def _no_mask(root: Path, drafts: Sequence[Draft], problems: Sequence[Problem]) -> str:
+def _no_mask(root: Path, drafts: Sequence[CaseDraft], problems: Sequence[Problem]) -> str:
     unclear = [problem for problem in problems if "data.volumes.mask" in problem.what]
     if unclear:
         return (

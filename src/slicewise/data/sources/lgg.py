@@ -13,32 +13,32 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.errors import DataError
-from slicewise.core.keys import CaseKey, safe_name
-from slicewise.core.labels import Modality
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import ENDINGS, files_below
+from slicewise.data.sources.tree import SUFFIXES_BY_KIND, list_files
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import Modality
 
 CHANNELS: Final[tuple[Modality, ...]] = ("t1", "flair", "t1ce")
-SUFFIXES: Final = ENDINGS["lgg"]
+SUFFIXES: Final = SUFFIXES_BY_KIND["lgg"]
 _EXPECTED: Final = "folders of the LGG set kaggle_3m: TCGA_..._7.tif beside TCGA_..._7_mask.tif"
 _NAME = re.compile(r"(?P<case>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
 _PATIENT = re.compile(r"(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class FileName:
-    """What the name of a slice says."""
+class SliceName:
+    """The parts of the name of a slice or mask."""
 
     case: str
     number: int
     is_mask: bool
 
 
-def parse_name(name: str) -> FileName | None:
-    """Read a file name such as `TCGA_CS_4941_19960909_7_mask.tif`; None where it follows no convention."""
+def parse_name(name: str) -> SliceName | None:
+    """Return the parts of a name such as `TCGA_CS_4941_19960909_7_mask.tif`; None for any other form."""
     match = _NAME.fullmatch(name)
-    return FileName(match["case"], int(match["number"]), bool(match["mask"])) if match else None
+    return SliceName(match["case"], int(match["number"]), bool(match["mask"])) if match else None
 
 
 def patient_of(case: str) -> str:
@@ -48,28 +48,28 @@ def patient_of(case: str) -> str:
 
 
 def is_slice_name(name: str) -> bool:
-    """Whether a file is called as the slices of kaggle_3m are: a patient of TCGA, a date and a number."""
-    found = parse_name(name)
-    return found is not None and not found.is_mask and patient_of(found.case) != found.case
+    """Whether a name has the form of kaggle_3m: a patient of TCGA, a date and a number."""
+    parsed = parse_name(name)
+    return parsed is not None and not parsed.is_mask and patient_of(parsed.case) != parsed.case
 
 
 def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
-    """Find the cases below `root`, in natural order; slices without a mask are left out and reported.
+    """Return the cases below `root`, in natural order, and the problems; slices without a mask are left out.
 
     Raises:
         DataError: there is no folder, or no case in it.
     """
     problems: list[Problem] = []
     drafts: dict[tuple[Path, str], _Draft] = {}
-    for path in files_below(root, SUFFIXES):
+    for path in list_files(root, SUFFIXES):
         name = parse_name(path.name)
         if name is None:
             problems.append(Problem(path, "neither a slice nor a mask, ignored", "note"))
             continue
         draft = drafts.setdefault((path.parent, name.case.lower()), _Draft(name.case, path.parent))
         (draft.masks if name.is_mask else draft.images)[name.number] = path
-    found = [draft.case(source, problems) for draft in _without_repeats(list(drafts.values()), problems)]
-    cases = [case for case in found if case is not None]
+    unique = _without_repeats(list(drafts.values()), problems)
+    cases = [case for draft in unique if (case := draft.case(source, problems))]
     if not cases:
         raise DataError(f"{root} holds no slice with a mask; expected {_EXPECTED}")
     return cases, problems
@@ -97,7 +97,10 @@ class _Draft:
         numbers = sorted(self.images.keys() & self.masks.keys())
         if not numbers:
             return None
-        problems += self._gaps()
+        known = self.images.keys() | self.masks.keys()
+        if absent := sorted(set(range(min(known), max(known))) - known):
+            what = f"slice {', '.join(map(str, absent))} is missing in the numbering"
+            problems.append(Problem(self.folder, what, "warning"))
         name = safe_name(self.name)
         patient = patient_of(name)
         return CaseFiles(
@@ -111,30 +114,18 @@ class _Draft:
             copies=tuple(self.copies),
         )
 
-    def _gaps(self) -> list[Problem]:
-        known = self.images.keys() | self.masks.keys()
-        absent = sorted(set(range(min(known), max(known))) - known)
-        listed = ", ".join(map(str, absent))
-        return (
-            [Problem(self.folder, f"slice {listed} is missing in the numbering", "warning")] if absent else []
-        )
-
 
 def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Draft]:
-    """Keep the fullest folder of each case: the archive on Kaggle holds the whole set twice."""
+    """Return the most complete folder of each case: the archive on Kaggle holds the whole set twice."""
     same: dict[str, list[_Draft]] = defaultdict(list)
     for draft in drafts:
         same[safe_name(draft.name).lower()].append(draft)
-    kept = []
+    unique = []
     for copies in same.values():
         best = max(copies, key=lambda draft: len(draft.images.keys() & draft.masks.keys()))
-        kept.append(best)
-        best.copies += [
-            next(iter(draft.images.values())) for draft in copies if draft is not best and draft.images
-        ]
-        problems += [
-            Problem(draft.folder, "the same case again, ignored", "note")
-            for draft in copies
-            if draft is not best
-        ]
-    return kept
+        unique.append(best)
+        for draft in copies:
+            if draft is not best:
+                best.copies += list(draft.images.values())[:1]
+                problems.append(Problem(draft.folder, "the same case again, ignored", "note"))
+    return unique

@@ -1,4 +1,4 @@
-"""Folders of pictures that are learned from and never tested: they give way to all others."""
+"""Folders of pictures for training only: a picture that resembles one of another folder is left out."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import Final
 
 from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles
-from slicewise.data.duplicates import PicturePrint
+from slicewise.data.duplicates.perceptual import PictureHash
 from slicewise.data.problems import Problem
 
 _OUTSIDE: Final = "a picture outside of data.pictures.train_only, which is kept"
@@ -28,52 +28,52 @@ class TrainOnly:
         return self._folder(path) in self.names
 
     def without_contradicting(
-        self, printed: Sequence[tuple[CaseFiles, PicturePrint]]
-    ) -> tuple[list[tuple[CaseFiles, PicturePrint]], list[Problem]]:
-        """Leave out what repeats a picture of another folder under the other label; that one stays."""
+        self, pictures: Sequence[tuple[CaseFiles, PictureHash]]
+    ) -> tuple[list[tuple[CaseFiles, PictureHash]], list[Problem]]:
+        """Return the pictures without those that repeat one of another folder with the other label."""
         labels: dict[str, set[int | None]] = defaultdict(set)
-        for case, picture in printed:
+        for case, picture in pictures:
             if not self.holds(case.images[0]):
                 labels[picture.digest].add(case.label)
-        kept: list[tuple[CaseFiles, PicturePrint]] = []
+        remaining: list[tuple[CaseFiles, PictureHash]] = []
         problems: list[Problem] = []
-        for case, picture in printed:
-            # Where those outside contradict each other, none of them is kept.
+        for case, picture in pictures:
+            # Where those of other folders contradict each other, none of them is kept later.
             others = labels[picture.digest]
             if self.holds(case.images[0]) and len(others) == 1 and case.label not in others:
                 problems.append(Problem(case.images[0], _CONTRADICTS, "note"))
             else:
-                kept.append((case, picture))
-        return kept, problems
+                remaining.append((case, picture))
+        return remaining, problems
 
     def without_resembling(self, cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Problem]]:
-        """Leave out what is of one family with a picture of another folder."""
-        kept: list[CaseFiles] = []
+        """Return the pictures without those in one group with a picture of another folder."""
+        remaining: list[CaseFiles] = []
         problems: list[Problem] = []
         tested = {case.group for case in cases if not self.holds(case.images[0])}
         for case in cases:
             if case.group in tested and self.holds(case.images[0]):
                 problems.append(Problem(case.images[0], _RESEMBLES, "note"))
             else:
-                kept.append(case)
-        return kept, problems
+                remaining.append(case)
+        return remaining, problems
 
     def require_pictures(self, cases: Iterable[CaseFiles]) -> None:
-        """Check that each of the folders holds a picture, and that another one does.
+        """Check that each of the folders, and at least one other, holds a picture.
 
         Raises:
-            DataError: one of them holds none, or all others do.
+            DataError: one of them holds none, or no other folder does.
         """
-        there = {self._folder(case.images[0]) for case in cases}
-        if missing := sorted(set(self.names) - there):
+        present = {self._folder(case.images[0]) for case in cases}
+        if missing := sorted(set(self.names) - present):
             raise DataError(
                 f"data.pictures.train_only names {', '.join(missing)}, but no picture to train on lies in "
-                f"such a folder directly below {self.root}; there are: {', '.join(sorted(there))}"
+                f"such a folder directly below {self.root}; there are: {', '.join(sorted(present))}"
             )
-        if self.names and there <= set(self.names):
+        if self.names and present <= set(self.names):
             raise DataError(
-                f"data.pictures.train_only names every folder below {self.root}: nothing is left to be "
-                "tested; take one out"
+                f"data.pictures.train_only names every folder below {self.root}: no picture is left "
+                "for test; take one out"
             )
 
     def _folder(self, path: Path) -> str:

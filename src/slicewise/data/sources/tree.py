@@ -1,4 +1,4 @@
-"""Walking a data folder in an order that is the same everywhere."""
+"""The files below a data folder, in an order that is the same on every machine."""
 
 import os
 import re
@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from slicewise.core.errors import DataError
-from slicewise.data.file_kinds import PICTURE_SUFFIXES, why_passed_over
 from slicewise.data.problems import Problem
+from slicewise.imaging.io.file_format import PICTURE_SUFFIXES, explain_skipped
 
-ENDINGS: Final[Mapping[str, tuple[str, ...]]] = {
+SUFFIXES_BY_KIND: Final[Mapping[str, tuple[str, ...]]] = {
     "brats": (".nii", ".nii.gz"),
     "lgg": (".tif", ".tiff"),
     "pictures": PICTURE_SUFFIXES,
 }
-"""What the names of the files end in that are read of a data set of each kind; pictures are also known by
-their content."""
+"""Endings of the files that are read, by layout; pictures are also recognised by their content."""
 _NOT_DATA: Final = ("__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
-"""What systems put into archives and at the top of disks; often nobody may read it."""
+"""Added by operating systems to archives and disks; often unreadable."""
 
 
 def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
@@ -27,74 +26,68 @@ def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
     return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part.lower()) for part in parts)
 
 
-def files_below(root: Path, suffixes: Collection[str]) -> list[Path]:
+def list_files(root: Path, suffixes: Collection[str]) -> list[Path]:
     """Return the files whose names end in one of `suffixes` (lower case), in natural order.
 
-    Hidden files and what systems keep for themselves (`__MACOSX`) are passed over; links are followed, each
-    folder once, under the name that is met first in alphabetical order.
+    Hidden files and those of operating systems (`__MACOSX`) are skipped. Links are followed, each folder
+    once, under its first name in alphabetical order.
 
     Raises:
         DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
     """
     ends = tuple(suffixes)
-    return divided_below(root, lambda path: path.name.lower().endswith(ends))[0]
+    return partition_files(root, lambda path: path.name.lower().endswith(ends))[0]
 
 
-def divided_below(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
-    """Return the files below `root` that are read and the others, each in natural order; see `files_below`.
+def partition_files(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
+    """Return the files below `root` that are read and the others, each in natural order; see `list_files`.
 
     Raises:
-        DataError: as `files_below`; the names of files that are not read do not matter.
+        DataError: as `list_files`; the names of files that are not read do not matter.
     """
     read: list[Path] = []
     others: list[Path] = []
     for path in _walk(root):
         (read if is_read(path) else others).append(path)
     for path in read:
-        _require_utf8(path)
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{str(path)!r} is not UTF-8; rename it (`convmv -f latin1 -t utf8 --notest -r FOLDER` "
+                "converts the names of an older system), or move it out of the data set"
+            ) from error
     return read, others
 
 
-def passed_over(others: Collection[Path]) -> list[Problem]:
+def note_skipped(others: Collection[Path]) -> list[Problem]:
     """Return a note for each file that is not read: why, and what to do if it should be."""
-    return [Problem(_printable(path), why_passed_over(path), "note") for path in others]
+    printable = (Path(os.fsencode(path).decode(errors="replace")) for path in others)
+    return [
+        Problem(shown, explain_skipped(path), "note") for shown, path in zip(printable, others, strict=True)
+    ]
 
 
 def _walk(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; set data.volumes.path or data.pictures.path to one that is")
-    found: list[Path] = []
+    paths: list[Path] = []
     visited: set[str] = set()
     for folder, names, files in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(folder)
         names[:] = [] if real in visited else sorted(name for name in names if not _is_hidden(name))
         if real not in visited:
-            found += [Path(folder, name) for name in files if not _is_hidden(name)]
+            paths += [Path(folder, name) for name in files if not _is_hidden(name)]
         visited.add(real)
-    return sorted(found, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
+    return sorted(paths, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
 
 
 def _refuse(error: OSError) -> NoReturn:
-    """Stop at a folder that cannot be read: its patients would be missing and nobody would know."""
+    """Raise for a folder that cannot be read: its patients would be missing without notice."""
     raise DataError(
         f"{error.filename} cannot be read ({error.strerror}); let the user of this run read it "
         "(`chmod -R a+rX FOLDER`), or move it out of the data set"
     ) from error
-
-
-def _require_utf8(path: Path) -> None:
-    """Refuse a name that no table and no record could hold."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{str(path)!r} is not UTF-8; rename it (`convmv -f latin1 -t utf8 --notest -r FOLDER` converts "
-            "the names of an older system), or move it out of the data set"
-        ) from error
-
-
-def _printable(path: Path) -> Path:
-    return Path(os.fsencode(path).decode(errors="replace"))
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,0 +1,21 @@
+"""The base class of all configuration sections, and bounded numbers."""
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+LARGEST: Final = (1 << 31) - 1
+"""Accepted by every library, and larger than any real count."""
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, le=(1 << 32) - 1)]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())

@@ -1,0 +1,63 @@
+"""SHA-256 (FIPS 180-4) of values and files, as 64 hexadecimal characters."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 20
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value made of dicts, lists, strings, numbers, booleans and None.
+
+    Key order does not matter.
+
+    Raises:
+        TypeError, ValueError: anything else (a set, a Path, NaN), whose hash may differ between processes.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_file(path: Path, advance: Callable[[int], object] = lambda _: None) -> str:
+    """Return the SHA-256 of a file's bytes; `advance` gets the number of bytes of each chunk."""
+    sha = hashlib.sha256()
+    with path.open("rb", buffering=0) as stream:
+        while chunk := stream.read(_CHUNK):
+            sha.update(chunk)
+            advance(len(chunk))
+    return sha.hexdigest()
+
+
+class HashCache:
+    """File hashes cached by (size, mtime, inode): an unchanged file costs one stat.
+
+    `table` maps an absolute path to [size, mtime_ns, inode, sha256]; the owner loads and stores it.
+    """
+
+    def __init__(self, table: Mapping[str, list[Any]] | None = None) -> None:
+        self.table = {
+            path: row
+            for path, row in (table or {}).items()
+            if isinstance(row, list) and [*map(type, row)] == [int, int, int, str] and len(row[3]) == 64
+        }  # damaged rows are dropped: the table only saves time
+        self.changed = False
+
+    def hash(self, path: Path) -> str:
+        """Return the file's SHA-256, reading it only if its stat differs from the cached one."""
+        stat = path.stat()
+        stat_row = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        name = str(path.absolute())
+        known = self.table.get(name)
+        if known is not None and known[:3] == stat_row:
+            return str(known[3])
+        sha = hash_file(path)
+        self.table[name] = [*stat_row, sha]
+        self.changed = True
+        return sha
+
+    def forget(self, path: Path) -> None:
+        """Read the file again the next time, whatever its stat."""
+        self.changed |= self.table.pop(str(path.absolute()), None) is not None

@@ -1,0 +1,5 @@
+"""Duplicates, which must not be in two subsets of a split.
+
+exact        volumes that are identical byte for byte
+perceptual   pictures that are identical or near-identical
+"""

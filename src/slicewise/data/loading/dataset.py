@@ -1,0 +1,183 @@
+"""The slices of a subset as a dataset: from sealed entries of the store to the tensors of a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
+from typing import Final, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slicewise.core.errors import DataError
+from slicewise.data.loading.sampler import Indices, SlicePool
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import NUM_MODALITIES
+
+SOURCES: Final = ("volumes", "pictures")
+"""Names of the numbers in `SliceDataset.sources`."""
+VOLUMES: Final = 0
+PICTURES: Final = 1
+
+_MAX_OPEN: Final = 200
+
+
+class SliceArrays(Protocol):
+    """The slices of one case as the store opens them, in memory or memory-mapped."""
+
+    @property
+    def key(self) -> CaseKey: ...
+    @property
+    def group(self) -> str:
+        """Patient, or family of near-identical pictures: never in two subsets"""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def stored_images(self) -> NDArray[np.float16]:
+        """[slice, present modality, row, col]"""
+
+    @property
+    def masks(self) -> NDArray[np.uint8]:
+        """[slice, row, col], labels 0 to 3; zeros where there is no mask"""
+
+    @property
+    def has_mask(self) -> bool: ...
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """[slice], 1 where there is tumour"""
+
+    @property
+    def included(self) -> NDArray[np.bool_]:
+        """[slice], True where the slice has enough brain to be predicted"""
+
+    @property
+    def train(self) -> NDArray[np.bool_]:
+        """[slice], True where the slice is in the first round of training"""
+
+    @property
+    def presence(self) -> Sequence[bool]:
+        """[4], True where the modality slot is filled"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Slices of one or several cases."""
+
+    images: Tensor
+    """float32 [batch, 4, row, col]"""
+    presence: Tensor
+    """float32 [batch, 4], 1 where the slot is filled"""
+    masks: Tensor
+    """float32 [batch, 1, row, col], 1 where there is tumour"""
+    has_mask: Tensor
+    """bool [batch]"""
+    labels: Tensor
+    """float32 [batch], 1 where the slice shows a tumour"""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device, channels_last: bool = False) -> Self:
+        """Return the batch on `device`, the images in the chosen memory layout."""
+        layout = torch.channels_last if channels_last else torch.preserve_format
+        moved: dict[str, Tensor] = {
+            field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)
+        }
+        return replace(self, **moved | {"images": moved["images"].to(memory_format=layout)})
+
+    def pin(self) -> Self:
+        """Return the batch in page-locked memory, from which a GPU copies without waiting."""
+        return replace(self, **{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
+
+class SliceDataset:
+    """All slices of one subset, volumes first, numbered in the order given.
+
+    Args:
+        volumes: cases with masks.
+        pictures: single pictures.
+        preload_mib: sets up to this size are copied to memory at once. Of larger ones a limited number of
+            cases is open at a time, since each holds two file handles.
+
+    Raises:
+        DataError: no slice, or slices of different sizes.
+    """
+
+    def __init__(
+        self, volumes: Sequence[SliceArrays], pictures: Sequence[SliceArrays] = (), preload_mib: float = 0
+    ) -> None:
+        self.cases: tuple[SliceArrays, ...] = (*volumes, *pictures)
+        counts = [len(case.labels) for case in self.cases]
+        sizes = sorted({case.image_size for case in self.cases})
+        if not any(counts):
+            raise DataError("this subset of the split has no slice; raise scale.min_patients")
+        if len(sizes) > 1:
+            raise DataError(f"slices of several sizes {sizes}; run again with --force preprocess")
+        (self.image_size,) = sizes
+        self._first_of = np.cumsum([0, *counts])
+        self.case_of = np.repeat(np.arange(len(counts)), counts)
+        self.row_of = np.concatenate([np.arange(count) for count in counts])
+        self.sources = np.where(self.case_of < len(volumes), VOLUMES, PICTURES)
+        self.labels = np.concatenate([np.asarray(case.labels) for case in self.cases]).astype(np.float32)
+        self.included = np.concatenate([np.asarray(case.included, bool) for case in self.cases])
+        self.train = np.concatenate([np.asarray(case.train, bool) for case in self.cases])
+        self._presence = np.array([case.presence for case in self.cases], np.float32)
+        self._has_mask = np.array([case.has_mask for case in self.cases])
+        # NumPy copies fastest to a slice.
+        self._filled = [
+            slice(None) if all(case.presence) else np.flatnonzero(case.presence) for case in self.cases
+        ]
+        bytes_per_pixel = 2 * self._presence.sum(1) + 1  # float16 modalities and a uint8 mask
+        size_mib = float((np.array(counts) * self.image_size**2 * bytes_per_pixel).sum()) / 2**20
+        self.preloaded = size_mib <= preload_mib
+        most = None if self.preloaded else _MAX_OPEN
+        self._arrays = lru_cache(most)(partial(_read_arrays, self.cases, self.preloaded))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def training_pool(self, source: int) -> SlicePool:
+        """Return the training slices of VOLUMES or PICTURES.
+
+        A round has as many of each case as were chosen for training, tumour and healthy each; where there are
+        more of them, they take turns.
+        """
+        chosen = self.train & (self.sources == source)
+        constant, rotating = [np.empty(0, np.int64)], []
+        for case in np.unique(self.case_of[chosen]):
+            rows = int(self._first_of[case]) + np.flatnonzero(self.cases[case].included)
+            with_tumour = self.labels[rows] == 1
+            for group in (rows[with_tumour], rows[~with_tumour]):
+                count = int(np.count_nonzero(chosen[group]))
+                if count == len(group):
+                    constant.append(group)
+                elif count:
+                    rotating.append((group, count))
+        return SlicePool(np.concatenate(constant), tuple(rotating))
+
+    def gather(self, indices: Indices) -> Batch:
+        """Return the slices `indices` as one batch."""
+        cases = self.case_of[indices]
+        size = self.image_size
+        images = np.zeros((len(indices), NUM_MODALITIES, size, size), np.float16)
+        masks = np.zeros((len(indices), 1, size, size), np.uint8)
+        for place, (case, row) in enumerate(zip(cases, self.row_of[indices], strict=True)):
+            stored_images, stored_masks = self._arrays(case)
+            images[place, self._filled[case]] = stored_images[row]
+            masks[place, 0] = stored_masks[row]
+        return Batch(
+            images=torch.from_numpy(images).float(),  # NumPy takes four times as long for it
+            presence=torch.from_numpy(self._presence[cases]),
+            masks=(torch.from_numpy(masks) > 0).float(),
+            has_mask=torch.from_numpy(self._has_mask[cases]),
+            labels=torch.from_numpy(self.labels[indices]),
+        )
+
+
+def _read_arrays(
+    cases: Sequence[SliceArrays], copied: bool, number: int
+) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    images, masks = cases[number].stored_images, cases[number].masks
+    return (np.array(images), np.array(masks)) if copied else (images, masks)

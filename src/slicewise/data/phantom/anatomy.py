@@ -1,0 +1,151 @@
+"""One virtual patient's brain: the atlas under a random affine map, a smooth deformation and mass effect."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from slicewise.data.phantom.atlas import MIDLINE_COL, Bools, Floats, load_atlas
+from slicewise.data.phantom.fields import Field, Points, bump, smoothstep
+
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+
+_PATIENT_CENTRE = (76.0, 128.0, 119.5)
+_ATLAS_CENTRE = (77.0, 115.0, float(MIDLINE_COL))
+_TEMPLATE_EXCESS = 1.09
+"""MNI152 is larger than the SRI24 space of BraTS."""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Tissue displaced away from a growing mass (mm, voxel coordinates of the patient)."""
+
+    centre: tuple[float, float, float]
+    radius: float
+    strength: float
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Patient coordinates to atlas coordinates."""
+
+    matrix: Floats
+    shift: Floats
+    coarse: list[Field]
+    fine: list[Field]
+    coarse_mm: float
+    fine_mm: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Warp":
+        angles = np.deg2rad(rng.normal(0, (3.0, 2.5, 4.0)))
+        scale = _TEMPLATE_EXCESS * np.exp(rng.normal(0, 0.028) + rng.normal(0, 0.022, 3))
+        matrix = (_rotation(angles) * scale).astype(np.float32)
+        shift = (np.asarray(_ATLAS_CENTRE) + rng.normal(0, (2.0, 2.5, 1.5))).astype(np.float32)
+        coarse, fine = ([Field.draw(rng, spacing) for _ in range(3)] for spacing in (44, 13))
+        return cls(matrix, shift, coarse, fine, float(rng.uniform(2.0, 4.5)), float(rng.uniform(0.6, 1.3)))
+
+    def at(self, points: Points, pushes: tuple[Push, ...] = ()) -> Floats:
+        """Return atlas coordinates float32 [3, N] of the points."""
+        place = points.coordinates()
+        for push in pushes:  # sampled nearer to the centre, tissue appears pushed outwards
+            offset = place - np.asarray(push.centre, dtype=np.float32)[:, None]
+            reach = np.float32(1.6 * push.radius)
+            place -= offset * (np.float32(push.strength) * np.exp(-np.square(offset / reach).sum(axis=0)))
+        place -= np.asarray(_PATIENT_CENTRE, dtype=np.float32)[:, None]
+        atlas = np.empty_like(place)
+        for axis in range(3):
+            row = self.matrix[axis]
+            np.multiply(place[0], row[0], out=atlas[axis])
+            atlas[axis] += place[1] * row[1] + place[2] * row[2] + self.shift[axis]
+            atlas[axis] += self.coarse[axis].at(points) * np.float32(self.coarse_mm)
+            atlas[axis] += self.fine[axis].at(points) * np.float32(self.fine_mm)
+        return atlas
+
+
+def _rotation(angles: Doubles) -> Doubles:
+    """Return the product of rotations about the three axes (radians)."""
+    total = np.eye(3)
+    for axis, angle in enumerate(angles):
+        turn = np.eye(3)
+        i, j = [a for a in range(3) if a != axis]
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        total = turn @ total
+    return total
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Tissue at N points: fractions in 0..1 that sum to 1 inside the brain, and distances in mm."""
+
+    csf: Floats
+    grey: Floats
+    white: Floats
+    shade: Floats
+    depth: Floats
+    head: Floats
+    ventricle: Floats
+    lateral: Floats
+    """Signed distance from the mid-sagittal plane."""
+    height: Floats
+    """Atlas slice."""
+
+    def take(self, keep: Bools) -> "Tissue":
+        return Tissue(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Brain:
+    """A patient's healthy anatomy as functions of position."""
+
+    warp: Warp
+    folds: Field
+    borders: Field
+    atrophy: float
+    """Widens ventricles (mm) and sulci."""
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Brain":
+        warp = Warp.draw(rng)
+        return cls(warp, Field.draw(rng, 9), Field.draw(rng, 6), float(rng.gamma(2.0, 0.5)))
+
+    def depth(self, points: Points, pushes: tuple[Push, ...] = ()) -> Floats:
+        """Return mm below the brain's surface [N], cheaply."""
+        return _sample_half(load_atlas().depth, self.warp.at(points, pushes))
+
+    def at(self, points: Points, pushes: tuple[Push, ...] = (), floor: float = -1e6) -> tuple[Points, Tissue]:
+        """Return those of the points that lie deeper than `floor` mm, and the tissue there."""
+        atlas = load_atlas()
+        place = self.warp.at(points, pushes)
+        depth = _sample_half(atlas.depth, place)
+        keep = depth > floor
+        points, place, depth = points.narrow(keep), place[:, keep], depth[keep]
+        maps = (atlas.t1, atlas.grey, atlas.white)
+        parts = (ndimage.map_coordinates(part, place, output=np.float32, order=1) for part in maps)
+        t1, grey, white = (part * np.float32(1 / 255) for part in parts)
+        head, ventricle = (_sample_half(part, place) for part in (atlas.head, atlas.ventricle))
+        csf = self._csf(points, t1, depth, ventricle)
+        whiteness = smoothstep(white - grey + 0.12 * self.borders.at(points), -0.55, 0.55) * (1 - csf)
+        shade = np.clip(t1 - (0.70 + 0.22 * white), -0.15, 0.15)
+        lateral = place[2] - np.float32(MIDLINE_COL)
+        tissue = Tissue(csf, 1 - csf - whiteness, whiteness, shade, depth, head, ventricle, lateral, place[0])
+        return points, tissue
+
+    def _csf(self, points: Points, t1: Floats, depth: Floats, ventricle: Floats) -> Floats:
+        """Return the CSF fraction: ventricles, fissures and cisterns, and sulci between the folds."""
+        inner = smoothstep(ventricle, self.atrophy + 0.6, self.atrophy - 0.9)
+        dark = smoothstep(t1, 0.60 + 0.02 * self.atrophy, 0.42)
+        near = smoothstep(depth, 16.0 + self.atrophy, 4.0)
+        folds = self.folds.at(points)
+        sulcus = bump(folds, 0.15 + 0.05 * self.atrophy) * near * smoothstep(t1, 0.90, 0.70)
+        surface = smoothstep(depth + 0.5 * folds, 1.0 + 0.4 * self.atrophy, -1.0)
+        return np.asarray(np.maximum(np.maximum(inner, dark), np.maximum(sulcus, surface)))
+
+
+def _sample_half(volume: Floats, place: Floats) -> Floats:
+    half = place * np.float32(0.5)
+    values: Floats = ndimage.map_coordinates(volume, half, output=np.float32, order=1, mode="nearest")
+    values[place[0] < 0] = -20
+    return values

@@ -1,0 +1,165 @@
+"""Pictures sorted into yes/no folders, as public sets on Kaggle are.
+
+    brain_tumor_dataset/yes/Y1.jpg              brain_tumor_dataset/no/1 no.jpeg
+    Training/glioma_tumor/gg (1).jpg            Testing/no_tumor/image(1).jpg
+
+The nearest folder named yes or no gives the label (`folder_labels`); folders such as Br35H's `pred` have none
+and are left out. Nothing names a patient, so near-identical pictures form a group.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from slicewise.core.console import progress
+from slicewise.core.errors import DataError, PictureError
+from slicewise.data.cases import CaseFiles
+from slicewise.data.duplicates.perceptual import PictureHash, group_pictures, hash_picture
+from slicewise.data.filenames import image_stem_of_mask, is_mask_folder, is_mask_name
+from slicewise.data.problems import Problem, summarise_problems
+from slicewise.data.sources.folder_labels import label_folders
+from slicewise.data.sources.train_only import TrainOnly
+from slicewise.data.sources.tree import note_skipped, partition_files
+from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import Modality
+from slicewise.imaging.io.file_format import looks_like_picture
+
+_EXPECTED: Final = (
+    "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
+    "pituitary_tumor and no_tumor)"
+)
+_MASK: Final = "a mask, or a picture made from one, by its name or its folder's; not a picture of a patient"
+_UNGROUPED: Final = (
+    "duplicates are ignored: the same picture, or another of the same patient, may be in train and in test, "
+    "so the scores are too optimistic"
+)
+
+
+def discover(
+    root: Path,
+    source: str,
+    slot: Modality,
+    *,
+    group_duplicates: bool = True,
+    train_only: Collection[str] = (),
+) -> tuple[list[CaseFiles], list[Problem]]:
+    """Return the pictures below `root`, each once, near-identical ones in one group, and the problems.
+
+    `slot` is the modality slot that they fill. Without `group_duplicates` every file is a group of its own.
+    A picture in a folder of `train_only` (directly below `root`) that is identical or near-identical to one
+    of another folder is left out, whatever its label.
+
+    Raises:
+        DataError: there is no folder, it holds no readable picture under yes and no, or a folder of
+            `train_only` holds none.
+    """
+    train_only_folders = TrainOnly(root, train_only)
+    files, others = partition_files(root, looks_like_picture)
+    # Of identical pictures the first is kept, so those of `train_only` come last.
+    labelled, problems = label_pictures(root, sorted(files, key=train_only_folders.holds))
+    problems += note_skipped(others)
+    readable = _hash_pictures(labelled, problems)
+    if not readable:
+        reasons = summarise_problems(problems)
+        raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
+    # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
+    by_path = [safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, _, _ in readable]
+    common = Counter(name.lower() for name in by_path)
+    names = number_repeated(
+        name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
+        for name, (path, _, picture) in zip(by_path, readable, strict=True)
+    )
+    cases = [
+        CaseFiles(CaseKey(source, name, name), "picture", (slot,), (path,), (), label, name)
+        for name, (path, label, _) in zip(names, readable, strict=True)
+    ]
+    if group_duplicates:
+        pictures = [picture for _, _, picture in readable]
+        hashed, contradicting = train_only_folders.without_contradicting(
+            list(zip(cases, pictures, strict=True))
+        )
+        grouped, repeated = group_pictures([case for case, _ in hashed], [picture for _, picture in hashed])
+        cases, resembling = train_only_folders.without_resembling(grouped)
+        duplicates = contradicting + repeated + resembling
+    else:
+        duplicates = [Problem(root, _UNGROUPED, "warning")]
+    train_only_folders.require_pictures(cases)
+    if len({case.label for case in cases}) < 2:
+        problems.append(
+            Problem(root, "all pictures have the same label: no classification possible", "warning")
+        )
+    return cases, problems + duplicates
+
+
+def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
+    """Return the pictures with a label from their folder; those without, and masks, are notes."""
+    masks = find_masks(root, paths)
+    images = [path for path in paths if path not in masks]
+    labels = label_folders({path.relative_to(root).parent for path in images})
+    labelled: list[tuple[Path, int]] = []
+    others: Counter[Path] = Counter()
+    for path in images:
+        label = labels[path.relative_to(root).parent]
+        if label is None:
+            others[path.parent] += 1
+        else:
+            labelled.append((path, label))
+    return labelled, [Problem(path, _MASK, "note") for path in paths if path in masks] + [
+        Problem(folder, f"{count} pictures without a label (the folder is named neither yes nor no)", "note")
+        for folder, count in others.items()
+    ]
+
+
+def find_masks(root: Path, paths: Collection[Path]) -> set[Path]:
+    """Return the pictures that are masks, or made from one, by their names, folders or neighbours.
+
+    Folders above `root` do not count; with `root` Path() none does.
+    """
+    stems = {(path.parent, path.stem.lower()) for path in paths}
+    return {
+        path
+        for path in paths
+        if is_mask_name(path.stem)
+        or (root != Path() and any(map(is_mask_folder, path.relative_to(root).parts[:-1])))
+        or (path.parent, image_stem_of_mask(path.stem)) in stems
+    }
+
+
+def _hash_pictures(
+    labelled: list[tuple[Path, int]], problems: list[Problem]
+) -> list[tuple[Path, int, PictureHash]]:
+    """Return the readable pictures with label and hash, decoded in threads; the others become problems."""
+    readable = []
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(_try_hash, (path for path, _ in labelled))
+        bar = progress(results, desc="Comparing pictures", total=len(labelled), unit="picture")
+        for (path, label), result in zip(labelled, bar, strict=True):
+            if isinstance(result, PictureHash):
+                readable.append((path, label, result))
+                problems += [Problem(path, note, "warning") for note in result.notes]
+            else:
+                problems.append(Problem(path, result))
+    return readable
+
+
+def _try_hash(path: Path) -> PictureHash | str:
+    try:
+        return hash_picture(path)
+    except PictureError as error:
+        return str(error).removeprefix(str(path)).lstrip(" :")
+
+
+def number_repeated(names: Iterable[str]) -> list[str]:
+    """Return the names, of which repeated ones (in any letter case) end in -2, -3, ..."""
+    taken: set[str] = set()
+    numbered: list[str] = []
+    for name in names:
+        unique, number = name, 1
+        while unique.lower() in taken:
+            number += 1
+            unique = f"{name}-{number}"
+        taken.add(unique.lower())
+        numbered.append(unique)
+    return numbered

@@ -1,0 +1,124 @@
+"""Backend `pm2`: the demo under PM2 (https://pm2.keymetrics.io)."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slicewise.core.errors import ServingError
+from slicewise.core.files import write_json
+from slicewise.demo.processes import STOP_GRACE_SECONDS, identify_process, stop_processes
+from slicewise.demo.spec import DemoSpec
+from slicewise.demo.state import DemoState, write_state
+
+_COMMAND_SECONDS = 60.0
+_DOWN = ("errored", "stopped", "waiting restart")
+ECOSYSTEM = "ecosystem.config.json"
+
+
+def is_installed() -> bool:
+    return shutil.which("pm2") is not None
+
+
+def app_name(service: str, home: Path) -> str:
+    """Return the service's name under PM2, which is shared by all workspaces of a user."""
+    workspace = hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:8]
+    return f"slicewise-{service}-{workspace}"
+
+
+def ecosystem(spec: DemoSpec) -> dict[str, Any]:
+    """Return the ecosystem file (https://pm2.keymetrics.io/docs/usage/application-declaration)."""
+    apps = [
+        {
+            "name": app_name(service.name, Path(spec.home)),
+            "script": service.command[0],
+            "args": list(service.command[1:]),
+            "interpreter": "none",
+            "cwd": spec.home,
+            "env": dict(service.environment),
+            "out_file": service.log_path,
+            "error_file": service.log_path,
+            "merge_logs": True,
+            "autorestart": True,
+            "exp_backoff_restart_delay": 500,
+            "max_restarts": 10,
+            "kill_timeout": 5000,
+        }
+        for service in spec.services
+    ]
+    return {"apps": apps}
+
+
+def launch(spec: DemoSpec) -> DemoState:
+    """Start the services under PM2 and record them.
+
+    Raises:
+        ServingError: PM2 is missing or fails.
+    """
+    home = Path(spec.home)
+    path = home / ECOSYSTEM
+    write_json(path, ecosystem(spec))
+    services = tuple(service.state(None, 0) for service in spec.services)
+    state = DemoState("pm2", None, spec.fingerprint, spec.checkpoint, services)
+    write_state(home, state)  # before the start: whatever happens next, `stop` finds the names
+    _pm2("start", str(path))
+    state = refresh(state, home)
+    write_state(home, state)
+    return state
+
+
+def refresh(state: DemoState, home: Path) -> DemoState:
+    """Return the state with the processes and restart counts that PM2 reports now."""
+    reported = {app["name"]: app for app in parse_jlist(_pm2("jlist"))}
+    services = []
+    for service in state.services:
+        app = reported.get(app_name(service.name, home))
+        process, restarts = None, service.restarts
+        if app is not None:
+            status = app["pm2_env"]["status"]
+            process = identify_process(app["pid"]) if status == "online" else None
+            restarts = app["pm2_env"]["restart_time"] + (status in _DOWN)
+        services.append(replace(service, process=process, restarts=restarts))
+    return replace(state, services=tuple(services))
+
+
+def parse_jlist(output: str) -> list[dict[str, Any]]:
+    """Return the applications from the output of `pm2 jlist`, which may have text around the JSON."""
+    start = output.find("[{")
+    if start < 0:
+        return []
+    apps: list[dict[str, Any]] = json.JSONDecoder().raw_decode(output[start:])[0]
+    return apps
+
+
+def stop(state: DemoState, home: Path) -> None:
+    """Delete the services from PM2 by name; then stop processes of theirs that PM2 no longer knows."""
+    if is_installed():
+        for service in state.services:
+            _run("delete", app_name(service.name, home))  # fails where PM2 no longer knows the name
+    stop_processes(state.processes(), grace_seconds=STOP_GRACE_SECONDS)
+
+
+def _pm2(*arguments: str) -> str:
+    done = _run(*arguments)
+    if done.returncode != 0:
+        message = (done.stderr + done.stdout).strip()[-800:]
+        raise ServingError(
+            f"`pm2 {' '.join(arguments)}` failed: {message}\n"
+            "fix PM2, or use SliceWise's own supervisor with serving.supervisor=builtin"
+        )
+    return done.stdout
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ("pm2", *arguments), capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ServingError(
+            f"PM2 cannot be run ({error}); install it (npm install -g pm2) or use serving.supervisor=builtin"
+        ) from error

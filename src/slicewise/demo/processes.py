@@ -1,0 +1,79 @@
+"""Find and stop our own processes, and no others; write their log files."""
+
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from slicewise.demo.state import ProcessIdentity
+
+STOP_GRACE_SECONDS = 5.0
+"""Between the request to end and the kill."""
+_TAIL_LINES = 15
+_CLOCK_SLACK_SECONDS = 2.0
+"""Start times are derived from the boot time, which moves a little when the clock is set."""
+
+
+def identify_process(pid: int) -> ProcessIdentity | None:
+    """Return the identity of the process that has this id now, or None."""
+    try:
+        return ProcessIdentity(pid, psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def find_process(identity: ProcessIdentity | None) -> psutil.Process | None:
+    """Return the running process with this identity, or None."""
+    if identity is None:
+        return None
+    try:
+        process = psutil.Process(identity.pid)
+        same = abs(process.create_time() - identity.started) < _CLOCK_SLACK_SECONDS
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def stop_processes(identities: tuple[ProcessIdentity, ...], grace_seconds: float) -> None:
+    """Terminate the processes; kill those still running after the grace time. Recycled ids are left alone."""
+    processes = [process for identity in identities if (process := find_process(identity)) is not None]
+    for process in processes:
+        _signal(process, kill=False)
+    _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
+    for process in alive:
+        _signal(process, kill=True)
+    psutil.wait_procs(alive, timeout=grace_seconds)
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    try:
+        process.kill() if kill else process.terminate()
+    except psutil.NoSuchProcess:
+        return
+
+
+def terminate(popen: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    """Terminate a child process; kill it if it is still running after the grace time."""
+    popen.terminate()
+    try:
+        popen.wait(grace_seconds)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait()
+
+
+def log_tail(path: Path) -> str:
+    """Return the last lines of a log, indented for an error message."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:]) or "    (the log is empty)"
+
+
+def rotate_log(path: Path) -> None:
+    """Start an empty log and keep one earlier log beside it, so that logs stay bounded."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.replace(path.with_suffix(".previous.log"))
+    path.touch()

@@ -1,0 +1,261 @@
+"""Where outputs live.
+
+    <root>/checkpoints/..., results/..., data/...   homes: the finished output of today's settings
+    <root>/.slicewise/shelf/<step>/<fingerprint>/   finished outputs of other settings
+    <root>/.slicewise/partial/<step>/<fingerprint>/ work in progress
+
+A finished output moves to the shelf by one rename, complete and with its receipt, and to its home by another.
+A kill between two renames leaves every slot whole in one of the two places, and `find` looks in both.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json, sweep, write_json
+from slicewise.core.hashing import HashCache, digest
+from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Receipt, read_suspects
+
+STATE_DIR = ".slicewise"
+HASHES_NAME = "hashes.json"
+_SHARED_FOLDERS = ("", "configs/final", "results", "results/recipes")
+"""Folders with files of no output: record, merged configurations, redirects, tables of recipes"""
+
+
+@dataclass(frozen=True)
+class StoredOutput:
+    """An output with this receipt, and the folder in which each of its slots lies now."""
+
+    receipt: Receipt
+    folders: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file of an output; `folders` list it as suspect where `slicewise verify` found it changed."""
+
+    name: str
+    path: Path
+    checksum: FileChecksum
+    suspect: bool
+    folders: tuple[Path, ...]
+
+    @property
+    def fault(self) -> str | None:
+        return self.checksum.fault(self.path, read=self.suspect)
+
+
+class Workspace:
+    """The folder a pipeline works in."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.state = self.root / STATE_DIR
+
+    def home(self, relative: str) -> Path:
+        return self.root / relative
+
+    def partial(self, step: str, fingerprint: str) -> Path:
+        return self.state / "partial" / step / fingerprint[:16]
+
+    def shelf(self, step: str, fingerprint: str) -> Path:
+        return self.state / "shelf" / step / fingerprint[:16]
+
+    def service(self, step: str) -> Path:
+        """Return the folder in which a service keeps its state."""
+        return self.state / step
+
+    def home_receipt(self, homes: Mapping[str, str]) -> Receipt | None:
+        """Return the receipt of the output that is in its homes now; of a mixture, the first one."""
+        receipts = (Receipt.read(self.home(relative)) for relative in homes.values())
+        return next((receipt for receipt in receipts if receipt is not None), None)
+
+    def find(self, step: str, homes: Mapping[str, str], fingerprint: str) -> StoredOutput | None:
+        """Return an output with the folder of every slot, home or shelf; None unless all slots exist."""
+        folders: dict[str, Path] = {}
+        receipt: Receipt | None = None
+        for slot, relative in homes.items():
+            for folder in (self.home(relative), self.shelf(step, fingerprint) / slot):
+                candidate = Receipt.read(folder)
+                if candidate is not None and candidate.fingerprint == fingerprint:
+                    receipt, folders[slot] = candidate, folder
+                    break
+            else:
+                return None
+        return StoredOutput(receipt, folders) if receipt else None
+
+    def faults(self, output: StoredOutput) -> Iterator[str]:
+        """Yield each file of an output that is missing or changed, as "path fault"."""
+        for file in self.output_files(output):
+            if fault := file.fault:
+                yield f"{self.relative(file.path)} {fault}"
+
+    def output_files(self, output: StoredOutput) -> Iterator[OutputFile]:
+        """Yield every file of an output, shared ones last."""
+        for slot, table in output.receipt.files.items():
+            folder = output.folders[slot]
+            suspect = read_suspects(folder)
+            for name, checksum in table.items():
+                yield OutputFile(name, folder / name, checksum, name in suspect, (folder,))
+        folders = tuple(output.folders.values())
+        suspect = frozenset[str]().union(*map(read_suspects, folders))
+        for name, checksum in output.receipt.shared.items():
+            yield OutputFile(name, self.root / name, checksum, name in suspect, folders)
+
+    def faulty_shared(self, step: str, homes: Mapping[str, str]) -> tuple[Path, ...]:
+        """Return the shared files of a step's outputs, at home or shelved, that are missing or changed."""
+        faulty = (
+            file.path
+            for output in self.outputs(step, homes)
+            for file in self.output_files(output)
+            if file.name in output.receipt.shared and file.fault
+        )
+        return tuple(dict.fromkeys(faulty))
+
+    def outputs(self, step: str, homes: Mapping[str, str]) -> Iterator[StoredOutput]:
+        """Yield what is left of every output of a step: slots with intact receipts, at home or shelved."""
+        folders_by_slot = [(slot, self.home(relative)) for slot, relative in homes.items()]
+        folders_by_slot += self._shelved_slots(step, homes)
+        remaining: dict[str, tuple[Receipt, dict[str, Path]]] = {}
+        for slot, folder in folders_by_slot:
+            receipt = Receipt.read(folder)
+            if receipt is not None and receipt.identity.step == step:
+                remaining.setdefault(receipt.fingerprint, (receipt, {}))[1].setdefault(slot, folder)
+        for receipt, folders in remaining.values():
+            files = {slot: table for slot, table in receipt.files.items() if slot in folders}
+            yield StoredOutput(replace(receipt, files=files), folders)
+
+    def _shelved_slots(self, step: str, homes: Mapping[str, str]) -> list[tuple[str, Path]]:
+        shelved = sorted((self.state / "shelf" / step).glob("*"))
+        return [(slot, folder / slot) for folder in shelved for slot in homes]
+
+    def unreadable(self, step: str, homes: Mapping[str, str]) -> Iterator[str]:
+        """Yield every damaged receipt on the shelf of a step, as "path fault"."""
+        for _, folder in self._shelved_slots(step, homes):
+            if (folder / RECEIPT_NAME).exists() and Receipt.read(folder) is None:
+                yield f"{self.relative(folder / RECEIPT_NAME)} is damaged"
+
+    def mismatches(
+        self, step: str, homes: Mapping[str, str], fingerprint: str | None = None
+    ) -> Iterator[str]:
+        """Yield each home without an intact receipt of the step, or of the output with this fingerprint.
+
+        Empty homes count only where a fingerprint is given.
+        """
+        for relative in homes.values():
+            home = self.home(relative)
+            receipt = Receipt.read(home)
+            if is_empty(home):
+                yield from [f"{relative} is missing"] if fingerprint else []
+            elif receipt is None:
+                state = "is damaged" if (home / RECEIPT_NAME).exists() else "is missing"
+                yield f"{relative}/{RECEIPT_NAME} {state}"
+            elif receipt.identity.step != step:
+                yield f"{relative} holds an output of {receipt.identity.step}"
+            elif fingerprint and receipt.fingerprint != fingerprint:
+                yield f"{relative} holds another output"
+
+    def relative(self, path: Path) -> str:
+        """Return a path for messages: relative to the workspace where it lies inside."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+    def shelve(self, step: str, homes: Mapping[str, str], receipt: Receipt, partial: Path) -> Path:
+        """Move finished work from `partial` to the shelf, and return its folder there.
+
+        An older output of the same identity is replaced. It is set aside only after the receipts are written,
+        which a full disk may refuse, and removed last: that takes a while, and a kill may come.
+        """
+        for slot in receipt.files:
+            receipt.write(partial / slot)
+        target = self.shelf(step, receipt.fingerprint)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        trashed = self._set_aside(step, homes, receipt.fingerprint)
+        partial.rename(target)
+        for folder in trashed:
+            shutil.rmtree(folder)
+        return target
+
+    def install(self, step: str, homes: Mapping[str, str], output: StoredOutput) -> None:
+        """Move every slot of an output to its home; what is there moves to the shelf first."""
+        for slot, relative in homes.items():
+            home = self.home(relative)
+            if output.folders[slot] != home:
+                self._clear_home(step, slot, home)
+                home.parent.mkdir(parents=True, exist_ok=True)
+                output.folders[slot].rename(home)
+
+    def _clear_home(self, step: str, slot: str, home: Path) -> None:
+        if not home.exists():
+            return
+        receipt = Receipt.read(home)
+        target = self.state / "foreign" / f"{int(time.time() * 1000)}" / home.name
+        if receipt is not None and receipt.identity.step == step:
+            target = self.shelf(step, receipt.fingerprint) / slot
+            self.discard(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        home.rename(target)
+
+    def _set_aside(self, step: str, homes: Mapping[str, str], fingerprint: str) -> list[Path]:
+        """Move an output that was made again to the trash."""
+        folders = [self.shelf(step, fingerprint)]
+        for home in map(self.home, homes.values()):
+            receipt = Receipt.read(home)
+            if receipt is not None and receipt.fingerprint == fingerprint:
+                folders.append(home)
+        return [self._to_trash(folder) for folder in folders if folder.exists()]
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder, if it is there."""
+        if folder.exists():
+            shutil.rmtree(self._to_trash(folder))
+
+    def _to_trash(self, folder: Path) -> Path:
+        """Rename a folder before its removal: a kill must not leave half of it in place."""
+        trashed = self.state / "trash" / f"{time.time_ns()}"
+        trashed.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(trashed)
+        return trashed
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half written or half removed. The caller holds the lock."""
+        for name in _SHARED_FOLDERS:
+            sweep(self.root / name)
+        sweep(self.state)
+        shutil.rmtree(self.state / "trash", ignore_errors=True)
+
+    def load_hashes(self) -> HashCache:
+        """Return the stored hashes; a damaged table is discarded, since it only saves time."""
+        return HashCache(self.read_hashes() or {})
+
+    def read_hashes(self) -> dict[str, list[Any]] | None:
+        """Return the table of stored hashes, or None where it is missing or damaged."""
+        try:
+            raw = read_json(self.state / HASHES_NAME)
+            table: dict[str, list[Any]] = raw["files"]
+            return table if raw["digest"] == digest(table) else None
+        except (OSError, WorkspaceError, KeyError, TypeError, ValueError):
+            return None
+
+    def save_hashes(self, hashes: HashCache) -> None:
+        if hashes.changed:
+            write_json(self.state / HASHES_NAME, {"digest": digest(hashes.table), "files": hashes.table})
+            hashes.changed = False
+
+    def shelved(self) -> Iterator[tuple[str, Path]]:
+        """Yield (step, folder) of every output on the shelf."""
+        for step_dir in sorted((self.state / "shelf").glob("*")):
+            for folder in sorted(step_dir.glob("*")):
+                if any((slot / RECEIPT_NAME).exists() for slot in folder.glob("*")):
+                    yield step_dir.name, folder
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder is empty or missing."""
+    try:
+        return not any(folder.iterdir())
+    except OSError:  # missing, or another run has just moved it
+        return True

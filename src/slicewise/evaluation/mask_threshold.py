@@ -1,0 +1,167 @@
+"""Grid search of mask threshold and post-processing for the best Dice per patient; no mask is kept."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.config.schema import Evaluation
+from slicewise.evaluation.per_case import CaseOutput
+from slicewise.evaluation.selection_gain import SelectionGain, held_out_values
+from slicewise.evaluation.statistics.bootstrap import BootstrapSettings, estimate_mean, index_groups
+from slicewise.inference.postprocess import Bools, Postprocessing, filter_components, find_components
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+THRESHOLDS: Final = (0.3, 0.4, 0.5, 0.6, 0.7)
+MIN_COMPONENTS: Final = (0, 20, 100)
+"""Voxels of the prepared slices."""
+COMPONENT_SHARES: Final = (0.0, 0.3, 1.0)
+"""Of the largest component; 1 keeps the largest only."""
+_TIE: Final = 1e-9
+
+
+class MaskGridSearch:
+    """The pixel counts of every candidate on the cases added so far: a few numbers per slice."""
+
+    def __init__(self, settings: Evaluation) -> None:
+        self._configured = Postprocessing.configured(settings)
+        self._gates = (False, True) if settings.postprocess else (False,)
+        tried = {settings.mask_threshold, *(THRESHOLDS if settings.choose_mask_threshold else ())}
+        self._thresholds = sorted(tried)
+        # (smallest component in voxels, smallest as a share of the largest one)
+        self._component_grid: list[tuple[int, float]] = [(0, settings.component_share)]
+        if settings.postprocess:
+            shares = sorted({settings.component_share, *COMPONENT_SHARES})
+            self._component_grid = list(product(MIN_COMPONENTS, shares))
+        self._grid = [
+            (threshold, *rest) for threshold, rest in product(self._thresholds, self._component_grid)
+        ]
+        self._predicted: list[Counts] = []
+        self._common: list[Counts] = []
+        self._reference: list[Counts] = []
+        self._scores: list[Floats] = []
+        self._patients: list[str] = []
+        self._group_of: dict[str, str] = {}
+
+    def add(self, case: CaseOutput) -> None:
+        """Count the pixels of one case under every candidate, slice by slice."""
+        reference = case.masks > 0
+        counts = [self._count(case, reference, threshold) for threshold in self._thresholds]
+        predicted, common = (np.concatenate([part[which] for part in counts]) for which in (0, 1))
+        self._predicted.append(predicted)
+        self._common.append(common)
+        self._reference.append(np.count_nonzero(reference, axis=(1, 2)))
+        self._scores.append(case.class_probability.astype(np.float64))
+        self._patients += [case.keys[0].patient] * len(case.keys)
+        self._group_of[case.keys[0].patient] = case.group
+
+    def _count(self, case: CaseOutput, reference: Bools, threshold: float) -> tuple[Counts, Counts]:
+        """Return predicted and common pixels [filter, slice]; components are labelled only once."""
+        masks = case.mask_probability >= threshold
+        rows, cols = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+        if rows.size:  # the bounding box of all slices
+            box = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+            masks, reference = masks[box], reference[box]
+        unfiltered = self._component_grid == [(0, 0.0)]
+        parts = None if unfiltered else find_components(masks, case.indices)
+        predicted, common = [], []
+        for component, share in self._component_grid:
+            filtered = masks if parts is None else filter_components(parts, component, share)
+            predicted.append(np.count_nonzero(filtered, axis=(1, 2)))
+            common.append(np.count_nonzero(filtered & reference, axis=(1, 2)))
+        return np.array(predicted), np.array(common)
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups: patients, those of one group counted once."""
+        return len({*self._group_of.values()})
+
+    def best(
+        self, postprocessing: Postprocessing, bootstrap: BootstrapSettings
+    ) -> tuple[Postprocessing, SelectionGain | None]:
+        """Return the candidate with the best mean Dice per patient, and its gain on held-out patients.
+
+        Scaling and class threshold stay. Without a significant gain the configured candidate is returned;
+        with equal means the one that changes least. The gain is None where there is a single candidate.
+        """
+        candidates = self._candidates(postprocessing)
+        if len(candidates) == 1:
+            return postprocessing, None
+        groups = [self._group_of[patient] for patient in sorted(self._group_of)]
+        row, gain = select_candidate(self.dice_table(postprocessing), groups, bootstrap)
+        return candidates[row], gain
+
+    def dice_table(self, postprocessing: Postprocessing) -> Floats:
+        """Return the Dice [candidate, patient] of every candidate, the configured one first."""
+        return np.array([self.patient_dice(candidate) for candidate in self._candidates(postprocessing)])
+
+    def mean_dice(self, postprocessing: Postprocessing) -> float:
+        """Return the mean Dice over patients."""
+        return float(self.patient_dice(postprocessing).mean())
+
+    def patient_dice(self, postprocessing: Postprocessing) -> Floats:
+        """Return the Dice of each patient, all slices pooled, 1 where both masks are empty."""
+        shape = (postprocessing.mask_threshold, postprocessing.min_component, postprocessing.component_share)
+        place = self._grid.index(shape)
+        predicted, common = (np.hstack(table)[place] for table in (self._predicted, self._common))
+        if postprocessing.gate:
+            scores = postprocessing.probabilities(np.concatenate(self._scores))
+            called = scores >= postprocessing.class_threshold
+            predicted, common = predicted * called, common * called
+        _, owner = np.unique(self._patients, return_inverse=True)
+        reference = np.bincount(owner, np.concatenate(self._reference))
+        extent = reference + np.bincount(owner, predicted)
+        overlap = np.bincount(owner, common)
+        return np.where(extent > 0, 2 * overlap / np.maximum(extent, 1), 1.0)
+
+    def _candidates(self, postprocessing: Postprocessing) -> list[Postprocessing]:
+        """Return all candidates, those that change least first."""
+        candidates = [
+            replace(
+                postprocessing,
+                mask_threshold=threshold,
+                min_component=component,
+                component_share=share,
+                gate=gate,
+            )
+            for (threshold, component, share), gate in product(self._grid, self._gates)
+        ]
+        return sorted(candidates, key=self._distance_to_configured)
+
+    def _distance_to_configured(self, candidate: Postprocessing) -> tuple[float, ...]:
+        moved = abs(candidate.mask_threshold - self._configured.mask_threshold)
+        cleaned = abs(candidate.component_share - self._configured.component_share)
+        parts = (moved > 0, candidate.min_component > 0, cleaned > 0, candidate.gate)
+        return (sum(parts), *parts, moved, cleaned, candidate.mask_threshold, candidate.min_component)
+
+
+def select_candidate(
+    dice: Floats, groups: Sequence[str], bootstrap: BootstrapSettings
+) -> tuple[int, SelectionGain]:
+    """Return the row of the best candidate (0 where its gain is not significant) and the gain over row 0.
+
+    Args:
+        dice: [candidate, patient]; the first candidate is the default.
+        groups: [patient] the resampled unit of each.
+        bootstrap: the interval of the gain.
+    """
+    names, owner = index_groups(groups)
+
+    def choose(patients: Bools) -> Floats:
+        values: Floats = dice[_argmax_dice(dice[:, patients])]
+        return values
+
+    added = held_out_values(owner, np.zeros(len(names), np.intp), choose) - dice[0]
+    gain = SelectionGain("Dice per patient", estimate_mean(added, groups, bootstrap), bootstrap.confidence)
+    return (_argmax_dice(dice) if gain.is_significant else 0), gain
+
+
+def _argmax_dice(dice: Floats) -> int:
+    """Return the row with the highest mean [candidate, patient], the first of equal ones."""
+    means = dice.mean(axis=1)
+    return int(np.flatnonzero(means >= means.max() - _TIE)[0])

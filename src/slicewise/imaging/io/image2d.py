@@ -1,0 +1,213 @@
+"""One picture, a file or an upload, as a grey image, whatever its format, depth and name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from slicewise.core.errors import PictureError, SliceWiseError
+from slicewise.imaging.io import image2d_deep
+from slicewise.imaging.io.file_format import HEAD_BYTES, PICTURES, explain_unread, is_picture
+
+MIN_SIDE: Final = 16
+MAX_PIXELS: Final = 1 << 26
+FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "AVIF", "JPEG2000", "PPM")
+"""Formats that Pillow may try; it would pass PostScript, say, to an interpreter."""
+_LUMA: Final = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
+_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
+_MAX_NAN_SHARE = 0.5
+"""At most this share of a picture may be NaN."""
+_HIDDEN_VALUES, _HIDDEN_SHARE = 16, 0.02
+"""An alpha channel that hides so many different grey values, in so much of a picture, is no transparency."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A grey picture [row, col], upright, with notes on oddities of its file."""
+
+    pixels: NDArray[Any]
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def open_picture(
+    source: Path | IO[bytes], formats: tuple[str, ...] = FORMATS, name: str | None = None
+) -> Iterator[Image.Image]:
+    """Open a picture of an accepted size; its pixels are decoded on demand in the block.
+
+    Raises:
+        PictureError: it is no picture, damaged, larger than 64 megapixels or smaller than 16 x 16; errors of
+            decoding in the block are translated likewise.
+    """
+    label = name or str(source)
+    with _translate_errors(label), _stream(source) as stream:
+        try:
+            image = Image.open(stream, formats=formats)
+        except UnidentifiedImageError as error:
+            stream.seek(0)
+            head = stream.read(HEAD_BYTES)
+            fault = f"is not a picture that is read ({explain_unread(head)}); {PICTURES} are"
+            if is_picture(head):
+                fault = "is a damaged picture, or of an unsupported kind (JPEG of 12 bits); save it as PNG"
+            raise PictureError(f"{label} {fault}") from error
+        with image:
+            _check_size(label, image.size)
+            yield image
+
+
+def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
+    """Read a picture as [row, col], upright.
+
+    Colour becomes luminance (ITU-R BT.601), and transparent pixels become black, unless they hide an image.
+    8-bit files give uint8, 16-bit files uint16, others float32, in which NaN and infinity become the darkest
+    value.
+
+    Args:
+        source: a path or an open file.
+        name: of an open file, for messages.
+
+    Raises:
+        PictureError: it is no picture or several, damaged, larger than 64 megapixels, smaller than 16 x 16,
+            uniform, or mostly NaN.
+    """
+    label = name or str(source)
+    with _translate_errors(label), _stream(source) as stream:
+        if image2d_deep.is_tiff(stream) and not _pillow_opens(stream):
+            header = image2d_deep.read_tiff_header(stream)
+            _check_size(label, header.size)
+            _require_one_page(label, header.num_pages)
+            picture = _read_deep(stream, header.orientation)
+        else:
+            stream.seek(0)
+            with open_picture(stream, name=label) as image:
+                # Later pictures of a JPEG are previews of the first, added by cameras and phones (MPO).
+                is_jpeg = image.format in ("JPEG", "MPO")
+                _require_one_page(label, 1 if is_jpeg else getattr(image, "n_frames", 1))
+                picture = _read(image, stream)
+    picture = _without_nan(label, picture)
+    if picture.pixels.min() == picture.pixels.max():
+        raise PictureError(
+            f"{label} shows nothing: every pixel is {picture.pixels.flat[0]}; export it again or leave it out"
+        )
+    return picture
+
+
+def _read(image: Image.Image, stream: IO[bytes]) -> Picture:
+    if image2d_deep.loses_depth(image):
+        return _read_deep(stream, image.getexif().get(image2d_deep.ORIENTATION, 1))
+    white = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE  # type: ignore[attr-defined]
+    bits = max(image.tag_v2.get(image2d_deep.BITS, (1,))) if white else 0  # type: ignore[attr-defined]
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        pixels = np.asarray(upright).astype(np.uint16)
+        if white:
+            pixels = image2d_deep.invert_white(pixels, bits)
+        clear = upright.info.get("transparency")
+        return Picture(np.where(pixels == clear, np.uint16(0), pixels) if isinstance(clear, int) else pixels)
+    if upright.mode in ("I", "F"):
+        return Picture(np.asarray(upright, np.float32))
+    if upright.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in upright.info:
+        rgba = upright.convert("RGBA")
+        opaque = rgba.convert("RGB").convert("L")
+        notes = _alpha_notes(np.asarray(opaque), np.asarray(rgba.getchannel("A")))
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        grey = opaque if notes else Image.alpha_composite(black, rgba).convert("L")
+        return Picture(np.asarray(grey), notes)
+    return Picture(np.asarray(upright.convert("L")))
+
+
+def _read_deep(stream: IO[bytes], orientation: int) -> Picture:
+    """Read a picture that Pillow cannot decode: grey, grey and alpha, RGB, or RGB and alpha."""
+    pixels = image2d_deep.apply_exif_orientation(image2d_deep.decode(stream), orientation)
+    if pixels.ndim == 2:
+        return Picture(_to_known_dtype(pixels, pixels.dtype))
+    if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
+        raise ValueError(f"it has {pixels.shape} values; save it as grey or RGB")
+    channels = pixels.shape[2]
+    colours = pixels[..., : 3 if channels > 2 else 1].astype(np.float64)
+    grey = colours @ np.array(_LUMA) if channels > 2 else colours[..., 0]
+    notes: tuple[str, ...] = ()
+    if channels in (2, 4):
+        alpha = pixels[..., -1]
+        notes = _alpha_notes(grey, alpha)
+        if not notes:
+            grey *= alpha / (np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
+    return Picture(_to_known_dtype(grey, pixels.dtype), notes)
+
+
+def _to_known_dtype(pixels: NDArray[Any], stored: np.dtype[Any]) -> NDArray[Any]:
+    if stored.kind == "u" and stored.itemsize <= 2:
+        whole = pixels if pixels.dtype.kind == "u" else np.rint(pixels)
+        return np.ascontiguousarray(whole, stored.newbyteorder("="))
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(pixels, np.float32)
+
+
+def _alpha_notes(grey: NDArray[Any], alpha: NDArray[Any]) -> tuple[str, ...]:
+    """Return a note if the alpha channel masks the image; transparency hides nothing or one colour."""
+    hidden = grey[alpha == 0]
+    if len(hidden) < _HIDDEN_SHARE * grey.size or len(np.unique(hidden)) < _HIDDEN_VALUES:
+        return ()
+    return ("its alpha channel hides a part of the image, as a mask does; the whole image is used",)
+
+
+def _without_nan(label: str, picture: Picture) -> Picture:
+    if picture.pixels.dtype != np.float32 or (finite := np.isfinite(picture.pixels)).all():
+        return picture
+    num_bad = finite.size - np.count_nonzero(finite)
+    if num_bad > _MAX_NAN_SHARE * finite.size:
+        raise PictureError(
+            f"{label} has {num_bad:,} of {finite.size:,} pixels that are NaN or infinite; export it again"
+        )
+    darkest = np.percentile(picture.pixels[finite], 0.5)
+    note = f"{num_bad:,} of {finite.size:,} pixels are NaN or infinite and count as background"
+    return Picture(np.where(finite, picture.pixels, np.float32(darkest)), (*picture.notes, note))
+
+
+@contextmanager
+def _translate_errors(label: str) -> Iterator[None]:
+    try:
+        yield
+    except SliceWiseError:
+        raise
+    except FileNotFoundError as error:
+        raise PictureError(f"{label} does not exist; was it moved?") from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{label} is larger than {MAX_PIXELS:,} pixels; scale it down") from error
+    except Exception as error:  # decoders raise whatever damage makes Python raise
+        raise PictureError(f"{label} is damaged ({error}); fetch it again or leave it out") from error
+
+
+def _stream(source: Path | IO[bytes]) -> Any:
+    """Open a path as a stream, like an upload: Pillow memory-maps TIFFs by path, rotated ones wrongly."""
+    return source.open("rb") if isinstance(source, Path) else nullcontext(source)
+
+
+def _pillow_opens(stream: IO[bytes]) -> bool:
+    try:
+        stream.seek(0)
+        Image.open(stream, formats=("TIFF",))  # and not closed: that would close the stream
+    except UnidentifiedImageError:
+        return False
+    return True
+
+
+def _check_size(label: str, size: tuple[int, int]) -> None:
+    width, height = size
+    if min(size) < MIN_SIDE:
+        raise PictureError(
+            f"{label} is {width} x {height} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed"
+        )
+    if width * height > MAX_PIXELS:
+        raise PictureError(f"{label} is {width} x {height} pixels; scale it to less than {MAX_PIXELS:,}")
+
+
+def _require_one_page(label: str, pages: int) -> None:
+    if pages > 1:
+        raise PictureError(f"{label} holds {pages} pages; save the wanted one as a file of its own")

@@ -1,0 +1,155 @@
+"""Voxels of NIfTI files as arrays and back; errors name the damage.
+
+The voxels are inflated by igzip straight into their final type: `get_fdata`, by way of float64, takes four
+times as long. The header is read by `nifti_header`.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from numpy.typing import NDArray
+
+from slicewise.core.errors import VolumeError
+from slicewise.core.files import atomic_write
+from slicewise.imaging.alignment import compare_grids, reorder_axes
+from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
+from slicewise.imaging.orientation import Orientation
+
+_NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))
+_CHUNK = 1 << 20
+_MIN_FINITE = 0.01
+"""A brain fills at least this share of a volume."""
+_MAX_TRAILER_CHUNKS = 64
+_MAX_INFLATION = 1032
+"""Deflate cannot pack bytes tighter (zlib's technical notes)."""
+_GEOMETRY: Final = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
+)
+"""Header fields that place the voxels in the patient."""
+
+
+@dataclass(frozen=True)
+class NiftiFile:
+    """The voxels of one file as [slice, row, col]; a view wherever the file's axes allow it."""
+
+    path: Path
+    array: NDArray[Any]
+    spacing: tuple[float, float, float]
+    orientation: Orientation
+    step: float
+    """Difference of two neighbouring values that a file of integers can store; 0 for floats."""
+    remarks: tuple[str, ...] = ()
+    """Oddities of the voxels, with the name of the file."""
+
+
+def read_nifti(path: Path) -> NiftiFile:
+    """Read a 3-D `.nii` or `.nii.gz`.
+
+    uint8, int16 and uint16 are kept, everything else (and every scaled file) becomes float32. NaN and
+    infinity, which other programs write outside the brain, become 0.
+
+    Raises:
+        VolumeError: the file is missing, truncated, corrupt, not 3-D, too large or holds hardly any number.
+    """
+    with open_nifti(path) as (header, stream):
+        most = path.stat().st_size * (_MAX_INFLATION if header.compressed else 1)
+        if most < header.num_bytes:  # before memory is taken for the voxels
+            raise EOFError(f"it holds at most {most:,} of {header.num_bytes:,} bytes")
+        raw = np.empty(header.shape, header.stored, order="F")
+        distance = header.offset - len(header.orientation.header)
+        while distance > 0:
+            if not (chunk := stream.read(min(distance, _CHUNK))):
+                raise EOFError("it ends inside the header")
+            distance -= len(chunk)
+        _fill(stream, raw)
+        for _ in range(_MAX_TRAILER_CHUNKS):  # gzip's checksum is at the end; trailing garbage is legal
+            if not stream.read(_CHUNK):
+                break
+    orientation = header.orientation
+    voxels, remarks = _without_nan(path, _convert(header, raw))
+    step = abs(header.slope) if header.stored.kind in "iu" else 0.0
+    return NiftiFile(
+        path, orientation.to_radiological(voxels), orientation.spacing(), orientation, step, remarks
+    )
+
+
+def read_aligned(first: NiftiFile, path: Path) -> NiftiFile:
+    """Read another file of the same grid; its array is in the view of the first, [slice, row, col].
+
+    Raises:
+        VolumeError: as `read_nifti`; or its grid differs from that of the first.
+    """
+    other = read_nifti(path)
+    mismatch = compare_grids(first.path.name, first.orientation, other.orientation)
+    if mismatch is not None and not mismatch.usable:
+        raise NiftiError(path, mismatch.message)
+    stored = other.orientation.to_file_order(other.array)
+    array = first.orientation.to_radiological(reorder_axes(first.orientation, other.orientation, stored))
+    return replace(other, array=array, orientation=first.orientation, spacing=first.spacing)
+
+
+def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation) -> None:
+    """Write [slice, row, col] on a file's own grid, atomically; compressed where `path` ends in .gz."""
+    data = nifti_bytes(array, orientation, compressed=path.suffix == ".gz")
+    with atomic_write(path) as stream:
+        stream.write(data)
+
+
+def nifti_bytes(array: NDArray[Any], orientation: Orientation, *, compressed: bool) -> bytes:
+    """Return [slice, row, col] as the bytes of a NIfTI file on a file's own grid.
+
+    The header repeats the geometry of that file, qform and sform with their codes: programs differ in which
+    of the two they use.
+    """
+    kind = nib.Nifti1Header if len(orientation.header) == nib.Nifti1Header.sizeof_hdr else nib.Nifti2Header
+    source, header = kind(orientation.header, check=False), kind()
+    voxels = np.asfortranarray(orientation.to_file_order(array))
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape(voxels.shape)
+    for field in _GEOMETRY:
+        header[field] = source[field]
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = header.single_vox_offset
+    gap = bytes(header.single_vox_offset - header.sizeof_hdr)
+    data = bytes(header.binaryblock) + gap + voxels.tobytes(order="F")
+    return igzip.compress(data) if compressed else data
+
+
+def _fill(stream: BinaryIO, raw: NDArray[Any]) -> None:
+    """Inflate straight into the array, without a second copy of the voxels."""
+    target = raw.reshape(-1, order="F").view(np.uint8).data
+    done = 0
+    while done < len(target):
+        step = cast(Any, stream).readinto(target[done : done + _CHUNK])
+        if not step:
+            raise EOFError(f"it ends after {done:,} of {len(target):,} bytes of voxels")
+        done += step
+
+
+def _convert(header: NiftiHeader, raw: NDArray[Any]) -> NDArray[Any]:
+    """Return the voxels scaled in float32; unscaled small integers keep their type."""
+    native = raw.dtype.newbyteorder("=")
+    if (header.slope, header.intercept) == (1.0, 0.0) and native in _NATIVE:
+        return raw.astype(native, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = raw.astype(np.float32)
+        array *= np.float32(header.slope)
+        array += np.float32(header.intercept)
+    return array
+
+
+def _without_nan(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Return the array with NaN and infinity replaced by 0, and a remark if there were any."""
+    if array.dtype.kind != "f" or (finite := np.isfinite(array)).all():
+        return array, ()
+    count = np.count_nonzero(finite)
+    if count < _MIN_FINITE * array.size:
+        raise VolumeError(f"{path} holds NaN or infinity in all but {count:,} voxels; export it again")
+    array[~finite] = 0
+    return array, (f"{path.name}: {array.size - count:,} voxels are NaN or infinite and count as background",)

@@ -1,0 +1,160 @@
+"""Operating points: the calibration and thresholds that the evaluation selected, read from calibration.json.
+
+They hold for the weights and the inference settings that they were selected with. For any others the
+configured thresholds are used, and `origin` says why.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from slicewise.config.schema.inference import InferenceSettings
+from slicewise.core.errors import WorkspaceError
+from slicewise.core.files import read_json
+from slicewise.domain.tables import describe_groups
+from slicewise.inference.calibration import NOT_CALIBRATED
+from slicewise.inference.postprocess import Postprocessing
+
+CALIBRATION_NAME: Final = "calibration.json"
+InputKind = Literal["volume", "picture"]
+INPUT_KINDS: Final[tuple[InputKind, ...]] = ("volume", "picture")
+
+_LARGEST: Final = 1e6
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Thresholds, and a sentence on the data that they were selected on, or why none were."""
+
+    postprocessing: Postprocessing
+    origin: str
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the probability was calibrated on the validation patients; else it is raw."""
+        return self.postprocessing.calibrated
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "decision": self.postprocessing.to_json(),
+            "calibrated": self.calibrated,
+            "origin": self.origin,
+        }
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """One for volumes and one for pictures: they were selected on different patients."""
+
+    volume: OperatingPoint
+    picture: OperatingPoint
+    inference: InferenceSettings | None
+    """The settings of the selection; None where no selection applies"""
+
+    def of(self, kind: InputKind) -> OperatingPoint:
+        return self.volume if kind == "volume" else self.picture
+
+    def to_json(self) -> dict[str, Any]:
+        return {kind: self.of(kind).to_json() for kind in INPUT_KINDS}
+
+
+@dataclass(frozen=True)
+class OperatingConditions:
+    """What a `calibration.json` holds for: weights, inference settings, and the source of each input kind."""
+
+    weights: str
+    """`Checkpoint.weights_digest`"""
+    inference: InferenceSettings
+    volume: str
+    picture: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "weights": self.weights,
+            "asking": self.inference._asdict(),
+            "volume": self.volume,
+            "picture": self.picture,
+        }
+
+
+def default_operating_points(configured: Postprocessing, why: str) -> OperatingPoints:
+    """Return the configured thresholds for volumes and pictures; `why` says why no others apply."""
+    point = OperatingPoint(configured, f"configured thresholds: {why}; {NOT_CALIBRATED}")
+    return OperatingPoints(point, point, None)
+
+
+def read_operating_points(
+    path: Path, weights: str, configured: Postprocessing, overrides: Mapping[str, Any] | None = None
+) -> OperatingPoints:
+    """Return the operating points that were selected for a checkpoint, else the configured thresholds.
+
+    Args:
+        path: the `calibration.json` of the evaluation of the checkpoint; it may be missing.
+        weights: `weights_digest` of the checkpoint.
+        configured: used where nothing was selected.
+        overrides: fields of `InferenceSettings` that are fixed; the others are as in the threshold selection.
+
+    Raises:
+        WorkspaceError: the file is damaged.
+    """
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        return default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
+    try:
+        conditions = content.get("made_for", {})
+        if isinstance(conditions, dict) and "weights" not in conditions:
+            return default_operating_points(
+                configured, "the evaluation beside it is of an older version; run it again"
+            )
+        inference = InferenceSettings(**conditions["asking"])
+        sources = conditions["volume"], conditions["picture"]
+        if str(conditions["weights"]) != weights:
+            return default_operating_points(
+                configured, "the thresholds beside it were chosen for another model"
+            )
+        if inference != inference._replace(**(overrides or {})):
+            return default_operating_points(
+                configured, f"the thresholds were chosen with {inference.describe()}"
+            )
+        volume, picture = (
+            _point(content["sources"].get(source), kind, source, configured)
+            for kind, source in zip(INPUT_KINDS, sources, strict=True)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WorkspaceError(
+            f"{path} is damaged ({error!r}); write it again with "
+            "`slicewise run --until evaluate --force evaluate`"
+        ) from error
+    return OperatingPoints(volume, picture, inference)
+
+
+def _point(
+    entry: Mapping[str, Any] | None, kind: InputKind, source: str, configured: Postprocessing
+) -> OperatingPoint:
+    if entry is None:
+        origin = f"configured thresholds: {source} had no validation cases; {NOT_CALIBRATED}"
+        return OperatingPoint(configured, origin)
+    postprocessing = Postprocessing.from_json(entry["decision"])
+    _require_valid(postprocessing)
+    validation, notes = entry["validation"], "; ".join(map(str, entry["notes"]))
+    number = int(validation["num_patients"])
+    population = validation.get("population") or describe_groups(
+        number, pictures=kind == "picture", subset="validation"
+    )
+    origin = f"{source}, {population}: {notes}" if notes else f"chosen on {population} of {source}"
+    if not postprocessing.calibrated and "gains" not in entry:  # notes of an older version do not say it
+        origin = f"{origin}; {NOT_CALIBRATED}"
+    return OperatingPoint(postprocessing, origin)
+
+
+def _require_valid(postprocessing: Postprocessing) -> None:
+    """Refuse numbers that cannot be used: with a threshold of 7, say, nothing would be called tumour."""
+    shares = (postprocessing.class_threshold, postprocessing.mask_threshold)
+    temperature, shift = map(float, postprocessing.scaling)
+    scaled = 0 < temperature < _LARGEST and abs(shift) < _LARGEST
+    min_component = postprocessing.min_component
+    whole = type(min_component) is int and min_component >= 0
+    if not (scaled and whole and all(0 <= float(share) <= 1 for share in shares)):
+        raise ValueError(f"impossible values {postprocessing}")

@@ -1,0 +1,134 @@
+"""Post-processing: from probabilities to masks and called slices, with one set of thresholds per source."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from slicewise.config.schema import Evaluation
+from slicewise.imaging.geometry import pad_missing_slices
+from slicewise.inference.calibration import NOT_CALIBRATED, Scaling
+
+Bools = NDArray[np.bool_]
+
+_CONNECTIVITY = ndimage.generate_binary_structure(3, 3)
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """Calibration, thresholds and removal of small components.
+
+    Attributes:
+        scaling: of the logit of a slice.
+        class_threshold: a slice is called tumour when its probability, after the scaling, reaches this.
+        mask_threshold: a pixel is tumour when its probability reaches this.
+        min_component: connected parts of the mask with fewer voxels than this are removed; 0 keeps all.
+        component_share: parts smaller than this share of the largest one are removed; 0 keeps all.
+        gate: a slice that is not called tumour gets an empty mask.
+    """
+
+    scaling: Scaling
+    class_threshold: float
+    mask_threshold: float
+    min_component: int = 0
+    component_share: float = 0.0
+    gate: bool = False
+
+    @classmethod
+    def configured(cls, settings: Evaluation) -> "Postprocessing":
+        """Return the configured thresholds."""
+        return cls(
+            Scaling(),
+            settings.class_threshold,
+            settings.mask_threshold,
+            component_share=settings.component_share,
+        )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether probabilities are scaled."""
+        return self.scaling != Scaling()
+
+    def probabilities(self, class_probability: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the calibrated probability of each slice."""
+        return self.scaling(class_probability)
+
+    def masks(
+        self,
+        mask_probability: NDArray[np.floating],
+        class_probability: NDArray[np.floating],
+        indices: list[int],
+    ) -> Bools:
+        """Return the masks [S, N, N] of one case; `indices` say where its slices lie in the volume."""
+        masks = mask_probability >= self.mask_threshold
+        masks = remove_small_components(masks, indices, self.min_component, self.component_share)
+        if self.gate:
+            masks &= (self.probabilities(class_probability) >= self.class_threshold)[:, None, None]
+        return masks
+
+    def to_json(self) -> dict[str, Any]:
+        others = asdict(self)
+        del others["scaling"]
+        return {**self.scaling._asdict(), **others}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Postprocessing":
+        """Return what `to_json` gave; its numbers are not checked."""
+        others = dict(content)
+        return cls(Scaling(others.pop("temperature"), others.pop("shift", 0.0)), **others)
+
+    def describe(self) -> str:
+        """Return the thresholds as a line of a report."""
+        parts = [f"class from {self.class_threshold:.3g}", f"mask from {self.mask_threshold:.3g}"]
+        parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else NOT_CALIBRATED]
+        parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
+        parts += [f"parts from {self.min_component} voxels"] if self.min_component else []
+        parts += [f"parts from {self.component_share:.0%} of the largest"] if self.component_share else []
+        parts += ["masks in tumour slices only"] if self.gate else []
+        return ", ".join(parts)
+
+
+class Components(NamedTuple):
+    """Connected parts of a mask: the number of each voxel's part [S, N, N], 0 outside, and their sizes."""
+
+    labels: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+
+
+def find_components(masks: Bools, indices: list[int]) -> Components:
+    """Return the connected parts of a volume (26 neighbours), given its slices and their places in it."""
+    labels, number = ndimage.label(pad_missing_slices(masks, indices), structure=_CONNECTIVITY)
+    sizes = np.bincount(labels.ravel(), minlength=number + 1)
+    sizes[0] = 0
+    return Components(labels[np.asarray(indices) - min(indices)], sizes)
+
+
+def filter_components(parts: Components, min_component: int, component_share: float) -> Bools:
+    """Return the mask without small components."""
+    large = parts.sizes >= max(min_component, 1, component_share * parts.sizes.max())
+    filtered: Bools = large[parts.labels]
+    return filtered
+
+
+def remove_small_components(
+    masks: Bools, indices: list[int], min_component: int, component_share: float
+) -> Bools:
+    """Return the masks without components that are small, or small beside the largest one."""
+    if not (min_component or component_share) or not masks.any():
+        return masks
+    return filter_components(find_components(masks, indices), min_component, component_share)
+
+
+def tumour_probability(class_probability: NDArray[np.floating]) -> float:
+    """Return a volume's probability: the highest of its slices after a running mean over three.
+
+    A tumour spans neighbouring slices; a single slice that stands out is more often an artefact. One slice
+    alone keeps its own probability; without slices it is 0.
+    """
+    if len(class_probability) == 0:
+        return 0.0
+    padded = np.pad(class_probability.astype(np.float64), 1, mode="edge")
+    return float(np.convolve(padded, np.full(3, 1 / 3), mode="valid").max())

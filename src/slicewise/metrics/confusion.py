@@ -1,0 +1,232 @@
+"""Scores from counts of pixels and of slice predictions, vectorised over cases or bootstrap resamples.
+
+Undefined scores are NaN in the arrays, and null in the reports.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+EMPTY_REFERENCE_POLICY: Final = (
+    "Reference and prediction both empty score 1 (Dice, IoU, precision, recall, NSD, boundary F1); only one "
+    "of them empty scores 0, where the score exists: precision without a prediction, recall without a "
+    "reference and HD95 without either are undefined, and left out of their means. "
+    "The number of empty references is given, and the mean over the others beside the mean over all."
+)
+
+
+class Overlap(NamedTuple):
+    """Pixels of the reference, of the prediction, of both and in all, one entry per slice (or patient)."""
+
+    reference: Counts
+    predicted: Counts
+    common: Counts
+    total: Counts
+
+
+def count_overlap(reference: ArrayLike, predicted: ArrayLike) -> Overlap:
+    """Count the pixels of two boolean masks [..., row, col]; the leading axes stay.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    truth, guess = np.asarray(reference, dtype=bool), np.asarray(predicted, dtype=bool)
+    if truth.shape != guess.shape:
+        raise ValueError(f"reference {truth.shape} and prediction {guess.shape} differ in shape")
+    of_truth, of_guess, common = (
+        np.asarray(np.count_nonzero(mask, axis=(-2, -1))) for mask in (truth, guess, truth & guess)
+    )
+    return Overlap(of_truth, of_guess, common, np.full(truth.shape[:-2], truth.shape[-2] * truth.shape[-1]))
+
+
+def dice_score(overlap: Overlap) -> Floats:
+    """Return 2|A∩B| / (|A| + |B|) (Dice 1945), 1 where both are empty. Of pixels, F1 is the same number."""
+    return _ratio(2 * np.asarray(overlap.common), np.add(overlap.reference, overlap.predicted), empty=1.0)
+
+
+def iou_score(overlap: Overlap) -> Floats:
+    """Return |A∩B| / |A∪B| (Jaccard 1901), 1 where both are empty."""
+    return _ratio(overlap.common, _union(overlap), empty=1.0)
+
+
+def precision(overlap: Overlap) -> Floats:
+    """Return |A∩B| / |B|, B the prediction (van Rijsbergen 1979); 1 where both are empty, NaN where B is."""
+    return _one_where_empty(_ratio(overlap.common, overlap.predicted), overlap)
+
+
+def recall(overlap: Overlap) -> Floats:
+    """Return |A∩B| / |A|, A the reference (van Rijsbergen 1979); 1 where both are empty, NaN where A is."""
+    return _one_where_empty(_ratio(overlap.common, overlap.reference), overlap)
+
+
+def pixel_specificity(overlap: Overlap) -> Floats:
+    """Return the share of tumour-free pixels predicted as such (Yerushalmy 1947); NaN where there are none.
+
+    Pixels outside the brain count too, so it is close to 1 for small tumours.
+    """
+    healthy = np.subtract(overlap.total, overlap.reference)
+    return _ratio(np.subtract(overlap.total, _union(overlap)), healthy)
+
+
+def pixel_accuracy(overlap: Overlap) -> Floats:
+    """Return the share of correct pixels (Long et al. 2015)."""
+    wrong = _union(overlap) - np.asarray(overlap.common)
+    return _ratio(np.subtract(overlap.total, wrong), overlap.total)
+
+
+def mean_accuracy(overlap: Overlap) -> Floats:
+    """Return the share of correct pixels per class, mean over the reference's classes (Long et al. 2015)."""
+    detected = np.stack([_ratio(overlap.common, overlap.reference), pixel_specificity(overlap)])
+    return _ratio(np.nansum(detected, axis=0), np.isfinite(detected).sum(axis=0))
+
+
+def mean_iou(overlap: Overlap) -> Floats:
+    """Return the mean IoU of tumour and background (Everingham et al. 2010); 1 for a class in neither."""
+    free = np.subtract(overlap.total, _union(overlap))
+    background = np.subtract(overlap.total, overlap.common)
+    return (iou_score(overlap) + _ratio(free, background, empty=1.0)) / 2
+
+
+PIXEL_SCORES: Final[dict[str, Callable[[Overlap], Floats]]] = {
+    "dice": dice_score,
+    "iou": iou_score,
+    "precision": precision,
+    "recall": recall,
+    "specificity": pixel_specificity,
+    "pixel_accuracy": pixel_accuracy,
+    "mean_accuracy": mean_accuracy,
+    "mean_iou": mean_iou,
+}
+
+
+def _union(overlap: Overlap) -> Counts:
+    return np.asarray(np.add(overlap.reference, overlap.predicted) - np.asarray(overlap.common))
+
+
+def _one_where_empty(values: Floats, overlap: Overlap) -> Floats:
+    return np.where(_union(overlap) == 0, 1.0, values)
+
+
+class Confusion(NamedTuple):
+    """The four counts of a two-class prediction; floats where they are weighted."""
+
+    true_negative: Floats
+    false_positive: Floats
+    false_negative: Floats
+    true_positive: Floats
+
+
+def count_confusion(labels: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None = None) -> Confusion:
+    """Count predictions [slice]; `weights` [..., slice] counts each slice that often, per leading index."""
+    truth, guess = np.asarray(labels, dtype=bool), np.asarray(predicted, dtype=bool)
+    weight = np.ones(truth.shape) if weights is None else np.asarray(weights, dtype=np.float64)
+    cells = (~truth & ~guess, ~truth & guess, truth & ~guess, truth & guess)
+    return Confusion(*(weight @ cell.astype(np.float64) for cell in cells))
+
+
+def accuracy(confusion: Confusion) -> Floats:
+    """Return the share of correct predictions."""
+    return _ratio(confusion.true_negative + confusion.true_positive, np.sum(confusion, axis=0))
+
+
+def sensitivity(confusion: Confusion) -> Floats:
+    """Return the share of tumour slices predicted as tumour; NaN without tumour slices."""
+    return _ratio(confusion.true_positive, confusion.true_positive + confusion.false_negative)
+
+
+def specificity(confusion: Confusion) -> Floats:
+    """Return the share of tumour-free slices predicted as such; NaN without tumour-free slices."""
+    return _ratio(confusion.true_negative, confusion.true_negative + confusion.false_positive)
+
+
+def balanced_accuracy(confusion: Confusion) -> Floats:
+    """Return the mean of sensitivity and specificity; NaN without both classes. A constant gets 0.5."""
+    return (sensitivity(confusion) + specificity(confusion)) / 2
+
+
+def f1(confusion: Confusion) -> Floats:
+    """Return the harmonic mean of precision and sensitivity (van Rijsbergen 1979); NaN without any tumour."""
+    wrong = confusion.false_positive + confusion.false_negative
+    return _ratio(2 * confusion.true_positive, 2 * confusion.true_positive + wrong)
+
+
+def mcc(confusion: Confusion) -> Floats:
+    """Return the correlation of labels and predictions (Matthews 1975); NaN without both classes.
+
+    A constant prediction gets 0 (Chicco and Jurman 2020).
+    """
+    free, alarm, missed, detected = confusion
+    classes = np.asarray((detected + missed) * (free + alarm))
+    calls = np.asarray((detected + alarm) * (free + missed))
+    value = _ratio(detected * free - alarm * missed, np.sqrt(classes * calls), empty=0.0)
+    return np.where(classes > 0, value, np.nan)
+
+
+THRESHOLD_SCORES: Final[dict[str, Callable[[Confusion], Floats]]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "f1": f1,
+    "mcc": mcc,
+}
+
+
+def majority_accuracy(confusion: Confusion) -> Floats:
+    """Return the accuracy of always predicting the more frequent class."""
+    tumour = _ratio(confusion.true_positive + confusion.false_negative, np.sum(confusion, axis=0))
+    return np.maximum(tumour, 1 - tumour)
+
+
+def roc_auc(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Return the area under the ROC curve: P(tumour scores higher) + P(equal) / 2 (Mann and Whitney 1947).
+
+    `labels` and `probabilities` are [slice], `weights` [..., slice] counts each slice that often; one area
+    per leading index, NaN where a class has no weight.
+    """
+    tumour, healthy = _by_score(labels, probabilities, weights)
+    healthy_below = np.cumsum(healthy, axis=-1) - healthy / 2
+    return _ratio((tumour * healthy_below).sum(axis=-1), tumour.sum(axis=-1) * healthy.sum(axis=-1))
+
+
+def average_precision(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+) -> Floats:
+    """Return the area under the precision-recall curve as a sum of steps (Davis and Goadrich 2006).
+
+    Arguments as for `roc_auc`; NaN where a class has no weight: without healthy slices it would be 1, however
+    bad the order. A constant gets the share of tumour.
+    """
+    tumour, healthy = (counts[..., ::-1] for counts in _by_score(labels, probabilities, weights))
+    detected = np.cumsum(tumour, axis=-1)
+    steps = tumour * _ratio(detected, detected + np.cumsum(healthy, axis=-1), empty=0.0)
+    area = _ratio(steps.sum(axis=-1), tumour.sum(axis=-1))
+    return np.where(healthy.sum(axis=-1) > 0, area, np.nan)
+
+
+def _by_score(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None
+) -> tuple[Floats, Floats]:
+    """Return the weight of tumour and of healthy slices at each distinct probability, lowest first."""
+    truth, scores = np.asarray(labels, dtype=bool), np.asarray(probabilities)
+    weight = np.ones(truth.shape) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not truth.size:
+        nothing = np.zeros((*weight.shape[:-1], 0))
+        return nothing, nothing
+    order = np.argsort(scores, kind="stable")
+    first_of_tie = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
+    tumour = np.add.reduceat(np.where(truth, weight, 0)[..., order], first_of_tie, axis=-1)
+    healthy = np.add.reduceat(np.where(truth, 0, weight)[..., order], first_of_tie, axis=-1)
+    return tumour, healthy
+
+
+def _ratio(numerator: ArrayLike, denominator: ArrayLike, empty: float = np.nan) -> Floats:
+    above, below = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    result: Floats = np.full(np.broadcast_shapes(above.shape, below.shape), empty)
+    np.divide(above, below, out=result, where=below != 0)
+    return result

@@ -1,0 +1,62 @@
+"""`model_card.md`: the model in the format of the Hugging Face hub."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from slicewise.core.files import read_json
+from slicewise.domain.tables import resampling_unit
+from slicewise.reporting.content import render_template
+from slicewise.reporting.run_info import RunInfo
+
+_TASKS: Final = (
+    ("segmentation", "image-segmentation", {"dice_per_patient": "Dice per patient"}),
+    (
+        "classification",
+        "image-classification",
+        {"roc_auc": "ROC-AUC", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"},
+    ),
+)
+
+
+def render_card(run: RunInfo, evaluation: Path) -> str:
+    """Return the card: YAML front matter with the metrics, then the text.
+
+    Raises:
+        WorkspaceError: `metrics.json` in the folder `evaluation` is damaged.
+    """
+    tags = ["medical-imaging", "mri", "brain-tumour", "multi-task"]
+    front_matter = ModelCardData(
+        language="en",
+        license="mit",
+        library_name="pytorch",
+        pipeline_tag="image-segmentation",
+        tags=[*tags, *(["synthetic-data"] if run.synthetic else [])],
+        model_name="slicewise-multitask",
+        eval_results=list(_eval_results(run, read_json(evaluation / "metrics.json"))),
+    )
+    return f"---\n{front_matter.to_yaml()}\n---\n\n{render_template('model_card.md.j2', run, evaluation)}"
+
+
+def _eval_results(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
+    for source, entry in metrics["sources"].items():
+        for section, task, names in _TASKS:
+            for key, name in names.items():
+                estimate = (entry[section] or {}).get(key)
+                if estimate is not None and estimate["value"] is not None:
+                    yield EvalResult(
+                        task_type=task,
+                        dataset_type=source,
+                        dataset_name=f"{run.data_name}/{source}" + (" (synthetic)" if run.synthetic else ""),
+                        dataset_split="test",
+                        metric_type=key,
+                        metric_name=name,
+                        metric_value=estimate["value"],
+                        metric_args={
+                            "interval": estimate["interval"],
+                            "confidence": metrics["intervals"]["confidence"],
+                            f"num_{resampling_unit(entry)}": estimate["num_patients"],
+                        },
+                    )

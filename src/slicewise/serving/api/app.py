@@ -1,0 +1,226 @@
+"""The routes of the API: health, model, predictions, bundled cases; and the application."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import slicewise
+from slicewise.compute.device import DeviceName
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.domain.labels import Modality
+from slicewise.imaging.volume import read_volume
+from slicewise.inference.calibration import Scaling
+from slicewise.inference.operating_points import (
+    default_operating_points,
+    read_operating_points,
+)
+from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.predictor import Predictor
+from slicewise.serving.api.cases import find_cases
+from slicewise.serving.api.docs import render_docs
+from slicewise.serving.api.errors import RequestError, register_exception_handlers
+from slicewise.serving.api.middleware import BodyLimit, SecurityHeaders
+from slicewise.serving.api.prediction_service import Layer, PredictionService
+from slicewise.serving.api.reader import RequestInput, read_uploads
+from slicewise.serving.api.routing import StrictRoute
+from slicewise.serving.api.schemas import (
+    NOTICE,
+    Case,
+    Failure,
+    Health,
+    ModelInfo,
+    PictureExamination,
+    VolumeExamination,
+)
+from slicewise.serving.api.uploads import collect_uploads, store_uploads
+
+Responses = dict[int | str, dict[str, Any]]
+
+_ERROR_RESPONSES: Final[Responses] = {
+    status: {"model": Failure, "description": description}
+    for status, description in {
+        400: "No file, an unknown modality, or an unknown field",
+        413: "The upload is too large",
+        415: "Neither a picture nor a NIfTI volume",
+        422: "A file is damaged, or a field has an invalid value",
+        503: "The folder for uploads is missing or cannot be written",
+        507: "The folder for uploads is full",
+    }.items()
+}
+_NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "No such case or result"}}
+_PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
+_NIFTI: Final[Responses] = {200: {"content": {"application/gzip": {}}, "description": "NIfTI, 1 is tumour"}}
+
+AnyExamination = PictureExamination | VolumeExamination
+GradCam = Annotated[bool, Query(description="also return the Grad-CAM saliency of the classification head")]
+
+_DESCRIPTION: Final = (
+    f"Finds brain tumours in MRI pictures and volumes. **{NOTICE}**\n\n"
+    'The body of an error is `{"error": "what went wrong and what to do"}`.'
+)
+
+router = APIRouter()
+predictions = APIRouter(route_class=StrictRoute)
+
+
+def _get_service(request: Request) -> PredictionService:
+    service: PredictionService = request.app.state.service
+    return service
+
+
+def _get_cases(request: Request) -> dict[str, dict[Modality, Path]]:
+    return find_cases(request.app.state.cases_dir)
+
+
+ServiceDep = Annotated[PredictionService, Depends(_get_service)]
+CasesDep = Annotated[dict[str, dict[Modality, Path]], Depends(_get_cases)]
+
+
+@router.get("/", include_in_schema=False)
+async def redirect_to_docs() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    return HTMLResponse(render_docs(request.app.openapi()))
+
+
+@router.get("/healthz", tags=["service"])
+async def health(service: ServiceDep) -> Health:
+    """Respond as soon as the model is loaded, also during a prediction."""
+    return Health(fingerprint=service.checkpoint.fingerprint)
+
+
+@router.get("/model/info", tags=["service"])
+async def model_info(request: Request, service: ServiceDep) -> ModelInfo:
+    """Describe the model, from its checkpoint."""
+    return service.describe(request.app.state.max_upload_mib)
+
+
+@predictions.post("/predict", responses=_ERROR_RESPONSES, tags=["prediction"])
+async def predict(
+    service: ServiceDep,
+    file: Annotated[
+        UploadFile | None, File(description="a picture, or a NIfTI volume of one modality")
+    ] = None,
+    modality: Annotated[
+        Modality | None, Form(description="of `file`; needed for a volume whose name does not contain it")
+    ] = None,
+    t1: Annotated[UploadFile | None, File(description="NIfTI volume, before contrast agent")] = None,
+    t1ce: Annotated[UploadFile | None, File(description="NIfTI volume, after contrast agent")] = None,
+    t2: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
+    flair: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
+    gradcam: GradCam = False,
+) -> AnyExamination:
+    """Predict one picture, or one volume of one to four modalities. Uploads are deleted afterwards."""
+    uploads = collect_uploads(file, modality, {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair})
+
+    def predict_uploads() -> AnyExamination:
+        with store_uploads(uploads) as files:
+            return service.predict(read_uploads(files, service.checkpoint.slot), gradcam)
+
+    return await run_sync(predict_uploads)
+
+
+@router.get("/cases", tags=["bundled cases"])
+async def cases(bundled: CasesDep) -> list[Case]:
+    """List the generated cases that come with the demo."""
+    return [Case(name=name, modalities=list(files)) for name, files in bundled.items()]
+
+
+@predictions.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
+async def predict_case(
+    name: str, service: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
+) -> VolumeExamination:
+    """Predict a bundled case."""
+    if name not in bundled:
+        raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
+
+    def predict_volume() -> VolumeExamination:
+        return service.predict_volume(RequestInput(read_volume(bundled[name]), "volume"), gradcam)
+
+    return await run_sync(predict_volume)
+
+
+@router.get("/results/{result}/mask.nii.gz", responses=_NIFTI | _NOT_FOUND, tags=["results"])
+async def result_mask(result: str, service: ServiceDep) -> Response:
+    """Return the mask of a predicted volume on the grid of its file."""
+    content = await run_sync(service.mask_nifti, result)
+    headers = {"content-disposition": 'attachment; filename="mask.nii.gz"'}
+    return Response(content, media_type="application/gzip", headers=headers)
+
+
+@router.get("/results/{result}/slices/{index}.png", responses=_PNG | _NOT_FOUND, tags=["results"])
+async def result_slice(
+    result: str,
+    index: int,
+    service: ServiceDep,
+    layer: Annotated[Layer, Query(description="what is drawn over the slice")] = "overlay",
+) -> Response:
+    """Return one slice of a predicted volume as a picture."""
+    return Response(await run_sync(service.render_slice, result, index, layer), media_type="image/png")
+
+
+def create_app(
+    checkpoint_path: Path,
+    *,
+    device: DeviceName,
+    num_threads: int = 0,
+    max_upload_mib: int,
+    class_threshold: float,
+    mask_threshold: float,
+    component_share: float = 0.0,
+    cases_dir: Path,
+    calibration_path: Path | None = None,
+    inference: InferenceSettings = PLAIN_INFERENCE,
+) -> FastAPI:
+    """Return the application that serves a checkpoint.
+
+    Args:
+        checkpoint_path: the model.
+        device: on which it runs.
+        num_threads: of the model; 0 selects automatically.
+        max_upload_mib: limit of a request body.
+        class_threshold: probability from which a picture or volume is labelled tumour.
+        mask_threshold: probability from which a pixel belongs to the mask.
+        component_share: mask components below this share of the largest one are removed.
+        cases_dir: folder of the bundled cases; it may be missing.
+        calibration_path: `calibration.json` of the evaluation of this checkpoint, whose values replace the
+            thresholds and the share above.
+        inference: test-time augmentation and smoothing.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
+        UsageError: the machine has no such device.
+        WorkspaceError: `calibration_path` is damaged.
+    """
+    predictor = Predictor.load(checkpoint_path, device, inference=inference)
+    configured = Postprocessing(Scaling(), class_threshold, mask_threshold, component_share=component_share)
+    if calibration_path is None:
+        points = default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
+    else:
+        weights = predictor.checkpoint.weights_digest
+        points = read_operating_points(calibration_path, weights, configured, predictor.inference._asdict())
+    # FastAPI's own documentation pages load scripts from another site.
+    app = FastAPI(
+        title="SliceWise",
+        version=slicewise.__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = PredictionService(predictor, points, num_threads)
+    app.state.cases_dir = cases_dir
+    app.state.max_upload_mib = max_upload_mib
+    app.include_router(router)
+    app.include_router(predictions)
+    register_exception_handlers(app)
+    app.add_middleware(BodyLimit, max_mib=max_upload_mib)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    app.add_middleware(SecurityHeaders)
+    return app

@@ -1,0 +1,98 @@
+"""Draw a slice of a volume for the screen, in true proportions and large enough to see."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from slicewise.domain.labels import Modality, modality_slot
+from slicewise.imaging.volume import Volume
+from slicewise.plots.overlay import grey, overlay, overlay_saliency, to_png
+
+_DISPLAY_ORDER: Final[tuple[Modality, ...]] = ("flair", "t1ce", "t2", "t1")
+"""A tumour with its oedema shows best on FLAIR."""
+_WINDOW_PERCENTILES: Final = (1.0, 99.5)
+_SAMPLES: Final = 200_000
+_MIN_SIZE: Final = 512
+_MAX_SIZE: Final = 1024
+_MIN_FONT_SIZE: Final = 12
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SliceRenderer:
+    """Draws the slices of one modality of a volume, with one grey window and square pixels."""
+
+    image: NDArray[Any]
+    """[slice, row, col]"""
+    window: tuple[float, float]
+    size: tuple[int, int]
+    """(width, height) of the drawn slice in pixels."""
+    has_laterality: bool
+    """Whether the patient's right side is known: it is for a volume, not for a picture."""
+
+    @classmethod
+    def of(cls, volume: Volume) -> Self:
+        slots = (modality_slot(modality) for modality in _DISPLAY_ORDER)
+        # A copy: the renderer outlives the volume, and a view would keep all modalities in memory.
+        image = volume.images[next(slot for slot in slots if volume.presence[slot])].copy()
+        sample = image.ravel()[:: max(1, image.size // _SAMPLES)].astype(np.float32)
+        inside = sample[sample != 0]
+        low, high = np.percentile(inside, _WINDOW_PERCENTILES) if len(inside) else (0.0, 1.0)
+        window = (float(low), max(float(high), float(low) + 1e-6))
+        return cls(image, window, _display_size(volume), volume.orientation is not None)
+
+    def render(self, index: int) -> Picture:
+        """Return slice `index` as grey values [row, col]."""
+        return self._with_side_markers(self._grey(index))
+
+    def render_mask(self, index: int, mask: NDArray[np.bool_]) -> Picture:
+        """Return the slice with a mask [row, col] of the volume's grid drawn over it."""
+        inside = _resize(mask * np.uint8(255), self.size) >= 128
+        return self._with_side_markers(overlay(self._grey(index), inside))
+
+    def render_saliency(self, index: int, saliency: NDArray[np.float32]) -> Picture:
+        """Return the slice with a saliency map [row, col] of 0 to 1 drawn over it."""
+        strength = _resize(saliency * np.float32(255), self.size) / 255
+        return self._with_side_markers(overlay_saliency(self._grey(index), strength))
+
+    def _grey(self, index: int) -> Picture:
+        return _resize(grey(self.image[index], self.window), self.size)
+
+    def _with_side_markers(self, picture: Picture) -> Picture:
+        """Draw R and L at the sides if they are known: column 0 is the patient's right."""
+        return draw_side_markers(picture) if self.has_laterality else picture
+
+
+def draw_side_markers(picture: Picture) -> Picture:
+    """Return a slice with R at the left edge and L at the right one."""
+    height, width = picture.shape[:2]
+    size = max(_MIN_FONT_SIZE, min(height, width) // 18)
+    image = Image.fromarray(picture)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    for letter, place, anchor in (("R", size // 2, "lm"), ("L", width - size // 2, "rm")):
+        pen.text((place, height // 2), letter, "white", font, anchor, stroke_width=2, stroke_fill="black")
+    return np.asarray(image)
+
+
+def base64_png(picture: Picture) -> str:
+    """Return a picture as PNG in base64 (RFC 4648)."""
+    return base64.b64encode(to_png(picture)).decode()
+
+
+def _display_size(volume: Volume) -> tuple[int, int]:
+    """Return (width, height) with the volume's proportions in mm and a longer side that suits a screen."""
+    _, rows, cols = volume.shape
+    _, row_mm, col_mm = volume.spacing
+    height, width = rows * row_mm, cols * col_mm
+    longer = min(max(rows, cols, _MIN_SIZE), _MAX_SIZE)
+    scale = longer / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))

@@ -1,0 +1,142 @@
+"""Responses of the API. Pictures are PNG in base64.
+
+Row 0 of a volume's slice is anterior, column 0 the patient's right, and R and L are drawn at its sides;
+uploaded pictures keep left and right as they are.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from slicewise.domain.labels import Modality, Task
+
+NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+_GRADCAM_DESCRIPTION: Final = (
+    "evidence for a tumour (Grad-CAM) relative to this slice; nothing is drawn below the class threshold"
+)
+Png = Annotated[str, Field(description="PNG, base64")]
+
+
+class ApiModel(BaseModel):
+    """Base of all responses."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class Health(ApiModel):
+    """The service is up and its model is loaded."""
+
+    status: Literal["ready"] = "ready"
+    fingerprint: str = Field(description="of the checkpoint that is served")
+
+
+class Failure(ApiModel):
+    """What went wrong and what to do."""
+
+    error: str
+
+
+class OperatingInfo(ApiModel):
+    """Calibration, thresholds and post-processing, and how they were chosen."""
+
+    class_threshold: Probability = Field(description="the label is `tumour` from this probability on")
+    mask_threshold: Probability = Field(description="a pixel belongs to the mask from this probability on")
+    calibrated: bool = Field(
+        description="whether probabilities were calibrated on the validation patients; if not, they are raw"
+    )
+    decision: str = Field(description="thresholds, calibration and post-processing in words")
+    origin: str = Field(description="patients on which this was chosen, or why the configured values apply")
+
+
+class ModelInfo(ApiModel):
+    """The model, as its checkpoint describes it."""
+
+    fingerprint: str
+    stage: str = Field(description="training stage whose weights these are")
+    model: dict[str, Any] = Field(description="architecture, encoder and head")
+    preprocessing: dict[str, Any] = Field(description="applied to every upload exactly as in training")
+    class_names: list[str]
+    metrics: dict[str, float] = Field(description="validation metrics of these weights")
+    data_name: str = Field(description="data set the model was trained on")
+    synthetic: bool = Field(description="whether the model was trained on generated patients only")
+    device: str
+    not_trained: list[Task] = Field(description="tasks the model was not trained on; they are not predicted")
+    flips: bool = Field(description="test-time augmentation: mean over each slice and its mirror image")
+    rotation: float = Field(
+        description="test-time augmentation: mean over rotations by this many degrees to either side"
+    )
+    mask_smoothing: float = Field(
+        description="standard deviation, in slices, of the average over neighbours' masks"
+    )
+    class_smoothing: float = Field(
+        description="standard deviation, in slices, of the average over neighbours' probabilities"
+    )
+    operating_points: dict[Literal["volume", "picture"], OperatingInfo]
+    max_upload_mib: int
+    notice: str = NOTICE
+
+
+class Case(ApiModel):
+    """A generated examination that comes with the demo."""
+
+    name: str
+    modalities: list[Modality]
+
+
+class Examination(OperatingInfo):
+    """The fields of every prediction. Those of a task that was not trained are null."""
+
+    tumour_probability: Probability | None
+    label: Literal["tumour", "no_tumour"] | None
+    not_trained: list[Task] = Field(description="tasks the model was not trained on")
+    synthetic: bool = Field(description="whether the model was trained on generated patients only")
+    warning: str | None = Field(description="limits of the prediction; null if none is known")
+    note: str | None = Field(description="why fields are missing, and `file_notes`; null without any")
+    file_notes: list[str] = Field(description="warnings about the files")
+    modalities: list[Modality] = Field(description="the slots that were filled")
+    seconds: float
+    fingerprint: str
+    notice: str = NOTICE
+
+
+class PictureExamination(Examination):
+    """The prediction for one picture."""
+
+    kind: Literal["picture"] = "picture"
+    tumour_share: float | None = Field(description="tumour pixels over brain pixels")
+    picture_png: Png
+    mask_png: Png | None = Field(description="PNG, base64, in the size of the picture: 255 tumour, 0 else")
+    overlay_png: Png | None
+    gradcam_png: Png | None = Field(default=None, description=_GRADCAM_DESCRIPTION)
+
+
+class SliceExamination(ApiModel):
+    """One axial slice of a volume."""
+
+    index: int = Field(description="counted from 0 at the feet")
+    probability: Probability | None = Field(description="of tumour; null for a slice without brain")
+    tumour_mm2: float | None
+
+
+class KeySlice(SliceExamination):
+    """A slice to look at first."""
+
+    overlay_png: Png | None
+    gradcam_png: Png | None = Field(default=None, description=_GRADCAM_DESCRIPTION)
+
+
+class VolumeExamination(Examination):
+    """The prediction for one volume."""
+
+    kind: Literal["volume"] = "volume"
+    id: str = Field(description="for /results/{id}/...; valid until a few more volumes were predicted")
+    tumour_ml: float | None
+    num_slices: int
+    largest_slice: int | None = Field(
+        description="the slice with the largest tumour area; null without a tumour"
+    )
+    slices: list[SliceExamination]
+    key_slices: list[KeySlice]
+    mask_url: str | None = Field(description="the mask as NIfTI on the grid of the upload")

@@ -1,0 +1,202 @@
+"""Outputs of the page: the prediction as metrics, pictures and a curve."""
+
+import base64
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+import altair as alt
+import streamlit as st
+
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.serving.page.client import ApiClient
+from slicewise.serving.page.inputs import PREDICTION_KEY
+
+_LAYERS: Final = {"Tumour": "overlay", "Evidence (Grad-CAM)": "gradcam", "Image": "plain"}
+_LAYER_HELP: Final = (
+    "Tumour: the mask. Evidence: the regions that raised the tumour probability most, relative to the slice. "
+    "Image: without overlay."
+)
+_VOLUME_ORIENTATION: Final = "Seen from the feet: R is the patient's right, L the left."
+_PICTURE_ORIENTATION: Final = "Left and right as in your picture."
+_TUMOUR: Final = "#c2410c"
+_GREY: Final = "#94a3b8"
+_INK: Final = "#334155"
+
+
+def render_prediction(client: ApiClient, info: dict[str, Any]) -> None:
+    """Show the session's last prediction, if there is one."""
+    prediction = st.session_state.get(PREDICTION_KEY)
+    if prediction is None:
+        return
+    st.subheader(prediction["name"], anchor=False)
+    if prediction["warning"]:
+        st.warning(prediction["warning"], icon=":material/warning:")
+    for note in prediction["file_notes"]:
+        st.warning(note, icon=":material/warning:")
+    if prediction["kind"] == "picture":
+        _show_picture(prediction)
+    else:
+        _show_volume(client, prediction)
+    st.caption(
+        f"Predicted in {prediction['seconds']:.1f} s by model {prediction['fingerprint'][:12]}. "
+        f"{info['notice']}"
+    )
+
+
+def _show_metrics(prediction: dict[str, Any], *mask_metrics: tuple[str, str]) -> None:
+    for task in prediction["not_trained"]:
+        st.info(f"{task.capitalize()} was not trained in this model, so there is no prediction.")
+    metrics = mask_metrics if _has_segmentation(prediction) else ()
+    if _has_classification(prediction):
+        finding = "Tumour" if prediction["label"] == "tumour" else "No tumour"
+        metrics = (
+            ("Finding", finding),
+            (_probability_label(prediction), f"{prediction['tumour_probability']:.1%}"),
+            *metrics,
+        )
+    if metrics:
+        for column, (name, value) in zip(st.columns(len(metrics)), metrics, strict=True):
+            column.metric(name, value, border=True)
+
+
+def _probability_label(prediction: dict[str, Any]) -> str:
+    return "Tumour probability" if prediction["calibrated"] else "Tumour probability (raw)"
+
+
+def _has_segmentation(prediction: dict[str, Any]) -> bool:
+    return SEGMENTATION not in prediction["not_trained"]
+
+
+def _has_classification(prediction: dict[str, Any]) -> bool:
+    return CLASSIFICATION not in prediction["not_trained"]
+
+
+def _select_layer(prediction: dict[str, Any]) -> str:
+    """Return the selected layer; those of untrained tasks are not offered."""
+    available = {
+        "overlay": _has_segmentation(prediction),
+        "gradcam": _has_classification(prediction),
+        "plain": True,
+    }
+    names = [name for name, layer in _LAYERS.items() if available[layer]]
+    layer = st.segmented_control(
+        "Show", names, default=names[0], required=True, help=_LAYER_HELP, key="layer"
+    )
+    return _LAYERS[layer]
+
+
+def _show_picture(prediction: dict[str, Any]) -> None:
+    _show_metrics(prediction, ("Tumour share of the brain", _format_value(prediction["tumour_share"], ".1%")))
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        layer = _select_layer(prediction)
+        field = {"overlay": "overlay_png", "gradcam": "gradcam_png", "plain": "picture_png"}[layer]
+        st.image(
+            base64.b64decode(prediction[field]),
+            f"{_layer_caption(prediction, layer, prediction['tumour_probability'])} {_PICTURE_ORIENTATION}",
+            width="stretch",
+        )
+    with right:
+        if _has_segmentation(prediction):
+            mask = base64.b64decode(prediction["mask_png"])
+            st.download_button("Download the mask (PNG)", mask, "mask.png", "image/png", on_click="ignore")
+        st.caption(_explanation(prediction))
+
+
+def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
+    largest = prediction["largest_slice"]
+    _show_metrics(
+        prediction,
+        ("Tumour volume", f"{_format_value(prediction['tumour_ml'], '.1f')} ml"),
+        ("Most tumour in slice", "–" if largest is None else str(largest)),
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        layer = _select_layer(prediction)
+        last, index = prediction["num_slices"] - 1, largest
+        if largest is None:
+            index = prediction["key_slices"][0]["index"]
+        if last:  # Streamlit refuses a slider with a single position
+            index = st.slider("Slice", 0, last, index, key=f"slice-{prediction['id']}")
+        layer_caption = _layer_caption(prediction, layer, prediction["slices"][index]["probability"])
+        png = _cached(
+            prediction["id"], (index, layer), lambda: client.slice_png(prediction["id"], index, layer)
+        )
+        st.image(png, f"Slice {index}. {layer_caption} {_VOLUME_ORIENTATION}", width="stretch")
+    with right:
+        if _has_classification(prediction):
+            name = _probability_label(prediction)
+            curve = probability_curve(prediction["slices"], prediction["class_threshold"], index, name)
+            st.altair_chart(curve, width="stretch")
+        st.caption(_explanation(prediction))
+        if _has_segmentation(prediction):
+            mask = _cached(prediction["id"], "mask", lambda: client.mask_nifti(prediction["id"]))
+            st.download_button(
+                "Download the mask (NIfTI)", mask, "mask.nii.gz", "application/gzip", on_click="ignore"
+            )
+
+
+def _format_value(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _layer_caption(prediction: dict[str, Any], layer: str, probability: float | None) -> str:
+    """Return the caption of a layer for a slice or picture with this tumour probability."""
+    if layer == "plain":
+        return "The image without overlay."
+    if layer == "overlay":
+        return "Orange: the mask."
+    threshold = prediction["class_threshold"]
+    if probability is None or probability < threshold:
+        return f"Below {threshold:.0%} no evidence is shown: this slice is not labelled tumour."
+    return "Evidence for a tumour (Grad-CAM), relative to this slice: brightest where it is strongest."
+
+
+def _explanation(prediction: dict[str, Any]) -> str:
+    modalities = ", ".join(modality.upper() for modality in prediction["modalities"])
+    sentences = [f"Read as {modalities}."]
+    if _has_classification(prediction):
+        scale = "calibrated" if prediction["calibrated"] else "raw, not calibrated"
+        sentences += [
+            f"The label is “tumour” from a probability of {prediction['class_threshold']:.0%} ({scale})."
+        ]
+    if _has_segmentation(prediction):
+        sentences += [f"The mask holds pixels from a probability of {prediction['mask_threshold']:.0%}."]
+    sentences += [f"{prediction['origin'][:1].upper()}{prediction['origin'][1:]}."]
+    if _has_classification(prediction) and _has_segmentation(prediction):
+        sentences += ["Finding and mask are two outputs of one model: if they disagree, trust neither."]
+    return " ".join(sentences)
+
+
+def _cached(result: str, key: Hashable, fetch: Callable[[], bytes]) -> bytes:
+    """Return `fetch()` for this result and key, cached; entries of an earlier result are dropped."""
+    if st.session_state.get("kept", {}).get("result") != result:
+        st.session_state["kept"] = {"result": result, "content": {}}
+    content: dict[Hashable, bytes] = st.session_state["kept"]["content"]
+    if key not in content:
+        content[key] = fetch()
+    return content[key]
+
+
+def probability_curve(
+    slices: list[dict[str, Any]], threshold: float, current: int, name: str = "Tumour probability"
+) -> alt.LayerChart:
+    """Return the curve of the tumour probability over the slices, with the threshold and the current slice.
+
+    A single slice becomes a dot in the middle of the chart.
+    """
+    single = len(slices) == 1
+    rows = [{"slice": row["index"], "probability": row["probability"]} for row in slices]
+    domain = [-0.5, 0.5] if single else [0, len(slices) - 1]
+    slice_scale, share_scale = alt.Scale(domain=domain, nice=False), alt.Scale(domain=[0, 1])
+    whole_slices = alt.Axis(tickMinStep=1, format="d")
+    x = alt.X("slice:Q", title="Slice (feet to head)", scale=slice_scale, axis=whole_slices)
+    y = alt.Y("probability:Q", title=name, scale=share_scale, axis=alt.Axis(format="%"))
+    dot: Any = {"color": _TUMOUR} if single else False
+    area = alt.Chart(alt.InlineData(rows)).mark_area(
+        line={"color": _TUMOUR}, color=_TUMOUR, opacity=0.25, point=dot
+    )
+    threshold_rule = alt.Chart(alt.InlineData([{"y": threshold}])).mark_rule(strokeDash=[4, 4], color=_GREY)
+    current_rule = alt.Chart(alt.InlineData([{"x": current}])).mark_rule(color=_INK)
+    layers = (area.encode(x=x, y=y), threshold_rule.encode(y="y:Q"), current_rule.encode(x="x:Q"))
+    return alt.LayerChart(layer=layers, height=260)

@@ -1,0 +1,121 @@
+"""Training of one stage: the loop is the same for all of them, the configuration says what differs."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicewise.config.schema import Config
+from slicewise.config.schema.training import StageName
+from slicewise.core.console import say
+from slicewise.core.errors import TrainingError
+from slicewise.core.memory import is_out_of_memory
+from slicewise.data.loading.dataset import SliceDataset
+from slicewise.models.checkpoint import Checkpoint
+from slicewise.training.fabric import deterministic_kernels
+from slicewise.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """The outcome of a stage."""
+
+    best_metrics: dict[str, float]
+    """Validation metrics of the selected epoch"""
+    best_epoch: int
+    """The selected epoch; 0: the initial weights"""
+    start_metrics: dict[str, float]
+    """Validation metrics of the initial weights; empty where they may not be kept"""
+    epochs_run: int
+    seconds: float
+    """Spent on training batches, in all runs together"""
+    images_per_second: float
+    device: str
+    num_threads: int
+    """Of the last epoch, see `threads_by_epoch`. With another number the weights differ in their last bits"""
+    threads_by_epoch: list[int]
+    """More than one number where the machine's load changed and `runtime.num_threads` left the choice open"""
+    precision: str
+    """Of the computation: fp32, bf16 or fp16"""
+    precision_reason: str
+    """Why `training.precision=auto` chose it"""
+    resumed_from: str | None
+    """`epoch 2, batch 40` where an interrupted run was resumed"""
+
+
+def train_stage(
+    name: StageName,
+    config: Config,
+    train_set: SliceDataset,
+    val_set: SliceDataset,
+    out_dir: Path,
+    start: Checkpoint | None,
+    *,
+    fingerprint: str,
+) -> StageResult:
+    """Train one stage; `out_dir` receives best_model.pth, last.pth, history.csv, curves.png and samples/.
+
+    An interrupted stage of the same fingerprint resumes at the batch where its last state was saved, and ends
+    with the same bits as one that was not interrupted (on the same machine, with as many threads).
+
+    Args:
+        name: which of `config.stages`.
+        config: of the run.
+        train_set: training slices; a limited number of each case in a round, see `data.loading.sampler`.
+        val_set: validation slices; all are used.
+        out_dir: folder of this stage alone.
+        start: the checkpoint with the initial weights; None for a new model.
+        fingerprint: identity of this stage's settings and inputs.
+
+    Raises:
+        TrainingError: too few slices, a loss that is NaN or infinite, or a batch that memory cannot hold.
+        CheckpointError: `start` belongs to another model, or `last.pth` is damaged.
+    """
+    with deterministic_kernels(config.runtime, name) as threads, explain_out_of_memory(name, config):
+        trainer = Trainer(name, config, train_set, val_set, out_dir, start, fingerprint)
+        resumed_from = trainer.resume()
+        learner = trainer.learner
+        log.info("%s: %s (%s)", name, learner.precision, learner.precision_reason)
+        if config.training.precision == "auto":
+            say(f"  {name}: {learner.precision} ({learner.precision_reason})", "dim")
+        trainer.run(threads)
+    progress = trainer.progress
+    return StageResult(
+        best_metrics=progress.best_metrics,
+        best_epoch=progress.best_epoch,
+        start_metrics=progress.start_metrics,
+        epochs_run=progress.epoch,
+        seconds=progress.seconds,
+        images_per_second=progress.num_images / max(progress.seconds, 1e-9),
+        device=learner.device.type,
+        num_threads=progress.num_threads,
+        threads_by_epoch=[int(row["num_threads"]) for row in progress.history if "num_threads" in row],
+        precision=learner.precision,
+        precision_reason=learner.precision_reason,
+        resumed_from=resumed_from,
+    )
+
+
+@contextmanager
+def explain_out_of_memory(stage: StageName, config: Config) -> Iterator[None]:
+    """Raise TrainingError that names stage, sizes and remedy, where memory runs out in the block."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        training, size = config.training, config.preprocessing.image_size
+        if training.batch_size < 4:  # batch normalisation needs two
+            advice = "two slices do not fit: lower preprocessing.image_size or choose a smaller model.encoder"
+        else:
+            advice = (
+                f"set training.batch_size={training.batch_size // 2} with "
+                f"training.accumulate={training.accumulate * 2}, as many slices a step, and run again"
+            )
+        raise TrainingError(
+            f"{stage} ran out of memory with training.batch_size={training.batch_size} slices of "
+            f"{size} x {size} ({str(error).splitlines()[0]}); {advice}"
+        ) from error

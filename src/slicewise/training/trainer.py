@@ -1,0 +1,255 @@
+"""The training loop: epochs of batches, whose random draws depend on their place in the stage alone."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from slicewise.compute.precision import Precision
+from slicewise.compute.threads import Threads
+from slicewise.config.schema import Config, Stage
+from slicewise.config.schema.training import StageName
+from slicewise.core.console import progress_bar, say
+from slicewise.core.errors import CheckpointError, TrainingError
+from slicewise.core.signals import defer_signals
+from slicewise.data.loading.augment import apply_augmentation, draw_augmentation
+from slicewise.data.loading.dataset import Batch, SliceDataset
+from slicewise.data.loading.loader import TrainLoader
+from slicewise.data.loading.sampler import derive_seed
+from slicewise.models.checkpoint import Checkpoint
+from slicewise.training.artifacts import StageArtifacts
+from slicewise.training.learner import Learner
+from slicewise.training.losses import Losses
+from slicewise.training.model_selection import (
+    is_score_defined,
+    may_keep_initial_weights,
+    monitor_score,
+    should_stop,
+    update_best,
+)
+from slicewise.training.objective import ActiveTasks
+from slicewise.training.optim import AccumulationGroups
+from slicewise.training.precise_bn import update_bn_statistics
+from slicewise.training.state import Metrics, Progress, load_state, save_state
+from slicewise.training.validation import Validation, validate
+
+log = logging.getLogger(__name__)
+
+_READ_INTERVAL: Final = 20
+"""Batches between two readings of the losses on a GPU, for which the CPU has to wait"""
+
+
+class Trainer:
+    """Trains one stage; the arguments are those of `train_stage`."""
+
+    def __init__(
+        self,
+        name: StageName,
+        config: Config,
+        train_set: SliceDataset,
+        val_set: SliceDataset,
+        out_dir: Path,
+        start: Checkpoint | None,
+        fingerprint: str,
+    ) -> None:
+        self.name, self.config, self.val_set = name, config, val_set
+        self.stage: Stage = getattr(config.stages, name)
+        self.training, self.fingerprint = config.training, fingerprint
+        own, shared = self.stage.iterations_per_epoch, config.training.iterations_per_epoch
+        self.batches = TrainLoader(
+            train_set,
+            self.stage.sources,
+            batch_size=config.training.batch_size,
+            iterations=shared if own is None else own,
+            key=(config.seed, name),
+        )
+        self.groups = AccumulationGroups(len(self.batches), config.training.accumulate)
+        self._start, self._out_dir = start, out_dir
+        self._build_learner()
+        self.progress = Progress()
+        self._state_path = out_dir / "last.pth"
+        self._saved_at = time.monotonic()
+        self._may_keep_initial = start is not None and may_keep_initial_weights(config, name)
+        self._is_consistent = False  # whether model, optimiser and progress are at the same point
+
+    def _build_learner(self, precision: Precision | None = None) -> None:
+        torch.manual_seed(derive_seed("weights", self.config.seed, self.name))
+        steps = self.stage.epochs * len(self.groups)
+        self.learner = Learner(self.stage, self.config, self._start, steps, precision)
+        self._artifacts = StageArtifacts(
+            self.name, self._out_dir, self.fingerprint, self.learner, self.val_set
+        )
+
+    def resume(self) -> str | None:
+        """Resume from `last.pth`, if it belongs to this run; return at which batch."""
+        state = load_state(self._state_path, self.fingerprint)
+        if state is None:
+            return None
+        self.progress, tensors = state
+        if self.progress.precision not in (None, self.learner.precision):
+            self._build_learner(self.progress.precision)
+        if not self.progress.finished:
+            try:
+                self.learner.load_state(tensors)
+            except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+                raise CheckpointError(
+                    f"{self._state_path} does not fit this stage ({error}); move it aside and train again"
+                ) from error
+            log.info("%s resumes at %s", self.name, self.progress)
+        return str(self.progress)
+
+    def run(self, threads: Threads) -> None:
+        """Train until the stage ends; when interrupted, save the state."""
+        is_new = self.progress == Progress()
+        self.progress.precision = self.learner.precision
+        try:
+            self._choose_threads(threads)
+            if self._may_keep_initial and is_new:
+                initial = self._validate()
+                if is_score_defined(initial.metrics, self.stage.monitor):
+                    self.progress.start_metrics = initial.metrics
+                    self._select(initial)
+            while not self.progress.finished:
+                self._train_epoch()
+                self._finish_epoch()
+                self._choose_threads(threads)
+        except KeyboardInterrupt:
+            if self._is_consistent:
+                self._save()
+            raise
+
+    def _choose_threads(self, threads: Threads) -> None:
+        """Choose the threads of the next epoch; one that is resumed midway keeps its number."""
+        progress = self.progress
+        if progress.finished:
+            return
+        if self.learner.device.type == "cpu" and (
+            line := threads.choose(progress.num_threads if progress.iteration else 0)
+        ):
+            say(f"  {line}", "dim")
+        progress.num_threads = threads.setting.number
+
+    def _train_epoch(self) -> None:
+        progress, total, on_cpu = self.progress, len(self.batches), self.learner.device.type == "cpu"
+        sums = torch.tensor(progress.sums, dtype=torch.float32, device=self.learner.device)
+        title = f"{self.name} {progress.epoch + 1}/{self.stage.epochs}"
+        epoch_bar = progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration)
+        with defer_signals() as signals, epoch_bar as bar:
+            started = time.perf_counter()
+            for batch in self._load(progress.iteration):
+                self._is_consistent = False
+                losses = self._train_batch(batch)
+                sums += torch.stack([*losses, torch.ones_like(losses.total)]).detach() * len(batch)
+                progress.iteration += 1
+                progress.num_images += len(batch)
+                due = progress.iteration % _READ_INTERVAL == 0 or progress.iteration == total
+                if on_cpu or due or signals.pending:
+                    progress.sums = tuple(sums.tolist())
+                    if not all(map(math.isfinite, progress.sums)):
+                        raise self._divergence_error()
+                    now = time.perf_counter()
+                    progress.seconds += now - started
+                    started = now
+                    bar.set_postfix_str(f"loss {progress.sums[0] / progress.sums[3]:.3f}")
+                    # After a step no gradient is left over.
+                    self._is_consistent = self.groups.is_last(progress.iteration - 1)
+                    age = time.monotonic() - self._saved_at
+                    if self._is_consistent and age >= self.config.runtime.checkpoint_seconds:
+                        self._save()
+                if self._is_consistent:
+                    signals.release()
+                bar.update()
+
+    def _train_batch(self, batch: Batch) -> Losses:
+        progress, device = self.progress, self.learner.device
+        place = (self.config.seed, self.name, progress.epoch, progress.iteration)
+        seed = derive_seed("network", *place)  # of dropout, above all
+        if device.type == "cpu":  # `torch.manual_seed` takes half a millisecond for other accelerators
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
+        augmentation = draw_augmentation(
+            self.training.augmentation,
+            self.training.modality_dropout,
+            batch.presence,
+            derive_seed("changes", *place),
+        )
+        augmented = apply_augmentation(batch.to(device), augmentation)
+        losses = self.learner.accumulate(
+            augmented.to(device, self.training.channels_last), self.groups.size(progress.iteration)
+        )
+        if self.groups.is_last(progress.iteration):
+            self.learner.step(progress.step)
+            progress.step += 1
+        return losses
+
+    def _finish_epoch(self) -> None:
+        """Validate the epoch, select the best one, and write state and figures."""
+        progress, learner, training = self.progress, self.learner, self.training
+        if training.precise_bn:  # an interrupted measurement is repeated from the epoch's first batch
+            update_bn_statistics(
+                learner.fabric,
+                learner.best_model,
+                self._load(0, training.precise_bn),
+                channels_last=training.channels_last,
+            )
+        validation = self._validate()
+        with defer_signals():
+            self._is_consistent = False
+            progress.history.append(self._history_row(validation.metrics))
+            progress.epoch += 1
+            progress.iteration, progress.sums = 0, Progress().sums
+            self._select(validation)
+            progress.finished = should_stop(progress, self.stage)
+            self._artifacts.report(progress)
+            self._save()
+            self._is_consistent = True
+
+    def _validate(self) -> Validation:
+        """Return the metrics; the last step of an epoch may have made weights NaN that no loss shows yet."""
+        learner = self.learner
+        if not all(bool(tensor.isfinite().all()) for tensor in learner.best_model.state_dict().values()):
+            raise self._divergence_error()
+        try:
+            return validate(learner.fabric, learner.best_model, self.val_set, self.stage, self.training)
+        except FloatingPointError as error:
+            raise self._divergence_error() from error
+
+    def _select(self, validation: Validation) -> None:
+        if update_best(self.progress, validation, self.val_set, self.stage.monitor):
+            self._artifacts.save_best(validation.metrics)
+
+    def _history_row(self, metrics: Metrics) -> Metrics:
+        total, mask, classification, count = self.progress.sums
+        trained = ActiveTasks.trained(self.stage.objective)
+        parts = {"train_mask_loss": mask} if trained.segment else {}
+        parts |= {"train_class_loss": classification} if trained.classify else {}
+        return {
+            "epoch": self.progress.epoch + 1,
+            "learning_rate": self.learner.max_lr,
+            "train_loss": total / count,
+            **{name: value / count for name, value in parts.items()},
+            **metrics,
+            "score": monitor_score(metrics, self.stage.monitor),
+            "seconds": self.progress.seconds,
+            "num_threads": self.progress.num_threads,
+        }
+
+    def _load(self, start: int, stop: int | None = None) -> Iterator[Batch]:
+        pin = self.learner.device.type == "cuda"
+        return self.batches.iterate(self.progress.epoch, start, stop, pin=pin)
+
+    def _divergence_error(self) -> TrainingError:
+        return TrainingError(
+            f"the loss of {self.name} is NaN or infinite in {self.progress}; lower "
+            f"stages.{self.name}.learning_rates, or set training.precision=fp32 or training.clip_norm=1"
+        )
+
+    def _save(self) -> None:
+        tensors = {} if self.progress.finished else self.learner.state()
+        save_state(self._state_path, self.fingerprint, self.progress, tensors)
+        self._saved_at = time.monotonic()

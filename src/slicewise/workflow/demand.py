@@ -1,0 +1,128 @@
+"""How much disk and memory each step will need; docs/reliability.md compares it with measurements."""
+
+from typing import TYPE_CHECKING, Final
+
+from slicewise.config.schema import Config
+from slicewise.core.disk import MIB
+from slicewise.core.processor import has_native_bf16
+from slicewise.engine.step import Context, Demand
+from slicewise.workflow.participants import select_cases, select_phantom_patients
+from slicewise.workflow.slices import PRELOAD_MIB, read_manifest, slice_store
+from slicewise.workflow.sources import open_index, source_root, used_sources
+
+if TYPE_CHECKING:
+    from slicewise.models.footprint import Footprint
+
+_FIGURES_MIB: Final = 10
+_SALIENCY_MAP_MIB: Final = 0.3
+_PROCESS_MIB: Final = 250
+"""The process without torch"""
+_TORCH_MIB: Final = 1100
+"""The process with torch, the packages around it, and what the allocator keeps"""
+_EVALUATOR_MIB: Final = 1350
+"""The process with torch, SciPy, scikit-learn, Matplotlib and pytorch-grad-cam, and tables of every slice"""
+_GENERATOR_MIB: Final = 400
+"""One worker that generates patients"""
+_SLICER_MIB: Final = {"nifti": 220, "lgg": 200, "picture": 200}
+"""One worker that slices cases, by kind"""
+_FLOAT32: Final = 4
+_WEIGHT_COPIES: Final = 4
+"""Weights, gradients, and two moments of AdamW"""
+_BACKWARD_FACTOR: Final = 1.5
+"""Backward pass, relative to the activations that the forward pass keeps"""
+_MODEL_COPIES: Final = 3
+"""The model, its checkpoint, and the randomised copy (see explain.randomization)"""
+_BUFFER_FACTOR: Final = 3
+"""Skip connections and buffers of the convolutions, relative to the two largest maps"""
+_SLICE_BYTES_PER_PIXEL: Final = 9
+
+
+def download_demand(context: Context[Config]) -> Demand:
+    """Estimate the generation of phantom patients; the size of a download is checked when it is known."""
+    from slicewise.data.phantom.generation import BYTES_PER_PATIENT, missing_patients
+    from slicewise.data.phantom.patient import patient_name
+
+    config, source = context.config, context.config.data.volumes
+    if source.kind != "phantom" or source.path:
+        return Demand(memory_bytes=_PROCESS_MIB * MIB, least_memory_bytes=_PROCESS_MIB * MIB)
+    numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
+    selected = select_phantom_patients(config, source, numbers)
+    missing = missing_patients(source_root(source, context.workspace), [numbers[name] for name in selected])
+    worker_mib = _GENERATOR_MIB if missing else 0
+    return _worker_demand(config, len(missing) * BYTES_PER_PATIENT, len(missing), worker_mib)
+
+
+def preprocess_demand(context: Context[Config]) -> Demand:
+    """Estimate the slices of cases without an entry in the store; a changed file is noticed only later."""
+    from slicewise.data.preprocess import estimate_bytes
+
+    config, index = context.config, open_index(context)
+    entries = slice_store(context.workspace).root.glob("*/*")
+    sliced_cases = {(path.parent.name, path.name.rpartition("-")[0]) for path in entries}
+    new_cases = [
+        case
+        for source in used_sources(config)
+        for case in select_cases(config, source, index)
+        if (source.name, case.key.case) not in sliced_cases
+    ]
+    disk_bytes = sum(estimate_bytes(case, config.preprocessing) for case in new_cases)
+    slicer_mib = max((_SLICER_MIB[case.kind] for case in new_cases), default=0)
+    return _worker_demand(config, disk_bytes, len(new_cases), slicer_mib)
+
+
+def split_demand(_context: Context[Config]) -> Demand:
+    """Estimate a few tables."""
+    return Demand(MIB, _PROCESS_MIB * MIB, _PROCESS_MIB * MIB)
+
+
+def training_demand(context: Context[Config]) -> Demand:
+    """Estimate weights, optimiser, one batch, and the slices held in memory.
+
+    The disk is fullest while `last.pth` is replaced: twice weights and moments, beside best_model.pth.
+    """
+    config, training = context.config, context.config.training
+    size, pixels = _footprint(config), config.preprocessing.image_size**2
+    num_slices: int = sum(entry["num_slices"] for entry in read_manifest(context))
+    preloaded_bytes = min(num_slices * pixels * _SLICE_BYTES_PER_PIXEL, 2 * PRELOAD_MIB * MIB)
+    weights = size.num_weights * _FLOAT32
+    in_fp32 = training.precision == "fp32" or (training.precision == "auto" and not has_native_bf16())
+    value_bytes = _FLOAT32 if in_fp32 else _FLOAT32 // 2
+    slice_bytes = round(size.num_activations * value_bytes * _BACKWARD_FACTOR)
+    fixed_bytes = (_TORCH_MIB * MIB) + weights * _WEIGHT_COPIES
+    return Demand(
+        disk_bytes=weights * (2 * (_WEIGHT_COPIES - 1) + 1) + _FIGURES_MIB * MIB,
+        memory_bytes=fixed_bytes + slice_bytes * training.batch_size + preloaded_bytes,
+        least_memory_bytes=fixed_bytes + 2 * slice_bytes,  # batch normalisation needs two slices
+        remedy=f"set training.batch_size={max(2, training.batch_size // 2)} with training.accumulate="
+        f"{training.accumulate * 2}, a smaller preprocessing.image_size, or a smaller model.encoder",
+    )
+
+
+def evaluation_demand(context: Context[Config]) -> Demand:
+    """Estimate the models, one batch of predictions, and the figures."""
+    evaluation = context.config.evaluation
+    size = _footprint(context.config)
+    fixed_bytes = (_EVALUATOR_MIB * MIB) + _MODEL_COPIES * size.num_weights * _FLOAT32
+    slice_bytes = _BUFFER_FACTOR * size.peak_activations * _FLOAT32
+    return Demand(
+        disk_bytes=round((_FIGURES_MIB + evaluation.gradcam_pictures * _SALIENCY_MAP_MIB) * MIB),
+        memory_bytes=fixed_bytes + slice_bytes * evaluation.batch_size,
+        least_memory_bytes=fixed_bytes + slice_bytes,
+        remedy=f"set evaluation.batch_size={max(1, evaluation.batch_size // 2)}",
+    )
+
+
+def _worker_demand(config: Config, disk_bytes: int, num_tasks: int, worker_mib: int) -> Demand:
+    """Return the demand of a controller and its workers; a single worker is the controller itself."""
+    from slicewise.core.parallel import num_processes
+
+    runtime = config.runtime
+    workers = num_processes(runtime.num_workers, runtime.max_worker_memory_mib, max(1, num_tasks))
+    least, total = _PROCESS_MIB + worker_mib, _PROCESS_MIB + workers * worker_mib
+    return Demand(disk_bytes + MIB, total * MIB, least * MIB, "set runtime.num_workers=1")
+
+
+def _footprint(config: Config) -> "Footprint":
+    from slicewise.models.footprint import measure_footprint
+
+    return measure_footprint(config.model, config.preprocessing.image_size)

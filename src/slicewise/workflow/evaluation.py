@@ -1,0 +1,206 @@
+"""The work of the step `evaluate`: the held-out test cases scored, drawn, explained and compared by stage.
+
+Whatever is selected is selected on the validation cases first.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from slicewise.config.schema import Config
+from slicewise.core.console import progress
+from slicewise.core.files import write_json
+from slicewise.data.store_entry import StoredCase
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.engine.step import Context
+from slicewise.evaluation.comparison.stage_gains import compute_stage_gains
+from slicewise.evaluation.comparison.stages import StageResult, write_stage_comparison
+from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices, pool_cases
+from slicewise.evaluation.failure_report import select_failures, write_failures
+from slicewise.evaluation.failures import analyse_failures, describe_image
+from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, evaluate_held_out
+from slicewise.evaluation.modality_ablation import (
+    ModalitySubset,
+    list_subsets,
+    mask_modalities,
+    tabulate,
+    write_modality_ablation,
+)
+from slicewise.evaluation.per_case import CaseOutput, ScoredCase, score_case
+from slicewise.evaluation.report import write_report
+from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
+from slicewise.inference.operating_points import CALIBRATION_NAME, OperatingConditions
+from slicewise.inference.predictor import Predictor
+from slicewise.models.checkpoint import Checkpoint, gives_same_masks
+from slicewise.plots.failures import FailurePicture
+from slicewise.plots.sample_predictions import Sample, draw_samples, grey_image, select_samples
+from slicewise.workflow import slices
+from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks, untrained_tasks
+from slicewise.workflow.predictions import predict_case
+from slicewise.workflow.saliency import write_saliency
+from slicewise.workflow.slices import SliceLookup, slice_keys
+from slicewise.workflow.step_names import FINAL_STAGE, STAGES
+
+Cases = Sequence[StoredCase]
+
+
+def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Write every output of the step; return its metrics and notes."""
+    config, data = context.config, context.config.data
+    untrained = untrained_tasks(context, FINAL_STAGE)
+    predictor = _predictor(context, load_stage_checkpoint(context, FINAL_STAGE))
+    selection = _select_thresholds(context, predictor, untrained)
+    cases = HeldOutCases(partial(slices.open_cases, context, "test")).open(selection)
+    outputs = _case_outputs(context, predictor, cases, f"evaluate {FINAL_STAGE}", untrained)
+    held_out = evaluate_held_out(outputs, selection, config.evaluation, config.seed, untrained)
+    stages = _stage_results(context, cases, held_out)
+    metrics = write_report(
+        context.out("evaluation"), held_out, data_name=data.name, stage=FINAL_STAGE, synthetic=data.synthetic
+    )
+    compared = write_stage_comparison(context.out("phases"), stages, synthetic=data.synthetic)
+    lookup = SliceLookup(cases)
+    _draw_samples(context, lookup, held_out)
+    metrics["failures"] = _write_failures(context, cases, lookup, held_out)
+    metrics[f"gains_of_{FINAL_STAGE}"] = compute_stage_gains(compared, FINAL_STAGE)
+    if CLASSIFICATION not in untrained:
+        metrics["gradcam"] = write_saliency(context, predictor, lookup, held_out.after)
+    if config.evaluation.modality_subsets:
+        metrics["modality_subsets"] = _write_modality_ablation(
+            context, predictor, cases, selection, untrained
+        )
+    notes = [f"{task} was not trained in any stage: it has no scores" for task in untrained]
+    notes += [f"{source}: {note}" for source, chosen in selection.sources.items() for note in chosen.notes]
+    return metrics, tuple(notes)
+
+
+def _predictor(context: Context[Config], checkpoint: Checkpoint) -> Predictor:
+    config = context.config
+    return Predictor(checkpoint, config.runtime.device, inference=config.evaluation.inference)
+
+
+def _case_outputs(
+    context: Context[Config],
+    predictor: Predictor,
+    cases: Cases,
+    description: str,
+    untrained: Sequence[str] = (),
+) -> Iterator[CaseOutput]:
+    batch_size = context.config.evaluation.batch_size
+    for case in progress(cases, desc=description, unit="case"):
+        yield predict_case(predictor, case, batch_size, untrained)
+
+
+def _select_thresholds(
+    context: Context[Config], predictor: Predictor, untrained: Sequence[str]
+) -> ThresholdSelection:
+    """Select on the validation cases and write the selection, before the test cases are opened."""
+    config, settings = context.config, context.config.evaluation
+    if CLASSIFICATION in untrained:
+        settings = settings.model_copy(update={"calibrate": "none", "operating_point": "fixed"})
+    cases = slices.open_cases(context, "val")
+    outputs = _case_outputs(context, predictor, cases, "select thresholds", untrained)
+    selection = select_thresholds(outputs, settings, config.seed)
+    conditions = OperatingConditions(
+        predictor.checkpoint.weights_digest,
+        settings.inference,
+        config.data.volumes.name,
+        config.data.pictures.name,
+    )
+    content = {"made_for": conditions.to_json(), **selection.to_json()}
+    write_json(context.out("evaluation") / CALIBRATION_NAME, content)
+    return selection
+
+
+def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResult) -> list[StageResult]:
+    """Return the results of the stages with the configured thresholds: the selected ones suit only the last.
+
+    Where cls_head trained the head alone, it gives the masks of seg_warmup, and one pass serves both.
+    """
+    first, second = load_stage_checkpoint(context, "seg_warmup"), load_stage_checkpoint(context, "cls_head")
+    tasks = {stage: trained_tasks(context, stage) for stage in STAGES}
+    second_result = _evaluate_stage(context, second, cases)
+    is_shared = CLASSIFICATION not in tasks["seg_warmup"] and gives_same_masks(first, second)
+    first_result = second_result if is_shared else _evaluate_stage(context, first, cases)
+    return [
+        StageResult(
+            stage,
+            result,
+            trained_mask=SEGMENTATION in tasks[stage],
+            trained_class=CLASSIFICATION in tasks[stage],
+        )
+        for stage, result in zip(STAGES, (first_result, second_result, held_out.before), strict=True)
+    ]
+
+
+def _evaluate_stage(context: Context[Config], checkpoint: Checkpoint, cases: Cases) -> EvaluationResult:
+    predictor, config = _predictor(context, checkpoint), context.config
+    outputs = _case_outputs(context, predictor, cases, f"evaluate {checkpoint.stage}")
+    return evaluate_slices(outputs, config.evaluation, config.seed, surfaces=False)
+
+
+def _draw_samples(context: Context[Config], lookup: SliceLookup, held_out: HeldOutResult) -> None:
+    rows, settings = {row.key: row for row in held_out.after.slices}, context.config.evaluation
+    groups: dict[str, list[Sample]] = {}
+    for group, keys in select_samples([*rows.values()], settings.sample_predictions).items():
+        groups[group] = []
+        for key in keys:
+            images, presence, mask = lookup[key]
+            groups[group].append(
+                Sample(
+                    key=key,
+                    grey=grey_image(images, presence),
+                    reference=mask > 0,
+                    predicted=held_out.masks[key],
+                    dice=rows[key].dice or 0.0,
+                )
+            )
+    path = context.out("evaluation") / "sample_predictions.png"
+    draw_samples(path, groups, synthetic=context.config.data.synthetic)
+
+
+def _write_failures(
+    context: Context[Config], cases: Cases, lookup: SliceLookup, held_out: HeldOutResult
+) -> dict[str, Any]:
+    config = context.config
+    image_features = {
+        key: describe_image(images, case.presence)
+        for case in cases
+        for key, images in zip(slice_keys(case), case.images, strict=True)
+    }
+    failures = analyse_failures(held_out.after, image_features, config.evaluation.failure_dice)
+    pictures = []
+    for row in select_failures(failures, config.evaluation.failure_pictures):
+        images, presence, mask = lookup[row.key]
+        reference = mask > 0 if row.dice is not None else None
+        grey = grey_image(images, presence)
+        pictures.append(FailurePicture(row, grey, reference, held_out.masks[row.key]))
+    folder = context.out("failures")
+    return write_failures(folder, held_out.after, failures, pictures, synthetic=config.data.synthetic)
+
+
+def _write_modality_ablation(
+    context: Context[Config],
+    predictor: Predictor,
+    cases: Cases,
+    selection: ThresholdSelection,
+    untrained: tuple[str, ...],
+) -> dict[str, Any]:
+    """Score the volumes with every subset of their modalities; return Dice and AUC by source and subset."""
+    config, settings = context.config, context.config.evaluation
+    scored: dict[ModalitySubset, list[ScoredCase]] = {}
+    volumes = [case for case in cases if case.has_mask and len(case.labels)]
+    for case in progress(volumes, desc="modality subsets", unit="case"):
+        postprocessing = selection.postprocessing(case.key.source)
+        for subset in list_subsets(case.presence):
+            images = mask_modalities(case.images, subset)
+            output = predict_case(
+                predictor, case, settings.batch_size, untrained, images=images, presence=subset
+            )
+            scored.setdefault(subset, []).append(score_case(output, settings, postprocessing, surfaces=False))
+    results = {
+        subset: replace(pool_cases(scored[subset], settings, config.seed), not_trained=untrained)
+        for subset in sorted(scored, key=lambda subset: (sum(subset), [not present for present in subset]))
+    }
+    folder, synthetic = context.out("ablations"), config.data.synthetic
+    return write_modality_ablation(folder, tabulate(results), synthetic=synthetic)

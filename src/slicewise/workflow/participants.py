@@ -1,0 +1,168 @@
+"""Which patients and pictures of a run take part, and in which subset: train, val or test."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from slicewise.config.schema import Config, PictureSource, VolumeSource
+from slicewise.core.disk import expand_user
+from slicewise.core.errors import ConfigError, DataError
+from slicewise.data.cases import CaseFiles
+from slicewise.data.index import CaseIndex
+from slicewise.data.split.assignment import Subset, assign_fold, assign_subsets, select_groups
+from slicewise.data.split.predefined import (
+    Member,
+    PredefinedSplit,
+    SubsetsByMember,
+    list_members,
+    match_folders,
+    match_names,
+    match_split_file,
+    resolve_split,
+)
+from slicewise.data.split.split_file import read_split_file
+from slicewise.engine.step import Input
+from slicewise.workflow.sources import Source, used_sources
+
+FOLD_KEYS: Final = ("split.folds", "split.fold")
+"""They do not decide which patients a scale takes."""
+PREDEFINED_KEYS: Final = ("split.file", "split.folders", "split.unlisted", "split.overlap")
+TRAIN_ONLY: Final = "data.pictures.train_only"
+
+
+def unused_split_keys(config: Config) -> tuple[str, ...]:
+    """Return the keys of the section `split` without an effect; of a file only the content counts."""
+    folds = () if config.split.fold else FOLD_KEYS
+    return (*folds, "split.file") if config.split.is_given else (*folds, *PREDEFINED_KEYS)
+
+
+def split_inputs(config: Config) -> Mapping[str, Input]:
+    """Return the file that names the subsets, if the configuration has one.
+
+    Raises:
+        ConfigError: it does not exist.
+        SplitError: its form is wrong; checked here so that a plan reports it.
+    """
+    if config.split.file is None:
+        return {}
+    path = expand_user(config.split.file)
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise ConfigError(f"split.file: {path.absolute()} {what}; correct the path, or leave the key out")
+    read_split_file(path)
+    return {"split.file": Input(path.parent, lambda: [path])}
+
+
+def split_source(config: Config, source: Source, index: CaseIndex) -> dict[str, Subset]:
+    """Return the subset of every known group of a source; groups of `train_only` folders are in train.
+
+    With folds, these are the groups that take part at this scale: assigned over all known groups, a fold
+    could be left without test or validation groups. A predefined split decides for the groups that it names.
+
+    Raises:
+        DataError: the index has no case of the source.
+    """
+    cases = index.of_source(source.name)
+    if not cases:
+        raise DataError(
+            f"{source.name}: no case can be used; data/index/problems.txt says why; run download again"
+        )
+    predefined = predefined_split(config, source, index)
+    if predefined is not None:
+        return predefined.subsets
+    if config.split.fold:
+        without_folds = config.split.model_copy(update={"folds": 0, "fold": 0})
+        single_split = config.model_copy(update={"split": without_folds})
+        groups = {case.group for case in select_cases(single_split, source, index)}
+    else:
+        groups = {*index.known.get(source.name, ())}
+    train_only: set[str] = set()
+    if isinstance(source, PictureSource):  # discovery kept the groups of these folders apart
+        folder, names = index.roots[source.name], source.train_only
+        train_only = {c.group for c in cases if c.images[0].relative_to(folder).parts[0] in names} & groups
+    subsets = _split_by_seed(config, groups - train_only, _group_labels(cases))
+    return {**subsets, **dict.fromkeys(sorted(train_only), "train")}
+
+
+def predefined_split(config: Config, source: Source, index: CaseIndex) -> PredefinedSplit | None:
+    """Return the users' own split of a source; None where there is none, or it names no case of the source.
+
+    Raises:
+        SplitError: the split cannot be followed; see `data.split.predefined`.
+    """
+    if not config.split.is_given:
+        return None
+    named = {
+        member: subsets
+        for member, subsets in _match_members(config, index).items()
+        if member.source == source.name
+    }
+    return resolve_split(named, config.split, _group_labels(index.of_source(source.name)), source.name)
+
+
+def _match_members(config: Config, index: CaseIndex) -> SubsetsByMember:
+    """Return the subsets that the users' split names for each case of all sources."""
+    names = [source.name for source in used_sources(config)]
+    members = [member for name in names for member in list_members(index.of_source(name), index.roots[name])]
+    listed = {(member.source, member.group) for member in members}
+    # Phantom patients are known before they are generated.
+    members += [
+        Member(name, group, group, frozenset((group,)))
+        for name in names
+        for group in index.known[name]
+        if (name, group) not in listed
+    ]
+    if config.split.file is None:
+        return match_folders(members)
+    unusable = {
+        problem.path.as_posix(): problem.what for problem in index.problems if problem.severity == "error"
+    }
+    return match_split_file(read_split_file(expand_user(config.split.file)), members, index.roots, unusable)
+
+
+def select_phantom_patients(config: Config, source: VolumeSource, names: Iterable[str]) -> frozenset[str]:
+    """Return the phantom patients that take part, generated or not."""
+    if config.split.file is not None:
+        members = match_names(read_split_file(expand_user(config.split.file)), source.name, names)
+        predefined = resolve_split(members, config.split, None, source.name)
+        if predefined is not None:
+            return _select_participants(config, source, predefined.subsets, is_predefined=True)
+    return _select_participants(config, source, _split_by_seed(config, names))
+
+
+def select_cases(config: Config, source: Source, index: CaseIndex) -> list[CaseFiles]:
+    """Return the cases of a source that take part at this scale."""
+    cases = index.of_source(source.name)
+    predefined, subsets = predefined_split(config, source, index), split_source(config, source, index)
+    participants = _select_participants(
+        config, source, subsets, _group_labels(cases), is_predefined=predefined is not None
+    )
+    left_out = {} if predefined is None else predefined.left_out
+    return [case for case in cases if case.group in participants and case.key.case not in left_out]
+
+
+def _select_participants(
+    config: Config,
+    source: Source,
+    subsets: Mapping[str, Subset],
+    labels: Mapping[str, str] | None = None,
+    *,
+    is_predefined: bool = False,
+) -> frozenset[str]:
+    """Return the groups of a source that take part at this scale; of a predefined split, all test groups."""
+    scale = config.scale
+    minimum = scale.min_pictures if isinstance(source, PictureSource) else scale.min_patients
+    always_used: tuple[Subset, ...] = ("test",) if is_predefined else ()
+    return select_groups(subsets, scale.fraction, minimum, config.split.seed, labels, always_used)
+
+
+def _split_by_seed(
+    config: Config, groups: Iterable[str], labels: Mapping[str, str] | None = None
+) -> dict[str, Subset]:
+    assign = assign_fold if config.split.fold else assign_subsets
+    return assign(groups, config.split, config.split.seed, labels)
+
+
+def _group_labels(cases: Iterable[CaseFiles]) -> dict[str, str] | None:
+    """Return the class of each group of pictures, to stratify the subsets by; None for volumes."""
+    labels = {case.group: str(case.label) for case in cases if case.label is not None}
+    return labels or None

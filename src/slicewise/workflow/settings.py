@@ -1,0 +1,68 @@
+"""The part of the configuration that decides an output, and the command that reproduces it."""
+
+import json
+import shlex
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from slicewise.config.keys import flatten_dict
+from slicewise.config.schema import Config
+from slicewise.core.errors import ConfigError
+from slicewise.core.redact import redact
+
+_FOLDER_PLACEHOLDER: Final = "FOLDER"
+_FILE_PLACEHOLDER: Final = "FILE"
+
+
+def select_settings(config: Config, *keys: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return {dotted key: value} of the named sections and keys, sections leaf by leaf.
+
+    The values are those of JSON, so that a stored receipt equals the current settings.
+    """
+    settings: dict[str, Any] = {}
+    for key in keys:
+        value: Any = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        plain = to_jsonable_python(value)
+        leaves = flatten_dict(plain, f"{key}.") if isinstance(value, BaseModel) else {key: plain}
+        settings.update({name: leaf for name, leaf in leaves.items() if name not in without})
+    return settings
+
+
+def evaluation_settings(config: Config) -> dict[str, Any]:
+    """Return the settings of an evaluation, of one split or of pooled folds."""
+    return select_settings(config, "evaluation", "seed", "data.name", "data.synthetic")
+
+
+def results_config(config: Config) -> dict[str, Any]:
+    """Return what decides the results: no runtime, serving or tracking; placeholders for external paths."""
+    tree = config.model_dump(mode="json", exclude={"runtime", "serving", "tracking"})
+    for source in ("volumes", "pictures"):
+        if tree["data"][source]["path"] is not None:
+            tree["data"][source]["path"] = _FOLDER_PLACEHOLDER
+    if config.training.start_from is not None:
+        tree["training"]["start_from"] = _FILE_PLACEHOLDER
+    return tree
+
+
+def reproduce_command(config: Config) -> str:
+    """Return a command that composes the same settings from the configuration files."""
+    from slicewise.config.compose import compose
+
+    groups = [f"modes={config.training_mode}", f"data={config.data.name}"]
+    try:
+        defaults = compose(groups)
+    except ConfigError:  # no file has this name: every key is spelled out
+        groups.pop()
+        defaults = compose(groups)
+    default_values = flatten_dict(results_config(defaults))
+    keys = [
+        f"{key}={json.dumps(value, ensure_ascii=False)}"
+        for key, value in flatten_dict(results_config(config)).items()
+        if default_values.get(key) != value
+    ]
+    words = ["slicewise", "run", "--training-mode", config.training_mode, *groups[1:], *keys]
+    return redact(" ".join(map(shlex.quote, words)))

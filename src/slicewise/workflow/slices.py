@@ -1,0 +1,127 @@
+"""The slices of a run: where they are stored, and those of one subset of the split."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from slicewise.config.schema import Config
+from slicewise.core.errors import DataError, WorkspaceError
+from slicewise.core.files import read_json
+from slicewise.data.split.assignment import Subset
+from slicewise.data.split.subsets import Split
+from slicewise.domain.keys import SliceKey
+from slicewise.engine.clean import folder_bytes
+from slicewise.engine.step import Context
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.sources import used_sources
+from slicewise.workflow.step_names import HOMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from slicewise.data.loading.dataset import SliceDataset
+    from slicewise.data.store import SliceStore
+    from slicewise.data.store_entry import StoredCase
+
+STORE_DIR: Final = "data/slices"
+MANIFEST_NAME: Final = "manifest.json"
+SPLIT_NAME: Final = "split.json"
+PRELOAD_MIB: Final = 2048
+"""Training sets up to this size are held in memory; larger ones are read from the disk."""
+
+
+def slice_store(workspace: Workspace) -> "SliceStore":
+    """Return the store that all modes of a workspace share."""
+    from slicewise.data.store import SliceStore
+
+    return SliceStore(workspace.root / STORE_DIR)
+
+
+def read_manifest(context: Context[Config]) -> list[dict[str, Any]]:
+    """Return the entries that preprocessing listed.
+
+    Raises:
+        WorkspaceError: the list is damaged.
+    """
+    path = context.home("preprocess", "processed") / MANIFEST_NAME
+    manifest = read_json(path)
+    entries = manifest.get("entries") if isinstance(manifest, dict) else None
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(name), str) for name in ("entry", "source", "group"))
+        for entry in entries
+    ):
+        raise WorkspaceError(f"{path} is damaged (no list of entries); move it aside and run again")
+    return entries
+
+
+def open_cases(context: Context[Config], subset: Subset) -> "list[StoredCase]":
+    """Return the cases of one subset, memory-mapped, in the order of the manifest.
+
+    Raises:
+        DataError: a source of the run has no case in the subset.
+    """
+    store = slice_store(context.workspace)
+    split = Split.from_json(read_json(context.home("split", "split") / SPLIT_NAME))
+    groups = split.subset(subset)
+    entries = read_manifest(context)
+    cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in groups]
+    missing = {source.name for source in used_sources(context.config)} - {case.key.source for case in cases}
+    if missing:
+        raise DataError(
+            f"the {subset} subset has no case of {', '.join(sorted(missing))}; run again with "
+            "--force download"
+        )
+    return cases
+
+
+def open_subset(context: Context[Config], subset: Subset) -> "SliceDataset":
+    """Return one subset for training: volumes first, then pictures."""
+    from slicewise.data.loading.dataset import SliceDataset
+
+    cases = open_cases(context, subset)
+    name = context.config.data.volumes.name
+    volumes = [case for case in cases if case.key.source == name]
+    pictures = [case for case in cases if case.key.source != name]
+    return SliceDataset(volumes, pictures, PRELOAD_MIB)
+
+
+def slice_keys(case: "StoredCase") -> list[SliceKey]:
+    """Return the key of every slice of a case."""
+    key = case.key
+    return [SliceKey(key.source, key.patient, key.case, int(index)) for index in case.indices]
+
+
+class SliceLookup:
+    """Returns a slice by its key: (image [4, N, N], presence, mask [N, N])."""
+
+    def __init__(self, cases: "Sequence[StoredCase]") -> None:
+        self._places = {key: (case, row) for case in cases for row, key in enumerate(slice_keys(case))}
+
+    def is_included(self, key: SliceKey) -> bool:
+        """Return False for an excluded slice: it has too little brain, and the model is not applied to it."""
+        case, row = self._places[key]
+        return bool(case.included[row])
+
+    def __getitem__(self, key: SliceKey) -> "tuple[NDArray[np.float16], tuple[bool, ...], NDArray[np.uint8]]":
+        case, row = self._places[key]
+        return case.read([row])[0], tuple(case.presence), case.masks[row]
+
+
+def remove_unused_slices(workspace: Workspace) -> int:
+    """Delete the slices that no output of `preprocess` refers to; return the bytes freed.
+
+    While that step is unfinished, its new slices are in no receipt yet, and all slices stay.
+    """
+    if any((workspace.state / "partial" / "preprocess").glob("*")):
+        return 0
+    outputs = workspace.outputs("preprocess", HOMES["preprocess"])
+    used = {str(Path(name).parent) for output in outputs for name in output.receipt.shared}
+    freed = 0
+    for folder in sorted((workspace.root / STORE_DIR).glob("*/*")):
+        if folder.is_dir() and workspace.relative(folder) not in used:
+            freed += folder_bytes(folder)
+            shutil.rmtree(folder)
+    return freed

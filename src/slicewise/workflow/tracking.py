@@ -1,0 +1,176 @@
+"""Finished steps logged to MLflow, from their outputs; the steps themselves know nothing of it.
+
+One MLflow run stands for one configuration. Each step is logged once into it, whether this command or an
+earlier one made it, so a killed and repeated command ends with the same run.
+"""
+
+import csv
+import logging
+import math
+import os
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from slicewise.config.keys import flatten_dict
+from slicewise.config.schema import Config
+from slicewise.core.errors import UsageError
+from slicewise.core.hashing import digest
+from slicewise.core.redact import redact
+from slicewise.engine.receipt import Receipt
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.settings import results_config
+from slicewise.workflow.step_names import CROSS_VALIDATION
+
+EXPERIMENT: Final = "slicewise"
+FOLDER: Final = "tracking"
+_PACKAGES: Final = ("mlflow", "sqlalchemy", "alembic")
+_CONFIG_TAG: Final = "slicewise.config"
+ALLOWED_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "_-./ ")
+"""Characters that MLflow allows in names"""
+_CHUNK_SIZE: Final = 100
+_MAX_LENGTH: Final = 500
+"""Characters of a parameter or tag that older servers accept"""
+
+T = TypeVar("T")
+Observer = Callable[[str, Receipt, Mapping[str, Path]], Sequence[str]]
+
+
+def make_tracker(config: Config, workspace: Workspace) -> Observer:
+    """Return the observer of finished steps: a `Tracker`, or one that does nothing without tracking.
+
+    Raises:
+        UsageError: tracking is on and its packages are not installed.
+    """
+    require_packages(config)
+    return Tracker(config, workspace) if config.tracking.mlflow else lambda *_: ()
+
+
+def require_packages(config: Config) -> None:
+    """Refuse tracking without its packages.
+
+    Raises:
+        UsageError: tracking is on and its packages are not installed.
+    """
+    if not config.tracking.mlflow:
+        return
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"tracking.mlflow=true needs {', '.join(missing)}: install slicewise[tracking] (in a checkout: "
+            "uv pip install -r requirements/tracking.lock), or set tracking.mlflow=false"
+        )
+
+
+class Tracker:
+    """Logs to MLflow. A tracker that fails warns once, and the pipeline continues without it."""
+
+    def __init__(self, config: Config, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._name = f"{config.training_mode} {config.data.name}"
+        self._config = results_config(config)
+        self._uri = config.tracking.uri
+        self._client: Any = None
+        self._run_id = ""
+        self._disabled = False
+
+    def __call__(self, step: str, receipt: Receipt, folders: Mapping[str, Path]) -> list[str]:
+        """Log one step; return a warning if it failed."""
+        if self._disabled:
+            return []
+        try:
+            self._log(step, receipt, folders)
+        except Exception as error:  # whatever a foreign library or server raises
+            self._disabled = True
+            reason = redact(f"{type(error).__name__}: {error}".splitlines()[0])
+            return [f"tracking failed at {step} and is off until the next command: {reason}"]
+        return []
+
+    def _log(self, step: str, receipt: Receipt, folders: Mapping[str, Path]) -> None:
+        if self._client is None:
+            self._open()
+        logged_tags = self._client.get_run(self._run_id).data.tags
+        # A forced step may give another product under the same fingerprint.
+        step_tags = {f"product.{step}": receipt.product, f"step.{step}": receipt.fingerprint}
+        if step_tags.items() <= logged_tags.items():
+            return
+        from mlflow.entities import Metric, RunTag
+
+        time = int(datetime.fromisoformat(receipt.report["made_at"]).timestamp() * 1000)
+        for chunk in _chunks(list(iterate_metrics(step, receipt, folders))):
+            metrics = [Metric(name, value, time, number) for name, value, number in chunk]
+            self._client.log_batch(self._run_id, metrics=metrics)
+        # The tag of the step is last: without it the step is logged again.
+        tags = {**self._tags(receipt, folders), **step_tags}
+        for name, value in tags.items():
+            self._client.log_batch(self._run_id, tags=[RunTag(name, str(value)[:_MAX_LENGTH])])
+        if step in ("evaluate", CROSS_VALIDATION):
+            self._client.set_terminated(self._run_id)
+
+    def _tags(self, receipt: Receipt, folders: Mapping[str, Path]) -> dict[str, str]:
+        report, prefix = receipt.report, f"output.{receipt.identity.step}"
+        return {
+            **{f"{prefix}.{slot}": self._workspace.relative(path) for slot, path in folders.items()},
+            "git_commit": report.get("git_commit") or "not recorded",
+            "command": report.get("command") or "not recorded",
+            "workspace": self._workspace.root.name,
+        }
+
+    def _open(self) -> None:
+        """Find the run of this configuration, or create it."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        folder, address = self._workspace.root / FOLDER, self._uri
+        if address is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            address = f"sqlite:///{folder / 'mlflow.db'}"
+        client = MlflowClient(tracking_uri=address)
+        existing = client.get_experiment_by_name(EXPERIMENT)
+        if existing is not None:
+            experiment = existing.experiment_id
+        else:
+            artifacts = None if self._uri else (folder / "artifacts").as_uri()
+            experiment = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        config = digest(self._config)
+        runs = client.search_runs([experiment], f"tags.`{_CONFIG_TAG}` = '{config}'", max_results=1)
+        if not runs:
+            name = f"{self._name} {config[:8]}"
+            runs = [client.create_run(experiment, tags={_CONFIG_TAG: config}, run_name=name)]
+        self._run_id = runs[0].info.run_id
+        params = [Param(key, str(value)[:_MAX_LENGTH]) for key, value in flatten_dict(self._config).items()]
+        for chunk in _chunks(params):
+            client.log_batch(self._run_id, params=chunk)
+        self._client = client
+
+
+def iterate_metrics(
+    step: str, receipt: Receipt, folders: Mapping[str, Path]
+) -> Iterator[tuple[str, float, int]]:
+    """Yield (name, value, epoch): the history of a stage epoch by epoch, and the metrics of any step."""
+    for key, value in flatten_dict(receipt.report["metrics"]).items():
+        if isinstance(value, int | float) and math.isfinite(value):
+            yield _name(f"{step}/{key}"), float(value), 0
+    for path in (folder / "history.csv" for folder in folders.values()):
+        rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+        for row in rows:
+            epoch = int(row.pop("epoch"))
+            for name, text in row.items():
+                if text and math.isfinite(float(text)):
+                    yield _name(f"{step}/{name}"), float(text), epoch
+
+
+def _name(text: str) -> str:
+    """Return a name that MLflow allows."""
+    return "".join(letter if letter in ALLOWED_CHARACTERS else "_" for letter in text)
+
+
+def _chunks(items: list[T]) -> list[list[T]]:
+    """Split a list into the sizes that one request may have."""
+    return [items[first : first + _CHUNK_SIZE] for first in range(0, len(items), _CHUNK_SIZE)]

@@ -1,0 +1,22 @@
+import numpy as np
+import pytest
+
+from slicewise.data.phantom.patient import PhantomPatient, generate_patient
+from slicewise.data.phantom.subject import Subject, draw_subject
+
+SEED = 0
+
+
+@pytest.fixture(scope="session")
+def patients() -> list[PhantomPatient]:
+    return [generate_patient(number, SEED) for number in range(4)]
+
+
+@pytest.fixture(scope="session")
+def subject() -> Subject:
+    return draw_subject((SEED, 0, 0))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)

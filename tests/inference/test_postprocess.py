@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from slicewise.config.schema import Evaluation
+from slicewise.evaluation.per_case import CaseOutput, score_case
+from slicewise.inference.calibration import Scaling
+from slicewise.inference.postprocess import Postprocessing, remove_small_components
+
+
+def test_small_parts_go_and_connected_ones_count_together() -> None:
+    masks = np.zeros((3, 6, 6), bool)
+    masks[0, 0, 0] = masks[1, 1, 1] = True  # touch by a corner: two voxels
+    masks[:, 4, 4] = True  # three voxels
+    assert remove_small_components(masks, [0, 1, 2], 2, 0.0).sum() == 5
+    assert remove_small_components(masks, [0, 1, 2], 3, 0.0).sum() == 3
+    assert remove_small_components(masks, [0, 1, 2], 4, 0.0).sum() == 0
+    assert remove_small_components(masks, [0, 1, 2], 0, 1.0).sum() == 3
+    assert remove_small_components(masks, [0, 1, 2], 0, 0.7).sum() == 3
+    assert remove_small_components(masks, [0, 1, 2], 0, 0.6).sum() == 5
+    assert remove_small_components(masks, [0, 1, 2], 0, 0.0) is masks
+
+
+def test_slices_with_a_dropped_one_between_them_do_not_touch() -> None:
+    masks = np.ones((2, 2, 2), bool)
+    assert remove_small_components(masks, [3, 4], 8, 0.0).all()
+    assert not remove_small_components(masks, [3, 5], 8, 0.0).any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_agree_with_chains_of_neighbours(seed: int) -> None:
+    masks = np.random.default_rng(seed).random((5, 8, 8)) < 0.06
+    points = np.argwhere(masks)
+    near = cdist(points, points, "chebyshev") <= 1
+    reach = np.linalg.matrix_power(near.astype(int), len(points)) > 0
+    sizes = reach.sum(axis=1)
+    for smallest in (2, 3, 5):
+        kept = np.argwhere(remove_small_components(masks, list(range(5)), smallest, 0.0))
+        assert kept.tolist() == points[sizes >= smallest].tolist()
+    largest = np.argwhere(remove_small_components(masks, list(range(5)), 0, 1.0))
+    assert len(largest) == sizes.max()
+
+
+def test_the_gate_empties_slices_that_are_not_called_tumour(case: CaseOutput, settings: Evaluation) -> None:
+    plain = replace(
+        Postprocessing.configured(settings), class_threshold=float(np.median(case.class_probability))
+    )
+    rows = score_case(case, settings, plain).rows
+    gated = score_case(case, settings, replace(plain, gate=True)).rows
+    assert {row.predicted for row in rows} == {0, 1}
+    for before, after in zip(rows, gated, strict=True):
+        assert after.predicted_pixels == before.predicted * before.predicted_pixels
+
+
+def test_the_scaling_changes_probabilities_before_the_threshold_decides(
+    case: CaseOutput, settings: Evaluation
+) -> None:
+    hot = replace(Postprocessing.configured(settings), scaling=Scaling(4.0, 0.5), class_threshold=0.6)
+    for row, raw in zip(score_case(case, settings, hot).rows, case.class_probability, strict=True):
+        expected = 1 / (1 + (1 / raw - 1) ** 0.25 * np.exp(-0.5))
+        assert row.probability == pytest.approx(expected, rel=1e-4)
+        assert row.predicted == (expected >= 0.6)
+
+
+def test_a_decision_reads_as_a_sentence() -> None:
+    plain = Postprocessing(Scaling(), 0.5, 0.5)
+    assert plain.describe() == "class from 0.5, mask from 0.5, probabilities are raw, not calibrated"
+    full = Postprocessing(Scaling(1.5, -0.25), 0.4, 0.3, 20, 0.3, gate=True)
+    assert "temperature 1.5, logits moved by -0.25, parts from 20 voxels, parts from 30%" in full.describe()
+    assert Postprocessing.from_json(full.to_json()) == full

@@ -1,0 +1,71 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from slicewise.domain.tables import by_source
+from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.summary import auc_estimate, bootstrap_settings
+from slicewise.plots import scores
+from slicewise.plots.scores import draw_confusion, draw_dice
+
+Results = Callable[..., EvaluationResult]
+
+
+def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool, pooled: bool = False) -> Path:
+    bootstrap = bootstrap_settings(result)
+    aucs = {source: auc_estimate(rows, bootstrap) for source, rows in by_source(result.slices).items()}
+    return scores.draw_roc(path, result, aucs, synthetic=synthetic, pooled=pooled)
+
+
+def ink(path: Path) -> float:
+    """Share of pixels that are not white."""
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert pixels.shape[0] > 200
+    return float((pixels < 250).mean())
+
+
+@pytest.mark.parametrize("draw", [draw_confusion, draw_dice, draw_roc])
+@pytest.mark.parametrize(("patients", "pictures"), [(1, 0), (4, 12), (60, 1), (0, 4)])
+def test_figures_are_drawn_for_few_and_many_patients(
+    tmp_path: Path, results: Results, draw: Callable[..., Path], patients: int, pictures: int
+) -> None:
+    result = results(num_patients=patients, num_pictures=pictures)
+    path = draw(tmp_path / "below" / "figure.png", result, synthetic=True)
+    assert 0.003 < ink(path) < 0.9
+
+
+def test_synthetic_data_are_named_in_the_figure(tmp_path: Path, results: Results) -> None:
+    result = results(num_patients=2, num_pictures=2)
+    plain = draw_confusion(tmp_path / "real.png", result, synthetic=False)
+    marked = draw_confusion(tmp_path / "synthetic.png", result, synthetic=True)
+    assert ink(marked) > ink(plain)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_only_one_network_has_an_operating_point_on_its_curve(
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch, pooled: bool
+) -> None:
+    """Folds have thresholds of their own, so the point of all their answers lies on no curve."""
+    drawn: list[Figure] = []
+
+    def keep(path: Path, size: tuple[float, float], paint: Callable[[Figure], None]) -> Path:
+        drawn.append(Figure(size))
+        paint(drawn[0])
+        return path
+
+    monkeypatch.setattr("slicewise.plots.scores.draw", keep)
+    draw_roc(tmp_path / "roc.png", results(num_patients=4, num_pictures=12), synthetic=False, pooled=pooled)
+    dots = [line for line in drawn[0].axes[0].lines if line.get_marker() == "o"]
+    assert len(dots) == (0 if pooled else 2)
+    legend = drawn[0].axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_title().get_text() == ("" if pooled else "dot: operating point")
+
+
+def test_no_temporary_file_stays(tmp_path: Path, results: Results) -> None:
+    draw_roc(tmp_path / "roc.png", results(num_patients=2, num_pictures=2), synthetic=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["roc.png"]

@@ -1,0 +1,56 @@
+"""The same bytes give the same pixels, and the same remarks, through training, prediction and the API."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.imaging.io.test_image2d_deep import DEEP, EIGHT, OPAQUE, pillow, png, rgb, tiff
+
+from slicewise.data.case_reader import read_case
+from slicewise.data.inputs import DefaultModalities, find_inputs
+from slicewise.data.sources import discover
+from slicewise.imaging.io.image2d import read_picture
+from slicewise.serving.api.reader import read_uploads
+from slicewise.serving.api.uploads import UNNAMED, Upload, store_uploads
+
+
+def with_nan() -> bytes:
+    pixels = DEEP.astype(np.float32)
+    pixels[3, 3] = np.nan
+    return tiff(pixels)
+
+
+PICTURES: dict[str, Callable[[], bytes]] = {
+    "deep.png": lambda: png(np.dstack([rgb(), OPAQUE]), 6),
+    "turned.tif": lambda: tiff(EIGHT, extratags=[(274, "H", 1, 6, False)]),
+    "white.tiff": lambda: tiff(DEEP, photometric="miniswhite"),
+    "nan.tif": with_nan,
+    "IM0001": lambda: pillow("JPEG", Image.fromarray(EIGHT)),
+    "scan.jfif": lambda: pillow("JPEG", Image.fromarray(EIGHT)),
+    "scan.jpe": lambda: pillow("JPEG", Image.fromarray(EIGHT)),
+    "scan.avif": lambda: pillow("AVIF", Image.fromarray(EIGHT)),
+    "scan.jp2": lambda: pillow("JPEG2000", Image.fromarray(EIGHT)),
+    "scan.dat": lambda: pillow("PNG", Image.fromarray(EIGHT)),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_the_same_whichever_way_it_comes(name: str, tmp_path: Path) -> None:
+    content = PICTURES[name]()
+    folder = tmp_path / "yes"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    (trained,), _ = discover("pictures", tmp_path, "set", "t2")
+    (by_folder,), _ = find_inputs([tmp_path], DefaultModalities(None, "t2"))
+    (by_name,), _ = find_inputs([folder / name], DefaultModalities(None, "t2"))
+    first, *others = (read_case(case) for case in (trained, by_folder, by_name))
+    with store_uploads({UNNAMED: Upload(name, io.BytesIO(content))}) as files:
+        received = read_uploads(files, "t2")
+    assert received.notes == first.remarks
+    for volume in (*others, received.volume):
+        assert volume.images.dtype == first.images.dtype
+        np.testing.assert_array_equal(volume.images, first.images)
+    np.testing.assert_array_equal(first.images[2, 0], read_picture(io.BytesIO(content)).pixels)

@@ -1,0 +1,200 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from tests.training.conftest import Case, MakeConfig, make_case
+
+from slicewise.config.schema.training import Monitor, StageName
+from slicewise.data.loading.dataset import SliceDataset
+from slicewise.training.model_selection import (
+    is_significantly_worse,
+    may_keep_initial_weights,
+    patient_pseudovalues,
+    should_stop,
+)
+from slicewise.training.state import Progress
+from slicewise.training.validation import SliceScores, mean_patient_dice, slice_auc
+
+
+def dataset(volumes: Sequence[int], pictures: Sequence[int]) -> SliceDataset:
+    return SliceDataset(
+        [make_case(number, 6) for number in volumes],
+        [make_case(number, 1, [3], has_mask=False) for number in pictures],
+    )
+
+
+def scores(data: SliceDataset, seed: int = 0) -> SliceScores:
+    """Predictions that depend on the slice alone, whatever data set it is in."""
+    rows = []
+    for case in data.cases:
+        rng = np.random.default_rng([seed, int(case.key.patient[1:])])
+        sizes = rng.uniform(1, 50, (len(case.labels), 2))
+        logits = rng.normal(np.asarray(case.labels, float), 1.0)
+        rows += [*np.column_stack([sizes.min(1), sizes.sum(1), logits])]
+    intersection, denominator, logits = np.array(rows).T
+    return SliceScores(intersection, denominator, logits, np.zeros((len(data), 2)))
+
+
+def auc(data: SliceDataset, source: str) -> float:
+    return slice_auc(data, scores(data).class_logits)[f"auc_{source}"]
+
+
+def without(numbers: Sequence[int], out: int) -> list[int]:
+    return [number for number in numbers if number != out]
+
+
+VOLUMES, PICTURES = [0, 1, 2, 4], [50, 51, 52, 53, 55]
+
+
+def test_the_values_of_dice_are_those_of_the_patients() -> None:
+    data = dataset(VOLUMES, PICTURES)
+    values = patient_pseudovalues(data, scores(data), "dice")
+    alone = [dataset([number], []) for number in VOLUMES]
+
+    assert [*values] == ["dice"]
+    assert values["dice"] == pytest.approx([mean_patient_dice(one, scores(one)) for one in alone])
+
+
+def test_the_values_of_an_auc_are_the_pseudo_values_of_each_source() -> None:
+    data = dataset(VOLUMES, PICTURES)
+    values = patient_pseudovalues(data, scores(data), "dice+auc")
+    fewer_volumes = [dataset(without(VOLUMES, out), PICTURES) for out in VOLUMES]
+    fewer_pictures = [dataset(VOLUMES, without(PICTURES, out)) for out in PICTURES]
+
+    assert [*values] == ["dice", "auc_volumes", "auc_pictures"]
+    expected = [4 * auc(data, "volumes") - 3 * auc(fewer, "volumes") for fewer in fewer_volumes]
+    assert values["auc_volumes"] == pytest.approx(expected)
+    expected = [5 * auc(data, "pictures") - 4 * auc(fewer, "pictures") for fewer in fewer_pictures]
+    assert values["auc_pictures"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("monitor", ["dice", "auc", "dice+auc"])
+def test_a_figure_that_is_undefined_has_no_values(monitor: Monitor) -> None:
+    one_class = dataset([], [50, 52, 54])  # all of them healthy
+    assert patient_pseudovalues(one_class, scores(one_class), monitor) == {}
+
+
+def test_an_auc_that_hangs_on_one_patient_counts_as_chance_without_it() -> None:
+    data = dataset([], [50, 52, 53])
+    whole = auc(data, "pictures")
+    found = patient_pseudovalues(data, scores(data), "auc")["auc_pictures"]
+    assert found[2] == pytest.approx(3 * whole - 2 * 0.5)
+
+
+@dataclass
+class Copy(Case):
+    """A picture that the split keeps together with another one."""
+
+    family: str = ""
+
+    @property
+    def group(self) -> str:
+        return self.family
+
+
+def test_a_family_of_pictures_is_one_unit() -> None:
+    pictures = [make_case(number, 1, [3], has_mask=False) for number in (50, 51, 52, 53)]
+    family = [Copy(**vars(picture), family=name) for picture, name in zip(pictures, "abba", strict=True)]
+    data = SliceDataset([make_case(0, 6)], family)
+    values = patient_pseudovalues(data, scores(data), "auc")["auc_pictures"]
+    parts = [SliceDataset([make_case(0, 6)], pair) for pair in (family[1:3], family[::3])]
+    assert values == pytest.approx([2 * auc(data, "pictures") - auc(part, "pictures") for part in parts])
+
+
+def test_two_cases_of_one_patient_are_one_unit() -> None:
+    data = dataset([0, 1, 2], [])
+    data.cases[1].key = data.cases[0].key  # type: ignore[misc]  # a stand-in of the tests
+    found = patient_pseudovalues(data, scores(data), "dice+auc")
+    assert [len(row) for row in found.values()] == [2, 2]
+
+
+def worse(*gains: float) -> bool:
+    return is_significantly_worse({"dice": [0.5 + gain for gain in gains]}, {"dice": [0.5] * len(gains)})
+
+
+def test_with_many_patients_it_is_the_paired_t_test() -> None:
+    """SciPy is the reference; the prior is worth four degrees of freedom, which 400 patients outweigh."""
+    from scipy.stats import ttest_1samp
+
+    rng = np.random.default_rng(0)
+    decided = []
+    for shift in np.linspace(-0.008, 0.002, 60):
+        gains = rng.normal(shift, 0.03, 400)
+        p_value = float(ttest_1samp(gains, 0, alternative="less").pvalue)
+        if abs(p_value - 0.05) > 0.01:
+            decided.append((worse(*gains), p_value < 0.05))
+    assert all(found == expected for found, expected in decided)
+    assert {found for found, _ in decided} == {True, False}
+
+
+def test_a_single_patient_counts_by_the_prior() -> None:
+    """One-sided t of four degrees of freedom: 2.13 times 0.03."""
+    assert worse(-0.065)
+    assert not worse(-0.063)
+    assert not worse(0.3)
+
+
+def test_equal_differences_by_luck_are_not_taken_for_certainty() -> None:
+    assert not worse(-0.001, -0.001)
+    assert worse(-0.04, -0.04, -0.04, -0.04)
+
+
+def test_two_patients_who_lose_much_are_enough() -> None:
+    """Student's t of one degree of freedom would need 6.3 standard errors, and find nothing."""
+    assert worse(-0.3, -0.1)
+
+
+def test_a_gain_in_one_figure_buys_no_loss_in_another() -> None:
+    best = {"dice": [0.7, 0.8], "auc_pictures": [0.9, 0.9, 0.9]}
+    assert not is_significantly_worse({"dice": [0.9, 0.9], "auc_pictures": [0.89, 0.9, 0.9]}, best)
+    assert is_significantly_worse({"dice": [0.9, 0.9], "auc_pictures": [0.6, 0.6, 0.6]}, best)
+    assert not is_significantly_worse(best, {})
+
+
+@pytest.mark.parametrize(("num_patients", "spread"), [(1, 0.03), (2, 0.03), (4, 0.03), (4, 0.06), (30, 0.1)])
+def test_luck_is_taken_for_a_loss_in_few_of_a_hundred(num_patients: int, spread: float) -> None:
+    rng = np.random.default_rng(2)
+    called = [worse(*rng.normal(0, spread, num_patients)) for _ in range(2000)]
+    assert np.mean(called) < 0.12
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "expected"),
+    [
+        ("joint", [], True),
+        ("joint", ["stages.joint.monitor=last"], False),
+        ("cls_head", [], False),  # its head is random
+        ("cls_head", ["stages.seg_warmup.objective.classification=1"], False),  # in the loss, but frozen
+        (
+            "cls_head",
+            ["stages.seg_warmup.objective.classification=1", "stages.seg_warmup.learning_rates.head=1e-3"],
+            True,
+        ),
+        ("joint", ["stages.joint.starts_from=null"], True),  # weights of another run, if any
+        ("seg_warmup", [], True),
+    ],
+)
+def test_weights_that_learned_nothing_yet_are_no_rival(
+    make_config: MakeConfig, stage: StageName, overrides: list[str], expected: bool
+) -> None:
+    assert may_keep_initial_weights(make_config(*overrides), stage) == expected
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        (Progress(epoch=9), False),
+        (Progress(epoch=10), True),
+        (Progress(epoch=7, top_epoch=4, best_epoch=6), True),  # patience counts from the highest score
+        (Progress(epoch=6, top_epoch=4, best_epoch=6), False),
+        (Progress(epoch=5, top_epoch=4, start_metrics={"dice": 0.5}), True),  # no epoch of the first half
+        (Progress(epoch=4, top_epoch=4, start_metrics={"dice": 0.5}), False),
+    ],
+)
+def test_a_stage_stops_at_its_end_or_early(
+    make_config: MakeConfig, progress: Progress, expected: bool
+) -> None:
+    patience = 3 if progress.top_epoch else 0
+    stage = make_config("stages.joint.epochs=10", f"stages.joint.patience={patience}").stages.joint
+    assert should_stop(progress, stage) == expected

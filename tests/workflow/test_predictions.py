@@ -1,0 +1,82 @@
+"""The predictions of a model beside the reference."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+from tests.imaging.ellipsoid import settings, tumour, volume
+
+from slicewise.config.compose import compose
+from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.data.store import SliceStore
+from slicewise.data.store_entry import StoredCase
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.evaluation.per_case import CaseOutput, score_case
+from slicewise.imaging.slicing import extract_slices
+from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.predictor import BasePredictor, SlicePredictions
+from slicewise.workflow.predictions import UNTRAINED_PROBABILITY, predict_case
+from slicewise.workflow.slices import SliceLookup
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> StoredCase:
+    """A case whose first slice has tumour and hardly any brain."""
+    mask = tumour()
+    mask[1, 36, 30] = 1
+    store = SliceStore(tmp_path)
+    store.write("toy/c1-0", extract_slices(volume(mask=mask), settings()), "p1")
+    return store.open("toy/c1-0")
+
+
+class Sure(BasePredictor):
+    """Says of every pixel and every slice that it is tumour, almost surely."""
+
+    fingerprint = "sure"
+
+    def __init__(self, inference: InferenceSettings) -> None:
+        self.inference = inference
+
+    def predict_slices(
+        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
+    ) -> SlicePredictions:
+        shape = (len(images), *images.shape[2:])
+        return SlicePredictions(np.full(shape, 0.9, np.float32), np.full(shape[0], 0.9, np.float32))
+
+
+def predicted(
+    case: StoredCase, *untrained: str, inference: InferenceSettings = PLAIN_INFERENCE
+) -> CaseOutput:
+    return predict_case(Sure(inference), case, 4, untrained)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(case: StoredCase, smoothing: float) -> None:
+    """Nor does that no reach the slices beside it, which in serving have no such neighbour."""
+    inference = InferenceSettings(mask_smoothing=smoothing, class_smoothing=smoothing)
+    output = predicted(case, inference=inference)
+    assert output.labels[0] == 1
+    assert output.class_probability[0] == 0
+    assert not output.mask_probability[0].any()
+    inside = case.images[1:].any(axis=1) if smoothing else np.True_
+    np.testing.assert_allclose(output.class_probability[1:], 0.9, rtol=1e-6)
+    np.testing.assert_allclose(output.mask_probability[1:], 0.9 * inside, rtol=1e-6)
+    assert output.mask_probability.dtype == output.class_probability.dtype == np.float32
+
+
+def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(case: StoredCase) -> None:
+    """As in serving: a slice without an answer has no part in the running mean over neighbours."""
+    settings = compose([]).evaluation
+    output = predicted(case)
+    scored = score_case(output, settings, Postprocessing.configured(settings), surfaces=False)
+    assert scored.tumour_probability == pytest.approx(0.9)
+    lookup = SliceLookup([case])
+    assert [lookup.is_included(key) for key in output.keys] == case.included.tolist()
+    assert not lookup.is_included(output.keys[0])
+
+
+def test_a_task_that_was_not_trained_gives_no_answer(case: StoredCase) -> None:
+    assert not predicted(case, SEGMENTATION).has_mask
+    unknown = predicted(case, CLASSIFICATION).class_probability
+    assert (unknown[1:] == UNTRAINED_PROBABILITY).all()
