@@ -246,7 +246,7 @@ def test_a_checkpoint_of_another_run_is_refused_even_where_the_plan_cannot_see_i
     assert path.stat().st_size == stat.st_size
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert pipeline.run("--only", "evaluate", "--force", "evaluate") == 1
-    assert "is not what train.joint made here, but a checkpoint of joint" in capsys.readouterr().err
+    assert "is not the output of train.joint, but a checkpoint of joint" in capsys.readouterr().err
 
 
 def test_a_foreign_checkpoint_with_its_receipt_is_other_settings(

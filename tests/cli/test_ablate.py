@@ -173,7 +173,7 @@ def test_page_and_card_of_a_single_task_say_so(ablated: Ablated) -> None:
     for text in (page, card):
         assert "Classification was not trained" in text
         assert "ROC-AUC" not in text
-    assert "there is no answer to explain" in page
+    assert "there is no prediction to explain" in page
     assert "| phantom | classification | not trained |" in card
 
 
