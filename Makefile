@@ -35,7 +35,7 @@ bench: .venv/installed-bench
 chaos: .venv/installed-dev
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-## make format let ruff put things right
+## make format format the code and apply the fixes of ruff
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -48,7 +48,7 @@ clean: .venv/installed
 fuzz: .venv/installed-fuzz
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-## make audit  ask the advisory database whether a pinned version is known to be vulnerable
+## make audit  list the pinned versions that have a known vulnerability
 audit: .venv/installed-audit
 	$(BIN)/python scripts/utils/audit.py
 

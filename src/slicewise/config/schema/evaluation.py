@@ -76,5 +76,5 @@ class Evaluation(Section):
         if "gradcam" not in self.explanations:
             raise ValueError("explanations must include gradcam, which the demo shows")
         if len(set(self.explanations)) < len(self.explanations):
-            raise ValueError("explanations lists a method twice; remove one of them")
+            raise ValueError("explanations lists a method twice; name each of them once")
         return self
