@@ -92,8 +92,8 @@ def check_values(tree: dict[str, Any]) -> None:
     keys = [key for key, value in leaves if isinstance(value, str) and contains_secret(value)]
     if keys:
         raise ConfigError(
-            f"{', '.join(keys)}: a credential in the configuration would be printed and recorded. Take it out. "
-            "Kaggle's are read from KAGGLE_API_TOKEN or ~/.kaggle/"
+            f"{', '.join(keys)}: a credential in the configuration would be printed and recorded. Take it "
+            "out. Kaggle's are read from KAGGLE_API_TOKEN or ~/.kaggle/"
         )
 
 

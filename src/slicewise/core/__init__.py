@@ -12,5 +12,6 @@ memory     free memory, and whether work fits
 parallel   jobs in worker processes
 processor  usable cores, bf16 in hardware
 redact     credentials removed from every text
+registry   implementations by name: built in, registered, offered by other packages
 signals    Ctrl-C and SIGTERM
 """
