@@ -9,7 +9,7 @@ from pydantic import BaseModel, create_model
 from tests.config_usage import Field, fields_read
 
 from slicewise.config.schema import Config, Evaluation, Runtime
-from slicewise.config.schema.inference import InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "slicewise"
 NO_READERS = {SOURCE / "workflow" / "settings.py", *(SOURCE / "config" / "schema").glob("*.py")}

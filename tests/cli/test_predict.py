@@ -19,7 +19,7 @@ from tests.test_full_disk import Tmpfs, mounted
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import CLASS_NAMES

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.volume import picture_volume

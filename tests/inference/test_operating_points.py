@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
-from slicewise.config.schema.inference import InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.domain.keys import CaseKey

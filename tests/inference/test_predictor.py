@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from slicewise.compute.device import full_precision
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError, UsageError
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.geometry import restore_to_volume

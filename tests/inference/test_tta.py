@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.inference.tta import TTATransform, coverage, tta_transforms
 
 

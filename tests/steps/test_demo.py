@@ -8,7 +8,7 @@ import pytest
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.config.schema.inference import InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.files import write_json
 from slicewise.core.hashing import HashCache
 from slicewise.demo import health, lifecycle

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from tests.imaging.ellipsoid import settings, tumour, volume
 
 from slicewise.config.compose import compose
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.config.schema import Serving
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.demo.spec import ServiceSpec
 from slicewise.serving.endpoints import API_HEALTH, API_URL_VARIABLE, HOST, PAGE_HEALTH
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slicewise.compute.device import DeviceName
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError
 from slicewise.core.hashing import digest
 from slicewise.inference.predictor import BasePredictor, Predictor, SlicePredictions

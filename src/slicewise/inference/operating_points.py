@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from slicewise.config.schema.inference import InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.domain.tables import describe_groups

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from slicewise.compute.device import DeviceName, choose_device, full_precision
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.domain.labels import TASKS, Task
 from slicewise.imaging.geometry import restore_to_volume
 from slicewise.imaging.slicing import SlicedCase, extract_slices

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.inference import InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.hashing import hash_file

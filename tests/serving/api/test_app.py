@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError, WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.domain.labels import Task

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.inference import InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import UsageError
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import Workspace

@@ -4,7 +4,6 @@ base        the base class of sections; bounded numbers
 config      the root
 data        data sets, scale, preprocessing, split
 evaluation  inference and evaluation
-inference   the part of `evaluation` that changes predictions
 model       architecture
 runtime     demo, machine, tracking
 training    stages, optimiser, loss, augmentation

@@ -1,14 +1,30 @@
 """Inference and evaluation on the held-out test patients."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from slicewise.config.schema.base import LARGEST, Count, CountOrZero, Fraction, Positive, Section
-from slicewise.config.schema.inference import InferenceSettings
 
 Explanation = Literal["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam"]
 """Saliency methods; see `slicewise.explain`."""
+
+
+class InferenceSettings(NamedTuple):
+    """The settings that change predictions. Thresholds chosen for one combination hold for no other."""
+
+    flips: bool = False
+    rotation: float = 0.0
+    mask_smoothing: float = 0.0
+    class_smoothing: float = 0.0
+
+    def describe(self) -> str:
+        """Return the settings as overrides of the command line."""
+        return " ".join(f"evaluation.{key}={value}" for key, value in self._asdict().items())
+
+
+PLAIN_INFERENCE: Final = InferenceSettings()
+"""No TTA and no smoothing."""
 
 
 class Evaluation(Section):

@@ -10,7 +10,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import slicewise
 from slicewise.compute.device import DeviceName
-from slicewise.config.schema.inference import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.domain.labels import Modality
 from slicewise.imaging.volume import read_volume
 from slicewise.inference.calibration import Scaling

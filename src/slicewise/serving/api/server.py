@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
-from slicewise.config.schema.inference import InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import SliceWiseError
 from slicewise.serving.api.app import create_app
 from slicewise.serving.endpoints import HOST
