@@ -1,21 +1,20 @@
-import typing
-
 import pytest
 import torch
 from torch import Tensor
 
 from slicewise.config.schema import Model
-from slicewise.config.schema.model import Architecture
+from slicewise.config.schema.model import SMP_ARCHITECTURES
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
-from slicewise.models.multitask import PARTS, ClassHead, MultitaskModel, modules_by_part
+from slicewise.models.heads import ClassHead
+from slicewise.models.multitask import PARTS, MultitaskModel, modules_by_part
 
 
 def changed(model: Model, **keys: object) -> Model:
     return Model.model_validate({**model.model_dump(), **keys})
 
 
-@pytest.mark.parametrize("architecture", typing.get_args(Architecture))
+@pytest.mark.parametrize("architecture", SMP_ARCHITECTURES)
 @pytest.mark.parametrize("depth", [3, 5])
 def test_every_architecture_answers_both_questions(model: Model, architecture: str, depth: int) -> None:
     net = MultitaskModel(changed(model, architecture=architecture, encoder_depth=depth)).eval()
@@ -89,7 +88,7 @@ def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-@pytest.mark.parametrize("architecture", typing.get_args(Architecture))
+@pytest.mark.parametrize("architecture", SMP_ARCHITECTURES)
 def test_a_decoder_that_says_nothing_means_background(model: Model, architecture: str) -> None:
     net = MultitaskModel(changed(model, architecture=architecture))
     nothing = torch.zeros_like(net.decode(net.encode(torch.zeros(2, 4, 64, 64), torch.ones(2, 4))))

@@ -1,6 +1,9 @@
 """The multitask model and its files.
 
 - `multitask`: the model: shared encoder and decoder, two heads, frozen parts.
+- `base`: what an architecture brings: encoder, decoder, mask head, stride.
+- `adapters`: architectures of segmentation_models_pytorch and MONAI.
+- `heads`: slot tokens and the classification head.
 - `pretrained`: ImageNet weights that are installed with the package.
 - `pruning`: removal of encoder stages that a model never uses.
 - `depthwise`: depthwise convolutions in fp32 on a CPU.

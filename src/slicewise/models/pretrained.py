@@ -31,7 +31,7 @@ _CLASSIFIER: Final = ("_conv_head.", "_bn1.", "_fc.")
 
 def find_packaged_weights(settings: Model) -> Path | None:
     """Return the installed file with the weights that the `model` section names, if there is one."""
-    module, owner = PACKAGED_WEIGHTS.get(settings.encoder, ("", ""))
+    module, owner = PACKAGED_WEIGHTS.get(settings.encoder or "", ("", ""))
     if settings.encoder_weights != "imagenet" or not module or find_spec(module) is None:
         return None
     return Path(getattr(import_module(module), owner).get_model_file_path())

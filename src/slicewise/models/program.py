@@ -23,14 +23,14 @@ _NAMES: Final[Mapping[str, tuple[Any, str]]] = {
     "functional": (
         nn.functional,
         "adaptive_avg_pool2d avg_pool2d batch_norm conv2d conv_transpose2d dropout dropout2d elu gelu "
-        "group_norm hardsigmoid hardswish hardtanh interpolate layer_norm leaky_relu linear max_pool2d pad "
-        "relu relu6 silu softmax",
+        "group_norm hardsigmoid hardswish hardtanh instance_norm interpolate layer_norm leaky_relu linear "
+        "max_pool2d pad relu relu6 silu softmax",
     ),
     "torch": (torch, "cat flatten matmul mean relu sigmoid stack tanh"),
     "tensor": (
         Tensor,
-        "__getitem__ __rsub__ add add_ chunk contiguous div flatten float matmul mean mul mul_ permute "
-        "reshape sigmoid softmax sub sum to transpose unsqueeze view",
+        "__getitem__ __iadd__ __rsub__ add add_ chunk contiguous div flatten float matmul mean mul mul_ "
+        "permute reshape sigmoid softmax sub sum to transpose unsqueeze view",
     ),
 }
 _ALLOWED_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {

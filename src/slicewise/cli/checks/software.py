@@ -72,7 +72,7 @@ def encoder_weights(config: Config) -> Check:
         fault, _, advice = str(error).rpartition("; ")
         return Check("weights", "bad", textwrap.shorten(fault, 300), advice)
     if model.encoder_weights is None:
-        return Check("weights", "good", f"{model.encoder} starts from random weights")
+        return Check("weights", "good", f"{model.encoder or model.architecture} starts from random weights")
     if find_packaged_weights(model) is not None:
         return Check("weights", "good", f"{model.encoder_weights} for {model.encoder} is installed")
     return Check(

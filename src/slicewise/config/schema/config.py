@@ -40,4 +40,12 @@ class Config(Section):
                 "data.pictures.train_only and a given split (split.file, split.folders) both choose the "
                 "training data; leave one of them out"
             )
+        size, stride = self.preprocessing.image_size, self.model.stride or 1
+        if size % stride:
+            below = size // stride * stride
+            raise ValueError(
+                f"preprocessing.image_size={size} is not a multiple of {stride}, the stride of "
+                f"model.architecture={self.model.architecture} at depth {self.model.depth}; choose "
+                f"{max(below, 2 * stride)} or {below + stride}"
+            )
         return self

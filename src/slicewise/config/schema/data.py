@@ -129,8 +129,8 @@ class Scale(Section):
 class Preprocessing(Section):
     """Volume or image to normalised slices. Stored in every checkpoint, so that inference repeats it."""
 
-    image_size: Annotated[int, Field(ge=32, le=512, multiple_of=32)]
-    """Side of the square slices, pixels."""
+    image_size: Annotated[int, Field(ge=32, le=512)]
+    """Side of the square slices, pixels; a multiple of the stride of the architecture."""
     clip_percentiles: tuple[float, float]
     """Intensities inside the brain are clipped to these percentiles before the z-score."""
     crop_margin: Fraction

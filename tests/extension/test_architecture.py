@@ -1,0 +1,46 @@
+"""An architecture of another package is chosen, trained, saved, loaded again and used for prediction."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import TINY
+from tests.extension.architecture import Encoder
+
+from slicewise.cli.main import main
+from slicewise.models.checkpoint import load_checkpoint
+
+OVERRIDES = (
+    *TINY,
+    "data.pictures.kind=none",
+    "model.architecture=two_levels",
+    "model.encoder=null",
+    "model.encoder_weights=null",
+)
+
+
+@pytest.fixture
+def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "site" / "two_levels-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: two-levels\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[slicewise.architectures]\ntwo_levels = tests.extension.architecture:two_levels\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+
+@pytest.mark.usefixtures("_installed")
+def test_it_is_trained_saved_and_used_for_prediction(tmp_path: Path) -> None:
+    work = ["--workspace", str(tmp_path / "work")]
+    assert main(["run", "--no-input", *work, "--until", "train.seg_warmup", *OVERRIDES]) == 0
+
+    path = tmp_path / "work" / "checkpoints" / "multitask_seg_warmup" / "best_model.pth"
+    checkpoint = load_checkpoint(path)
+    assert isinstance(checkpoint.build().encoder, Encoder)
+    assert checkpoint.build_program(torch.device("cpu")) is not None
+
+    case = next((tmp_path / "work" / "data" / "raw").glob("*/*/*_flair.nii.gz"))
+    output = tmp_path / "out"
+    assert main(["predict", str(case), "--checkpoint", str(path), "--out", str(output)]) == 0
+    assert [*output.rglob("*.nii.gz")]
