@@ -36,7 +36,7 @@ def test_a_patient_is_scored_on_all_slices_pooled(settings: Evaluation) -> None:
     assert [row.dice for row in result.slices] == pytest.approx([2 / 3, 1, 1])
     (patient,) = result.patients
     assert patient.dice == pytest.approx(2 * 30 / (50 + 30))
-    assert patient.iou == pytest.approx(30 / 50)
+    assert patient.scores["iou"] == pytest.approx(30 / 50)
     assert (patient.num_slices, patient.num_tumour_slices, patient.num_cases) == (3, 2, 1)
     assert patient.slice_accuracy == pytest.approx(2 / 3)
 
@@ -66,31 +66,33 @@ def test_empty_references_follow_the_stated_policy(settings: Evaluation) -> None
 def test_volume_errors_are_signed_and_need_a_reference(settings: Evaluation) -> None:
     cases = [squares("P1", "P1", (40, 20)), squares("P2", "P2", (0, 3))]
     one, two = evaluate_slices(cases, settings, seed=0).patients
-    assert one.volume_error_ml == pytest.approx(-20 * 5 / 1000)
-    assert one.relative_volume_error == pytest.approx(-0.5)
-    assert two.volume_error_ml == pytest.approx(3 * 5 / 1000)
-    assert two.relative_volume_error is None
+    assert one.scores["volume_error_ml"] == pytest.approx(-20 * 5 / 1000)
+    assert one.scores["relative_volume_error"] == pytest.approx(-0.5)
+    assert two.scores["volume_error_ml"] == pytest.approx(3 * 5 / 1000)
+    assert two.scores["relative_volume_error"] is None
     (unknown,) = evaluate_slices([replace(cases[0], pixel_mm=None)], settings, seed=0).patients
-    assert unknown.volume_error_ml is None
-    assert unknown.relative_volume_error == pytest.approx(-0.5)
+    assert unknown.scores["volume_error_ml"] is None
+    assert unknown.scores["relative_volume_error"] == pytest.approx(-0.5)
 
 
 def test_surfaces_of_a_patient_are_those_of_the_volume(settings: Evaluation) -> None:
     """Slices 5 mm apart: what is missed in one of them is 5 mm away in the other, and dropped ones count."""
     case = squares("P1", "P1", (1, 1), (1, 0))
     near = evaluate_slices([case], settings, seed=0)
-    assert near.patients[0].hd95_mm == pytest.approx(5 * 0.95)  # distances 0 and 5, 95th percentile
-    assert near.patients[0].nsd == pytest.approx(2 / 3)
-    assert [row.hd95_mm for row in near.slices] == [0, None]
-    assert [row.nsd for row in near.slices] == [1, 0]
+    assert near.patients[0].scores["hd95_mm"] == pytest.approx(5 * 0.95)  # distances 0 and 5, 95th percentile
+    assert near.patients[0].scores["nsd"] == pytest.approx(2 / 3)
+    assert [row.scores["hd95_mm"] for row in near.slices] == [0, None]
+    assert [row.scores["nsd"] for row in near.slices] == [1, 0]
     apart = replace(case, keys=[replace(case.keys[0], index=place) for place in (0, 3)])
-    assert evaluate_slices([apart], settings, seed=0).patients[0].hd95_mm == pytest.approx(15 * 0.95)
+    assert evaluate_slices([apart], settings, seed=0).patients[0].scores["hd95_mm"] == pytest.approx(
+        15 * 0.95
+    )
 
 
 def test_without_a_pixel_size_surfaces_in_mm_are_unknown(settings: Evaluation) -> None:
     case = replace(squares("P1", "P1", (10, 10)), pixel_mm=None)
     (patient,) = evaluate_slices([case], settings, seed=0).patients
-    assert (patient.nsd, patient.hd95_mm, patient.boundary_f1) == (None, None, 1)
+    assert [patient.scores[name] for name in ("nsd", "hd95_mm", "boundary_f1")] == [None, None, 1]
 
 
 def test_borders_are_measured_where_asked_and_change_nothing_else(
@@ -98,16 +100,17 @@ def test_borders_are_measured_where_asked_and_change_nothing_else(
 ) -> None:
     full = evaluate_slices([case], settings, seed=0)
     short = evaluate_slices([case], settings, seed=0, surfaces=False)
-    assert full.patients[0].hd95_mm is not None
+    assert full.patients[0].scores["hd95_mm"] is not None
     blank = {"boundary_f1": None, "nsd": None, "hd95_mm": None}
-    assert short.slices == tuple(replace(row, **blank) for row in full.slices)  # type: ignore[arg-type]
-    assert short.patients == tuple(replace(row, **blank) for row in full.patients)  # type: ignore[arg-type]
+    for table in ("slices", "patients"):
+        rows = getattr(full, table)
+        assert getattr(short, table) == tuple(replace(row, scores={**row.scores, **blank}) for row in rows)
 
 
 def test_pictures_have_no_overlap_columns(results: Callable[..., EvaluationResult]) -> None:
     result = results(num_patients=1, num_pictures=2)
     (row, _) = [row for row in result.slices if row.source == "pictures"]
-    assert (row.dice, row.iou, row.reference_pixels, row.common_pixels) == (None, None, None, None)
+    assert (row.dice, row.scores["iou"], row.reference_pixels, row.common_pixels) == (None, None, None, None)
     assert [row.dice for row in result.patients if row.source == "pictures"] == [None, None]
 
 

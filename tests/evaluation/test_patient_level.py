@@ -8,12 +8,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from slicewise.domain.tables import PatientRow
 from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices
 from slicewise.evaluation.held_out import HeldOutResult
-from slicewise.evaluation.patient_level import SCORES, patient_classification
 from slicewise.evaluation.per_case import CaseOutput
 from slicewise.evaluation.report import to_text
 from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
-from slicewise.evaluation.summary import summarise
+from slicewise.evaluation.summary import patient_classification, summarise
 from slicewise.inference.postprocess import tumour_probability
+from slicewise.metrics.table import metrics_of
 
 HOW = BootstrapSettings(200, 0.95, 0)
 
@@ -51,7 +51,7 @@ def test_with_one_class_there_is_nothing_to_tell_apart(
 ) -> None:
     found = patient_classification([replace(row, num_tumour_slices=ill) for row in pictures], HOW)
     assert (found["num_with_tumour"], found["num_without_tumour"]) == (12 * ill, 12 - 12 * ill)
-    for name in SCORES:
+    for name in (metric.name for metric in metrics_of("pooled")):
         assert (found[name]["value"], found[name]["interval"]) == (None, None)
         assert f"each of 12 patients {words}" in found[name]["note"]
 

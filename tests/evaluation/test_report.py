@@ -9,9 +9,9 @@ import pytest
 
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.held_out import HeldOutResult
-from slicewise.evaluation.per_case import MASK_SCORES
 from slicewise.evaluation.report import write_report
 from slicewise.evaluation.summary import summarise
+from slicewise.metrics.table import metrics_of
 
 
 def numbers_in(value: Any) -> list[Any]:
@@ -69,13 +69,13 @@ def test_pictures_of_one_family_are_one_patient_in_the_interval(
 
 def test_every_score_is_reported_per_patient_and_per_slice(result: EvaluationResult) -> None:
     found = summarise(result)["sources"]["lgg"]
-    for name in MASK_SCORES:
-        values = [getattr(row, name) for row in result.patients if row.source == "lgg"]
+    for name in (metric.name for metric in metrics_of("slice")):
+        values = [row.scores[name] for row in result.patients if row.source == "lgg"]
         score = found["segmentation"][f"{name}_per_patient"]
         assert score["value"] == pytest.approx(np.mean([value for value in values if value is not None]))
         assert score["num_patients"] == sum(value is not None for value in values)
         assert f"{name}_per_slice" in found["segmentation"]
-    errors = [row.volume_error_ml or 0.0 for row in result.patients if row.source == "lgg"]
+    errors = [row.scores["volume_error_ml"] or 0.0 for row in result.patients if row.source == "lgg"]
     value = found["segmentation"]["absolute_volume_error_ml_per_patient"]["value"]
     assert value == pytest.approx(np.mean(np.abs(errors)))
     assert {"roc_auc", "pr_auc", "f1", "mcc"} <= found["classification"].keys()

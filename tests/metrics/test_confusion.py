@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from slicewise.metrics import confusion
+from slicewise.metrics.table import METRICS
 
 
 def random_masks(
@@ -67,13 +68,13 @@ def test_pixel_scores_agree_with_scikit_learn(seed: int, share: float) -> None:
         "dice": sklearn_metrics.f1_score,
         "precision": sklearn_metrics.precision_score,
         "recall": sklearn_metrics.recall_score,
-        "specificity": lambda one, two: sklearn_metrics.recall_score(one, two, pos_label=0),
+        "pixel_specificity": lambda one, two: sklearn_metrics.recall_score(one, two, pos_label=0),
         "pixel_accuracy": sklearn_metrics.accuracy_score,
         "mean_accuracy": sklearn_metrics.balanced_accuracy_score,
         "mean_iou": lambda one, two: sklearn_metrics.jaccard_score(one, two, average="macro"),
     }
     for name, score in theirs.items():
-        found = confusion.PIXEL_SCORES[name](overlap)
+        found = METRICS[name].compute(overlap)
         expected = [score(one.ravel(), two.ravel()) for one, two in zip(truth, guess, strict=True)]
         np.testing.assert_allclose(found, expected, err_msg=name)
 
@@ -81,11 +82,21 @@ def test_pixel_scores_agree_with_scikit_learn(seed: int, share: float) -> None:
 @pytest.mark.parametrize(
     ("truth", "guess", "expected"),
     [
-        (0, 0, {"precision": 1, "recall": 1, "specificity": 1, "mean_accuracy": 1, "mean_iou": 1}),
-        (0, 1, {"precision": 0, "recall": None, "specificity": 3 / 4, "mean_iou": 3 / 8}),
-        (1, 0, {"precision": None, "recall": 0, "specificity": 1, "mean_accuracy": 1 / 2, "mean_iou": 3 / 8}),
-        (4, 4, {"precision": 1, "recall": 1, "specificity": None, "mean_accuracy": 1, "mean_iou": 1}),
-        (1, 1, {"precision": 1, "recall": 1, "specificity": 1, "pixel_accuracy": 1, "mean_iou": 1}),
+        (0, 0, {"precision": 1, "recall": 1, "pixel_specificity": 1, "mean_accuracy": 1, "mean_iou": 1}),
+        (0, 1, {"precision": 0, "recall": None, "pixel_specificity": 3 / 4, "mean_iou": 3 / 8}),
+        (
+            1,
+            0,
+            {
+                "precision": None,
+                "recall": 0,
+                "pixel_specificity": 1,
+                "mean_accuracy": 1 / 2,
+                "mean_iou": 3 / 8,
+            },
+        ),
+        (4, 4, {"precision": 1, "recall": 1, "pixel_specificity": None, "mean_accuracy": 1, "mean_iou": 1}),
+        (1, 1, {"precision": 1, "recall": 1, "pixel_specificity": 1, "pixel_accuracy": 1, "mean_iou": 1}),
     ],
     ids=["both empty", "false alarm", "missed", "all of it", "one pixel"],
 )
@@ -95,7 +106,7 @@ def test_pixel_scores_of_empty_masks_follow_the_policy(
     masks = [np.arange(4).reshape(2, 2) < pixels for pixels in (truth, guess)]
     overlap = confusion.count_overlap(*masks)
     for name, value in expected.items():
-        found = float(confusion.PIXEL_SCORES[name](overlap))
+        found = float(METRICS[name].compute(overlap))
         assert np.isnan(found) if value is None else found == pytest.approx(value), name
 
 

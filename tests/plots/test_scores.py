@@ -8,7 +8,8 @@ from PIL import Image
 
 from slicewise.domain.tables import by_source
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.summary import auc_estimate, bootstrap_settings
+from slicewise.evaluation.summary import bootstrap_settings, pooled_estimate
+from slicewise.metrics.table import METRICS
 from slicewise.plots import scores
 from slicewise.plots.scores import draw_confusion, draw_dice
 
@@ -17,7 +18,10 @@ Results = Callable[..., EvaluationResult]
 
 def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool, pooled: bool = False) -> Path:
     bootstrap = bootstrap_settings(result)
-    aucs = {source: auc_estimate(rows, bootstrap) for source, rows in by_source(result.slices).items()}
+    aucs = {
+        source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap)
+        for source, rows in by_source(result.slices).items()
+    }
     return scores.draw_roc(path, result, aucs, synthetic=synthetic, pooled=pooled)
 
 

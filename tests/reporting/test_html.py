@@ -11,7 +11,7 @@ from tests.reporting.conftest import Document, Made
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
-from slicewise.domain.tables import FailedPatient, PatientRow, read_rows, write_rows
+from slicewise.domain.tables import PatientRow, read_rows, write_rows
 from slicewise.evaluation.comparison.stage_gains import gain_text
 from slicewise.reporting.figures import MAX_GRADCAM_PAGES, data_uri, read_figures
 from slicewise.reporting.html import render_html
@@ -106,8 +106,7 @@ def test_names_from_foreign_files_are_text_and_nothing_else(
     rows = read_rows(evaluation / "patients.csv", PatientRow)
     write_rows(evaluation / "patients.csv", [replace(row, patient=HOSTILE) for row in rows], PatientRow)
     failures = Path(shutil.copytree(made.folders.failures, tmp_path / "failures"))
-    failed = FailedPatient("phantom", HOSTILE, 0.1, 0.1, None, None, None)
-    write_rows(failures / "patients.csv", [failed], FailedPatient)
+    write_rows(failures / "patients.csv", [replace(rows[0], patient=HOSTILE)], PatientRow)
     gradcam = tmp_path / "gradcam"
     gradcam.mkdir()
     shutil.copy(made.folders.gradcam / "deletion_insertion.png", gradcam)

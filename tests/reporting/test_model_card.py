@@ -43,7 +43,7 @@ def test_the_text_says_what_it_is_not_for_and_how_it_was_made(made: Made) -> Non
         assert f"\n## {heading}\n" in text
     assert "Not a medical device" in text
     assert "**Synthetic data.**" in text
-    assert "majority baseline" in text
+    assert "majority class" in text
     assert f"\n    {made.run.reproduce}\n" in text
     assert "| train.joint | cls_head | 4 |" in text
     rows = [line for line in text.splitlines() if line.startswith("| phantom")]

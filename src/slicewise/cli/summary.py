@@ -6,7 +6,7 @@ from typing import Any, Final
 from slicewise.cli.invocation import command_for
 from slicewise.config.schema import Config
 from slicewise.core.console import say
-from slicewise.domain.tables import describe_class_threshold, describe_counts, describe_mask_threshold
+from slicewise.domain.tables import describe_counts
 from slicewise.engine.record import RECORD_NAME, RunRecord
 from slicewise.engine.workspace import Workspace
 from slicewise.evaluation.comparison.stage_gains import gain_text
@@ -53,26 +53,21 @@ def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> Non
 
 
 def _headlines(metrics: Mapping[str, Any], config: Config) -> Iterator[str]:
+    from slicewise.evaluation.summary import describe_threshold, headline_scores
+    from slicewise.metrics.table import score_key, score_label
+
     kind = "synthetic test patients" if config.data.synthetic else "test patients"
     yield f"\nOn held-out {kind} of {config.data.name} ({config.training_mode}):"
     for source, scores in metrics["sources"].items():
         thresholds = metrics.get("decisions", {}).get(source)
-        mask_text, class_text = (
-            f" ({describe(thresholds)})" if thresholds else ""
-            for describe in (describe_mask_threshold, describe_class_threshold)
-        )
-        masks, classes = scores["segmentation"], scores["classification"]
         yield f"  {source}: {describe_counts(scores['num_patients'], scores['num_slices'])}"
-        if masks:
-            yield f"    Dice per patient      {_estimate(masks['dice_per_patient'])}{mask_text}"
-        if classes is not None:
-            majority = f"{classes['majority_class']} gives {classes['majority_accuracy']:.3f}"
-            yield f"    ROC-AUC               {_estimate(classes['roc_auc'])}"
-            yield (
-                f"    accuracy              {_estimate(classes['accuracy'])}{class_text}; "
-                f"always predicting {majority}"
-            )
-            yield f"    balanced accuracy     {_estimate(classes['balanced_accuracy'])}{class_text}"
+        for metric, estimate in headline_scores(scores):
+            threshold = describe_threshold(metric, thresholds)
+            line = f"{score_label(score_key(metric)):<22}{_estimate(estimate)}"
+            yield f"    {line} ({threshold})" if threshold else f"    {line}"
+        if classes := scores["classification"]:
+            majority, accuracy = classes["majority_class"], classes["majority_accuracy"]
+            yield f"    always predicting {majority} has an accuracy of {accuracy:.3f}"
         if gains := metrics.get("gains_of_joint", {}).get(source):
             yield f"    {gain_text('joint', gains)}"
     for task in metrics.get("not_trained", ()):

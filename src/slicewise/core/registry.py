@@ -6,11 +6,13 @@ Another package offers an implementation by an entry point, see docs/extending.m
     dicom_series = "my_package.sources:DicomSeries"
 """
 
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
 
 from slicewise.core.errors import ConfigError
 
@@ -28,6 +30,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, builtin: Mapping[str, str]) -> None:
         self.kind = kind
         self._paths = dict(builtin)
+        self._registered: dict[str, T] = {}
         self._loaded: dict[str, T] = {}
 
     def register(self, name: str, implementation: T) -> T:
@@ -36,17 +39,17 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: the name is taken.
         """
-        if name in self._loaded or name in self._paths:
+        if name in self._registered or name in self._paths:
             raise ConfigError(f"{self.kind}: the name {name!r} is taken; choose another one")
-        self._loaded[name] = implementation
+        self._registered[name] = implementation
         return implementation
 
     def names(self) -> tuple[str, ...]:
         """Return every name: built in, registered, and offered by installed packages."""
-        return tuple(dict.fromkeys([*self._paths, *self._loaded, *self._offered()]))
+        return tuple(dict.fromkeys([*self._paths, *self._registered, *self._offered()]))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._paths or name in self._loaded or name in self._offered()
+        return name in self._paths or name in self._registered or name in self._offered()
 
     def __getitem__(self, name: str) -> T:
         """Return the implementation of a name.
@@ -54,6 +57,8 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: there is none, or the package that offers it cannot be imported.
         """
+        if name in self._registered:
+            return self._registered[name]
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
@@ -77,5 +82,11 @@ class Registry(Generic[T]):
             ) from error
         return loaded
 
-    def _offered(self) -> dict[str, Any]:
-        return {point.name: point for point in entry_points(group=f"slicewise.{self.kind}")}
+    def _offered(self) -> dict[str, EntryPoint]:
+        return _offered_by_packages(f"slicewise.{self.kind}", tuple(sys.path))
+
+
+@cache
+def _offered_by_packages(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Return the entry points of a group; kept as long as `sys.path` stays, since a search takes 20 ms."""
+    return {point.name: point for point in entry_points(group=group)}

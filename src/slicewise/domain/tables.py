@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hints
 
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Table = TypeVar("Table", bound="DataclassInstance")
+Scores = Mapping[str, float | None]
+"""Metrics by name; None is undefined."""
+_SCORES = "scores"
+"""The field whose entries are columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceRow:
-    """One slice: label, prediction and scores. What needs a mask, a pixel size or a tumour may be None."""
+    """One slice: label, prediction and scores. What needs a mask may be None."""
 
     source: str
     patient: str
@@ -37,17 +41,8 @@ class SliceRow:
     predicted_pixels: int
     common_pixels: int | None
     num_pixels: int
-    dice: float | None
-    iou: float | None
-    precision: float | None
-    recall: float | None
-    specificity: float | None
-    pixel_accuracy: float | None
-    mean_accuracy: float | None
-    mean_iou: float | None
-    boundary_f1: float | None
-    nsd: float | None
-    hd95_mm: float | None
+    scores: Scores
+    """The metrics of its masks by name, see `metrics.table`; a column each in the CSV"""
 
     @property
     def key(self) -> SliceKey:
@@ -57,13 +52,14 @@ class SliceRow:
     def right(self) -> bool:
         return self.predicted == self.label
 
+    @property
+    def dice(self) -> float | None:
+        return self.scores.get("dice")
+
 
 @dataclass(frozen=True, slots=True)
 class PatientRow:
-    """One patient, slices of all cases pooled: overlap and surfaces of the 3-D masks on the prepared grid.
-
-    Boundary F1 is that of the slices, pooled.
-    """
+    """One patient, slices of all cases pooled: the scores are those of the 3-D masks on the prepared grid."""
 
     source: str
     patient: str
@@ -79,22 +75,13 @@ class PatientRow:
     """1 where that probability reaches the class threshold, else 0."""
     reference_ml: float | None
     predicted_ml: float | None
-    volume_error_ml: float | None
-    """Predicted minus reference."""
-    relative_volume_error: float | None
-    """(predicted - reference) / reference; None without a reference."""
     empty_reference: bool | None
-    dice: float | None
-    iou: float | None
-    precision: float | None
-    recall: float | None
-    specificity: float | None
-    pixel_accuracy: float | None
-    mean_accuracy: float | None
-    mean_iou: float | None
-    boundary_f1: float | None
-    nsd: float | None
-    hd95_mm: float | None
+    scores: Scores
+    """The metrics of its masks by name, see `metrics.table`; a column each in the CSV"""
+
+    @property
+    def dice(self) -> float | None:
+        return self.scores.get("dice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,38 +139,10 @@ class RecipeRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedSlice:
+class FailedSlice(SliceRow):
     """One slice that failed, and how."""
 
-    source: str
-    patient: str
-    case: str
-    index: int
     kind: str
-    dice: float | None
-    iou: float | None
-    label: int
-    predicted: int
-    probability: float
-    reference_pixels: int | None
-    predicted_pixels: int
-
-    @property
-    def key(self) -> SliceKey:
-        return SliceKey(self.source, self.patient, self.case, self.index)
-
-
-@dataclass(frozen=True, slots=True)
-class FailedPatient:
-    """One patient whose masks, all slices together, fall below the threshold."""
-
-    source: str
-    patient: str
-    dice: float
-    iou: float
-    hd95_mm: float | None
-    reference_ml: float | None
-    predicted_ml: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +198,21 @@ class Estimate:
 
 
 def to_csv(rows: Sequence["DataclassInstance"], kind: type["DataclassInstance"]) -> str:
-    """Return the table as RFC 4180 text with a header; None is an empty field, floats have nine digits."""
+    """Return the table as RFC 4180 text with a header; None is an empty field, floats have nine digits.
+
+    The field `scores` is a column per score, those of the first row; they are the last columns.
+    """
+    names = [field.name for field in fields(kind)]
+    scores = list(getattr(rows[0], _SCORES)) if rows and _SCORES in names else []
+    plain = [name for name in names if name != _SCORES]
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([field.name for field in fields(kind)])
-    table.writerows([[_cell(value) for value in astuple(row)] for row in rows])
+    table.writerow([*plain, *scores])
+    for row in rows:
+        values = [getattr(row, name) for name in plain]
+        table.writerow(
+            [_cell(value) for value in (*values, *(getattr(row, _SCORES)[name] for name in scores))]
+        )
     return text.getvalue()
 
 
@@ -259,18 +228,23 @@ def read_rows(path: Path, kind: type[Table]) -> list[Table]:
         WorkspaceError: the table is damaged or has other columns.
     """
     kinds = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(kind).items()}
+    scored = kinds.pop(_SCORES, None) is not None
     convert: dict[str, Callable[[str], Any]] = {
         name: (lambda text: bool(int(text))) if column is bool else column for name, column in kinds.items()
     }
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             table = csv.DictReader(stream, strict=True)
-            lines, columns = list(table), table.fieldnames
-        if columns == list(kinds):
-            return [
-                kind(**{name: convert[name](text) if text else None for name, text in line.items()})
-                for line in lines
-            ]
+            lines, columns = list(table), table.fieldnames or ()
+        if list(columns[: len(kinds)]) == list(kinds) and (scored or len(columns) == len(kinds)):
+            rows = []
+            for line in lines:
+                values = {
+                    name: convert.get(name, float)(text) if text else None for name, text in line.items()
+                }
+                content: dict[str, Any] = {name: values.pop(name) for name in kinds}
+                rows.append(kind(**content, **({_SCORES: values} if scored else {})))
+            return rows
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise WorkspaceError(f"{path} cannot be read ({error}); run evaluate again") from error
     raise WorkspaceError(f"{path} has other columns than this version writes; run evaluate again")

@@ -9,9 +9,10 @@ import numpy as np
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.tables import PatientRow, SliceRow
-from slicewise.evaluation.per_case import CaseOutput, ScoredCase, patient_scores, score_case
+from slicewise.evaluation.per_case import CaseOutput, ScoredCase, mask_scores, score_case
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.metrics.confusion import Overlap
+from slicewise.metrics.surface_distance import SurfaceDistances
+from slicewise.metrics.table import MaskPairs
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,9 @@ def pool_cases(scored: Sequence[ScoredCase], settings: Evaluation, seed: int) ->
 def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
     rows = [row for case in cases for row in case.rows]
     masked = [case for case in cases if case.has_mask]
-    counts = [
-        (row.reference_pixels or 0, row.predicted_pixels, row.common_pixels or 0, row.num_pixels)
-        for case in masked
-        for row in case.rows
-    ]
-    overlap = Overlap(*np.array(counts, dtype=np.int64).reshape(-1, 4).sum(axis=0))
-    borders = [case.borders for case in masked if case.borders is not None]
-    reference_ml, predicted_ml = (_volume_ml(masked, name) for name in ("reference", "predicted"))
-    known = reference_ml is not None and predicted_ml is not None
+    pairs = _pair_masks(masked, settings.nsd_tolerance_mm) if masked else None
+    volumes = (pairs.reference_ml, pairs.predicted_ml) if pairs else (np.nan, np.nan)
+    reference_ml, predicted_ml = (float(volume) if np.isfinite(volume) else None for volume in volumes)
     return PatientRow(
         source=rows[0].source,
         patient=rows[0].patient,
@@ -88,28 +83,42 @@ def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
         called=int(any(case.called for case in cases)),
         reference_ml=reference_ml,
         predicted_ml=predicted_ml,
-        volume_error_ml=(predicted_ml or 0.0) - (reference_ml or 0.0) if known else None,
-        relative_volume_error=_relative_error(masked, overlap, reference_ml, predicted_ml),
-        empty_reference=bool(overlap.reference == 0) if masked else None,
-        **patient_scores(overlap if masked else None, borders, settings.nsd_tolerance_mm),
+        empty_reference=bool(pairs.reference[0] == 0) if pairs else None,
+        scores=mask_scores(pairs, 1, "slice", "patient")[0],
     )
 
 
-def _volume_ml(cases: list[ScoredCase], which: Literal["reference", "predicted"]) -> float | None:
+def _pair_masks(cases: list[ScoredCase], nsd_tolerance_mm: float) -> MaskPairs:
+    """Return the masks of all slices of a patient as one pair; the surfaces are those of the volumes."""
+    counts = [
+        (row.reference_pixels or 0, row.predicted_pixels, row.common_pixels or 0, row.num_pixels)
+        for case in cases
+        for row in case.rows
+    ]
+    borders = [case.borders for case in cases if case.borders is not None]
+    contours = [SurfaceDistances.pooled([part for case in borders for part in case.slices])]
+    volumes = [case.volume for case in borders if case.volume is not None]
+    known = borders and len(volumes) == len(borders)
+    reference_ml, predicted_ml = (_volume_ml(cases, name) for name in ("reference", "predicted"))
+    reference, predicted, common, total = np.array(counts, dtype=np.int64).sum(axis=0)[:, None]
+    return MaskPairs(
+        reference,
+        predicted,
+        common,
+        total,
+        contours=contours if borders else None,
+        surfaces=[SurfaceDistances.pooled(volumes)] if known else None,
+        side=borders[0].side if borders else 0,
+        nsd_tolerance_mm=nsd_tolerance_mm,
+        reference_ml=reference_ml,
+        predicted_ml=predicted_ml,
+        same_voxels=len(cases) == 1,
+    )
+
+
+def _volume_ml(cases: list[ScoredCase], which: Literal["reference", "predicted"]) -> float:
     total = 0.0
     for case in cases:
-        if case.voxel_ml is None:
-            return None
-        total += case.voxel_ml * sum(getattr(row, f"{which}_pixels") for row in case.rows)
-    return total if cases else None
-
-
-def _relative_error(
-    cases: list[ScoredCase], overlap: Overlap, reference_ml: float | None, predicted_ml: float | None
-) -> float | None:
-    """Return predicted / reference volume - 1, of a single case also where its voxel size is unknown."""
-    if overlap.reference == 0:
-        return None
-    if reference_ml is None or predicted_ml is None:
-        return float(overlap.predicted / overlap.reference) - 1 if len(cases) == 1 else None
-    return predicted_ml / reference_ml - 1
+        voxel_ml = np.nan if case.voxel_ml is None else case.voxel_ml
+        total += voxel_ml * sum(getattr(row, f"{which}_pixels") for row in case.rows)
+    return total

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slicewise.core.files import write_text
-from slicewise.domain.tables import FailedPatient, FailedSlice, TraitRow, by_source, plural, write_rows
+from slicewise.domain.tables import FailedSlice, PatientRow, TraitRow, by_source, plural, write_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.failures import FailureAnalysis, failed_rows
 from slicewise.plots.failures import FailurePicture, draw_failure_confusion, draw_failures, draw_iou_bars
@@ -40,7 +40,7 @@ def write_failures(
     """Write report.txt, three tables and three figures into `folder`; return counts for the receipt."""
     write_text(folder / "report.txt", "\n".join(_lines(analysis, synthetic=synthetic)) + "\n")
     write_rows(folder / "slices.csv", analysis.slices, FailedSlice)
-    write_rows(folder / "patients.csv", analysis.patients, FailedPatient)
+    write_rows(folder / "patients.csv", analysis.patients, PatientRow)
     write_rows(folder / "traits.csv", analysis.traits, TraitRow)
     draw_failures(folder / "failures.png", pictures, len(analysis.slices), synthetic=synthetic)
     draw_iou_bars(folder / "iou_of_failures.png", analysis.slices, analysis.patients, synthetic=synthetic)

@@ -1,7 +1,7 @@
 """Failures on the test patients, and traits by which they differ from the rest."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, TypeVar
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slicewise.domain.keys import CaseKey, SliceKey
 from slicewise.domain.labels import CLASSIFICATION, MODALITIES
-from slicewise.domain.tables import FailedPatient, FailedSlice, PatientRow, SliceRow, TraitRow, by_source
+from slicewise.domain.tables import FailedSlice, PatientRow, SliceRow, TraitRow, by_source
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.metrics.confusion import roc_auc
 from slicewise.plots.sample_predictions import display_slot
@@ -35,7 +35,7 @@ class FailureAnalysis:
     """Failures, worst first, and their traits, strongest first."""
 
     slices: tuple[FailedSlice, ...]
-    patients: tuple[FailedPatient, ...]
+    patients: tuple[PatientRow, ...]
     traits: tuple[TraitRow, ...]
     num_judged: Mapping[str, int]
     """Slices of each source that could fail: with tumour in the reference or the prediction, or pictures."""
@@ -62,21 +62,12 @@ def analyse_failures(
     """
     judged = judged_rows(result)
     slices = [
-        FailedSlice(
-            row.source, row.patient, row.case, row.index, kind, row.dice, row.iou, row.label,
-            row.predicted, row.probability, row.reference_pixels, row.predicted_pixels,
-        )
+        FailedSlice(**{field.name: getattr(row, field.name) for field in fields(row)}, kind=kind)
         for row in judged
         if (kind := _failure(row, dice))
-    ]  # fmt: skip
-    masked = [row for row in result.patients if row.dice is not None]
-    patients = [
-        FailedPatient(
-            row.source, row.patient, row.dice, row.iou or 0.0, row.hd95_mm, row.reference_ml, row.predicted_ml
-        )
-        for row in masked
-        if row.dice is not None and row.dice < dice
     ]
+    masked = [row for row in result.patients if row.dice is not None]
+    patients = [row for row in masked if row.dice is not None and row.dice < dice]
     return FailureAnalysis(
         tuple(sorted(slices, key=_severity)),
         tuple(sorted(patients, key=lambda row: (row.dice, row.source, row.patient))),

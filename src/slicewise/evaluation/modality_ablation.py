@@ -12,7 +12,8 @@ from slicewise.core.files import write_json
 from slicewise.domain.labels import CLASSIFICATION, MODALITIES
 from slicewise.domain.tables import Estimate, SubsetRow, by_source, write_rows
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.summary import auc_estimate, bootstrap_settings, mean_estimate
+from slicewise.evaluation.summary import bootstrap_settings, mean_estimate, pooled_estimate
+from slicewise.metrics.table import METRICS
 from slicewise.plots.modality_ablation import draw_subsets
 
 ModalitySubset = tuple[bool, bool, bool, bool]
@@ -53,7 +54,7 @@ def tabulate(results: Mapping[ModalitySubset, EvaluationResult]) -> list[SubsetR
                 Estimate(None, None, None, 0),
             )
             if CLASSIFICATION not in result.not_trained:
-                auc = auc_estimate(slices, bootstrap)
+                auc = pooled_estimate(METRICS["roc_auc"], slices, bootstrap)
             rows.append(
                 SubsetRow(
                     source, "+".join(names), len(names), *given, len(patients), len(slices),

@@ -9,25 +9,14 @@ from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
-from slicewise.domain.tables import SliceRow
+from slicewise.domain.tables import Scores, SliceRow
 from slicewise.imaging.geometry import pad_missing_slices
 from slicewise.inference.postprocess import Postprocessing, tumour_probability
-from slicewise.metrics.confusion import PIXEL_SCORES, Overlap, count_overlap
-from slicewise.metrics.surface_distance import (
-    Bools,
-    SurfaceDistances,
-    boundary_f1,
-    boundary_tolerance,
-    hd95,
-    surface_dice,
-    surface_distances,
-)
+from slicewise.metrics.confusion import count_overlap
+from slicewise.metrics.surface_distance import Bools, SurfaceDistances, surface_distances
+from slicewise.metrics.table import Level, MaskPairs, metrics_of
 
-BORDER_SCORES: Final = ("boundary_f1", "nsd", "hd95_mm")
-MASK_SCORES: Final = (*PIXEL_SCORES, *BORDER_SCORES)
 _MM3_PER_ML: Final = 1000.0
-
-Scores = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +89,6 @@ class CaseBorders:
 
     slices: tuple[SurfaceDistances, ...]
     volume: SurfaceDistances | None
-    pixel_mm: float | None
     side: int
 
 
@@ -133,7 +121,16 @@ def score_case(
     reference = case.masks > 0
     overlap = count_overlap(reference, predicted) if case.has_mask else None
     borders = measure_borders(case, reference, predicted) if surfaces and case.has_mask else None
-    scores = _slice_scores(overlap, borders, settings.nsd_tolerance_mm, len(case.keys))
+    pairs = None
+    if overlap is not None:
+        contours = borders.slices if borders else None
+        in_mm = None
+        if contours is not None and case.pixel_mm is not None:
+            in_mm = [part.scaled(case.pixel_mm) for part in contours]
+        pairs = MaskPairs(
+            *overlap, contours, in_mm, side=reference.shape[-1], nsd_tolerance_mm=settings.nsd_tolerance_mm
+        )
+    scores = mask_scores(pairs, len(case.keys), "slice")
     rows = [
         SliceRow(
             source=key.source,
@@ -149,7 +146,7 @@ def score_case(
             predicted_pixels=int(np.count_nonzero(predicted[place])),
             common_pixels=int(overlap.common[place]) if overlap else None,
             num_pixels=predicted[place].size,
-            **scores[place],
+            scores=scores[place],
         )
         for place, key in enumerate(case.keys)
     ]
@@ -168,57 +165,16 @@ def measure_borders(case: CaseOutput, reference: Bools, predicted: Bools) -> Cas
     if case.pixel_mm is not None:
         truth, guess = (pad_missing_slices(masks, case.indices) for masks in (reference, predicted))
         volume = surface_distances(truth, guess, (case.slice_mm, case.pixel_mm, case.pixel_mm))
-    return CaseBorders(slices, volume, case.pixel_mm, reference.shape[-1])
+    return CaseBorders(slices, volume, reference.shape[-1])
 
 
-def _slice_scores(
-    overlap: Overlap | None, borders: CaseBorders | None, tolerance_mm: float, num_slices: int
-) -> list[Scores]:
-    """Return the scores of each slice, in the plane; all None without a mask."""
-    if overlap is None:
-        return [dict.fromkeys(MASK_SCORES) for _ in range(num_slices)]
-    columns = {name: score(overlap) for name, score in PIXEL_SCORES.items()}
-    rows: list[Scores] = []
-    for place in range(num_slices):
-        row = {name: _finite(values[place]) for name, values in columns.items()}
-        flat = in_mm = None
-        if borders is not None:
-            flat = borders.slices[place]
-            in_mm = None if borders.pixel_mm is None else flat.scaled(borders.pixel_mm)
-        rows.append({**row, **_border_scores(flat, in_mm, borders.side if borders else 0, tolerance_mm)})
-    return rows
-
-
-def patient_scores(overlap: Overlap | None, borders: Sequence[CaseBorders], tolerance_mm: float) -> Scores:
-    """Return the scores of all slices and cases of a patient together; surfaces are those of the volumes."""
-    if overlap is None:
-        return dict.fromkeys(MASK_SCORES)
-    scores = {name: _finite(score(overlap)) for name, score in PIXEL_SCORES.items()}
-    flat = [distances for case in borders for distances in case.slices]
-    volumes = [case.volume for case in borders if case.volume is not None]
-    return {
-        **scores,
-        **_border_scores(
-            SurfaceDistances.pooled(flat) if borders else None,
-            SurfaceDistances.pooled(volumes) if len(volumes) == len(borders) else None,
-            borders[0].side if borders else 0,
-            tolerance_mm,
-        ),
+def mask_scores(pairs: MaskPairs | None, num_pairs: int, *levels: Level) -> list[Scores]:
+    """Return the metrics of each pair of masks; all None without masks."""
+    nothing = np.full(num_pairs, np.nan)
+    columns = {
+        metric.name: nothing if pairs is None else metric.of_masks(pairs) for metric in metrics_of(*levels)
     }
-
-
-def _border_scores(
-    flat: SurfaceDistances | None, in_mm: SurfaceDistances | None, side: int, tolerance_mm: float
-) -> Scores:
-    """Return boundary F1 from distances in pixels of slices of side x side, NSD and HD95 from those in mm."""
-    if flat is None:
-        return dict.fromkeys(BORDER_SCORES)
-    return {
-        "boundary_f1": boundary_f1(flat, boundary_tolerance(side)),
-        "nsd": None if in_mm is None else surface_dice(in_mm, tolerance_mm),
-        "hd95_mm": None if in_mm is None else hd95(in_mm),
-    }
-
-
-def _finite(value: NDArray[np.float64] | float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return [
+        {name: float(value[place]) if np.isfinite(value[place]) else None for name, value in columns.items()}
+        for place in range(num_pairs)
+    ]

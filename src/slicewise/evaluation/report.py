@@ -1,7 +1,8 @@
 """The report of an evaluation: metrics.json, report.txt, tables and figures."""
 
 import textwrap
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from slicewise.domain.tables import (
 )
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.held_out import HeldOutResult, compare_thresholds
-from slicewise.evaluation.summary import auc_estimate, bootstrap_settings, summarise
+from slicewise.evaluation.summary import bootstrap_settings, labelled_scores, pooled_estimate, summarise
 from slicewise.inference.postprocess import Postprocessing
+from slicewise.metrics.table import METRICS
 from slicewise.plots.reliability_diagram import draw_reliability
 from slicewise.plots.scores import draw_confusion, draw_dice, draw_roc
 
-_WIDTH = 78
+_WIDTH = 86
+_LABEL = 45
+"""Width of the names of scores"""
 _CALIBRATION = (
     ("ece", "calibration error, {ece_bins} bins"),
     ("ece_by_chance", "  of it by chance"),
@@ -30,45 +34,6 @@ _CALIBRATION = (
 )
 _NOT_POSTPROCESSING = ("before", "after", "notes")
 """Keys of `compare_thresholds` besides the post-processing."""
-_SEGMENTATION = (
-    ("Dice per patient", "dice_per_patient"),
-    ("IoU per patient", "iou_per_patient"),
-    ("mean IoU, tumour and rest", "mean_iou_per_patient"),
-    ("precision per patient", "precision_per_patient"),
-    ("recall per patient", "recall_per_patient"),
-    ("specificity per patient", "specificity_per_patient"),
-    ("pixel accuracy per patient", "pixel_accuracy_per_patient"),
-    ("mean accuracy per patient", "mean_accuracy_per_patient"),
-    ("boundary F1 per patient", "boundary_f1_per_patient"),
-    ("NSD per patient", "nsd_per_patient"),
-    ("HD95 per patient, mm", "hd95_mm_per_patient"),
-    ("volume error, ml", "volume_error_ml_per_patient"),
-    ("  its size, ml", "absolute_volume_error_ml_per_patient"),
-    ("relative volume error", "relative_volume_error_per_patient"),
-    ("  its size", "absolute_relative_volume_error_per_patient"),
-    ("Dice per patient with tumour", "dice_per_patient_with_tumour"),
-    ("Dice per slice", "dice_per_slice"),
-    ("Dice per tumour slice", "dice_per_tumour_slice"),
-    ("NSD per slice", "nsd_per_slice"),
-    ("HD95 per slice, mm", "hd95_mm_per_slice"),
-)
-_CLASSIFICATION = (
-    ("ROC-AUC", "roc_auc"),
-    ("accuracy", "accuracy"),
-    ("balanced accuracy", "balanced_accuracy"),
-    ("sensitivity", "sensitivity"),
-    ("specificity", "specificity"),
-    ("PR-AUC", "pr_auc"),
-    ("F1", "f1"),
-    ("MCC", "mcc"),
-)
-
-_PATIENT_CLASSIFICATION = (
-    ("ROC-AUC, patients", "roc_auc"),
-    ("accuracy, patients", "accuracy"),
-    ("sensitivity, patients", "sensitivity"),
-    ("specificity, patients", "specificity"),
-)
 
 
 def write_report(
@@ -104,12 +69,15 @@ def write_tables(
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
     bootstrap = bootstrap_settings(result)
-    aucs = {source: auc_estimate(rows, bootstrap) for source, rows in by_source(result.slices).items()}
+    aucs = {
+        source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap)
+        for source, rows in by_source(result.slices).items()
+    }
     draw_roc(folder / "roc_curve.png", result, aucs, synthetic=synthetic, pooled=pooled)
 
 
 def to_text(metrics: dict[str, Any]) -> str:
-    """Return the report for a terminal, 78 columns wide."""
+    """Return the report for a terminal, 86 columns wide."""
     intervals = metrics["intervals"]
     lines = [
         f"SliceWise evaluation: {metrics['data']} ({'synthetic' if metrics['synthetic'] else 'real'} data)",
@@ -132,47 +100,45 @@ def _source_lines(source: str, entry: dict[str, Any], not_trained: Collection[st
     counts = describe_counts(entry["num_patients"], entry["num_slices"])
     yield f"{source}: {counts}, {entry['num_tumour_slices']:,} with tumour"
     yield "-" * _WIDTH
-    yield f"{'':<30}{'value':>8}  {'interval':<18}{resampling_unit(entry):>9}"
+    yield f"{'':<{_LABEL}}{'value':>8}  {'interval':<18}{resampling_unit(entry):>9}"
     masks, classes = entry["segmentation"], entry["classification"]
     if masks is None:
         reason = "not trained" if SEGMENTATION in not_trained else "not scored: this source has no masks"
-        yield f"{'segmentation':<30}{reason}"
+        yield f"{'segmentation':<{_LABEL}}{reason}"
     else:
-        yield from (_score_line(label, masks[key]) for label, key in _SEGMENTATION)
+        yield from starmap(_score_line, labelled_scores(masks))
         empty, missed = masks["empty_reference"], masks["empty_prediction"]
         yield f"  empty references: {empty['num_patients']} patients, {empty['num_slices']} slices"
         whole = f"{missed['num_patients']} patients, {missed['num_tumour_slices']} tumour slices"
         yield f"  missed whole: {whole}"
     if classes is None:
-        yield f"{'classification':<30}not trained"
+        yield f"{'classification':<{_LABEL}}not trained"
         return
-    yield from (_score_line(label, classes[key]) for label, key in _CLASSIFICATION)
-    yield f"{'  always the majority class':<30}{classes['majority_accuracy']:>8.3f}  accuracy"
+    yield from starmap(_score_line, labelled_scores(classes))
+    yield f"{'  always the majority class':<{_LABEL}}{classes['majority_accuracy']:>8.3f}  accuracy"
     cells = classes["confusion"]
-    yield f"{'':<30}{'called no tumour':>18}{'called tumour':>18}"
-    yield f"{'  truly no tumour':<30}{cells['true_negative']:>18,}{cells['false_positive']:>18,}"
-    yield f"{'  truly tumour':<30}{cells['false_negative']:>18,}{cells['true_positive']:>18,}"
+    yield f"{'':<{_LABEL}}{'called no tumour':>18}{'called tumour':>18}"
+    yield f"{'  truly no tumour':<{_LABEL}}{cells['true_negative']:>18,}{cells['false_positive']:>18,}"
+    yield f"{'  truly tumour':<{_LABEL}}{cells['false_negative']:>18,}{cells['true_positive']:>18,}"
     whole = entry["patient_classification"]  # a family of pictures is one patient
     ill, healthy = whole["num_with_tumour"], whole["num_without_tumour"]
     yield f"  whole patients: {ill:,} with tumour, {healthy:,} without"
     if whole["roc_auc"]["value"] is None:
         yield from _wrapped(f"    {whole['roc_auc']['note']}", "    ")
         return
-    for label, key in _PATIENT_CLASSIFICATION:
-        yield _score_line(f"  {label}", whole[key])
+    yield from (_score_line(f"  {label}, patients", score) for label, score in labelled_scores(whole))
 
 
 def _selection_lines(entry: dict[str, Any]) -> Iterator[str]:
     """Yield the scores before and after the selection on validation, and the selected post-processing."""
-    yield f"{'  selected on validation':<30}{'before':>8}{'after':>8}"
+    yield f"{'  selected on validation':<{_LABEL}}{'before':>8}{'after':>8}"
     for name, label in _CALIBRATION:
         if entry["after"][name] is not None:
             words = "  " + label.format_map(entry["after"])
-            yield f"{words:<30}{entry['before'][name]:>8.3f}{entry['after'][name]:>8.3f}"
-    for name, label in (("accuracy", "accuracy"), ("dice_per_patient", "Dice per patient")):
-        if entry["after"][name] is not None:
-            values = (entry[when][name]["value"] for when in ("before", "after"))
-            yield f"{'  ' + label:<30}" + "".join(f"{value:>8.3f}" for value in values)
+            yield f"{words:<{_LABEL}}{entry['before'][name]:>8.3f}{entry['after'][name]:>8.3f}"
+    for label, after in labelled_scores(entry["after"]):
+        before = dict(labelled_scores(entry["before"]))[label]
+        yield f"{'  ' + label:<{_LABEL}}{before['value']:>8.3f}{after['value']:>8.3f}"
     postprocessing = Postprocessing.from_json(
         {name: value for name, value in entry.items() if name not in _NOT_POSTPROCESSING}
     )
@@ -181,12 +147,12 @@ def _selection_lines(entry: dict[str, Any]) -> Iterator[str]:
         yield from _wrapped(f"  {note}", "  ")
 
 
-def _score_line(label: str, score: dict[str, Any]) -> str:
+def _score_line(label: str, score: Mapping[str, Any]) -> str:
     value = "–" if score["value"] is None else f"{score['value']:.3f}"
     low_high = score["interval"]
     interval = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "–"
     note = f"  {score['note']}" if score.get("note") else ""
-    return f"{label:<30}{value:>8}  {interval:<18}{score['num_patients']:>9}{note}"
+    return f"{label:<{_LABEL}}{value:>8}  {interval:<18}{score['num_patients']:>9}{note}"
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

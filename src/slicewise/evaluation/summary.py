@@ -1,32 +1,41 @@
 """Scores of an evaluation with intervals, per source: two data sets are never averaged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
 
 from slicewise.domain.labels import CLASSIFICATION
-from slicewise.domain.tables import Estimate, PatientRow, SliceRow, by_source
+from slicewise.domain.tables import (
+    Estimate,
+    PatientRow,
+    SliceRow,
+    by_source,
+    describe_class_threshold,
+    describe_mask_threshold,
+    plural,
+)
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.patient_level import patient_classification
-from slicewise.evaluation.per_case import MASK_SCORES
 from slicewise.evaluation.statistics.bootstrap import (
     BootstrapSettings,
-    Floats,
+    estimate,
     estimate_mean,
     estimate_over_rows,
 )
 from slicewise.metrics import confusion
+from slicewise.metrics.table import (
+    Metric,
+    Predictions,
+    describe_undefined,
+    headline_metrics,
+    metrics_of,
+    score_key,
+    score_label,
+)
 
 Row = TypeVar("Row", SliceRow, PatientRow)
-
-_VOLUME_ERRORS: dict[str, Callable[[PatientRow], float | None]] = {
-    "volume_error_ml": lambda row: row.volume_error_ml,
-    "absolute_volume_error_ml": lambda row: _absolute(row.volume_error_ml),
-    "relative_volume_error": lambda row: row.relative_volume_error,
-    "absolute_relative_volume_error": lambda row: _absolute(row.relative_volume_error),
-}
 
 
 def summarise(result: EvaluationResult) -> dict[str, Any]:
@@ -44,7 +53,7 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
             "samples": bootstrap.samples,
             "seed": bootstrap.seed,
         },
-        "empty_reference_policy": confusion.EMPTY_REFERENCE_POLICY,
+        "empty_reference_policy": describe_undefined(),
         "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
         # Only where there is something to list: metrics of all other runs stay unchanged.
         **({"not_trained": list(result.not_trained)} if result.not_trained else {}),
@@ -80,12 +89,14 @@ def segmentation_scores(
     present = [row for row in scored if not row.empty_reference]
     lesions = [row for row in masked if row.reference_pixels]
     return {
-        **{f"{name}_per_patient": _spread(scored, attrgetter(name), bootstrap) for name in MASK_SCORES},
-        **{f"{name}_per_patient": _spread(scored, read, bootstrap) for name, read in _VOLUME_ERRORS.items()},
+        **{
+            score_key(metric): _spread(scored, read_score(metric.name), bootstrap)
+            for metric in metrics_of("slice", "patient")
+        },
         "dice_per_patient_with_tumour": _spread(present, attrgetter("dice"), bootstrap),
         **{
-            f"{name}_per_slice": mean_estimate(masked, attrgetter(name), bootstrap).to_json()
-            for name in MASK_SCORES
+            f"{metric.name}_per_slice": mean_estimate(masked, read_score(metric.name), bootstrap).to_json()
+            for metric in metrics_of("slice")
         },
         "dice_per_tumour_slice": mean_estimate(lesions, attrgetter("dice"), bootstrap).to_json(),
         "empty_reference": {
@@ -96,7 +107,7 @@ def segmentation_scores(
             ),
         },
         "empty_prediction": {
-            "num_patients": sum(row.dice == 0 and row.precision is None for row in scored),
+            "num_patients": sum(row.dice == 0 and row.scores["precision"] is None for row in scored),
             "num_tumour_slices": sum(row.predicted_pixels == 0 for row in lesions),
         },
     }
@@ -104,36 +115,101 @@ def segmentation_scores(
 
 def classification_scores(rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> dict[str, Any]:
     """Return the slice classification of one source, with the majority class as baseline."""
-    labels, predicted, scores = (
-        np.array([getattr(row, name) for row in rows], dtype=np.float64)
-        for name in ("label", "predicted", "probability")
-    )
-    groups = [(row.source, row.group) for row in rows]
-    cells = confusion.count_confusion(labels, predicted)
-
-    def estimate_score(score: Callable[[confusion.Confusion], Floats]) -> dict[str, Any]:
-        def statistic(weights: Floats) -> Floats:
-            return score(confusion.count_confusion(labels, predicted, weights))
-
-        return estimate_over_rows(statistic, groups, bootstrap).to_json()
-
+    predictions = slice_predictions(rows)
+    cells = predictions.confusion()
     return {
         "confusion": {name: int(count) for name, count in cells._asdict().items()},
-        "majority_class": "tumour" if 2 * labels.sum() >= len(labels) else "no_tumour",
+        "majority_class": "tumour" if 2 * predictions.labels.sum() >= len(rows) else "no_tumour",
         "majority_accuracy": float(confusion.majority_accuracy(cells)),
-        "roc_auc": auc_estimate(rows, bootstrap).to_json(),
-        "pr_auc": estimate_over_rows(
-            lambda weights: confusion.average_precision(labels, scores, weights), groups, bootstrap
-        ).to_json(),
-        **{name: estimate_score(score) for name, score in confusion.THRESHOLD_SCORES.items()},
+        **{
+            metric.name: pooled_estimate(metric, rows, bootstrap).to_json() for metric in metrics_of("pooled")
+        },
     }
 
 
-def auc_estimate(rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> Estimate:
-    """Return the area under the ROC curve over slices, its interval over patients."""
-    labels, scores = [row.label for row in rows], [row.probability for row in rows]
+def slice_predictions(rows: Sequence[SliceRow]) -> Predictions:
+    return Predictions(
+        *(
+            np.array([getattr(row, name) for row in rows], dtype=np.float64)
+            for name in ("label", "predicted", "probability")
+        )
+    )
+
+
+def pooled_estimate(metric: Metric, rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> Estimate:
+    """Return a pooled metric over slices, its interval over patients."""
+    predictions = slice_predictions(rows)
     groups = [(row.source, row.group) for row in rows]
-    return estimate_over_rows(lambda weights: confusion.roc_auc(labels, scores, weights), groups, bootstrap)
+    return estimate_over_rows(lambda weights: metric.compute(predictions, weights), groups, bootstrap)
+
+
+def patient_classification(rows: Sequence[PatientRow], bootstrap: BootstrapSettings) -> dict[str, Any]:
+    """Return the number of patients of each class of one source, and the metrics of their classification.
+
+    Volumes are classified by all their slices, pictures by their family: a tumour if any picture has one,
+    and the highest probability. Where every patient has a tumour, as in BraTS, every metric is None and a
+    note says so.
+    """
+    groups: dict[tuple[str, str], list[PatientRow]] = {}
+    for row in rows:
+        groups.setdefault((row.source, row.group), []).append(row)
+    table = [
+        (
+            float(any(row.num_tumour_slices for row in own)),
+            float(any(row.called for row in own)),
+            max(row.tumour_probability for row in own),
+        )
+        for _, own in sorted(groups.items())
+    ]
+    whole = Predictions(*np.array(table, dtype=np.float64).reshape(-1, 3).T)
+    number, ill = len(whole.labels), int(whole.labels.sum())
+    summary: dict[str, Any] = {
+        "num_patients": number,
+        "num_with_tumour": ill,
+        "num_without_tumour": number - ill,
+        "num_called": int(whole.predicted.sum()),
+    }
+    metrics = metrics_of("pooled")
+    if ill in (0, number):
+        has = "has a tumour" if ill else "has none"
+        note = f"each of {plural(number, 'patient')} {has}: there is nothing to tell apart"
+        nothing = Estimate(None, None, None, number, note).to_json()
+        return {**summary, **{metric.name: nothing for metric in metrics}}
+    return {
+        **summary,
+        **{
+            metric.name: estimate(partial(metric.compute, whole), number, bootstrap).to_json()
+            for metric in metrics
+        },
+    }
+
+
+def labelled_scores(section: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the printed name and the estimate of every metric in a section of `metrics.json`."""
+    for key, value in (section or {}).items():
+        if isinstance(value, Mapping) and "value" in value:
+            yield score_label(key), value
+
+
+def headline_scores(entry: Mapping[str, Any]) -> Iterator[tuple[Metric, Mapping[str, Any]]]:
+    """Yield the headline metrics of one source of `metrics.json`, each with its estimate."""
+    for metric in headline_metrics():
+        section = entry["classification" if metric.level == "pooled" else "segmentation"]
+        if section:
+            yield metric, section[score_key(metric)]
+
+
+def describe_threshold(metric: Metric, decision: Mapping[str, Any] | None) -> str:
+    """Return the threshold behind a metric in words; `decision` is an entry of `decisions`."""
+    if decision is None or not metric.uses_threshold:
+        return ""
+    describe = describe_class_threshold if metric.level == "pooled" else describe_mask_threshold
+    return describe(decision)
+
+
+def read_score(name: str) -> Callable[[SliceRow | PatientRow], float | None]:
+    """Return a function that reads a score of a row."""
+    return lambda row: row.scores[name]
 
 
 def mean_estimate(
@@ -157,7 +233,3 @@ def _spread(
     low, median, high = np.quantile(values, [0, 0.5, 1])
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {**mean, "std": deviation, "min": float(low), "median": float(median), "max": float(high)}
-
-
-def _absolute(value: float | None) -> float | None:
-    return None if value is None else abs(value)

@@ -1,5 +1,6 @@
-"""Scores as formulas on arrays, without tables or patients.
+"""Metrics, without tables or patients.
 
-confusion         pixel overlap (Dice, IoU, ...), slice classification (sensitivity, ROC-AUC, ...) from counts
+table             every metric with its name, label, unit, level and direction; `METRICS`, the registry
+confusion         formulas from counts: pixel overlap (Dice, IoU, ...), classification (ROC-AUC, ...)
 surface_distance  border distances of two masks: HD95, NSD, boundary F1
 """

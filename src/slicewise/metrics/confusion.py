@@ -3,8 +3,7 @@
 Undefined scores are NaN in the arrays, and null in the reports.
 """
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,16 +11,22 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-EMPTY_REFERENCE_POLICY: Final = (
-    "Reference and prediction both empty score 1 (Dice, IoU, precision, recall, NSD, boundary F1); only one "
-    "of them empty scores 0, where the score exists: precision without a prediction, recall without a "
-    "reference and HD95 without either are undefined, and left out of their means. "
-    "The number of empty references is given, and the mean over the others beside the mean over all."
-)
+
+class PixelCounts(Protocol):
+    """Pixels of the reference, of the prediction, of both and in all, one entry per slice (or patient)."""
+
+    @property
+    def reference(self) -> Counts: ...
+    @property
+    def predicted(self) -> Counts: ...
+    @property
+    def common(self) -> Counts: ...
+    @property
+    def total(self) -> Counts: ...
 
 
 class Overlap(NamedTuple):
-    """Pixels of the reference, of the prediction, of both and in all, one entry per slice (or patient)."""
+    """Pixel counts of two masks, see `PixelCounts`."""
 
     reference: Counts
     predicted: Counts
@@ -44,71 +49,59 @@ def count_overlap(reference: ArrayLike, predicted: ArrayLike) -> Overlap:
     return Overlap(of_truth, of_guess, common, np.full(truth.shape[:-2], truth.shape[-2] * truth.shape[-1]))
 
 
-def dice_score(overlap: Overlap) -> Floats:
+def dice_score(overlap: PixelCounts) -> Floats:
     """Return 2|A∩B| / (|A| + |B|) (Dice 1945), 1 where both are empty. Of pixels, F1 is the same number."""
-    return _ratio(2 * np.asarray(overlap.common), np.add(overlap.reference, overlap.predicted), empty=1.0)
+    return ratio(2 * np.asarray(overlap.common), np.add(overlap.reference, overlap.predicted), empty=1.0)
 
 
-def iou_score(overlap: Overlap) -> Floats:
+def iou_score(overlap: PixelCounts) -> Floats:
     """Return |A∩B| / |A∪B| (Jaccard 1901), 1 where both are empty."""
-    return _ratio(overlap.common, _union(overlap), empty=1.0)
+    return ratio(overlap.common, _union(overlap), empty=1.0)
 
 
-def precision(overlap: Overlap) -> Floats:
+def precision(overlap: PixelCounts) -> Floats:
     """Return |A∩B| / |B|, B the prediction (van Rijsbergen 1979); 1 where both are empty, NaN where B is."""
-    return _one_where_empty(_ratio(overlap.common, overlap.predicted), overlap)
+    return _one_where_empty(ratio(overlap.common, overlap.predicted), overlap)
 
 
-def recall(overlap: Overlap) -> Floats:
+def recall(overlap: PixelCounts) -> Floats:
     """Return |A∩B| / |A|, A the reference (van Rijsbergen 1979); 1 where both are empty, NaN where A is."""
-    return _one_where_empty(_ratio(overlap.common, overlap.reference), overlap)
+    return _one_where_empty(ratio(overlap.common, overlap.reference), overlap)
 
 
-def pixel_specificity(overlap: Overlap) -> Floats:
+def pixel_specificity(overlap: PixelCounts) -> Floats:
     """Return the share of tumour-free pixels predicted as such (Yerushalmy 1947); NaN where there are none.
 
     Pixels outside the brain count too, so it is close to 1 for small tumours.
     """
     healthy = np.subtract(overlap.total, overlap.reference)
-    return _ratio(np.subtract(overlap.total, _union(overlap)), healthy)
+    return ratio(np.subtract(overlap.total, _union(overlap)), healthy)
 
 
-def pixel_accuracy(overlap: Overlap) -> Floats:
+def pixel_accuracy(overlap: PixelCounts) -> Floats:
     """Return the share of correct pixels (Long et al. 2015)."""
     wrong = _union(overlap) - np.asarray(overlap.common)
-    return _ratio(np.subtract(overlap.total, wrong), overlap.total)
+    return ratio(np.subtract(overlap.total, wrong), overlap.total)
 
 
-def mean_accuracy(overlap: Overlap) -> Floats:
+def mean_accuracy(overlap: PixelCounts) -> Floats:
     """Return the share of correct pixels per class, mean over the reference's classes (Long et al. 2015)."""
-    detected = np.stack([_ratio(overlap.common, overlap.reference), pixel_specificity(overlap)])
-    return _ratio(np.nansum(detected, axis=0), np.isfinite(detected).sum(axis=0))
+    detected = np.stack([ratio(overlap.common, overlap.reference), pixel_specificity(overlap)])
+    return ratio(np.nansum(detected, axis=0), np.isfinite(detected).sum(axis=0))
 
 
-def mean_iou(overlap: Overlap) -> Floats:
+def mean_iou(overlap: PixelCounts) -> Floats:
     """Return the mean IoU of tumour and background (Everingham et al. 2010); 1 for a class in neither."""
     free = np.subtract(overlap.total, _union(overlap))
     background = np.subtract(overlap.total, overlap.common)
-    return (iou_score(overlap) + _ratio(free, background, empty=1.0)) / 2
+    return (iou_score(overlap) + ratio(free, background, empty=1.0)) / 2
 
 
-PIXEL_SCORES: Final[dict[str, Callable[[Overlap], Floats]]] = {
-    "dice": dice_score,
-    "iou": iou_score,
-    "precision": precision,
-    "recall": recall,
-    "specificity": pixel_specificity,
-    "pixel_accuracy": pixel_accuracy,
-    "mean_accuracy": mean_accuracy,
-    "mean_iou": mean_iou,
-}
-
-
-def _union(overlap: Overlap) -> Counts:
+def _union(overlap: PixelCounts) -> Counts:
     return np.asarray(np.add(overlap.reference, overlap.predicted) - np.asarray(overlap.common))
 
 
-def _one_where_empty(values: Floats, overlap: Overlap) -> Floats:
+def _one_where_empty(values: Floats, overlap: PixelCounts) -> Floats:
     return np.where(_union(overlap) == 0, 1.0, values)
 
 
@@ -131,17 +124,17 @@ def count_confusion(labels: ArrayLike, predicted: ArrayLike, weights: ArrayLike 
 
 def accuracy(confusion: Confusion) -> Floats:
     """Return the share of correct predictions."""
-    return _ratio(confusion.true_negative + confusion.true_positive, np.sum(confusion, axis=0))
+    return ratio(confusion.true_negative + confusion.true_positive, np.sum(confusion, axis=0))
 
 
 def sensitivity(confusion: Confusion) -> Floats:
     """Return the share of tumour slices predicted as tumour; NaN without tumour slices."""
-    return _ratio(confusion.true_positive, confusion.true_positive + confusion.false_negative)
+    return ratio(confusion.true_positive, confusion.true_positive + confusion.false_negative)
 
 
 def specificity(confusion: Confusion) -> Floats:
     """Return the share of tumour-free slices predicted as such; NaN without tumour-free slices."""
-    return _ratio(confusion.true_negative, confusion.true_negative + confusion.false_positive)
+    return ratio(confusion.true_negative, confusion.true_negative + confusion.false_positive)
 
 
 def balanced_accuracy(confusion: Confusion) -> Floats:
@@ -152,7 +145,7 @@ def balanced_accuracy(confusion: Confusion) -> Floats:
 def f1(confusion: Confusion) -> Floats:
     """Return the harmonic mean of precision and sensitivity (van Rijsbergen 1979); NaN without any tumour."""
     wrong = confusion.false_positive + confusion.false_negative
-    return _ratio(2 * confusion.true_positive, 2 * confusion.true_positive + wrong)
+    return ratio(2 * confusion.true_positive, 2 * confusion.true_positive + wrong)
 
 
 def mcc(confusion: Confusion) -> Floats:
@@ -163,23 +156,13 @@ def mcc(confusion: Confusion) -> Floats:
     free, alarm, missed, detected = confusion
     classes = np.asarray((detected + missed) * (free + alarm))
     calls = np.asarray((detected + alarm) * (free + missed))
-    value = _ratio(detected * free - alarm * missed, np.sqrt(classes * calls), empty=0.0)
+    value = ratio(detected * free - alarm * missed, np.sqrt(classes * calls), empty=0.0)
     return np.where(classes > 0, value, np.nan)
-
-
-THRESHOLD_SCORES: Final[dict[str, Callable[[Confusion], Floats]]] = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "sensitivity": sensitivity,
-    "specificity": specificity,
-    "f1": f1,
-    "mcc": mcc,
-}
 
 
 def majority_accuracy(confusion: Confusion) -> Floats:
     """Return the accuracy of always predicting the more frequent class."""
-    tumour = _ratio(confusion.true_positive + confusion.false_negative, np.sum(confusion, axis=0))
+    tumour = ratio(confusion.true_positive + confusion.false_negative, np.sum(confusion, axis=0))
     return np.maximum(tumour, 1 - tumour)
 
 
@@ -191,7 +174,7 @@ def roc_auc(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | No
     """
     tumour, healthy = _by_score(labels, probabilities, weights)
     healthy_below = np.cumsum(healthy, axis=-1) - healthy / 2
-    return _ratio((tumour * healthy_below).sum(axis=-1), tumour.sum(axis=-1) * healthy.sum(axis=-1))
+    return ratio((tumour * healthy_below).sum(axis=-1), tumour.sum(axis=-1) * healthy.sum(axis=-1))
 
 
 def average_precision(
@@ -204,8 +187,8 @@ def average_precision(
     """
     tumour, healthy = (counts[..., ::-1] for counts in _by_score(labels, probabilities, weights))
     detected = np.cumsum(tumour, axis=-1)
-    steps = tumour * _ratio(detected, detected + np.cumsum(healthy, axis=-1), empty=0.0)
-    area = _ratio(steps.sum(axis=-1), tumour.sum(axis=-1))
+    steps = tumour * ratio(detected, detected + np.cumsum(healthy, axis=-1), empty=0.0)
+    area = ratio(steps.sum(axis=-1), tumour.sum(axis=-1))
     return np.where(healthy.sum(axis=-1) > 0, area, np.nan)
 
 
@@ -225,7 +208,8 @@ def _by_score(
     return tumour, healthy
 
 
-def _ratio(numerator: ArrayLike, denominator: ArrayLike, empty: float = np.nan) -> Floats:
+def ratio(numerator: ArrayLike, denominator: ArrayLike, empty: float = np.nan) -> Floats:
+    """Return the quotient, and `empty` where the denominator is 0."""
     above, below = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     result: Floats = np.full(np.broadcast_shapes(above.shape, below.shape), empty)
     np.divide(above, below, out=result, where=below != 0)

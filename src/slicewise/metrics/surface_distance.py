@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-from monai.metrics.utils import get_mask_edges, get_surface_distance
 from numpy.typing import NDArray
 
 Bools = NDArray[np.bool_]
@@ -44,8 +43,17 @@ class SurfaceDistances(NamedTuple):
 
 def surface_distances(reference: Bools, predicted: Bools, spacing: Sequence[float]) -> SurfaceDistances:
     """Return the distances of two masks of one shape, 2-D or 3-D; `spacing`: pixel size along each axis."""
+    from monai.metrics.utils import get_mask_edges, get_surface_distance  # torch: two seconds
+
     guess, truth = get_mask_edges(predicted, reference)
-    return SurfaceDistances(_between(truth, guess, spacing), _between(guess, truth, spacing))
+    if truth.any() and guess.any():
+        return SurfaceDistances(
+            get_surface_distance(truth, guess, spacing=spacing),
+            get_surface_distance(guess, truth, spacing=spacing),
+        )
+    return SurfaceDistances(
+        *(np.full(np.count_nonzero(border), np.inf, np.float32) for border in (truth, guess))
+    )
 
 
 def hd95(distances: SurfaceDistances) -> float | None:
@@ -85,11 +93,3 @@ def boundary_tolerance(side: int) -> float:
 
 def _close(distances: Floats, tolerance: float) -> int:
     return int(np.count_nonzero(distances <= np.float32(tolerance)))
-
-
-def _between(border: Bools, other: Bools, spacing: Sequence[float]) -> Floats:
-    """Return the distance of each pixel of a border to the nearest of the other."""
-    if not (border.any() and other.any()):
-        return np.full(np.count_nonzero(border), np.inf, np.float32)
-    distances: Floats = get_surface_distance(border, other, spacing=spacing)
-    return distances

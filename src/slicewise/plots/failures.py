@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.tables import (
     EvaluationTables,
-    FailedPatient,
     FailedSlice,
+    PatientRow,
     SliceRow,
     by_source,
     describe_counts,
@@ -88,16 +88,16 @@ def _paint_failure(panels: Sequence[Axes], picture: FailurePicture) -> None:
 
 
 def draw_iou_bars(
-    path: Path, slices: Sequence[FailedSlice], patients: Sequence[FailedPatient], *, synthetic: bool
+    path: Path, slices: Sequence[FailedSlice], patients: Sequence[PatientRow], *, synthetic: bool
 ) -> Path:
     """Draw the IoU of failed patients and of failed slices with some overlap as bars, the worst first."""
-    masked = [row for row in slices if row.iou is not None]
-    overlapping = [(f"{row.case}, slice {row.index}", row.iou) for row in masked if row.iou]
+    masked = [row for row in slices if row.dice is not None]
+    overlapping = [(f"{row.case}, slice {row.index}", iou) for row in masked if (iou := row.scores["iou"])]
     none = len(masked) - len(overlapping)
     panels = (
         (
             f"{plural(len(patients), 'patient')} failed",
-            [(f"{p.source}/{p.patient}", p.iou) for p in patients],
+            [(f"{p.source}/{p.patient}", p.scores["iou"] or 0.0) for p in patients],
             BLUE,
         ),
         (

@@ -118,7 +118,7 @@ def paint_confusion(axes: Axes, source: str, rows: Sequence[SliceRow], counts_te
 
 def _strips(axes: Axes, source: str, rows: Sequence[PatientRow]) -> None:
     for height, name in enumerate(("iou", "dice")):
-        values = np.array([getattr(row, name) for row in rows], dtype=np.float64)
+        values = np.array([row.scores[name] for row in rows], dtype=np.float64)
         shift = _stack(values)
         size, alpha = (28, 0.9) if len(values) <= 30 else (12, 0.5)
         colour = BLUE if name == "dice" else ORANGE

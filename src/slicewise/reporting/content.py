@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from slicewise.core.files import read_json
 from slicewise.domain.scores import StageRow, score_name
-from slicewise.domain.tables import FailedPatient, PatientRow, TraitRow, plural, read_rows
+from slicewise.domain.tables import PatientRow, TraitRow, plural, read_rows
 from slicewise.evaluation.comparison.stage_gains import gain_text
 from slicewise.reporting.run_info import ResultFolders, RunInfo
 from slicewise.reporting.scores import (
@@ -38,7 +38,7 @@ def read_tables(folders: ResultFolders) -> dict[str, Any]:
         ),
         "stage_comparison": read_rows(folders.stage_comparison / "phase_comparison.csv", StageRow),
         "traits": read_rows(folders.failures / "traits.csv", TraitRow),
-        "failed": read_rows(folders.failures / "patients.csv", FailedPatient),
+        "failed": read_rows(folders.failures / "patients.csv", PatientRow),
     }
 
 

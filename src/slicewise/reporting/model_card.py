@@ -2,23 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from slicewise.core.files import read_json
 from slicewise.domain.tables import resampling_unit
+from slicewise.evaluation.summary import headline_scores
+from slicewise.metrics.table import score_key, score_label
 from slicewise.reporting.content import render_template
 from slicewise.reporting.run_info import RunInfo
-
-_TASKS: Final = (
-    ("segmentation", "image-segmentation", {"dice_per_patient": "Dice per patient"}),
-    (
-        "classification",
-        "image-classification",
-        {"roc_auc": "ROC-AUC", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"},
-    ),
-)
 
 
 def render_card(run: RunInfo, evaluation: Path) -> str:
@@ -42,21 +35,19 @@ def render_card(run: RunInfo, evaluation: Path) -> str:
 
 def _eval_results(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[EvalResult]:
     for source, entry in metrics["sources"].items():
-        for section, task, names in _TASKS:
-            for key, name in names.items():
-                estimate = (entry[section] or {}).get(key)
-                if estimate is not None and estimate["value"] is not None:
-                    yield EvalResult(
-                        task_type=task,
-                        dataset_type=source,
-                        dataset_name=f"{run.data_name}/{source}" + (" (synthetic)" if run.synthetic else ""),
-                        dataset_split="test",
-                        metric_type=key,
-                        metric_name=name,
-                        metric_value=estimate["value"],
-                        metric_args={
-                            "interval": estimate["interval"],
-                            "confidence": metrics["intervals"]["confidence"],
-                            f"num_{resampling_unit(entry)}": estimate["num_patients"],
-                        },
-                    )
+        for metric, estimate in headline_scores(entry):
+            if estimate["value"] is not None:
+                yield EvalResult(
+                    task_type=f"image-{'classification' if metric.level == 'pooled' else 'segmentation'}",
+                    dataset_type=source,
+                    dataset_name=f"{run.data_name}/{source}" + (" (synthetic)" if run.synthetic else ""),
+                    dataset_split="test",
+                    metric_type=score_key(metric),
+                    metric_name=score_label(score_key(metric)),
+                    metric_value=estimate["value"],
+                    metric_args={
+                        "interval": estimate["interval"],
+                        "confidence": metrics["intervals"]["confidence"],
+                        f"num_{resampling_unit(entry)}": estimate["num_patients"],
+                    },
+                )

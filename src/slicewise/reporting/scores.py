@@ -1,23 +1,13 @@
 """The metrics of an evaluation as lines of tables."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.domain.tables import (
-    describe_class_threshold,
-    describe_counts,
-    describe_mask_threshold,
-    resampling_unit,
-)
-
-_ABBREVIATIONS: Final = {
-    name.lower(): name for name in ("Dice", "IoU", "NSD", "HD95", "ROC", "PR", "AUC", "F1", "MCC")
-}
-_CLASS_THRESHOLD_SCORES: Final = (
-    "accuracy", "balanced accuracy", "sensitivity", "specificity", "F1", "MCC",
-)  # fmt: skip
+from slicewise.domain.tables import describe_counts, resampling_unit
+from slicewise.evaluation.summary import describe_threshold, headline_scores, labelled_scores
+from slicewise.metrics.table import score_key, score_label
 
 
 @dataclass(frozen=True)
@@ -71,8 +61,8 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
                 cases=describe_counts(entry["num_patients"], entry["num_slices"]),
                 num_tumour_slices=entry["num_tumour_slices"],
                 unit=resampling_unit(entry),
-                headlines=_with_thresholds(_headline_scores(entry, untrained), decision),
-                details=_with_thresholds(details, decision),
+                headlines=_headline_scores(entry, untrained, decision),
+                details=details,
                 notes=_interval_notes(entry),
                 has_masks=entry["segmentation"] is not None,
             )
@@ -80,27 +70,21 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
     return sources
 
 
-def _headline_scores(entry: Mapping[str, Any], untrained: Collection[Score]) -> list[Score]:
-    masks, classes = entry["segmentation"], entry["classification"]
-    lines = [_estimate_score("Dice per patient", masks["dice_per_patient"])] if masks else []
-    lines += untrained
-    if not classes:
-        return lines
-    majority = classes["majority_class"].replace("_", " ")
-    return [
-        *lines,
-        _estimate_score("ROC-AUC", classes["roc_auc"]),
-        _estimate_score("accuracy", classes["accuracy"]),
-        Score(
-            "majority baseline",
-            format_number(classes["majority_accuracy"]),
-            "–",
-            "–",
-            f"accuracy of always predicting “{majority}”",
-            is_baseline=True,
-        ),
-        _estimate_score("balanced accuracy", classes["balanced_accuracy"]),
-    ]
+def _headline_scores(
+    entry: Mapping[str, Any], untrained: Collection[Score], decision: Mapping[str, Any] | None
+) -> list[Score]:
+    """Return the main scores with their thresholds, and beside the accuracy that of the majority class."""
+    lines = []
+    for metric, estimate in headline_scores(entry):
+        threshold = describe_threshold(metric, decision)
+        label = score_label(score_key(metric))
+        lines.append(_estimate_score(f"{label} ({threshold})" if threshold else label, estimate))
+        if metric.name == "accuracy":
+            classes = entry["classification"]
+            base, majority = classes["majority_accuracy"], classes["majority_class"].replace("_", " ")
+            note = f"accuracy of always predicting “{majority}”"
+            lines.append(Score("majority class", format_number(base), "–", "–", note, is_baseline=True))
+    return [*lines, *untrained]
 
 
 def _estimate_score(name: str, entry: Mapping[str, Any]) -> Score:
@@ -114,12 +98,8 @@ def _estimate_score(name: str, entry: Mapping[str, Any]) -> Score:
 
 
 def _section_scores(section: Mapping[str, Any] | None) -> list[Score]:
-    """Return a line for every estimate of a section of `metrics.json`: HD95 mm for `hd95_mm`."""
-    return [
-        _estimate_score(" ".join(_ABBREVIATIONS.get(word, word) for word in key.split("_")), value)
-        for key, value in (section or {}).items()
-        if isinstance(value, Mapping) and "value" in value
-    ]
+    """Return a line for every metric of a section of `metrics.json`."""
+    return [_estimate_score(label, estimate) for label, estimate in labelled_scores(section)]
 
 
 def _segmentation_scores(section: Mapping[str, Any] | None) -> list[Score]:
@@ -147,18 +127,6 @@ def _patient_level_scores(section: Mapping[str, Any] | None) -> list[Score]:
         called, note = f"{section['num_called']} of {number}", section["roc_auc"]["note"]
         return [Score("patients classified as tumour", called, "–", str(number), note)]
     return [replace(line, name=f"{line.name}, patient level") for line in _section_scores(section)]
-
-
-def _with_thresholds(lines: Iterable[Score], decision: Mapping[str, Any] | None) -> list[Score]:
-    """Append the thresholds to the names of the scores that depend on them."""
-    if decision is None:
-        return list(lines)
-    thresholds = dict.fromkeys(_CLASS_THRESHOLD_SCORES, describe_class_threshold(decision))
-    thresholds["Dice per patient"] = describe_mask_threshold(decision)
-    return [
-        replace(line, name=f"{line.name} ({threshold})") if (threshold := thresholds.get(line.name)) else line
-        for line in lines
-    ]
 
 
 def _interval_notes(entry: Mapping[str, Any]) -> list[str]:

@@ -29,5 +29,5 @@ def cross_validation(folds: int) -> Step[Config]:
         needs=tuple(fold_name("evaluate", fold) for fold in range(1, folds + 1)),
         homes=HOMES[CROSS_VALIDATION],
         product=("metrics.json",),
-        version=6,
+        version=7,
     )

@@ -25,6 +25,6 @@ EVALUATE: Step[Config] = Step(
     needs=("preprocess", "split", *STAGE_STEPS),
     homes=HOMES["evaluate"],
     product=("metrics.json", "slices.csv", "patients.csv"),
-    version=14,
+    version=15,
     demand=evaluation_demand,
 )

@@ -68,6 +68,6 @@ REPORT: Step[Config] = Step(
     needs=_NEEDS,
     homes=HOMES["report"],
     redirects={"results/report.html": "results/report/report.html"},
-    version=10,
+    version=11,
     demand=lambda _: _DEMAND,
 )

@@ -71,7 +71,8 @@ def test_other_patients_are_left_out_and_named(tmp_path: Path, results: Results)
 
 
 def test_a_score_that_one_run_lacks_is_counted(tmp_path: Path, result: EvaluationResult) -> None:
-    missed = replace(result, patients=(replace(result.patients[0], hd95_mm=None), *result.patients[1:]))
+    first, *others = result.patients
+    missed = replace(result, patients=(replace(first, scores={**first.scores, "hd95_mm": None}), *others))
     runs = [read_tables(write_run(tmp_path / name, found)) for name, found in (("a", result), ("b", missed))]
     change = find(compare_runs(*runs).changes, "lgg", "hd95_mm")
     assert (change.difference.estimate.num_patients, change.left_out) == (3, 1)

@@ -1,6 +1,6 @@
 """Comparison of two finished evaluations, paired by patient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,22 +18,10 @@ from slicewise.evaluation.statistics.paired_difference import (
     paired_difference,
 )
 from slicewise.metrics.confusion import roc_auc
+from slicewise.metrics.table import metrics_of
 
 _PLACES: Final = ("results/multitask_evaluation", "multitask_evaluation", ".")
 _FILES: Final = ("metrics.json", "patients.csv", "slices.csv")
-
-SCORES: Final[dict[str, Callable[[PatientRow], float | None]]] = {
-    "dice": lambda row: row.dice,
-    "iou": lambda row: row.iou,
-    "nsd": lambda row: row.nsd,
-    "boundary_f1": lambda row: row.boundary_f1,
-    "hd95_mm": lambda row: row.hd95_mm,
-    "absolute_relative_volume_error": lambda row: (
-        None if row.relative_volume_error is None else abs(row.relative_volume_error)
-    ),
-    "slice_accuracy": lambda row: row.slice_accuracy,
-}
-"""Scores per patient."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +118,11 @@ def compare_runs(first: RunTables, second: RunTables) -> Comparison:
         patients = [key for key in common if key[0] == source]
         changes += [
             _patient_change(first, second, patients, score, bootstrap)
-            for score in SCORES
-            if (CLASSIFICATION if score == "slice_accuracy" else SEGMENTATION) not in missing
+            for score in (metric.name for metric in metrics_of("slice", "patient"))
+            if SEGMENTATION not in missing
         ]
         if CLASSIFICATION not in missing:
+            changes.append(_patient_change(first, second, patients, "slice_accuracy", bootstrap))
             changes.append(_auc_change(first, second, source, bootstrap))
     known = tuple(change for change in changes if change is not None)
     return Comparison(known, tuple(_notes(first, second, len(common))))
@@ -147,7 +136,10 @@ def _patient_change(
     bootstrap: BootstrapSettings,
 ) -> ScoreChange | None:
     """Return the change of a score per patient; None where no patient has it in both runs."""
-    read = SCORES[score]
+
+    def read(row: PatientRow) -> float | None:
+        return row.slice_accuracy if score == "slice_accuracy" else row.scores.get(score)
+
     values = {key: (read(first.patients[key]), read(second.patients[key])) for key in patients}
     known = {key: (a, b) for key, (a, b) in values.items() if a is not None and b is not None}
     if not known:

@@ -26,8 +26,9 @@ from slicewise.evaluation.statistics.paired_difference import (
     paired_auc_difference,
     paired_difference,
 )
-from slicewise.evaluation.summary import auc_estimate, bootstrap_settings
+from slicewise.evaluation.summary import bootstrap_settings, pooled_estimate
 from slicewise.inference.postprocess import Postprocessing
+from slicewise.metrics.table import METRICS
 from slicewise.plots.stages import draw_stages
 
 NOT_TRAINED: Final = "not trained in this phase"
@@ -167,7 +168,7 @@ def _dice(source: str, stage: StageResult, other: StageResult | None) -> Differe
 def _auc(source: str, stage: StageResult, other: StageResult | None) -> Difference:
     rows, bootstrap = stage.slices(source), bootstrap_settings(stage.result)
     if other is None:
-        return Difference(auc_estimate(rows, bootstrap), None)
+        return Difference(pooled_estimate(METRICS["roc_auc"], rows, bootstrap), None)
     labels, groups = [row.label for row in rows], [(row.source, row.group) for row in rows]
     values, others = ([row.probability for row in part.slices(source)] for part in (stage, other))
     return paired_auc_difference(labels, values, others, groups, bootstrap)

@@ -1,0 +1,255 @@
+"""The table of metrics: what is computed, written, compared, reported and documented, a row each.
+
+Another package adds a row by an entry point of the group `slicewise.metrics` that names its `Metric`.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.core.errors import ConfigError
+from slicewise.core.registry import Registry
+from slicewise.domain.tables import PatientRow, SliceRow
+from slicewise.metrics import confusion, surface_distance
+from slicewise.metrics.confusion import Confusion, Counts, Floats
+from slicewise.metrics.surface_distance import SurfaceDistances
+
+Level = Literal["slice", "patient", "pooled"]
+
+
+@dataclass(frozen=True)
+class MaskPairs:
+    """Reference and predicted masks of P slices, or all masks of one patient (P = 1), as numbers."""
+
+    reference: Counts
+    """[P] pixels of the reference, as `predicted`, `common` to both, and `total` in all"""
+    predicted: Counts
+    common: Counts
+    total: Counts
+    contours: Sequence[SurfaceDistances] | None = None
+    """[P] contours in the slices, in pixels; None where they were not measured"""
+    surfaces: Sequence[SurfaceDistances] | None = None
+    """[P] in mm: a slice's contour, a patient's surfaces in 3-D; None also where no pixel size is known"""
+    side: int = 0
+    """Pixels along the side of a slice"""
+    nsd_tolerance_mm: float = 0.0
+    reference_ml: float = np.nan
+    """Of a patient, as `predicted_ml`; NaN where no voxel size is known"""
+    predicted_ml: float = np.nan
+    same_voxels: bool = True
+    """Whether all masks have voxels of one size, so that counts compare as volumes"""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labels, predicted classes and probabilities [row] of a source's slices, or of its patients."""
+
+    labels: Floats
+    predicted: Floats
+    probabilities: Floats
+
+    def confusion(self, weights: Floats | None = None) -> Confusion:
+        return confusion.count_confusion(self.labels, self.predicted, weights)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table.
+
+    Attributes:
+        name: the key in tables and JSON.
+        label: how it is printed.
+        definition: the formula and its source.
+        level: "slice": of the masks of each slice, and of each patient's slices together; "patient": of the
+            masks of a patient only; both are averaged over those that have a value. "pooled": of the classes
+            of all slices of a source, and of all its patients.
+        better: whether larger, smaller or values near zero are better.
+        compute: `MaskPairs` -> values [P]; of a pooled metric `Predictions`, weights [resample, row] ->
+            values [resample]. NaN is undefined.
+        undefined: what it is, and where it has no value, when masks are empty or a class is absent.
+        unit: of its values.
+        headline: whether summaries show it and stages are compared by it.
+        uses_threshold: whether it changes with the mask or class threshold.
+    """
+
+    name: str
+    label: str
+    definition: str
+    level: Level
+    better: Literal["higher", "lower", "zero"]
+    compute: Callable[..., Floats]
+    undefined: str
+    unit: str = ""
+    headline: bool = False
+    uses_threshold: bool = True
+
+    def __post_init__(self) -> None:
+        columns = {field.name for kind in (SliceRow, PatientRow) for field in fields(kind)}
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or "_per_" in self.name or self.name in columns:
+            raise ValueError(f"{self.name!r} cannot name a metric: a word_of_small_letters, no other column")
+
+    def of_masks(self, pairs: MaskPairs) -> Floats:
+        """Return the values [P].
+
+        Raises:
+            ConfigError: `compute` gave another number of values.
+        """
+        values = np.asarray(self.compute(pairs), np.float64)
+        if values.shape != pairs.total.shape:
+            raise ConfigError(
+                f"metric {self.name}: compute returned shape {values.shape} for {pairs.total.shape} masks; "
+                "return one value per pair of masks, NaN where undefined"
+            )
+        return values
+
+
+METRICS: Registry[Metric] = Registry("metrics", {})
+
+
+def metrics_of(*levels: Level) -> list[Metric]:
+    """Return the metrics of some levels in the order of the table, those of other packages last."""
+    return [metric for name in METRICS.names() if (metric := METRICS[name]).level in levels]
+
+
+def headline_metrics() -> list[Metric]:
+    return [metric for metric in metrics_of("slice", "patient", "pooled") if metric.headline]
+
+
+def score_key(metric: Metric) -> str:
+    """Return the key of a metric in a section of `metrics.json`: `dice_per_patient`, `roc_auc`."""
+    return metric.name if metric.level == "pooled" else f"{metric.name}_per_patient"
+
+
+def score_label(key: str) -> str:
+    """Return the printed name of a key of `metrics.json`: HD95 per patient, mm for `hd95_mm_per_patient`."""
+    name, per, what = key.partition("_per_")
+    if name not in METRICS:  # of a package that is not installed here
+        return key.replace("_", " ")
+    metric = METRICS[name]
+    unit = f", {metric.unit}" if metric.unit else ""
+    return f"{metric.label}{per.replace('_', ' ')}{what.replace('_', ' ')}{unit}"
+
+
+def describe_undefined() -> str:
+    """Return what the metrics of masks are where masks are empty, in words."""
+    rules: dict[str, list[str]] = {}
+    for metric in metrics_of("slice", "patient"):
+        rules.setdefault(metric.undefined, []).append(metric.label)
+    parts = [f"{', '.join(labels)}: {rule}." for rule, labels in rules.items()]
+    return " ".join(
+        [*parts, "Undefined values are left out of means; the number of empty references is given."]
+    )
+
+
+def _each(
+    parts: Sequence[SurfaceDistances] | None, pairs: MaskPairs, score: Callable[[SurfaceDistances], Any]
+) -> Floats:
+    """Return a score of the borders of each pair; NaN where they were not measured."""
+    values = [np.nan] * len(pairs.total) if parts is None else [score(part) for part in parts]
+    return np.array(values, np.float64)
+
+
+def _volume_error(pairs: MaskPairs) -> Floats:
+    return np.array([pairs.predicted_ml - pairs.reference_ml])
+
+
+def _relative_volume_error(pairs: MaskPairs) -> Floats:
+    predicted: NDArray[Any] = np.array([pairs.predicted_ml])
+    reference: NDArray[Any] = np.array([pairs.reference_ml])
+    if np.isnan(reference) and pairs.same_voxels:
+        predicted, reference = pairs.predicted, pairs.reference
+    return confusion.ratio(predicted, np.where(pairs.reference == 0, 0, reference)) - 1
+
+
+def _of_confusion(score: Callable[[Confusion], Floats]) -> Callable[[Predictions, Floats | None], Floats]:
+    return lambda predictions, weights: score(predictions.confusion(weights))
+
+
+_OVERLAP = "1 where both masks are empty, 0 where only one is"
+_COUNTED = "1 where both masks are empty, else as counted"
+_BOTH_CLASSES = "undefined unless both classes are present"
+_NO_REFERENCE = "undefined where the reference is empty"
+_NO_SIZE = "undefined where the files give no voxel size"
+
+for _metric in (
+    Metric("dice", "Dice", "2|A∩B| / (|A| + |B|), of pixels the same as F1 (Dice 1945)", "slice", "higher",
+           confusion.dice_score, _OVERLAP, headline=True),
+    Metric("iou", "IoU", "|A∩B| / |A∪B| (Jaccard 1901)", "slice", "higher", confusion.iou_score, _OVERLAP),
+    Metric("precision", "precision", "|A∩B| / |B|, B the prediction (van Rijsbergen 1979)", "slice",
+           "higher", confusion.precision,
+           "1 where both masks are empty, 0 where the reference is, undefined where the prediction is"),
+    Metric("recall", "recall", "|A∩B| / |A|, A the reference (van Rijsbergen 1979)", "slice", "higher",
+           confusion.recall,
+           "1 where both masks are empty, 0 where the prediction is, undefined where the reference is"),
+    Metric("pixel_specificity", "pixel specificity", "share of the pixels without tumour that are predicted "
+           "as such (Yerushalmy 1947)", "slice", "higher", confusion.pixel_specificity,
+           "undefined where the reference fills the slice"),
+    Metric("pixel_accuracy", "pixel accuracy", "share of correct pixels (Long et al. 2015)", "slice",
+           "higher", confusion.pixel_accuracy, _COUNTED),
+    Metric("mean_accuracy", "mean accuracy", "share of correct pixels per class, mean over the classes of "
+           "the reference (Long et al. 2015)", "slice", "higher", confusion.mean_accuracy, _COUNTED),
+    Metric("mean_iou", "mean IoU", "IoU, mean over tumour and background (Everingham et al. 2010)", "slice",
+           "higher", confusion.mean_iou, _COUNTED),
+    Metric("boundary_f1", "boundary F1", "F1 of border precision and recall within 0.75 % of the slice's "
+           "diagonal (Csurka et al. 2013)", "slice", "higher",
+           lambda pairs: _each(pairs.contours, pairs, lambda part: surface_distance.boundary_f1(
+               part, surface_distance.boundary_tolerance(pairs.side))), _OVERLAP),
+    Metric("nsd", "NSD", "share of both borders within `evaluation.nsd_tolerance_mm` of the other one "
+           "(Nikolov et al. 2021)", "slice", "higher",
+           lambda pairs: _each(pairs.surfaces, pairs, lambda part: surface_distance.surface_dice(
+               part, pairs.nsd_tolerance_mm)), f"{_OVERLAP}; {_NO_SIZE}"),
+    Metric("hd95_mm", "HD95", "95th percentile of the border distances, the larger of both directions "
+           "(Huttenlocher et al. 1993, as in BraTS)", "slice", "lower",
+           lambda pairs: _each(pairs.surfaces, pairs, surface_distance.hd95),
+           f"undefined where a mask is empty; {_NO_SIZE}", "mm"),
+    Metric("volume_error_ml", "volume error", "predicted minus reference volume", "patient", "zero",
+           _volume_error, _NO_SIZE, "ml"),
+    Metric("absolute_volume_error_ml", "absolute volume error", "size of the volume error", "patient",
+           "lower", lambda pairs: np.abs(_volume_error(pairs)), _NO_SIZE, "ml"),
+    Metric("relative_volume_error", "relative volume error", "volume error / reference volume", "patient",
+           "zero", _relative_volume_error, _NO_REFERENCE),
+    Metric("absolute_relative_volume_error", "absolute relative volume error", "size of the relative volume "
+           "error", "patient", "lower", lambda pairs: np.abs(_relative_volume_error(pairs)), _NO_REFERENCE),
+    Metric("roc_auc", "ROC-AUC", "P(tumour scores higher) + P(equal) / 2 (Mann and Whitney 1947)", "pooled",
+           "higher", lambda p, weights: confusion.roc_auc(p.labels, p.probabilities, weights), _BOTH_CLASSES,
+           headline=True, uses_threshold=False),
+    Metric("pr_auc", "PR-AUC", "average precision (Davis and Goadrich 2006)", "pooled", "higher",
+           lambda p, weights: confusion.average_precision(p.labels, p.probabilities, weights),
+           _BOTH_CLASSES, uses_threshold=False),
+    Metric("accuracy", "accuracy", "share of correct classes", "pooled", "higher",
+           _of_confusion(confusion.accuracy), "undefined without rows", headline=True),
+    Metric("balanced_accuracy", "balanced accuracy", "mean of sensitivity and specificity", "pooled",
+           "higher", _of_confusion(confusion.balanced_accuracy), _BOTH_CLASSES, headline=True),
+    Metric("sensitivity", "sensitivity", "share of those with tumour that are predicted so", "pooled",
+           "higher", _of_confusion(confusion.sensitivity), "undefined without any with tumour"),
+    Metric("specificity", "specificity", "share of those without tumour that are predicted so", "pooled",
+           "higher", _of_confusion(confusion.specificity), "undefined without any without tumour"),
+    Metric("f1", "F1", "harmonic mean of precision and sensitivity (van Rijsbergen 1979)", "pooled",
+           "higher", _of_confusion(confusion.f1), "undefined where no tumour is present or predicted"),
+    Metric("mcc", "MCC", "correlation of labels and predictions (Matthews 1975), 0 for a constant prediction",
+           "pooled", "higher", _of_confusion(confusion.mcc), _BOTH_CLASSES),
+):  # fmt: skip
+    METRICS.register(_metric.name, _metric)
+
+
+def to_markdown() -> str:
+    """Return the table for the documentation."""
+    levels: Mapping[Level, str] = {
+        "slice": "slice, patient",
+        "patient": "patient",
+        "pooled": "source: slices, patients",
+    }
+    lines = ["| metric | name | per | definition | better | empty masks, absent classes |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for metric in metrics_of("slice", "patient", "pooled"):
+        label = f"{metric.label}, {metric.unit}" if metric.unit else metric.label
+        definition = metric.definition.replace("|", "&#124;")
+        lines.append(
+            f"| `{metric.name}` | {label} | {levels[metric.level]} | {definition} | {metric.better} | "
+            f"{metric.undefined} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,58 @@
+"""A metric that another package offers is in the tables, in metrics.json and in the reports."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slicewise.evaluation.evaluate import evaluate_slices
+from slicewise.evaluation.held_out import HeldOutResult, evaluate_held_out
+from slicewise.evaluation.per_case import CaseOutput
+from slicewise.evaluation.report import write_report
+from slicewise.metrics.table import METRICS, Metric
+from slicewise.reporting.scores import source_scores
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install tests/extension/metric.py as a package would be."""
+    site = tmp_path / "site-packages"
+    info = site / "metric_extension-1.0.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("metric.py"), site)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: metric-extension\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[slicewise.metrics]\nvolumetric_similarity = metric:VOLUMETRIC_SIMILARITY\n"
+    )
+    monkeypatch.syspath_prepend(site)
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_is_scored_pooled_and_reported(tmp_path: Path, case: CaseOutput, final: HeldOutResult) -> None:
+    held_out = evaluate_held_out([case], final.selection, final.after.settings, seed=0)
+    metrics = write_report(tmp_path, held_out, data_name="lgg", stage="joint", synthetic=True)
+    for table, level in (("slices", "slice"), ("patients", "patient")):
+        with (tmp_path / f"{table}.csv").open(newline="") as stream:
+            values = [float(row["volumetric_similarity"] or "nan") for row in csv.DictReader(stream)]
+        mean = sum(value for value in values if value == value) / sum(value == value for value in values)
+        scores = json.loads((tmp_path / "metrics.json").read_text())["sources"]["lgg"]["segmentation"]
+        assert scores[f"volumetric_similarity_per_{level}"]["value"] == pytest.approx(mean)
+    assert "volumetric similarity per patient" in (tmp_path / "report.txt").read_text()
+    assert "undefined where both masks are empty" in metrics["empty_reference_policy"]
+    names = [score.name for score in source_scores(metrics)[0].details]
+    assert "volumetric similarity per slice" in names
+
+
+def test_without_the_package_it_is_not_there(case: CaseOutput, final: HeldOutResult) -> None:
+    assert "volumetric_similarity" not in METRICS
+    rows = evaluate_slices([case], final.after.settings, seed=0).slices
+    assert "volumetric_similarity" not in rows[0].scores
+
+
+@pytest.mark.parametrize("name", ["patient", "Dice!", "dice_per_patient"])
+def test_a_name_that_cannot_be_a_column_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a metric"):
+        Metric(name, "", "", "slice", "higher", np.zeros, "")
