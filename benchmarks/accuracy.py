@@ -95,7 +95,7 @@ def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, li
     entries = [
         entry
         for entry in read_json(workspace / "data" / "processed" / "manifest.json")["entries"]
-        if entry["source"] == config.data.volumes.name
+        if entry["source"] == config.data.sources["volumes"].name
     ]
     return {
         subset: [
@@ -112,5 +112,5 @@ def _our_dice(folder: Path, config: Config) -> dict[str, float]:
     return {
         row.patient: row.dice
         for row in rows
-        if row.source == config.data.volumes.name and row.dice is not None
+        if row.source == config.data.sources["volumes"].name and row.dice is not None
     }

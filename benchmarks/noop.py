@@ -16,8 +16,8 @@ NAME = "noop"
 AIM = Aim("<", 1.0)
 
 OVERRIDES: Final = (
-    "data.volumes.phantom_patients=6",
-    "data.pictures.phantom_pictures=16",
+    "data.sources.volumes.phantom_patients=6",
+    "data.sources.pictures.phantom_pictures=16",
     "scale={fraction:1.0,min_patients:6,min_pictures:16}",
     *SMALL_MODEL,
     "training.iterations_per_epoch=2",

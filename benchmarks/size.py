@@ -44,7 +44,7 @@ FULL = Size(
     starts=7,
     loader_workers=(0, 2),
     overrides=(CPU,),
-    accuracy=(CPU, "data.volumes.phantom_patients=15", "data.pictures.phantom_pictures=40"),
+    accuracy=(CPU, "data.sources.volumes.phantom_patients=15", "data.sources.pictures.phantom_pictures=40"),
 )
 
 SMALL_MODEL = (

@@ -28,7 +28,7 @@ class OurEpochs:
     def __init__(self, bench: Bench) -> None:
         config = _sized(bench.config, bench.size.iterations)
         self.stage = config.stages.joint
-        self.dataset = SliceDataset(bench.slices, preload_mib=2048)
+        self.dataset = SliceDataset({"volumes": bench.slices}, preload_mib=2048)
         out_dir = bench.folder / "stage"
         self.run = Trainer("joint", config, self.dataset, self.dataset, out_dir, None, "benchmark")
         self.num_images = bench.size.iterations * config.training.batch_size

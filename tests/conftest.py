@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 
 TINY = (
-    "data.volumes.phantom_patients=6",
-    "data.pictures.phantom_pictures=16",
+    "data.sources.volumes.phantom_patients=6",
+    "data.sources.pictures.phantom_pictures=16",
     "scale={fraction:1.0,min_patients:6,min_pictures:16}",
     "preprocessing.image_size=64",
     "training.batch_size=8",

@@ -19,7 +19,7 @@ SHAPE = (40, 40, 12)
 SETTINGS = (
     "data=brats",
     "data.name=mine",
-    "data.pictures.kind=none",
+    "data.sources.pictures=null",
     "scale.fraction=1.0",
     "preprocessing.image_size=32",
     "runtime.num_workers=1",
@@ -51,7 +51,7 @@ def patients(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Pipeline:
-    return Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.volumes.path={tmp_path / 'data'}"))
+    return Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.sources.volumes.path={tmp_path / 'data'}"))
 
 
 def file_of(folder: Path, what: str) -> Path:
@@ -259,8 +259,8 @@ def test_labels_mean_what_the_configuration_says(
         marked[20, 20, 6] = 3
         write(file_of(folder, "seg"), marked)
     assert pipeline.run("--mode", "data-only") == 1
-    assert "data.volumes.labels" in capsys.readouterr().err
-    assert pipeline.run("--mode", "data-only", "data.volumes.labels=brats_ped") == 0
+    assert "data.sources.volumes.labels" in capsys.readouterr().err
+    assert pipeline.run("--mode", "data-only", "data.sources.volumes.labels=brats_ped") == 0
     (masks, *_) = sorted((pipeline.workspace / "data" / "slices").glob("*/*/masks.npy"))
     assert {2} <= set(np.unique(np.load(masks))) <= {0, 1, 2}
 
@@ -280,7 +280,7 @@ def test_a_folder_that_is_not_there_is_named_with_its_key(
     pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pipeline.run("--mode", "data-only") == 2
-    assert f"data.volumes.path: {tmp_path / 'data'}" in capsys.readouterr().err
+    assert f"data.sources.volumes.path: {tmp_path / 'data'}" in capsys.readouterr().err
 
 
 def test_too_few_patients_to_split(

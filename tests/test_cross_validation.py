@@ -13,8 +13,8 @@ from slicewise.core.files import read_json
 from slicewise.workflow.step_names import step_names
 
 SMALL = (
-    "data.volumes.phantom_patients=6",
-    "data.pictures.phantom_pictures=16",
+    "data.sources.volumes.phantom_patients=6",
+    "data.sources.pictures.phantom_pictures=16",
     "scale={fraction:1.0,min_patients:6,min_pictures:16}",
     "preprocessing.image_size=32",
     "model.encoder=tu-test_resnet",  # timm's model for tests: 0.2 M parameters

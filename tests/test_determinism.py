@@ -21,11 +21,11 @@ from slicewise.models.safe_loading import load_safely
 
 STAGES = ("seg_warmup", "cls_head", "joint")
 SETTINGS = (
-    *(word for word in SMALLEST if not word.startswith(("runtime", "data.pictures", "stages."))),
+    *(word for word in SMALLEST if not word.startswith(("runtime", "data.sources.pictures", "stages."))),
     "stages.seg_warmup.epochs=1",
     "stages.cls_head.epochs=1",
     "stages.joint.epochs=1",
-    "data.pictures.name=mine_too",
+    "data.sources.pictures.name=mine_too",
     "scale.min_pictures=12",
     "runtime.num_threads=1",
 )
@@ -74,8 +74,8 @@ def run(folder: Path, order: int, seed: int, workers: int, around: Mapping[str, 
         *("run", "--no-input", "--until", "evaluate", "--workspace", str(folder / "workspace")),
         *SETTINGS,
         f"runtime.num_workers={workers}",
-        f"data.volumes.path={data / 'patients'}",
-        f"data.pictures.path={data / 'pictures'}",
+        f"data.sources.volumes.path={data / 'patients'}",
+        f"data.sources.pictures.path={data / 'pictures'}",
     ]
     left_out = ("LC_", "LANG", "TZ", "PYTHONHASHSEED", "OMP_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}

@@ -223,7 +223,8 @@ def test_quick_baseline_quick_keeps_patients_on_their_side_and_comes_back_for_no
     """Two scales of the same data: the larger one adds patients, the way back costs nothing."""
     workspace = tmp_path / "modes"
     small = Pipeline(
-        workspace, (*TINY, "data.volumes.phantom_patients=12", "scale.fraction=0.4", "scale.min_patients=4")
+        workspace,
+        (*TINY, "data.sources.volumes.phantom_patients=12", "scale.fraction=0.4", "scale.min_patients=4"),
     )
     shutil.copytree(trained.workspace / "data" / "raw", workspace / "data" / "raw")
     assert small.run("--mode", "data-only") == 0

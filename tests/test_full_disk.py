@@ -22,7 +22,7 @@ from slicewise.steps import STEPS
 SMALLEST = (
     "data=brats",
     "data.name=mine",
-    "data.pictures.kind=none",
+    "data.sources.pictures=null",
     "scale.fraction=1.0",
     "stages.cls_head.sources={volumes:1.0,pictures:0.0}",
     "stages.joint.sources={volumes:1.0,pictures:0.0}",
@@ -111,7 +111,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pipeline(tmp_path: Path, data: Path) -> Pipeline:
-    return Pipeline(tmp_path / "workspace", (*SMALLEST, f"data.volumes.path={data}"))
+    return Pipeline(tmp_path / "workspace", (*SMALLEST, f"data.sources.volumes.path={data}"))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -222,7 +222,7 @@ def test_a_folder_without_permission_is_named_and_the_run_goes_on_once_it_is_ope
     with somebody_else() as folder:
         for number in range(1, 5):
             write_patient(folder / "patients", number)
-        overrides = (*SMALLEST, f"data.volumes.path={folder / 'patients'}")
+        overrides = (*SMALLEST, f"data.sources.volumes.path={folder / 'patients'}")
         theirs = Pipeline(folder / "workspace", overrides)
         (folder / closed).mkdir(parents=True)
         (folder / closed).chmod(0o555)

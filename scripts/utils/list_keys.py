@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from slicewise.config.compose import compose
-from slicewise.config.schema import Config, Stages
+from slicewise.config.schema import Config, SourceSettings, Stages
+from slicewise.config.schema.data import Data
+from slicewise.config.schema.sources import KINDS
 
 Texts = dict[tuple[str, str], str]
 
@@ -47,20 +49,42 @@ def _attributes(owner: ast.ClassDef) -> Iterator[tuple[str, str]]:
 def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
     """Yield a heading and a table for each section; one stage stands for the three."""
     kind, lines, below = type(section), [], []
-    for name, field in kind.model_fields.items():
+    for name in kind.model_fields:
         value: Any = getattr(section, name)
         if isinstance(value, BaseModel):
             below.append((name, value))
             continue
+        if name == "sources" and kind is Data:
+            continue
         shown = json.dumps(section.model_dump(mode="json")[name])
-        owner = next(base for base in kind.__mro__ if name in vars(base).get("__annotations__", {}))
-        meaning = f"{_choices(field.annotation)} {texts[owner.__name__, name]}".strip()
-        lines.append(f"| `{prefix}{name}` | `{shown}` | {meaning} |")
+        lines.append(_line(kind, name, f"{prefix}{name}", shown, texts))
     if lines:
         yield f"## {prefix.rstrip('.') or 'Top level'}\n\n{' '.join((kind.__doc__ or '').split())}\n"
         yield "\n".join(["| key | value | meaning |", "|---|---|---|", *lines]) + "\n"
+    if kind is Data:
+        yield from _source_tables(texts)
     for name, value in below[:1] if kind is Stages else below:
         yield from tables(value, texts, f"{prefix}{'STAGE' if kind is Stages else name}.")
+
+
+def _source_tables(texts: Texts) -> Iterator[str]:
+    for source in (SourceSettings, *KINDS.values()):
+        own = (name for name in source.model_fields if name in vars(source).get("__annotations__", {}))
+        if rows := [_source_line(source, name, texts) for name in own]:
+            yield f"## data.sources.SOURCE\n\n{' '.join((source.__doc__ or '').split())}\n"
+            yield "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def _source_line(source: type[SourceSettings], name: str, texts: Texts) -> str:
+    field = source.model_fields[name]
+    shown = "required" if field.is_required() else json.dumps(field.default)
+    return _line(source, name, f"data.sources.SOURCE.{name}", shown, texts)
+
+
+def _line(kind: type[BaseModel], name: str, key: str, shown: str, texts: Texts) -> str:
+    owner = next(base for base in kind.__mro__ if name in vars(base).get("__annotations__", {}))
+    meaning = f"{_choices(kind.model_fields[name].annotation)} {texts[owner.__name__, name]}".strip()
+    return f"| `{key}` | `{shown}` | {meaning} |"
 
 
 def _choices(annotation: Any) -> str:

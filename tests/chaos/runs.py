@@ -22,8 +22,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 STEPS: Final = tuple(name for name in STEP_NAMES if name != "demo")
 TARGETS: Final = ("start", *STEPS)
 OVERRIDES: Final = (
-    "data.volumes.phantom_patients=4",
-    "data.pictures.phantom_pictures=16",
+    "data.sources.volumes.phantom_patients=4",
+    "data.sources.pictures.phantom_pictures=16",
     "scale={fraction:1.0,min_patients:4,min_pictures:16}",
     "preprocessing.image_size=32",
     "model.encoder=tu-test_resnet",  # timm's model for tests: 0.2 M parameters

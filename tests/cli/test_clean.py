@@ -14,7 +14,7 @@ STATE = Path("checkpoint/last.pth")
 def pipeline(tmp_path: Path) -> Pipeline:
     for number in range(1, 4):
         write_patient(tmp_path / "data", number)
-    pipeline = Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.volumes.path={tmp_path / 'data'}"))
+    pipeline = Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.sources.volumes.path={tmp_path / 'data'}"))
     assert pipeline.run("--until", "preprocess") == 0
     return pipeline
 

@@ -36,7 +36,7 @@ def free_ports() -> list[str]:
             f"serving.page_port={two.getsockname()[1]}",
             "serving.supervisor=builtin",
             "runtime.max_worker_memory_mib=64",
-            "data.volumes.phantom_patients=6",
+            "data.sources.volumes.phantom_patients=6",
             "scale.min_patients=6",
         ]
 

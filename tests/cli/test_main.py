@@ -65,7 +65,14 @@ def test_a_run_that_nobody_reads_is_carried_out(trained: Pipeline, tmp_path: Pat
 def test_what_follows_a_wait_without_seconds_is_an_override(
     wait: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("data=lgg", "data.volumes.path=/nowhere", "--workspace", str(tmp_path), "--until", "download")
+    words = (
+        "data=lgg",
+        "data.sources.volumes.path=/nowhere",
+        "--workspace",
+        str(tmp_path),
+        "--until",
+        "download",
+    )
     assert main(["run", "--no-input", *wait, *words]) == 2
     assert "/nowhere does not exist" in capsys.readouterr().err
     assert main(["run", "--no-input", *words, *wait]) == 2
@@ -80,7 +87,7 @@ def test_a_run_that_nobody_reads_still_fails_where_it_must(tmp_path: Path) -> No
         "--workspace",
         str(tmp_path),
         "data=lgg",
-        "data.volumes.path=/nowhere",
+        "data.sources.volumes.path=/nowhere",
     )
     assert unread(*words, stderr=subprocess.STDOUT).returncode == 2
     done = unread(*words)
@@ -96,9 +103,9 @@ def test_help_that_nobody_reads_to_its_end_is_no_fault(words: tuple[str, ...]) -
 def test_a_folder_that_does_not_exist_is_wrong_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["plan", "--workspace", str(tmp_path), "data=lgg", "data.volumes.path=/nowhere"]
+    words = ["plan", "--workspace", str(tmp_path), "data=lgg", "data.sources.volumes.path=/nowhere"]
     assert main(words) == 2
-    assert "data.volumes.path: /nowhere does not exist" in capsys.readouterr().err
+    assert "data.sources.volumes.path: /nowhere does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "doctor", "clean", "status"])

@@ -61,7 +61,7 @@ STAGE = "(STAGE: seg_warmup, cls_head or joint)"
         ("run modes=quik", "did you mean quick? there are: baseline, production, quick"),
         ("run data=LGG", "did you mean lgg? there are: brats, lgg, phantom"),
         ("run training.precision=fp23", "did you mean fp32?"),
-        ("run data.pictures.slot=FLAIR", "did you mean flair?"),
+        ("run data.sources.pictures.slot=FLAIR", "did you mean flair?"),
     ],
 )
 def test_what_may_have_been_meant_is_named(

@@ -23,7 +23,7 @@ main(sys.argv[1:])
 def pipeline(tmp_path: Path) -> Pipeline:
     for number in range(1, 4):
         write_patient(tmp_path / "data", number)
-    return Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.volumes.path={tmp_path / 'data'}"))
+    return Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.sources.volumes.path={tmp_path / 'data'}"))
 
 
 @pytest.mark.parametrize("force", ["download,preprocess,split", "download,preprocess"])

@@ -71,7 +71,7 @@ def test_a_run_is_carried_out_whatever_its_streams(
 def test_the_locale_changes_no_file(variables: dict[str, str], tmp_path: Path) -> None:
     """Its encoding is that of the terminal alone: names, settings, logs and records are in UTF-8."""
     (tmp_path / "médecine").mkdir()
-    words = "--until download --workspace größe data=lgg data.volumes.path=médecine data.name=数据"
+    words = "--until download --workspace größe data=lgg data.sources.volumes.path=médecine data.name=数据"
     done = shell(f"{SLICEWISE} run {words}", tmp_path, **variables)
     assert done.returncode == 1, done.stderr
     record = read_json(tmp_path / "größe" / "pipeline_results.json")

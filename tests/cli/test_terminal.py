@@ -57,8 +57,8 @@ class Screen:
         self._program.write_text(PROGRAM)
         self._settings = (
             "data=brats",
-            f"data.volumes.path={data / 'volumes'}",
-            f"data.pictures.path={data / 'pictures'}",
+            f"data.sources.volumes.path={data / 'volumes'}",
+            f"data.sources.pictures.path={data / 'pictures'}",
             *(word for word in SMALL if not word.startswith("data.")),
             "runtime.num_workers=2",
         )
@@ -109,7 +109,12 @@ def test_a_download_leaves_whole_lines(
     files = {path.relative_to(data).as_posix(): path.read_bytes() for path in pictures}
     kaggle.body = make_zip({**files, "pictures/padding.bin": os.urandom(1 << 20)})
     kaggle.drop_after = [300_000]  # the bar begins anew where the connection broke
-    words = ("data.pictures.path=null", "data.pictures.kaggle=owner/brains", "--until", "download")
+    words = (
+        "data.sources.pictures.path=null",
+        "data.sources.pictures.kaggle=owner/brains",
+        "--until",
+        "download",
+    )
     lines = screen.compare(["owner/brains", "Unpacking", "Comparing pictures", "Checking the data"], *words)
     assert sum("padding.bin" in line for line in lines) == 1
     assert sum("damaged.png" in line for line in lines) == 2

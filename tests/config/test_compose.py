@@ -75,11 +75,11 @@ def test_augmentation_presets_grow_from_nothing_to_strong() -> None:
 
 def test_the_command_line_wins_over_every_file() -> None:
     config = compose(
-        ["data=lgg", "stages.joint.epochs=3", "training.optimizer.name=sgd", "data.volumes.path=x/y"]
+        ["data=lgg", "stages.joint.epochs=3", "training.optimizer.name=sgd", "data.sources.volumes.path=x/y"]
     )
     assert config.stages.joint.epochs == 3
     assert config.training.optimizer.name == "sgd"
-    assert config.data.volumes.path == "x/y"
+    assert config.data.sources["volumes"].path == "x/y"
 
 
 def test_the_configuration_is_frozen() -> None:
@@ -145,15 +145,18 @@ def test_broken_yaml_names_the_file(configs: Path) -> None:
         ("", "'' has no value; write key=value"),
         ("data=${oc..x[KEY}", "there are: brats, lgg, phantom"),
         ("nonsense=médecine", "nonsense: unknown key"),
-        ("data.volumes.pth=/x/数据", "data.volumes.pth: unknown key; did you mean data.volumes.path?"),
+        (
+            "data.sources.volumes.pth=/x/数据",
+            "data.sources.volumes.pth: unknown key; did you mean data.sources.volumes.path?",
+        ),
         ("training.batch_size=médecine", "'training.batch_size=médecine': the value cannot be read"),
         ("training.mask_loss={bce:1", "'training.mask_loss={bce:1': the value cannot be read"),
-        ("data.pictures.train_only=[数据]", "train_only=['my folder']"),
+        ("data.sources.pictures.train_only=[数据]", "train_only=['my folder']"),
         ("training.batch_size=4,8", "lists several values"),
-        ("data.volumes.path=", "give data.volumes.path a path, or null"),
-        ("data.volumes.path=a\tb", "contains the invalid character '\\t'"),
-        ("data.volumes.path=caf\udce9", "convmv"),
-        ("data.volumes.path=" + 10001 * "a", "is too long"),
+        ("data.sources.volumes.path=", "give data.sources.volumes.path a path, or null"),
+        ("data.sources.volumes.path=a\tb", "contains the invalid character '\\t'"),
+        ("data.sources.volumes.path=caf\udce9", "convmv"),
+        ("data.sources.volumes.path=" + 10001 * "a", "is too long"),
     ],
 )
 def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expected: str) -> None:
@@ -168,16 +171,20 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
         ("preprocessing.clip_percentiles=[1]", "value number 2 is missing"),
         ("serving.api_port=8602", "api_port and page_port are both 8602"),
         (
-            "data.volumes.path=/data",
-            "volumes.kind is phantom: its patients are generated; choose the data set",
+            "data.sources.volumes.path=/data",
+            "kind is phantom: its patients are generated; choose the data set",
         ),
-        ("data.pictures.path=/data", "pictures.kind is phantom"),
-        ("data.pictures.train_only=[a/b]", "should match pattern"),
-        ("data.volumes.kind=none", "need a data set with masks"),
-        ("data.pictures.name=phantom", "are both 'phantom'"),
+        ("data.sources.pictures.path=/data", "kind is phantom_pictures"),
+        ("data.sources.pictures.train_only=[a/b]", "should match pattern"),
+        ("data.sources.volumes.kind=none", "kind 'none' is unknown; to leave a source out, set it to null"),
+        ("data.sources.volumes=null", "no source has masks, and the segmentation stages need them"),
+        ("data.sources.volumes.mask=x", "a source of this kind has no such key"),
+        ("data.volumes.path=/data", "data.volumes is now data.sources.volumes"),
+        ("stages.joint.sources.mine=0.5", "there is no such source; data.sources has volumes, pictures"),
+        ("data.sources.pictures.name=phantom", "are both 'phantom'"),
         (
             "data.synthetic=false",
-            "volumes and pictures are generated (kind: phantom); set data.synthetic=true",
+            "volumes and pictures are generated; set data.synthetic=true",
         ),
         ("training.mask_loss={bce:0,dice:0,iou:0,focal:0,tversky:0}", "every mask loss has weight 0"),
         ("stages.joint.learning_rates={encoder:0,decoder:0,head:0}", "nothing to learn"),
@@ -267,15 +274,17 @@ PATHS = (
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_is_taken_as_it_stands(path: str) -> None:
-    config = compose(["data=brats", f"data.volumes.path={path}", f"++data.pictures.path={path}"])
-    assert (config.data.volumes.path, config.data.pictures.path) == (path, path)
+    config = compose(
+        ["data=brats", f"data.sources.volumes.path={path}", f"++data.sources.pictures.path={path}"]
+    )
+    assert (config.data.sources["volumes"].path, config.data.sources["pictures"].path) == (path, path)
     assert compose([f"training.start_from={path}"]).training.start_from == Path(path)
     assert compose([f"tracking.uri=sqlite:///{path}"]).tracking.uri == f"sqlite:///{path}"
 
 
 def test_every_path_of_the_schema_is_taken_as_it_stands() -> None:
     paths = [key for key in known_keys() if key.rpartition(".")[2] in ("path", "file", "start_from", "uri")]
-    assert {"data.volumes.path", "data.pictures.path", "training.start_from", "tracking.uri"} <= {*paths}
+    assert {"data.sources.SOURCE.path", "training.start_from", "tracking.uri"} <= {*paths}
     assert all(is_text_key(key) for key in paths)
     assert not is_text_key("training.batch_size")
     assert not is_text_key("training.precision")
@@ -286,13 +295,31 @@ def test_every_path_of_the_schema_is_taken_as_it_stands() -> None:
     [("null", None), ("'a b'", "a b"), ('"~/a,b"', "~/a,b"), ("'it\\'s'", "it's"), ("'null'", "null")],
 )
 def test_null_and_quotes_around_a_whole_path_keep_their_meaning(text: str, value: str | None) -> None:
-    assert compose(["data=brats", f"data.volumes.path={text}"]).data.volumes.path == value
+    assert compose(["data=brats", f"data.sources.volumes.path={text}"]).data.sources["volumes"].path == value
 
 
 def test_the_last_of_several_texts_wins_and_is_named(tmp_path: Path) -> None:
-    config = compose(["data=lgg", "data.volumes.path=first", "data.volumes.path=/last (1)"])
-    assert config.data.volumes.path == "/last (1)"
-    assert fault_lines(["data.volumes.name=a b", "data=lgg"])[1].endswith(
-        "[command line: data.volumes.name=a b]"
+    config = compose(["data=lgg", "data.sources.volumes.path=first", "data.sources.volumes.path=/last (1)"])
+    assert config.data.sources["volumes"].path == "/last (1)"
+    assert fault_lines(["data.sources.volumes.name=a b", "data=lgg"])[1].endswith(
+        "[command line: data.sources.volumes.name=a b]"
     )
-    assert "data.volumes: 3 is invalid" in fault_lines(["data.volumes=3", "data.volumes.path=x"])[1]
+    assert (
+        "data.sources.volumes: 3 is invalid"
+        in fault_lines(["data.sources.volumes=3", "data.sources.volumes.path=x"])[1]
+    )
+
+
+def test_a_source_is_left_out_or_added_on_the_command_line() -> None:
+    for without in ("data.sources.pictures=null", "~data.sources.pictures"):
+        assert [*compose(["data=brats", without]).data.sources] == ["volumes"]
+    mine = ("data.sources.mine.kind=class_folders", "data.sources.mine.path=/x/my (1)")
+    config = compose(["data=brats", *mine, "stages.joint.sources.mine=0.5"])
+    assert [*config.data.sources] == ["volumes", "pictures", "mine"]
+    assert (config.data.sources["mine"].name, config.data.sources["mine"].path) == ("mine", "/x/my (1)")
+    assert "set stages.joint.sources.mine, 0 if that is meant" in fault_lines(["data=brats", *mine])[1]
+
+
+def test_the_map_of_labels_can_be_given_on_the_command_line() -> None:
+    config = compose(["data=brats", "data.sources.volumes.labels={1:3,2:1}"])
+    assert config.model_dump()["data"]["sources"]["volumes"]["labels"] == {"1": 3, "2": 1}

@@ -96,6 +96,6 @@ def test_a_credential_among_the_values_is_refused_without_being_repeated(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAGGLE_KEY", SECRET)
-    with pytest.raises(ConfigError, match=r"data\.volumes\.path: a credential") as caught:
-        compose([f"data.volumes.path='{value}'"])
+    with pytest.raises(ConfigError, match=r"data\.sources\.volumes\.path: a credential") as caught:
+        compose([f"data.sources.volumes.path='{value}'"])
     assert value not in str(caught.value)

@@ -55,7 +55,7 @@ def test_a_credential_is_known_by_its_place(text: str, shown: str) -> None:
     [
         "https://www.kaggle.com/datasets/a/b",
         "export KAGGLE_API_TOKEN=<the token>",
-        "data.volumes.kaggle=owner/brains",
+        "data.sources.volumes.kaggle=owner/brains",
         "key=value",
         "no such key: model.encodr",
         "mail me@host",

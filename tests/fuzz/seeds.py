@@ -108,7 +108,7 @@ def configs() -> list[bytes]:
 def overrides() -> list[bytes]:
     lines = (
         "training.batch_size=8",
-        "data.volumes.path='a b'\nmodes=quick",
+        "data.sources.volumes.path='a b'\nmodes=quick",
         "training.mask_loss={bce:1,dice:1}",
         "preprocessing.clip_percentiles=[1,99]",
         "+x.y=${seed}",

@@ -82,7 +82,9 @@ def test_other_values_are_refused_by_name(tmp_path: Path, values: tuple[float, .
 
 
 def test_3_and_4_may_mean_several_things_and_the_formats_are_named(tmp_path: Path) -> None:
-    with pytest.raises(VolumeError, match=r"data\.volumes\.labels.*brats2015.*brats_ped.*brats2024") as error:
+    with pytest.raises(
+        VolumeError, match=r"data\.sources\.volumes\.labels.*brats2015.*brats_ped.*brats2024"
+    ) as error:
         read(tmp_path, spread(0, 1, 3, 4))
     assert "make" not in str(error.value), "nothing is to be deleted from a mask"
 

@@ -101,7 +101,7 @@ def other_channels(one: Checkpoint) -> Checkpoint:
     [
         (other_size, "preprocessing.image_size is 96 and not 64"),
         (other_channels, "input channels is 12 and not 4"),
-        (lambda one: replace(one, slot="t1"), "data.pictures.slot is t1 and not flair"),
+        (lambda one: replace(one, slot="t1"), "data.sources.pictures.slot is t1 and not flair"),
     ],
 )
 def test_networks_that_see_other_things_are_refused_by_name(

@@ -10,7 +10,7 @@ from slicewise.steps.report import REPORT
 from slicewise.workflow.settings import reproduce_command, results_config
 from slicewise.workflow.step_names import FOLD_STEPS, MODES, STEP_NAMES, step_names
 
-SOURCE = "data.volumes.path='/my data/a=b'"
+SOURCE = "data.sources.volumes.path='/my data/a=b'"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_command_names_only_what_differs() -> None:
 def test_a_folder_of_the_person_is_not_told() -> None:
     config = compose(["data=lgg", SOURCE])
     assert "my data" not in str(results_config(config)) + reproduce_command(config)
-    assert 'data.volumes.path="FOLDER"' in shlex.split(reproduce_command(config))
+    assert 'data.sources.volumes.path="FOLDER"' in shlex.split(reproduce_command(config))
     started = compose(["training.start_from='/my data/best_model.pth'"])
     assert "my data" not in str(results_config(started)) + reproduce_command(started)
 
@@ -52,7 +52,7 @@ def test_a_folder_of_the_person_is_not_told() -> None:
     [
         ("runtime.num_workers=1", True),
         ("serving.page_port=9999", True),
-        ("data.volumes.path='/elsewhere'", True),
+        ("data.sources.volumes.path='/elsewhere'", True),
         ("evaluation.bootstrap_samples=300", False),
         ("stages.joint.epochs=9", False),
         ("split.seed=4", False),

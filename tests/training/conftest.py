@@ -84,7 +84,7 @@ def make_case(
 def make_set(first: int, num_patients: int, num_pictures: int) -> SliceDataset:
     volumes = [make_case(first + number, 8) for number in range(num_patients)]
     pictures = [make_case(first + 50 + number, 1, [3], has_mask=False) for number in range(num_pictures)]
-    return SliceDataset(volumes, pictures)
+    return SliceDataset({"volumes": volumes, "pictures": pictures})
 
 
 @pytest.fixture(scope="session")

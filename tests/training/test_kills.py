@@ -51,7 +51,7 @@ class Stops(SliceDataset):
     """A data set that sends this process a signal while it reads batch number `after`."""
 
     def __init__(self, whole: SliceDataset, after: int) -> None:
-        super().__init__(whole.cases[:5], whole.cases[5:])
+        super().__init__({"volumes": whole.cases[:5], "pictures": whole.cases[5:]})
         self.left = after
 
     def gather(self, indices: Indices) -> Batch:

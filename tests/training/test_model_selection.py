@@ -19,8 +19,10 @@ from slicewise.training.validation import SliceScores, mean_patient_dice, slice_
 
 def dataset(volumes: Sequence[int], pictures: Sequence[int]) -> SliceDataset:
     return SliceDataset(
-        [make_case(number, 6) for number in volumes],
-        [make_case(number, 1, [3], has_mask=False) for number in pictures],
+        {
+            "volumes": [make_case(number, 6) for number in volumes],
+            "pictures": [make_case(number, 1, [3], has_mask=False) for number in pictures],
+        }
     )
 
 
@@ -96,9 +98,11 @@ class Copy(Case):
 def test_a_family_of_pictures_is_one_unit() -> None:
     pictures = [make_case(number, 1, [3], has_mask=False) for number in (50, 51, 52, 53)]
     family = [Copy(**vars(picture), family=name) for picture, name in zip(pictures, "abba", strict=True)]
-    data = SliceDataset([make_case(0, 6)], family)
+    data = SliceDataset({"volumes": [make_case(0, 6)], "pictures": family})
     values = patient_pseudovalues(data, scores(data), "auc")["auc_pictures"]
-    parts = [SliceDataset([make_case(0, 6)], pair) for pair in (family[1:3], family[::3])]
+    parts = [
+        SliceDataset({"volumes": [make_case(0, 6)], "pictures": pair}) for pair in (family[1:3], family[::3])
+    ]
     assert values == pytest.approx([2 * auc(data, "pictures") - auc(part, "pictures") for part in parts])
 
 

@@ -36,7 +36,7 @@ class PullsThePlug(SliceDataset):
     """A data set whose reading stops after so many training batches."""
 
     def __init__(self, whole: SliceDataset, after: int) -> None:
-        super().__init__(whole.cases[:5], whole.cases[5:])
+        super().__init__({"volumes": whole.cases[:5], "pictures": whole.cases[5:]})
         self.left = after
 
     def gather(self, indices: Indices) -> Batch:
@@ -306,7 +306,7 @@ def test_the_checkpoint_says_what_it_is(train_one: TrainOne, make_config: MakeCo
     assert checkpoint.metrics == result.best_metrics
     assert checkpoint.preprocessing == config.preprocessing
     assert (checkpoint.data_name, checkpoint.synthetic) == ("phantom", True)
-    assert checkpoint.slot == config.data.pictures.slot
+    assert checkpoint.slot == config.data.slot
 
 
 def test_patience_ends_a_stage_that_does_not_improve(train_one: TrainOne, tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def score(make_config: MakeConfig) -> Callable[..., dict[str, float]]:
     model = Echo(config.model)
 
     def run(*cases: Made, stage: str = "joint") -> dict[str, float]:
-        volumes = [case for case in cases if case.has_mask]
-        dataset = SliceDataset(volumes, [case for case in cases if not case.has_mask])
+        kinds = {"volumes": True, "pictures": False}
+        dataset = SliceDataset({key: [c for c in cases if c.has_mask == kind] for key, kind in kinds.items()})
         fabric = make_fabric(config.runtime, config.training.precision)
         return validate(fabric, model, dataset, getattr(config.stages, stage), config.training).metrics
 
@@ -112,7 +112,7 @@ def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
     config = make_config("training.precision=fp32")
     model = Echo(config.model)
     model.mask_head = Map(lambda flair: torch.ones_like(flair))
-    dataset = SliceDataset([Made("a", seen=[4, 4], true=[4, 4])])
+    dataset = SliceDataset({"volumes": [Made("a", seen=[4, 4], true=[4, 4])]})
     fabric = make_fabric(config.runtime, config.training.precision)
 
     assert validate(fabric, model, dataset, config.stages.joint, config.training).metrics["dice"] == 1

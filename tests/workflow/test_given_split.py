@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pipeline(tmp_path: Path, data: Path) -> Pipeline:
-    return Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.volumes.path={data}"))
+    return Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.sources.volumes.path={data}"))
 
 
 def split_of(pipeline: Pipeline) -> Any:
@@ -121,8 +121,8 @@ def test_pictures_may_be_named_where_volumes_are_not(
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     (tmp_path / "mine.csv").write_text("file,subset\nyes/Y1.png,test\nno/Y2.png,test\nY3.png,val\nY4,val\n")
-    overrides = tuple(word for word in pipeline.overrides if not word.startswith("data.pictures.kind"))
-    both = Pipeline(pipeline.workspace, (*overrides, f"data.pictures.path={tmp_path / 'pictures'}"))
+    overrides = tuple(word for word in pipeline.overrides if word != "data.sources.pictures=null")
+    both = Pipeline(pipeline.workspace, (*overrides, f"data.sources.pictures.path={tmp_path / 'pictures'}"))
 
     assert both.run("--mode", "data-only", f"split.file={tmp_path / 'mine.csv'}") == 0
 
@@ -138,10 +138,10 @@ def test_copies_across_published_folders_are_found(
     pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Training and Testing of a public set have pictures in common."""
-    overrides = tuple(word for word in pipeline.overrides if not word.startswith("data.pictures.kind"))
+    overrides = tuple(word for word in pipeline.overrides if word != "data.sources.pictures=null")
     both = Pipeline(
         pipeline.workspace,
-        (*overrides, f"data.pictures.path={REAL_DATA / 'kaggle_4class'}", "split.folders=true"),
+        (*overrides, f"data.sources.pictures.path={REAL_DATA / 'kaggle_4class'}", "split.folders=true"),
     )
     assert both.run("--mode", "data-only") == 1
     err = capsys.readouterr().err
@@ -162,7 +162,11 @@ def test_virtual_patients_may_be_named(tmp_path: Path) -> None:
     phantom = Pipeline(
         tmp_path / "workspace",
         (
-            *("data.volumes.phantom_patients=6", "data.pictures.kind=none", "scale.min_patients=1"),
+            *(
+                "data.sources.volumes.phantom_patients=6",
+                "data.sources.pictures=null",
+                "scale.min_patients=1",
+            ),
             *("scale.fraction=0.1", "preprocessing.image_size=32", "runtime.num_workers=1"),
         ),
     )
@@ -182,7 +186,7 @@ def test_virtual_patients_may_be_named(tmp_path: Path) -> None:
     [
         (("split.file=a.csv", "split.folders=true"), "file and folders both give the subsets"),
         (("split.folders=true", "split.folds=3"), "folds tests every patient once"),
-        (("split.folders=true", "data.pictures.train_only=[more]"), "leave one of them out"),
+        (("split.folders=true", "data.sources.pictures.train_only=[more]"), "leave one of them out"),
     ],
 )
 def test_what_contradicts_a_given_split_is_refused(words: tuple[str, ...], said: str) -> None:

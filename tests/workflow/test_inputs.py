@@ -26,7 +26,7 @@ def linked(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pipeline(linked: Path, tmp_path: Path) -> Pipeline:
-    pipeline = Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.volumes.path={linked}"))
+    pipeline = Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.sources.volumes.path={linked}"))
     assert pipeline.run("--until", "download") == 0
     return pipeline
 
@@ -46,7 +46,7 @@ def test_a_scan_behind_a_link_counts(
     name = "BraTS2021_00002"
     scan = file_of(tmp_path / "archive" / name, "t1")
     shutil.copy(file_of(tmp_path / "archive" / "BraTS2021_00003", "t1"), scan)
-    changed = f"data.volumes.path: {name}/{scan.name} changed"
+    changed = f"data.sources.volumes.path: {name}/{scan.name} changed"
     assert reason(pipeline, capsys) == f"run {changed}"
     (linked / name).unlink()
     assert reason(pipeline, capsys).endswith("gone")
@@ -65,14 +65,14 @@ def test_what_discovery_passes_over_reruns_nothing(
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        (("data=brats", "data.pictures.kind=none"), {"a.nii", "b.NII.GZ"}),
-        (("data=lgg", "data.pictures.kind=none"), {"c.tif"}),
+        (("data=brats", "data.sources.pictures=null"), {"a.nii", "b.NII.GZ"}),
+        (("data=lgg", "data.sources.pictures=null"), {"c.tif"}),
     ],
 )
 def test_each_layout_has_its_own_files(words: tuple[str, ...], names: set[str], tmp_path: Path) -> None:
     for name in ("a.nii", "b.NII.GZ", "c.tif", "d.png"):
         (tmp_path / name).touch()
-    (given,) = external_inputs(compose([*words, f"data.volumes.path={tmp_path}"])).values()
+    (given,) = external_inputs(compose([*words, f"data.sources.volumes.path={tmp_path}"])).values()
     assert {path.name for path in given.files()} == names
 
 
@@ -81,6 +81,6 @@ def test_a_folder_without_any_such_file_is_told_by_discovery(
 ) -> None:
     (tmp_path / "data").mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "data" / "picture.png")
-    pipeline = Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.volumes.path={tmp_path / 'data'}"))
+    pipeline = Pipeline(tmp_path / "workspace", (*SETTINGS, f"data.sources.volumes.path={tmp_path / 'data'}"))
     assert pipeline.run("--until", "download") == 1
     assert f"{tmp_path / 'data'} holds no case; expected BraTS cases" in capsys.readouterr().err

@@ -33,9 +33,9 @@ def pipeline(tmp_path: Path) -> Pipeline:
     write_set(tmp_path / "pictures" / "tested", 0, NUM_TESTED)
     write_set(tmp_path / "pictures" / "more", 100, NUM_MORE)
     overrides = (
-        *(word for word in SETTINGS if not word.startswith("data.pictures.kind")),
-        f"data.volumes.path={tmp_path / 'patients'}",
-        f"data.pictures.path={tmp_path / 'pictures'}",
+        *(word for word in SETTINGS if word != "data.sources.pictures=null"),
+        f"data.sources.volumes.path={tmp_path / 'patients'}",
+        f"data.sources.pictures.path={tmp_path / 'pictures'}",
     )
     return Pipeline(tmp_path / "workspace", overrides)
 
@@ -55,7 +55,7 @@ def test_pictures_of_a_training_folder_are_never_held_out(pipeline: Pipeline) ->
     assert pipeline.run("--mode", "data-only") == 0
     mixed = sides(pipeline)
     assert "more" in {*mixed["val"].values(), *mixed["test"].values()}
-    apart = pipeline.with_overrides("data.pictures.train_only=[more]")
+    apart = pipeline.with_overrides("data.sources.pictures.train_only=[more]")
     assert apart.run("--mode", "data-only") == 0
     found = sides(apart)
     assert list(found["train"].values()).count("more") == NUM_MORE
@@ -64,10 +64,10 @@ def test_pictures_of_a_training_folder_are_never_held_out(pipeline: Pipeline) ->
 
 
 def test_the_others_are_divided_as_if_they_were_alone(pipeline: Pipeline, tmp_path: Path) -> None:
-    apart = pipeline.with_overrides("data.pictures.train_only=[more]")
+    apart = pipeline.with_overrides("data.sources.pictures.train_only=[more]")
     assert apart.run("--mode", "data-only") == 0
     alone = Pipeline(tmp_path / "alone", pipeline.overrides).with_overrides(
-        f"data.pictures.path={tmp_path / 'pictures' / 'tested'}"
+        f"data.sources.pictures.path={tmp_path / 'pictures' / 'tested'}"
     )
     assert alone.run("--mode", "data-only") == 0
     for side, pictures in sides(apart).items():
@@ -79,19 +79,19 @@ def test_the_others_are_divided_as_if_they_were_alone(pipeline: Pipeline, tmp_pa
 def test_every_fold_has_somebody_to_test_and_to_choose_by(pipeline: Pipeline, folds: int) -> None:
     """Also at a scale that takes few of those who are known."""
     few = pipeline.with_overrides(
-        "data.pictures.train_only=[more]", "scale.fraction=0.5", "scale.min_pictures=1"
+        "data.sources.pictures.train_only=[more]", "scale.fraction=0.5", "scale.min_pictures=1"
     )
     tested: list[str] = []
     for fold in range(1, folds + 1):
         folded = few.with_overrides(f"split.folds={folds}", f"split.fold={fold}", "scale.min_patients=6")
         config = compose([*folded.overrides])
         index = CaseIndex.read(indexed(few) / "index.json", few.workspace)
-        sides = split_source(config, config.data.pictures, index)
+        sides = split_source(config, config.data.sources["pictures"], index)
         assert {"train", "val", "test"} == set(sides.values())
         tested += [group for group, side in sides.items() if side == "test"]
     assert len(tested) == len(set(tested))
     alone = compose([*few.overrides])
-    taking_part = {case.group for case in select_cases(alone, alone.data.pictures, index)}
+    taking_part = {case.group for case in select_cases(alone, alone.data.sources["pictures"], index)}
     assert set(tested) < taking_part
     assert {side for group, side in sides.items() if group not in tested} == {"train"}
 
@@ -105,7 +105,7 @@ def indexed(pipeline: Pipeline) -> Path:
 
 
 def test_a_folder_that_is_not_there_is_named(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pipeline.run("--mode", "data-only", "data.pictures.train_only=[moer]") == 1
+    assert pipeline.run("--mode", "data-only", "data.sources.pictures.train_only=[moer]") == 1
     err = capsys.readouterr().err
-    assert "data.pictures.train_only names moer" in err
+    assert "data.sources.pictures.train_only names moer" in err
     assert "there are: more, tested" in err

@@ -17,10 +17,12 @@ def test_sections_are_spelled_out_and_leaves_stand_alone() -> None:
 
 def test_a_receipt_that_was_read_equals_what_is_wanted() -> None:
     """A tuple came back as a list, and the plan named it as a change beside the real one."""
-    config = compose(["data=brats", "data.pictures.train_only=[more]", "data.pictures.path='/some where'"])
+    config = compose(
+        ["data=brats", "data.sources.pictures.train_only=[more]", "data.sources.pictures.path='/some where'"]
+    )
     keys = (
-        "data.pictures.train_only",
-        "data.pictures.path",
+        "data.sources.pictures.train_only",
+        "data.sources.pictures.path",
         "data",
         "training",
         "evaluation",
@@ -30,4 +32,6 @@ def test_a_receipt_that_was_read_equals_what_is_wanted() -> None:
     for key in keys:
         picked = select_settings(config, key)
         assert json.loads(json.dumps(picked)) == picked
-    assert select_settings(config, "data.pictures.train_only") == {"data.pictures.train_only": ["more"]}
+    assert select_settings(config, "data.sources.pictures.train_only") == {
+        "data.sources.pictures.train_only": ["more"]
+    }

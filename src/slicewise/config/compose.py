@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from slicewise.config.keys import closest_match, is_path_key, is_text_key, known_keys, suggest
+from slicewise.config.keys import closest_match, is_known, is_path_key, is_text_key, suggest
 from slicewise.config.origin import find_layers
 from slicewise.config.safety import check_files, check_overrides, check_text, check_values
 from slicewise.config.schema import Config
@@ -129,12 +129,12 @@ def _explain_unparsed(line: str, folder: Path) -> str:
         return f"{line!r} has no value; write key=value, e.g. training.batch_size=8"
     if _is_group(key, folder):
         return _unknown_choice(key, value, folder)
-    if key not in known_keys():
+    if not is_known(key):
         return f"{key or repr(line)}: unknown key{suggest(key)}  [command line: {line}]"
     return (
         f"{line!r}: the value cannot be read; write a number, true, false, null, a word, a list [a,b] or a "
         "section {a:1,b:2}; put text with other characters in quotes, e.g. "
-        "\"data.pictures.train_only=['my folder']\""
+        "\"data.sources.pictures.train_only=['my folder']\""
     )
 
 

@@ -10,16 +10,24 @@ from typing import Annotated, Any, Final, get_args, get_origin
 from pydantic import BaseModel
 
 from slicewise.config.schema import Config
+from slicewise.config.schema.sources import KINDS
 
 _STAGES: Final = re.compile(r"^stages\.\w+\.")
+_SOURCE: Final = re.compile(r"^data\.sources\.(?!SOURCE\b)(?P<key>\w+)(?=\.|$)")
 _MAX_LISTED: Final = 4
 """Most keys that a message lists."""
 
 
 @cache
 def known_keys() -> dict[str, Any]:
-    """Return {dotted key: its type} of every section and value, in the order of the schema."""
-    return dict(_iterate_keys(Config, ""))
+    """Return {dotted key: its type} of every section and value, in the order of the schema.
+
+    SOURCE stands for the key of a data source, which has the keys of all kinds.
+    """
+    keys = dict(_iterate_keys(Config, ""))
+    for kind in KINDS.values():
+        keys |= dict(_iterate_keys(kind, "data.sources.SOURCE."))
+    return keys
 
 
 def _iterate_keys(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -30,10 +38,17 @@ def _iterate_keys(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, 
                 yield from _iterate_keys(kind, f"{prefix}{name}.")
 
 
+def is_known(key: str) -> bool:
+    """Whether a section or value has this key."""
+    return _SOURCE.sub("data.sources.SOURCE", key) in known_keys()
+
+
 @cache
 def is_text_key(key: str) -> bool:
     """Whether the value of a key is free text or a path, which Hydra must not parse."""
-    return key in known_keys() and bool({str, Path} & {*_iterate_types(known_keys()[key])})
+    key = _SOURCE.sub("data.sources.SOURCE", key)
+    types = {*_iterate_types(known_keys().get(key))}
+    return bool({str, Path} & types) and not any(get_origin(each) is dict for each in types)
 
 
 def _iterate_types(annotation: Any) -> Iterator[Any]:
@@ -48,7 +63,7 @@ def _iterate_types(annotation: Any) -> Iterator[Any]:
 def is_path_key(key: str) -> bool:
     """Whether the value of a key is or contains a path."""
     return is_text_key(key) and (
-        key.rpartition(".")[2] in ("path", "uri") or Path in _iterate_types(known_keys()[key])
+        key.rpartition(".")[2] in ("path", "uri") or Path in _iterate_types(known_keys().get(key))
     )
 
 
@@ -63,7 +78,8 @@ def format_keys(keys: Collection[str], value: str = "") -> str:
     shown = " or ".join(f"{key}{value}" for key in [*keys][:_MAX_LISTED])
     more = " or a similar key" if len(keys) > _MAX_LISTED else ""
     stages = " (STAGE: seg_warmup, cls_head or joint)" if "STAGE" in shown else ""
-    return f"{shown}{more}{stages}"
+    sources = " (SOURCE: volumes, pictures or another one)" if "SOURCE" in shown else ""
+    return f"{shown}{more}{stages}{sources}"
 
 
 def leaf_keys(key: str) -> list[str]:
@@ -75,10 +91,14 @@ def leaf_keys(key: str) -> list[str]:
 def similar_keys(key: str) -> list[str]:
     """Return the keys that an unknown one may mean: those that end with it, else those of a similar name.
 
-    The keys of the three stages are merged into one: `stages.STAGE.epochs`.
+    The keys of the three stages are merged into one: `stages.STAGE.epochs`. Those of a data source are those
+    of the source that `key` names.
     """
+    source = _SOURCE.match(key)
+    key = _SOURCE.sub("data.sources.SOURCE", key)
     exact = [known for known in known_keys() if known == key or known.endswith(f".{key}")]
-    return _merge_stages(exact or _similar(key))
+    similar = _merge_stages(exact or _similar(key))
+    return [known.replace("SOURCE", source["key"]) for known in similar] if source else similar
 
 
 def _similar(key: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from slicewise.config.keys import closest_match, suggest
+from slicewise.config.keys import closest_match, is_known, suggest
 from slicewise.config.origin import Layer, find_origin
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
@@ -34,6 +34,8 @@ def validate(tree: dict[str, Any], find_layers: Callable[[], Sequence[Layer]]) -
 def _explain(details: ErrorDetails, key: str) -> str:
     match details["type"]:
         case "extra_forbidden":
+            if is_known(key):
+                return "a source of this kind has no such key; leave it out"
             return "unknown key" + suggest(key)
         case "missing" if isinstance(details["loc"][-1], int):
             return f"value number {details['loc'][-1] + 1} is missing"

@@ -157,8 +157,8 @@ def select_mask(draft: CaseDraft) -> tuple[Path | None, list[Problem]]:
         return None, [
             Problem(
                 draft.folder,
-                f"{draft.name}: several files may be its mask ({names}); choose one with data.volumes.mask, "
-                "such as data.volumes.mask='*_tumor_seg*', or rename it so that only it names a tumour",
+                f"{draft.name}: several files may be its mask ({names}); choose one with data.sources."
+                "volumes.mask, such as '*_tumor_seg*', or rename it so that only it names a tumour",
             )
         ]
     problems = [Problem(file.path, "a second file of its kind, ignored", "note") for file in best[1:]]

@@ -29,7 +29,7 @@ _MAX_TUMOUR_SHARE: Final = 0.6
 """Of the brain. The largest tumours of BraTS take less than a third of it."""
 _LIKE_BRAIN: Final = (
     f"the mask covers more than {_MAX_TUMOUR_SHARE:.0%} of the brain; check whether it is that of the tumour "
-    "(data.volumes.mask names another file)"
+    "(data.sources.volumes.mask names another file)"
 )
 _SLICES_OF_A_VOLUME: Final = 160
 _FLOAT16_BYTES: Final = 2

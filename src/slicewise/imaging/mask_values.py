@@ -107,19 +107,19 @@ def _meaning(path: Path, present: list[int], label_map: LabelMap | None) -> dict
         if unknown := [value for value in present if value not in meaning]:
             raise VolumeError(
                 f"{path} holds {_format(present)}, and {_format(unknown)} is no label of its format "
-                f"({_format([*meaning])}); set data.volumes.labels to the format of the data "
+                f"({_format([*meaning])}); set data.sources.volumes.labels to the format of the data "
                 f"({', '.join(LABEL_FORMATS)}, or a map such as {{1:1,2:2,4:3}}). {_FORMATS}"
             )
         return meaning
     if {ENHANCING, _BRATS_ENHANCING} <= {*present}:
         raise VolumeError(
             f"{path} holds {_format(present)}: 3 and 4 mean different things in different data sets; set "
-            f"data.volumes.labels. {_FORMATS}"
+            f"data.sources.volumes.labels. {_FORMATS}"
         )
     if max(present) > _BRATS_ENHANCING:
         raise VolumeError(
             f"{path} holds {_format(present)}, not the labels 0, 1, 2 and 3 or 4; is it the tumour's mask? "
-            "If so, give the label of each value in data.volumes.labels, such as {10:1,20:2,30:3}"
+            "If so, give the label of each value in data.sources.volumes.labels, such as {10:1,20:2,30:3}"
         )
     return {0: 0, 1: 1, 2: 2, ENHANCING: ENHANCING, _BRATS_ENHANCING: ENHANCING}
 

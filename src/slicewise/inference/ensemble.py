@@ -92,6 +92,6 @@ def _input_signature(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         **{f"preprocessing.{key}": value for key, value in settings.items()},
         "the number of input channels": next(layer.shape[1] for layer in layers if layer.ndim == 4),
-        "data.pictures.slot": checkpoint.slot,
+        "data.sources.pictures.slot": checkpoint.slot,
         "the list of classes": checkpoint.class_names,
     }

@@ -11,12 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from slicewise.core.files import atomic_write
 
 _LOSSES: Final = {"train_loss": "training", "val_loss": "validation"}
-_METRICS: Final = {
-    "dice": "Dice per patient",
-    "auc": "AUC, mean over sources",
-    "auc_volumes": "AUC, volumes",
-    "auc_pictures": "AUC, pictures",
-}
+_METRICS: Final = {"dice": "Dice per patient", "auc": "AUC, mean over sources"}
 
 
 def draw_curves(path: Path, title: str, rows: Sequence[Mapping[str, float]], best_epoch: int) -> None:
@@ -26,7 +21,9 @@ def draw_curves(path: Path, title: str, rows: Sequence[Mapping[str, float]], bes
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     _draw(left, rows, _LOSSES, "loss")
-    _draw(right, rows, _METRICS, "validation metric")
+    by_source = dict.fromkeys(key for row in rows for key in row if key.startswith("auc_"))
+    names = {key: f"AUC, {key.removeprefix('auc_')}" for key in by_source}
+    _draw(right, rows, _METRICS | names, "validation metric")
     right.set_ylim(0, 1.02)
     for axes in (left, right):
         name = "best epoch" if best_epoch else "initial weights"

@@ -68,8 +68,11 @@ def _scores(source: SourceScores, scores: Iterable[Score]) -> Iterator[str]:
 
 
 def _training(run: RunInfo) -> Iterator[str]:
+    steps = [step for step in run.steps if step.name.startswith("train.")]
+    keys = dict.fromkeys(key for step in steps for key in step.metrics["best_metrics"])
+    aucs = [key for key in keys if key.startswith("auc_")]
     head = (
-        *("stage", "epochs", "best epoch", "Dice", "AUC volumes", "AUC pictures"),
+        *("stage", "epochs", "best epoch", "Dice", *(key.replace("auc_", "AUC ") for key in aucs)),
         *("minutes", "images/s", "device"),
     )
     rows = [
@@ -77,16 +80,12 @@ def _training(run: RunInfo) -> Iterator[str]:
             step.name,
             str(step.metrics["epochs_run"]),
             format_best_epoch(step.metrics),
-            *(
-                format_number(step.metrics["best_metrics"].get(key))
-                for key in ("dice", "auc_volumes", "auc_pictures")
-            ),
+            *(format_number(step.metrics["best_metrics"].get(key)) for key in ("dice", *aucs)),
             format_number(step.seconds / 60, 1),
             format_number(step.metrics["images_per_second"], 0),
             str(step.metrics["device"]),
         )
-        for step in run.steps
-        if step.name.startswith("train.")
+        for step in steps
     ]
     return _table(head, rows)
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slicewise.config.schema import Config, PictureSource
+from slicewise.config.schema import Config, SourceSettings
+from slicewise.config.schema.sources import PhantomPicturesSettings, PhantomSettings
 from slicewise.core.errors import UsageError
 from slicewise.core.files import write_text
 from slicewise.data.cases import CaseFiles
@@ -18,7 +19,6 @@ from slicewise.workflow.participants import select_phantom_patients, split_input
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.sources import (
     INDEX_NAME,
-    Source,
     discover_source,
     external_inputs,
     source_root,
@@ -32,17 +32,21 @@ _PHANTOM_SEED = 0
 
 def _settings(config: Config) -> dict[str, Any]:
     settings: dict[str, Any] = {}
-    sources: dict[str, Source] = {"data.volumes": config.data.volumes, "data.pictures": config.data.pictures}
-    for key, source in sources.items():
+    for name, source in config.data.sources.items():
+        key = f"data.sources.{name}"
         # A configured folder counts by its content, not by its path; then Kaggle's name does not matter.
         unread = (f"{key}.path", *([f"{key}.kaggle"] if source.path else []))
         settings |= select_settings(config, key, without=unread)
-    if config.data.volumes.kind == "phantom":
+    if _generates_on_demand(config):
         # Phantom patients are generated on demand, so the participants decide what is on disk.
         settings |= select_settings(
             config, "scale.fraction", "scale.min_patients", "split", without=unused_split_keys(config)
         )
     return settings
+
+
+def _generates_on_demand(config: Config) -> bool:
+    return any(isinstance(source, PhantomSettings) for source in used_sources(config))
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -84,12 +88,12 @@ def _run(context: Context[Config]) -> Outcome:
 
 
 def _prepare_source(
-    context: Context[Config], source: Source, root: Path, known: dict[str, list[str]]
+    context: Context[Config], source: SourceSettings, root: Path, known: dict[str, list[str]]
 ) -> frozenset[str] | None:
     """Download or generate what is missing of a source; return the groups to list, or None for all."""
     if source.path:
         return None
-    if source.kind != "phantom":
+    if not source.is_generated:
         from slicewise.data.download.kaggle import fetch_kaggle
 
         if source.kaggle is None:
@@ -104,11 +108,12 @@ def _prepare_source(
 
     config, runtime = context.config, context.config.runtime
     faulty = [path for path in context.faulty if path.is_relative_to(root)]
-    if isinstance(source, PictureSource):
+    if isinstance(source, PhantomPicturesSettings):
         for path in faulty:
             path.unlink(missing_ok=True)
         materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED, runtime.num_workers)
         return None
+    assert isinstance(source, PhantomSettings)
     for path in faulty:
         shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all
     numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
@@ -124,7 +129,7 @@ def _question(config: Config, workspace: Workspace) -> str | None:
     roots = [
         source_root(source, workspace)
         for source in used_sources(config)
-        if source.kind != "phantom" and not source.path
+        if not source.is_generated and not source.path
     ]
     present = [root for root in roots if root.is_dir() and any(root.iterdir())]
     if not present or workspace.home_receipt(HOMES["download"]) is None:
@@ -135,7 +140,7 @@ def _question(config: Config, workspace: Workspace) -> str | None:
 
 def _inputs(config: Config) -> Mapping[str, Input]:
     # A split file decides which phantom patients are generated, as the scale does.
-    split_file = split_inputs(config) if config.data.volumes.kind == "phantom" else {}
+    split_file = split_inputs(config) if _generates_on_demand(config) else {}
     return {**external_inputs(config), **split_file}
 
 

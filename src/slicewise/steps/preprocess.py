@@ -9,7 +9,12 @@ from slicewise.core.files import write_json, write_text
 from slicewise.data.problems import describe_problems, summarise_problems
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import preprocess_demand
-from slicewise.workflow.participants import TRAIN_ONLY, select_cases, split_inputs, unused_split_keys
+from slicewise.workflow.participants import (
+    select_cases,
+    split_inputs,
+    train_only_keys,
+    unused_split_keys,
+)
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import MANIFEST_NAME, slice_store
 from slicewise.workflow.sources import open_index, source_root, used_sources
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 def _settings(config: Config) -> dict[str, Any]:
     # The split decides which patients a scale takes; a patient's slices do not depend on it.
     return select_settings(
-        config, "preprocessing", "scale", "split", TRAIN_ONLY, without=unused_split_keys(config)
+        config, "preprocessing", "scale", "split", *train_only_keys(config), without=unused_split_keys(config)
     )
 
 

@@ -12,10 +12,10 @@ from slicewise.data.split.subsets import Split
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import split_demand
 from slicewise.workflow.participants import (
-    TRAIN_ONLY,
     predefined_split,
     split_inputs,
     split_source,
+    train_only_keys,
     unused_split_keys,
 )
 from slicewise.workflow.settings import select_settings
@@ -69,30 +69,35 @@ def _notes(predefined: Mapping[str, PredefinedSplit | None]) -> Iterator[str]:
 
 def _require_tumour_in_subsets(context: Context[Config], used: Split) -> None:
     """Refuse a subset whose masks are all empty: it gives no training signal and no score."""
-    volumes, store = context.config.data.volumes, slice_store(context.workspace)
-    cases = [entry for entry in read_manifest(context) if entry["source"] == volumes.name]
-    groups = {e["group"] for e in cases if (store.open(e["entry"]).labels == 1).any()}
-    root = source_root(volumes, context.workspace)
-    if not groups:
-        raise DataError(
-            f"{volumes.name}: not one mask of {len(cases)} cases in {root} has a tumour pixel; check that "
-            "the files taken as masks are those of the tumour (data.volumes.mask names them) and what their "
-            "values mean (data.volumes.labels)"
-        )
-    for subset in SUBSETS:
-        members = used.groups(volumes.name, subset)
-        if not groups & {*members}:
+    store, manifest = slice_store(context.workspace), read_manifest(context)
+    for key, source in context.config.data.sources.items():
+        if not source.has_masks:
+            continue
+        cases = [entry for entry in manifest if entry["source"] == source.name]
+        groups = {e["group"] for e in cases if (store.open(e["entry"]).labels == 1).any()}
+        root = source_root(source, context.workspace)
+        if not groups:
             raise DataError(
-                f"{volumes.name}: not one mask of the {len(members)} patients for {subset} has a tumour "
-                f"pixel (such as {members[0]} in {root}), {len(groups)} of all patients have; add patients, "
-                "or draw another split with split.seed"
+                f"{source.name}: not one mask of {len(cases)} cases in {root} has a tumour pixel; check that "
+                f"the files taken as masks are those of the tumour (data.sources.{key}.mask names them) and "
+                f"what their values mean (data.sources.{key}.labels)"
             )
+        for subset in SUBSETS if source.role == "full" else ("train",):
+            members = used.groups(source.name, subset)
+            if not groups & {*members}:
+                raise DataError(
+                    f"{source.name}: not one mask of the {len(members)} patients for {subset} has a tumour "
+                    f"pixel (such as {members[0]} in {root}), {len(groups)} of all patients have; add "
+                    "patients, or draw another split with split.seed"
+                )
 
 
 SPLIT: Step[Config] = Step(
     name="split",
     run=_run,
-    settings=lambda config: select_settings(config, "split", TRAIN_ONLY, without=unused_split_keys(config)),
+    settings=lambda config: select_settings(
+        config, "split", *train_only_keys(config), without=unused_split_keys(config)
+    ),
     needs=("download", "preprocess"),
     homes=HOMES["split"],
     inputs=split_inputs,

@@ -16,6 +16,7 @@ from slicewise.workflow.checkpoints import load_stage_checkpoint
 from slicewise.workflow.demand import training_demand
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import open_subset
+from slicewise.workflow.sources import source_keys
 from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _START: Final = "training.start_from"
 
 
 def _settings(stage: StageName, config: Config) -> dict[str, Any]:
-    data_keys = ("data.name", "data.synthetic", "data.pictures.slot")
+    data_keys = ("data.name", "data.synthetic", *source_keys(config, "slot"))
     keys = (f"stages.{stage}", "training", "model", "seed", *data_keys)
     settings = select_settings(config, *keys, without=(_START,))
     path = _external_checkpoint(stage, config)

@@ -18,9 +18,9 @@ from slicewise.training.state import Metrics, Progress
 
 HISTORY_COLUMNS: Final = (
     *("epoch", "learning_rate", "train_loss", "train_mask_loss", "train_class_loss"),
-    *("val_loss", "val_mask_loss", "val_class_loss", "dice", "auc", "auc_volumes", "auc_pictures"),
-    *("score", "seconds", "num_threads"),
+    *("val_loss", "val_mask_loss", "val_class_loss", "dice", "auc", "score", "seconds", "num_threads"),
 )
+"""Before `score` comes the AUC of each source, `auc_<source>`"""
 _CURVES_SECONDS: Final = 30.0
 
 
@@ -54,7 +54,10 @@ class StageArtifacts:
 def write_history(path: Path, rows: Sequence[Metrics]) -> None:
     """Write one line per epoch, 0 for the start; a figure that a line does not have is left blank."""
     stream = io.StringIO()
-    table = csv.DictWriter(stream, HISTORY_COLUMNS, restval="", lineterminator="\n")
+    by_source = dict.fromkeys(name for row in rows for name in row if name.startswith("auc_"))
+    place = HISTORY_COLUMNS.index("score")
+    columns = [*HISTORY_COLUMNS[:place], *by_source, *HISTORY_COLUMNS[place:]]
+    table = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
     table.writeheader()
     table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
     write_text(path, stream.getvalue())

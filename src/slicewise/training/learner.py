@@ -141,7 +141,7 @@ class Learner:
             fingerprint=fingerprint,
             data_name=config.data.name,
             synthetic=config.data.synthetic,
-            slot=config.data.pictures.slot,
+            slot=config.data.slot,
             not_trained=self._not_trained,
             program=self._program,
         )

@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 
 from slicewise.config.schema import Config, Stage
 from slicewise.config.schema.training import Monitor, StageName
-from slicewise.data.loading.dataset import SOURCES, SliceDataset
+from slicewise.data.loading.dataset import SliceDataset
 from slicewise.training.objective import trained_tasks
 from slicewise.training.state import Progress
 from slicewise.training.validation import SliceScores, Validation, dice_by_patient, source_auc
@@ -116,10 +116,15 @@ def patient_pseudovalues(dataset: SliceDataset, scores: SliceScores, monitor: Mo
     values = {}
     if "dice" in monitor:
         dice = dice_by_patient(dataset, scores)
-        groups = ([dice[name] for name in names if name in dice] for names, _ in _patient_groups(dataset, 0))
+        sources = range(len(dataset.source_names))
+        groups = (
+            [dice[name] for name in names if name in dice]
+            for source in sources
+            for names, _ in _patient_groups(dataset, source)
+        )
         values["dice"] = [float(np.mean(group)) for group in groups if group]
     if "auc" in monitor:
-        for source, name in enumerate(SOURCES):
+        for source, name in enumerate(dataset.source_names):
             values[f"auc_{name}"] = _auc_pseudovalues(dataset, scores, source)
     return {name: row for name, row in values.items() if row}
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from slicewise.core.files import atomic_write
-from slicewise.data.loading.dataset import VOLUMES, Batch, SliceDataset
+from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.sampler import Indices
 from slicewise.domain.labels import modality_slot
 from slicewise.models.multitask import MultitaskOutput
@@ -40,8 +40,8 @@ def draw_samples(path: Path, learner: Learner, dataset: SliceDataset, number: in
 
 
 def choose_slices(dataset: SliceDataset, number: int) -> Indices:
-    """Return tumour slices of volumes, evenly over the patients: the same ones after each epoch."""
-    tumour = np.flatnonzero((dataset.sources == VOLUMES) & (dataset.labels > 0))
+    """Return tumour slices with a mask, evenly over the patients: the same ones after each epoch."""
+    tumour = np.flatnonzero(dataset.has_mask & (dataset.labels > 0))
     if not len(tumour):
         tumour = np.arange(len(dataset))
     middles = (np.arange(number) + 0.5) * len(tumour) / number

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from slicewise.config.schema import Stage, Training
-from slicewise.data.loading.dataset import SOURCES, Batch, SliceDataset
+from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.loader import load_batches, sequential_batches
 from slicewise.models.multitask import MultitaskModel, MultitaskOutput
 from slicewise.training.losses import compute_losses
@@ -62,7 +62,7 @@ def validate(
     if not all(np.isfinite(part).all() for part in (scores.denominator, scores.class_logits, scores.losses)):
         raise FloatingPointError("the logits or losses of the validation are NaN or infinite")
     # Pictures come last, in batches without mask loss; to count them as 0 would make the loss look smaller.
-    masked = np.array([case.has_mask for case in dataset.cases])[dataset.case_of]
+    masked = dataset.has_mask
     mask = float(scores.losses[masked, 0].mean()) if masked.any() else 0.0
     label = float(scores.losses[:, 1].mean())
     objective = stage.objective
@@ -103,7 +103,7 @@ def slice_auc(dataset: SliceDataset, class_logits: Floats) -> dict[str, float]:
     """
     aucs = {
         f"auc_{name}": auc
-        for source, name in enumerate(SOURCES)
+        for source, name in enumerate(dataset.source_names)
         if (auc := source_auc(dataset, class_logits, source)) is not None
     }
     if not aucs:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config
+from slicewise.config.schema.sources import PhantomSettings
 from slicewise.core.disk import MIB
 from slicewise.core.processor import has_native_bf16
 from slicewise.engine.step import Context, Demand
@@ -42,14 +43,16 @@ def download_demand(context: Context[Config]) -> Demand:
     from slicewise.data.phantom.generation import BYTES_PER_PATIENT, missing_patients
     from slicewise.data.phantom.patient import patient_name
 
-    config, source = context.config, context.config.data.volumes
-    if source.kind != "phantom" or source.path:
+    config, num_missing = context.config, 0
+    for source in used_sources(config):
+        if isinstance(source, PhantomSettings):
+            numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
+            selected = select_phantom_patients(config, source, numbers)
+            root = source_root(source, context.workspace)
+            num_missing += len(missing_patients(root, [numbers[name] for name in selected]))
+    if not num_missing:
         return Demand(memory_bytes=_PROCESS_MIB * MIB, least_memory_bytes=_PROCESS_MIB * MIB)
-    numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
-    selected = select_phantom_patients(config, source, numbers)
-    missing = missing_patients(source_root(source, context.workspace), [numbers[name] for name in selected])
-    worker_mib = _GENERATOR_MIB if missing else 0
-    return _worker_demand(config, len(missing) * BYTES_PER_PATIENT, len(missing), worker_mib)
+    return _worker_demand(config, num_missing * BYTES_PER_PATIENT, num_missing, _GENERATOR_MIB)
 
 
 def preprocess_demand(context: Context[Config]) -> Demand:

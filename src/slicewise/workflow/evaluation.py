@@ -104,12 +104,18 @@ def _select_thresholds(
     conditions = OperatingConditions(
         predictor.checkpoint.weights_digest,
         settings.inference,
-        config.data.volumes.name,
-        config.data.pictures.name,
+        _first_source(config, "volume"),
+        _first_source(config, "picture"),
     )
     content = {"made_for": conditions.to_json(), **selection.to_json()}
     write_json(context.out("evaluation") / CALIBRATION_NAME, content)
     return selection
+
+
+def _first_source(config: Config, unit: str) -> str:
+    """Return the first source of volumes or pictures, whose thresholds are those for new files."""
+    names = [source.name for source in config.data.sources.values() if source.unit == unit]
+    return names[0] if names else f"no_{unit}s"
 
 
 def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResult) -> list[StageResult]:

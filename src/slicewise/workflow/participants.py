@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from slicewise.config.schema import Config, PictureSource, VolumeSource
+from slicewise.config.schema import Config, SourceSettings
+from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import ConfigError, DataError
 from slicewise.data.cases import CaseFiles
@@ -21,18 +22,22 @@ from slicewise.data.split.predefined import (
 )
 from slicewise.data.split.split_file import read_split_file
 from slicewise.engine.step import Input
-from slicewise.workflow.sources import Source, used_sources
+from slicewise.workflow.sources import source_keys, used_sources
 
 FOLD_KEYS: Final = ("split.folds", "split.fold")
 """They do not decide which patients a scale takes."""
 PREDEFINED_KEYS: Final = ("split.file", "split.folders", "split.unlisted", "split.overlap")
-TRAIN_ONLY: Final = "data.pictures.train_only"
 
 
 def unused_split_keys(config: Config) -> tuple[str, ...]:
     """Return the keys of the section `split` without an effect; of a file only the content counts."""
     folds = () if config.split.fold else FOLD_KEYS
     return (*folds, "split.file") if config.split.is_given else (*folds, *PREDEFINED_KEYS)
+
+
+def train_only_keys(config: Config) -> list[str]:
+    """Return the keys that choose what is in train, whatever the split."""
+    return source_keys(config, "role", "train_only")
 
 
 def split_inputs(config: Config) -> Mapping[str, Input]:
@@ -52,7 +57,7 @@ def split_inputs(config: Config) -> Mapping[str, Input]:
     return {"split.file": Input(path.parent, lambda: [path])}
 
 
-def split_source(config: Config, source: Source, index: CaseIndex) -> dict[str, Subset]:
+def split_source(config: Config, source: SourceSettings, index: CaseIndex) -> dict[str, Subset]:
     """Return the subset of every known group of a source; groups of `train_only` folders are in train.
 
     With folds, these are the groups that take part at this scale: assigned over all known groups, a fold
@@ -76,14 +81,16 @@ def split_source(config: Config, source: Source, index: CaseIndex) -> dict[str, 
     else:
         groups = {*index.known.get(source.name, ())}
     train_only: set[str] = set()
-    if isinstance(source, PictureSource):  # discovery kept the groups of these folders apart
+    if source.role == "train_only":
+        train_only = groups
+    elif isinstance(source, ClassFoldersSettings):  # discovery kept the groups of these folders apart
         folder, names = index.roots[source.name], source.train_only
         train_only = {c.group for c in cases if c.images[0].relative_to(folder).parts[0] in names} & groups
     subsets = _split_by_seed(config, groups - train_only, _group_labels(cases))
     return {**subsets, **dict.fromkeys(sorted(train_only), "train")}
 
 
-def predefined_split(config: Config, source: Source, index: CaseIndex) -> PredefinedSplit | None:
+def predefined_split(config: Config, source: SourceSettings, index: CaseIndex) -> PredefinedSplit | None:
     """Return the users' own split of a source; None where there is none, or it names no case of the source.
 
     Raises:
@@ -119,7 +126,7 @@ def _match_members(config: Config, index: CaseIndex) -> SubsetsByMember:
     return match_split_file(read_split_file(expand_user(config.split.file)), members, index.roots, unusable)
 
 
-def select_phantom_patients(config: Config, source: VolumeSource, names: Iterable[str]) -> frozenset[str]:
+def select_phantom_patients(config: Config, source: SourceSettings, names: Iterable[str]) -> frozenset[str]:
     """Return the phantom patients that take part, generated or not."""
     if config.split.file is not None:
         members = match_names(read_split_file(expand_user(config.split.file)), source.name, names)
@@ -129,7 +136,7 @@ def select_phantom_patients(config: Config, source: VolumeSource, names: Iterabl
     return _select_participants(config, source, _split_by_seed(config, names))
 
 
-def select_cases(config: Config, source: Source, index: CaseIndex) -> list[CaseFiles]:
+def select_cases(config: Config, source: SourceSettings, index: CaseIndex) -> list[CaseFiles]:
     """Return the cases of a source that take part at this scale."""
     cases = index.of_source(source.name)
     predefined, subsets = predefined_split(config, source, index), split_source(config, source, index)
@@ -142,7 +149,7 @@ def select_cases(config: Config, source: Source, index: CaseIndex) -> list[CaseF
 
 def _select_participants(
     config: Config,
-    source: Source,
+    source: SourceSettings,
     subsets: Mapping[str, Subset],
     labels: Mapping[str, str] | None = None,
     *,
@@ -150,7 +157,7 @@ def _select_participants(
 ) -> frozenset[str]:
     """Return the groups of a source that take part at this scale; of a predefined split, all test groups."""
     scale = config.scale
-    minimum = scale.min_pictures if isinstance(source, PictureSource) else scale.min_patients
+    minimum = scale.min_pictures if source.unit == "picture" else scale.min_patients
     always_used: tuple[Subset, ...] = ("test",) if is_predefined else ()
     return select_groups(subsets, scale.fraction, minimum, config.split.seed, labels, always_used)
 

@@ -25,7 +25,7 @@ def select_settings(config: Config, *keys: str, without: tuple[str, ...] = ()) -
     for key in keys:
         value: Any = config
         for part in key.split("."):
-            value = getattr(value, part)
+            value = value[part] if isinstance(value, dict) else getattr(value, part)
         plain = to_jsonable_python(value)
         leaves = flatten_dict(plain, f"{key}.") if isinstance(value, BaseModel) else {key: plain}
         settings.update({name: leaf for name, leaf in leaves.items() if name not in without})
@@ -40,9 +40,9 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
 def results_config(config: Config) -> dict[str, Any]:
     """Return what decides the results: no runtime, serving or tracking; placeholders for external paths."""
     tree = config.model_dump(mode="json", exclude={"runtime", "serving", "tracking"})
-    for source in ("volumes", "pictures"):
-        if tree["data"][source]["path"] is not None:
-            tree["data"][source]["path"] = _FOLDER_PLACEHOLDER
+    for source in tree["data"]["sources"].values():
+        if source["path"] is not None:
+            source["path"] = _FOLDER_PLACEHOLDER
     if config.training.start_from is not None:
         tree["training"]["start_from"] = _FILE_PLACEHOLDER
     return tree
@@ -59,7 +59,12 @@ def reproduce_command(config: Config) -> str:
         groups.pop()
         defaults = compose(groups)
     default_values = flatten_dict(results_config(defaults))
-    keys = [
+    kinds, usual = ({k: s.kind for k, s in each.data.sources.items()} for each in (config, defaults))
+    removed = [f"data.sources.{key}=null" for key in usual if key not in kinds]
+    if any(kinds[key] != usual[key] for key in kinds.keys() & usual.keys()):
+        removed = ["~data.sources"]  # another kind does not have the keys of the default
+        default_values = {k: v for k, v in default_values.items() if not k.startswith("data.sources.")}
+    keys = removed + [
         f"{key}={json.dumps(value, ensure_ascii=False)}"
         for key, value in flatten_dict(results_config(config)).items()
         if default_values.get(key) != value

@@ -68,7 +68,8 @@ def open_cases(context: Context[Config], subset: Subset) -> "list[StoredCase]":
     groups = split.subset(subset)
     entries = read_manifest(context)
     cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in groups]
-    missing = {source.name for source in used_sources(context.config)} - {case.key.source for case in cases}
+    expected = {s.name for s in used_sources(context.config) if s.role == "full" or subset == "train"}
+    missing = expected - {case.key.source for case in cases}
     if missing:
         raise DataError(
             f"the {subset} subset has no case of {', '.join(sorted(missing))}; run again with "
@@ -78,14 +79,15 @@ def open_cases(context: Context[Config], subset: Subset) -> "list[StoredCase]":
 
 
 def open_subset(context: Context[Config], subset: Subset) -> "SliceDataset":
-    """Return one subset for training: volumes first, then pictures."""
+    """Return one subset for training, by source."""
     from slicewise.data.loading.dataset import SliceDataset
 
     cases = open_cases(context, subset)
-    name = context.config.data.volumes.name
-    volumes = [case for case in cases if case.key.source == name]
-    pictures = [case for case in cases if case.key.source != name]
-    return SliceDataset(volumes, pictures, PRELOAD_MIB)
+    by_source = {
+        key: [case for case in cases if case.key.source == source.name]
+        for key, source in context.config.data.sources.items()
+    }
+    return SliceDataset(by_source, PRELOAD_MIB)
 
 
 def slice_keys(case: "StoredCase") -> list[SliceKey]:

@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from slicewise.config.schema import Config, PictureSource, VolumeSource
+from slicewise.config.schema import Config, SourceSettings
+from slicewise.config.schema.sources import BratsSettings, ClassFoldersSettings
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import ConfigError
 from slicewise.domain.labels import LABEL_FORMATS, LabelMap
@@ -18,35 +19,42 @@ if TYPE_CHECKING:
     from slicewise.data.problems import Problem
     from slicewise.data.sources import FolderKind
 
-Source = VolumeSource | PictureSource
-
 INDEX_NAME: Final = "index.json"
 
 
-def used_sources(config: Config) -> list[Source]:
-    """Return the sources of the run, volumes first."""
-    pictures = config.data.pictures
-    return [config.data.volumes, *([pictures] if pictures.kind != "none" else [])]
+def used_sources(config: Config) -> list[SourceSettings]:
+    """Return the settings of the sources of the run, in order."""
+    return [*config.data.sources.values()]
 
 
-def source_root(source: Source, workspace: Workspace) -> Path:
+def source_keys(config: Config, *names: str) -> list[str]:
+    """Return the dotted keys of these settings, for the sources whose kind has them."""
+    return [
+        f"data.sources.{key}.{name}"
+        for key, source in config.data.sources.items()
+        for name in names
+        if name in type(source).model_fields
+    ]
+
+
+def source_root(source: SourceSettings, workspace: Workspace) -> Path:
     """Return the folder that holds a source: the one named in the configuration, or one below data/raw."""
     return expand_user(source.path) if source.path else workspace.root / "data" / "raw" / source.name
 
 
-def source_layout(source: Source) -> "FolderKind":
+def source_layout(source: SourceSettings) -> "FolderKind":
     """Return how the files of a source are laid out on the disk."""
-    if isinstance(source, PictureSource):
+    if source.unit == "picture":
         return "pictures"
     return "lgg" if source.kind == "lgg" else "brats"
 
 
-def discover_source(source: Source, root: Path) -> "tuple[Sequence[CaseFiles], Sequence[Problem]]":
+def discover_source(source: SourceSettings, root: Path) -> "tuple[Sequence[CaseFiles], Sequence[Problem]]":
     """Return the cases of a source below `root`, and what is wrong with its files."""
     from slicewise.data.sources import discover
 
     layout = source_layout(source)
-    if isinstance(source, PictureSource):
+    if isinstance(source, ClassFoldersSettings):
         return discover(
             layout,
             root,
@@ -55,6 +63,8 @@ def discover_source(source: Source, root: Path) -> "tuple[Sequence[CaseFiles], S
             group_duplicates=source.duplicates == "group",
             train_only=source.train_only,
         )
+    if not isinstance(source, BratsSettings):
+        return discover(layout, root, source.name)
     labels: LabelMap | None
     if isinstance(source.labels, str):  # without a format, names and values of the files define the labels
         labels = LABEL_FORMATS.get(source.labels)
@@ -71,15 +81,11 @@ def external_inputs(config: Config) -> Mapping[str, Input]:
     """
     from slicewise.data.sources import list_read_files
 
-    sources: dict[str, Source] = {
-        "data.volumes.path": config.data.volumes,
-        "data.pictures.path": config.data.pictures,
-    }
     inputs = {}
-    for key, source in sources.items():
-        if source.kind == "none" or not source.path:
+    for name, source in config.data.sources.items():
+        if not source.path:
             continue
-        folder = expand_user(source.path)
+        key, folder = f"data.sources.{name}.path", expand_user(source.path)
         if not folder.is_dir():
             what = "is a file, not a folder" if folder.exists() else "does not exist"
             raise ConfigError(f"{key}: {folder.absolute()} {what}; correct the path or leave the key out")

@@ -186,7 +186,9 @@ def test_disk(workspace: Workspace, config: Config) -> None:
     assert storage.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
 
 
-@pytest.mark.parametrize("key", ["data.volumes.path", "data.pictures.path", "training.start_from"])
+@pytest.mark.parametrize(
+    "key", ["data.sources.volumes.path", "data.sources.pictures.path", "training.start_from"]
+)
 def test_inputs(key: str, config: Config, tmp_path: Path) -> None:
     assert datasets.inputs(config).found == "none named"
     path = tmp_path / "a; b"
@@ -207,9 +209,9 @@ def test_kaggle(
     assert datasets.credentials(workspace, config).level == "good"
     assert "brats and kaggle_mri" in datasets.credentials(workspace, brats).found
     assert datasets.credentials(workspace, brats).level == "warn"
-    alone = ["data=brats", "data.pictures.kind=none"]
+    alone = ["data=brats", "data.sources.pictures=null"]
     assert datasets.credentials(workspace, compose(alone)).found == "no credentials; brats may need them"
-    assert datasets.credentials(workspace, compose([*alone, "data.volumes.path=/x"])).level == "good"
+    assert datasets.credentials(workspace, compose([*alone, "data.sources.volumes.path=/x"])).level == "good"
     (tmp_path / "kaggle.json").write_text("{")
     assert datasets.credentials(workspace, brats).level == "bad"
     (tmp_path / "kaggle.json").write_text('{"username": "anna", "key": "a-secret-key"}')
@@ -234,7 +236,7 @@ def pictures(root: Path, number: int) -> Config:
         path = root / ("yes" if index % 2 else "no") / f"{index:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(grey).save(path)
-    return compose(["data=brats", f"data.pictures.path={root}"])
+    return compose(["data=brats", f"data.sources.pictures.path={root}"])
 
 
 def test_pictures_that_cannot_be_read_are_named(workspace: Workspace, tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_without_credentials_a_refusal_tells_how_to_set_them(
         "~/.kaggle/access_token",
         "kaggle.json",
         "data=phantom",
-        "data.volumes.path",
+        "data.sources.volumes.path",
     ):
         assert way in str(caught.value)
 
@@ -340,7 +340,7 @@ def test_a_folder_that_was_not_downloaded_is_left_alone(kaggle: FakeKaggle, tmp_
     mine = tmp_path / "brains" / "mine.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(DownloadError, match=r"not a finished download.*data\.volumes\.path"):
+    with pytest.raises(DownloadError, match=r"not a finished download.*data\.sources\.volumes\.path"):
         fetch(tmp_path / "brains")
     assert mine.read_text() == "mine"
     assert kaggle.asked == []

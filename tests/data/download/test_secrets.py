@@ -15,7 +15,7 @@ __all__ = ["endpoints", "kaggle"]
 
 KEY = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 SECRETS = (TOKEN, KEY, SIGNATURE)
-OVERRIDES = ("data=brats", "data.volumes.kaggle=owner/brains", "data.pictures.kind=none")
+OVERRIDES = ("data=brats", "data.sources.volumes.kaggle=owner/brains", "data.sources.pictures=null")
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_an_unexpected_error_that_quotes_the_credential(
 @pytest.mark.parametrize(
     "override",
     [
-        f"data.volumes.path=/x/{KEY}",
+        f"data.sources.volumes.path=/x/{KEY}",
         f"+kaggle.key={KEY}",
         "data.name=${oc.env:KAGGLE_KEY}",
         f"training.batch_size={KEY}",

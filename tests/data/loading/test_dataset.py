@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from slicewise.core.errors import DataError
-from slicewise.data.loading.dataset import PICTURES, VOLUMES, SliceDataset
+from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.slice_selection import select_training_slices
 
@@ -53,7 +53,7 @@ def case(number: int, num_slices: int, presence: tuple[int, ...] = (1, 1, 1, 1),
 
 
 def test_a_batch_holds_the_slices_asked_for_in_their_slots() -> None:
-    dataset = SliceDataset([case(0, 2), case(1, 3, (1, 0, 0, 1))])
+    dataset = SliceDataset({"volumes": [case(0, 2), case(1, 3, (1, 0, 0, 1))]})
 
     batch = dataset.gather(np.array([4, 0]))
 
@@ -67,20 +67,20 @@ def test_a_batch_holds_the_slices_asked_for_in_their_slots() -> None:
 def test_masks_are_whole_tumour_and_known_to_be_there() -> None:
     picture = case(1, 1, (0, 0, 0, 1))
     picture.has_mask = False
-    dataset = SliceDataset([case(0, 2)], [picture])
+    dataset = SliceDataset({"volumes": [case(0, 2)], "pictures": [picture]})
     batch = dataset.gather(np.arange(3))
 
     assert set(batch.masks.flatten().tolist()) == {0, 1}
     assert batch.masks.sum((1, 2, 3)).tolist() == [0, 4, 0]
     assert batch.has_mask.tolist() == [True, True, False]
-    assert dataset.sources.tolist() == [VOLUMES, VOLUMES, PICTURES]
+    assert dataset.sources.tolist() == [0, 0, 1]
 
 
 def test_training_slices_are_those_marked_of_their_source() -> None:
-    dataset = SliceDataset([case(0, 3), case(1, 2)], [case(2, 2, (0, 0, 0, 1))])
+    dataset = SliceDataset({"volumes": [case(0, 3), case(1, 2)], "pictures": [case(2, 2, (0, 0, 0, 1))]})
 
-    assert sorted(dataset.training_pool(VOLUMES).round(0)) == [1, 2, 4]
-    assert sorted(dataset.training_pool(PICTURES).round(0)) == [6]
+    assert sorted(dataset.training_pool("volumes").round(0)) == [1, 2, 4]
+    assert sorted(dataset.training_pool("pictures").round(0)) == [6]
     assert len(dataset) == 7
 
 
@@ -91,7 +91,7 @@ def test_healthy_slices_that_are_too_many_take_turns_within_their_case() -> None
     crowded.included = np.arange(8) != 6
     whole = case(0, 3)
     whole.train = whole.included
-    pool = SliceDataset([whole, crowded]).training_pool(VOLUMES)
+    pool = SliceDataset({"volumes": [whole, crowded]}).training_pool("volumes")
     rounds = [sorted(pool.round(number).tolist()) for number in range(4)]
     always = [0, 1, 2, 4, 6, 8, 10]
 
@@ -102,7 +102,7 @@ def test_healthy_slices_that_are_too_many_take_turns_within_their_case() -> None
 def test_the_first_round_is_what_preprocessing_marked() -> None:
     crowded = case(0, 200)
     crowded.train = select_training_slices(crowded.labels, 0.5, 64)
-    first = SliceDataset([crowded]).training_pool(VOLUMES).round(0)
+    first = SliceDataset({"volumes": [crowded]}).training_pool("volumes").round(0)
 
     assert sorted(first) == np.flatnonzero(crowded.train).tolist()
 
@@ -114,9 +114,9 @@ def test_memory_mapped_and_preloaded_slices_are_the_same(tmp_path: Path, preload
     mapped = case(0, 4)
     mapped.stored_images = np.load(tmp_path / "images.npy", mmap_mode="r")
 
-    batch = SliceDataset([mapped], preload_mib=preload_mib).gather(np.array([3, 1]))
+    batch = SliceDataset({"volumes": [mapped]}, preload_mib=preload_mib).gather(np.array([3, 1]))
 
-    assert torch.equal(batch.images, SliceDataset([source]).gather(np.array([3, 1])).images)
+    assert torch.equal(batch.images, SliceDataset({"volumes": [source]}).gather(np.array([3, 1])).images)
 
 
 def test_large_sets_keep_only_some_cases_open() -> None:
@@ -129,7 +129,7 @@ def test_large_sets_keep_only_some_cases_open() -> None:
             return super().__getattribute__(name)
 
     cases = [Counted(**vars(case(number % 9, 1))) for number in range(300)]
-    dataset = SliceDataset(cases)
+    dataset = SliceDataset({"volumes": cases})
     assert Counted.opened == 0
 
     dataset.gather(np.arange(300))
@@ -140,7 +140,11 @@ def test_large_sets_keep_only_some_cases_open() -> None:
 
 
 def test_to_moves_every_tensor_and_sets_the_layout() -> None:
-    batch = SliceDataset([case(0, 2)]).gather(np.arange(2)).to(torch.device("cpu"), channels_last=True)
+    batch = (
+        SliceDataset({"volumes": [case(0, 2)]})
+        .gather(np.arange(2))
+        .to(torch.device("cpu"), channels_last=True)
+    )
 
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert len(batch) == 2
@@ -148,6 +152,6 @@ def test_to_moves_every_tensor_and_sets_the_layout() -> None:
 
 def test_an_empty_side_and_mixed_sizes_are_refused() -> None:
     with pytest.raises(DataError, match="no slice"):
-        SliceDataset([])
+        SliceDataset({"volumes": []})
     with pytest.raises(DataError, match=r"\[8, 16\]"):
-        SliceDataset([case(0, 2), case(1, 2, side=16)])
+        SliceDataset({"volumes": [case(0, 2), case(1, 2, side=16)]})

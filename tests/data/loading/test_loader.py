@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from slicewise.config.schema import SourceWeights
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.data.loading.loader import TrainLoader, load_batches, prefetch, sequential_batches
 from slicewise.domain.keys import CaseKey
@@ -26,8 +25,10 @@ class Case:
 
 @pytest.fixture
 def batches() -> TrainLoader:
-    weights = SourceWeights(volumes=1, pictures=0)
-    return TrainLoader(SliceDataset([Case()]), weights, batch_size=3, iterations=0, key=(0, "joint"))
+    weights = {"volumes": 1.0, "pictures": 0.0}
+    return TrainLoader(
+        SliceDataset({"volumes": [Case()]}), weights, batch_size=3, iterations=0, key=(0, "joint")
+    )
 
 
 def test_iteration_can_start_at_any_batch(batches: TrainLoader) -> None:
@@ -46,7 +47,7 @@ def test_only_slices_marked_for_training_come(batches: TrainLoader) -> None:
 
 
 def test_evaluation_reads_every_slice_in_order() -> None:
-    dataset = SliceDataset([Case()])
+    dataset = SliceDataset({"volumes": [Case()]})
     seen = torch.cat(
         [batch.images[:, 0, 0, 0] for batch in load_batches(dataset, sequential_batches(dataset, 4))]
     )
@@ -56,7 +57,7 @@ def test_evaluation_reads_every_slice_in_order() -> None:
 
 @pytest.mark.parametrize(("preload_mib", "in_thread"), [(1, False), (0, True)])
 def test_slices_in_memory_are_gathered_without_a_thread(preload_mib: float, in_thread: bool) -> None:
-    dataset = SliceDataset([Case()], preload_mib=preload_mib)
+    dataset = SliceDataset({"volumes": [Case()]}, preload_mib=preload_mib)
     batches = load_batches(dataset, sequential_batches(dataset, 4))
     next(batches)
 

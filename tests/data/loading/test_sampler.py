@@ -3,23 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slicewise.config.schema import SourceWeights
 from slicewise.core.errors import TrainingError
 from slicewise.data.loading.sampler import EpochPlan, SlicePool, derive_seed, plan_epoch, sample_epoch
 
 VOLUMES = np.arange(100, dtype=np.int64)
 PICTURES = np.arange(1000, 1007, dtype=np.int64)
-MIXED = SourceWeights(volumes=0.8, pictures=0.2)
+MIXED = {"volumes": 0.8, "pictures": 0.2}
 
 
 def order(
     epoch: int, *, seed: int = 0, stage: str = "joint", plan: EpochPlan | None = None
 ) -> list[list[int]]:
-    plan = plan or plan_epoch((len(VOLUMES), len(PICTURES)), MIXED, 16)
-    return [
-        batch.tolist()
-        for batch in sample_epoch(SlicePool(VOLUMES), SlicePool(PICTURES), plan, seed, stage, epoch)
-    ]
+    plan = plan or plan_epoch({"volumes": len(VOLUMES), "pictures": len(PICTURES)}, MIXED, 16)
+    pools = {"volumes": SlicePool(VOLUMES), "pictures": SlicePool(PICTURES)}
+    return [batch.tolist() for batch in sample_epoch(pools, plan, seed, stage, epoch)]
 
 
 def test_seeds_depend_on_every_part_and_on_nothing_else() -> None:
@@ -60,10 +57,10 @@ def test_the_order_depends_on_seed_stage_and_epoch_alone() -> None:
 
 
 def test_a_number_of_iterations_is_kept_and_goes_on_through_the_slices() -> None:
-    plan = plan_epoch((100, 7), MIXED, 10, iterations=5)
+    plan = plan_epoch({"volumes": 100, "pictures": 7}, MIXED, 10, iterations=5)
     two = [i for epoch in range(2) for batch in order(epoch, plan=plan) for i in batch if i < 1000]
 
-    assert plan == EpochPlan(num_volumes=40, num_pictures=10, num_batches=5)
+    assert plan == EpochPlan({"volumes": 40, "pictures": 10}, 5)
     assert len(set(two)) == len(two) == 80
 
 
@@ -82,19 +79,38 @@ def test_a_number_of_iterations_is_kept_and_goes_on_through_the_slices() -> None
 def test_a_share_without_its_source_goes_to_the_other(
     available: tuple[int, int], weights: tuple[float, float], expected: tuple[int, int]
 ) -> None:
-    plan = plan_epoch(available, SourceWeights(volumes=weights[0], pictures=weights[1]), 16)
+    names = ("volumes", "pictures")
+    plan = plan_epoch(dict(zip(names, available, strict=True)), dict(zip(names, weights, strict=True)), 16)
 
-    assert (plan.num_volumes, plan.num_pictures) == expected
+    assert tuple(plan.num_slices.values()) == expected
+
+
+def test_any_number_of_sources_shares_an_epoch_and_each_batch() -> None:
+    pools = {
+        "a": SlicePool(np.arange(60)),
+        "b": SlicePool(np.arange(100, 103)),
+        "c": SlicePool(np.arange(200, 240)),
+    }
+    counts = {name: len(pool) for name, pool in pools.items()}
+    plan = plan_epoch(counts | {"gone": 0}, {"a": 0.6, "gone": 0.5, "c": 0.3, "b": 0.1}, 10)
+    batches = sample_epoch(pools | {"gone": SlicePool(np.empty(0, np.int64))}, plan, 0, "joint", 0)
+
+    assert plan == EpochPlan({"a": 60, "b": 10, "c": 30, "gone": 0}, 10)
+    assert all(np.bincount(batch // 100, minlength=3).tolist() == [6, 1, 3] for batch in batches)
+    assert sorted(i for batch in batches for i in batch if i < 100) == list(range(60))
 
 
 @given(st.integers(2, 300), st.integers(0, 50), st.integers(2, 40), st.floats(0.05, 1))
 def test_no_batch_is_too_large_or_a_single_slice(
     volumes: int, pictures: int, size: int, share: float
 ) -> None:
-    weights = SourceWeights(volumes=share, pictures=1 - share)
-    plan = plan_epoch((volumes, pictures), weights, size)
-    pools = SlicePool(np.arange(volumes)), SlicePool(np.arange(1000, 1000 + pictures))
-    batches = sample_epoch(*pools, plan, 0, "joint", 0)
+    pools = {
+        "volumes": SlicePool(np.arange(volumes)),
+        "pictures": SlicePool(np.arange(1000, 1000 + pictures)),
+    }
+    counts = {name: len(pool) for name, pool in pools.items()}
+    plan = plan_epoch(counts, {"volumes": share, "pictures": 1 - share}, size)
+    batches = sample_epoch(pools, plan, 0, "joint", 0)
     sizes = [len(batch) for batch in batches]
 
     assert len(batches) == plan.num_batches
@@ -104,7 +120,7 @@ def test_no_batch_is_too_large_or_a_single_slice(
 
 def test_an_epoch_without_slices_says_what_to_raise() -> None:
     with pytest.raises(TrainingError, match=r"scale\.min_patients"):
-        plan_epoch((1, 0), MIXED, 16)
+        plan_epoch({"volumes": 1, "pictures": 0}, MIXED, 16)
 
 
 def test_each_round_takes_others_of_the_slices_that_are_too_many() -> None:
@@ -134,9 +150,8 @@ def test_a_round_is_evenly_spaced_and_in_time_every_slice_has_its_turn(
 
 def test_epochs_go_on_from_round_to_round() -> None:
     pool = SlicePool(np.arange(100, 104), ((np.arange(8), 4),))
-    none = SlicePool(np.empty(0, np.int64))
-    plan = plan_epoch((len(pool), 0), SourceWeights(volumes=1, pictures=0), 4)
-    orders = [sample_epoch(pool, none, plan, 0, "joint", number) for number in range(3)]
+    plan = plan_epoch({"volumes": len(pool)}, {"volumes": 1.0}, 4)
+    orders = [sample_epoch({"volumes": pool}, plan, 0, "joint", number) for number in range(3)]
     first, second, third = (sorted(np.concatenate(order).tolist()) for order in orders)
 
     assert first == [1, 3, 5, 7, 100, 101, 102, 103]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slicewise.cli.checks.check import Check
-from slicewise.config.schema import Config, PictureSource, VolumeSource
+from slicewise.config.schema import Config, SourceSettings
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import DataError, DownloadError, SliceWiseError
 from slicewise.engine.workspace import Workspace
@@ -57,7 +57,7 @@ def data(workspace: Workspace, config: Config) -> Check:
     for source in used_sources(config):
         root = source_root(source, workspace)
         # A folder that the configuration names must hold files.
-        if source.kind == "phantom" or not root.is_dir() or not (source.path or any(root.iterdir())):
+        if source.is_generated or not root.is_dir() or not (source.path or any(root.iterdir())):
             continue
         try:
             text, num_faults = _check_source(source, root)
@@ -74,14 +74,10 @@ def data(workspace: Workspace, config: Config) -> Check:
 
 def credentials(workspace: Workspace, config: Config) -> Check:
     """Check for Kaggle credentials if data must be downloaded; nothing of them is shown."""
-    volumes, pictures = config.data.volumes, config.data.pictures
     absent = [
         source.name
-        for source in (volumes, pictures)
-        if source.kind != "none"
-        and source.kaggle
-        and not source.path
-        and not (workspace.root / "data" / "raw" / source.name).exists()
+        for source in used_sources(config)
+        if source.kaggle and not source.path and not (workspace.root / "data" / "raw" / source.name).exists()
     ]
     if not absent:
         return Check("kaggle", "good", f"not needed for data={config.data.name}")
@@ -97,7 +93,7 @@ def credentials(workspace: Workspace, config: Config) -> Check:
     return Check("kaggle", "good", "credentials found")
 
 
-def _check_source(source: VolumeSource | PictureSource, root: Path) -> tuple[str, int]:
+def _check_source(source: SourceSettings, root: Path) -> tuple[str, int]:
     """Return the counts of a source as text, and how many of its files or folders cannot be used.
 
     Raises:
@@ -106,7 +102,7 @@ def _check_source(source: VolumeSource | PictureSource, root: Path) -> tuple[str
     from slicewise.data.check import check_cases, require_usable
     from slicewise.workflow.sources import discover_source
 
-    if isinstance(source, PictureSource):
+    if source.unit == "picture":
         return _check_pictures(source, root)
     found, discovery_problems = discover_source(source, root)
     usable, faults = check_cases(found)
@@ -116,7 +112,7 @@ def _check_source(source: VolumeSource | PictureSource, root: Path) -> tuple[str
     return f"{len(usable)} cases can be used, {num_faults} files or folders cannot", num_faults
 
 
-def _check_pictures(source: PictureSource, root: Path) -> tuple[str, int]:
+def _check_pictures(source: SourceSettings, root: Path) -> tuple[str, int]:
     from slicewise.data.problems import summarise_problems
     from slicewise.data.sources import class_folders, list_read_files
 

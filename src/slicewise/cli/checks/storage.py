@@ -12,7 +12,7 @@ from slicewise.engine.workspace import Workspace
 _SLICES = 160
 _BYTES_PER_PIXEL = 9
 """Four float16 modalities and a uint8 mask."""
-_RAW_MIB = {"phantom": 14, "brats": 40, "lgg": 14, "none": 0}
+_RAW_MIB = {"phantom": 14, "brats": 40, "lgg": 14}
 """Raw data of one patient; of downloads, the archive and its contents together."""
 _NUM_PATIENTS = {"brats": 369, "lgg": 110}
 """Patients in the data sets of configs/data."""
@@ -53,14 +53,15 @@ def disk(workspace: Workspace, config: Config, free: int | None = None) -> Check
 
 def needed_bytes(config: Config) -> int:
     """Return an estimate of the size of raw data, slices and outputs."""
-    volumes, scale = config.data.volumes, config.scale
-    num_patients = (
-        volumes.phantom_patients if volumes.kind == "phantom" else _NUM_PATIENTS.get(volumes.kind, 0)
-    )
-    num_used = min(num_patients, max(scale.min_patients, round(scale.fraction * num_patients)))
-    on_disk = 0 if volumes.path else num_used if volumes.kind == "phantom" else num_patients
-    slices = num_used * _SLICES * _BYTES_PER_PIXEL * config.preprocessing.image_size**2
-    return slices + (on_disk * _RAW_MIB[volumes.kind] + _OUTPUTS_MIB[config.training_mode]) * MIB
+    needed, scale = _OUTPUTS_MIB[config.training_mode] * MIB, config.scale
+    for source in config.data.sources.values():
+        generated = getattr(source, "phantom_patients", 0)
+        num_patients = generated or _NUM_PATIENTS.get(source.kind, 0)
+        num_used = min(num_patients, max(scale.min_patients, round(scale.fraction * num_patients)))
+        on_disk = 0 if source.path else num_used if generated else num_patients
+        needed += num_used * _SLICES * _BYTES_PER_PIXEL * config.preprocessing.image_size**2
+        needed += on_disk * _RAW_MIB.get(source.kind, 0) * MIB
+    return needed
 
 
 def lock(workspace: Workspace) -> Check:

@@ -6,6 +6,7 @@ data        data sets, scale, preprocessing, split
 evaluation  inference and evaluation
 model       architecture
 runtime     demo, machine, tracking
+sources     settings of each kind of data source
 training    stages, optimiser, loss, augmentation
 
 Sections are frozen and refuse unknown keys; values are scalars, literals, tuples and sections, so a
@@ -14,15 +15,14 @@ configuration cannot change during a run, nor its hash between runs.
 
 from slicewise.config.schema.config import Config
 from slicewise.config.schema.data import (
-    PictureSource,
     Preprocessing,
     SplitFractions,
     SplitSettings,
-    VolumeSource,
 )
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.runtime import Runtime, Serving
+from slicewise.config.schema.sources import SourceSettings
 from slicewise.config.schema.training import (
     Augmentation,
     LearningRates,
@@ -30,7 +30,6 @@ from slicewise.config.schema.training import (
     Objective,
     Optimizer,
     Scheduler,
-    SourceWeights,
     Stage,
     Stages,
     Training,
@@ -38,6 +37,6 @@ from slicewise.config.schema.training import (
 
 __all__ = [
     "Augmentation", "Config", "Evaluation", "LearningRates", "MaskLoss", "Model", "Objective",
-    "Optimizer", "PictureSource", "Preprocessing", "Runtime", "Scheduler", "Serving", "SourceWeights",
-    "SplitFractions", "SplitSettings", "Stage", "Stages", "Training", "VolumeSource",
+    "Optimizer", "Preprocessing", "Runtime", "Scheduler", "Serving", "SourceSettings",
+    "SplitFractions", "SplitSettings", "Stage", "Stages", "Training",
 ]  # fmt: skip

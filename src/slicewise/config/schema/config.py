@@ -1,6 +1,6 @@
 """The root of the configuration."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import model_validator
 
@@ -9,8 +9,11 @@ from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettin
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.runtime import Runtime, Serving, Tracking
+from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.config.schema.training import Stages, Training
 
+_USUAL_SOURCES: Final = ("volumes", "pictures")
+"""Those of configs/data: a stage may name them where the data has none of them."""
 TrainingMode = Literal["quick", "baseline", "production"]
 
 
@@ -35,10 +38,23 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.split.is_given and self.data.pictures.train_only:
+        for key, source in self.data.sources.items():
+            if self.split.is_given and isinstance(source, ClassFoldersSettings) and source.train_only:
+                raise ValueError(
+                    f"data.sources.{key}.train_only and a given split (split.file, split.folders) both "
+                    "choose the training data; leave one of them out"
+                )
+        for name, stage in self.stages:
+            if unknown := sorted({*stage.sources} - {*self.data.sources, *_USUAL_SOURCES}):
+                raise ValueError(
+                    f"stages.{name}.sources.{unknown[0]}: there is no such source; data.sources has "
+                    f"{', '.join(self.data.sources)}"
+                )
+        shared = {key for _, stage in self.stages for key in stage.sources}
+        if shared & {*self.data.sources} and (left := sorted({*self.data.sources} - shared)):
             raise ValueError(
-                "data.pictures.train_only and a given split (split.file, split.folders) both choose the "
-                "training data; leave one of them out"
+                f"no stage has a share for data.sources.{left[0]}, so it would never be trained on; set "
+                f"stages.{[*type(self.stages).model_fields][-1]}.sources.{left[0]}, 0 if that is meant"
             )
         size, stride = self.preprocessing.image_size, self.model.stride or 1
         if size % stride:

@@ -1,115 +1,60 @@
 """Data sets, the amount of data, preprocessing and the split."""
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
-from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
-
-FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
-SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
-
-_AUTO: Final = "auto"
-
-
-def _check_labels(value: Any) -> str | dict[str, int]:
-    """Return the name of a format, or a map of mask values to labels with text keys, as in JSON."""
-    if isinstance(value, str) and value in (_AUTO, *LABEL_FORMATS):
-        return value
-    if isinstance(value, Mapping) and value:
-        pairs = {str(key): label for key, label in value.items()}
-        if all(key.isdecimal() and label in (0, *TUMOUR_LABELS) for key, label in pairs.items()):
-            return pairs
-    raise ValueError(
-        f"expected {', '.join((_AUTO, *LABEL_FORMATS))}, or a map of values to the labels 0 to 3 such as "
-        "{1:3,2:1,3:1,4:2}"
-    )
-
-
-Labels = Annotated[str | dict[str, int], BeforeValidator(_check_labels)]
-
-
-class VolumeSource(Section):
-    """A data set with masks: NIfTI volumes (brats), kaggle_3m slices (lgg), generated volumes (phantom)."""
-
-    kind: Literal["brats", "lgg", "phantom", "none"]
-    """File layout."""
-    name: SourceName
-    """Name in tables and reports."""
-    path: str | None
-    """Folder of the data set. None: downloaded (or generated) to `data/raw/<name>`."""
-    kaggle: str | None
-    """`owner/dataset` on Kaggle, used when `path` is None."""
-    mask: str | None
-    """Pattern of the masks' file names, such as `*_tumor_seg*`. None: the usual names. For `brats` only."""
-    labels: Labels
-    """Meaning of the mask values: `brats2015`, `brats2021`, `brats2023`, `brats2024`, `brats_ped`, `msd`, or
-    a map such as `{1:3,2:1,3:1,4:2}` to 1 necrosis and non-enhancing core, 2 edema, 3 enhancing tumour and 0
-    none. `auto`: BraTS 2017 to 2023. For `brats` only."""
-    phantom_patients: CountOrZero
-    """Number of virtual patients; those that a mode uses are generated."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given = ["mask"] * bool(self.mask) + ["labels"] * (self.labels != _AUTO)
-        if given and self.kind != "brats":
-            key = " and ".join(given)
-            raise ValueError(f"{key} is for kind brats, and kind is {self.kind}; leave {key} out")
-        return self
-
-
-Duplicates = Literal["group", "ignore"]
-
-
-class PictureSource(Section):
-    """A data set of single images in yes/no folders."""
-
-    kind: Literal["pictures", "phantom", "none"]
-    name: SourceName
-    path: str | None
-    """As that of the volumes."""
-    kaggle: str | None
-    """As that of the volumes."""
-    slot: Modality
-    """Input channel of images of unknown modality."""
-    duplicates: Duplicates
-    """`group` uses identical images once and keeps near-identical ones in one subset; `ignore` treats every
-    file as a patient, which shows how far duplicates inflate the scores."""
-    train_only: tuple[FolderName, ...]
-    """Top-level folders used for training only; the images of the other folders are tested. An image here
-    that is near-identical to one of them is excluded."""
-    phantom_pictures: CountOrZero
-    """Number of virtual images."""
+from slicewise.config.schema.sources import AnySource, ClassFoldersSettings, SourceKey
+from slicewise.domain.labels import Modality
 
 
 class Data(Section):
-    """The data sets of a run. Volumes are required; `pictures.kind` may be `none`."""
+    """The data sets of a run. `data.sources.KEY=null` leaves one out; a new key adds one."""
 
     name: str
     synthetic: bool
     """True where patients are generated; every result then says so."""
-    volumes: VolumeSource
-    pictures: PictureSource
+    sources: dict[SourceKey, AnySource]
+
+    @property
+    def slot(self) -> Modality:
+        """Input channel of pictures of unknown modality: that of the first pictures."""
+        slots: list[Modality] = [s.slot for s in self.sources.values() if isinstance(s, ClassFoldersSettings)]
+        return slots[0] if slots else "flair"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prepare(cls, value: Any) -> Any:
+        """Leave out sources that are null, and name the others by their keys."""
+        if not isinstance(value, Mapping):
+            return value
+        if old := [key for key in ("volumes", "pictures") if key in value]:
+            raise ValueError(f"data.{old[0]} is now data.sources.{old[0]}; change the command or the file")
+        sources = value.get("sources")
+        if not isinstance(sources, Mapping):
+            return value
+        named = {
+            key: {"name": key, **source} if isinstance(source, Mapping) else source
+            for key, source in sources.items()
+            if source is not None
+        }
+        return {**value, "sources": named}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.volumes.kind == "none":
-            raise ValueError("volumes.kind is none; the segmentation stages need a data set with masks")
-        if self.pictures.kind != "none" and self.volumes.name == self.pictures.name:
-            raise ValueError(f"volumes.name and pictures.name are both {self.volumes.name!r}")
-        for key in ("volumes", "pictures"):
-            source = getattr(self, key)
-            if source.kind == "phantom" and source.path is not None:
-                raise ValueError(
-                    f"{key}.path names a folder, but {key}.kind is phantom: its patients are generated; "
-                    f"choose the data set, e.g. data=brats or data=lgg, or leave {key}.path out"
-                )
-        generated = [key for key in ("volumes", "pictures") if getattr(self, key).kind == "phantom"]
+        if not any(source.has_masks for source in self.sources.values()):
+            raise ValueError("no source has masks, and the segmentation stages need them; add one")
+        names = Counter(source.name for source in self.sources.values())
+        if repeated := [name for name, count in names.items() if count > 1]:
+            keys = [key for key, source in self.sources.items() if source.name == repeated[0]]
+            raise ValueError(f"the names of {' and '.join(keys)} are both {repeated[0]!r}; change one")
+        generated = [key for key, source in self.sources.items() if source.is_generated]
         if generated and not self.synthetic:
             raise ValueError(
-                f"synthetic is false, but {' and '.join(generated)} are generated (kind: phantom); "
+                f"synthetic is false, but {' and '.join(generated)} are generated; "
                 "set data.synthetic=true, so that every result says so"
             )
         return self

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Section
+from slicewise.config.schema.sources import SourceKey
 
 Monitor = Literal["dice", "auc", "dice+auc", "last"]
 StageName = Literal["seg_warmup", "cls_head", "joint"]
@@ -44,12 +45,15 @@ class Objective(Weights):
     all_zero = "segmentation and classification both have weight 0: there is nothing to learn"
 
 
-class SourceWeights(Weights):
-    """Share of each source in the batches of a stage; the share of an absent source goes to the other."""
+def _check_shares(shares: dict[str, float]) -> dict[str, float]:
+    if not any(shares.values()):
+        raise ValueError(
+            f"{' and '.join(shares) or 'every source'} has share 0: there is nothing to learn from"
+        )
+    return shares
 
-    volumes: Fraction
-    pictures: Fraction
-    all_zero = "volumes and pictures both have share 0"
+
+SourceShares = Annotated[dict[SourceKey, Fraction], AfterValidator(_check_shares)]
 
 
 class LearningRates(Weights):
@@ -74,7 +78,8 @@ class Stage(Section):
     frozen_statistics: bool
     """Whether batch norms keep, and normalise with, the statistics of `starts_from`, if set."""
     objective: Objective
-    sources: SourceWeights
+    sources: SourceShares
+    """Share of each source in the batches; that of an absent source goes to the others in proportion."""
     monitor: Monitor
     """Validation metrics in which the latest epoch must not be significantly worse; `last`: none."""
     patience: CountOrZero

@@ -71,7 +71,7 @@ def _is_finished(slug: str, destination: Path) -> bool:
     if destination.exists() and any(destination.iterdir()):
         raise DownloadError(
             f"{destination} holds files that are not a finished download of {slug}; move them away, or read "
-            f"them as they are with data.volumes.path={destination} (data.pictures.path for pictures)"
+            f"them as they are with data.sources.volumes.path={destination} (or the key of the other source)"
         )
     return False
 

@@ -23,8 +23,8 @@ To sign in to Kaggle, create a token at https://www.kaggle.com/settings/api ("Ge
     export KAGGLE_API_TOKEN=<the token>
 or save it to ~/.kaggle/access_token, or save an older kaggle.json to ~/.kaggle/kaggle.json
 (or export KAGGLE_USERNAME and KAGGLE_KEY), and run the same command again.
-Without an account: data=phantom uses generated patients, and data.volumes.path=<folder> (for pictures
-data.pictures.path=<folder>) reads a data set that is already on this machine."""
+Without an account: data=phantom uses generated patients, and data.sources.volumes.path=<folder> (for pictures
+data.sources.pictures.path=<folder>) reads a data set that is already on this machine."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The slices of a subset as a dataset: from sealed entries of the store to the tensors of a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Final, Protocol, Self
 
 import numpy as np
@@ -14,11 +15,6 @@ from slicewise.core.errors import DataError
 from slicewise.data.loading.sampler import Indices, SlicePool
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import NUM_MODALITIES
-
-SOURCES: Final = ("volumes", "pictures")
-"""Names of the numbers in `SliceDataset.sources`."""
-VOLUMES: Final = 0
-PICTURES: Final = 1
 
 _MAX_OPEN: Final = 200
 
@@ -93,11 +89,10 @@ class Batch:
 
 
 class SliceDataset:
-    """All slices of one subset, volumes first, numbered in the order given.
+    """All slices of one subset, source by source, numbered in the order given.
 
     Args:
-        volumes: cases with masks.
-        pictures: single pictures.
+        cases: the cases of each source, by its key.
         preload_mib: sets up to this size are copied to memory at once. Of larger ones a limited number of
             cases is open at a time, since each holds two file handles.
 
@@ -105,10 +100,10 @@ class SliceDataset:
         DataError: no slice, or slices of different sizes.
     """
 
-    def __init__(
-        self, volumes: Sequence[SliceArrays], pictures: Sequence[SliceArrays] = (), preload_mib: float = 0
-    ) -> None:
-        self.cases: tuple[SliceArrays, ...] = (*volumes, *pictures)
+    def __init__(self, cases: Mapping[str, Sequence[SliceArrays]], preload_mib: float = 0) -> None:
+        self.source_names = tuple(cases)
+        """Names of the numbers in `sources`"""
+        self.cases: tuple[SliceArrays, ...] = tuple(chain.from_iterable(cases.values()))
         counts = [len(case.labels) for case in self.cases]
         sizes = sorted({case.image_size for case in self.cases})
         if not any(counts):
@@ -119,7 +114,8 @@ class SliceDataset:
         self._first_of = np.cumsum([0, *counts])
         self.case_of = np.repeat(np.arange(len(counts)), counts)
         self.row_of = np.concatenate([np.arange(count) for count in counts])
-        self.sources = np.where(self.case_of < len(volumes), VOLUMES, PICTURES)
+        source_of_case = np.repeat(np.arange(len(cases)), [len(each) for each in cases.values()])
+        self.sources = source_of_case[self.case_of]
         self.labels = np.concatenate([np.asarray(case.labels) for case in self.cases]).astype(np.float32)
         self.included = np.concatenate([np.asarray(case.included, bool) for case in self.cases])
         self.train = np.concatenate([np.asarray(case.train, bool) for case in self.cases])
@@ -138,13 +134,18 @@ class SliceDataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training_pool(self, source: int) -> SlicePool:
-        """Return the training slices of VOLUMES or PICTURES.
+    @property
+    def has_mask(self) -> NDArray[np.bool_]:
+        """[slice]"""
+        return self._has_mask[self.case_of]
+
+    def training_pool(self, source: str) -> SlicePool:
+        """Return the training slices of a source.
 
         A round has as many of each case as were chosen for training, tumour and healthy each; where there are
         more of them, they take turns.
         """
-        chosen = self.train & (self.sources == source)
+        chosen = self.train & (self.sources == self.source_names.index(source))
         constant, rotating = [np.empty(0, np.int64)], []
         for case in np.unique(self.case_of[chosen]):
             rows = int(self._first_of[case]) + np.flatnonzero(self.cases[case].included)

@@ -1,14 +1,13 @@
 """Batches in the order of an epoch, gathered in a background thread where that is faster."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 
-from slicewise.config.schema import SourceWeights
-from slicewise.data.loading.dataset import PICTURES, VOLUMES, Batch, SliceDataset
+from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.sampler import EpochPlan, Indices, plan_epoch, sample_epoch
 
 T = TypeVar("T")
@@ -21,17 +20,16 @@ class TrainLoader:
     def __init__(
         self,
         dataset: SliceDataset,
-        weights: SourceWeights,
+        shares: Mapping[str, float],
         *,
         batch_size: int,
         iterations: int,
         key: tuple[int | str, ...],
     ) -> None:
         self.dataset = dataset
-        self._volumes = dataset.training_pool(VOLUMES)
-        self._pictures = dataset.training_pool(PICTURES)
-        available = (len(self._volumes), len(self._pictures))
-        self.epoch: EpochPlan = plan_epoch(available, weights, batch_size, iterations)
+        self._pools = {name: dataset.training_pool(name) for name in dataset.source_names}
+        available = {name: len(pool) for name, pool in self._pools.items()}
+        self.epoch: EpochPlan = plan_epoch(available, shares, batch_size, iterations)
         self._key = key
 
     def __len__(self) -> int:
@@ -39,7 +37,7 @@ class TrainLoader:
 
     def order(self, epoch: int) -> list[Indices]:
         """Return the slice numbers of every batch of an epoch, counted from 0."""
-        return sample_epoch(self._volumes, self._pictures, self.epoch, *self._key, epoch)
+        return sample_epoch(self._pools, self.epoch, *self._key, epoch)
 
     def iterate(
         self, epoch: int, start: int = 0, stop: int | None = None, *, pin: bool = False

@@ -1,12 +1,13 @@
 """The slices of each batch of an epoch: a pure function of seed, stage and epoch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.config.schema import SourceWeights
 from slicewise.core.errors import TrainingError
 from slicewise.core.hashing import digest
 from slicewise.imaging.slice_selection import select_evenly
@@ -45,34 +46,34 @@ class SlicePool:
 class EpochPlan:
     """The number of slices of each source, and of batches."""
 
-    num_volumes: int
-    num_pictures: int
+    num_slices: Mapping[str, int]
     num_batches: int
 
 
 def plan_epoch(
-    available: tuple[int, int], weights: SourceWeights, batch_size: int, iterations: int = 0
+    available: Mapping[str, int], shares: Mapping[str, float], batch_size: int, iterations: int = 0
 ) -> EpochPlan:
     """Return the size of an epoch in which each source has its share.
 
     Args:
-        available: number of training slices of volumes and of pictures; the share of a source that has none
-            goes to the other.
-        weights: shares of the sources.
+        available: number of training slices of each source, in order.
+        shares: of the sources; that of one without slices goes to the others in proportion. Where none of
+            them has any, all sources with slices have equal shares.
         batch_size: largest number of slices in a batch.
-        iterations: number of batches; 0: one round of the volumes (of the pictures, where the volumes have no
-            share).
+        iterations: number of batches; 0: one round of the first source with a share.
 
     Raises:
         TrainingError: fewer than two slices: batch normalisation needs more than one image.
     """
-    volumes = weights.volumes if available[0] else 0.0
-    pictures = weights.pictures if available[1] else 0.0
-    share = volumes / (volumes + pictures) if volumes + pictures else float(available[0] > 0)
-    if iterations:
+    used = {name: shares.get(name, 0.0) for name, count in available.items() if count}
+    if not any(used.values()):
+        used = dict.fromkeys(used, 1.0)
+    total = sum(used.values())
+    if iterations and used:
         num_slices, num_batches = iterations * batch_size, iterations
     else:
-        num_slices = round(available[0] / share) if share else available[1]
+        first = next((name for name, share in used.items() if share), None)
+        num_slices = round(available[first] / (used[first] / total)) if first else 0
         # Batches of nearly equal size, so that none is left with a single slice.
         num_batches = min(math.ceil(num_slices / batch_size), max(1, num_slices // 2))
     if num_slices < 2:
@@ -80,24 +81,27 @@ def plan_epoch(
             f"an epoch has {num_slices} training slices and needs at least 2; "
             "raise scale.min_patients or training.iterations_per_epoch"
         )
-    num_volumes = round(num_slices * share)
-    return EpochPlan(num_volumes, num_slices - num_volumes, num_batches)
+    edges = [round(num_slices * (share / total)) for share in accumulate(used.values(), initial=0.0)]
+    counts = [after - before for before, after in pairwise(edges)]
+    return EpochPlan(dict.fromkeys(available, 0) | dict(zip(used, counts, strict=True)), num_batches)
 
 
-def sample_epoch(volumes: SlicePool, pictures: SlicePool, epoch: EpochPlan, *key: int | str) -> list[Indices]:
+def sample_epoch(pools: Mapping[str, SlicePool], epoch: EpochPlan, *key: int | str) -> list[Indices]:
     """Return the batches of an epoch as arrays of slice indices, each source spread evenly over them.
 
     Within a source, slices come from its shuffled rounds, which continue from epoch to epoch: none is
     repeated before its round is complete. `key` is seed, stage and, last, the number of the epoch from 0.
     """
     *base, number = key
-    volume_draw = _draw_slices(volumes, epoch.num_volumes, int(number), ("volumes", *base))
-    picture_draw = _draw_slices(pictures, epoch.num_pictures, int(number), ("pictures", *base))
     order = np.random.default_rng(derive_seed("batch", *key))
-    edges = _batch_edges(epoch.num_volumes + epoch.num_pictures, epoch.num_batches)
-    cuts = _batch_edges(epoch.num_volumes, epoch.num_batches)
-    parts = zip(np.split(volume_draw, cuts[1:-1]), np.split(picture_draw, (edges - cuts)[1:-1]), strict=True)
-    return [order.permutation(np.concatenate(pair)) for pair in parts]
+    parts, drawn = [], 0
+    before = _batch_edges(0, epoch.num_batches)
+    for name, count in epoch.num_slices.items():
+        draw, drawn = _draw_slices(pools[name], count, int(number), (name, *base)), drawn + count
+        edges = _batch_edges(drawn, epoch.num_batches)
+        parts.append(np.split(draw, (edges - before)[1:-1]))
+        before = edges
+    return [order.permutation(np.concatenate(batch)) for batch in zip(*parts, strict=True)]
 
 
 def _batch_edges(count: int, num_batches: int) -> Indices:

@@ -65,8 +65,8 @@ def discover(
     if paediatric and labels is None:
         raise DataError(
             f"{root} holds {len(paediatric)} cases of BraTS-PED, such as {paediatric[0]}, whose labels mean "
-            "1 enhancing, 2 non-enhancing, 3 cyst, 4 edema; set data.volumes.labels=brats_ped (or brats2023 "
-            "where they were relabelled)"
+            "1 enhancing, 2 non-enhancing, 3 cyst, 4 edema; set data.sources.volumes.labels=brats_ped "
+            "(or brats2023 where they were relabelled)"
         )
     return cases, problems
 
@@ -144,7 +144,7 @@ def _without_repeats(drafts: Sequence[CaseDraft], problems: list[Problem]) -> li
 
 
 def _no_mask(root: Path, drafts: Sequence[CaseDraft], problems: Sequence[Problem]) -> str:
-    unclear = [problem for problem in problems if "data.volumes.mask" in problem.what]
+    unclear = [problem for problem in problems if "volumes.mask" in problem.what]
     if unclear:
         return (
             f"{root} holds {len(drafts)} cases, none with a mask: in {len(unclear)} several files may be it. "
@@ -152,5 +152,5 @@ def _no_mask(root: Path, drafts: Sequence[CaseDraft], problems: Sequence[Problem
         )
     return (
         f"{root} holds {len(drafts)} cases and none has a mask (..._seg.nii), as in validation folders: "
-        "choose the training folder, or name the masks with data.volumes.mask='*PATTERN*'"
+        "choose the training folder, or name the masks with data.sources.volumes.mask='*PATTERN*'"
     )

@@ -11,7 +11,7 @@ from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates.perceptual import PictureHash
 from slicewise.data.problems import Problem
 
-_OUTSIDE: Final = "a picture outside of data.pictures.train_only, which is kept"
+_OUTSIDE: Final = "a picture outside of data.sources.pictures.train_only, which is kept"
 _RESEMBLES: Final = f"almost the same as {_OUTSIDE}"
 _CONTRADICTS: Final = f"pixel for pixel the same as, and labelled otherwise than, {_OUTSIDE}"
 
@@ -67,12 +67,12 @@ class TrainOnly:
         present = {self._folder(case.images[0]) for case in cases}
         if missing := sorted(set(self.names) - present):
             raise DataError(
-                f"data.pictures.train_only names {', '.join(missing)}, but no picture to train on lies in "
-                f"such a folder directly below {self.root}; there are: {', '.join(sorted(present))}"
+                f"data.sources.pictures.train_only names {', '.join(missing)}, but no picture to train on "
+                f"lies in such a folder directly below {self.root}; there are: {', '.join(sorted(present))}"
             )
         if self.names and present <= set(self.names):
             raise DataError(
-                f"data.pictures.train_only names every folder below {self.root}: no picture is left "
+                f"data.sources.pictures.train_only names every folder below {self.root}: no picture is left "
                 "for test; take one out"
             )
 

@@ -70,7 +70,7 @@ def note_skipped(others: Collection[Path]) -> list[Problem]:
 
 def _walk(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; set data.volumes.path or data.pictures.path to one that is")
+        raise DataError(f"{root} is not a folder; set the `path` of the source to one that is")
     paths: list[Path] = []
     visited: set[str] = set()
     for folder, names, files in os.walk(root, onerror=_refuse, followlinks=True):

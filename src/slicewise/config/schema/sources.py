@@ -1,0 +1,137 @@
+"""The settings of one data source, by its kind. What only another package knows is found by entry point.
+
+The keys of a kind have their defaults here, since a source may be added on the command line.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from slicewise.config.schema.base import CountOrZero, Section
+from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
+
+FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
+SourceKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+
+_AUTO: Final = "auto"
+
+
+def _check_labels(value: Any) -> str | dict[str, int]:
+    """Return the name of a format, or a map of mask values to labels with text keys, as in JSON."""
+    if isinstance(value, str) and value in (_AUTO, *LABEL_FORMATS):
+        return value
+    if isinstance(value, Mapping) and value:
+        pairs = {str(key): label for key, label in value.items()}
+        if all(key.isdecimal() and label in (0, *TUMOUR_LABELS) for key, label in pairs.items()):
+            return pairs
+    raise ValueError(
+        f"expected {', '.join((_AUTO, *LABEL_FORMATS))}, or a map of values to the labels 0 to 3 such as "
+        "{1:3,2:1,3:1,4:2}"
+    )
+
+
+class SourceSettings(Section):
+    """One data set. Its kind adds the keys listed for it."""
+
+    kind: str
+    """What is read: `brats`, `lgg`, `class_folders`, `phantom`, `phantom_pictures`, or a kind that another
+    package offers."""
+    name: SourceName
+    """Name in tables and reports; by default the key."""
+    path: str | None = None
+    """Folder of the data set. None: downloaded (or generated) to `data/raw/<name>`."""
+    kaggle: str | None = None
+    """`owner/dataset` on Kaggle, used when `path` is None."""
+    role: Literal["full", "train_only"] = "full"
+    """`full`: divided between train, val and test. `train_only`: all of it is in train."""
+
+    unit: ClassVar[Literal["volume", "picture"]] = "volume"
+    """A case: a volume of many slices, or one picture."""
+    has_masks: ClassVar[bool] = False
+    has_labels: ClassVar[bool] = True
+    """Whether a class is known: from the mask or otherwise."""
+    is_generated: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _check_generated(self) -> Self:
+        if self.is_generated and self.path is not None:
+            raise ValueError(
+                f"path names a folder, but kind is {self.kind}: its patients are generated; "
+                "choose the data set, e.g. data=brats or data=lgg, or leave path out"
+            )
+        return self
+
+
+class BratsSettings(SourceSettings):
+    """NIfTI volumes with masks (`brats`)."""
+
+    mask: str | None = None
+    """Pattern of the masks' file names, such as `*_tumor_seg*`. None: the usual names."""
+    labels: Annotated[str | dict[str, int], BeforeValidator(_check_labels)] = _AUTO
+    """Meaning of the mask values: `brats2015`, `brats2021`, `brats2023`, `brats2024`, `brats_ped`, `msd`, or
+    a map such as `{1:3,2:1,3:1,4:2}` to 1 necrosis and non-enhancing core, 2 edema, 3 enhancing tumour and 0
+    none. `auto`: BraTS 2017 to 2023."""
+    has_masks = True
+
+
+class LggSettings(SourceSettings):
+    """Slices of kaggle_3m with masks (`lgg`)."""
+
+    has_masks = True
+
+
+class PhantomSettings(SourceSettings):
+    """Generated volumes with masks (`phantom`)."""
+
+    phantom_patients: CountOrZero = 0
+    """Number of virtual patients; those that a mode uses are generated."""
+    has_masks = True
+    is_generated = True
+
+
+class ClassFoldersSettings(SourceSettings):
+    """Single pictures in folders named by their class (`class_folders`)."""
+
+    slot: Modality = "flair"
+    """Input channel of pictures of unknown modality."""
+    duplicates: Literal["group", "ignore"] = "group"
+    """`group` uses identical pictures once and keeps near-identical ones in one subset; `ignore` treats every
+    file as a patient, which shows how far duplicates inflate the scores."""
+    train_only: tuple[FolderName, ...] = ()
+    """Top-level folders used for training only; the pictures of the other folders are tested. A picture here
+    that is near-identical to one of them is excluded."""
+    unit = "picture"
+
+
+class PhantomPicturesSettings(ClassFoldersSettings):
+    """Generated pictures (`phantom_pictures`)."""
+
+    phantom_pictures: CountOrZero = 0
+    """Number of virtual pictures."""
+    is_generated = True
+
+
+KINDS: Final[Mapping[str, type[SourceSettings]]] = {
+    "brats": BratsSettings,
+    "lgg": LggSettings,
+    "class_folders": ClassFoldersSettings,
+    "phantom": PhantomSettings,
+    "phantom_pictures": PhantomPicturesSettings,
+}
+
+
+def _parse(value: Any) -> Any:
+    """Return the settings of a source, by its kind."""
+    if not isinstance(value, Mapping):
+        return value
+    kind = value.get("kind")
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind].model_validate(value)
+    old = {"none": "to leave a source out, set it to null", "pictures": "it is now class_folders"}
+    advice = old.get(str(kind), f"choose one of {', '.join(KINDS)}")
+    raise ValueError(f"kind {kind!r} is unknown; {advice}")
+
+
+AnySource = Annotated[SerializeAsAny[SourceSettings], BeforeValidator(_parse)]
