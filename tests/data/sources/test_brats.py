@@ -235,7 +235,7 @@ def test_a_brain_mask_alone_is_no_mask(tmp_path: Path) -> None:
 def test_several_masks_are_refused_by_name_and_a_key_says_which(tmp_path: Path) -> None:
     for case in ("P", "Q"):
         touch(tmp_path, *(f"{case}_{what}.nii" for what in ("t1", "WT", "TC", "ET")))
-    with pytest.raises(DataError, match=r"P_ET\.nii, P_TC\.nii, P_WT\.nii.*data\.sources\.volumes\.mask='"):
+    with pytest.raises(DataError, match=r"P_ET\.nii, P_TC\.nii, P_WT\.nii.*volumes\.mask, such as"):
         discover("brats", tmp_path, "brats")
     cases, _ = discover("brats", tmp_path, "brats", mask_name="*_wt.nii*")
     assert [case.masks[0].name for case in cases] == ["P_WT.nii", "Q_WT.nii"]

@@ -95,5 +95,5 @@ def test_a_folder_that_cannot_be_read_is_named_and_its_patients_do_not_vanish() 
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent is not a folder; set data\.sources\.volumes\.path"):
+    with pytest.raises(DataError, match=r"absent is not a folder; set the `path` of the source"):
         list_files(tmp_path / "absent", (".jpg",))
