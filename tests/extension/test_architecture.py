@@ -12,7 +12,7 @@ from slicewise.models.checkpoint import load_checkpoint
 
 OVERRIDES = (
     *TINY,
-    "data.pictures.kind=none",
+    "data.sources.pictures=null",
     "model.architecture=two_levels",
     "model.encoder=null",
     "model.encoder_weights=null",
