@@ -50,8 +50,6 @@ class SourceSettings(Section):
     unit: ClassVar[Literal["volume", "picture"]] = "volume"
     """A case: a volume of many slices, or one picture."""
     has_masks: ClassVar[bool] = False
-    has_labels: ClassVar[bool] = True
-    """Whether a class is known: from the mask or otherwise."""
     is_generated: ClassVar[bool] = False
 
     @model_validator(mode="after")
