@@ -68,7 +68,8 @@ def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
 
 
 def _source_tables(texts: Texts) -> Iterator[str]:
-    for source in (SourceSettings, *KINDS.values()):
+    kinds: list[type[SourceSettings]] = [SourceSettings, *KINDS.values()]
+    for source in kinds:
         own = (name for name in source.model_fields if name in vars(source).get("__annotations__", {}))
         if rows := [_source_line(source, name, texts) for name in own]:
             yield f"## data.sources.SOURCE\n\n{' '.join((source.__doc__ or '').split())}\n"
