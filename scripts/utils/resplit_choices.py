@@ -204,9 +204,9 @@ def read_predictions(
     from slicewise.data.store import SliceStore
     from slicewise.evaluation.mask_threshold import MaskGridSearch
     from slicewise.evaluation.threshold_selection import concatenate_slices, included_slices
-    from slicewise.inference.predictor import Predictor
+    from slicewise.inference.pipeline import Pipeline
     from slicewise.models.checkpoint import load_checkpoint
-    from slicewise.workflow.predictions import predict_case
+    from slicewise.workflow.evaluation import case_output
 
     store = SliceStore(workspace / "data" / "slices")
     slices: dict[str, list[SliceProbabilities]] = {}
@@ -215,12 +215,12 @@ def read_predictions(
     for fold in sorted((workspace / "folds").glob("[0-9]*")):
         test = Split.from_json(read_json(fold / "data" / "split" / "split.json")).subset("test")
         checkpoint = load_checkpoint(fold / "checkpoints" / "multitask_joint" / "best_model.pth")
-        predictor = Predictor(checkpoint, "cpu", inference=settings.inference)
+        pipeline = Pipeline([checkpoint], settings, device="cpu")
         for entry in entries:
             if (entry["source"], entry["group"]) not in test:
                 continue
             case = store.open(entry["entry"])
-            output = predict_case(predictor, case, 32)
+            output = case_output(case, pipeline.predict(case))
             slices.setdefault(entry["source"], []).append(included_slices(output))
             if output.has_mask:
                 searches.setdefault(entry["source"], MaskGridSearch(settings)).add(output)

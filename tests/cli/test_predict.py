@@ -13,13 +13,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from tests.inference.pipelines import PLAIN, pipeline
 from tests.terminal import Terminal, in_terminal
 from tests.test_full_disk import Tmpfs, mounted
 
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import CLASS_NAMES
@@ -27,11 +28,8 @@ from slicewise.engine.receipt import Identity, Receipt
 from slicewise.imaging.io.image2d import read_picture
 from slicewise.imaging.volume import picture_volume, read_volume
 from slicewise.inference.calibration import Scaling
-from slicewise.inference.ensemble import Ensemble
-from slicewise.inference.operating_points import OperatingConditions
+from slicewise.inference.operating_points import OperatingConditions, default_operating_points
 from slicewise.inference.postprocess import Postprocessing, tumour_probability
-from slicewise.inference.prediction import postprocess_volume
-from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from slicewise.models.multitask import MultitaskModel
 from slicewise.models.program import export_program
@@ -112,7 +110,7 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
         return {row["case"]: row for row in csv.DictReader(stream)}
 
 
-def choose(root: Path, weights: str | None = None, inference: InferenceSettings = PLAIN_INFERENCE) -> None:
+def choose(root: Path, weights: str | None = None, inference: InferenceSettings = PLAIN) -> None:
     weights = weights or load_checkpoint(root / CHECKPOINT).weights_digest
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 11}, "notes": []}
     made_for = OperatingConditions(weights, inference, "brats", "kaggle").to_json()
@@ -157,13 +155,11 @@ def test_the_answer_is_that_of_the_predictor_and_the_mask_beside_is_not_used(
     assert predict(workspace, folder, "--out", tmp_path / "out") == 0
     paths = {"t1": folder / f"{folder.name}_t1.nii.gz", "flair": folder / f"{folder.name}_flair.nii.gz"}
     volume = read_volume(paths)  # type: ignore[arg-type]  # both are modalities
-    expected = Predictor(
-        trained_checkpoint, "cpu", inference=compose([]).evaluation.inference
-    ).predict_volume(volume)
+    expected = pipeline(trained_checkpoint, inference=compose([]).evaluation.inference).predict(volume)
     (row,) = rows(tmp_path / "out").values()
-    probability = tumour_probability(expected.slices.class_probability)
-    assert float(row["tumour_probability"]) == pytest.approx(probability, abs=1e-5)
-    millilitres = np.count_nonzero(expected.mask_probability >= 0.5) * np.prod(volume.spacing) / 1000
+    assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
+    assert expected.mask is not None
+    millilitres = np.count_nonzero(expected.mask) * np.prod(volume.spacing) / 1000
     assert float(row["volume_ml"]) == pytest.approx(millilitres, abs=1e-5)
     assert row["modalities"] == "t1 flair"
     (folder / f"{folder.name}_seg.nii.gz").unlink()
@@ -216,14 +212,12 @@ def test_what_the_evaluation_chose_decides(
     assert predict(workspace, folder, picture(tmp_path / "p.png"), "--out", out) == 0
     found = rows(out)
     volume = read_volume({"flair": folder / f"{folder.name}_flair.nii.gz"})
-    raw = Predictor(trained_checkpoint, "cpu").predict_volume(volume)
-    slices = raw.slices
-    expected = postprocess_volume(
-        volume, raw.sliced, slices.mask_probability, slices.class_probability, CHOSEN
+    expected = pipeline(trained_checkpoint, points=default_operating_points(CHOSEN, "by the test")).predict(
+        volume
     )
     row = found[folder.name]
     assert float(row["tumour_probability"]) == pytest.approx(expected.tumour_probability, abs=1e-5)
-    raw_probability = tumour_probability(slices.class_probability)
+    raw_probability = tumour_probability(expected.class_probability)
     assert expected.tumour_probability != pytest.approx(raw_probability, abs=1e-4)
     assert (row["verdict"], row["calibrated"]) == (expected.verdict, "1")
     assert (row["class_threshold"], row["mask_threshold"]) == ("0.2", "0.35")
@@ -416,8 +410,8 @@ def test_an_ensemble_is_the_mean_of_all_folds(trained_checkpoint: Checkpoint, tm
     assert predict(tmp_path / "w", path, "--ensemble") == 0
     found = read_json(tmp_path / "w" / "results" / "predictions" / "predictions.json")
     seen = picture_volume(CaseKey("s", "p", "p"), read_picture(path).pixels, trained_checkpoint.slot)
-    together = Ensemble([Predictor(each, "cpu") for each in checkpoints])
-    expected = tumour_probability(together.predict_volume(seen).slices.class_probability)
+    together = pipeline(*checkpoints, inference=compose([]).evaluation.inference)
+    expected = together.predict(seen).tumour_probability
     assert found["cases"][0]["tumour_probability"] == pytest.approx(expected, abs=1e-6)
     assert found["fingerprint"] == together.fingerprint
     assert [one["fingerprint"][0] for one in found["checkpoints"]] == ["1", "2", "3"]

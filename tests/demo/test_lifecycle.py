@@ -11,9 +11,9 @@ from typing import Literal
 
 import pytest
 
-from slicewise.config.schema import Serving
+from slicewise.config.compose import compose
+from slicewise.config.schema import Config, Serving
 from slicewise.core.errors import ServingError
-from slicewise.demo.commands import ModelOptions
 from slicewise.demo.health import http_get, is_alive
 from slicewise.demo.lifecycle import start_demo, stop_demo
 from slicewise.demo.processes import find_process
@@ -22,27 +22,27 @@ from slicewise.serving.endpoints import HOST
 
 FINGERPRINT = "f" * 64
 
-MakeSettings = Callable[..., Serving]
+MakeSettings = Callable[..., Config]
 
 
 @pytest.fixture
 def settings(free_port: Callable[[], int]) -> MakeSettings:
-    def make(supervisor: Literal["auto", "pm2", "builtin"] = "builtin", **changes: float) -> Serving:
+    def make(supervisor: Literal["auto", "pm2", "builtin"] = "builtin", **changes: float) -> Config:
         values = {"startup_seconds": 90, "max_upload_mib": 8, "phantom_cases": 1, **changes}
         ports = {"api_port": free_port(), "page_port": free_port()}
-        return Serving.model_validate({**ports, "supervisor": supervisor, **values})
+        serving = Serving.model_validate({**ports, "supervisor": supervisor, **values})
+        return compose(["runtime.device=cpu"]).model_copy(update={"serving": serving})
 
     return make
 
 
 @pytest.fixture
-def options(checkpoint_path: Path, cases_dir: Path) -> ModelOptions:
-    return ModelOptions(checkpoint_path, "cpu", 0.5, 0.5, cases_dir)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+def home(tmp_path: Path, checkpoint_path: Path, cases_dir: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(checkpoint_path, folder / "best_model.pth")
+    (folder / "cases").symlink_to(cases_dir)
+    return folder
 
 
 def crashed_once(home: Path) -> bool:
@@ -52,18 +52,17 @@ def crashed_once(home: Path) -> bool:
 
 def test_start_status_crash_replace_and_stop(
     settings: MakeSettings,
-    options: ModelOptions,
     home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "4")  # as many hosts set it for whatever they run
     chosen = settings()
-    started = start_demo(chosen, options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
+    started = start_demo(chosen, home, tmp_path / "logs", fingerprint=FINGERPRINT)
     try:
         assert is_alive(home, FINGERPRINT)
         assert not is_alive(home, "0" * 64)
-        assert b"SliceWise" in (http_get(chosen.api_port, "/openapi.json") or b"")
+        assert b"SliceWise" in (http_get(chosen.serving.api_port, "/openapi.json") or b"")
 
         page = started.service("page").process
         assert page is not None
@@ -86,47 +85,43 @@ def test_start_status_crash_replace_and_stop(
 @pytest.mark.slow
 def test_a_service_that_ends_while_starting_is_quoted_and_nothing_stays(
     settings: MakeSettings,
-    options: ModelOptions,
     home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")  # of the terminal; the log is in UTF-8
-    broken = tmp_path / "größe" / "best_model.pth"
-    broken.parent.mkdir()
-    broken.write_bytes(b"not a checkpoint")
-    options = ModelOptions(broken, "cpu", 0.5, 0.5, options.cases_dir)
+    home = home.rename(tmp_path / "größe")
+    (home / "best_model.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(ServingError, match=r"api ended during start-up[\s\S]*größe/best_model\.pth"):
-        start_demo(settings(), options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
+        start_demo(settings(), home, tmp_path / "logs", fingerprint=FINGERPRINT)
     assert read_state(home) is None
 
 
 def test_a_taken_port_is_named_with_the_key_to_change(
-    settings: MakeSettings, options: ModelOptions, home: Path, tmp_path: Path
+    settings: MakeSettings, home: Path, tmp_path: Path
 ) -> None:
     chosen = settings()
     with socket.socket() as other:
-        other.bind((HOST, chosen.page_port))
+        other.bind((HOST, chosen.serving.page_port))
         other.listen()
-        with pytest.raises(ServingError, match=rf"port {chosen.page_port} .* serving\.page_port=\d+"):
-            start_demo(chosen, options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
+        with pytest.raises(ServingError, match=rf"port {chosen.serving.page_port} .* serving\.page_port=\d+"):
+            start_demo(chosen, home, tmp_path / "logs", fingerprint=FINGERPRINT)
     assert read_state(home) is None
 
 
-def test_one_port_for_both_is_refused(
-    settings: MakeSettings, options: ModelOptions, home: Path, tmp_path: Path
-) -> None:
+def test_one_port_for_both_is_refused(settings: MakeSettings, home: Path, tmp_path: Path) -> None:
     chosen = settings()
-    chosen = chosen.model_copy(update={"page_port": chosen.api_port})
+    same = chosen.serving.model_copy(update={"page_port": chosen.serving.api_port})
+    chosen = chosen.model_copy(update={"serving": same})
     with pytest.raises(ServingError, match="are both"):
-        start_demo(chosen, options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
+        start_demo(chosen, home, tmp_path / "logs", fingerprint=FINGERPRINT)
 
 
 def test_too_little_time_is_said_with_the_key_to_change(
-    settings: MakeSettings, options: ModelOptions, home: Path, tmp_path: Path
+    settings: MakeSettings, home: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ServingError, match=r"within 0\.3 s[\s\S]*serving\.startup_seconds=180"):
-        start_demo(settings(startup_seconds=0.3), options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
+        start_demo(settings(startup_seconds=0.3), home, tmp_path / "logs", fingerprint=FINGERPRINT)
     assert read_state(home) is None
 
 
@@ -134,18 +129,17 @@ def test_too_little_time_is_said_with_the_key_to_change(
 @pytest.mark.skipif(shutil.which("pm2") is None, reason="PM2 is not installed (npm install -g pm2)")
 def test_auto_takes_pm2_where_it_is_installed_and_refuses_another_model(
     settings: MakeSettings,
-    options: ModelOptions,
     home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PM2_HOME", str(tmp_path / "pm2"))
     try:
-        state = start_demo(settings("auto"), options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
+        state = start_demo(settings("auto"), home, tmp_path / "logs", fingerprint=FINGERPRINT)
         assert state.kind == "pm2"
         # The same home again: the old demo goes, and a model other than the expected one is not accepted.
         with pytest.raises(ServingError, match=r"serves model ffffffffffff, not 000000000000"):
-            start_demo(settings("auto"), options, home, tmp_path / "logs", fingerprint="0" * 64)
+            start_demo(settings("auto"), home, tmp_path / "logs", fingerprint="0" * 64)
         assert [find_process(process) for process in state.processes()] == [None, None]
         assert read_state(home) is None
     finally:

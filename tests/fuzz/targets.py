@@ -56,14 +56,16 @@ class Target:
 
 def _read_nifti(data: bytes, folder: Path) -> None:
     from slicewise.data.check import check_case
-    from slicewise.imaging.volume import read_nifti_case, save_mask_nifti
+    from slicewise.imaging.io.nifti import write_nifti
+    from slicewise.imaging.volume import read_nifti_case
 
     path = folder / "a.nii.gz"
     path.write_bytes(data)
     check_case(CaseFiles(KEY, "nifti", ("flair",), (path,), (path,), None, "p"))
     volume = read_nifti_case(KEY, ("flair",), (path,), None)
     assert volume.images.shape[1:] == volume.shape
-    save_mask_nifti(folder / "mask.nii.gz", (volume.images[3] > 0).astype("uint8"), volume)
+    assert volume.orientation is not None
+    write_nifti(folder / "mask.nii.gz", (volume.images[3] > 0).astype("uint8"), volume.orientation)
     read_nifti_case(KEY, ("flair",), (path,), path)
 
 
@@ -156,6 +158,7 @@ def _client() -> Any:
     from fastapi.testclient import TestClient
 
     from slicewise.config.compose import compose
+    from slicewise.inference.pipeline import Pipeline
     from slicewise.models.checkpoint import Checkpoint, save_checkpoint
     from slicewise.models.multitask import MultitaskModel
     from slicewise.serving.api.app import create_app
@@ -179,14 +182,8 @@ def _client() -> Any:
     )
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder) / "m.pth", checkpoint)
-        app = create_app(
-            Path(folder) / "m.pth",
-            device="cpu",
-            max_upload_mib=1,
-            class_threshold=0.5,
-            mask_threshold=0.5,
-            cases_dir=Path(folder) / "cases",
-        )
+        pipeline = Pipeline.load(Path(folder) / "m.pth", device="cpu")
+        app = create_app(pipeline, max_upload_mib=1, cases_dir=Path(folder) / "cases")
     return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=True)
 
 

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.inference.pipelines import pipeline
 
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
 from slicewise.core.errors import CheckpointError
-from slicewise.domain.keys import CaseKey
-from slicewise.imaging.volume import picture_volume
-from slicewise.inference.ensemble import Ensemble
-from slicewise.inference.predictor import Predictor
+from slicewise.inference.pipeline import Pipeline
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 
 SIDE = 64
@@ -37,8 +34,8 @@ def images() -> NDArray[np.float16]:
 def test_an_ensemble_answers_with_the_mean(
     checkpoint: Checkpoint, sibling: Checkpoint, images: NDArray[np.float16]
 ) -> None:
-    members = [Predictor(one, "cpu") for one in (checkpoint, sibling)]
-    found = Ensemble(members).predict_slices(images, (1, 1, 1, 1))
+    members = [pipeline(one) for one in (checkpoint, sibling)]
+    found = pipeline(checkpoint, sibling).predict_slices(images, (1, 1, 1, 1))
     one, other = (member.predict_slices(images, (1, 1, 1, 1)) for member in members)
     assert not np.allclose(one.class_probability, other.class_probability, atol=1e-4)
     np.testing.assert_allclose(
@@ -49,13 +46,11 @@ def test_an_ensemble_answers_with_the_mean(
     )
 
 
-def test_an_ensemble_of_one_is_that_one(checkpoint: Checkpoint) -> None:
+def test_an_ensemble_of_equals_is_each_of_them(checkpoint: Checkpoint) -> None:
     pixels = np.zeros((90, 80), np.uint8)
     pixels[20:70, 20:60] = np.random.default_rng(0).integers(50, 200, (50, 40))
-    picture = picture_volume(CaseKey("a", "a", "a"), pixels, "flair")
-    member = Predictor(checkpoint, "cpu")
-    found, expected = Ensemble([member]).predict_volume(picture), member.predict_volume(picture)
-    np.testing.assert_array_equal(found.slices.class_probability, expected.slices.class_probability)
+    found, expected = pipeline(checkpoint, checkpoint).predict(pixels), pipeline(checkpoint).predict(pixels)
+    np.testing.assert_array_equal(found.class_probability, expected.class_probability)
     np.testing.assert_array_equal(found.mask_probability, expected.mask_probability)
 
 
@@ -65,7 +60,7 @@ def test_who_answers_is_named_whatever_the_order(
     paths = [tmp_path / "1.pth", tmp_path / "2.pth"]
     for path, one in zip(paths, (replace(checkpoint, synthetic=False), sibling), strict=True):
         save_checkpoint(path, one)
-    forward, backward = Ensemble.load(paths, "cpu"), Ensemble.load(paths[::-1], "cpu")
+    forward, backward = (Pipeline.load(order, device="cpu") for order in (paths, paths[::-1]))
     assert forward.fingerprint == backward.fingerprint
     assert forward.fingerprint not in (checkpoint.fingerprint, sibling.fingerprint)
     assert forward.synthetic, "one network that saw generated patients alone is enough for the warning"
@@ -77,10 +72,8 @@ def test_flips_reach_every_member(
     save_checkpoint(tmp_path / "1.pth", checkpoint)
     paths = [tmp_path / "1.pth"] * 2
     found, plain = (
-        Ensemble.load(paths, "cpu", inference=inference)
-        .predict_slices(images, (1, 1, 1, 1))
-        .class_probability
-        for inference in (InferenceSettings(flips=True), PLAIN_INFERENCE)
+        Pipeline.load(paths, device="cpu", flips=flips).predict_slices(images, (1, 1, 1, 1)).class_probability
+        for flips in (True, False)
     )
     assert not np.allclose(found, plain, atol=1e-6)
 
@@ -107,19 +100,18 @@ def other_channels(one: Checkpoint) -> Checkpoint:
 def test_networks_that_see_other_things_are_refused_by_name(
     checkpoint: Checkpoint, change: Callable[[Checkpoint], Checkpoint], words: str
 ) -> None:
-    first, second = Predictor(checkpoint, "cpu"), Predictor(checkpoint, "cpu")
-    second.checkpoint = change(checkpoint)
+    other = replace(change(checkpoint), fingerprint="2" * 64)
     with pytest.raises(CheckpointError, match=words) as caught:
-        Ensemble([first, second], ["fold 1", "fold 2"])
-    assert "fold 1 differs from fold 2" in str(caught.value)
+        pipeline(checkpoint, other)
+    assert f"{checkpoint.fingerprint[:12]} differs from 222222222222" in str(caught.value)
 
 
 def test_settings_of_training_alone_do_not_matter(checkpoint: Checkpoint) -> None:
     preprocessing = checkpoint.preprocessing.model_copy(update={"healthy_ratio": 0.5})
     other = replace(checkpoint, preprocessing=preprocessing)
-    assert len(Ensemble([Predictor(one, "cpu") for one in (checkpoint, other)]).checkpoints) == 2
+    assert len(pipeline(checkpoint, other).checkpoints) == 2
 
 
 def test_nobody_is_no_ensemble() -> None:
     with pytest.raises(CheckpointError, match="at least one"):
-        Ensemble([])
+        pipeline()

@@ -16,9 +16,14 @@ from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume
 from slicewise.inference.calibration import Scaling
-from slicewise.inference.operating_points import OperatingConditions, read_operating_points
+from slicewise.inference.operating_points import (
+    OperatingConditions,
+    OperatingPoint,
+    OperatingPoints,
+    find_operating_points,
+)
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.inference.prediction import postprocess_volume, untrained_note
+from slicewise.inference.prediction import Prediction
 
 CONFIGURED = Postprocessing(Scaling(), 0.5, 0.5)
 CHOSEN = Postprocessing(Scaling(2.0, -0.5), 0.3, 0.6, 20, component_share=1.0, gate=True)
@@ -45,8 +50,12 @@ def write(path: Path, **changes: Any) -> Path:
     return path / "calibration.json"
 
 
+def select(path: Path, **overrides: Any) -> OperatingPoints:
+    return find_operating_points(path.with_name("best_model.pth"), "abc", CONFIGURED, overrides)
+
+
 def test_what_was_chosen_holds_for_its_network_and_its_kind(tmp_path: Path) -> None:
-    points = read_operating_points(write(tmp_path), "abc", CONFIGURED)
+    points = select(write(tmp_path))
     assert points.volume.postprocessing == CHOSEN
     assert points.volume.calibrated
     assert points.volume.origin == "chosen on 9 validation patients of brats"
@@ -57,7 +66,7 @@ def test_what_was_chosen_holds_for_its_network_and_its_kind(tmp_path: Path) -> N
 
 def test_pictures_were_chosen_on_families(tmp_path: Path) -> None:
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 16}, "notes": []}
-    points = read_operating_points(write(tmp_path, sources={"kaggle": choice}), "abc", CONFIGURED)
+    points = select(write(tmp_path, sources={"kaggle": choice}))
     assert points.picture.origin == "chosen on 16 families of validation pictures of kaggle"
 
 
@@ -76,7 +85,7 @@ def test_pictures_were_chosen_on_families(tmp_path: Path) -> None:
 def test_for_another_network_or_another_way_of_asking_nothing_was_chosen(
     tmp_path: Path, weights: str, overrides: dict[str, Any], words: str
 ) -> None:
-    points = read_operating_points(write(tmp_path), weights, CONFIGURED, overrides)
+    points = find_operating_points(write(tmp_path).with_name("m.pth"), weights, CONFIGURED, overrides)
     for point in (points.volume, points.picture):
         assert (point.postprocessing, point.calibrated) == (CONFIGURED, False)
         assert words in point.origin
@@ -84,12 +93,12 @@ def test_for_another_network_or_another_way_of_asking_nothing_was_chosen(
 
 
 def test_what_was_wished_as_it_was_chosen_for_changes_nothing(tmp_path: Path) -> None:
-    points = read_operating_points(write(tmp_path), "abc", CONFIGURED, {"mask_smoothing": 0.5})
+    points = select(write(tmp_path), mask_smoothing=0.5)
     assert points.volume.postprocessing == CHOSEN
 
 
 def test_without_an_evaluation_nothing_was_chosen(tmp_path: Path) -> None:
-    points = read_operating_points(tmp_path / "none.json", "abc", CONFIGURED)
+    points = select(tmp_path / "none.json")
     assert points.picture.postprocessing == CONFIGURED
     assert "was not evaluated" in points.picture.origin
     assert points.picture.origin.endswith("probabilities are raw, not calibrated")
@@ -97,7 +106,7 @@ def test_without_an_evaluation_nothing_was_chosen(tmp_path: Path) -> None:
 
 def test_notes_of_the_choice_are_passed_on(tmp_path: Path) -> None:
     choice = {"decision": CONFIGURED.to_json(), "validation": {"num_patients": 2}, "notes": ["too few"]}
-    points = read_operating_points(write(tmp_path, sources={"brats": choice}), "abc", CONFIGURED)
+    points = select(write(tmp_path, sources={"brats": choice}))
     assert (points.volume.origin, points.volume.calibrated) == (
         "brats, 2 validation patients: too few; probabilities are raw, not calibrated",
         False,
@@ -108,8 +117,8 @@ def test_notes_of_the_choice_are_passed_on(tmp_path: Path) -> None:
     "content", [{}, {"made_for": {"checkpoint": "abc", "asking": {"flips": True, "slice_smoothing": 1.0}}}]
 )
 def test_an_older_evaluation_is_no_fault(tmp_path: Path, content: dict[str, Any]) -> None:
-    write_json(tmp_path / "c.json", {"sources": {}, **content})
-    assert "older version" in read_operating_points(tmp_path / "c.json", "abc", CONFIGURED).volume.origin
+    write_json(tmp_path / "calibration.json", {"sources": {}, **content})
+    assert "older version" in select(tmp_path / "calibration.json").volume.origin
 
 
 @pytest.mark.parametrize(
@@ -130,7 +139,7 @@ def test_an_older_evaluation_is_no_fault(tmp_path: Path, content: dict[str, Any]
 def test_a_damaged_choice_is_named(tmp_path: Path, broken: dict[str, Any]) -> None:
     path = write(tmp_path, **broken)
     with pytest.raises(WorkspaceError, match=r"calibration\.json is damaged"):
-        read_operating_points(path, "abc", CONFIGURED)
+        select(path)
 
 
 @pytest.fixture
@@ -170,7 +179,16 @@ def decided(
     how: Postprocessing,
     not_trained: tuple[Task, ...] = (),
 ) -> Any:
-    return postprocess_volume(volume, sliced, probability, CLASSES, how, not_trained)
+    return Prediction(
+        slices=sliced,
+        mask_probability=probability,
+        class_probability=CLASSES,
+        kind="volume",
+        point=OperatingPoint(how, "the test"),
+        not_trained=not_trained,
+        spacing=volume.spacing,
+        orientation=volume.orientation,
+    )
 
 
 def test_configured_thresholds_alone_threshold(
@@ -221,14 +239,14 @@ def test_nothing_is_said_of_a_task_that_was_not_trained(
     volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
 ) -> None:
     found = decided(volume, sliced, probability, CONFIGURED, ("classification",))
-    assert (found.verdict, found.tumour_probability, found.class_probability) == (None, None, None)
+    assert (found.verdict, found.tumour_probability, found.probabilities) == (None, None, None)
     assert found.mask.any()
     assert found.volume_ml > 0
     found = decided(volume, sliced, probability, CONFIGURED, ("segmentation",))
     assert found.verdict == "tumour"
     assert (found.mask, found.slice_mask, found.volume_ml) == (None, None, None)
-    assert untrained_note(("segmentation",)) == "segmentation was not trained in this model"
-    assert untrained_note(()) is None
+    assert found.note == "segmentation was not trained in this model"
+    assert decided(volume, sliced, probability, CONFIGURED).note is None
 
 
 def test_no_gate_rests_on_a_head_that_was_not_trained(

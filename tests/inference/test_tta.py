@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.inference.tta import TTATransform, coverage, tta_transforms
 
 
@@ -23,7 +23,7 @@ def centre(image: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("inference", "expected"),
     [
-        (PLAIN_INFERENCE, [TTATransform()]),
+        (InferenceSettings(), [TTATransform()]),
         (InferenceSettings(flips=True), [TTATransform(), TTATransform(flipped=True)]),
         (
             InferenceSettings(rotation=10),

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.inference.pipelines import pipeline
 from torch import nn
 
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.core.errors import CheckpointError
 from slicewise.domain.labels import CLASS_NAMES
-from slicewise.inference.predictor import Predictor
+from slicewise.inference.pipeline import Pipeline
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from slicewise.models.multitask import MultitaskModel
 from slicewise.models.program import Program, export_program
@@ -92,13 +93,13 @@ def test_a_network_that_reads_tensors_of_its_own_has_no_program(model: Model) ->
 def test_the_predictor_answers_alike_with_and_without_a_program(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "best_model.pth"
     checkpoint = saved(trained(model), path)
-    with_program = Predictor(load_checkpoint(path), "cpu")
-    without = Predictor(replace(checkpoint, program=None), "cpu")
+    with_program = pipeline(load_checkpoint(path), batch_size=2)
+    without = pipeline(replace(checkpoint, program=None), batch_size=2)
     images = np.random.default_rng(0).standard_normal((5, 4, SIZE, SIZE)).astype(np.float32)
 
-    found, expected = (one.predict_slices(images, [1, 0, 1, 1], 2) for one in (with_program, without))
+    found, expected = (one.predict_slices(images, [1, 0, 1, 1]) for one in (with_program, without))
 
-    assert "model" not in vars(with_program)
+    assert all("model" not in vars(member) for member in with_program._members)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -125,7 +126,7 @@ def test_a_damaged_program_is_refused(model: Model, tmp_path: Path, damage: Any,
     save_checkpoint(tmp_path / "b.pth", replace(checkpoint, program=plain))
 
     with pytest.raises(CheckpointError, match=said):
-        Predictor.load(tmp_path / "b.pth", "cpu")
+        Pipeline.load(tmp_path / "b.pth", device="cpu")
 
 
 def test_a_program_cannot_ask_for_endless_memory(model: Model) -> None:
@@ -144,16 +145,16 @@ def test_a_program_of_other_weights_is_refused(model: Model, tmp_path: Path) -> 
     other = trained(model, encoder="mobilenet_v2")
 
     with pytest.raises(CheckpointError, match="does not fit its weights"):
-        Predictor(replace(checkpoint, weights=other.state_dict(), model=other.settings), "cpu")
+        pipeline(replace(checkpoint, weights=other.state_dict(), model=other.settings))
 
 
 def test_a_prediction_imports_no_library_of_architectures(model: Model, tmp_path: Path) -> None:
     saved(trained(model), tmp_path / "best_model.pth")
     code = (
         "import sys, numpy as np\n"
-        "from slicewise.inference.predictor import Predictor\n"
-        f"predictor = Predictor.load({str(tmp_path / 'best_model.pth')!r}, 'cpu')\n"
-        f"predictor.predict_slices(np.zeros((1, 4, {SIZE}, {SIZE}), np.float32), [1, 1, 1, 1])\n"
+        "from slicewise.inference.pipeline import Pipeline\n"
+        f"pipeline = Pipeline.load({str(tmp_path / 'best_model.pth')!r}, device='cpu')\n"
+        f"pipeline.predict_slices(np.zeros((1, 4, {SIZE}, {SIZE}), np.float32), [1, 1, 1, 1])\n"
         "print([name for name in ('segmentation_models_pytorch', 'timm', 'torchvision', 'torch._dynamo',\n"
         "    'sympy') if name in sys.modules])\n"
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from slicewise.imaging.io.image2d import to_png
 from slicewise.plots.overlay import (
     PREDICTION,
     TRUTH,
@@ -13,7 +14,6 @@ from slicewise.plots.overlay import (
     overlay,
     overlay_saliency,
     tile,
-    to_png,
 )
 
 SQUARE = np.zeros((40, 40), np.uint8)

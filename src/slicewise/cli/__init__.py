@@ -8,7 +8,7 @@ session      the workspace held for a run, a pipeline run in it, its plan printe
 run, plan    the pipeline; what it would do
 ablate       several recipes in one workspace, compared
 compare      two finished evaluations, paired by patient
-predict      predictions for new cases; `predictions` has the models, masks and tables
+predict      predictions for new cases: masks and tables
 status       outputs and the last run; `watch` follows a run in progress
 summary      the last lines of a run: scores, outputs, demo
 doctor       whether a run can work here; `checks` has the checks

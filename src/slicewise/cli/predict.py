@@ -1,24 +1,37 @@
 """`slicewise predict PATH...`: predict on volumes and pictures with a trained model."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from slicewise.cli.options import add_model_options, add_workspace_option, compose_overrides, workspace_from
-from slicewise.core.console import print_error, say
+from slicewise.core.console import print_error, progress, say
 from slicewise.core.disk import expand_user, explain_disk_error
-from slicewise.core.errors import UsageError
+from slicewise.core.errors import DataError, UsageError
+from slicewise.core.files import write_json
 from slicewise.data.problems import describe_problems
-from slicewise.domain.labels import MODALITIES
-from slicewise.domain.tables import plural
+from slicewise.domain.labels import MODALITIES, NOTICE, SYNTHETIC_WARNING
+from slicewise.domain.tables import plural, write_rows
+from slicewise.engine.workspace import Workspace
 
 if TYPE_CHECKING:
-    from slicewise.cli.predictions.models import TrainedModel
-    from slicewise.cli.predictions.table import PredictionRow
     from slicewise.config.schema import Config
+    from slicewise.data.cases import CaseFiles
+    from slicewise.inference.pipeline import Pipeline
+    from slicewise.inference.prediction import PredictionRow
 
-RESULTS = Path("results/predictions")
+RESULTS: Final = Path("results/predictions")
+CSV_NAME: Final = "predictions.csv"
+JSON_NAME: Final = "predictions.json"
+_MIN_PICTURES_TO_MEASURE: Final = 16
+"""From so many on, a measurement of the number of threads pays"""
+_OVERRIDABLE: Final = (
+    *("class_threshold", "mask_threshold", "component_share"),
+    *("flips", "rotation", "mask_smoothing", "class_smoothing"),
+)
+"""Keys of the section `evaluation` that hold, where they are set, whatever the evaluation selected"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,38 +54,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.cli.predictions.cases import predict_cases, problem_row
-    from slicewise.cli.predictions.table import write_tables
-    from slicewise.data.inputs import DefaultModalities, find_inputs
-
     workspace = workspace_from(args)
     paths, overrides = _split_words(args.words)
     folder: Path = expand_user(args.out or workspace.root / RESULTS)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is not a folder")
     config = compose_overrides(overrides)
-    model = _load_model(args, config, overrides)
-    slot = args.modality or model.predictor.checkpoints[0].slot
-    cases, problems = find_inputs(paths, DefaultModalities(args.modality, slot))
+    pipeline = _load_pipeline(workspace, args, config, overrides)
+    cases, problems = pipeline.find(paths, args.modality)
     if not cases:
         raise UsageError(f"no case to predict on: {'; '.join(map(str, problems))}")
-    rows = [problem_row(model, problem) for problem in problems if problem.severity == "error"]
+    rows = [
+        _failed(pipeline, problem.path.name, problem.path, None, str(problem))
+        for problem in problems
+        if problem.severity == "error"
+    ]
     for row in rows:
         _print_row(row)
     if warnings := [problem for problem in problems if problem.severity != "error"]:
         say(describe_problems(warnings).rstrip(), "dim")
-    batch_size, num_threads = config.evaluation.batch_size, config.runtime.num_threads
     try:
-        rows += predict_cases(model, cases, folder, batch_size, _print_row, num_threads=num_threads)
+        rows += predict_cases(pipeline, cases, folder, _print_row, num_threads=config.runtime.num_threads)
         if all(row.error is not None for row in rows):
             print_error(f"every case failed; the tables in {folder} are unchanged")
             return 1
-        write_tables(folder, rows, model.to_json())
+        _write_tables(folder, rows, pipeline)
     except OSError as error:
         if explained := explain_disk_error(error, folder, option="--out"):
             raise explained from error
         raise
-    return _print_summary(model, rows, folder)
+    return _print_summary(pipeline, rows, folder)
 
 
 def _split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -87,20 +98,95 @@ def _split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return paths, overrides
 
 
-def _load_model(args: argparse.Namespace, config: "Config", overrides: Sequence[str]) -> "TrainedModel":
-    from slicewise.cli.predictions.models import load_ensemble, load_model
+def _load_pipeline(
+    workspace: Workspace, args: argparse.Namespace, config: "Config", words: Sequence[str]
+) -> "Pipeline":
+    """Load the named checkpoint, the folds of --ensemble, or the joint model of the workspace."""
+    from slicewise.inference.pipeline import Pipeline
+    from slicewise.workflow.ensemble import CHECKPOINT, fold_checkpoints
 
-    workspace = workspace_from(args)
-    if args.ensemble:
-        return load_ensemble(workspace, config)
-    typed_keys = {word.lstrip("+").partition("=")[0] for word in overrides}
-    overridden = {
-        key: value
-        for key, value in config.evaluation.inference._asdict().items()
-        if f"evaluation.{key}" in typed_keys
-    }
     checkpoint = expand_user(args.checkpoint) if args.checkpoint else None
-    return load_model(workspace, config, checkpoint, overridden)
+    if checkpoint is not None and not checkpoint.exists():
+        raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
+    default = workspace.root / CHECKPOINT
+    if checkpoint is None and not args.ensemble and not default.is_file():
+        raise UsageError(
+            f"no model is trained in {workspace.root} yet: there is no {CHECKPOINT}. Run "
+            "`slicewise run --until evaluate` first, or name a model with --checkpoint"
+        )
+    typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
+    settings = config.evaluation
+    return Pipeline.load(
+        fold_checkpoints(workspace) if args.ensemble else checkpoint or default,
+        device=config.runtime.device,
+        settings=settings,
+        **{key: getattr(settings, key) for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys},
+    )
+
+
+def predict_cases(
+    pipeline: "Pipeline",
+    cases: "Sequence[CaseFiles]",
+    folder: Path,
+    on_row: "Callable[[PredictionRow], None]",
+    *,
+    num_threads: int = 0,
+) -> "list[PredictionRow]":
+    """Write the mask of every case into `folder` and return a row for each, failed ones included.
+
+    Args:
+        pipeline: predicts.
+        cases: as returned by `Pipeline.find`; one that cannot be read does not stop the others.
+        folder: where the masks go.
+        on_row: called with each row as soon as it is known.
+        num_threads: of the model; 0 to choose, by a measurement where there is enough to do.
+    """
+    from slicewise.compute.threads import Threads, tuned_threads
+
+    is_long = len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.kind != "picture" for case in cases)
+    threads = (
+        tuned_threads(num_threads, "predict", pipeline.device.type)
+        if is_long
+        else Threads.for_short_work(num_threads, "predict")
+    )
+    rows = []
+    with threads:
+        for case in progress(cases, desc="predict", unit="case"):
+            try:
+                prediction = pipeline.predict(case)
+                row = prediction.to_row(prediction.save_mask(folder))
+                for warning in prediction.warnings:
+                    say(warning, "warn")
+            except DataError as error:
+                path = case.images[0] if len(case.images) == 1 else case.folder
+                row = _failed(pipeline, case.key.case, path, case.kind, str(error))
+            on_row(row)
+            rows.append(row)
+    return rows
+
+
+def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error: str) -> "PredictionRow":
+    from slicewise.inference.prediction import PredictionRow
+
+    return PredictionRow(
+        case=case,
+        path=str(path),
+        kind=kind,
+        synthetic=pipeline.synthetic,
+        fingerprint=pipeline.fingerprint,
+        error=error,
+    )
+
+
+def _write_tables(folder: Path, rows: "Sequence[PredictionRow]", pipeline: "Pipeline") -> None:
+    """Write the table for people and that for programs, each atomically."""
+    from slicewise.inference.prediction import PredictionRow
+
+    write_rows(folder / CSV_NAME, rows, PredictionRow)
+    warning = SYNTHETIC_WARNING if pipeline.synthetic else None
+    cases = [asdict(row) for row in rows]
+    content = {"notice": NOTICE, "warning": warning, **pipeline.to_json(), "cases": cases}
+    write_json(folder / JSON_NAME, content)
 
 
 def _print_row(row: "PredictionRow") -> None:
@@ -114,17 +200,16 @@ def _print_row(row: "PredictionRow") -> None:
     say(f"{row.case:<32} {verdict:<10} {probability}{volume}  {row.mask or 'no mask'}")
 
 
-def _print_summary(model: "TrainedModel", rows: "Sequence[PredictionRow]", folder: Path) -> int:
-    from slicewise.cli.predictions.table import CSV_NAME, NOTICE
-    from slicewise.inference.prediction import SYNTHETIC_WARNING, untrained_note
+def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", folder: Path) -> int:
+    from slicewise.inference.prediction import untrained_notes
 
     failed = sum(row.error is not None for row in rows)
     say()
     for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
         say(f"thresholds {origin}" if origin.startswith("chosen") else origin, "dim")
-    if note := untrained_note(model.predictor.not_trained):
+    for note in untrained_notes(pipeline.not_trained):
         say(note, "warn")
-    if model.predictor.synthetic:
+    if pipeline.synthetic:
         say(SYNTHETIC_WARNING, "warn")
     say(NOTICE, "dim")
     say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {folder / CSV_NAME}")

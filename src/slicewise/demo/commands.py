@@ -1,57 +1,33 @@
 """The command lines of the two services."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from slicewise.config.schema import Serving
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema import Config, Serving
 from slicewise.demo.spec import ServiceSpec
 from slicewise.serving.endpoints import API_HEALTH, API_URL_VARIABLE, HOST, PAGE_HEALTH
 
+CHECKPOINT_NAME: Final = "best_model.pth"
+CASES_DIR: Final = "cases"
 _UTF8: Final = (("PYTHONUTF8", "1"), ("PYTHONIOENCODING", "utf-8"))
 """Logs and names in UTF-8, whatever the locale of the demo."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """The model that the API serves, its thresholds and its inference settings."""
-
-    checkpoint_path: Path
-    device: str
-    class_threshold: float
-    mask_threshold: float
-    cases_dir: Path
-    calibration_path: Path | None = None
-    """Thresholds and calibration chosen by the evaluation of this checkpoint; None without one."""
-    inference: InferenceSettings = PLAIN_INFERENCE
-    component_share: float = 0.0
-    num_threads: int = 0
-
-
-def build_api_service(settings: Serving, options: ModelOptions, log_dir: Path) -> ServiceSpec:
-    """Return the service that runs `serving.api.server`."""
-    calibration = options.calibration_path
+def build_api_service(config: Config, home: Path, log_dir: Path) -> ServiceSpec:
+    """Return the service that runs `serving.api.server` with the checkpoint and the cases of `home`."""
     command = (
         *(sys.executable, "-m", "slicewise.serving.api.server"),
-        *("--checkpoint", str(options.checkpoint_path.absolute())),
-        *("--port", str(settings.api_port)),
-        *("--device", options.device),
-        *("--num-threads", str(options.num_threads)),
-        *("--max-upload-mib", str(settings.max_upload_mib)),
-        *("--class-threshold", str(options.class_threshold)),
-        *("--mask-threshold", str(options.mask_threshold)),
-        *("--component-share", str(options.component_share)),
-        *("--cases", str(options.cases_dir.absolute())),
-        *(("--calibration", str(calibration.absolute())) if calibration else ()),
-        *("--rotation", str(options.inference.rotation)),
-        *("--mask-smoothing", str(options.inference.mask_smoothing)),
-        *("--class-smoothing", str(options.inference.class_smoothing)),
-        *(("--flips",) if options.inference.flips else ()),
+        *("--checkpoint", str(home.absolute() / CHECKPOINT_NAME)),
+        *("--port", str(config.serving.api_port)),
+        *("--device", config.runtime.device),
+        *("--num-threads", str(config.runtime.num_threads)),
+        *("--max-upload-mib", str(config.serving.max_upload_mib)),
+        *("--settings", config.evaluation.model_dump_json()),
+        *("--cases", str(home.absolute() / CASES_DIR)),
     )
     log_path = str(log_dir.absolute() / "demo-api.log")
-    return ServiceSpec("api", command, _UTF8, settings.api_port, API_HEALTH, log_path)
+    return ServiceSpec("api", command, _UTF8, config.serving.api_port, API_HEALTH, log_path)
 
 
 def build_page_service(settings: Serving, log_dir: Path) -> ServiceSpec:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from slicewise.config.schema import Serving
+from slicewise.config.schema import Config, Serving
 from slicewise.core.errors import ServingError
 from slicewise.demo import builtin, pm2
-from slicewise.demo.commands import ModelOptions, build_api_service, build_page_service
+from slicewise.demo.commands import CHECKPOINT_NAME, build_api_service, build_page_service
 from slicewise.demo.health import is_healthy, served_fingerprint
 from slicewise.demo.processes import log_tail, rotate_log
 from slicewise.demo.spec import DemoSpec
@@ -38,15 +38,12 @@ _BACKENDS: dict[SupervisorKind, _Backend] = {
 }
 
 
-def start_demo(
-    settings: Serving, options: ModelOptions, home: Path, log_dir: Path, *, fingerprint: str
-) -> DemoState:
+def start_demo(config: Config, home: Path, log_dir: Path, *, fingerprint: str) -> DemoState:
     """Start the API and the page, replacing an earlier demo of the same home.
 
     Args:
-        settings: ports, supervisor and the limit of the start-up.
-        options: the checkpoint to serve, and how.
-        home: folder for `demo.json` and the files of the supervisor.
+        config: ports, supervisor and the limit of the start-up; device, inference and thresholds.
+        home: folder of the checkpoint and the bundled cases; for `demo.json` and the files of the supervisor.
         log_dir: folder for the services' logs.
         fingerprint: of the checkpoint; the API must report it.
 
@@ -54,13 +51,14 @@ def start_demo(
         ServingError: a port is taken, a service ended, did not respond in time or serves another model.
             Nothing is left running.
     """
+    settings = config.serving
     stop_demo(home)
     _require_free_ports(settings)
     home.mkdir(parents=True, exist_ok=True)
-    services = (build_api_service(settings, options, log_dir), build_page_service(settings, log_dir))
+    services = (build_api_service(config, home, log_dir), build_page_service(settings, log_dir))
     for service in services:
         rotate_log(Path(service.log_path))
-    checkpoint = str(options.checkpoint_path.absolute())
+    checkpoint = str(home.absolute() / CHECKPOINT_NAME)
     spec = DemoSpec(str(home.absolute()), str(log_dir.absolute()), fingerprint, checkpoint, services)
     kind = settings.supervisor
     if kind == "auto":

@@ -39,6 +39,12 @@ TASKS: Final[tuple[Task, ...]] = (SEGMENTATION, CLASSIFICATION)
 
 CLASS_NAMES: Final[tuple[str, str]] = ("no_tumour", "tumour")
 
+NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
+SYNTHETIC_WARNING: Final = (
+    "The model was trained on generated patients only. Do not expect it to read real MRI well."
+)
+"""Both are stated with every prediction"""
+
 
 def modality_slot(modality: Modality) -> int:
     """Return the channel index that holds `modality` in every image SliceWise makes."""

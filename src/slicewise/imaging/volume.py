@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from slicewise.core.errors import VolumeError
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
-from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti, write_nifti
+from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti
 from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.orientation import Orientation
 
@@ -113,23 +113,6 @@ def read_volume(paths: Mapping[Modality, Path]) -> Volume:
     first = next(iter(paths.values()), Path("unnamed"))
     name = safe_name(first.name.removesuffix(".gz").removesuffix(".nii"))
     return read_nifti_case(CaseKey("upload", name, name), tuple(paths), tuple(paths.values()), None)
-
-
-def save_mask_nifti(path: Path, mask: NDArray[np.uint8], volume: Volume) -> None:
-    """Write a mask [slice, row, col] on the grid and with the geometry of the file of `volume`.
-
-    Enhancing tumour is written as 3, as in BraTS since 2023.
-
-    Raises:
-        VolumeError: the mask has another shape, or the volume was not read from NIfTI.
-    """
-    if volume.orientation is None:
-        raise VolumeError(
-            f"{volume.key} is a picture, not a NIfTI volume; save its mask as PNG instead of {path}"
-        )
-    if mask.shape != volume.shape:
-        raise VolumeError(f"{path}: the mask is {mask.shape} and {volume.key} is {volume.shape}")
-    write_nifti(path, mask.astype(np.uint8, copy=False), volume.orientation)
 
 
 def _read_images(

@@ -1,10 +1,12 @@
-"""From prepared slices to predictions.
+"""From files to predictions.
 
-- `predictor`: probabilities of slices and volumes from one checkpoint.
-- `ensemble`: the mean of several models' probabilities.
+- `pipeline`: `Pipeline.load(checkpoint).predict(case)`: everything below as one; ensembles.
+- `predictor`: probabilities of prepared slices, the mean over models and augmentations.
+- `backends`: what runs a model's forward pass.
+- `arrays`: a NumPy array as input.
 - `tta`: test-time augmentation: flips and rotations of a slice.
 - `calibration`: scaling of logits, calibration errors, reliability curve.
 - `postprocess`: thresholds, connected components, the tumour probability of a volume.
 - `operating_points`: thresholds that the evaluation selected, read from calibration.json.
-- `prediction`: verdict, mask and millilitres of one volume.
+- `prediction`: verdict, mask and millilitres of one case; its table row, JSON and mask files.
 """

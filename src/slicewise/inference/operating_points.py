@@ -5,7 +5,7 @@ configured thresholds are used, and `origin` says why.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,6 +20,7 @@ CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
 INPUT_KINDS: Final[tuple[InputKind, ...]] = ("volume", "picture")
 
+_THRESHOLDS: Final = ("class_threshold", "mask_threshold", "component_share")
 _LARGEST: Final = 1e6
 
 
@@ -58,6 +59,17 @@ class OperatingPoints:
     def to_json(self) -> dict[str, Any]:
         return {kind: self.of(kind).to_json() for kind in INPUT_KINDS}
 
+    def with_thresholds(self, thresholds: Mapping[str, Any]) -> "OperatingPoints":
+        """Return both points with thresholds of the caller in place of those selected."""
+        if not thresholds:
+            return self
+        fixed = ", ".join(f"{name}={value:g}" for name, value in thresholds.items())
+        volume, picture = (
+            OperatingPoint(replace(point.postprocessing, **thresholds), f"{fixed} as given; {point.origin}")
+            for point in (self.volume, self.picture)
+        )
+        return replace(self, volume=volume, picture=picture)
+
 
 @dataclass(frozen=True)
 class OperatingConditions:
@@ -84,24 +96,41 @@ def default_operating_points(configured: Postprocessing, why: str) -> OperatingP
     return OperatingPoints(point, point, None)
 
 
-def read_operating_points(
-    path: Path, weights: str, configured: Postprocessing, overrides: Mapping[str, Any] | None = None
+def find_operating_points(
+    checkpoint: Path, weights: str, configured: Postprocessing, overrides: Mapping[str, Any]
 ) -> OperatingPoints:
     """Return the operating points that were selected for a checkpoint, else the configured thresholds.
 
+    They are those of `calibration.json` beside the checkpoint, or else in the results of the workspace that
+    the checkpoint lies in.
+
     Args:
-        path: the `calibration.json` of the evaluation of the checkpoint; it may be missing.
-        weights: `weights_digest` of the checkpoint.
+        checkpoint: the file.
+        weights: its `weights_digest`.
         configured: used where nothing was selected.
-        overrides: fields of `InferenceSettings` that are fixed; the others are as in the threshold selection.
+        overrides: keys of the section `evaluation` that are fixed: thresholds replace those selected; with
+            other settings of inference than in the selection, none of it applies.
 
     Raises:
         WorkspaceError: the file is damaged.
     """
-    try:
-        content = read_json(path)
-    except FileNotFoundError:
-        return default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
+    above = checkpoint.absolute().parents
+    results = above[min(2, len(above) - 1)] / "results"
+    paths = [checkpoint.with_name(CALIBRATION_NAME), *sorted(results.glob(f"*/{CALIBRATION_NAME}"))]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        points = default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
+    else:
+        points = read_operating_points(path, weights, configured, overrides)
+    return points.with_thresholds({key: overrides[key] for key in _THRESHOLDS if key in overrides})
+
+
+def read_operating_points(
+    path: Path, weights: str, configured: Postprocessing, overrides: Mapping[str, Any]
+) -> OperatingPoints:
+    """Return the operating points of a `calibration.json`; see `find_operating_points`."""
+    content = read_json(path)
+    fixed = {key: value for key, value in overrides.items() if key in InferenceSettings._fields}
     try:
         conditions = content.get("made_for", {})
         if isinstance(conditions, dict) and "weights" not in conditions:
@@ -114,7 +143,7 @@ def read_operating_points(
             return default_operating_points(
                 configured, "the thresholds beside it were chosen for another model"
             )
-        if inference != inference._replace(**(overrides or {})):
+        if inference != inference._replace(**fixed):
             return default_operating_points(
                 configured, f"the thresholds were chosen with {inference.describe()}"
             )

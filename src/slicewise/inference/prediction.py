@@ -1,90 +1,273 @@
-"""The prediction for one volume or picture: verdict, mask and millilitres, as in the evaluation."""
+"""The prediction for one case, as the evaluation makes it, and its forms: a row, JSON, and mask files."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final, Literal
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, Task
+from slicewise.core.disk import set_filename
+from slicewise.core.files import atomic_write
+from slicewise.data.cases import CaseFiles
+from slicewise.data.store_entry import StoredCase
+from slicewise.domain.labels import (
+    CLASSIFICATION,
+    MODALITIES,
+    NOTICE,
+    SEGMENTATION,
+    SYNTHETIC_WARNING,
+    Modality,
+    Task,
+)
 from slicewise.imaging.geometry import restore_to_volume
+from slicewise.imaging.io.image2d import to_png
+from slicewise.imaging.io.nifti import nifti_bytes, write_nifti
+from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase
-from slicewise.imaging.volume import Volume
-from slicewise.inference.postprocess import Postprocessing, tumour_probability
+from slicewise.inference.operating_points import InputKind, OperatingPoint
+from slicewise.inference.postprocess import tumour_probability
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Verdict = Literal["tumour", "no_tumour"]
 
 _MM3_PER_ML: Final = 1000.0
-Verdict = Literal["tumour", "no_tumour"]
-SYNTHETIC_WARNING: Final = (
-    "The model was trained on generated patients only. Do not expect it to read real MRI well."
-)
+UNTRAINED_PROBABILITY: Final = 0.5
+"""Assigned to every slice where the classification was not trained"""
+_WHITE: Final = np.uint8(255)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionRow:
+    """One case in a table: its prediction, the thresholds, and where the mask is; or the error.
+
+    Attributes:
+        mask: file or folder beside the table.
+        tumour_probability: calibrated where `calibrated` is 1, raw where it is 0; the verdict is a tumour
+            from `class_threshold` on.
+        chosen: where thresholds and calibration come from.
+        note: tasks that were not trained, whose columns are empty, and warnings about the files.
+        error: why there is no prediction; the columns of one are empty then.
+    """
+
+    case: str
+    path: str
+    kind: str | None
+    modalities: str | None = None
+    mask: str | None = None
+    verdict: str | None = None
+    tumour_probability: float | None = None
+    class_threshold: float | None = None
+    calibrated: bool | None = None
+    volume_ml: float | None = None
+    mask_threshold: float | None = None
+    chosen: str | None = None
+    synthetic: bool
+    fingerprint: str
+    note: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The result for one volume, or for a picture as a volume of one slice; S slices were included.
+    """The result for one case of S slices; a picture is a volume of one slice.
 
     All that depends on a task that was not trained is None.
 
     Attributes:
-        class_probability: [S], calibrated.
-        tumour_probability: of the whole; see `postprocess.tumour_probability`.
-        slice_mask: [S, N, N] the mask on the grid of the slices.
-        mask: [slice, row, col] on the volume's own grid.
-        volume_ml: of the mask; None where the files do not give the size of their voxels.
-    """
-
-    class_probability: NDArray[np.float64] | None
-    tumour_probability: float | None
-    verdict: Verdict | None
-    slice_mask: NDArray[np.bool_] | None
-    mask: NDArray[np.bool_] | None
-    volume_ml: float | None
-
-
-def postprocess_volume(
-    volume: Volume,
-    sliced: SlicedCase,
-    mask_probability: NDArray[np.float32],
-    class_probability: NDArray[np.float32],
-    postprocessing: Postprocessing,
-    not_trained: Collection[Task] = (),
-) -> Prediction:
-    """Return the prediction for a volume from the probabilities of its slices.
-
-    Args:
-        volume: as read.
-        sliced: its prepared slices.
-        mask_probability: [S, N, N] from a predictor, 0 outside the brain.
-        class_probability: [S] from a predictor.
-        postprocessing: calibration, thresholds and component filter.
+        slices: the prepared slices, and how they lie in the volume.
+        mask_probability: [S, N, N] from the model, 0 outside the brain.
+        class_probability: [S] from the model, raw.
+        kind: whose thresholds apply.
+        point: calibration, thresholds and post-processing, and where they come from.
         not_trained: tasks that the model was not trained for.
+        spacing: mm between voxels along (slice, row, col).
+        orientation: the grid of the files; None where they have no voxel sizes.
+        files: of the case; None for arrays and stored slices.
+        fingerprint: of the model.
+        synthetic: whether the model was trained on generated patients only.
+        warnings: about the files.
     """
-    classes = probability = slice_mask = mask = volume_ml = None
-    verdict: Verdict | None = None
-    if CLASSIFICATION in not_trained:
-        # As in the evaluation: no gate may depend on random weights.
-        class_probability = np.full_like(class_probability, 0.5)
-    else:
-        classes = postprocessing.probabilities(class_probability)
-        probability = tumour_probability(classes)
-        verdict = "tumour" if probability >= postprocessing.class_threshold else "no_tumour"
-    if SEGMENTATION not in not_trained:
-        threshold = postprocessing.mask_threshold
-        inside = np.any(sliced.images != 0, axis=1)
-        slice_mask = postprocessing.masks(mask_probability, class_probability, sliced.indices.tolist())
-        slice_mask &= inside
+
+    slices: SlicedCase | StoredCase
+    mask_probability: Floats
+    class_probability: Floats
+    kind: InputKind
+    point: OperatingPoint
+    not_trained: tuple[Task, ...] = ()
+    spacing: tuple[float, float, float] | None = None
+    orientation: Orientation | None = None
+    files: CaseFiles | None = None
+    fingerprint: str = ""
+    synthetic: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def case(self) -> str:
+        return self.slices.key.case
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities that the case holds."""
+        return tuple(name for name, here in zip(MODALITIES, self.slices.presence, strict=True) if here)
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64] | None:
+        """[S] tumour probability of each slice, calibrated where the evaluation calibrated."""
+        if CLASSIFICATION in self.not_trained:
+            return None
+        return self.point.postprocessing.probabilities(self.class_probability)
+
+    @cached_property
+    def tumour_probability(self) -> float | None:
+        """The tumour probability of the whole case; see `postprocess.tumour_probability`."""
+        probabilities = self.probabilities
+        return None if probabilities is None else tumour_probability(probabilities[self.slices.included])
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the tumour probability of the whole case reaches the threshold."""
+        if self.tumour_probability is None:
+            return None
+        reached = self.tumour_probability >= self.point.postprocessing.class_threshold
+        return "tumour" if reached else "no_tumour"
+
+    @cached_property
+    def slice_mask(self) -> Bools | None:
+        """[S, N, N] the mask on the grid of the slices."""
+        if SEGMENTATION in self.not_trained:
+            return None
+        classes = self.class_probability
+        if CLASSIFICATION in self.not_trained:  # as in the evaluation: no gate may depend on random weights
+            classes = np.full_like(classes, UNTRAINED_PROBABILITY)
+        masks = self.point.postprocessing.masks(self.mask_probability, classes, self.slices.indices.tolist())
+        return np.asarray(masks & np.any(self.slices.images != 0, axis=1))
+
+    @cached_property
+    def mask(self) -> Bools | None:
+        """[slice, row, col] the mask on the volume's own grid."""
+        if self.slice_mask is None:
+            return None
+        threshold = self.point.postprocessing.mask_threshold
         # Components are removed before the mask is restored, so that the others keep a smooth outline.
-        removed = (mask_probability >= threshold) & ~slice_mask
-        mask = (
-            restore_to_volume(np.where(removed, np.float32(0), mask_probability), sliced.geometry)
-            >= threshold
+        removed = (self.mask_probability >= threshold) & ~self.slice_mask
+        kept = np.where(removed, np.float32(0), self.mask_probability)
+        return np.asarray(restore_to_volume(kept, self.slices.geometry) >= threshold)
+
+    @cached_property
+    def volume_ml(self) -> float | None:
+        """Millilitres of the mask; None where the files do not give the size of their voxels."""
+        if self.mask is None or self.orientation is None or self.spacing is None:
+            return None
+        return float(np.count_nonzero(self.mask)) * float(np.prod(self.spacing)) / _MM3_PER_ML
+
+    @property
+    def note(self) -> str | None:
+        """Tasks that were not trained, and the warnings about the files; None without any."""
+        return "; ".join((*untrained_notes(self.not_trained), *self.warnings)) or None
+
+    def to_row(self, mask: str | None = None) -> PredictionRow:
+        """Return the row of a table; `mask` is what `save_mask` returned."""
+        files, post = self.files, self.point.postprocessing
+        path = None if files is None else files.images[0] if len(files.images) == 1 else files.folder
+        is_classified = self.verdict is not None
+        return PredictionRow(
+            case=self.case,
+            path=str(path or ""),
+            kind=files.kind if files else self.kind,
+            modalities=" ".join(self.modalities),
+            mask=mask,
+            verdict=self.verdict,
+            tumour_probability=self.tumour_probability,
+            class_threshold=post.class_threshold if is_classified else None,
+            calibrated=self.point.calibrated if is_classified else None,
+            volume_ml=self.volume_ml,
+            mask_threshold=None if self.mask is None else post.mask_threshold,
+            chosen=self.point.origin,
+            synthetic=self.synthetic,
+            fingerprint=self.fingerprint,
+            note=self.note,
         )
-        if volume.orientation is not None:
-            volume_ml = float(np.count_nonzero(mask)) * float(np.prod(volume.spacing)) / _MM3_PER_ML
-    return Prediction(classes, probability, verdict, slice_mask, mask, volume_ml)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row with the notice, and the warning of a model of generated patients."""
+        warning = SYNTHETIC_WARNING if self.synthetic else None
+        return {"notice": NOTICE, "warning": warning, **asdict(self.to_row())}
+
+    def mask_nifti(self) -> bytes:
+        """Return the mask as .nii.gz with the geometry of the files: 1 is tumour.
+
+        Raises:
+            ValueError: there is no mask, or the files have no voxel grid.
+        """
+        if self.mask is None or self.orientation is None:
+            raise ValueError(f"{self.case} has no mask on a voxel grid")
+        return nifti_bytes(self.mask.astype(np.uint8), self.orientation, compressed=True)
+
+    def save_mask(self, folder: Path) -> str | None:
+        """Write the mask on the grid of the files into `folder`; return its name there, None without a mask.
+
+        One NIfTI for a volume (1 is tumour), one PNG for a picture (255 is tumour), and a folder with a PNG
+        per slice for slices without a voxel grid. It takes its name when it is complete, and replaces one of
+        that name as a whole.
+        """
+        if self.mask is None:
+            return None
+        if self.orientation is None and self.kind == "volume":
+            name = f"{self.case}_mask"
+            _write_slices(folder / name, self._slice_names(), self.mask)
+            return name
+        name = f"{self.case}_mask.{'png' if self.orientation is None else 'nii.gz'}"
+        if self.orientation is None:
+            with atomic_write(folder / name) as stream:
+                stream.write(to_png(self.mask[0] * _WHITE))
+        else:
+            write_nifti(folder / name, self.mask.astype(np.uint8), self.orientation)
+        return name
+
+    def _slice_names(self) -> list[str]:
+        if self.files is None or self.mask is None:
+            return [f"{index:03d}" for index in range(self.slices.geometry.shape[0])]
+        return [path.stem for path in self.files.images]
 
 
-def untrained_note(tasks: Collection[str]) -> str | None:
-    """Return a note on the tasks that a model was not trained for; None where there are none."""
-    return "; ".join(f"{task} was not trained in this model" for task in tasks) or None
+def untrained_notes(tasks: Sequence[str]) -> list[str]:
+    """Return a note on each task that a model was not trained for."""
+    return [f"{task} was not trained in this model" for task in tasks]
+
+
+def _write_slices(folder: Path, names: Sequence[str], mask: Bools) -> None:
+    """Write a PNG per slice into a new folder; an existing one is replaced once it is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for name, part in zip(names, mask, strict=True):
+            (partial / f"{name}_mask.png").write_bytes(to_png(part * _WHITE))
+        partial.chmod(0o755)
+        _replace(folder, partial)
+    except OSError as error:
+        set_filename(error, folder)
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(folder: Path, complete: Path) -> None:
+    """Rename `complete` to `folder`; if that fails, an existing folder keeps its name."""
+    if not folder.exists():
+        complete.rename(folder)
+        return
+    backup = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "old"
+    folder.rename(backup)
+    try:
+        complete.rename(folder)
+    except BaseException:
+        backup.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(backup.parent)

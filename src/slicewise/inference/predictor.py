@@ -1,11 +1,8 @@
-"""Prediction of masks and tumour probabilities; evaluation, command line and demo all use it."""
+"""Probabilities of prepared slices from one checkpoint, or the mean of several."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -13,18 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from slicewise.compute.device import DeviceName, choose_device, full_precision
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
+from slicewise.core.errors import CheckpointError
+from slicewise.core.hashing import digest
 from slicewise.domain.labels import TASKS, Task
-from slicewise.imaging.geometry import restore_to_volume
-from slicewise.imaging.slicing import SlicedCase, extract_slices
-from slicewise.imaging.volume import Volume
+from slicewise.inference.backends import BACKENDS, Forward, Torch
 from slicewise.inference.tta import coverage, tta_transforms
-from slicewise.models.checkpoint import Checkpoint, load_checkpoint
+from slicewise.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
 
 Floats = NDArray[np.float32]
+
+_TRAINING_ONLY: Final = {"healthy_ratio", "max_train_slices"}
+"""Keys of the preprocessing that choose slices for training and do not change the input"""
 
 
 class SlicePredictions(NamedTuple):
@@ -34,36 +34,48 @@ class SlicePredictions(NamedTuple):
     class_probability: Floats
 
 
-@dataclass(frozen=True)
-class VolumePrediction:
-    """The slices of a volume and their probabilities; `prediction.postprocess_volume` thresholds them."""
+class Predictor:
+    """One model, or several as an ensemble: the mean of their probabilities (Hansen and Salamon 1990).
 
-    sliced: SlicedCase
-    slices: SlicePredictions
+    The models run in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
+    slices are batched (up to the rounding of fp32).
 
-    @property
-    def mask_probability(self) -> Floats:
-        """[slice, row, col] on the volume's own grid; 0 outside the brain and in excluded slices."""
-        return restore_to_volume(self.slices.mask_probability, self.sliced.geometry)
-
-
-class BasePredictor(ABC):
-    """Prediction by one model, or by several as one.
-
-    Attributes:
-        checkpoints: those of the models; they share preprocessing and the slot of a picture.
-        device: where the models run.
+    Args:
+        checkpoints: one or more; each predicts every slice.
+        device: where they run.
+        backend: what runs them, a name of `inference.backends.BACKENDS`.
         inference: test-time augmentation, and smoothing over neighbouring slices.
+        batch_size: slices per forward pass.
+        names: of the models in messages; by default their fingerprints.
+
+    Raises:
+        CheckpointError: the inputs of the models differ; names the models and what differs.
+        UsageError: the machine has no such device.
     """
 
-    checkpoints: tuple[Checkpoint, ...]
-    device: torch.device
-    inference: InferenceSettings
+    def __init__(
+        self,
+        checkpoints: Sequence[Checkpoint],
+        device: DeviceName,
+        *,
+        backend: str,
+        inference: InferenceSettings,
+        batch_size: int,
+        names: Sequence[str] = (),
+    ) -> None:
+        _require_same_input(checkpoints, names)
+        self.checkpoints = tuple(checkpoints)
+        self.device = choose_device(device)
+        self.inference = inference
+        self.batch_size = batch_size
+        self._transforms = tta_transforms(inference)
+        self._members: list[Forward] = [BACKENDS[backend](each, self.device) for each in checkpoints]
 
-    @property
-    @abstractmethod
+    @cached_property
     def fingerprint(self) -> str:
-        """Identity of the models."""
+        """Identity of the model; of an ensemble whatever the order of its models."""
+        first, *others = sorted(checkpoint.fingerprint for checkpoint in self.checkpoints)
+        return digest([first, *others]) if others else first
 
     @property
     def synthetic(self) -> bool:
@@ -77,21 +89,34 @@ class BasePredictor(ABC):
             task for task in TASKS if any(task in checkpoint.not_trained for checkpoint in self.checkpoints)
         )
 
-    @abstractmethod
-    def predict_slices(
-        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
-    ) -> SlicePredictions:
-        """Return the probabilities of prepared slices; see `Predictor.predict_slices`."""
+    @cached_property
+    def model(self) -> "MultitaskModel":
+        """The (first) model itself, for uses beyond prediction (Grad-CAM)."""
+        member = self._members[0]
+        return (member if isinstance(member, Torch) else Torch(self.checkpoints[0], self.device)).model
 
     def predict_stack(
-        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
+        self,
+        images: NDArray[np.floating[Any]],
+        presence: ArrayLike,
+        included: NDArray[np.bool_] | None = None,
     ) -> SlicePredictions:
         """Return the probabilities of one case's slices in their order, smoothed over neighbouring slices.
 
         A model sees one slice at a time and not the next one, where most tumours continue. The weights are a
-        Gaussian's, whose sigma `inference` gives in slices. See `Predictor.predict_slices` for the arguments.
+        Gaussian's, whose sigma `inference` gives in slices. Excluded slices are left out, and get 0.
+
+        Args:
+            images: as of `predict_slices`.
+            presence: as of `predict_slices`.
+            included: [S]; by default all slices.
         """
-        masks, classes = self.predict_slices(images, presence, batch_size)
+        if included is not None and not included.all():
+            masks = np.zeros((len(images), *images.shape[2:]), np.float32)
+            classes = np.zeros(len(images), np.float32)
+            masks[included], classes[included] = self.predict_stack(images[included], presence)
+            return SlicePredictions(masks, classes)
+        masks, classes = self.predict_slices(images, presence)
         if self.inference.mask_smoothing:
             masks = gaussian_filter1d(masks, self.inference.mask_smoothing, axis=0, mode="nearest")
             masks *= np.any(images != 0, axis=1)  # a neighbour's brain may reach farther
@@ -99,95 +124,74 @@ class BasePredictor(ABC):
             classes = gaussian_filter1d(classes, self.inference.class_smoothing, axis=0, mode="nearest")
         return SlicePredictions(masks, classes)
 
-    def predict_volume(self, volume: Volume, batch_size: int = 8) -> VolumePrediction:
-        """Prepare a volume exactly as for training, and predict its slices."""
-        sliced = extract_slices(volume, self.checkpoints[0].preprocessing)
-        return VolumePrediction(sliced, self.predict_stack(sliced.images, sliced.presence, batch_size))
-
-
-class Predictor(BasePredictor):
-    """Prediction by one checkpoint, which carries all that is needed.
-
-    The model runs in fp32 and evaluation mode, so that a result depends neither on the caller nor on how
-    slices are batched (up to the rounding of fp32). With test-time augmentation (`inference.tta`) the mean of
-    the probabilities counts.
-    """
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        device: DeviceName = "auto",
-        *,
-        inference: InferenceSettings = PLAIN_INFERENCE,
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.checkpoints = (checkpoint,)
-        self.device = choose_device(device)
-        self.inference = inference
-        self._transforms = tta_transforms(inference)
-        self._program = checkpoint.build_program(self.device)
-        if self._program is None:
-            _ = self.model  # a checkpoint that does not fit its model is reported now
-
-    @cached_property
-    def model(self) -> "MultitaskModel":
-        """The model itself, for uses beyond prediction (Grad-CAM)."""
-        model = self.checkpoint.build().float().eval().requires_grad_(False)
-        return model.to(memory_format=torch.channels_last).to(self.device)
-
-    @classmethod
-    def load(
-        cls, path: Path | str, device: DeviceName = "auto", *, inference: InferenceSettings = PLAIN_INFERENCE
-    ) -> Self:
-        """Read a checkpoint file.
-
-        Raises:
-            CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
-        """
-        return cls(load_checkpoint(Path(path)), device, inference=inference)
-
-    @property
-    def fingerprint(self) -> str:
-        return self.checkpoint.fingerprint
-
-    def predict_slices(
-        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
-    ) -> SlicePredictions:
-        """Return the probabilities of prepared slices.
+    def predict_slices(self, images: NDArray[np.floating[Any]], presence: ArrayLike) -> SlicePredictions:
+        """Return the probabilities of prepared slices, the mean over models and augmentations.
 
         Args:
             images: [S, 4, N, N] from `imaging.slicing.extract_slices`; float16 and memory-mapped are fine.
             presence: which modality slots are filled, [4] for all slices or [S, 4].
-            batch_size: inference batch size; it changes speed and memory, not the result.
         """
         num_slices, size = len(images), images.shape[-1]
         slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
-        masks = np.empty((num_slices, size, size), dtype=np.float32)
-        classes = np.empty(num_slices, dtype=np.float32)
+        masks = np.zeros((num_slices, size, size), dtype=np.float32)
+        classes = np.zeros(num_slices, dtype=np.float32)
         with torch.inference_mode(), full_precision():
-            for start in range(0, num_slices, batch_size):
-                part = slice(start, start + batch_size)
-                mask, tumour = self._predict_batch(self._tensor(images[part]), self._tensor(slots[part]))
+            for start in range(0, num_slices, self.batch_size):
+                part = slice(start, start + self.batch_size)
+                batch, filled = self._tensor(images[part]), self._tensor(slots[part])
                 # No loss was computed outside the brain; nothing there is a tumour.
                 inside = np.any(images[part] != 0, axis=1)
-                masks[part] = mask.cpu().numpy() * inside
-                classes[part] = tumour.cpu().numpy()
-        return SlicePredictions(masks, classes)
+                for member in self._members:
+                    mask, tumour = self._augmented(member, batch, filled)
+                    masks[part] += mask.cpu().numpy() * inside
+                    classes[part] += tumour.cpu().numpy()
+        count = np.float32(len(self._members))
+        return SlicePredictions(masks / count, classes / count)
 
-    def _predict_batch(self, images: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the probabilities of the pixels [S, N, N] and of the slices [S]."""
-        program = self._program
-        fits = program is not None and images.shape[-2:] == (program.size, program.size)
-        model: Callable[..., Any] = program if program and fits else self.model
+    def _augmented(
+        self, forward: Forward, images: torch.Tensor, slots: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return one model's probabilities of the pixels [S, N, N] and of the slices [S]."""
         masks, classes, covered = [], [], []
         for transform in self._transforms:
-            mask, label = model(transform.apply(images), slots)
+            mask, label = forward(transform.apply(images), slots)
             masks.append(transform.inverse(mask.sigmoid())[:, 0])
             classes.append(label.sigmoid())
             covered.append(coverage(transform, images)[:, 0])
         return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
 
-    def _tensor(self, array: NDArray[np.floating]) -> torch.Tensor:
+    def _tensor(self, array: NDArray[np.floating[Any]]) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))
         layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
         return tensor.to(self.device, memory_format=layout)
+
+
+def _require_same_input(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
+    if not checkpoints:
+        raise CheckpointError("an ensemble needs at least one checkpoint; name some")
+    names = names or [checkpoint.fingerprint[:12] for checkpoint in checkpoints]
+    first, mismatches = _input_signature(checkpoints[0]), []
+    for checkpoint, name in zip(checkpoints[1:], names[1:], strict=True):
+        other = _input_signature(checkpoint)
+        differing = [
+            f"{key} is {other[key]} and not {first[key]}" for key in first if other[key] != first[key]
+        ]
+        if differing:
+            mismatches.append(f"{name}, where {', '.join(differing)}")
+    if mismatches:
+        raise CheckpointError(
+            f"models with different inputs cannot form an ensemble: {names[0]} differs from "
+            f"{'; '.join(mismatches)}; train all of them with the same settings"
+        )
+
+
+def _input_signature(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what decides the numbers that go into the model, and what its outputs mean."""
+    settings = checkpoint.preprocessing.model_dump(exclude=_TRAINING_ONLY)
+    layers = (tensor for name, tensor in checkpoint.weights.items() if name.startswith("encoder."))
+    return {
+        **{f"preprocessing.{key}": value for key, value in settings.items()},
+        "the number of input channels": next(layer.shape[1] for layer in layers if layer.ndim == 4),
+        "data.sources.pictures.slot": checkpoint.slot,
+        "the list of classes": checkpoint.class_names,
+    }

@@ -4,7 +4,6 @@ The colours are Okabe and Ito's (2008), which stay apart for colour-blind reader
 the image and the mask first and draw then: outlines stay crisp.
 """
 
-import io
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
@@ -102,13 +101,6 @@ def tile(
         pen.text((left, top), _shortened(caption, font, width), fill=_TEXT, font=font)
         sheet.paste(Image.fromarray(_rgb(image)), (left, top + step_y - height - _GAP))
     return np.asarray(sheet)
-
-
-def to_png(image: NDArray[np.uint8]) -> bytes:
-    """Encode a grey or RGB image as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _fit(image: NDArray[Any], size: int) -> tuple[int, int]:

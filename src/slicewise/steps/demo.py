@@ -10,7 +10,7 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.hashing import hash_file
 from slicewise.demo import health
-from slicewise.demo.commands import ModelOptions
+from slicewise.demo.commands import CASES_DIR, CHECKPOINT_NAME
 from slicewise.demo.state import DemoState, read_state
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.step import Context, Outcome, Step
@@ -53,43 +53,31 @@ def stop(workspace: Workspace) -> bool:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    keys = ("mask_threshold", "class_threshold", "component_share", *InferenceSettings._fields)
+    keys = ("batch_size", "mask_threshold", "class_threshold", "component_share", *InferenceSettings._fields)
     return select_settings(config, "serving", *(f"evaluation.{key}" for key in keys))
 
 
 def _run(context: Context[Config]) -> Outcome:
+    from slicewise.demo.cases import write_cases
     from slicewise.demo.lifecycle import start_demo
-    from slicewise.serving.api.cases import write_cases
 
     config, workspace = context.config, context.workspace
     home, checkpoint_home = workspace.service(_NAME), context.home("train.joint", "checkpoint")
     stop(workspace)
     home.mkdir(parents=True, exist_ok=True)
     sweep(home)
-    write_cases(home / "cases", config.serving.phantom_cases, _PHANTOM_SEED)
+    write_cases(home / CASES_DIR, config.serving.phantom_cases, _PHANTOM_SEED)
     # Copies: the homes may be replaced by those of another mode while the demo runs.
-    shutil.copyfile(checkpoint_home / "best_model.pth", home / "best_model.pth")
+    shutil.copyfile(checkpoint_home / CHECKPOINT_NAME, home / CHECKPOINT_NAME)
     calibration, calibration_path = workspace.root / _CALIBRATION, home / _CALIBRATION.name
     calibration_path.unlink(missing_ok=True)
-    if calibration.is_file():  # the API checks that it belongs to this model
+    if calibration.is_file():  # the API looks for it beside its model, and checks that it belongs to it
         shutil.copyfile(calibration, calibration_path)
-    calibration_hash = _hash_if_any(calibration_path)
-    options = ModelOptions(
-        home / "best_model.pth",
-        config.runtime.device,
-        config.evaluation.class_threshold,
-        config.evaluation.mask_threshold,
-        home / "cases",
-        calibration_path if calibration_hash else None,
-        config.evaluation.inference,
-        config.evaluation.component_share,
-        config.runtime.num_threads,
-    )
     fingerprint = context.needs["train.joint"]
-    state = start_demo(config.serving, options, home, workspace.root / "logs", fingerprint=fingerprint)
+    state = start_demo(config, home, workspace.root / "logs", fingerprint=fingerprint)
     served = {
         "fingerprint": context.fingerprint,
-        "choices": calibration_hash,
+        "choices": _hash_if_any(calibration_path),
         "network": _checkpoint_identity(checkpoint_home),
     }
     write_json(home / _STATE_NAME, served)

@@ -10,6 +10,7 @@ from slicewise.core.files import atomic_write
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.sampler import Indices
 from slicewise.domain.labels import modality_slot
+from slicewise.imaging.io.image2d import to_png
 from slicewise.models.multitask import MultitaskOutput
 from slicewise.plots import overlay
 from slicewise.training.learner import Learner
@@ -36,7 +37,7 @@ def draw_samples(path: Path, learner: Learner, dataset: SliceDataset, number: in
             prediction = f"found: tumour {float(outputs.class_logits[place].sigmoid()):.0%}"
         captions += [str(dataset.cases[dataset.case_of[index]].key), truth, prediction]
     with atomic_write(path) as stream:
-        stream.write(overlay.to_png(overlay.tile(tiles, captions, columns=3)))
+        stream.write(to_png(overlay.tile(tiles, captions, columns=3)))
 
 
 def choose_slices(dataset: SliceDataset, number: int) -> Indices:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from slicewise.config.schema import Config
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
@@ -31,13 +33,14 @@ from slicewise.evaluation.per_case import CaseOutput, ScoredCase, score_case
 from slicewise.evaluation.report import write_report
 from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
 from slicewise.inference.operating_points import CALIBRATION_NAME, OperatingConditions
-from slicewise.inference.predictor import Predictor
+from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.prediction import UNTRAINED_PROBABILITY, Prediction
+from slicewise.inference.predictor import SlicePredictions
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.plots.failures import FailurePicture
 from slicewise.plots.sample_predictions import Sample, draw_samples, grey_image, select_samples
 from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks, untrained_tasks
-from slicewise.workflow.predictions import predict_case
 from slicewise.workflow.saliency import write_saliency
 from slicewise.workflow.slices import SliceLookup, slice_keys
 from slicewise.workflow.step_names import FINAL_STAGE, STAGES
@@ -49,10 +52,10 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     """Write every output of the step; return its metrics and notes."""
     config, data = context.config, context.config.data
     untrained = untrained_tasks(context, FINAL_STAGE)
-    predictor = _predictor(context, load_stage_checkpoint(context, FINAL_STAGE))
-    selection = _select_thresholds(context, predictor, untrained)
+    pipeline = _pipeline(context, load_stage_checkpoint(context, FINAL_STAGE))
+    selection = _select_thresholds(context, pipeline, untrained)
     cases = HeldOutCases(partial(slices.open_cases, context, "test")).open(selection)
-    outputs = _case_outputs(context, predictor, cases, f"evaluate {FINAL_STAGE}", untrained)
+    outputs = _case_outputs(pipeline, cases, f"evaluate {FINAL_STAGE}", untrained)
     held_out = evaluate_held_out(outputs, selection, config.evaluation, config.seed, untrained)
     stages = _stage_results(context, cases, held_out)
     metrics = write_report(
@@ -64,45 +67,63 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     metrics["failures"] = _write_failures(context, cases, lookup, held_out)
     metrics[f"gains_of_{FINAL_STAGE}"] = compute_stage_gains(compared, FINAL_STAGE)
     if CLASSIFICATION not in untrained:
-        metrics["gradcam"] = write_saliency(context, predictor, lookup, held_out.after)
+        metrics["gradcam"] = write_saliency(context, pipeline, lookup, held_out.after)
     if config.evaluation.modality_subsets:
-        metrics["modality_subsets"] = _write_modality_ablation(
-            context, predictor, cases, selection, untrained
-        )
+        metrics["modality_subsets"] = _write_modality_ablation(context, pipeline, cases, selection, untrained)
     notes = [f"{task} was not trained in any stage: it has no scores" for task in untrained]
     notes += [f"{source}: {note}" for source, chosen in selection.sources.items() for note in chosen.notes]
     return metrics, tuple(notes)
 
 
-def _predictor(context: Context[Config], checkpoint: Checkpoint) -> Predictor:
-    config = context.config
-    return Predictor(checkpoint, config.runtime.device, inference=config.evaluation.inference)
+def _pipeline(context: Context[Config], checkpoint: Checkpoint) -> Pipeline:
+    return Pipeline([checkpoint], context.config.evaluation, device=context.config.runtime.device)
 
 
 def _case_outputs(
-    context: Context[Config],
-    predictor: Predictor,
-    cases: Cases,
-    description: str,
-    untrained: Sequence[str] = (),
+    pipeline: Pipeline, cases: Cases, description: str, untrained: Sequence[str] = ()
 ) -> Iterator[CaseOutput]:
-    batch_size = context.config.evaluation.batch_size
     for case in progress(cases, desc=description, unit="case"):
-        yield predict_case(predictor, case, batch_size, untrained)
+        yield case_output(case, pipeline.predict(case), untrained)
+
+
+def case_output(
+    case: StoredCase, probabilities: Prediction | SlicePredictions, untrained: Sequence[str] = ()
+) -> CaseOutput:
+    """Return the predictions for the slices of a case beside the reference.
+
+    Excluded slices have no mask and the probability 0, as in serving. Untrained tasks get no predictions:
+    without segmentation the case counts as one without a mask, and without classification every slice has
+    the probability 0.5. So no threshold or score depends on random weights.
+    """
+    classes = probabilities.class_probability
+    return CaseOutput(
+        keys=slice_keys(case),
+        group=case.group,
+        mask_probability=probabilities.mask_probability,
+        class_probability=np.full_like(classes, UNTRAINED_PROBABILITY)
+        if CLASSIFICATION in untrained
+        else classes,
+        masks=case.masks,
+        has_mask=case.has_mask and SEGMENTATION not in untrained,
+        labels=case.labels,
+        pixel_mm=case.pixel_mm,
+        slice_mm=case.slice_mm,
+        included=case.included,
+    )
 
 
 def _select_thresholds(
-    context: Context[Config], predictor: Predictor, untrained: Sequence[str]
+    context: Context[Config], pipeline: Pipeline, untrained: Sequence[str]
 ) -> ThresholdSelection:
     """Select on the validation cases and write the selection, before the test cases are opened."""
     config, settings = context.config, context.config.evaluation
     if CLASSIFICATION in untrained:
         settings = settings.model_copy(update={"calibrate": "none", "operating_point": "fixed"})
     cases = slices.open_cases(context, "val")
-    outputs = _case_outputs(context, predictor, cases, "select thresholds", untrained)
+    outputs = _case_outputs(pipeline, cases, "select thresholds", untrained)
     selection = select_thresholds(outputs, settings, config.seed)
     conditions = OperatingConditions(
-        predictor.checkpoint.weights_digest,
+        pipeline.checkpoints[0].weights_digest,
         settings.inference,
         _first_source(config, "volume"),
         _first_source(config, "picture"),
@@ -140,9 +161,8 @@ def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResu
 
 
 def _evaluate_stage(context: Context[Config], checkpoint: Checkpoint, cases: Cases) -> EvaluationResult:
-    predictor, config = _predictor(context, checkpoint), context.config
-    outputs = _case_outputs(context, predictor, cases, f"evaluate {checkpoint.stage}")
-    return evaluate_slices(outputs, config.evaluation, config.seed, surfaces=False)
+    outputs = _case_outputs(_pipeline(context, checkpoint), cases, f"evaluate {checkpoint.stage}")
+    return evaluate_slices(outputs, context.config.evaluation, context.config.seed, surfaces=False)
 
 
 def _draw_samples(context: Context[Config], lookup: SliceLookup, held_out: HeldOutResult) -> None:
@@ -187,7 +207,7 @@ def _write_failures(
 
 def _write_modality_ablation(
     context: Context[Config],
-    predictor: Predictor,
+    pipeline: Pipeline,
     cases: Cases,
     selection: ThresholdSelection,
     untrained: tuple[str, ...],
@@ -200,9 +220,7 @@ def _write_modality_ablation(
         postprocessing = selection.postprocessing(case.key.source)
         for subset in list_subsets(case.presence):
             images = mask_modalities(case.images, subset)
-            output = predict_case(
-                predictor, case, settings.batch_size, untrained, images=images, presence=subset
-            )
+            output = case_output(case, pipeline.predict_stack(images, subset, case.included), untrained)
             scored.setdefault(subset, []).append(score_case(output, settings, postprocessing, surfaces=False))
     results = {
         subset: replace(pool_cases(scored[subset], settings, config.seed), not_trained=untrained)

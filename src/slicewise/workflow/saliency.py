@@ -19,7 +19,7 @@ from slicewise.explain.faithfulness import Curves, compute_curves, random_salien
 from slicewise.explain.localization import select_saliency_slices, summarise_saliency, write_gradcam
 from slicewise.explain.randomization import randomize_cascade, rank_correlation
 from slicewise.explain.report import write_explanations
-from slicewise.inference.predictor import Predictor
+from slicewise.inference.pipeline import Pipeline
 from slicewise.models.multitask import MultitaskModel
 from slicewise.plots.sample_predictions import grey_image
 from slicewise.workflow.slices import SliceLookup
@@ -33,13 +33,13 @@ _SANITY_SLICES: Final = 8
 
 
 def write_saliency(
-    context: Context[Config], predictor: Predictor, lookup: SliceLookup, result: EvaluationResult
+    context: Context[Config], pipeline: Pipeline, lookup: SliceLookup, result: EvaluationResult
 ) -> dict[str, Any]:
     """Write Grad-CAM, the other methods beside it and their scores; return the summary."""
     folder, synthetic = context.out("gradcam"), context.config.data.synthetic
     rows = {row.key: row for row in result.slices if lookup.is_included(row.key)}
     keys = select_saliency_slices([*rows.values()], context.config.evaluation.gradcam_pictures)
-    explained = _explain(context.config, predictor, lookup, {key: rows[key] for key in keys})
+    explained = _explain(context.config, pipeline, lookup, {key: rows[key] for key in keys})
     written = write_gradcam(folder, [explanation.sample for explanation in explained], synthetic=synthetic)
     methods = write_explanations(folder, explained, synthetic=synthetic)
     summary = {**summarise_saliency(written), "methods": methods}
@@ -48,7 +48,7 @@ def write_saliency(
 
 
 def _explain(
-    config: Config, predictor: Predictor, lookup: SliceLookup, rows: Mapping[SliceKey, SliceRow]
+    config: Config, pipeline: Pipeline, lookup: SliceLookup, rows: Mapping[SliceKey, SliceRow]
 ) -> list[SliceExplanation]:
     """Return the saliency maps of P slices by each method, and their scores."""
     if not rows:
@@ -68,9 +68,9 @@ def _explain(
             batch_size=settings.batch_size,
         )
 
-    maps = compute_maps(predictor.model, len(rows))
+    maps = compute_maps(pipeline.model, len(rows))
     correlations = _rank_correlations(
-        predictor.model, config.seed, lambda model: compute_maps(model, _SANITY_SLICES), maps, inside
+        pipeline.model, config.seed, lambda model: compute_maps(model, _SANITY_SLICES), maps, inside
     )
     explained = []
     for position, row in enumerate(progress(list(rows.values()), desc="explain", unit="picture")):
@@ -80,9 +80,7 @@ def _explain(
         # A slice predicted as healthy has no evidence to delete.
         curves = {}
         if row.predicted:
-            curves = _compute_curves(
-                predictor, settings.batch_size, image, present, slice_maps, brain, seed=position
-            )
+            curves = _compute_curves(pipeline, image, present, slice_maps, brain, seed=position)
         sample = SaliencySlice(row, grey_image(image, present), slice_maps["gradcam"], brain, reference)
         correlation = {
             name: values[position]
@@ -94,8 +92,7 @@ def _explain(
 
 
 def _compute_curves(
-    predictor: Predictor,
-    batch_size: int,
+    pipeline: Pipeline,
     image: Floats,
     presence: Floats,
     maps: SaliencyMaps,
@@ -105,7 +102,7 @@ def _compute_curves(
     """Return the deletion and insertion curves of one slice by each map [N, N], and by a random one."""
 
     def classify(images: Floats) -> Floats:
-        return predictor.predict_slices(images, presence, batch_size).class_probability
+        return pipeline.predict_slices(images, presence).class_probability
 
     random_map = random_saliency(inside, seed=seed)
     return compute_curves(classify, image, {**maps, RANDOM_SALIENCY: random_map}, inside)

@@ -21,7 +21,8 @@ from slicewise.data.cases import CaseFiles
 from slicewise.data.check import check_case
 from slicewise.domain.labels import Modality
 from slicewise.imaging.io.nifti import read_nifti
-from slicewise.imaging.volume import Volume, read_volume, save_mask_nifti
+from slicewise.imaging.io.nifti import write_nifti as save_mask
+from slicewise.imaging.volume import Volume, read_volume
 
 GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
@@ -377,7 +378,8 @@ def test_a_mask_has_the_geometry_of_its_scan_bit_by_bit(
     kind(np.ascontiguousarray(images()[3].T), axes).to_filename(scan)
     edited(scan, **fields)
     volume = read_volume({"flair": scan})
-    save_mask_nifti(tmp_path / "mask.nii.gz", (volume.images[3] > 0).astype(np.uint8), volume)
+    assert volume.orientation is not None
+    save_mask(tmp_path / "mask.nii.gz", (volume.images[3] > 0).astype(np.uint8), volume.orientation)
     assert geometry(tmp_path / "mask.nii.gz") == geometry(scan)
     mask, image = nib.load(tmp_path / "mask.nii.gz"), nib.load(scan)
     assert mask.get_data_dtype() == np.uint8
@@ -389,6 +391,7 @@ def test_a_mask_of_a_scan_in_the_other_byte_order(tmp_path: Path) -> None:
     header = nib.Nifti1Header(endianness=">")
     nib.Nifti1Image(images()[3].T.astype(">i2"), LPS, header).to_filename(tmp_path / "scan.nii")
     volume = read_volume({"flair": tmp_path / "scan.nii"})
-    save_mask_nifti(tmp_path / "mask.nii.gz", tumour(), volume)
+    assert volume.orientation is not None
+    save_mask(tmp_path / "mask.nii.gz", tumour(), volume.orientation)
     assert geometry(tmp_path / "mask.nii.gz") == geometry(tmp_path / "scan.nii")
     np.testing.assert_array_equal(nib.load(tmp_path / "mask.nii.gz").get_fdata().T, tumour())

@@ -3,6 +3,7 @@ import base64
 import gzip
 import html
 import io
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -16,17 +17,20 @@ import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
+from tests.inference.pipelines import PLAIN
 
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.compose import compose
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import CheckpointError, WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.domain.labels import Task
-from slicewise.imaging.volume import Volume
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.operating_points import OperatingConditions
+from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.inference.predictor import Predictor, VolumePrediction
+from slicewise.inference.prediction import Prediction
 from slicewise.models.checkpoint import load_checkpoint, save_checkpoint
+from slicewise.serving.api import server
 from slicewise.serving.api.app import create_app
 
 MIB = 1 << 20
@@ -36,16 +40,13 @@ GEOMETRY = (
 )
 
 
+def load(checkpoint_path: Path, inference: InferenceSettings = PLAIN, **overrides: Any) -> Pipeline:
+    return Pipeline.load(checkpoint_path, device="cpu", **inference._asdict(), **overrides)
+
+
 @pytest.fixture(scope="module")
 def client(checkpoint_path: Path, cases_dir: Path) -> Iterator[TestClient]:
-    app = create_app(
-        checkpoint_path,
-        device="cpu",
-        max_upload_mib=2,
-        class_threshold=0.5,
-        mask_threshold=0.5,
-        cases_dir=cases_dir,
-    )
+    app = create_app(load(checkpoint_path), max_upload_mib=2, cases_dir=cases_dir)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
@@ -224,14 +225,8 @@ def test_no_evidence_is_drawn_on_a_slice_that_is_not_called_tumour(
     checkpoint_path: Path, tmp_path: Path, volume_path: Path
 ) -> None:
     for threshold, hot in ((0.0, True), (1.0, False)):
-        app = create_app(
-            checkpoint_path,
-            device="cpu",
-            max_upload_mib=2,
-            class_threshold=threshold,
-            mask_threshold=0.5,
-            cases_dir=tmp_path / "none",
-        )
+        pipeline = load(checkpoint_path, class_threshold=threshold)
+        app = create_app(pipeline, max_upload_mib=2, cases_dir=tmp_path / "none")
         client = TestClient(app, base_url="http://127.0.0.1")
         key = examine(client, volume_path, modality="flair")["id"]
         drawn = opened(client.get(f"/results/{key}/slices/6.png", params={"layer": "gradcam"}).content)
@@ -498,14 +493,14 @@ def test_health_answers_while_a_prediction_runs(
     client: TestClient, picture_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, release = threading.Event(), threading.Event()
-    predict = Predictor.predict_volume
+    predict = Pipeline.predict
 
-    def slow(self: Predictor, volume: Volume) -> VolumePrediction:
+    def slow(*args: Any, **keywords: Any) -> Prediction:
         running.set()
         assert release.wait(20)
-        return predict(self, volume)
+        return predict(*args, **keywords)
 
-    monkeypatch.setattr(Predictor, "predict_volume", slow)
+    monkeypatch.setattr(Pipeline, "predict", slow)
     thread = threading.Thread(target=examine, args=(client, picture_path))
     thread.start()
     try:
@@ -531,10 +526,10 @@ def test_an_unknown_address_and_an_accident_are_answered_in_words(
 ) -> None:
     assert "/nothing" in client.get("/nothing").json()["error"]
 
-    def fail(*_: object) -> VolumePrediction:
+    def fail(*_: object, **keywords: object) -> Prediction:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(Predictor, "predict_volume", fail)
+    monkeypatch.setattr(Pipeline, "predict", fail)
     response = client.post("/predict", files={"file": ("a.png", picture_path.read_bytes())})
     assert response.status_code == 500
     assert "secret" not in response.json()["error"]
@@ -562,24 +557,18 @@ def chosen_path(tmp_path: Path, checkpoint_path: Path) -> Path:
     """What an evaluation leaves that chose for volumes alone."""
     weights = load_checkpoint(checkpoint_path).weights_digest
     choice = {"decision": CHOSEN.to_json(), "validation": {"num_patients": 9}, "notes": []}
-    made_for = OperatingConditions(weights, PLAIN_INFERENCE, "brats", "kaggle").to_json()
+    made_for = OperatingConditions(weights, PLAIN, "brats", "kaggle").to_json()
     write_json(tmp_path / "calibration.json", {"made_for": made_for, "sources": {"brats": choice}})
     return tmp_path / "calibration.json"
 
 
 def decided_by(
-    checkpoint_path: Path, calibration_path: Path | None, inference: InferenceSettings = PLAIN_INFERENCE
+    checkpoint_path: Path, calibration_path: Path | None, inference: InferenceSettings = PLAIN
 ) -> TestClient:
-    app = create_app(
-        checkpoint_path,
-        device="cpu",
-        max_upload_mib=2,
-        class_threshold=0.5,
-        mask_threshold=0.5,
-        cases_dir=checkpoint_path.parent / "none",
-        calibration_path=calibration_path,
-        inference=inference,
-    )
+    if calibration_path is not None:
+        checkpoint_path = Path(shutil.copy(checkpoint_path, calibration_path.with_name("best_model.pth")))
+    pipeline = load(checkpoint_path, inference)
+    app = create_app(pipeline, max_upload_mib=2, cases_dir=checkpoint_path.parent / "none")
     return TestClient(app, base_url="http://127.0.0.1")
 
 
@@ -625,10 +614,20 @@ def test_a_damaged_choice_is_refused_before_anything_is_served(
 def test_a_foreign_checkpoint_is_not_served(tmp_path: Path) -> None:
     path = tmp_path / "best_model.pth"
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError):
-        create_app(
-            path, device="cpu", max_upload_mib=1, class_threshold=0.5, mask_threshold=0.5, cases_dir=tmp_path
-        )
+    settings = compose([]).evaluation.model_dump_json()
+    options = [
+        "--checkpoint",
+        path,
+        "--port",
+        1,
+        "--device",
+        "cpu",
+        "--max-upload-mib",
+        1,
+        "--cases",
+        tmp_path,
+    ]
+    assert server.main([*map(str, options), "--settings", settings]) == CheckpointError.exit_code
 
 
 def untaught(checkpoint_path: Path, folder: Path, task: Task) -> TestClient:

@@ -23,6 +23,7 @@ from tests.test_full_disk import Tmpfs, mounted
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import require_readable
 from slicewise.data.problems import Problem
+from slicewise.inference.pipeline import Pipeline
 from slicewise.serving.api.app import create_app
 
 SMALL, LARGE = "in memory until it is read", "spooled to disk as it arrives"
@@ -30,14 +31,7 @@ SMALL, LARGE = "in memory until it is read", "spooled to disk as it arrives"
 
 @pytest.fixture(scope="module")
 def client(checkpoint_path: Path, cases_dir: Path) -> Iterator[TestClient]:
-    app = create_app(
-        checkpoint_path,
-        device="cpu",
-        max_upload_mib=8,
-        class_threshold=0.5,
-        mask_threshold=0.5,
-        cases_dir=cases_dir,
-    )
+    app = create_app(Pipeline.load(checkpoint_path, device="cpu"), max_upload_mib=8, cases_dir=cases_dir)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 

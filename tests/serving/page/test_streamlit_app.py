@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from slicewise.config.compose import compose
 from slicewise.config.schema import Serving
-from slicewise.demo.commands import ModelOptions
 from slicewise.demo.lifecycle import start_demo, stop_demo
 from slicewise.demo.state import DemoState
 from slicewise.serving.endpoints import API_URL_VARIABLE
@@ -193,9 +193,12 @@ def demo(
         max_upload_mib=8,
         phantom_cases=1,
     )
-    options = ModelOptions(checkpoint_path, "cpu", 0.5, 0.5, cases_dir)
     home = tmp_path / "home"
-    yield start_demo(settings, options, home, tmp_path / "logs", fingerprint=FINGERPRINT)
+    home.mkdir()
+    shutil.copy(checkpoint_path, home / "best_model.pth")
+    (home / "cases").symlink_to(cases_dir)
+    config = compose(["runtime.device=cpu"]).model_copy(update={"serving": settings})
+    yield start_demo(config, home, tmp_path / "logs", fingerprint=FINGERPRINT)
     stop_demo(home)
 
 

@@ -1,6 +1,6 @@
 """Inference and evaluation on the held-out test patients."""
 
-from typing import Annotated, Final, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -21,10 +21,6 @@ class InferenceSettings(NamedTuple):
     def describe(self) -> str:
         """Return the settings as overrides of the command line."""
         return " ".join(f"evaluation.{key}={value}" for key, value in self._asdict().items())
-
-
-PLAIN_INFERENCE: Final = InferenceSettings()
-"""No TTA and no smoothing."""
 
 
 class Evaluation(Section):

@@ -1,5 +1,6 @@
 """One picture, a file or an upload, as a grey image, whatever its format, depth and name."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -211,3 +212,10 @@ def _check_size(label: str, size: tuple[int, int]) -> None:
 def _require_one_page(label: str, pages: int) -> None:
     if pages > 1:
         raise PictureError(f"{label} holds {pages} pages; save the wanted one as a file of its own")
+
+
+def to_png(image: NDArray[np.uint8]) -> bytes:
+    """Encode a grey or RGB image as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()

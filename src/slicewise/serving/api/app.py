@@ -9,26 +9,16 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import slicewise
-from slicewise.compute.device import DeviceName
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
-from slicewise.domain.labels import Modality
+from slicewise.domain.labels import NOTICE, Modality
 from slicewise.imaging.volume import read_volume
-from slicewise.inference.calibration import Scaling
-from slicewise.inference.operating_points import (
-    default_operating_points,
-    read_operating_points,
-)
-from slicewise.inference.postprocess import Postprocessing
-from slicewise.inference.predictor import Predictor
+from slicewise.inference.pipeline import Pipeline
 from slicewise.serving.api.cases import find_cases
 from slicewise.serving.api.docs import render_docs
 from slicewise.serving.api.errors import RequestError, register_exception_handlers
 from slicewise.serving.api.middleware import BodyLimit, SecurityHeaders
-from slicewise.serving.api.prediction_service import Layer, PredictionService
 from slicewise.serving.api.reader import RequestInput, read_uploads
 from slicewise.serving.api.routing import StrictRoute
 from slicewise.serving.api.schemas import (
-    NOTICE,
     Case,
     Failure,
     Health,
@@ -36,6 +26,7 @@ from slicewise.serving.api.schemas import (
     PictureExamination,
     VolumeExamination,
 )
+from slicewise.serving.api.service import Layer, PredictionService
 from slicewise.serving.api.uploads import collect_uploads, store_uploads
 
 Responses = dict[int | str, dict[str, Any]]
@@ -93,7 +84,7 @@ async def docs(request: Request) -> HTMLResponse:
 @router.get("/healthz", tags=["service"])
 async def health(service: ServiceDep) -> Health:
     """Respond as soon as the model is loaded, also during a prediction."""
-    return Health(fingerprint=service.checkpoint.fingerprint)
+    return Health(fingerprint=service.pipeline.fingerprint)
 
 
 @router.get("/model/info", tags=["service"])
@@ -122,7 +113,7 @@ async def predict(
 
     def predict_uploads() -> AnyExamination:
         with store_uploads(uploads) as files:
-            return service.predict(read_uploads(files, service.checkpoint.slot), gradcam)
+            return service.predict(read_uploads(files, service.pipeline.slot), gradcam)
 
     return await run_sync(predict_uploads)
 
@@ -166,46 +157,15 @@ async def result_slice(
     return Response(await run_sync(service.render_slice, result, index, layer), media_type="image/png")
 
 
-def create_app(
-    checkpoint_path: Path,
-    *,
-    device: DeviceName,
-    num_threads: int = 0,
-    max_upload_mib: int,
-    class_threshold: float,
-    mask_threshold: float,
-    component_share: float = 0.0,
-    cases_dir: Path,
-    calibration_path: Path | None = None,
-    inference: InferenceSettings = PLAIN_INFERENCE,
-) -> FastAPI:
-    """Return the application that serves a checkpoint.
+def create_app(pipeline: Pipeline, *, num_threads: int = 0, max_upload_mib: int, cases_dir: Path) -> FastAPI:
+    """Return the application that serves a model.
 
     Args:
-        checkpoint_path: the model.
-        device: on which it runs.
+        pipeline: of one model.
         num_threads: of the model; 0 selects automatically.
         max_upload_mib: limit of a request body.
-        class_threshold: probability from which a picture or volume is labelled tumour.
-        mask_threshold: probability from which a pixel belongs to the mask.
-        component_share: mask components below this share of the largest one are removed.
         cases_dir: folder of the bundled cases; it may be missing.
-        calibration_path: `calibration.json` of the evaluation of this checkpoint, whose values replace the
-            thresholds and the share above.
-        inference: test-time augmentation and smoothing.
-
-    Raises:
-        CheckpointError: the file is missing, damaged or not a SliceWise checkpoint.
-        UsageError: the machine has no such device.
-        WorkspaceError: `calibration_path` is damaged.
     """
-    predictor = Predictor.load(checkpoint_path, device, inference=inference)
-    configured = Postprocessing(Scaling(), class_threshold, mask_threshold, component_share=component_share)
-    if calibration_path is None:
-        points = default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
-    else:
-        weights = predictor.checkpoint.weights_digest
-        points = read_operating_points(calibration_path, weights, configured, predictor.inference._asdict())
     # FastAPI's own documentation pages load scripts from another site.
     app = FastAPI(
         title="SliceWise",
@@ -214,7 +174,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service = PredictionService(predictor, points, num_threads)
+    app.state.service = PredictionService(pipeline, num_threads)
     app.state.cases_dir = cases_dir
     app.state.max_upload_mib = max_upload_mib
     app.include_router(router)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from slicewise.domain.labels import Modality, modality_slot
+from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.volume import Volume
-from slicewise.plots.overlay import grey, overlay, overlay_saliency, to_png
+from slicewise.plots.overlay import grey, overlay, overlay_saliency
 
 _DISPLAY_ORDER: Final[tuple[Modality, ...]] = ("flair", "t1ce", "t2", "t1")
 """A tumour with its oedema shows best on FLAIR."""

@@ -8,9 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slicewise.domain.labels import Modality, Task
-
-NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
+from slicewise.domain.labels import NOTICE, Modality, Task
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 _GRADCAM_DESCRIPTION: Final = (

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import uvicorn
 
-from slicewise.config.schema.evaluation import InferenceSettings
+from slicewise.config.schema import Evaluation
 from slicewise.core.errors import SliceWiseError
+from slicewise.inference.pipeline import Pipeline
 from slicewise.serving.api.app import create_app
 from slicewise.serving.endpoints import HOST
 
@@ -24,26 +25,26 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), required=True)
     parser.add_argument("--num-threads", type=int, default=0, help="of the model; 0 selects automatically")
     parser.add_argument("--max-upload-mib", type=int, required=True)
-    parser.add_argument("--class-threshold", type=float, required=True)
-    parser.add_argument("--mask-threshold", type=float, required=True)
-    parser.add_argument("--component-share", type=float, default=0.0)
-    parser.add_argument("--calibration", type=Path, dest="calibration_path", help="file of the evaluation")
-    parser.add_argument("--flips", action="store_true", help="test-time augmentation: mirror image")
-    parser.add_argument("--rotation", type=float, default=0.0, help="test-time augmentation: degrees")
-    parser.add_argument("--mask-smoothing", type=float, default=0.0, help="standard deviation in slices")
-    parser.add_argument("--class-smoothing", type=float, default=0.0, help="standard deviation in slices")
-    parser.add_argument("--cases", type=Path, dest="cases_dir", required=True, help="bundled cases")
-    options = vars(parser.parse_args(argv))
-    port = options.pop("port")
-    inference = InferenceSettings(**{name: options.pop(name) for name in InferenceSettings._fields})
+    parser.add_argument("--settings", required=True, help="the section `evaluation` as JSON")
+    parser.add_argument("--cases", type=Path, required=True, help="bundled cases")
+    options = parser.parse_args(argv)
+    settings = Evaluation.model_validate_json(options.settings)
     try:
-        app = create_app(options.pop("checkpoint"), inference=inference, **options)
+        pipeline = Pipeline.load(
+            options.checkpoint, device=options.device, settings=settings, **settings.inference._asdict()
+        )
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)
         return error.exit_code
+    app = create_app(
+        pipeline,
+        num_threads=options.num_threads,
+        max_upload_mib=options.max_upload_mib,
+        cases_dir=options.cases,
+    )
     threading.Thread(target=app.state.service.warm_up, daemon=True).start()
     # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
-    uvicorn.run(app, host=HOST, port=port, log_level="info", access_log=False, workers=1)
+    uvicorn.run(app, host=HOST, port=options.port, log_level="info", access_log=False, workers=1)
     return 0
 
 

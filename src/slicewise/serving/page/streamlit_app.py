@@ -7,7 +7,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from slicewise.core.errors import ServingError
-from slicewise.serving.api.schemas import NOTICE
+from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
 from slicewise.serving.endpoints import API_URL_VARIABLE
 from slicewise.serving.page.client import ApiClient
 from slicewise.serving.page.inputs import render_inputs
@@ -75,9 +75,7 @@ def _show_model_info(info: dict[str, Any]) -> None:
     with st.sidebar:
         st.subheader("About", anchor=False)
         if info["synthetic"]:
-            st.info(
-                "This model was trained on generated patients only. Do not expect it to read real MRI well."
-            )
+            st.info(SYNTHETIC_WARNING)
         with st.expander("The model", expanded=False):
             st.markdown("\n".join(f"- **{name}:** {value}" for name, value in rows.items()))
         st.caption(info["notice"])

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.inference.pipelines import PLAIN, pipeline
 
 from slicewise.compute.device import full_precision
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.compose import compose
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import CheckpointError, UsageError
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.geometry import restore_to_volume
 from slicewise.imaging.slicing import extract_slices
 from slicewise.imaging.volume import Volume
+from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import tumour_probability
-from slicewise.inference.predictor import Predictor
 from slicewise.inference.tta import tta_transforms
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 
@@ -21,8 +23,8 @@ SIDE = 64
 
 
 @pytest.fixture(scope="module")
-def predictor(checkpoint: Checkpoint) -> Predictor:
-    return Predictor(checkpoint, "cpu")
+def predictor(checkpoint: Checkpoint) -> Pipeline:
+    return pipeline(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +56,10 @@ def volume() -> Volume:
     )
 
 
-def test_predictions_do_not_depend_on_the_batch(predictor: Predictor, images: NDArray[np.float16]) -> None:
-    one = predictor.predict_slices(images, (1, 1, 0, 1), batch_size=1)
-    many = predictor.predict_slices(images, (1, 1, 0, 1), batch_size=32)
+def test_predictions_do_not_depend_on_the_batch(checkpoint: Checkpoint, images: NDArray[np.float16]) -> None:
+    one, many = (
+        pipeline(checkpoint, batch_size=size).predict_slices(images, (1, 1, 0, 1)) for size in (1, 32)
+    )
     np.testing.assert_allclose(one.mask_probability, many.mask_probability, atol=1e-5)
     np.testing.assert_allclose(one.class_probability, many.class_probability, atol=1e-5)
     assert one.mask_probability.shape == (35, SIDE, SIDE)
@@ -65,56 +68,54 @@ def test_predictions_do_not_depend_on_the_batch(predictor: Predictor, images: ND
 
 
 def test_predictions_repeat_exactly(checkpoint: Checkpoint, images: NDArray[np.float16]) -> None:
-    first, second = (Predictor(checkpoint, "cpu").predict_slices(images[:4], (1, 1, 1, 1)) for _ in range(2))
+    first, second = (pipeline(checkpoint).predict_slices(images[:4], (1, 1, 1, 1)) for _ in range(2))
     assert np.array_equal(first.mask_probability, second.mask_probability)
     assert np.array_equal(first.class_probability, second.class_probability)
 
 
-def test_an_empty_slot_is_ignored_whatever_it_holds(
-    predictor: Predictor, images: NDArray[np.float16]
-) -> None:
+def test_an_empty_slot_is_ignored_whatever_it_holds(predictor: Pipeline, images: NDArray[np.float16]) -> None:
     noisy = images[:2].copy()
     noisy[:, 1] = 99
     found = predictor.predict_slices(images[:2], (1, 0, 1, 1)), predictor.predict_slices(noisy, (1, 0, 1, 1))
     np.testing.assert_array_equal(found[0].mask_probability, found[1].mask_probability)
 
 
-def test_presence_may_differ_by_slice(predictor: Predictor, images: NDArray[np.float16]) -> None:
+def test_presence_may_differ_by_slice(predictor: Pipeline, images: NDArray[np.float16]) -> None:
     presence = np.array([[1, 1, 1, 1], [1, 0, 0, 0]])
     both = predictor.predict_slices(images[:2], presence)
     second = predictor.predict_slices(images[1:2], presence[1])
     np.testing.assert_allclose(both.mask_probability[1], second.mask_probability[0], atol=1e-5)
 
 
-def test_no_slices_give_empty_predictions(predictor: Predictor, images: NDArray[np.float16]) -> None:
+def test_no_slices_give_empty_predictions(predictor: Pipeline, images: NDArray[np.float16]) -> None:
     found = predictor.predict_slices(images[:0], (1, 1, 1, 1))
     assert found.mask_probability.shape == (0, SIDE, SIDE)
     assert tumour_probability(found.class_probability) == 0
 
 
-def test_a_volume_is_prepared_predicted_and_put_back(predictor: Predictor, volume: Volume) -> None:
-    found = predictor.predict_volume(volume)
-    sliced = extract_slices(volume, predictor.checkpoint.preprocessing)
+def test_a_volume_is_prepared_predicted_and_put_back(predictor: Pipeline, volume: Volume) -> None:
+    found = predictor.predict(volume)
+    sliced = extract_slices(volume, predictor.checkpoints[0].preprocessing)
     slices = predictor.predict_slices(sliced.images, sliced.presence)
-    np.testing.assert_array_equal(found.slices.mask_probability, slices.mask_probability)
-    np.testing.assert_array_equal(
-        found.mask_probability, restore_to_volume(slices.mask_probability, sliced.geometry)
-    )
-    assert found.mask_probability.shape == volume.shape
-    assert np.array_equal(found.slices.class_probability, slices.class_probability)
+    np.testing.assert_array_equal(found.mask_probability, slices.mask_probability)
+    expected = restore_to_volume(slices.mask_probability, sliced.geometry) >= 0.5
+    assert found.mask is not None
+    np.testing.assert_array_equal(found.mask, expected)
+    assert found.mask.shape == volume.shape
+    assert np.array_equal(found.class_probability, slices.class_probability)
 
 
 def test_a_checkpoint_file_is_enough(
-    tmp_path: Path, checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
+    tmp_path: Path, checkpoint: Checkpoint, predictor: Pipeline, images: NDArray[np.float16]
 ) -> None:
     save_checkpoint(tmp_path / "best_model.pth", checkpoint)
-    loaded = Predictor.load(tmp_path / "best_model.pth", "cpu")
+    loaded = Pipeline.load(tmp_path / "best_model.pth", device="cpu", flips=False)
     expected = predictor.predict_slices(images[:2], (1, 1, 1, 1))
     found = loaded.predict_slices(images[:2], (1, 1, 1, 1))
     np.testing.assert_array_equal(found.mask_probability, expected.mask_probability)
     assert not loaded.model.training
     with pytest.raises(CheckpointError):
-        Predictor.load(str(tmp_path / "none.pth"))
+        Pipeline.load(str(tmp_path / "none.pth"))
 
 
 def test_one_slice_that_stands_out_is_smoothed_and_a_run_of_them_is_not() -> None:
@@ -128,14 +129,14 @@ def test_one_slice_that_stands_out_is_smoothed_and_a_run_of_them_is_not() -> Non
 def test_a_device_that_is_not_there_is_named(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UsageError, match=r"runtime\.device is cuda"):
-        Predictor(checkpoint, "cuda")
+        Pipeline([checkpoint], compose([]).evaluation, device="cuda")
 
 
 def test_with_flips_a_slice_and_its_mirror_image_get_the_same_answer(
-    checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
+    checkpoint: Checkpoint, predictor: Pipeline, images: NDArray[np.float16]
 ) -> None:
-    both, presence = Predictor(checkpoint, "cpu", inference=InferenceSettings(flips=True)), (1, 1, 1, 1)
-    found = both.predict_slices(images[:3], presence, batch_size=2)
+    both, presence = pipeline(checkpoint, inference=InferenceSettings(flips=True)), (1, 1, 1, 1)
+    found = both.predict_slices(images[:3], presence)
     mirrored = both.predict_slices(images[:3, ..., ::-1], presence)
     np.testing.assert_allclose(found.mask_probability, mirrored.mask_probability[..., ::-1], atol=1e-5)
     np.testing.assert_allclose(found.class_probability, mirrored.class_probability, atol=1e-5)
@@ -147,10 +148,10 @@ def test_with_flips_a_slice_and_its_mirror_image_get_the_same_answer(
 
 
 def test_of_several_views_the_mean_answers(
-    checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
+    checkpoint: Checkpoint, predictor: Pipeline, images: NDArray[np.float16]
 ) -> None:
     inference, presence = InferenceSettings(flips=True, rotation=8), (1, 1, 1, 1)
-    found = Predictor(checkpoint, "cpu", inference=inference).predict_slices(images[:2], presence)
+    found = pipeline(checkpoint, inference=inference).predict_slices(images[:2], presence)
     brains = torch.from_numpy(images[:2].astype(np.float32))
     seen = [
         (view, predictor.predict_slices(view.apply(brains).numpy(), presence))
@@ -167,9 +168,9 @@ def test_of_several_views_the_mean_answers(
 
 
 def test_slices_are_asked_about_plainly_unless_more_is_wanted(
-    predictor: Predictor, images: NDArray[np.float16]
+    predictor: Pipeline, images: NDArray[np.float16]
 ) -> None:
-    assert predictor.inference == PLAIN_INFERENCE
+    assert predictor.inference == PLAIN
     stack, slices = (ask(images, (1, 1, 1, 1)) for ask in (predictor.predict_stack, predictor.predict_slices))
     np.testing.assert_array_equal(stack.mask_probability, slices.mask_probability)
     np.testing.assert_array_equal(stack.class_probability, slices.class_probability)
@@ -190,23 +191,23 @@ def averaged(values: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
 )
 def test_either_answer_is_averaged_without_the_other(
     checkpoint: Checkpoint,
-    predictor: Predictor,
+    predictor: Pipeline,
     images: NDArray[np.float16],
     inference: InferenceSettings,
     unchanged: list[bool],
 ) -> None:
-    one = Predictor(checkpoint, "cpu", inference=inference)
+    one = pipeline(checkpoint, inference=inference)
     plain, found = (asked.predict_stack(images, (1, 1, 1, 1)) for asked in (predictor, one))
     assert [np.array_equal(*pair) for pair in zip(plain, found, strict=True)] == unchanged
 
 
 def test_neighbouring_slices_have_a_say_but_none_outside_the_brain(
-    checkpoint: Checkpoint, predictor: Predictor, images: NDArray[np.float16]
+    checkpoint: Checkpoint, predictor: Pipeline, images: NDArray[np.float16]
 ) -> None:
     brains = images.copy()
     brains[1, :, :20] = 0
     presence, inference = (1, 1, 1, 1), InferenceSettings(mask_smoothing=0.5, class_smoothing=0.8)
-    smooth = Predictor(checkpoint, "cpu", inference=inference)
+    smooth = pipeline(checkpoint, inference=inference)
     plain, found = predictor.predict_slices(brains, presence), smooth.predict_stack(brains, presence)
 
     np.testing.assert_allclose(found.class_probability, averaged(plain.class_probability, 0.8), atol=1e-6)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from slicewise.serving.api.cases import FIRST_PATIENT, find_cases, write_cases
+from slicewise.demo.cases import FIRST_PATIENT, write_cases
+from slicewise.serving.api.cases import find_cases
 
 
 def test_cases_are_generated_once_and_found_by_modality(tmp_path: Path) -> None:

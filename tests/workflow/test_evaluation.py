@@ -4,19 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike, NDArray
+import torch
 from tests.imaging.ellipsoid import settings, tumour, volume
+from tests.inference.pipelines import PLAIN, pipeline
+from torch import Tensor
 
 from slicewise.config.compose import compose
-from slicewise.config.schema.evaluation import PLAIN_INFERENCE, InferenceSettings
+from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.evaluation.per_case import CaseOutput, score_case
 from slicewise.imaging.slicing import extract_slices
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.inference.predictor import BasePredictor, SlicePredictions
-from slicewise.workflow.predictions import UNTRAINED_PROBABILITY, predict_case
+from slicewise.inference.prediction import UNTRAINED_PROBABILITY
+from slicewise.models.checkpoint import Checkpoint
+from slicewise.workflow.evaluation import case_output
 from slicewise.workflow.slices import SliceLookup
 
 
@@ -30,45 +33,45 @@ def case(tmp_path: Path) -> StoredCase:
     return store.open("toy/c1-0")
 
 
-class Sure(BasePredictor):
-    """Says of every pixel and every slice that it is tumour, almost surely."""
-
-    fingerprint = "sure"
-
-    def __init__(self, inference: InferenceSettings) -> None:
-        self.inference = inference
-
-    def predict_slices(
-        self, images: NDArray[np.floating], presence: ArrayLike, batch_size: int = 8
-    ) -> SlicePredictions:
-        shape = (len(images), *images.shape[2:])
-        return SlicePredictions(np.full(shape, 0.9, np.float32), np.full(shape[0], 0.9, np.float32))
+def sure(images: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+    """Say of every pixel and every slice that it is tumour, almost surely."""
+    logit = torch.tensor(0.9).logit()
+    return logit.expand(len(images), 1, *images.shape[2:]), logit.expand(len(images))
 
 
 def predicted(
-    case: StoredCase, *untrained: str, inference: InferenceSettings = PLAIN_INFERENCE
+    checkpoint: Checkpoint,
+    case: StoredCase,
+    *untrained: str,
+    inference: InferenceSettings = PLAIN,
 ) -> CaseOutput:
-    return predict_case(Sure(inference), case, 4, untrained)
+    found = pipeline(checkpoint, inference=inference, batch_size=4)
+    found._members = [sure]
+    return case_output(case, found.predict(case), untrained)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
-def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(case: StoredCase, smoothing: float) -> None:
+def test_of_a_slice_that_serving_never_looks_at_the_answer_is_no(
+    checkpoint: Checkpoint, case: StoredCase, smoothing: float
+) -> None:
     """Nor does that no reach the slices beside it, which in serving have no such neighbour."""
     inference = InferenceSettings(mask_smoothing=smoothing, class_smoothing=smoothing)
-    output = predicted(case, inference=inference)
+    output = predicted(checkpoint, case, inference=inference)
     assert output.labels[0] == 1
     assert output.class_probability[0] == 0
     assert not output.mask_probability[0].any()
-    inside = case.images[1:].any(axis=1) if smoothing else np.True_
+    inside = case.images[1:].any(axis=1).all(axis=0)  # in all slices: smoothing averages over neighbours
     np.testing.assert_allclose(output.class_probability[1:], 0.9, rtol=1e-6)
-    np.testing.assert_allclose(output.mask_probability[1:], 0.9 * inside, rtol=1e-6)
+    np.testing.assert_allclose(output.mask_probability[1:, inside], 0.9, rtol=1e-6)
     assert output.mask_probability.dtype == output.class_probability.dtype == np.float32
 
 
-def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(case: StoredCase) -> None:
+def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(
+    checkpoint: Checkpoint, case: StoredCase
+) -> None:
     """As in serving: a slice without an answer has no part in the running mean over neighbours."""
     settings = compose([]).evaluation
-    output = predicted(case)
+    output = predicted(checkpoint, case)
     scored = score_case(output, settings, Postprocessing.configured(settings), surfaces=False)
     assert scored.tumour_probability == pytest.approx(0.9)
     lookup = SliceLookup([case])
@@ -76,7 +79,7 @@ def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(case: Stor
     assert not lookup.is_included(output.keys[0])
 
 
-def test_a_task_that_was_not_trained_gives_no_answer(case: StoredCase) -> None:
-    assert not predicted(case, SEGMENTATION).has_mask
-    unknown = predicted(case, CLASSIFICATION).class_probability
+def test_a_task_that_was_not_trained_gives_no_answer(checkpoint: Checkpoint, case: StoredCase) -> None:
+    assert not predicted(checkpoint, case, SEGMENTATION).has_mask
+    unknown = predicted(checkpoint, case, CLASSIFICATION).class_probability
     assert (unknown[1:] == UNTRAINED_PROBABILITY).all()

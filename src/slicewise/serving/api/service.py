@@ -1,0 +1,284 @@
+"""Predicts volumes and pictures with one pipeline, one at a time; keeps recent results and draws them."""
+
+import math
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicewise.compute.threads import Threads
+from slicewise.domain.labels import CLASSIFICATION, NUM_MODALITIES, SEGMENTATION, SYNTHETIC_WARNING, Task
+from slicewise.explain.cam import compute_gradcam
+from slicewise.imaging.geometry import restore_to_volume
+from slicewise.imaging.io.image2d import to_png
+from slicewise.inference.operating_points import INPUT_KINDS, OperatingPoint
+from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.prediction import Prediction
+from slicewise.serving.api.errors import RequestError
+from slicewise.serving.api.reader import RequestInput
+from slicewise.serving.api.rendering import Picture, SliceRenderer, base64_png
+from slicewise.serving.api.schemas import (
+    KeySlice,
+    ModelInfo,
+    OperatingInfo,
+    PictureExamination,
+    SliceExamination,
+    VolumeExamination,
+)
+
+Layer = Literal["plain", "overlay", "gradcam"]
+MAX_RESULTS: Final = 6
+NUM_KEY_SLICES: Final = 3
+_TASK_OF_LAYER: Final[Mapping[Layer, Task]] = {"overlay": SEGMENTATION, "gradcam": CLASSIFICATION}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A prediction and the pictures of its slices."""
+
+    prediction: Prediction
+    renderer: SliceRenderer
+
+    @property
+    def num_slices(self) -> int:
+        return len(self.renderer.image)
+
+    def areas_mm2(self) -> Sequence[float | None]:
+        """Return the tumour area in each slice of the volume."""
+        mask, spacing = self.prediction.mask, self.prediction.spacing
+        if mask is None or spacing is None:
+            return [None] * self.num_slices
+        return [float(pixels) * spacing[1] * spacing[2] for pixels in mask.sum(axis=(1, 2))]
+
+    def probabilities(self) -> dict[int, float]:
+        """Return the tumour probability of each input slice, by index in the volume."""
+        if self.prediction.probabilities is None:
+            return {}
+        pairs = zip(self.prediction.slices.indices, self.prediction.probabilities, strict=True)
+        return {int(index): float(value) for index, value in pairs}
+
+    def largest_slice(self) -> int | None:
+        """Return the index of the slice with the largest tumour area, or None without a tumour."""
+        areas = [area or 0.0 for area in self.areas_mm2()]
+        return int(np.argmax(areas)) if any(areas) else None
+
+    def key_slices(self, num_slices: int) -> list[int]:
+        """Return the slice with the largest tumour area and others spread over the tumour.
+
+        Without a mask: the slice with the highest probability; without any, the middle input slice.
+        """
+        largest, mask = self.largest_slice(), self.prediction.mask
+        if largest is None or mask is None:
+            if probabilities := self.probabilities():
+                return [max(probabilities, key=probabilities.__getitem__)]
+            indices: list[int] = self.prediction.slices.indices.tolist()
+            return indices[len(indices) // 2 :][:1]
+        with_tumour = np.flatnonzero(mask.any(axis=(1, 2)))
+        shares = (np.arange(num_slices - 1) + 0.5) / max(1, num_slices - 1)
+        spread = {int(with_tumour[int(share * len(with_tumour))]) for share in shares}
+        return sorted(spread | {largest})
+
+
+class PredictionService:
+    """Returns predictions as API responses. Threads may share it.
+
+    Args:
+        pipeline: of one model.
+        num_threads: of the model; 0 selects automatically.
+    """
+
+    def __init__(self, pipeline: Pipeline, num_threads: int = 0) -> None:
+        self.pipeline = pipeline
+        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._results_lock = threading.Lock()
+        self._threads = Threads.for_short_work(num_threads, "demo")
+        self._model_lock = threading.Lock()
+
+    def describe(self, max_upload_mib: int) -> ModelInfo:
+        checkpoint = self.pipeline.checkpoints[0]
+        return ModelInfo(
+            fingerprint=checkpoint.fingerprint,
+            stage=checkpoint.stage,
+            model=checkpoint.model.model_dump(),
+            preprocessing=checkpoint.preprocessing.model_dump(),
+            class_names=list(checkpoint.class_names),
+            metrics={name: value for name, value in checkpoint.metrics.items() if math.isfinite(value)},
+            data_name=checkpoint.data_name,
+            synthetic=checkpoint.synthetic,
+            not_trained=list(checkpoint.not_trained),
+            device=str(self.pipeline.device),
+            **self.pipeline.inference._asdict(),
+            operating_points={kind: _operating_info(self.pipeline.points.of(kind)) for kind in INPUT_KINDS},
+            max_upload_mib=max_upload_mib,
+        )
+
+    def predict(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination | VolumeExamination:
+        """Return the prediction for an upload; only volumes have an orientation."""
+        is_picture = inputs.volume.orientation is None
+        return (self.predict_picture if is_picture else self.predict_volume)(inputs, with_gradcam)
+
+    def predict_picture(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination:
+        started = time.perf_counter()
+        result = self._predict(inputs)
+        mask, slice_mask = result.prediction.mask, result.prediction.slice_mask
+        brain = np.count_nonzero(np.any(result.prediction.slices.images != 0, axis=1))
+        return PictureExamination(
+            tumour_share=None if slice_mask is None else float(slice_mask.sum() / max(1, brain)),
+            picture_png=base64_png(result.renderer.render(0)),
+            mask_png=None if mask is None else base64_png(mask[0] * np.uint8(255)),
+            overlay_png=self._layer_png(result, 0, "overlay"),
+            gradcam_png=self._layer_png(result, 0, "gradcam") if with_gradcam else None,
+            **_common_fields(result.prediction, started, inputs.notes),
+        )
+
+    def predict_volume(self, inputs: RequestInput, with_gradcam: bool) -> VolumeExamination:
+        """Return the prediction for a volume; its result stays available under its id for a while."""
+        started = time.perf_counter()
+        result = self._predict(inputs)
+        probabilities = result.probabilities()
+        slices = [
+            SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
+            for index, area in enumerate(result.areas_mm2())
+        ]
+        key_slices = [
+            KeySlice(
+                **slices[index].model_dump(),
+                overlay_png=self._layer_png(result, index, "overlay"),
+                gradcam_png=self._layer_png(result, index, "gradcam") if with_gradcam else None,
+            )
+            for index in result.key_slices(NUM_KEY_SLICES)
+        ]
+        key = self._keep(result)
+        return VolumeExamination(
+            id=key,
+            tumour_ml=result.prediction.volume_ml,
+            num_slices=result.num_slices,
+            largest_slice=result.largest_slice(),
+            slices=slices,
+            key_slices=key_slices,
+            mask_url=None if result.prediction.mask is None else f"/results/{key}/mask.nii.gz",
+            **_common_fields(result.prediction, started, inputs.notes),
+        )
+
+    def render_slice(self, key: str, index: int, layer: Layer) -> bytes:
+        """Return one slice of a recent result as PNG.
+
+        Raises:
+            RequestError: 404 if the result is no longer available or has no such slice or layer.
+        """
+        result = self._get_result(key)
+        if not 0 <= index < result.num_slices:
+            raise RequestError(404, f"there is no slice {index}; the slices are 0 to {result.num_slices - 1}")
+        _require_trained(layer, result)
+        return to_png(self._layer(result, index, layer))
+
+    def mask_nifti(self, key: str) -> bytes:
+        """Return the mask of a recent result as .nii.gz on the grid of the upload.
+
+        Raises:
+            RequestError: 404 if the result is no longer available or has no mask.
+        """
+        result = self._get_result(key)
+        _require_trained("overlay", result)
+        return result.prediction.mask_nifti()
+
+    def warm_up(self) -> None:
+        """Compute a Grad-CAM, whose first call imports slow modules, before the first request."""
+        size = self.pipeline.checkpoints[0].preprocessing.image_size
+        blank = np.zeros((1, NUM_MODALITIES, size, size), np.float32)
+        compute_gradcam(self.pipeline.model, blank, np.ones(NUM_MODALITIES))
+
+    def _keep(self, result: Result) -> str:
+        """Keep a result among the most recently used ones; return its id, which cannot be guessed."""
+        key = secrets.token_urlsafe(12)
+        with self._results_lock:
+            self._results[key] = result
+            while len(self._results) > MAX_RESULTS:
+                self._results.popitem(last=False)
+        return key
+
+    def _get_result(self, key: str) -> Result:
+        with self._results_lock:
+            if key not in self._results:
+                raise RequestError(404, "this result is no longer available; send the volume again")
+            self._results.move_to_end(key)
+            return self._results[key]
+
+    def _predict(self, inputs: RequestInput) -> Result:
+        with self._model_lock, self._threads:
+            if inputs.volume.orientation is not None and self.pipeline.device.type == "cpu":
+                self._threads.choose()
+            prediction = self.pipeline.predict(inputs.volume, kind=inputs.kind)
+        return Result(prediction, SliceRenderer.of(inputs.volume))
+
+    def _layer_png(self, result: Result, index: int, layer: Layer) -> str | None:
+        """Return a layer in base64; None if its task was not trained."""
+        untrained = _TASK_OF_LAYER.get(layer) in result.prediction.not_trained
+        return None if untrained else base64_png(self._layer(result, index, layer))
+
+    def _layer(self, result: Result, index: int, layer: Layer) -> Picture:
+        mask = result.prediction.mask
+        if layer == "gradcam":
+            return result.renderer.render_saliency(index, self._activation_map(result.prediction, index))
+        if layer == "overlay" and mask is not None:
+            return result.renderer.render_mask(index, mask[index])
+        return result.renderer.render(index)
+
+    def _activation_map(self, prediction: Prediction, index: int) -> NDArray[np.float32]:
+        """Return the Grad-CAM of a slice, [row, col] of 0 to 1; zero on a slice below the class threshold.
+
+        Grad-CAM is scaled to the maximum of its slice: without a tumour, this maximum means nothing.
+        """
+        slices, probabilities = prediction.slices, prediction.probabilities
+        activation = np.zeros(prediction.mask_probability.shape, dtype=np.float32)
+        threshold = prediction.point.postprocessing.class_threshold
+        called = np.False_ if probabilities is None else probabilities >= threshold
+        selected = np.flatnonzero((slices.indices == index) & called)
+        if len(selected):
+            images = slices.images[selected]
+            with self._model_lock, self._threads:
+                activation[selected] = compute_gradcam(
+                    self.pipeline.model, images, slices.presence, inside=np.any(images != 0, axis=1)
+                )
+        restored: NDArray[np.float32] = restore_to_volume(activation, slices.geometry)[index]
+        return restored
+
+
+def _require_trained(layer: Layer, result: Result) -> None:
+    task = _TASK_OF_LAYER.get(layer)
+    if task in result.prediction.not_trained:
+        raise RequestError(404, f"{task} was not trained in this model; this layer is not available")
+
+
+def _common_fields(prediction: Prediction, started: float, notes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "tumour_probability": prediction.tumour_probability,
+        "label": prediction.verdict,
+        "not_trained": list(prediction.not_trained),
+        "synthetic": prediction.synthetic,
+        "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
+        "note": replace(prediction, warnings=tuple(notes)).note,
+        "file_notes": list(notes),
+        **_operating_info(prediction.point).model_dump(),
+        "modalities": list(prediction.modalities),
+        "seconds": round(time.perf_counter() - started, 3),
+        "fingerprint": prediction.fingerprint,
+    }
+
+
+def _operating_info(point: OperatingPoint) -> OperatingInfo:
+    """Return an operating point as the API's response."""
+    postprocessing = point.postprocessing
+    return OperatingInfo(
+        class_threshold=postprocessing.class_threshold,
+        mask_threshold=postprocessing.mask_threshold,
+        calibrated=point.calibrated,
+        decision=postprocessing.describe(),
+        origin=point.origin,
+    )

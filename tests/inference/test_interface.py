@@ -1,0 +1,193 @@
+"""The documented Python interface, and that every way to a prediction gives the same bits."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from tests.conftest import ROOT, Reevaluated
+from tests.inference.pipelines import pipeline
+
+from slicewise.cli.main import main
+from slicewise.config.compose import compose
+from slicewise.core.errors import ConfigError, DataError
+from slicewise.core.files import read_json
+from slicewise.data.case_reader import read_case
+from slicewise.data.store import SliceStore
+from slicewise.evaluation.per_case import score_case
+from slicewise.imaging.slicing import extract_slices
+from slicewise.inference.pipeline import Pipeline
+from slicewise.models.checkpoint import Checkpoint, save_checkpoint
+from slicewise.serving.api.app import create_app
+from slicewise.workflow.evaluation import case_output
+
+CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
+PLACES = {
+    "README.md": ["scan_flair.nii.gz"],
+    "docs/predict.md": ["BraTS20_Training_001/a_t1.nii.gz", "patients/b/b_flair.nii.gz"],
+}
+
+
+@pytest.mark.parametrize("page", PLACES)
+def test_the_examples_of_the_documentation_run(
+    page: str, checkpoint: Checkpoint, volume_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path / CHECKPOINT, checkpoint)
+    for place in PLACES[page]:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(volume_path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLICEWISE_CONFIGS", str(ROOT / "configs"))
+    names: dict[str, Any] = {"array": np.random.default_rng(0).integers(1, 99, (2, 3, 64, 64))}
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, names)
+    assert names["prediction"].verdict in ("tumour", "no_tumour")
+
+
+def lgg(folder: Path) -> Path:
+    """A case of kaggle_3m of three slices."""
+    name = "TCGA_CS_4941_19960909"
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:90, :80]
+    inside = np.hypot((rows - 45) / 35, (columns - 40) / 28) < 1
+    (folder / name).mkdir(parents=True)
+    for number in range(1, 4):
+        pixels = (inside[..., None] * rng.integers(60, 200, (90, 80, 3))).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / name / f"{name}_{number}.tif")
+    return folder / name
+
+
+def read_mask(path: Path) -> Any:
+    """Return a mask [slice, row, col] as written; one NIfTI in the axes of its file."""
+    if path.is_dir():
+        return np.stack([np.asarray(Image.open(each)) for each in sorted(path.iterdir())])
+    return np.asarray(nib.load(path).dataobj if path.suffix == ".gz" else Image.open(path))
+
+
+def test_evaluation_command_line_and_api_give_the_same_bits(reevaluated: Reevaluated, tmp_path: Path) -> None:
+    """With thresholds chosen on validation patients: of a volume, a folder of kaggle_3m and a picture."""
+    root = reevaluated.pipeline.workspace
+    config = compose(list(reevaluated.pipeline.overrides))
+    fixed = config.evaluation.inference._asdict()
+    pipe = Pipeline.load(root / CHECKPOINT, device="cpu", settings=config.evaluation, **fixed)
+    assert "validation" in pipe.points.volume.origin
+    app = create_app(pipe, num_threads=1, max_upload_mib=64, cases_dir=tmp_path)
+    client = TestClient(app, base_url="http://127.0.0.1")
+    with (root / "results/multitask_evaluation/slices.csv").open() as stream:
+        evaluated = list(csv.DictReader(stream))
+    volume = next(path for path in (root / "data").rglob(f"*{evaluated[0]['case']}") if path.is_dir())
+    picture = next(
+        path
+        for row in evaluated
+        for path in (root / "data").rglob("*")
+        if path.stem == Path(row["case"]).name.rpartition("-")[2] and path.suffix in (".png", ".jpg")
+    )
+    for path in (volume, lgg(tmp_path / "in"), picture):
+        (case,), _ = pipe.find([path])
+        prediction = pipe.predict(path)
+        # The evaluation: stored slices, scored with the same thresholds.
+        store = SliceStore(tmp_path / path.name)
+        store.write("a/a-0", extract_slices(read_case(case), pipe.checkpoints[0].preprocessing), "a")
+        stored = store.open("a/a-0")
+        output = case_output(stored, pipe.predict(stored))
+        scored = score_case(output, config.evaluation, prediction.point.postprocessing, surfaces=False)
+        assert scored.tumour_probability == prediction.tumour_probability
+        assert prediction.slice_mask is not None
+        for place, mask in enumerate(prediction.slice_mask):
+            np.testing.assert_array_equal(scored.predicted[place], mask)
+        # The command line.
+        out = tmp_path / "out" / path.name
+        words = ["predict", str(path), "--workspace", str(root), "--out", str(out)]
+        assert main([*words, *reevaluated.pipeline.overrides]) == 0
+        (row,) = read_json(out / "predictions.json")["cases"]
+        assert row["tumour_probability"] == prediction.tumour_probability
+        assert (row["verdict"], row["volume_ml"]) == (prediction.verdict, prediction.volume_ml)
+        assert row["chosen"] == prediction.point.origin
+        mine = prediction.save_mask(tmp_path / "own")
+        assert mine is not None
+        assert mine == row["mask"]
+        np.testing.assert_array_equal(read_mask(tmp_path / "own" / mine), read_mask(out / row["mask"]))
+        # The API, which takes one case of kaggle_3m slice by slice.
+        if case.kind == "lgg":
+            continue
+        fields = zip(case.modalities, case.images, strict=True) if case.kind == "nifti" else [("file", path)]
+        files = {field: (file.name, file.read_bytes()) for field, file in fields}
+        answer = client.post("/predict", files=files).json()
+        assert answer["tumour_probability"] == prediction.tumour_probability
+        assert (answer["label"], answer["origin"]) == (prediction.verdict, prediction.point.origin)
+        if case.kind == "nifti":
+            assert answer["tumour_ml"] == prediction.volume_ml
+            assert client.get(answer["mask_url"]).content == (out / row["mask"]).read_bytes()
+
+
+def test_an_array_is_predicted_as_its_file(checkpoint: Checkpoint, volume_path: Path, tmp_path: Path) -> None:
+    pipe = pipeline(checkpoint)
+    of_file = pipe.predict(volume_path, channels="flair")
+    (case,), _ = pipe.find([volume_path], "flair")
+    volume = read_case(case)
+    of_array = pipe.predict(volume.images[3], channels="flair", spacing=volume.spacing)
+    assert of_array.tumour_probability == of_file.tumour_probability
+    assert of_array.volume_ml == pytest.approx(of_file.volume_ml)
+    np.testing.assert_array_equal(of_array.mask, of_file.mask)
+    name = of_array.save_mask(tmp_path)
+    assert name == "array_mask.nii.gz"
+    assert nib.load(tmp_path / name).header.get_zooms() == pytest.approx(volume.spacing[::-1])
+    without_sizes = pipe.predict(volume.images[3], channels=["flair"])
+    assert (without_sizes.volume_ml, without_sizes.save_mask(tmp_path)) == (None, "array_mask")
+    assert pipe.predict(volume.images[3, 6]).save_mask(tmp_path) == "array_mask.png"
+
+
+ONES = np.ones((3, 40, 40))
+
+
+@pytest.mark.parametrize(
+    ("array", "arguments", "said"),
+    [
+        (np.ones(40), {}, r"shape \(40,\); expected \[row, col\]"),
+        (np.ones((0, 4, 4)), {"channels": "t1"}, "shape"),
+        (ONES.astype(complex), {"channels": "t1"}, "type complex128"),
+        (ONES.astype(str), {"channels": "t1"}, "expected integers or floating-point"),
+        (np.where(np.arange(40) == 3, np.nan, ONES), {"channels": "t1"}, "NaN or infinity in 120 places"),
+        (ONES, {}, "channels=None for an array of 1 channel"),
+        (ONES, {"channels": "t7"}, "t1, t1ce, t2, flair"),
+        (ONES[None].repeat(2, 0), {"channels": ["t1", "t1"]}, "a different one"),
+        (ONES * 0, {"channels": "t1"}, "0 everywhere"),
+        (ONES, {"channels": "t1", "spacing": (1, 1)}, "three sizes in mm"),
+        (ONES, {"channels": "t1", "spacing": (1, 1, -1)}, "three sizes in mm"),
+    ],
+)
+def test_an_array_that_cannot_be_used_is_refused_in_words(
+    checkpoint: Checkpoint, array: Any, arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        pipeline(checkpoint).predict(array, **arguments)
+
+
+def test_a_path_must_hold_one_case(checkpoint: Checkpoint, picture_path: Path, tmp_path: Path) -> None:
+    pipe = pipeline(checkpoint)
+    with pytest.raises(DataError, match=r"none\.png: does not exist"):
+        pipe.predict(tmp_path / "none.png")
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(picture_path.read_bytes())
+    with pytest.raises(DataError, match=r"holds 2 cases \(a, b, \.\.\.\).*Pipeline\.find"):
+        pipe.predict(folder)
+
+
+def test_thresholds_of_the_caller_hold_and_are_told(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m.pth", checkpoint)
+    pipe = Pipeline.load(tmp_path / "m.pth", device="cpu", class_threshold=0.25)
+    assert pipe.points.picture.postprocessing.class_threshold == 0.25
+    assert pipe.points.picture.origin.startswith("class_threshold=0.25 as given; configured thresholds")
+    with pytest.raises(ConfigError, match="class_threshold"):
+        Pipeline.load(tmp_path / "m.pth", device="cpu", class_treshold=0.25)
+    with pytest.raises(ConfigError, match=r"evaluation\.class_threshold"):
+        Pipeline.load(tmp_path / "m.pth", device="cpu", class_threshold=7)
