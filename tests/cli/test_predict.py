@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from tests.imaging.ellipsoid import read_volume
 from tests.inference.pipelines import PLAIN, pipeline
 from tests.terminal import Terminal, in_terminal
 from tests.test_full_disk import Tmpfs, mounted
@@ -26,7 +27,7 @@ from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import CLASS_NAMES
 from slicewise.engine.receipt import Identity, Receipt
 from slicewise.imaging.io.image2d import read_picture
-from slicewise.imaging.volume import picture_volume, read_volume
+from slicewise.imaging.volume import picture_volume
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.operating_points import OperatingConditions, default_operating_points
 from slicewise.inference.postprocess import Postprocessing, tumour_probability

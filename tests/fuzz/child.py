@@ -27,9 +27,9 @@ READERS = {
     "checkpoint": ("models.checkpoint", "training.state"),
     "checkpoint-pickle": ("models.checkpoint", "training.state"),
     "kaggle-json": ("data.download.kaggle",),
-    "api-body": ("serving.api.app", "serving.api.reader"),
-    "api-file": ("serving.api.app", "serving.api.reader"),
-    "api-address": ("serving.api.app", "serving.api.reader"),
+    "api-body": ("serving.api.app", "serving.api.uploads"),
+    "api-file": ("serving.api.app", "serving.api.uploads"),
+    "api-address": ("serving.api.app", "serving.api.uploads"),
 }
 """Modules that a target imports when called; here they are imported with instrumentation."""
 HEAVY = ("torch", "segmentation_models_pytorch", "fastapi.testclient", "cv2", "hydra")

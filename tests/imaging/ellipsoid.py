@@ -1,6 +1,6 @@
 """A small head that tests can compute on paper: an ellipsoid brain with an ellipsoid tumour in two parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
 from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import Modality
 from slicewise.imaging.intensity import compute_scaling
-from slicewise.imaging.volume import Volume
+from slicewise.imaging.volume import Volume, read_nifti_case
 
 SHAPE = (20, 72, 60)
 KEY = CaseKey("toy", "p1", "c1")
@@ -92,3 +93,8 @@ def write_nifti(path: Path, view: NDArray[Any], affine: NDArray[Any] = LPS) -> P
 def dice(first: NDArray[Any], second: NDArray[Any]) -> float:
     a, b = first != 0, second != 0
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def read_volume(paths: Mapping[Modality, Path]) -> Volume:
+    """Read the modalities of one examination."""
+    return read_nifti_case(KEY, tuple(paths), tuple(paths.values()), None)

@@ -5,12 +5,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, tumour, volume, write_nifti
+from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, read_volume, tumour, volume, write_nifti
 
 from slicewise.core.errors import VolumeError
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.io.nifti import write_nifti as save_mask
-from slicewise.imaging.volume import Volume, read_nifti_case, read_volume
+from slicewise.imaging.volume import Volume, read_nifti_case
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
 

@@ -4,7 +4,7 @@ Volumes are [slice, row, col] with slices from the feet to the head, row 0 anter
 right, whatever the file's own axes are. Patient orientation follows NIfTI-1 (Cox et al. 2004).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
-from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
 from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti
 from slicewise.imaging.mask_values import decode_labels
@@ -102,17 +102,6 @@ def read_nifti_case(
             raise VolumeError(f"{mask_path}: holds NaN or infinity, which are no labels; save it as integers")
         mask = decode_labels(mask_path, np.ascontiguousarray(file.array), file.step, label_map)
     return Volume(key, images, presence, mask, None, first.spacing, first.orientation, first.remarks)
-
-
-def read_volume(paths: Mapping[Modality, Path]) -> Volume:
-    """Read the modalities of one examination for prediction: no mask, no known patient.
-
-    Raises:
-        VolumeError: as `read_nifti_case`.
-    """
-    first = next(iter(paths.values()), Path("unnamed"))
-    name = safe_name(first.name.removesuffix(".gz").removesuffix(".nii"))
-    return read_nifti_case(CaseKey("upload", name, name), tuple(paths), tuple(paths.values()), None)
 
 
 def _read_images(

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, tumour, write_nifti
+from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, read_volume, tumour, write_nifti
 
 from slicewise.core.errors import VolumeError
 from slicewise.data.cases import CaseFiles
@@ -22,7 +22,7 @@ from slicewise.data.check import check_case
 from slicewise.domain.labels import Modality
 from slicewise.imaging.io.nifti import read_nifti
 from slicewise.imaging.io.nifti import write_nifti as save_mask
-from slicewise.imaging.volume import Volume, read_volume
+from slicewise.imaging.volume import Volume
 
 GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),

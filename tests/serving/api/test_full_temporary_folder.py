@@ -157,7 +157,7 @@ def test_a_folder_that_goes_while_its_files_are_read_is_no_fault_of_the_files(
         shutil.rmtree(temporary)
         return require_readable(case)
 
-    monkeypatch.setattr("slicewise.serving.api.reader.require_readable", sweep)
+    monkeypatch.setattr("slicewise.serving.api.uploads.require_readable", sweep)
     response = client.post("/predict", files={"flair": ("a.nii.gz", volume_path.read_bytes())})
     assert response.status_code == 503
     assert "the folder does not exist" in response.json()["error"]

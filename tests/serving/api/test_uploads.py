@@ -2,14 +2,15 @@ import io
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import UploadFile
 
 from slicewise.core.errors import VolumeError
 from slicewise.serving.api.errors import RequestError
-from slicewise.serving.api.uploads import Upload, display_name, store_uploads
+from slicewise.serving.api.uploads import display_name, store_uploads
 
 
-def upload(content: bytes, name: str = "a.bin") -> dict[str, Upload]:
-    return {"flair": Upload(name, io.BytesIO(content))}
+def upload(content: bytes, name: str = "a.bin") -> dict[str, UploadFile]:
+    return {"flair": UploadFile(io.BytesIO(content), filename=name)}
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import slicewise
+from slicewise.data.case_reader import read_case
+from slicewise.data.cases import CaseFiles
 from slicewise.domain.labels import NOTICE, Modality
-from slicewise.imaging.volume import read_volume
 from slicewise.inference.pipeline import Pipeline
-from slicewise.serving.api.cases import find_cases
 from slicewise.serving.api.docs import render_docs
 from slicewise.serving.api.errors import RequestError, register_exception_handlers
 from slicewise.serving.api.middleware import BodyLimit, SecurityHeaders
-from slicewise.serving.api.reader import RequestInput, read_uploads
 from slicewise.serving.api.routing import StrictRoute
 from slicewise.serving.api.schemas import (
     Case,
@@ -27,7 +26,7 @@ from slicewise.serving.api.schemas import (
     VolumeExamination,
 )
 from slicewise.serving.api.service import Layer, PredictionService
-from slicewise.serving.api.uploads import collect_uploads, store_uploads
+from slicewise.serving.api.uploads import RequestInput, collect_uploads, read_uploads, store_uploads
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -63,12 +62,13 @@ def _get_service(request: Request) -> PredictionService:
     return service
 
 
-def _get_cases(request: Request) -> dict[str, dict[Modality, Path]]:
-    return find_cases(request.app.state.cases_dir)
+def _get_cases(request: Request) -> dict[str, CaseFiles]:
+    found, _ = _get_service(request).pipeline.find([request.app.state.cases_dir])
+    return {case.key.case: case for case in found}
 
 
 ServiceDep = Annotated[PredictionService, Depends(_get_service)]
-CasesDep = Annotated[dict[str, dict[Modality, Path]], Depends(_get_cases)]
+CasesDep = Annotated[dict[str, CaseFiles], Depends(_get_cases)]
 
 
 @router.get("/", include_in_schema=False)
@@ -121,7 +121,7 @@ async def predict(
 @router.get("/cases", tags=["bundled cases"])
 async def cases(bundled: CasesDep) -> list[Case]:
     """List the generated cases that come with the demo."""
-    return [Case(name=name, modalities=list(files)) for name, files in bundled.items()]
+    return [Case(name=name, modalities=list(case.modalities)) for name, case in bundled.items()]
 
 
 @predictions.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
@@ -133,7 +133,7 @@ async def predict_case(
         raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
 
     def predict_volume() -> VolumeExamination:
-        return service.predict_volume(RequestInput(read_volume(bundled[name]), "volume"), gradcam)
+        return service.predict_volume(RequestInput(read_case(bundled[name]), "volume"), gradcam)
 
     return await run_sync(predict_volume)
 

@@ -21,7 +21,6 @@ from slicewise.inference.operating_points import INPUT_KINDS, OperatingPoint
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import Prediction
 from slicewise.serving.api.errors import RequestError
-from slicewise.serving.api.reader import RequestInput
 from slicewise.serving.api.rendering import Picture, SliceRenderer, base64_png
 from slicewise.serving.api.schemas import (
     KeySlice,
@@ -31,6 +30,7 @@ from slicewise.serving.api.schemas import (
     SliceExamination,
     VolumeExamination,
 )
+from slicewise.serving.api.uploads import RequestInput
 
 Layer = Literal["plain", "overlay", "gradcam"]
 MAX_RESULTS: Final = 6

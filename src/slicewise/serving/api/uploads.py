@@ -1,72 +1,71 @@
-"""Uploads: identified by content, stored in a private folder under generated names, and then deleted."""
+"""Uploads: identified by content, stored in a private folder under generated names, read, and then deleted.
+
+The readers are those of training and of `predict`.
+"""
 
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final, Literal
+from typing import Final, Literal
 
 from starlette.datastructures import UploadFile
 
 from slicewise.core.errors import DataError
-from slicewise.domain.labels import Modality
+from slicewise.data.case_reader import read_case
+from slicewise.data.cases import CaseFiles, CaseKind
+from slicewise.data.check import require_readable
+from slicewise.data.filenames import ParsedName, is_mask_name, parse_filename, parse_patient
+from slicewise.data.sources import lgg
+from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import MODALITIES, Modality
 from slicewise.imaging.io.file_format import HEAD_BYTES, explain_unread, is_picture
+from slicewise.imaging.volume import Volume
+from slicewise.inference.operating_points import InputKind
 from slicewise.serving.api.errors import RequestError, map_storage_errors
 
-Kind = Literal["picture", "volume"]
 UNNAMED: Final = "unnamed"
 """Key of an upload without a modality."""
 SUPPORTED: Final = (
     "send a PNG, JPEG or TIFF picture (or another of the usual formats), or a NIfTI volume (.nii, .nii.gz)"
 )
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A received file: its name, for messages and never for paths, and its content."""
-
-    name: str
-    content: BinaryIO
+_KEY: Final = CaseKey("upload", "upload", "upload")
 
 
 @dataclass(frozen=True)
 class StoredUpload:
-    """An upload on disk under a generated name."""
+    """An upload on disk under a generated name; that of the client is for messages and never for paths."""
 
     name: str
     path: Path
-    kind: Kind
+    kind: Literal["picture", "volume"]
+
+    @property
+    def parsed(self) -> ParsedName:
+        return parse_filename(Path(self.name))
 
 
-@contextmanager
-def store_uploads(uploads: Mapping[str, Upload]) -> Iterator[dict[str, StoredUpload]]:
-    """Store the uploads in a private folder while the block runs. The keys become file names.
+@dataclass(frozen=True)
+class RequestInput:
+    """The input of one request.
 
-    Raises:
-        RequestError: 400 for an empty file, 415 for another format, 507 or 503 if the folder is full or
-            gone; and 422 for any DataError of the block, with the client's file names.
+    Attributes:
+        volume: a picture, or a slice of kaggle_3m, has a single slice and no orientation.
+        kind: selects the operating point: a slice of kaggle_3m is part of a volume.
+        notes: warnings about the files.
     """
-    with map_storage_errors():
-        folder = Path(tempfile.mkdtemp(prefix="slicewise-upload-"))
-    try:
-        with map_storage_errors():
-            files = {stem: _store(folder, stem, upload) for stem, upload in uploads.items()}
-        try:
-            yield files
-        except DataError as error:
-            with map_storage_errors():
-                folder.stat()  # if the folder is gone, the files are not at fault
-            raise RequestError(422, restore_client_names(str(error), files)) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+    volume: Volume
+    kind: InputKind
+    notes: tuple[str, ...] = ()
 
 
 def collect_uploads(
     file: UploadFile | None, modality: Modality | None, slots: Mapping[Modality, UploadFile | None]
-) -> dict[str, Upload]:
+) -> dict[str, UploadFile]:
     """Return the uploads of a request by modality, or under UNNAMED without one.
 
     Raises:
@@ -84,7 +83,51 @@ def collect_uploads(
         received[name] = file
     if not received:
         raise RequestError(400, f"the request holds no file; {SUPPORTED} as the form field `file`")
-    return {name: Upload(display_name(upload.filename), upload.file) for name, upload in received.items()}
+    return received
+
+
+@contextmanager
+def store_uploads(uploads: Mapping[str, UploadFile]) -> Iterator[dict[str, StoredUpload]]:
+    """Store the uploads in a private folder while the block runs. The keys become file names.
+
+    Raises:
+        RequestError: 400 for an empty file, 415 for another format, 507 or 503 if the folder is full or
+            gone; and 422 for any DataError of the block, with the client's file names.
+    """
+    with map_storage_errors():
+        folder = Path(tempfile.mkdtemp(prefix="slicewise-upload-"))
+    try:
+        with map_storage_errors():
+            files = {stem: _store(folder, stem, upload) for stem, upload in uploads.items()}
+        try:
+            yield files
+        except DataError as error:
+            with map_storage_errors():
+                folder.stat()  # if the folder is gone, the files are not at fault
+            raise RequestError(422, _restore_client_names(str(error), files.values())) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _store(folder: Path, stem: str, upload: UploadFile) -> StoredUpload:
+    """Store one upload; NIfTI-1 has its magic bytes at 344 and NIfTI-2 at 4."""
+    name = display_name(upload.filename)
+    head = upload.file.read(HEAD_BYTES)
+    upload.file.seek(0)
+    if not head:
+        raise RequestError(400, f"{name} is empty; {SUPPORTED}")
+    if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0":
+        suffix = ".nii"
+    elif head.startswith(b"\x1f\x8b"):
+        suffix = ".nii.gz"
+    elif is_picture(head):
+        suffix = ".picture"
+    else:
+        raise RequestError(415, f"{name} is {explain_unread(head)}; {SUPPORTED}")
+    path = folder / f"{stem}{suffix}"
+    with path.open("wb") as target:
+        shutil.copyfileobj(upload.file, target, 1 << 20)
+    return StoredUpload(name, path, "picture" if suffix == ".picture" else "volume")
 
 
 def display_name(name: str | None) -> str:
@@ -93,34 +136,95 @@ def display_name(name: str | None) -> str:
     return "".join(character for character in base if character.isprintable())[:80] or "the upload"
 
 
-def _store(folder: Path, stem: str, upload: Upload) -> StoredUpload:
-    head = upload.content.read(HEAD_BYTES)
-    upload.content.seek(0)
-    if not head:
-        raise RequestError(400, f"{upload.name} is empty; {SUPPORTED}")
-    suffix = _detect_suffix(head)
-    if suffix is None:
-        raise RequestError(415, f"{upload.name} is {explain_unread(head)}; {SUPPORTED}")
-    path = folder / f"{stem}{suffix}"
-    with path.open("wb") as target:
-        shutil.copyfileobj(upload.content, target, 1 << 20)
-    return StoredUpload(upload.name, path, "volume" if suffix.startswith(".nii") else "picture")
-
-
-def _detect_suffix(head: bytes) -> str | None:
-    """Return the suffix for the magic bytes, which NIfTI-1 has at byte 344 and NIfTI-2 at 4."""
-    if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0":
-        return ".nii"
-    if head.startswith(b"\x1f\x8b"):
-        return ".nii.gz"
-    return ".picture" if is_picture(head) else None
-
-
-def restore_client_names(
-    message: str, files: Mapping[Modality, StoredUpload] | Mapping[str, StoredUpload]
-) -> str:
+def _restore_client_names(message: str, files: Collection[StoredUpload]) -> str:
     """Return a message about stored files with the client's names for them."""
-    names = {str(file.path): file.name for file in files.values()}
-    names |= {file.path.name: file.name for file in files.values()}
+    names = {str(file.path): file.name for file in files} | {file.path.name: file.name for file in files}
     # In one pass: a client's name may contain a generated one.
     return re.sub("|".join(map(re.escape, names)), lambda match: names[match[0]], message)
+
+
+def read_uploads(files: Mapping[str, StoredUpload], slot: Modality) -> RequestInput:
+    """Read the files of one request.
+
+    Args:
+        files: by modality; or one file under UNNAMED.
+        slot: the modality slot of a picture that came without a modality.
+
+    Raises:
+        RequestError: 400 if pictures and volumes are mixed, or the modality of a volume is unknown.
+        DataError: a file is damaged, or the volumes do not match.
+    """
+    kinds = {file.kind for file in files.values()}
+    if kinds == {"picture"} and len(files) == 1:
+        ((name, file),) = files.items()
+        return _read_picture(_as_modality(name), file, slot)
+    if kinds != {"volume"}:
+        raise RequestError(400, "send one picture, or the NIfTI volumes of one examination, not both")
+    by_modality = {_modality(name, file): file for name, file in files.items()}
+    volumes = {modality: by_modality[modality] for modality in MODALITIES if modality in by_modality}
+    names = {modality: file.parsed for modality, file in volumes.items()}
+    conflicts = tuple(
+        f"{volumes[modality].name}: sent as {modality}, though its name says {name.kind}"
+        for modality, name in names.items()
+        if name.kind not in (None, modality) and name.sure
+    )
+    case = _case("nifti", volumes)
+    problems = require_readable(case)
+    volume = read_case(case)
+    warnings = (_restore_client_names(str(text), volumes.values()) for text in (*problems, *volume.remarks))
+    return RequestInput(volume, "volume", (*_find_several_patients(names.values()), *conflicts, *warnings))
+
+
+def _find_several_patients(names: Collection[ParsedName]) -> tuple[str, ...]:
+    """Return a warning if the names of the files belong to different patients."""
+    patients = {
+        parse_patient(name.case) for name in names if name.kind is not None and name.sure and name.case
+    }
+    if len({patient.lower() for patient in patients}) < 2:
+        return ()
+    listed = ", ".join(sorted(patients))
+    return (
+        f"the file names belong to different patients ({listed}); send the volumes of one examination, or "
+        "rename the files if they are of one",
+    )
+
+
+def _modality(field: str, file: StoredUpload) -> Modality:
+    """Return the modality of a volume by its form field, or else by its name.
+
+    Raises:
+        RequestError: 400 if neither names it.
+    """
+    name = file.parsed
+    modality = _as_modality(field) or (_as_modality(name.kind) if name.sure else None)
+    if modality is not None:
+        return modality
+    candidates_text = f" (its name may say {' or '.join(name.candidates)})" if name.candidates else ""
+    description = "is a mask by its name" if name.kind == "mask" else f"is a volume{candidates_text}"
+    raise RequestError(
+        400,
+        f"{file.name} {description}: set the form field `modality` to one of {', '.join(MODALITIES)}",
+    )
+
+
+def _read_picture(given: Modality | None, file: StoredUpload, slot: Modality) -> RequestInput:
+    """Read a picture; one that is named like a slice of kaggle_3m holds three modalities as colours."""
+    if given is None and lgg.is_slice_name(file.name):
+        return RequestInput(read_case(_case("lgg", dict.fromkeys(lgg.CHANNELS, file))), "volume")
+    if given is None and is_mask_name(Path(file.name).stem):
+        raise RequestError(
+            400,
+            f"{file.name} is a mask, or a picture made from one, by its name: send the image, or set the "
+            "form field `modality`",
+        )
+    picture = read_case(_case("picture", {given or slot: file}))
+    return RequestInput(picture, "picture", picture.remarks)
+
+
+def _as_modality(name: str | None) -> Modality | None:
+    return next((modality for modality in MODALITIES if modality == name), None)
+
+
+def _case(kind: CaseKind, files: Mapping[Modality, StoredUpload]) -> CaseFiles:
+    paths = tuple(dict.fromkeys(file.path for file in files.values()))
+    return CaseFiles(_KEY, kind, tuple(files), paths, (), None, _KEY.patient)
