@@ -16,7 +16,6 @@ from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.tables import PatientRow, read_rows
 from slicewise.engine.receipt import Receipt
-from slicewise.workflow.step_names import HOMES, STAGE_STEPS
 
 NAME = "accuracy"
 AIM = Aim(">=", 0.03)
@@ -43,11 +42,11 @@ def run(bench: Bench) -> list[Row]:
 
 def _budget(folder: Path, config: Config) -> Budget:
     return Budget(
-        _training_seconds(folder),
+        _training_seconds(folder, config),
         config.training.batch_size,
         config.runtime.num_threads,
         config.seed,
-        chooses=config.stages.joint.monitor != "last",
+        chooses=config.stages[config.final_stage].monitor != "last",
     )
 
 
@@ -77,12 +76,12 @@ def _cross_validated(bench: Bench) -> Path:
     return workspace
 
 
-def _training_seconds(folder: Path) -> float:
-    """Return the seconds that the three stages took in a fold, validation and checkpoints included.
+def _training_seconds(folder: Path, config: Config) -> float:
+    """Return the seconds that the stages took in a fold, validation and checkpoints included.
 
     An interrupted stage has the duration of its last run; `metrics.seconds` counts the batches of all runs.
     """
-    homes = [folder / HOMES[name]["checkpoint"] for name in STAGE_STEPS]
+    homes = [folder / "checkpoints" / f"{config.recipe}_{stage}" for stage in config.stages]
     reports = [receipt.report for receipt in map(Receipt.read, homes) if receipt]
     if len(reports) < len(homes):
         raise RuntimeError(f"{folder} is not finished; repeat the command that started it")
@@ -108,7 +107,7 @@ def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, li
 
 
 def _our_dice(folder: Path, config: Config) -> dict[str, float]:
-    rows = read_rows(folder / HOMES["evaluate"]["evaluation"] / "patients.csv", PatientRow)
+    rows = read_rows(folder / "results" / "multitask_evaluation" / "patients.csv", PatientRow)
     return {
         row.patient: row.dice
         for row in rows

@@ -42,7 +42,7 @@ def _row(bench: Bench, name: str, config: Config) -> Row:
 
 def _after_a_step(config: Config) -> Learner:
     """Return a learner whose optimiser has all its moments."""
-    learner = Learner(config.stages.joint, config, None, num_steps=1)
+    learner = Learner(config.stages["joint"], config, None, num_steps=1)
     for parameter in learner.model.parameters():
         if parameter.requires_grad:
             parameter.grad = parameter.detach().clone()

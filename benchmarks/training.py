@@ -27,7 +27,7 @@ class OurEpochs:
 
     def __init__(self, bench: Bench) -> None:
         config = _sized(bench.config, bench.size.iterations)
-        self.stage = config.stages.joint
+        self.stage = config.stages["joint"]
         self.dataset = SliceDataset({"volumes": bench.slices}, preload_mib=2048)
         out_dir = bench.folder / "stage"
         self.run = Trainer("joint", config, self.dataset, self.dataset, out_dir, None, "benchmark")
@@ -51,7 +51,7 @@ class BareSteps:
     """
 
     def __init__(self, config: Config, batch: Batch) -> None:
-        training, self.stage, self.config = config.training, config.stages.joint, config
+        training, self.stage, self.config = config.training, config.stages["joint"], config
         self.batch = batch.to(torch.device("cpu"), training.channels_last)
         model = MultitaskModel(config.model)
         if training.channels_last:
@@ -82,7 +82,7 @@ class BareSteps:
 def usual_model(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Return the same model and optimiser as usual: fp32, channels first."""
     model = MultitaskModel(config.model).train()
-    rates, decay = config.stages.joint.learning_rates, config.training.optimizer.weight_decay
+    rates, decay = config.stages["joint"].learning_rates, config.training.optimizer.weight_decay
     return model, torch.optim.AdamW(model.parameters(), lr=rates.decoder, weight_decay=decay)
 
 
@@ -112,6 +112,6 @@ def training_environment(config: Config) -> Iterator[None]:
 def _sized(config: Config, iterations: int) -> Config:
     training = config.training.model_copy(update={"iterations_per_epoch": iterations})
     runtime = config.runtime.model_copy(update={"checkpoint_seconds": _NO_SAVES})
-    joint = config.stages.joint.model_copy(update={"epochs": 1000, "iterations_per_epoch": None})
-    stages = config.stages.model_copy(update={"joint": joint})
+    joint = config.stages["joint"].model_copy(update={"epochs": 1000, "iterations_per_epoch": None})
+    stages = {**config.stages, "joint": joint}
     return config.model_copy(update={"training": training, "runtime": runtime, "stages": stages})

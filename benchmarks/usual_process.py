@@ -51,7 +51,7 @@ def _serve(
     torch.set_num_threads(num_threads)
     torch.manual_seed(config.seed)
     model, optimizer = usual_model(config)
-    training, stage = config.training, config.stages.joint
+    training, stage = config.training, config.stages["joint"]
     loader = make_loader(files, training.batch_size, iterations, workers)
     while _is_requested(pipe):
         for parts in loader:

@@ -9,8 +9,9 @@ from benchmarks.bench import temporary_bench
 from benchmarks.size import TINY
 from tests.conftest import Pipeline
 
+from slicewise.config.compose import compose
 from slicewise.core.files import read_json
-from slicewise.workflow.step_names import step_names
+from slicewise.steps import pipeline as pipeline_of
 
 SMALL = (
     "data.sources.volumes.phantom_patients=6",
@@ -30,6 +31,7 @@ SMALL = (
     "runtime.num_threads=1",
 )
 FOLDS = ("--folds", "2")
+STEPS = tuple(step.name for step in pipeline_of(compose(["split.folds=2"])))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_everyone_is_tested_once_by_a_network_that_never_saw_them(validated: Pip
 
 
 def test_the_record_has_every_fold_and_the_pooled_metrics(validated: Pipeline) -> None:
-    assert tuple(validated.statuses()) == step_names(2)
+    assert tuple(validated.statuses()) == STEPS
     assert "sources" in validated.record["steps"]["cross_validation"]["metrics"]
 
 
@@ -69,7 +71,7 @@ def test_again_everything_is_reused_and_a_lost_fold_is_made_again_alone(
     capsys.readouterr()
     assert validated.call("plan", *FOLDS) == 0
     words = [line.split() for line in capsys.readouterr().out.splitlines()]
-    actions = {line[0]: line[1] for line in words if line and line[0] in step_names(2)}
+    actions = {line[0]: line[1] for line in words if line and line[0] in STEPS}
     assert {name for name, action in actions.items() if action == "run"} == {"fold2.evaluate"}
     assert actions["cross_validation"] == "check"
 

@@ -15,9 +15,10 @@ from tests.test_architecture import HEAVY
 
 from slicewise.core.files import read_json
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.workflow.step_names import STAGE_STEPS, STEP_NAMES
 
 STAGES = ("seg_warmup", "cls_head", "joint")
+STAGE_STEPS = tuple(f"train.{stage}" for stage in STAGES)
+STEP_NAMES = ("download", "preprocess", "split", *STAGE_STEPS, "evaluate", "report", "demo")
 
 
 def plan_lines(

@@ -14,10 +14,11 @@ import pytest
 from tests.conftest import Pipeline
 from tests.test_bad_input import write_patient
 
+from slicewise.config.compose import compose
 from slicewise.data import preprocess
 from slicewise.engine import runner
 from slicewise.engine.receipt import Receipt
-from slicewise.steps import STEPS
+from slicewise.steps import pipeline as build_steps
 
 SMALLEST = (
     "data=brats",
@@ -43,7 +44,7 @@ SMALLEST = (
     "runtime.num_threads=1",
 )
 """Every step on patients of 40 x 40 x 12 voxels, with timm's model for tests."""
-PIPELINE_STEPS = tuple(step for step in STEPS if step.homes)
+PIPELINE_STEPS = tuple(step for step in build_steps(compose([])) if step.homes)
 
 
 class Tmpfs:

@@ -3,14 +3,14 @@
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 from slicewise.config.compose import compose
-from slicewise.config.schema import Config, SourceSettings, Stages
+from slicewise.config.schema import Config, SourceSettings
 from slicewise.config.schema.data import Data
 from slicewise.config.schema.sources import KINDS
 
@@ -23,7 +23,7 @@ HEAD = """\
 # Keys of the configuration
 
 Made by `scripts/utils/list_keys.py` from `src/slicewise/config/schema/`; the values are those of `quick`
-on the phantom, and of the first stage for all three.
+on the phantom; `STAGE` stands for the name of a stage, and the values are those of the first one.
 `slicewise config` shows those of a command. How to set them: [configuration](configuration.md).
 """
 
@@ -47,14 +47,16 @@ def _attributes(owner: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 
 def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
-    """Yield a heading and a table for each section; one stage stands for the three."""
+    """Yield a heading and a table for each section; the first stage stands for all of them."""
     kind, lines, below = type(section), [], []
     for name in kind.model_fields:
         value: Any = getattr(section, name)
-        if isinstance(value, BaseModel):
-            below.append((name, value))
-            continue
         if name == "sources" and kind is Data:
+            continue
+        sections = [*value.values()] if isinstance(value, Mapping) else [value]
+        if sections and isinstance(sections[0], BaseModel):
+            placeholder = f".{name.removesuffix('s').upper()}" if isinstance(value, Mapping) else ""
+            below.append((f"{name}{placeholder}", sections[0]))
             continue
         shown = json.dumps(section.model_dump(mode="json")[name])
         lines.append(_line(kind, name, f"{prefix}{name}", shown, texts))
@@ -63,8 +65,8 @@ def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
         yield "\n".join(["| key | value | meaning |", "|---|---|---|", *lines]) + "\n"
     if kind is Data:
         yield from _source_tables(texts)
-    for name, value in below[:1] if kind is Stages else below:
-        yield from tables(value, texts, f"{prefix}{'STAGE' if kind is Stages else name}.")
+    for name, value in below:
+        yield from tables(value, texts, f"{prefix}{name}.")
 
 
 def _source_tables(texts: Texts) -> Iterator[str]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the nine configs/final/multitask_<stage>_<mode>.yaml, identical bytes every time."""
+"""Write configs/final/<recipe>_<stage>_<mode>.yaml of every stage and mode, identical bytes every time."""
 
 import sys
 

@@ -234,7 +234,7 @@ def test_a_stage_that_was_interrupted_counts_with_all_its_runs(monkeypatch: pyte
         return SimpleNamespace(report={"duration_seconds": duration, "metrics": {"seconds": batches}})
 
     monkeypatch.setattr("benchmarks.accuracy.Receipt.read", read)
-    assert accuracy._training_seconds(Path("fold")) == 30 + 25 + 5
+    assert accuracy._training_seconds(Path("fold"), compose([])) == 30 + 25 + 5
 
 
 def test_differences_are_paired_by_patient_and_their_mean_counts() -> None:

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slicewise.config.compose import compose
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.files import read_json
 from slicewise.core.hashing import digest, hash_file
 from slicewise.data.store import SliceStore
 from slicewise.engine.receipt import RECEIPT_NAME, Receipt
 from slicewise.models.safe_loading import load_safely
-from slicewise.steps import STEPS
+from slicewise.steps import pipeline
 
-HOMES = tuple(home for step in STEPS for home in step.homes.values())
+HOMES = tuple(home for step in pipeline(compose([])) for home in step.homes.values())
 _TIME_KEYS = frozenset(
     {"seconds", "images_per_second", "resumed_from", "num_new", "num_reused", "page_bytes"}
 )
@@ -82,7 +83,7 @@ def unsound(root: Path) -> Iterator[str]:
 
 def _unsound_home(root: Path, home: str) -> Iterator[str]:
     receipt = Receipt.read(root / home)
-    slot = next(slot for step in STEPS for slot, name in step.homes.items() if name == home)
+    slot = next(slot for step in pipeline(compose([])) for slot, name in step.homes.items() if name == home)
     if receipt is None:
         yield f"{home} is there without a receipt"
         return

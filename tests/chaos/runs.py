@@ -16,10 +16,11 @@ from typing import Any, Final
 import psutil
 from tests.chaos.outputs import leftovers, read_events, snapshot, unsound
 
-from slicewise.workflow.step_names import STEP_NAMES
+from slicewise.config.compose import compose
+from slicewise.steps import pipeline
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-STEPS: Final = tuple(name for name in STEP_NAMES if name != "demo")
+STEPS: Final = tuple(step.name for step in pipeline(compose([])) if step.homes)
 TARGETS: Final = ("start", *STEPS)
 OVERRIDES: Final = (
     "data.sources.volumes.phantom_patients=4",

@@ -8,9 +8,11 @@ import pytest
 from slicewise.cli import run
 from slicewise.cli.invocation import command_line, resume_command
 from slicewise.cli.main import VERBS
-from slicewise.cli.options import compose_from, selection_from, workspace_from
+from slicewise.cli.options import compose_from, expand_words, selection_from, workspace_from
+from slicewise.config.compose import compose
 from slicewise.core.errors import UsageError
-from slicewise.engine.selection import Request
+from slicewise.engine.selection import Request, Selection
+from slicewise.steps import pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +23,13 @@ def _called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)
-    args = parser.parse_args(words)
+    args = parser.parse_args(expand_words(words))
     args.typed = ["run", *words]
     return args
+
+
+def selected(*words: str, folds: int = 0) -> Selection:
+    return selection_from(parsed(*words), compose([f"split.folds={folds}"]))
 
 
 def test_a_command_is_told_as_it_was_typed_and_quoted() -> None:
@@ -77,18 +83,18 @@ def test_a_time_to_wait_is_a_number_of_seconds(seconds: str, capsys: pytest.Capt
 
 def test_a_range_is_that_of_every_fold() -> None:
     """Else the splits of five folds would be reached by training four of them."""
-    selection = selection_from(parsed("--until", "split"), folds=2)
+    selection = selected("--until", "split", folds=2)
     requested = [step for step, request in selection.requests.items() if request is Request.AUTO]
     assert requested == ["download", "preprocess", "fold1.split", "fold2.split"]
     assert selection.scope == "--mode full --until split"
     with pytest.raises(UsageError, match="--mode full --from joint --until split: no step is left"):
-        selection_from(parsed("--from", "joint", "--until", "split"), folds=2)
+        selected("--from", "joint", "--until", "split", folds=2)
 
 
 @pytest.mark.parametrize("option", ["--from", "--until", "--only"])
 def test_a_step_that_folds_do_not_have_is_refused(option: str) -> None:
     with pytest.raises(UsageError, match=f"{option} report does not exist with folds"):
-        selection_from(parsed(option, "report"), folds=3)
+        selected(option, "report", folds=3)
 
 
 @pytest.mark.parametrize("option", ["--only", "--from", "--until", "--force"])
@@ -96,7 +102,7 @@ def test_a_step_that_folds_do_not_have_is_refused(option: str) -> None:
 def test_an_option_that_names_no_step_is_refused(option: str, folds: int) -> None:
     for text in ("", ",", " , "):
         with pytest.raises(UsageError, match=f"{option} names no step; the steps are download"):
-            selection_from(parsed(option, text), folds)
+            selected(option, text, folds=folds)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +116,8 @@ def test_an_option_that_names_no_step_is_refused(option: str, folds: int) -> Non
 )
 def test_options_of_which_one_would_be_dropped_are_refused(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        selection_from(parsed(*words), folds=0)
-    selection = selection_from(parsed("--skip-joint", "--only", "evaluate, report"), folds=0)
+        selected(*words)
+    selection = selected("--skip-joint", "--only", "evaluate, report")
     requested = [step for step, request in selection.requests.items() if request is Request.AUTO]
     assert requested == ["evaluate", "report"]
 
@@ -133,13 +139,13 @@ def test_what_is_left_of_a_forced_run_forces_no_finished_step(
     words: tuple[str, ...], finished: tuple[str, ...], left: str | None
 ) -> None:
     args = parsed("--yes", *words, "seed=1")
-    command = resume_command(args, {*finished}, folds=0)
+    command = resume_command(args, {*finished}, pipeline(compose()))
     assert command == (command_line(args) if left is None else f"slicewise run {left}--yes seed=1")
 
 
 def test_a_fold_is_forced_by_its_own_name() -> None:
     args = parsed("--folds", "2", "--force", "evaluate")
-    command = resume_command(args, {"fold1.evaluate"}, folds=2)
+    command = resume_command(args, {"fold1.evaluate"}, pipeline(compose(["split.folds=2"])))
     assert command.startswith("slicewise run --force fold2.evaluate,cross_validation ")
 
 
@@ -156,10 +162,10 @@ def test_every_verb_takes_the_workspace_from_the_environment(
 
 
 def test_a_step_option_that_is_repeated_means_all_that_it_named() -> None:
-    selection = selection_from(parsed("--force", "split", "--force", "report,evaluate"), folds=0)
+    selection = selected("--force", "split", "--force", "report,evaluate")
     forced = {step for step, request in selection.requests.items() if request is Request.FORCE}
     assert forced == {"split", "report", "evaluate"}
-    selection = selection_from(parsed("--only", "split", "--only=report"), folds=0)
+    selection = selected("--only", "split", "--only=report")
     requested = [step for step, request in selection.requests.items() if request is Request.AUTO]
     assert requested == ["split", "report"]
 
@@ -167,7 +173,7 @@ def test_a_step_option_that_is_repeated_means_all_that_it_named() -> None:
 @pytest.mark.parametrize("option", ["--force", "--only"])
 def test_a_step_without_folds_is_refused_with_folds(option: str) -> None:
     with pytest.raises(UsageError, match="report does not exist with folds"):
-        selection_from(parsed(option, "report", "--folds", "3"), folds=3)
+        selected(option, "report", "--folds", "3", folds=3)
 
 
 def test_the_part_of_a_fold_is_not_for_users_to_set() -> None:

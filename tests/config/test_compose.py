@@ -11,6 +11,7 @@ from slicewise.config.compose import compose, find_configs_dir
 from slicewise.config.keys import is_text_key, known_keys
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
+from slicewise.steps import pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,11 +34,11 @@ def test_modes_set_scale_epochs_and_model() -> None:
     quick, baseline, production = (compose([f"modes={mode}"]) for mode in ("quick", "baseline", "production"))
     assert (quick.scale.fraction, baseline.scale.fraction, production.scale.fraction) == (0.05, 0.30, 1.0)
     epochs = [
-        sum(stage.epochs for stage in (c.stages.seg_warmup, c.stages.cls_head, c.stages.joint))
+        sum(stage.epochs for stage in (c.stages["seg_warmup"], c.stages["cls_head"], c.stages["joint"]))
         for c in (quick, baseline, production)
     ]
     assert epochs == [6, 50, 100]
-    assert quick.stages.joint.epochs == 4  # what learns both tasks has most of the time
+    assert quick.stages["joint"].epochs == 4  # what learns both tasks has most of the time
     assert (
         quick.preprocessing.image_size
         < baseline.preprocessing.image_size
@@ -77,7 +78,7 @@ def test_the_command_line_wins_over_every_file() -> None:
     config = compose(
         ["data=lgg", "stages.joint.epochs=3", "training.optimizer.name=sgd", "data.sources.volumes.path=x/y"]
     )
-    assert config.stages.joint.epochs == 3
+    assert config.stages["joint"].epochs == 3
     assert config.training.optimizer.name == "sgd"
     assert config.data.sources["volumes"].path == "x/y"
 
@@ -166,7 +167,7 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("preprocessing.image_size=100", "multiple of 32"),
+        ("preprocessing.image_size=100", "not a multiple of 16"),
         ("preprocessing.clip_percentiles=[90,10]", "low < high"),
         ("preprocessing.clip_percentiles=[1]", "value number 2 is missing"),
         ("serving.api_port=8602", "api_port and page_port are both 8602"),
@@ -198,9 +199,18 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
         ("seed=4294967296", "less than or equal to 4294967295"),
         ("training.batch_size=9223372036854775808", "less than or equal to 2147483647"),
         ("evaluation.bootstrap_samples=2147483648", "less than or equal to 2147483647"),
-        ("stages.joint.starts_from=seg_warmup", "set joint.starts_from to cls_head or null"),
-        ("stages.cls_head.starts_from=joint", "set cls_head.starts_from to seg_warmup or null"),
-        ("stages.seg_warmup.starts_from=seg_warmup", "set seg_warmup.starts_from to null"),
+        (
+            "stages.cls_head.starts_from=joint",
+            "joint, which is no earlier stage; set it to seg_warmup or null",
+        ),
+        ("stages.seg_warmup.starts_from=seg_warmup", "no earlier stage; set it to null"),
+        ("stages.cls_head=null", "joint.starts_from is cls_head, which is no earlier stage"),
+        (
+            "stages.joints.epochs=3",
+            "stages.joints: unknown, or not complete; did you mean joint? there are seg_",
+        ),
+        ("stages.a-b={epochs:3}", "stages.a-b: 'a-b' is invalid: string should match pattern"),
+        ("stages.joint.epoch=3", "did you mean stages.joint.epochs?"),
     ],
 )
 def test_impossible_values_are_refused_before_any_work(override: str, expected: str) -> None:
@@ -222,10 +232,31 @@ def unbounded(schema: Any) -> Iterator[str]:
                     yield f"{section}.{key}"
 
 
+def test_a_recipe_adds_and_removes_stages(configs: Path) -> None:
+    recipe = configs / "recipes" / "longer.yaml"
+    keys = (
+        (configs / "stages" / "joint.yaml").read_text().partition("\n")[2].replace("cls_head", "seg_warmup")
+    )
+    body = "".join(f"    {line}\n" for line in keys.splitlines())
+    recipe.write_text(
+        f"# @package _global_\nrecipe: pets\nstages:\n  cls_head: null\n  joint: null\n  polish:\n{body}"
+    )
+    config = compose(["recipes=longer", "stages.polish.epochs=7"], configs)
+    assert {name: stage.starts_from for name, stage in config.stages.items()} == {
+        "seg_warmup": None,
+        "polish": "seg_warmup",
+    }
+    assert (config.recipe, config.final_stage, config.stages["polish"].epochs) == ("pets", "polish", 7)
+    homes = {step.name: step.homes for step in pipeline(config)}
+    assert homes["train.polish"] == {"checkpoint": "checkpoints/pets_polish"}
+    with pytest.raises(ConfigError, match="there is no stage"):
+        compose([f"stages.{name}=null" for name in ("seg_warmup", "cls_head", "joint")])
+
+
 @pytest.mark.parametrize("stage", ["seg_warmup", "cls_head", "joint"])
 def test_a_stage_may_begin_with_no_other_one(stage: str) -> None:
     stages = compose([f"stages.{stage}.starts_from=null"]).stages
-    assert getattr(stages, stage).starts_from is None
+    assert stages[stage].starts_from is None
 
 
 def test_the_folder_can_be_chosen_and_must_hold_a_config(

@@ -9,7 +9,6 @@ import yaml
 from slicewise.config.compose import compose
 from slicewise.config.export import (
     MODES,
-    STAGES,
     compare_configs,
     stage_tree,
     to_yaml,
@@ -28,7 +27,9 @@ def test_nine_final_files_byte_identical_from_run_to_run(tmp_path: Path) -> None
     first = {path.name: path.read_bytes() for path in write_merged(tmp_path / "one", mode)}
     second = {path.name: path.read_bytes() for path in write_merged(tmp_path / "two", mode)}
     assert first == second
-    assert sorted(first) == sorted(f"multitask_{stage}_{name}.yaml" for name in MODES for stage in STAGES)
+    assert sorted(first) == sorted(
+        f"multitask_{stage}_{name}.yaml" for name in MODES for stage in mode(name).stages
+    )
 
 
 def test_a_final_file_holds_its_stage_alone_and_everything_shared(tmp_path: Path) -> None:

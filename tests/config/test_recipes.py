@@ -20,7 +20,7 @@ def test_a_single_task_spends_the_same_batches_on_it_alone(
     both, alone = (compose([f"modes={mode}", f"recipes={name}"]) for name in ("multitask", recipe))
     assert alone.training == both.training
     for name in STAGES:
-        ours, theirs = getattr(alone.stages, name), getattr(both.stages, name)
+        ours, theirs = alone.stages[name], both.stages[name]
         assert (ours.epochs, ours.sources, ours.starts_from, ours.patience) == (
             theirs.epochs, theirs.sources, theirs.starts_from, theirs.patience,
         )  # fmt: skip
@@ -39,6 +39,6 @@ def test_no_modality_dropout_changes_nothing_else() -> None:
 def test_two_recipes_are_merged_in_order_and_a_fault_names_its_file() -> None:
     merged = compose(["recipes=[lgg_cpu,segmentation_only]"])
     assert merged.training.ema_decay == compose(["recipes=lgg_cpu"]).training.ema_decay
-    assert merged.stages.joint.objective.classification == 0
+    assert merged.stages["joint"].objective.classification == 0
     with pytest.raises(ConfigError, match=r"stages\.joint: .* is invalid"):
         compose(["recipes=[lgg_cpu,segmentation_only]", "stages.joint=1"])

@@ -43,6 +43,7 @@ class Toy:
                 self._body("gather", lambda c: str(c.config["letters"]) + self.weather),
                 lambda c: {"letters": c["letters"]},
                 homes={"out": "homes/gather"},
+                group="gather",
                 inputs=self._inputs,
                 question=self._question,
             ),
@@ -53,6 +54,7 @@ class Toy:
                 needs=("gather",),
                 homes={"out": "homes/join", "more": "homes/more"},
                 product=("text",),
+                group="join",
             ),
             Step(
                 "count",
@@ -60,6 +62,7 @@ class Toy:
                 lambda c: {"unit": c["unit"]},
                 needs=("join",),
                 homes={"out": "homes/count"},
+                group="count",
             ),
         )
 
@@ -99,9 +102,8 @@ class Toy:
         return " ".join(decision.action.value for decision in self.plan(**flags).values())
 
     def select(self, **flags: Any) -> Selection:
-        names = [step.name for step in self.steps()]
         scope = f"--until {flags['until']}" if "until" in flags else "--mode full"
-        return select(names, members=flags.pop("members", names), scope=scope, **flags)
+        return select(self.steps(), groups=flags.pop("members", ()), scope=scope, **flags)
 
     def run(self, **flags: Any) -> list[str]:
         """Run and return the names of the steps that did work."""

@@ -245,8 +245,7 @@ def test_a_running_service_is_looked_at_again_after_what_it_serves(toy: Toy) -> 
 
     def told(*force: str) -> Decision[Config]:
         steps = (*toy.steps(), serve)
-        names = [step.name for step in steps]
-        selection = select(names, members=names, scope="--mode full", force=force)
+        selection = select(steps, scope="--mode full", force=force)
         return plan(steps, toy.config, toy.workspace, toy.workspace.load_hashes(), selection)[-1]
 
     assert (told().action, told().reason) == (Action.REUSE, "running")

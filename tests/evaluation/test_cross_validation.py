@@ -62,7 +62,7 @@ def test_the_report_has_a_row_for_each_fold(
 ) -> None:
     folds = [read_fold(folder, number) for number, folder in enumerate(folders, 1)]
     pooled = pool_folds(folds, result.settings, result.seed)
-    metrics = write_pooled(tmp_path, folds, pooled, data_name="toy", synthetic=True)
+    metrics = write_pooled(tmp_path, folds, pooled, data_name="toy", stage="joint", synthetic=True)
 
     assert read_json(tmp_path / "metrics.json") == metrics
     assert [row["fold"] for row in metrics["folds"]] == sorted(row["fold"] for row in metrics["folds"])

@@ -17,8 +17,9 @@ from slicewise.demo.state import DemoState, ServiceState
 from slicewise.engine.receipt import Identity, Receipt
 from slicewise.engine.step import Context
 from slicewise.engine.workspace import Workspace
-from slicewise.steps.demo import DEMO
+from slicewise.steps import pipeline
 
+DEMO = pipeline(compose([]))[-1]
 CHOICES = Path("results/multitask_evaluation/calibration.json")
 
 

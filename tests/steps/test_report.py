@@ -5,12 +5,17 @@ import pytest
 from tests.conftest import TINY, Pipeline
 
 from slicewise.config.compose import compose
+from slicewise.config.schema import Config
 from slicewise.core.files import read_json
-from slicewise.steps.report import REPORT
+from slicewise.engine.step import Step
+from slicewise.steps import pipeline
 from slicewise.workflow.settings import reproduce_command, results_config
-from slicewise.workflow.step_names import FOLD_STEPS, MODES, STEP_NAMES, step_names
 
 SOURCE = "data.sources.volumes.path='/my data/a=b'"
+
+
+def _report() -> Step[Config]:
+    return next(step for step in pipeline(compose()) if step.name == "report")
 
 
 @pytest.mark.parametrize(
@@ -59,16 +64,15 @@ def test_a_folder_of_the_person_is_not_told() -> None:
     ],
 )
 def test_what_is_shown_decides_the_report_and_nothing_else(override: str, same: bool) -> None:
-    before, after = (REPORT.settings(compose(["data=lgg", SOURCE, *more])) for more in ([], [override]))
+    before, after = (_report().settings(compose(["data=lgg", SOURCE, *more])) for more in ([], [override]))
     assert (before == after) is same
 
 
 def test_it_belongs_to_the_whole_run_and_to_no_fold() -> None:
-    assert STEP_NAMES.index("evaluate") < STEP_NAMES.index("report") < STEP_NAMES.index("demo")
-    assert "report" in MODES["full"]
-    assert "report" in MODES["train-eval"]
-    assert "report" not in FOLD_STEPS
-    assert not any("report" in name for name in step_names(3))
+    names = [step.name for step in pipeline(compose())]
+    assert names[-3:] == ["evaluate", "report", "demo"]
+    assert _report().group == "evaluate"  # which --mode train-eval selects
+    assert not any("report" in step.name for step in pipeline(compose(["split.folds=3"])))
 
 
 def test_to_ask_for_it_alone_among_folds_is_refused(
@@ -80,7 +84,7 @@ def test_to_ask_for_it_alone_among_folds_is_refused(
 
 def test_receipts_tell_who_made_what_and_the_report_repeats_it(trained: Pipeline) -> None:
     told = read_json(trained.workspace / "results" / "report" / "report.json")
-    assert [step["name"] for step in told["steps"]] == list(REPORT.needs)
+    assert [step["name"] for step in told["steps"]] == list(_report().needs)
     for step, folder in (("evaluate", "results/failures"), ("train.joint", "checkpoints/multitask_joint")):
         receipt = read_json(trained.workspace / folder / ".receipt.json")
         found = next(entry for entry in told["steps"] if entry["name"] == step)

@@ -10,7 +10,7 @@ from tests.conftest import Pipeline
 from slicewise.config.compose import compose
 from slicewise.core.errors import ConfigError
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.steps.train import TRAIN_JOINT, TRAIN_SEG_WARMUP
+from slicewise.steps.train import train
 
 BEST = "checkpoints/multitask_{}/best_model.pth"
 STILL = (
@@ -21,8 +21,13 @@ STILL = (
 )
 
 
+def _settings(stage: str, *overrides: str) -> dict[str, object]:
+    config = compose(list(overrides))
+    return dict(train(config, stage).settings(config))
+
+
 def settings(path: Path) -> dict[str, object]:
-    return dict(TRAIN_SEG_WARMUP.settings(compose([f"training.start_from={path}"])))
+    return _settings("seg_warmup", f"training.start_from={path}")
 
 
 def test_the_content_of_the_file_counts_and_not_its_name(tmp_path: Path) -> None:
@@ -38,9 +43,8 @@ def test_the_content_of_the_file_counts_and_not_its_name(tmp_path: Path) -> None
 
 def test_only_the_first_stage_begins_there_and_without_it_nothing_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(b"one")
-    config = compose([f"training.start_from={tmp_path / 'a.pth'}"])
-    assert TRAIN_JOINT.settings(config) == TRAIN_JOINT.settings(compose())
-    assert "training.start_from" not in TRAIN_SEG_WARMUP.settings(compose())
+    assert _settings("joint", f"training.start_from={tmp_path / 'a.pth'}") == _settings("joint")
+    assert "training.start_from" not in _settings("seg_warmup")
 
 
 def test_a_file_that_is_missing_is_named_before_any_work(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def train_one(make_config: MakeConfig, train_set: SliceDataset, val_set: SliceDa
         data: SliceDataset | None = None,
     ) -> StageResult:
         return train_stage(
-            name,  # type: ignore[arg-type]  # a fixture takes any of the names
+            name,
             make_config(*overrides),
             data or train_set,
             val_set,

@@ -36,7 +36,7 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
             for module in model.modules():
                 stack.callback(module.register_forward_hook(_rounds(generator)).remove)
         loss = compute_losses(
-            model(exact.images, exact.presence), exact, config.stages.joint.objective, config.training
+            model(exact.images, exact.presence), exact, config.stages["joint"].objective, config.training
         )
         torch.autograd.backward(loss.total)
         with torch.no_grad():

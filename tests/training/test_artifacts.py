@@ -49,7 +49,7 @@ def test_samples_are_one_row_per_slice(
     make_config: MakeConfig, val_set: SliceDataset, tmp_path: Path
 ) -> None:
     config = make_config()
-    learner = Learner(config.stages.joint, config, None, num_steps=1)
+    learner = Learner(config.stages["joint"], config, None, num_steps=1)
     for number in (1, 3):
         draw_samples(tmp_path / f"{number}.png", learner, val_set, number)
 
@@ -64,7 +64,7 @@ def test_the_best_network_is_kept_with_its_calls(
 ) -> None:
     """A prediction needs no library of architectures then; see `models.program`."""
     config = make_config()
-    learner = Learner(config.stages.joint, config, None, num_steps=1)
+    learner = Learner(config.stages["joint"], config, None, num_steps=1)
     outputs = StageArtifacts("joint", tmp_path, "f" * 64, learner, val_set)
     outputs.save_best({"dice": 0.5})
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tests.training.conftest import Case, MakeConfig, make_case
 
-from slicewise.config.schema.training import Monitor, StageName
+from slicewise.config.schema.training import Monitor
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.training.model_selection import (
     is_significantly_worse,
@@ -180,7 +180,7 @@ def test_luck_is_taken_for_a_loss_in_few_of_a_hundred(num_patients: int, spread:
     ],
 )
 def test_weights_that_learned_nothing_yet_are_no_rival(
-    make_config: MakeConfig, stage: StageName, overrides: list[str], expected: bool
+    make_config: MakeConfig, stage: str, overrides: list[str], expected: bool
 ) -> None:
     assert may_keep_initial_weights(make_config(*overrides), stage) == expected
 
@@ -200,5 +200,5 @@ def test_a_stage_stops_at_its_end_or_early(
     make_config: MakeConfig, progress: Progress, expected: bool
 ) -> None:
     patience = 3 if progress.top_epoch else 0
-    stage = make_config("stages.joint.epochs=10", f"stages.joint.patience={patience}").stages.joint
+    stage = make_config("stages.joint.epochs=10", f"stages.joint.patience={patience}").stages["joint"]
     assert should_stop(progress, stage) == expected

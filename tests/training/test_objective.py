@@ -31,10 +31,10 @@ def test_a_task_of_weight_zero_is_neither_learned_nor_computed(make_config: Make
 def test_stages_learn_and_monitor_their_own_tasks(make_config: MakeConfig) -> None:
     stages = make_config().stages
 
-    assert ActiveTasks.trained(stages.seg_warmup.objective) == (True, False)
-    assert ActiveTasks.trained(stages.cls_head.objective) == (False, True)
-    assert ActiveTasks.validated(stages.joint) == (True, True)
-    dice_too = stages.cls_head.model_copy(update={"monitor": "dice+auc"})
+    assert ActiveTasks.trained(stages["seg_warmup"].objective) == (True, False)
+    assert ActiveTasks.trained(stages["cls_head"].objective) == (False, True)
+    assert ActiveTasks.validated(stages["joint"]) == (True, True)
+    dice_too = stages["cls_head"].model_copy(update={"monitor": "dice+auc"})
     assert ActiveTasks.validated(dice_too) == (True, True)
 
 
@@ -46,11 +46,11 @@ def test_what_no_stage_teaches_is_handed_on(make_config: MakeConfig) -> None:
     )
     masks_only = replace(whole, not_trained=("classification",))
 
-    assert untrained_tasks(stages.seg_warmup, None) == ("classification",)
-    assert untrained_tasks(stages.seg_warmup, whole) == (
+    assert untrained_tasks(stages["seg_warmup"], None) == ("classification",)
+    assert untrained_tasks(stages["seg_warmup"], whole) == (
         "classification",
     )  # of another run, as in the evaluation
-    assert untrained_tasks(stages.cls_head, masks_only) == ()
-    assert untrained_tasks(stages.joint, whole) == ()
-    single = stages.joint.model_copy(update={"objective": Objective(segmentation=1, classification=0)})
+    assert untrained_tasks(stages["cls_head"], masks_only) == ()
+    assert untrained_tasks(stages["joint"], whole) == ()
+    single = stages["joint"].model_copy(update={"objective": Objective(segmentation=1, classification=0)})
     assert untrained_tasks(single, masks_only) == ("classification",)

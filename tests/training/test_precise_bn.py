@@ -118,7 +118,7 @@ def test_the_first_batches_of_the_epoch_are_measured_as_they_were_before_augment
     model = MultitaskModel(config.model)
     model.load_state_dict(kept.weights)
     shuffled = TrainLoader(
-        train_set, config.stages.joint.sources, batch_size=8, iterations=4, key=(config.seed, "joint")
+        train_set, config.stages["joint"].sources, batch_size=8, iterations=4, key=(config.seed, "joint")
     )
     measure(config, model, list(shuffled.iterate(epoch=0, stop=3)))
     for name, value in model.state_dict().items():

@@ -252,7 +252,7 @@ def test_the_start_is_remembered_by_what_its_own_network_answers(
     train_one(tmp_path / "2", *SHORT, start=start)
     found = load_state(tmp_path / "2" / "last.pth", "f")
     fabric = make_fabric(config.runtime, config.training.precision)
-    measured = validate(fabric, start.build(), val_set, config.stages.joint, config.training)
+    measured = validate(fabric, start.build(), val_set, config.stages["joint"], config.training)
 
     assert found is not None
     assert found[0].start_metrics["dice"] == pytest.approx(measured.metrics["dice"], abs=1e-4)
@@ -483,7 +483,7 @@ def difference(one: Tensor, other: Tensor) -> float:
 def one_pass(config: Config, dataset: SliceDataset, indices: list[int]) -> dict[str, Tensor]:
     """Return the logits of one batch and the gradient of every weight."""
     torch.manual_seed(0)
-    learner = Learner(config.stages.joint, config, None, num_steps=1)
+    learner = Learner(config.stages["joint"], config, None, num_steps=1)
     smoothed(learner.model)
     batch = dataset.gather(np.array(indices)).to(learner.device, config.training.channels_last)
     loss = learner.accumulate(batch, 1).total.detach()

@@ -70,7 +70,7 @@ def score(make_config: MakeConfig) -> Callable[..., dict[str, float]]:
         kinds = {"volumes": True, "pictures": False}
         dataset = SliceDataset({key: [c for c in cases if c.has_mask == kind] for key, kind in kinds.items()})
         fabric = make_fabric(config.runtime, config.training.precision)
-        return validate(fabric, model, dataset, getattr(config.stages, stage), config.training).metrics
+        return validate(fabric, model, dataset, config.stages[stage], config.training).metrics
 
     return run
 
@@ -115,7 +115,7 @@ def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
     dataset = SliceDataset({"volumes": [Made("a", seen=[4, 4], true=[4, 4])]})
     fabric = make_fabric(config.runtime, config.training.precision)
 
-    assert validate(fabric, model, dataset, config.stages.joint, config.training).metrics["dice"] == 1
+    assert validate(fabric, model, dataset, config.stages["joint"], config.training).metrics["dice"] == 1
 
 
 def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set: SliceDataset) -> None:
@@ -125,7 +125,7 @@ def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set
     for batch_size in (3, 16):
         config = make_config(f"training.batch_size={batch_size}", "training.precision=fp32")
         fabric = make_fabric(config.runtime, config.training.precision)
-        found.append(validate(fabric, model, val_set, config.stages.joint, config.training).metrics)
+        found.append(validate(fabric, model, val_set, config.stages["joint"], config.training).metrics)
 
     assert found[0]["dice"] == pytest.approx(found[1]["dice"], abs=1e-4)
     assert found[0]["auc"] == found[1]["auc"]
@@ -170,7 +170,7 @@ def test_pictures_do_not_thin_the_mask_loss(
 def test_the_loss_is_made_of_its_parts_as_in_training(
     score: Callable[..., dict[str, float]], make_config: MakeConfig
 ) -> None:
-    objective = make_config().stages.joint.objective
+    objective = make_config().stages["joint"].objective
     found = score(Made("A", [4, 0, 2], [2, 2, 2]), Made("P", [3, 1, 0], [3, 0, 0], has_mask=False))
     parts = (found["val_mask_loss"], found["val_class_loss"])
 
@@ -231,7 +231,7 @@ def test_the_network_is_left_in_evaluation_mode_without_gradients(
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fabric = make_fabric(config.runtime, config.training.precision)
 
-    validate(fabric, model, val_set, config.stages.joint, config.training)
+    validate(fabric, model, val_set, config.stages["joint"], config.training)
 
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules())

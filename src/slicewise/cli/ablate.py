@@ -26,7 +26,7 @@ from slicewise.core.errors import UsageError
 from slicewise.engine.provenance import git_commit
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import Workspace
-from slicewise.workflow.step_names import HOMES
+from slicewise.steps.evaluate import HOMES
 
 if TYPE_CHECKING:
     from slicewise.evaluation.comparison.recipes import RecipeRun
@@ -48,7 +48,7 @@ class _Run:
         return f"{self.recipe}, seed {self.config.seed}"
 
     def execute(self, workspace: Workspace, log_path: Path) -> None:
-        run_pipeline(self.args, self.config, selection_from(self.args, 0), workspace, log_path)
+        run_pipeline(self.args, self.config, selection_from(self.args, self.config), workspace, log_path)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train each recipe with seed=0 to N-1; the split stays as it is",
     )
     add_run_options(parser)
-    parser.set_defaults(mode="full", start=None, until="evaluate", only="", skip=None, force="")
+    parser.set_defaults(mode="full", start=None, until="evaluate", only="", skip="", force="")
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -131,19 +131,20 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], overrides
 
 def _read_results(run: _Run, workspace: Workspace) -> "RecipeRun":
     """Return the tables that the evaluation of a run has just written."""
-    from slicewise.domain.scores import StageRow
+    from slicewise.domain.scores import MINUS, StageRow
     from slicewise.domain.tables import read_rows
     from slicewise.evaluation.comparison.recipes import RecipeRun
     from slicewise.evaluation.comparison.runs import read_tables
 
-    folders = {slot: workspace.home(home) for slot, home in HOMES["evaluate"].items()}
+    folders = {slot: workspace.home(home) for slot, home in HOMES.items()}
     receipt = Receipt.read(folders["evaluation"])
+    compared = read_rows(folders["phases"] / "phase_comparison.csv", StageRow)
     return RecipeRun(
         recipe=run.recipe,
         seed=run.config.seed,
         fingerprint=receipt.fingerprint if receipt else None,
         tables=read_tables(folders["evaluation"]),
-        stages=tuple(read_rows(folders["phases"] / "phase_comparison.csv", StageRow)),
+        stages=tuple(row for row in compared if row.phase.startswith(f"{run.config.final_stage}{MINUS}")),
     )
 
 

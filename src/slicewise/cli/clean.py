@@ -22,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     workspace = workspace_from(args)
     with exclusive_lock(workspace.state / "lock", args.wait):
-        cleaned = clean(workspace, stored_steps(workspace), unfinished=args.unfinished)
-        freed = cleaned.freed_bytes + remove_unused_slices(workspace)
+        steps = stored_steps(workspace)
+        cleaned = clean(workspace, steps, unfinished=args.unfinished)
+        freed = cleaned.freed_bytes + remove_unused_slices(workspace, steps)
     say(f"freed {freed / MIB:,.1f} MiB")
     for step, size in cleaned.unfinished.items():
         say(f"kept the unfinished work of {step}, {size / MIB:,.1f} MiB; --unfinished deletes it", "dim")

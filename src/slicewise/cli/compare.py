@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from slicewise.core.console import say
 from slicewise.core.disk import expand_user
 from slicewise.core.files import write_json
-from slicewise.engine.receipt import Receipt
-from slicewise.workflow.step_names import HOMES
+from slicewise.engine.receipt import RECEIPT_NAME, Receipt
+from slicewise.steps.evaluate import HOMES
 
 if TYPE_CHECKING:
     from slicewise.evaluation.comparison.runs import Comparison
 
-_EVALUATION = Path(HOMES["evaluate"]["evaluation"])
+_EVALUATION = Path(HOMES["evaluation"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,14 +80,14 @@ def _settings(folder: Path) -> dict[str, Any]:
         return {}
     base = folder.parents[1]  # a workspace, or a fold of one, which shares steps with the others
     bases = [base.parents[1], base] if base.parent.name == "folds" else [base]
-    homes = [above / home for above in bases for slots in HOMES.values() for home in slots.values()]
-    receipts = {receipt.identity.step: receipt for receipt in map(Receipt.read, homes) if receipt}
+    homes = (path.parent for above in bases for path in above.glob(f"*/*/{RECEIPT_NAME}"))
+    receipts = {receipt.fingerprint: receipt for receipt in map(Receipt.read, homes) if receipt}
     settings = dict(evaluation_receipt.identity.settings)
     needed = dict(evaluation_receipt.identity.needs)
     while needed:
         name, fingerprint = needed.popitem()
-        receipt = receipts.get(name)
-        if receipt is None or receipt.fingerprint != fingerprint:
+        receipt = receipts.get(fingerprint)
+        if receipt is None or receipt.identity.step != name:
             return {}
         settings |= receipt.identity.settings
         needed |= receipt.identity.needs

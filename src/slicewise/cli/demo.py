@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from slicewise.cli import run
 from slicewise.cli.invocation import command_for
-from slicewise.cli.options import add_workspace_option, workspace_from
+from slicewise.cli.options import add_workspace_option, expand_words, workspace_from
 from slicewise.core.console import say
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
@@ -52,7 +52,7 @@ def _start_command(workspace: Workspace) -> str:
         words = shlex.split(read_json(workspace.root / RECORD_NAME)["command"])
         # The options follow `run`, or the script that stands for it.
         first = next(place for place, word in enumerate(words, 1) if word == "run" or word.endswith(".py"))
-        args = parser.parse_intermixed_args(words[first:])
+        args = parser.parse_intermixed_args(expand_words(words[first:]))
         if args.training_mode != parser.get_default("training_mode"):
             settings = ["--training-mode", args.training_mode]
         settings += [word for word in args.overrides if not word.startswith("split.folds=")]

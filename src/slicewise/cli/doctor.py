@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     config, workspace = compose_from(args), workspace_from(args)
-    selection = selection_from(args, config.split.folds)
+    selection = selection_from(args, config)
     wants_demo = selection.requests.get("demo") in (Request.AUTO, Request.FORCE)
     checks = run_checks(workspace, config, wants_demo=wants_demo)
     bad = [check for check in checks if check.level == "bad"]

@@ -7,10 +7,12 @@ import shutil
 import sys
 from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from slicewise.core.redact import redact
+from slicewise.engine.selection import expand
+from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
-from slicewise.workflow.step_names import expand_alias
 
 
 def default_workspace() -> Path:
@@ -18,10 +20,9 @@ def default_workspace() -> Path:
     return Path(os.environ.get("SLICEWISE_WORKSPACE", "."))
 
 
-def named_steps(text: str, folds: int) -> list[str]:
-    """Return the steps that a text such as `split,train` names in a pipeline with that many folds."""
-    names = filter(None, map(str.strip, text.split(",")))
-    return [step for name in names for step in expand_alias(name, folds)]
+def split_names(text: str) -> list[str]:
+    """Return the names in a text such as `split,train`."""
+    return [name for name in map(str.strip, text.split(",")) if name]
 
 
 def command_line(args: argparse.Namespace) -> str:
@@ -36,9 +37,9 @@ def command_for(workspace: Workspace, *words: str) -> str:
     return _shell_command([*words, *workspace_option])
 
 
-def resume_command(args: argparse.Namespace, finished: Set[str], folds: int) -> str:
+def resume_command(args: argparse.Namespace, finished: Set[str], steps: Sequence[Step[Any]]) -> str:
     """Return the command that resumes a stopped one: it does not force the steps that have finished."""
-    forced_steps = named_steps(args.force, folds)
+    forced_steps = expand(split_names(args.force), steps)
     if not finished & {*forced_steps}:
         return command_line(args)
     words, remaining = list(args.typed), [name for name in forced_steps if name not in finished]

@@ -60,7 +60,7 @@ def _require_utf8() -> None:
 
 
 def _run_verb(words: list[str]) -> int:
-    from slicewise.cli.options import expand_wait
+    from slicewise.cli.options import expand_words
     from slicewise.cli.parser import Parser
 
     verb: Verb = import_module(f"slicewise.cli.{words[0]}")
@@ -71,7 +71,7 @@ def _run_verb(words: list[str]) -> int:
     )
     verb.add_arguments(parser)
     # key=value and paths may stand between options
-    args = parser.parse_intermixed_args(expand_wait(words[1:]))
+    args = parser.parse_intermixed_args(expand_words(words[1:]))
     args.typed = words
     try:
         return verb.execute(args)

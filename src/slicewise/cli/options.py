@@ -2,27 +2,31 @@
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final, get_args
 
-from slicewise.cli.invocation import default_workspace, named_steps
-from slicewise.config.keys import closest_match, known_keys
+from slicewise.cli.invocation import default_workspace, split_names
+from slicewise.cli.parser import Parser
+from slicewise.config.keys import known_keys
 from slicewise.config.schema import Config
+from slicewise.config.schema.config import TrainingMode
 from slicewise.core.disk import existing_parent, expand_user
-from slicewise.core.errors import UsageError
-from slicewise.engine.selection import Selection, select
+from slicewise.core.errors import SliceWiseError, UsageError
+from slicewise.engine.selection import Selection, expand, select
+from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
-from slicewise.workflow.step_names import (
-    ALIASES,
-    MODES,
-    STEP_NAMES,
-    expand_alias,
-    is_in_range,
-    step_names,
-    steps_of_mode,
-)
+from slicewise.steps import pipeline
 
-TRAINING_MODES = ("quick", "baseline", "production")
+TRAINING_MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
+_MODES: Final = {
+    "full": (),
+    "data-only": ("data",),
+    "train-eval": ("train", "evaluate"),
+    "demo": ("demo",),
+}
+"""Mode -> groups of steps, none for all"""
 
 
 def add_workspace_option(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +47,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="the model (default: checkpoints/multitask_joint/best_model.pth of the workspace)",
+        help="the model (default: that of the final stage in the workspace)",
     )
     group.add_argument(
         "--ensemble",
@@ -72,27 +76,34 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 def add_selection_options(parser: argparse.ArgumentParser) -> None:
     """Add --mode and the options that select steps."""
-    steps = ", ".join(STEP_NAMES)
-    group = parser.add_argument_group(
-        "steps", f"{steps}; train stands for the three stages, all for every step"
-    )
+    group = parser.add_argument_group("steps")
+    if isinstance(parser, Parser):
+        parser.on_help = lambda: setattr(group, "description", _describe_steps())
     group.add_argument(
-        "--mode", choices=tuple(MODES), default="full", help="part of the pipeline (default: full)"
+        "--mode", choices=tuple(_MODES), default="full", help="part of the pipeline (default: full)"
     )
     group.add_argument("--from", dest="start", metavar="STEP", help="first step")
     group.add_argument("--until", metavar="STEP", help="last step")
     for option, help_text in (
         ("--only", "only these steps"),
         ("--force", "run these even if nothing changed"),
+        ("--skip", "use the existing output of these; --skip-STEP is the same for one"),
     ):
         group.add_argument(option, metavar="STEP[,STEP]", default="", action=_JoinedNames, help=help_text)
-    for name in (*STEP_NAMES, *ALIASES):
-        aliased = ALIASES.get(name, ())
-        all_options = (
-            "skip every step" if aliased == STEP_NAMES else f"short for --skip-{' --skip-'.join(aliased)}"
-        )
-        help_text = all_options if aliased else f"use the existing output of {name}"
-        group.add_argument(f"--skip-{name}", dest="skip", action="append_const", const=name, help=help_text)
+
+
+def _describe_steps() -> str:
+    """Return the steps of the default configuration and their aliases, for the help."""
+    try:
+        steps = pipeline(compose_overrides([]))
+    except SliceWiseError:  # no configuration files here: the help does without
+        return "`slicewise plan` lists the steps"
+    aliases: dict[str, list[str]] = {"all": ["every step"]}
+    for step in steps:
+        for alias in step.aliases:
+            aliases.setdefault(alias, []).append(step.name)
+    meanings = (f"{alias} stands for {', '.join(names)}" for alias, names in aliases.items())
+    return f"{', '.join(step.name for step in steps)}; {'; '.join(meanings)}"
 
 
 class _JoinedNames(argparse.Action):
@@ -141,9 +152,12 @@ def _seconds(text: str) -> float:
 _seconds.__name__ = "number of seconds"  # for argparse's message
 
 
-def expand_wait(words: Sequence[str]) -> list[str]:
-    """Replace a bare `--wait` by `--wait=inf`: argparse would take an override after it for the seconds."""
-    expanded = list(words)
+def expand_words(words: Sequence[str]) -> list[str]:
+    """Return `--skip=STEP` for `--skip-STEP`, and `--wait=inf` for a bare `--wait`.
+
+    argparse would take an override after `--wait` for the seconds.
+    """
+    expanded = [re.sub("^--skip-(?=.)", "--skip=", word) for word in words]
     for place, word in enumerate(words):
         if word == "--wait":
             try:
@@ -188,9 +202,9 @@ def overrides_of(args: argparse.Namespace) -> list[str]:
 def _suggestion(word: str) -> str:
     if word in TRAINING_MODES:
         return f"did you mean --training-mode {word}?"
-    if word in MODES:
+    if word in _MODES:
         return f"did you mean --mode {word}?"
-    if word in (*STEP_NAMES, *ALIASES):
+    if any(step.is_called(word) for step in pipeline(compose_overrides([]))):
         return f"did you mean --only {word}?"
     return f"write {word}=VALUE" if word in known_keys() else ""
 
@@ -232,46 +246,45 @@ def workspace_from(args: argparse.Namespace) -> Workspace:
     return Workspace(root)
 
 
-def selection_from(args: argparse.Namespace, folds: int) -> Selection:
-    """Return one request per step of a pipeline with that many folds.
+def selection_from(args: argparse.Namespace, config: Config) -> Selection:
+    """Return one request per step of the pipeline.
 
     Raises:
         UsageError: an option names no step or an unknown one, or two options contradict each other.
     """
-    texts = {"from": args.start, "until": args.until, "only": args.only, "force": args.force}
-    for option, text in texts.items():
-        if is_typed(args, f"--{option}") and not named_steps(text or "", folds=0):
-            raise UsageError(f"--{option} names no step; the steps are {', '.join(STEP_NAMES)}")
+    steps = pipeline(config)
+    texts = {"from": args.start, "until": args.until}
+    texts |= {"only": args.only, "force": args.force, "skip": args.skip}
+    names = {option: split_names(text or "") for option, text in texts.items()}
+    for option in texts:
+        if is_typed(args, f"--{option}") and not names[option]:
+            listed = ", ".join(step.name for step in steps)
+            raise UsageError(f"--{option} names no step; the steps are {listed}")
+        _check_names(option, names[option], steps, config)
     refuse_together(args, "--only", ("--mode", "--from", "--until"), "names all steps to run")
-    skip = [step for name in args.skip or () for step in expand_alias(name, folds)]
-    if both := [step for step in named_steps(args.only or "", folds) if step in skip]:
-        raise UsageError(f"{', '.join(both)}: both skipped and named by --only; choose one")
-    steps = {option: _parse_steps(option, text, folds) for option, text in texts.items()}
-    members = steps_of_mode(args.mode, folds)
-    if not members:
+    groups = _MODES[args.mode]
+    if groups and not any(step.group in groups for step in steps):
         raise UsageError(f"--mode {args.mode} serves one model, not one per fold; leave --folds out")
     scope = (("mode", args.mode), ("from", args.start), ("until", args.until))
     return select(
-        step_names(folds),
-        members=[step for step in members if is_in_range(step, args.start, args.until)],
+        steps,
+        groups=groups,
         scope=" ".join(f"--{option} {text}" for option, text in scope if text),
-        start=steps["from"][0] if steps["from"] else None,
-        until=steps["until"][-1] if steps["until"] else None,
-        only=steps["only"],
-        skip=skip,
-        force=steps["force"],
+        start=next(iter(names["from"]), None),
+        until=next(iter(names["until"]), None),
+        only=names["only"],
+        skip=names["skip"],
+        force=names["force"],
     )
 
 
-def _parse_steps(option: str, text: str | None, folds: int) -> list[str]:
-    names = named_steps(text or "", folds)
-    if text and not names:
-        raise UsageError(f"--{option} {text} does not exist with folds; leave --folds out")
-    known_steps = step_names(folds)
-    for name in names:
-        if name not in (*known_steps, *STEP_NAMES):
-            close_name = closest_match(name, [*known_steps, *ALIASES])
-            guess = f"did you mean {close_name}? " if close_name else ""
-            listed = ", ".join(known_steps)
-            raise UsageError(f"--{option}: no step is called {name}; {guess}the steps are {listed}")
-    return names
+def _check_names(option: str, names: Sequence[str], steps: Sequence[Step[Config]], config: Config) -> None:
+    """Refuse names that mean no step, or only one of a run without folds."""
+    try:
+        expand(names, steps)
+    except UsageError as error:
+        single = config.model_copy(update={"split": config.split.model_copy(update={"folds": 0})})
+        for name in names if config.split.folds else ():
+            if any(s.is_called(name) for s in pipeline(single)) and not any(s.is_called(name) for s in steps):
+                raise UsageError(f"--{option} {name} does not exist with folds; leave --folds out") from error
+        raise UsageError(f"--{option}: {error}") from error

@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from typing import Final, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
 
 from slicewise.config.keys import closest_match, format_keys, leaf_keys, similar_keys
 
@@ -45,7 +46,6 @@ _OPTION_SYNONYMS: Final = {
     "log_dir": "--workspace",
     "step": "--only",
     "steps": "--only",
-    "skip": "--skip-STEP",
     "model": "--checkpoint",
     "cv": "--folds",
     "k_folds": "--folds",
@@ -55,6 +55,13 @@ _OPTION_SYNONYMS: Final = {
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors suggest the option or key that was probably meant."""
+
+    on_help: Callable[[], None] = staticmethod(lambda: None)
+    """Called before the help is printed, for parts of it that take a while."""
+
+    def print_help(self, file: Any = None) -> None:
+        self.on_help()
+        super().print_help(file)
 
     def error(self, message: str) -> NoReturn:
         """End the program with exit code 2; print the usage, the error and a suggestion."""

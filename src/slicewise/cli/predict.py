@@ -101,23 +101,24 @@ def _split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 def _load_pipeline(
     workspace: Workspace, args: argparse.Namespace, config: "Config", words: Sequence[str]
 ) -> "Pipeline":
-    """Load the named checkpoint, the folds of --ensemble, or the joint model of the workspace."""
+    """Load the named checkpoint, the folds of --ensemble, or the final model of the workspace."""
     from slicewise.inference.pipeline import Pipeline
-    from slicewise.workflow.ensemble import CHECKPOINT, fold_checkpoints
+    from slicewise.workflow.ensemble import final_checkpoint, fold_checkpoints
 
     checkpoint = expand_user(args.checkpoint) if args.checkpoint else None
     if checkpoint is not None and not checkpoint.exists():
         raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
-    default = workspace.root / CHECKPOINT
+    default = workspace.root / final_checkpoint(config)
     if checkpoint is None and not args.ensemble and not default.is_file():
         raise UsageError(
-            f"no model is trained in {workspace.root} yet: there is no {CHECKPOINT}. Run "
-            "`slicewise run --until evaluate` first, or name a model with --checkpoint"
+            f"no model is trained in {workspace.root} yet: there is no "
+            f"{final_checkpoint(config)}. Run `slicewise run --until evaluate` first, or name a model with "
+            "--checkpoint"
         )
     typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
     settings = config.evaluation
     return Pipeline.load(
-        fold_checkpoints(workspace) if args.ensemble else checkpoint or default,
+        fold_checkpoints(workspace, config) if args.ensemble else checkpoint or default,
         device=config.runtime.device,
         settings=settings,
         **{key: getattr(settings, key) for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys},

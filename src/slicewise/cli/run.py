@@ -25,7 +25,7 @@ def execute(args: argparse.Namespace) -> int:
         plan_pipeline(args)
         return 0
     config = compose_from(args)
-    selection = selection_from(args, config.split.folds)
+    selection = selection_from(args, config)
     workspace = workspace_from(args)
     with hold_workspace(args, workspace) as log_path:
         show_summary(run_pipeline(args, config, selection, workspace, log_path), config, workspace)

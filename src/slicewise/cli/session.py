@@ -32,7 +32,6 @@ from slicewise.engine.selection import Selection
 from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
-from slicewise.workflow.step_names import step_names
 from slicewise.workflow.tracking import make_tracker
 
 log = logging.getLogger("slicewise")
@@ -52,7 +51,7 @@ def plan_pipeline(args: argparse.Namespace) -> None:
     config = compose_from(args)
     workspace = workspace_from(args)
     hashes = workspace.load_hashes()
-    selection = selection_from(args, config.split.folds)
+    selection = selection_from(args, config)
     decisions = plan(_build_steps(config, workspace), config, workspace, hashes, selection)
     # A run in progress keeps the same hashes, and newer ones: then nothing is written.
     if workspace.state.is_dir() and lock_holder(workspace.state / "lock") is None:
@@ -96,11 +95,12 @@ def run_pipeline(
 
     steps = _build_steps(config, workspace)
     tracker = make_tracker(config, workspace)
-    record = _new_record(args, config, workspace)
+    record = _new_record(args, config, workspace, steps)
     hashes = workspace.load_hashes()
     # The plan comes first: a command that cannot be carried out fails before any work is done.
     _print_plan(plan(steps, config, workspace, hashes, selection), config)
     say()
+    workspace.remember_steps(steps)
     update_merged(
         find_configs_dir(),
         workspace.root / "configs" / "final",
@@ -130,7 +130,7 @@ def _build_steps(config: Config, workspace: Workspace) -> tuple[Step[Config], ..
     Raises:
         ConfigError: the run would replace the checkpoint that it starts from, and never be up to date.
     """
-    steps = pipeline(config.split.folds)
+    steps = pipeline(config)
     start = config.training.start_from
     homes = {workspace.home(home).resolve() for step in steps for home in step.homes.values()}
     if start is not None and homes & {*expand_user(start).resolve().parents}:
@@ -157,8 +157,9 @@ def _print_plan(decisions: Sequence[Decision[Config]], config: Config) -> None:
         say("\n".join([head, *(" " * indent + line for line in lines[1:])]))
 
 
-def _new_record(args: argparse.Namespace, config: Config, workspace: Workspace) -> RunRecord:
-    folds = config.split.folds
+def _new_record(
+    args: argparse.Namespace, config: Config, workspace: Workspace, steps: Sequence[Step[Config]]
+) -> RunRecord:
     header: dict[str, Any] = {
         "mode": args.mode,
         "training_mode": config.training_mode,
@@ -171,8 +172,8 @@ def _new_record(args: argparse.Namespace, config: Config, workspace: Workspace) 
     return RunRecord(
         workspace.root / RECORD_NAME,
         header,
-        {name: StepRecord() for name in step_names(folds)},
-        continuation=lambda finished: resume_command(args, finished, folds),
+        {step.name: StepRecord() for step in steps},
+        continuation=lambda finished: resume_command(args, finished, steps),
     )
 
 

@@ -5,7 +5,6 @@ import time
 
 from slicewise.cli.options import add_workspace_option, workspace_from
 from slicewise.cli.watch import status_lines, watch
-from slicewise.config.schema import Config
 from slicewise.core.console import Tone, paint, say
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
@@ -13,8 +12,7 @@ from slicewise.engine.clean import outputs_not_installed
 from slicewise.engine.lock import lock_holder
 from slicewise.engine.progress import read_progress
 from slicewise.engine.record import RECORD_NAME
-from slicewise.engine.step import Step
-from slicewise.engine.workspace import Workspace
+from slicewise.engine.workspace import HasHomes, Workspace
 from slicewise.steps import stored_steps
 from slicewise.steps.demo import demo_url
 
@@ -43,7 +41,7 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def _describe(step: Step[Config], workspace: Workspace) -> tuple[str, Tone, str]:
+def _describe(step: HasHomes, workspace: Workspace) -> tuple[str, Tone, str]:
     """Return the state of a step's output, its colour, and the details."""
     if not step.homes:
         url = demo_url(workspace)

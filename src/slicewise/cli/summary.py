@@ -10,22 +10,9 @@ from slicewise.domain.tables import describe_counts
 from slicewise.engine.record import RECORD_NAME, RunRecord
 from slicewise.engine.workspace import Workspace
 from slicewise.evaluation.comparison.stage_gains import gain_text
+from slicewise.steps import pipeline
 from slicewise.steps.demo import demo_url
-from slicewise.workflow.step_names import CROSS_VALIDATION, HOMES
 
-_REPORT, _EVALUATION = HOMES["report"]["report"], HOMES["evaluate"]
-_OUTPUTS: Final = (
-    ("report", f"{_REPORT}/report.html", "the report: open it in a browser"),
-    ("report", f"{_REPORT}/report.txt", "the same as text"),
-    ("report", f"{_REPORT}/model_card.md", "the model card"),
-    ("evaluate", f"{_EVALUATION['evaluation']}/report.txt", "the scores as text"),
-    (CROSS_VALIDATION, f"{HOMES[CROSS_VALIDATION]['pooled']}/report.txt", "the report on all folds together"),
-    ("evaluate", _EVALUATION["phases"], "the three stages compared"),
-    ("evaluate", _EVALUATION["failures"], "the failures, and what they have in common"),
-    ("evaluate", _EVALUATION["gradcam"], "Grad-CAM pictures"),
-    ("train.joint", f"{HOMES['train.joint']['checkpoint']}/best_model.pth", "the trained model"),
-)
-"""(Step, path, text). Those of a step that took no part may have other settings, and are not shown."""
 _AVAILABLE: Final = ("completed", "reused")
 
 
@@ -38,14 +25,15 @@ def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> Non
     say()
     work = f"ran {', '.join(ran)}" if ran else "nothing had to run"
     say(f"{work}; {num_reused} reused; {seconds:.1f} s", "good")
-    evaluated = steps.get("evaluate") or steps[CROSS_VALIDATION]
+    evaluated = steps.get("evaluate") or steps["cross_validation"]
     if evaluated.status in _AVAILABLE and evaluated.metrics:
         for line in _headlines(evaluated.metrics, config):
             say(line)
     available = {name for name, step in steps.items() if step.status in _AVAILABLE}
-    for step_name, path, text in _OUTPUTS:
-        if step_name in available and (workspace.root / path).exists():
-            say(f"  {path:<44} {text}", "dim")
+    for step in reversed(pipeline(config)):  # other outputs may have other settings
+        for path, text in step.highlights.items():
+            if step.name in available and workspace.home(path).exists():
+                say(f"  {path:<44} {text}", "dim")
     say(f"  {RECORD_NAME:<44} the record of this run", "dim")
     if "demo" in available and (url := demo_url(workspace)):
         say(f"\nThe demo runs at {url}", "header")
@@ -68,8 +56,8 @@ def _headlines(metrics: Mapping[str, Any], config: Config) -> Iterator[str]:
         if classes := scores["classification"]:
             majority, accuracy = classes["majority_class"], classes["majority_accuracy"]
             yield f"    always predicting {majority} has an accuracy of {accuracy:.3f}"
-        if gains := metrics.get("gains_of_joint", {}).get(source):
-            yield f"    {gain_text('joint', gains)}"
+        if gains := metrics.get(f"gains_of_{config.final_stage}", {}).get(source):
+            yield f"    {gain_text(config.final_stage, gains)}"
     for task in metrics.get("not_trained", ()):
         yield f"  {task}: not trained"
 

@@ -10,13 +10,11 @@ import yaml
 from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
 from slicewise.config.schema.config import TrainingMode
-from slicewise.config.schema.training import StageName
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json, write_text
 from slicewise.core.hashing import hash_file
 
 MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
-STAGES: Final[tuple[str, ...]] = get_args(StageName)
 
 
 def to_yaml(tree: dict[str, Any]) -> str:
@@ -44,15 +42,15 @@ def stage_tree(config: Config, stage: str) -> dict[str, Any]:
 
 
 def write_merged(folder: Path, compose_mode: Callable[[str], Config]) -> list[Path]:
-    """Write `multitask_<stage>_<mode>.yaml` for all stages and modes; return the paths.
+    """Write `<recipe>_<stage>_<mode>.yaml` for all stages and modes; return the paths.
 
     Unchanged files are not written. `compose_mode` returns the configuration of a mode by name.
     """
     paths: list[Path] = []
     for mode in MODES:
         config = compose_mode(mode)
-        for stage in STAGES:
-            path, text = folder / f"multitask_{stage}_{mode}.yaml", to_yaml(stage_tree(config, stage))
+        for stage in config.stages:
+            path, text = folder / f"{config.recipe}_{stage}_{mode}.yaml", to_yaml(stage_tree(config, stage))
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_text(path, text)
             paths.append(path)

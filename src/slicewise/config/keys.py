@@ -1,7 +1,6 @@
 """The keys of the schema: their types, and suggestions for mistyped ones."""
 
 import difflib
-import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,8 +11,6 @@ from pydantic import BaseModel
 from slicewise.config.schema import Config
 from slicewise.config.schema.sources import KINDS
 
-_STAGES: Final = re.compile(r"^stages\.\w+\.")
-_SOURCE: Final = re.compile(r"^data\.sources\.(?!SOURCE\b)(?P<key>\w+)(?=\.|$)")
 _MAX_LISTED: Final = 4
 """Most keys that a message lists."""
 
@@ -22,7 +19,8 @@ _MAX_LISTED: Final = 4
 def known_keys() -> dict[str, Any]:
     """Return {dotted key: its type} of every section and value, in the order of the schema.
 
-    SOURCE stands for the key of a data source, which has the keys of all kinds.
+    STAGE stands for the name of a stage, and SOURCE for the key of a data source, which has the keys of all
+    kinds.
     """
     keys = dict(_iterate_keys(Config, ""))
     for kind in KINDS.values():
@@ -33,37 +31,60 @@ def known_keys() -> dict[str, Any]:
 def _iterate_keys(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, field in section.model_fields.items():
         yield f"{prefix}{name}", field.annotation
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _iterate_keys(kind, f"{prefix}{name}.")
+        below = f"{prefix}{name}."
+        types = dict.fromkeys(_iterate_types(field.annotation, inside=True))
+        sections = [kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if sections and get_origin(field.annotation) in (dict, Mapping):
+            below += name.removesuffix("s").upper()
+            yield below, field.annotation
+            below += "."
+        for kind in sections:
+            yield from _iterate_keys(kind, below)
+
+
+@cache
+def named_sections() -> dict[str, str]:
+    """Return {key of a mapping of sections: the placeholder of their names}."""
+    parts = (key.rpartition(".") for key in known_keys())
+    return {mapping: placeholder for mapping, _, placeholder in parts if placeholder.isupper()}
+
+
+def with_placeholders(key: str) -> str:
+    """Return a key with the placeholders of the schema: `stages.joint.epochs` is `stages.STAGE.epochs`."""
+    for mapping, placeholder in named_sections().items():
+        if key.startswith(f"{mapping}."):
+            _, dot, rest = key.removeprefix(f"{mapping}.").partition(".")
+            key = f"{mapping}.{placeholder}{dot}{rest}"
+    return key
 
 
 def is_known(key: str) -> bool:
     """Whether a section or value has this key."""
-    return _SOURCE.sub("data.sources.SOURCE", key) in known_keys()
+    return with_placeholders(key) in known_keys()
 
 
 @cache
 def is_text_key(key: str) -> bool:
     """Whether the value of a key is free text or a path, which Hydra must not parse."""
-    key = _SOURCE.sub("data.sources.SOURCE", key)
-    types = {*_iterate_types(known_keys().get(key))}
+    types = {*_iterate_types(known_keys().get(with_placeholders(key)))}
     return bool({str, Path} & types) and not any(get_origin(each) is dict for each in types)
 
 
-def _iterate_types(annotation: Any) -> Iterator[Any]:
+def _iterate_types(annotation: Any, *, inside: bool = False) -> Iterator[Any]:
+    """Yield a type and those of its alternatives; `inside`: of its elements too."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
-    parts = () if get_origin(annotation) in (tuple, list, dict) else get_args(annotation)
     yield annotation
-    for part in parts:
-        yield from _iterate_types(part)
+    if inside or get_origin(annotation) not in (tuple, list, dict, Mapping):
+        for part in get_args(annotation):
+            yield from _iterate_types(part, inside=inside)
 
 
 def is_path_key(key: str) -> bool:
     """Whether the value of a key is or contains a path."""
     return is_text_key(key) and (
-        key.rpartition(".")[2] in ("path", "uri") or Path in _iterate_types(known_keys().get(key))
+        key.rpartition(".")[2] in ("path", "uri")
+        or Path in _iterate_types(known_keys().get(with_placeholders(key)))
     )
 
 
@@ -77,28 +98,29 @@ def format_keys(keys: Collection[str], value: str = "") -> str:
     """Return keys as text for a message, each followed by `value`."""
     shown = " or ".join(f"{key}{value}" for key in [*keys][:_MAX_LISTED])
     more = " or a similar key" if len(keys) > _MAX_LISTED else ""
-    stages = " (STAGE: seg_warmup, cls_head or joint)" if "STAGE" in shown else ""
+    stages = " (STAGE: the name of a stage)" if "STAGE" in shown else ""
     sources = " (SOURCE: volumes, pictures or another one)" if "SOURCE" in shown else ""
     return f"{shown}{more}{stages}{sources}"
 
 
 def leaf_keys(key: str) -> list[str]:
     """Return the keys of the values in a section; for the key of a value, itself."""
-    prefix = f"{key.replace('STAGE', 'joint')}."
-    return _merge_stages([known for known in known_keys() if known.startswith(prefix)]) or [key]
+    return [known for known in known_keys() if known.startswith(f"{key}.")] or [key]
 
 
 def similar_keys(key: str) -> list[str]:
     """Return the keys that an unknown one may mean: those that end with it, else those of a similar name.
 
-    The keys of the three stages are merged into one: `stages.STAGE.epochs`. Those of a data source are those
-    of the source that `key` names.
+    Those of a stage or data source are those of the one that `key` names.
     """
-    source = _SOURCE.match(key)
-    key = _SOURCE.sub("data.sources.SOURCE", key)
-    exact = [known for known in known_keys() if known == key or known.endswith(f".{key}")]
-    similar = _merge_stages(exact or _similar(key))
-    return [known.replace("SOURCE", source["key"]) for known in similar] if source else similar
+    general = with_placeholders(key)
+    exact = [known for known in known_keys() if known == general or known.endswith(f".{general}")]
+    similar = exact or _similar(general)
+    for mapping, placeholder in named_sections().items():
+        if key.startswith(f"{mapping}."):
+            name = key.removeprefix(f"{mapping}.").partition(".")[0]
+            similar = [known.replace(f"{mapping}.{placeholder}", f"{mapping}.{name}") for known in similar]
+    return similar
 
 
 def _similar(key: str) -> list[str]:
@@ -115,10 +137,6 @@ def _similar(key: str) -> list[str]:
         return [match] if match else []
     match = closest_match(name, {known.rpartition(".")[2] for known in known_keys()})
     return [known for known in known_keys() if known.rpartition(".")[2] == match]
-
-
-def _merge_stages(keys: Collection[str]) -> list[str]:
-    return list(dict.fromkeys(_STAGES.sub("stages.STAGE.", key) for key in keys))
 
 
 def closest_match(word: str, known: Collection[str]) -> str | None:

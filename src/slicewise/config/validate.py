@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from slicewise.config.keys import closest_match, is_known, suggest
+from slicewise.config.keys import closest_match, is_known, named_sections, suggest
 from slicewise.config.origin import Layer, find_origin
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
@@ -22,13 +22,32 @@ def validate(tree: dict[str, Any], find_layers: Callable[[], Sequence[Layer]]) -
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        layers, lines = find_layers(), list[str]()
+        layers, faults = find_layers(), dict[str, str]()
         for details in error.errors():
             key = ".".join(str(part) for part in details["loc"] if not isinstance(part, int))
-            origin = find_origin(layers, key)
-            lines.append(f"  {key or 'configuration'}: {_explain(details, key)}  [{origin}]")
+            key = key.removesuffix(".[key]")
+            section, mapping = key.rpartition(".")[0], key.rpartition(".")[0].rpartition(".")[0]
+            if details["type"] == "missing" and mapping in named_sections():
+                fault = _explain_incomplete(tree, mapping, section.rpartition(".")[2])
+                faults.setdefault(section, fault)
+            else:
+                faults[key] = _explain(details, key)
+        lines = [
+            f"  {k or 'configuration'}: {text}  [{find_origin(layers, k)}]" for k, text in faults.items()
+        ]
         count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration:"
         raise ConfigError("\n".join([count, *sorted(lines)])) from error
+
+
+def _explain_incomplete(tree: dict[str, Any], mapping: str, name: str) -> str:
+    """Return the fault of a section without all of its keys: its name is mistyped, or it is a new one."""
+    others: Any = tree
+    for part in mapping.split("."):
+        others = others[part]
+    known = [other for other in others if other != name]
+    match = closest_match(name, known)
+    guess = f"did you mean {match}? " if match else ""
+    return f"unknown, or not complete; {guess}there are {', '.join(known)}; a new one needs every key"
 
 
 def _explain(details: ErrorDetails, key: str) -> str:

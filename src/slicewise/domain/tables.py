@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hin
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
 from slicewise.domain.keys import SliceKey
-from slicewise.domain.scores import STAGE_DIFFERENCE
+from slicewise.domain.scores import MINUS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -135,7 +135,7 @@ class RecipeRow:
 
     @property
     def of_stages(self) -> bool:
-        return STAGE_DIFFERENCE in self.score
+        return MINUS in self.score
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.engine.record import RECORD_NAME
-from slicewise.engine.step import Step
-from slicewise.engine.workspace import Workspace, is_empty
+from slicewise.engine.workspace import HasHomes, Workspace, is_empty
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class CleanResult:
     waiting: tuple[str, ...]
 
 
-def clean(workspace: Workspace, steps: Sequence[Step[Any]], *, unfinished: bool = False) -> CleanResult:
+def clean(workspace: Workspace, steps: Sequence[HasHomes], *, unfinished: bool = False) -> CleanResult:
     """Empty the shelf, the rest of finished or unknown work, and the trash. The caller holds the lock.
 
     With `unfinished`, the work of steps that were stopped goes too.
@@ -48,7 +46,7 @@ def clean(workspace: Workspace, steps: Sequence[Step[Any]], *, unfinished: bool 
     return CleanResult(freed, sizes, tuple(dict.fromkeys(waiting.values())))
 
 
-def outputs_not_installed(workspace: Workspace, steps: Sequence[Step[Any]]) -> dict[Path, str]:
+def outputs_not_installed(workspace: Workspace, steps: Sequence[HasHomes]) -> dict[Path, str]:
     """Return {folder on the shelf: step} of the finished outputs that a kill kept from being moved home.
 
     These are outputs with a slot on the shelf whose home is empty, those with another slot in its home, and
@@ -76,7 +74,7 @@ def outputs_not_installed(workspace: Workspace, steps: Sequence[Step[Any]]) -> d
     return waiting
 
 
-def _unfinished_work(workspace: Workspace, steps: Sequence[Step[Any]]) -> Iterator[Path]:
+def _unfinished_work(workspace: Workspace, steps: Sequence[HasHomes]) -> Iterator[Path]:
     """Yield the folders of work in progress whose output does not exist yet."""
     for step in steps:
         finished = {

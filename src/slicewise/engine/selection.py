@@ -1,11 +1,13 @@
 """Which steps a command line selects."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
 from typing import Final
 
 from slicewise.core.errors import UsageError
+from slicewise.engine.step import C, Step
 
 _MAX_SCOPE_CHARACTERS: Final = 60
 """Characters of step names in a reason, which is shown beside every step that is left out"""
@@ -36,9 +38,9 @@ class Selection:
 
 
 def select(
-    names: Sequence[str],
+    steps: Sequence[Step[C]],
     *,
-    members: Sequence[str],
+    groups: Collection[str] = (),
     scope: str,
     start: str | None = None,
     until: str | None = None,
@@ -46,29 +48,61 @@ def select(
     skip: Sequence[str] = (),
     force: Sequence[str] = (),
 ) -> Selection:
-    """Return one request per step from mode, range and flags.
+    """Return one request per step from mode, range and flags; an alias stands for all steps that have it.
 
-    `members` are the steps of the mode. `start` and `until` bound a range within them; `only` replaces it.
-    `skip` and `force` take precedence. `scope` is how mode and range were typed, for messages.
+    `groups` are those of the mode, none for all. `start` and `until` bound a range within them, in every fold
+    where they name no fold; `only` replaces it. `skip` and `force` take precedence. `scope` is how mode and
+    range were typed, for messages.
 
     Raises:
-        UsageError: an unknown step, an empty range, or a step both skipped and forced.
+        UsageError: an empty range, or a step both skipped and forced or selected.
     """
-    unknown = [name for name in (start, until, *only, *skip, *force) if name and name not in names]
-    if unknown:
-        raise UsageError(f"no step is called {', '.join(unknown)}; the steps are {', '.join(names)}")
-    conflicting = set(skip) & set(force)
-    if conflicting:
-        raise UsageError(f"{', '.join(sorted(conflicting))}: both skipped and forced; choose one")
-    first = names.index(start) if start else 0
-    last = names.index(until) if until else len(names) - 1
-    chosen = set(only) or set(names[first : last + 1]) & set(members)
+    wanted, skipped, forced = (expand(names, steps) for names in (only, skip, force))
+    for word, others in (("forced", forced), ("named by --only", wanted)):
+        if both := [name for name in others if name in skipped]:
+            raise UsageError(f"{', '.join(both)}: both skipped and {word}; choose one")
+    names = [step.name for step in steps]
+    first = names.index(expand([start], steps)[0]) if start else 0
+    last = names.index(expand([until], steps)[-1]) if until else len(names) - 1
+    chosen = wanted or [
+        step.name
+        for step in steps[first : last + 1]
+        if (not groups or step.group in groups) and _is_in_range(step, steps, start, until)
+    ]
     if not chosen:
         raise UsageError(f"{scope}: no step is left; leave one of these options out")
-    if only:
-        joined = ",".join(only)
+    if wanted:
+        joined = ",".join(wanted)
         short = len(joined) <= _MAX_SCOPE_CHARACTERS
-        scope = f"--only {joined}" if short else f"--only {only[0]},… ({len(only)} steps)"
+        scope = f"--only {joined}" if short else f"--only {wanted[0]},… ({len(wanted)} steps)"
     requests = {name: Request.AUTO if name in chosen else Request.OUTSIDE for name in names}
-    requests |= dict.fromkeys(force, Request.FORCE) | dict.fromkeys(skip, Request.SKIP)
+    requests |= dict.fromkeys(forced, Request.FORCE) | dict.fromkeys(skipped, Request.SKIP)
     return Selection(requests, scope)
+
+
+def expand(names: Iterable[str], steps: Sequence[Step[C]]) -> list[str]:
+    """Return the steps that names or aliases mean, in the order of the pipeline.
+
+    Raises:
+        UsageError: one of them means no step.
+    """
+    wanted = list(names)
+    for name in wanted:
+        if not any(step.is_called(name) for step in steps):
+            known = dict.fromkeys(word for step in steps for word in (step.name, *step.aliases))
+            near = get_close_matches(name, known, n=1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            listed = ", ".join(step.name for step in steps)
+            raise UsageError(f"no step is called {name}; {guess}the steps are {listed}")
+    return [step.name for step in steps if any(map(step.is_called, wanted))]
+
+
+def _is_in_range(step: Step[C], steps: Sequence[Step[C]], start: str | None, until: str | None) -> bool:
+    """Return whether a step of a fold lies between two names that bound every fold."""
+    siblings = [each for each in steps if each.fold == step.fold] if step.fold else []
+    place = siblings.index(step) if siblings else 0
+    begins, ends = (
+        [number for number, each in enumerate(siblings) if bound in (each.option, *each.aliases)]
+        for bound in (start, until)
+    )
+    return not ((begins and place < begins[0]) or (ends and place > ends[-1]))

@@ -1,11 +1,11 @@
 """A step of the pipeline, the context it runs in, and what it returns."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from slicewise.core.errors import WorkspaceError
+from slicewise.core.errors import ConfigError, WorkspaceError
 from slicewise.core.hashing import HashCache
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import Workspace
@@ -126,7 +126,12 @@ class Step(Generic[C]):
         is_live: for a service without homes: does it run, for this fingerprint?
         question: returns what to confirm at a terminal before a run replaces an output, or None.
         demand: estimates the disk and the memory that a run needs.
-        alias: its name on the command line, where that differs.
+        group: part of the pipeline, which a mode of the command line selects: data, train, evaluate or demo.
+        aliases: further names on the command line; one that several steps have stands for all of them.
+        highlights: path relative to the workspace -> what a person finds there, shown after a run.
+        per_fold: whether a cross-validation repeats it in every fold.
+        fold: the number of its fold; 0 outside folds.
+        plain_name: its name without the fold.
     """
 
     name: str
@@ -141,24 +146,47 @@ class Step(Generic[C]):
     is_live: Callable[[Workspace, str], bool] | None = None
     question: Callable[[C, Workspace], str | None] = lambda *_: None
     demand: Callable[[Context[C]], Demand] = lambda _: Demand()
-    alias: str = ""
+    group: str = ""
+    aliases: tuple[str, ...] = ()
+    highlights: Mapping[str, str] = field(default_factory=dict)
+    per_fold: bool = False
+    fold: int = 0
+    plain_name: str = ""
 
     @property
     def option(self) -> str:
         """The name after `--until` and `--skip-`."""
-        return self.alias or self.name
+        return self.plain_name or self.name
+
+    def is_called(self, name: str) -> bool:
+        """Whether a name on the command line means this step, alone or with others."""
+        return name in (self.name, self.option, *self.aliases, "all")
 
 
-def check_order(steps: tuple[Step[C], ...]) -> None:
-    """Raise ValueError unless names and homes are unique and every need stands before its user."""
-    names: set[str] = set()
-    homes: set[str] = set()
-    for step in steps:
-        if step.name in names or not set(step.needs) <= names:
-            raise ValueError(f"step {step.name} is repeated, or needs a step that stands after it")
-        if homes & set(step.homes.values()):
-            raise ValueError(f"step {step.name} shares a home with another step")
+def check_graph(steps: Sequence[Step[C]]) -> None:
+    """Check the steps of a pipeline together.
+
+    Raises:
+        ConfigError: a name or home is used twice, an alias is the name of another step, or a step needs one
+            that does not exist or stands after it.
+    """
+    names, homes = [step.name for step in steps], dict[str, str]()
+    for place, step in enumerate(steps):
+        if step.name in names[:place]:
+            raise ConfigError(f"two steps are called {step.name}; rename one of them")
+        if taken := {*step.aliases} & ({*names} - {step.name}):
+            raise ConfigError(f"{min(taken)} is a step and a short name of {step.name}; rename one of them")
         if not step.homes and step.is_live is None:
-            raise ValueError(f"step {step.name} has neither a home nor `is_live`")
-        names.add(step.name)
-        homes.update(step.homes.values())
+            raise ConfigError(f"step {step.name} has neither a home nor `is_live`; give it one of them")
+        _check_needs(step.name, step.needs, names, names[:place])
+        for home in step.homes.values():
+            if home in homes:
+                raise ConfigError(f"{homes[home]} and {step.name} have the same home {home}; choose another")
+            homes[home] = step.name
+
+
+def _check_needs(step: str, needs: Iterable[str], names: Sequence[str], before: Sequence[str]) -> None:
+    for need in needs:
+        if need not in before:
+            fault = "stands after it" if need in names else "does not exist"
+            raise ConfigError(f"step {step} needs {need}, which {fault}; the steps are {', '.join(names)}")

@@ -7,7 +7,6 @@ files are listed in the output's folder, and every later plan reads them. Nothin
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slicewise.core.console import progress_bar
 from slicewise.core.errors import WorkspaceError
@@ -15,8 +14,7 @@ from slicewise.core.files import read_json
 from slicewise.core.hashing import HashCache, hash_file
 from slicewise.engine.receipt import write_suspects
 from slicewise.engine.record import RECORD_NAME
-from slicewise.engine.step import Step
-from slicewise.engine.workspace import HASHES_NAME, StoredOutput, Workspace
+from slicewise.engine.workspace import HASHES_NAME, HOMES_NAME, HasHomes, StoredOutput, Workspace
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Verification:
     findings: tuple[Finding, ...]
 
 
-def verify(steps: Sequence[Step[Any]], workspace: Workspace, hashes: HashCache) -> Verification:
+def verify(steps: Sequence[HasHomes], workspace: Workspace, hashes: HashCache) -> Verification:
     """Compare every output, at home and on the shelf, with its receipts. The caller holds the lock."""
     outputs = [(step, output) for step in steps for output in workspace.outputs(step.name, step.homes)]
     paths = {file.path for _, output in outputs for file in workspace.output_files(output)}
@@ -55,6 +53,9 @@ def verify(steps: Sequence[Step[Any]], workspace: Workspace, hashes: HashCache) 
             hashes.forget(path)
     others = [finding for step in steps for finding in _compare_receipts(workspace, step)]
     others += _compare_record(steps, workspace)
+    if (workspace.state / HOMES_NAME).exists() and workspace.stored_steps() is None:
+        name = workspace.relative(workspace.state / HOMES_NAME)
+        others.append(Finding(name, "is damaged", None, "the next run writes a new one"))
     if (workspace.state / HASHES_NAME).exists() and workspace.read_hashes() is None:
         hashes.changed = True  # so that the next save replaces it
         name = workspace.relative(workspace.state / HASHES_NAME)
@@ -64,7 +65,7 @@ def verify(steps: Sequence[Step[Any]], workspace: Workspace, hashes: HashCache) 
 
 
 def _compare(
-    workspace: Workspace, step: Step[Any], output: StoredOutput, digests: dict[Path, str | None]
+    workspace: Workspace, step: HasHomes, output: StoredOutput, digests: dict[Path, str | None]
 ) -> Iterator[Finding]:
     """Yield the files of an output whose content differs, and list them in its folders."""
     changed: dict[Path, set[str]] = {folder: set() for folder in output.folders.values()}
@@ -82,7 +83,7 @@ def _compare(
         write_suspects(folder, names)
 
 
-def _compare_receipts(workspace: Workspace, step: Step[Any]) -> Iterator[Finding]:
+def _compare_receipts(workspace: Workspace, step: HasHomes) -> Iterator[Finding]:
     receipt = workspace.home_receipt(step.homes)
     mismatches = workspace.mismatches(step.name, step.homes, receipt.fingerprint if receipt else None)
     for at_home, faults in ((True, mismatches), (False, workspace.unreadable(step.name, step.homes))):
@@ -90,13 +91,13 @@ def _compare_receipts(workspace: Workspace, step: Step[Any]) -> Iterator[Finding
             yield _finding(text, step, at_home=at_home)
 
 
-def _finding(text: str, step: Step[Any], *, at_home: bool) -> Finding:
+def _finding(text: str, step: HasHomes, *, at_home: bool) -> Finding:
     path, _, fault = text.partition(" ")
     time_of_rerun = "by the next run" if at_home else "when a run has its settings"
     return Finding(path, fault, step.name, f"{step.name} is made again {time_of_rerun}")
 
 
-def _compare_record(steps: Sequence[Step[Any]], workspace: Workspace) -> Iterator[Finding]:
+def _compare_record(steps: Sequence[HasHomes], workspace: Workspace) -> Iterator[Finding]:
     """Yield the homes that the record of the last run lists and that no longer exist."""
     try:
         records = read_json(workspace.root / RECORD_NAME)["steps"]

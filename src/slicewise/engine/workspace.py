@@ -10,18 +10,19 @@ A kill between two renames leaves every slot whole in one of the two places, and
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import read_json, sweep, write_json
+from slicewise.core.files import is_safe_relative, read_json, sweep, write_json
 from slicewise.core.hashing import HashCache, digest
 from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Receipt, read_suspects
 
 STATE_DIR = ".slicewise"
 HASHES_NAME = "hashes.json"
+HOMES_NAME = "homes.json"
 _SHARED_FOLDERS = ("", "configs/final", "results", "results/recipes")
 """Folders with files of no output: record, merged configurations, redirects, tables of recipes"""
 
@@ -47,6 +48,22 @@ class OutputFile:
     @property
     def fault(self) -> str | None:
         return self.checksum.fault(self.path, read=self.suspect)
+
+
+class HasHomes(Protocol):
+    """A step, or what a workspace remembers of one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def homes(self) -> Mapping[str, str]: ...
+
+
+class StoredStep(NamedTuple):
+    """A step whose outputs a workspace may hold: slot -> folder relative to the workspace."""
+
+    name: str
+    homes: Mapping[str, str]
 
 
 class Workspace:
@@ -244,6 +261,25 @@ class Workspace:
         if hashes.changed:
             write_json(self.state / HASHES_NAME, {"digest": digest(hashes.table), "files": hashes.table})
             hashes.changed = False
+
+    def stored_steps(self) -> list[StoredStep] | None:
+        """Return the steps that have run here, in any pipeline; None where the list is missing or damaged."""
+        try:
+            raw = read_json(self.state / HOMES_NAME)
+            steps = [StoredStep(name, dict(homes)) for name, homes in raw["steps"]]
+            paths = [path for step in steps for path in (step.name, *step.homes, *step.homes.values())]
+            is_sound = raw["digest"] == digest(raw["steps"]) and all(map(is_safe_relative, paths))
+        except (OSError, WorkspaceError, KeyError, TypeError, ValueError, AttributeError):
+            return None
+        return steps if is_sound else None
+
+    def remember_steps(self, steps: Iterable[HasHomes]) -> None:
+        """Add steps to those that have run here: their outputs are listed and verified from now on."""
+        known = self.stored_steps() or []
+        new = [step for step in (StoredStep(s.name, dict(s.homes)) for s in steps) if step not in known]
+        if new:
+            table = [list(step) for step in (*known, *new)]
+            write_json(self.state / HOMES_NAME, {"digest": digest(table), "steps": table})
 
     def shelved(self) -> Iterator[tuple[str, Path]]:
         """Yield (step, folder) of every output on the shelf."""

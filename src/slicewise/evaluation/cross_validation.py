@@ -90,10 +90,16 @@ def pool_folds(folds: Sequence[Fold], settings: Evaluation, seed: int) -> Evalua
 
 
 def write_pooled(
-    folder: Path, folds: Sequence[Fold], result: EvaluationResult, *, data_name: str, synthetic: bool
+    folder: Path,
+    folds: Sequence[Fold],
+    result: EvaluationResult,
+    *,
+    data_name: str,
+    stage: str,
+    synthetic: bool,
 ) -> dict[str, Any]:
     """Write the report on all folds, with a table of the folds; return the metrics."""
-    stage = f"joint, out of {len(folds)} folds"
+    stage = f"{stage}, out of {len(folds)} folds"
     metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
     metrics["calibration"] = _calibration(result, folds)
     metrics["folds"] = [row for fold in folds for row in fold_rows(fold)]

@@ -12,7 +12,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from slicewise.config.schema import Model, Preprocessing
-from slicewise.config.schema.training import StageName
 from slicewise.core.errors import CheckpointError
 from slicewise.domain.labels import Modality, Task
 from slicewise.models.program import Program, SerializedProgram
@@ -49,7 +48,7 @@ class Checkpoint:
     model: Model
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
-    stage: StageName
+    stage: str
     metrics: dict[str, float]
     """Validation metrics of the selected epoch"""
     fingerprint: str
@@ -213,10 +212,9 @@ def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
 def _not_a_checkpoint(path: Path, kind: str, best: Path | None = None) -> CheckpointError:
     """Return the error that says what `path` is, and names the checkpoint nearby, by default beside it."""
     best = best or path.with_name(CHECKPOINT_NAME)
-    nearby = (best, best.parent / "checkpoints" / "multitask_joint" / CHECKPOINT_NAME)
-    existing = next(
-        (str(each) for each in nearby if each.is_file()), f"a {CHECKPOINT_NAME} below checkpoints/"
-    )
+    below = best.parent.glob(f"checkpoints/*/{CHECKPOINT_NAME}")
+    nearby = [best] if best.is_file() else sorted(below, key=lambda each: each.stat().st_mtime)[-1:]
+    existing = str(nearby[0]) if nearby else f"a {CHECKPOINT_NAME} below checkpoints/"
     return CheckpointError(f"{path} is {kind}, not a checkpoint; name {existing}")
 
 

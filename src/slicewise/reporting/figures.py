@@ -66,7 +66,7 @@ def read_figures(folders: ResultFolders) -> Figures:
         ),
         scores=tuple(_load_figure(evaluation / f"{name}.png", text) for name, text in _SCORE_FIGURES.items()),
         stage_comparison=_load_figure(
-            folders.stage_comparison / "phase_comparison.png", "The three stages compared", wide=True
+            folders.stage_comparison / "phase_comparison.png", "The stages compared", wide=True
         ),
         samples=_load_figure(
             evaluation / "sample_predictions.png", "Masks of test patients, best to worst", wide=True

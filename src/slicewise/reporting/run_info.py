@@ -42,6 +42,17 @@ class RunInfo:
     steps: tuple[StepInfo, ...]
 
     @property
+    def final_stage(self) -> str:
+        """The stage whose model was evaluated."""
+        return str([*self.config["stages"]][-1])
+
+    @property
+    def gains(self) -> Mapping[str, Any]:
+        """The gains of the final stage over the first that trained the same task, by source."""
+        gains: Mapping[str, Any] = self.evaluation_step.metrics.get(f"gains_of_{self.final_stage}", {})
+        return gains
+
+    @property
     def seeds(self) -> dict[str, Any]:
         return {"seed": self.config["seed"], "split.seed": self.config["split"]["seed"]}
 

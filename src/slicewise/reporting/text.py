@@ -39,7 +39,7 @@ def render_text(run: RunInfo, folders: ResultFolders) -> str:
         "Scores on the test patients": (
             line for source in sources for line in _scores(source, source.details)
         ),
-        "The three stages on the same test slices": _stage_comparison(run, tables),
+        "The training stages on the same test slices": _stage_comparison(run, tables),
         "Every test patient, worst first": _patients(tables, metrics),
         "Failures": _failures(run, tables),
         "Provenance": _provenance(run, metrics),
@@ -106,8 +106,8 @@ def _stage_comparison(run: RunInfo, tables: Mapping[str, Any]) -> Iterator[str]:
         for row in tables["stage_comparison"]
     ]
     yield from _table(head, rows)
-    for source, gains in run.evaluation_step.metrics.get("gains_of_joint", {}).items():
-        yield f"{source}: {gain_text('joint', gains)}"
+    for source, gains in run.gains.items():
+        yield f"{source}: {gain_text(run.final_stage, gains)}"
 
 
 def _patients(tables: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:

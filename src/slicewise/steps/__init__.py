@@ -1,45 +1,63 @@
-"""The pipeline in order. Each module binds one call into the domain to the engine."""
+"""The pipeline in order. Each module binds one call into the domain to the engine.
+
+download          data sets on disk, found, checked and listed
+preprocess        volumes and pictures -> normalised slices
+split             patients -> train, val, test
+train             one stage of the training
+evaluate          metrics, figures, saliency, comparison of the stages
+report            a page of the whole run, and a model card
+demo              API and page
+cross_validation  all folds pooled
+"""
+
+from collections.abc import Sequence
 
 from slicewise.config.schema import Config
-from slicewise.engine.step import Step, check_order
-from slicewise.engine.workspace import Workspace
+from slicewise.engine.step import Step, check_graph
+from slicewise.engine.workspace import HasHomes, Workspace
 from slicewise.steps.cross_validation import cross_validation
-from slicewise.steps.demo import DEMO
+from slicewise.steps.demo import demo
 from slicewise.steps.download import DOWNLOAD
-from slicewise.steps.evaluate import EVALUATE
+from slicewise.steps.evaluate import HOMES, evaluate
 from slicewise.steps.preprocess import PREPROCESS
-from slicewise.steps.report import REPORT
+from slicewise.steps.report import report
 from slicewise.steps.split import SPLIT
-from slicewise.steps.train import TRAIN_CLS_HEAD, TRAIN_JOINT, TRAIN_SEG_WARMUP
-from slicewise.workflow.folds import in_fold, num_folds
-from slicewise.workflow.step_names import FOLD_STEPS
-
-STEPS: tuple[Step[Config], ...] = (
-    DOWNLOAD,  #          data sets on disk, found, checked and listed
-    PREPROCESS,  #        volumes and pictures -> normalised slices
-    SPLIT,  #             patients -> train, val, test
-    TRAIN_SEG_WARMUP,  #  encoder and decoder, on masks
-    TRAIN_CLS_HEAD,  #    classification head on the frozen encoder
-    TRAIN_JOINT,  #       the whole model
-    EVALUATE,  #          metrics, figures, saliency, comparison of the three stages
-    REPORT,  #            a page of the whole run, and a model card
-    DEMO,  #              API and page
-)
-check_order(STEPS)
+from slicewise.steps.train import train
+from slicewise.workflow.folds import in_fold
 
 
-def pipeline(folds: int = 0) -> tuple[Step[Config], ...]:
-    """Return the steps in order; with folds, those from the split on once per fold, then pooled."""
+def pipeline(config: Config) -> tuple[Step[Config], ...]:
+    """Return the steps in order; with folds, those from the split on once per fold, then pooled.
+
+    Raises:
+        ConfigError: two steps have the same name or home, or one needs a step that is not there.
+    """
+    single, folds = _single_run(config), config.split.folds
     if not folds:
-        return STEPS
-    per_fold = [
-        in_fold(step, fold) for fold in range(1, folds + 1) for step in STEPS if step.name in FOLD_STEPS
-    ]
-    steps = (DOWNLOAD, PREPROCESS, *per_fold, cross_validation(folds))
-    check_order(steps)
+        return single
+    repeated = [step for step in single if step.per_fold]
+    names = [step.name for step in repeated]
+    shared = single[: single.index(repeated[0])]
+    per_fold = [in_fold(step, fold, names) for fold in range(1, folds + 1) for step in repeated]
+    steps = (*shared, *per_fold, cross_validation(folds))
+    check_graph(steps)
     return steps
 
 
-def stored_steps(workspace: Workspace) -> tuple[Step[Config], ...]:
-    """Return the steps whose outputs a workspace may hold: those of the single run and of its folds."""
-    return (*STEPS, *(step for step in pipeline(num_folds(workspace)) if step not in STEPS))
+def _single_run(config: Config) -> tuple[Step[Config], ...]:
+    stages = [train(config, name) for name in config.stages]
+    evaluation = evaluate([stage.name for stage in stages])
+    reported = (DOWNLOAD, PREPROCESS, SPLIT, *stages, evaluation)
+    calibration_file = f"{HOMES['evaluation']}/calibration.json"
+    steps = (*reported, report([step.name for step in reported]), demo(stages[-1], calibration_file))
+    check_graph(steps)
+    return steps
+
+
+def stored_steps(workspace: Workspace) -> Sequence[HasHomes]:
+    """Return the steps whose outputs a workspace may hold: all that ran there, else those of the defaults."""
+    if (stored := workspace.stored_steps()) is not None:
+        return stored
+    from slicewise.config.compose import compose
+
+    return pipeline(compose())

@@ -2,8 +2,8 @@
 
 from slicewise.config.schema import Config
 from slicewise.engine.step import Context, Outcome, Step
+from slicewise.workflow.folds import fold_name
 from slicewise.workflow.settings import evaluation_settings
-from slicewise.workflow.step_names import CROSS_VALIDATION, HOMES, fold_name
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -15,19 +15,28 @@ def _run(context: Context[Config]) -> Outcome:
         for fold in range(1, config.split.folds + 1)
     ]
     pooled = pool_folds(folds, config.evaluation, config.seed)
-    return Outcome(
-        write_pooled(context.out("pooled"), folds, pooled, data_name=data.name, synthetic=data.synthetic)
+    metrics = write_pooled(
+        context.out("pooled"),
+        folds,
+        pooled,
+        data_name=data.name,
+        stage=config.final_stage,
+        synthetic=data.synthetic,
     )
+    return Outcome(metrics)
 
 
 def cross_validation(folds: int) -> Step[Config]:
     """Return the step that pools this number of folds."""
     return Step(
-        name=CROSS_VALIDATION,
+        name="cross_validation",
         run=_run,
         settings=evaluation_settings,
         needs=tuple(fold_name("evaluate", fold) for fold in range(1, folds + 1)),
-        homes=HOMES[CROSS_VALIDATION],
+        homes={"pooled": "results/cross_validation"},
         product=("metrics.json",),
         version=7,
+        group="evaluate",
+        aliases=("evaluate", "evaluation"),
+        highlights={"results/cross_validation/report.txt": "the report on all folds together"},
     )

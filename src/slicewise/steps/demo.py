@@ -1,6 +1,7 @@
-"""The demo: an API and a page that serve the joint model."""
+"""The demo: an API and a page that serve the model of the final stage."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,10 @@ from slicewise.engine.receipt import Receipt
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.engine.workspace import Workspace
 from slicewise.workflow.settings import select_settings
-from slicewise.workflow.step_names import HOMES
 
 _NAME = "demo"
 _STATE_NAME = "step.json"
 _PHANTOM_SEED = 0
-_CALIBRATION = Path(HOMES["evaluate"]["evaluation"]) / "calibration.json"
 
 
 def demo_url(workspace: Workspace) -> str | None:
@@ -57,23 +56,24 @@ def _settings(config: Config) -> dict[str, Any]:
     return select_settings(config, "serving", *(f"evaluation.{key}" for key in keys))
 
 
-def _run(context: Context[Config]) -> Outcome:
+def _run(final: Step[Config], calibration_file: str, context: Context[Config]) -> Outcome:
     from slicewise.demo.cases import write_cases
     from slicewise.demo.lifecycle import start_demo
 
     config, workspace = context.config, context.workspace
-    home, checkpoint_home = workspace.service(_NAME), context.home("train.joint", "checkpoint")
+    home, checkpoint_home = workspace.service(_NAME), context.home(final.name, "checkpoint")
     stop(workspace)
     home.mkdir(parents=True, exist_ok=True)
     sweep(home)
     write_cases(home / CASES_DIR, config.serving.phantom_cases, _PHANTOM_SEED)
     # Copies: the homes may be replaced by those of another mode while the demo runs.
     shutil.copyfile(checkpoint_home / CHECKPOINT_NAME, home / CHECKPOINT_NAME)
-    calibration, calibration_path = workspace.root / _CALIBRATION, home / _CALIBRATION.name
+    calibration = workspace.home(calibration_file)
+    calibration_path = home / calibration.name
     calibration_path.unlink(missing_ok=True)
     if calibration.is_file():  # the API looks for it beside its model, and checks that it belongs to it
         shutil.copyfile(calibration, calibration_path)
-    fingerprint = context.needs["train.joint"]
+    fingerprint = context.needs[final.name]
     state = start_demo(config, home, workspace.root / "logs", fingerprint=fingerprint)
     served = {
         "fingerprint": context.fingerprint,
@@ -84,22 +84,23 @@ def _run(context: Context[Config]) -> Outcome:
     return Outcome(metrics={"page": state.page_url, "api": state.api_url, "supervisor": state.kind})
 
 
-def _is_live(workspace: Workspace, fingerprint: str) -> bool:
+def _is_live(final: Step[Config], calibration_file: str, workspace: Workspace, fingerprint: str) -> bool:
     home = workspace.service(_NAME)
     try:
         served = read_json(home / _STATE_NAME)
     except (FileNotFoundError, WorkspaceError):
         return False
     # The evaluation is not among the needs: a model can be served without one, with configured thresholds.
-    current = (fingerprint, _hash_if_any(workspace.root / _CALIBRATION))
+    current = (fingerprint, _hash_if_any(workspace.home(calibration_file)))
     if not isinstance(served, dict) or (served.get("fingerprint"), served.get("choices")) != current:
         return False
-    return not _was_retrained(served.get("network"), workspace) and health.is_alive(home)
+    checkpoint_home = workspace.home(final.homes["checkpoint"])
+    return not _was_retrained(served.get("network"), checkpoint_home) and health.is_alive(home)
 
 
-def _was_retrained(served: Any, workspace: Workspace) -> bool:
+def _was_retrained(served: Any, checkpoint_home: Path) -> bool:
     """Return whether the model at home has the served fingerprint and other weights: its step was forced."""
-    current = _checkpoint_identity(workspace.home(HOMES["train.joint"]["checkpoint"]))
+    current = _checkpoint_identity(checkpoint_home)
     return bool(
         current and isinstance(served, dict) and current != served and current.keys() == served.keys()
     )
@@ -114,4 +115,13 @@ def _hash_if_any(path: Path) -> str | None:
     return hash_file(path) if path.is_file() else None
 
 
-DEMO: Step[Config] = Step(name=_NAME, run=_run, settings=_settings, needs=("train.joint",), is_live=_is_live)
+def demo(final: Step[Config], calibration_file: str) -> Step[Config]:
+    """Return the step that serves the model of a training step with the thresholds of this file, if any."""
+    return Step(
+        name=_NAME,
+        run=partial(_run, final, calibration_file),
+        settings=_settings,
+        needs=(final.name,),
+        is_live=partial(_is_live, final, calibration_file),
+        group="demo",
+    )

@@ -24,8 +24,8 @@ from slicewise.workflow.sources import (
     source_root,
     used_sources,
 )
-from slicewise.workflow.step_names import HOMES
 
+_HOMES = {"index": "data/index"}
 _PHANTOM_SEED = 0
 """The phantom patients are a data set: a run's seed does not change them."""
 
@@ -132,7 +132,7 @@ def _question(config: Config, workspace: Workspace) -> str | None:
         if not source.is_generated and not source.path
     ]
     present = [root for root in roots if root.is_dir() and any(root.iterdir())]
-    if not present or workspace.home_receipt(HOMES["download"]) is None:
+    if not present or workspace.home_receipt(_HOMES) is None:
         return None
     names = " and ".join(workspace.relative(root) for root in present)
     return f"{names} exists. List and check the data again (complete data is not downloaded again)?"
@@ -148,7 +148,8 @@ DOWNLOAD: Step[Config] = Step(
     name="download",
     run=_run,
     settings=_settings,
-    homes=HOMES["download"],
+    homes=_HOMES,
+    group="data",
     inputs=_inputs,
     product=(INDEX_NAME,),
     question=_question,

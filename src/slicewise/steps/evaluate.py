@@ -1,10 +1,20 @@
-"""The held-out test cases: metrics, figures, saliency, and the three stages compared."""
+"""The held-out test cases: metrics, figures, saliency, and the stages compared."""
+
+from collections.abc import Sequence
+from typing import Final
 
 from slicewise.config.schema import Config
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import evaluation_demand
 from slicewise.workflow.settings import evaluation_settings
-from slicewise.workflow.step_names import HOMES, STAGE_STEPS
+
+HOMES: Final = {
+    "evaluation": "results/multitask_evaluation",
+    "phases": "results/phase_comparison",
+    "failures": "results/failures",
+    "gradcam": "visualizations/multitask_gradcam",
+    "ablations": "results/ablations",
+}
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -18,13 +28,24 @@ def _run(context: Context[Config]) -> Outcome:
         return Outcome(metrics={**metrics, "num_threads": threads.setting.number}, notes=notes)
 
 
-EVALUATE: Step[Config] = Step(
-    name="evaluate",
-    run=_run,
-    settings=evaluation_settings,
-    needs=("preprocess", "split", *STAGE_STEPS),
-    homes=HOMES["evaluate"],
-    product=("metrics.json", "slices.csv", "patients.csv"),
-    version=15,
-    demand=evaluation_demand,
-)
+def evaluate(stages: Sequence[str]) -> Step[Config]:
+    """Return the step that evaluates the last of these training steps, and compares all of them."""
+    return Step(
+        name="evaluate",
+        run=_run,
+        settings=evaluation_settings,
+        needs=("preprocess", "split", *stages),
+        homes=HOMES,
+        product=("metrics.json", "slices.csv", "patients.csv"),
+        version=15,
+        demand=evaluation_demand,
+        group="evaluate",
+        aliases=("evaluation",),
+        highlights={
+            f"{HOMES['evaluation']}/report.txt": "the scores as text",
+            HOMES["phases"]: "the stages compared",
+            HOMES["failures"]: "the failures, and what they have in common",
+            HOMES["gradcam"]: "Grad-CAM pictures",
+        },
+        per_fold=True,
+    )

@@ -18,7 +18,6 @@ from slicewise.workflow.participants import (
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import MANIFEST_NAME, slice_store
 from slicewise.workflow.sources import open_index, source_root, used_sources
-from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
     from slicewise.data.preprocess import PreprocessReport
@@ -86,7 +85,9 @@ PREPROCESS: Step[Config] = Step(
     run=_run,
     settings=_settings,
     needs=("download",),
-    homes=HOMES["preprocess"],
+    homes={"processed": "data/processed"},
+    group="data",
+    aliases=("preprocessing",),
     inputs=split_inputs,
     product=(MANIFEST_NAME,),
     version=5,

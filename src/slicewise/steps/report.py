@@ -3,6 +3,8 @@
 Versions, times and commands come from the receipts of the outputs: a page made again has the same bytes.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from slicewise.config.keys import flatten_dict
@@ -12,18 +14,16 @@ from slicewise.core.hashing import digest
 from slicewise.engine.step import Context, Demand, Outcome, Step
 from slicewise.reporting.run_info import ResultFolders, RunInfo, StepInfo
 from slicewise.workflow.settings import reproduce_command, results_config
-from slicewise.workflow.step_names import DATA_STEPS, HOMES, STAGE_STEPS, STAGES
 
-_NEEDS: Final = (*DATA_STEPS, *STAGE_STEPS, "evaluate")
 _DEMAND: Final = Demand(disk_bytes=8 * MIB, memory_bytes=300 * MIB)
 """A page with its pictures, and the libraries that read them"""
 
 
-def _run(context: Context[Config]) -> Outcome:
+def _run(needs: Sequence[str], context: Context[Config]) -> Outcome:
     from slicewise.reporting.report import write_report
 
     config, config_values = context.config, results_config(context.config)
-    steps = {name: _step_info(context, name) for name in _NEEDS}
+    steps = {name: _step_info(context, name) for name in needs}
     info = RunInfo(
         training_mode=config.training_mode,
         data_name=config.data.name,
@@ -40,7 +40,7 @@ def _run(context: Context[Config]) -> Outcome:
         failures=context.home("evaluate", "failures"),
         gradcam=context.home("evaluate", "gradcam"),
         ablations=context.home("evaluate", "ablations"),
-        stages={stage: context.home(f"train.{stage}", "checkpoint") for stage in STAGES},
+        stages={stage: context.home(f"train.{stage}", "checkpoint") for stage in config.stages},
     )
     return Outcome(metrics={"page_bytes": write_report(context.out("report"), info, folders)})
 
@@ -61,13 +61,22 @@ def _step_info(context: Context[Config], name: str) -> StepInfo:
     )
 
 
-REPORT: Step[Config] = Step(
-    name="report",
-    run=_run,
-    settings=lambda config: flatten_dict(results_config(config)),
-    needs=_NEEDS,
-    homes=HOMES["report"],
-    redirects={"results/report.html": "results/report/report.html"},
-    version=11,
-    demand=lambda _: _DEMAND,
-)
+def report(steps: Sequence[str]) -> Step[Config]:
+    """Return the step that reports on these steps, the evaluation among them."""
+    home = "results/report"
+    return Step(
+        name="report",
+        run=partial(_run, steps),
+        settings=lambda config: flatten_dict(results_config(config)),
+        needs=tuple(steps),
+        homes={"report": home},
+        redirects={"results/report.html": f"{home}/report.html"},
+        version=11,
+        demand=lambda _: _DEMAND,
+        group="evaluate",
+        highlights={
+            f"{home}/report.html": "the report: open it in a browser",
+            f"{home}/report.txt": "the same as text",
+            f"{home}/model_card.md": "the model card",
+        },
+    )

@@ -21,7 +21,6 @@ from slicewise.workflow.participants import (
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import SPLIT_NAME, read_manifest, slice_store
 from slicewise.workflow.sources import open_index, source_root, used_sources
-from slicewise.workflow.step_names import HOMES
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -99,7 +98,9 @@ SPLIT: Step[Config] = Step(
         config, "split", *train_only_keys(config), without=unused_split_keys(config)
     ),
     needs=("download", "preprocess"),
-    homes=HOMES["split"],
+    homes={"split": "data/split"},
+    group="data",
+    per_fold=True,
     inputs=split_inputs,
     product=(SPLIT_NAME,),
     version=4,

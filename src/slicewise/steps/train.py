@@ -1,4 +1,4 @@
-"""The three training stages: one step each."""
+"""A training stage."""
 
 from dataclasses import asdict
 from functools import partial
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.training import StageName
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import ConfigError
 from slicewise.core.hashing import hash_file
@@ -17,7 +16,6 @@ from slicewise.workflow.demand import training_demand
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import open_subset
 from slicewise.workflow.sources import source_keys
-from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 _START: Final = "training.start_from"
 
 
-def _settings(stage: StageName, config: Config) -> dict[str, Any]:
+def _settings(stage: str, config: Config) -> dict[str, Any]:
     data_keys = ("data.name", "data.synthetic", *source_keys(config, "slot"))
     keys = (f"stages.{stage}", "training", "model", "seed", *data_keys)
     settings = select_settings(config, *keys, without=(_START,))
@@ -41,14 +39,13 @@ def _settings(stage: StageName, config: Config) -> dict[str, Any]:
     return settings
 
 
-def _external_checkpoint(stage: StageName, config: Config) -> Path | None:
+def _external_checkpoint(stage: str, config: Config) -> Path | None:
     """Return the initial checkpoint from another run; only a stage that follows no other one has it."""
-    is_first = getattr(config.stages, stage).starts_from is None
     path = config.training.start_from
-    return expand_user(path) if is_first and path is not None else None
+    return None if path is None or config.stages[stage].starts_from else expand_user(path)
 
 
-def _run(stage: StageName, context: Context[Config]) -> Outcome:
+def _run(stage: str, context: Context[Config]) -> Outcome:
     from slicewise.training.stage import train_stage
 
     keep_freed_memory()
@@ -80,30 +77,32 @@ def _notes(result: "StageResult") -> tuple[str, ...]:
     return (f"validation patients, start to epoch {result.best_epoch}: {', '.join(gains)}",)
 
 
-def _initial_checkpoint(stage: StageName, context: Context[Config]) -> "Checkpoint | None":
+def _initial_checkpoint(stage: str, context: Context[Config]) -> "Checkpoint | None":
     from slicewise.models.checkpoint import load_checkpoint
 
-    previous = getattr(context.config.stages, stage).starts_from
+    previous = context.config.stages[stage].starts_from
     if previous is not None:
         return load_stage_checkpoint(context, previous)
     path = _external_checkpoint(stage, context.config)
     return None if path is None else load_checkpoint(path, context.config.model)
 
 
-def _step(stage: StageName, *needs: str) -> Step[Config]:
-    name = f"train.{stage}"
+def train(config: Config, stage: str) -> Step[Config]:
+    """Return the step that trains a stage of the configuration."""
+    start = config.stages[stage].starts_from
+    home = f"checkpoints/{config.recipe}_{stage}"
+    is_final = stage == config.final_stage
     return Step(
-        name=name,
+        name=f"train.{stage}",
         run=partial(_run, stage),
         settings=partial(_settings, stage),
-        needs=("preprocess", "split", *needs),
-        homes=HOMES[name],
+        needs=("preprocess", "split", *([f"train.{start}"] if start else [])),
+        homes={"checkpoint": home},
         product=("best_model.pth",),
         version=10,
         demand=training_demand,
+        group="train",
+        aliases=("train", "training", stage.replace("_", "-")),
+        highlights={f"{home}/best_model.pth": "the trained model"} if is_final else {},
+        per_fold=True,
     )
-
-
-TRAIN_SEG_WARMUP = _step("seg_warmup")
-TRAIN_CLS_HEAD = _step("cls_head", "train.seg_warmup")
-TRAIN_JOINT = _step("joint", "train.cls_head")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from slicewise.config.schema.training import StageName
 from slicewise.core.files import write_text
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import CHECKPOINT_NAME, save_checkpoint
@@ -28,7 +27,7 @@ class StageArtifacts:
     """Writes best_model.pth, history.csv, curves.png and samples/."""
 
     def __init__(
-        self, name: StageName, out_dir: Path, fingerprint: str, learner: Learner, val_set: SliceDataset
+        self, name: str, out_dir: Path, fingerprint: str, learner: Learner, val_set: SliceDataset
     ) -> None:
         self._name, self._out_dir, self._fingerprint = name, out_dir, fingerprint
         self._learner, self._val_set = learner, val_set

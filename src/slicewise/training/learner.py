@@ -8,7 +8,6 @@ import torch
 from slicewise.compute.device import choose_device
 from slicewise.compute.precision import Precision, choose_precision
 from slicewise.config.schema import Config, Stage
-from slicewise.config.schema.training import StageName
 from slicewise.data.loading.dataset import Batch
 from slicewise.domain.labels import CLASS_NAMES
 from slicewise.models.checkpoint import Checkpoint, load_weights
@@ -128,7 +127,7 @@ class Learner:
         if self._average:
             self._average.load_state_dict(state["average"])
 
-    def checkpoint(self, stage: StageName, fingerprint: str, metrics: Metrics) -> Checkpoint:
+    def checkpoint(self, stage: str, fingerprint: str, metrics: Metrics) -> Checkpoint:
         """Return the model as it is validated, with all that prediction needs."""
         config = self.config
         return Checkpoint(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from slicewise.config.schema import Config, Stage
-from slicewise.config.schema.training import Monitor, StageName
+from slicewise.config.schema.training import Monitor
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.training.objective import trained_tasks
 from slicewise.training.state import Progress
@@ -29,20 +29,20 @@ _PRIOR_DOF: Final = 4
 """Degrees of freedom that the prior is worth"""
 
 
-def may_keep_initial_weights(config: Config, name: StageName) -> bool:
+def may_keep_initial_weights(config: Config, name: str) -> bool:
     """Whether a stage may keep the weights that it begins with in place of those of its epochs.
 
     Not where the last epoch is kept in any case, and not where the stage trains a task that no stage before
     it has trained: random weights may score well by luck. Weights of another run (`training.start_from`)
     count as trained for the tasks of the first stage.
     """
-    stage = getattr(config.stages, name)
+    stage = config.stages[name]
     if stage.monitor == "last":
         return False
     trained_before: set[str] = set()
-    before = stage.starts_from or name
+    before: str | None = stage.starts_from or name
     while before is not None:
-        earlier = getattr(config.stages, before)
+        earlier = config.stages[before]
         trained_before |= trained_tasks(earlier)
         before = earlier.starts_from
     return trained_tasks(stage) <= trained_before

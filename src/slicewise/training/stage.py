@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.training import StageName
 from slicewise.core.console import say
 from slicewise.core.errors import TrainingError
 from slicewise.core.memory import is_out_of_memory
@@ -47,7 +46,7 @@ class StageResult:
 
 
 def train_stage(
-    name: StageName,
+    name: str,
     config: Config,
     train_set: SliceDataset,
     val_set: SliceDataset,
@@ -100,7 +99,7 @@ def train_stage(
 
 
 @contextmanager
-def explain_out_of_memory(stage: StageName, config: Config) -> Iterator[None]:
+def explain_out_of_memory(stage: str, config: Config) -> Iterator[None]:
     """Raise TrainingError that names stage, sizes and remedy, where memory runs out in the block."""
     try:
         yield

@@ -12,7 +12,6 @@ import torch
 from slicewise.compute.precision import Precision
 from slicewise.compute.threads import Threads
 from slicewise.config.schema import Config, Stage
-from slicewise.config.schema.training import StageName
 from slicewise.core.console import progress_bar, say
 from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.core.signals import defer_signals
@@ -48,7 +47,7 @@ class Trainer:
 
     def __init__(
         self,
-        name: StageName,
+        name: str,
         config: Config,
         train_set: SliceDataset,
         val_set: SliceDataset,
@@ -57,7 +56,7 @@ class Trainer:
         fingerprint: str,
     ) -> None:
         self.name, self.config, self.val_set = name, config, val_set
-        self.stage: Stage = getattr(config.stages, name)
+        self.stage: Stage = config.stages[name]
         self.training, self.fingerprint = config.training, fingerprint
         own, shared = self.stage.iterations_per_epoch, config.training.iterations_per_epoch
         self.batches = TrainLoader(

@@ -1,6 +1,5 @@
 """What several steps share: it binds the domain packages to the engine.
 
-step_names      names, homes and order of the steps; the aliases of the command line
 settings        the part of the configuration that decides an output; the command that reproduces it
 sources         where the data sets of a run lie, and how their cases are found
 participants    which patients and pictures take part, and in which subset

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.training import StageName
 from slicewise.core.errors import WorkspaceError
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.engine.step import Context
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 _PARAMETER_GROUP: Final = {SEGMENTATION: "decoder", CLASSIFICATION: "head"}
 
 
-def load_stage_checkpoint(context: Context[Config], stage: StageName) -> "Checkpoint":
+def load_stage_checkpoint(context: Context[Config], stage: str) -> "Checkpoint":
     """Return the best checkpoint of a stage that the step needs.
 
     Raises:
@@ -34,7 +33,7 @@ def load_stage_checkpoint(context: Context[Config], stage: StageName) -> "Checkp
     return checkpoint
 
 
-def trained_tasks(context: Context[Config], stage: StageName) -> frozenset[str]:
+def trained_tasks(context: Context[Config], stage: str) -> frozenset[str]:
     """Return the tasks that the stage itself has trained.
 
     Read from the receipt and not from the configuration: with `--skip-...` the weights may be of another one.
@@ -47,10 +46,10 @@ def trained_tasks(context: Context[Config], stage: StageName) -> frozenset[str]:
     )
 
 
-def untrained_tasks(context: Context[Config], stage: StageName) -> tuple[str, ...]:
+def untrained_tasks(context: Context[Config], stage: str) -> tuple[str, ...]:
     """Return the tasks that neither a stage nor any stage its weights come from has trained."""
     trained: set[str] = set()
-    previous: StageName | None = stage
+    previous: str | None = stage
     while previous is not None:
         trained |= trained_tasks(context, previous)
         previous = context.receipt(f"train.{previous}").identity.settings[f"stages.{previous}.starts_from"]

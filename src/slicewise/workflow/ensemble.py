@@ -1,18 +1,21 @@
 """The checkpoints of a cross-validation, which predict together as an ensemble."""
 
 from pathlib import Path
-from typing import Final
 
+from slicewise.config.schema import Config
 from slicewise.core.errors import UsageError
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import Workspace
-from slicewise.workflow.folds import FOLDS_DIR, num_folds
-from slicewise.workflow.step_names import HOMES, fold_name
-
-CHECKPOINT: Final = Path(HOMES["train.joint"]["checkpoint"]) / "best_model.pth"
+from slicewise.models.checkpoint import CHECKPOINT_NAME
+from slicewise.workflow.folds import FOLDS_DIR, fold_name
 
 
-def fold_checkpoints(workspace: Workspace) -> list[Path]:
+def final_checkpoint(config: Config) -> Path:
+    """Return the checkpoint of the last stage, relative to the workspace or the folder of a fold."""
+    return Path("checkpoints", f"{config.recipe}_{config.final_stage}", CHECKPOINT_NAME)
+
+
+def fold_checkpoints(workspace: Workspace, config: Config) -> list[Path]:
     """Return the checkpoints of the last cross-validation, fold by fold.
 
     A run that was stopped leaves folds of the run before it: all must have the same settings.
@@ -21,13 +24,14 @@ def fold_checkpoints(workspace: Workspace) -> list[Path]:
         UsageError: there was none, or some folds are not trained, or with other settings.
     """
     first_split = _split(workspace, 1)
-    if first_split is None or not num_folds(workspace):
+    if first_split is None:
         raise UsageError(
             f"{workspace.root} holds no cross-validation; run `slicewise run --folds 5` first, "
             "or leave --ensemble out"
         )
     folds = int(first_split.identity.settings["split.folds"])
-    missing = [fold for fold in range(1, folds + 1) if not _is_trained(workspace, fold, folds)]
+    paths = [_fold(workspace, fold) / final_checkpoint(config) for fold in range(1, folds + 1)]
+    missing = [fold for fold, path in enumerate(paths, 1) if not _is_trained(workspace, path, fold, folds)]
     if missing:
         raise UsageError(
             f"fold {', '.join(map(str, missing))} of {folds} is not trained on the present split; "
@@ -47,13 +51,13 @@ def fold_checkpoints(workspace: Workspace) -> list[Path]:
             f"fold {', '.join(map(str, others))} of {folds} was trained with other settings than fold 1; run "
             f"`slicewise run --folds {folds}` to the end first, with the settings that you want"
         )
-    return [_fold(workspace, fold) / CHECKPOINT for fold in range(1, folds + 1)]
+    return paths
 
 
-def _is_trained(workspace: Workspace, fold: int, folds: int) -> bool:
+def _is_trained(workspace: Workspace, path: Path, fold: int, folds: int) -> bool:
     """Whether a fold has a model that was trained on the present split; it may be left from an older one."""
-    split, trained = _split(workspace, fold), Receipt.read((_fold(workspace, fold) / CHECKPOINT).parent)
-    if split is None or trained is None or not (_fold(workspace, fold) / CHECKPOINT).is_file():
+    split, trained = _split(workspace, fold), Receipt.read(path.parent)
+    if split is None or trained is None or not path.is_file():
         return False
     split_fingerprint = trained.identity.needs.get(fold_name("split", fold))
     return split.identity.settings.get("split.folds") == folds and split_fingerprint == split.fingerprint

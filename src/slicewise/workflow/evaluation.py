@@ -43,29 +43,28 @@ from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks, untrained_tasks
 from slicewise.workflow.saliency import write_saliency
 from slicewise.workflow.slices import SliceLookup, slice_keys
-from slicewise.workflow.step_names import FINAL_STAGE, STAGES
 
 Cases = Sequence[StoredCase]
 
 
 def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Write every output of the step; return its metrics and notes."""
-    config, data = context.config, context.config.data
-    untrained = untrained_tasks(context, FINAL_STAGE)
-    pipeline = _pipeline(context, load_stage_checkpoint(context, FINAL_STAGE))
+    config, data, final = context.config, context.config.data, context.config.final_stage
+    untrained = untrained_tasks(context, final)
+    pipeline = _pipeline(context, load_stage_checkpoint(context, final))
     selection = _select_thresholds(context, pipeline, untrained)
     cases = HeldOutCases(partial(slices.open_cases, context, "test")).open(selection)
-    outputs = _case_outputs(pipeline, cases, f"evaluate {FINAL_STAGE}", untrained)
+    outputs = _case_outputs(pipeline, cases, f"evaluate {final}", untrained)
     held_out = evaluate_held_out(outputs, selection, config.evaluation, config.seed, untrained)
     stages = _stage_results(context, cases, held_out)
     metrics = write_report(
-        context.out("evaluation"), held_out, data_name=data.name, stage=FINAL_STAGE, synthetic=data.synthetic
+        context.out("evaluation"), held_out, data_name=data.name, stage=final, synthetic=data.synthetic
     )
     compared = write_stage_comparison(context.out("phases"), stages, synthetic=data.synthetic)
     lookup = SliceLookup(cases)
     _draw_samples(context, lookup, held_out)
     metrics["failures"] = _write_failures(context, cases, lookup, held_out)
-    metrics[f"gains_of_{FINAL_STAGE}"] = compute_stage_gains(compared, FINAL_STAGE)
+    metrics[f"gains_of_{final}"] = compute_stage_gains(compared, final)
     if CLASSIFICATION not in untrained:
         metrics["gradcam"] = write_saliency(context, pipeline, lookup, held_out.after)
     if config.evaluation.modality_subsets:
@@ -142,13 +141,17 @@ def _first_source(config: Config, unit: str) -> str:
 def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResult) -> list[StageResult]:
     """Return the results of the stages with the configured thresholds: the selected ones suit only the last.
 
-    Where cls_head trained the head alone, it gives the masks of seg_warmup, and one pass serves both.
+    Where a stage trained the classification head alone, it gives the masks of the stage before, and one pass
+    serves both.
     """
-    first, second = load_stage_checkpoint(context, "seg_warmup"), load_stage_checkpoint(context, "cls_head")
-    tasks = {stage: trained_tasks(context, stage) for stage in STAGES}
-    second_result = _evaluate_stage(context, second, cases)
-    is_shared = CLASSIFICATION not in tasks["seg_warmup"] and gives_same_masks(first, second)
-    first_result = second_result if is_shared else _evaluate_stage(context, first, cases)
+    stages = [*context.config.stages]
+    tasks = {stage: trained_tasks(context, stage) for stage in stages}
+    results, later = [held_out.before], None
+    for stage in reversed(stages[:-1]):
+        checkpoint = load_stage_checkpoint(context, stage)
+        is_shared = later and CLASSIFICATION not in tasks[stage] and gives_same_masks(checkpoint, later)
+        results.insert(0, results[0] if is_shared else _evaluate_stage(context, checkpoint, cases))
+        later = checkpoint
     return [
         StageResult(
             stage,
@@ -156,7 +159,7 @@ def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResu
             trained_mask=SEGMENTATION in tasks[stage],
             trained_class=CLASSIFICATION in tasks[stage],
         )
-        for stage, result in zip(STAGES, (first_result, second_result, held_out.before), strict=True)
+        for stage, result in zip(stages, results, strict=True)
     ]
 
 

@@ -1,25 +1,28 @@
 """A step within one fold of a cross-validation: the same work, another split, another home."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.engine.step import Context, Demand, Outcome, Step
-from slicewise.engine.workspace import Workspace
-from slicewise.workflow.step_names import FOLD_STEPS, fold_name, fold_of
 
 FOLDS_DIR: Final = "folds"
 
 
-def in_fold(step: Step[Config], fold: int) -> Step[Config]:
-    """Return `step` as part of fold number `fold`, counted from 1.
+def fold_name(step: str, fold: int) -> str:
+    """Return the name of a step within a fold, counted from 1."""
+    return f"fold{fold}.{step}"
+
+
+def in_fold(step: Step[Config], fold: int, repeated: Collection[str]) -> Step[Config]:
+    """Return `step` as part of fold number `fold`, counted from 1; `repeated` are the steps of every fold.
 
     It needs the steps of its own fold where they run once per fold, and the shared ones otherwise. Its
     functions see the plain names and a configuration whose `split.fold` is set.
     """
-    names = {name: fold_name(name, fold) for name in FOLD_STEPS}
+    names = {name: fold_name(name, fold) for name in repeated}
     plain_names = {folded: name for name, folded in names.items()}
 
     def with_fold(config: Config) -> Config:
@@ -44,19 +47,13 @@ def in_fold(step: Step[Config], fold: int) -> Step[Config]:
     return replace(
         step,
         name=names[step.name],
-        alias=step.name,
+        plain_name=step.name,
+        fold=fold,
         run=run,
         settings=settings,
         demand=demand,
         needs=tuple(names.get(need, need) for need in step.needs),
         homes={slot: f"{FOLDS_DIR}/{fold}/{home}" for slot, home in step.homes.items()},
         redirects={},
+        highlights={},
     )
-
-
-def num_folds(workspace: Workspace) -> int:
-    """Return the highest fold with a home or work in progress in a workspace; 0 where there is none."""
-    homes = (folder.name for folder in (workspace.root / FOLDS_DIR).glob("*"))
-    steps = (folder.name for place in ("shelf", "partial") for folder in (workspace.state / place).glob("*"))
-    folds = (int(name) for name in homes if name.isdecimal())
-    return max((*folds, *map(fold_of, steps)), default=0)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -25,7 +26,7 @@ def select_settings(config: Config, *keys: str, without: tuple[str, ...] = ()) -
     for key in keys:
         value: Any = config
         for part in key.split("."):
-            value = value[part] if isinstance(value, dict) else getattr(value, part)
+            value = value[part] if isinstance(value, Mapping) else getattr(value, part)
         plain = to_jsonable_python(value)
         leaves = flatten_dict(plain, f"{key}.") if isinstance(value, BaseModel) else {key: plain}
         settings.update({name: leaf for name, leaf in leaves.items() if name not in without})

@@ -1,7 +1,7 @@
 """The slices of a run: where they are stored, and those of one subset of the split."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,9 +13,8 @@ from slicewise.data.split.subsets import Split
 from slicewise.domain.keys import SliceKey
 from slicewise.engine.clean import folder_bytes
 from slicewise.engine.step import Context
-from slicewise.engine.workspace import Workspace
+from slicewise.engine.workspace import HasHomes, Workspace
 from slicewise.workflow.sources import used_sources
-from slicewise.workflow.step_names import HOMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,14 +111,15 @@ class SliceLookup:
         return case.read([row])[0], tuple(case.presence), case.masks[row]
 
 
-def remove_unused_slices(workspace: Workspace) -> int:
-    """Delete the slices that no output of `preprocess` refers to; return the bytes freed.
+def remove_unused_slices(workspace: Workspace, steps: Iterable[HasHomes]) -> int:
+    """Delete the slices that no output of `preprocess`, one of the steps, refers to; return the bytes freed.
 
     While that step is unfinished, its new slices are in no receipt yet, and all slices stay.
     """
     if any((workspace.state / "partial" / "preprocess").glob("*")):
         return 0
-    outputs = workspace.outputs("preprocess", HOMES["preprocess"])
+    homes = next((step.homes for step in steps if step.name == "preprocess"), {})
+    outputs = workspace.outputs("preprocess", homes)
     used = {str(Path(name).parent) for output in outputs for name in output.receipt.shared}
     freed = 0
     for folder in sorted((workspace.root / STORE_DIR).glob("*/*")):

@@ -23,7 +23,6 @@ from slicewise.core.redact import redact
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import Workspace
 from slicewise.workflow.settings import results_config
-from slicewise.workflow.step_names import CROSS_VALIDATION
 
 EXPERIMENT: Final = "slicewise"
 FOLDER: Final = "tracking"
@@ -107,7 +106,7 @@ class Tracker:
         tags = {**self._tags(receipt, folders), **step_tags}
         for name, value in tags.items():
             self._client.log_batch(self._run_id, tags=[RunTag(name, str(value)[:_MAX_LENGTH])])
-        if step in ("evaluate", CROSS_VALIDATION):
+        if step in ("evaluate", "cross_validation"):
             self._client.set_terminated(self._run_id)
 
     def _tags(self, receipt: Receipt, folders: Mapping[str, Path]) -> dict[str, str]:

@@ -28,8 +28,9 @@ def inputs(config: Config) -> Check:
     from slicewise.data.sources import list_skipped_files
 
     try:
-        input_paths = [step_input.root for step in pipeline() for step_input in step.inputs(config).values()]
-        for step in pipeline():
+        steps = pipeline(config)
+        input_paths = [step_input.root for step in steps for step_input in step.inputs(config).values()]
+        for step in steps:
             step.settings(config)  # the first stage reads training.start_from
     except SliceWiseError as error:
         fault, _, advice = str(error).rpartition("; ")

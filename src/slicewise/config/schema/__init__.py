@@ -31,12 +31,11 @@ from slicewise.config.schema.training import (
     Optimizer,
     Scheduler,
     Stage,
-    Stages,
     Training,
 )
 
 __all__ = [
     "Augmentation", "Config", "Evaluation", "LearningRates", "MaskLoss", "Model", "Objective",
     "Optimizer", "Preprocessing", "Runtime", "Scheduler", "Serving", "SourceSettings",
-    "SplitFractions", "SplitSettings", "Stage", "Stages", "Training",
+    "SplitFractions", "SplitSettings", "Stage", "Training",
 ]  # fmt: skip

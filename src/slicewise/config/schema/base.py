@@ -1,8 +1,9 @@
 """The base class of all configuration sections, and bounded numbers."""
 
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -13,6 +14,18 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 CountOrZero = Annotated[int, Field(ge=0, le=LARGEST)]
 Seed = Annotated[int, Field(ge=0, le=(1 << 32) - 1)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
+Name = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
+"""Becomes a part of the names of steps, folders and files"""
+
+
+def _drop_removed(entries: Any) -> Any:
+    if not isinstance(entries, Mapping):
+        return entries
+    return {name: entry for name, entry in entries.items() if entry is not None}
+
+
+WithoutRemoved: Final = BeforeValidator(_drop_removed)
+"""For a mapping of sections: an entry set to null is removed, so that a recipe or the command line can."""
 
 
 class Section(BaseModel):

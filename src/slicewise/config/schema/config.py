@@ -1,20 +1,35 @@
 """The root of the configuration."""
 
-from typing import Final, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
-from slicewise.config.schema.base import Section, Seed
+from slicewise.config.schema.base import Name, Section, Seed, WithoutRemoved
 from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettings
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.runtime import Runtime, Serving, Tracking
 from slicewise.config.schema.sources import ClassFoldersSettings
-from slicewise.config.schema.training import Stages, Training
+from slicewise.config.schema.training import Stage, Training
 
 _USUAL_SOURCES: Final = ("volumes", "pictures")
 """Those of configs/data: a stage may name them where the data has none of them."""
 TrainingMode = Literal["quick", "baseline", "production"]
+
+
+def _check_order(stages: Mapping[str, Stage]) -> Mapping[str, Stage]:
+    if not stages:
+        raise ValueError("there is no stage; a run needs at least one")
+    earlier: list[str] = []
+    for name, stage in stages.items():
+        if stage.starts_from is not None and stage.starts_from not in earlier:
+            raise ValueError(
+                f"{name}.starts_from is {stage.starts_from}, which is no earlier stage; set it to "
+                f"{' or '.join([*earlier, 'null'])}"
+            )
+        earlier.append(name)
+    return stages
 
 
 class Config(Section):
@@ -22,6 +37,8 @@ class Config(Section):
 
     training_mode: TrainingMode
     """Name of the file of configs/modes that sets amount of data, epochs and model."""
+    recipe: Name
+    """Begins the names of the checkpoint folders, `checkpoints/<recipe>_<stage>`."""
     seed: Seed
     """Seed of training and evaluation; that of the split is `split.seed`."""
     data: Data
@@ -30,11 +47,17 @@ class Config(Section):
     split: SplitSettings
     model: Model
     training: Training
-    stages: Stages
+    stages: Annotated[Mapping[Name, Stage], WithoutRemoved, AfterValidator(_check_order)]
+    """The training stages in order, by name; null removes one."""
     evaluation: Evaluation
     serving: Serving
     runtime: Runtime
     tracking: Tracking
+
+    @property
+    def final_stage(self) -> str:
+        """The stage whose model is evaluated and served."""
+        return [*self.stages][-1]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -44,17 +67,17 @@ class Config(Section):
                     f"data.sources.{key}.train_only and a given split (split.file, split.folders) both "
                     "choose the training data; leave one of them out"
                 )
-        for name, stage in self.stages:
+        for name, stage in self.stages.items():
             if unknown := sorted({*stage.sources} - {*self.data.sources, *_USUAL_SOURCES}):
                 raise ValueError(
                     f"stages.{name}.sources.{unknown[0]}: there is no such source; data.sources has "
                     f"{', '.join(self.data.sources)}"
                 )
-        shared = {key for _, stage in self.stages for key in stage.sources}
+        shared = {key for stage in self.stages.values() for key in stage.sources}
         if shared & {*self.data.sources} and (left := sorted({*self.data.sources} - shared)):
             raise ValueError(
                 f"no stage has a share for data.sources.{left[0]}, so it would never be trained on; set "
-                f"stages.{[*type(self.stages).model_fields][-1]}.sources.{left[0]}, 0 if that is meant"
+                f"stages.{self.final_stage}.sources.{left[0]}, 0 if that is meant"
             )
         size, stride = self.preprocessing.image_size, self.model.stride or 1
         if size % stride:

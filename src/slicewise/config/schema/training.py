@@ -1,15 +1,14 @@
-"""The three training stages, and the settings they share."""
+"""The training stages, and the settings they share."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Section
+from slicewise.config.schema.base import Count, CountOrZero, Fraction, Name, NonNegative, Section
 from slicewise.config.schema.sources import SourceKey
 
 Monitor = Literal["dice", "auc", "dice+auc", "last"]
-StageName = Literal["seg_warmup", "cls_head", "joint"]
 Part = Literal["encoder", "decoder", "head"]
 
 
@@ -68,8 +67,8 @@ class LearningRates(Weights):
 class Stage(Section):
     """A training stage."""
 
-    starts_from: StageName | None
-    """Stage whose best weights this one starts from: the one directly before it, or null for none."""
+    starts_from: Name | None
+    """Earlier stage whose best weights this one starts from; null: from `training.start_from` or `model`."""
     epochs: Count
     """Most epochs."""
     iterations_per_epoch: CountOrZero | None
@@ -84,29 +83,6 @@ class Stage(Section):
     """Validation metrics in which the latest epoch must not be significantly worse; `last`: none."""
     patience: CountOrZero
     """Epochs without a higher score before early stopping; 0: none."""
-
-
-class Stages(Section):
-    """The three stages in order."""
-
-    seg_warmup: Stage
-    cls_head: Stage
-    joint: Stage
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        # A training step reads the checkpoint of the preceding step only.
-        before: StageName | None = None
-        for name in get_args(StageName):
-            start = getattr(self, name).starts_from
-            if start not in (None, before):
-                possible = f"{before} or null" if before else "null"
-                raise ValueError(
-                    f"{name}.starts_from is {start}, but a stage can only start from the one directly before "
-                    f"it; set {name}.starts_from to {possible}"
-                )
-            before = name
-        return self
 
 
 class Optimizer(Section):

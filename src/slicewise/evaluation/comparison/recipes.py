@@ -9,7 +9,7 @@ import numpy as np
 
 from slicewise.core.files import write_json
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.domain.scores import AUC, DICE, MEDIAN, NOT_TRAINED, STAGE_DIFFERENCE, StageRow
+from slicewise.domain.scores import AUC, DICE, MEDIAN, NOT_TRAINED, StageRow
 from slicewise.domain.tables import (
     Estimate,
     RecipeRow,
@@ -23,7 +23,10 @@ from slicewise.plots.recipes import draw_recipes
 
 @dataclass(frozen=True)
 class RecipeRun:
-    """The evaluation, with this fingerprint, of one recipe trained with one seed."""
+    """The evaluation, with this fingerprint, of one recipe trained with one seed.
+
+    `stages` are the scores of its final stage minus those of earlier ones.
+    """
 
     recipe: str
     seed: int
@@ -52,7 +55,7 @@ def tabulate(runs: Sequence[RecipeRun]) -> list[RecipeRow]:
                 row.num_patients, None, None, None, row.p_value, row.note or "", row.condition or "",
             )
             for row in run.stages
-            if row.phase.startswith(STAGE_DIFFERENCE) and row.score in (DICE, AUC)
+            if row.is_difference and row.score in (DICE, AUC)
         ]  # fmt: skip
     return rows
 

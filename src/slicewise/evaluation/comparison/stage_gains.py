@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 from slicewise.domain.scores import MINUS
 
 if TYPE_CHECKING:
-    from slicewise.config.schema.training import StageName
     from slicewise.domain.scores import StageRow
 
 GAIN_SCORES: Final = {"dice_per_patient": "Dice", "roc_auc": "ROC-AUC"}
 """The scores in which a later stage should gain, and their printed names."""
 
 
-def compute_stage_gains(rows: "Sequence[StageRow]", stage: "StageName") -> dict[str, dict[str, Any]]:
+def compute_stage_gains(rows: "Sequence[StageRow]", stage: str) -> dict[str, dict[str, Any]]:
     """Return by source and score the gain of a stage over the first that trained the same task.
 
     Each has the value `before` and the difference `value` with its `interval`, null where there is none.
@@ -30,7 +29,7 @@ def compute_stage_gains(rows: "Sequence[StageRow]", stage: "StageName") -> dict[
     return gains
 
 
-def gain_text(stage: "StageName", gains: Mapping[str, Mapping[str, Any]]) -> str:
+def gain_text(stage: str, gains: Mapping[str, Mapping[str, Any]]) -> str:
     """Return what a stage gained in one source as a line; `gains` by score."""
     parts = []
     for score, gain in gains.items():

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from slicewise.config.schema.training import StageName
 from slicewise.core.files import write_json, write_text
 from slicewise.domain.scores import AUC, DICE, MINUS, StageRow, score_name
 from slicewise.domain.tables import (
@@ -39,7 +38,7 @@ MAJORITY: Final = "majority class"
 class StageResult:
     """One stage's checkpoint on the test slices, and which heads the stage has trained."""
 
-    name: StageName
+    name: str
     result: EvaluationResult
     trained_mask: bool
     """False where the decoder was not updated; its masks are then those of the stage before."""
