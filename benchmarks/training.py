@@ -12,9 +12,10 @@ from slicewise.config.schema import Config, Stage
 from slicewise.core.malloc import keep_freed_memory
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.models.multitask import MultitaskModel
+from slicewise.tasks.build import make_tasks
 from slicewise.training.ema import ModelEMA
 from slicewise.training.fabric import deterministic_kernels
-from slicewise.training.losses import compute_losses
+from slicewise.training.losses import compute_losses, encode_targets
 from slicewise.training.optim import make_optimizer, parameter_groups
 from slicewise.training.trainer import Trainer
 
@@ -52,11 +53,11 @@ class BareSteps:
 
     def __init__(self, config: Config, batch: Batch) -> None:
         training, self.stage, self.config = config.training, config.stages["joint"], config
-        self.batch = batch.to(torch.device("cpu"), training.channels_last)
-        model = MultitaskModel(config.model)
+        model = MultitaskModel(config.model, config.tasks)
         if training.channels_last:
             model.to(memory_format=torch.channels_last)
         self.model = model.train()
+        self.batch = encode_targets(batch.to(torch.device("cpu"), training.channels_last), model.tasks)
         groups = parameter_groups(model, self.stage.learning_rates, training.optimizer.weight_decay)
         self.optimizer = make_optimizer(training.optimizer, groups, fused=True)
         self.average = ModelEMA(model, training.ema_decay) if training.ema_decay else None
@@ -71,7 +72,7 @@ class BareSteps:
         batch = self.batch
         with torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32):
             outputs = self.model(batch.images, batch.presence)
-        losses = compute_losses(outputs, batch, self.stage.objective, self.config.training)
+        losses = compute_losses(outputs, batch, self.model.tasks, self.stage.objective, self.config.training)
         torch.autograd.backward(losses.total)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -81,7 +82,7 @@ class BareSteps:
 
 def usual_model(config: Config) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Return the same model and optimiser as usual: fp32, channels first."""
-    model = MultitaskModel(config.model).train()
+    model = MultitaskModel(config.model, config.tasks).train()
     rates, decay = config.stages["joint"].learning_rates, config.training.optimizer.weight_decay
     return model, torch.optim.AdamW(model.parameters(), lr=rates.decoder, weight_decay=decay)
 
@@ -91,7 +92,9 @@ def usual_step(
 ) -> float:
     """Take one step in fp32 and return the loss, as for a log."""
     optimizer.zero_grad()
-    losses = compute_losses(model(batch.images, batch.presence), batch, stage.objective, config.training)
+    tasks = make_tasks(config.tasks)
+    logits = model(batch.images, batch.presence)
+    losses = compute_losses(logits, encode_targets(batch, tasks), tasks, stage.objective, config.training)
     total: Tensor = losses.total
     torch.autograd.backward(total)
     optimizer.step()

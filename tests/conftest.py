@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from slicewise.core.files import read_json
 
-pytest_plugins = ["tests.fixtures.cohorts", "tests.fixtures.services", "tests.fixtures.small_model"]
+pytest_plugins = ["tests.fixtures.small_model", "tests.fixtures.cohorts", "tests.fixtures.services"]
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"

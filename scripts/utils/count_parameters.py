@@ -21,7 +21,7 @@ def main() -> None:
             [f"model.{key}={value}" for key, value in overrides.items()] + ["model.encoder_weights=null"]
         )
         with torch.device("meta"):
-            model = MultitaskModel(settings.model)
+            model = MultitaskModel(settings.model, settings.tasks)
         count = sum(weight.numel() for weight in model.parameters()) / 1e6
         shown = "" if encoder == "null" else encoder
         print(f"| `{name}` | {shown} | {settings.model.depth} | {width} | {count:.1f} |")

@@ -21,6 +21,7 @@ from benchmarks.preprocess import usual_preprocess
 from benchmarks.report import table, write_report
 from benchmarks.size import FULL, TINY
 from benchmarks.usual_data import augment
+from tests.fixtures.small_model import TASKS
 
 from slicewise.config.compose import compose
 from slicewise.models.multitask import MultitaskModel
@@ -216,7 +217,7 @@ def test_a_plain_script_learns_within_its_budget(bench: Bench, chooses: bool) ->
 def test_a_plain_script_begins_where_ours_does() -> None:
     settings = compose().model
     plain: Any = plain_script._build_unet(settings)
-    ours: Any = MultitaskModel(settings)
+    ours: Any = MultitaskModel(settings, TASKS)
     shapes = [[tuple(part.shape) for part in net.encoder.parameters()] for net in (plain, ours)]
 
     assert torch.equal(next(plain.encoder.parameters()), next(ours.encoder.parameters()))

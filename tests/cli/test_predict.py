@@ -24,7 +24,6 @@ from slicewise.config.schema import Config
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import CLASS_NAMES
 from slicewise.engine.receipt import Identity, Receipt
 from slicewise.imaging.io.image2d import read_picture
 from slicewise.imaging.volume import picture_volume
@@ -55,14 +54,19 @@ def trained_checkpoint() -> Checkpoint:
             "model={encoder:mobilenet_v2,encoder_weights:null,encoder_depth:3,head_hidden:0}",
         ]
     )
-    model = MultitaskModel(config.model).eval()
+    model = MultitaskModel(config.model, config.tasks).eval()
     with torch.no_grad():  # half of the pixels, so that masks are neither empty nor full
-        found = model(torch.randn(2, 4, 64, 64), torch.ones(2, 4)).mask_logits
+        found = model(torch.randn(2, 4, 64, 64), torch.ones(2, 4))["segmentation"]
         model.mask_head[0].bias -= found.median()  # type: ignore[index]
     return Checkpoint(
-        model.state_dict(), config.model, config.preprocessing, CLASS_NAMES, "joint", {}, "a" * 64,
+        model.state_dict(), config.model, config.preprocessing, config.tasks, "joint", {}, "a" * 64,
         "brats", False, "flair",
     )  # fmt: skip
+
+
+def without(checkpoint: Checkpoint, task: str) -> Checkpoint:
+    """A checkpoint whose model lacks a task."""
+    return replace(checkpoint, tasks=checkpoint.tasks.model_copy(update={task: None}))
 
 
 @pytest.fixture
@@ -336,7 +340,7 @@ def test_a_head_that_was_never_trained_gives_no_verdict(
     trained_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, said = tmp_path / "mine.pth", "classification was not trained in this model"
-    save_checkpoint(path, replace(trained_checkpoint, not_trained=("classification",)))
+    save_checkpoint(path, without(trained_checkpoint, "classification"))
     assert predict(tmp_path, patient(tmp_path / "in"), "--checkpoint", path) == 0
     folder = tmp_path / "results" / "predictions"
     (row,) = rows(folder).values()
@@ -357,7 +361,7 @@ def test_masks_that_were_never_trained_are_not_written(
     trained_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "mine.pth"
-    save_checkpoint(path, replace(trained_checkpoint, not_trained=("segmentation",)))
+    save_checkpoint(path, without(trained_checkpoint, "segmentation"))
     assert predict(tmp_path, patient(tmp_path / "in"), "--checkpoint", path) == 0
     folder = tmp_path / "results" / "predictions"
     assert {path.name for path in folder.iterdir()} == {"predictions.csv", "predictions.json"}

@@ -7,17 +7,18 @@ bf16 = "backend:bf16"
 import torch
 from torch import Tensor
 
+from slicewise.config.schema.tasks import TaskName
 from slicewise.inference.backends import Forward
 from slicewise.models.checkpoint import Checkpoint
 
 
 def bf16(checkpoint: Checkpoint, device: torch.device) -> Forward:
-    """Return the forward pass of a checkpoint: images and presence to the logits of mask and class."""
+    """Return the forward pass of a checkpoint: images and presence to the logits of each task."""
     model = checkpoint.build().to(device)
 
-    def forward(images: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(images: Tensor, presence: Tensor) -> dict[TaskName, Tensor]:
         with torch.autocast(device.type, torch.bfloat16):
-            mask, label = model(images, presence)
-        return mask.float(), label.float()
+            logits = model(images, presence)
+        return {name: tensor.float() for name, tensor in logits.items()}
 
     return forward

@@ -130,11 +130,11 @@ def states() -> list[bytes]:
     config = compose()
     checkpoint = {
         "format": "slicewise-checkpoint",
-        "version": 1,
+        "version": 2,
         "weights": {"a.weight": torch.zeros(2, 2), "a.count": torch.tensor(3)},
         "model": config.model.model_dump() | {"encoder_depth": 3, "encoder": "resnet18"},
         "preprocessing": config.preprocessing.model_dump(),
-        "class_names": ("no_tumour", "tumour"),
+        "tasks": config.tasks.model_dump(),
         "stage": "joint",
         "metrics": {"dice": 0.5},
         "fingerprint": "f",

@@ -167,12 +167,12 @@ def _client() -> Any:
         ["preprocessing.image_size=32", "model={encoder:resnet18,encoder_depth:3,head_hidden:0}"]
     )
     model = config.model.model_copy(update={"encoder_weights": None})
-    weights = MultitaskModel(model).state_dict()
+    weights = MultitaskModel(model, config.tasks).state_dict()
     checkpoint = Checkpoint(
         weights,
         model,
         config.preprocessing,
-        ("no_tumour", "tumour"),
+        config.tasks,
         "joint",
         {},
         "f",

@@ -313,10 +313,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from slicewise.models.multitask import MultitaskModel
 
     config = compose(["model={encoder:resnet18,encoder_depth:3,head_hidden:0,encoder_weights:null}"])
-    weights = MultitaskModel(config.model).state_dict()
-    names = ("no_tumour", "tumour")
+    weights = MultitaskModel(config.model, config.tasks).state_dict()
     return Checkpoint(
-        weights, config.model, config.preprocessing, names, "joint", {}, "f", "x", True, "flair"
+        weights, config.model, config.preprocessing, config.tasks, "joint", {}, "f", "x", True, "flair"
     )
 
 

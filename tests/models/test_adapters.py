@@ -9,6 +9,7 @@ import torch
 from monai.networks.nets.basic_unet import BasicUNet
 from monai.networks.nets.dynunet import DynUNet
 from monai.networks.nets.segresnet import SegResNet
+from tests.fixtures.small_model import TASKS
 from torch import Tensor, nn
 
 from slicewise.config.compose import compose
@@ -16,7 +17,6 @@ from slicewise.config.schema import Model, Preprocessing
 from slicewise.config.schema.model import MONAI_ARCHITECTURES
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
-from slicewise.domain.labels import CLASS_NAMES
 from slicewise.explain.cam import compute_gradcam
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from slicewise.models.footprint import measure_footprint
@@ -46,7 +46,7 @@ def settings(request: pytest.FixtureRequest) -> Model:
 @pytest.fixture
 def net(settings: Model) -> MultitaskModel:
     torch.manual_seed(0)
-    return MultitaskModel(settings)
+    return MultitaskModel(settings, TASKS)
 
 
 def batch(number: int = 2) -> tuple[Tensor, Tensor]:
@@ -92,7 +92,7 @@ def test_a_step_moves_every_part_and_frozen_ones_keep_every_bit(net: MultitaskMo
         before = {part: snapshot(modules) for part, modules in modules_by_part(net).items()}
         optimizer = torch.optim.SGD([weight for weight in net.parameters() if weight.requires_grad], lr=0.1)
         output = net.train()(*batch())
-        (output.mask_logits.square().mean() + output.class_logits.square().mean()).backward()
+        (output["segmentation"].square().mean() + output["classification"].square().mean()).backward()
         optimizer.step()
         return {
             part
@@ -115,14 +115,15 @@ def test_a_program_gives_the_bits_of_its_model(net: MultitaskModel) -> None:
     assert exported is not None
     images, presence = batch(3)
     with torch.inference_mode():
-        found, expected = Program(exported, net.state_dict())(images, presence), net(images, presence)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+        program = Program(exported, net.state_dict(), {"segmentation": 1, "classification": 1})
+        found, expected = program(images, presence), net(images, presence)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_a_checkpoint_comes_back_whole(settings: Model, net: MultitaskModel, tmp_path: Path) -> None:
     preprocessing: Preprocessing = compose([f"preprocessing.image_size={SIZE}"]).preprocessing
     checkpoint = Checkpoint(
-        net.state_dict(), settings, preprocessing, CLASS_NAMES, "joint", {}, "a" * 64, "brats", False, "flair"
+        net.state_dict(), settings, preprocessing, TASKS, "joint", {}, "a" * 64, "brats", False, "flair"
     )
     save_checkpoint(tmp_path / "best_model.pth", checkpoint)
 
@@ -136,7 +137,7 @@ def test_a_checkpoint_comes_back_whole(settings: Model, net: MultitaskModel, tmp
 def test_saliency_and_footprint_see_it(settings: Model, net: MultitaskModel) -> None:
     images, presence = batch()
     assert compute_gradcam(net, images.numpy(), presence.numpy()).shape == (2, SIZE, SIZE)
-    footprint = measure_footprint(settings, SIZE)
+    footprint = measure_footprint(settings, TASKS, SIZE)
     assert footprint.num_weights == sum(one.numel() for one in (*net.parameters(), *net.buffers()))
     assert footprint.num_activations > footprint.peak_activations
 

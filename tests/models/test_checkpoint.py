@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.fixtures.small_model import TASKS
 
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.core.errors import CheckpointError
-from slicewise.domain.labels import CLASS_NAMES
 from slicewise.models.checkpoint import (
     Checkpoint,
     gives_same_masks,
@@ -21,7 +21,7 @@ from slicewise.models.multitask import MultitaskModel
 @pytest.fixture
 def checkpoint(model: Model) -> Checkpoint:
     torch.manual_seed(1)
-    net = MultitaskModel(model)
+    net = MultitaskModel(model, TASKS)
     net(torch.randn(2, 4, 32, 32), torch.ones(2, 4))  # moves the batch-norm statistics from their defaults
     torch.nn.init.normal_(net.slot_tokens.values)
     return Checkpoint(
@@ -35,14 +35,13 @@ def checkpoint(model: Model) -> Checkpoint:
             healthy_ratio=1.0,
             max_train_slices=64,
         ),
-        class_names=CLASS_NAMES,
+        tasks=TASKS.only(("segmentation",)),
         stage="seg_warmup",
         metrics={"dice": 0.5},
         fingerprint="f" * 64,
         data_name="phantom",
         synthetic=True,
         slot="flair",
-        not_trained=("classification",),
     )
 
 
@@ -62,7 +61,7 @@ def test_a_checkpoint_comes_back_whole(checkpoint: Checkpoint, tmp_path: Path) -
 
 def test_transfer_copies_every_tensor(checkpoint: Checkpoint) -> None:
     torch.manual_seed(2)
-    net = MultitaskModel(checkpoint.model)
+    net = MultitaskModel(checkpoint.model, TASKS)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
     load_weights(net, checkpoint)
@@ -79,7 +78,7 @@ def test_transfer_refuses_weights_that_lack_a_part(checkpoint: Checkpoint, prefi
     assert len(kept) < len(checkpoint.weights)
 
     with pytest.raises(CheckpointError, match=prefix):
-        load_weights(MultitaskModel(checkpoint.model), dataclasses.replace(checkpoint, weights=kept))
+        load_weights(MultitaskModel(checkpoint.model, TASKS), dataclasses.replace(checkpoint, weights=kept))
 
 
 @pytest.mark.parametrize(("name", "same"), [("class_head.", True), ("decoder.", False), ("encoder.", False)])
@@ -98,7 +97,7 @@ def test_transfer_refuses_weights_that_nothing_takes(checkpoint: Checkpoint) -> 
     more = {**checkpoint.weights, "module.decoder.weight": torch.zeros(1)}
 
     with pytest.raises(CheckpointError, match=r"module\.decoder\.weight"):
-        load_weights(MultitaskModel(checkpoint.model), dataclasses.replace(checkpoint, weights=more))
+        load_weights(MultitaskModel(checkpoint.model, TASKS), dataclasses.replace(checkpoint, weights=more))
 
 
 def test_build_gives_the_same_answers_in_evaluation_mode(checkpoint: Checkpoint) -> None:
@@ -125,18 +124,33 @@ def test_another_model_is_refused_by_the_keys_that_differ(checkpoint: Checkpoint
     assert "model.architecture" not in message
 
 
-def test_a_file_from_before_there_was_a_choice_has_what_networks_had_then(
-    checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_a_file_of_an_earlier_format_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "old.pth"
     save_checkpoint(path, checkpoint)
     content = torch.load(path, weights_only=True)
-    assert content["model"].pop("decoder_width") == 16
-    assert content.pop("not_trained") == ("classification",)
-    torch.save(content, path)
+    torch.save({**content, "version": 1}, path)
 
-    loaded = load_checkpoint(path, checkpoint.model)
-    assert (loaded.model, loaded.not_trained) == (checkpoint.model, ())
+    with pytest.raises(CheckpointError, match="lacks the tasks and channels of the model; train again"):
+        load_checkpoint(path)
+
+
+def test_a_head_that_was_not_trained_is_handed_on_and_not_predicted(checkpoint: Checkpoint) -> None:
+    model = checkpoint.build()
+    assert [*model(torch.randn(1, 4, 32, 32), torch.ones(1, 4))] == ["segmentation"]
+    assert not hasattr(model, "class_head")
+
+    whole = MultitaskModel(checkpoint.model, TASKS)
+    load_weights(whole, checkpoint)
+    name = "class_head.layers.2.weight"
+    assert torch.equal(whole.state_dict()[name], checkpoint.weights[name])
+
+
+def test_a_model_with_other_tasks_takes_no_weights(checkpoint: Checkpoint) -> None:
+    assert TASKS.segmentation is not None
+    other = TASKS.segmentation.model_copy(update={"classes": ("lesion",)})
+    model = MultitaskModel(checkpoint.model, TASKS.model_copy(update={"segmentation": other}))
+    with pytest.raises(CheckpointError, match=r"another tasks\.segmentation .*tumour.*lesion"):
+        load_weights(model, checkpoint)
 
 
 def test_where_the_first_weights_came_from_does_not_matter(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from tests.fixtures.small_model import TASKS
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
@@ -89,7 +90,7 @@ def test_a_layer_of_another_library_is_left_alone() -> None:
 @pytest.mark.parametrize(("encoder", "count"), [("tu-tf_efficientnet_lite0", 7), ("resnet18", 0)])
 def test_a_network_keeps_its_names_and_its_copy_is_as_wide(model: Model, encoder: str, count: int) -> None:
     settings = {**model.model_dump(), "architecture": "unet", "encoder": encoder, "encoder_depth": 4}
-    net = MultitaskModel(Model.model_validate(settings))
+    net = MultitaskModel(Model.model_validate(settings), TASKS)
 
     def wide(found: nn.Module) -> list[str]:
         return [name for name, child in found.named_modules() if isinstance(child, Fp32Conv2d)]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.fixtures.small_model import TASKS
 from torch import Tensor
 
 from slicewise.config.schema import Model
@@ -17,7 +18,7 @@ def changed(model: Model, **keys: object) -> Model:
 @pytest.mark.parametrize("architecture", SMP_ARCHITECTURES)
 @pytest.mark.parametrize("depth", [3, 5])
 def test_every_architecture_answers_both_questions(model: Model, architecture: str, depth: int) -> None:
-    net = MultitaskModel(changed(model, architecture=architecture, encoder_depth=depth)).eval()
+    net = MultitaskModel(changed(model, architecture=architecture, encoder_depth=depth), TASKS).eval()
 
     with torch.no_grad():
         prediction = net(torch.randn(2, 4, 64, 64), torch.ones(2, 4))
@@ -27,7 +28,7 @@ def test_every_architecture_answers_both_questions(model: Model, architecture: s
 
 
 def test_every_tensor_belongs_to_exactly_one_part(model: Model) -> None:
-    net = MultitaskModel(model)
+    net = MultitaskModel(model, TASKS)
     by_part = modules_by_part(net)
 
     tensors = [*net.parameters(), *net.buffers()]
@@ -41,7 +42,7 @@ def test_every_tensor_belongs_to_exactly_one_part(model: Model) -> None:
 
 
 def test_an_empty_slot_is_filled_with_its_token_and_its_pixels_do_not_matter(model: Model) -> None:
-    net = MultitaskModel(model).eval()
+    net = MultitaskModel(model, TASKS).eval()
     torch.nn.init.normal_(net.slot_tokens.values)
     images = torch.randn(2, 4, 32, 32)
     presence = torch.tensor([[0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 1.0]])
@@ -56,8 +57,8 @@ def test_an_empty_slot_is_filled_with_its_token_and_its_pixels_do_not_matter(mod
 
 
 def test_head_width_and_dropout_are_those_of_the_settings(model: Model) -> None:
-    linear = MultitaskModel(changed(model, head_hidden=0))
-    wide = MultitaskModel(changed(model, head_hidden=48, head_dropout=0.25))
+    linear = MultitaskModel(changed(model, head_hidden=0), TASKS)
+    wide = MultitaskModel(changed(model, head_hidden=48, head_dropout=0.25), TASKS)
 
     assert sum(isinstance(layer, torch.nn.Linear) for layer in linear.class_head.modules()) == 1
     assert any(getattr(layer, "out_features", 0) == 48 for layer in wide.class_head.modules())
@@ -69,7 +70,7 @@ def test_a_narrower_decoder_is_smaller_and_has_its_width_at_the_finest_level(
     model: Model, architecture: str
 ) -> None:
     usual, narrow = (
-        MultitaskModel(changed(model, architecture=architecture, encoder_depth=4, decoder_width=width))
+        MultitaskModel(changed(model, architecture=architecture, encoder_depth=4, decoder_width=width), TASKS)
         for width in (16, 8)
     )
 
@@ -81,7 +82,7 @@ def test_a_narrower_decoder_is_smaller_and_has_its_width_at_the_finest_level(
 
 def test_an_unknown_encoder_is_named_with_a_way_out(model: Model) -> None:
     with pytest.raises(ConfigError, match=r"model\.encoder=resnet99.*resnet18"):
-        MultitaskModel(changed(model, encoder="resnet99"))
+        MultitaskModel(changed(model, encoder="resnet99"), TASKS)
 
 
 def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
@@ -90,7 +91,7 @@ def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("architecture", SMP_ARCHITECTURES)
 def test_a_decoder_that_says_nothing_means_background(model: Model, architecture: str) -> None:
-    net = MultitaskModel(changed(model, architecture=architecture))
+    net = MultitaskModel(changed(model, architecture=architecture), TASKS)
     nothing = torch.zeros_like(net.decode(net.encode(torch.zeros(2, 4, 64, 64), torch.ones(2, 4))))
 
     assert torch.allclose(net.mask_head(nothing).sigmoid(), torch.tensor(0.02))
@@ -121,7 +122,7 @@ def snapshot(net: MultitaskModel) -> dict[Part, dict[str, Tensor]]:
 @pytest.mark.parametrize("frozen", [("encoder",), ("decoder",), ("encoder", "decoder"), ("head",)])
 def test_frozen_parts_keep_every_bit_and_the_others_learn(model: Model, frozen: tuple[Part, ...]) -> None:
     torch.manual_seed(0)
-    net = MultitaskModel(model)
+    net = MultitaskModel(model, TASKS)
     net.freeze(frozen)
     before = snapshot(net)
 
@@ -135,7 +136,7 @@ def test_frozen_parts_keep_every_bit_and_the_others_learn(model: Model, frozen: 
 
 def test_frozen_statistics_stay_while_the_weights_learn(model: Model) -> None:
     torch.manual_seed(0)
-    net = MultitaskModel(model)
+    net = MultitaskModel(model, TASKS)
     net.freeze((), statistics=True)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     train_steps(net)
@@ -149,7 +150,7 @@ def test_frozen_statistics_stay_while_the_weights_learn(model: Model) -> None:
 def test_frozen_statistics_are_what_a_batch_is_normalised_with(model: Model) -> None:
     """Beside bright pictures a slice looks the same as alone; with statistics of the batch it would not."""
     torch.manual_seed(0)
-    net = MultitaskModel(model.model_copy(update={"head_dropout": 0.0}))
+    net = MultitaskModel(model.model_copy(update={"head_dropout": 0.0}), TASKS)
     dark, bright, presence = torch.randn(2, 4, 32, 32), 5 + torch.randn(2, 4, 32, 32), torch.ones(4, 4)
 
     def beside(images: Tensor) -> Tensor:
@@ -165,7 +166,7 @@ def test_frozen_statistics_are_what_a_batch_is_normalised_with(model: Model) -> 
 
 
 def test_dropout_is_off_in_a_frozen_head(model: Model) -> None:
-    net = MultitaskModel(model)
+    net = MultitaskModel(model, TASKS)
     net.freeze(("encoder", "decoder", "head"))
     net.train()
     images, presence = torch.randn(4, 4, 32, 32), torch.ones(4, 4)
@@ -174,7 +175,7 @@ def test_dropout_is_off_in_a_frozen_head(model: Model) -> None:
 
 
 def test_thawing_gives_a_part_back_to_training(model: Model) -> None:
-    net = MultitaskModel(model).train()
+    net = MultitaskModel(model, TASKS).train()
     net.freeze(("encoder",))
     net.freeze(())
 
@@ -184,7 +185,7 @@ def test_thawing_gives_a_part_back_to_training(model: Model) -> None:
 
 def test_without_the_guard_batch_norm_would_drift(model: Model) -> None:
     """The reason for `MultitaskModel.train`: gradients alone do not freeze a part."""
-    net = MultitaskModel(model)
+    net = MultitaskModel(model, TASKS)
     for parameter in net.encoder.parameters():
         parameter.requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in net.encoder.state_dict().items()}
@@ -197,7 +198,7 @@ def test_without_the_guard_batch_norm_would_drift(model: Model) -> None:
 @pytest.mark.parametrize("hidden", [0, 8])
 @pytest.mark.parametrize("size", [4, 33])
 def test_the_head_maps_any_map_size_to_one_fp32_logit_per_slice(hidden: int, size: int) -> None:
-    head = ClassHead(6, hidden=hidden, dropout=0.5)
+    head = ClassHead(6, hidden=hidden, dropout=0.5, num_logits=1)
 
     with torch.autocast("cpu", torch.bfloat16):
         logits = head(torch.randn(3, 6, size, size).bfloat16())
@@ -208,7 +209,7 @@ def test_the_head_maps_any_map_size_to_one_fp32_logit_per_slice(hidden: int, siz
 
 def test_a_small_bright_spot_is_not_averaged_away() -> None:
     torch.manual_seed(0)
-    head = ClassHead(4, hidden=0, dropout=0.0).eval()
+    head = ClassHead(4, hidden=0, dropout=0.0, num_logits=1).eval()
     plain = torch.zeros(1, 4, 128, 128)
     spot = plain.clone()
     spot[0, 2, 5, 5] = 10
@@ -219,7 +220,7 @@ def test_a_small_bright_spot_is_not_averaged_away() -> None:
 
 def test_the_head_reads_mean_and_maximum_of_each_channel() -> None:
     torch.manual_seed(0)
-    head = ClassHead(5, hidden=0, dropout=0.0)
+    head = ClassHead(5, hidden=0, dropout=0.0, num_logits=1)
     decoded = torch.randn(3, 5, 17, 17).to(memory_format=torch.channels_last).requires_grad_()
 
     logits = head(decoded)

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from sklearn.datasets import load_sample_image
+from tests.fixtures.small_model import TASKS
 from torch import Tensor, nn
 
 from slicewise.config.schema import Model
@@ -49,7 +50,7 @@ def test_the_weights_tell_a_daisy_and_the_order_of_tensors_is_that_of_the_file(m
 
 
 def test_a_grey_image_in_all_slots_meets_the_filters_that_imagenet_taught(model: Model) -> None:
-    ours = MultitaskModel(settings(model)).eval().encoder
+    ours = MultitaskModel(settings(model), TASKS).eval().encoder
     reference = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
     # The file goes on with the classifier, which a network of features lacks; load_state_dict misses nothing.
     reference.load_state_dict(dict(zip(reference.state_dict(), stored(model).values(), strict=False)))
@@ -67,7 +68,7 @@ def test_a_grey_image_in_all_slots_meets_the_filters_that_imagenet_taught(model:
 
 @pytest.mark.parametrize("slot", range(4))
 def test_every_modality_alone_is_seen_alike(model: Model, slot: int) -> None:
-    encoder = MultitaskModel(settings(model, encoder_depth=3)).encoder
+    encoder = MultitaskModel(settings(model, encoder_depth=3), TASKS).encoder
     first = next(layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d))
     image = torch.randn(1, 1, 32, 32)
     alone, other = torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32)
@@ -78,8 +79,8 @@ def test_every_modality_alone_is_seen_alike(model: Model, slot: int) -> None:
 
 @pytest.mark.parametrize("depth", [3, 4, 5])
 def test_a_shallow_encoder_takes_the_first_stages(model: Model, depth: int) -> None:
-    shallow = MultitaskModel(settings(model, encoder_depth=depth)).encoder.state_dict()
-    whole = MultitaskModel(settings(model)).encoder.state_dict()
+    shallow = MultitaskModel(settings(model, encoder_depth=depth), TASKS).encoder.state_dict()
+    whole = MultitaskModel(settings(model), TASKS).encoder.state_dict()
 
     assert set(shallow) <= set(whole)
     assert all(torch.equal(tensor, whole[name]) for name, tensor in shallow.items())
@@ -87,7 +88,8 @@ def test_a_shallow_encoder_takes_the_first_stages(model: Model, depth: int) -> N
 
 def test_without_the_key_the_weights_are_random_and_training_moves_the_shipped_ones(model: Model) -> None:
     random, shipped = (
-        MultitaskModel(settings(model, encoder_weights=key, encoder_depth=3)) for key in (None, "imagenet")
+        MultitaskModel(settings(model, encoder_weights=key, encoder_depth=3), TASKS)
+        for key in (None, "imagenet")
     )
     before = {name: tensor.clone() for name, tensor in shipped.encoder.state_dict().items()}
 
@@ -102,7 +104,7 @@ def test_weights_of_another_encoder_are_refused(model: Model, tmp_path: Path) ->
     weights = stored(model)
     weights["_blocks.3._project_conv.weight"] = torch.zeros(3, 3, 1, 1)
     torch.save(weights, tmp_path / "other.pth")
-    encoder = MultitaskModel(settings(model, encoder_weights=None)).encoder
+    encoder = MultitaskModel(settings(model, encoder_weights=None), TASKS).encoder
 
     with pytest.raises(ConfigError, match=r"other\.pth holds the weights of another encoder.*conv_pwl"):
         load_packaged_weights(encoder, tmp_path / "other.pth")
@@ -111,7 +113,7 @@ def test_weights_of_another_encoder_are_refused(model: Model, tmp_path: Path) ->
 def test_a_file_that_is_too_short_is_refused(model: Model, tmp_path: Path) -> None:
     first = dict(list(stored(model).items())[:30])
     torch.save(first, tmp_path / "short.pth")
-    encoder = MultitaskModel(settings(model, encoder_weights=None)).encoder
+    encoder = MultitaskModel(settings(model, encoder_weights=None), TASKS).encoder
 
     with pytest.raises(ConfigError, match=r"short\.pth holds the weights of another encoder"):
         load_packaged_weights(encoder, tmp_path / "short.pth")
@@ -139,7 +141,7 @@ def test_weights_that_nothing_offers_are_named_with_a_way_out(
         ConfigError,
         match=rf"encoder_weights=.*{encoder} cannot be downloaded.*{next(iter(PACKAGED_WEIGHTS))}",
     ):
-        MultitaskModel(settings(model, encoder=encoder))
+        MultitaskModel(settings(model, encoder=encoder), TASKS)
 
 
 def _one_step(net: MultitaskModel) -> None:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.fixtures.small_model import TASKS
 from torch import Tensor, nn
 
 from slicewise.config.schema import Model
@@ -36,7 +37,7 @@ def test_only_stages_that_no_image_meets_are_dropped_and_the_answer_stays() -> N
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
 def test_every_weight_of_a_shallow_network_gets_a_gradient(model: Model, encoder: str) -> None:
     shallow = {**model.model_dump(), "architecture": "unet", "encoder": encoder, "encoder_depth": 4}
-    net = MultitaskModel(Model.model_validate(shallow))
+    net = MultitaskModel(Model.model_validate(shallow), TASKS)
 
     prediction = net(torch.randn(2, 4, 64, 64), torch.tensor([[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0]]))
     (prediction.mask_logits.mean() + prediction.class_logits.mean()).backward()

@@ -15,7 +15,7 @@ from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.stage import StageResult, train_stage
-from slicewise.training.validation import SliceScores, Validation
+from slicewise.training.validation import Validation
 
 SIDE = 32
 SMALL = (
@@ -108,10 +108,9 @@ def make_config() -> MakeConfig:
 
 def validated(data: SliceDataset, **metrics: float) -> Validation:
     """Metrics as `validate` gives them, of a model that has the same Dice in every patient."""
-    nothing, whole = np.zeros(len(data)), np.ones(len(data))
-    dice = metrics.get("dice", 1.0)
-    scores = SliceScores(whole * dice / 2, whole, nothing, np.zeros((len(data), 2)))
-    return Validation({"val_loss": 1.0, **metrics}, scores)
+    patients = {(case.key.source, case.key.patient) for case in data.cases if case.has_mask}
+    contributions = {"dice": [metrics["dice"]] * len(patients)} if "dice" in metrics else {}
+    return Validation({"val_loss": 1.0, **metrics}, contributions)
 
 
 @pytest.fixture

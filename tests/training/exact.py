@@ -1,6 +1,7 @@
 """A pass of the network in double precision, with and without the rounding of fp32 at each operation."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import Batch
 from slicewise.models.multitask import MultitaskModel
-from slicewise.training.losses import compute_losses
+from slicewise.training.losses import compute_losses, encode_targets
 
 UNIT: Final = 2.0**-24
 """Largest relative error of rounding to fp32"""
@@ -23,7 +24,7 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
     forward and backward: what one operation with a perfect sum would do to it.
     """
     torch.manual_seed(0)
-    model = smoothed(MultitaskModel(config.model)).double().train()
+    model = smoothed(MultitaskModel(config.model, config.tasks)).double().train()
     exact = Batch(
         *(tensor.double() if tensor.is_floating_point() else tensor for tensor in vars(batch).values())
     )
@@ -35,8 +36,14 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
         if rounding:
             for module in model.modules():
                 stack.callback(module.register_forward_hook(_rounds(generator)).remove)
+        exact = encode_targets(exact, model.tasks)
+        exact = replace(exact, masks=exact.masks.double())
         loss = compute_losses(
-            model(exact.images, exact.presence), exact, config.stages["joint"].objective, config.training
+            model(exact.images, exact.presence),
+            exact,
+            model.tasks,
+            config.stages["joint"].objective,
+            config.training,
         )
         torch.autograd.backward(loss.total)
         with torch.no_grad():
@@ -45,8 +52,8 @@ def double_pass(config: Config, batch: Batch, rounding: bool = False) -> dict[st
     return {
         **gradients,
         "loss": loss.total.detach(),
-        "masks": answers.mask_logits,
-        "classes": answers.class_logits,
+        "masks": answers["segmentation"],
+        "classes": answers["classification"],
     }
 
 

@@ -10,7 +10,7 @@ from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from slicewise.plots.curves import draw_curves
-from slicewise.training.artifacts import HISTORY_COLUMNS, StageArtifacts, write_history
+from slicewise.training.artifacts import StageArtifacts, write_history
 from slicewise.training.learner import Learner
 from slicewise.training.samples import choose_slices, draw_samples
 
@@ -18,18 +18,19 @@ MakeConfig = Callable[..., Config]
 
 
 def test_history_is_a_table_with_blanks_for_what_a_stage_lacks(tmp_path: Path) -> None:
-    write_history(tmp_path / "history.csv", [{"epoch": 1, "train_loss": 0.5, "auc": 0.123456789}])
+    columns = ["epoch", "learning_rate", "train_loss", "dice", "auc"]
+    write_history(tmp_path / "history.csv", columns, [{"epoch": 1, "train_loss": 0.5, "auc": 0.123456789}])
 
     header, line = (tmp_path / "history.csv").read_text().splitlines()
-    assert header == ",".join(HISTORY_COLUMNS)
-    assert line == "1,,0.5,,,,,,,0.123457,,,,,"
+    assert header == ",".join(columns)
+    assert line == "1,,0.5,,0.123457"
 
 
 def test_curves_are_drawn_for_one_epoch_and_for_many(tmp_path: Path) -> None:
     rows = [{"epoch": n, "train_loss": 1 / n, "val_loss": 1.1 / n, "dice": 1 - 1 / n} for n in range(1, 9)]
     for number in (1, 8):
         path = tmp_path / f"{number}.png"
-        draw_curves(path, "joint", rows[:number], best_epoch=number)
+        draw_curves(path, "joint", rows[:number], best_epoch=number, metrics={"dice": "Dice"})
 
         pixels = read(path)[..., 0]
         assert pixels.shape[1] > 800
@@ -78,7 +79,7 @@ def test_the_best_network_is_kept_with_its_calls(
     model = kept.build().to(memory_format=torch.channels_last)
     with torch.inference_mode():
         expected, found = model(images, presence), program(images, presence)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def read(path: Path) -> NDArray[np.int64]:

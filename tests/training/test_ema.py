@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import torch
+from tests.fixtures.small_model import TASKS
 
 from slicewise.config.schema import Config
 from slicewise.models.multitask import MultitaskModel
@@ -16,7 +17,7 @@ def fill(model: torch.nn.Module, value: float) -> None:
 
 
 def test_weights_and_statistics_are_averaged_with_a_decay_that_climbs(make_config: MakeConfig) -> None:
-    model = MultitaskModel(make_config().model)
+    model = MultitaskModel(make_config().model, TASKS)
     fill(model, 1.0)
     average, expected = ModelEMA(model, decay=0.45), 1.0
     for count in range(1, 13):
@@ -31,7 +32,7 @@ def test_weights_and_statistics_are_averaged_with_a_decay_that_climbs(make_confi
 
 
 def test_frozen_weights_keep_every_bit(make_config: MakeConfig) -> None:
-    model = MultitaskModel(make_config().model)
+    model = MultitaskModel(make_config().model, TASKS)
     model.freeze(["encoder", "decoder"])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     average = ModelEMA(model, decay=0.9)
@@ -46,7 +47,7 @@ def test_frozen_weights_keep_every_bit(make_config: MakeConfig) -> None:
 
 
 def test_the_average_goes_on_from_its_state(make_config: MakeConfig) -> None:
-    model = MultitaskModel(make_config().model)
+    model = MultitaskModel(make_config().model, TASKS)
     first, second = ModelEMA(model, 0.5), ModelEMA(model, 0.5)
     for value in (1.0, 3.0, 5.0, 4.0, 6.0, 2.0):  # not yet at the next update
         fill(model, value)

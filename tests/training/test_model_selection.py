@@ -1,20 +1,23 @@
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from tests.fixtures.small_model import TASKS
 from tests.training.conftest import Case, MakeConfig, make_case
 
-from slicewise.config.schema.training import Monitor
+from slicewise.config.schema.tasks import TaskName
 from slicewise.data.loading.dataset import SliceDataset
+from slicewise.models.checkpoint import Checkpoint
+from slicewise.tasks.base import Contributions, Floats
+from slicewise.tasks.build import make_tasks
 from slicewise.training.model_selection import (
     is_significantly_worse,
     may_keep_initial_weights,
-    patient_pseudovalues,
     should_stop,
 )
 from slicewise.training.state import Progress
-from slicewise.training.validation import SliceScores, mean_patient_dice, slice_auc
+from slicewise.training.validation import tabulate_slices
 
 
 def dataset(volumes: Sequence[int], pictures: Sequence[int]) -> SliceDataset:
@@ -26,20 +29,34 @@ def dataset(volumes: Sequence[int], pictures: Sequence[int]) -> SliceDataset:
     )
 
 
-def scores(data: SliceDataset, seed: int = 0) -> SliceScores:
+def scores(data: SliceDataset, seed: int = 0) -> dict[TaskName, Floats]:
     """Predictions that depend on the slice alone, whatever data set it is in."""
     rows = []
     for case in data.cases:
         rng = np.random.default_rng([seed, int(case.key.patient[1:])])
         sizes = rng.uniform(1, 50, (len(case.labels), 2))
         logits = rng.normal(np.asarray(case.labels, float), 1.0)
-        rows += [*np.column_stack([sizes.min(1), sizes.sum(1), logits])]
-    intersection, denominator, logits = np.array(rows).T
-    return SliceScores(intersection, denominator, logits, np.zeros((len(data), 2)))
+        rows += [*np.column_stack([sizes.min(1), sizes, logits])]
+    table = np.array(rows)
+    return {"segmentation": table[:, :3], "classification": table[:, 3:]}
+
+
+def metrics(data: SliceDataset) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, task in make_tasks(TASKS).items():
+        found |= task.metrics(tabulate_slices(data), scores(data)[name])
+    return found
+
+
+def pseudovalues(data: SliceDataset, *monitors: str) -> Contributions:
+    found: Contributions = {}
+    for name, task in make_tasks(TASKS).items():
+        found |= task.contributions(tabulate_slices(data), scores(data)[name], monitors)
+    return found
 
 
 def auc(data: SliceDataset, source: str) -> float:
-    return slice_auc(data, scores(data).class_logits)[f"auc_{source}"]
+    return metrics(data)[f"auc_{source}"]
 
 
 def without(numbers: Sequence[int], out: int) -> list[int]:
@@ -51,16 +68,16 @@ VOLUMES, PICTURES = [0, 1, 2, 4], [50, 51, 52, 53, 55]
 
 def test_the_values_of_dice_are_those_of_the_patients() -> None:
     data = dataset(VOLUMES, PICTURES)
-    values = patient_pseudovalues(data, scores(data), "dice")
+    values = pseudovalues(data, "dice")
     alone = [dataset([number], []) for number in VOLUMES]
 
     assert [*values] == ["dice"]
-    assert values["dice"] == pytest.approx([mean_patient_dice(one, scores(one)) for one in alone])
+    assert values["dice"] == pytest.approx([metrics(one)["dice"] for one in alone])
 
 
 def test_the_values_of_an_auc_are_the_pseudo_values_of_each_source() -> None:
     data = dataset(VOLUMES, PICTURES)
-    values = patient_pseudovalues(data, scores(data), "dice+auc")
+    values = pseudovalues(data, "dice", "auc")
     fewer_volumes = [dataset(without(VOLUMES, out), PICTURES) for out in VOLUMES]
     fewer_pictures = [dataset(VOLUMES, without(PICTURES, out)) for out in PICTURES]
 
@@ -71,16 +88,16 @@ def test_the_values_of_an_auc_are_the_pseudo_values_of_each_source() -> None:
     assert values["auc_pictures"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("monitor", ["dice", "auc", "dice+auc"])
-def test_a_figure_that_is_undefined_has_no_values(monitor: Monitor) -> None:
+@pytest.mark.parametrize("monitors", [["dice"], ["auc"], ["dice", "auc"]])
+def test_a_figure_that_is_undefined_has_no_values(monitors: list[str]) -> None:
     one_class = dataset([], [50, 52, 54])  # all of them healthy
-    assert patient_pseudovalues(one_class, scores(one_class), monitor) == {}
+    assert pseudovalues(one_class, *monitors) == {}
 
 
 def test_an_auc_that_hangs_on_one_patient_counts_as_chance_without_it() -> None:
     data = dataset([], [50, 52, 53])
     whole = auc(data, "pictures")
-    found = patient_pseudovalues(data, scores(data), "auc")["auc_pictures"]
+    found = pseudovalues(data, "auc")["auc_pictures"]
     assert found[2] == pytest.approx(3 * whole - 2 * 0.5)
 
 
@@ -99,7 +116,7 @@ def test_a_family_of_pictures_is_one_unit() -> None:
     pictures = [make_case(number, 1, [3], has_mask=False) for number in (50, 51, 52, 53)]
     family = [Copy(**vars(picture), family=name) for picture, name in zip(pictures, "abba", strict=True)]
     data = SliceDataset({"volumes": [make_case(0, 6)], "pictures": family})
-    values = patient_pseudovalues(data, scores(data), "auc")["auc_pictures"]
+    values = pseudovalues(data, "auc")["auc_pictures"]
     parts = [
         SliceDataset({"volumes": [make_case(0, 6)], "pictures": pair}) for pair in (family[1:3], family[::3])
     ]
@@ -109,7 +126,7 @@ def test_a_family_of_pictures_is_one_unit() -> None:
 def test_two_cases_of_one_patient_are_one_unit() -> None:
     data = dataset([0, 1, 2], [])
     data.cases[1].key = data.cases[0].key  # type: ignore[misc]  # a stand-in of the tests
-    found = patient_pseudovalues(data, scores(data), "dice+auc")
+    found = pseudovalues(data, "dice", "auc")
     assert [len(row) for row in found.values()] == [2, 2]
 
 
@@ -164,25 +181,36 @@ def test_luck_is_taken_for_a_loss_in_few_of_a_hundred(num_patients: int, spread:
 
 
 @pytest.mark.parametrize(
-    ("stage", "overrides", "expected"),
+    ("stage", "overrides", "trained", "expected"),
     [
-        ("joint", [], True),
-        ("joint", ["stages.joint.monitor=last"], False),
-        ("cls_head", [], False),  # its head is random
-        ("cls_head", ["stages.seg_warmup.objective.classification=1"], False),  # in the loss, but frozen
-        (
-            "cls_head",
-            ["stages.seg_warmup.objective.classification=1", "stages.seg_warmup.learning_rates.head=1e-3"],
-            True,
-        ),
-        ("joint", ["stages.joint.starts_from=null"], True),  # weights of another run, if any
-        ("seg_warmup", [], True),
+        ("joint", [], ("segmentation", "classification"), True),
+        ("joint", ["stages.joint.monitor=last"], ("segmentation", "classification"), False),
+        ("joint", [], ("segmentation",), False),
+        ("cls_head", [], ("segmentation",), False),  # its head is random
+        ("cls_head", [], ("segmentation", "classification"), True),
+        ("seg_warmup", [], ("segmentation",), True),  # of another run
     ],
 )
 def test_weights_that_learned_nothing_yet_are_no_rival(
-    make_config: MakeConfig, stage: str, overrides: list[str], expected: bool
+    make_config: MakeConfig,
+    checkpoint: Checkpoint,
+    stage: str,
+    overrides: list[str],
+    trained: tuple[TaskName, ...],
+    expected: bool,
 ) -> None:
-    assert may_keep_initial_weights(make_config(*overrides), stage) == expected
+    start = replace(checkpoint, tasks=TASKS.only(trained))
+    assert may_keep_initial_weights(make_config(*overrides).stages[stage], start) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trained"),
+    [([], {"segmentation"}), (["stages.seg_warmup.objective.classification=1"], {"segmentation"})],
+)
+def test_a_frozen_head_is_not_trained(
+    make_config: MakeConfig, overrides: list[str], trained: set[str]
+) -> None:
+    assert make_config(*overrides).stages["seg_warmup"].trained_tasks == trained
 
 
 @pytest.mark.parametrize(

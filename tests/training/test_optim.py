@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.fixtures.small_model import TASKS
 from torch import nn
 
 from slicewise.config.schema import Config, LearningRates, Optimizer, Scheduler
@@ -29,7 +30,7 @@ def factors(settings: Scheduler, num_steps: int = 100) -> list[float]:
 
 @pytest.fixture
 def model(make_config: Callable[..., Config]) -> MultitaskModel:
-    return MultitaskModel(make_config().model)
+    return MultitaskModel(make_config().model, TASKS)
 
 
 def test_every_parameter_learns_at_the_rate_of_its_part(model: MultitaskModel) -> None:

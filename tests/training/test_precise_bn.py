@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.fixtures.small_model import TASKS
 from torch import Tensor, nn
 
 from slicewise.config.schema import Config
@@ -29,7 +30,7 @@ def batches(train_set: SliceDataset) -> list[Batch]:
 @pytest.fixture
 def model(make_config: MakeConfig) -> MultitaskModel:
     torch.manual_seed(0)
-    return MultitaskModel(make_config("model.head_dropout=0.5").model)
+    return MultitaskModel(make_config("model.head_dropout=0.5").model, TASKS)
 
 
 def measure(config: Config, model: MultitaskModel, batches: list[Batch]) -> None:
@@ -115,7 +116,7 @@ def test_the_first_batches_of_the_epoch_are_measured_as_they_were_before_augment
     kept = load_checkpoint(tmp_path / "best_model.pth")
 
     config = make_config(*overrides)
-    model = MultitaskModel(config.model)
+    model = MultitaskModel(config.model, config.tasks)
     model.load_state_dict(kept.weights)
     shuffled = TrainLoader(
         train_set, config.stages["joint"].sources, batch_size=8, iterations=4, key=(config.seed, "joint")

@@ -3,6 +3,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
+from tests.fixtures.small_model import TASKS
 from torch import Tensor, nn
 
 from slicewise.config.schema import Config, Model
@@ -41,9 +42,9 @@ class Echo(MultitaskModel):
     """Calls a pixel tumour where FLAIR is 1, and a slice the more likely tumour, the more such pixels."""
 
     def __init__(self, settings: Model) -> None:
-        super().__init__(settings)
+        super().__init__(settings, TASKS)
         self.mask_head = Map(lambda flair: 10 * (flair - 0.5))
-        self.class_head = Map(lambda flair: flair.sum((1, 2, 3)) - 2)  # type: ignore[assignment]  # a stand-in
+        self.class_head = Map(lambda flair: flair.sum((2, 3)) - 2)  # type: ignore[assignment]  # a stand-in
 
     def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
         return [images[:, 3:]]
@@ -120,7 +121,7 @@ def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
 
 def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set: SliceDataset) -> None:
     torch.manual_seed(0)
-    model = MultitaskModel(make_config().model)
+    model = MultitaskModel(make_config().model, TASKS)
     found = []
     for batch_size in (3, 16):
         config = make_config(f"training.batch_size={batch_size}", "training.precision=fp32")
@@ -182,16 +183,22 @@ def test_the_loss_is_made_of_its_parts_as_in_training(
     assert only_pictures["val_loss"] == objective.classification * only_pictures["val_class_loss"]
 
 
-def test_auc_of_one_class_is_left_out_and_counts_as_chance(score: Callable[..., dict[str, float]]) -> None:
+def test_auc_of_one_class_is_left_out_and_counts_as_chance(
+    score: Callable[..., dict[str, float]], make_config: MakeConfig
+) -> None:
     metrics = score(Made("A", [4, 4], [4, 4]))
+    dice, auc, both, last = (
+        make_config().stages["joint"].model_copy(update={"monitor": monitor})
+        for monitor in ("dice", "auc", "dice+auc", "last")
+    )
 
     assert "auc" not in metrics
-    assert monitor_score(metrics, "auc") == 0.5
-    assert monitor_score(metrics, "dice+auc") == 0.75
-    assert monitor_score(metrics, "last") == 1, "the mean of what there is, which is read and not chosen by"
-    assert monitor_score({"val_loss": 1.0}, "last") == 0.5
-    assert is_score_defined(metrics, "dice")
-    assert not is_score_defined(metrics, "dice+auc")
+    assert monitor_score(metrics, auc) == 0.5
+    assert monitor_score(metrics, both) == 0.75
+    assert monitor_score(metrics, last) == 1, "the mean of what there is, which is read and not chosen by"
+    assert monitor_score({"val_loss": 1.0}, last) == 0.5
+    assert is_score_defined(metrics, dice)
+    assert not is_score_defined(metrics, both)
 
 
 def test_a_stage_is_scored_on_what_it_learns_or_monitors(score: Callable[..., dict[str, float]]) -> None:
@@ -227,7 +234,7 @@ def test_the_network_is_left_in_evaluation_mode_without_gradients(
     make_config: MakeConfig, val_set: SliceDataset
 ) -> None:
     config = make_config()
-    model = MultitaskModel(config.model).train()
+    model = MultitaskModel(config.model, config.tasks).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fabric = make_fabric(config.runtime, config.training.precision)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from slicewise.config.compose import compose
 from slicewise.config.schema.evaluation import InferenceSettings
+from slicewise.config.schema.tasks import TaskName
 from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
@@ -33,10 +34,11 @@ def case(tmp_path: Path) -> StoredCase:
     return store.open("toy/c1-0")
 
 
-def sure(images: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+def sure(images: Tensor, _: Tensor) -> dict[TaskName, Tensor]:
     """Say of every pixel and every slice that it is tumour, almost surely."""
     logit = torch.tensor(0.9).logit()
-    return logit.expand(len(images), 1, *images.shape[2:]), logit.expand(len(images))
+    mask = logit.expand(len(images), 1, *images.shape[2:])
+    return {"segmentation": mask, "classification": logit.expand(len(images), 1)}
 
 
 def predicted(

@@ -37,8 +37,6 @@ CLASSIFICATION: Final = "classification"
 TASKS: Final[tuple[Task, ...]] = (SEGMENTATION, CLASSIFICATION)
 """The two tasks of the model, as `objective` and the metrics name them."""
 
-CLASS_NAMES: Final[tuple[str, str]] = ("no_tumour", "tumour")
-
 NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
 SYNTHETIC_WARNING: Final = (
     "The model was trained on generated patients only. Do not expect it to read real MRI well."

@@ -107,7 +107,7 @@ class _DecodedImages(nn.Module):
     def forward(self, _images: Tensor) -> Tensor:
         """Return the logits of the decoded images; pytorch-grad-cam passes the images once more."""
         logits: Tensor = self.head(self.tap(self.decoded))
-        return logits[:, None]
+        return logits
 
 
 def _compute_cam(decoded_images: _DecodedImages, method: Explanation) -> NDArray[np.float32]:

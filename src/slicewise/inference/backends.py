@@ -1,21 +1,22 @@
 """Backends: what runs a checkpoint's forward pass. Other packages add theirs as `slicewise.backends`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
+from slicewise.config.schema.tasks import TaskName
 from slicewise.core.registry import Registry
 from slicewise.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
 
-Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From images [B, 4, N, N] and presence [B, 4], both fp32 on the pipeline's device, to the mask logits
-[B, 1, N, N] and the class logits [B]"""
+Forward = Callable[[Tensor, Tensor], Mapping[TaskName, Tensor]]
+"""From images [B, 4, N, N] and presence [B, 4], both fp32 on the pipeline's device, to the logits of each task
+of the checkpoint: segmentation [B, channel, N, N], classification [B, channel]"""
 Backend = Callable[[Checkpoint, torch.device], Forward]
 
 BACKENDS: Final[Registry[Backend]] = Registry("backends", {"torch": "slicewise.inference.backends:Torch"})
@@ -37,9 +38,9 @@ class Torch:
         model = self.checkpoint.build().float().eval().requires_grad_(False)
         return model.to(memory_format=torch.channels_last).to(self.device)
 
-    def __call__(self, images: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, presence: Tensor) -> Mapping[TaskName, Tensor]:
         program = self._program
         if program is not None and images.shape[-2:] == (program.size, program.size):
             return program(images, presence)
-        mask, label = self.model(images, presence)
-        return mask, label
+        logits: Mapping[TaskName, Tensor] = self.model(images, presence)
+        return logits

@@ -1,6 +1,6 @@
 """Probabilities of prepared slices from one checkpoint, or the mean of several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,12 +11,15 @@ from scipy.ndimage import gaussian_filter1d
 
 from slicewise.compute.device import DeviceName, choose_device, full_precision
 from slicewise.config.schema.evaluation import InferenceSettings
+from slicewise.config.schema.tasks import TaskName
 from slicewise.core.errors import CheckpointError
 from slicewise.core.hashing import digest
-from slicewise.domain.labels import TASKS, Task
+from slicewise.domain.labels import TASKS
 from slicewise.inference.backends import BACKENDS, Forward, Torch
 from slicewise.inference.tta import coverage, tta_transforms
 from slicewise.models.checkpoint import Checkpoint
+from slicewise.tasks.base import Task
+from slicewise.tasks.build import make_tasks
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
@@ -68,6 +71,8 @@ class Predictor:
         self.device = choose_device(device)
         self.inference = inference
         self.batch_size = batch_size
+        self.tasks = make_tasks(checkpoints[0].tasks)
+        _require_single_class(self.tasks)
         self._transforms = tta_transforms(inference)
         self._members: list[Forward] = [BACKENDS[backend](each, self.device) for each in checkpoints]
 
@@ -83,10 +88,12 @@ class Predictor:
         return any(checkpoint.synthetic for checkpoint in self.checkpoints)
 
     @property
-    def not_trained(self) -> tuple[Task, ...]:
+    def not_trained(self) -> tuple[TaskName, ...]:
         """Tasks that some model was not trained for: predictions for them mean nothing."""
         return tuple(
-            task for task in TASKS if any(task in checkpoint.not_trained for checkpoint in self.checkpoints)
+            task
+            for task in TASKS
+            if any(task not in checkpoint.tasks.names for checkpoint in self.checkpoints)
         )
 
     @cached_property
@@ -154,9 +161,11 @@ class Predictor:
         """Return one model's probabilities of the pixels [S, N, N] and of the slices [S]."""
         masks, classes, covered = [], [], []
         for transform in self._transforms:
-            mask, label = forward(transform.apply(images), slots)
-            masks.append(transform.inverse(mask.sigmoid())[:, 0])
-            classes.append(label.sigmoid())
+            logits = forward(transform.apply(images), slots)
+            found = {name: task.probabilities(logits[name]) for name, task in self.tasks.items()}
+            mask = found.get("segmentation", torch.zeros_like(images[:, :1]))
+            masks.append(transform.inverse(mask)[:, 0])
+            classes.append(found.get("classification", torch.full_like(slots[:, :1], 0.5))[:, 0])
             covered.append(coverage(transform, images)[:, 0])
         return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
 
@@ -193,5 +202,17 @@ def _input_signature(checkpoint: Checkpoint) -> dict[str, Any]:
         **{f"preprocessing.{key}": value for key, value in settings.items()},
         "the number of input channels": next(layer.shape[1] for layer in layers if layer.ndim == 4),
         "data.sources.pictures.slot": checkpoint.slot,
-        "the list of classes": checkpoint.class_names,
+        "the list of tasks": checkpoint.tasks,
     }
+
+
+def _require_single_class(tasks: Mapping[TaskName, Task]) -> None:
+    """Raise CheckpointError for several classes, which postprocessing and evaluation would mix up."""
+    absence = {"segmentation": 0, "classification": 1}
+    for name, task in tasks.items():
+        if len(task.classes) - absence[name] > 1:
+            raise CheckpointError(
+                f"the model has tasks.{name}.classes=[{','.join(task.classes)}], but prediction and "
+                "evaluation handle a single class beside background or absence; train one with such a "
+                f"tasks.{name}.classes"
+            )

@@ -2,20 +2,22 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
-from slicewise.config.schema import Model, Preprocessing
+from slicewise.config.schema import Model, Preprocessing, Tasks
+from slicewise.config.schema.tasks import TaskName
 from slicewise.core.errors import CheckpointError
-from slicewise.domain.labels import Modality, Task
+from slicewise.domain.labels import Modality
 from slicewise.models.program import Program, SerializedProgram
 from slicewise.models.safe_loading import describe_error, load_safely, save_safely
+from slicewise.tasks.build import make_tasks
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
@@ -24,17 +26,13 @@ CHECKPOINT_NAME: Final = "best_model.pth"
 STATE_FORMAT: Final = "slicewise-training"
 """Format of `last.pth`, see `training.state`"""
 _FORMAT: Final = "slicewise-checkpoint"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _OTHER_FILES: Final = (
     *(".json", ".yaml", ".csv", ".txt", ".log", ".md", ".html"),
     *(".png", ".onnx", ".safetensors", ".gz", ".nii", ".zip"),
 )
 """Endings of files that are no checkpoints"""
-_CLASS_HEAD_PREFIX: Final = "class_head."
-_MODEL_DEFAULTS: Final = {"decoder_width": 16}
-"""Keys of the model section that older files lack, with the values that were fixed then"""
-_FIELD_DEFAULTS: Final[Mapping[str, Any]] = {"not_trained": (), "program": None}
-"""Fields that older files lack"""
+_HEAD_PREFIXES: Final[dict[TaskName, str]] = {"segmentation": "mask_head.", "classification": "class_head."}
 _MAX_MISMATCHES: Final = 5
 
 
@@ -47,7 +45,9 @@ class Checkpoint:
     weights: dict[str, Tensor]
     model: Model
     preprocessing: Preprocessing
-    class_names: tuple[str, ...]
+    tasks: Tasks
+    """What the model predicts: the tasks trained by this stage or before it. `weights` may hold the untrained
+    head of another one, with which the next stage begins."""
     stage: str
     metrics: dict[str, float]
     """Validation metrics of the selected epoch"""
@@ -57,8 +57,6 @@ class Checkpoint:
     """Whether the model was trained on generated patients only"""
     slot: Modality
     """The modality slot that a picture of unknown sequence fills"""
-    not_trained: tuple[Task, ...] = ()
-    """Tasks that no stage trained: predictions for them come from random weights and mean nothing"""
     program: SerializedProgram | None = field(default=None, compare=False, repr=False)
     """The forward pass as calls of torch's functions (`models.program`); None: the model has to be built"""
 
@@ -85,7 +83,8 @@ class Checkpoint:
             floating = tensor.float() if tensor.is_floating_point() else tensor
             weights[name] = floating.to(device, memory_format=layout)
         try:
-            return Program(self.program, weights)
+            channels = {name: task.num_channels for name, task in make_tasks(self.tasks).items()}
+            return Program(self.program, weights, channels)
         except ValueError as error:
             raise CheckpointError(
                 f"the program of the {self.stage} checkpoint is damaged or does not fit its weights "
@@ -93,7 +92,7 @@ class Checkpoint:
             ) from error
 
     def build(self) -> "MultitaskModel":
-        """Return the model with these weights, in evaluation mode; nothing is downloaded.
+        """Return the model of the tasks with these weights, in evaluation mode; nothing is downloaded.
 
         Raises:
             CheckpointError: the weights are not those of the model section.
@@ -103,10 +102,17 @@ class Checkpoint:
 
         settings = self.model.model_copy(update={"encoder_weights": None})
         with torch.device("meta"):  # shapes without memory: settings that need terabytes cost nothing
-            _require_fit(MultitaskModel(settings), self)
-        model = MultitaskModel(settings)
-        load_weights(model, self)
+            _require_fit(MultitaskModel(settings, self.tasks), self._trained)
+        model = MultitaskModel(settings, self.tasks)
+        load_weights(model, self._trained)
         return model.eval()
+
+    @property
+    def _trained(self) -> Self:
+        """This checkpoint without the heads of other tasks."""
+        others = tuple(prefix for task, prefix in _HEAD_PREFIXES.items() if task not in self.tasks.names)
+        kept = {name: tensor for name, tensor in self.weights.items() if not name.startswith(others)}
+        return replace(self, weights=kept)
 
 
 _CHECKED: Final = TypeAdapter(Checkpoint)
@@ -115,11 +121,16 @@ _CHECKED: Final = TypeAdapter(Checkpoint)
 def gives_same_masks(first: Checkpoint, second: Checkpoint) -> bool:
     """Whether two models predict the same masks: they differ in the classification head at most."""
     first_weights, second_weights = (
-        {name: tensor for name, tensor in each.weights.items() if not name.startswith(_CLASS_HEAD_PREFIX)}
+        {
+            name: tensor
+            for name, tensor in each.weights.items()
+            if not name.startswith(_HEAD_PREFIXES["classification"])
+        }
         for each in (first, second)
     )
     return (
-        (first.model, first.preprocessing) == (second.model, second.preprocessing)
+        (first.model, first.preprocessing, first.tasks.segmentation)
+        == (second.model, second.preprocessing, second.tasks.segmentation)
         and first_weights.keys() == second_weights.keys()
         and all(torch.equal(tensor, second_weights[name]) for name, tensor in first_weights.items())
     )
@@ -131,7 +142,15 @@ def load_weights(model: "MultitaskModel", checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: the models differ; names the keys of the model section, or the tensors.
     """
-    _require_same_model(checkpoint.model, model.settings, f"the {checkpoint.stage} checkpoint")
+    what = f"the {checkpoint.stage} checkpoint"
+    _require_same_model(checkpoint.model, model.settings, what)
+    for name in checkpoint.tasks.names:
+        stored, task = getattr(checkpoint.tasks, name), model.tasks.get(name)
+        if task is None or task.settings != stored:
+            raise CheckpointError(
+                f"{what} has another tasks.{name} ({stored}; configured: {task and task.settings}); set it "
+                "alike or train again"
+            )
     _require_fit(model, checkpoint)
     model.load_state_dict(checkpoint.weights, strict=True)
 
@@ -177,6 +196,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     fields: dict[str, Any] = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     fields["model"] = checkpoint.model.model_dump()
     fields["preprocessing"] = checkpoint.preprocessing.model_dump()
+    fields["tasks"] = checkpoint.tasks.model_dump()
     save_safely(path, {"format": _FORMAT, "version": _VERSION, **fields})
 
 
@@ -202,7 +222,10 @@ def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
             f"name a {CHECKPOINT_NAME} below checkpoints/"
         )
     if version != _VERSION:
-        raise CheckpointError(f"{path} has format version {version}, expected {_VERSION}; train again")
+        raise CheckpointError(
+            f"{path} has format version {version}, expected {_VERSION}: an earlier format lacks the tasks "
+            "and channels of the model; train again"
+        )
     checkpoint = _parse_fields(path, content)
     if model is not None:
         _require_same_model(checkpoint.model, model, str(path))
@@ -220,12 +243,9 @@ def _not_a_checkpoint(path: Path, kind: str, best: Path | None = None) -> Checkp
 
 def _parse_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     try:
-        content = {**_FIELD_DEFAULTS, **content}
         fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
-        model = fields["model"]
-        fields["model"] = Model.model_validate(
-            {**_MODEL_DEFAULTS, **model} if isinstance(model, dict) else model
-        )
+        fields["model"] = Model.model_validate(fields["model"])
+        fields["tasks"] = Tasks.model_validate(fields["tasks"])
         fields["preprocessing"] = Preprocessing.model_validate(fields["preprocessing"])
         checkpoint = _CHECKED.validate_python(fields)
     except (KeyError, ValidationError) as error:

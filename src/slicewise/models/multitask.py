@@ -1,17 +1,17 @@
-"""The multitask model: one encoder and decoder, a mask per pixel and a tumour score per slice.
+"""The multitask model: one encoder and decoder, and a head for each task.
 
 Encoder, decoder and mask head come from the adapter of an architecture (`models.base`).
 """
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, get_args
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slicewise.config.schema import Model
+from slicewise.config.schema import Model, Tasks
+from slicewise.config.schema.tasks import TaskName
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
 from slicewise.domain.labels import NUM_MODALITIES
@@ -19,39 +19,37 @@ from slicewise.models.base import build_adapter
 from slicewise.models.depthwise import use_fp32_depthwise
 from slicewise.models.heads import ClassHead, SlotTokens
 from slicewise.models.pruning import prune_unused_stages
+from slicewise.tasks.build import find_segmentation, make_tasks
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
-_TUMOUR_PRIOR: Final = 0.02
 _PROBE_SIZE: Final = 64
 """Pixels on a side of the image that shows which stages an encoder uses: two at the deepest one."""
 
 
-class MultitaskOutput(NamedTuple):
-    """Logits; None of a task that was not computed."""
-
-    mask_logits: Tensor | None
-    """[batch, 1, row, col]"""
-    class_logits: Tensor | None
-    """[batch]"""
+Logits = dict[TaskName, Tensor]
+"""Of each computed task: segmentation [batch, channel, row, col], classification [batch, channel]"""
 
 
 class MultitaskModel(nn.Module):
-    """Encoder and decoder shared by a mask head and a classification head.
+    """Encoder and decoder shared by a mask head and a classification head; each is there if its task is.
 
     Initial weights come from torch's global generator, or are pretrained.
 
     Attributes:
         settings: the `model` section of the configuration.
+        tasks: by name.
 
     Raises:
         ConfigError: the encoder is unknown, or the architecture cannot use it.
     """
 
-    def __init__(self, settings: Model) -> None:
+    def __init__(self, settings: Model, tasks: Tasks) -> None:
         super().__init__()
-        adapter = build_adapter(settings, NUM_MODALITIES, num_classes=1)
-        self.settings = settings
+        self.settings, self.tasks = settings, make_tasks(tasks)
+        segmentation = find_segmentation(self.tasks)
+        num_channels = segmentation.num_channels if segmentation else 1
+        adapter = build_adapter(settings, NUM_MODALITIES, num_classes=num_channels)
         self._frozen: frozenset[Part] = frozenset()
         self._frozen_statistics = False
         self.slot_tokens = SlotTokens()
@@ -60,15 +58,20 @@ class MultitaskModel(nn.Module):
         prune_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _PROBE_SIZE, _PROBE_SIZE))
         self.decoder = adapter.decoder
         use_fp32_depthwise(self)
-        self.mask_head = adapter.mask_head
-        for layer in self.mask_head.modules():
-            if (
-                isinstance(layer, nn.Conv2d) and layer.bias is not None
-            ):  # begin with the share of tumour pixels, not one half (Lin 2017)
-                nn.init.constant_(layer.bias, math.log(_TUMOUR_PRIOR / (1 - _TUMOUR_PRIOR)))
-        self.class_head = ClassHead(
-            adapter.channels, hidden=settings.head_hidden, dropout=settings.head_dropout
-        )
+        if segmentation:
+            self.mask_head = adapter.mask_head
+            for layer in self.mask_head.modules():
+                # Begin with the share of tumour pixels, not one half (Lin 2017).
+                if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                    with torch.no_grad():
+                        layer.bias.copy_(torch.tensor(segmentation.initial_bias))
+        if classification := self.tasks.get("classification"):
+            self.class_head = ClassHead(
+                adapter.channels,
+                hidden=settings.head_hidden,
+                dropout=settings.head_dropout,
+                num_logits=classification.num_channels,
+            )
 
     def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
         """Return the encoder's feature maps, shallow to deep.
@@ -94,14 +97,14 @@ class MultitaskModel(nn.Module):
         decoded: Tensor = self.decoder(list(features))
         return decoded
 
-    def forward(
-        self, images: Tensor, presence: Tensor, *, segment: bool = True, classify: bool = True
-    ) -> MultitaskOutput:
-        """Return the logits of the selected tasks; see `encode` for the shapes."""
+    def forward(self, images: Tensor, presence: Tensor, tasks: Collection[TaskName] | None = None) -> Logits:
+        """Return the logits of all tasks, or of those named; see `encode` for the shapes."""
         decoded = self.decode(self.encode(images, presence))
-        return MultitaskOutput(
-            self.mask_head(decoded) if segment else None, self.class_head(decoded) if classify else None
-        )
+        return {
+            name: getattr(self, f"{task.head}_head")(decoded)
+            for name, task in self.tasks.items()
+            if tasks is None or name in tasks
+        }
 
     def freeze(self, parts: Iterable[Part], *, statistics: bool = False) -> None:
         """Freeze exactly these parts: no gradient, no dropout, fixed batch-norm statistics.
@@ -131,6 +134,10 @@ def modules_by_part(model: MultitaskModel) -> dict[Part, nn.ModuleList]:
     """Return the model's modules by part; every parameter and buffer belongs to exactly one."""
     return {
         "encoder": nn.ModuleList([model.slot_tokens, model.encoder]),
-        "decoder": nn.ModuleList([model.decoder, model.mask_head]),
-        "head": nn.ModuleList([model.class_head]),
+        "decoder": nn.ModuleList([model.decoder, *_head(model, "mask_head")]),
+        "head": nn.ModuleList(_head(model, "class_head")),
     }
+
+
+def _head(model: MultitaskModel, name: str) -> list[nn.Module]:
+    return [getattr(model, name)] if hasattr(model, name) else []

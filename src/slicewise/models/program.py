@@ -6,18 +6,22 @@ alone, and give the same bits since they are the same calls.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from slicewise.config.schema.tasks import TaskName
 from slicewise.domain.labels import NUM_MODALITIES
 
+if TYPE_CHECKING:
+    from slicewise.models.multitask import MultitaskModel
+
 SerializedProgram = dict[str, Any]
-"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: mask and class logits"""
+"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: the logits by task"""
 
 _NAMES: Final[Mapping[str, tuple[Any, str]]] = {
     "functional": (
@@ -64,22 +68,29 @@ class _Ref(NamedTuple):
 
 
 class Program:
-    """The calls with the weights in their places; `program(images, presence)` returns mask and class logits.
+    """The calls with the weights in their places; `program(images, presence)` returns the logits by task.
 
     Args:
         serialized: as `export_program` returns it.
         weights: tensors by name, on the device where the calls run.
+        channels: of the logits of each task.
 
     Raises:
-        ValueError: it is no program, or one that does not fit the weights.
+        ValueError: it is no program, or one that does not fit the weights or tasks.
     """
 
-    def __init__(self, serialized: SerializedProgram, weights: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, serialized: SerializedProgram, weights: Mapping[str, Tensor], channels: Mapping[TaskName, int]
+    ) -> None:
         try:
             self.size = int(serialized["size"])
             calls, results = serialized["calls"], serialized["results"]
-            if not (0 < len(calls) <= _MAX_CALLS and len(results) == 2 and 0 < self.size <= _MAX_IMAGE_SIZE):
-                raise ValueError(f"size {self.size}, {len(calls)} calls, {len(results)} results")
+            if not (
+                0 < len(calls) <= _MAX_CALLS
+                and results.keys() == channels.keys()
+                and 0 < self.size <= _MAX_IMAGE_SIZE
+            ):
+                raise ValueError(f"size {self.size}, {len(calls)} calls, results {[*results]}")
             parsed = [
                 (
                     _ALLOWED_FUNCTIONS[name],
@@ -88,7 +99,7 @@ class Program:
                 )
                 for name, args, kwargs in calls
             ]
-            self._results = tuple(_deserialize(result, weights) for result in results)
+            self._results = {name: _deserialize(results[name], weights) for name in channels}
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         # Each result is released after its last use.
@@ -99,10 +110,10 @@ class Program:
         for result, number in last_uses.items():
             released[number].append(result)
         self._calls = [_Call(*call, tuple(released[number])) for number, call in enumerate(parsed)]
-        self._check_run(weights)
+        self._check_run(weights, channels)
 
-    def __call__(self, images: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask logits [B, 1, N, N] and the class logits [B]; see `MultitaskModel.encode`."""
+    def __call__(self, images: Tensor, presence: Tensor) -> dict[TaskName, Tensor]:
+        """Return the logits by task; see `MultitaskModel.forward`."""
         values: dict[int, Any] = {0: images, 1: presence}
         max_elements = _MAX_ELEMENTS * len(images)
         for number, call in enumerate(self._calls, 2):
@@ -112,42 +123,52 @@ class Program:
             values[number] = result
             for done in call.last_used:
                 values.pop(done, None)
-        mask, label = _resolve(self._results, values)
-        return mask, label
+        logits: dict[TaskName, Tensor] = _resolve(self._results, values)
+        return logits
 
-    def _check_run(self, weights: Mapping[str, Tensor]) -> None:
+    def _check_run(self, weights: Mapping[str, Tensor], channels: Mapping[TaskName, int]) -> None:
         """Run the calls on one empty image, so that misfits are found before predictions rely on them."""
         device = next(iter(weights.values())).device
         images = torch.zeros(1, NUM_MODALITIES, self.size, self.size, device=device)
         try:
             with torch.inference_mode():
-                shapes = [tuple(output.shape) for output in self(images, images[:, :, 0, 0])]
+                outputs = self(images, images[:, :, 0, 0])
+                shapes = {name: tuple(output.shape) for name, output in outputs.items()}
         except Exception as error:  # torch's functions raise many kinds on arguments that do not fit
             raise ValueError(f"{type(error).__name__}: {error}") from error
-        if shapes != [(1, 1, self.size, self.size), (1,)]:
+        sides = {"segmentation": (self.size, self.size), "classification": ()}
+        if shapes != {name: (1, number, *sides[name]) for name, number in channels.items()}:
             raise ValueError(f"its results have the shapes {shapes}")
 
 
-def export_program(model: nn.Module, size: int) -> SerializedProgram | None:
+def export_program(
+    model: "MultitaskModel", size: int, tasks: Collection[TaskName] | None = None
+) -> SerializedProgram | None:
     """Return the calls of one forward pass on images of size x size, or None where they cannot be repeated.
 
     They cannot where the model calls a function that is not allowed, reads tensors that are not in its state,
-    or makes other calls for another number of images. The model itself stays as it is.
+    or makes other calls for another number of images. The model itself stays as it is. The program gives the
+    logits of `tasks`, by default of all.
     """
+    channels = {
+        name: task.num_channels for name, task in model.tasks.items() if tasks is None or name in tasks
+    }
     copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        first, second = (_record_calls(copied, _example(size, batch)) for batch in _BATCHES)
+        first, second = (_record_calls(copied, _example(size, batch), channels) for batch in _BATCHES)
         if first is None or first != second:
             return None
         inputs = _example(size, _BATCHES[0])
-        outputs = zip(Program(first, copied.state_dict())(*inputs), copied(*inputs), strict=True)
-        return first if all(torch.equal(*pair) for pair in outputs) else None
+        repeated, expected = Program(first, copied.state_dict(), channels)(*inputs), copied(*inputs)
+        return first if all(torch.equal(repeated[name], expected[name]) for name in channels) else None
 
 
-def _record_calls(model: nn.Module, inputs: tuple[Tensor, Tensor]) -> SerializedProgram | None:
+def _record_calls(
+    model: nn.Module, inputs: tuple[Tensor, Tensor], tasks: Collection[TaskName]
+) -> SerializedProgram | None:
     with _Recorder(model, inputs) as recorder:
-        output = model(*inputs)
-    results = [recorder.serialize(tensor) for tensor in output]
+        output = model(*inputs, tasks)
+    results = {name: recorder.serialize(tensor) for name, tensor in output.items()}
     size = inputs[0].shape[-1]
     return {"size": size, "calls": recorder.calls, "results": results} if recorder.is_complete else None
 

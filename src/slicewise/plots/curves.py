@@ -11,19 +11,21 @@ from matplotlib.ticker import MaxNLocator
 from slicewise.core.files import atomic_write
 
 _LOSSES: Final = {"train_loss": "training", "val_loss": "validation"}
-_METRICS: Final = {"dice": "Dice per patient", "auc": "AUC, mean over sources"}
 
 
-def draw_curves(path: Path, title: str, rows: Sequence[Mapping[str, float]], best_epoch: int) -> None:
-    """Draw the epochs of a stage to a PNG file, the best one marked; 0 stands for the initial weights."""
+def draw_curves(
+    path: Path, title: str, rows: Sequence[Mapping[str, float]], best_epoch: int, metrics: Mapping[str, str]
+) -> None:
+    """Draw the epochs of a stage to a PNG file, the best one marked; 0 stands for the initial weights.
+
+    `metrics` names the columns of the validation metrics and their labels.
+    """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     _draw(left, rows, _LOSSES, "loss")
-    by_source = dict.fromkeys(key for row in rows for key in row if key.startswith("auc_"))
-    names = {key: f"AUC, {key.removeprefix('auc_')}" for key in by_source}
-    _draw(right, rows, _METRICS | names, "validation metric")
+    _draw(right, rows, metrics, "validation metric")
     right.set_ylim(0, 1.02)
     for axes in (left, right):
         name = "best epoch" if best_epoch else "initial weights"
@@ -34,7 +36,7 @@ def draw_curves(path: Path, title: str, rows: Sequence[Mapping[str, float]], bes
         figure.savefig(stream, format="png", dpi=120)
 
 
-def _draw(axes: Any, rows: Sequence[Mapping[str, float]], names: dict[str, str], label: str) -> None:
+def _draw(axes: Any, rows: Sequence[Mapping[str, float]], names: Mapping[str, str], label: str) -> None:
     for key, name in names.items():
         points = [(row["epoch"], row[key]) for row in rows if key in row]
         if points:

@@ -26,7 +26,7 @@ _START: Final = "training.start_from"
 
 def _settings(stage: str, config: Config) -> dict[str, Any]:
     data_keys = ("data.name", "data.synthetic", *source_keys(config, "slot"))
-    keys = (f"stages.{stage}", "training", "model", "seed", *data_keys)
+    keys = (f"stages.{stage}", "training", "tasks", "model", "seed", *data_keys)
     settings = select_settings(config, *keys, without=(_START,))
     path = _external_checkpoint(stage, config)
     if path is not None:  # its content counts, not its path
@@ -99,7 +99,7 @@ def train(config: Config, stage: str) -> Step[Config]:
         needs=("preprocess", "split", *([f"train.{start}"] if start else [])),
         homes={"checkpoint": home},
         product=("best_model.pth",),
-        version=10,
+        version=11,
         demand=training_demand,
         group="train",
         aliases=("train", "training", stage.replace("_", "-")),

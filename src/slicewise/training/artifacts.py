@@ -15,11 +15,6 @@ from slicewise.training.learner import Learner
 from slicewise.training.samples import draw_samples
 from slicewise.training.state import Metrics, Progress
 
-HISTORY_COLUMNS: Final = (
-    *("epoch", "learning_rate", "train_loss", "train_mask_loss", "train_class_loss"),
-    *("val_loss", "val_mask_loss", "val_class_loss", "dice", "auc", "score", "seconds", "num_threads"),
-)
-"""Before `score` comes the AUC of each source, `auc_<source>`"""
 _CURVES_SECONDS: Final = 30.0
 
 
@@ -40,9 +35,20 @@ class StageArtifacts:
 
     def report(self, progress: Progress) -> None:
         """Write history and figures; the curves take half a second, so not after every short epoch."""
-        write_history(self._out_dir / "history.csv", progress.rows)
+        tasks = self._learner.model.tasks.values()
+        metrics: dict[str, str] = {}
+        for task in tasks:
+            metrics |= task.columns(self._val_set.source_names)
+        train, val = (
+            [f"{kind}_loss", *(f"{kind}_{task.head}_loss" for task in tasks)] for kind in ("train", "val")
+        )
+        write_history(
+            self._out_dir / "history.csv",
+            ["epoch", "learning_rate", *train, *val, *metrics, "score", "seconds", "num_threads"],
+            progress.rows,
+        )
         if progress.finished or time.monotonic() - self._drawn_at > _CURVES_SECONDS:
-            draw_curves(self._out_dir / "curves.png", self._name, progress.rows, progress.best_epoch)
+            draw_curves(self._out_dir / "curves.png", self._name, progress.rows, progress.best_epoch, metrics)
             self._drawn_at = time.monotonic()
         number = self._learner.config.training.sample_predictions
         if number:
@@ -50,12 +56,9 @@ class StageArtifacts:
             draw_samples(path, self._learner, self._val_set, number)
 
 
-def write_history(path: Path, rows: Sequence[Metrics]) -> None:
+def write_history(path: Path, columns: Sequence[str], rows: Sequence[Metrics]) -> None:
     """Write one line per epoch, 0 for the start; a figure that a line does not have is left blank."""
     stream = io.StringIO()
-    by_source = dict.fromkeys(name for row in rows for name in row if name.startswith("auc_"))
-    place = HISTORY_COLUMNS.index("score")
-    columns = [*HISTORY_COLUMNS[:place], *by_source, *HISTORY_COLUMNS[place:]]
     table = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
     table.writeheader()
     table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)

@@ -9,14 +9,12 @@ from slicewise.compute.device import choose_device
 from slicewise.compute.precision import Precision, choose_precision
 from slicewise.config.schema import Config, Stage
 from slicewise.data.loading.dataset import Batch
-from slicewise.domain.labels import CLASS_NAMES
 from slicewise.models.checkpoint import Checkpoint, load_weights
 from slicewise.models.multitask import PARTS, MultitaskModel
 from slicewise.models.program import SerializedProgram, export_program
 from slicewise.training.ema import ModelEMA
 from slicewise.training.fabric import make_fabric
 from slicewise.training.losses import Losses, compute_losses
-from slicewise.training.objective import ActiveTasks, untrained_tasks
 from slicewise.training.optim import (
     clip_gradients,
     lr_factor,
@@ -53,16 +51,17 @@ class Learner:
         self.fabric = make_fabric(config.runtime, self.precision)
         # Pretrained weights are downloaded only where no checkpoint overwrites them.
         unless_loaded = {"encoder_weights": None} if start else {}
-        self.model = MultitaskModel(config.model.model_copy(update=unless_loaded))
+        self.model = MultitaskModel(config.model.model_copy(update=unless_loaded), config.tasks)
         if start:
             load_weights(self.model, start)
-        self._not_trained = untrained_tasks(stage, start)
+        trained_before = start.tasks.names if start else ()
+        self.trained_tasks = config.tasks.only(stage.trained_tasks.union(trained_before))
         frozen = [part for part in PARTS if not getattr(stage.learning_rates, part)]
         self.model.freeze(frozen, statistics=stage.frozen_statistics and start is not None)
         if training.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self._module = self.fabric.setup_module(self.model)
-        self._tasks = ActiveTasks.trained(stage.objective)
+        self._active = [name for name in self.model.tasks if getattr(stage.objective, name)]
         groups = parameter_groups(self.model, stage.learning_rates, training.optimizer.weight_decay)
         fused = self.precision != "fp16"  # its scaler cannot clip before a fused step
         self._trainable = [weight for weight in self.model.parameters() if weight.requires_grad]
@@ -88,8 +87,8 @@ class Learner:
         """Add the gradient of one of `group_size` batches."""
         if not self.model.training:  # setting it takes half a millisecond
             self.model.train()
-        outputs = self._module(batch.images, batch.presence, **self._tasks._asdict())
-        losses = compute_losses(outputs, batch, self.stage.objective, self.config.training)
+        logits = self._module(batch.images, batch.presence, self._active)
+        losses = compute_losses(logits, batch, self.model.tasks, self.stage.objective, self.config.training)
         self.fabric.backward(losses.total / group_size)
         return losses
 
@@ -134,18 +133,18 @@ class Learner:
             weights={name: tensor.detach().cpu() for name, tensor in self.best_model.state_dict().items()},
             model=config.model,
             preprocessing=config.preprocessing,
-            class_names=CLASS_NAMES,
+            tasks=self.trained_tasks,
             stage=stage,
             metrics=metrics,
             fingerprint=fingerprint,
             data_name=config.data.name,
             synthetic=config.data.synthetic,
             slot=config.data.slot,
-            not_trained=self._not_trained,
             program=self._program,
         )
 
     @cached_property
     def _program(self) -> SerializedProgram | None:
         """The calls of a forward pass, which training does not change."""
-        return export_program(self.best_model, self.config.preprocessing.image_size)
+        size = self.config.preprocessing.image_size
+        return export_program(self.best_model, size, self.trained_tasks.names)

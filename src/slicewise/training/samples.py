@@ -5,39 +5,40 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from slicewise.core.files import atomic_write
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.sampler import Indices
 from slicewise.domain.labels import modality_slot
 from slicewise.imaging.io.image2d import to_png
-from slicewise.models.multitask import MultitaskOutput
+from slicewise.models.multitask import Logits
 from slicewise.plots import overlay
+from slicewise.tasks.build import find_segmentation
+from slicewise.tasks.segmentation import Segmentation
 from slicewise.training.learner import Learner
-from slicewise.training.objective import ActiveTasks
+from slicewise.training.losses import Tasks, encode_targets
 
 _TILE_SIZE: Final = 240
 
 
 @torch.no_grad()
 def draw_samples(path: Path, learner: Learner, dataset: SliceDataset, number: int) -> None:
-    """Draw `number` slices of `dataset` to a PNG file, one row each: image, mask, predicted mask."""
-    indices = choose_slices(dataset, number)
-    batch = dataset.gather(indices)
+    """Draw `number` slices of `dataset` to a PNG file, one row each: image, masks, predicted masks."""
+    indices, tasks = choose_slices(dataset, number), learner.model.tasks
+    batch = encode_targets(dataset.gather(indices), tasks)
     on_device = batch.to(learner.device, learner.config.training.channels_last)
-    classify = ActiveTasks.validated(learner.stage).classify  # an untrained head says nothing
-    with learner.fabric.autocast():
-        outputs = learner.best_model.eval()(on_device.images, on_device.presence, classify=classify)
+    with learner.fabric.autocast():  # an untrained head says nothing
+        logits = learner.best_model.eval()(on_device.images, on_device.presence, learner.trained_tasks.names)
     tiles: list[overlay.Rgb] = []
     captions: list[str] = []
     for place, index in enumerate(indices):
-        tiles += _row(batch, outputs, place)
-        truth, prediction = "truth: tumour" if batch.labels[place] else "truth: no tumour", "found"
-        if outputs.class_logits is not None:
-            prediction = f"found: tumour {float(outputs.class_logits[place].sigmoid()):.0%}"
-        captions += [str(dataset.cases[dataset.case_of[index]].key), truth, prediction]
+        row = _draw_row(batch, logits, find_segmentation(tasks), place)
+        reference, prediction = _describe_class(batch, logits, tasks, place)
+        tiles += row
+        captions += [str(dataset.cases[dataset.case_of[index]].key), reference, prediction][: len(row)]
     with atomic_write(path) as stream:
-        stream.write(to_png(overlay.tile(tiles, captions, columns=3)))
+        stream.write(to_png(overlay.tile(tiles, captions, columns=len(tiles) // len(indices))))
 
 
 def choose_slices(dataset: SliceDataset, number: int) -> Indices:
@@ -49,14 +50,37 @@ def choose_slices(dataset: SliceDataset, number: int) -> Indices:
     return np.unique(tumour[middles.astype(np.int64)])
 
 
-def _row(batch: Batch, outputs: MultitaskOutput, place: int) -> list[overlay.Rgb]:
+def _describe_class(batch: Batch, logits: Logits, tasks: Tasks, place: int) -> tuple[str, str]:
+    """Return the class of a slice and the predicted probabilities as captions."""
+    task = tasks.get("classification")
+    if task is None:
+        return "reference", "prediction"
+    reference, prediction = f"reference: {task.classes[int(batch.labels[place])]}", "prediction"
+    if task.name in logits:
+        values = task.probabilities(logits[task.name][place : place + 1])[0].tolist()
+        shares = [f"{name} {value:.0%}" for name, value in zip(task.classes[1:], values, strict=True)]
+        prediction = f"prediction: {', '.join(shares)}"
+    return reference, prediction
+
+
+def _draw_row(batch: Batch, logits: Logits, task: Segmentation | None, place: int) -> list[overlay.Rgb]:
     """Return the tiles of a slice, on FLAIR (the whole tumour is bright) or else the first filled slot."""
     presence, slot = batch.presence[place], modality_slot("flair")
     if not presence[slot]:
         slot = int(presence.argmax())
     image = overlay.enlarge(overlay.grey(batch.images[place, slot].numpy()), _TILE_SIZE)
-    assert outputs.mask_logits is not None
-    reference = overlay.enlarge_mask(batch.masks[place, 0].numpy(), _TILE_SIZE)
-    predicted = overlay.enlarge_mask((outputs.mask_logits[place, 0] > 0).cpu().numpy(), _TILE_SIZE)
-    plain = overlay.overlay(image, np.zeros_like(reference))
-    return [plain, overlay.overlay(image, reference, overlay.TRUTH), overlay.overlay(image, predicted)]
+    plain = overlay.overlay(image, np.zeros_like(image))
+    if task is None:
+        return [plain, plain, plain]
+    colours = task.colours
+    truth = (overlay.TRUTH,) if len(colours) == 1 else colours
+    predicted = (
+        task.masks(logits[task.name][place : place + 1])[0] if task.name in logits else batch.masks[place, :0]
+    )
+    return [plain, _draw_masks(plain, batch.masks[place], truth), _draw_masks(plain, predicted, colours)]
+
+
+def _draw_masks(image: overlay.Rgb, masks: Tensor, colours: tuple[overlay.Colour, ...]) -> overlay.Rgb:
+    for mask, colour in zip(masks.cpu().numpy(), colours, strict=False):
+        image = overlay.overlay(image, overlay.enlarge_mask(mask, _TILE_SIZE), colour)
+    return image

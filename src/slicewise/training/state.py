@@ -11,7 +11,7 @@ from slicewise.core.errors import CheckpointError
 from slicewise.models.checkpoint import STATE_FORMAT
 from slicewise.models.safe_loading import load_safely, save_safely
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 Metrics = dict[str, int | float]
 """Not `float` alone: reading would turn whole numbers into fractions, and a resumed stage would differ."""
@@ -27,8 +27,8 @@ class Progress:
     """Batches of the current epoch that are done"""
     step: int = 0
     """Optimiser steps so far"""
-    sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    """Total, mask and classification loss times batch size, and number of slices, in the current epoch"""
+    sums: tuple[float, ...] = ()
+    """Total loss and that of each task times batch size, and number of slices, in the current epoch"""
     best_epoch: int = 0
     """The epoch whose weights are saved, see `model_selection`; 0: the initial weights"""
     best_metrics: Metrics = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Progress:
     top_epoch: int = 0
     """The epoch with the highest score among those that were the best one at their time"""
     top_values: dict[str, list[float]] = field(default_factory=dict)
-    """Its monitored metrics patient by patient, see `patient_pseudovalues`"""
+    """Its monitored metrics patient by patient, see `Task.contributions`"""
     start_metrics: Metrics = field(default_factory=dict)
     """Of the initial weights, where they may be kept"""
     history: list[Metrics] = field(default_factory=list)

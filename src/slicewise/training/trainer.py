@@ -22,7 +22,7 @@ from slicewise.data.loading.sampler import derive_seed
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.artifacts import StageArtifacts
 from slicewise.training.learner import Learner
-from slicewise.training.losses import Losses
+from slicewise.training.losses import Losses, encode_targets
 from slicewise.training.model_selection import (
     is_score_defined,
     may_keep_initial_weights,
@@ -30,7 +30,6 @@ from slicewise.training.model_selection import (
     should_stop,
     update_best,
 )
-from slicewise.training.objective import ActiveTasks
 from slicewise.training.optim import AccumulationGroups
 from slicewise.training.precise_bn import update_bn_statistics
 from slicewise.training.state import Metrics, Progress, load_state, save_state
@@ -72,7 +71,7 @@ class Trainer:
         self.progress = Progress()
         self._state_path = out_dir / "last.pth"
         self._saved_at = time.monotonic()
-        self._may_keep_initial = start is not None and may_keep_initial_weights(config, name)
+        self._may_keep_initial = start is not None and may_keep_initial_weights(self.stage, start)
         self._is_consistent = False  # whether model, optimiser and progress are at the same point
 
     def _build_learner(self, precision: Precision | None = None) -> None:
@@ -109,7 +108,7 @@ class Trainer:
             self._choose_threads(threads)
             if self._may_keep_initial and is_new:
                 initial = self._validate()
-                if is_score_defined(initial.metrics, self.stage.monitor):
+                if is_score_defined(initial.metrics, self.stage):
                     self.progress.start_metrics = initial.metrics
                     self._select(initial)
             while not self.progress.finished:
@@ -134,7 +133,11 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         progress, total, on_cpu = self.progress, len(self.batches), self.learner.device.type == "cpu"
-        sums = torch.tensor(progress.sums, dtype=torch.float32, device=self.learner.device)
+        sums = torch.tensor(
+            progress.sums or [0.0] * (2 + len(self.learner.model.tasks)),
+            dtype=torch.float32,
+            device=self.learner.device,
+        )
         title = f"{self.name} {progress.epoch + 1}/{self.stage.epochs}"
         epoch_bar = progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration)
         with defer_signals() as signals, epoch_bar as bar:
@@ -142,7 +145,8 @@ class Trainer:
             for batch in self._load(progress.iteration):
                 self._is_consistent = False
                 losses = self._train_batch(batch)
-                sums += torch.stack([*losses, torch.ones_like(losses.total)]).detach() * len(batch)
+                parts = [losses.total, *losses.tasks.values(), torch.ones_like(losses.total)]
+                sums += torch.stack(parts).detach() * len(batch)
                 progress.iteration += 1
                 progress.num_images += len(batch)
                 due = progress.iteration % _READ_INTERVAL == 0 or progress.iteration == total
@@ -153,7 +157,7 @@ class Trainer:
                     now = time.perf_counter()
                     progress.seconds += now - started
                     started = now
-                    bar.set_postfix_str(f"loss {progress.sums[0] / progress.sums[3]:.3f}")
+                    bar.set_postfix_str(f"loss {progress.sums[0] / progress.sums[-1]:.3f}")
                     # After a step no gradient is left over.
                     self._is_consistent = self.groups.is_last(progress.iteration - 1)
                     age = time.monotonic() - self._saved_at
@@ -177,7 +181,8 @@ class Trainer:
             batch.presence,
             derive_seed("changes", *place),
         )
-        augmented = apply_augmentation(batch.to(device), augmentation)
+        batch = encode_targets(batch.to(device), self.learner.model.tasks)
+        augmented = apply_augmentation(batch, augmentation)
         losses = self.learner.accumulate(
             augmented.to(device, self.training.channels_last), self.groups.size(progress.iteration)
         )
@@ -219,21 +224,20 @@ class Trainer:
             raise self._divergence_error() from error
 
     def _select(self, validation: Validation) -> None:
-        if update_best(self.progress, validation, self.val_set, self.stage.monitor):
+        if update_best(self.progress, validation, self.stage):
             self._artifacts.save_best(validation.metrics)
 
     def _history_row(self, metrics: Metrics) -> Metrics:
-        total, mask, classification, count = self.progress.sums
-        trained = ActiveTasks.trained(self.stage.objective)
-        parts = {"train_mask_loss": mask} if trained.segment else {}
-        parts |= {"train_class_loss": classification} if trained.classify else {}
+        total, *losses, count = self.progress.sums
+        tasks = zip(self.learner.model.tasks.values(), losses, strict=True)
+        trained = ((task, loss) for task, loss in tasks if getattr(self.stage.objective, task.name))
         return {
             "epoch": self.progress.epoch + 1,
             "learning_rate": self.learner.max_lr,
             "train_loss": total / count,
-            **{name: value / count for name, value in parts.items()},
+            **{f"train_{task.head}_loss": loss / count for task, loss in trained},
             **metrics,
-            "score": monitor_score(metrics, self.stage.monitor),
+            "score": monitor_score(metrics, self.stage),
             "seconds": self.progress.seconds,
             "num_threads": self.progress.num_threads,
         }

@@ -632,7 +632,8 @@ def test_a_foreign_checkpoint_is_not_served(tmp_path: Path) -> None:
 
 def untaught(checkpoint_path: Path, folder: Path, task: Task) -> TestClient:
     path = folder / "untaught.pth"
-    save_checkpoint(path, replace(load_checkpoint(checkpoint_path), not_trained=(task,)))
+    checkpoint = load_checkpoint(checkpoint_path)
+    save_checkpoint(path, replace(checkpoint, tasks=checkpoint.tasks.model_copy(update={task: None})))
     return decided_by(path, None)
 
 

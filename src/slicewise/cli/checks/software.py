@@ -67,7 +67,7 @@ def encoder_weights(config: Config) -> Check:
     model = config.model
     try:
         with torch.device("meta"):  # takes no memory
-            MultitaskModel(model.model_copy(update={"encoder_weights": None}))
+            MultitaskModel(model.model_copy(update={"encoder_weights": None}), config.tasks)
     except ConfigError as error:
         fault, _, advice = str(error).rpartition("; ")
         return Check("weights", "bad", textwrap.shorten(fault, 300), advice)

@@ -7,6 +7,7 @@ evaluation  inference and evaluation
 model       architecture
 runtime     demo, machine, tracking
 sources     settings of each kind of data source
+tasks       what is segmented, into which classes a slice is classified
 training    stages, optimiser, loss, augmentation
 
 Sections are frozen and refuse unknown keys; values are scalars, literals, tuples and sections, so a
@@ -23,10 +24,10 @@ from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.runtime import Runtime, Serving
 from slicewise.config.schema.sources import SourceSettings
+from slicewise.config.schema.tasks import Tasks
 from slicewise.config.schema.training import (
     Augmentation,
     LearningRates,
-    MaskLoss,
     Objective,
     Optimizer,
     Scheduler,
@@ -35,7 +36,7 @@ from slicewise.config.schema.training import (
 )
 
 __all__ = [
-    "Augmentation", "Config", "Evaluation", "LearningRates", "MaskLoss", "Model", "Objective",
+    "Augmentation", "Config", "Evaluation", "LearningRates", "Model", "Objective",
     "Optimizer", "Preprocessing", "Runtime", "Scheduler", "Serving", "SourceSettings",
-    "SplitFractions", "SplitSettings", "Stage", "Training",
+    "SplitFractions", "SplitSettings", "Stage", "Tasks", "Training",
 ]  # fmt: skip

@@ -11,7 +11,8 @@ from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.runtime import Runtime, Serving, Tracking
 from slicewise.config.schema.sources import ClassFoldersSettings
-from slicewise.config.schema.training import Stage, Training
+from slicewise.config.schema.tasks import Tasks
+from slicewise.config.schema.training import PART_OF_TASK, Stage, Training
 
 _USUAL_SOURCES: Final = ("volumes", "pictures")
 """Those of configs/data: a stage may name them where the data has none of them."""
@@ -45,6 +46,7 @@ class Config(Section):
     scale: Scale
     preprocessing: Preprocessing
     split: SplitSettings
+    tasks: Tasks
     model: Model
     training: Training
     stages: Annotated[Mapping[Name, Stage], WithoutRemoved, AfterValidator(_check_order)]
@@ -87,4 +89,32 @@ class Config(Section):
                 f"model.architecture={self.model.architecture} at depth {self.model.depth}; choose "
                 f"{max(below, 2 * stride)} or {below + stride}"
             )
+        self._check_tasks()
         return self
+
+    def _check_tasks(self) -> None:
+        """Require that stages train and monitor the tasks that there are, all of them, and no others."""
+        trained: dict[str, frozenset[str]] = {}
+        for name, stage in self.stages.items():
+            absent = {task for task in PART_OF_TASK if getattr(stage.objective, task)} - {*self.tasks.names}
+            if absent:
+                (task,) = absent
+                raise ValueError(
+                    f"stages.{name}.objective.{task} is above 0, but tasks.{task} is null; set it to 0"
+                )
+            if unknown := {*stage.monitors} - {*self.tasks.monitors}:
+                raise ValueError(
+                    f"stages.{name}.monitor is {stage.monitor}, but the metrics of tasks are "
+                    f"{', '.join(self.tasks.monitors)}, without {', '.join(sorted(unknown))}; join some of "
+                    "them by +, or set it to last"
+                )
+            trained[name] = stage.trained_tasks | trained.get(stage.starts_from or "", frozenset())
+        for task in self.tasks.names:
+            if task not in trained[self.final_stage]:
+                raise ValueError(
+                    f"no stage trains tasks.{task}: neither {self.final_stage} nor one that it starts from "
+                    f"has both objective.{task} and learning_rates.{PART_OF_TASK[task]} above 0; set them, or "
+                    f"tasks.{task}=null"
+                )
+        if self.tasks.segmentation:
+            self.tasks.segmentation.check_losses(self.training.mask_loss)

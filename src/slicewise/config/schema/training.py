@@ -1,15 +1,19 @@
 """The training stages, and the settings they share."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from slicewise.config.schema.base import Count, CountOrZero, Fraction, Name, NonNegative, Section
 from slicewise.config.schema.sources import SourceKey
+from slicewise.config.schema.tasks import LOSSES, TaskName
+from slicewise.core.errors import ConfigError
 
-Monitor = Literal["dice", "auc", "dice+auc", "last"]
+LAST_EPOCH: Final = "last"
 Part = Literal["encoder", "decoder", "head"]
+PART_OF_TASK: Final[dict[TaskName, Part]] = {"segmentation": "decoder", "classification": "head"}
+"""The part of the model that holds the head of a task."""
 
 
 class Weights(Section):
@@ -25,15 +29,19 @@ class Weights(Section):
         return self
 
 
-class MaskLoss(Weights):
-    """Weights of the segmentation losses; 0 omits a term."""
+def _check_losses(weights: dict[str, float]) -> dict[str, float]:
+    for name in weights:
+        if name not in LOSSES:
+            try:
+                LOSSES[name]
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+    if not any(weights.values()):
+        raise ValueError("every mask loss has weight 0")
+    return weights
 
-    bce: NonNegative
-    dice: NonNegative
-    iou: NonNegative
-    focal: NonNegative
-    tversky: NonNegative
-    all_zero = "every mask loss has weight 0"
+
+LossWeights = Annotated[dict[str, NonNegative], AfterValidator(_check_losses)]
 
 
 class Objective(Weights):
@@ -79,10 +87,25 @@ class Stage(Section):
     objective: Objective
     sources: SourceShares
     """Share of each source in the batches; that of an absent source goes to the others in proportion."""
-    monitor: Monitor
-    """Validation metrics in which the latest epoch must not be significantly worse; `last`: none."""
+    monitor: str
+    """Validation metrics in which the latest epoch must not be significantly worse, such as `dice+auc`;
+    `last`: none."""
     patience: CountOrZero
     """Epochs without a higher score before early stopping; 0: none."""
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """The monitored metrics; none where the last epoch is kept in any case."""
+        return () if self.monitor == LAST_EPOCH else tuple(self.monitor.split("+"))
+
+    @property
+    def trained_tasks(self) -> frozenset[str]:
+        """The tasks that are in the loss and whose head is trained."""
+        return frozenset(
+            task
+            for task, part in PART_OF_TASK.items()
+            if getattr(self.objective, task) and getattr(self.learning_rates, part)
+        )
 
 
 class Optimizer(Section):
@@ -137,7 +160,9 @@ class Training(Section):
     """Batches per epoch; 0: one pass over the training slices, see `preprocessing.healthy_ratio`."""
     optimizer: Optimizer
     scheduler: Scheduler
-    mask_loss: MaskLoss
+    mask_loss: LossWeights
+    """Weight of each segmentation loss: `bce`, `ce` (softmax), `dice`, `iou`, `focal`, `tversky`, or one that
+    another package offers by an entry point `slicewise.losses`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
     """Label smoothing (Szegedy 2016): with 0.1 the targets are 0.05 and 0.95."""
     clip_norm: NonNegative

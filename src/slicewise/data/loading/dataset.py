@@ -66,7 +66,8 @@ class Batch:
     presence: Tensor
     """float32 [batch, 4], 1 where the slot is filled"""
     masks: Tensor
-    """float32 [batch, 1, row, col], 1 where there is tumour"""
+    """uint8 [batch, 1, row, col], labels as stored; float32 [batch, class, row, col] of 0 and 1 once encoded,
+    see `training.losses.encode_targets`"""
     has_mask: Tensor
     """bool [batch]"""
     labels: Tensor
@@ -171,7 +172,7 @@ class SliceDataset:
         return Batch(
             images=torch.from_numpy(images).float(),  # NumPy takes four times as long for it
             presence=torch.from_numpy(self._presence[cases]),
-            masks=(torch.from_numpy(masks) > 0).float(),
+            masks=torch.from_numpy(masks),
             has_mask=torch.from_numpy(self._has_mask[cases]),
             labels=torch.from_numpy(self.labels[indices]),
         )

@@ -102,16 +102,17 @@ class PredictionService:
 
     def describe(self, max_upload_mib: int) -> ModelInfo:
         checkpoint = self.pipeline.checkpoints[0]
+        classification = checkpoint.tasks.classification
         return ModelInfo(
             fingerprint=checkpoint.fingerprint,
             stage=checkpoint.stage,
             model=checkpoint.model.model_dump(),
             preprocessing=checkpoint.preprocessing.model_dump(),
-            class_names=list(checkpoint.class_names),
+            class_names=[*classification.classes] if classification else [],
             metrics={name: value for name, value in checkpoint.metrics.items() if math.isfinite(value)},
             data_name=checkpoint.data_name,
             synthetic=checkpoint.synthetic,
-            not_trained=list(checkpoint.not_trained),
+            not_trained=list(self.pipeline.not_trained),
             device=str(self.pipeline.device),
             **self.pipeline.inference._asdict(),
             operating_points={kind: _operating_info(self.pipeline.points.of(kind)) for kind in INPUT_KINDS},

@@ -1,0 +1,106 @@
+"""The interface of a task, through which model, training and prediction serve it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slicewise.config.schema import Training
+from slicewise.config.schema.tasks import ClassificationSettings, SegmentationSettings, TaskName
+
+Floats = NDArray[np.float64]
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Takes logits and targets, returns a scalar; see `tasks.losses`"""
+LossFactory: TypeAlias = Callable[[SegmentationSettings], Loss]
+Contributions = dict[str, list[float]]
+"""Of each metric the contribution of every group of patients, in a fixed order"""
+
+
+class Targets(Protocol):
+    """What a batch of B slices should give; see `data.loading.dataset.Batch`."""
+
+    @property
+    def images(self) -> Tensor:
+        """[B, channel, row, col], 0 outside the brain"""
+
+    @property
+    def masks(self) -> Tensor:
+        """[B, class, row, col], 0 or 1, as `Segmentation.encode` returns them"""
+
+    @property
+    def has_mask(self) -> Tensor:
+        """Bool [B]"""
+
+    @property
+    def labels(self) -> Tensor:
+        """Float [B], number of the class of a slice"""
+
+
+class SliceTable(NamedTuple):
+    """What the metrics need to know of S slices, in the order of their data set."""
+
+    sources: NDArray[np.str_]
+    """[S] names"""
+    patients: NDArray[np.int64]
+    """[S] numbers, unique over sources, in order of appearance"""
+    groups: NDArray[np.int64]
+    """[S] likewise: patients, or families of pictures, that the split keeps together"""
+    has_mask: NDArray[np.bool_]
+    included: NDArray[np.bool_]
+    """[S], False where the model is not applied: such a slice has an empty prediction and no rank"""
+    labels: Floats
+    """[S] number of the class"""
+
+
+class Task(Protocol):
+    """One task: a head of the model with its target, loss, decoding and metrics.
+
+    Logits are [B, num_channels, row, col] or [B, num_channels].
+    """
+
+    @property
+    def name(self) -> TaskName:
+        """`segmentation` or `classification`, as `stages.*.objective` and the model's output name it."""
+
+    @property
+    def settings(self) -> SegmentationSettings | ClassificationSettings:
+        """Its section of the configuration."""
+
+    @property
+    def head(self) -> str:
+        """`mask` or `class`, as in the model's attribute `mask_head` and in the column `val_mask_loss`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the head."""
+
+    def loss(self, logits: Tensor, targets: Targets, training: Training) -> Tensor:
+        """Return the loss of a batch, a scalar in fp32; 0 where no slice has a target."""
+
+    def has_target(self, slices: SliceTable) -> NDArray[np.bool_]:
+        """Return [S], True for slices that the loss counts."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probability of each class but background or absence: logits with that many channels."""
+
+    def score(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Return [B, column]: what `metrics` needs of each slice; NaN or infinite where logits are."""
+
+    def metrics(self, slices: SliceTable, scores: Floats) -> dict[str, float]:
+        """Return the validation metrics from scores [S, column]; undefined ones are left out."""
+
+    def contributions(self, slices: SliceTable, scores: Floats, monitors: Collection[str]) -> Contributions:
+        """Return the monitored metrics of this task patient by patient, for model selection.
+
+        A value is the jackknife's pseudo-value (Tukey 1958), n times the metric minus (n - 1) times the
+        metric without the group. A metric that is undefined as a whole is left out.
+        """
+
+    def columns(self, sources: Sequence[str]) -> Mapping[str, str]:
+        """Return the names of all metrics, as columns of history.csv, with the labels of their curves."""
