@@ -80,7 +80,7 @@ def test_the_parts_together_give_the_logits_of_monais_class(settings: Model, net
     images, presence = batch()
 
     with torch.no_grad():
-        ours, theirs = net.eval()(images, presence).mask_logits, whole(images)
+        ours, theirs = net.eval()(images, presence)["segmentation"], whole(images)
 
     assert torch.equal(ours, theirs)
 
@@ -130,7 +130,7 @@ def test_a_checkpoint_comes_back_whole(settings: Model, net: MultitaskModel, tmp
     loaded = load_checkpoint(tmp_path / "best_model.pth", settings).build()
 
     images, presence = batch()
-    assert torch.equal(loaded(images, presence).mask_logits, net.eval()(images, presence).mask_logits)
+    assert torch.equal(loaded(images, presence)["segmentation"], net.eval()(images, presence)["segmentation"])
     assert dataclasses.replace(checkpoint, weights={}) != checkpoint
 
 

@@ -23,8 +23,8 @@ def test_every_architecture_answers_both_questions(model: Model, architecture: s
     with torch.no_grad():
         prediction = net(torch.randn(2, 4, 64, 64), torch.ones(2, 4))
 
-    assert prediction.mask_logits.shape == (2, 1, 64, 64)
-    assert prediction.class_logits.shape == (2,)
+    assert prediction["segmentation"].shape == (2, 1, 64, 64)
+    assert prediction["classification"].shape == (2,)
 
 
 def test_every_tensor_belongs_to_exactly_one_part(model: Model) -> None:
@@ -51,7 +51,7 @@ def test_an_empty_slot_is_filled_with_its_token_and_its_pixels_do_not_matter(mod
     second = net(torch.where(presence[:, :, None, None] > 0, images, 7.0), presence)
     filled = net.slot_tokens(images, presence)
 
-    assert torch.equal(first.mask_logits, second.mask_logits)
+    assert torch.equal(first["segmentation"], second["segmentation"])
     assert torch.equal(filled[0, 1], net.slot_tokens.values[0, 1].expand(32, 32))
     assert torch.equal(filled[0, 3], images[0, 3])
 
@@ -77,7 +77,7 @@ def test_a_narrower_decoder_is_smaller_and_has_its_width_at_the_finest_level(
     assert [next(net.mask_head.parameters()).shape[1] for net in (usual, narrow)] == [16, 8]
     assert _size(narrow.decoder) < _size(usual.decoder)
     assert _size(narrow.encoder) == _size(usual.encoder)
-    assert narrow(torch.randn(2, 4, 32, 32), torch.ones(2, 4)).mask_logits.shape == (2, 1, 32, 32)
+    assert narrow(torch.randn(2, 4, 32, 32), torch.ones(2, 4))["segmentation"].shape == (2, 1, 32, 32)
 
 
 def test_an_unknown_encoder_is_named_with_a_way_out(model: Model) -> None:
@@ -107,7 +107,7 @@ def train_steps(net: MultitaskModel, num_steps: int = 3) -> None:
     for _ in range(num_steps):
         net.train()
         prediction = net(torch.randn(4, 4, 32, 32), torch.ones(4, 4))
-        (prediction.mask_logits.square().mean() + prediction.class_logits.square().mean()).backward()
+        (prediction["segmentation"].square().mean() + prediction["classification"].square().mean()).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -156,7 +156,7 @@ def test_frozen_statistics_are_what_a_batch_is_normalised_with(model: Model) -> 
     def beside(images: Tensor) -> Tensor:
         net.train()
         with torch.no_grad():
-            logits: Tensor = net(torch.cat([dark, images]), presence).mask_logits[:2]
+            logits: Tensor = net(torch.cat([dark, images]), presence)["segmentation"][:2]
         return logits
 
     net.freeze((), statistics=True)
@@ -171,7 +171,7 @@ def test_dropout_is_off_in_a_frozen_head(model: Model) -> None:
     net.train()
     images, presence = torch.randn(4, 4, 32, 32), torch.ones(4, 4)
 
-    assert torch.equal(net(images, presence).class_logits, net(images, presence).class_logits)
+    assert torch.equal(net(images, presence)["classification"], net(images, presence)["classification"])
 
 
 def test_thawing_gives_a_part_back_to_training(model: Model) -> None:

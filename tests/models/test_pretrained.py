@@ -147,5 +147,5 @@ def test_weights_that_nothing_offers_are_named_with_a_way_out(
 def _one_step(net: MultitaskModel) -> None:
     optimizer = torch.optim.AdamW(net.parameters())
     prediction = net.train()(torch.randn(2, 4, 64, 64), torch.ones(2, 4))
-    (prediction.mask_logits.square().mean() + prediction.class_logits.mean()).backward()
+    (prediction["segmentation"].square().mean() + prediction["classification"].mean()).backward()
     optimizer.step()

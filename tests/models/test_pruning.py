@@ -40,7 +40,7 @@ def test_every_weight_of_a_shallow_network_gets_a_gradient(model: Model, encoder
     net = MultitaskModel(Model.model_validate(shallow), TASKS)
 
     prediction = net(torch.randn(2, 4, 64, 64), torch.tensor([[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0]]))
-    (prediction.mask_logits.mean() + prediction.class_logits.mean()).backward()
+    (prediction["segmentation"].mean() + prediction["classification"].mean()).backward()
 
     assert [name for name, weight in net.named_parameters() if weight.grad is None] == []
     assert sum(weight.numel() for weight in net.parameters()) < 4e6

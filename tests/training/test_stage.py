@@ -491,4 +491,4 @@ def one_pass(config: Config, dataset: SliceDataset, indices: list[int]) -> dict[
         answers = learner.model.eval()(batch.images, batch.presence)
     weights = learner.model.named_parameters()
     gradients = {name: weight.grad for name, weight in weights if weight.grad is not None}
-    return {**gradients, "loss": loss, "masks": answers.mask_logits, "classes": answers.class_logits}
+    return {**gradients, "loss": loss, "masks": answers["segmentation"], "classes": answers["classification"]}
