@@ -24,7 +24,7 @@ def test_every_architecture_answers_both_questions(model: Model, architecture: s
         prediction = net(torch.randn(2, 4, 64, 64), torch.ones(2, 4))
 
     assert prediction["segmentation"].shape == (2, 1, 64, 64)
-    assert prediction["classification"].shape == (2,)
+    assert prediction["classification"].shape == (2, 1)
 
 
 def test_every_tensor_belongs_to_exactly_one_part(model: Model) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
 
 Forward = Callable[[Tensor, Tensor], Mapping[TaskName, Tensor]]
-"""From images [B, 4, N, N] and presence [B, 4], both fp32 on the pipeline's device, to the logits of each task
+"""From images [B, 4, N, N] and presence [B, 4], fp32 on the pipeline's device, to the logits of each task
 of the checkpoint: segmentation [B, channel, N, N], classification [B, channel]"""
 Backend = Callable[[Checkpoint, torch.device], Forward]
 
