@@ -113,8 +113,8 @@ class Config(Section):
             if task not in trained[self.final_stage]:
                 raise ValueError(
                     f"no stage trains tasks.{task}: neither {self.final_stage} nor one that it starts from "
-                    f"has both objective.{task} and learning_rates.{PART_OF_TASK[task]} above 0; set them, or "
-                    f"tasks.{task}=null"
+                    f"has both objective.{task} and learning_rates.{PART_OF_TASK[task]} above 0; set them, "
+                    f"or tasks.{task}=null"
                 )
         if self.tasks.segmentation:
             self.tasks.segmentation.check_losses(self.training.mask_loss)
