@@ -11,7 +11,7 @@ from tests.conftest import Pipeline
 
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
-from slicewise.domain.tables import RecipeRow, read_rows
+from slicewise.domain.tables import ComparisonRow, read_rows
 from slicewise.engine.receipt import Receipt
 from slicewise.models.checkpoint import load_checkpoint
 
@@ -25,10 +25,10 @@ class Ablated:
     pipeline: Pipeline
     stopped: Any
     output: str
-    rows: list[RecipeRow]
+    rows: list[ComparisonRow]
 
-    def row(self, recipe: str, source: str, score: str) -> RecipeRow:
-        (found,) = [r for r in self.rows if (r.recipe, r.source, r.score) == (recipe, source, score)]
+    def row(self, recipe: str, source: str, score: str) -> ComparisonRow:
+        (found,) = [r for r in self.rows if (r.name, r.source, r.score) == (recipe, source, score)]
         return found
 
     def evaluation(self, recipe: str) -> Path:
@@ -60,7 +60,7 @@ def ablated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Abla
         patch.setattr("slicewise.cli.ablate.say", lambda text="", *_: lines.append(text))
         patch.setattr("slicewise.engine.runner.say", lambda text="", *_: lines.append(text))
         assert pipeline.call(*words) == 0
-    table = read_rows(pipeline.workspace / "results" / "recipes" / "recipes.csv", RecipeRow)
+    table = read_rows(pipeline.workspace / "results" / "recipes" / "recipes.csv", ComparisonRow)
     return Ablated(pipeline, stopped, "\n".join(lines), table)
 
 
@@ -110,17 +110,17 @@ def test_scores_are_those_of_each_recipe_and_differences_are_to_the_first(ablate
     )
     assert first.value is not None
     assert other.value is not None
-    assert first.difference is None
-    assert other.difference == pytest.approx(other.value - first.value, abs=2e-6)
+    gain = ablated.row("segmentation_only - multitask", "phantom", "dice_per_patient")
+    assert gain.value == pytest.approx(other.value - first.value, abs=2e-6)
     assert ablated.row("segmentation_only", "phantom", "roc_auc").note == "not trained"
     assert ablated.row("classification_only", "phantom", "dice_per_patient").note == "not trained"
 
 
 def test_the_gain_of_the_last_stage_is_in_the_table(ablated: Ablated) -> None:
-    assert ablated.row("multitask", "phantom", "dice_per_patient: joint - seg_warmup").value is not None
-    assert ablated.row("multitask", "phantom", "roc_auc: joint - cls_head").value is not None
-    scores = {row.score for row in ablated.rows if row.recipe == "segmentation_only"}
-    assert not any(score.startswith("roc_auc: ") for score in scores)
+    for score, base in (("dice_per_patient", "seg_warmup"), ("roc_auc", "cls_head")):
+        assert ablated.row(f"multitask: joint - {base}", "phantom", score).value is not None
+    scores = {row.score for row in ablated.rows if row.variant == "segmentation_only: joint"}
+    assert "roc_auc" not in scores
 
 
 def test_what_was_not_trained_has_no_figure_anywhere(ablated: Ablated) -> None:

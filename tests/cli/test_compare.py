@@ -25,9 +25,9 @@ def test_two_runs_are_compared_and_their_settings_too(
         "evaluation.modality_subsets": [False, True],
     }
     assert found["notes"] == []
-    (dice,) = [change for change in found["changes"] if change["score"] == "dice"]
-    assert dice["difference"]["value"] == pytest.approx(dice["second"] - dice["first"])
-    assert f"{dice['first']:.3f}" in out
+    first, second, gain = (row["value"] for row in found["rows"] if row["score"] == "dice_per_patient")
+    assert gain == pytest.approx(second - first)
+    assert f"{first:.3f}" in out
 
 
 def test_without_receipts_the_settings_are_unknown(

@@ -9,11 +9,10 @@ from PIL import Image
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json
-from slicewise.domain.tables import SliceRow
+from slicewise.domain.tables import ComparisonRow, SliceRow, read_rows
 from slicewise.evaluation.cross_validation import (
     FoldPredictions,
     calibrate_across,
-    fold_rows,
     pool_folds,
     read_fold,
     write_pooled,
@@ -65,11 +64,11 @@ def test_the_report_has_a_row_for_each_fold(
     metrics = write_pooled(tmp_path, folds, pooled, data_name="toy", stage="joint", synthetic=True)
 
     assert read_json(tmp_path / "metrics.json") == metrics
-    assert [row["fold"] for row in metrics["folds"]] == sorted(row["fold"] for row in metrics["folds"])
-    assert {row["fold"] for row in metrics["folds"]} == {1, 2}
+    rows = read_rows(tmp_path / "folds.csv", ComparisonRow)
+    assert {row.variant for row in rows} == {"fold 1", "fold 2"}
     for source, found in metrics["sources"].items():
-        own = [row for row in metrics["folds"] if row["source"] == source]
-        assert sum(row["num_patients"] for row in own) == found["num_patients"]
+        own = [row for row in rows if (row.source, row.score) == (source, "accuracy")]
+        assert sum(row.num_slices for row in own) == found["num_slices"]
     for found in metrics["calibration"].values():
         assert 0 <= found["ece"] <= 1
         assert 0 <= found["ece_by_chance"] <= 1
@@ -81,13 +80,6 @@ def test_the_report_has_a_row_for_each_fold(
     assert "too few patients to calibrate across the folds" in text
     with Image.open(tmp_path / "folds.png") as picture:
         assert min(picture.size) > 300
-
-
-def test_the_mean_of_a_fold_is_that_of_its_patients(folders: list[Path]) -> None:
-    fold = read_fold(folders[0], 1)
-    for row in fold_rows(fold):
-        dice = [its.dice for its in fold.patients if its.source == row["source"] and its.dice is not None]
-        assert row["dice_mean"] == (pytest.approx(sum(dice) / len(dice)) if dice else None)
 
 
 def test_somebody_tested_twice_is_refused(result: EvaluationResult, folders: list[Path]) -> None:

@@ -12,11 +12,10 @@ from tests.reporting.conftest import Document, Made
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.tables import PatientRow, read_rows, write_rows
-from slicewise.evaluation.comparison.stage_gains import gain_text
+from slicewise.evaluation.comparison.output import gain_text
 from slicewise.reporting.figures import MAX_GRADCAM_PAGES, data_uri, read_figures
 from slicewise.reporting.html import render_html
 from slicewise.reporting.run_info import RunInfo
-from slicewise.reporting.scores import format_p_value
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://example.org/x>"
 REMOTE = re.compile(r"(?:https?:)?//")
@@ -174,13 +173,6 @@ def test_a_family_of_pictures_counts_once(made: Made, evaluation: Path) -> None:
     write_json(evaluation / "metrics.json", metrics)
     text = Document(render_html(made.run, replace(made.folders, evaluation=evaluation))).text
     assert "Only 5 families of test pictures in phantom_pictures" in text
-
-
-@pytest.mark.parametrize(
-    ("value", "told"), [(None, "–"), (2e-5, "< 0.001"), (0.001, "0.001"), (0.58, "0.580")]
-)
-def test_a_small_p_is_no_zero(value: float | None, told: str) -> None:
-    assert format_p_value(value) == told
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ that recipes share run once.
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from slicewise.cli.invocation import command_line
 from slicewise.cli.options import (
@@ -29,10 +29,19 @@ from slicewise.engine.workspace import Workspace
 from slicewise.steps.evaluate import HOMES
 
 if TYPE_CHECKING:
-    from slicewise.evaluation.comparison.recipes import RecipeRun
+    from slicewise.domain.tables import ComparisonRow
+    from slicewise.evaluation.comparison.runs import Run
 
 OUT: Final = "results/recipes"
 """Not `results/ablations`, which is an output folder of the evaluate step."""
+
+
+class _Result(NamedTuple):
+    """The evaluation of a run, its fingerprint, and what the last stage gained."""
+
+    run: "Run"
+    fingerprint: str | None
+    gains: "list[ComparisonRow]"
 
 
 @dataclass(frozen=True)
@@ -129,42 +138,56 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], overrides
         raise UsageError("--seeds takes a number from 1 on, and sets seed itself; leave seed= out")
 
 
-def _read_results(run: _Run, workspace: Workspace) -> "RecipeRun":
-    """Return the tables that the evaluation of a run has just written."""
-    from slicewise.domain.scores import MINUS, StageRow
-    from slicewise.domain.tables import read_rows
-    from slicewise.evaluation.comparison.recipes import RecipeRun
-    from slicewise.evaluation.comparison.runs import read_tables
+def _read_results(run: _Run, workspace: Workspace) -> _Result:
+    """Return what a run has just written."""
+    from slicewise.domain.tables import ComparisonRow, read_rows
+    from slicewise.evaluation.comparison.runs import read_run
 
     folders = {slot: workspace.home(home) for slot, home in HOMES.items()}
+    stages = read_rows(folders["phases"] / "phase_comparison.csv", ComparisonRow)
+    gains = [
+        replace(row, variant=f"{run.recipe}: {row.variant}")
+        for row in stages
+        if row.variant == run.config.final_stage and row.minus
+    ]
     receipt = Receipt.read(folders["evaluation"])
-    compared = read_rows(folders["phases"] / "phase_comparison.csv", StageRow)
-    return RecipeRun(
-        recipe=run.recipe,
-        seed=run.config.seed,
-        fingerprint=receipt.fingerprint if receipt else None,
-        tables=read_tables(folders["evaluation"]),
-        stages=tuple(row for row in compared if row.phase.startswith(f"{run.config.final_stage}{MINUS}")),
-    )
+    finished = read_run(folders["evaluation"], run.recipe, run.config.seed)
+    return _Result(finished, receipt.fingerprint if receipt else None, gains)
 
 
 def _show_results(
-    args: argparse.Namespace, results: "Sequence[RecipeRun]", first: _Run, workspace: Workspace
+    args: argparse.Namespace, results: Sequence[_Result], first: _Run, workspace: Workspace
 ) -> None:
-    from slicewise.evaluation.comparison.recipes import tabulate, to_text, write_recipes
+    from slicewise.evaluation.comparison.output import across_seeds, to_text, write_comparison
+    from slicewise.evaluation.comparison.runs import compare_runs
 
-    rows, config = tabulate(results), first.config
-    header = {
-        "command": command_line(args),
-        "git_commit": git_commit(Path(__file__)),
-        "training_mode": config.training_mode,
-        "data": config.data.name,
-        "split_seed": config.split.seed,
-    }
-    write_recipes(workspace.home(OUT), results, rows, header, synthetic=config.data.synthetic)
+    config, rows = first.config, []
+    for seed in dict.fromkeys(result.run.variant.seed for result in results):
+        rows += compare_runs([result.run for result in results if result.run.variant.seed == seed])[0]
+    rows += [row for result in results for row in result.gains]
+    runs = [
+        {"recipe": run.variant.name, "seed": run.variant.seed, "evaluate": fingerprint}
+        for run, fingerprint, _ in results
+    ]
+    write_comparison(
+        workspace.home(OUT),
+        "recipes",
+        rows,
+        f"Recipes on the same test patients, compared with {first.recipe}",
+        synthetic=config.data.synthetic,
+        command=command_line(args),
+        git_commit=git_commit(Path(__file__)),
+        training_mode=config.training_mode,
+        data=config.data.name,
+        split_seed=config.split.seed,
+        compared_with=first.recipe,
+        runs=runs,
+        across_seeds=across_seeds(rows),
+    )
     say()
     for line in to_text(rows):
         say(line)
-    for name in ("recipes.csv", "recipes.json", "recipes.png"):
+    say("intervals do not cover another training (--seeds)")
+    for name in ("recipes.csv", "recipes.json", "recipes.md", "recipes.png"):
         say(f"  {OUT}/{name}", "dim")
     say(f"checkpoints and results are those of {first.title}; the others stay on the shelf", "dim")

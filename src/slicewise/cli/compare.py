@@ -1,18 +1,15 @@
 """`slicewise compare A B`: two finished evaluations, paired by patient."""
 
 import argparse
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slicewise.core.console import say
 from slicewise.core.disk import expand_user
 from slicewise.core.files import write_json
 from slicewise.engine.receipt import RECEIPT_NAME, Receipt
 from slicewise.steps.evaluate import HOMES
-
-if TYPE_CHECKING:
-    from slicewise.evaluation.comparison.runs import Comparison
 
 _EVALUATION = Path(HOMES["evaluation"])
 
@@ -25,49 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.evaluation.comparison.runs import compare_runs, read_tables
+    from slicewise.evaluation.comparison.output import to_text
+    from slicewise.evaluation.comparison.runs import compare_runs, read_run
+    from slicewise.metrics.table import metrics_of
 
-    first, second = (read_tables(expand_user(path)) for path in (args.first, args.second))
-    comparison = compare_runs(first, second)
-    for name, run in (("A", first), ("B", second)):
-        say(f"{name}: {run.folder}")
-    for line in _table(comparison):
+    runs = [read_run(expand_user(path), name) for name, path in (("A", args.first), ("B", args.second))]
+    rows, notes = compare_runs(runs, metrics_of("slice", "patient", "pooled"))
+    for run in runs:
+        say(f"{run.variant.name}: {run.folder}")
+    say()
+    for line in to_text(rows):
         say(line)
-    for note in comparison.notes:
+    for note in notes:
         say(f"note: {note}", "warn")
-    settings = _show_settings(_settings(first.folder), _settings(second.folder))
+    settings = _show_settings(*(_settings(run.folder) for run in runs))
     if args.json:
-        changes = [
-            {
-                "source": change.source,
-                "score": change.score,
-                "first": change.first,
-                "second": change.second,
-                "difference": change.difference.estimate.to_json(),
-                "p_value": change.difference.p_value,
-                "left_out": change.left_out,
-            }
-            for change in comparison.changes
-        ]
-        content = {"changes": changes, "notes": list(comparison.notes), "settings": settings}
+        content = {"rows": [asdict(row) for row in rows], "notes": notes, "settings": settings}
         write_json(expand_user(args.json), content)
     return 0
-
-
-def _table(comparison: "Comparison") -> Iterator[str]:
-    yield f"\n{'source':<18}{'score':<32}{'A':>8}{'B':>8}{'B - A':>9}  {'interval':<19}{'p':>8}{'pairs':>7}"
-    for change in comparison.changes:
-        estimate, p_value = change.difference.estimate, change.difference.p_value
-        has_interval = estimate.low is not None and estimate.high is not None
-        interval = f"{estimate.low:+.3f} to {estimate.high:+.3f}" if has_interval else "–"
-        p_text = "–" if p_value is None else f"{p_value:.3g}"
-        gain = "–" if estimate.value is None else f"{estimate.value:+.3f}"
-        excluded = f"  ({change.left_out} more in one run only)" if change.left_out else ""
-        yield (
-            f"{change.source:<18}{change.score:<32}{change.first:>8.3f}{change.second:>8.3f}{gain:>9}  "
-            f"{interval:<19}{p_text:>8}{estimate.num_patients:>7}{excluded}"
-        )
-    yield "interval: bootstrap over the pairs; p: Wilcoxon's signed-rank test, from six pairs on"
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from slicewise.core.console import say
 from slicewise.domain.tables import describe_counts
 from slicewise.engine.record import RECORD_NAME, RunRecord
 from slicewise.engine.workspace import Workspace
-from slicewise.evaluation.comparison.stage_gains import gain_text
 from slicewise.steps import pipeline
 from slicewise.steps.demo import demo_url
 
@@ -41,6 +40,7 @@ def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> Non
 
 
 def _headlines(metrics: Mapping[str, Any], config: Config) -> Iterator[str]:
+    from slicewise.evaluation.comparison.output import gain_text
     from slicewise.evaluation.summary import describe_threshold, headline_scores
     from slicewise.metrics.table import score_key, score_label
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hin
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
 from slicewise.domain.keys import SliceKey
-from slicewise.domain.scores import MINUS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -85,57 +84,45 @@ class PatientRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SubsetRow:
-    """One subset of modalities on one source: Dice per patient, ROC-AUC per slice, with intervals."""
+class ComparisonRow:
+    """A score of one variant (stage, recipe, run, fold, subset of modalities) on one source.
 
-    source: str
-    modalities: str
-    num_modalities: int
-    t1: bool
-    t1ce: bool
-    t2: bool
-    flair: bool
-    num_patients: int
-    num_slices: int
-    dice: float | None
-    dice_low: float | None
-    dice_high: float | None
-    roc_auc: float | None
-    roc_auc_low: float | None
-    roc_auc_high: float | None
-
-    @property
-    def given(self) -> tuple[bool, bool, bool, bool]:
-        return (self.t1, self.t1ce, self.t2, self.flair)
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeRow:
-    """One score of one source, and its difference to the first recipe with the same seed, paired by patient.
-
-    A score named `dice_per_patient: joint - seg_warmup` compares stages of one recipe: `value` is that
-    difference, and there is none to the first recipe.
+    With `minus` it is the paired difference to that other variant. A task that the variant was not trained
+    for has a note and no value.
     """
 
-    recipe: str
-    seed: int
     source: str
     score: str
+    """Its key in `metrics.json`"""
+    variant: str
+    minus: str
+    seed: int
     value: float | None
     low: float | None
     high: float | None
     num_patients: int
-    difference: float | None
-    difference_low: float | None
-    difference_high: float | None
+    """Number of resampled units: patients, or families of pictures"""
+    num_slices: int
     p_value: float | None
+    """Of a difference of a score per patient: Wilcoxon's signed-rank test"""
     note: str
     condition: str
-    """Mask threshold and post-processing, or the class threshold, on which ROC-AUC does not depend."""
+    """The threshold behind a score that depends on one"""
 
     @property
-    def of_stages(self) -> bool:
-        return MINUS in self.score
+    def name(self) -> str:
+        return f"{self.variant} - {self.minus}" if self.minus else self.variant
+
+    @property
+    def value_text(self) -> str:
+        return "–" if self.value is None else f"{self.value:{'+' if self.minus else ''}.3f}"
+
+    @property
+    def interval_text(self) -> str:
+        if self.low is None or self.high is None:
+            return "–"
+        sign = "+" if self.minus else ""
+        return f"{self.low:{sign}.3f} to {self.high:{sign}.3f}"
 
 
 @dataclass(frozen=True, slots=True)

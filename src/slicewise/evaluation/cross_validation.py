@@ -14,17 +14,14 @@ from slicewise.core.files import read_json, write_text
 from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.tables import PatientRow, SliceRow, by_source, plural, read_rows
 from slicewise.evaluation.class_threshold import SliceProbabilities
+from slicewise.evaluation.comparison.output import to_text as comparison_text
+from slicewise.evaluation.comparison.output import write_comparison
+from slicewise.evaluation.comparison.variants import Variant, compare
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
 from slicewise.evaluation.statistics.bootstrap import MIN_PATIENTS, BootstrapSettings, Floats
-from slicewise.evaluation.summary import summarise
+from slicewise.evaluation.summary import bootstrap_settings, summarise
 from slicewise.inference.calibration import Scaling, calibration_metrics, fit_scaling, log_likelihood
-from slicewise.plots.folds import draw_folds
-
-_HEADER = (
-    f"{'fold':<6}{'source':<26}{'patients':>9}{'Dice':>8}{'median':>8}{'ROC-AUC':>9}{'balanced acc.':>15}"
-)
-_NO_CLASSES: Mapping[str, Any] = {name: {"value": None} for name in ("roc_auc", "balanced_accuracy")}
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,6 @@ class Fold:
     slices: tuple[SliceRow, ...]
     patients: tuple[PatientRow, ...]
     metrics: Mapping[str, Any]
-
-    def dice(self, source: str) -> list[float]:
-        """Return the Dice of each patient of a source that has one."""
-        return [row.dice for row in self.patients if row.source == source and row.dice is not None]
 
 
 @dataclass(frozen=True)
@@ -102,34 +95,16 @@ def write_pooled(
     stage = f"{stage}, out of {len(folds)} folds"
     metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
     metrics["calibration"] = _calibration(result, folds)
-    metrics["folds"] = [row for fold in folds for row in fold_rows(fold)]
+    variants = [
+        Variant(f"fold {fold.number}", fold.slices, fold.patients, result.not_trained, result.seed)
+        for fold in folds
+    ]
+    rows = compare(variants, bootstrap_settings(result), paired=False)
+    write_comparison(folder, "folds", rows, "Folds, each with test patients of its own", synthetic=synthetic)
     write_tables(folder, result, metrics, pooled=True)
-    write_text(folder / "report.txt", "\n".join([to_text(metrics), *_fold_lines(metrics)]) + "\n")
-    sources = sorted({row.source for row in result.patients if row.dice is not None})
-    if sources:  # pictures have no masks
-        dice = {source: [fold.dice(source) for fold in folds] for source in sources}
-        draw_folds(folder / "folds.png", dice, synthetic=synthetic)
+    lines = [to_text(metrics), *_calibration_lines(metrics["calibration"]), "", *comparison_text(rows)]
+    write_text(folder / "report.txt", "\n".join(lines) + "\n")
     return metrics
-
-
-def fold_rows(fold: Fold) -> list[dict[str, Any]]:
-    """Return one row per source: the scores of its patients in this fold."""
-    rows = []
-    for source, scores in fold.metrics["sources"].items():
-        dice = fold.dice(source)
-        classes = scores["classification"] or _NO_CLASSES
-        rows.append(
-            {
-                "fold": fold.number,
-                "source": source,
-                "num_patients": scores["num_patients"],
-                "dice_mean": float(np.mean(dice)) if dice else None,
-                "dice_median": float(np.median(dice)) if dice else None,
-                "roc_auc": classes["roc_auc"]["value"],
-                "balanced_accuracy": classes["balanced_accuracy"]["value"],
-            }
-        )
-    return rows
 
 
 def _calibration(result: EvaluationResult, folds: Sequence[Fold]) -> dict[str, dict[str, Any]]:
@@ -197,37 +172,24 @@ def _concatenate(folds: Sequence[FoldPredictions]) -> SliceProbabilities:
     return SliceProbabilities(labels, raw, tuple(row.group for row in rows), is_pictures=False)
 
 
-def _fold_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
-    for source, scores in metrics["calibration"].items():
-        chance = f"{scores['ece_by_chance']:.3f} if every probability were right"
-        error = f"ECE {scores['ece']:.3f} in {scores['ece_bins']} bins ({chance})"
-        yield f"{source}: {error}, Brier score {scores['brier']:.3f}"
-        yield from _calibration_lines(scores)
-    yield ""
-    yield _HEADER
-    yield "-" * len(_HEADER)
-    for row in metrics["folds"]:
-        dice, median, auc, accuracy = (
-            "–" if row[name] is None else f"{row[name]:.3f}"
-            for name in ("dice_mean", "dice_median", "roc_auc", "balanced_accuracy")
-        )
-        columns = f"{row['num_patients']:>9}{dice:>8}{median:>8}{auc:>9}{accuracy:>15}"
-        yield f"{row['fold']:<6}{row['source']:<26}{columns}"
+def _calibration_lines(calibration: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the calibration scores of each source, as the folds reported them and after that across folds."""
+    for source, scores in calibration.items():
+        yield f"{source}: {_calibration_text(scores)}"
+        if not scores["num_raw_folds"]:
+            continue
+        yield f"  in {plural(scores['num_raw_folds'], 'fold')} probabilities are raw, not calibrated"
+        across = scores["across_folds"]
+        if across is None:
+            yield "  too few patients to calibrate across the folds"
+            continue
+        low, high = across["gain"]["interval"] or (math.nan, math.nan)
+        yield f"  calibrated across the folds: {_calibration_text(across)}"
+        yield f"  log-likelihood of a slice {across['gain']['value']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def _calibration_lines(scores: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the number of uncalibrated folds, and the scores after calibration across the folds."""
-    if not scores["num_raw_folds"]:
-        return
-    yield f"  in {plural(scores['num_raw_folds'], 'fold')} probabilities are raw, not calibrated"
-    across = scores["across_folds"]
-    if across is None:
-        yield "  too few patients to calibrate across the folds"
-        return
-    gain = across["gain"]
-    low, high = gain["interval"] or (math.nan, math.nan)
-    yield (
-        f"  calibrated across the folds: ECE {across['ece']:.3f} ({across['ece_by_chance']:.3f} if every "
-        f"probability were right), Brier score {across['brier']:.3f}"
+def _calibration_text(scores: Mapping[str, Any]) -> str:
+    return (
+        f"ECE {scores['ece']:.3f} in {scores['ece_bins']} bins ({scores['ece_by_chance']:.3f} if every "
+        f"probability were right), Brier score {scores['brier']:.3f}"
     )
-    yield f"  log-likelihood of a slice {gain['value']:+.3f} ({low:+.3f} to {high:+.3f})"

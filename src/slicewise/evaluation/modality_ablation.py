@@ -1,23 +1,20 @@
 """Modality ablation: one model on the test volumes with every subset of their modalities."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slicewise.core.files import write_json
-from slicewise.domain.labels import CLASSIFICATION, MODALITIES
-from slicewise.domain.tables import Estimate, SubsetRow, by_source, write_rows
+from slicewise.domain.labels import MODALITIES
+from slicewise.evaluation.comparison.output import write_comparison
+from slicewise.evaluation.comparison.variants import Variant, compare
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.summary import bootstrap_settings, mean_estimate, pooled_estimate
-from slicewise.metrics.table import METRICS
-from slicewise.plots.modality_ablation import draw_subsets
+from slicewise.evaluation.summary import bootstrap_settings
+from slicewise.imaging.volume import Presence
 
-ModalitySubset = tuple[bool, bool, bool, bool]
-"""Which modality slots are given."""
 Number = TypeVar("Number", bound=np.generic)
 
 NOTE: Final = (
@@ -28,11 +25,12 @@ NOTE: Final = (
 )
 
 
-def list_subsets(presence: Iterable[float]) -> list[ModalitySubset]:
-    """Return every non-empty subset of the filled slots: single ones first, all of them last."""
-    filled = [slot for slot, present in enumerate(presence) if present]
-    subsets = [set(slots) for size in range(1, len(filled) + 1) for slots in combinations(filled, size)]
-    return [(0 in slots, 1 in slots, 2 in slots, 3 in slots) for slots in subsets]
+def list_subsets(presence: Iterable[float]) -> list[Presence]:
+    """Return every non-empty subset of the filled slots: all of them first, single ones last."""
+    present = list(presence)
+    filled = [slot for slot, is_present in enumerate(present) if is_present]
+    subsets = [slots for size in range(len(filled), 0, -1) for slots in combinations(filled, size)]
+    return [cast(Presence, tuple(slot in slots for slot in range(len(present)))) for slots in subsets]
 
 
 def mask_modalities(images: NDArray[Number], given: ArrayLike) -> NDArray[Number]:
@@ -41,38 +39,30 @@ def mask_modalities(images: NDArray[Number], given: ArrayLike) -> NDArray[Number
     return np.where(keep, images, np.zeros((), images.dtype))
 
 
-def tabulate(results: Mapping[ModalitySubset, EvaluationResult]) -> list[SubsetRow]:
-    """Return one row per source and subset, the subsets in the order given."""
-    rows = []
-    for given, result in results.items():
-        bootstrap = bootstrap_settings(result)
-        names = [name for name, is_given in zip(MODALITIES, given, strict=True) if is_given]
-        for source, patients in by_source(result.patients).items():
-            slices = by_source(result.slices)[source]
-            dice, auc = (
-                mean_estimate(patients, lambda row: row.dice, bootstrap),
-                Estimate(None, None, None, 0),
-            )
-            if CLASSIFICATION not in result.not_trained:
-                auc = pooled_estimate(METRICS["roc_auc"], slices, bootstrap)
-            rows.append(
-                SubsetRow(
-                    source, "+".join(names), len(names), *given, len(patients), len(slices),
-                    dice.value, dice.low, dice.high, auc.value, auc.low, auc.high,
-                )
-            )  # fmt: skip
-    return sorted(rows, key=lambda row: row.source)
+def write_modality_ablation(
+    folder: Path, results: Mapping[Presence, EvaluationResult], *, synthetic: bool
+) -> dict[str, Any]:
+    """Write modality_subsets.csv, .json, .md and .png; return the scores by source and subset.
 
-
-def write_modality_ablation(folder: Path, rows: Sequence[SubsetRow], *, synthetic: bool) -> dict[str, Any]:
-    """Write modality_subsets.csv, .json and .png; return Dice and AUC by source and subset."""
-    scores = {
-        source: {row.modalities: {"dice": row.dice, "roc_auc": row.roc_auc} for row in own}
-        for source, own in by_source(rows).items()
-    }
-    table = [{name: getattr(row, name) for name in SubsetRow.__slots__} for row in rows]
-    write_rows(folder / "modality_subsets.csv", rows, SubsetRow)
-    write_json(folder / "modality_subsets.json", {"synthetic": synthetic, "rows": table, "note": NOTE})
-    for source, own in by_source(rows).items():
-        draw_subsets(folder / f"modality_subsets_{source}.png", own, synthetic=synthetic)
+    Differences are to the first of `results`, which has all modalities.
+    """
+    variants = [
+        Variant(
+            "+".join(name for name, is_given in zip(MODALITIES, given, strict=True) if is_given),
+            result.slices,
+            result.patients,
+            result.not_trained,
+            result.seed,
+        )
+        for given, result in results.items()
+    ]
+    bootstrap = bootstrap_settings(next(iter(results.values())))
+    rows = compare(variants, bootstrap)
+    write_comparison(
+        folder, "modality_subsets", rows, "With these modalities alone", synthetic=synthetic, note=NOTE
+    )
+    scores: dict[str, Any] = {}
+    for row in rows:
+        if not row.minus:
+            scores.setdefault(row.source, {}).setdefault(row.variant, {})[row.score] = row.value
     return scores

@@ -6,15 +6,13 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from slicewise.core.files import read_json
-from slicewise.domain.scores import StageRow, score_name
-from slicewise.domain.tables import PatientRow, TraitRow, plural, read_rows
-from slicewise.evaluation.comparison.stage_gains import gain_text
+from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
+from slicewise.evaluation.comparison.output import gain_text, to_cells
 from slicewise.reporting.run_info import ResultFolders, RunInfo
 from slicewise.reporting.scores import (
     format_best_epoch,
     format_interval,
     format_number,
-    format_p_value,
     source_scores,
 )
 from slicewise.reporting.warnings import collect_warnings, selection_notes, uncalibrated_sources
@@ -36,7 +34,9 @@ def read_tables(folders: ResultFolders) -> dict[str, Any]:
                 row.patient,
             ),
         ),
-        "stage_comparison": read_rows(folders.stage_comparison / "phase_comparison.csv", StageRow),
+        "stage_comparison": to_cells(
+            read_rows(folders.stage_comparison / "phase_comparison.csv", ComparisonRow)
+        ),
         "traits": read_rows(folders.failures / "traits.csv", TraitRow),
         "failed": read_rows(folders.failures / "patients.csv", PatientRow),
     }
@@ -58,14 +58,13 @@ def render_template(name: str, run: RunInfo, evaluation: Path, **content: Any) -
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters.update(format_number=format_number, format_p_value=format_p_value)
+    templates.filters.update(format_number=format_number)
     metrics = read_json(evaluation / "metrics.json")
     return templates.get_template(name).render(
         format_best_epoch=format_best_epoch,
         format_interval=format_interval,
         gain_text=gain_text,
         plural=plural,
-        score_name=score_name,
         run=run,
         metrics=metrics,
         not_trained=metrics.get("not_trained", ()),

@@ -145,13 +145,6 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def format_p_value(value: float | None) -> str:
-    """Return a p value with three decimals, "< 0.001", or a dash for None."""
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def format_interval(low: float | None, high: float | None) -> str:
     """Return an interval, or a dash if it is missing."""
     return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"

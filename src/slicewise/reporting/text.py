@@ -5,17 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from slicewise.core.files import read_json
-from slicewise.domain.scores import score_name
-from slicewise.evaluation.comparison.stage_gains import gain_text
+from slicewise.evaluation.comparison.output import gain_text
 from slicewise.reporting.content import MAX_PATIENTS, read_tables
 from slicewise.reporting.run_info import ResultFolders, RunInfo
 from slicewise.reporting.scores import (
     Score,
     SourceScores,
     format_best_epoch,
-    format_interval,
     format_number,
-    format_p_value,
     source_scores,
 )
 from slicewise.reporting.warnings import collect_warnings, selection_notes
@@ -92,20 +89,7 @@ def _training(run: RunInfo) -> Iterator[str]:
 
 def _stage_comparison(run: RunInfo, tables: Mapping[str, Any]) -> Iterator[str]:
     head = ("source", "score", "stage", "value", "interval", "p", "patients/families", "")
-    rows = [
-        (
-            row.source,
-            score_name(row),
-            row.phase,
-            format_number(row.value),
-            format_interval(row.low, row.high),
-            format_p_value(row.p_value),
-            str(row.num_patients or "–"),
-            row.note or "",
-        )
-        for row in tables["stage_comparison"]
-    ]
-    yield from _table(head, rows)
+    yield from _table(head, tables["stage_comparison"])
     for source, gains in run.gains.items():
         yield f"{source}: {gain_text(run.final_stage, gains)}"
 

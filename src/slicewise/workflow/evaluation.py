@@ -16,22 +16,22 @@ from slicewise.core.files import write_json
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.engine.step import Context
-from slicewise.evaluation.comparison.stage_gains import compute_stage_gains
-from slicewise.evaluation.comparison.stages import StageResult, write_stage_comparison
+from slicewise.evaluation.comparison.output import compute_gains, write_comparison
+from slicewise.evaluation.comparison.variants import Variant, compare, majority_rows
 from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices, pool_cases
 from slicewise.evaluation.failure_report import select_failures, write_failures
 from slicewise.evaluation.failures import analyse_failures, describe_image
 from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, evaluate_held_out
 from slicewise.evaluation.modality_ablation import (
-    ModalitySubset,
     list_subsets,
     mask_modalities,
-    tabulate,
     write_modality_ablation,
 )
 from slicewise.evaluation.per_case import CaseOutput, ScoredCase, score_case
 from slicewise.evaluation.report import write_report
+from slicewise.evaluation.summary import bootstrap_settings
 from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
+from slicewise.imaging.volume import Presence
 from slicewise.inference.operating_points import CALIBRATION_NAME, OperatingConditions
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import UNTRAINED_PROBABILITY, Prediction
@@ -60,11 +60,13 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     metrics = write_report(
         context.out("evaluation"), held_out, data_name=data.name, stage=final, synthetic=data.synthetic
     )
-    compared = write_stage_comparison(context.out("phases"), stages, synthetic=data.synthetic)
+    compared = [*compare(stages, bootstrap_settings(held_out.after)), *majority_rows(stages[-1])]
+    title = "Training stages on the same test slices"
+    write_comparison(context.out("phases"), "phase_comparison", compared, title, synthetic=data.synthetic)
     lookup = SliceLookup(cases)
     _draw_samples(context, lookup, held_out)
     metrics["failures"] = _write_failures(context, cases, lookup, held_out)
-    metrics[f"gains_of_{final}"] = compute_stage_gains(compared, final)
+    metrics[f"gains_of_{final}"] = compute_gains(compared, final)
     if CLASSIFICATION not in untrained:
         metrics["gradcam"] = write_saliency(context, pipeline, lookup, held_out.after)
     if config.evaluation.modality_subsets:
@@ -138,7 +140,7 @@ def _first_source(config: Config, unit: str) -> str:
     return names[0] if names else f"no_{unit}s"
 
 
-def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResult) -> list[StageResult]:
+def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResult) -> list[Variant]:
     """Return the results of the stages with the configured thresholds: the selected ones suit only the last.
 
     Where a stage trained the classification head alone, it gives the masks of the stage before, and one pass
@@ -153,12 +155,7 @@ def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResu
         results.insert(0, results[0] if is_shared else _evaluate_stage(context, checkpoint, cases))
         later = checkpoint
     return [
-        StageResult(
-            stage,
-            result,
-            trained_mask=SEGMENTATION in tasks[stage],
-            trained_class=CLASSIFICATION in tasks[stage],
-        )
+        Variant.configured(stage, result, {SEGMENTATION, CLASSIFICATION} - tasks[stage])
         for stage, result in zip(stages, results, strict=True)
     ]
 
@@ -217,7 +214,7 @@ def _write_modality_ablation(
 ) -> dict[str, Any]:
     """Score the volumes with every subset of their modalities; return Dice and AUC by source and subset."""
     config, settings = context.config, context.config.evaluation
-    scored: dict[ModalitySubset, list[ScoredCase]] = {}
+    scored: dict[Presence, list[ScoredCase]] = {}
     volumes = [case for case in cases if case.has_mask and len(case.labels)]
     for case in progress(volumes, desc="modality subsets", unit="case"):
         postprocessing = selection.postprocessing(case.key.source)
@@ -227,7 +224,7 @@ def _write_modality_ablation(
             scored.setdefault(subset, []).append(score_case(output, settings, postprocessing, surfaces=False))
     results = {
         subset: replace(pool_cases(scored[subset], settings, config.seed), not_trained=untrained)
-        for subset in sorted(scored, key=lambda subset: (sum(subset), [not present for present in subset]))
+        for subset in sorted(scored, key=lambda subset: (-sum(subset), [not present for present in subset]))
     }
     folder, synthetic = context.out("ablations"), config.data.synthetic
-    return write_modality_ablation(folder, tabulate(results), synthetic=synthetic)
+    return write_modality_ablation(folder, results, synthetic=synthetic)

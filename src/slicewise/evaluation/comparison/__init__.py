@@ -1,7 +1,6 @@
-"""Comparison of models on the same test patients.
+"""Comparison of variants on the same test patients: stages, recipes, runs, folds, subsets of modalities.
 
-runs         two finished evaluations, paired by patient
-recipes      several recipes and seeds against the first
-stages       the training stages of one run
-stage_gains  what a later stage gained, for the closing screen; imports nothing heavy
+variants  scores of each variant, and paired differences to the first: `compare`
+output    the rows as CSV, JSON, Markdown, text and figure; what a stage gained; mean and range over seeds
+runs      the tables of a finished evaluation, and what differs between two
 """

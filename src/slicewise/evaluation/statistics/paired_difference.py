@@ -1,4 +1,4 @@
-"""Paired differences of two models on the same patients: mean or AUC difference, interval and paired test."""
+"""Paired differences of two models on the same patients: mean difference, interval and paired test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,8 @@ from slicewise.domain.tables import Estimate
 from slicewise.evaluation.statistics.bootstrap import (
     BootstrapSettings,
     estimate_mean,
-    estimate_over_rows,
     index_groups,
 )
-from slicewise.metrics.confusion import roc_auc
 
 MIN_PAIRS: Final = 6
 """With five pairs even a difference of one sign in all of them has p = 0.0625: a test is of no use."""
@@ -50,17 +48,3 @@ def paired_difference(
     changed = changed[changed != 0]
     p_value = None if len(changed) < MIN_PAIRS else float(wilcoxon(changed).pvalue)
     return Difference(estimate_mean(differences, groups, bootstrap), p_value)
-
-
-def paired_auc_difference(
-    labels: Sequence[int],
-    first: Sequence[float],
-    second: Sequence[float],
-    groups: Sequence[tuple[str, str]],
-    bootstrap: BootstrapSettings,
-) -> Difference:
-    """Return the ROC-AUC of the probabilities `first` minus that of `second` over the same slices."""
-    difference = estimate_over_rows(
-        lambda weights: roc_auc(labels, first, weights) - roc_auc(labels, second, weights), groups, bootstrap
-    )
-    return Difference(difference, None)

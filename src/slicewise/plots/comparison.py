@@ -1,0 +1,75 @@
+"""Variants side by side: a panel per source and score, a line per variant, a dot per seed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from slicewise.domain.tables import ComparisonRow, plural
+from slicewise.metrics.table import score_label
+from slicewise.plots.style import BLUE, GREY, ORANGE, draw, draw_heading
+
+_SPREAD: Final = 0.7
+_INCHES_PER_SEED: Final = 0.16
+"""Height of the numbers beside a dot"""
+
+
+def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str, *, synthetic: bool) -> Path:
+    """Draw each score with its interval, beside it the number and the paired difference to the first."""
+    panels: dict[tuple[str, str], list[ComparisonRow]] = {}
+    for row in rows:
+        panels.setdefault((row.source, row.score), []).append(row)
+    num_seeds = len({row.seed for row in rows})
+    height = max(0.3, num_seeds * _INCHES_PER_SEED / _SPREAD)
+    heights = [0.9 + height * len({row.variant for row in own if not row.minus}) for own in panels.values()]
+
+    def paint(figure: Figure) -> None:
+        grid = figure.subplots(max(1, len(panels)), 1, squeeze=False, height_ratios=heights or [1])[:, 0]
+        for axes, own in zip(grid, panels.values(), strict=False):
+            _paint_panel(axes, own)
+        draw_heading(figure, title, synthetic=synthetic)
+
+    return draw(path, (8.8, 0.7 + sum(heights)), paint)
+
+
+def _paint_panel(axes: Axes, rows: Sequence[ComparisonRow]) -> None:
+    differences = {(row.variant, row.seed): row for row in rows if row.minus}
+    variants = list(dict.fromkeys(row.variant for row in rows if not row.minus))
+    for place, variant in enumerate(variants):
+        own = [row for row in rows if row.variant == variant and not row.minus]
+        for number, row in enumerate(own):
+            height = place + _SPREAD * ((number + 0.5) / len(own) - 0.5)
+            _mark(axes, height, row, differences.get((variant, row.seed)))
+    axes.set_yticks(range(len(variants)), variants)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(variants) - 0.4, -0.6))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    conditions = {row.condition for row in rows if row.condition}
+    condition = f" ({conditions.pop()})" if len(conditions) == 1 else ""
+    axes.set_title(f"{rows[0].source}: {score_label(rows[0].score)}{condition}, {_counts(rows)}", fontsize=10)
+
+
+def _counts(rows: Sequence[ComparisonRow]) -> str:
+    num_units, num_slices = (
+        max(getattr(row, f"num_{name}") for row in rows) for name in ("patients", "slices")
+    )
+    if num_units == num_slices:
+        return plural(num_slices, "picture")
+    return f"{num_units} patients or families, {plural(num_slices, 'slice')}"
+
+
+def _mark(axes: Axes, height: float, row: ComparisonRow, difference: ComparisonRow | None) -> None:
+    if row.value is None:
+        axes.text(0.0, height, row.note, va="center", color=GREY, fontstyle="italic", fontsize=9)
+        return
+    colour = BLUE if "_per_" in row.score else ORANGE
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [height, height], color=colour, linewidth=3, alpha=0.35)
+    axes.plot(row.value, height, "o", color=colour, markersize=6)
+    text = row.value_text
+    if difference and difference.value is not None:
+        interval = "" if difference.low is None else f", {difference.interval_text}"
+        text += f"  ({difference.value_text}{interval})"
+    axes.annotate(text, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=8)
