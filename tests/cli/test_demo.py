@@ -8,7 +8,7 @@ import pytest
 from slicewise.cli.invocation import command_for
 from slicewise.cli.main import main
 from slicewise.core.files import write_json
-from slicewise.demo.state import DemoState, ServiceState, write_state
+from slicewise.demo.state import DemoState, Service, write_state
 from slicewise.engine.workspace import Workspace
 from slicewise.steps.demo import ports
 
@@ -60,7 +60,7 @@ def test_a_demo_whose_processes_have_gone_is_stopped_once(
 ) -> None:
     home = Workspace(tmp_path).service("demo")
     home.mkdir(parents=True)
-    services = tuple(ServiceState(name, 1, "/", "", None, 0) for name in ("api", "page"))
+    services = tuple(Service(name, 1, "/", "", None, 0) for name in ("api", "page"))
     write_state(home, DemoState("builtin", None, "f", "c.pth", services))
     assert ports(Workspace(tmp_path)) == frozenset()
     assert main(["demo", "stop", "--workspace", str(tmp_path)]) == 0

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from slicewise.data.inputs import DefaultModalities, find_inputs
-from slicewise.demo.cases import FIRST_PATIENT, write_cases
+from slicewise.demo.lifecycle import FIRST_PATIENT, write_cases
 
 
 def test_cases_are_generated_once_and_found_by_modality(tmp_path: Path) -> None:

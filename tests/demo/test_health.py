@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slicewise.demo.health import http_get, is_alive, served_fingerprint
-from slicewise.demo.state import ServiceState
+from slicewise.demo.state import Service
 from slicewise.serving.endpoints import API_HEALTH, HOST
 
 
@@ -50,7 +50,7 @@ def test_only_a_200_counts(answer: bytes, body: bytes | None) -> None:
 )
 def test_the_fingerprint_is_read_from_the_health_answer(body: bytes, fingerprint: str | None) -> None:
     with answering(b"HTTP/1.1 200 OK\r\n\r\n" + body) as port:
-        assert served_fingerprint(ServiceState("api", port, API_HEALTH, "", None, 0)) == fingerprint
+        assert served_fingerprint(Service("api", port, API_HEALTH, "", None, 0)) == fingerprint
 
 
 def test_nobody_there_is_not_alive(free_port: Callable[[], int], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,7 @@ from slicewise.core.errors import ServingError
 from slicewise.demo import pm2
 from slicewise.demo.health import is_alive
 from slicewise.demo.processes import find_process
-from slicewise.demo.spec import DemoSpec
-from slicewise.demo.state import read_state
+from slicewise.demo.state import DemoState, read_state
 
 FAKE_PM2 = """#!{python}
 import json, os, signal, subprocess, sys
@@ -52,7 +52,7 @@ elif verb == "delete":
 table.write_text(json.dumps(apps))
 """
 
-MakeSpec = Callable[..., DemoSpec]
+MakeDemo = Callable[..., DemoState]
 
 
 @pytest.fixture
@@ -74,9 +74,8 @@ def real_pm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     subprocess.run(["pm2", "kill"], capture_output=True, check=True)
 
 
-def check_lifecycle(spec: DemoSpec) -> None:
-    home = Path(spec.home)
-    state = pm2.launch(spec)
+def check_lifecycle(demo: DemoState, home: Path) -> None:
+    state = pm2.launch(replace(demo, kind="pm2"), home)
     try:
         deadline = time.monotonic() + 20
         while not is_alive(home, "abc"):
@@ -95,27 +94,26 @@ def check_lifecycle(spec: DemoSpec) -> None:
 
 @pytest.mark.usefixtures("fake_pm2")
 @pytest.mark.skipif(sys.platform != "linux", reason="the stand-in for PM2 reads /proc")
-def test_lifecycle_under_the_stand_in(stub_spec: MakeSpec) -> None:
-    check_lifecycle(stub_spec())
+def test_lifecycle_under_the_stand_in(stub_demo: MakeDemo, home: Path) -> None:
+    check_lifecycle(stub_demo(), home)
 
 
 @pytest.mark.usefixtures("real_pm2")
-def test_lifecycle_under_pm2(stub_spec: MakeSpec) -> None:
-    check_lifecycle(stub_spec())
+def test_lifecycle_under_pm2(stub_demo: MakeDemo, home: Path) -> None:
+    check_lifecycle(stub_demo(), home)
 
 
 @pytest.mark.usefixtures("fake_pm2")
 @pytest.mark.skipif(sys.platform != "linux", reason="the stand-in for PM2 reads /proc")
-def test_a_service_that_ends_counts_as_restarted(stub_spec: MakeSpec) -> None:
-    spec = stub_spec((sys.executable, "-c", "raise SystemExit(3)"))
-    state = pm2.launch(spec)
+def test_a_service_that_ends_counts_as_restarted(stub_demo: MakeDemo, home: Path) -> None:
+    state = pm2.launch(stub_demo((sys.executable, "-c", "raise SystemExit(3)")), home)
     try:
         time.sleep(0.5)
-        api = pm2.refresh(state, Path(spec.home)).service("api")
+        api = pm2.refresh(state, home).service("api")
         assert api.process is None
         assert api.restarts > 0
     finally:
-        pm2.stop(state, Path(spec.home))
+        pm2.stop(state, home)
 
 
 def test_names_differ_between_workspaces(tmp_path: Path) -> None:
@@ -125,12 +123,12 @@ def test_names_differ_between_workspaces(tmp_path: Path) -> None:
     assert one == pm2.app_name("api", tmp_path / "one")
 
 
-def test_the_ecosystem_starts_python_itself_and_keeps_one_log(stub_spec: MakeSpec) -> None:
-    spec = stub_spec()
-    app = json.loads(json.dumps(pm2.ecosystem(spec)))["apps"][0]
-    assert [app["script"], *app["args"]] == list(spec.services[0].command)
+def test_the_ecosystem_starts_python_itself_and_keeps_one_log(stub_demo: MakeDemo, home: Path) -> None:
+    demo = stub_demo()
+    app = json.loads(json.dumps(pm2.ecosystem(demo, home)))["apps"][0]
+    assert [app["script"], *app["args"]] == list(demo.services[0].command)
     assert app["interpreter"] == "none"
-    assert app["out_file"] == app["error_file"] == spec.services[0].log_path
+    assert app["out_file"] == app["error_file"] == demo.services[0].log_path
 
 
 @pytest.mark.parametrize(
@@ -147,9 +145,9 @@ def test_jlist_is_read_among_chatter(output: str, num_apps: int) -> None:
 
 
 def test_a_missing_pm2_is_named_with_the_way_out(
-    stub_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stub_demo: MakeDemo, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not pm2.is_installed()
     with pytest.raises(ServingError, match=r"serving\.supervisor=builtin"):
-        pm2.launch(stub_spec())
+        pm2.launch(stub_demo(), home)

@@ -3,14 +3,14 @@ from pathlib import Path
 from slicewise.demo.state import (
     DemoState,
     ProcessIdentity,
-    ServiceState,
+    Service,
     read_state,
     state_path,
     write_state,
 )
 
-API = ServiceState("api", 8601, "/healthz", "api.log", ProcessIdentity(12, 34.5), 2)
-PAGE = ServiceState("page", 8602, "/_stcore/health", "page.log", None, 0)
+API = Service("api", 8601, "/healthz", "api.log", ProcessIdentity(12, 34.5), 2)
+PAGE = Service("page", 8602, "/_stcore/health", "page.log", None, 0)
 STATE = DemoState("builtin", ProcessIdentity(1, 2.0), "abc", "best_model.pth", (API, PAGE))
 
 

@@ -12,12 +12,11 @@ from tests.test_full_disk import Tmpfs, mounted
 
 from slicewise.demo.health import is_alive, is_healthy
 from slicewise.demo.processes import find_process, identify_process
-from slicewise.demo.spec import DemoSpec
-from slicewise.demo.state import DemoState, read_state, state_path
+from slicewise.demo.state import DemoState, read_state, state_path, write_state
 from slicewise.demo.supervisor import RestartPolicy, Supervisor
 
 FAST = RestartPolicy(first_delay=0.05, longest_delay=0.1, max_failures=3)
-MakeSpec = Callable[..., DemoSpec]
+MakeDemo = Callable[..., DemoState]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -30,11 +29,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 class Running:
     """A supervision in a thread, stopped at the end of the block."""
 
-    def __init__(self, spec: DemoSpec) -> None:
-        self.home = Path(spec.home)
+    def __init__(self, demo: DemoState, home: Path) -> None:
+        self.home = home
         self.stopping = threading.Event()
         self.error = "still running"
-        self.supervision = Supervisor(spec, FAST)
+        self.supervision = Supervisor(demo, home, FAST)
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -54,8 +53,8 @@ class Running:
         return state
 
 
-def test_services_are_started_recorded_and_ended(stub_spec: MakeSpec) -> None:
-    with Running(stub_spec()) as running:
+def test_services_are_started_recorded_and_ended(stub_demo: MakeDemo, home: Path) -> None:
+    with Running(stub_demo(), home) as running:
         wait_for(lambda: is_alive(running.home, "abc"))
         assert not is_alive(running.home, "another model")
         processes = running.state().processes()
@@ -66,8 +65,8 @@ def test_services_are_started_recorded_and_ended(stub_spec: MakeSpec) -> None:
     assert not is_alive(running.home)
 
 
-def test_a_killed_service_is_started_again(stub_spec: MakeSpec) -> None:
-    with Running(stub_spec()) as running:
+def test_a_killed_service_is_started_again(stub_demo: MakeDemo, home: Path) -> None:
+    with Running(stub_demo(), home) as running:
         wait_for(lambda: is_alive(running.home))
         before = running.state().service("api").process
         assert before is not None
@@ -78,8 +77,8 @@ def test_a_killed_service_is_started_again(stub_spec: MakeSpec) -> None:
         assert running.state().service("page").restarts == 0
 
 
-def test_a_service_that_keeps_ending_is_given_up_and_named(stub_spec: MakeSpec) -> None:
-    with Running(stub_spec((sys.executable, "-c", "raise SystemExit(3)"))) as running:
+def test_a_service_that_keeps_ending_is_given_up_and_named(stub_demo: MakeDemo, home: Path) -> None:
+    with Running(stub_demo((sys.executable, "-c", "raise SystemExit(3)")), home) as running:
         running.thread.join(20)
         assert "api ended 4 times in a row" in running.error
         state = running.state()
@@ -88,8 +87,8 @@ def test_a_service_that_keeps_ending_is_given_up_and_named(stub_spec: MakeSpec) 
     assert not is_alive(running.home)
 
 
-def test_the_supervisor_ends_when_its_record_is_removed(stub_spec: MakeSpec) -> None:
-    with Running(stub_spec()) as running:
+def test_the_supervisor_ends_when_its_record_is_removed(stub_demo: MakeDemo, home: Path) -> None:
+    with Running(stub_demo(), home) as running:
         wait_for(lambda: state_path(running.home).exists())
         processes = running.state().processes()
         state_path(running.home).unlink()
@@ -98,13 +97,12 @@ def test_the_supervisor_ends_when_its_record_is_removed(stub_spec: MakeSpec) -> 
     assert [find_process(process) for process in processes] == [None, None]
 
 
-def test_sigterm_ends_the_detached_supervisor_and_its_services(stub_spec: MakeSpec, tmp_path: Path) -> None:
-    spec = stub_spec()
-    spec.save(tmp_path / "spec.json")
-    command = [sys.executable, "-m", "slicewise.demo.supervisor", str(tmp_path / "spec.json")]
+def test_sigterm_ends_the_detached_supervisor_and_its_services(stub_demo: MakeDemo, home: Path) -> None:
+    write_state(home, stub_demo())
+    command = [sys.executable, "-m", "slicewise.demo.supervisor", str(home)]
     with subprocess.Popen(command, start_new_session=True) as popen:
-        wait_for(lambda: is_alive(Path(spec.home)))
-        state = read_state(Path(spec.home))
+        wait_for(lambda: is_alive(home))
+        state = read_state(home)
         assert state is not None
         popen.terminate()
         assert popen.wait(20) == 0
@@ -116,17 +114,11 @@ def test_restart_delays_double_up_to_a_limit(failures: int, delay: float) -> Non
     assert RestartPolicy().delay(failures) == delay
 
 
-def test_a_spec_survives_its_file(stub_spec: MakeSpec, tmp_path: Path) -> None:
-    spec = stub_spec()
-    spec.save(tmp_path / "spec.json")
-    assert DemoSpec.load(tmp_path / "spec.json") == spec
-
-
 def test_services_are_started_again_on_a_full_disk_and_recorded_once_there_is_room(
-    stub_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+    stub_demo: MakeDemo, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = stub_spec()
-    with mounted(Path(spec.home), "-t", "tmpfs", "-o", "size=1m", "tmpfs"), Running(spec) as running:
+    demo = stub_demo()
+    with mounted(home, "-t", "tmpfs", "-o", "size=1m", "tmpfs"), Running(demo, home) as running:
         wait_for(lambda: is_alive(running.home, "abc"))
         before = running.state().service("api").process
         assert before is not None
@@ -144,10 +136,10 @@ def test_services_are_started_again_on_a_full_disk_and_recorded_once_there_is_ro
 
 
 def test_a_service_whose_log_cannot_be_written_runs_without(
-    stub_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+    stub_demo: MakeDemo, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = stub_spec()
-    Path(spec.log_dir).rmdir()
-    with Running(spec) as running:
+    demo = stub_demo()
+    home.with_name("logs").rmdir()
+    with Running(demo, home) as running:
         wait_for(lambda: is_alive(running.home, "abc"))
     assert "api.log: the folder does not exist; api runs without a log" in caplog.text

@@ -13,7 +13,7 @@ from slicewise.core.hashing import digest
 from slicewise.data.index import CaseIndex
 from slicewise.data.split.subsets import Split
 from slicewise.data.store_entry import FORMAT, StoredCase
-from slicewise.demo.state import DemoState, ServiceState, read_state, write_state
+from slicewise.demo.state import DemoState, Service, read_state, write_state
 from slicewise.engine.clean import clean
 from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Identity, Receipt
 from slicewise.engine.step import Outcome, Step
@@ -187,7 +187,7 @@ def read_states(data: bytes, folder: Path) -> None:
 def demo_states() -> list[bytes]:
     import tempfile
 
-    services = tuple(ServiceState(name, 9, "/healthz", "log", None, 0) for name in ("api", "page"))
+    services = tuple(Service(name, 9, "/healthz", "log", None, 0) for name in ("api", "page"))
     with tempfile.TemporaryDirectory() as folder:
         write_state(Path(folder), DemoState("builtin", None, "f", "c", services))
         demo = (Path(folder) / "demo.json").read_bytes()

@@ -11,9 +11,9 @@ from slicewise.config.schema import Config, Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.files import write_json
 from slicewise.core.hashing import HashCache
-from slicewise.demo import cases, health, lifecycle
+from slicewise.demo import health, lifecycle
 from slicewise.demo.commands import build_api_service
-from slicewise.demo.state import DemoState, ServiceState
+from slicewise.demo.state import DemoState, Service
 from slicewise.engine.receipt import Identity, Receipt
 from slicewise.engine.step import Context
 from slicewise.engine.workspace import Workspace
@@ -30,11 +30,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 
     def start(config: Config, home: Path, *_: Any, fingerprint: str) -> DemoState:
         configs.append(config)
-        services = tuple(ServiceState(name, 1, "/", "", None, 0) for name in ("api", "page"))
+        services = tuple(Service(name, 1, "/", "", None, 0) for name in ("api", "page"))
         return DemoState("builtin", None, fingerprint, str(home), services)
 
     monkeypatch.setattr(lifecycle, "start_demo", start)
-    monkeypatch.setattr(cases, "write_cases", lambda *_: ())
+    monkeypatch.setattr(lifecycle, "write_cases", lambda *_: ())
     monkeypatch.setattr(health, "is_alive", lambda *_: True)
     return configs
 

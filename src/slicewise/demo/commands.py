@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.config.schema import Config, Serving
-from slicewise.demo.spec import ServiceSpec
+from slicewise.demo.state import Service
 from slicewise.serving.endpoints import API_HEALTH, API_URL_VARIABLE, HOST, PAGE_HEALTH
 
 CHECKPOINT_NAME: Final = "best_model.pth"
@@ -14,7 +14,7 @@ _UTF8: Final = (("PYTHONUTF8", "1"), ("PYTHONIOENCODING", "utf-8"))
 """Logs and names in UTF-8, whatever the locale of the demo."""
 
 
-def build_api_service(config: Config, home: Path, log_dir: Path) -> ServiceSpec:
+def build_api_service(config: Config, home: Path, log_dir: Path) -> Service:
     """Return the service that runs `serving.api.server` with the checkpoint and the cases of `home`."""
     command = (
         *(sys.executable, "-m", "slicewise.serving.api.server"),
@@ -27,10 +27,10 @@ def build_api_service(config: Config, home: Path, log_dir: Path) -> ServiceSpec:
         *("--cases", str(home.absolute() / CASES_DIR)),
     )
     log_path = str(log_dir.absolute() / "demo-api.log")
-    return ServiceSpec("api", command, _UTF8, config.serving.api_port, API_HEALTH, log_path)
+    return Service("api", config.serving.api_port, API_HEALTH, log_path, command=command, environment=_UTF8)
 
 
-def build_page_service(settings: Serving, log_dir: Path) -> ServiceSpec:
+def build_page_service(settings: Serving, log_dir: Path) -> Service:
     """Return the Streamlit service: local only, no usage statistics, no prompts, no file watcher."""
     options = {
         "server.address": HOST,
@@ -52,4 +52,6 @@ def build_page_service(settings: Serving, log_dir: Path) -> ServiceSpec:
     command = (sys.executable, "-m", "streamlit", "run", page, *flags)
     environment = (*_UTF8, (API_URL_VARIABLE, f"http://{HOST}:{settings.api_port}"))
     log_path = str(log_dir.absolute() / "demo-page.log")
-    return ServiceSpec("page", command, environment, settings.page_port, PAGE_HEALTH, log_path)
+    return Service(
+        "page", settings.page_port, PAGE_HEALTH, log_path, command=command, environment=environment
+    )

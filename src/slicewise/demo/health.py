@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from slicewise.demo.state import ServiceState, read_state
+from slicewise.demo.state import Service, read_state
 from slicewise.serving.endpoints import HOST
 
 
@@ -26,7 +26,7 @@ def http_get(port: int, path: str, timeout: float = 2.0) -> bytes | None:
     return body if head.split(maxsplit=2)[1:2] == [b"200"] else None
 
 
-def served_fingerprint(service: ServiceState) -> str | None:
+def served_fingerprint(service: Service) -> str | None:
     """Return the fingerprint of the model that the API has loaded, or None while it is not ready."""
     try:
         response: Any = json.loads(http_get(service.port, service.health_path) or b"")
@@ -36,7 +36,7 @@ def served_fingerprint(service: ServiceState) -> str | None:
     return fingerprint if isinstance(fingerprint, str) else None
 
 
-def is_healthy(service: ServiceState) -> bool:
+def is_healthy(service: Service) -> bool:
     """Return whether the service's health check succeeds."""
     return http_get(service.port, service.health_path) is not None
 

@@ -8,34 +8,45 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from slicewise.config.schema import Config, Serving
+from slicewise.core.console import progress
 from slicewise.core.errors import ServingError
-from slicewise.demo import builtin, pm2
+from slicewise.demo import pm2, supervisor
 from slicewise.demo.commands import CHECKPOINT_NAME, build_api_service, build_page_service
 from slicewise.demo.health import is_healthy, served_fingerprint
 from slicewise.demo.processes import log_tail, rotate_log
-from slicewise.demo.spec import DemoSpec
-from slicewise.demo.state import DemoState, ServiceState, SupervisorKind, read_state, state_path
+from slicewise.demo.state import DemoState, Service, SupervisorKind, read_state, state_path
 from slicewise.serving.endpoints import HOST
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
+FIRST_PATIENT: Final = 10_000
+"""Training patients count from 0 and stay far below: no bundled case is in a training set."""
 
 
 class _Backend(NamedTuple):
     """The operations of a kind of supervisor."""
 
-    launch: Callable[[DemoSpec], DemoState]
+    launch: Callable[[DemoState, Path], DemoState]
     refresh: Callable[[DemoState, Path], DemoState]
     stop: Callable[[DemoState, Path], None]
 
 
 _BACKENDS: dict[SupervisorKind, _Backend] = {
-    "builtin": _Backend(builtin.launch, builtin.refresh, builtin.stop),
+    "builtin": _Backend(supervisor.launch, supervisor.refresh, supervisor.stop),
     "pm2": _Backend(pm2.launch, pm2.refresh, pm2.stop),
 }
+
+
+def write_cases(folder: Path, num_cases: int, seed: int) -> tuple[Path, ...]:
+    """Generate the bundled phantom cases that `folder` does not hold yet; return all case folders."""
+    from slicewise.data.phantom.patient import write_patient
+
+    numbers = range(FIRST_PATIENT, FIRST_PATIENT + num_cases)
+    bar = progress(numbers, desc="phantom cases", total=num_cases, unit="case")
+    return tuple(write_patient(folder, number, seed) for number in bar)
 
 
 def start_demo(config: Config, home: Path, log_dir: Path, *, fingerprint: str) -> DemoState:
@@ -58,13 +69,14 @@ def start_demo(config: Config, home: Path, log_dir: Path, *, fingerprint: str) -
     services = (build_api_service(config, home, log_dir), build_page_service(settings, log_dir))
     for service in services:
         rotate_log(Path(service.log_path))
-    checkpoint = str(home.absolute() / CHECKPOINT_NAME)
-    spec = DemoSpec(str(home.absolute()), str(log_dir.absolute()), fingerprint, checkpoint, services)
     kind = settings.supervisor
     if kind == "auto":
         kind = "pm2" if pm2.is_installed() else "builtin"
+    state = DemoState(kind, None, fingerprint, str(home.absolute() / CHECKPOINT_NAME), services)
     try:
-        return _wait_until_healthy(_BACKENDS[kind].launch(spec), home, settings.startup_seconds)
+        return _wait_until_healthy(
+            _BACKENDS[kind].launch(state, home.absolute()), home, settings.startup_seconds
+        )
     except BaseException:
         stop_demo(home)
         raise
@@ -132,5 +144,5 @@ def _require_model(state: DemoState) -> None:
         )
 
 
-def _quote_log(service: ServiceState) -> str:
+def _quote_log(service: Service) -> str:
     return f"its log {service.log_path} ends with\n{log_tail(Path(service.log_path))}"

@@ -11,7 +11,6 @@ from typing import Any
 from slicewise.core.errors import ServingError
 from slicewise.core.files import write_json
 from slicewise.demo.processes import STOP_GRACE_SECONDS, identify_process, stop_processes
-from slicewise.demo.spec import DemoSpec
 from slicewise.demo.state import DemoState, write_state
 
 _COMMAND_SECONDS = 60.0
@@ -29,15 +28,15 @@ def app_name(service: str, home: Path) -> str:
     return f"slicewise-{service}-{workspace}"
 
 
-def ecosystem(spec: DemoSpec) -> dict[str, Any]:
+def ecosystem(state: DemoState, home: Path) -> dict[str, Any]:
     """Return the ecosystem file (https://pm2.keymetrics.io/docs/usage/application-declaration)."""
     apps = [
         {
-            "name": app_name(service.name, Path(spec.home)),
+            "name": app_name(service.name, home),
             "script": service.command[0],
             "args": list(service.command[1:]),
             "interpreter": "none",
-            "cwd": spec.home,
+            "cwd": str(home),
             "env": dict(service.environment),
             "out_file": service.log_path,
             "error_file": service.log_path,
@@ -47,22 +46,19 @@ def ecosystem(spec: DemoSpec) -> dict[str, Any]:
             "max_restarts": 10,
             "kill_timeout": 5000,
         }
-        for service in spec.services
+        for service in state.services
     ]
     return {"apps": apps}
 
 
-def launch(spec: DemoSpec) -> DemoState:
+def launch(state: DemoState, home: Path) -> DemoState:
     """Start the services under PM2 and record them.
 
     Raises:
         ServingError: PM2 is missing or fails.
     """
-    home = Path(spec.home)
     path = home / ECOSYSTEM
-    write_json(path, ecosystem(spec))
-    services = tuple(service.state(None, 0) for service in spec.services)
-    state = DemoState("pm2", None, spec.fingerprint, spec.checkpoint, services)
+    write_json(path, ecosystem(state, home))
     write_state(home, state)  # before the start: whatever happens next, `stop` finds the names
     _pm2("start", str(path))
     state = refresh(state, home)

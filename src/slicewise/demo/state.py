@@ -1,4 +1,4 @@
-"""The state of a demo in `demo.json`, by which any later command finds and stops it."""
+"""A demo in `demo.json`: what its supervisor starts, and by which any later command finds and stops it."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,15 +22,20 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceState:
-    """One service as its supervisor recorded it last; `process` is None while it is down."""
+class Service:
+    """A command that serves a port of this machine and appends its output to a log file.
+
+    `process` and `restarts` are as the supervisor recorded them last; `process` is None while it is down.
+    """
 
     name: str
     port: int
     health_path: str
     log_path: str
-    process: ProcessIdentity | None
-    restarts: int
+    process: ProcessIdentity | None = None
+    restarts: int = 0
+    command: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def url(self) -> str:
@@ -49,10 +54,10 @@ class DemoState:
     supervisor: ProcessIdentity | None
     fingerprint: str
     checkpoint: str
-    services: tuple[ServiceState, ...]
+    services: tuple[Service, ...]
     error: str = ""
 
-    def service(self, name: str) -> ServiceState:
+    def service(self, name: str) -> Service:
         return next(service for service in self.services if service.name == name)
 
     @property
@@ -81,10 +86,7 @@ def read_state(home: Path) -> DemoState | None:
     """Return the recorded state, or None where no demo was started or its record cannot be read."""
     try:
         value = read_json(state_path(home))
-        services = tuple(
-            ServiceState(**(service | {"process": _parse_process(service["process"])}))
-            for service in value.pop("services")
-        )
+        services = tuple(map(_parse_service, value.pop("services")))
         supervisor = _parse_process(value.pop("supervisor"))
         state = DemoState(**value, services=services, supervisor=supervisor)
         return state if _is_valid(state) else None
@@ -94,6 +96,12 @@ def read_state(home: Path) -> DemoState | None:
 
 def _parse_process(value: dict[str, Any] | None) -> ProcessIdentity | None:
     return None if value is None else ProcessIdentity(**value)
+
+
+def _parse_service(value: dict[str, Any]) -> Service:
+    environment = tuple((name, text) for name, text in value.pop("environment"))
+    process, command = _parse_process(value.pop("process")), tuple(value.pop("command"))
+    return Service(**value, process=process, command=command, environment=environment)
 
 
 def _is_valid(state: DemoState) -> bool:
@@ -107,7 +115,8 @@ def _is_valid(state: DemoState) -> bool:
     texts = [state.fingerprint, state.checkpoint, state.error]
     for service in state.services:
         numbers += [service.port, service.restarts]
-        texts += [service.name, service.health_path, service.log_path]
+        texts += [service.name, service.health_path, service.log_path, *service.command]
+        texts += [text for pair in service.environment for text in pair]
     names = {service.name for service in state.services}
     valid = state.kind in get_args(SupervisorKind) and {"api", "page"} <= names
     numeric = all(type(number) in (int, float) and 0 <= number < _LARGEST_NUMBER for number in numbers)

@@ -1,7 +1,7 @@
-"""SliceWise's own supervisor: a small detached process that keeps the demo's services running.
+"""Backend `builtin`: SliceWise's own supervisor, a small detached process that keeps the services running.
 
-Started as `python -m slicewise.demo.supervisor SPEC.json`. While it runs, it alone writes the state.
-SIGTERM, SIGINT or the loss of the state file stop both services.
+Started as `python -m slicewise.demo.supervisor HOME`. While it runs, it alone writes the state. SIGTERM,
+SIGINT or the loss of the state file stop both services.
 """
 
 import logging
@@ -12,17 +12,84 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from slicewise.core.disk import describe_disk_error
-from slicewise.demo.processes import STOP_GRACE_SECONDS, identify_process, terminate
-from slicewise.demo.spec import DemoSpec, ServiceSpec
-from slicewise.demo.state import DemoState, ServiceState, state_path, write_state
+from slicewise.core.errors import ServingError
+from slicewise.demo.processes import (
+    STOP_GRACE_SECONDS,
+    find_process,
+    identify_process,
+    log_tail,
+    rotate_log,
+    stop_processes,
+    terminate,
+)
+from slicewise.demo.state import DemoState, Service, read_state, state_path, write_state
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.2
+_RECORD_SECONDS = 20.0
+_launched: list[subprocess.Popen[bytes]] = []
+"""Supervisors started by this process: kept, so that Python neither warns about them nor leaves zombies."""
+
+
+def launch(state: DemoState, home: Path) -> DemoState:
+    """Start the supervisor in a session of its own and wait until it has recorded its services.
+
+    Raises:
+        ServingError: it ended, or recorded nothing in time.
+    """
+    write_state(home, state)
+    log_path = Path(state.services[0].log_path).with_name("demo-supervisor.log")
+    rotate_log(log_path)
+    with log_path.open("ab") as log:
+        popen = subprocess.Popen(
+            (sys.executable, "-m", "slicewise.demo.supervisor", str(home.absolute())),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=home,
+            start_new_session=True,
+        )
+    _launched.append(popen)
+    try:
+        return _wait_for_record(popen, home, log_path)
+    except BaseException:
+        terminate(popen, 2 * STOP_GRACE_SECONDS)
+        raise
+
+
+def _wait_for_record(popen: subprocess.Popen[bytes], home: Path, log_path: Path) -> DemoState:
+    deadline = time.monotonic() + _RECORD_SECONDS
+    while time.monotonic() < deadline and popen.poll() is None:
+        recorded = read_state(home)
+        if recorded is not None and recorded.supervisor is not None:
+            return recorded
+        time.sleep(0.05)
+    raise ServingError(f"the demo's supervisor did not start; {log_path} ends with\n{log_tail(log_path)}")
+
+
+def refresh(state: DemoState, home: Path) -> DemoState:
+    """Return the state that the supervisor recorded last, without processes that have ended since."""
+    latest = read_state(home) or state
+    services = tuple(
+        replace(service, process=service.process if find_process(service.process) else None)
+        for service in latest.services
+    )
+    supervisor = latest.supervisor if find_process(latest.supervisor) else None
+    return replace(latest, services=services, supervisor=supervisor)
+
+
+def stop(state: DemoState, home: Path) -> None:
+    """Stop the supervisor, which stops its services; then stop services that an earlier crash left behind."""
+    if state.supervisor is not None:
+        stop_processes((state.supervisor,), grace_seconds=3 * STOP_GRACE_SECONDS)
+    stop_processes((read_state(home) or state).processes(), grace_seconds=STOP_GRACE_SECONDS)
+    for popen in _launched:
+        popen.poll()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +109,7 @@ class RestartPolicy:
 class ManagedService:
     """One service and its current process, restarted by a policy."""
 
-    def __init__(self, service: ServiceSpec, policy: RestartPolicy) -> None:
+    def __init__(self, service: Service, policy: RestartPolicy) -> None:
         self.service = service
         self.policy = policy
         self.restarts = 0
@@ -94,25 +161,26 @@ class ManagedService:
         _LOG.warning("%s ended with exit code %s; restart in %.1f s", self.service.name, code, delay)
         return True
 
-    def state(self) -> ServiceState:
+    def state(self) -> Service:
         process = None if self.popen.poll() is not None else identify_process(self.popen.pid)
         # An exit counts as a restart at once: the process that waits for the start-up sees it without delay.
-        return self.service.state(process, self.restarts + (self.restart_at is not None))
+        restarts = self.restarts + (self.restart_at is not None)
+        return replace(self.service, process=process, restarts=restarts)
 
 
 class Supervisor:
     """Starts the services of one demo, restarts them and records their state.
 
     Args:
-        spec: what to start, and the home to record it in.
+        demo: what to start.
+        home: where it is recorded.
         policy: when a service that ended is started again.
     """
 
-    def __init__(self, spec: DemoSpec, policy: RestartPolicy) -> None:
-        self.spec = spec
-        self.home = Path(spec.home)
-        self.identity = identify_process(os.getpid())
-        self.services = [ManagedService(service, policy) for service in spec.services]
+    def __init__(self, demo: DemoState, home: Path, policy: RestartPolicy) -> None:
+        self.demo = replace(demo, supervisor=identify_process(os.getpid()))
+        self.home = home
+        self.services = [ManagedService(service, policy) for service in demo.services]
 
     def run(self, stopping: threading.Event) -> str:
         """Supervise until `stopping` is set or the state file is gone. Return what failed, or ''."""
@@ -149,21 +217,19 @@ class Supervisor:
         return True
 
     def _write_state(self, error: str = "") -> None:
-        spec = self.spec
         services = tuple(service.state() for service in self.services)
-        write_state(
-            self.home, DemoState("builtin", self.identity, spec.fingerprint, spec.checkpoint, services, error)
-        )
+        write_state(self.home, replace(self.demo, services=services, error=error))
 
 
 def main(argv: Sequence[str]) -> int:
-    """Supervise the demo described in the file named by the only argument."""
+    """Supervise the demo recorded in the folder that the only argument names."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    spec = DemoSpec.load(Path(argv[0]))
-    error = Supervisor(spec, RestartPolicy()).run(stopping)
+    home = Path(argv[0])
+    demo = read_state(home)
+    error = Supervisor(demo, home, RestartPolicy()).run(stopping) if demo else f"{home} records no demo"
     if error:
         _LOG.error("%s", error)
     return int(bool(error))

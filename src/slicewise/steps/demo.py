@@ -57,8 +57,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _run(final: Step[Config], calibration_file: str, context: Context[Config]) -> Outcome:
-    from slicewise.demo.cases import write_cases
-    from slicewise.demo.lifecycle import start_demo
+    from slicewise.demo.lifecycle import start_demo, write_cases
 
     config, workspace = context.config, context.workspace
     home, checkpoint_home = workspace.service(_NAME), context.home(final.name, "checkpoint")
