@@ -9,12 +9,13 @@ from pathlib import Path
 from benchmarks.size import Size
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
+from slicewise.config.schema.sources import PhantomSettings
 from slicewise.core.errors import DataError
 from slicewise.core.hashing import HashCache
 from slicewise.data.cases import CaseFiles
 from slicewise.data.phantom.generation import materialise_patients
 from slicewise.data.preprocess import preprocess_cases
-from slicewise.data.sources.brats import discover
+from slicewise.data.sources.brats import Brats
 from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
 
@@ -49,7 +50,7 @@ class Bench:
         root = self.folder / "patients"
         root.mkdir(exist_ok=True)
         materialise_patients(root, range(self.size.patients), seed=0, num_workers=1)
-        return tuple(discover(root, "phantom")[0])
+        return tuple(Brats(PhantomSettings(kind="phantom", name="phantom")).discover(root)[0])
 
     @cached_property
     def slices(self) -> tuple[StoredCase, ...]:

@@ -132,7 +132,7 @@ def test_every_kind_is_examined_on_its_own_grid(
     folder = workspace / "results" / "predictions"
     found = rows(folder)
     assert {case: row["kind"] for case, row in found.items()} == {
-        "BraTS20_Training_001": "nifti", "TCGA_CS_4941_19960909": "lgg", "yes-Y1": "picture",
+        "BraTS20_Training_001": "volume", "TCGA_CS_4941_19960909": "volume", "yes-Y1": "picture",
     }  # fmt: skip
     volume = found["BraTS20_Training_001"]
     mask = nib.load(folder / volume["mask"])

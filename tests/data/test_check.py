@@ -5,12 +5,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fixtures.sources import discover
 
 from slicewise.core.errors import VolumeError
-from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import check_case, check_cases
-from slicewise.data.sources import FolderKind, discover
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES
 
@@ -30,7 +29,7 @@ def case(tmp_path: Path, request: pytest.FixtureRequest) -> CaseFiles:
     paths = [tmp_path / f"P_{what}{request.param}" for what in (*MODALITIES, "seg")]
     for path in paths:
         write_nifti(path)
-    return CaseFiles(CaseKey("s", "P", "P"), "nifti", MODALITIES, tuple(paths[:4]), (paths[4],), None, "P")
+    return CaseFiles(CaseKey("s", "P", "P"), "brats", MODALITIES, tuple(paths[:4]), (paths[4],), None, "P")
 
 
 def test_a_sound_case_has_no_problem(case: CaseFiles) -> None:
@@ -85,7 +84,7 @@ def test_a_file_in_several_gzip_members_is_sound(tmp_path: Path) -> None:
     data = (tmp_path / "a.nii").read_bytes()
     half = len(data) // 2
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(data[:half], 1) + gzip.compress(data[half:], 1))
-    case = CaseFiles(CaseKey("s", "P", "P"), "nifti", ("t1",), (tmp_path / "b.nii.gz",), (), None, "P")
+    case = CaseFiles(CaseKey("s", "P", "P"), "brats", ("t1",), (tmp_path / "b.nii.gz",), (), None, "P")
     assert check_case(case) == []
 
 
@@ -94,7 +93,7 @@ def test_damage_that_headers_hide_is_found_on_reading(case: CaseFiles) -> None:
     nib.save(nib.Nifti1Image(array, np.diag([-1.0, -1.0, 1.0, 1.0])), case.images[0])
     assert check_case(case) == []
     with pytest.raises(VolumeError, match="NaN"):
-        read_case(case)
+        case.read()
 
 
 def test_slices_of_another_size_and_damaged_ones_are_named(tmp_path: Path) -> None:
@@ -113,8 +112,8 @@ def test_slices_of_another_size_and_damaged_ones_are_named(tmp_path: Path) -> No
 
 
 def test_broken_cases_are_left_out_and_the_others_kept_in_order(case: CaseFiles, tmp_path: Path) -> None:
-    broken = CaseFiles(CaseKey("s", "Q", "Q"), "nifti", ("t1",), (tmp_path / "absent.nii",), (), None, "Q")
-    picture = CaseFiles(CaseKey("s", "R", "R"), "picture", ("t1",), (case.images[0],), (), 1, "R")
+    broken = CaseFiles(CaseKey("s", "Q", "Q"), "brats", ("t1",), (tmp_path / "absent.nii",), (), None, "Q")
+    picture = CaseFiles(CaseKey("s", "R", "R"), "class_folders", ("t1",), (case.images[0],), (), 1, "R")
     usable, problems = check_cases([picture, broken, case])
     assert usable == [picture, case]
     assert [problem.path for problem in problems] == [tmp_path / "absent.nii"]
@@ -123,7 +122,6 @@ def test_broken_cases_are_left_out_and_the_others_kept_in_order(case: CaseFiles,
 @pytest.mark.real_data
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real data are not beside the checkout")
 def test_real_cases_are_sound() -> None:
-    kinds: tuple[FolderKind, ...] = ("brats", "lgg")
-    for kind in kinds:
+    for kind in ("brats", "lgg"):
         cases, _ = discover(kind, SHARED / kind, kind)
         assert check_cases(cases) == (cases, [])

@@ -19,7 +19,7 @@ def write_case(root: Path, source: str, name: str) -> CaseFiles:
     for number, path in enumerate(paths):
         path.write_bytes(bytes(number + 1))
     return CaseFiles(
-        CaseKey(source, name, name), "nifti", MODALITIES, tuple(paths[:4]), (paths[4],), None, name
+        CaseKey(source, name, name), "brats", MODALITIES, tuple(paths[:4]), (paths[4],), None, name
     )
 
 
@@ -29,7 +29,9 @@ def make_index(workspace: Path) -> CaseIndex:
     picture.parent.mkdir(parents=True)
     picture.write_bytes(b"12345")
     cases = [write_case(roots["brats"], "brats", name) for name in ("P2", "P1")]
-    cases.append(CaseFiles(CaseKey("mine", "Y-1", "Y-1"), "picture", ("flair",), (picture,), (), 1, "family"))
+    cases.append(
+        CaseFiles(CaseKey("mine", "Y-1", "Y-1"), "class_folders", ("flair",), (picture,), (), 1, "family")
+    )
     problems = [Problem(roots["brats"] / "P3", "no mask"), Problem(Path("/elsewhere/x"), "odd", "warning")]
     return CaseIndex.of(roots, cases, problems, {"brats": ["P9"], "phantom": ["V1"]})
 
@@ -98,7 +100,7 @@ def test_a_damaged_file_is_named(text: str, tmp_path: Path) -> None:
 
 
 def test_an_index_made_by_hand_needs_neither_roots_nor_files(tmp_path: Path) -> None:
-    case = CaseFiles(CaseKey("s", "p", "c"), "nifti", ("t1",), (Path("/no/where.nii"),), (), None, "p")
+    case = CaseFiles(CaseKey("s", "p", "c"), "brats", ("t1",), (Path("/no/where.nii"),), (), None, "p")
     index = CaseIndex(known={"s": ("p",)}, cases=(case,))
     index.write(tmp_path / "index.json")
     assert CaseIndex.read(tmp_path / "index.json") == replace(index, roots={}, sizes={})

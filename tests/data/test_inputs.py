@@ -5,11 +5,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fixtures.sources import discover
 
-from slicewise.data.case_reader import read_case
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
-from slicewise.data.sources import discover
 
 UNNAMED = DefaultModalities(None, "flair")
 
@@ -48,11 +47,11 @@ def errors(paths: list[Path]) -> list[Problem]:
 def test_a_patient_is_one_case_and_its_mask_is_never_opened(tmp_path: Path) -> None:
     folder = patient(tmp_path, "BraTS20_Training_001", "t1", "flair", "seg", "t1ce")
     ((case,), problems) = find_inputs([folder], UNNAMED)
-    assert (case.key.case, case.kind, case.modalities) == (folder.name, "nifti", ("t1", "t1ce", "flair"))
+    assert (case.key.case, case.kind, case.modalities) == (folder.name, "brats", ("t1", "t1ce", "flair"))
     assert case.masks == ()
     assert case.label is None
     assert [problem.severity for problem in problems] == ["note"]
-    assert read_case(case).mask is None
+    assert case.read().mask is None
 
 
 def test_a_folder_of_everything_is_sorted(tmp_path: Path) -> None:
@@ -65,15 +64,15 @@ def test_a_folder_of_everything_is_sorted(tmp_path: Path) -> None:
     cases, problems = find_inputs([tmp_path], UNNAMED)
     assert problems == []
     assert {case.key.case: case.kind for case in cases} == {
-        "B_001": "nifti",
-        "B_002": "nifti",
+        "B_001": "brats",
+        "B_002": "brats",
         "TCGA_CS_4941_19960909": "lgg",
-        "yes-Y1": "picture",
-        "scan_3": "picture",
+        "yes-Y1": "class_folders",
+        "scan_3": "class_folders",
     }
     (lgg,) = (case for case in cases if case.kind == "lgg")
     assert [path.stem[-2:] for path in lgg.images] == ["_2", "10"], "slices in their order"
-    volume = read_case(lgg)
+    volume = lgg.read()
     assert (volume.shape, volume.mask) == ((2, 20, 24), None)
 
 
@@ -275,7 +274,7 @@ def test_every_file_that_is_passed_over_is_listed_with_the_reason(tmp_path: Path
     picture(tmp_path / "yes" / "y.png")
     for name, (content, _) in PASSED_OVER.items():
         (tmp_path / "yes" / name).write_bytes(content)
-    for cases, problems in (find_inputs([tmp_path], UNNAMED), discover("pictures", tmp_path, "set")):
+    for cases, problems in (find_inputs([tmp_path], UNNAMED), discover("class_folders", tmp_path, "set")):
         assert len(cases) == 1
         reasons = {problem.path.name: problem.what for problem in problems if problem.severity == "note"}
         assert set(reasons) == set(PASSED_OVER)

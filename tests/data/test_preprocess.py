@@ -16,14 +16,14 @@ from slicewise.domain.keys import CaseKey
 def volume_case(folder: Path, name: str, seed: int = 0) -> CaseFiles:
     image = write_nifti(folder / f"{name}_flair.nii.gz", images(seed)[3])
     mask = write_nifti(folder / f"{name}_seg.nii.gz", tumour())
-    return CaseFiles(CaseKey("toy", name, name), "nifti", ("flair",), (image,), (mask,), None, name)
+    return CaseFiles(CaseKey("toy", name, name), "brats", ("flair",), (image,), (mask,), None, name)
 
 
 def picture_case(folder: Path, number: int) -> CaseFiles:
     path = folder / f"picture{number}.png"
     cv2.imwrite(str(path), images(number)[3, 10].clip(0, 255).astype(np.uint8))
     key = CaseKey("pictures", f"picture{number}", f"picture{number}")
-    return CaseFiles(key, "picture", ("flair",), (path,), (), number % 2, f"family{number // 2}")
+    return CaseFiles(key, "class_folders", ("flair",), (path,), (), number % 2, f"family{number // 2}")
 
 
 @pytest.fixture

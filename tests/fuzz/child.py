@@ -17,10 +17,10 @@ from pathlib import Path
 import atheris
 
 READERS = {
-    "nifti": ("data.check", "imaging.volume"),
+    "nifti": ("data.check", "data.sources.nifti_headers", "imaging.volume"),
     "nifti-packed": ("data.check", "imaging.volume"),
     "picture": ("imaging.io.image2d",),
-    "slices": ("data.check", "data.case_reader"),
+    "slices": ("data.check", "data.sources.lgg_slices"),
     "archive": ("data.download.archive",),
     "config-file": ("config.compose", "config.export"),
     "override": ("config.compose", "config.export"),

@@ -80,7 +80,7 @@ def indices() -> list[bytes]:
         "patient": "p",
         "case": "c",
         "group": "p",
-        "kind": "nifti",
+        "kind": "brats",
         "label": None,
         "modalities": ["flair"],
         "images": {"p/flair.nii": 5},

@@ -61,7 +61,7 @@ def _read_nifti(data: bytes, folder: Path) -> None:
 
     path = folder / "a.nii.gz"
     path.write_bytes(data)
-    check_case(CaseFiles(KEY, "nifti", ("flair",), (path,), (path,), None, "p"))
+    check_case(CaseFiles(KEY, "brats", ("flair",), (path,), (path,), None, "p"))
     volume = read_nifti_case(KEY, ("flair",), (path,), None)
     assert volume.images.shape[1:] == volume.shape
     assert volume.orientation is not None
@@ -82,7 +82,6 @@ def _read_picture(data: bytes, folder: Path) -> None:
 
 
 def _read_slices(data: bytes, folder: Path) -> None:
-    from slicewise.data.case_reader import read_case
     from slicewise.data.check import check_case
 
     image, mask = folder / "1.tif", folder / "1_mask.tif"
@@ -94,7 +93,7 @@ def _read_slices(data: bytes, folder: Path) -> None:
         path.write_bytes(data)
         check_case(case)
         try:
-            read_case(case)
+            case.read()
         except SliceWiseError as error:
             refusals.append(error)
     if len(refusals) == 2:

@@ -49,7 +49,7 @@ def refuse_nifti(path: Path, data: bytes) -> str:
     path.write_bytes(data)
     with pytest.raises(VolumeError) as caught:
         read_nifti(path)
-    case = CaseFiles(KEY, "nifti", ("flair",), (path,), (), None, "p")
+    case = CaseFiles(KEY, "brats", ("flair",), (path,), (), None, "p")
     check_case(case)  # must not raise
     return str(caught.value)
 
@@ -81,7 +81,7 @@ def test_a_gzip_of_two_members_with_a_broken_second_is_a_problem_and_no_crash(tm
     whole = gzip.compress(seeds.niftis()[0][:400], mtime=0) + gzip.compress(bytes(3000), mtime=0)
     path = tmp_path / "a.nii.gz"
     path.write_bytes(whole[:-20] + b"\xff" * 12 + whole[-8:-4] + struct.pack("<I", 7))
-    (problem,) = check_case(CaseFiles(KEY, "nifti", ("flair",), (path,), (), None, "p"))
+    (problem,) = check_case(CaseFiles(KEY, "brats", ("flair",), (path,), (), None, "p"))
     assert "truncated or corrupt" in problem.what
 
 

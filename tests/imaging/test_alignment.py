@@ -41,7 +41,7 @@ def case_of(folder: Path, affine: NDArray[Any], view: NDArray[Any] | None = None
     flair = write_nifti(folder / "flair.nii", images()[3])
     t1 = write_nifti(folder / "t1.nii", images()[0] if view is None else view, affine)
     modalities: tuple[Modality, ...] = ("flair", "t1")
-    return CaseFiles(KEY, "nifti", modalities, (flair, t1), (), None, "p1")
+    return CaseFiles(KEY, "brats", modalities, (flair, t1), (), None, "p1")
 
 
 def read(case: CaseFiles) -> Volume:
@@ -56,7 +56,7 @@ def test_the_order_in_which_a_file_stores_its_axes_does_not_matter(
     flair = write_nifti(tmp_path / "flair.nii", images()[3], affine)
     paths = [stored_as(write_nifti(tmp_path / "t1.nii", images()[3], affine), axes)]
     paths.append(stored_as(write_nifti(tmp_path / "seg.nii", tumour(), affine), axes[::-1]))
-    case = CaseFiles(KEY, "nifti", ("flair", "t1"), (flair, paths[0]), (paths[1],), None, "p1")
+    case = CaseFiles(KEY, "brats", ("flair", "t1"), (flair, paths[0]), (paths[1],), None, "p1")
     assert check_case(case) == []
     volume = read(case)
     np.testing.assert_array_equal(volume.images[0], volume.images[3])

@@ -17,7 +17,6 @@ from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.core.errors import ConfigError, DataError
 from slicewise.core.files import read_json
-from slicewise.data.case_reader import read_case
 from slicewise.data.store import SliceStore
 from slicewise.evaluation.per_case import score_case
 from slicewise.imaging.slicing import extract_slices
@@ -94,7 +93,7 @@ def test_evaluation_command_line_and_api_give_the_same_bits(reevaluated: Reevalu
         prediction = pipe.predict(path)
         # The evaluation: stored slices, scored with the same thresholds.
         store = SliceStore(tmp_path / path.name)
-        store.write("a/a-0", extract_slices(read_case(case), pipe.checkpoints[0].preprocessing), "a")
+        store.write("a/a-0", extract_slices(case.read(), pipe.checkpoints[0].preprocessing), "a")
         stored = store.open("a/a-0")
         output = case_output(stored, pipe.predict(stored))
         scored = score_case(output, config.evaluation, prediction.point.postprocessing, surfaces=False)
@@ -117,12 +116,12 @@ def test_evaluation_command_line_and_api_give_the_same_bits(reevaluated: Reevalu
         # The API, which takes one case of kaggle_3m slice by slice.
         if case.kind == "lgg":
             continue
-        fields = zip(case.modalities, case.images, strict=True) if case.kind == "nifti" else [("file", path)]
+        fields = zip(case.modalities, case.images, strict=True) if case.kind == "brats" else [("file", path)]
         files = {field: (file.name, file.read_bytes()) for field, file in fields}
         answer = client.post("/predict", files=files).json()
         assert answer["tumour_probability"] == prediction.tumour_probability
         assert (answer["label"], answer["origin"]) == (prediction.verdict, prediction.point.origin)
-        if case.kind == "nifti":
+        if case.kind == "brats":
             assert answer["tumour_ml"] == prediction.volume_ml
             assert client.get(answer["mask_url"]).content == (out / row["mask"]).read_bytes()
 
@@ -131,7 +130,7 @@ def test_an_array_is_predicted_as_its_file(checkpoint: Checkpoint, volume_path: 
     pipe = pipeline(checkpoint)
     of_file = pipe.predict(volume_path, channels="flair")
     (case,), _ = pipe.find([volume_path], "flair")
-    volume = read_case(case)
+    volume = case.read()
     of_array = pipe.predict(volume.images[3], channels="flair", spacing=volume.spacing)
     assert of_array.tumour_probability == of_file.tumour_probability
     assert of_array.volume_ml == pytest.approx(of_file.volume_ml)

@@ -144,7 +144,7 @@ def predict_cases(
     """
     from slicewise.compute.threads import Threads, tuned_threads
 
-    is_long = len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.kind != "picture" for case in cases)
+    is_long = len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.unit != "picture" for case in cases)
     threads = (
         tuned_threads(num_threads, "predict", pipeline.device.type)
         if is_long
@@ -160,7 +160,7 @@ def predict_cases(
                     say(warning, "warn")
             except DataError as error:
                 path = case.images[0] if len(case.images) == 1 else case.folder
-                row = _failed(pipeline, case.key.case, path, case.kind, str(error))
+                row = _failed(pipeline, case.key.case, path, case.unit, str(error))
             on_row(row)
             rows.append(row)
     return rows

@@ -1,16 +1,15 @@
 """Data: from the files of data sets to batches of slices.
 
-sources        the cases in the folder of a data set, by its layout
+sources        the kinds of data sets: which files are read, which cases they are, how a case is read
 inputs         the cases in files and folders to predict
 filenames      the case and modality in the name of a file; filename_words is its vocabulary
 grouping       the files of a folder grouped into cases
-duplicates     identical volumes, identical and near-identical pictures
-cases          the files of one case
+duplicates     identical volumes, identical and near-identical pictures, within a source and across them
+cases          the files of one case, and its volume
 check          headers and file sizes of cases, before any work
 problems       errors, warnings and notes about files, and their report
 index          the cases of all sources, as JSON
 split          the subset (train, val, test) of each patient
-case_reader    the volume of a case
 preprocess     the sealed slices of the cases, in parallel
 store          entries of slices on disk; store_entry is an open one
 loading        datasets, batches, sampling and augmentation for training

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
+from slicewise.config.schema.sources import SOURCES, settings_type
 from slicewise.core.files import is_safe_relative
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES, LabelMap, Modality
 
-CaseKind = Literal["nifti", "lgg", "picture"]
+if TYPE_CHECKING:
+    from slicewise.data.sources.base import Source
+    from slicewise.imaging.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +20,18 @@ class CaseFiles:
     """The files of one case.
 
     Attributes:
-        kind: "nifti": one volume per modality. "lgg": one TIFF per slice, channels are the modalities.
-            "picture": one 2-D picture.
-        modalities: nifti: that of each image. lgg: that of each channel. picture: the slot it fills.
-        images: nifti: one per modality. lgg: the slices, first to last. picture: one.
-        masks: nifti: none or one. lgg: one per slice. picture: none.
-        label: pictures only: 1 tumour, 0 none.
+        kind: of the source that reads them, see `config.schema.sources.SOURCES`.
+        modalities: brats: that of each image. lgg: that of each channel. A picture: the slot it fills.
+        images: brats: one per modality. lgg: the slices, first to last. A picture: one.
+        masks: brats: none or one. lgg: one per slice.
+        label: of a picture without a mask: 1 tumour, 0 none.
         group: what stays in one subset of the split: the patient, or a family of near-identical pictures.
-        labels: nifti: meaning of the mask values; None: that of BraTS, as far as they are unambiguous.
+        labels: meaning of the mask values; None: that of BraTS, as far as they are unambiguous.
         copies: left-out files or folders with the same images; a given split may name them.
     """
 
     key: CaseKey
-    kind: CaseKind
+    kind: str
     modalities: tuple[Modality, ...]
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
@@ -47,6 +49,25 @@ class CaseFiles:
     def folder(self) -> Path:
         """The folder that holds the case's first file."""
         return self.images[0].parent
+
+    @property
+    def source(self) -> "type[Source[Any]]":
+        """The kind of source that reads the case."""
+        source: type[Source[Any]] = SOURCES[self.kind]
+        return source
+
+    @property
+    def unit(self) -> Literal["volume", "picture"]:
+        """Whether the case is a volume of many slices, or one picture."""
+        return settings_type(self.kind).unit
+
+    def read(self) -> "Volume":
+        """Return the volume of the case.
+
+        Raises:
+            DataError: a file is damaged, or the files do not fit together.
+        """
+        return self.source.read(self)
 
     def to_json(self, root: Path, sizes: Mapping[Path, int] | None = None) -> dict[str, Any]:
         """Return a plain dict with paths relative to `root` where they lie below it, and sizes in bytes."""
@@ -79,7 +100,7 @@ class CaseFiles:
                 f"{astray[0]!r} leads out of the data set" if astray else "a case without images"
             )
         sound = (
-            value["kind"] in get_args(CaseKind),
+            value["kind"] in SOURCES,
             all(modality in MODALITIES for modality in value["modalities"]),
             value["label"] in (None, 0, 1),
             isinstance(value["group"], str),

@@ -1,6 +1,6 @@
 """Checks cases before any work, by headers and file sizes; nothing is decompressed.
 
-The voxels themselves (NaN, labels, a checksum) are checked when `case_reader.read_case` loads the case.
+The voxels themselves (NaN, labels, a checksum) are checked when `CaseFiles.read` loads the case.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from slicewise.core.console import progress
-from slicewise.core.errors import DataError, PictureError
+from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem, summarise_problems
-from slicewise.imaging.alignment import compare_grids
-from slicewise.imaging.io.image2d import open_picture
-from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
 
 
 def check_cases(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Problem]]:
@@ -54,9 +51,7 @@ def check_case(case: CaseFiles) -> list[Problem]:
     empty = [path for path in case.files if path.stat().st_size == 0]
     if empty:
         return [Problem(path, "the file is empty") for path in empty]
-    if case.kind == "nifti":
-        return _check_nifti(case)
-    return _check_slices(case) if case.kind == "lgg" else []
+    return case.source.check(case)
 
 
 def require_readable(case: CaseFiles) -> list[Problem]:
@@ -68,74 +63,4 @@ def require_readable(case: CaseFiles) -> list[Problem]:
     problems = check_case(case)
     if errors := [problem for problem in problems if problem.severity == "error"]:
         raise DataError("; ".join(map(str, errors)))
-    return problems
-
-
-def _check_nifti(case: CaseFiles) -> list[Problem]:
-    problems: list[Problem] = []
-    headers: list[NiftiHeader] = []
-    for path in case.files:
-        try:
-            header = _check_length(path)
-        except NiftiError as fault:
-            problems.append(Problem(path, fault.message))
-            continue
-        headers.append(header)
-        problems += [Problem(path, what, "warning") for what in header.warnings]
-    for other in headers[1:]:
-        mismatch = compare_grids(headers[0].path.name, headers[0].orientation, other.orientation)
-        if mismatch is not None:
-            problems.append(Problem(other.path, mismatch.message, "warning" if mismatch.usable else "error"))
-    return problems
-
-
-def _check_length(path: Path) -> NiftiHeader:
-    """Return the header of a file that is long enough for its voxels.
-
-    Raises:
-        NiftiError: the file is damaged, truncated or of another format.
-    """
-    with open_nifti(path, header_only=True) as (header, stream):
-        size = path.stat().st_size
-        if header.compressed and _trailer_fits(header):
-            size = header.num_bytes
-        elif header.compressed:
-            size = len(header.orientation.header)
-            while size < header.num_bytes and (chunk := stream.read(1 << 20)):
-                size += len(chunk)
-    if size < header.num_bytes:
-        raise NiftiError(
-            path,
-            f"truncated: its header promises {header.num_bytes:,} bytes and it holds {size:,}; copy or fetch "
-            "the file again",
-        )
-    return header
-
-
-def _trailer_fits(header: NiftiHeader) -> bool:
-    """Whether the size in the gzip trailer fits the header (RFC 1952: modulo 2^32).
-
-    A file of several gzip members ends in the size of the last one: it must be decompressed to be measured.
-    """
-    with header.path.open("rb") as stream:
-        stream.seek(-4, 2)
-        stated = int.from_bytes(stream.read(4), "little")
-    return (stated - header.num_bytes) % (1 << 32) < (1 << 20)
-
-
-def _check_slices(case: CaseFiles) -> list[Problem]:
-    problems: list[Problem] = []
-    sizes: dict[Path, tuple[int, int]] = {}
-    for path in case.files:
-        try:
-            with open_picture(path, ("TIFF",)) as image:
-                sizes[path] = image.size
-        except PictureError as error:
-            problems.append(Problem(path, f"unreadable ({str(error).removeprefix(f'{path} ')})"))
-    first = next(iter(sizes.values()), None)
-    problems += [
-        Problem(path, f"{size[0]} x {size[1]} pixels, unlike the first slice")
-        for path, size in sizes.items()
-        if size != first
-    ]
     return problems

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from slicewise.data.filename_words import MODALITY_TAGS, Tag, Word, split_words
-from slicewise.data.sources.tree import SUFFIXES_BY_KIND
 from slicewise.domain.labels import Modality
 
 Kind = Modality | Literal["mask", "other"]
-SUFFIXES: Final = SUFFIXES_BY_KIND["brats"]
+SUFFIXES: Final = (".nii", ".nii.gz")
 _ENDING: Final = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _SEPARATORS: Final = " -_.,+()[]{}="
 _VSD: Final = re.compile(r"VSD\.Brain(_\w+?)?\.XX\.O\.", re.IGNORECASE)

@@ -10,7 +10,7 @@ from slicewise.core.files import read_json, write_json
 from slicewise.data.cases import CaseFiles, relative_name
 from slicewise.data.problems import Problem, describe_problems
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True)

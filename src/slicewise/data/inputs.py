@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from slicewise.data.cases import CaseFiles, CaseKind
+from slicewise.data.cases import CaseFiles
 from slicewise.data.filenames import SUFFIXES, effective_name
 from slicewise.data.grouping import group_files, select_images
 from slicewise.data.problems import Problem, Severity
@@ -101,7 +101,7 @@ def _sort_files(
         yield _case(case, "lgg", lgg.CHANNELS, [numbered[number] for number in sorted(numbered)])
     for path in flat:
         inner = path.relative_to(root) if root != Path() else Path(path.name)
-        yield _case("-".join(inner.with_suffix("").parts), "picture", (unnamed.picture,), [path])
+        yield _case("-".join(inner.with_suffix("").parts), "class_folders", (unnamed.picture,), [path])
 
 
 def _group_volumes(
@@ -121,7 +121,7 @@ def _group_volumes(
         images, image_problems = select_images(draft)
         problems += image_problems
         if images:
-            yield _case(draft.name, "nifti", tuple(images), list(images.values()))
+            yield _case(draft.name, "brats", tuple(images), list(images.values()))
 
 
 def _slice_of_lgg(path: Path) -> lgg.SliceName | None:
@@ -133,6 +133,6 @@ def _slice_of_lgg(path: Path) -> lgg.SliceName | None:
     return name if beside or lgg.is_slice_name(path.name) else None
 
 
-def _case(name: str, kind: CaseKind, modalities: tuple[Modality, ...], images: Sequence[Path]) -> CaseFiles:
+def _case(name: str, kind: str, modalities: tuple[Modality, ...], images: Sequence[Path]) -> CaseFiles:
     key = CaseKey(SOURCE, safe_name(name), safe_name(name))
     return CaseFiles(key, kind, modalities, tuple(images), (), None, key.patient)

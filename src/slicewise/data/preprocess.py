@@ -14,24 +14,22 @@ from slicewise.core.disk import require_space
 from slicewise.core.errors import DataError, WorkspaceError
 from slicewise.core.hashing import HashCache, digest
 from slicewise.core.parallel import num_processes, run_jobs
-from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
 from slicewise.data.store import SliceStore, entry_id
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.slicing import extract_slices
 
-_WORK: Final = {"nifti": 32, "lgg": 8, "picture": 1}
-"""Relative time a case takes."""
+_SLICES_PER_WORK: Final = 5
+"""A case takes about as long as its slices, but a picture not less than this many."""
 _WORK_PER_JOB: Final = 32
 """Work that a worker gets at once: 253 pictures are 8 round trips, not 253."""
 _MAX_TUMOUR_SHARE: Final = 0.6
 """Of the brain. The largest tumours of BraTS take less than a third of it."""
 _LIKE_BRAIN: Final = (
     f"the mask covers more than {_MAX_TUMOUR_SHARE:.0%} of the brain; check whether it is that of the tumour "
-    "(data.sources.volumes.mask names another file)"
+    "(the key `mask` of the source names another file)"
 )
-_SLICES_OF_A_VOLUME: Final = 160
 _FLOAT16_BYTES: Final = 2
 
 
@@ -140,9 +138,8 @@ def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
 
 def estimate_bytes(case: CaseFiles, settings: Preprocessing) -> int:
     """Return the approximate number of bytes of a case's slices: float16 images and a uint8 mask."""
-    num_slices = _SLICES_OF_A_VOLUME if case.kind == "nifti" else len(case.images)
     per_pixel = len(case.modalities) * _FLOAT16_BYTES + 1
-    return int(num_slices * per_pixel * settings.image_size**2)
+    return int(case.source.num_slices(case) * per_pixel * settings.image_size**2)
 
 
 def _compute(
@@ -170,7 +167,7 @@ def batch_jobs(missing: Sequence[tuple[CaseFiles, str]]) -> list[Job]:
     jobs: list[list[tuple[CaseFiles, str]]] = []
     capacity = 0
     for case, entry in missing:
-        work = _WORK[case.kind]
+        work = max(1, case.source.num_slices(case) // _SLICES_PER_WORK)
         if work > capacity:
             jobs.append([])
             capacity = _WORK_PER_JOB
@@ -185,7 +182,7 @@ def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for case, entry in job:
         try:
-            volume = read_case(case)
+            volume = case.read()
             sliced = extract_slices(volume, settings)
         except DataError as error:
             outcomes.append(Problem(case.folder, str(error)))
@@ -195,7 +192,7 @@ def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:
                 f"{case.key} does not fit into memory; lower runtime.num_workers and run again"
             ) from error
         remarks: tuple[str, ...] = ()
-        if case.kind != "picture":  # remarks on pictures are listed when the data is indexed
+        if case.unit != "picture":  # remarks on pictures are listed when the data is indexed
             brain = np.count_nonzero(sliced.images.any(axis=1))
             too_large = np.count_nonzero(sliced.masks) > _MAX_TUMOUR_SHARE * brain
             remarks = (*volume.remarks, *([_LIKE_BRAIN] if too_large else []))

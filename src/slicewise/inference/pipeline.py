@@ -18,7 +18,6 @@ from slicewise.compute.device import DeviceName
 from slicewise.config.schema import Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import DataError
-from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import require_readable
 from slicewise.data.inputs import DefaultModalities, find_inputs
@@ -192,9 +191,9 @@ class Pipeline(Predictor):
         if isinstance(case, str | Path):
             case = self._find_one(Path(case), channels)
         if isinstance(case, CaseFiles):
-            files, kind = case, "picture" if case.kind == "picture" else "volume"
+            files, kind = case, case.unit
             warnings = tuple(f"{problem.path.name}: {problem.what}" for problem in require_readable(case))
-            case = read_case(case)
+            case = case.read()
         elif not isinstance(case, Volume):
             case = volume_from_array(case, channels, spacing, slot=self.slot)
         kind = kind or ("picture" if case.orientation is None and case.shape[0] == 1 else "volume")

@@ -179,7 +179,7 @@ class Prediction:
         return PredictionRow(
             case=self.case,
             path=str(path or ""),
-            kind=files.kind if files else self.kind,
+            kind=self.kind,
             modalities=" ".join(self.modalities),
             mask=mask,
             verdict=self.verdict,

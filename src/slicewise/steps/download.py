@@ -1,17 +1,15 @@
 """Data sets on disk: downloaded or generated where they are missing, then found, checked and listed."""
 
-import shutil
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slicewise.config.schema import Config, SourceSettings
-from slicewise.config.schema.sources import PhantomPicturesSettings, PhantomSettings
-from slicewise.core.errors import UsageError
+from slicewise.config.schema import Config
+from slicewise.config.schema.sources import PhantomSettings
 from slicewise.core.files import write_text
 from slicewise.data.cases import CaseFiles
 from slicewise.data.index import CaseIndex
 from slicewise.data.problems import Problem, describe_problems
+from slicewise.data.sources import open_source
 from slicewise.engine.step import Context, Input, Outcome, Step
 from slicewise.engine.workspace import Workspace
 from slicewise.workflow.demand import download_demand
@@ -19,15 +17,12 @@ from slicewise.workflow.participants import select_phantom_patients, split_input
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.sources import (
     INDEX_NAME,
-    discover_source,
     external_inputs,
     source_root,
     used_sources,
 )
 
 _HOMES = {"index": "data/index"}
-_PHANTOM_SEED = 0
-"""The phantom patients are a data set: a run's seed does not change them."""
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -51,22 +46,31 @@ def _generates_on_demand(config: Config) -> bool:
 
 def _run(context: Context[Config]) -> Outcome:
     from slicewise.data.check import check_cases, require_usable
+    from slicewise.data.duplicates.across import drop_repeats
 
     workspace, sources = context.workspace, used_sources(context.config)
     roots = {source.name: source_root(source, workspace) for source in sources}
-    known: dict[str, list[str]] = {}
+    known: dict[str, Sequence[str]] = {}
     cases: list[CaseFiles] = []
     problems: list[Problem] = []
-    for source in sources:
-        root = roots[source.name]
-        selected_groups = _prepare_source(context, source, root, known)
-        discovered, discovery_problems = discover_source(source, root)
-        selected = [case for case in discovered if selected_groups is None or case.group in selected_groups]
-        usable, faults = check_cases(selected)
+    for settings in sources:
+        source, root = open_source(settings), roots[settings.name]
+        groups = source.known_groups() if settings.path is None else ()
+        selected = select_phantom_patients(context.config, settings, groups) if groups else frozenset()
+        if groups:
+            known[settings.name] = groups
+        if settings.path is None:
+            faulty = [path for path in context.faulty if path.is_relative_to(root)]
+            source.fetch(root, selected, faulty, context.config.runtime)
+        discovered, discovery_problems = source.discover(root)
+        taken = [case for case in discovered if not groups or case.group in selected]
+        usable, faults = check_cases(taken)
         source_problems = [*discovery_problems, *faults]
-        require_usable(source.name, root, len(selected), usable, source_problems)
+        require_usable(settings.name, root, len(taken), usable, source_problems)
         cases += usable
         problems += source_problems
+    cases, repeated = drop_repeats(cases, sources)
+    problems += repeated
     index = CaseIndex.of(roots, cases, problems, known)
     folder = context.out("index")
     index.write(folder / INDEX_NAME, workspace.root)
@@ -85,43 +89,6 @@ def _run(context: Context[Config]) -> Outcome:
         notes=(describe_problems(problems).rstrip(),) if problems else (),
         shared=tuple(path for case in cases for path in case.files if path.is_relative_to(workspace.root)),
     )
-
-
-def _prepare_source(
-    context: Context[Config], source: SourceSettings, root: Path, known: dict[str, list[str]]
-) -> frozenset[str] | None:
-    """Download or generate what is missing of a source; return the groups to list, or None for all."""
-    if source.path:
-        return None
-    if not source.is_generated:
-        from slicewise.data.download.kaggle import fetch_kaggle
-
-        if source.kaggle is None:
-            raise UsageError(
-                f"data set {source.name}: neither a path nor a Kaggle name is set; set one of them"
-            )
-        fetch_kaggle(source.kaggle, root)
-        return None
-    from slicewise.core.parallel import num_processes
-    from slicewise.data.phantom.generation import materialise_patients, materialise_pictures
-    from slicewise.data.phantom.patient import patient_name
-
-    config, runtime = context.config, context.config.runtime
-    faulty = [path for path in context.faulty if path.is_relative_to(root)]
-    if isinstance(source, PhantomPicturesSettings):
-        for path in faulty:
-            path.unlink(missing_ok=True)
-        materialise_pictures(root, source.phantom_pictures, _PHANTOM_SEED, runtime.num_workers)
-        return None
-    assert isinstance(source, PhantomSettings)
-    for path in faulty:
-        shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all
-    numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
-    known[source.name] = list(numbers)
-    selected = select_phantom_patients(config, source, numbers)
-    workers = num_processes(runtime.num_workers, runtime.max_worker_memory_mib, len(selected))
-    materialise_patients(root, sorted(numbers[name] for name in selected), _PHANTOM_SEED, workers)
-    return selected
 
 
 def _question(config: Config, workspace: Workspace) -> str | None:
@@ -154,5 +121,5 @@ DOWNLOAD: Step[Config] = Step(
     product=(INDEX_NAME,),
     question=_question,
     demand=download_demand,
-    version=3,
+    version=4,
 )

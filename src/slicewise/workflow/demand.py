@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.sources import PhantomSettings
 from slicewise.core.disk import MIB
 from slicewise.core.processor import has_native_bf16
+from slicewise.data.sources import open_source
 from slicewise.engine.step import Context, Demand
 from slicewise.workflow.participants import select_cases, select_phantom_patients
 from slicewise.workflow.slices import PRELOAD_MIB, read_manifest, slice_store
@@ -24,8 +24,8 @@ _EVALUATOR_MIB: Final = 1350
 """The process with torch, SciPy, scikit-learn, Matplotlib and pytorch-grad-cam, and tables of every slice"""
 _GENERATOR_MIB: Final = 400
 """One worker that generates patients"""
-_SLICER_MIB: Final = {"nifti": 220, "lgg": 200, "picture": 200}
-"""One worker that slices cases, by kind"""
+_SLICER_MIB: Final = 220
+"""One worker that slices cases"""
 _FLOAT32: Final = 4
 _WEIGHT_COPIES: Final = 4
 """Weights, gradients, and two moments of AdamW"""
@@ -40,16 +40,14 @@ _SLICE_BYTES_PER_PIXEL: Final = 9
 
 def download_demand(context: Context[Config]) -> Demand:
     """Estimate the generation of phantom patients; the size of a download is checked when it is known."""
-    from slicewise.data.phantom.generation import BYTES_PER_PATIENT, missing_patients
-    from slicewise.data.phantom.patient import patient_name
+    from slicewise.data.phantom.generation import BYTES_PER_PATIENT
 
     config, num_missing = context.config, 0
-    for source in used_sources(config):
-        if isinstance(source, PhantomSettings):
-            numbers = {patient_name(number): number for number in range(1, source.phantom_patients + 1)}
-            selected = select_phantom_patients(config, source, numbers)
-            root = source_root(source, context.workspace)
-            num_missing += len(missing_patients(root, [numbers[name] for name in selected]))
+    for settings in used_sources(config):
+        if settings.path is None and (known := open_source(settings).known_groups()):
+            root = source_root(settings, context.workspace)
+            selected = select_phantom_patients(config, settings, known)
+            num_missing += sum(not (root / name).is_dir() for name in selected)
     if not num_missing:
         return Demand(memory_bytes=_PROCESS_MIB * MIB, least_memory_bytes=_PROCESS_MIB * MIB)
     return _worker_demand(config, num_missing * BYTES_PER_PATIENT, num_missing, _GENERATOR_MIB)
@@ -69,8 +67,7 @@ def preprocess_demand(context: Context[Config]) -> Demand:
         if (source.name, case.key.case) not in sliced_cases
     ]
     disk_bytes = sum(estimate_bytes(case, config.preprocessing) for case in new_cases)
-    slicer_mib = max((_SLICER_MIB[case.kind] for case in new_cases), default=0)
-    return _worker_demand(config, disk_bytes, len(new_cases), slicer_mib)
+    return _worker_demand(config, disk_bytes, len(new_cases), _SLICER_MIB if new_cases else 0)
 
 
 def split_demand(_context: Context[Config]) -> Demand:

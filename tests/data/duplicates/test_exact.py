@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
+from tests.fixtures.sources import discover
 
 from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates.exact import drop_copies
-from slicewise.data.sources import discover
 from slicewise.domain.keys import CaseKey
 
 SUFFIXES = ("t1", "t1ce", "t2", "flair", "seg")
@@ -72,7 +72,7 @@ def test_what_is_empty_or_cannot_be_read_is_left_to_those_who_name_it(tmp_path: 
     empty, absent = tmp_path / "empty.nii", tmp_path / "absent.nii"
     empty.touch()
     cases = [
-        CaseFiles(CaseKey("s", name, name), "nifti", ("t1",), (path,), (), None, name)
+        CaseFiles(CaseKey("s", name, name), "brats", ("t1",), (path,), (), None, name)
         for name, path in (("a", empty), ("b", empty), ("c", absent), ("d", absent))
     ]
     assert drop_copies(cases) == (cases, [])

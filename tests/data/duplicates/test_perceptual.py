@@ -26,7 +26,7 @@ def picture(seed: int, side: int = 128) -> Image.Image:
 
 def case(path: Path, label: int) -> CaseFiles:
     key = CaseKey("x", path.stem, path.stem)
-    return CaseFiles(key, "picture", ("flair",), (path,), (), label, path.stem)
+    return CaseFiles(key, "class_folders", ("flair",), (path,), (), label, path.stem)
 
 
 def grouped(pictures: dict[Path, int]) -> tuple[dict[str, str], Counter[str]]:
@@ -152,7 +152,7 @@ def test_no_chain_runs_through_real_pictures_of_different_patients() -> None:
         if path.suffix.lower() in (".jpg", ".jpeg", ".png")
     )
     cases = [
-        CaseFiles(CaseKey("x", str(n), str(n)), "picture", ("flair",), (path,), (), 1, str(n))
+        CaseFiles(CaseKey("x", str(n), str(n)), "class_folders", ("flair",), (path,), (), 1, str(n))
         for n, path in enumerate(paths)
     ]
     kept, _ = group_pictures(cases, [hash_picture(path) for path in paths])

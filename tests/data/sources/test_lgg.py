@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fixtures.sources import discover
 
 from slicewise.core.errors import DataError
-from slicewise.data.sources import discover
 from slicewise.data.sources.lgg import parse_name, patient_of
 
 REAL = Path(__file__).resolve().parents[3] / "../shared/data/lgg/kaggle_3m"

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slicewise.core.errors import DataError
-from slicewise.data.sources.tree import list_files, natural_key
+from slicewise.data.sources.tree import natural_key, partition_files
+
+
+def jpegs(root: Path) -> list[Path]:
+    return partition_files(root, lambda path: path.name.lower().endswith(".jpg"))[0]
 
 
 def touch(path: Path) -> Path:
@@ -32,7 +36,7 @@ def test_letter_case_and_nesting_do_not_matter_and_hidden_files_do(tmp_path: Pat
     wanted = [touch(tmp_path / "a/b/1.JPG"), touch(tmp_path / "a/2.jpg")]
     for name in ("a/._2.jpg", ".cache/3.jpg", "__MACOSX/a/4.jpg", "a/notes.txt"):
         touch(tmp_path / name)
-    assert list_files(tmp_path, (".jpg",)) == [wanted[1], wanted[0]]
+    assert jpegs(tmp_path) == [wanted[1], wanted[0]]
 
 
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
@@ -41,7 +45,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     root.mkdir()
     (root / "linked").symlink_to(tmp_path / "elsewhere")
     (root / "loop").symlink_to(root)
-    assert list_files(root, (".jpg",)) == [root / "linked/1.jpg"]
+    assert jpegs(root) == [root / "linked/1.jpg"]
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
@@ -50,17 +54,17 @@ def test_of_two_ways_to_a_folder_the_first_by_name_is_taken(tmp_path: Path, name
     folder, link = (tmp_path / name for name in names)
     touch(folder / "1.jpg")
     link.symlink_to(folder)
-    assert list_files(tmp_path, (".jpg",)) == [tmp_path / "a/1.jpg"]
+    assert jpegs(tmp_path) == [tmp_path / "a/1.jpg"]
 
 
 @pytest.mark.parametrize("name", [b"M\xfcller/1.jpg", b"patient/M\xfcller.JPG"])
 def test_a_name_that_is_not_utf8_is_refused_before_it_reaches_a_record(tmp_path: Path, name: bytes) -> None:
     touch(tmp_path / os.fsdecode(name.replace(b"jpg", b"txt").replace(b"JPG", b"txt")))
     touch(tmp_path / "Müller" / "1.jpg")
-    assert len(list_files(tmp_path, (".jpg",))) == 1
+    assert len(jpegs(tmp_path)) == 1
     touch(tmp_path / os.fsdecode(name))
     with pytest.raises(DataError, match=r"M\\udcfcller.*' is not UTF-8.*rename it"):
-        list_files(tmp_path, (".jpg",))
+        jpegs(tmp_path)
 
 
 @contextmanager
@@ -87,13 +91,13 @@ def test_a_folder_that_cannot_be_read_is_named_and_its_patients_do_not_vanish() 
             nobody(),
             pytest.raises(DataError, match=r"closed cannot be read \(Permission denied\); let"),
         ):
-            list_files(root, (".jpg",))
+            jpegs(root)
         closed.chmod(0o755)
         with nobody():
-            assert list_files(root, (".jpg",)) == [root / "closed/2.jpg", root / "open/1.jpg"]
+            assert jpegs(root) == [root / "closed/2.jpg", root / "open/1.jpg"]
         (root / "lost+found").chmod(0o755)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent is not a folder; set the `path` of the source"):
-        list_files(tmp_path / "absent", (".jpg",))
+        jpegs(tmp_path / "absent")

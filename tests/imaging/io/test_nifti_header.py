@@ -32,7 +32,7 @@ GEOMETRY = (
 
 def case_of(*paths: Path) -> CaseFiles:
     modalities: tuple[Modality, ...] = ("flair", "t1")
-    return CaseFiles(KEY, "nifti", modalities[: len(paths)], paths, (), None, "p1")
+    return CaseFiles(KEY, "brats", modalities[: len(paths)], paths, (), None, "p1")
 
 
 def refused(path: Path) -> str:

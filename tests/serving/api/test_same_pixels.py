@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.datastructures import UploadFile
+from tests.fixtures.sources import discover
 from tests.imaging.io.test_image2d_deep import DEEP, EIGHT, OPAQUE, pillow, png, rgb, tiff
 
-from slicewise.data.case_reader import read_case
 from slicewise.data.inputs import DefaultModalities, find_inputs
-from slicewise.data.sources import discover
 from slicewise.imaging.io.image2d import read_picture
 from slicewise.serving.api.uploads import UNNAMED, read_uploads, store_uploads
 
@@ -43,10 +42,10 @@ def test_a_picture_is_the_same_whichever_way_it_comes(name: str, tmp_path: Path)
     folder = tmp_path / "yes"
     folder.mkdir()
     (folder / name).write_bytes(content)
-    (trained,), _ = discover("pictures", tmp_path, "set", "t2")
+    (trained,), _ = discover("class_folders", tmp_path, "set", slot="t2")
     (by_folder,), _ = find_inputs([tmp_path], DefaultModalities(None, "t2"))
     (by_name,), _ = find_inputs([folder / name], DefaultModalities(None, "t2"))
-    first, *others = (read_case(case) for case in (trained, by_folder, by_name))
+    first, *others = (case.read() for case in (trained, by_folder, by_name))
     with store_uploads({UNNAMED: UploadFile(io.BytesIO(content), filename=name)}) as files:
         received = read_uploads(files, "t2")
     assert received.notes == first.remarks

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from slicewise.cli.checks.check import Check
 from slicewise.config.schema import Config, SourceSettings
+from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import DataError, DownloadError, SliceWiseError
+from slicewise.data.sources import open_source
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
-from slicewise.workflow.sources import source_layout, source_root, used_sources
+from slicewise.workflow.sources import source_root, used_sources
 
 if TYPE_CHECKING:
     from slicewise.data.problems import Problem
@@ -25,8 +27,6 @@ _MAX_OPENED: Final = 64
 
 def inputs(config: Config) -> Check:
     """Check that the folders and files that the configuration names exist, as a plan does."""
-    from slicewise.data.sources import list_skipped_files
-
     try:
         steps = pipeline(config)
         input_paths = [step_input.root for step in steps for step_input in step.inputs(config).values()]
@@ -42,7 +42,7 @@ def inputs(config: Config) -> Check:
         problem
         for source in used_sources(config)
         if source.path
-        for problem in list_skipped_files(source_layout(source), expand_user(source.path))
+        for problem in open_source(source).skipped_files(expand_user(source.path))
     ]
     if not unread_files:
         return Check("inputs", "good", named)
@@ -101,11 +101,10 @@ def _check_source(source: SourceSettings, root: Path) -> tuple[str, int]:
         DataError: no case can be used.
     """
     from slicewise.data.check import check_cases, require_usable
-    from slicewise.workflow.sources import discover_source
 
-    if source.unit == "picture":
+    if isinstance(source, ClassFoldersSettings):
         return _check_pictures(source, root)
-    found, discovery_problems = discover_source(source, root)
+    found, discovery_problems = open_source(source).discover(root)
     usable, faults = check_cases(found)
     problems = [*discovery_problems, *faults]
     require_usable(source.name, root, len(found), usable, problems)
@@ -115,9 +114,9 @@ def _check_source(source: SourceSettings, root: Path) -> tuple[str, int]:
 
 def _check_pictures(source: SourceSettings, root: Path) -> tuple[str, int]:
     from slicewise.data.problems import summarise_problems
-    from slicewise.data.sources import class_folders, list_read_files
+    from slicewise.data.sources import class_folders
 
-    labelled, problems = class_folders.label_pictures(root, list_read_files("pictures", root))
+    labelled, problems = class_folders.label_pictures(root, open_source(source).read_files(root))
     if not labelled:
         raise DataError(f"{source.name}: no picture with a label in {root}{summarise_problems(problems)}")
     paths = sorted(path for path, _ in labelled)

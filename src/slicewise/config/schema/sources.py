@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from slicewise.config.schema.base import CountOrZero, Section
+from slicewise.core.errors import ConfigError
+from slicewise.core.registry import Registry
 from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
 
 FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
@@ -111,6 +113,17 @@ class PhantomPicturesSettings(ClassFoldersSettings):
     is_generated = True
 
 
+SOURCES: Final[Registry[Any]] = Registry(
+    "sources",
+    {
+        "brats": "slicewise.data.sources.brats:Brats",
+        "lgg": "slicewise.data.sources.lgg:Lgg",
+        "class_folders": "slicewise.data.sources.class_folders:ClassFolders",
+        "phantom": "slicewise.data.sources.phantom:Phantom",
+        "phantom_pictures": "slicewise.data.sources.phantom:PhantomPictures",
+    },
+)
+"""Subclasses of `data.sources.base.Source`"""
 KINDS: Final[Mapping[str, type[SourceSettings]]] = {
     "brats": BratsSettings,
     "lgg": LggSettings,
@@ -118,6 +131,18 @@ KINDS: Final[Mapping[str, type[SourceSettings]]] = {
     "phantom": PhantomSettings,
     "phantom_pictures": PhantomPicturesSettings,
 }
+"""The settings of the built-in kinds: a configuration is checked without the code that reads files."""
+
+
+def settings_type(kind: str) -> type[SourceSettings]:
+    """Return the settings of a kind of source.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    built_in = KINDS.get(kind)
+    offered: type[SourceSettings] = built_in or SOURCES[kind].Settings
+    return offered
 
 
 def _parse(value: Any) -> Any:
@@ -125,11 +150,13 @@ def _parse(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind = value.get("kind")
-    if isinstance(kind, str) and kind in KINDS:
-        return KINDS[kind].model_validate(value)
     old = {"none": "to leave a source out, set it to null", "pictures": "it is now class_folders"}
-    advice = old.get(str(kind), f"choose one of {', '.join(KINDS)}")
-    raise ValueError(f"kind {kind!r} is unknown; {advice}")
+    if kind in old:
+        raise ValueError(f"kind {kind!r} is unknown; {old[kind]}")
+    try:
+        return settings_type(str(kind)).model_validate(value)
+    except ConfigError as error:
+        raise ValueError(f"kind: {error}") from error
 
 
 AnySource = Annotated[SerializeAsAny[SourceSettings], BeforeValidator(_parse)]

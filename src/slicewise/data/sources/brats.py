@@ -13,65 +13,113 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
+from slicewise.config.schema.sources import BratsSettings, SourceSettings
 from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles
+from slicewise.data.duplicates.exact import drop_copies
+from slicewise.data.filenames import SUFFIXES
 from slicewise.data.grouping import CaseDraft, NamedFile, group_files, select_images, select_mask
 from slicewise.data.problems import Problem, summarise_problems
-from slicewise.data.sources.tree import SUFFIXES_BY_KIND, list_files
+from slicewise.data.sources.base import Discovered, Source
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import LABEL_FORMATS, MODALITIES, LabelMap
 
-SUFFIXES: Final = SUFFIXES_BY_KIND["brats"]
+if TYPE_CHECKING:
+    from slicewise.imaging.volume import Volume
+
 _EXPECTED: Final = (
     "BraTS cases: folders with ..._t1, ..._t1ce, ..._t2, ..._flair (2023: -t1n -t1c -t2w -t2f) and ..._seg "
     "as .nii or .nii.gz"
 )
+_SLICES_OF_A_VOLUME: Final = 160
 _RELEASE = re.compile(r"brats(\d\d|\d{4})_|brats-gli-", re.IGNORECASE)
 _PAEDIATRIC = re.compile(r"brats-ped-", re.IGNORECASE)
 _FROM_2023 = re.compile(r"brats-[a-z]+-.*\d", re.IGNORECASE)
 
 
-def discover(
-    root: Path, source: str, *, mask_name: str | None = None, labels: LabelMap | None = None
-) -> tuple[list[CaseFiles], list[Problem]]:
-    """Return the cases with a mask below `root`, in natural order, and the problems.
+class Brats(Source[SourceSettings]):
+    """NIfTI volumes, one per modality, with a mask."""
 
-    A case without a mask is left out; a missing modality leaves its slot empty. `mask_name` is a pattern of
-    the masks' file names, `labels` the meaning of their values; None: by the names.
+    Settings: ClassVar[type[SourceSettings]] = BratsSettings
+    suffixes = SUFFIXES
+    _mask: str | None = None
+    _labels: LabelMap | None = None
+    """The meaning of the mask values; None: the names and values of the files define it."""
 
-    Raises:
-        DataError: there is no folder, no case, no case with a mask, or the masks have other values than in
-            BraTS and `labels` is not set.
-    """
-    gathered = group_files(list_files(root, SUFFIXES), root, mask_name=mask_name)
-    problems = gathered.problems
-    problems += [Problem(p, "neither a modality nor a mask, ignored", "note") for p in gathered.unidentified]
-    problems += [
-        Problem(p, "another image than t1, t1ce, t2, flair or the tumour's mask, ignored", "note")
-        for p in gathered.others
-    ]
-    drafts = [draft for draft in gathered.drafts if draft.images]
-    strays = [mask for draft in gathered.drafts if not draft.images for mask in draft.masks]
-    _adopt_masks(drafts, strays, problems)
-    if not drafts:
-        raise DataError(f"{root} holds no case; expected {_EXPECTED}{summarise_problems(problems)}")
-    unique = _without_repeats(drafts, problems)
-    cases = [case for draft in unique if draft.masks and (case := _case(draft, source, labels, problems))]
-    if not cases:
-        raise DataError(_no_mask(root, drafts, problems))
-    paediatric = [case.key.case for case in cases if _PAEDIATRIC.match(case.key.case)]
-    if paediatric and labels is None:
-        raise DataError(
-            f"{root} holds {len(paediatric)} cases of BraTS-PED, such as {paediatric[0]}, whose labels mean "
-            "1 enhancing, 2 non-enhancing, 3 cyst, 4 edema; set data.sources.volumes.labels=brats_ped "
-            "(or brats2023 where they were relabelled)"
-        )
-    return cases, problems
+    def __init__(self, settings: SourceSettings) -> None:
+        super().__init__(settings)
+        if not isinstance(settings, BratsSettings):
+            return
+        self._mask = settings.mask
+        if isinstance(settings.labels, str):
+            self._labels = LABEL_FORMATS.get(settings.labels)
+        else:
+            self._labels = tuple((int(value), label) for value, label in settings.labels.items())
+
+    def discover(self, root: Path) -> Discovered:
+        """Return the cases with a mask below `root`, in natural order, and the problems.
+
+        A case without a mask is left out; a missing modality leaves its slot empty.
+
+        Raises:
+            DataError: there is no folder, no case, no case with a mask, or the masks have other values than
+                in BraTS and `labels` is not set.
+        """
+        gathered = group_files(self.read_files(root), root, mask_name=self._mask)
+        problems = gathered.problems
+        problems += [
+            Problem(p, "neither a modality nor a mask, ignored", "note") for p in gathered.unidentified
+        ]
+        problems += [
+            Problem(p, "another image than t1, t1ce, t2, flair or the tumour's mask, ignored", "note")
+            for p in gathered.others
+        ]
+        drafts = [draft for draft in gathered.drafts if draft.images]
+        strays = [mask for draft in gathered.drafts if not draft.images for mask in draft.masks]
+        _adopt_masks(drafts, strays, problems)
+        if not drafts:
+            raise DataError(f"{root} holds no case; expected {_EXPECTED}{summarise_problems(problems)}")
+        labels = self._labels
+        distinct = _without_repeats(drafts, problems)
+        cases = [
+            case
+            for draft in distinct
+            if draft.masks and (case := _case(draft, self.settings.name, labels, problems))
+        ]
+        if not cases:
+            raise DataError(_no_mask(root, drafts, problems))
+        paediatric = [case.key.case for case in cases if _PAEDIATRIC.match(case.key.case)]
+        if paediatric and labels is None:
+            raise DataError(
+                f"{root} holds {len(paediatric)} cases of BraTS-PED, such as {paediatric[0]}, whose labels "
+                "mean 1 enhancing, 2 non-enhancing, 3 cyst, 4 edema; set data.sources.volumes."
+                "labels=brats_ped (or brats2023 where they were relabelled)"
+            )
+        unique, copied = drop_copies(cases)
+        mixed = [] if self.settings.is_generated else _warn_mixed_releases(root, unique)
+        return unique, [*problems, *copied, *mixed, *self.skipped_files(root)]
+
+    @classmethod
+    def check(cls, case: CaseFiles) -> list[Problem]:
+        from slicewise.data.sources.nifti_headers import check_headers
+
+        return check_headers(case)
+
+    @classmethod
+    def read(cls, case: CaseFiles) -> "Volume":
+        from slicewise.imaging.volume import read_nifti_case
+
+        mask = case.masks[0] if case.masks else None
+        return read_nifti_case(case.key, case.modalities, case.images, mask, case.labels)
+
+    @classmethod
+    def num_slices(cls, case: CaseFiles) -> int:
+        return _SLICES_OF_A_VOLUME
 
 
-def warn_mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
+def _warn_mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
     """Return a warning where the names are those of several releases, which have patients in common."""
     matches = (_RELEASE.match(case.key.case) for case in cases)
     prefixes = sorted({match[0].lower(): match[0] for match in matches if match}.values())
@@ -97,7 +145,7 @@ def _case(
     patient = safe_name(draft.patient)
     return CaseFiles(
         key=CaseKey(source, patient, safe_name(draft.name)),
-        kind="nifti",
+        kind="brats",
         modalities=tuple(images),
         images=tuple(images.values()),
         masks=(mask,),

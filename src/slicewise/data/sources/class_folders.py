@@ -10,21 +10,26 @@ and are left out. Nothing names a patient, so near-identical pictures form a gro
 from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
+from slicewise.config.schema.sources import ClassFoldersSettings, SourceSettings
 from slicewise.core.console import progress
 from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
-from slicewise.data.duplicates.perceptual import PictureHash, group_pictures, hash_picture
 from slicewise.data.filenames import image_stem_of_mask, is_mask_folder, is_mask_name
 from slicewise.data.problems import Problem, summarise_problems
+from slicewise.data.sources.base import Discovered, Source
 from slicewise.data.sources.folder_labels import label_folders
 from slicewise.data.sources.train_only import TrainOnly
 from slicewise.data.sources.tree import note_skipped, partition_files
 from slicewise.domain.keys import CaseKey, safe_name
-from slicewise.domain.labels import Modality
 from slicewise.imaging.io.file_format import looks_like_picture
+
+if TYPE_CHECKING:
+    from slicewise.data.duplicates.perceptual import PictureHash
+    from slicewise.imaging.volume import Volume
 
 _EXPECTED: Final = (
     "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
@@ -37,60 +42,86 @@ _UNGROUPED: Final = (
 )
 
 
-def discover(
-    root: Path,
-    source: str,
-    slot: Modality,
-    *,
-    group_duplicates: bool = True,
-    train_only: Collection[str] = (),
-) -> tuple[list[CaseFiles], list[Problem]]:
-    """Return the pictures below `root`, each once, near-identical ones in one group, and the problems.
+class ClassFolders(Source[ClassFoldersSettings]):
+    """Single pictures, recognised by their content, in folders named by their class."""
 
-    `slot` is the modality slot that they fill. Without `group_duplicates` every file is a group of its own.
-    A picture in a folder of `train_only` (directly below `root`) that is identical or near-identical to one
-    of another folder is left out, whatever its label.
+    Settings: ClassVar[type[SourceSettings]] = ClassFoldersSettings
 
-    Raises:
-        DataError: there is no folder, it holds no readable picture under yes and no, or a folder of
-            `train_only` holds none.
-    """
-    train_only_folders = TrainOnly(root, train_only)
-    files, others = partition_files(root, looks_like_picture)
-    # Of identical pictures the first is kept, so those of `train_only` come last.
-    labelled, problems = label_pictures(root, sorted(files, key=train_only_folders.holds))
-    problems += note_skipped(others)
-    readable = _hash_pictures(labelled, problems)
-    if not readable:
-        reasons = summarise_problems(problems)
-        raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
-    # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
-    by_path = [safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, _, _ in readable]
-    common = Counter(name.lower() for name in by_path)
-    names = number_repeated(
-        name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
-        for name, (path, _, picture) in zip(by_path, readable, strict=True)
-    )
-    cases = [
-        CaseFiles(CaseKey(source, name, name), "picture", (slot,), (path,), (), label, name)
-        for name, (path, label, _) in zip(names, readable, strict=True)
-    ]
-    if group_duplicates:
-        pictures = [picture for _, _, picture in readable]
-        hashed, contradicting = train_only_folders.without_contradicting(
-            list(zip(cases, pictures, strict=True))
+    @classmethod
+    def reads(cls, path: Path) -> bool:
+        return looks_like_picture(path)
+
+    def discover(self, root: Path) -> Discovered:
+        """Return the pictures below `root`, each once, near-identical ones in one group, and the problems.
+
+        With `duplicates: ignore` every file is a group of its own. A picture in a folder of `train_only`
+        (directly below `root`) that is identical or near-identical to one of another folder is left out,
+        whatever its label.
+
+        Raises:
+            DataError: there is no folder, it holds no readable picture under yes and no, or a folder of
+                `train_only` holds none.
+        """
+        from slicewise.data.duplicates.perceptual import group_pictures
+
+        settings = self.settings
+        train_only_folders = TrainOnly(root, settings.train_only)
+        files, others = partition_files(root, self.reads)
+        # Of identical pictures the first is kept, so those of `train_only` come last.
+        labelled, problems = label_pictures(root, sorted(files, key=train_only_folders.holds))
+        problems += note_skipped(others)
+        readable = _hash_pictures(labelled, problems)
+        if not readable:
+            reasons = summarise_problems(problems)
+            raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
+        # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
+        by_path = [
+            safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, _, _ in readable
+        ]
+        common = Counter(name.lower() for name in by_path)
+        names = number_repeated(
+            name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
+            for name, (path, _, picture) in zip(by_path, readable, strict=True)
         )
-        grouped, repeated = group_pictures([case for case, _ in hashed], [picture for _, picture in hashed])
-        cases, resembling = train_only_folders.without_resembling(grouped)
-        duplicates = contradicting + repeated + resembling
-    else:
-        duplicates = [Problem(root, _UNGROUPED, "warning")]
-    train_only_folders.require_pictures(cases)
-    if len({case.label for case in cases}) < 2:
-        problems.append(
-            Problem(root, "all pictures have the same label: no classification possible", "warning")
-        )
-    return cases, problems + duplicates
+        cases = [
+            CaseFiles(
+                CaseKey(settings.name, name, name),
+                "class_folders",
+                (settings.slot,),
+                (path,),
+                (),
+                label,
+                name,
+            )
+            for name, (path, label, _) in zip(names, readable, strict=True)
+        ]
+        if settings.duplicates == "group":
+            pictures = [picture for _, _, picture in readable]
+            hashed, contradicting = train_only_folders.without_contradicting(
+                list(zip(cases, pictures, strict=True))
+            )
+            grouped, repeated = group_pictures(
+                [case for case, _ in hashed], [picture for _, picture in hashed]
+            )
+            cases, resembling = train_only_folders.without_resembling(grouped)
+            duplicates = contradicting + repeated + resembling
+        else:
+            duplicates = [Problem(root, _UNGROUPED, "warning")]
+        train_only_folders.require_pictures(cases)
+        if len({case.label for case in cases}) < 2:
+            problems.append(
+                Problem(root, "all pictures have the same label: no classification possible", "warning")
+            )
+        return cases, problems + duplicates
+
+    @classmethod
+    def read(cls, case: CaseFiles) -> "Volume":
+        from slicewise.imaging.io.image2d import read_picture
+        from slicewise.imaging.volume import picture_volume
+
+        picture = read_picture(case.images[0])
+        volume = picture_volume(case.key, picture.pixels, case.modalities[0], case.label)
+        return replace(volume, remarks=picture.notes)
 
 
 def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
@@ -129,8 +160,10 @@ def find_masks(root: Path, paths: Collection[Path]) -> set[Path]:
 
 def _hash_pictures(
     labelled: list[tuple[Path, int]], problems: list[Problem]
-) -> list[tuple[Path, int, PictureHash]]:
+) -> "list[tuple[Path, int, PictureHash]]":
     """Return the readable pictures with label and hash, decoded in threads; the others become problems."""
+    from slicewise.data.duplicates.perceptual import PictureHash
+
     readable = []
     with ThreadPoolExecutor() as pool:
         results = pool.map(_try_hash, (path for path, _ in labelled))
@@ -144,7 +177,9 @@ def _hash_pictures(
     return readable
 
 
-def _try_hash(path: Path) -> PictureHash | str:
+def _try_hash(path: Path) -> "PictureHash | str":
+    from slicewise.data.duplicates.perceptual import hash_picture
+
     try:
         return hash_picture(path)
     except PictureError as error:

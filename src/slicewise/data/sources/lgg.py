@@ -10,17 +10,22 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from slicewise.config.schema.sources import LggSettings
 from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles
+from slicewise.data.duplicates.exact import drop_copies
 from slicewise.data.problems import Problem
-from slicewise.data.sources.tree import SUFFIXES_BY_KIND, list_files
+from slicewise.data.sources.base import Discovered, Source
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import Modality
 
+if TYPE_CHECKING:
+    from slicewise.imaging.volume import Volume
+
 CHANNELS: Final[tuple[Modality, ...]] = ("t1", "flair", "t1ce")
-SUFFIXES: Final = SUFFIXES_BY_KIND["lgg"]
+SUFFIXES: Final = (".tif", ".tiff")
 _EXPECTED: Final = "folders of the LGG set kaggle_3m: TCGA_..._7.tif beside TCGA_..._7_mask.tif"
 _NAME = re.compile(r"(?P<case>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
 _PATIENT = re.compile(r"(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}", re.IGNORECASE)
@@ -53,26 +58,47 @@ def is_slice_name(name: str) -> bool:
     return parsed is not None and not parsed.is_mask and patient_of(parsed.case) != parsed.case
 
 
-def discover(root: Path, source: str) -> tuple[list[CaseFiles], list[Problem]]:
-    """Return the cases below `root`, in natural order, and the problems; slices without a mask are left out.
+class Lgg(Source[LggSettings]):
+    """A slice per TIFF whose colours are three modalities, with a mask beside it."""
 
-    Raises:
-        DataError: there is no folder, or no case in it.
-    """
-    problems: list[Problem] = []
-    drafts: dict[tuple[Path, str], _Draft] = {}
-    for path in list_files(root, SUFFIXES):
-        name = parse_name(path.name)
-        if name is None:
-            problems.append(Problem(path, "neither a slice nor a mask, ignored", "note"))
-            continue
-        draft = drafts.setdefault((path.parent, name.case.lower()), _Draft(name.case, path.parent))
-        (draft.masks if name.is_mask else draft.images)[name.number] = path
-    unique = _without_repeats(list(drafts.values()), problems)
-    cases = [case for draft in unique if (case := draft.case(source, problems))]
-    if not cases:
-        raise DataError(f"{root} holds no slice with a mask; expected {_EXPECTED}")
-    return cases, problems
+    Settings = LggSettings
+    suffixes = SUFFIXES
+
+    def discover(self, root: Path) -> Discovered:
+        """Return the cases below `root`, in natural order, and the problems.
+
+        Slices without a mask are left out.
+
+        Raises:
+            DataError: there is no folder, or no case in it.
+        """
+        problems: list[Problem] = []
+        drafts: dict[tuple[Path, str], _Draft] = {}
+        for path in self.read_files(root):
+            name = parse_name(path.name)
+            if name is None:
+                problems.append(Problem(path, "neither a slice nor a mask, ignored", "note"))
+                continue
+            draft = drafts.setdefault((path.parent, name.case.lower()), _Draft(name.case, path.parent))
+            (draft.masks if name.is_mask else draft.images)[name.number] = path
+        unique = _without_repeats(list(drafts.values()), problems)
+        cases = [case for draft in unique if (case := draft.case(self.settings.name, problems))]
+        if not cases:
+            raise DataError(f"{root} holds no slice with a mask; expected {_EXPECTED}")
+        distinct, copied = drop_copies(cases)
+        return distinct, [*problems, *copied, *self.skipped_files(root)]
+
+    @classmethod
+    def check(cls, case: CaseFiles) -> list[Problem]:
+        from slicewise.data.sources.lgg_slices import check_slices
+
+        return check_slices(case)
+
+    @classmethod
+    def read(cls, case: CaseFiles) -> "Volume":
+        from slicewise.data.sources.lgg_slices import read_slices
+
+        return read_slices(case)
 
 
 @dataclass

@@ -4,12 +4,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles
-from slicewise.data.duplicates.perceptual import PictureHash
 from slicewise.data.problems import Problem
+
+if TYPE_CHECKING:
+    from slicewise.data.duplicates.perceptual import PictureHash
 
 _OUTSIDE: Final = "a picture outside of data.sources.pictures.train_only, which is kept"
 _RESEMBLES: Final = f"almost the same as {_OUTSIDE}"
@@ -28,8 +30,8 @@ class TrainOnly:
         return self._folder(path) in self.names
 
     def without_contradicting(
-        self, pictures: Sequence[tuple[CaseFiles, PictureHash]]
-    ) -> tuple[list[tuple[CaseFiles, PictureHash]], list[Problem]]:
+        self, pictures: "Sequence[tuple[CaseFiles, PictureHash]]"
+    ) -> "tuple[list[tuple[CaseFiles, PictureHash]], list[Problem]]":
         """Return the pictures without those that repeat one of another folder with the other label."""
         labels: dict[str, set[int | None]] = defaultdict(set)
         for case, picture in pictures:

@@ -2,20 +2,14 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, NoReturn
 
 from slicewise.core.errors import DataError
 from slicewise.data.problems import Problem
-from slicewise.imaging.io.file_format import PICTURE_SUFFIXES, explain_skipped
+from slicewise.imaging.io.file_format import explain_skipped
 
-SUFFIXES_BY_KIND: Final[Mapping[str, tuple[str, ...]]] = {
-    "brats": (".nii", ".nii.gz"),
-    "lgg": (".tif", ".tiff"),
-    "pictures": PICTURE_SUFFIXES,
-}
-"""Endings of the files that are read, by layout; pictures are also recognised by their content."""
 _NOT_DATA: Final = ("__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 """Added by operating systems to archives and disks; often unreadable."""
 
@@ -26,24 +20,15 @@ def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
     return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part.lower()) for part in parts)
 
 
-def list_files(root: Path, suffixes: Collection[str]) -> list[Path]:
-    """Return the files whose names end in one of `suffixes` (lower case), in natural order.
+def partition_files(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
+    """Return the files below `root` that are read and the others, each in natural order.
 
     Hidden files and those of operating systems (`__MACOSX`) are skipped. Links are followed, each folder
     once, under its first name in alphabetical order.
 
     Raises:
-        DataError: `root` is not a folder, a folder cannot be read, or a name is not UTF-8.
-    """
-    ends = tuple(suffixes)
-    return partition_files(root, lambda path: path.name.lower().endswith(ends))[0]
-
-
-def partition_files(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
-    """Return the files below `root` that are read and the others, each in natural order; see `list_files`.
-
-    Raises:
-        DataError: as `list_files`; the names of files that are not read do not matter.
+        DataError: `root` is not a folder, a folder cannot be read, or the name of a file that is read is not
+            UTF-8.
     """
     read: list[Path] = []
     others: list[Path] = []

@@ -74,7 +74,7 @@ def list_members(cases: Iterable[CaseFiles], root: Path) -> list[Member]:
             case.key.case,
             frozenset((case.group, case.key.patient, case.key.case)),
             tuple(PurePosixPath(relative_name(path, root)) for path in (*case.images, *case.copies)),
-            case.kind == "picture",
+            case.unit == "picture",
         )
         for case in cases
     ]

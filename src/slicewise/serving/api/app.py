@@ -9,7 +9,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import slicewise
-from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
 from slicewise.domain.labels import NOTICE, Modality
 from slicewise.inference.pipeline import Pipeline
@@ -133,7 +132,7 @@ async def predict_case(
         raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
 
     def predict_volume() -> VolumeExamination:
-        return service.predict_volume(RequestInput(read_case(bundled[name]), "volume"), gradcam)
+        return service.predict_volume(RequestInput(bundled[name].read(), "volume"), gradcam)
 
     return await run_sync(predict_volume)
 

@@ -15,8 +15,7 @@ from typing import Final, Literal
 from starlette.datastructures import UploadFile
 
 from slicewise.core.errors import DataError
-from slicewise.data.case_reader import read_case
-from slicewise.data.cases import CaseFiles, CaseKind
+from slicewise.data.cases import CaseFiles
 from slicewise.data.check import require_readable
 from slicewise.data.filenames import ParsedName, is_mask_name, parse_filename, parse_patient
 from slicewise.data.sources import lgg
@@ -168,9 +167,9 @@ def read_uploads(files: Mapping[str, StoredUpload], slot: Modality) -> RequestIn
         for modality, name in names.items()
         if name.kind not in (None, modality) and name.sure
     )
-    case = _case("nifti", volumes)
+    case = _case("brats", volumes)
     problems = require_readable(case)
-    volume = read_case(case)
+    volume = case.read()
     warnings = (_restore_client_names(str(text), volumes.values()) for text in (*problems, *volume.remarks))
     return RequestInput(volume, "volume", (*_find_several_patients(names.values()), *conflicts, *warnings))
 
@@ -210,14 +209,14 @@ def _modality(field: str, file: StoredUpload) -> Modality:
 def _read_picture(given: Modality | None, file: StoredUpload, slot: Modality) -> RequestInput:
     """Read a picture; one that is named like a slice of kaggle_3m holds three modalities as colours."""
     if given is None and lgg.is_slice_name(file.name):
-        return RequestInput(read_case(_case("lgg", dict.fromkeys(lgg.CHANNELS, file))), "volume")
+        return RequestInput(_case("lgg", dict.fromkeys(lgg.CHANNELS, file)).read(), "volume")
     if given is None and is_mask_name(Path(file.name).stem):
         raise RequestError(
             400,
             f"{file.name} is a mask, or a picture made from one, by its name: send the image, or set the "
             "form field `modality`",
         )
-    picture = read_case(_case("picture", {given or slot: file}))
+    picture = _case("class_folders", {given or slot: file}).read()
     return RequestInput(picture, "picture", picture.remarks)
 
 
@@ -225,6 +224,6 @@ def _as_modality(name: str | None) -> Modality | None:
     return next((modality for modality in MODALITIES if modality == name), None)
 
 
-def _case(kind: CaseKind, files: Mapping[Modality, StoredUpload]) -> CaseFiles:
+def _case(kind: str, files: Mapping[Modality, StoredUpload]) -> CaseFiles:
     paths = tuple(dict.fromkeys(file.path for file in files.values()))
     return CaseFiles(_KEY, kind, tuple(files), paths, (), None, _KEY.patient)

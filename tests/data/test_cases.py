@@ -5,11 +5,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fixtures.sources import discover
 
 from slicewise.core.errors import PictureError, VolumeError
-from slicewise.data.case_reader import read_case
 from slicewise.data.cases import CaseFiles
-from slicewise.data.sources import discover
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import EDEMA, MODALITIES, Modality
 
@@ -47,7 +46,7 @@ def random_case(folder: Path, repeated: Sequence[int] = ()) -> tuple[CaseFiles, 
 
 def test_lgg_channels_go_to_their_slots(tmp_path: Path) -> None:
     case, stack = random_case(tmp_path)
-    volume = read_case(case)
+    volume = case.read()
     assert volume.presence == (True, True, False, True)
     for slot, channel in ((0, 0), (1, 2), (3, 1)):
         np.testing.assert_array_equal(volume.images[slot], stack[..., channel])
@@ -69,7 +68,7 @@ def test_a_sequence_that_repeats_flair_is_missing(
     repeated: list[int], presence: tuple[bool, ...], tmp_path: Path
 ) -> None:
     case, _ = random_case(tmp_path, repeated)
-    volume = read_case(case)
+    volume = case.read()
     assert volume.presence == presence
     assert [bool(image.any()) for image in volume.images] == list(presence)
 
@@ -79,19 +78,19 @@ def test_damaged_slices_are_named(tmp_path: Path) -> None:
     whole = case.images[3].read_bytes()
     case.images[3].write_bytes(whole[: len(whole) // 2])
     with pytest.raises(VolumeError, match=r"3\.tif is unreadable"):
-        read_case(case)
+        case.read()
     save(case.images[3], np.zeros((16, 16, 3), np.uint8))
     with pytest.raises(VolumeError, match=r"3\.tif is \(16, 16, 3\)"):
-        read_case(case)
+        case.read()
     save(case.images[3], np.zeros((32, 24), np.uint8))
     with pytest.raises(VolumeError, match=r"3\.tif has mode L, not RGB"):
-        read_case(case)
+        case.read()
 
 
 def test_masks_of_another_shape_are_refused(tmp_path: Path) -> None:
     case = lgg_case(tmp_path, np.ones((2, 32, 24, 3), np.uint8), np.zeros((2, 24, 32), np.uint8))
     with pytest.raises(VolumeError, match=r"masks are \(2, 24, 32\) and slices are \(2, 32, 24\)"):
-        read_case(case)
+        case.read()
 
 
 def as_palette(mask: np.ndarray) -> Image.Image:
@@ -121,7 +120,7 @@ def test_masks_of_slices_are_read_however_they_were_saved(
     expected[2, 8:16, 4:8] = 1
     for path, mask in zip(case.masks, expected, strict=True):
         convert(mask).save(path)
-    volume = read_case(case)
+    volume = case.read()
     assert volume.mask is not None
     np.testing.assert_array_equal(volume.mask, expected * EDEMA)
     assert volume.remarks == ()
@@ -132,7 +131,7 @@ def test_masks_of_slices_with_grey_edges_are_read_and_said(tmp_path: Path) -> No
     soft = np.zeros((32, 24), np.uint8)
     soft[8:16, 4:12], soft[7, 4:12] = 255, 90
     save(case.masks[2], soft)
-    volume = read_case(case)
+    volume = case.read()
     assert volume.mask is not None
     assert np.count_nonzero(volume.mask) == 64
     assert "grey values" in volume.remarks[0]
@@ -142,7 +141,7 @@ def test_masks_of_slices_with_grey_edges_are_read_and_said(tmp_path: Path) -> No
 def test_a_picture_fills_its_slot(slot: Modality, tmp_path: Path) -> None:
     ramp = np.add.outer(np.arange(32, dtype=np.uint8), np.arange(24, dtype=np.uint8))
     path = save(tmp_path / "x.png", ramp)
-    volume = read_case(CaseFiles(KEY, "picture", (slot,), (path,), (), 1, "g"))
+    volume = CaseFiles(KEY, "class_folders", (slot,), (path,), (), 1, "g").read()
     assert volume.shape == (1, 32, 24)
     assert volume.label == 1
     assert volume.mask is None
@@ -155,25 +154,25 @@ def test_a_picture_fills_its_slot(slot: Modality, tmp_path: Path) -> None:
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"x")
     with pytest.raises(PictureError, match=r"x\.png"):
-        read_case(CaseFiles(KEY, "picture", ("t1",), (tmp_path / "x.png",), (), 1, "g"))
+        CaseFiles(KEY, "class_folders", ("t1",), (tmp_path / "x.png",), (), 1, "g").read()
 
 
 def test_nifti_is_read_with_and_without_a_mask(tmp_path: Path) -> None:
     array = np.arange(6 * 5 * 4, dtype=np.int16).reshape(6, 5, 4)
     for name, values in (("t1", array), ("seg", (array > 100).astype(np.uint8) * 4)):
         nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / f"{name}.nii.gz")
-    case = CaseFiles(KEY, "nifti", ("t1",), (tmp_path / "t1.nii.gz",), (tmp_path / "seg.nii.gz",), None, "p")
-    volume = read_case(case)
+    case = CaseFiles(KEY, "brats", ("t1",), (tmp_path / "t1.nii.gz",), (tmp_path / "seg.nii.gz",), None, "p")
+    volume = case.read()
     assert volume.shape == (4, 5, 6)
     assert volume.mask is not None
     assert volume.mask.max() == 3
-    unlabelled = CaseFiles(KEY, "nifti", ("t1",), case.images, (), None, "p")
-    assert read_case(unlabelled).mask is None
+    unlabelled = CaseFiles(KEY, "brats", ("t1",), case.images, (), None, "p")
+    assert unlabelled.read().mask is None
 
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real data are not beside the checkout")
 def test_real_lgg_patients_with_missing_sequences_are_recognised() -> None:
     cases, _ = discover("lgg", SHARED / "lgg/kaggle_3m", "lgg")
-    presences = {case.key.patient: read_case(case).presence for case in cases if case.key.patient in EXPECTED}
+    presences = {case.key.patient: case.read().presence for case in cases if case.key.patient in EXPECTED}
     assert presences == EXPECTED

@@ -1,6 +1,5 @@
-"""Reads the files of a case into a Volume. Each file is opened once and checked as it is read."""
+"""Reads and checks the slices of a case of kaggle_3m. Each file is opened once and checked as it is read."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +8,35 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import PictureError, VolumeError
 from slicewise.data.cases import CaseFiles
+from slicewise.data.problems import Problem
 from slicewise.domain.labels import EDEMA, NUM_MODALITIES, modality_slot
-from slicewise.imaging.io.image2d import open_picture, read_picture
+from slicewise.imaging.io.image2d import open_picture
 from slicewise.imaging.mask_values import decode_tumour
-from slicewise.imaging.volume import UNIT_SPACING, Volume, picture_volume, read_nifti_case
+from slicewise.imaging.volume import UNIT_SPACING, Volume
 
 
-def read_case(case: CaseFiles) -> Volume:
-    """Return the volume of a case.
+def check_slices(case: CaseFiles) -> list[Problem]:
+    """Return the files that cannot be read, and those of another size than the first."""
+    problems: list[Problem] = []
+    sizes: dict[Path, tuple[int, int]] = {}
+    for path in case.files:
+        try:
+            with open_picture(path, ("TIFF",)) as image:
+                sizes[path] = image.size
+        except PictureError as error:
+            problems.append(Problem(path, f"unreadable ({str(error).removeprefix(f'{path} ')})"))
+    first = next(iter(sizes.values()), None)
+    problems += [
+        Problem(path, f"{size[0]} x {size[1]} pixels, unlike the first slice")
+        for path, size in sizes.items()
+        if size != first
+    ]
+    return problems
 
-    Raises:
-        VolumeError: a volume or slice is damaged, or the files do not fit together.
-        PictureError: a picture is damaged.
-    """
-    match case.kind:
-        case "nifti":
-            mask = case.masks[0] if case.masks else None
-            return read_nifti_case(case.key, case.modalities, case.images, mask, case.labels)
-        case "lgg":
-            return _read_lgg(case)
-        case "picture":
-            picture = read_picture(case.images[0])
-            volume = picture_volume(case.key, picture.pixels, case.modalities[0], case.label)
-            return replace(volume, remarks=picture.notes)
 
-
-def _read_lgg(case: CaseFiles) -> Volume:
+def read_slices(case: CaseFiles) -> Volume:
     """Return the channels in their slots. One that repeats FLAIR is missing by convention and stays empty."""
-    stack = _read_slices(case.images, masks=False)
+    stack = _stack(case.images, masks=False)
     images = np.zeros((NUM_MODALITIES, *stack.shape[:3]), np.uint8)
     flair = stack[..., case.modalities.index("flair")]
     for channel, modality in enumerate(case.modalities):
@@ -47,7 +47,7 @@ def _read_lgg(case: CaseFiles) -> Volume:
     presence = (first, second, third, fourth)
     labels, remark = None, None
     if case.masks:
-        masks = _read_slices(case.masks, masks=True)
+        masks = _stack(case.masks, masks=True)
         if masks.shape != stack.shape[:3]:
             raise VolumeError(
                 f"{case.folder}: masks are {masks.shape} and slices are {stack.shape[:3]}; fetch it again"
@@ -57,7 +57,7 @@ def _read_lgg(case: CaseFiles) -> Volume:
     return Volume(case.key, images, presence, labels, None, UNIT_SPACING, None, (remark,) if remark else ())
 
 
-def _read_slices(paths: tuple[Path, ...], *, masks: bool) -> NDArray[Any]:
+def _stack(paths: tuple[Path, ...], *, masks: bool) -> NDArray[Any]:
     """Return RGB slices [slice, row, col, 3], or masks [slice, row, col] in the values that they store.
 
     Of a mask in colours, the brightest channel is taken.
