@@ -74,27 +74,7 @@ class ClassFolders(Source[ClassFoldersSettings]):
         if not readable:
             reasons = summarise_problems(problems)
             raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
-        # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
-        by_path = [
-            safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, _, _ in readable
-        ]
-        common = Counter(name.lower() for name in by_path)
-        names = number_repeated(
-            name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
-            for name, (path, _, picture) in zip(by_path, readable, strict=True)
-        )
-        cases = [
-            CaseFiles(
-                CaseKey(settings.name, name, name),
-                "class_folders",
-                (settings.slot,),
-                (path,),
-                (),
-                label,
-                name,
-            )
-            for name, (path, label, _) in zip(names, readable, strict=True)
-        ]
+        cases = self._cases(root, readable)
         if settings.duplicates == "group":
             pictures = [picture for _, _, picture in readable]
             hashed, contradicting = train_only_folders.without_contradicting(
@@ -113,6 +93,29 @@ class ClassFolders(Source[ClassFoldersSettings]):
                 Problem(root, "all pictures have the same label: no classification possible", "warning")
             )
         return cases, problems + duplicates
+
+    def _cases(self, root: Path, readable: "list[tuple[Path, int, PictureHash]]") -> list[CaseFiles]:
+        # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
+        by_path = [
+            safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, _, _ in readable
+        ]
+        common = Counter(name.lower() for name in by_path)
+        names = number_repeated(
+            name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
+            for name, (path, _, picture) in zip(by_path, readable, strict=True)
+        )
+        return [
+            CaseFiles(
+                CaseKey(self.settings.name, name, name),
+                "class_folders",
+                (self.settings.slot,),
+                (path,),
+                (),
+                label,
+                name,
+            )
+            for name, (path, label, _) in zip(names, readable, strict=True)
+        ]
 
     @classmethod
     def read(cls, case: CaseFiles) -> "Volume":
