@@ -1,9 +1,10 @@
 """Data sets on disk: downloaded or generated where they are missing, then found, checked and listed."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from slicewise.config.schema import Config
+from slicewise.config.schema import Config, SourceSettings
 from slicewise.config.schema.sources import PhantomSettings
 from slicewise.core.files import write_text
 from slicewise.data.cases import CaseFiles
@@ -54,16 +55,8 @@ def _run(context: Context[Config]) -> Outcome:
     cases: list[CaseFiles] = []
     problems: list[Problem] = []
     for settings in sources:
-        source, root = open_source(settings), roots[settings.name]
-        groups = source.known_groups() if settings.path is None else ()
-        selected = select_phantom_patients(context.config, settings, groups) if groups else frozenset()
-        if groups:
-            known[settings.name] = groups
-        if settings.path is None:
-            faulty = [path for path in context.faulty if path.is_relative_to(root)]
-            source.fetch(root, selected, faulty, context.config.runtime)
-        discovered, discovery_problems = source.discover(root)
-        taken = [case for case in discovered if not groups or case.group in selected]
+        root = roots[settings.name]
+        taken, discovery_problems = _fetch(context, settings, root, known)
         usable, faults = check_cases(taken)
         source_problems = [*discovery_problems, *faults]
         require_usable(settings.name, root, len(taken), usable, source_problems)
@@ -89,6 +82,22 @@ def _run(context: Context[Config]) -> Outcome:
         notes=(describe_problems(problems).rstrip(),) if problems else (),
         shared=tuple(path for case in cases for path in case.files if path.is_relative_to(workspace.root)),
     )
+
+
+def _fetch(
+    context: Context[Config], settings: SourceSettings, root: Path, known: dict[str, Sequence[str]]
+) -> tuple[list[CaseFiles], list[Problem]]:
+    """Download or generate what is missing of a source; return its cases that take part, and problems."""
+    source = open_source(settings)
+    groups = source.known_groups() if settings.path is None else ()
+    selected = select_phantom_patients(context.config, settings, groups) if groups else frozenset()
+    if groups:
+        known[settings.name] = groups
+    if settings.path is None:
+        faulty = [path for path in context.faulty if path.is_relative_to(root)]
+        source.fetch(root, selected, faulty, context.config.runtime)
+    cases, problems = source.discover(root)
+    return [case for case in cases if not groups or case.group in selected], problems
 
 
 def _question(config: Config, workspace: Workspace) -> str | None:
