@@ -64,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.usage = "slicewise ablate RECIPE [RECIPE ...] [options] [key=value ...]"
     parser.epilog = (
-        "RECIPE is a file of configs/recipes; lgg_cpu+segmentation_only merges two, in this order. "
-        "Differences are against the first one."
+        "RECIPE is a file of configs/recipes or of another package; lgg_cpu+segmentation_only merges two, in "
+        "this order. Differences are against the first one."
     )
     parser.add_argument(
         "--seeds",
@@ -114,14 +114,14 @@ def _compose_runs(args: argparse.Namespace) -> Iterator[_Run]:
 
 
 def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence[str]) -> None:
-    from slicewise.config.compose import find_configs_dir
+    from slicewise.config.compose import config_folders, list_choices
 
     keys = {word.partition("=")[0].lstrip("+~") for word in overrides}
     if not recipes:
         raise UsageError("name at least one recipe of configs/recipes, e.g. multitask segmentation_only")
     if len(set(recipes)) < len(recipes):
         raise UsageError(f"{', '.join(recipes)}: a recipe is named twice")
-    recipe_names = sorted(path.stem for path in (find_configs_dir() / "recipes").glob("*.yaml"))
+    recipe_names = list_choices("recipes", config_folders())
     if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*recipe_names}):
         suggestion = closest_match(unknown[0], recipe_names)
         guess = f"did you mean {suggestion}? " if suggestion else ""

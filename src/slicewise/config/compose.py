@@ -3,7 +3,8 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Final
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -20,8 +21,11 @@ from slicewise.config.safety import check_files, check_overrides, check_text, ch
 from slicewise.config.schema import Config
 from slicewise.config.validate import validate
 from slicewise.core.errors import ConfigError
+from slicewise.core.registry import Registry
 
 CONFIG_NAME = "config"
+RECIPES: Final[Registry[ModuleType]] = Registry("recipes", {})
+"""Packages with folders such as those of configs/: recipes/NAME.yaml, also data/NAME.yaml and others"""
 _HYDRA_ERRORS = (
     HydraException, OmegaConfBaseException, YAMLError,
     ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError,
@@ -53,22 +57,49 @@ def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config
     Raises:
         ConfigError: lists all unknown keys and invalid values, each with the file it comes from.
     """
-    folder = folder or find_configs_dir()
-    check_files(folder)
+    folders = config_folders(folder)
+    for each in folders:
+        check_files(each)
     texts = [line for line in overrides if is_text_key(_override_key(line))]
     check_overrides([line for line in overrides if not is_path_key(_override_key(line))])
-    parsed = [(line, _parse(line, folder)) for line in overrides if line not in texts]
-    groups = [(line, each) for line, each in parsed if _is_group(each.key_or_group, folder)]
+    parsed = [(line, _parse(line, folders)) for line in overrides if line not in texts]
+    groups = [(line, each) for line, each in parsed if _is_group(each.key_or_group, folders)]
     values = [(each.key_or_group, line) for line, each in parsed if (line, each) not in groups]
     # `++` sets a key whether or not it exists: the schema then reports unknown keys with all other errors.
     forced = [line if line.startswith(("+", "~")) else f"++{line}" for _, line in values]
-    tree = _merge(folder, [*(line for line, _ in groups), *forced])
+    tree = _merge(folders, [*(line for line, _ in groups), *forced])
     for line in texts:
         _set_text(tree, line)
     check_values(tree)
     choices = {each.key_or_group: each.value() for _, each in groups}
     values += [(_override_key(line), line) for line in texts]
-    return validate(tree, lambda: find_layers(folder, CONFIG_NAME, choices, values))
+    return validate(tree, lambda: find_layers(folders, CONFIG_NAME, choices, values))
+
+
+def config_folders(folder: Path | None = None) -> tuple[Path, ...]:
+    """Return `folder`, by default `find_configs_dir()`, and those of packages that offer recipes.
+
+    Raises:
+        ConfigError: there is no folder, a package is none or cannot be imported, or a file has a name twice.
+    """
+    folders = [folder or find_configs_dir()]
+    for name in RECIPES.names():
+        paths = getattr(RECIPES[name], "__path__", ())
+        if not paths:
+            raise ConfigError(
+                f"recipes: {name!r} must be a package, a folder with __init__.py; install another one"
+            )
+        own = Path(paths[0]).resolve()
+        for path in own.glob("*/*.yaml"):
+            if taken := [other for other in folders if (other / path.relative_to(own)).is_file()]:
+                raise ConfigError(f"{path}: {taken[0]} has a file of this name; uninstall that package")
+        folders.append(own)
+    return tuple(folders)
+
+
+def list_choices(group: str, folders: Sequence[Path]) -> list[str]:
+    """Return the names of the files of a group such as `recipes`."""
+    return sorted(path.stem for folder in folders for path in (folder / group).glob("*.yaml"))
 
 
 def _override_key(line: str) -> str:
@@ -97,12 +128,12 @@ def _set_text(tree: dict[str, Any], line: str) -> None:
     tree[name] = value
 
 
-def _parse(line: str, folder: Path) -> Override:
+def _parse(line: str, folders: Sequence[Path]) -> Override:
     advice = "write key=value, e.g. training.batch_size=8"
     try:
         override: Override = OverridesParser.create().parse_override(line)
     except _HYDRA_ERRORS as error:
-        raise ConfigError(_explain_unparsed(line, folder)) from error
+        raise ConfigError(_explain_unparsed(line, folders)) from error
     key = override.key_or_group
     if not key:
         raise ConfigError(f"{line!r} has no key; {advice}")
@@ -113,22 +144,22 @@ def _parse(line: str, folder: Path) -> Override:
             f"{line!r} would change the name of the mode and nothing that it sets; "
             "use --training-mode quick, baseline or production"
         )
-    if _is_group(key, folder) and not override.is_delete():
+    if _is_group(key, folders) and not override.is_delete():
         value: Any = override.value()
         names = value if isinstance(value, list) else [value]
-        unknown = [name for name in names if isinstance(name, str) and name not in _choices(key, folder)]
+        unknown = [name for name in names if isinstance(name, str) and name not in list_choices(key, folders)]
         if unknown:
-            raise ConfigError(_unknown_choice(key, unknown[0], folder))
+            raise ConfigError(_unknown_choice(key, unknown[0], folders))
     return override
 
 
-def _explain_unparsed(line: str, folder: Path) -> str:
+def _explain_unparsed(line: str, folders: Sequence[Path]) -> str:
     """Return why an override cannot be parsed."""
     key, _, value = line.lstrip("+~").partition("=")
     if "=" not in line:
         return f"{line!r} has no value; write key=value, e.g. training.batch_size=8"
-    if _is_group(key, folder):
-        return _unknown_choice(key, value, folder)
+    if _is_group(key, folders):
+        return _unknown_choice(key, value, folders)
     if not is_known(key):
         return f"{key or repr(line)}: unknown key{suggest(key)}  [command line: {line}]"
     return (
@@ -138,26 +169,26 @@ def _explain_unparsed(line: str, folder: Path) -> str:
     )
 
 
-def _unknown_choice(group: str, name: str, folder: Path) -> str:
-    names = _choices(group, folder)
+def _unknown_choice(group: str, name: str, folders: Sequence[Path]) -> str:
+    names = list_choices(group, folders)
     match = closest_match(name, names)
     guess = f"did you mean {match}? " if match else ""
-    return f"{group}={name}: there is no {folder / group / name}.yaml; {guess}there are: {', '.join(names)}"
+    return (
+        f"{group}={name}: there is no {folders[0] / group / name}.yaml; {guess}there are: {', '.join(names)}"
+    )
 
 
-def _choices(group: str, folder: Path) -> list[str]:
-    return sorted(path.stem for path in (folder / group).glob("*.yaml"))
+def _is_group(key: str, folders: Sequence[Path]) -> bool:
+    return key.isidentifier() and (folders[0] / key).is_dir()
 
 
-def _is_group(key: str, folder: Path) -> bool:
-    return key.isidentifier() and (folder / key).is_dir()
-
-
-def _merge(folder: Path, lines: Sequence[str]) -> dict[str, Any]:
+def _merge(folders: Sequence[Path], lines: Sequence[str]) -> dict[str, Any]:
+    others = ",".join(f"'file://{folder}'" for folder in folders[1:])
+    search = [f"hydra.searchpath=[{others}]"] if others else []
     OmegaConf.clear_resolver("oc.env")  # the environment is never read, however the resolver is spelled
     try:
-        with initialize_config_dir(str(folder), version_base="1.3"):
-            tree = OmegaConf.to_container(hydra_compose(CONFIG_NAME, list(lines)), resolve=True)
+        with initialize_config_dir(str(folders[0]), version_base="1.3"):
+            tree = OmegaConf.to_container(hydra_compose(CONFIG_NAME, [*lines, *search]), resolve=True)
     except _HYDRA_ERRORS as error:
         cause: BaseException | None = error
         while cause and not str(cause):
@@ -166,5 +197,5 @@ def _merge(folder: Path, lines: Sequence[str]) -> dict[str, Any]:
         message = "\n".join(line.rstrip() for line in useful.splitlines() if line.strip())
         raise ConfigError(message or f"{lines} cannot be read as key=value") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"{folder / CONFIG_NAME}.yaml holds no keys")
+        raise ConfigError(f"{folders[0] / CONFIG_NAME}.yaml holds no keys")
     return {str(key): value for key, value in tree.items()}

@@ -38,33 +38,34 @@ def _sets(layer: Layer, key: str) -> bool:
 
 
 def find_layers(
-    folder: Path, entry: str, choices: Mapping[str, Any], overrides: Iterable[tuple[str, str]]
+    folders: Sequence[Path], entry: str, choices: Mapping[str, Any], overrides: Iterable[tuple[str, str]]
 ) -> list[Layer]:
     """Return what was merged, weakest first: the files of the defaults list, then the command line."""
-    root = _read_yaml(folder / f"{entry}.yaml")
+    root = _read_yaml(folders[0] / f"{entry}.yaml")
     layers: list[Layer] = []
     for item in root.pop("defaults", []):
         if isinstance(item, Mapping):
             group, default = next(iter(item.items()))
             chosen = choices.get(group, default)
             layers += [
-                _layer(folder, group, name) for name in (chosen if isinstance(chosen, list) else [chosen])
+                _layer(folders, group, name) for name in (chosen if isinstance(chosen, list) else [chosen])
             ]
         elif item != "_self_":
             group, _, name = str(item).rpartition("/")
-            layers.append(_layer(folder, group, name))
+            layers.append(_layer(folders, group, name))
     layers.append(Layer(f"configs/{entry}.yaml", frozenset(flatten_dict(root))))
     layers.extend(Layer(f"command line: {line}", frozenset([key])) for key, line in overrides)
     return layers
 
 
-def _layer(folder: Path, group: str, name: str) -> Layer:
-    path = folder / group / f"{name}.yaml"
+def _layer(folders: Sequence[Path], group: str, name: str) -> Layer:
+    paths = [folder / group / f"{name}.yaml" for folder in folders]
+    path = next((path for path in paths if path.is_file()), paths[0])
     first_line = path.read_text(encoding="utf-8").partition("\n")[0]
     _, separator, package = first_line.partition("@package")
     package = package.strip() if separator else group.replace("/", ".")
     keys = flatten_dict(_read_yaml(path), "" if package in ("", "_global_") else f"{package}.")
-    return Layer(f"configs/{group}/{name}.yaml", frozenset(keys))
+    return Layer(f"configs/{group}/{name}.yaml" if path == paths[0] else str(path), frozenset(keys))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

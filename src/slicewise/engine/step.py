@@ -128,6 +128,7 @@ class Step(Generic[C]):
         demand: estimates the disk and the memory that a run needs.
         group: part of the pipeline, which a mode of the command line selects: data, train, evaluate or demo.
         aliases: further names on the command line; one that several steps have stands for all of them.
+        after: step that it stands behind, for one of another package; without it, the last one that it needs.
         highlights: path relative to the workspace -> what a person finds there, shown after a run.
         per_fold: whether a cross-validation repeats it in every fold.
         fold: the number of its fold; 0 outside folds.
@@ -148,6 +149,7 @@ class Step(Generic[C]):
     demand: Callable[[Context[C]], Demand] = lambda _: Demand()
     group: str = ""
     aliases: tuple[str, ...] = ()
+    after: str = ""
     highlights: Mapping[str, str] = field(default_factory=dict)
     per_fold: bool = False
     fold: int = 0

@@ -10,9 +10,12 @@ demo              API and page
 cross_validation  all folds pooled
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from slicewise.config.schema import Config
+from slicewise.core.errors import ConfigError
+from slicewise.core.registry import Registry
 from slicewise.engine.step import Step, check_graph
 from slicewise.engine.workspace import HasHomes, Workspace
 from slicewise.steps.cross_validation import cross_validation
@@ -24,6 +27,9 @@ from slicewise.steps.report import report
 from slicewise.steps.split import SPLIT
 from slicewise.steps.train import train
 from slicewise.workflow.folds import in_fold
+
+STEPS: Final[Registry[Callable[[Config], Step[Config] | None]]] = Registry("steps", {})
+"""Steps of other packages: a function of the configuration returns the step, or None where it has no part."""
 
 
 def pipeline(config: Config) -> tuple[Step[Config], ...]:
@@ -49,9 +55,31 @@ def _single_run(config: Config) -> tuple[Step[Config], ...]:
     evaluation = evaluate([stage.name for stage in stages])
     reported = (DOWNLOAD, PREPROCESS, SPLIT, *stages, evaluation)
     calibration_file = f"{HOMES['evaluation']}/calibration.json"
-    steps = (*reported, report([step.name for step in reported]), demo(stages[-1], calibration_file))
+    last = (report([step.name for step in reported]), demo(stages[-1], calibration_file))
+    steps = _with_offered([*reported, *last], config)
     check_graph(steps)
     return steps
+
+
+def _with_offered(steps: Sequence[Step[Config]], config: Config) -> tuple[Step[Config], ...]:
+    """Return the steps with those of other packages, each behind `after` and what it needs."""
+    placed = list(steps)
+    waiting = [step for name in STEPS.names() if (step := STEPS[name](config)) is not None]
+    while waiting:
+        names = [step.name for step in placed]
+        ready = [step for step in waiting if {step.after or names[0], *step.needs} <= {*names}]
+        if not ready:
+            step = waiting[0]
+            missing = ", ".join(sorted({*filter(None, [step.after]), *step.needs} - {*names}))
+            raise ConfigError(
+                f"step {step.name} stands after {missing}, which does not exist or stands after it; the "
+                f"steps are {', '.join(names)}"
+            )
+        step = ready[0]
+        behind = max((names.index(name) for name in (step.after, *step.needs) if name), default=-1)
+        placed.insert(behind + 1, step)
+        waiting.remove(step)
+    return tuple(placed)
 
 
 def stored_steps(workspace: Workspace) -> Sequence[HasHomes]:

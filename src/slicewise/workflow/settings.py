@@ -15,6 +15,7 @@ from slicewise.core.redact import redact
 
 _FOLDER_PLACEHOLDER: Final = "FOLDER"
 _FILE_PLACEHOLDER: Final = "FILE"
+_MISSING: Final = object()
 
 
 def select_settings(config: Config, *keys: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -61,14 +62,16 @@ def reproduce_command(config: Config) -> str:
         defaults = compose(groups)
     default_values = flatten_dict(results_config(defaults))
     kinds, usual = ({k: s.kind for k, s in each.data.sources.items()} for each in (config, defaults))
-    removed = [f"data.sources.{key}=null" for key in usual if key not in kinds]
+    removed = [f"stages.{name}=null" for name in defaults.stages if name not in config.stages]
+    removed += [f"data.sources.{key}=null" for key in usual if key not in kinds]
     if any(kinds[key] != usual[key] for key in kinds.keys() & usual.keys()):
-        removed = ["~data.sources"]  # another kind does not have the keys of the default
+        removed = [line for line in removed if not line.startswith("data.")]
+        removed += ["~data.sources"]  # another kind does not have the keys of the default
         default_values = {k: v for k, v in default_values.items() if not k.startswith("data.sources.")}
     keys = removed + [
         f"{key}={json.dumps(value, ensure_ascii=False)}"
         for key, value in flatten_dict(results_config(config)).items()
-        if default_values.get(key) != value
+        if default_values.get(key, _MISSING) != value
     ]
     words = ["slicewise", "run", "--training-mode", config.training_mode, *groups[1:], *keys]
     return redact(" ".join(map(shlex.quote, words)))
