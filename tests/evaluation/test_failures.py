@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from slicewise.domain.keys import SliceKey
+from slicewise.domain.labels import MODALITIES
 from slicewise.domain.tables import TraitRow
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.failure_report import select_failures, write_failures
@@ -23,7 +24,7 @@ from slicewise.plots.failures import FailurePicture
 
 Results = Callable[..., EvaluationResult]
 Looks = dict[SliceKey, SliceImage]
-ALL_FOUR = (True, True, True, True)
+ALL_FOUR: dict[str, bool] = dict.fromkeys(MODALITIES, True)
 
 
 def looks_of(result: EvaluationResult) -> Looks:
@@ -92,7 +93,7 @@ def test_a_planted_cause_is_found_and_a_constant_is_no_trait(
 ) -> None:
     failed = {row.key for row in found.slices}
     looks = {
-        key: SliceImage((True, key in failed, True, True), 1.0 if key in failed else 2.0)
+        key: SliceImage({**ALL_FOUR, "t1ce": key in failed}, 1.0 if key in failed else 2.0)
         for key in looks_of(poor)
     }
     traits = analyse_failures(poor, looks, 0.5).traits
@@ -132,8 +133,8 @@ def test_cliffs_delta_counts_pairs(seed: int) -> None:
 def test_an_image_is_described_by_what_is_shown_of_it() -> None:
     images = np.zeros((4, 8, 8), np.float16)
     images[3, :4] = np.linspace(-1, 2, 32).reshape(4, 8)
-    look = describe_image(images, (False, False, False, True))
-    assert look.presence == (False, False, False, True)
+    look = describe_image(images, dict(zip(MODALITIES, (False, False, False, True), strict=True)))
+    assert [*look.presence.values()] == [False, False, False, True]
     assert look.intensity_range == pytest.approx(3 * 0.98, abs=0.1)
     assert describe_image(np.zeros((4, 8, 8)), ALL_FOUR).intensity_range == 0
 

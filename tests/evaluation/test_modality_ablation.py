@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slicewise.domain.labels import MODALITIES
 from slicewise.domain.tables import ComparisonRow, read_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.modality_ablation import (
@@ -37,7 +38,7 @@ def test_slots_that_are_not_given_are_empty_and_the_others_as_they_were() -> Non
 
 def test_table_json_and_figure_are_written(tmp_path: Path, result: EvaluationResult) -> None:
     found = write_modality_ablation(
-        tmp_path, dict.fromkeys(list_subsets((1, 0, 1, 1)), result), synthetic=True
+        tmp_path, dict.fromkeys(list_subsets((1, 0, 1, 1)), result), MODALITIES, synthetic=True
     )
     assert next(iter(found["lgg"])) == "t1+t2+flair"
     assert len(found["lgg"]) == 7

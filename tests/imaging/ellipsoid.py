@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slicewise.config.schema import Preprocessing
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import Modality
+from slicewise.domain.labels import MODALITIES, Modality
 from slicewise.imaging.intensity import compute_scaling
 from slicewise.imaging.volume import Volume, read_nifti_case
 
@@ -22,6 +22,7 @@ LPS = np.array([[-1.0, 0, 0, 30], [0, -1, 0, 40], [0, 0, 2, -20], [0, 0, 0, 1]])
 
 def settings(**changes: Any) -> Preprocessing:
     values: dict[str, Any] = {
+        "channels": MODALITIES,
         "image_size": 64,
         "clip_percentiles": (0.5, 99.5),
         "crop_margin": 0.05,

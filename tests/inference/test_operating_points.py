@@ -11,7 +11,7 @@ from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import Task
+from slicewise.domain.labels import MODALITIES, Task
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume
@@ -28,6 +28,7 @@ from slicewise.inference.prediction import Prediction
 CONFIGURED = Postprocessing(Scaling(), 0.5, 0.5)
 CHOSEN = Postprocessing(Scaling(2.0, -0.5), 0.3, 0.6, 20, component_share=1.0, gate=True)
 PREPROCESSING = Preprocessing(
+    channels=MODALITIES,
     image_size=64,
     clip_percentiles=(0.5, 99.5),
     crop_margin=0.05,

@@ -137,13 +137,17 @@ def test_a_checkpoint_comes_back_whole(settings: Model, net: MultitaskModel, tmp
 def test_saliency_and_footprint_see_it(settings: Model, net: MultitaskModel) -> None:
     images, presence = batch()
     assert compute_gradcam(net, images.numpy(), presence.numpy()).shape == (2, SIZE, SIZE)
-    footprint = measure_footprint(settings, TASKS, SIZE)
+    footprint = measure_footprint(settings, TASKS, SIZE, 4)
     assert footprint.num_weights == sum(one.numel() for one in (*net.parameters(), *net.buffers()))
     assert footprint.num_activations > footprint.peak_activations
 
 
 def test_the_usual_u_net_has_31_million_weights() -> None:
-    assert 31e6 < measure_footprint(compose(overrides("basic_unet", 64)).model, SIZE).num_weights < 31.2e6
+    assert (
+        31e6
+        < measure_footprint(compose(overrides("basic_unet", 64)).model, TASKS, SIZE, 4).num_weights
+        < 31.2e6
+    )
 
 
 @pytest.mark.parametrize(

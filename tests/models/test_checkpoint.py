@@ -8,6 +8,7 @@ from tests.fixtures.small_model import TASKS
 
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.core.errors import CheckpointError
+from slicewise.domain.labels import MODALITIES
 from slicewise.models.checkpoint import (
     Checkpoint,
     gives_same_masks,
@@ -28,6 +29,7 @@ def checkpoint(model: Model) -> Checkpoint:
         weights=net.state_dict(),
         model=model,
         preprocessing=Preprocessing(
+            channels=MODALITIES,
             image_size=32,
             clip_percentiles=(0.5, 99.5),
             crop_margin=0.05,

@@ -15,6 +15,7 @@ from torch import nn
 from slicewise.config.schema import Model, Preprocessing
 from slicewise.config.schema.tasks import TaskName
 from slicewise.core.errors import CheckpointError
+from slicewise.domain.labels import MODALITIES
 from slicewise.inference.pipeline import Pipeline
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from slicewise.models.multitask import MultitaskModel
@@ -35,6 +36,7 @@ def trained(model: Model, **changes: Any) -> MultitaskModel:
 
 def saved(net: MultitaskModel, path: Path) -> Checkpoint:
     preprocessing = Preprocessing(
+        channels=MODALITIES,
         image_size=SIZE, clip_percentiles=(0.5, 99.5), crop_margin=0.05, min_brain_fraction=0.1,
         healthy_ratio=1.0, max_train_slices=64,
     )  # fmt: skip

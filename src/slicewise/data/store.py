@@ -141,6 +141,7 @@ def _describe(partial: Path, case: SlicedCase, group: str) -> dict[str, Any]:
         "patient": case.key.patient,
         "case": case.key.case,
         "group": group,
+        "channels": list(case.channels),
         "presence": list(case.presence),
         "has_mask": case.has_mask,
         "pixel_mm": case.pixel_mm,

@@ -12,11 +12,10 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.core.hashing import digest
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import NUM_MODALITIES
 from slicewise.imaging.geometry import Geometry
 from slicewise.imaging.volume import Presence
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """To be raised when the meaning of the stored slices changes: old entries are then not used any more."""
 ENTRY_FILE: Final = "entry.json"
 IMAGES_FILE: Final = "images.npy"
@@ -39,6 +38,7 @@ class StoredCase:
     indices: NDArray[np.int32]
     included: NDArray[np.bool_]
     train: NDArray[np.bool_]
+    channels: tuple[str, ...]
     presence: Presence
     has_mask: bool
     pixel_mm: float | None
@@ -79,13 +79,13 @@ class StoredCase:
 
     @property
     def stored_images(self) -> NDArray[np.float16]:
-        """[S, M, N, N], read-only: only the present modalities, in slot order. Each access maps."""
+        """[S, M, N, N], read-only: only the M filled channels, in their order. Each access maps."""
         return self._array(IMAGES_FILE)
 
     @property
     def images(self) -> NDArray[np.float16]:
-        """[S, 4, N, N], read-only where all slots are present, else a copy with the empty ones added."""
-        return self._four_slots(self.stored_images)
+        """[S, C, N, N], read-only where all channels are filled, else a copy with the empty ones added."""
+        return self._all_channels(self.stored_images)
 
     @property
     def masks(self) -> NDArray[np.uint8]:
@@ -93,13 +93,13 @@ class StoredCase:
         return self._array(MASKS_FILE)
 
     def read(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float16]:
-        """Return the images of some slices, [len(rows), 4, N, N]; only those are read."""
-        return self._four_slots(self.stored_images[np.asarray(rows, np.intp)])
+        """Return the images of some slices, [len(rows), C, N, N]; only those are read."""
+        return self._all_channels(self.stored_images[np.asarray(rows, np.intp)])
 
-    def _four_slots(self, stored: NDArray[np.float16]) -> NDArray[np.float16]:
-        if stored.shape[1] == NUM_MODALITIES:
+    def _all_channels(self, stored: NDArray[np.float16]) -> NDArray[np.float16]:
+        if stored.shape[1] == len(self.presence):
             return stored
-        images = np.zeros((len(stored), NUM_MODALITIES, *stored.shape[2:]), np.float16)
+        images = np.zeros((len(stored), len(self.presence), *stored.shape[2:]), np.float16)
         images[:, np.flatnonzero(self.presence)] = stored
         return images
 
@@ -128,7 +128,6 @@ class StoredCase:
         described = {name: part for name, part in value.items() if name != "digest"}
         if value.get("digest", digest(described)) != digest(described):
             raise ValueError("its digest differs")
-        first, second, third, fourth = (bool(present) for present in value["presence"])
         case = cls(
             entry=entry,
             folder=folder,
@@ -138,7 +137,8 @@ class StoredCase:
             indices=np.array(value["indices"], np.int32),
             included=_marks(value["seen"], len(value["labels"])),
             train=_marks(value["train"], len(value["labels"])),
-            presence=(first, second, third, fourth),
+            channels=tuple(map(str, value["channels"])),
+            presence=tuple(map(bool, value["presence"])),
             has_mask=value["has_mask"],
             pixel_mm=None if value["pixel_mm"] is None else float(value["pixel_mm"]),
             slice_mm=float(value["slice_mm"]),
@@ -158,9 +158,12 @@ class StoredCase:
         types = isinstance(self.group, str) and isinstance(self.has_mask, bool)
         flat = self.labels.ndim == self.indices.ndim == 1 and len(self.indices) == num_slices
         slots = (
-            num_slots in (num_present, NUM_MODALITIES) and num_present and isinstance(size, int) and size > 0
+            num_slots in (num_present, len(self.presence))
+            and num_present
+            and isinstance(size, int)
+            and size > 0
         )
-        if not (fits and types and flat and slots):
+        if not (fits and types and flat and slots and len(self.channels) == len(self.presence)):
             raise ValueError("its fields contradict each other")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.domain.keys import CaseKey, SliceKey
-from slicewise.domain.labels import CLASSIFICATION, MODALITIES
+from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.tables import FailedSlice, PatientRow, SliceRow, TraitRow, by_source
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.metrics.confusion import roc_auc
@@ -25,7 +25,8 @@ _FEWEST = 5
 class SliceImage:
     """Traits of the image of a slice, whatever is predicted on it."""
 
-    presence: tuple[bool, ...]
+    presence: Mapping[str, bool]
+    """Whether each channel holds an image."""
     intensity_range: float
     """1st to 99th percentile inside the brain of the displayed modality, in standard deviations."""
 
@@ -42,12 +43,12 @@ class FailureAnalysis:
     threshold: float
 
 
-def describe_image(images: NDArray[np.floating], presence: Sequence[bool]) -> SliceImage:
-    """Return the traits of one prepared slice [4, N, N]."""
-    shown = images[display_slot(presence)].astype(np.float32)
+def describe_image(images: NDArray[np.floating], presence: Mapping[str, bool]) -> SliceImage:
+    """Return the traits of one prepared slice [channel, N, N]."""
+    shown = images[display_slot([*presence.values()])].astype(np.float32)
     inside = shown[shown != 0]
     low, high = np.percentile(inside, [1, 99]) if inside.size else (0.0, 0.0)
-    return SliceImage(tuple(bool(there) for there in presence), float(high - low))
+    return SliceImage(presence, float(high - low))
 
 
 def analyse_failures(
@@ -171,9 +172,10 @@ def _patient_traits(
 
 
 def _image_traits(images: Sequence[SliceImage]) -> Traits:
-    presence = np.array([image.presence for image in images]).mean(axis=0)
-    names = (f"has {name}" for name in MODALITIES)
-    traits: Traits = dict(zip(names, presence.tolist(), strict=True))
+    traits: Traits = {
+        f"has {name}": float(np.mean([image.presence[name] for image in images]))
+        for name in images[0].presence
+    }
     return {**traits, "intensity range, SD": float(np.median([image.intensity_range for image in images]))}
 
 

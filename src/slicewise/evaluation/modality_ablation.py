@@ -1,14 +1,13 @@
 """Modality ablation: one model on the test volumes with every subset of their modalities."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slicewise.domain.labels import MODALITIES
 from slicewise.evaluation.comparison.output import write_comparison
 from slicewise.evaluation.comparison.variants import Variant, compare
 from slicewise.evaluation.evaluate import EvaluationResult
@@ -30,17 +29,17 @@ def list_subsets(presence: Iterable[float]) -> list[Presence]:
     present = list(presence)
     filled = [slot for slot, is_present in enumerate(present) if is_present]
     subsets = [slots for size in range(len(filled), 0, -1) for slots in combinations(filled, size)]
-    return [cast(Presence, tuple(slot in slots for slot in range(len(present)))) for slots in subsets]
+    return [tuple(slot in slots for slot in range(len(present))) for slots in subsets]
 
 
 def mask_modalities(images: NDArray[Number], given: ArrayLike) -> NDArray[Number]:
-    """Return images [S, 4, N, N] with the slots that are not given set to 0."""
+    """Return images [S, channel, N, N] with the channels that are not given set to 0."""
     keep = np.asarray(given, dtype=bool)[:, None, None]
     return np.where(keep, images, np.zeros((), images.dtype))
 
 
 def write_modality_ablation(
-    folder: Path, results: Mapping[Presence, EvaluationResult], *, synthetic: bool
+    folder: Path, results: Mapping[Presence, EvaluationResult], channels: Sequence[str], *, synthetic: bool
 ) -> dict[str, Any]:
     """Write modality_subsets.csv, .json, .md and .png; return the scores by source and subset.
 
@@ -48,7 +47,7 @@ def write_modality_ablation(
     """
     variants = [
         Variant(
-            "+".join(name for name, is_given in zip(MODALITIES, given, strict=True) if is_given),
+            "+".join(name for name, is_given in zip(channels, given, strict=True) if is_given),
             result.slices,
             result.patients,
             result.not_trained,

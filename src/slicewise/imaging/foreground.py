@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.domain.labels import NUM_MODALITIES
 from slicewise.imaging.background import Background
 
 _SAMPLES = 100_000
@@ -39,13 +38,13 @@ def foreground(images: NDArray[Any], presence: Sequence[bool]) -> NDArray[np.boo
     filled. The shares of voxels that are exactly background and almost background tell the two apart.
 
     Args:
-        images: [4, slice, row, col], any real type.
-        presence: which of the four slots are filled.
+        images: [channel, slice, row, col], any real type.
+        presence: [channel], which of them hold an image.
 
     Returns:
         bool [slice, row, col]; all False when every filled slot is constant.
     """
-    filled = [Background.of(images[slot]) for slot in range(NUM_MODALITIES) if presence[slot]]
+    filled = [Background.of(image) for image, there in zip(images, presence, strict=True) if there]
     inside = np.zeros(images.shape[1:], np.bool_)
     for channel in filled:
         inside |= channel.differs()

@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.domain.labels import NUM_MODALITIES
 from slicewise.imaging.foreground import sample_voxels
 
 
@@ -48,16 +47,16 @@ def compute_scaling(
     presence: Sequence[bool],
     clip_percentiles: tuple[float, float],
 ) -> tuple[Scaling | None, ...]:
-    """Return each slot's scaling from (evenly spaced) voxels inside; None for an empty slot.
+    """Return each channel's scaling from (evenly spaced) voxels inside; None for an empty one.
 
     Args:
-        images: [4, slice, row, col].
+        images: [channel, slice, row, col].
         inside: [slice, row, col] as from `foreground`; at least one voxel.
-        presence: which of the four slots are filled.
+        presence: [channel], which of them hold an image.
         clip_percentiles: low and high, in per cent.
     """
     voxels = sample_voxels(inside)
     return tuple(
-        Scaling.fit(images[slot].ravel()[voxels], clip_percentiles) if presence[slot] else None
-        for slot in range(NUM_MODALITIES)
+        Scaling.fit(image.ravel()[voxels], clip_percentiles) if there else None
+        for image, there in zip(images, presence, strict=True)
     )

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from slicewise.config.schema import Preprocessing
 from slicewise.core.errors import VolumeError
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import NUM_MODALITIES
 from slicewise.imaging.foreground import foreground
 from slicewise.imaging.geometry import Geometry, crop_to_brain, resize_image, resize_labels
 from slicewise.imaging.intensity import compute_scaling
@@ -32,7 +31,7 @@ class SlicedCase:
 
     key: CaseKey
     images: NDArray[np.float16]
-    """[S, 4, N, N] z-scores, 0 outside the brain and in empty slots."""
+    """[S, C, N, N] z-scores of the C channels of the recipe, 0 outside the brain and in empty ones."""
     masks: NDArray[np.uint8]
     """[S, N, N] labels 0..3; all 0 where there is no mask."""
     has_mask: bool
@@ -44,6 +43,7 @@ class SlicedCase:
     """[S]: has enough brain for a prediction; the others are kept for their tumour alone."""
     train: NDArray[np.bool_]
     """[S]: chosen for training."""
+    channels: tuple[str, ...]
     presence: Presence
     pixel_mm: float | None
     """Side of a pixel of the N x N slice; None if the files hold no size."""
@@ -57,8 +57,9 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
     Slices with less brain than `min_brain_fraction` of the largest one are dropped unless they hold tumour.
 
     Raises:
-        VolumeError: the image is nothing but background.
+        VolumeError: the image is nothing but background, or has none of the channels.
     """
+    volume = volume.select(settings.channels)
     inside = foreground(volume.images, volume.presence)
     area = np.array([np.count_nonzero(brain) for brain in inside])
     if not inside.any():
@@ -89,6 +90,7 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
         indices=slice_indices.astype(np.int32),
         included=included,
         train=train,
+        channels=volume.channels,
         presence=volume.presence,
         pixel_mm=None if volume.orientation is None else geometry.height * volume.spacing[1] / size,
         slice_mm=volume.spacing[0],
@@ -99,14 +101,14 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
 def _cut_images(
     volume: Volume, inside: NDArray[np.bool_], geometry: Geometry, settings: Preprocessing
 ) -> NDArray[np.float16]:
-    """Return the normalised slices [S, 4, N, N], one at a time: a slice fits the processor's cache.
+    """Return the normalised slices [S, C, N, N], one at a time: a slice fits the processor's cache.
 
     Dividing by the share of brain in each pixel undoes its mixing with the 0 outside: without it every slice
     has a rim of wrong, brighter pixels, since 0 is the brain's mean, not black.
     """
     size = (settings.image_size, settings.image_size)
     scalings = compute_scaling(volume.images, inside, volume.presence, settings.clip_percentiles)
-    images = np.zeros((len(geometry.indices), NUM_MODALITIES, *size), np.float16)
+    images = np.zeros((len(geometry.indices), len(scalings), *size), np.float16)
     for position, index in enumerate(geometry.indices):
         brain = geometry.cut(inside[index])
         share = resize_image(brain.astype(np.float32), size)

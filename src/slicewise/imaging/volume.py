@@ -7,7 +7,7 @@ right, whatever the file's own axes are. Patient orientation follows NIfTI-1 (Co
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,13 @@ from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.orientation import Orientation
 
 Intensities: TypeAlias = NDArray[Any]
-Presence: TypeAlias = tuple[bool, bool, bool, bool]
+Presence: TypeAlias = tuple[bool, ...]
+"""Whether each channel holds an image."""
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One case: up to four modalities on one grid, with its mask or its label.
+    """One case: its images on one grid, with its mask or its label.
 
     Raises:
         VolumeError: the arrays do not fit together.
@@ -33,8 +34,8 @@ class Volume:
 
     key: CaseKey
     images: Intensities
-    """[4, slice, row, col] raw intensities: uint8, int16 or uint16 as the files store them, else float32.
-    An empty slot is all zero."""
+    """[channel, slice, row, col] raw intensities: uint8, int16 or uint16 as the files store them, else
+    float32. An empty channel is all zero."""
     presence: Presence
     mask: NDArray[np.uint8] | None
     """[slice, row, col], labels 0..3 of `domain.labels`."""
@@ -46,15 +47,20 @@ class Volume:
     """The voxel grid of the files; None for pictures."""
     remarks: tuple[str, ...] = ()
     """Notes on oddities of the files."""
+    channels: tuple[str, ...] = MODALITIES
+    """Names of the channels of `images`."""
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[0] != NUM_MODALITIES or not self.images.size:
-            raise VolumeError(f"{self.key}: images are {self.images.shape}, not (4, slices, rows, columns)")
+        number = len(self.channels)
+        if self.images.ndim != 4 or len(self.images) != number or not self.images.size:
+            raise VolumeError(
+                f"{self.key}: images are {self.images.shape}, not ({number}, slices, rows, columns)"
+            )
         if self.mask is not None and self.mask.shape != self.shape:
             raise VolumeError(f"{self.key}: mask is {self.mask.shape} and the images are {self.shape}")
         if not all(np.isfinite(length) and length > 0 for length in self.spacing):
             raise VolumeError(f"{self.key}: voxels of {self.spacing} mm; correct the file's header")
-        if not any(self.presence):
+        if len(self.presence) != number or not any(self.presence):
             raise VolumeError(f"{self.key}: no modality holds an image; at least one must be given")
 
     @property
@@ -63,19 +69,40 @@ class Volume:
         _, slices, rows, cols = self.images.shape
         return slices, rows, cols
 
+    def select(self, channels: Sequence[str]) -> "Volume":
+        """Return the volume with these channels in this order; those that it lacks are empty.
+
+        Raises:
+            VolumeError: it has none of them.
+        """
+        if tuple(channels) == self.channels:
+            return self
+        images = np.zeros((len(channels), *self.shape), self.images.dtype)
+        presence = [False] * len(channels)
+        for place, name in enumerate(channels):
+            if name in self.channels:
+                own = self.channels.index(name)
+                images[place], presence[place] = self.images[own], self.presence[own]
+        if not any(presence):
+            here = [name for name, there in zip(self.channels, self.presence, strict=True) if there]
+            raise VolumeError(
+                f"{self.key}: its images are {', '.join(here)}, and the recipe's channels "
+                f"{', '.join(channels)}; set preprocessing.channels"
+            )
+        return replace(self, images=images, presence=tuple(presence), channels=tuple(channels))
+
 
 UNIT_SPACING = (1.0, 1.0, 1.0)
 """Spacing of files without a pixel size; `orientation` is None, and lengths are in pixels."""
 
 
-def picture_volume(
-    key: CaseKey, pixels: NDArray[Any], modality: Modality, label: int | None = None
-) -> Volume:
-    """Return a picture [row, col] as a volume of one slice that fills one modality slot."""
-    images = np.zeros((NUM_MODALITIES, 1, *pixels.shape), pixels.dtype)
-    images[modality_slot(modality), 0] = pixels
-    presence = cast(Presence, tuple(slot == modality_slot(modality) for slot in range(NUM_MODALITIES)))
-    return Volume(key, images, presence, None, label, UNIT_SPACING, None)
+def picture_volume(key: CaseKey, pixels: NDArray[Any], channel: str, label: int | None = None) -> Volume:
+    """Return a picture [row, col] as a volume of one slice that fills one channel."""
+    channels = MODALITIES if channel in MODALITIES else (channel,)
+    presence = tuple(name == channel for name in channels)
+    images = np.zeros((len(channels), 1, *pixels.shape), pixels.dtype)
+    images[channels.index(channel), 0] = pixels
+    return Volume(key, images, presence, None, label, UNIT_SPACING, None, channels=channels)
 
 
 def read_nifti_case(
@@ -122,4 +149,4 @@ def _read_images(
     presence = tuple(any(part.any() for part in image) for image in images)
     if not any(presence):
         raise VolumeError(f"{first.path}: every voxel is 0; the file holds no image, export it again")
-    return images, cast(Presence, presence), first
+    return images, presence, first

@@ -1,16 +1,15 @@
 """A NumPy array as a `Volume`: modalities by name, voxel sizes in mm, and what is wrong with it."""
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import nibabel as nib
 import numpy as np
 
 from slicewise.core.errors import DataError
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, Modality, modality_slot
 from slicewise.imaging.orientation import Orientation
-from slicewise.imaging.volume import UNIT_SPACING, Presence, Volume
+from slicewise.imaging.volume import UNIT_SPACING, Volume
 
 _KEY: Final = CaseKey("input", "array", "array")
 _SHAPES: Final = "[row, col], [slice, row, col] or [channel, slice, row, col]"
@@ -19,17 +18,19 @@ _KEPT_TYPES: Final = (np.uint8, np.int16, np.uint16)
 
 def volume_from_array(
     array: Any,
-    channels: Modality | Sequence[Modality] | None,
+    channels: str | Sequence[str] | None,
     spacing: Sequence[float] | None,
-    slot: Modality,
+    slot: str,
+    known: Sequence[str],
 ) -> Volume:
     """Return an array as a volume; a picture is a volume of one slice.
 
     Args:
         array: [row, col], [slice, row, col] or [channel, slice, row, col] of numbers, without NaN.
-        channels: the modality of each channel; by default `slot` for a picture.
+        channels: the name of each channel; by default `slot` for a picture, and `known` for as many channels.
         spacing: mm along (slice, row, col), or None where they are unknown.
-        slot: the modality of a picture without `channels`.
+        slot: the channel of a picture without `channels`.
+        known: the channels of the model.
 
     Raises:
         DataError: names the argument, what was expected and what it is.
@@ -46,23 +47,20 @@ def volume_from_array(
         )
     picture = array.ndim == 2
     parts = array.reshape(array.shape if array.ndim == 4 else (1, *([1] if picture else []), *array.shape))
-    names = (channels,) if isinstance(channels, str) else channels or ((slot,) if picture else ())
-    if len(names) != len(parts) or len(set(names)) < len(names) or not set(names) <= set(MODALITIES):
+    default = (slot,) if picture else known if array.ndim == 4 else ()
+    names = (channels,) if isinstance(channels, str) else tuple(channels or default)
+    if len(names) != len(parts) or len(set(names)) < len(names) or not set(names) <= set(known):
         raise DataError(
             f"channels={channels!r} for an array of {len(parts)} channel(s); name a different one of "
-            f"{', '.join(MODALITIES)} for each"
+            f"{', '.join(known)} for each"
         )
-    images = np.zeros(
-        (NUM_MODALITIES, *parts.shape[1:]), array.dtype if array.dtype in _KEPT_TYPES else np.float32
-    )
-    for name, part in zip(names, parts, strict=True):
-        images[modality_slot(name)] = part
-    presence = cast(Presence, tuple(bool(image.any()) for image in images))
+    images = parts.astype(array.dtype if array.dtype in _KEPT_TYPES else np.float32)
+    presence = tuple(bool(image.any()) for image in images)
     if not any(presence):
         raise DataError("the array is 0 everywhere; it holds no image")
     orientation = None if spacing is None else _orientation(parts.shape[1:], spacing)
     sizes = UNIT_SPACING if orientation is None else orientation.spacing()
-    return Volume(_KEY, images, presence, None, None, sizes, orientation)
+    return Volume(_KEY, images, presence, None, None, sizes, orientation, channels=names)
 
 
 def _orientation(shape: tuple[int, ...], spacing: Sequence[float]) -> Orientation:

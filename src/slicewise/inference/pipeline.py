@@ -195,7 +195,9 @@ class Pipeline(Predictor):
             warnings = tuple(f"{problem.path.name}: {problem.what}" for problem in require_readable(case))
             case = case.read()
         elif not isinstance(case, Volume):
-            case = volume_from_array(case, channels, spacing, slot=self.slot)
+            case = volume_from_array(
+                case, channels, spacing, self.slot, self.checkpoints[0].preprocessing.channels
+            )
         kind = kind or ("picture" if case.orientation is None and case.shape[0] == 1 else "volume")
         sliced = extract_slices(case, self.checkpoints[0].preprocessing)
         return self._predict(sliced, kind, volume=case, files=files, warnings=(*warnings, *case.remarks))

@@ -17,11 +17,9 @@ from slicewise.data.cases import CaseFiles
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import (
     CLASSIFICATION,
-    MODALITIES,
     NOTICE,
     SEGMENTATION,
     SYNTHETIC_WARNING,
-    Modality,
     Task,
 )
 from slicewise.imaging.geometry import restore_to_volume
@@ -112,9 +110,11 @@ class Prediction:
         return self.slices.key.case
 
     @property
-    def modalities(self) -> tuple[Modality, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """The modalities that the case holds."""
-        return tuple(name for name, here in zip(MODALITIES, self.slices.presence, strict=True) if here)
+        return tuple(
+            name for name, here in zip(self.slices.channels, self.slices.presence, strict=True) if here
+        )
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64] | None:

@@ -100,10 +100,13 @@ class Checkpoint:
         # It imports every architecture there is, which a program does without.
         from slicewise.models.multitask import MultitaskModel
 
-        settings = self.model.model_copy(update={"encoder_weights": None})
+        settings, channels = (
+            self.model.model_copy(update={"encoder_weights": None}),
+            len(self.preprocessing.channels),
+        )
         with torch.device("meta"):  # shapes without memory: settings that need terabytes cost nothing
-            _require_fit(MultitaskModel(settings, self.tasks), self._trained)
-        model = MultitaskModel(settings, self.tasks)
+            _require_fit(MultitaskModel(settings, self.tasks, channels), self._trained)
+        model = MultitaskModel(settings, self.tasks, channels)
         load_weights(model, self._trained)
         return model.eval()
 

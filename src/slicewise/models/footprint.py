@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from slicewise.config.schema import Model, Tasks
-from slicewise.domain.labels import NUM_MODALITIES
 from slicewise.models.multitask import MultitaskModel
 
 
@@ -25,8 +24,8 @@ class Footprint:
 
 
 @lru_cache(maxsize=8)
-def measure_footprint(settings: Model, tasks: Tasks, image_size: int) -> Footprint:
-    """Return the counts for slices of `image_size`, from a forward pass of tensors without memory.
+def measure_footprint(settings: Model, tasks: Tasks, image_size: int, channels: int) -> Footprint:
+    """Return the counts for slices [channels, image_size, image_size], from a forward pass without memory.
 
     Layers after one that reads the values of its tensors cannot be counted: the estimate is then too small.
     """
@@ -38,12 +37,12 @@ def measure_footprint(settings: Model, tasks: Tasks, image_size: int) -> Footpri
 
     with torch.random.fork_rng(), torch.no_grad():
         plain = settings.model_copy(update={"encoder_weights": None})
-        model = MultitaskModel(plain, tasks).to("meta").eval()
+        model = MultitaskModel(plain, tasks, channels).to("meta").eval()
         for module in model.modules():
             if not list(module.children()):
                 module.register_forward_hook(record_size)
-        images = torch.empty(1, NUM_MODALITIES, image_size, image_size, device="meta")
+        images = torch.empty(1, channels, image_size, image_size, device="meta")
         with suppress(RuntimeError, NotImplementedError):  # a layer that reads values; no run is refused
-            model(images, torch.ones(1, NUM_MODALITIES, device="meta"), ("segmentation",))
+            model(images, torch.ones(1, channels, device="meta"), ("segmentation",))
     weights = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     return Footprint(weights, images.numel() + sum(sizes), sum(sorted(sizes)[-2:]))

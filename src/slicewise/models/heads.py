@@ -4,18 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from slicewise.domain.labels import NUM_MODALITIES
-
 
 class SlotTokens(nn.Module):
-    """The input of an empty modality slot: one learned value per slot."""
+    """The input of an empty channel: one learned value per channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.values = nn.Parameter(torch.zeros(1, NUM_MODALITIES, 1, 1))
+        self.values = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, images: Tensor, presence: Tensor) -> Tensor:
-        """Fill the empty slots of images [B, 4, N, N] where presence [B, 4] is 0."""
+        """Fill the empty channels of images [B, C, N, N] where presence [B, C] is 0."""
         present = presence[:, :, None, None].to(images.dtype)
         return images * present + (1 - present) * self.values.to(images.dtype)
 

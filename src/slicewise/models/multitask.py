@@ -14,7 +14,7 @@ from slicewise.config.schema import Model, Tasks
 from slicewise.config.schema.tasks import TaskName
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
-from slicewise.domain.labels import NUM_MODALITIES
+from slicewise.domain.labels import MODALITIES
 from slicewise.models.base import build_adapter
 from slicewise.models.depthwise import use_fp32_depthwise
 from slicewise.models.heads import ClassHead, SlotTokens
@@ -36,26 +36,26 @@ class MultitaskModel(nn.Module):
 
     Initial weights come from torch's global generator, or are pretrained.
 
-    Attributes:
+    Args:
         settings: the `model` section of the configuration.
         tasks: by name.
+        channels: of the images.
 
     Raises:
         ConfigError: the encoder is unknown, or the architecture cannot use it.
     """
 
-    def __init__(self, settings: Model, tasks: Tasks) -> None:
+    def __init__(self, settings: Model, tasks: Tasks, channels: int = len(MODALITIES)) -> None:
         super().__init__()
         self.settings, self.tasks = settings, make_tasks(tasks)
         segmentation = find_segmentation(self.tasks)
-        num_channels = segmentation.num_channels if segmentation else 1
-        adapter = build_adapter(settings, NUM_MODALITIES, num_classes=num_channels)
+        adapter = build_adapter(settings, channels, segmentation.num_channels if segmentation else 1)
         self._frozen: frozenset[Part] = frozenset()
         self._frozen_statistics = False
-        self.slot_tokens = SlotTokens()
+        self.slot_tokens = SlotTokens(channels)
         self._stride = adapter.stride
         self.encoder = adapter.encoder
-        prune_unused_stages(self.encoder, torch.zeros(1, NUM_MODALITIES, _PROBE_SIZE, _PROBE_SIZE))
+        prune_unused_stages(self.encoder, torch.zeros(1, channels, _PROBE_SIZE, _PROBE_SIZE))
         self.decoder = adapter.decoder
         use_fp32_depthwise(self)
         if segmentation:
@@ -77,8 +77,8 @@ class MultitaskModel(nn.Module):
         """Return the encoder's feature maps, shallow to deep.
 
         Args:
-            images: float [batch, 4, row, col], z-scores inside the brain and 0 outside.
-            presence: float [batch, 4], 1 where the slot holds a modality.
+            images: float [batch, channel, row, col], normalised inside the foreground and 0 outside.
+            presence: float [batch, channel], 1 where it holds an image.
 
         Raises:
             ConfigError: rows or columns are not multiples of the architecture's stride.

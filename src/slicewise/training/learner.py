@@ -51,7 +51,9 @@ class Learner:
         self.fabric = make_fabric(config.runtime, self.precision)
         # Pretrained weights are downloaded only where no checkpoint overwrites them.
         unless_loaded = {"encoder_weights": None} if start else {}
-        self.model = MultitaskModel(config.model.model_copy(update=unless_loaded), config.tasks)
+        self.model = MultitaskModel(
+            config.model.model_copy(update=unless_loaded), config.tasks, len(config.preprocessing.channels)
+        )
         if start:
             load_weights(self.model, start)
         trained_before = start.tasks.names if start else ()

@@ -10,10 +10,10 @@ from torch import Tensor
 from slicewise.core.files import atomic_write
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.sampler import Indices
-from slicewise.domain.labels import modality_slot
 from slicewise.imaging.io.image2d import to_png
 from slicewise.models.multitask import Logits
 from slicewise.plots import overlay
+from slicewise.plots.sample_predictions import display_slot
 from slicewise.tasks.build import find_segmentation
 from slicewise.tasks.segmentation import Segmentation
 from slicewise.training.learner import Learner
@@ -64,10 +64,8 @@ def _describe_class(batch: Batch, logits: Logits, tasks: Tasks, place: int) -> t
 
 
 def _draw_row(batch: Batch, logits: Logits, task: Segmentation | None, place: int) -> list[overlay.Rgb]:
-    """Return the tiles of a slice, on FLAIR (the whole tumour is bright) or else the first filled slot."""
-    presence, slot = batch.presence[place], modality_slot("flair")
-    if not presence[slot]:
-        slot = int(presence.argmax())
+    """Return the tiles of a slice, on FLAIR, where the whole tumour is bright, or another channel."""
+    slot = display_slot(batch.presence[place])
     image = overlay.enlarge(overlay.grey(batch.images[place, slot].numpy()), _TILE_SIZE)
     plain = overlay.overlay(image, np.zeros_like(image))
     if task is None:

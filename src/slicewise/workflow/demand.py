@@ -125,4 +125,6 @@ def _worker_demand(config: Config, disk_bytes: int, num_tasks: int, worker_mib: 
 def _footprint(config: Config) -> "Footprint":
     from slicewise.models.footprint import measure_footprint
 
-    return measure_footprint(config.model, config.tasks, config.preprocessing.image_size)
+    return measure_footprint(
+        config.model, config.tasks, config.preprocessing.image_size, len(config.preprocessing.channels)
+    )

@@ -190,7 +190,7 @@ def _write_failures(
 ) -> dict[str, Any]:
     config = context.config
     image_features = {
-        key: describe_image(images, case.presence)
+        key: describe_image(images, dict(zip(case.channels, case.presence, strict=True)))
         for case in cases
         for key, images in zip(slice_keys(case), case.images, strict=True)
     }
@@ -227,4 +227,4 @@ def _write_modality_ablation(
         for subset in sorted(scored, key=lambda subset: (-sum(subset), [not present for present in subset]))
     }
     folder, synthetic = context.out("ablations"), config.data.synthetic
-    return write_modality_ablation(folder, results, synthetic=synthetic)
+    return write_modality_ablation(folder, results, config.preprocessing.channels, synthetic=synthetic)

@@ -64,10 +64,10 @@ def encoder_weights(config: Config) -> Check:
     from slicewise.models.multitask import MultitaskModel
     from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights
 
-    model = config.model
+    model, channels = config.model, len(config.preprocessing.channels)
     try:
         with torch.device("meta"):  # takes no memory
-            MultitaskModel(model.model_copy(update={"encoder_weights": None}), config.tasks)
+            MultitaskModel(model.model_copy(update={"encoder_weights": None}), config.tasks, channels)
     except ConfigError as error:
         fault, _, advice = str(error).rpartition("; ")
         return Check("weights", "bad", textwrap.shorten(fault, 300), advice)

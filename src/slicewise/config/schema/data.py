@@ -10,6 +10,8 @@ from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegati
 from slicewise.config.schema.sources import AnySource, ClassFoldersSettings, SourceKey
 from slicewise.domain.labels import Modality
 
+ChannelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
 
 class Data(Section):
     """The data sets of a run. `data.sources.KEY=null` leaves one out; a new key adds one."""
@@ -74,6 +76,9 @@ class Scale(Section):
 class Preprocessing(Section):
     """Volume or image to normalised slices. Stored in every checkpoint, so that inference repeats it."""
 
+    channels: Annotated[tuple[ChannelName, ...], Field(min_length=1, max_length=16)]
+    """What the channels of the model's images are, in order: `[t1,t1ce,t2,flair]`, `[red,green,blue]`,
+    `[grey]`. Those that a case lacks stay empty; other images of a case are not used."""
     image_size: Annotated[int, Field(ge=32, le=512)]
     """Side of the square slices, pixels; a multiple of the stride of the architecture."""
     clip_percentiles: tuple[float, float]
@@ -89,6 +94,8 @@ class Preprocessing(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len({*self.channels}) < len(self.channels):
+            raise ValueError("channels lists a name twice; name each of them once")
         low, high = self.clip_percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"clip_percentiles {low}, {high} must satisfy 0 <= low < high <= 100")

@@ -21,7 +21,6 @@ from scipy.sparse.csgraph import connected_components
 
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem, Severity
-from slicewise.domain.labels import NUM_MODALITIES
 from slicewise.imaging.foreground import foreground
 from slicewise.imaging.io.image2d import read_picture
 
@@ -90,8 +89,7 @@ def _hashes(pixels: NDArray[np.uint8]) -> Hashes:
 
 def _crop_to_head(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the picture cut to the box around its head; a black one unchanged."""
-    presence = (True, False, False, False)
-    inside = foreground(np.broadcast_to(pixels, (NUM_MODALITIES, 1, *pixels.shape)), presence)[0]
+    inside = foreground(pixels[None, None], (True,))[0]
     if not inside.any():
         return pixels
     rows, cols = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))

@@ -18,7 +18,6 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from slicewise.config.schema import Augmentation
 from slicewise.data.loading.dataset import Batch
-from slicewise.domain.labels import NUM_MODALITIES
 
 Floats = NDArray[np.float32]
 
@@ -42,11 +41,11 @@ class AugmentationParams:
     displacement: Tensor | None
     """[batch, 2, point, point], shift of a coarse grid of control points in the same coordinates"""
     contrast: Tensor
-    """[batch, 4], factors"""
+    """[batch, channel], factors"""
     brightness: Tensor
-    """[batch, 4], z-score units"""
+    """[batch, channel], z-score units"""
     keep: Tensor
-    """[batch, 4], 0 where a modality is dropped"""
+    """[batch, channel], 0 where a modality is dropped"""
     noise: float
     """Standard deviation, z-score units"""
     noise_starts: tuple[int, ...]
@@ -58,7 +57,7 @@ class AugmentationParams:
 def draw_augmentation(
     settings: Augmentation, modality_dropout: float, presence: Tensor, seed: int
 ) -> AugmentationParams:
-    """Return random parameters for a batch with `presence` [batch, 4].
+    """Return random parameters for a batch with `presence` [batch, channel].
 
     They are drawn in NumPy: torch takes ten times as long for so few numbers.
     """
@@ -141,7 +140,8 @@ def _resample(
     brain = (~outside.all(1, keepdim=True)).to(images.dtype)
     stacked = torch.cat([images, masks, brain], 1)
     moved = grid_sample(stacked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    images, masks, share = moved[:, :NUM_MODALITIES], moved[:, NUM_MODALITIES:-1], moved[:, -1:]
+    channels = images.shape[1]
+    images, masks, share = moved[:, :channels], moved[:, channels:-1], moved[:, -1:]
     images = images / share.clamp(min=_MIN_SHARE)
     return images, (masks > 0.5).to(masks.dtype), (share < _MIN_SHARE) | (images == 0)
 
@@ -157,7 +157,7 @@ def _draw_affine(settings: Augmentation, num_images: int, rng: Generator) -> Ten
 
 
 def _draw_keep(probability: float, presence: Floats, rng: Generator) -> Tensor:
-    """Return [batch, 4] without the slots to drop: with `probability`, one to all filled slots are kept.
+    """Return [batch, channel] without those to drop: with `probability`, one to all filled ones are kept.
 
     Each number is as likely: dropping slots one by one would hardly ever leave a single one, as in a picture.
     """

@@ -14,7 +14,6 @@ from torch import Tensor
 from slicewise.core.errors import DataError
 from slicewise.data.loading.sampler import Indices, SlicePool
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import NUM_MODALITIES
 
 _MAX_OPEN: Final = 200
 
@@ -54,7 +53,7 @@ class SliceArrays(Protocol):
 
     @property
     def presence(self) -> Sequence[bool]:
-        """[4], True where the modality slot is filled"""
+        """[channel], True where it holds an image"""
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class Batch:
     """Slices of one or several cases."""
 
     images: Tensor
-    """float32 [batch, 4, row, col]"""
+    """float32 [batch, channel, row, col]"""
     presence: Tensor
-    """float32 [batch, 4], 1 where the slot is filled"""
+    """float32 [batch, channel], 1 where it holds an image"""
     masks: Tensor
     """uint8 [batch, 1, row, col], labels as stored; float32 [batch, class, row, col] of 0 and 1 once encoded,
     see `training.losses.encode_targets`"""
@@ -163,7 +162,7 @@ class SliceDataset:
         """Return the slices `indices` as one batch."""
         cases = self.case_of[indices]
         size = self.image_size
-        images = np.zeros((len(indices), NUM_MODALITIES, size, size), np.float16)
+        images = np.zeros((len(indices), self._presence.shape[1], size, size), np.float16)
         masks = np.zeros((len(indices), 1, size, size), np.uint8)
         for place, (case, row) in enumerate(zip(cases, self.row_of[indices], strict=True)):
             stored_images, stored_masks = self._arrays(case)

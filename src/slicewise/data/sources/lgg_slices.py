@@ -43,8 +43,7 @@ def read_slices(case: CaseFiles) -> Volume:
         sequence = stack[..., channel]
         if modality == "flair" or not np.array_equal(sequence, flair):
             images[modality_slot(modality)] = sequence
-    first, second, third, fourth = (bool(image.any()) for image in images)
-    presence = (first, second, third, fourth)
+    presence = tuple(bool(image.any()) for image in images)
     labels, remark = None, None
     if case.masks:
         masks = _stack(case.masks, masks=True)

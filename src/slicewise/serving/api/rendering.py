@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from slicewise.domain.labels import Modality, modality_slot
+from slicewise.domain.labels import Modality
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.volume import Volume
 from slicewise.plots.overlay import grey, overlay, overlay_saliency
@@ -38,7 +38,8 @@ class SliceRenderer:
 
     @classmethod
     def of(cls, volume: Volume) -> Self:
-        slots = (modality_slot(modality) for modality in _DISPLAY_ORDER)
+        order = sorted(volume.channels, key=[*_DISPLAY_ORDER, *volume.channels].index)
+        slots = (volume.channels.index(name) for name in order)
         # A copy: the renderer outlives the volume, and a view would keep all modalities in memory.
         image = volume.images[next(slot for slot in slots if volume.presence[slot])].copy()
         sample = image.ravel()[:: max(1, image.size // _SAMPLES)].astype(np.float32)

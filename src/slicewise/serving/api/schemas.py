@@ -93,7 +93,7 @@ class Examination(OperatingInfo):
     warning: str | None = Field(description="limits of the prediction; null if none is known")
     note: str | None = Field(description="why fields are missing, and `file_notes`; null without any")
     file_notes: list[str] = Field(description="warnings about the files")
-    modalities: list[Modality] = Field(description="the slots that were filled")
+    modalities: list[str] = Field(description="the slots that were filled")
     seconds: float
     fingerprint: str
     notice: str = NOTICE

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.compute.threads import Threads
-from slicewise.domain.labels import CLASSIFICATION, NUM_MODALITIES, SEGMENTATION, SYNTHETIC_WARNING, Task
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, SYNTHETIC_WARNING, Task
 from slicewise.explain.cam import compute_gradcam
 from slicewise.imaging.geometry import restore_to_volume
 from slicewise.imaging.io.image2d import to_png
@@ -191,9 +191,10 @@ class PredictionService:
 
     def warm_up(self) -> None:
         """Compute a Grad-CAM, whose first call imports slow modules, before the first request."""
-        size = self.pipeline.checkpoints[0].preprocessing.image_size
-        blank = np.zeros((1, NUM_MODALITIES, size, size), np.float32)
-        compute_gradcam(self.pipeline.model, blank, np.ones(NUM_MODALITIES))
+        preprocessing = self.pipeline.checkpoints[0].preprocessing
+        size, channels = preprocessing.image_size, len(preprocessing.channels)
+        blank = np.zeros((1, channels, size, size), np.float32)
+        compute_gradcam(self.pipeline.model, blank, np.ones(channels))
 
     def _keep(self, result: Result) -> str:
         """Keep a result among the most recently used ones; return its id, which cannot be guessed."""
