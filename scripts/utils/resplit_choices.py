@@ -220,7 +220,7 @@ def read_predictions(
             if (entry["source"], entry["group"]) not in test:
                 continue
             case = store.open(entry["entry"])
-            output = case_output(case, pipeline.predict(case))
+            output = case_output(case, pipeline.predict(case), pipeline.tasks)
             slices.setdefault(entry["source"], []).append(included_slices(output))
             if output.has_mask:
                 searches.setdefault(entry["source"], MaskGridSearch(settings)).add(output)

@@ -95,7 +95,7 @@ def test_evaluation_command_line_and_api_give_the_same_bits(reevaluated: Reevalu
         store = SliceStore(tmp_path / path.name)
         store.write("a/a-0", extract_slices(case.read(), pipe.checkpoints[0].preprocessing), "a")
         stored = store.open("a/a-0")
-        output = case_output(stored, pipe.predict(stored))
+        output = case_output(stored, pipe.predict(stored), pipe.tasks)
         scored = score_case(output, config.evaluation, prediction.point.postprocessing, surfaces=False)
         assert scored.tumour_probability == prediction.tumour_probability
         assert prediction.slice_mask is not None

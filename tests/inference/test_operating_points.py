@@ -11,7 +11,7 @@ from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import MODALITIES, Task
+from slicewise.domain.labels import MODALITIES, TASKS, Task
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume
@@ -178,7 +178,7 @@ def decided(
     sliced: SlicedCase,
     probability: NDArray[np.float32],
     how: Postprocessing,
-    not_trained: tuple[Task, ...] = (),
+    tasks: tuple[Task, ...] = TASKS,
 ) -> Any:
     return Prediction(
         slices=sliced,
@@ -186,7 +186,7 @@ def decided(
         class_probability=CLASSES,
         kind="volume",
         point=OperatingPoint(how, "the test"),
-        not_trained=not_trained,
+        tasks=tasks,
         spacing=volume.spacing,
         orientation=volume.orientation,
     )
@@ -236,26 +236,14 @@ def test_a_picture_has_no_millilitres(
     assert decided(replace(volume, orientation=None), sliced, probability, CONFIGURED).volume_ml is None
 
 
-def test_nothing_is_said_of_a_task_that_was_not_trained(
+def test_nothing_is_said_of_an_absent_task(
     volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
 ) -> None:
-    found = decided(volume, sliced, probability, CONFIGURED, ("classification",))
+    found = decided(volume, sliced, probability, CONFIGURED, ("segmentation",))
     assert (found.verdict, found.tumour_probability, found.probabilities) == (None, None, None)
     assert found.mask.any()
     assert found.volume_ml > 0
-    found = decided(volume, sliced, probability, CONFIGURED, ("segmentation",))
+    found = decided(volume, sliced, probability, CONFIGURED, ("classification",))
     assert found.verdict == "tumour"
     assert (found.mask, found.slice_mask, found.volume_ml) == (None, None, None)
-    assert found.note == "segmentation was not trained in this model"
     assert decided(volume, sliced, probability, CONFIGURED).note is None
-
-
-def test_no_gate_rests_on_a_head_that_was_not_trained(
-    volume: Volume, sliced: SlicedCase, probability: NDArray[np.float32]
-) -> None:
-    """The evaluation chose with the probability 0.5 of every slice, so that is what counts here too."""
-    gated = replace(CONFIGURED, gate=True)
-    some = decided(volume, sliced, probability, gated).mask.any(axis=(1, 2))
-    every = decided(volume, sliced, probability, gated, ("classification",)).mask.any(axis=(1, 2))
-    assert some.tolist() == [False, True, True, True, False, False]
-    assert every.tolist() == [False, True, True, True, False, True]

@@ -68,24 +68,23 @@ def test_a_foreign_name_cannot_break_a_line(made: Made, tmp_path: Path) -> None:
     assert "\x1b" not in told
 
 
-def test_what_was_not_trained_is_named_and_not_scored(made: Made, tmp_path: Path) -> None:
+def test_an_absent_task_is_not_scored(made: Made, tmp_path: Path) -> None:
     for name in ("patients.csv", "slices.csv"):
         (tmp_path / name).write_bytes((made.folders.evaluation / name).read_bytes())
     metrics = read_json(made.folders.evaluation / "metrics.json")
-    metrics["not_trained"] = ["classification"]
+    metrics["tasks"] = ["segmentation"]
     for found in metrics["sources"].values():
         found["classification"] = found["patient_classification"] = None
     write_json(tmp_path / "metrics.json", metrics)
     told = render_text(made.run, replace(made.folders, evaluation=tmp_path))
     scores = told.partition("\nSummary\n")[2].partition("\nThe three stages")[0]
-    assert "classification not trained" in " ".join(scores.split())
     assert "balanced accuracy" not in scores
 
 
-def test_raw_probabilities_are_named_and_those_that_were_not_trained_are_not() -> None:
+def test_raw_probabilities_are_named_where_there_are_any() -> None:
     decisions = {"a": {"temperature": 1.0, "shift": 0.0}, "b": {"temperature": 1.3, "shift": 0.0}}
-    assert uncalibrated_sources({"decisions": decisions}) == ["a"]
-    assert uncalibrated_sources({"decisions": decisions, "not_trained": ["classification"]}) == []
+    assert uncalibrated_sources({"decisions": decisions, "tasks": ["classification"]}) == ["a"]
+    assert uncalibrated_sources({"decisions": decisions, "tasks": ["segmentation"]}) == []
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,10 @@ from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.config.schema.tasks import TaskName
 from slicewise.data.store import SliceStore
 from slicewise.data.store_entry import StoredCase
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, TASKS
 from slicewise.evaluation.per_case import CaseOutput, score_case
 from slicewise.imaging.slicing import extract_slices
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.inference.prediction import UNTRAINED_PROBABILITY
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.workflow.evaluation import case_output
 from slicewise.workflow.slices import SliceLookup
@@ -44,12 +43,12 @@ def sure(images: Tensor, _: Tensor) -> dict[TaskName, Tensor]:
 def predicted(
     checkpoint: Checkpoint,
     case: StoredCase,
-    *untrained: str,
+    tasks: tuple[str, ...] = TASKS,
     inference: InferenceSettings = PLAIN,
 ) -> CaseOutput:
     found = pipeline(checkpoint, inference=inference, batch_size=4)
     found._members = [sure]
-    return case_output(case, found.predict(case), untrained)
+    return case_output(case, found.predict(case), tasks)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
@@ -81,7 +80,6 @@ def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(
     assert not lookup.is_included(output.keys[0])
 
 
-def test_a_task_that_was_not_trained_gives_no_answer(checkpoint: Checkpoint, case: StoredCase) -> None:
-    assert not predicted(checkpoint, case, SEGMENTATION).has_mask
-    unknown = predicted(checkpoint, case, CLASSIFICATION).class_probability
-    assert (unknown[1:] == UNTRAINED_PROBABILITY).all()
+def test_without_segmentation_a_case_has_no_mask(checkpoint: Checkpoint, case: StoredCase) -> None:
+    assert predicted(checkpoint, case, (SEGMENTATION,)).has_mask
+    assert not predicted(checkpoint, case, (CLASSIFICATION,)).has_mask

@@ -202,14 +202,10 @@ def _print_row(row: "PredictionRow") -> None:
 
 
 def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", folder: Path) -> int:
-    from slicewise.inference.prediction import untrained_notes
-
     failed = sum(row.error is not None for row in rows)
     say()
     for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
         say(f"thresholds {origin}" if origin.startswith("chosen") else origin, "dim")
-    for note in untrained_notes(pipeline.not_trained):
-        say(note, "warn")
     if pipeline.synthetic:
         say(SYNTHETIC_WARNING, "warn")
     say(NOTICE, "dim")

@@ -58,8 +58,6 @@ def _headlines(metrics: Mapping[str, Any], config: Config) -> Iterator[str]:
             yield f"    always predicting {majority} has an accuracy of {accuracy:.3f}"
         if gains := metrics.get(f"gains_of_{config.final_stage}", {}).get(source):
             yield f"    {gain_text(config.final_stage, gains)}"
-    for task in metrics.get("not_trained", ()):
-        yield f"  {task}: not trained"
 
 
 def _estimate(estimate: Mapping[str, Any]) -> str:

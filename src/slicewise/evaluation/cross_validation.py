@@ -11,7 +11,7 @@ import numpy as np
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import read_json, write_text
-from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.labels import CLASSIFICATION, TASKS
 from slicewise.domain.tables import PatientRow, SliceRow, by_source, plural, read_rows
 from slicewise.evaluation.class_threshold import SliceProbabilities
 from slicewise.evaluation.comparison.output import to_text as comparison_text
@@ -78,8 +78,8 @@ def pool_folds(folds: Sequence[Fold], settings: Evaluation, seed: int) -> Evalua
     patients = sorted(
         (row for fold in folds for row in fold.patients), key=lambda row: (row.source, row.patient)
     )
-    missing = tuple(folds[0].metrics.get("not_trained", ())) if folds else ()
-    return EvaluationResult(tuple(slices), tuple(patients), settings, seed, missing)
+    tasks = tuple(folds[0].metrics["tasks"]) if folds else TASKS
+    return EvaluationResult(tuple(slices), tuple(patients), settings, seed, tasks)
 
 
 def write_pooled(
@@ -96,7 +96,7 @@ def write_pooled(
     metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
     metrics["calibration"] = _calibration(result, folds)
     variants = [
-        Variant(f"fold {fold.number}", fold.slices, fold.patients, result.not_trained, result.seed)
+        Variant(f"fold {fold.number}", fold.slices, fold.patients, result.absent, result.seed)
         for fold in folds
     ]
     rows = compare(variants, bootstrap_settings(result), paired=False)
@@ -112,7 +112,7 @@ def _calibration(result: EvaluationResult, folds: Sequence[Fold]) -> dict[str, d
 
     Of the probabilities as each fold reported them and, where some are not calibrated, across the folds.
     """
-    if CLASSIFICATION in result.not_trained:
+    if CLASSIFICATION not in result.tasks:
         return {}
     scores: dict[str, dict[str, Any]] = {}
     for source, rows in by_source(result.slices).items():

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from slicewise.config.schema import Evaluation
+from slicewise.domain.labels import TASKS
 from slicewise.domain.tables import PatientRow, SliceRow
 from slicewise.evaluation.per_case import CaseOutput, ScoredCase, mask_scores, score_case
 from slicewise.inference.postprocess import Postprocessing
@@ -23,8 +24,13 @@ class EvaluationResult:
     patients: tuple[PatientRow, ...]
     settings: Evaluation
     seed: int
-    not_trained: tuple[str, ...] = ()
-    """Tasks that the model was not trained for; their predictions mean nothing."""
+    tasks: tuple[str, ...] = TASKS
+    """Those of the model."""
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The tasks that the model does not have."""
+        return tuple(task for task in TASKS if task not in self.tasks)
 
 
 def evaluate_slices(

@@ -91,10 +91,10 @@ def failed_rows(result: EvaluationResult, dice: float) -> list[SliceRow]:
 def judged_rows(result: EvaluationResult) -> list[SliceRow]:
     """Return the rows that could fail.
 
-    Slices without a pixel in either mask are correct and say nothing about masks; without a trained
+    Slices without a pixel in either mask are correct and say nothing about masks; without the task
     classification only slices with masks count.
     """
-    classified = CLASSIFICATION not in result.not_trained
+    classified = CLASSIFICATION in result.tasks
     return [
         row
         for row in result.slices

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
-from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.labels import CLASSIFICATION, TASKS
 from slicewise.domain.tables import PatientRow, SliceRow, by_source
 from slicewise.evaluation.evaluate import EvaluationResult, pool_cases
 from slicewise.evaluation.per_case import CaseOutput, PackedMasks, ScoredCase, score_case
@@ -69,7 +69,7 @@ def evaluate_held_out(
     selection: ThresholdSelection,
     settings: Evaluation,
     seed: int,
-    not_trained: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = TASKS,
 ) -> HeldOutResult:
     """Return the scores with the configured and the selected thresholds; borders with the latter only."""
     before, after = [], []
@@ -78,8 +78,8 @@ def evaluate_held_out(
         before.append(score_case(case, settings, selection.configured, surfaces=False))
         after.append(score_case(case, settings, postprocessing))
     return HeldOutResult(
-        replace(pool_cases(before, settings, seed), not_trained=not_trained),
-        replace(pool_cases(after, settings, seed), not_trained=not_trained),
+        replace(pool_cases(before, settings, seed), tasks=tasks),
+        replace(pool_cases(after, settings, seed), tasks=tasks),
         selection,
         PredictedMasks(after),
     )
@@ -106,7 +106,7 @@ def _scores(source: str, result: EvaluationResult) -> dict[str, Any]:
     bootstrap = bootstrap_settings(result)
     dice = mean_estimate(patients, lambda row: row.dice, bootstrap)
     classes: dict[str, Any] = dict.fromkeys(("ece", "ece_by_chance", "ece_bins", "brier", "accuracy"))
-    if CLASSIFICATION not in result.not_trained:
+    if CLASSIFICATION in result.tasks:
         accuracy = mean_estimate(rows, lambda row: float(row.right), bootstrap)
         classes |= calibration_metrics(rows, result.settings.calibration_bins)
         classes["accuracy"] = accuracy.to_json()

@@ -50,7 +50,7 @@ def write_modality_ablation(
             "+".join(name for name, is_given in zip(channels, given, strict=True) if is_given),
             result.slices,
             result.patients,
-            result.not_trained,
+            result.absent,
             result.seed,
         )
         for given, result in results.items()

@@ -88,24 +88,23 @@ def to_text(metrics: dict[str, Any]) -> str:
         f"surfaces     3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm",
     ]
     for source, entry in metrics["sources"].items():
-        lines += _source_lines(source, entry, metrics.get("not_trained", ()))
+        lines += _source_lines(source, entry, metrics["tasks"])
         if "decisions" in metrics:
             lines += _selection_lines(metrics["decisions"][source])
     lines += ["", *_wrapped(f"Empty masks: {metrics['empty_reference_policy']}")]
     return "\n".join(lines) + "\n"
 
 
-def _source_lines(source: str, entry: dict[str, Any], not_trained: Collection[str]) -> Iterator[str]:
+def _source_lines(source: str, entry: dict[str, Any], tasks: Collection[str]) -> Iterator[str]:
     yield ""
     counts = describe_counts(entry["num_patients"], entry["num_slices"])
     yield f"{source}: {counts}, {entry['num_tumour_slices']:,} with tumour"
     yield "-" * _WIDTH
     yield f"{'':<{_LABEL}}{'value':>8}  {'interval':<18}{resampling_unit(entry):>9}"
     masks, classes = entry["segmentation"], entry["classification"]
-    if masks is None:
-        reason = "not trained" if SEGMENTATION in not_trained else "not scored: this source has no masks"
-        yield f"{'segmentation':<{_LABEL}}{reason}"
-    else:
+    if masks is None and SEGMENTATION in tasks:
+        yield f"{'segmentation':<{_LABEL}}not scored: this source has no masks"
+    elif masks is not None:
         yield from starmap(_score_line, labelled_scores(masks))
         empty, missed = masks["empty_reference"], masks["empty_prediction"]
         yield f"  empty references: {empty['num_patients']} patients, {empty['num_slices']} slices"

@@ -41,11 +41,11 @@ Row = TypeVar("Row", SliceRow, PatientRow)
 def summarise(result: EvaluationResult) -> dict[str, Any]:
     """Return all scores of a report as plain numbers, text and None, ready for JSON.
 
-    A task that was not trained has no scores and is listed under `not_trained`.
+    A task that is not among `tasks` has no scores.
     """
     bootstrap = bootstrap_settings(result)
     slices, patients = by_source(result.slices), by_source(result.patients)
-    trained = CLASSIFICATION not in result.not_trained
+    classified = CLASSIFICATION in result.tasks
     return {
         "intervals": {
             "method": "patient bootstrap, expanded percentile; a family of near-identical pictures is one",
@@ -55,17 +55,16 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
         },
         "empty_reference_policy": describe_undefined(),
         "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
-        # Only where there is something to list: metrics of all other runs stay unchanged.
-        **({"not_trained": list(result.not_trained)} if result.not_trained else {}),
+        "tasks": [*result.tasks],
         "sources": {
             source: {
                 "num_patients": len(patients[source]),
                 "num_slices": len(rows),
                 "num_tumour_slices": sum(row.label for row in rows),
                 "segmentation": segmentation_scores(rows, patients[source], bootstrap),
-                "classification": classification_scores(rows, bootstrap) if trained else None,
+                "classification": classification_scores(rows, bootstrap) if classified else None,
                 "patient_classification": (
-                    patient_classification(patients[source], bootstrap) if trained else None
+                    patient_classification(patients[source], bootstrap) if classified else None
                 ),
             }
             for source, rows in slices.items()

@@ -135,7 +135,7 @@ class Pipeline(Predictor):
         return {
             "fingerprint": self.fingerprint,
             "synthetic": self.synthetic,
-            "not_trained": list(self.not_trained),
+            "tasks": [*self.tasks],
             "checkpoints": [
                 {
                     "path": str(path),
@@ -218,7 +218,7 @@ class Pipeline(Predictor):
             class_probability=classes,
             kind=kind,
             point=self.points.of(kind),
-            not_trained=self.not_trained,
+            tasks=(*self.tasks,),
             spacing=volume.spacing if volume else None,
             orientation=volume.orientation if volume else None,
             files=files,

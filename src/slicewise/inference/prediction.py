@@ -20,6 +20,7 @@ from slicewise.domain.labels import (
     NOTICE,
     SEGMENTATION,
     SYNTHETIC_WARNING,
+    TASKS,
     Task,
 )
 from slicewise.imaging.geometry import restore_to_volume
@@ -35,8 +36,6 @@ Bools = NDArray[np.bool_]
 Verdict = Literal["tumour", "no_tumour"]
 
 _MM3_PER_ML: Final = 1000.0
-UNTRAINED_PROBABILITY: Final = 0.5
-"""Assigned to every slice where the classification was not trained"""
 _WHITE: Final = np.uint8(255)
 
 
@@ -75,7 +74,7 @@ class PredictionRow:
 class Prediction:
     """The result for one case of S slices; a picture is a volume of one slice.
 
-    All that depends on a task that was not trained is None.
+    All that depends on a task that the model does not have is None.
 
     Attributes:
         slices: the prepared slices, and how they lie in the volume.
@@ -83,7 +82,7 @@ class Prediction:
         class_probability: [S] from the model, raw.
         kind: whose thresholds apply.
         point: calibration, thresholds and post-processing, and where they come from.
-        not_trained: tasks that the model was not trained for.
+        tasks: those of the model.
         spacing: mm between voxels along (slice, row, col).
         orientation: the grid of the files; None where they have no voxel sizes.
         files: of the case; None for arrays and stored slices.
@@ -97,7 +96,7 @@ class Prediction:
     class_probability: Floats
     kind: InputKind
     point: OperatingPoint
-    not_trained: tuple[Task, ...] = ()
+    tasks: tuple[Task, ...] = TASKS
     spacing: tuple[float, float, float] | None = None
     orientation: Orientation | None = None
     files: CaseFiles | None = None
@@ -119,7 +118,7 @@ class Prediction:
     @cached_property
     def probabilities(self) -> NDArray[np.float64] | None:
         """[S] tumour probability of each slice, calibrated where the evaluation calibrated."""
-        if CLASSIFICATION in self.not_trained:
+        if CLASSIFICATION not in self.tasks:
             return None
         return self.point.postprocessing.probabilities(self.class_probability)
 
@@ -140,12 +139,11 @@ class Prediction:
     @cached_property
     def slice_mask(self) -> Bools | None:
         """[S, N, N] the mask on the grid of the slices."""
-        if SEGMENTATION in self.not_trained:
+        if SEGMENTATION not in self.tasks:
             return None
-        classes = self.class_probability
-        if CLASSIFICATION in self.not_trained:  # as in the evaluation: no gate may depend on random weights
-            classes = np.full_like(classes, UNTRAINED_PROBABILITY)
-        masks = self.point.postprocessing.masks(self.mask_probability, classes, self.slices.indices.tolist())
+        masks = self.point.postprocessing.masks(
+            self.mask_probability, self.class_probability, self.slices.indices.tolist()
+        )
         return np.asarray(masks & np.any(self.slices.images != 0, axis=1))
 
     @cached_property
@@ -168,8 +166,8 @@ class Prediction:
 
     @property
     def note(self) -> str | None:
-        """Tasks that were not trained, and the warnings about the files; None without any."""
-        return "; ".join((*untrained_notes(self.not_trained), *self.warnings)) or None
+        """The warnings about the files; None without any."""
+        return "; ".join(self.warnings) or None
 
     def to_row(self, mask: str | None = None) -> PredictionRow:
         """Return the row of a table; `mask` is what `save_mask` returned."""
@@ -234,11 +232,6 @@ class Prediction:
         if self.files is None or self.mask is None:
             return [f"{index:03d}" for index in range(self.slices.geometry.shape[0])]
         return [path.stem for path in self.files.images]
-
-
-def untrained_notes(tasks: Sequence[str]) -> list[str]:
-    """Return a note on each task that a model was not trained for."""
-    return [f"{task} was not trained in this model" for task in tasks]
 
 
 def _write_slices(folder: Path, names: Sequence[str], mask: Bools) -> None:

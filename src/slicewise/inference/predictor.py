@@ -14,7 +14,6 @@ from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.config.schema.tasks import TaskName
 from slicewise.core.errors import CheckpointError
 from slicewise.core.hashing import digest
-from slicewise.domain.labels import TASKS
 from slicewise.inference.backends import BACKENDS, Forward, Torch
 from slicewise.inference.tta import coverage, tta_transforms
 from slicewise.models.checkpoint import Checkpoint
@@ -28,6 +27,8 @@ Floats = NDArray[np.float32]
 
 _TRAINING_ONLY: Final = {"healthy_ratio", "max_train_slices"}
 """Keys of the preprocessing that choose slices for training and do not change the input"""
+_NO_CLASSIFICATION: Final = 0.5
+"""Probability of every slice where the model does not classify; it is not reported"""
 
 
 class SlicePredictions(NamedTuple):
@@ -86,15 +87,6 @@ class Predictor:
     def synthetic(self) -> bool:
         """Whether any model was trained on generated patients only."""
         return any(checkpoint.synthetic for checkpoint in self.checkpoints)
-
-    @property
-    def not_trained(self) -> tuple[TaskName, ...]:
-        """Tasks that some model was not trained for: predictions for them mean nothing."""
-        return tuple(
-            task
-            for task in TASKS
-            if any(task not in checkpoint.tasks.names for checkpoint in self.checkpoints)
-        )
 
     @cached_property
     def model(self) -> "MultitaskModel":
@@ -165,7 +157,9 @@ class Predictor:
             found = {name: task.probabilities(logits[name]) for name, task in self.tasks.items()}
             mask = found.get("segmentation", torch.zeros_like(images[:, :1]))
             masks.append(transform.inverse(mask)[:, 0])
-            classes.append(found.get("classification", torch.full_like(slots[:, :1], 0.5))[:, 0])
+            classes.append(
+                found.get("classification", torch.full_like(slots[:, :1], _NO_CLASSIFICATION))[:, 0]
+            )
             covered.append(coverage(transform, images)[:, 0])
         return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
 

@@ -21,7 +21,7 @@ from slicewise.domain.tables import (
     plural,
 )
 from slicewise.plots.sample_predictions import draw_grey
-from slicewise.plots.scores import NOT_TRAINED, paint_confusion
+from slicewise.plots.scores import NO_CLASSIFICATION, paint_confusion
 from slicewise.plots.style import (
     BLUE,
     GREY,
@@ -131,8 +131,8 @@ def draw_failure_confusion(
 ) -> Path:
     """Draw the confusion matrix of all slices of each source, and below it that of its `failures`."""
     title = "Slice classification: all slices, and those that failed"
-    if CLASSIFICATION in result.not_trained:
-        return draw_message(path, title, NOT_TRAINED, synthetic=synthetic)
+    if CLASSIFICATION not in result.tasks:
+        return draw_message(path, title, NO_CLASSIFICATION, synthetic=synthetic)
     sources = by_source(result.slices)
 
     def paint(figure: Figure) -> None:

@@ -16,7 +16,7 @@ from slicewise.inference.calibration import (
     reliability_curve,
 )
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.plots.scores import NOT_TRAINED
+from slicewise.plots.scores import NO_CLASSIFICATION
 from slicewise.plots.style import BLUE, GREY, ORANGE, draw, draw_heading, draw_message
 
 _TITLE = "Calibration of the slice probability"
@@ -43,8 +43,8 @@ def draw_reliability(
         bins: number of bins of equal width between 0 and 1.
         synthetic: whether the patients are generated.
     """
-    if CLASSIFICATION in after.not_trained:
-        return draw_message(path, _TITLE, NOT_TRAINED, synthetic=synthetic)
+    if CLASSIFICATION not in after.tasks:
+        return draw_message(path, _TITLE, NO_CLASSIFICATION, synthetic=synthetic)
     sources = sorted(by_source(after.slices))
 
     def paint(figure: Figure) -> None:

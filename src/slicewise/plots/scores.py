@@ -24,13 +24,13 @@ from slicewise.plots.style import BLUE, GREY, ORANGE, PALE, SERIES, draw, draw_h
 
 _CLASSES = ("no tumour", "tumour")
 _FEWEST_FOR_BOX = 5
-NOT_TRAINED = "classification was not trained"
+NO_CLASSIFICATION = "the model has no classification"
 
 
 def draw_confusion(path: Path, result: EvaluationTables, *, synthetic: bool) -> Path:
     """Draw one confusion matrix per source: counts, and shares of each true class."""
-    if CLASSIFICATION in result.not_trained:
-        return draw_message(path, "Slice classification", NOT_TRAINED, synthetic=synthetic)
+    if CLASSIFICATION not in result.tasks:
+        return draw_message(path, "Slice classification", NO_CLASSIFICATION, synthetic=synthetic)
     sources = by_source(result.slices)
 
     def paint(figure: Figure) -> None:
@@ -55,8 +55,8 @@ def draw_dice(path: Path, result: EvaluationTables, *, synthetic: bool) -> Path:
     def paint(figure: Figure) -> None:
         panels = figure.subplots(max(1, len(sources)), 1, squeeze=False, sharex=True)[:, 0]
         if not sources:
-            trained = SEGMENTATION not in result.not_trained
-            words = "no test patient has a mask" if trained else "not trained"
+            is_task = SEGMENTATION in result.tasks
+            words = "no test patient has a mask" if is_task else "the model has no segmentation"
             panels[0].text(0.5, 0.5, words, ha="center")
         for axes, (source, rows) in zip(panels[: len(sources)], sources.items(), strict=True):
             _strips(axes, source, rows)
@@ -80,8 +80,8 @@ def draw_roc(
 
     `pooled` slices are of several models with thresholds of their own, so no operating point is on the curve.
     """
-    if CLASSIFICATION in result.not_trained:
-        return draw_message(path, "Tumour or not, per slice", NOT_TRAINED, synthetic=synthetic)
+    if CLASSIFICATION not in result.tasks:
+        return draw_message(path, "Tumour or not, per slice", NO_CLASSIFICATION, synthetic=synthetic)
     sources = by_source(result.slices)
 
     def paint(figure: Figure) -> None:

@@ -67,7 +67,7 @@ def render_template(name: str, run: RunInfo, evaluation: Path, **content: Any) -
         plural=plural,
         run=run,
         metrics=metrics,
-        not_trained=metrics.get("not_trained", ()),
+        tasks=metrics["tasks"],
         warnings=list(collect_warnings(run, metrics)),
         notes=selection_notes(metrics),
         raw=uncalibrated_sources(metrics),

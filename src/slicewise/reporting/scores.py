@@ -1,10 +1,9 @@
 """The metrics of an evaluation as lines of tables."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.tables import describe_counts, resampling_unit
 from slicewise.evaluation.summary import describe_threshold, headline_scores, labelled_scores
 from slicewise.metrics.table import score_key, score_label
@@ -41,16 +40,11 @@ class SourceScores:
 
 def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
     """Return the scores of each source of `metrics.json`."""
-    not_trained = metrics.get("not_trained", ())
-    untrained = [
-        Score(task, "not trained", "–", "–") for task in (SEGMENTATION, CLASSIFICATION) if task in not_trained
-    ]
     sources = []
     for name, entry in metrics["sources"].items():
         # A cross-validation has no decisions: each fold has its own.
         decision = metrics.get("decisions", {}).get(name)
         details = [
-            *untrained,
             *_segmentation_scores(entry["segmentation"]),
             *_section_scores(entry["classification"]),
             *_patient_level_scores(entry["patient_classification"]),
@@ -61,7 +55,7 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
                 cases=describe_counts(entry["num_patients"], entry["num_slices"]),
                 num_tumour_slices=entry["num_tumour_slices"],
                 unit=resampling_unit(entry),
-                headlines=_headline_scores(entry, untrained, decision),
+                headlines=_headline_scores(entry, decision),
                 details=details,
                 notes=_interval_notes(entry),
                 has_masks=entry["segmentation"] is not None,
@@ -70,9 +64,7 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
     return sources
 
 
-def _headline_scores(
-    entry: Mapping[str, Any], untrained: Collection[Score], decision: Mapping[str, Any] | None
-) -> list[Score]:
+def _headline_scores(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Score]:
     """Return the main scores with their thresholds, and beside the accuracy that of the majority class."""
     lines = []
     for metric, estimate in headline_scores(entry):
@@ -84,7 +76,7 @@ def _headline_scores(
             base, majority = classes["majority_accuracy"], classes["majority_class"].replace("_", " ")
             note = f"accuracy of always predicting “{majority}”"
             lines.append(Score("majority class", format_number(base), "–", "–", note, is_baseline=True))
-    return [*lines, *untrained]
+    return lines
 
 
 def _estimate_score(name: str, entry: Mapping[str, Any]) -> Score:

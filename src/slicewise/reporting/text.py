@@ -95,7 +95,7 @@ def _stage_comparison(run: RunInfo, tables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _patients(tables: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:
-    is_classified = "classification" not in metrics.get("not_trained", ())
+    is_classified = "classification" in metrics["tasks"]
     head = (
         *("source", "patient", "slices", "Dice", "NSD", "HD95 mm"),
         *("reference ml", "predicted ml", "accuracy"),

@@ -18,11 +18,6 @@ def collect_warnings(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[tuple
             "The patients and pictures are generated. The metrics show that the pipeline works, and nothing "
             "about real patients.",
         )
-    for task in metrics.get("not_trained", ()):
-        yield (
-            f"{task.capitalize()} was not trained",
-            "No stage has it in its objective: its predictions would be random, and no metric is shown.",
-        )
     for step in run.steps:
         if step.name.startswith("train.") and step.metrics["best_epoch"] == 0:
             yield (
@@ -65,8 +60,8 @@ def _source_warnings(source: str, entry: Mapping[str, Any]) -> Iterator[tuple[st
 
 
 def uncalibrated_sources(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the sources whose probabilities are raw; none if classification was not trained."""
-    if CLASSIFICATION in metrics.get("not_trained", ()):
+    """Return the sources whose probabilities are raw; none without classification."""
+    if CLASSIFICATION not in metrics["tasks"]:
         return []
     return [
         source

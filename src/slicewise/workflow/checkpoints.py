@@ -1,16 +1,14 @@
-"""The checkpoint of a stage as later steps read it, and the tasks that its weights were trained on."""
+"""The checkpoint of a stage as later steps read it, and the tasks that the stage trained."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from slicewise.config.schema import Config
+from slicewise.config.schema.training import PART_OF_TASK
 from slicewise.core.errors import WorkspaceError
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.engine.step import Context
 
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
-
-_PARAMETER_GROUP: Final = {SEGMENTATION: "decoder", CLASSIFICATION: "head"}
 
 
 def load_stage_checkpoint(context: Context[Config], stage: str) -> "Checkpoint":
@@ -41,16 +39,6 @@ def trained_tasks(context: Context[Config], stage: str) -> frozenset[str]:
     settings = context.receipt(f"train.{stage}").identity.settings
     return frozenset(
         task
-        for task, part in _PARAMETER_GROUP.items()
+        for task, part in PART_OF_TASK.items()
         if settings[f"stages.{stage}.learning_rates.{part}"] and settings[f"stages.{stage}.objective.{task}"]
     )
-
-
-def untrained_tasks(context: Context[Config], stage: str) -> tuple[str, ...]:
-    """Return the tasks that neither a stage nor any stage its weights come from has trained."""
-    trained: set[str] = set()
-    previous: str | None = stage
-    while previous is not None:
-        trained |= trained_tasks(context, previous)
-        previous = context.receipt(f"train.{previous}").identity.settings[f"stages.{previous}.starts_from"]
-    return tuple(task for task in _PARAMETER_GROUP if task not in trained)

@@ -3,12 +3,10 @@
 Whatever is selected is selected on the validation cases first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from slicewise.config.schema import Config
 from slicewise.core.console import progress
@@ -34,13 +32,13 @@ from slicewise.evaluation.threshold_selection import ThresholdSelection, select_
 from slicewise.imaging.volume import Presence
 from slicewise.inference.operating_points import CALIBRATION_NAME, OperatingConditions
 from slicewise.inference.pipeline import Pipeline
-from slicewise.inference.prediction import UNTRAINED_PROBABILITY, Prediction
+from slicewise.inference.prediction import Prediction
 from slicewise.inference.predictor import SlicePredictions
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.plots.failures import FailurePicture
 from slicewise.plots.sample_predictions import Sample, draw_samples, grey_image, select_samples
 from slicewise.workflow import slices
-from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks, untrained_tasks
+from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks
 from slicewise.workflow.saliency import write_saliency
 from slicewise.workflow.slices import SliceLookup, slice_keys
 
@@ -50,29 +48,29 @@ Cases = Sequence[StoredCase]
 def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Write every output of the step; return its metrics and notes."""
     config, data, final = context.config, context.config.data, context.config.final_stage
-    untrained = untrained_tasks(context, final)
     pipeline = _pipeline(context, load_stage_checkpoint(context, final))
-    selection = _select_thresholds(context, pipeline, untrained)
+    selection = _select_thresholds(context, pipeline)
     cases = HeldOutCases(partial(slices.open_cases, context, "test")).open(selection)
-    outputs = _case_outputs(pipeline, cases, f"evaluate {final}", untrained)
-    held_out = evaluate_held_out(outputs, selection, config.evaluation, config.seed, untrained)
+    outputs = _case_outputs(pipeline, cases, f"evaluate {final}")
+    held_out = evaluate_held_out(outputs, selection, config.evaluation, config.seed, (*pipeline.tasks,))
     stages = _stage_results(context, cases, held_out)
     metrics = write_report(
         context.out("evaluation"), held_out, data_name=data.name, stage=final, synthetic=data.synthetic
     )
-    compared = [*compare(stages, bootstrap_settings(held_out.after)), *majority_rows(stages[-1])]
+    compared = compare(stages, bootstrap_settings(held_out.after))
+    if CLASSIFICATION in pipeline.tasks:
+        compared += majority_rows(stages[-1])
     title = "Training stages on the same test slices"
     write_comparison(context.out("phases"), "phase_comparison", compared, title, synthetic=data.synthetic)
     lookup = SliceLookup(cases)
     _draw_samples(context, lookup, held_out)
     metrics["failures"] = _write_failures(context, cases, lookup, held_out)
     metrics[f"gains_of_{final}"] = compute_gains(compared, final)
-    if CLASSIFICATION not in untrained:
+    if CLASSIFICATION in pipeline.tasks:
         metrics["gradcam"] = write_saliency(context, pipeline, lookup, held_out.after)
     if config.evaluation.modality_subsets:
-        metrics["modality_subsets"] = _write_modality_ablation(context, pipeline, cases, selection, untrained)
-    notes = [f"{task} was not trained in any stage: it has no scores" for task in untrained]
-    notes += [f"{source}: {note}" for source, chosen in selection.sources.items() for note in chosen.notes]
+        metrics["modality_subsets"] = _write_modality_ablation(context, pipeline, cases, selection)
+    notes = [f"{source}: {note}" for source, chosen in selection.sources.items() for note in chosen.notes]
     return metrics, tuple(notes)
 
 
@@ -80,32 +78,26 @@ def _pipeline(context: Context[Config], checkpoint: Checkpoint) -> Pipeline:
     return Pipeline([checkpoint], context.config.evaluation, device=context.config.runtime.device)
 
 
-def _case_outputs(
-    pipeline: Pipeline, cases: Cases, description: str, untrained: Sequence[str] = ()
-) -> Iterator[CaseOutput]:
+def _case_outputs(pipeline: Pipeline, cases: Cases, description: str) -> Iterator[CaseOutput]:
     for case in progress(cases, desc=description, unit="case"):
-        yield case_output(case, pipeline.predict(case), untrained)
+        yield case_output(case, pipeline.predict(case), pipeline.tasks)
 
 
 def case_output(
-    case: StoredCase, probabilities: Prediction | SlicePredictions, untrained: Sequence[str] = ()
+    case: StoredCase, probabilities: Prediction | SlicePredictions, tasks: Collection[str]
 ) -> CaseOutput:
     """Return the predictions for the slices of a case beside the reference.
 
-    Excluded slices have no mask and the probability 0, as in serving. Untrained tasks get no predictions:
-    without segmentation the case counts as one without a mask, and without classification every slice has
-    the probability 0.5. So no threshold or score depends on random weights.
+    Excluded slices have no mask and the probability 0, as in serving. Without segmentation among `tasks` the
+    case counts as one without a mask.
     """
-    classes = probabilities.class_probability
     return CaseOutput(
         keys=slice_keys(case),
         group=case.group,
         mask_probability=probabilities.mask_probability,
-        class_probability=np.full_like(classes, UNTRAINED_PROBABILITY)
-        if CLASSIFICATION in untrained
-        else classes,
+        class_probability=probabilities.class_probability,
         masks=case.masks,
-        has_mask=case.has_mask and SEGMENTATION not in untrained,
+        has_mask=case.has_mask and SEGMENTATION in tasks,
         labels=case.labels,
         pixel_mm=case.pixel_mm,
         slice_mm=case.slice_mm,
@@ -113,15 +105,13 @@ def case_output(
     )
 
 
-def _select_thresholds(
-    context: Context[Config], pipeline: Pipeline, untrained: Sequence[str]
-) -> ThresholdSelection:
+def _select_thresholds(context: Context[Config], pipeline: Pipeline) -> ThresholdSelection:
     """Select on the validation cases and write the selection, before the test cases are opened."""
     config, settings = context.config, context.config.evaluation
-    if CLASSIFICATION in untrained:
+    if CLASSIFICATION not in pipeline.tasks:
         settings = settings.model_copy(update={"calibrate": "none", "operating_point": "fixed"})
     cases = slices.open_cases(context, "val")
-    outputs = _case_outputs(pipeline, cases, "select thresholds", untrained)
+    outputs = _case_outputs(pipeline, cases, "select thresholds")
     selection = select_thresholds(outputs, settings, config.seed)
     conditions = OperatingConditions(
         pipeline.checkpoints[0].weights_digest,
@@ -210,7 +200,6 @@ def _write_modality_ablation(
     pipeline: Pipeline,
     cases: Cases,
     selection: ThresholdSelection,
-    untrained: tuple[str, ...],
 ) -> dict[str, Any]:
     """Score the volumes with every subset of their modalities; return Dice and AUC by source and subset."""
     config, settings = context.config, context.config.evaluation
@@ -220,10 +209,10 @@ def _write_modality_ablation(
         postprocessing = selection.postprocessing(case.key.source)
         for subset in list_subsets(case.presence):
             images = mask_modalities(case.images, subset)
-            output = case_output(case, pipeline.predict_stack(images, subset, case.included), untrained)
+            output = case_output(case, pipeline.predict_stack(images, subset, case.included), pipeline.tasks)
             scored.setdefault(subset, []).append(score_case(output, settings, postprocessing, surfaces=False))
     results = {
-        subset: replace(pool_cases(scored[subset], settings, config.seed), not_trained=untrained)
+        subset: replace(pool_cases(scored[subset], settings, config.seed), tasks=(*pipeline.tasks,))
         for subset in sorted(scored, key=lambda subset: (-sum(subset), [not present for present in subset]))
     }
     folder, synthetic = context.out("ablations"), config.data.synthetic

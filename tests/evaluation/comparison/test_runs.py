@@ -42,13 +42,13 @@ def test_other_patients_are_left_out_and_named(tmp_path: Path, results: Results)
 
 
 def test_a_task_that_one_run_lacks_is_named(tmp_path: Path, result: EvaluationResult) -> None:
-    masks = replace(result, not_trained=("classification",))
+    masks = replace(result, tasks=("segmentation",))
     runs = [
         read_run(write_run(tmp_path / name, tables), name) for name, tables in (("A", result), ("B", masks))
     ]
     rows, notes = compare_runs(runs)
     assert {row.value for row in rows if (row.score, row.variant) == ("roc_auc", "B")} == {None}
-    assert notes == ["classification was not trained in B: not compared"]
+    assert notes == ["B has no classification: not compared"]
 
 
 @pytest.mark.parametrize("inside", ["results/multitask_evaluation", "multitask_evaluation", "."])

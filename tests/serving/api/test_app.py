@@ -637,23 +637,22 @@ def untaught(checkpoint_path: Path, folder: Path, task: Task) -> TestClient:
     return decided_by(path, None)
 
 
-def test_a_head_that_was_never_trained_says_nothing(
+def test_an_absent_head_says_nothing(
     checkpoint_path: Path, volume_path: Path, picture_path: Path, tmp_path: Path
 ) -> None:
     client = untaught(checkpoint_path, tmp_path, "classification")
-    assert client.get("/model/info").json()["not_trained"] == ["classification"]
+    assert client.get("/model/info").json()["tasks"] == ["segmentation"]
     for path in (volume_path, picture_path):
         files = {"file": (path.name, path.read_bytes())}
         form, ask = {"modality": "flair"}, {"gradcam": "true"}
         answer = client.post("/predict", files=files, data=form, params=ask).json()
         assert (answer["tumour_probability"], answer["label"]) == (None, None)
-        assert answer["note"] == "classification was not trained in this model"
         shown = answer if answer["kind"] == "picture" else answer["key_slices"][0]
         assert shown["gradcam_png"] is None
         assert opened(shown["overlay_png"]).ndim == 3
 
 
-def test_masks_that_were_never_trained_are_not_shown(
+def test_absent_masks_are_not_shown(
     checkpoint_path: Path, volume_path: Path, picture_path: Path, tmp_path: Path
 ) -> None:
     client = untaught(checkpoint_path, tmp_path, "segmentation")
@@ -665,7 +664,7 @@ def test_masks_that_were_never_trained_are_not_shown(
     for place in ("mask.nii.gz", "slices/6.png?layer=overlay"):
         response = client.get(f"/results/{volume['id']}/{place}")
         assert response.status_code == 404
-        assert "segmentation was not trained" in response.json()["error"]
+        assert "the model has no segmentation" in response.json()["error"]
     assert client.get(f"/results/{volume['id']}/slices/6.png?layer=plain").status_code == 200
 
 

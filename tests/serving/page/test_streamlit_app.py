@@ -95,16 +95,15 @@ def test_a_raw_probability_is_called_raw(
         ("segmentation", ["Finding", "Tumour probability (raw)"], ["Evidence (Grad-CAM)", "Image"]),
     ],
 )
-def test_what_was_not_trained_is_said_and_not_shown(
+def test_an_absent_task_is_not_shown(
     task: str, measures: list[str], layers: list[str], shown: Callable[..., AppTest]
 ) -> None:
     missing = {
         "classification": {"label": None, "tumour_probability": None},
         "segmentation": {"tumour_ml": None},
     }
-    page = shown(not_trained=[task], **missing[task])
+    page = shown(tasks=[name for name in missing if name != task], **missing[task])
     assert [metric.label for metric in page.metric] == measures
-    assert "was not trained in this model" in page.info[0].value
     assert page.button_group[0].options == layers
 
 
@@ -155,7 +154,7 @@ def show_volume(num_slices: int, picture: bytes, said: dict[str, object]) -> Non
         "id": "a",
         "seconds": 0.1,
         "fingerprint": "f" * 64,
-        "not_trained": [],
+        "tasks": ["segmentation", "classification"],
         "note": None,
         "file_notes": [],
         "warning": None,

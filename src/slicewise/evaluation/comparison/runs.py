@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from slicewise.core.errors import UsageError, WorkspaceError
 from slicewise.core.files import read_json
+from slicewise.domain.labels import TASKS
 from slicewise.domain.tables import ComparisonRow, PatientRow, SliceRow, read_rows
 from slicewise.evaluation.comparison.variants import Variant, check_common, compare
 from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
@@ -52,7 +53,7 @@ def read_run(path: Path, name: str, seed: int = 0) -> Run:
     metrics = read_json(folder / "metrics.json")
     patients = read_rows(folder / "patients.csv", PatientRow)
     slices = read_rows(folder / "slices.csv", SliceRow)
-    absent, decisions = metrics.get("not_trained", ()), metrics.get("decisions", {})
+    absent, decisions = {*TASKS} - {*metrics.get("tasks", TASKS)}, metrics.get("decisions", {})
     return Run(folder, metrics, Variant(name, slices, patients, absent, seed, decisions))
 
 
@@ -94,14 +95,14 @@ def _notes(variants: Sequence[Variant]) -> Iterator[str]:
     patients = {(row.source, row.patient) for row in first.patients}
     labels = {row.key: row.label for row in first.slices}
     for task in sorted(first.absent):
-        yield f"{task} was not trained in {first.name}: not compared"
+        yield f"{first.name} has no {task}: not compared"
     for other in variants[1:]:
         theirs = {(row.source, row.patient) for row in other.patients}
         for name, own, more in ((first.name, patients, theirs), (other.name, theirs, patients)):
             if num_left_out := len(own - more):
                 yield f"{num_left_out} of the {len(own)} test patients of {name} are not in the other"
         for task in sorted(other.absent):
-            yield f"{task} was not trained in {other.name}: not compared"
+            yield f"{other.name} has no {task}: not compared"
         others = {row.key: row.label for row in other.slices}
         if any(labels[key] != others[key] for key in labels.keys() & others.keys()):
             yield "some slices have another label in the other run; they are left out of the classification"

@@ -35,7 +35,7 @@ class Variant:
     slices: Sequence[SliceRow]
     patients: Sequence[PatientRow]
     absent: Collection[str] = ()
-    """Tasks that it was not trained for"""
+    """Tasks that it does not have, or does not train"""
     seed: int = 0
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Thresholds and post-processing by source, as in `metrics.json`"""
@@ -79,7 +79,9 @@ def compare(
     for source in sorted({row.source for variant in variants for row in variant.slices}):
         for metric in headline_metrics() if metrics is None else metrics:
             scored = [variant for variant in variants if variant.has(metric)]
-            if metric.level != "pooled" and not any(variant.of_source(source)[1] for variant in scored):
+            if not scored or (
+                metric.level != "pooled" and not any(variant.of_source(source)[1] for variant in scored)
+            ):
                 continue  # pictures have no masks
             for variant in variants:
                 measured = _measure(metric, variant, source, bootstrap) if variant in scored else None

@@ -60,7 +60,7 @@ class ModelInfo(ApiModel):
     data_name: str = Field(description="data set the model was trained on")
     synthetic: bool = Field(description="whether the model was trained on generated patients only")
     device: str
-    not_trained: list[Task] = Field(description="tasks the model was not trained on; they are not predicted")
+    tasks: list[Task] = Field(description="what the model predicts")
     flips: bool = Field(description="test-time augmentation: mean over each slice and its mirror image")
     rotation: float = Field(
         description="test-time augmentation: mean over rotations by this many degrees to either side"
@@ -84,14 +84,14 @@ class Case(ApiModel):
 
 
 class Examination(OperatingInfo):
-    """The fields of every prediction. Those of a task that was not trained are null."""
+    """The fields of every prediction. Those of a task that the model does not have are null."""
 
     tumour_probability: Probability | None
     label: Literal["tumour", "no_tumour"] | None
-    not_trained: list[Task] = Field(description="tasks the model was not trained on")
+    tasks: list[Task] = Field(description="what the model predicts")
     synthetic: bool = Field(description="whether the model was trained on generated patients only")
     warning: str | None = Field(description="limits of the prediction; null if none is known")
-    note: str | None = Field(description="why fields are missing, and `file_notes`; null without any")
+    note: str | None = Field(description="`file_notes` as one text; null without any")
     file_notes: list[str] = Field(description="warnings about the files")
     modalities: list[str] = Field(description="the slots that were filled")
     seconds: float

@@ -112,7 +112,7 @@ class PredictionService:
             metrics={name: value for name, value in checkpoint.metrics.items() if math.isfinite(value)},
             data_name=checkpoint.data_name,
             synthetic=checkpoint.synthetic,
-            not_trained=list(self.pipeline.not_trained),
+            tasks=[*self.pipeline.tasks],
             device=str(self.pipeline.device),
             **self.pipeline.inference._asdict(),
             operating_points={kind: _operating_info(self.pipeline.points.of(kind)) for kind in INPUT_KINDS},
@@ -176,7 +176,7 @@ class PredictionService:
         result = self._get_result(key)
         if not 0 <= index < result.num_slices:
             raise RequestError(404, f"there is no slice {index}; the slices are 0 to {result.num_slices - 1}")
-        _require_trained(layer, result)
+        _require_task(layer, result)
         return to_png(self._layer(result, index, layer))
 
     def mask_nifti(self, key: str) -> bytes:
@@ -186,7 +186,7 @@ class PredictionService:
             RequestError: 404 if the result is no longer available or has no mask.
         """
         result = self._get_result(key)
-        _require_trained("overlay", result)
+        _require_task("overlay", result)
         return result.prediction.mask_nifti()
 
     def warm_up(self) -> None:
@@ -220,9 +220,11 @@ class PredictionService:
         return Result(prediction, SliceRenderer.of(inputs.volume))
 
     def _layer_png(self, result: Result, index: int, layer: Layer) -> str | None:
-        """Return a layer in base64; None if its task was not trained."""
-        untrained = _TASK_OF_LAYER.get(layer) in result.prediction.not_trained
-        return None if untrained else base64_png(self._layer(result, index, layer))
+        """Return a layer in base64; None if the model lacks its task."""
+        task = _TASK_OF_LAYER.get(layer)
+        if task and task not in result.prediction.tasks:
+            return None
+        return base64_png(self._layer(result, index, layer))
 
     def _layer(self, result: Result, index: int, layer: Layer) -> Picture:
         mask = result.prediction.mask
@@ -252,17 +254,17 @@ class PredictionService:
         return restored
 
 
-def _require_trained(layer: Layer, result: Result) -> None:
+def _require_task(layer: Layer, result: Result) -> None:
     task = _TASK_OF_LAYER.get(layer)
-    if task in result.prediction.not_trained:
-        raise RequestError(404, f"{task} was not trained in this model; this layer is not available")
+    if task and task not in result.prediction.tasks:
+        raise RequestError(404, f"the model has no {task}; this layer is not available")
 
 
 def _common_fields(prediction: Prediction, started: float, notes: Sequence[str]) -> dict[str, Any]:
     return {
         "tumour_probability": prediction.tumour_probability,
         "label": prediction.verdict,
-        "not_trained": list(prediction.not_trained),
+        "tasks": [*prediction.tasks],
         "synthetic": prediction.synthetic,
         "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
         "note": replace(prediction, warnings=tuple(notes)).note,

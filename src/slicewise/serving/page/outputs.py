@@ -44,8 +44,6 @@ def render_prediction(client: ApiClient, info: dict[str, Any]) -> None:
 
 
 def _show_metrics(prediction: dict[str, Any], *mask_metrics: tuple[str, str]) -> None:
-    for task in prediction["not_trained"]:
-        st.info(f"{task.capitalize()} was not trained in this model, so there is no prediction.")
     metrics = mask_metrics if _has_segmentation(prediction) else ()
     if _has_classification(prediction):
         finding = "Tumour" if prediction["label"] == "tumour" else "No tumour"
@@ -64,15 +62,15 @@ def _probability_label(prediction: dict[str, Any]) -> str:
 
 
 def _has_segmentation(prediction: dict[str, Any]) -> bool:
-    return SEGMENTATION not in prediction["not_trained"]
+    return SEGMENTATION in prediction["tasks"]
 
 
 def _has_classification(prediction: dict[str, Any]) -> bool:
-    return CLASSIFICATION not in prediction["not_trained"]
+    return CLASSIFICATION in prediction["tasks"]
 
 
 def _select_layer(prediction: dict[str, Any]) -> str:
-    """Return the selected layer; those of untrained tasks are not offered."""
+    """Return the selected layer; those of absent tasks are not offered."""
     available = {
         "overlay": _has_segmentation(prediction),
         "gradcam": _has_classification(prediction),

@@ -62,7 +62,7 @@ def _show_model_info(info: dict[str, Any]) -> None:
         "Model": f"{model['architecture']} with {model['encoder']}",
         "Stage": info["stage"],
         "Trained on": info["data_name"] + (" (generated patients)" if info["synthetic"] else ""),
-        **({"Not trained": ", ".join(info["not_trained"])} if info["not_trained"] else {}),
+        "Tasks": ", ".join(info["tasks"]),
         "Slice": f"{info['preprocessing']['image_size']} pixels square",
         **{
             f"Operating point, {kind}": f"{point['decision']} ({point['origin']})"
