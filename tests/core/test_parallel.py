@@ -3,14 +3,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from tests.terminal import Terminal, in_terminal
 
 from slicewise.core.errors import DataError
-from slicewise.core.parallel import num_processes, run_jobs
+from slicewise.core.parallel import map_cases, map_in_processes, num_processes
 
 
 def square(number: int) -> int:
@@ -28,13 +30,31 @@ def refuse(number: int) -> int:
 
 
 def test_one_worker_stays_in_this_process() -> None:
-    assert list(run_jobs(lambda number: number + 1, [1, 2], 1, str)) == [(0, 2), (1, 3)]
+    assert list(map_in_processes(lambda number: number + 1, [1, 2], 1, str)) == [(0, 2), (1, 3)]
 
 
 def test_every_job_is_answered_with_its_position() -> None:
     before = os.environ.get("OMP_NUM_THREADS")
-    assert dict(run_jobs(square, list(range(9)), 2, str)) == {number: number**2 for number in range(9)}
+    assert dict(map_in_processes(square, list(range(9)), 2, str)) == {
+        number: number**2 for number in range(9)
+    }
     assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+def test_another_mapper_takes_its_place() -> None:
+    asked: list[int] = []
+
+    def backwards(
+        function: Callable[[Any], Any], jobs: Sequence[Any], num_workers: int, name: Callable[[Any], str]
+    ) -> Iterator[tuple[int, Any]]:
+        asked.append(num_workers)
+        return ((place, function(jobs[place])) for place in reversed(range(len(jobs))))
+
+    done = map_cases(
+        square, [1, 2, 3], name=str, num_workers=8, memory_mib=1, jobs_per_worker=2, mapper=backwards
+    )
+    assert list(done) == [(2, 9), (1, 4), (0, 1)]
+    assert asked == [1]
 
 
 def test_a_killed_worker_is_explained() -> None:
@@ -42,12 +62,12 @@ def test_a_killed_worker_is_explained() -> None:
         DataError,
         match=r"memory, during or shortly before: .*case 3.*MiB.*runtime\.num_workers=1 \(it was 2\)",
     ):
-        list(run_jobs(die_on_three, [0, 1, 2, 3, 4], 2, lambda number: f"case {number}"))
+        list(map_in_processes(die_on_three, [0, 1, 2, 3, 4], 2, lambda number: f"case {number}"))
 
 
 def test_an_error_in_a_worker_arrives_as_it_is() -> None:
     with pytest.raises(DataError, match="is bad"):
-        list(run_jobs(refuse, [1, 2, 3], 2, str))
+        list(map_in_processes(refuse, [1, 2, 3], 2, str))
 
 
 def test_processes_are_bounded_by_request_memory_and_jobs() -> None:
@@ -61,7 +81,7 @@ def test_processes_are_bounded_by_request_memory_and_jobs() -> None:
 NOISY = """
 import logging, sys, time, warnings
 from slicewise.core.console import progress, standard_streams
-from slicewise.core.parallel import run_jobs
+from slicewise.core.parallel import map_in_processes
 def noisy(number):
     time.sleep(0.3)  # until the bar is drawn
     warnings.warn_explicit(f"warning {number}", UserWarning, "file", 1)
@@ -70,7 +90,7 @@ def noisy(number):
     return number
 if __name__ == "__main__":
     with standard_streams():
-        found = list(progress(run_jobs(noisy, range(4), 2, str), desc="Working", total=4))
+        found = list(progress(map_in_processes(noisy, range(4), 2, str), desc="Working", total=4))
     print(sorted(found))
 """
 
@@ -94,10 +114,10 @@ def test_what_a_worker_prints_stands_in_whole_lines_above_the_bar(tmp_path: Path
 SLOW = """
 import sys, time
 from slicewise.core.signals import handle_signals
-from slicewise.core.parallel import run_jobs
+from slicewise.core.parallel import map_in_processes
 try:
     with handle_signals():
-        list(run_jobs(time.sleep, [600.0] * 6, 2, str))
+        list(map_in_processes(time.sleep, [600.0] * 6, 2, str))
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slicewise.core.files import write_text
+from slicewise.engine.observers import Console, Observer, Observers
 from slicewise.engine.plan import Decision, plan
 from slicewise.engine.record import RunRecord, StepRecord
 from slicewise.engine.runner import Runner
@@ -31,6 +32,7 @@ class Toy:
     """Something outside every identity that changes an output, as a GPU's last bits may."""
     answer: bool = False
     asked: list[str] = field(default_factory=list)
+    observers: dict[str, Observer] = field(default_factory=dict)
 
     @property
     def workspace(self) -> Workspace:
@@ -118,9 +120,9 @@ class Toy:
             self.asked.append(question)
             return self.answer
 
-        Runner(steps, self.config, workspace, workspace.load_hashes(), record, ask).execute(
-            self.select(**flags)
-        )
+        observers = Observers({"console": Console(), **self.observers})
+        runner = Runner(steps, self.config, workspace, workspace.load_hashes(), record, ask, observers)
+        runner.execute(self.select(**flags))
         return list(self.ran)
 
     def text(self, home: str) -> str:

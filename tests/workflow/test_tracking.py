@@ -2,17 +2,21 @@
 
 import csv
 import math
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from tests.conftest import Pipeline
 
 from slicewise.config.compose import compose
 from slicewise.engine.receipt import Receipt
-from slicewise.engine.workspace import Workspace
-from slicewise.workflow import tracking
-from slicewise.workflow.tracking import EXPERIMENT, iterate_metrics, make_tracker
+from slicewise.engine.workspace import StoredOutput, Workspace
+from slicewise.workflow import tensorboard, tracking
+from slicewise.workflow.observers import list_observers
+from slicewise.workflow.tracking import EXPERIMENT, iterate_metrics
 
 ON = "tracking.mlflow=true"
 NOWHERE = "tracking.uri=nonsense://nowhere"
@@ -26,8 +30,7 @@ def output(trained: Pipeline, folder: str) -> tuple[Receipt, dict[str, Path]]:
 
 
 def test_without_tracking_nobody_listens(trained: Pipeline) -> None:
-    observe = make_tracker(compose(), Workspace(trained.workspace))
-    assert list(observe("train.joint", *output(trained, "checkpoints/multitask_joint"))) == []
+    assert list_observers(compose(), Workspace(trained.workspace)) == {}
 
 
 def test_missing_packages_are_told_before_any_work(
@@ -46,11 +49,9 @@ def test_a_tracker_that_fails_is_recorded_and_stops_nothing(
     assert trained.run("--until", "evaluate", ON, NOWHERE) == 0
     assert trained.ran() == []  # nor does tracking make anything run again
     notes = trained.record["steps"]["download"]["notes"]
-    assert [note for note in notes if note.startswith("tracking failed at download")] == notes[-1:]
-    assert not any(
-        "tracking" in str(trained.record["steps"][name]["notes"]) for name in ("split", "evaluate")
-    )
-    assert "tracking failed at download" in capsys.readouterr().out
+    assert [note for note in notes if note.startswith("mlflow failed at download")] == notes[-1:]
+    assert not any("mlflow" in str(trained.record["steps"][name]["notes"]) for name in ("split", "evaluate"))
+    assert "mlflow failed at download" in capsys.readouterr().out
     assert trained.record["success"]
 
 
@@ -110,3 +111,46 @@ def test_one_configuration_is_one_run_however_often_it_is_told(trained: Pipeline
     assert trained.run("--until", "evaluate", ON) == 0
     (forced,) = client.search_runs([experiment.experiment_id])
     assert forced.data.tags["product.train.joint"] == receipt.product, "logged again"
+
+
+def test_tensorboard_without_its_package_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda _: None)
+    assert Pipeline(tmp_path).run("--until", "split", "tracking.tensorboard=true") == 2
+    assert "needs the package tensorboard: pip install tensorboard" in capsys.readouterr().err
+
+
+class _Writer:
+    """Keeps what torch's SummaryWriter would write."""
+
+    scalars: ClassVar[list[tuple[str, float, int]]] = []
+
+    def __init__(self, _folder: str) -> None: ...
+    def add_scalar(self, name: str, value: float, number: int) -> None:
+        self.scalars.append((name, value, number))
+
+    def flush(self) -> None: ...
+
+
+def test_tensorboard_has_the_epochs_of_a_stage_once(
+    trained: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=_Writer))
+    monkeypatch.setattr(_Writer, "scalars", [])
+    config = compose(["tracking.tensorboard=true"])
+    observer = list_observers(config, Workspace(tmp_path))["tensorboard"]
+    observer.epoch("train.joint", {"epoch": 2, "dice": 0.5, "auc": math.nan})
+    assert _Writer.scalars == [("train.joint/dice", 0.5, 2)]
+
+    made = StoredOutput(*output(trained, "checkpoints/multitask_joint"))
+    observer.finished("train.joint", "completed", "", made)
+    assert {number for _, _, number in _Writer.scalars[1:]} == {0}, "its epochs are there"
+    observer.finished("train.joint", "reused", "", made)
+    seen = len(_Writer.scalars)
+    again = list_observers(config, Workspace(tmp_path))["tensorboard"]
+    again.finished("train.joint", "reused", "", made)
+    assert len(_Writer.scalars) == seen
+    again.finished("train.cls_head", "reused", "", made)
+    assert {number for _, _, number in _Writer.scalars[seen:]} == {0, 1, 2}

@@ -59,7 +59,7 @@ def run_checks(workspace: Workspace, config: Config, *, wants_demo: bool = True)
         software.torch_pair(),
         software.encoder_weights(config),
         software.encoding(),
-        software.tracker(config),
+        software.tracking(workspace, config),
         machine.cores(config),
         machine.memory(config),
         machine.accelerator(config),

@@ -32,7 +32,7 @@ from slicewise.engine.selection import Selection
 from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
-from slicewise.workflow.tracking import make_tracker
+from slicewise.workflow.observers import make_observers
 
 log = logging.getLogger("slicewise")
 
@@ -94,7 +94,7 @@ def run_pipeline(
     from slicewise.config.compose import compose, find_configs_dir
 
     steps = _build_steps(config, workspace)
-    tracker = make_tracker(config, workspace)
+    observers = make_observers(config, workspace)
     record = _new_record(args, config, workspace, steps)
     hashes = workspace.load_hashes()
     # The plan comes first: a command that cannot be carried out fails before any work is done.
@@ -108,7 +108,7 @@ def run_pipeline(
         lambda mode: compose([f"modes={mode}"]),
     )
     try:
-        runner = Runner(steps, config, workspace, hashes, record, partial(_confirm, args), tracker)
+        runner = Runner(steps, config, workspace, hashes, record, partial(_confirm, args), observers)
         runner.execute(selection)
     except (SliceWiseError, KeyboardInterrupt) as error:
         _record_failure(record, error)

@@ -1,7 +1,10 @@
-"""The running step and the open progress bar of this process; `engine.progress` writes them to disk."""
+"""The running step, the open progress bar and the epochs of this process.
+
+`engine.progress` writes the first two to disk, and the runner tells its observers of the epochs.
+"""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +33,7 @@ class RunningStep:
 
 _jobs: list[Job] = []
 _steps: list[RunningStep] = []
+_listeners: list[Callable[[Mapping[str, float]], None]] = []
 
 
 @contextmanager
@@ -57,3 +61,19 @@ def step(name: str, reason: str) -> Iterator[None]:
 def current() -> tuple[RunningStep | None, Job | None]:
     """Return the step and the job that started last and have not ended."""
     return next(reversed(_steps), None), next(reversed(_jobs), None)
+
+
+@contextmanager
+def epochs(listener: Callable[[Mapping[str, float]], None]) -> Iterator[None]:
+    """Call `listener` with the metrics of each epoch that ends while the block runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def finish_epoch(metrics: Mapping[str, float]) -> None:
+    """Tell the listeners of an epoch, with its number in `metrics["epoch"]`."""
+    for listener in _listeners:
+        listener(metrics)

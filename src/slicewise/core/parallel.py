@@ -1,4 +1,4 @@
-"""Run jobs in worker processes: bounded memory, one thread each, a clear error when the system kills one."""
+"""A function mapped over cases, in worker processes: bounded memory, one thread each, clear errors."""
 
 import io
 import multiprocessing
@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from multiprocessing import connection
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from slicewise.core.disk import MIB
 from slicewise.core.errors import DataError
@@ -33,7 +33,47 @@ def num_processes(requested: int, memory_mib: int, num_jobs: int) -> int:
     return max(1, min(requested or usable_cores(), affordable, num_jobs))
 
 
-def run_jobs(
+class Mapper(Protocol):
+    """What maps a function over jobs: yields (index of the job, its result) as jobs finish."""
+
+    def __call__(
+        self,
+        function: Callable[[Job], Result],
+        jobs: Sequence[Job],
+        num_workers: int,
+        name: Callable[[Job], str],
+    ) -> Iterator[tuple[int, Result]]: ...
+
+
+def map_cases(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    name: Callable[[Job], str],
+    num_workers: int,
+    memory_mib: int,
+    jobs_per_worker: int = 1,
+    mapper: Mapper | None = None,
+) -> Iterator[tuple[int, Result]]:
+    """Yield (index of the job, its result) as jobs finish. Every loop over many cases is this one.
+
+    Args:
+        function: importable by name: it runs in other processes.
+        jobs: picklable; a case, or several small ones.
+        name: names a job in an error.
+        num_workers: processes; 0: one per core. Fewer are used where memory or jobs are few.
+        memory_mib: largest memory of a worker.
+        jobs_per_worker: with fewer jobs, another worker takes longer to start than it saves.
+        mapper: what runs the jobs; by default `map_in_processes`.
+
+    Raises:
+        DataError: the system killed a worker.
+    """
+    workers = num_processes(num_workers, memory_mib, len(jobs) // jobs_per_worker)
+    yield from (mapper or map_in_processes)(function, jobs, workers, name)
+
+
+def map_in_processes(
     function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int, name: Callable[[Job], str]
 ) -> Iterator[tuple[int, Result]]:
     """Yield (index of the job, its result) as jobs finish; in this process where one worker is enough.

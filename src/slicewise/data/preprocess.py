@@ -13,7 +13,7 @@ from slicewise.core.console import progress, progress_bar
 from slicewise.core.disk import require_space
 from slicewise.core.errors import DataError, WorkspaceError
 from slicewise.core.hashing import HashCache, digest
-from slicewise.core.parallel import num_processes, run_jobs
+from slicewise.core.parallel import map_cases
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
 from slicewise.data.store import SliceStore, entry_id
@@ -154,10 +154,12 @@ def _compute(
     needed = sum(estimate_bytes(case, settings) for case, _ in missing)
     require_space(store.root, needed, f"preprocessing {len(missing)} cases")
     jobs = batch_jobs(missing)
-    processes = num_processes(num_workers, max_worker_memory_mib, len(jobs))
     seal = partial(_seal_cases, store.root, settings)
     with progress_bar(desc="Preprocessing", total=len(missing), unit="case") as bar:
-        for position, outcomes in run_jobs(seal, jobs, processes, _describe_job):
+        done = map_cases(
+            seal, jobs, name=_describe_job, num_workers=num_workers, memory_mib=max_worker_memory_mib
+        )
+        for position, outcomes in done:
             yield from zip((entry for _, entry in jobs[position]), outcomes, strict=True)
             bar.update(len(outcomes))
 

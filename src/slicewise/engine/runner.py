@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Generic
 
 from slicewise.core import activity
@@ -17,6 +16,7 @@ from slicewise.core.malloc import trim_memory
 from slicewise.core.memory import available_memory, is_out_of_memory, require_memory
 from slicewise.core.redact import redact
 from slicewise.engine.attempt import Attempt, install_output
+from slicewise.engine.observers import Console, Observer, Observers
 from slicewise.engine.peak_memory import MemoryMonitor
 from slicewise.engine.plan import Action, Decision, Planner
 from slicewise.engine.provenance import package_versions
@@ -38,8 +38,7 @@ class Runner(Generic[C]):
 
     Attributes:
         confirm: answers a question with yes or no.
-        observe: called with each output that is in its home, made now or earlier: its step, its receipt and
-            the folder of each slot. It raises nothing and returns warnings.
+        observers: told of every step.
     """
 
     steps: Sequence[Step[C]]
@@ -48,7 +47,7 @@ class Runner(Generic[C]):
     hashes: HashCache
     record: RunRecord
     confirm: Callable[[str], bool]
-    observe: Callable[[str, Receipt, Mapping[str, Path]], Sequence[str]] = lambda *_: ()
+    observers: Observers = field(default_factory=lambda: Observers({"console": Console()}))
     _demand: Demand = field(default=Demand(), init=False)
 
     def execute(self, selection: Selection) -> None:
@@ -78,10 +77,14 @@ class Runner(Generic[C]):
                 settled = self._run(decision, entry, done, fresh=selection.of(step.name) is Request.FORCE)
             else:
                 settled = self._reuse_or_skip(decision, entry)
-            self._notify_observer(settled, entry)
+            self._tell(
+                step, lambda each: each.finished(step.name, entry.status, settled.reason, settled.output)
+            )
         except BaseException as error:
             explained = self._explain_failure(error, step.name)
-            self._record_failure(entry, step, explained or error)
+            failure = explained or error
+            self._record_failure(entry, step, failure)
+            self._tell(step, lambda each: each.failed(step.name, failure))
             if explained is not None:
                 raise explained from error
             raise
@@ -115,14 +118,14 @@ class Runner(Generic[C]):
     def _planner(self, selection: Selection) -> Planner[C]:
         return Planner(self.steps, self.config, self.workspace, self.hashes, selection)
 
-    def _notify_observer(self, settled: Decision[C], entry: StepRecord) -> None:
-        output = settled.output
-        warnings = self.observe(settled.step.name, output.receipt, output.folders) if output else ()
+    def _tell(self, step: Step[C], event: Callable[[Observer], None]) -> None:
+        """Tell the observers; a warning about one that fails is recorded."""
+        warnings, entry = self.observers.tell(step.name, event), self.record.steps[step.name]
         for warning in warnings:
             _warn(warning)
         if warnings:
             entry.notes = [*entry.notes, *warnings]
-            self.record.save()
+            self.record.save_failed()
 
     def _reuse_or_skip(self, decision: Decision[C], entry: StepRecord) -> Decision[C]:
         started = time.monotonic()
@@ -134,9 +137,6 @@ class Runner(Generic[C]):
             decision = install_output(decision, self.workspace)
             assert decision.output is not None
             _fill_entry(entry, decision.step, decision.output.receipt)
-        # While nothing has run, the plan printed above says the same.
-        if any(step.status == "completed" for step in self.record.steps.values()):
-            say(f"{decision.step.name:<18} {entry.status:<8} {decision.reason}", "dim")
         entry.duration_seconds = round(time.monotonic() - started, 3)
         self.record.save()
         return decision
@@ -145,7 +145,7 @@ class Runner(Generic[C]):
         self, decision: Decision[C], entry: StepRecord, done: Mapping[str, Decision[C]], *, fresh: bool
     ) -> Decision[C]:
         step = decision.step
-        say(f"{step.name:<18} {'run':<8} {decision.reason}", "header")
+        self._tell(step, lambda each: each.started(step.name, decision.reason))
         log.info("%s: run, %s", step.name, decision.reason)
         entry.status, entry.fingerprint = "running", decision.identity.fingerprint
         self.record.save()
@@ -155,7 +155,7 @@ class Runner(Generic[C]):
         started = time.monotonic()
         memory = MemoryMonitor()
         try:
-            with memory, activity.step(step.name, decision.reason):
+            with memory, activity.step(step.name, decision.reason), activity.epochs(self._tell_epoch(step)):
                 outcome = step.run(context)
         finally:
             entry.duration_seconds = round(time.monotonic() - started, 3)
@@ -166,11 +166,11 @@ class Runner(Generic[C]):
         settled = install_output(replace(decision, action=Action.REUSE), self.workspace)  # for later steps
         entry.status = "completed"
         _fill_entry(entry, step, receipt)
-        for note in entry.notes:
-            say(f"  {note}", "warn")
-        say(f"  done in {entry.duration_seconds:.1f} s, peak memory {entry.peak_memory_mib} MiB", "good")
         self.record.save()
         return settled
+
+    def _tell_epoch(self, step: Step[C]) -> Callable[[Mapping[str, float]], None]:
+        return lambda metrics: self._tell(step, lambda each: each.epoch(step.name, metrics))
 
     def _check_resources(self, step: Step[C], context: Context[C], entry: StepRecord) -> None:
         """Refuse work for which the disk is too small; warn where memory may be."""
@@ -221,7 +221,7 @@ def _build_report(outcome: Outcome, entry: StepRecord, header: Mapping[str, Any]
 
 def _fill_entry(entry: StepRecord, step: Step[Any], receipt: Receipt) -> None:
     entry.metrics = receipt.report["metrics"]
-    entry.notes = receipt.report["notes"]
+    entry.notes = [*receipt.report["notes"], *entry.notes]  # these are about observers
     entry.made_at = receipt.report["made_at"]
     entry.made_in_seconds = receipt.report["duration_seconds"]
     entry.peak_memory_mib = receipt.report["peak_memory_mib"]

@@ -12,6 +12,7 @@ import torch
 from slicewise.compute.precision import Precision
 from slicewise.compute.threads import Threads
 from slicewise.config.schema import Config, Stage
+from slicewise.core import activity
 from slicewise.core.console import progress_bar, say
 from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.core.signals import defer_signals
@@ -212,6 +213,7 @@ class Trainer:
             self._artifacts.report(progress)
             self._save()
             self._is_consistent = True
+        activity.finish_epoch(progress.history[-1])
 
     def _validate(self) -> Validation:
         """Return the metrics; the last step of an epoch may have made weights NaN that no loss shows yet."""

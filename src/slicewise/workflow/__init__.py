@@ -8,5 +8,5 @@ checkpoints     the checkpoint of a stage and the tasks that it has trained
 demand          disk and memory that each step needs
 folds           a step within one fold of a cross-validation
 evaluation      the work of the step `evaluate` (predictions, saliency: its parts)
-tracking        finished steps logged to MLflow
+observers       console, MLflow (tracking), tensorboard, and those of other packages
 """

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +19,10 @@ from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
 from slicewise.core.errors import UsageError
 from slicewise.core.hashing import digest
-from slicewise.core.redact import redact
+from slicewise.engine.observers import Observer
 from slicewise.engine.receipt import Receipt
-from slicewise.engine.workspace import Workspace
+from slicewise.engine.record import StepStatus
+from slicewise.engine.workspace import StoredOutput, Workspace
 from slicewise.workflow.settings import results_config
 
 EXPERIMENT: Final = "slicewise"
@@ -35,37 +36,27 @@ _MAX_LENGTH: Final = 500
 """Characters of a parameter or tag that older servers accept"""
 
 T = TypeVar("T")
-Observer = Callable[[str, Receipt, Mapping[str, Path]], Sequence[str]]
 
 
-def make_tracker(config: Config, workspace: Workspace) -> Observer:
-    """Return the observer of finished steps: a `Tracker`, or one that does nothing without tracking.
-
-    Raises:
-        UsageError: tracking is on and its packages are not installed.
-    """
-    require_packages(config)
-    return Tracker(config, workspace) if config.tracking.mlflow else lambda *_: ()
-
-
-def require_packages(config: Config) -> None:
-    """Refuse tracking without its packages.
+def make_tracker(config: Config, workspace: Workspace) -> Observer | None:
+    """Return the observer that logs to MLflow, or None where it is off.
 
     Raises:
-        UsageError: tracking is on and its packages are not installed.
+        UsageError: it is on, and its packages are not installed.
     """
     if not config.tracking.mlflow:
-        return
+        return None
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(
             f"tracking.mlflow=true needs {', '.join(missing)}: install slicewise[tracking] (in a checkout: "
             "uv pip install -r requirements/tracking.lock), or set tracking.mlflow=false"
         )
+    return Tracker(config, workspace)
 
 
-class Tracker:
-    """Logs to MLflow. A tracker that fails warns once, and the pipeline continues without it."""
+class Tracker(Observer):
+    """Logs the output of each step to MLflow."""
 
     def __init__(self, config: Config, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -74,19 +65,10 @@ class Tracker:
         self._uri = config.tracking.uri
         self._client: Any = None
         self._run_id = ""
-        self._disabled = False
 
-    def __call__(self, step: str, receipt: Receipt, folders: Mapping[str, Path]) -> list[str]:
-        """Log one step; return a warning if it failed."""
-        if self._disabled:
-            return []
-        try:
-            self._log(step, receipt, folders)
-        except Exception as error:  # whatever a foreign library or server raises
-            self._disabled = True
-            reason = redact(f"{type(error).__name__}: {error}".splitlines()[0])
-            return [f"tracking failed at {step} and is off until the next command: {reason}"]
-        return []
+    def finished(self, step: str, _status: StepStatus, _reason: str, output: StoredOutput | None) -> None:
+        if output is not None:
+            self._log(step, output.receipt, output.folders)
 
     def _log(self, step: str, receipt: Receipt, folders: Mapping[str, Path]) -> None:
         if self._client is None:

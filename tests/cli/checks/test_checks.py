@@ -105,13 +105,13 @@ def test_an_encoder_that_nobody_knows_is_told_before_a_run(name: str) -> None:
 
 def test_tracking_needs_its_packages(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     on = compose(["tracking.mlflow=true"])
-    assert software.tracker(config).level == "good"
+    assert software.tracking(Workspace(Path()), config).level == "good"
     monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: None)
-    found = software.tracker(on)
+    found = software.tracking(Workspace(Path()), on)
     assert (found.level, found.found) == ("bad", "tracking.mlflow=true needs mlflow, sqlalchemy, alembic")
     assert found.advice.startswith("install slicewise[tracking]")
     monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: name)
-    assert software.tracker(on).found == "MLflow"
+    assert software.tracking(Workspace(Path()), on).found == "mlflow"
 
 
 def test_memory(config: Config) -> None:

@@ -27,7 +27,7 @@ def test_only_missing_patients_are_generated(tmp_path: Path, monkeypatch: pytest
 
 
 def test_nothing_to_do_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "run_jobs", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(generation, "map_cases", lambda *_, **__: pytest.fail("started"))
     assert materialise_patients(tmp_path, [], 0, 4) == []
 
 

@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 from slicewise.cli.checks.check import Check
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError, UsageError
-from slicewise.workflow.tracking import require_packages
+from slicewise.engine.workspace import Workspace
+from slicewise.workflow.observers import list_observers
 
 _MIN_PYTHON = (3, 11)
 _INSTALL = "in a checkout: make run; elsewhere: pip install 'slicewise[serving]'"
@@ -83,14 +84,14 @@ def encoder_weights(config: Config) -> Check:
     )
 
 
-def tracker(config: Config) -> Check:
+def tracking(workspace: Workspace, config: Config) -> Check:
     """Check that the packages of experiment tracking are installed, where it is on."""
     try:
-        require_packages(config)
+        names = list_observers(config, workspace)
     except UsageError as error:
         fault, _, advice = str(error).partition(": ")
         return Check("tracking", "bad", fault, advice)
-    return Check("tracking", "good", "MLflow" if config.tracking.mlflow else "off")
+    return Check("tracking", "good", ", ".join(names) or "off")
 
 
 def encoding() -> Check:

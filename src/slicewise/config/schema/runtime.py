@@ -50,5 +50,7 @@ class Tracking(Section):
 
     mlflow: bool
     """Log finished steps to MLflow; needs the extra `tracking`."""
+    tensorboard: bool
+    """Log epochs and metrics to TensorBoard, in the folder `tracking/tensorboard`; needs its package."""
     uri: str | None
     """Tracking URI of MLflow; null: a SQLite file in the workspace."""

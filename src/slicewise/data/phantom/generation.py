@@ -7,7 +7,7 @@ from typing import Final
 
 from slicewise.core.console import progress
 from slicewise.core.disk import MIB, require_space
-from slicewise.core.parallel import num_processes, run_jobs
+from slicewise.core.parallel import map_cases
 from slicewise.data.phantom.patient import patient_name, write_patient
 from slicewise.data.phantom.pictures import missing_pictures, write_picture
 
@@ -30,8 +30,8 @@ def materialise_patients(folder: Path, numbers: Sequence[int], seed: int, num_wo
     missing = missing_patients(folder, numbers)
     if missing:
         require_space(folder, len(missing) * BYTES_PER_PATIENT, f"generating {len(missing)} patients")
-        workers = num_processes(num_workers, _WORKER_MIB, len(missing))
-        done = run_jobs(partial(write_patient, folder, seed=seed), missing, workers, patient_name)
+        write = partial(write_patient, folder, seed=seed)
+        done = map_cases(write, missing, name=patient_name, num_workers=num_workers, memory_mib=_WORKER_MIB)
         for _ in progress(done, total=len(missing), desc="Generating patients", unit="patient"):
             pass
     return [folder / patient_name(number) for number in numbers]
@@ -51,8 +51,14 @@ def materialise_pictures(folder: Path, count: int, seed: int, num_workers: int) 
         DataError: the folder holds other pictures, or the system killed a worker.
     """
     missing = missing_pictures(folder, count, seed)
-    workers = num_processes(num_workers, _WORKER_MIB, len(missing) // _PICTURES_PER_WORKER)
-    done = run_jobs(partial(write_picture, folder, seed), missing, workers, lambda name: name.file)
+    done = map_cases(
+        partial(write_picture, folder, seed),
+        missing,
+        name=lambda picture: picture.file,
+        num_workers=num_workers,
+        memory_mib=_WORKER_MIB,
+        jobs_per_worker=_PICTURES_PER_WORKER,
+    )
     for _ in progress(done, total=len(missing), desc="Drawing pictures", unit="picture"):
         pass
     return folder
