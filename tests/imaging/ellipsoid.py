@@ -23,6 +23,9 @@ LPS = np.array([[-1.0, 0, 0, 30], [0, -1, 0, 40], [0, 0, 2, -20], [0, 0, 0, 1]])
 def settings(**changes: Any) -> Preprocessing:
     values: dict[str, Any] = {
         "channels": MODALITIES,
+        "intensity": "zscore_foreground",
+        "crop": "brain",
+        "fit": "resize",
         "image_size": 64,
         "clip_percentiles": (0.5, 99.5),
         "crop_margin": 0.05,

@@ -29,6 +29,9 @@ CONFIGURED = Postprocessing(Scaling(), 0.5, 0.5)
 CHOSEN = Postprocessing(Scaling(2.0, -0.5), 0.3, 0.6, 20, component_share=1.0, gate=True)
 PREPROCESSING = Preprocessing(
     channels=MODALITIES,
+    intensity="zscore_foreground",
+    crop="brain",
+    fit="resize",
     image_size=64,
     clip_percentiles=(0.5, 99.5),
     crop_margin=0.05,

@@ -30,6 +30,9 @@ def checkpoint(model: Model) -> Checkpoint:
         model=model,
         preprocessing=Preprocessing(
             channels=MODALITIES,
+            intensity="zscore_foreground",
+            crop="brain",
+            fit="resize",
             image_size=32,
             clip_percentiles=(0.5, 99.5),
             crop_margin=0.05,

@@ -37,6 +37,9 @@ def trained(model: Model, **changes: Any) -> MultitaskModel:
 def saved(net: MultitaskModel, path: Path) -> Checkpoint:
     preprocessing = Preprocessing(
         channels=MODALITIES,
+        intensity="zscore_foreground",
+        crop="brain",
+        fit="resize",
         image_size=SIZE, clip_percentiles=(0.5, 99.5), crop_margin=0.05, min_brain_fraction=0.1,
         healthy_ratio=1.0, max_train_slices=64,
     )  # fmt: skip

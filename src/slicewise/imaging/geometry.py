@@ -1,7 +1,7 @@
 """The crop box of a case, resizing of slices, and their way back onto the volume's grid."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import cv2
@@ -42,6 +42,13 @@ class Geometry:
         rows, cols, inner_rows, inner_cols = self._overlap()
         image[rows, cols] = box[inner_rows, inner_cols]
 
+    def padded_to(self, size: int) -> Self:
+        """Return the box enlarged to `size` pixels around its middle; a larger one stays as it is."""
+        if max(self.height, self.width) > size:
+            return self
+        top, left = self.top - (size - self.height) // 2, self.left - (size - self.width) // 2
+        return replace(self, top=top, left=left, height=size, width=size)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values without `indices`, which the store keeps beside this."""
         return {"shape": list(self.shape), "box": [self.top, self.left, self.height, self.width]}
@@ -60,7 +67,7 @@ class Geometry:
         return slice(top, bottom), slice(left, right), inner_rows, slice(left - self.left, right - self.left)
 
 
-def crop_to_brain(
+def square_box(
     inside: NDArray[np.bool_], volume: Volume, margin: float, slice_indices: NDArray[np.intp]
 ) -> Geometry:
     """Return the box that is square in mm and holds the brain of these slices, with a margin.

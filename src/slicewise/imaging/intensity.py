@@ -1,42 +1,60 @@
-"""The normalisation that preprocessing and serving share.
+"""The normalisation of intensities that preprocessing and prediction share.
 
-Every modality is clipped to robust percentiles inside the head and brought to mean 0 and standard deviation 1
-there (z-score, Isensee 2021); outside it is 0. Volumes and pictures, training and prediction use it.
+Every channel is normalised by itself and is 0 outside the foreground. With x of the file, p and q the clip
+percentiles of x inside the foreground, and c = min(max(x, p), q):
+
+    zscore_foreground    (c - mean(c)) / std(c), both inside the foreground (Isensee 2021)
+    percentile           (c - p) / (q - p)
+    unit                 (x - a) / (b - a), a and b the bounds of an unsigned type, else of x inside
+    imagenet             (u - mean) / std, u of `unit`, mean and std of ImageNet: those of red, green and blue
+                         for three channels, else their averages
+
+What is exactly 0 counts as outside, so `percentile` and `unit` return at least 2^-14 inside.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.config.schema.data import Intensity
 from slicewise.imaging.foreground import sample_voxels
+
+_IMAGENET: Final = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
+"""Mean and standard deviation of red, green and blue in 0..1"""
+_SMALLEST: Final = np.float32(2**-14)
+"""Smallest normal number of float16, in which slices are stored"""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How one modality's raw intensities become z-scores."""
+    """How one channel's raw intensities are normalised: clipped, minus `mean`, divided by `std`."""
 
     low: float
     high: float
     mean: float
     std: float
+    above_0: bool = False
+    """Whether every value inside is above 0"""
 
     @classmethod
     def fit(cls, values: NDArray[Any], clip_percentiles: tuple[float, float]) -> Self:
-        """Return the scaling of values; percentiles in per cent."""
+        """Return the z-score of values; percentiles in per cent."""
         ordered = np.sort(values).astype(np.float64)
         low, high = (ordered[round((len(ordered) - 1) * share / 100)] for share in clip_percentiles)
         ordered = ordered.clip(low, high)
         return cls(float(low), float(high), float(ordered.mean()), float(ordered.std()))
 
     def apply(self, image: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return the normalised image, 0 outside. A constant image becomes 0 everywhere."""
+        """Return the normalised image, 0 outside. A constant image becomes (almost) 0."""
         scaled = image.astype(np.float32)
         np.clip(scaled, np.float32(self.low), np.float32(self.high), out=scaled)
         scaled -= np.float32(self.mean)
         scaled *= np.float32(1 / self.std if self.std > 0 else 0)
+        if self.above_0:
+            np.maximum(scaled, _SMALLEST, out=scaled)
         scaled *= inside
         return scaled
 
@@ -46,6 +64,7 @@ def compute_scaling(
     inside: NDArray[np.bool_],
     presence: Sequence[bool],
     clip_percentiles: tuple[float, float],
+    intensity: Intensity = "zscore_foreground",
 ) -> tuple[Scaling | None, ...]:
     """Return each channel's scaling from (evenly spaced) voxels inside; None for an empty one.
 
@@ -54,9 +73,41 @@ def compute_scaling(
         inside: [slice, row, col] as from `foreground`; at least one voxel.
         presence: [channel], which of them hold an image.
         clip_percentiles: low and high, in per cent.
+        intensity: `preprocessing.intensity`.
     """
     voxels = sample_voxels(inside)
     return tuple(
-        Scaling.fit(image.ravel()[voxels], clip_percentiles) if there else None
-        for image, there in zip(images, presence, strict=True)
+        _fit(image.ravel()[voxels], clip_percentiles, intensity, _imagenet(channel, len(images)))
+        if there
+        else None
+        for channel, (image, there) in enumerate(zip(images, presence, strict=True))
     )
+
+
+def _fit(
+    values: NDArray[Any],
+    clip_percentiles: tuple[float, float],
+    intensity: Intensity,
+    imagenet: tuple[float, float],
+) -> Scaling:
+    if intensity == "zscore_foreground":
+        return Scaling.fit(values, clip_percentiles)
+    if intensity == "percentile":
+        found = Scaling.fit(values, clip_percentiles)
+        return Scaling(found.low, found.high, found.low, found.high - found.low, above_0=True)
+    if values.dtype.kind == "u":
+        low, high = 0.0, float(np.iinfo(values.dtype).max)
+    else:
+        low, high = float(values.min()), float(values.max())
+    if intensity == "unit":
+        return Scaling(low, high, low, high - low, above_0=True)
+    mean, std = imagenet
+    return Scaling(low, high, low + mean * (high - low), std * (high - low))
+
+
+def _imagenet(channel: int, num_channels: int) -> tuple[float, float]:
+    """Return ImageNet's mean and standard deviation for a channel."""
+    if num_channels == len(_IMAGENET):
+        return _IMAGENET[channel]
+    mean, std = np.mean(_IMAGENET, axis=0).tolist()
+    return mean, std

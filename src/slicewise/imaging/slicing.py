@@ -15,7 +15,7 @@ from slicewise.config.schema import Preprocessing
 from slicewise.core.errors import VolumeError
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.foreground import foreground
-from slicewise.imaging.geometry import Geometry, crop_to_brain, resize_image, resize_labels
+from slicewise.imaging.geometry import Geometry, resize_image, resize_labels, square_box
 from slicewise.imaging.intensity import compute_scaling
 from slicewise.imaging.slice_selection import select_training_slices
 from slicewise.imaging.volume import Presence, Volume
@@ -60,15 +60,15 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
         VolumeError: the image is nothing but background, or has none of the channels.
     """
     volume = volume.select(settings.channels)
-    inside = foreground(volume.images, volume.presence)
+    inside = _find_inside(volume, settings)
     area = np.array([np.count_nonzero(brain) for brain in inside])
     if not inside.any():
         raise VolumeError(f"{volume.key}: no brain found, the image is one flat background; leave it out")
     has_brain = area >= max(1, settings.min_brain_fraction * area.max())
     slice_indices = np.flatnonzero(has_brain if volume.mask is None else has_brain | _any_label(volume.mask))
     included = has_brain[slice_indices]
-    geometry = crop_to_brain(inside, volume, settings.crop_margin, slice_indices)
     size = settings.image_size
+    geometry = _find_box(volume, inside, slice_indices, settings)
     masks = np.zeros((len(slice_indices), size, size), np.uint8)
     if volume.mask is None:
         labels = np.full(len(masks), UNKNOWN_LABEL if volume.label is None else volume.label, np.int8)
@@ -98,6 +98,24 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
     )
 
 
+def _find_inside(volume: Volume, settings: Preprocessing) -> NDArray[np.bool_]:
+    """Return where images are not 0 [slice, row, col]: in the foreground, or everywhere in whole pictures."""
+    if settings.crop == "none" and settings.intensity != "zscore_foreground":
+        return np.ones(volume.shape, np.bool_)
+    return foreground(volume.images, volume.presence)
+
+
+def _find_box(
+    volume: Volume, inside: NDArray[np.bool_], slice_indices: NDArray[np.intp], settings: Preprocessing
+) -> Geometry:
+    """Return the box that is cut from each of these slices."""
+    whole, margin = (
+        (inside, settings.crop_margin) if settings.crop == "brain" else (np.ones_like(inside), 0.0)
+    )
+    box = square_box(whole, volume, margin, slice_indices)
+    return box.padded_to(settings.image_size) if settings.fit == "pad" else box
+
+
 def _cut_images(
     volume: Volume, inside: NDArray[np.bool_], geometry: Geometry, settings: Preprocessing
 ) -> NDArray[np.float16]:
@@ -107,7 +125,9 @@ def _cut_images(
     has a rim of wrong, brighter pixels, since 0 is the brain's mean, not black.
     """
     size = (settings.image_size, settings.image_size)
-    scalings = compute_scaling(volume.images, inside, volume.presence, settings.clip_percentiles)
+    scalings = compute_scaling(
+        volume.images, inside, volume.presence, settings.clip_percentiles, settings.intensity
+    )
     images = np.zeros((len(geometry.indices), len(scalings), *size), np.float16)
     for position, index in enumerate(geometry.indices):
         brain = geometry.cut(inside[index])

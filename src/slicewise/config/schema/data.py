@@ -73,20 +73,32 @@ class Scale(Section):
     """Minimum number of groups of images."""
 
 
+Intensity = Literal["zscore_foreground", "percentile", "unit", "imagenet"]
+
+
 class Preprocessing(Section):
     """Volume or image to normalised slices. Stored in every checkpoint, so that inference repeats it."""
 
     channels: Annotated[tuple[ChannelName, ...], Field(min_length=1, max_length=16)]
     """What the channels of the model's images are, in order: `[t1,t1ce,t2,flair]`, `[red,green,blue]`,
     `[grey]`. Those that a case lacks stay empty; other images of a case are not used."""
+    intensity: Intensity
+    """`zscore_foreground`: mean 0 and standard deviation 1 inside the brain. `percentile`: the range between
+    `clip_percentiles` becomes 0 to 1. `unit`: the range of the file's type becomes 0 to 1. `imagenet`: as
+    `unit`, then ImageNet's mean and standard deviation."""
+    crop: Literal["brain", "none"]
+    """`brain`: a square around the brain; images are 0 outside the brain. `none`: around the image."""
+    fit: Literal["resize", "pad"]
+    """`resize`: the square is resized to `image_size`. `pad`: pixels stay as they are, in the middle of
+    `image_size`; only a larger square is resized."""
     image_size: Annotated[int, Field(ge=32, le=512)]
     """Side of the square slices, pixels; a multiple of the stride of the architecture."""
     clip_percentiles: tuple[float, float]
-    """Intensities inside the brain are clipped to these percentiles before the z-score."""
+    """Intensities inside the brain are clipped to these for `zscore_foreground` and `percentile`."""
     crop_margin: Fraction
     """Margin around the brain's bounding box, as a share of its longer side."""
     min_brain_fraction: Fraction
-    """Slices with less brain than this share of the largest slice are dropped."""
+    """Slices with less brain than this share of the largest slice are dropped; none with `crop: none`."""
     healthy_ratio: NonNegative
     """Most tumour-free slices per tumour slice of a case in one pass over the training data."""
     max_train_slices: Count
