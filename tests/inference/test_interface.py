@@ -1,7 +1,9 @@
 """The documented Python interface, and that every way to a prediction gives the same bits."""
 
-import csv
+import base64
+import io
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,21 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from tests.conftest import ROOT, Reevaluated
+from tests.conftest import ROOT
 from tests.inference.pipelines import pipeline
 
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.core.errors import ConfigError, DataError
-from slicewise.core.files import read_json
+from slicewise.core.files import read_json, write_json
+from slicewise.data.phantom.patient import write_patient
 from slicewise.data.store import SliceStore
 from slicewise.evaluation.per_case import score_case
 from slicewise.imaging.slicing import extract_slices
+from slicewise.inference.calibration import Scaling
+from slicewise.inference.operating_points import OperatingConditions
 from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.postprocess import Postprocessing
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 from slicewise.serving.api.app import create_app
 from slicewise.workflow.evaluation import case_output
@@ -63,67 +69,90 @@ def lgg(folder: Path) -> Path:
     return folder / name
 
 
-def read_mask(path: Path) -> Any:
-    """Return a mask [slice, row, col] as written; one NIfTI in the axes of its file."""
-    if path.is_dir():
-        return np.stack([np.asarray(Image.open(each)) for each in sorted(path.iterdir())])
-    return np.asarray(nib.load(path).dataobj if path.suffix == ".gz" else Image.open(path))
+def files(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]
 
 
-def test_evaluation_command_line_and_api_give_the_same_bits(reevaluated: Reevaluated, tmp_path: Path) -> None:
-    """With thresholds chosen on validation patients: of a volume, a folder of kaggle_3m and a picture."""
-    root = reevaluated.pipeline.workspace
-    config = compose(list(reevaluated.pipeline.overrides))
-    fixed = config.evaluation.inference._asdict()
-    pipe = Pipeline.load(root / CHECKPOINT, device="cpu", settings=config.evaluation, **fixed)
-    assert "validation" in pipe.points.volume.origin
+def evaluated(checkpoint: Checkpoint, path: Path, root: Path) -> Postprocessing:
+    """Make a workspace whose model was evaluated; return what it chose on its validation patients.
+
+    The model is random: thresholds near its probabilities leave masks that are neither empty nor full.
+    """
+    plain = pipeline(checkpoint).predict(path)
+    inside = plain.mask_probability[plain.mask_probability > 0]
+    threshold = float(np.quantile(inside, 0.7))
+    chosen = Postprocessing(Scaling(1.7, 0.3), 0.1, threshold, 5, component_share=0.1, gate=True)
+    save_checkpoint(root / CHECKPOINT, checkpoint)
+    choice = {"decision": chosen.to_json(), "validation": {"num_patients": 9}, "notes": []}
+    inference = compose([]).evaluation.inference
+    made_for = OperatingConditions(checkpoint.weights_digest, inference, "brats", "kaggle").to_json()
+    content = {"made_for": made_for, "sources": {"brats": choice, "kaggle": choice}}
+    write_json(root / "results/multitask_evaluation/calibration.json", content)
+    return chosen
+
+
+@pytest.mark.parametrize("kind", ["volume", "kaggle_3m", "picture"])
+def test_evaluation_command_line_and_api_give_the_same_bits(
+    kind: str, checkpoint: Checkpoint, picture_path: Path, tmp_path: Path
+) -> None:
+    path = picture_path
+    if kind == "volume":
+        path = write_patient(tmp_path / "in", 10_000, 0)
+    elif kind == "kaggle_3m":
+        path = lgg(tmp_path / "in")
+    root = tmp_path / "workspace"
+    chosen = evaluated(checkpoint, path, root)
+    pipe = Pipeline.load(root / CHECKPOINT, device="cpu")
+    prediction = pipe.predict(path)
+    assert prediction.point.postprocessing == chosen
+    assert prediction.mask is not None
+    assert prediction.mask.any()
+    # The command line: its table, and the mask on the grid of the file.
+    out = tmp_path / "out"
+    words = ["predict", str(path), "--workspace", str(root), "--out", str(out)]
+    assert main([*words, "runtime.device=cpu", "runtime.num_threads=1"]) == 0
+    (row,) = read_json(out / "predictions.json")["cases"]
+    mask = prediction.save_mask(tmp_path / "own")
+    assert row == asdict(prediction.to_row(mask))
+    for saved, own in zip(files(out / row["mask"]), files(tmp_path / "own" / row["mask"]), strict=True):
+        assert saved.read_bytes() == own.read_bytes()
+    # The evaluation: stored slices beside the reference, with the same thresholds.
+    (case,), _ = pipe.find([path])
+    masks = tuple(path.glob("*_seg.nii.gz")) if kind == "volume" else ()
+    volume = replace(case, masks=masks).read()
+    if not masks:
+        volume = replace(volume, label=1)
+    store = SliceStore(tmp_path / "store")
+    store.write("a/a-0", extract_slices(volume, pipe.checkpoints[0].preprocessing), "a")
+    stored = store.open("a/a-0")
+    output = case_output(stored, pipe.predict(stored), pipe.tasks)
+    scored = score_case(output, compose([]).evaluation, chosen, surfaces=False)
+    assert scored.tumour_probability == prediction.tumour_probability
+    assert scored.called is (prediction.verdict == "tumour")
+    assert prediction.slice_mask is not None
+    for place, own_mask in zip(np.flatnonzero(stored.included).tolist(), prediction.slice_mask, strict=True):
+        np.testing.assert_array_equal(scored.predicted[place], own_mask)
+    # The API: it takes a volume or a picture; of kaggle_3m, one slice.
     app = create_app(pipe, num_threads=1, max_upload_mib=64, cases_dir=tmp_path)
     client = TestClient(app, base_url="http://127.0.0.1")
-    with (root / "results/multitask_evaluation/slices.csv").open() as stream:
-        evaluated = list(csv.DictReader(stream))
-    volume = next(path for path in (root / "data").rglob(f"*{evaluated[0]['case']}") if path.is_dir())
-    picture = next(
-        path
-        for row in evaluated
-        for path in (root / "data").rglob("*")
-        if path.stem == Path(row["case"]).name.rpartition("-")[2] and path.suffix in (".png", ".jpg")
-    )
-    for path in (volume, lgg(tmp_path / "in"), picture):
-        (case,), _ = pipe.find([path])
+    if kind == "kaggle_3m":
+        path = case.images[1]
         prediction = pipe.predict(path)
-        # The evaluation: stored slices, scored with the same thresholds.
-        store = SliceStore(tmp_path / path.name)
-        store.write("a/a-0", extract_slices(case.read(), pipe.checkpoints[0].preprocessing), "a")
-        stored = store.open("a/a-0")
-        output = case_output(stored, pipe.predict(stored), pipe.tasks)
-        scored = score_case(output, config.evaluation, prediction.point.postprocessing, surfaces=False)
-        assert scored.tumour_probability == prediction.tumour_probability
-        assert prediction.slice_mask is not None
-        for place, mask in enumerate(prediction.slice_mask):
-            np.testing.assert_array_equal(scored.predicted[place], mask)
-        # The command line.
-        out = tmp_path / "out" / path.name
-        words = ["predict", str(path), "--workspace", str(root), "--out", str(out)]
-        assert main([*words, *reevaluated.pipeline.overrides]) == 0
-        (row,) = read_json(out / "predictions.json")["cases"]
-        assert row["tumour_probability"] == prediction.tumour_probability
-        assert (row["verdict"], row["volume_ml"]) == (prediction.verdict, prediction.volume_ml)
-        assert row["chosen"] == prediction.point.origin
-        mine = prediction.save_mask(tmp_path / "own")
-        assert mine is not None
-        assert mine == row["mask"]
-        np.testing.assert_array_equal(read_mask(tmp_path / "own" / mine), read_mask(out / row["mask"]))
-        # The API, which takes one case of kaggle_3m slice by slice.
-        if case.kind == "lgg":
-            continue
-        fields = zip(case.modalities, case.images, strict=True) if case.kind == "brats" else [("file", path)]
-        files = {field: (file.name, file.read_bytes()) for field, file in fields}
-        answer = client.post("/predict", files=files).json()
-        assert answer["tumour_probability"] == prediction.tumour_probability
-        assert (answer["label"], answer["origin"]) == (prediction.verdict, prediction.point.origin)
-        if case.kind == "brats":
-            assert answer["tumour_ml"] == prediction.volume_ml
-            assert client.get(answer["mask_url"]).content == (out / row["mask"]).read_bytes()
+        case = replace(case, images=(path,))
+    fields = case.modalities if kind == "volume" else ["file"]
+    uploads = {
+        field: (image.name, image.read_bytes()) for field, image in zip(fields, case.images, strict=True)
+    }
+    answer = client.post("/predict", files=uploads).json()
+    assert answer["tumour_probability"] == prediction.tumour_probability
+    assert (answer["label"], answer["origin"]) == (prediction.verdict, prediction.point.origin)
+    if kind == "volume":
+        assert answer["tumour_ml"] == prediction.volume_ml
+        assert client.get(answer["mask_url"]).content == (out / row["mask"]).read_bytes()
+    else:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask_png"]))))
+        assert prediction.mask is not None
+        np.testing.assert_array_equal(pixels > 0, prediction.mask[0])
 
 
 def test_an_array_is_predicted_as_its_file(checkpoint: Checkpoint, volume_path: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def nifti_bytes(array: NDArray[Any], orientation: Orientation, *, compressed: bo
     header["vox_offset"] = header.single_vox_offset
     gap = bytes(header.single_vox_offset - header.sizeof_hdr)
     data = bytes(header.binaryblock) + gap + voxels.tobytes(order="F")
-    return igzip.compress(data) if compressed else data
+    return igzip.compress(data, mtime=0) if compressed else data  # the same mask, the same bytes
 
 
 def _fill(stream: BinaryIO, raw: NDArray[Any]) -> None:
