@@ -152,7 +152,7 @@ def test_broken_yaml_names_the_file(configs: Path) -> None:
         ),
         ("training.batch_size=médecine", "'training.batch_size=médecine': the value cannot be read"),
         ("training.mask_loss={bce:1", "'training.mask_loss={bce:1': the value cannot be read"),
-        ("data.sources.pictures.train_only=[数据]", "train_only=['my folder']"),
+        ("preprocessing.clip_percentiles=[数据]", "put text with other characters"),
         ("training.batch_size=4,8", "lists several values"),
         ("data.sources.volumes.path=", "give data.sources.volumes.path a path, or null"),
         ("data.sources.volumes.path=a\tb", "contains the invalid character '\\t'"),
@@ -176,9 +176,12 @@ def test_overrides_that_cannot_be_read_say_how_to_write_them(override: str, expe
             "kind is phantom: its patients are generated; choose the data set",
         ),
         ("data.sources.pictures.path=/data", "kind is phantom_pictures"),
-        ("data.sources.pictures.train_only=[a/b]", "should match pattern"),
+        ("data.sources.pictures.train_only=[a]", "train_only is now a source of its own"),
         ("data.sources.volumes.kind=none", "kind 'none' is unknown; to leave a source out, set it to null"),
-        ("data.sources.volumes=null", "no source has masks, and the segmentation stages need them"),
+        (
+            "data.sources.volumes=null",
+            "no source of data.sources has masks, and tasks.segmentation needs them",
+        ),
         ("data.sources.volumes.mask=x", "a source of this kind has no such key"),
         ("data.volumes.path=/data", "data.volumes is now data.sources.volumes"),
         ("stages.joint.sources.mine=0.5", "there is no such source; data.sources has volumes, pictures"),
@@ -354,3 +357,10 @@ def test_a_source_is_left_out_or_added_on_the_command_line() -> None:
 def test_the_map_of_labels_can_be_given_on_the_command_line() -> None:
     config = compose(["data=brats", "data.sources.volumes.labels={1:3,2:1}"])
     assert config.model_dump()["data"]["sources"]["volumes"]["labels"] == {"1": 3, "2": 1}
+
+
+def test_pictures_alone_will_do_where_there_are_no_masks_to_learn() -> None:
+    words = ["recipes=classification_only", "data.sources.volumes=null", "tasks.segmentation=null"]
+    assert [*compose(words).data.sources] == ["pictures"]
+    for empty in ("data.sources.pictures=null", "~data.sources.pictures"):
+        assert "data.sources is empty" in "\n".join(fault_lines([*words, empty]))

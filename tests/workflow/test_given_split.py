@@ -186,7 +186,6 @@ def test_virtual_patients_may_be_named(tmp_path: Path) -> None:
     [
         (("split.file=a.csv", "split.folders=true"), "file and folders both give the subsets"),
         (("split.folders=true", "split.folds=3"), "folds tests every patient once"),
-        (("split.folders=true", "data.sources.pictures.train_only=[more]"), "leave one of them out"),
     ],
 )
 def test_what_contradicts_a_given_split_is_refused(words: tuple[str, ...], said: str) -> None:

@@ -1,5 +1,6 @@
 """Who is on which side of the split, from what was found."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from slicewise.core.files import read_json
 from slicewise.data.index import CaseIndex
 from slicewise.workflow.participants import select_cases, split_source
 
-SOURCE = "kaggle_mri"
 NUM_TESTED, NUM_MORE = 12, 6
 
 
@@ -35,52 +35,44 @@ def pipeline(tmp_path: Path) -> Pipeline:
     overrides = (
         *(word for word in SETTINGS if word != "data.sources.pictures=null"),
         f"data.sources.volumes.path={tmp_path / 'patients'}",
-        f"data.sources.pictures.path={tmp_path / 'pictures'}",
+        f"data.sources.pictures.path={tmp_path / 'pictures' / 'tested'}",
+        "data.sources.more.kind=class_folders",
+        "data.sources.more.role=train_only",
+        f"data.sources.more.path={tmp_path / 'pictures' / 'more'}",
+        "stages.joint.sources.more=0.2",
     )
     return Pipeline(tmp_path / "workspace", overrides)
 
 
-def sides(pipeline: Pipeline) -> dict[str, dict[str, str]]:
-    """Return {side: {picture: its folder}} of the split that a run would use."""
+def sides(pipeline: Pipeline) -> dict[str, dict[str, list[str]]]:
+    """Return {source: {side: groups}} of the split that a run would use."""
     split: Any = read_json(pipeline.workspace / "data" / "split" / "split.json")
-    index: Any = read_json(pipeline.workspace / "data" / "index" / "index.json")
-    images = {case["group"]: Path(*case["images"]) for case in index["cases"] if case["source"] == SOURCE}
-    return {
-        side: {images[group].name: images[group].parts[0] for group in groups}
-        for side, groups in split["sources"][SOURCE].items()
-    }
+    return {name: split["sources"][name] for name in ("kaggle_mri", "more")}
 
 
-def test_pictures_of_a_training_folder_are_never_held_out(pipeline: Pipeline) -> None:
+def test_a_source_for_training_is_never_held_out_and_gives_way(pipeline: Pipeline, tmp_path: Path) -> None:
+    tested, more = tmp_path / "pictures" / "tested" / "yes", tmp_path / "pictures" / "more" / "no"
+    shutil.copy(tested / "P1.png", more / "again.png")
     assert pipeline.run("--mode", "data-only") == 0
-    mixed = sides(pipeline)
-    assert "more" in {*mixed["val"].values(), *mixed["test"].values()}
-    apart = pipeline.with_overrides("data.sources.pictures.train_only=[more]")
-    assert apart.run("--mode", "data-only") == 0
-    found = sides(apart)
-    assert list(found["train"].values()).count("more") == NUM_MORE
-    assert {*found["val"].values(), *found["test"].values()} == {"tested"}
-    assert sum(map(len, found.values())) == NUM_TESTED + NUM_MORE
-
-
-def test_the_others_are_divided_as_if_they_were_alone(pipeline: Pipeline, tmp_path: Path) -> None:
-    apart = pipeline.with_overrides("data.sources.pictures.train_only=[more]")
-    assert apart.run("--mode", "data-only") == 0
-    alone = Pipeline(tmp_path / "alone", pipeline.overrides).with_overrides(
-        f"data.sources.pictures.path={tmp_path / 'pictures' / 'tested'}"
+    found = sides(pipeline)
+    assert {side: len(groups) for side, groups in found["more"].items()} == {
+        "train": NUM_MORE, "val": 0, "test": 0,
+    }  # fmt: skip
+    assert sum(map(len, found["kaggle_mri"].values())) == NUM_TESTED
+    assert (
+        "almost the same as a picture of kaggle_mri, which is kept"
+        in (pipeline.workspace / "data" / "index" / "problems.txt").read_text()
     )
+    alone = Pipeline(tmp_path / "alone", tuple(word for word in pipeline.overrides if "more" not in word))
     assert alone.run("--mode", "data-only") == 0
-    for side, pictures in sides(apart).items():
-        tested = {name for name, folder in pictures.items() if folder == "tested"}
-        assert tested == set(sides(alone)[side])
+    split: Any = read_json(alone.workspace / "data" / "split" / "split.json")
+    assert split["sources"]["kaggle_mri"] == found["kaggle_mri"]
 
 
 @pytest.mark.parametrize("folds", [3, 5])
 def test_every_fold_has_somebody_to_test_and_to_choose_by(pipeline: Pipeline, folds: int) -> None:
     """Also at a scale that takes few of those who are known."""
-    few = pipeline.with_overrides(
-        "data.sources.pictures.train_only=[more]", "scale.fraction=0.5", "scale.min_pictures=1"
-    )
+    few = pipeline.with_overrides("scale.fraction=0.5", "scale.min_pictures=1")
     tested: list[str] = []
     for fold in range(1, folds + 1):
         folded = few.with_overrides(f"split.folds={folds}", f"split.fold={fold}", "scale.min_patients=6")
@@ -92,8 +84,8 @@ def test_every_fold_has_somebody_to_test_and_to_choose_by(pipeline: Pipeline, fo
     assert len(tested) == len(set(tested))
     alone = compose([*few.overrides])
     taking_part = {case.group for case in select_cases(alone, alone.data.sources["pictures"], index)}
-    assert set(tested) < taking_part
-    assert {side for group, side in sides.items() if group not in tested} == {"train"}
+    assert set(tested) == taking_part
+    assert set(split_source(config, config.data.sources["more"], index).values()) == {"train"}
 
 
 def indexed(pipeline: Pipeline) -> Path:
@@ -102,10 +94,3 @@ def indexed(pipeline: Pipeline) -> Path:
     if not folder.exists():
         assert pipeline.run("--until", "download") == 0
     return folder
-
-
-def test_a_folder_that_is_not_there_is_named(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pipeline.run("--mode", "data-only", "data.sources.pictures.train_only=[moer]") == 1
-    err = capsys.readouterr().err
-    assert "data.sources.pictures.train_only names moer" in err
-    assert "there are: more, tested" in err

@@ -18,10 +18,10 @@ def test_sections_are_spelled_out_and_leaves_stand_alone() -> None:
 def test_a_receipt_that_was_read_equals_what_is_wanted() -> None:
     """A tuple came back as a list, and the plan named it as a change beside the real one."""
     config = compose(
-        ["data=brats", "data.sources.pictures.train_only=[more]", "data.sources.pictures.path='/some where'"]
+        ["data=brats", "preprocessing.clip_percentiles=[1,99]", "data.sources.pictures.path='/some where'"]
     )
     keys = (
-        "data.sources.pictures.train_only",
+        "preprocessing.clip_percentiles",
         "data.sources.pictures.path",
         "data",
         "training",
@@ -32,6 +32,6 @@ def test_a_receipt_that_was_read_equals_what_is_wanted() -> None:
     for key in keys:
         picked = select_settings(config, key)
         assert json.loads(json.dumps(picked)) == picked
-    assert select_settings(config, "data.sources.pictures.train_only") == {
-        "data.sources.pictures.train_only": ["more"]
+    assert select_settings(config, "preprocessing.clip_percentiles") == {
+        "preprocessing.clip_percentiles": [1, 99]
     }

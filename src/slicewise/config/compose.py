@@ -164,8 +164,7 @@ def _explain_unparsed(line: str, folders: Sequence[Path]) -> str:
         return f"{key or repr(line)}: unknown key{suggest(key)}  [command line: {line}]"
     return (
         f"{line!r}: the value cannot be read; write a number, true, false, null, a word, a list [a,b] or a "
-        "section {a:1,b:2}; put text with other characters in quotes, e.g. "
-        "\"data.sources.pictures.train_only=['my folder']\""
+        "section {a:1,b:2}; put text with other characters in quotes"
     )
 
 

@@ -12,12 +12,11 @@ from slicewise.workflow.demand import preprocess_demand
 from slicewise.workflow.participants import (
     select_cases,
     split_inputs,
-    train_only_keys,
     unused_split_keys,
 )
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import MANIFEST_NAME, slice_store
-from slicewise.workflow.sources import open_index, source_root, used_sources
+from slicewise.workflow.sources import open_index, source_keys, source_root, used_sources
 
 if TYPE_CHECKING:
     from slicewise.data.preprocess import PreprocessReport
@@ -26,7 +25,12 @@ if TYPE_CHECKING:
 def _settings(config: Config) -> dict[str, Any]:
     # The split decides which patients a scale takes; a patient's slices do not depend on it.
     return select_settings(
-        config, "preprocessing", "scale", "split", *train_only_keys(config), without=unused_split_keys(config)
+        config,
+        "preprocessing",
+        "scale",
+        "split",
+        *source_keys(config, "role"),
+        without=unused_split_keys(config),
     )
 
 

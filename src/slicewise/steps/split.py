@@ -6,7 +6,7 @@ from typing import Any
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_json
-from slicewise.data.split.assignment import SUBSETS
+from slicewise.data.split.assignment import SUBSETS, Subset
 from slicewise.data.split.predefined import PredefinedSplit
 from slicewise.data.split.subsets import Split
 from slicewise.engine.step import Context, Outcome, Step
@@ -15,12 +15,11 @@ from slicewise.workflow.participants import (
     predefined_split,
     split_inputs,
     split_source,
-    train_only_keys,
     unused_split_keys,
 )
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import SPLIT_NAME, read_manifest, slice_store
-from slicewise.workflow.sources import open_index, source_root, used_sources
+from slicewise.workflow.sources import open_index, source_keys, source_root, used_sources
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -29,7 +28,8 @@ def _run(context: Context[Config]) -> Outcome:
     subsets_by_source = {source.name: split_source(config, source, index) for source in sources}
     all_groups = Split.of(subsets_by_source, config.split.seed, config.split)
     used = all_groups.keep({(entry["source"], entry["group"]) for entry in read_manifest(context)})
-    if missing := sorted({*all_groups.sources} - {*used.sources}):
+    subset_of_role: dict[str, Subset] = {"full": "test", "train_only": "train"}
+    if missing := [s.name for s in sources if not used.groups(s.name, subset_of_role[s.role])]:
         raise DataError(
             f"no patient of {', '.join(missing)} is left; data/processed/problems.txt says why each was "
             "left out"
@@ -95,7 +95,7 @@ SPLIT: Step[Config] = Step(
     name="split",
     run=_run,
     settings=lambda config: select_settings(
-        config, "split", *train_only_keys(config), without=unused_split_keys(config)
+        config, "split", *source_keys(config, "role"), without=unused_split_keys(config)
     ),
     needs=("download", "preprocess"),
     homes={"split": "data/split"},

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from slicewise.config.schema import Config, SourceSettings
-from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import ConfigError, DataError
 from slicewise.data.cases import CaseFiles
@@ -22,7 +21,7 @@ from slicewise.data.split.predefined import (
 )
 from slicewise.data.split.split_file import read_split_file
 from slicewise.engine.step import Input
-from slicewise.workflow.sources import source_keys, used_sources
+from slicewise.workflow.sources import used_sources
 
 FOLD_KEYS: Final = ("split.folds", "split.fold")
 """They do not decide which patients a scale takes."""
@@ -33,11 +32,6 @@ def unused_split_keys(config: Config) -> tuple[str, ...]:
     """Return the keys of the section `split` without an effect; of a file only the content counts."""
     folds = () if config.split.fold else FOLD_KEYS
     return (*folds, "split.file") if config.split.is_given else (*folds, *PREDEFINED_KEYS)
-
-
-def train_only_keys(config: Config) -> list[str]:
-    """Return the keys that choose what is in train, whatever the split."""
-    return source_keys(config, "role", "train_only")
 
 
 def split_inputs(config: Config) -> Mapping[str, Input]:
@@ -58,7 +52,7 @@ def split_inputs(config: Config) -> Mapping[str, Input]:
 
 
 def split_source(config: Config, source: SourceSettings, index: CaseIndex) -> dict[str, Subset]:
-    """Return the subset of every known group of a source; groups of `train_only` folders are in train.
+    """Return the subset of every known group of a source; all of a `train_only` source are in train.
 
     With folds, these are the groups that take part at this scale: assigned over all known groups, a fold
     could be left without test or validation groups. A predefined split decides for the groups that it names.
@@ -80,14 +74,9 @@ def split_source(config: Config, source: SourceSettings, index: CaseIndex) -> di
         groups = {case.group for case in select_cases(single_split, source, index)}
     else:
         groups = {*index.known.get(source.name, ())}
-    train_only: set[str] = set()
     if source.role == "train_only":
-        train_only = groups
-    elif isinstance(source, ClassFoldersSettings):  # discovery kept the groups of these folders apart
-        folder, names = index.roots[source.name], source.train_only
-        train_only = {c.group for c in cases if c.images[0].relative_to(folder).parts[0] in names} & groups
-    subsets = _split_by_seed(config, groups - train_only, _group_labels(cases))
-    return {**subsets, **dict.fromkeys(sorted(train_only), "train")}
+        return dict.fromkeys(sorted(groups), "train")
+    return _split_by_seed(config, groups, _group_labels(cases))
 
 
 def predefined_split(config: Config, source: SourceSettings, index: CaseIndex) -> PredefinedSplit | None:
@@ -96,7 +85,7 @@ def predefined_split(config: Config, source: SourceSettings, index: CaseIndex) -
     Raises:
         SplitError: the split cannot be followed; see `data.split.predefined`.
     """
-    if not config.split.is_given:
+    if not config.split.is_given or source.role == "train_only":
         return None
     named = {
         member: subsets
@@ -128,11 +117,13 @@ def _match_members(config: Config, index: CaseIndex) -> SubsetsByMember:
 
 def select_phantom_patients(config: Config, source: SourceSettings, names: Iterable[str]) -> frozenset[str]:
     """Return the phantom patients that take part, generated or not."""
-    if config.split.file is not None:
+    if config.split.file is not None and source.role == "full":
         members = match_names(read_split_file(expand_user(config.split.file)), source.name, names)
         predefined = resolve_split(members, config.split, None, source.name)
         if predefined is not None:
             return _select_participants(config, source, predefined.subsets, is_predefined=True)
+    if source.role == "train_only":
+        return _select_participants(config, source, dict.fromkeys(names, "train"))
     return _select_participants(config, source, _split_by_seed(config, names))
 
 

@@ -10,7 +10,6 @@ from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettin
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.runtime import Runtime, Serving, Tracking
-from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.config.schema.tasks import Tasks
 from slicewise.config.schema.training import PART_OF_TASK, Stage, Training
 
@@ -63,12 +62,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for key, source in self.data.sources.items():
-            if self.split.is_given and isinstance(source, ClassFoldersSettings) and source.train_only:
-                raise ValueError(
-                    f"data.sources.{key}.train_only and a given split (split.file, split.folders) both "
-                    "choose the training data; leave one of them out"
-                )
         for name, stage in self.stages.items():
             if unknown := sorted({*stage.sources} - {*self.data.sources, *_USUAL_SOURCES}):
                 raise ValueError(
@@ -117,4 +110,9 @@ class Config(Section):
                     f"or tasks.{task}=null"
                 )
         if self.tasks.segmentation:
+            if not any(source.has_masks for source in self.data.sources.values()):
+                raise ValueError(
+                    "no source of data.sources has masks, and tasks.segmentation needs them; add one, or set "
+                    "tasks.segmentation=null"
+                )
             self.tasks.segmentation.check_losses(self.training.mask_loss)

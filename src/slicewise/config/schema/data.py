@@ -47,8 +47,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not any(source.has_masks for source in self.sources.values()):
-            raise ValueError("no source has masks, and the segmentation stages need them; add one")
+        if not self.sources:
+            raise ValueError("data.sources is empty; add a source, or choose data=phantom, brats or lgg")
         names = Counter(source.name for source in self.sources.values())
         if repeated := [name for name, count in names.items() if count > 1]:
             keys = [key for key, source in self.sources.items() if source.name == repeated[0]]

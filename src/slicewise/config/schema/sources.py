@@ -13,7 +13,6 @@ from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
 from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
 
-FolderName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
 SourceKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
@@ -47,7 +46,8 @@ class SourceSettings(Section):
     kaggle: str | None = None
     """`owner/dataset` on Kaggle, used when `path` is None."""
     role: Literal["full", "train_only"] = "full"
-    """`full`: divided between train, val and test. `train_only`: all of it is in train."""
+    """`full`: divided between train, val and test. `train_only`: all of it is in train, except
+    what the other sources have too."""
 
     unit: ClassVar[Literal["volume", "picture"]] = "volume"
     """A case: a volume of many slices, or one picture."""
@@ -99,9 +99,6 @@ class ClassFoldersSettings(SourceSettings):
     duplicates: Literal["group", "ignore"] = "group"
     """`group` uses identical pictures once and keeps near-identical ones in one subset; `ignore` treats every
     file as a patient, which shows how far duplicates inflate the scores."""
-    train_only: tuple[FolderName, ...] = ()
-    """Top-level folders used for training only; the pictures of the other folders are tested. A picture here
-    that is near-identical to one of them is excluded."""
     unit = "picture"
 
 
@@ -151,6 +148,11 @@ def _parse(value: Any) -> Any:
         return value
     kind = value.get("kind")
     old = {"none": "to leave a source out, set it to null", "pictures": "it is now class_folders"}
+    if "train_only" in value:
+        raise ValueError(
+            "train_only is now a source of its own: give another key of data.sources the path of that folder "
+            "and role=train_only"
+        )
     if kind in old:
         raise ValueError(f"kind {kind!r} is unknown; {old[kind]}")
     try:

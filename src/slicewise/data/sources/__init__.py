@@ -6,7 +6,6 @@ lgg            kaggle_3m, a slice per TIFF; lgg_slices reads and checks them
 class_folders  pictures in folders named yes and no
 phantom        generated patients and pictures
 folder_labels  the label in the name of a folder
-train_only     folders of pictures that are never tested
 tree           the files below a folder, in natural order
 """
 

@@ -22,7 +22,6 @@ from slicewise.data.filenames import image_stem_of_mask, is_mask_folder, is_mask
 from slicewise.data.problems import Problem, summarise_problems
 from slicewise.data.sources.base import Discovered, Source
 from slicewise.data.sources.folder_labels import label_folders
-from slicewise.data.sources.train_only import TrainOnly
 from slicewise.data.sources.tree import note_skipped, partition_files
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.imaging.io.file_format import looks_like_picture
@@ -54,40 +53,25 @@ class ClassFolders(Source[ClassFoldersSettings]):
     def discover(self, root: Path) -> Discovered:
         """Return the pictures below `root`, each once, near-identical ones in one group, and the problems.
 
-        With `duplicates: ignore` every file is a group of its own. A picture in a folder of `train_only`
-        (directly below `root`) that is identical or near-identical to one of another folder is left out,
-        whatever its label.
+        With `duplicates: ignore` every file is a group of its own.
 
         Raises:
-            DataError: there is no folder, it holds no readable picture under yes and no, or a folder of
-                `train_only` holds none.
+            DataError: there is no folder, or it holds no readable picture under yes and no.
         """
         from slicewise.data.duplicates.perceptual import group_pictures
 
-        settings = self.settings
-        train_only_folders = TrainOnly(root, settings.train_only)
         files, others = partition_files(root, self.reads)
-        # Of identical pictures the first is kept, so those of `train_only` come last.
-        labelled, problems = label_pictures(root, sorted(files, key=train_only_folders.holds))
+        labelled, problems = label_pictures(root, files)
         problems += note_skipped(others)
         readable = _hash_pictures(labelled, problems)
         if not readable:
             reasons = summarise_problems(problems)
             raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
         cases = self._cases(root, readable)
-        if settings.duplicates == "group":
-            pictures = [picture for _, _, picture in readable]
-            hashed, contradicting = train_only_folders.without_contradicting(
-                list(zip(cases, pictures, strict=True))
-            )
-            grouped, repeated = group_pictures(
-                [case for case, _ in hashed], [picture for _, picture in hashed]
-            )
-            cases, resembling = train_only_folders.without_resembling(grouped)
-            duplicates = contradicting + repeated + resembling
+        if self.settings.duplicates == "group":
+            cases, duplicates = group_pictures(cases, [picture for _, _, picture in readable])
         else:
             duplicates = [Problem(root, _UNGROUPED, "warning")]
-        train_only_folders.require_pictures(cases)
         if len({case.label for case in cases}) < 2:
             problems.append(
                 Problem(root, "all pictures have the same label: no classification possible", "warning")

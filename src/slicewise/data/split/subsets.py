@@ -17,7 +17,7 @@ _FRACTION_KEYS = set(SplitFractions.model_fields) - {"seed"}
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint sets of (source, group), none of them empty for any source.
+    """Three disjoint sets of (source, group), none of them empty for any source that is not in train alone.
 
     Raises:
         SplitError: a group is in two subsets, or a subset of a source is empty.
@@ -116,7 +116,9 @@ class Split:
         return type(self)(self.train & kept, self.val & kept, self.test & kept, self.seed, self.fractions)
 
     def _require_members(self, name: Subset) -> None:
-        missing = [source for source in self.sources or ["any source"] if not self.groups(source, name)]
+        tested = sorted({source for source, _ in self.val | self.test})
+        required = self.sources if name == "train" else tested
+        missing = [source for source in required or ["any source"] if not self.groups(source, name)]
         if missing:
             counts = "; ".join(
                 f"{source}: {', '.join(f'{len(self.groups(source, each))} {each}' for each in SUBSETS)}"
