@@ -26,7 +26,7 @@ def test_every_key_has_a_line_and_one_stage_stands_for_three(list_keys: ModuleTy
         stage = key.startswith("stages.")
         shown = f"stages.STAGE.{key.split('.', 2)[2]}" if stage else key
         shown = re.sub(r"^data\.sources\.\w+", "data.sources.SOURCE", shown)
-        shown = re.sub(r"(?<=\.sources)\.(volumes|pictures)$", "", shown)
+        shown = re.sub(r"\.(sources|mask_loss)\.(volumes|pictures|bce|dice)$", r".\1", shown)
         assert page.count(f"| `{shown}` |") == 1, key
     assert '| `training.precision` | `"auto"` | `auto`, `fp32`, `bf16`, `fp16`. Precision of the' in page
 
@@ -34,4 +34,4 @@ def test_every_key_has_a_line_and_one_stage_stands_for_three(list_keys: ModuleTy
 def test_what_the_schema_says_below_a_key_is_its_meaning(list_keys: ModuleType) -> None:
     field_docs = list_keys.field_docs()
     assert field_docs["Augmentation", "rotation"] == "Largest rotation, degrees."
-    assert field_docs["MaskLoss", "bce"] == ""
+    assert field_docs["LearningRates", "encoder"] == ""
