@@ -82,7 +82,7 @@ def test_the_report_says_it_in_words(result: EvaluationResult) -> None:
     assert "whole patients: 4 with tumour, 0 without" in text
     assert "each of 4 patients has a tumour: there is nothing to tell apart" in text
     assert "whole patients: 6 with tumour, 6 without" in text
-    assert "ROC-AUC, patients" in text
+    assert "ROC-AUC, patient level" in text
 
 
 def test_where_a_class_hangs_on_one_patient_no_area_has_an_interval(pictures: list[PatientRow]) -> None:

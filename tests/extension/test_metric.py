@@ -12,8 +12,8 @@ from slicewise.evaluation.evaluate import evaluate_slices
 from slicewise.evaluation.held_out import HeldOutResult, evaluate_held_out
 from slicewise.evaluation.per_case import CaseOutput
 from slicewise.evaluation.report import write_report
+from slicewise.evaluation.score_tables import source_scores
 from slicewise.metrics.table import METRICS, Metric
-from slicewise.reporting.scores import source_scores
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_it_is_scored_pooled_and_reported(tmp_path: Path, case: CaseOutput, fina
         assert scores[f"volumetric_similarity_per_{level}"]["value"] == pytest.approx(mean)
     assert "volumetric similarity per patient" in (tmp_path / "report.txt").read_text()
     assert "undefined where both masks are empty" in metrics["empty_reference_policy"]
-    names = [score.name for score in source_scores(metrics)[0].details]
+    names = [row[0] for row in source_scores(metrics)[0].details.rows]
     assert "volumetric similarity per slice" in names
 
 

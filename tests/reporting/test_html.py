@@ -13,12 +13,16 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.tables import PatientRow, read_rows, write_rows
 from slicewise.evaluation.comparison.output import gain_text
-from slicewise.reporting.figures import MAX_GRADCAM_PAGES, data_uri, read_figures
-from slicewise.reporting.html import render_html
-from slicewise.reporting.run_info import RunInfo
+from slicewise.reporting.html import data_uri, to_html
+from slicewise.reporting.run_info import ResultFolders, RunInfo
+from slicewise.reporting.sections import MAX_GRADCAM_PAGES, build_report
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://example.org/x>"
 REMOTE = re.compile(r"(?:https?:)?//")
+
+
+def render_html(run: RunInfo, folders: ResultFolders) -> str:
+    return to_html(build_report(run, folders))
 
 
 @pytest.fixture
@@ -152,7 +156,7 @@ def test_a_start_that_was_kept_and_weights_of_another_run_are_told(made: Made, e
     text = Document(render_html(run, folders)).text
     assert "train.joint kept its initial weights" in text
     assert "Initialised with the weights of another run" in text
-    assert re.search(r"train\.joint\s+\d+\s+initial", text)
+    assert re.search(r"train\.joint\s+cls_head\s+\d+\s+initial", text)
     assert "kept its initial weights" not in Document(render_html(trained_on(made.run), folders)).text
 
 
@@ -211,30 +215,30 @@ def test_many_pages_of_heat_are_counted_but_not_all_shown(made: Made, tmp_path: 
     shutil.copy(made.folders.gradcam / "deletion_insertion.png", tmp_path)
     for place in range(MAX_GRADCAM_PAGES + 3):
         shutil.copy(picture, tmp_path / f"page_{place:02d}.png")
-    figures = read_figures(replace(made.folders, gradcam=tmp_path))
-    assert (len(figures.saliency), figures.num_saliency_pages) == (MAX_GRADCAM_PAGES, MAX_GRADCAM_PAGES + 3)
+    text = Document(render_html(made.run, replace(made.folders, gradcam=tmp_path))).text
+    assert f"{MAX_GRADCAM_PAGES} of {MAX_GRADCAM_PAGES + 3} pages" in text
+    assert text.count("saliency maps of each method") == MAX_GRADCAM_PAGES
 
 
 def test_a_network_that_called_nothing_tumour_has_a_page_too(made: Made, tmp_path: Path) -> None:
     shutil.copy(next(made.folders.gradcam.glob("page_*.png")), tmp_path)
     folders = replace(made.folders, gradcam=tmp_path)
-    assert read_figures(folders).faithfulness is None
     pictures = Document(render_html(made.run, folders)).all("img", "src")
     assert len(pictures) == len(Document(made.page).all("img", "src")) - 1
 
 
 def test_fewer_modalities_are_shown_where_they_were_asked_for(made: Made, tmp_path: Path) -> None:
-    assert 'id="subsets"' not in made.page
+    assert 'id="modalities"' not in made.page
     shutil.copy(made.folders.stage_comparison / "phase_comparison.png", tmp_path / "phantom.png")
     page = render_html(made.run, replace(made.folders, ablations=tmp_path))
-    assert 'id="subsets"' in page
+    assert 'id="modalities"' in page
 
 
 def test_pictures_are_shrunk_but_never_enlarged(tmp_path: Path) -> None:
     path = tmp_path / "wide.png"
-    Image.new("RGB", (900, 300), "red").save(path)
-    for width, expected in ((300, (300, 100)), (2000, (900, 300))):
-        content = data_uri(path, width).partition(",")[2]
+    Image.new("RGB", (1200, 300), "red").save(path)
+    for wide, expected in ((False, (1000, 250)), (True, (1200, 300))):
+        content = data_uri(path, wide=wide).partition(",")[2]
         with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
             assert picture.size == expected
 
@@ -243,7 +247,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     for name in ("broken.png", "missing.png"):
         with pytest.raises(WorkspaceError, match=name):
-            data_uri(tmp_path / name, 100)
+            data_uri(tmp_path / name, wide=True)
 
 
 def test_whole_patients_have_lines_of_their_own(made: Made, evaluation: Path) -> None:
@@ -256,7 +260,7 @@ def test_whole_patients_have_lines_of_their_own(made: Made, evaluation: Path) ->
     found.update(dict.fromkeys(("roc_auc", "accuracy"), estimate))
     write_json(evaluation / "metrics.json", metrics)
     text = Document(render_html(made.run, replace(made.folders, evaluation=evaluation))).text
-    assert "ROC AUC, patient level" in text
+    assert "ROC-AUC, patient level" in text
     assert "0.812 0.500 to 1.000" in re.sub(r"\s+", " ", text)
 
 

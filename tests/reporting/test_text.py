@@ -6,9 +6,15 @@ import pytest
 from tests.reporting.conftest import Made
 
 from slicewise.core.files import read_json, write_json
+from slicewise.domain.report import to_text
 from slicewise.domain.tables import PatientRow, read_rows, write_rows
-from slicewise.reporting.text import render_text
+from slicewise.reporting.run_info import ResultFolders, RunInfo
+from slicewise.reporting.sections import build_report
 from slicewise.reporting.warnings import uncalibrated_sources
+
+
+def render_text(run: RunInfo, folders: ResultFolders) -> str:
+    return to_text(build_report(run, folders))
 
 
 def text(made: Made) -> str:
@@ -37,14 +43,14 @@ def test_it_says_what_the_page_says(made: Made) -> None:
 
 
 def test_scores_with_other_thresholds_than_those_of_the_stages_say_so(made: Made, tmp_path: Path) -> None:
-    for name in ("patients.csv", "slices.csv"):
+    for name in ("patients.csv", "slices.csv", "calibration.json"):
         (tmp_path / name).write_bytes((made.folders.evaluation / name).read_bytes())
     metrics = read_json(made.folders.evaluation / "metrics.json")
     metrics["decisions"]["phantom_pictures"] |= {"class_threshold": 0.3124, "temperature": 1.5}
     write_json(tmp_path / "metrics.json", metrics)
     told = render_text(made.run, replace(made.folders, evaluation=tmp_path))
     assert "accuracy (class threshold 0.312, calibrated)" in told
-    assert "Accuracy per slice (class threshold 0.5)" in told
+    assert "class threshold 0.5" in told
     assert "Dice per patient (mask threshold 0.5)" in told
     (pictures,) = (part for part in told.split("\n\n") if part.startswith("Summary"))
     assert pictures.partition("phantom_pictures:")[2].splitlines()[1].split()[-1] == "families"
@@ -69,7 +75,7 @@ def test_a_foreign_name_cannot_break_a_line(made: Made, tmp_path: Path) -> None:
 
 
 def test_an_absent_task_is_not_scored(made: Made, tmp_path: Path) -> None:
-    for name in ("patients.csv", "slices.csv"):
+    for name in ("patients.csv", "slices.csv", "calibration.json"):
         (tmp_path / name).write_bytes((made.folders.evaluation / name).read_bytes())
     metrics = read_json(made.folders.evaluation / "metrics.json")
     metrics["tasks"] = ["segmentation"]
@@ -77,7 +83,7 @@ def test_an_absent_task_is_not_scored(made: Made, tmp_path: Path) -> None:
         found["classification"] = found["patient_classification"] = None
     write_json(tmp_path / "metrics.json", metrics)
     told = render_text(made.run, replace(made.folders, evaluation=tmp_path))
-    scores = told.partition("\nSummary\n")[2].partition("\nThe three stages")[0]
+    scores = told.partition("\nSummary\n")[2].partition("\nThresholds")[0]
     assert "balanced accuracy" not in scores
 
 
@@ -96,4 +102,4 @@ def test_raw_probabilities_are_named_where_there_are_any() -> None:
 )
 def test_a_split_of_the_user_is_said(made: Made, split: dict[str, Any], origin: str) -> None:
     config = {**made.run.config, "split": {**made.run.config["split"], **split}}
-    assert f"split          {origin}" in render_text(replace(made.run, config=config), made.folders)
+    assert f"Split, {origin}" in render_text(replace(made.run, config=config), made.folders)

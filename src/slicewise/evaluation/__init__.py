@@ -3,8 +3,8 @@
 Scores
     per_case             predictions and labels of one case (`CaseOutput`), scores of its slices
     evaluate             slice and patient tables of all cases (`EvaluationResult`)
-    patient_level        classification of whole patients
     summary              all scores with intervals per source, the content of metrics.json
+    score_tables         the scores of each source as tables of a report
     report               report.txt, tables and figures
     statistics/          bootstrap intervals, paired differences
 Selection on validation patients

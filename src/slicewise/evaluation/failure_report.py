@@ -3,15 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from slicewise.core.files import write_text
+from slicewise.domain.report import WIDTH, Table
 from slicewise.domain.tables import FailedSlice, PatientRow, TraitRow, by_source, plural, write_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.failures import FailureAnalysis, failed_rows
 from slicewise.plots.failures import FailurePicture, draw_failure_confusion, draw_failures, draw_iou_bars
-
-_WIDTH: Final = 96
 
 
 def select_failures(analysis: FailureAnalysis, number: int) -> list[FailedSlice]:
@@ -55,7 +54,7 @@ def write_failures(
 
 def _lines(analysis: FailureAnalysis, *, synthetic: bool) -> Iterator[str]:
     yield "Failures on the test patients" + (" (synthetic data)" if synthetic else "")
-    yield "=" * _WIDTH
+    yield "=" * WIDTH
     yield f"A mask fails below a Dice of {analysis.threshold:g}; without a mask, a wrong class fails."
     yield "Slices in which neither reference nor prediction has a tumour are not counted."
     failed = by_source(analysis.slices)
@@ -70,12 +69,14 @@ def _lines(analysis: FailureAnalysis, *, synthetic: bool) -> Iterator[str]:
     if not analysis.traits:
         yield "Nothing to compare: no slice failed, or all did."
         return
-    yield "What the failures have in common, strongest first (medians; shares of yes-or-no traits):"
-    yield f"{'':<8}{'source':<18}{'trait':<41}{'failed':>9}{'rest':>9}  effect"
-    for row in analysis.traits:
-        yield (
-            f"{row.level:<8}{row.source:<18}{row.trait:<41}{row.failed:>9.3g}{row.rest:>9.3g}  "
-            f"{row.effect:+.2f} {row.strength} ({row.num_failed} against {row.num_rest})"
+    rows = [
+        (
+            *(row.level, row.source, row.trait, f"{row.failed:.3g}", f"{row.rest:.3g}"),
+            f"{row.effect:+.2f} {row.strength} ({row.num_failed} against {row.num_rest})",
         )
+        for row in analysis.traits
+    ]
+    caption = "What the failures have in common, strongest first (medians; shares of yes-or-no traits):"
+    yield from Table(("level", "source", "trait", "failed", "rest", "effect"), rows, caption).lines()
     yield ""
     yield "effect: Cliff's delta. Slices of one patient resemble each other: few patients prove little."

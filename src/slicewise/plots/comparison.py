@@ -57,7 +57,8 @@ def _counts(rows: Sequence[ComparisonRow]) -> str:
     )
     if num_units == num_slices:
         return plural(num_slices, "picture")
-    return f"{num_units} patients or families, {plural(num_slices, 'slice')}"
+    units = "1 patient or family" if num_units == 1 else f"{num_units} patients or families"
+    return f"{units}, {plural(num_slices, 'slice')}"
 
 
 def _mark(axes: Axes, height: float, row: ComparisonRow, difference: ComparisonRow | None) -> None:

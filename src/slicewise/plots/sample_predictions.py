@@ -105,7 +105,7 @@ def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool
         figure.legend(handles=[reference, prediction], loc="outside lower center", ncols=2)
         draw_heading(figure, _TITLE, synthetic=synthetic)
 
-    return draw(path, (0.4 + 3.4 * columns, 0.9 + 2.0 * len(shown)), paint)
+    return draw(path, (max(6.4, 0.4 + 3.4 * columns), 0.9 + 2.0 * len(shown)), paint)
 
 
 def draw_grey(axes: Axes, picture: NDArray[np.float32]) -> None:

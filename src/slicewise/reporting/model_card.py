@@ -7,11 +7,15 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from slicewise.core.files import read_json
+from slicewise.domain.report import Table
 from slicewise.domain.tables import resampling_unit
+from slicewise.evaluation.score_tables import source_scores
 from slicewise.evaluation.summary import headline_scores
 from slicewise.metrics.table import score_key, score_label
-from slicewise.reporting.content import render_template
+from slicewise.reporting.html import TEMPLATES
 from slicewise.reporting.run_info import RunInfo
+from slicewise.reporting.sections import training_table
+from slicewise.reporting.warnings import collect_warnings, selection_notes, uncalibrated_sources
 
 
 def render_card(run: RunInfo, evaluation: Path) -> str:
@@ -20,6 +24,7 @@ def render_card(run: RunInfo, evaluation: Path) -> str:
     Raises:
         WorkspaceError: `metrics.json` in the folder `evaluation` is damaged.
     """
+    metrics = read_json(evaluation / "metrics.json")
     tags = ["medical-imaging", "mri", "brain-tumour", "multi-task"]
     front_matter = ModelCardData(
         language="en",
@@ -28,9 +33,27 @@ def render_card(run: RunInfo, evaluation: Path) -> str:
         pipeline_tag="image-segmentation",
         tags=[*tags, *(["synthetic-data"] if run.synthetic else [])],
         model_name="slicewise-multitask",
-        eval_results=list(_eval_results(run, read_json(evaluation / "metrics.json"))),
+        eval_results=list(_eval_results(run, metrics)),
     )
-    return f"---\n{front_matter.to_yaml()}\n---\n\n{render_template('model_card.md.j2', run, evaluation)}"
+    lines = [
+        (source, *line[:4])
+        for source, scores in zip(metrics["sources"], source_scores(metrics), strict=True)
+        for line in scores.headlines.rows
+    ]
+    head = ("source", "score", "value", "interval", "patients, or families of pictures")
+    subsets = ("train", "val", "test")
+    counts = [(source, *(str(count[name]) for name in subsets)) for source, count in run.counts.items()]
+    text = TEMPLATES.get_template("model_card.md.j2").render(
+        run=run,
+        metrics=metrics,
+        warnings=list(collect_warnings(run, metrics)),
+        notes=selection_notes(metrics),
+        raw=uncalibrated_sources(metrics),
+        split=Table(("source", *subsets), counts).to_markdown(),
+        scores=Table(head, lines).to_markdown(),
+        training=training_table(run).to_markdown(),
+    )
+    return f"---\n{front_matter.to_yaml()}\n---\n\n{text}"
 
 
 def _eval_results(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[EvalResult]:

@@ -4,10 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from slicewise.core.files import write_json, write_text
-from slicewise.reporting.html import LINKS, render_html
+from slicewise.domain.report import to_text
+from slicewise.reporting.html import to_html
 from slicewise.reporting.model_card import render_card
 from slicewise.reporting.run_info import ResultFolders, RunInfo
-from slicewise.reporting.text import render_text
+from slicewise.reporting.sections import LINKS, build_report
 
 
 def write_report(folder: Path, run: RunInfo, folders: ResultFolders) -> int:
@@ -16,9 +17,10 @@ def write_report(folder: Path, run: RunInfo, folders: ResultFolders) -> int:
     Raises:
         WorkspaceError: a file of the evaluation is missing or damaged.
     """
-    page = render_html(run, folders)
+    report = build_report(run, folders)
+    page = to_html(report)
     write_text(folder / "report.html", page)
-    write_text(folder / "report.txt", render_text(run, folders))
+    write_text(folder / "report.txt", to_text(report))
     provenance = {
         "training_mode": run.training_mode,
         "data": run.data_name,

@@ -71,7 +71,7 @@ def report(steps: Sequence[str]) -> Step[Config]:
         needs=tuple(steps),
         homes={"report": home},
         redirects={"results/report.html": f"{home}/report.html"},
-        version=12,
+        version=13,
         demand=lambda _: _DEMAND,
         group="evaluate",
         highlights={

@@ -60,6 +60,8 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     compared = compare(stages, bootstrap_settings(held_out.after))
     if CLASSIFICATION in pipeline.tasks:
         compared += majority_rows(stages[-1])
+    scores = [*dict.fromkeys(row.score for row in compared)]
+    compared.sort(key=lambda row: (row.source, scores.index(row.score)))
     title = "Training stages on the same test slices"
     write_comparison(context.out("phases"), "phase_comparison", compared, title, synthetic=data.synthetic)
     lookup = SliceLookup(cases)

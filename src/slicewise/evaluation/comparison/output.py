@@ -8,20 +8,13 @@ from typing import Any
 import numpy as np
 
 from slicewise.core.files import write_json, write_text
+from slicewise.domain.report import Table
 from slicewise.domain.tables import ComparisonRow, write_rows
 from slicewise.metrics.table import METRICS, headline_metrics, score_key, score_label
 from slicewise.plots.comparison import draw_comparison
 
-_COLUMNS = (
-    "source",
-    "score",
-    "variant",
-    "value",
-    "interval",
-    "p",
-    "patients, or families of pictures",
-    "note",
-)
+_NO_INTERVAL = "no interval"
+_COLUMNS = ("source", "score", "variant", "value", "interval", "p", "patients/families", "note")
 
 
 def write_comparison(
@@ -49,7 +42,8 @@ def to_cells(rows: Sequence[ComparisonRow]) -> list[tuple[str, ...]]:
     for row in rows:
         p_value = "–" if row.p_value is None else "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"
         name = f"{row.name}, seed {row.seed}" if several else row.name
-        note = "; ".join(filter(None, (verdict(row), row.note, row.condition)))
+        notes = (verdict(row), *row.note.split("; "), row.condition)
+        note = "; ".join(part for part in notes if part and not part.startswith(_NO_INTERVAL))
         numbers = (row.value_text, row.interval_text, p_value, str(row.num_patients or "–"))
         cells.append((row.source, score_label(row.score), name, *numbers, note))
     return cells
@@ -69,27 +63,29 @@ def _direction(score: str) -> int:
     return {"higher": 1, "lower": -1, "zero": 0}[METRICS[name].better] if name in METRICS else 0
 
 
+def to_table(rows: Sequence[ComparisonRow]) -> Table:
+    return Table(_COLUMNS, to_cells(rows))
+
+
 def to_text(rows: Sequence[ComparisonRow]) -> Iterator[str]:
     """Yield the lines of the table for a terminal."""
-    table = [(*_COLUMNS[:6], "n", "note"), *to_cells(rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-    yield "interval: bootstrap over patients, pairs kept; p: Wilcoxon's signed-rank test, from six pairs on"
+    yield from (line.rstrip() for line in to_table(rows).lines())
+    yield describe_intervals(rows)
 
 
 def to_markdown(rows: Sequence[ComparisonRow], title: str, *, synthetic: bool) -> str:
     """Return the comparison as a Markdown table, one line per score and variant."""
-    lines = [
-        f"# {title}" + (" (synthetic data)" if synthetic else ""),
-        "",
-        f"| {' | '.join(_COLUMNS)} |",
-        "|---|---|---|---:|---|---:|---:|---|",
-        *(f"| {' | '.join(cells)} |" for cells in to_cells(rows)),
-        "",
-        "Intervals: patient bootstrap; differences are paired. p: Wilcoxon.",
-    ]
-    return "\n".join(lines) + "\n"
+    heading = f"# {title}" + (" (synthetic data)" if synthetic else "")
+    return f"{heading}\n\n{to_table(rows).to_markdown()}\n\n{describe_intervals(rows)}\n"
+
+
+def describe_intervals(rows: Sequence[ComparisonRow]) -> str:
+    """Return what the intervals and tests are, and each reason why one is missing once."""
+    reasons = {part for row in rows for part in row.note.split("; ") if part.startswith(_NO_INTERVAL)}
+    method = (
+        "Intervals: bootstrap over patients, pairs kept; p: Wilcoxon's signed-rank test, from six pairs on."
+    )
+    return " ".join([method, *(f"{reason.capitalize()}." for reason in sorted(reasons))])
 
 
 def compute_gains(rows: Sequence[ComparisonRow], variant: str) -> dict[str, dict[str, Any]]:

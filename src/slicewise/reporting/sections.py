@@ -1,0 +1,330 @@
+"""The report of a run: the sections of its page and of its text, from the files of the evaluation."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from slicewise.config.export import to_yaml
+from slicewise.core.files import read_json
+from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text
+from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
+from slicewise.evaluation.comparison.output import describe_intervals, gain_text, to_table
+from slicewise.evaluation.score_tables import SourceScores, number, source_scores
+from slicewise.reporting.run_info import ResultFolders, RunInfo
+from slicewise.reporting.warnings import collect_warnings, selection_notes, uncalibrated_sources
+
+MAX_PATIENTS: Final = 300
+MAX_GRADCAM_PAGES: Final = 4
+LINKS: Final = {
+    "metrics": "../multitask_evaluation/metrics.json",
+    "text": "../multitask_evaluation/report.txt",
+    "patients": "../multitask_evaluation/patients.csv",
+    "slices": "../multitask_evaluation/slices.csv",
+    "calibration": "../multitask_evaluation/calibration.json",
+    "phases": "../phase_comparison/phase_comparison.csv",
+    "failures": "../failures/slices.csv",
+    "traits": "../failures/traits.csv",
+    "gradcam": "../../visualizations/multitask_gradcam/explanations.csv",
+    "subsets": "../ablations/modality_subsets.csv",
+    "model_card": "model_card.md",
+}
+"""The tables behind the page, relative to its folder in the workspace."""
+_SCORE_FIGURES: Final = {
+    "confusion_matrix": "Confusion matrices of the slices, per source",
+    "metric_distribution": "Dice and IoU of each test patient",
+    "roc_curve": "ROC curves of the slices, with operating points",
+    "reliability_diagram": "Reliability before and after calibration",
+}
+
+
+def build_report(run: RunInfo, folders: ResultFolders) -> Report:
+    """Return the report: the same for the same run and files.
+
+    Raises:
+        WorkspaceError: a file of the evaluation is missing or damaged.
+    """
+    metrics = read_json(folders.evaluation / "metrics.json")
+    sources = source_scores(metrics)
+    sections = {
+        ("Summary", "Summary"): _summary(run, metrics, sources),
+        ("Training", "Training"): _training(run, folders),
+        ("Scores on the test patients", "Scores"): _scores(metrics, sources, folders),
+        ("Thresholds and calibration, selected on the validation patients", "Thresholds"): _thresholds(
+            metrics, folders
+        ),
+        ("The training stages on the same test slices", "Stages"): _stages(run, folders),
+        ("Every test patient, worst first", "Patients"): _patients(metrics, folders),
+        ("Failures", "Failures"): _failures(run, folders),
+        ("Explanations", "Explanations"): _explanations(metrics, folders),
+        ("Fewer modalities", "Modalities"): _subsets(folders),
+        ("Provenance", "Provenance"): _provenance(run, metrics),
+        ("Reproduce", "Reproduce"): _reproduce(run),
+    }
+    built = [Section(title, short, [*blocks]) for (title, short), blocks in sections.items()]
+    synthetic = " (synthetic data)" if run.synthetic else ""
+    version = run.evaluation_step.versions.get("slicewise", "")
+    return Report(
+        f"SliceWise report: {run.data_name}{synthetic}, {run.training_mode} training",
+        f"model of stage “{metrics['stage']}”, evaluated {run.evaluation_step.made_at}",
+        [section for section in built if section.blocks],
+        f"SliceWise {version}. For research; not a medical device.",
+    )
+
+
+def _summary(run: RunInfo, metrics: Mapping[str, Any], sources: list[SourceScores]) -> Iterator[Block]:
+    for headline, explanation in collect_warnings(run, metrics):
+        yield Notice(headline, explanation)
+    for note in selection_notes(metrics):
+        yield Notice("Thresholds and calibration", note, severe=False)
+    yield Text(
+        "The test patients were used neither for training nor for any selection in this run; docs/results.md "
+        "lists the data on which recipes and defaults were selected. Sources are never averaged. Not a "
+        "medical device: nothing in this report supports a decision about a person."
+    )
+    intervals = metrics["intervals"]
+    for source in sources:
+        yield source.headlines
+        yield from (Text(note, is_note=True) for note in source.notes)
+    confidence = f"{intervals['confidence'] * 100:.0f} % intervals"
+    yield Text(f"{confidence}: {intervals['method']}; {intervals['samples']} samples.", is_note=True)
+
+
+def training_table(run: RunInfo) -> Table:
+    """Return the stages with the scores of their best epoch on the validation patients."""
+    steps = [step for step in run.steps if step.name.startswith("train.")]
+    keys = dict.fromkeys(key for step in steps for key in step.metrics["best_metrics"])
+    scores = [key for key in keys if key == "dice" or key.startswith("auc_")]
+    names = (key.replace("auc_", "AUC ").replace("dice", "Dice") for key in scores)
+    rows = [
+        (
+            step.name,
+            str(run.config["stages"][step.name.partition(".")[2]]["starts_from"] or "–"),
+            str(step.metrics["epochs_run"]),
+            str(step.metrics["best_epoch"] or "initial"),
+            *(number(step.metrics["best_metrics"].get(key)) for key in (*scores, "val_loss")),
+            number(step.seconds / 60, 1),
+            number(step.metrics["images_per_second"], 0),
+            str(step.metrics["device"]),
+        )
+        for step in steps
+    ]
+    head = ("stage", "starts from", "epochs", "best epoch", *names, "loss", "minutes", "images/s", "device")
+    return Table(head, rows, "Scores of the best epoch on the validation patients")
+
+
+def _training(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
+    yield training_table(run)
+    for name, folder in folders.stages.items():
+        yield Figure(folder / "curves.png", f"Losses and validation metrics of {name}", wide=True)
+
+
+def _scores(
+    metrics: Mapping[str, Any], sources: list[SourceScores], folders: ResultFolders
+) -> Iterator[Block]:
+    for source in sources:
+        yield source.details
+        yield from (Text(note, is_note=True) for note in source.notes)
+    tolerance = f"Surfaces in 3-D; NSD within {metrics['nsd_tolerance_mm']} mm."
+    yield Text(f"{tolerance} {metrics['empty_reference_policy']}", is_note=True)
+    for name, text in _SCORE_FIGURES.items():
+        yield Figure(folders.evaluation / f"{name}.png", text)
+    samples = folders.evaluation / "sample_predictions.png"
+    yield Figure(samples, "Masks of test patients, best to worst", wide=True)
+
+
+def _thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
+    yield Text(
+        "They were selected and saved before the test patients were read. A setting without a significant "
+        "gain on validation patients that were held out from its selection keeps its configured value."
+    )
+    selected = read_json(folders.evaluation / "calibration.json")["sources"]
+    decisions, raw = metrics["decisions"], uncalibrated_sources(metrics)
+    rows = []
+    for source, entry in decisions.items():
+        scaling = f"{entry['temperature']:.2f}, {entry['shift']:+.2f}"
+        share = f"components from {round(entry['component_share'] * 100)} % of the largest"
+        parts = (
+            f"components from {entry['min_component']} voxels" if entry["min_component"] else "",
+            share if entry["component_share"] else "",
+            "none in slices not labelled tumour" if entry["gate"] else "",
+        )
+        population = selected[source]["validation"]["population"] if source in selected else "–"
+        scaling = "raw, not calibrated" if source in raw else scaling
+        thresholds = (number(entry["class_threshold"]), number(entry["mask_threshold"], 2))
+        rows.append((source, population, scaling, *thresholds, ", ".join(filter(None, parts)) or "none"))
+    yield Table(
+        ("source", "selected on", "temperature, shift of logits", "class threshold", "mask threshold",
+         "mask post-processing"),
+        rows,
+    )  # fmt: skip
+    yield Table(
+        ("source", "ECE (by chance)", "Brier score", "accuracy", "Dice per patient"),
+        [_effect(source, entry["before"], entry["after"]) for source, entry in decisions.items()],
+        "Effect on the test patients, before → after",
+    )
+    bins = next((entry["after"]["ece_bins"] for entry in decisions.values()), None) or "equal"
+    yield Text(
+        f"ECE: expected calibration error, in {bins} bins; by chance: the ECE expected for so few slices if "
+        "every probability were correct.",
+        is_note=True,
+    )
+
+
+def _effect(source: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the test scores of a source before and after the selection as cells."""
+    pairs = [(before[key], after[key]) for key in ("ece", "brier")]
+    pairs += [
+        ((before[key] or {"value": None})["value"], (after[key] or {"value": None})["value"])
+        for key in ("accuracy", "dice_per_patient")
+    ]
+    ece, *others = (f"{number(old)} → {number(new)}" for old, new in pairs)
+    return source, f"{ece} ({number(after['ece_by_chance'])})", *others
+
+
+def _stages(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
+    rows = read_rows(folders.stage_comparison / "phase_comparison.csv", ComparisonRow)
+    yield to_table(rows)
+    for source, gains in run.gains.items():
+        yield Text(f"{source}: {gain_text(run.final_stage, gains)}")
+    note = f"{describe_intervals(rows)} Thresholds as configured."
+    yield Text(note, is_note=True)
+    yield Figure(folders.stage_comparison / "phase_comparison.png", "The stages compared", wide=True)
+
+
+def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
+    patients = read_rows(folders.evaluation / "patients.csv", PatientRow)
+    patients.sort(
+        key=lambda row: (row.source, 2.0 if row.dice is None else row.dice, row.slice_accuracy, row.patient)
+    )
+    classified = "classification" in metrics["tasks"]
+    rows = [
+        (
+            *(row.source, row.patient, str(row.num_slices), str(row.num_tumour_slices), number(row.dice)),
+            *(number(row.scores.get("nsd")), number(row.scores.get("hd95_mm"), 1)),
+            *(number(row.reference_ml, 1), number(row.predicted_ml, 1)),
+            number(row.slice_accuracy if classified else None),
+        )
+        for row in patients[:MAX_PATIENTS]
+    ]
+    head = ("source", "patient", "slices", "with tumour", "Dice", "NSD", "HD95 mm", "reference ml")
+    yield Table((*head, "predicted ml", "slice accuracy"), rows)
+    shown = f"{MAX_PATIENTS} of {len(patients)} are shown. " if len(patients) > MAX_PATIENTS else ""
+    links = {"patients.csv": LINKS["patients"], "slices.csv": LINKS["slices"]}
+    yield Text(f"{shown}All columns, and all slices:", links, is_note=True)
+
+
+def _failures(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
+    failures = run.evaluation_step.metrics["failures"]
+    counts = [plural(failures[f"num_{noun}s"], noun) for noun in ("slice", "patient")]
+    yield Text(
+        f"{' and '.join(counts)} failed: a Dice below {failures['dice_below']}, or, without a reference "
+        "mask, a misclassified slice."
+    )
+    failed = read_rows(folders.failures / "patients.csv", PatientRow)[:MAX_PATIENTS]
+    if failed:
+        names = ", ".join(f"{row.source}/{row.patient} (Dice {number(row.dice, 2)})" for row in failed)
+        yield Text(f"Patients that failed: {names}.")
+    rows = [
+        (
+            *(row.level, row.source, row.trait, number(row.failed, 2), number(row.rest, 2)),
+            *(f"{row.effect:+.2f}", row.strength, f"{row.num_failed} / {row.num_rest}"),
+        )
+        for row in read_rows(folders.failures / "traits.csv", TraitRow)
+    ]
+    if rows:
+        head = ("level", "source", "trait", "failed", "rest", "effect", "strength", "failed / rest")
+        yield Table(head, rows, "Traits of the failures, strongest first (medians; shares for binary traits)")
+        yield Text(
+            "effect: Cliff's delta. Slices of one patient are correlated: with few patients, an effect is "
+            "weak evidence.",
+            is_note=True,
+        )
+    else:
+        yield Text("No comparison: nothing failed, or everything did.")
+    yield Figure(folders.failures / "failures.png", "Failures: image, reference, prediction", wide=True)
+    yield Figure(folders.failures / "iou_of_failures.png", "IoU of the failures")
+    text = "Confusion matrices of all slices and of the failures"
+    yield Figure(folders.failures / "confusion_matrices.png", text)
+
+
+def _explanations(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
+    if "classification" not in metrics["tasks"]:
+        yield Text("The model does not classify: there is no prediction to explain.")
+        return
+    pages = sorted(folders.gradcam.glob("page_*.png"))
+    shown = pages[:MAX_GRADCAM_PAGES]
+    more = ""
+    if len(pages) > len(shown):
+        more = f"{len(shown)} of {len(pages)} pages; the others are in visualizations/multitask_gradcam. "
+    yield Text(
+        "Saliency maps: regions that the classification head uses as evidence for a tumour. An indication, "
+        f"not a proof. {more}Values per slice and method:",
+        {"explanations.csv": LINKS["gradcam"]},
+    )
+    for path in shown:
+        text = f"Image, reference mask and saliency maps of each method, {path.stem}"
+        yield Figure(path, text, wide=True)
+    if (curves := folders.gradcam / "deletion_insertion.png").exists():  # no slice may be labelled tumour
+        yield Figure(curves, "Tumour probability while the most salient regions are deleted or inserted")
+
+
+def _subsets(folders: ResultFolders) -> Iterator[Block]:
+    for path in sorted(folders.ablations.glob("*.png")):
+        yield Text(
+            "The same model with every subset of the modalities:", {"modality_subsets.csv": LINKS["subsets"]}
+        )
+        yield Figure(path, f"Scores with each subset of the modalities, {path.stem}", wide=True)
+
+
+def _provenance(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[Block]:
+    step = run.evaluation_step
+    commit = step.commit or "none: not run from a checkout"
+    seeds = ", ".join(f"{key} {value}" for key, value in run.seeds.items())
+    facts = {
+        "command": step.command or "not recorded",
+        "git commit": f"{commit} (with uncommitted changes)" if commit.endswith("-dirty") else commit,
+        "configuration": f"{run.config_fingerprint} (SHA-256 of the settings below)",
+        "seeds": f"{seeds}, bootstrap {metrics['intervals']['seed']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in step.versions.items()),
+    }
+    yield Table(("", ""), [*facts.items()])
+    subsets = ("train", "val", "test")
+    rows = [(source, *(str(counts[name]) for name in subsets)) for source, counts in run.counts.items()]
+    caption = f"Split, {run.split_origin}: patients, or families of near-identical pictures"
+    yield Table(("source", *subsets), rows, caption)
+    steps = [
+        (
+            *(step.name, step.made_at, number(step.seconds, 1), number(step.memory_mib, 0)),
+            *(step.fingerprint[:12], _short_commit(step.commit)),
+        )
+        for step in run.steps
+    ]
+    head = ("step", "made at (UTC)", "seconds", "peak MiB", "fingerprint", "commit")
+    yield Table(head, steps, "Steps, from their receipts")
+    caption = "Merged configuration (runtime and serving do not affect results and are omitted)"
+    yield Code(to_yaml(dict(run.config)), caption)
+
+
+def _short_commit(commit: str | None) -> str:
+    return f"{(commit or '–')[:12]}{'-dirty' if (commit or '').endswith('-dirty') else ''}"
+
+
+def _reproduce(run: RunInfo) -> Iterator[Block]:
+    yield Text("At the commit above, with the versions of constraints.txt (make run installs them):")
+    yield Code(run.reproduce)
+    folder = "Replace FOLDER by your copy of the data. " if "FOLDER" in run.reproduce else ""
+    yield Text(
+        "The same machine gives identical results; another processor or thread count may change the last "
+        f"digits. {folder}slicewise verify checks every file against its receipt."
+    )
+    names = ("metrics", "text", "calibration", "phases", "failures", "traits")
+    yield Text(
+        "Beside this page, and in the workspace:",
+        {
+            "report.json": "report.json",
+            "model card": LINKS["model_card"],
+            **{
+                LINKS[name].rpartition("/")[2] if name != "failures" else "failures": LINKS[name]
+                for name in names
+            },
+        },
+    )
