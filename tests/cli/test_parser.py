@@ -18,7 +18,7 @@ def error_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-STAGE = "(STAGE: seg_warmup, cls_head or joint)"
+STAGE = "(STAGE: the name of a stage)"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ STAGE = "(STAGE: seg_warmup, cls_head or joint)"
         ("run --workspce x", "did you mean --workspace?"),
         ("run --no-inputs", "did you mean --no-input?"),
         ("verify --jsn", "did you mean --json?"),
-        ("run --skip-trian", "did you mean --skip-train?"),
+        ("run --skip-trian", "--skip: no step is called trian; did you mean train?"),
         ("run --mode fulll", "did you mean full?"),
         ("run --training-mode Quick", "did you mean quick?"),
         ("demo stpo", "did you mean stop?"),
