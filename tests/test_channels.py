@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
-from slicewise.core.errors import ConfigError, VolumeError
+from slicewise.core.errors import CheckpointError, ConfigError, VolumeError
 from slicewise.data.loading.augment import apply_augmentation, draw_augmentation
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.data.store import SliceStore, entry_id
@@ -45,6 +45,7 @@ def test_slices_are_stored_trained_on_saved_and_predicted(tmp_path: Path, channe
             f"preprocessing.image_size={SIZE}",
             "model.encoder=resnet18",
             "model.encoder_weights=null",
+            "data.sources.pictures=null",
         ]
     )
     store = SliceStore(tmp_path / "store")
@@ -105,3 +106,15 @@ def test_a_case_with_none_of_the_channels_is_refused() -> None:
 def test_channels_need_different_names(channels: str) -> None:
     with pytest.raises(ConfigError, match=r"preprocessing"):
         compose([f"preprocessing.channels={channels}"])
+
+
+def test_pictures_fill_a_channel_of_the_recipe() -> None:
+    with pytest.raises(ConfigError, match=r"slot=flair is none of preprocessing\.channels \(grey\)"):
+        compose(["preprocessing.channels=[grey]"])
+    assert compose(["preprocessing.channels=[grey]", "data.sources.pictures.slot=grey"]).data.slot == "grey"
+
+
+def test_a_checkpoint_of_other_channels_is_no_start(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "best_model.pth", checkpoint)
+    with pytest.raises(CheckpointError, match=r"set preprocessing\.channels=\[t1,t1ce,t2,flair\]"):
+        load_checkpoint(tmp_path / "best_model.pth", checkpoint.model, ("flair", "t1", "t1ce", "t2"))

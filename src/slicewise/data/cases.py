@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slicewise.config.schema.sources import SOURCES, settings_type
 from slicewise.core.files import is_safe_relative
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import MODALITIES, LabelMap, Modality
+from slicewise.domain.labels import LabelMap
 
 if TYPE_CHECKING:
     from slicewise.data.sources.base import Source
@@ -32,7 +32,7 @@ class CaseFiles:
 
     key: CaseKey
     kind: str
-    modalities: tuple[Modality, ...]
+    modalities: tuple[str, ...]
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     label: int | None
@@ -101,7 +101,7 @@ class CaseFiles:
             )
         sound = (
             value["kind"] in SOURCES,
-            all(modality in MODALITIES for modality in value["modalities"]),
+            all(isinstance(modality, str) for modality in value["modalities"]),
             value["label"] in (None, 0, 1),
             isinstance(value["group"], str),
         )

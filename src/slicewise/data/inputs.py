@@ -40,7 +40,7 @@ class DefaultModalities:
     """The modality of a volume whose name does not tell it, and the slot of pictures."""
 
     volume: Modality | None
-    picture: Modality
+    picture: str
 
 
 def find_inputs(paths: Sequence[Path], unnamed: DefaultModalities) -> tuple[list[CaseFiles], list[Problem]]:
@@ -133,6 +133,6 @@ def _slice_of_lgg(path: Path) -> lgg.SliceName | None:
     return name if beside or lgg.is_slice_name(path.name) else None
 
 
-def _case(name: str, kind: str, modalities: tuple[Modality, ...], images: Sequence[Path]) -> CaseFiles:
+def _case(name: str, kind: str, modalities: tuple[str, ...], images: Sequence[Path]) -> CaseFiles:
     key = CaseKey(SOURCE, safe_name(name), safe_name(name))
     return CaseFiles(key, kind, modalities, tuple(images), (), None, key.patient)

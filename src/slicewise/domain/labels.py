@@ -44,6 +44,6 @@ SYNTHETIC_WARNING: Final = (
 """Both are stated with every prediction"""
 
 
-def modality_slot(modality: Modality) -> int:
-    """Return the channel index that holds `modality` in every image SliceWise makes."""
-    return MODALITIES.index(modality)
+def modality_slot(modality: str) -> int:
+    """Return the place of a modality among MODALITIES."""
+    return [str(name) for name in MODALITIES].index(modality)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, LabelMap, Modality, modality_slot
+from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, LabelMap, modality_slot
 from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti
 from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.orientation import Orientation
@@ -107,7 +107,7 @@ def picture_volume(key: CaseKey, pixels: NDArray[Any], channel: str, label: int 
 
 def read_nifti_case(
     key: CaseKey,
-    modalities: Sequence[Modality],
+    modalities: Sequence[str],
     image_paths: Sequence[Path],
     mask_path: Path | None,
     label_map: LabelMap | None = None,
@@ -131,9 +131,7 @@ def read_nifti_case(
     return Volume(key, images, presence, mask, None, first.spacing, first.orientation, first.remarks)
 
 
-def _read_images(
-    modalities: Sequence[Modality], paths: Sequence[Path]
-) -> tuple[Intensities, Presence, NiftiFile]:
+def _read_images(modalities: Sequence[str], paths: Sequence[Path]) -> tuple[Intensities, Presence, NiftiFile]:
     """Read one file after the other into its slot, so that at most one is held twice."""
     file = read_nifti(paths[0])
     images: Intensities = np.zeros((NUM_MODALITIES, *file.array.shape), file.array.dtype)

@@ -126,7 +126,7 @@ class Pipeline(Predictor):
         )
 
     @property
-    def slot(self) -> Modality:
+    def slot(self) -> str:
         """The modality slot of a picture of unknown sequence."""
         return self.checkpoints[0].slot
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from slicewise.config.schema import Model, Preprocessing, Tasks
 from slicewise.config.schema.tasks import TaskName
 from slicewise.core.errors import CheckpointError
-from slicewise.domain.labels import Modality
 from slicewise.models.program import Program, SerializedProgram
 from slicewise.models.safe_loading import describe_error, load_safely, save_safely
 from slicewise.tasks.build import make_tasks
@@ -55,8 +54,8 @@ class Checkpoint:
     data_name: str
     synthetic: bool
     """Whether the model was trained on generated patients only"""
-    slot: Modality
-    """The modality slot that a picture of unknown sequence fills"""
+    slot: str
+    """The channel that a picture of unknown sequence fills"""
     program: SerializedProgram | None = field(default=None, compare=False, repr=False)
     """The forward pass as calls of torch's functions (`models.program`); None: the model has to be built"""
 
@@ -100,10 +99,8 @@ class Checkpoint:
         # It imports every architecture there is, which a program does without.
         from slicewise.models.multitask import MultitaskModel
 
-        settings, channels = (
-            self.model.model_copy(update={"encoder_weights": None}),
-            len(self.preprocessing.channels),
-        )
+        settings = self.model.model_copy(update={"encoder_weights": None})
+        channels = len(self.preprocessing.channels)
         with torch.device("meta"):  # shapes without memory: settings that need terabytes cost nothing
             _require_fit(MultitaskModel(settings, self.tasks, channels), self._trained)
         model = MultitaskModel(settings, self.tasks, channels)
@@ -203,8 +200,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     save_safely(path, {"format": _FORMAT, "version": _VERSION, **fields})
 
 
-def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
-    """Read a checkpoint onto the CPU, and compare it with `model` where one is given.
+def load_checkpoint(
+    path: Path, model: Model | None = None, channels: tuple[str, ...] | None = None
+) -> Checkpoint:
+    """Read a checkpoint onto the CPU, and compare it with `model` and `channels` where they are given.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another kind, or holds another model.
@@ -232,6 +231,12 @@ def load_checkpoint(path: Path, model: Model | None = None) -> Checkpoint:
     checkpoint = _parse_fields(path, content)
     if model is not None:
         _require_same_model(checkpoint.model, model, str(path))
+    stored = checkpoint.preprocessing.channels
+    if channels not in (None, stored):
+        raise CheckpointError(
+            f"{path} is a model of other channels; set preprocessing.channels=[{','.join(stored)}], or train "
+            "again"
+        )
     return checkpoint
 
 

@@ -84,7 +84,11 @@ def _initial_checkpoint(stage: str, context: Context[Config]) -> "Checkpoint | N
     if previous is not None:
         return load_stage_checkpoint(context, previous)
     path = _external_checkpoint(stage, context.config)
-    return None if path is None else load_checkpoint(path, context.config.model)
+    return (
+        None
+        if path is None
+        else load_checkpoint(path, context.config.model, context.config.preprocessing.channels)
+    )
 
 
 def train(config: Config, stage: str) -> Step[Config]:

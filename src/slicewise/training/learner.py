@@ -130,7 +130,7 @@ class Learner:
 
     def checkpoint(self, stage: str, fingerprint: str, metrics: Metrics) -> Checkpoint:
         """Return the model as it is validated, with all that prediction needs."""
-        config = self.config
+        config, channels = self.config, self.config.preprocessing.channels
         return Checkpoint(
             weights={name: tensor.detach().cpu() for name, tensor in self.best_model.state_dict().items()},
             model=config.model,
@@ -141,7 +141,7 @@ class Learner:
             fingerprint=fingerprint,
             data_name=config.data.name,
             synthetic=config.data.synthetic,
-            slot=config.data.slot,
+            slot=config.data.slot if config.data.slot in channels else channels[0],
             program=self._program,
         )
 

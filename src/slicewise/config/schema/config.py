@@ -10,6 +10,7 @@ from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettin
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model
 from slicewise.config.schema.runtime import Runtime, Serving, Tracking
+from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.config.schema.tasks import Tasks
 from slicewise.config.schema.training import PART_OF_TASK, Stage, Training
 
@@ -74,14 +75,6 @@ class Config(Section):
                 f"no stage has a share for data.sources.{left[0]}, so it would never be trained on; set "
                 f"stages.{self.final_stage}.sources.{left[0]}, 0 if that is meant"
             )
-        size, stride = self.preprocessing.image_size, self.model.stride or 1
-        if size % stride:
-            below = size // stride * stride
-            raise ValueError(
-                f"preprocessing.image_size={size} is not a multiple of {stride}, the stride of "
-                f"model.architecture={self.model.architecture} at depth {self.model.depth}; choose "
-                f"{max(below, 2 * stride)} or {below + stride}"
-            )
         self._check_tasks()
         return self
 
@@ -116,3 +109,22 @@ class Config(Section):
                     "tasks.segmentation=null"
                 )
             self.tasks.segmentation.check_losses(self.training.mask_loss)
+
+    @model_validator(mode="after")
+    def _check_images(self) -> Self:
+        channels = self.preprocessing.channels
+        for key, source in self.data.sources.items():
+            if isinstance(source, ClassFoldersSettings) and source.slot not in channels:
+                raise ValueError(
+                    f"data.sources.{key}.slot={source.slot} is none of preprocessing.channels "
+                    f"({', '.join(channels)}); set it to one of them"
+                )
+        size, stride = self.preprocessing.image_size, self.model.stride or 1
+        if size % stride:
+            below = size // stride * stride
+            raise ValueError(
+                f"preprocessing.image_size={size} is not a multiple of {stride}, the stride of "
+                f"model.architecture={self.model.architecture} at depth {self.model.depth}; choose "
+                f"{max(below, 2 * stride)} or {below + stride}"
+            )
+        return self

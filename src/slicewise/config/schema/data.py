@@ -6,11 +6,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
+from slicewise.config.schema.base import (
+    ChannelName,
+    Count,
+    CountOrZero,
+    Fraction,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+)
 from slicewise.config.schema.sources import AnySource, ClassFoldersSettings, SourceKey
-from slicewise.domain.labels import Modality
-
-ChannelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Data(Section):
@@ -22,9 +28,9 @@ class Data(Section):
     sources: dict[SourceKey, AnySource]
 
     @property
-    def slot(self) -> Modality:
+    def slot(self) -> str:
         """Input channel of pictures of unknown modality: that of the first pictures."""
-        slots: list[Modality] = [s.slot for s in self.sources.values() if isinstance(s, ClassFoldersSettings)]
+        slots = [s.slot for s in self.sources.values() if isinstance(s, ClassFoldersSettings)]
         return slots[0] if slots else "flair"
 
     @model_validator(mode="before")

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from slicewise.config.schema.base import CountOrZero, Section
+from slicewise.config.schema.base import ChannelName, CountOrZero, Section
 from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
-from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS, Modality
+from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS
 
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
 SourceKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -94,8 +94,8 @@ class PhantomSettings(SourceSettings):
 class ClassFoldersSettings(SourceSettings):
     """Single pictures in folders named by their class (`class_folders`)."""
 
-    slot: Modality = "flair"
-    """Input channel of pictures of unknown modality."""
+    slot: ChannelName = "flair"
+    """Which of `preprocessing.channels` pictures of unknown modality fill."""
     duplicates: Literal["group", "ignore"] = "group"
     """`group` uses identical pictures once and keeps near-identical ones in one subset; `ignore` treats every
     file as a patient, which shows how far duplicates inflate the scores."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from starlette.datastructures import UploadFile
 
@@ -142,7 +142,7 @@ def _restore_client_names(message: str, files: Collection[StoredUpload]) -> str:
     return re.sub("|".join(map(re.escape, names)), lambda match: names[match[0]], message)
 
 
-def read_uploads(files: Mapping[str, StoredUpload], slot: Modality) -> RequestInput:
+def read_uploads(files: Mapping[str, StoredUpload], slot: str) -> RequestInput:
     """Read the files of one request.
 
     Args:
@@ -206,7 +206,7 @@ def _modality(field: str, file: StoredUpload) -> Modality:
     )
 
 
-def _read_picture(given: Modality | None, file: StoredUpload, slot: Modality) -> RequestInput:
+def _read_picture(given: Modality | None, file: StoredUpload, slot: str) -> RequestInput:
     """Read a picture; one that is named like a slice of kaggle_3m holds three modalities as colours."""
     if given is None and lgg.is_slice_name(file.name):
         return RequestInput(_case("lgg", dict.fromkeys(lgg.CHANNELS, file)).read(), "volume")
@@ -224,6 +224,6 @@ def _as_modality(name: str | None) -> Modality | None:
     return next((modality for modality in MODALITIES if modality == name), None)
 
 
-def _case(kind: str, files: Mapping[Modality, StoredUpload]) -> CaseFiles:
+def _case(kind: str, files: Mapping[Any, StoredUpload]) -> CaseFiles:
     paths = tuple(dict.fromkeys(file.path for file in files.values()))
     return CaseFiles(_KEY, kind, tuple(files), paths, (), None, _KEY.patient)
