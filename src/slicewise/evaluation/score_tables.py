@@ -59,12 +59,17 @@ def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None
 
 
 def _segmentation_lines(entry: Mapping[str, Any]) -> list[Line]:
-    """Return every score of masks, and how many tumours have no predicted mask: HD95 excludes those."""
-    section = entry["segmentation"] or {"empty_prediction": {}}
-    return [_line(label, estimate) for label, estimate in labelled_scores(section)] + [
-        (f"missed entirely, {key.removeprefix('num_').replace('_', ' ')}", str(value), "–", "–", "")
-        for key, value in section["empty_prediction"].items()
-    ]
+    """Return every score of masks, how many references are empty, and how many tumours have no mask.
+
+    HD95 excludes both.
+    """
+    section = entry["segmentation"] or {}
+    lines = [_line(label, estimate) for label, estimate in labelled_scores(section)]
+    for part, name in (("empty_reference", "empty reference"), ("empty_prediction", "missed entirely")):
+        for key, value in section.get(part, {}).items():
+            words = key.removeprefix("num_").replace("_", " ")
+            lines.append((f"{name}, {words}", str(value), "–", "–", ""))
+    return lines
 
 
 def _classification_lines(entry: Mapping[str, Any]) -> list[Line]:
