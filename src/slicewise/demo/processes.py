@@ -1,6 +1,7 @@
 """Find and stop our own processes, and no others; write their log files."""
 
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -38,18 +39,13 @@ def stop_processes(identities: tuple[ProcessIdentity, ...], grace_seconds: float
     """Terminate the processes; kill those still running after the grace time. Recycled ids are left alone."""
     processes = [process for identity in identities if (process := find_process(identity)) is not None]
     for process in processes:
-        _signal(process, kill=False)
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
     _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
     for process in alive:
-        _signal(process, kill=True)
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(alive, timeout=grace_seconds)
-
-
-def _signal(process: psutil.Process, *, kill: bool) -> None:
-    try:
-        process.kill() if kill else process.terminate()
-    except psutil.NoSuchProcess:
-        return
 
 
 def terminate(popen: subprocess.Popen[bytes], grace_seconds: float) -> None:
