@@ -20,6 +20,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from tests.test_full_disk import Tmpfs, mounted
 
+from slicewise.config.compose import compose
 from slicewise.data.cases import CaseFiles
 from slicewise.data.check import require_readable
 from slicewise.data.problems import Problem
@@ -182,8 +183,7 @@ def test_a_server_says_so_and_goes_on_even_where_its_log_is_full(
         "--port": port,
         "--device": "cpu",
         "--max-upload-mib": 8,
-        "--class-threshold": 0.5,
-        "--mask-threshold": 0.5,
+        "--settings": compose([]).evaluation.model_dump_json(),
         "--cases": tmp_path / "none",
     }
     command = [
