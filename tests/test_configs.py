@@ -56,7 +56,7 @@ def test_every_key_is_read_by_something(unread_keys: set[str], key: str) -> None
 
 def test_a_key_that_nothing_reads_is_found_whatever_else_has_its_name(sources: list[str]) -> None:
     """The source is full of `.mean()`, `.shape` and `.folder`; none is taken from a section."""
-    invented: Any = dict.fromkeys(("mean", "shape", "folder", "labels", "epochs"), (float, ...))
+    invented: Any = dict.fromkeys(("mean", "shape", "folder", "epochs"), (float, ...))
     evaluation = create_model("Evaluation", __base__=Evaluation, **invented)
     runtime = create_model("Runtime", __base__=Runtime, **invented)
     changed: Any = {"evaluation": (evaluation, ...), "runtime": (runtime, ...)}

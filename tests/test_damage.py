@@ -17,7 +17,7 @@ from slicewise.cli.main import main
 from slicewise.core.files import read_json
 from slicewise.core.hashing import hash_file
 from slicewise.engine.receipt import RECEIPT_NAME, Receipt
-from slicewise.models.checkpoint import load_checkpoint, save_checkpoint
+from slicewise.models.safe_loading import load_safely, save_safely
 
 Damage = Callable[[Path], None]
 STEPS = ("download", "preprocess", "split", "train.seg_warmup", "train.cls_head", "train.joint", "evaluate")
@@ -242,7 +242,7 @@ def test_a_checkpoint_of_another_run_is_refused_even_where_the_plan_cannot_see_i
     shutil.copytree(trained.workspace, pipeline.workspace)
     path = pipeline.workspace / HOMES["train.joint"] / "best_model.pth"
     stat = path.stat()
-    save_checkpoint(path, replace(load_checkpoint(path), fingerprint="0" * 64))
+    save_safely(path, {**load_safely(path), "fingerprint": "0" * 64})
     assert path.stat().st_size == stat.st_size
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert pipeline.run("--only", "evaluate", "--force", "evaluate") == 1

@@ -88,7 +88,7 @@ def indices() -> list[bytes]:
     }
     problem = {"path": "data/x", "what": "odd", "severity": "warning"}
     value = {
-        "format": 1,
+        "format": 2,
         "roots": {"s": "data/s"},
         "known": {"s": ["p"]},
         "cases": [case],
@@ -128,6 +128,7 @@ def entries() -> list[bytes]:
         "patient": "p",
         "case": "c",
         "group": "p",
+        "channels": ["t1", "t1ce", "t2", "flair"],
         "presence": [True, False, False, False],
         "has_mask": True,
         "pixel_mm": 1.0,

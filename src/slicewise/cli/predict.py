@@ -116,12 +116,12 @@ def _load_pipeline(
             "--checkpoint"
         )
     typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
-    settings = config.evaluation
+    overridden = {key for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys}
     return Pipeline.load(
         fold_checkpoints(workspace, config) if args.ensemble else checkpoint or default,
         device=config.runtime.device,
-        settings=settings,
-        **{key: getattr(settings, key) for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys},
+        settings=config.evaluation,
+        **config.evaluation.model_dump(include=overridden),
     )
 
 
