@@ -8,6 +8,7 @@ from benchmarks.training import OurEpochs, training_environment
 from slicewise.config.schema import Training
 from slicewise.data.loading.augment import apply_augmentation, draw_augmentation
 from slicewise.data.loading.dataset import Batch
+from slicewise.training.losses import encode_targets
 
 NAME = "augmentation"
 AIM = Aim("<=", 0.07)
@@ -19,7 +20,9 @@ def run(bench: Bench) -> list[Row]:
     with training_environment(bench.config):
         ours = OurEpochs(bench)
         batch = ours.batch()
-        learner, ready = ours.run.learner, batch.to(ours.run.learner.device, training.channels_last)
+        learner = ours.run.learner
+        batch = encode_targets(batch, learner.model.tasks)
+        ready = batch.to(learner.device, training.channels_last)
 
         def step() -> None:
             learner.accumulate(ready, 1)

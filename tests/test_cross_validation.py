@@ -55,7 +55,8 @@ def test_everyone_is_tested_once_by_a_network_that_never_saw_them(validated: Pip
 
     pooled = read_json(validated.workspace / "results/cross_validation/metrics.json")
     assert pooled["sources"]["phantom"]["num_patients"] == 6
-    assert {row["fold"] for row in pooled["folds"]} == {1, 2}
+    folds = read_json(validated.workspace / "results/cross_validation/folds.json")["rows"]
+    assert {row["variant"] for row in folds} == {"fold 1", "fold 2"}
 
 
 def test_the_record_has_every_fold_and_the_pooled_metrics(validated: Pipeline) -> None:

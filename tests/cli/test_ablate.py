@@ -59,7 +59,7 @@ def ablated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Abla
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("slicewise.cli.ablate.say", lambda text="", *_: lines.append(text))
-        patch.setattr("slicewise.engine.runner.say", lambda text="", *_: lines.append(text))
+        patch.setattr("slicewise.engine.observers.say", lambda text="", *_: lines.append(text))
         assert pipeline.call(*words) == 0
     table = read_rows(pipeline.workspace / "results" / "recipes" / "recipes.csv", ComparisonRow)
     return Ablated(pipeline, stopped, "\n".join(lines), table)
@@ -156,8 +156,8 @@ def test_compare_leaves_out_what_one_of_them_never_learned(
     folders = [str(ablated.evaluation(recipe)) for recipe in RECIPES[:2]]
     assert main(["compare", *folders, "--json", str(found)]) == 0
     output = json.loads(found.read_text())
-    assert {change["score"] for change in output["changes"]} & {"roc_auc", "slice_accuracy"} == set()
-    assert "dice" in {change["score"] for change in output["changes"]}
+    assert {row["score"] for row in output["rows"]} & {"roc_auc", "slice_accuracy"} == set()
+    assert "dice" in {row["score"] for row in output["rows"]}
     assert "B has no classification: not compared" in output["notes"]
 
 

@@ -203,7 +203,7 @@ def test_the_head_maps_any_map_size_to_one_fp32_logit_per_slice(hidden: int, siz
     with torch.autocast("cpu", torch.bfloat16):
         logits = head(torch.randn(3, 6, size, size).bfloat16())
 
-    assert logits.shape == (3,)
+    assert logits.shape == (3, 1)
     assert logits.dtype == torch.float32
 
 
@@ -229,5 +229,5 @@ def test_the_head_reads_mean_and_maximum_of_each_channel() -> None:
     pooled = torch.cat([decoded.mean((2, 3)), decoded.amax((2, 3))], 1)
     head.layers(pooled).sum().backward()
 
-    torch.testing.assert_close(logits, head.layers(pooled)[:, 0])
+    torch.testing.assert_close(logits, head.layers(pooled))
     torch.testing.assert_close(found, decoded.grad)

@@ -17,6 +17,7 @@ from slicewise.data.loading.sampler import Indices
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.training.fabric import make_fabric
 from slicewise.training.learner import Learner
+from slicewise.training.losses import encode_targets
 from slicewise.training.stage import StageResult, train_stage
 from slicewise.training.state import load_state
 from slicewise.training.validation import validate
@@ -486,6 +487,7 @@ def one_pass(config: Config, dataset: SliceDataset, indices: list[int]) -> dict[
     learner = Learner(config.stages["joint"], config, None, num_steps=1)
     smoothed(learner.model)
     batch = dataset.gather(np.array(indices)).to(learner.device, config.training.channels_last)
+    batch = encode_targets(batch, learner.model.tasks)
     loss = learner.accumulate(batch, 1).total.detach()
     with torch.no_grad():
         answers = learner.model.eval()(batch.images, batch.presence)

@@ -44,6 +44,39 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
     return sources
 
 
+def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None) -> list[str]:
+    """Return the main scores of each source as lines for a terminal.
+
+    A run prints them from the record of the step, without the libraries that the metrics need.
+
+    Args:
+        metrics: of `metrics.json`.
+        gains: what the last stage gained, by source.
+    """
+    lines = []
+    for source, scores in metrics["sources"].items():
+        thresholds = metrics.get("decisions", {}).get(source)
+        lines.append(f"{source}: {describe_counts(scores['num_patients'], scores['num_slices'])}")
+        for metric, estimate in headline_scores(scores):
+            threshold = describe_threshold(metric, thresholds)
+            line = f"  {score_label(score_key(metric)):<22}{_with_interval(estimate)}"
+            lines.append(f"{line} ({threshold})" if threshold else line)
+        if classes := scores["classification"]:
+            majority, accuracy = classes["majority_class"], classes["majority_accuracy"]
+            lines.append(f"  always predicting {majority} has an accuracy of {accuracy:.3f}")
+        if gains and source in gains:
+            lines.append(f"  {gains[source]}")
+    return lines
+
+
+def _with_interval(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "n/a"
+    low_high = estimate["interval"]
+    interval = f" ({low_high[0]:.3f} to {low_high[1]:.3f})" if low_high is not None else ""
+    return f"{estimate['value']:.3f}{interval}"
+
+
 def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:
     """Return the main scores with their thresholds, and beside the accuracy that of the majority class."""
     lines = []

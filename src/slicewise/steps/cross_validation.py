@@ -8,6 +8,7 @@ from slicewise.workflow.settings import evaluation_settings
 
 def _run(context: Context[Config]) -> Outcome:
     from slicewise.evaluation.cross_validation import pool_folds, read_fold, write_pooled
+    from slicewise.evaluation.score_tables import headlines
 
     config, data = context.config, context.config.data
     folds = [
@@ -23,7 +24,7 @@ def _run(context: Context[Config]) -> Outcome:
         stage=config.final_stage,
         synthetic=data.synthetic,
     )
-    return Outcome(metrics)
+    return Outcome({**metrics, "headlines": headlines(metrics)})
 
 
 def cross_validation(folds: int) -> Step[Config]:
@@ -35,7 +36,7 @@ def cross_validation(folds: int) -> Step[Config]:
         needs=tuple(fold_name("evaluate", fold) for fold in range(1, folds + 1)),
         homes={"pooled": "results/cross_validation"},
         product=("metrics.json",),
-        version=9,
+        version=10,
         group="evaluate",
         aliases=("evaluate", "evaluation"),
         highlights={"results/cross_validation/report.txt": "the report on all folds together"},

@@ -14,7 +14,7 @@ from slicewise.core.files import write_json
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.engine.step import Context
-from slicewise.evaluation.comparison.output import compute_gains, write_comparison
+from slicewise.evaluation.comparison.output import compute_gains, gain_text, write_comparison
 from slicewise.evaluation.comparison.variants import Variant, compare, majority_rows
 from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices, pool_cases
 from slicewise.evaluation.failure_report import select_failures, write_failures
@@ -27,6 +27,7 @@ from slicewise.evaluation.modality_ablation import (
 )
 from slicewise.evaluation.per_case import CaseOutput, ScoredCase, score_case
 from slicewise.evaluation.report import write_report
+from slicewise.evaluation.score_tables import headlines
 from slicewise.evaluation.summary import bootstrap_settings
 from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
 from slicewise.imaging.volume import Presence
@@ -67,7 +68,10 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     lookup = SliceLookup(cases)
     _draw_samples(context, lookup, held_out)
     metrics["failures"] = _write_failures(context, cases, lookup, held_out)
-    metrics[f"gains_of_{final}"] = compute_gains(compared, final)
+    metrics[f"gains_of_{final}"] = gains = compute_gains(compared, final)
+    metrics["headlines"] = headlines(
+        metrics, {source: gain_text(final, by_score) for source, by_score in gains.items()}
+    )
     if CLASSIFICATION in pipeline.tasks:
         metrics["gradcam"] = write_saliency(context, pipeline, lookup, held_out.after)
     if config.evaluation.modality_subsets:
