@@ -157,7 +157,7 @@ def test_compare_leaves_out_what_one_of_them_never_learned(
     assert main(["compare", *folders, "--json", str(found)]) == 0
     output = json.loads(found.read_text())
     assert {row["score"] for row in output["rows"] if row["minus"]} & {"roc_auc", "slice_accuracy"} == set()
-    assert "dice" in {row["score"] for row in output["rows"] if row["minus"]}
+    assert "dice_per_patient" in {row["score"] for row in output["rows"] if row["minus"]}
     assert "B has no classification: not compared" in output["notes"]
 
 
