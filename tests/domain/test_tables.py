@@ -7,6 +7,7 @@ import pytest
 
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.tables import (
+    ComparisonRow,
     PatientRow,
     SliceRow,
     by_source,
@@ -87,3 +88,9 @@ def test_the_conditions_of_a_score_are_those_of_the_decision() -> None:
         "mask threshold 0.45, parts from 10% of the largest, parts from 9 voxels, none in slices not called "
         "tumour"
     )
+
+
+def test_an_empty_text_is_read_back_as_one(tmp_path: Path) -> None:
+    rows = [ComparisonRow("lgg", "roc_auc", "b", "", 0, 0.5, None, None, 4, 9, None, "", "")]
+    write_rows(tmp_path / "stages.csv", rows, ComparisonRow)
+    assert read_rows(tmp_path / "stages.csv", ComparisonRow) == rows

@@ -214,7 +214,8 @@ def read_rows(path: Path, kind: type[Table]) -> list[Table]:
     Raises:
         WorkspaceError: the table is damaged or has other columns.
     """
-    kinds = {name: (get_args(hint) or (hint,))[0] for name, hint in get_type_hints(kind).items()}
+    hints = get_type_hints(kind)
+    kinds = {name: (get_args(hint) or (hint,))[0] for name, hint in hints.items()}
     scored = kinds.pop(_SCORES, None) is not None
     convert: dict[str, Callable[[str], Any]] = {
         name: (lambda text: bool(int(text))) if column is bool else column for name, column in kinds.items()
@@ -226,9 +227,12 @@ def read_rows(path: Path, kind: type[Table]) -> list[Table]:
         if list(columns[: len(kinds)]) == list(kinds) and (scored or len(columns) == len(kinds)):
             rows = []
             for line in lines:
-                values = {
-                    name: convert.get(name, float)(text) if text else None for name, text in line.items()
-                }
+                values: dict[str, Any] = {
+                    name: convert.get(name, float)(text)
+                    if text or (text == "" and hints.get(name) is str)
+                    else None
+                    for name, text in line.items()
+                }  # an empty cell is an empty text where the column cannot be None
                 content: dict[str, Any] = {name: values.pop(name) for name in kinds}
                 rows.append(kind(**content, **({_SCORES: values} if scored else {})))
             return rows
