@@ -6,7 +6,7 @@ plan         for each step run, reuse or skip, and why (words: reasons)
 runner       carries a plan out, step by step (one step: attempt; its memory: peak_memory)
 receipt      what a finished output was made from, and the checksums of its files
 workspace    where outputs live: homes, the shelf of superseded ones, work in progress
-observers    told of every step: the console, and what else looks on
+observers    called for every step: the console, trackers, those of other packages
 record       `pipeline_results.json`, the record of the last run (versions and commit: provenance)
 progress     what a run is doing now, for other terminals
 lock         one controller per workspace (across machines: lease)

@@ -1,4 +1,4 @@
-"""Observers of a run: told when a step starts, ends or fails, and of each epoch of a training.
+"""Observers of a run: called when a step starts, ends or fails, and of each epoch of a training.
 
 The record of the run is none of them: a run whose record cannot be written stops.
 """

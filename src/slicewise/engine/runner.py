@@ -38,7 +38,7 @@ class Runner(Generic[C]):
 
     Attributes:
         confirm: answers a question with yes or no.
-        observers: told of every step.
+        observers: called for every step.
     """
 
     steps: Sequence[Step[C]]

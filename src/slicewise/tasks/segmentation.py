@@ -112,6 +112,7 @@ class Segmentation:
         """
         dice = self._dice_by_patient(slices, scores)
         means = dice.T.copy().mean(1) if len(dice) else np.zeros(len(self.classes))
+        # One class has no monitor of its own beside the mean, here and below.
         return dict(zip(self.settings.monitors, [float(means.mean()), *means.tolist()], strict=False))
 
     def contributions(self, slices: SliceTable, scores: Floats, monitors: Collection[str]) -> Contributions:
