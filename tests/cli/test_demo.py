@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.cli.invocation import command_for
 from slicewise.cli.main import main
+from slicewise.cli.options import command_for
 from slicewise.core.files import write_json
 from slicewise.demo.state import DemoState, Service, write_state
 from slicewise.engine.workspace import Workspace

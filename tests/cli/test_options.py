@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 
 from slicewise.cli import run
-from slicewise.cli.invocation import command_line, resume_command
 from slicewise.cli.main import VERBS
-from slicewise.cli.options import compose_from, expand_words, selection_from, workspace_from
+from slicewise.cli.options import (
+    command_line,
+    compose_from,
+    expand_words,
+    resume_command,
+    selection_from,
+    workspace_from,
+)
 from slicewise.config.compose import compose
 from slicewise.core.errors import UsageError
 from slicewise.engine.selection import Request, Selection

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.cli.summary import show_summary
+from slicewise.cli.run import show_summary
 from slicewise.config.compose import compose
 from slicewise.engine.record import RunRecord, StepRecord, StepStatus
 from slicewise.engine.workspace import Workspace

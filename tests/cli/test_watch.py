@@ -16,7 +16,7 @@ from tests.conftest import Pipeline
 from tests.engine.test_lock import controller, said
 
 from slicewise.cli.main import main
-from slicewise.cli.watch import seconds_left, status_lines
+from slicewise.cli.status import seconds_left, status_lines
 from slicewise.core.disk import MIB
 from slicewise.core.files import write_json
 from slicewise.engine.lease import Holder

@@ -1,16 +1,14 @@
-"""The command line: one module per verb, imported when the verb is called, and what the verbs share.
+"""The command line: one module per verb with `add_arguments` and `execute`, imported when the verb is called.
 
 main         find the verb, turn errors into messages and exit codes
 parser       argument parser that suggests the option or key that was probably meant
-options      options shared by verbs; configuration, workspace and step selection from them
-invocation   commands as text: as typed, to resume a stopped run, for a workspace
-session      the workspace held for a run, a pipeline run in it, its plan printed
-run, plan    the pipeline; what it would do
+options      options shared by verbs; what they select; commands as text, also to resume a stopped run
+plan         what a run would do, and why
+run          the pipeline in a workspace that is held for it; the last lines of a run
 ablate       several recipes in one workspace, compared
 compare      two finished evaluations, paired by patient
 predict      predictions for new cases: masks and tables
-status       outputs and the last run; `watch` follows a run in progress
-summary      the last lines of a run: scores, outputs, demo
+status       outputs and the last run; `--watch` follows a run in progress
 doctor       whether a run can work here; `checks` has the checks
 verify       all outputs read again
 clean        superseded outputs deleted

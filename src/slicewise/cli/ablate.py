@@ -6,19 +6,20 @@ that recipes share run once.
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from slicewise.cli.invocation import command_line
+from slicewise.cli import plan
 from slicewise.cli.options import (
     add_config_options,
     add_run_options,
+    command_line,
     compose_from,
     selection_from,
     workspace_from,
 )
-from slicewise.cli.session import hold_workspace, plan_pipeline, run_pipeline
+from slicewise.cli.run import hold_workspace, run_pipeline
 from slicewise.config.keys import closest_match
 from slicewise.config.schema import Config
 from slicewise.core.console import say
@@ -36,16 +37,7 @@ OUT: Final = "results/recipes"
 """Not `results/ablations`, which is an output folder of the evaluate step."""
 
 
-class _Result(NamedTuple):
-    """The evaluation of a run, its fingerprint, and what the last stage gained."""
-
-    run: "Run"
-    fingerprint: str | None
-    gains: "list[ComparisonRow]"
-
-
-@dataclass(frozen=True)
-class _Run:
+class _Variant(NamedTuple):
     """One recipe with one seed, and the arguments with which `slicewise run` would run it."""
 
     recipe: str
@@ -56,8 +48,16 @@ class _Run:
     def title(self) -> str:
         return f"{self.recipe}, seed {self.config.seed}"
 
-    def execute(self, workspace: Workspace, log_path: Path) -> None:
+    def run(self, workspace: Workspace, log_path: Path) -> None:
         run_pipeline(self.args, self.config, selection_from(self.args, self.config), workspace, log_path)
+
+
+class _Result(NamedTuple):
+    """The evaluation of a variant, its fingerprint, and what the last stage gained."""
+
+    run: "Run"
+    fingerprint: str | None
+    gains: "list[ComparisonRow]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,67 +67,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "RECIPE is a file of configs/recipes or of another package; lgg_cpu+segmentation_only merges two, in "
         "this order. Differences are against the first one."
     )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        metavar="N",
-        help="train each recipe with seed=0 to N-1; the split stays as it is",
-    )
+    seeds_help = "train each recipe with seed=0 to N-1; the split stays as it is"
+    parser.add_argument("--seeds", type=int, metavar="N", help=seeds_help)
     add_run_options(parser)
-    parser.set_defaults(mode="full", start=None, until="evaluate", only="", skip="", force="")
+    parser.set_defaults(mode="full", start=None, until="evaluate", only=[], skip=[], force=[])
 
 
 def execute(args: argparse.Namespace) -> int:
-    runs = list(_compose_runs(args))  # all of them: an invalid recipe is an error before any work is done
-    headings = [f"\n{run.title} ({number} of {len(runs)})" for number, run in enumerate(runs, 1)]
+    variants = list(_compose_variants(args))  # all: an invalid recipe is an error before any work is done
+    headings = [f"\n{each.title} ({number} of {len(variants)})" for number, each in enumerate(variants, 1)]
     if args.dry_run:
-        for heading, run in zip(headings, runs, strict=True):
+        for heading, variant in zip(headings, variants, strict=True):
             say(heading, "header")
-            plan_pipeline(run.args)
-        if len(runs) > 1:
+            plan.execute(variant.args)
+        if len(variants) > 1:
             say("\neach plan is for the outputs of today: a step that runs share runs once", "dim")
         return 0
     workspace = workspace_from(args)
     with hold_workspace(args, workspace) as log_path:
         results = []
-        for heading, run in zip(headings, runs, strict=True):
+        for heading, variant in zip(headings, variants, strict=True):
             say(heading, "header")
-            run.execute(workspace, log_path)
-            results.append(_read_results(run, workspace))
-        if len(runs) > 1:
-            say(f"\nback to {runs[0].title}", "header")
-            runs[0].execute(workspace, log_path)
-        _show_results(args, results, runs[0], workspace)
+            variant.run(workspace, log_path)
+            results.append(_read_results(variant, workspace))
+        if len(variants) > 1:
+            say(f"\nback to {variants[0].title}", "header")
+            variants[0].run(workspace, log_path)
+        _show_results(args, results, variants[0], workspace)
     return 0
 
 
-def _compose_runs(args: argparse.Namespace) -> Iterator[_Run]:
+def _compose_variants(args: argparse.Namespace) -> Iterator[_Variant]:
     recipes = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
     overrides = [word for word in args.overrides if word not in recipes]
-    _check_arguments(args, recipes, overrides)
-    seeds = [[]] if args.seeds is None else [[f"seed={seed}"] for seed in range(args.seeds)]
+    _check_arguments(args, recipes, {word.partition("=")[0].lstrip("+~") for word in overrides})
     for recipe in recipes:
-        for seed in seeds:
-            words = [f"recipes=[{','.join(recipe.split('+'))}]", *overrides, *seed]
-            run_args = argparse.Namespace(**{**vars(args), "overrides": words})
-            yield _Run(recipe, run_args, compose_from(run_args))
+        for seed in [None] if args.seeds is None else range(args.seeds):
+            words = [f"recipes=[{','.join(recipe.split('+'))}]", *overrides]
+            words += [] if seed is None else [f"seed={seed}"]
+            variant_args = argparse.Namespace(**{**vars(args), "overrides": words})
+            yield _Variant(recipe, variant_args, compose_from(variant_args))
 
 
-def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], overrides: Sequence[str]) -> None:
+def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], keys: set[str]) -> None:
     from slicewise.config.compose import config_folders, list_choices
 
-    keys = {word.partition("=")[0].lstrip("+~") for word in overrides}
     if not recipes:
         raise UsageError("name at least one recipe of configs/recipes, e.g. multitask segmentation_only")
     if len(set(recipes)) < len(recipes):
         raise UsageError(f"{', '.join(recipes)}: a recipe is named twice")
-    recipe_names = list_choices("recipes", config_folders())
-    if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*recipe_names}):
-        suggestion = closest_match(unknown[0], recipe_names)
+    names = list_choices("recipes", config_folders())
+    if unknown := sorted({name for recipe in recipes for name in recipe.split("+")} - {*names}):
+        suggestion = closest_match(unknown[0], names)
         guess = f"did you mean {suggestion}? " if suggestion else ""
-        raise UsageError(
-            f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(recipe_names)}"
-        )
+        raise UsageError(f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(names)}")
     if "recipes" in keys:
         raise UsageError(
             "recipes are named without recipes=, e.g. slicewise ablate multitask segmentation_only"
@@ -138,25 +131,25 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], overrides
         raise UsageError("--seeds takes a number from 1 on, and sets seed itself; leave seed= out")
 
 
-def _read_results(run: _Run, workspace: Workspace) -> _Result:
+def _read_results(variant: _Variant, workspace: Workspace) -> _Result:
     """Return what a run has just written."""
     from slicewise.domain.tables import ComparisonRow, read_rows
     from slicewise.evaluation.comparison.runs import read_run
 
-    folders = {slot: workspace.home(home) for slot, home in HOMES.items()}
-    stages = read_rows(folders["phases"] / "phase_comparison.csv", ComparisonRow)
+    stages = read_rows(workspace.home(HOMES["phases"]) / "phase_comparison.csv", ComparisonRow)
     gains = [
-        replace(row, variant=f"{run.recipe}: {row.variant}")
+        replace(row, variant=f"{variant.recipe}: {row.variant}")
         for row in stages
-        if row.variant == run.config.final_stage and row.minus
+        if row.variant == variant.config.final_stage and row.minus
     ]
-    receipt = Receipt.read(folders["evaluation"])
-    finished = read_run(folders["evaluation"], run.recipe, run.config.seed)
-    return _Result(finished, receipt.fingerprint if receipt else None, gains)
+    folder = workspace.home(HOMES["evaluation"])
+    receipt = Receipt.read(folder)
+    run = read_run(folder, variant.recipe, variant.config.seed)
+    return _Result(run, receipt.fingerprint if receipt else None, gains)
 
 
 def _show_results(
-    args: argparse.Namespace, results: Sequence[_Result], first: _Run, workspace: Workspace
+    args: argparse.Namespace, results: Sequence[_Result], first: _Variant, workspace: Workspace
 ) -> None:
     from slicewise.evaluation.comparison.output import across_seeds, to_text, write_comparison
     from slicewise.evaluation.comparison.runs import compare_runs
@@ -165,10 +158,6 @@ def _show_results(
     for seed in dict.fromkeys(result.run.variant.seed for result in results):
         rows += compare_runs([result.run for result in results if result.run.variant.seed == seed])[0]
     rows += [row for result in results for row in result.gains]
-    runs = [
-        {"recipe": run.variant.name, "seed": run.variant.seed, "evaluate": fingerprint}
-        for run, fingerprint, _ in results
-    ]
     write_comparison(
         workspace.home(OUT),
         "recipes",
@@ -181,7 +170,10 @@ def _show_results(
         data=config.data.name,
         split_seed=config.split.seed,
         compared_with=first.recipe,
-        runs=runs,
+        runs=[
+            {"recipe": run.variant.name, "seed": run.variant.seed, "evaluate": fingerprint}
+            for run, fingerprint, _ in results
+        ],
         across_seeds=across_seeds(rows),
     )
     say()

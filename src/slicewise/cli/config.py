@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-from typing import Any
 
 from slicewise.cli.options import (
     TRAINING_MODES,
@@ -19,13 +18,8 @@ from slicewise.core.console import paint, say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
-    parser.add_argument(
-        "--diff",
-        nargs=2,
-        choices=TRAINING_MODES,
-        metavar=("MODE", "MODE"),
-        help="keys in which two modes differ",
-    )
+    modes, diff_help = ("MODE", "MODE"), "keys in which two modes differ"
+    parser.add_argument("--diff", nargs=2, choices=TRAINING_MODES, metavar=modes, help=diff_help)
     parser.add_argument("--write", action="store_true", help="write the nine merged files to configs/final")
 
 
@@ -39,21 +33,16 @@ def execute(args: argparse.Namespace) -> int:
     refuse_together(args, "--write", ("--training-mode",), "writes the files of every mode")
     if args.diff:
         left, right = (compose([f"modes={mode}", *overrides_of(args)]) for mode in args.diff)
-        for key, (old, new) in compare_configs(left, right).items():
-            say(f"{key}: {_as_override(old)} -> {paint(_as_override(new), 'header')}")
+        for key, values in compare_configs(left, right).items():
+            # As overrides have them: null and true, not None and True.
+            old, new = (value if isinstance(value, str) else json.dumps(value) for value in values)
+            say(f"{key}: {old} -> {paint(new, 'header')}")
     elif args.write:
         # Into the workspace if one is named, else beside their sources.
         has_workspace = is_typed(args, "--workspace") or "SLICEWISE_WORKSPACE" in os.environ
         base = workspace_from(args).root / "configs" if has_workspace else find_configs_dir()
-        for path in write_merged(
-            base / "final", lambda mode: compose([f"modes={mode}", *overrides_of(args)])
-        ):
-            say(str(path))
+        merged = write_merged(base / "final", lambda mode: compose([f"modes={mode}", *overrides_of(args)]))
+        say("\n".join(map(str, merged)))
     else:
         say(to_yaml(compose_from(args).model_dump(mode="json")).rstrip())
     return 0
-
-
-def _as_override(value: Any) -> str:
-    """Return a value as an override has it: null and true, not None and True."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -4,10 +4,8 @@ import argparse
 import json
 import shutil
 import textwrap
-from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from slicewise.cli.checks import datasets, machine, services, software, storage
-from slicewise.cli.checks.check import Check
 from slicewise.cli.options import (
     add_config_options,
     add_selection_options,
@@ -15,11 +13,12 @@ from slicewise.cli.options import (
     selection_from,
     workspace_from,
 )
-from slicewise.config.schema import Config
 from slicewise.core.console import paint, say
 from slicewise.engine.selection import Request
-from slicewise.engine.workspace import Workspace
 from slicewise.steps.demo import ports
+
+if TYPE_CHECKING:
+    from slicewise.cli.checks import Check
 
 _INDENT = 20
 
@@ -31,44 +30,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    config, workspace = compose_from(args), workspace_from(args)
-    selection = selection_from(args, config)
-    wants_demo = selection.requests.get("demo") in (Request.AUTO, Request.FORCE)
-    checks = run_checks(workspace, config, wants_demo=wants_demo)
-    bad = [check for check in checks if check.level == "bad"]
+    checks = _run_checks(args)
+    bad = [name for name, check in checks.items() if check.level == "bad"]
     if args.json:
-        say(json.dumps({"ready": not bad, "checks": [asdict(check) for check in checks]}, indent=2))
+        found = [{"name": name, **check._asdict()} for name, check in checks.items()]
+        say(json.dumps({"ready": not bad, "checks": found}, indent=2))
         return 1 if bad else 0
     width = max(60, min(shutil.get_terminal_size().columns, 120)) - _INDENT
-    for check in checks:
+    for name, check in checks.items():
         lines = textwrap.wrap(check.found, width, break_on_hyphens=False) or [""]
         if check.advice:
             lines += textwrap.wrap(f"-> {check.advice}", width, break_on_hyphens=False)
-        head = f"  {paint(f'{check.level:<5}', check.level)} {check.name:<11} "
+        head = f"  {paint(f'{check.level:<5}', check.level)} {name:<11} "
         say(head + ("\n" + " " * _INDENT).join(lines))
-    names = ", ".join(check.name for check in bad)
-    say(f"\na run would fail: {names}" if bad else "\na run can start", "bad" if bad else "good")
+    say(f"\na run would fail: {', '.join(bad)}" if bad else "\na run can start", "bad" if bad else "good")
     return 1 if bad else 0
 
 
-def run_checks(workspace: Workspace, config: Config, *, wants_demo: bool = True) -> list[Check]:
-    """Return the checks for a run of this configuration in this workspace, with or without the demo."""
-    return [
-        software.python_version(),
-        software.packages(),
-        software.torch_pair(),
-        software.encoder_weights(config),
-        software.encoding(),
-        software.tracking(workspace, config),
-        machine.cores(config),
-        machine.memory(config),
-        machine.accelerator(config),
-        storage.writable(workspace),
-        storage.disk(workspace, config),
-        storage.lock(workspace),
-        datasets.inputs(config),
-        datasets.data(workspace, config),
-        datasets.credentials(workspace, config),
-        services.ports(config, of_our_demo=ports(workspace), wants_demo=wants_demo),
-        services.supervisor(config, wants_demo=wants_demo),
-    ]
+def _run_checks(args: argparse.Namespace) -> "dict[str, Check]":
+    """Return the results by name: those of the machine, and those of the configuration."""
+    config, workspace = compose_from(args), workspace_from(args)
+    request = selection_from(args, config).requests.get("demo")
+    wants_demo = request in (Request.AUTO, Request.FORCE)
+
+    from slicewise.cli.checks import inputs, machine  # they import torch
+
+    return {
+        "python": machine.python_version(),
+        "packages": machine.packages(),
+        "torch": machine.torch_pair(),
+        "weights": inputs.encoder_weights(config),
+        "encoding": machine.encoding(),
+        "tracking": inputs.tracking(workspace, config),
+        "cores": machine.cores(config),
+        "memory": machine.memory(config),
+        "device": machine.accelerator(config),
+        "workspace": machine.writable(workspace),
+        "disk": machine.disk(workspace, config),
+        "lock": machine.lock(workspace),
+        "inputs": inputs.named_files(config),
+        "data": inputs.data(workspace, config),
+        "kaggle": inputs.credentials(workspace, config),
+        "ports": machine.ports(config, of_our_demo=ports(workspace), wants_demo=wants_demo),
+        "supervisor": machine.supervisor(config, wants_demo=wants_demo),
+    }

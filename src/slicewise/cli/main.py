@@ -1,13 +1,11 @@
 """`slicewise VERB ...`: find the verb, run it, turn errors into messages and exit codes."""
 
-import argparse
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
 
 from slicewise import __version__
 from slicewise.core.console import close_bars, print_error, say, standard_streams
@@ -27,13 +25,6 @@ VERBS = {
     "demo": "show or stop the demo",
     "clean": "delete superseded outputs",
 }
-
-
-class Verb(Protocol):
-    """The interface of a verb's module."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
-    def execute(self, args: argparse.Namespace) -> int: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +54,7 @@ def _run_verb(words: list[str]) -> int:
     from slicewise.cli.options import expand_words
     from slicewise.cli.parser import Parser
 
-    verb: Verb = import_module(f"slicewise.cli.{words[0]}")
+    verb = import_module(f"slicewise.cli.{words[0]}")
     parser = Parser(
         prog=f"slicewise {words[0]}",
         description=VERBS[words[0]].capitalize() + ".",
@@ -74,29 +65,24 @@ def _run_verb(words: list[str]) -> int:
     args = parser.parse_intermixed_args(expand_words(words[1:]))
     args.typed = words
     try:
-        return verb.execute(args)
+        code: int = verb.execute(args)
     except SliceWiseError as error:
-        _print_failure(str(error))
-        return error.exit_code
+        message, code = str(error), error.exit_code
     except KeyboardInterrupt:
-        _print_failure("interrupted")
-        return 130
+        message, code = "interrupted", 130
     except Exception as error:
         # A full or closed disk met outside any step: at the lock, the log or the record.
         folder = Path(getattr(args, "workspace", Path()))
-        explained = explain_disk_error(error, folder) if isinstance(error, OSError) else None
-        if explained is not None:
-            _print_failure(str(explained))
-            return explained.exit_code
-        # Python itself would print the traceback with its secrets; print_error hides them.
-        trace = "".join(traceback.format_exception(error))
-        _print_failure(f"{trace}this is a bug in SliceWise; please report it")
-        return 1
-
-
-def _print_failure(message: str) -> None:
+        if isinstance(error, OSError) and (explained := explain_disk_error(error, folder)):
+            message, code = str(explained), explained.exit_code
+        else:  # Python itself would print the traceback with its secrets; print_error hides them.
+            trace = "".join(traceback.format_exception(error))
+            message, code = f"{trace}this is a bug in SliceWise; please report it", 1
+    else:
+        return code
     close_bars()
     print_error(message)
+    return code
 
 
 def _show_usage(words: Sequence[str]) -> int:
@@ -121,5 +107,5 @@ def _show_usage(words: Sequence[str]) -> int:
     else:
         close_verb = closest_match(words[0], VERBS)
         advice = f"; did you mean {close_verb}?" if close_verb else ""
-    _print_failure(f"{words[0]!r} is not a verb{advice}\n\n{usage}")
+    print_error(f"{words[0]!r} is not a verb{advice}\n\n{usage}")
     return 2

@@ -1,36 +1,39 @@
-"""Options shared by the verbs; the configuration, the workspace and the steps that they select."""
+"""Options shared by the verbs; configuration, workspace and steps that they select; commands as text."""
 
 import argparse
 import math
+import os
 import re
-from collections.abc import Sequence
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
-from slicewise.cli.invocation import default_workspace, split_names
 from slicewise.cli.parser import Parser
 from slicewise.config.keys import known_keys
 from slicewise.config.schema import Config
 from slicewise.config.schema.config import TrainingMode
 from slicewise.core.disk import existing_parent, expand_user
 from slicewise.core.errors import SliceWiseError, UsageError
+from slicewise.core.redact import redact
 from slicewise.engine.selection import Selection, expand, select
 from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
 
 TRAINING_MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
-_MODES: Final = {
-    "full": (),
-    "data-only": ("data",),
-    "train-eval": ("train", "evaluate"),
-    "demo": ("demo",),
-}
+_MODES: Final = {"full": (), "data-only": ("data",), "train-eval": ("train", "evaluate"), "demo": ("demo",)}
 """Mode -> groups of steps, none for all"""
 
 
+def default_workspace() -> Path:
+    """Return the workspace of a command without --workspace."""
+    return Path(os.environ.get("SLICEWISE_WORKSPACE", "."))
+
+
 def add_workspace_option(parser: argparse.ArgumentParser) -> None:
-    """Add --workspace."""
     parser.add_argument(
         "--workspace",
         type=Path,
@@ -40,24 +43,7 @@ def add_workspace_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --checkpoint and --ensemble."""
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="the model (default: that of the final stage in the workspace)",
-    )
-    group.add_argument(
-        "--ensemble",
-        action="store_true",
-        help="the mean of the models of all folds, after `slicewise run --folds N`",
-    )
-
-
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add the workspace, the training mode and the overrides."""
     add_workspace_option(parser)
     parser.add_argument(
         "--training-mode", choices=TRAINING_MODES, default="quick", help="scale of the run (default: quick)"
@@ -75,7 +61,6 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection_options(parser: argparse.ArgumentParser) -> None:
-    """Add --mode and the options that select steps."""
     group = parser.add_argument_group("steps")
     if isinstance(parser, Parser):
         parser.on_help = lambda: setattr(group, "description", _describe_steps())
@@ -89,7 +74,7 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
         ("--force", "run these even if nothing changed"),
         ("--skip", "use the existing output of these; --skip-STEP is the same for one"),
     ):
-        group.add_argument(option, metavar="STEP[,STEP]", default="", action=_JoinedNames, help=help_text)
+        group.add_argument(option, metavar="STEP[,STEP]", default=[], action="append", help=help_text)
 
 
 def _describe_steps() -> str:
@@ -106,22 +91,7 @@ def _describe_steps() -> str:
     return f"{', '.join(step.name for step in steps)}; {'; '.join(meanings)}"
 
 
-class _JoinedNames(argparse.Action):
-    """Lets `--only a --only b` mean `--only a,b`; argparse would keep the last one only."""
-
-    def __call__(
-        self,
-        _parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        _option: str | None = None,
-    ) -> None:
-        names = [getattr(namespace, self.dest), str(values)]
-        setattr(namespace, self.dest, ",".join(filter(None, names)))
-
-
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add --dry-run, --wait, and whether a run asks questions."""
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     add_wait_option(parser)
     answers = parser.add_mutually_exclusive_group()
@@ -130,7 +100,6 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_wait_option(parser: argparse.ArgumentParser) -> None:
-    """Add how long to wait while another command works in the workspace."""
     parser.add_argument(
         "--wait",
         nargs="?",
@@ -253,14 +222,13 @@ def selection_from(args: argparse.Namespace, config: Config) -> Selection:
         UsageError: an option names no step or an unknown one, or two options contradict each other.
     """
     steps = pipeline(config)
-    texts = {"from": args.start, "until": args.until}
-    texts |= {"only": args.only, "force": args.force, "skip": args.skip}
-    names = {option: split_names(text or "") for option, text in texts.items()}
-    for option in texts:
-        if is_typed(args, f"--{option}") and not names[option]:
+    names = {option: _split_names(getattr(args, option)) for option in ("only", "force", "skip")}
+    names |= {"from": _split_names([args.start or ""]), "until": _split_names([args.until or ""])}
+    for option, named in names.items():
+        if is_typed(args, f"--{option}") and not named:
             listed = ", ".join(step.name for step in steps)
             raise UsageError(f"--{option} names no step; the steps are {listed}")
-        _check_names(option, names[option], steps, config)
+        _check_names(option, named, steps, config)
     refuse_together(args, "--only", ("--mode", "--from", "--until"), "names all steps to run")
     groups = _MODES[args.mode]
     if groups and not any(step.group in groups for step in steps):
@@ -288,3 +256,52 @@ def _check_names(option: str, names: Sequence[str], steps: Sequence[Step[Config]
             if any(s.is_called(name) for s in pipeline(single)) and not any(s.is_called(name) for s in steps):
                 raise UsageError(f"--{option} {name} does not exist with folds; leave --folds out") from error
         raise UsageError(f"--{option}: {error}") from error
+
+
+def _split_names(texts: Sequence[str]) -> list[str]:
+    """Return the names in texts such as `split,train`."""
+    return [name for text in texts for name in map(str.strip, text.split(",")) if name]
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """Return the command as it was typed, quoted for the shell."""
+    return _shell_command(args.typed)
+
+
+def command_for(workspace: Workspace, *words: str) -> str:
+    """Return a command on this workspace, for the current folder."""
+    is_default = workspace.root == (Path.cwd() if _is_script() else default_workspace().absolute())
+    return _shell_command([*words, *([] if is_default else ["--workspace", str(workspace.root)])])
+
+
+def resume_command(args: argparse.Namespace, finished: Set[str], steps: Sequence[Step[Any]]) -> str:
+    """Return the command that resumes a stopped one: it does not force the steps that have finished."""
+    forced = expand(_split_names(args.force), steps)
+    if not finished & {*forced}:
+        return command_line(args)
+    words, remaining = list(args.typed), [name for name in forced if name not in finished]
+    for place in reversed([place for place, word in enumerate(words) if word.partition("=")[0] == "--force"]):
+        del words[place : place + (1 if "=" in words[place] else 2)]
+    return _shell_command([words[0], *(["--force", ",".join(remaining)] if remaining else []), *words[1:]])
+
+
+def _shell_command(typed: Sequence[str]) -> str:
+    program = Path(sys.argv[0])
+    if _is_script() and typed[0] == "run":
+        words = [_shell_name(Path(sys.executable), "python"), str(program), *typed[1:]]
+    else:
+        words = [_shell_name(program, "slicewise"), *typed]
+    return redact(shlex.join(words))
+
+
+def _is_script() -> bool:
+    """Whether a script stands for `slicewise run`; it does not read $SLICEWISE_WORKSPACE."""
+    program = Path(sys.argv[0])
+    return program.suffix == ".py" and program.name != "__main__.py"
+
+
+def _shell_name(program: Path, name: str) -> str:
+    """Return the program as the shell needs it: the bare name only where PATH leads to this very program."""
+    if not program.is_file() or program.suffix == ".py" or shutil.which(name) == str(program):
+        return name
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)

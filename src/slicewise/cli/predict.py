@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from slicewise.cli.options import add_model_options, add_workspace_option, compose_overrides, workspace_from
+from slicewise.cli.options import add_workspace_option, compose_overrides, workspace_from
 from slicewise.core.console import print_error, progress, say
 from slicewise.core.disk import expand_user, explain_disk_error
 from slicewise.core.errors import DataError, UsageError
@@ -44,10 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "configuration, e.g. runtime.device=cpu or evaluation.flips=true",
     )
     add_workspace_option(parser)
-    add_model_options(parser)
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help=f"where to write (default: <workspace>/{RESULTS})"
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="the model (default: that of the final stage in the workspace)",
     )
+    ensemble_help = "the mean of the models of all folds, after `slicewise run --folds N`"
+    models.add_argument("--ensemble", action="store_true", help=ensemble_help)
+    out_help = f"where to write (default: <workspace>/{RESULTS})"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=out_help)
     parser.add_argument(
         "--modality", choices=MODALITIES, help="modality of files whose names do not state one"
     )

@@ -1,32 +1,192 @@
-"""`slicewise run`: the pipeline, or the part of it that is out of date."""
+"""`slicewise run`: the pipeline, or the part of it that is out of date, in a workspace held for it."""
 
 import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+from slicewise.cli import plan as plan_verb
 from slicewise.cli.options import (
-    add_config_options,
     add_run_options,
-    add_selection_options,
+    command_for,
+    command_line,
     compose_from,
+    resume_command,
     selection_from,
     workspace_from,
 )
-from slicewise.cli.session import hold_workspace, plan_pipeline, run_pipeline
-from slicewise.cli.summary import show_summary
+from slicewise.config.export import update_merged
+from slicewise.config.schema import Config
+from slicewise.core.console import LogFile, paint, say
+from slicewise.core.disk import explain_disk_error
+from slicewise.core.errors import SliceWiseError
+from slicewise.core.hashing import digest
+from slicewise.core.redact import redact
+from slicewise.core.signals import handle_signals
+from slicewise.engine.lock import exclusive_lock
+from slicewise.engine.plan import plan
+from slicewise.engine.progress import publish_progress
+from slicewise.engine.provenance import git_commit, package_versions
+from slicewise.engine.record import RECORD_NAME, RunRecord, StepRecord
+from slicewise.engine.runner import Runner
+from slicewise.engine.selection import Selection
+from slicewise.engine.workspace import Workspace
+from slicewise.steps import pipeline
+from slicewise.steps.demo import demo_url
+from slicewise.workflow.observers import make_observers
+
+log = logging.getLogger("slicewise")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config_options(parser)
-    add_selection_options(parser)
+    plan_verb.add_arguments(parser)
     add_run_options(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     if args.dry_run:
-        plan_pipeline(args)
-        return 0
+        return plan_verb.execute(args)
     config = compose_from(args)
     selection = selection_from(args, config)
     workspace = workspace_from(args)
     with hold_workspace(args, workspace) as log_path:
         show_summary(run_pipeline(args, config, selection, workspace, log_path), config, workspace)
     return 0
+
+
+@contextmanager
+def hold_workspace(args: argparse.Namespace, workspace: Workspace) -> Iterator[Path]:
+    """Hold the workspace while the block runs: lock, progress, log and stop signals; yield the log's path."""
+    command = command_line(args)
+    with (
+        exclusive_lock(workspace.state / "lock", args.wait),
+        publish_progress(workspace.state, command),
+    ):
+        path = workspace.root / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = LogFile(path)
+        handler.setFormatter(_RedactingFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        log.setLevel(logging.INFO)
+        log.addHandler(handler)
+        log.info("command: %s", command)
+        try:
+            with handle_signals():
+                workspace.sweep()
+                yield path
+        finally:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def run_pipeline(
+    args: argparse.Namespace, config: Config, selection: Selection, workspace: Workspace, log_path: Path
+) -> RunRecord:
+    """Run one configuration in a workspace that is held; return its record.
+
+    Raises:
+        SliceWiseError: a step failed, or the command cannot be carried out.
+    """
+    from slicewise.config.compose import compose, find_configs_dir
+
+    steps = plan_verb.build_steps(config, workspace)
+    observers = make_observers(config, workspace)
+    record = RunRecord(
+        workspace.root / RECORD_NAME,
+        _header(args, config),
+        {step.name: StepRecord() for step in steps},
+        continuation=lambda finished: resume_command(args, finished, steps),
+    )
+    hashes = workspace.load_hashes()
+    # The plan comes first: a command that cannot be carried out fails before any work is done.
+    plan_verb.print_plan(plan(steps, config, workspace, hashes, selection), config)
+    say()
+    workspace.remember_steps(steps)
+    final = workspace.root / "configs" / "final"
+    note = workspace.state / "final.json"
+    update_merged(find_configs_dir(), final, note, lambda mode: compose([f"modes={mode}"]))
+    try:
+        runner = Runner(steps, config, workspace, hashes, record, partial(_confirm, args), observers)
+        runner.execute(selection)
+    except (SliceWiseError, KeyboardInterrupt) as error:
+        _record_failure(record, error)
+        raise
+    except Exception as error:
+        explained = explain_disk_error(error, workspace.root)  # raised between two steps
+        if explained is None:
+            log.exception("unexpected error")
+        _record_failure(record, explained or error)
+        raise explained or SliceWiseError(
+            f"{type(error).__name__}: {error}\nthe details are in {log_path}"
+        ) from error
+    return record
+
+
+def _header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """Return what the record of a run says about its settings and versions."""
+    return {
+        "mode": args.mode,
+        "training_mode": config.training_mode,
+        "data_set": {"name": config.data.name, "synthetic": config.data.synthetic},
+        "command": command_line(args),
+        "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime", "tracking"})),
+        "git_commit": git_commit(Path(__file__)),
+        "versions": package_versions(),
+    }
+
+
+def _record_failure(record: RunRecord, error: BaseException) -> None:
+    if record.error is None:  # raised between two steps
+        record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        record.error = {"step": None, "type": type(error).__name__, "message": str(error)}
+    log.error("stopped: %s", record.error)
+    record.save_failed()
+    say()
+    say(f"stopped; finished steps are kept. To continue: {record.continue_with}", "warn")
+
+
+def _confirm(args: argparse.Namespace, question: str) -> bool:
+    """Return whether the user agrees; True, as planned, where no questions are wanted or possible."""
+    if args.yes or args.no_input or not sys.stdin.isatty():
+        return True
+    try:
+        answer = input(paint(f"{question} [y/N] ", "warn"))
+    except EOFError:  # Ctrl-D
+        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
+class _RedactingFormatter(logging.Formatter):
+    """Formats a record, its traceback included, and then removes the credentials."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> None:
+    """Print the last lines of a run that has completed: steps, scores, outputs, and how to stop the demo."""
+    steps = record.steps
+    available = {name: step for name, step in steps.items() if step.status in ("completed", "reused")}
+    ran = [name for name, step in available.items() if step.status == "completed"]
+    seconds = sum(step.duration_seconds for step in steps.values())
+    say()
+    work = f"ran {', '.join(ran)}" if ran else "nothing had to run"
+    say(f"{work}; {len(available) - len(ran)} reused; {seconds:.1f} s", "good")
+    evaluated = available.get("evaluate") or available.get("cross_validation")
+    if evaluated and evaluated.metrics:
+        kind = "synthetic test patients" if config.data.synthetic else "test patients"
+        say(f"\nOn held-out {kind} of {config.data.name} ({config.training_mode}):")
+        for line in evaluated.metrics["headlines"]:
+            say(f"  {line}")
+    for step in reversed(pipeline(config)):  # other outputs may have other settings
+        for path, text in step.highlights.items():
+            if step.name in available and workspace.home(path).exists():
+                say(f"  {path:<44} {text}", "dim")
+    say(f"  {RECORD_NAME:<44} the record of this run", "dim")
+    if "demo" in available and (url := demo_url(workspace)):
+        say(f"\nThe demo runs at {url}", "header")
+        say(f"  to stop it: {command_for(workspace, 'demo', 'stop')}")

@@ -1,20 +1,29 @@
-"""`slicewise status`: the output of each step, what made it, and the last run."""
+"""`slicewise status`: the output of each step, what made it, and the last run; `--watch` follows a run."""
 
 import argparse
+import shutil
+import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from slicewise.cli.options import add_workspace_option, workspace_from
-from slicewise.cli.watch import status_lines, watch
-from slicewise.core.console import Tone, paint, say
+from slicewise.core.console import Tone, is_terminal, is_unread, paint, replace_lines, say
+from slicewise.core.disk import MIB
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.engine.clean import outputs_not_installed
+from slicewise.engine.lease import Holder
 from slicewise.engine.lock import lock_holder
+from slicewise.engine.peak_memory import resident_bytes
 from slicewise.engine.progress import read_progress
 from slicewise.engine.record import RECORD_NAME
 from slicewise.engine.workspace import HasHomes, Workspace
 from slicewise.steps import stored_steps
 from slicewise.steps.demo import demo_url
+
+_INTERVAL_SECONDS = 1.0
+_BAR_WIDTH = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     workspace = workspace_from(args)
     if args.watch:
-        return watch(workspace)
+        return _watch(workspace)
     steps = stored_steps(workspace)
     longest = max(len(step.name) for step in steps)
     for step in steps:
@@ -72,17 +81,100 @@ def _show_last_run(workspace: Workspace) -> None:
         return
     command, status, started, seconds, continue_with = (record[name] for name in names)
     say(f"\nlast run: {command}")
-    if status != "running":
+    holder = lock_holder(workspace.state / "lock") if status == "running" else None
+    # The record of a killed run says `running` too; a later command that holds the lock keeps no record.
+    if holder and str(started) >= holder.since:
+        lines = status_lines(holder, read_progress(workspace.state), time.time())
+        for line in lines[1:] or lines:  # the first repeats the command
+            say(f"  {line}")
+    elif status == "running":
+        say(f"  killed, started {started}; finished steps are kept", "warn")
+        say(f"  to continue: {continue_with or command}", "warn")
+    else:
         say(f"  {status}, started {started}, {seconds} s")
         if continue_with:
             say(f"  to continue: {continue_with}", "warn")
-        return
-    # The record of a killed run says `running` too; a later command that holds the lock keeps no record.
+
+
+def _watch(workspace: Workspace) -> int:
+    """Show what runs in the workspace until it ends; return 0 if that ended well, or if nothing runs."""
     holder = lock_holder(workspace.state / "lock")
-    if holder is None or str(started) < holder.since:
-        say(f"  killed, started {started}; finished steps are kept", "warn")
-        say(f"  to continue: {continue_with or command}", "warn")
-        return
-    lines = status_lines(holder, read_progress(workspace.state), time.time())
-    for line in lines[1:] or lines:  # the first repeats the command
-        say(f"  {line}")
+    if holder is None:
+        say("nothing runs in this workspace")
+        return 0
+    started, in_place = holder.since, is_terminal(sys.stdout)
+    shown: list[str] = []
+    while holder is not None and not is_unread():
+        lines = status_lines(holder, read_progress(workspace.state), time.time())
+        if in_place:
+            width = shutil.get_terminal_size().columns - 1
+            lines = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
+            replace_lines(len(shown), "\n".join([paint(lines[0], "header"), *lines[1:]]))
+        else:  # one line per change
+            lines = [" | ".join(lines[1:-1]) or lines[0]]
+            if lines != shown:
+                say(lines[0])
+        shown = lines
+        time.sleep(_INTERVAL_SECONDS)
+        holder = lock_holder(workspace.state / "lock")
+    return 0 if is_unread() else _show_end(workspace, started)
+
+
+def status_lines(holder: Holder, progress: Mapping[str, Any] | None, now: float) -> list[str]:
+    """Return the lines of the screen: command and process, step, progress, times and memory."""
+    if progress is None:
+        return [f"{holder}: starting, or working without a progress bar"]
+    step, job = progress["step"], progress["job"]
+    lines = [f"{progress['command']}  ({holder})"]
+    parts = [f"elapsed {_clock(now - progress['started'])}"]
+    if step is not None:
+        lines.append(f"{step['name']}: {step['reason']}")
+        parts.append(f"step {_clock(now - step['started'])}")
+    if job is not None:
+        lines.append(_job_line(job))
+        if (remaining := seconds_left(job, now)) is not None:
+            parts.append(f"{job['desc']} ends in about {_clock(remaining)}")
+    memory = resident_bytes(holder.pid) if holder.is_here() else None  # unknown on another machine
+    if memory is not None:
+        parts.append(f"memory {memory / MIB:,.0f} MiB")
+    return [*lines, ", ".join(parts)]
+
+
+def _job_line(job: Mapping[str, Any]) -> str:
+    done, total, unit = job["done"], job["total"], job["unit"]
+    scale, digits, unit = (MIB, 1, "MiB") if unit == "B" else (1, 0, unit)
+    if not total:
+        return f"{job['desc']}  {done / scale:,.{digits}f} {unit}"
+    filled = int(_BAR_WIDTH * min(1.0, done / total))
+    bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
+    count = f"{done / scale:,.{digits}f} of {total / scale:,.{digits}f} {unit}"
+    return "  ".join(filter(None, [job["desc"], f"[{bar}]", count, job["note"]]))
+
+
+def seconds_left(job: Mapping[str, Any], now: float) -> float | None:
+    """Return the seconds that a job still needs at its mean speed so far; None where unknown."""
+    if not job["total"] or job["done"] <= job["initial"]:
+        return None
+    speed = (job["done"] - job["initial"]) / max(now - job["started"], 1e-9)
+    return float(max(0.0, (job["total"] - job["done"]) / speed))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _show_end(workspace: Workspace, since: str) -> int:
+    """Print how the run ended and return the exit code; a command without a record (verify) just ended."""
+    try:
+        record = read_json(workspace.root / RECORD_NAME)
+        # An older record, of a killed run perhaps, says nothing about a command without one.
+        status = record["status"] if record["started_at"] >= since else "ended"
+    except (FileNotFoundError, WorkspaceError, KeyError, TypeError):
+        status = "ended"
+    if status == "running":  # though nobody holds the lock any more
+        status = "killed"
+    is_good = status in ("completed", "ended")
+    say(f"the run {status}", "good" if is_good else "bad")
+    return 0 if is_good else 1

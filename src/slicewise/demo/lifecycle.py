@@ -98,15 +98,15 @@ def _require_free_ports(settings: Serving) -> None:
             f"serving.api_port and serving.page_port are both {settings.api_port}; change one of them"
         )
     for key, port in (("api_port", settings.api_port), ("page_port", settings.page_port)):
-        if not _is_free(port):
-            other = next((other for other in range(port + 10, 65536, 10) if _is_free(other)), port + 1)
+        if not is_free(port):
+            other = next((other for other in range(port + 10, 65536, 10) if is_free(other)), port + 1)
             raise ServingError(
                 f"port {port} is taken by another program; stop it or choose another port, "
                 f"for example serving.{key}={other}"
             )
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
         try:

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from tests.engine.test_lock import controller, said
 
-from slicewise.cli.checks import datasets, machine, services, software, storage
+from slicewise.cli.checks import inputs, machine
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
+from slicewise.demo.lifecycle import is_free
 from slicewise.engine.workspace import Workspace
 
 
@@ -39,42 +40,42 @@ def versions_with(monkeypatch: pytest.MonkeyPatch, **other: str | None) -> None:
             raise metadata.PackageNotFoundError(name)
         return str(other[name])
 
-    monkeypatch.setattr(software, "version", version)
+    monkeypatch.setattr(machine, "version", version)
 
 
 def test_python() -> None:
-    assert software.python_version().level == "good"
-    old = software.python_version((3, 10, 4))
+    assert machine.python_version().level == "good"
+    old = machine.python_version((3, 10, 4))
     assert (old.level, old.found) == ("bad", "3.10.4")
 
 
 def test_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert software.packages().level == "good"
+    assert machine.packages().level == "good"
     versions_with(monkeypatch, monai=None, numpy="1.26.4")
-    found = software.packages()
+    found = machine.packages()
     assert found.level == "bad"
     assert "numpy is 1.26.4, needed >=2" in found.found
     assert "monai is missing" in found.found
     versions_with(monkeypatch, fastapi=None)
-    assert software.packages().level == "warn"
+    assert machine.packages().level == "warn"
 
 
 def test_torch_and_torchvision_belong_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert software.torch_pair().level == "good"
+    assert machine.torch_pair().level == "good"
     versions_with(monkeypatch, torch="2.1.0+cpu")
-    assert "torch 2.1.0+cpu with torchvision" in software.torch_pair().found
-    assert software.torch_pair().level == "bad"
+    assert "torch 2.1.0+cpu with torchvision" in machine.torch_pair().found
+    assert machine.torch_pair().level == "bad"
     versions_with(monkeypatch, torchvision=None)
-    assert software.torch_pair().level == "bad"
+    assert machine.torch_pair().level == "bad"
 
 
 def test_where_the_first_weights_come_from(config: Config) -> None:
     def found(encoder: str, weights: str | None) -> str:
         model = config.model.model_copy(update={"encoder": encoder, "encoder_weights": weights})
-        check = software.encoder_weights(config.model_copy(update={"model": model}))
+        check = inputs.encoder_weights(config.model_copy(update={"model": model}))
         return f"{check.level}: {check.found}"
 
-    assert software.encoder_weights(config).found.endswith("is installed")
+    assert inputs.encoder_weights(config).found.endswith("is installed")
     assert found("resnet18", None) == "good: resnet18 starts from random weights"
     assert found("resnet18", "imagenet").startswith("warn: imagenet for resnet18 is downloaded")
 
@@ -82,9 +83,9 @@ def test_where_the_first_weights_come_from(config: Config) -> None:
 def test_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.getfilesystemencoding", lambda: "utf-8")
     monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale: "UTF-8")
-    assert software.encoding().level == "good"
+    assert machine.encoding().level == "good"
     monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale: "ANSI_X3.4-1968")
-    assert software.encoding().level == "warn"
+    assert machine.encoding().level == "warn"
 
 
 def test_cores(config: Config) -> None:
@@ -98,20 +99,20 @@ def test_cores(config: Config) -> None:
 
 @pytest.mark.parametrize("name", ["nonsense", "tu-nonsense"])
 def test_an_encoder_that_nobody_knows_is_told_before_a_run(name: str) -> None:
-    found = software.encoder_weights(compose([f"model.encoder={name}"]))
+    found = inputs.encoder_weights(compose([f"model.encoder={name}"]))
     assert (found.level, name in found.found) == ("bad", True)
     assert len(found.found) <= 300
 
 
 def test_tracking_needs_its_packages(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     on = compose(["tracking.mlflow=true"])
-    assert software.tracking(Workspace(Path()), config).level == "good"
+    assert inputs.tracking(Workspace(Path()), config).level == "good"
     monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: None)
-    found = software.tracking(Workspace(Path()), on)
+    found = inputs.tracking(Workspace(Path()), on)
     assert (found.level, found.found) == ("bad", "tracking.mlflow=true needs mlflow, sqlalchemy, alembic")
     assert found.advice.startswith("install slicewise[tracking]")
     monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: name)
-    assert software.tracking(Workspace(Path()), on).found == "mlflow"
+    assert inputs.tracking(Workspace(Path()), on).found == "mlflow"
 
 
 def test_memory(config: Config) -> None:
@@ -140,64 +141,64 @@ def test_ports(config: Config) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         busy = compose([f"serving.page_port={port}"])
-        found = services.ports(busy)
+        found = machine.ports(busy)
         assert (found.level, str(port) in found.found) == ("bad", True)
         assert f"serving.page_port={port + 10}" in found.advice
-        assert services.ports(busy, wants_demo=False).level == "good"
-        assert services.ports(busy, of_our_demo=[port + 1]).level == "bad", "its demo runs on another port"
+        assert machine.ports(busy, wants_demo=False).level == "good"
+        assert machine.ports(busy, of_our_demo=[port + 1]).level == "bad", "its demo runs on another port"
         whole = [config.serving.api_port, port]
-        assert services.ports(busy, of_our_demo=whole).found.endswith("in use by this workspace's demo")
-    assert services.is_free("127.0.0.1", port)
+        assert machine.ports(busy, of_our_demo=whole).found.endswith("in use by this workspace's demo")
+    assert is_free(port)
 
 
 def test_supervisor(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     installed: set[str] = set()
     monkeypatch.setattr("shutil.which", lambda name: name if name in installed else None)
-    assert services.supervisor(config).found == "SliceWise itself"
-    assert services.supervisor(compose(["serving.supervisor=pm2"])).level == "bad"
-    assert services.supervisor(compose(["serving.supervisor=pm2"]), wants_demo=False).level == "good"
+    assert machine.supervisor(config).found == "SliceWise itself"
+    assert machine.supervisor(compose(["serving.supervisor=pm2"])).level == "bad"
+    assert machine.supervisor(compose(["serving.supervisor=pm2"]), wants_demo=False).level == "good"
     installed.add("pm2")
-    assert services.supervisor(config).found == "pm2 without node"
+    assert machine.supervisor(config).found == "pm2 without node"
     installed.add("node")
-    assert services.supervisor(config).found == "pm2"
+    assert machine.supervisor(config).found == "pm2"
 
 
 def test_workspace(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert storage.writable(workspace).level == "good"
+    assert machine.writable(workspace).level == "good"
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
     def refuse(path: Path, *_: Any, **__: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "write_text", refuse)  # a mode would not stop root
-    found = storage.writable(workspace)
+    found = machine.writable(workspace)
     assert (found.level, "Permission denied" in found.found) == ("bad", True)
 
 
 def test_disk(workspace: Workspace, config: Config) -> None:
-    needed = storage.needed_bytes(config)
+    needed = machine.needed_bytes(config)
     assert needed > 600 * MIB
     for free, level in ((needed - 1, "bad"), (needed + MIB, "warn"), (2 * needed, "good")):
-        assert storage.disk(workspace, config, free).level == level
-    assert storage.needed_bytes(compose(["modes=production", "data=brats"])) > 10 * needed
+        assert machine.disk(workspace, config, free).level == level
+    assert machine.needed_bytes(compose(["modes=production", "data=brats"])) > 10 * needed
     data = workspace.root / "data"
     data.mkdir(parents=True)
     (data / "there").write_bytes(bytes(10 * MIB))
-    assert storage.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
+    assert machine.disk(workspace, config, needed - 1).level == "warn", "what is there is not needed again"
 
 
 @pytest.mark.parametrize(
     "key", ["data.sources.volumes.path", "data.sources.pictures.path", "training.start_from"]
 )
 def test_inputs(key: str, config: Config, tmp_path: Path) -> None:
-    assert datasets.inputs(config).found == "none named"
+    assert inputs.named_files(config).found == "none named"
     path = tmp_path / "a; b"
     named = compose(["data=brats", f"{key}='{path}'"])
-    missing = datasets.inputs(named)
+    missing = inputs.named_files(named)
     assert (missing.level, key in missing.found, str(path) in missing.found) == ("bad", True, True)
     assert missing.advice.startswith(("correct the path", "name a best_model.pth"))
     path.write_text("weights") if key == "training.start_from" else path.mkdir()
-    assert (datasets.inputs(named).level, datasets.inputs(named).found) == ("good", f"{path} found")
+    assert (inputs.named_files(named).level, inputs.named_files(named).found) == ("good", f"{path} found")
 
 
 def test_kaggle(
@@ -206,26 +207,26 @@ def test_kaggle(
     brats = compose(["data=brats"])
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert datasets.credentials(workspace, config).level == "good"
-    assert "brats and kaggle_mri" in datasets.credentials(workspace, brats).found
-    assert datasets.credentials(workspace, brats).level == "warn"
+    assert inputs.credentials(workspace, config).level == "good"
+    assert "brats and kaggle_mri" in inputs.credentials(workspace, brats).found
+    assert inputs.credentials(workspace, brats).level == "warn"
     alone = ["data=brats", "data.sources.pictures=null"]
-    assert datasets.credentials(workspace, compose(alone)).found == "no credentials; brats may need them"
-    assert datasets.credentials(workspace, compose([*alone, "data.sources.volumes.path=/x"])).level == "good"
+    assert inputs.credentials(workspace, compose(alone)).found == "no credentials; brats may need them"
+    assert inputs.credentials(workspace, compose([*alone, "data.sources.volumes.path=/x"])).level == "good"
     (tmp_path / "kaggle.json").write_text("{")
-    assert datasets.credentials(workspace, brats).level == "bad"
+    assert inputs.credentials(workspace, brats).level == "bad"
     (tmp_path / "kaggle.json").write_text('{"username": "anna", "key": "a-secret-key"}')
-    found = datasets.credentials(workspace, brats)
+    found = inputs.credentials(workspace, brats)
     assert found.level == "good"
     assert "secret" not in repr(found)
     assert "anna" not in repr(found)
 
 
 def test_lock(workspace: Workspace) -> None:
-    assert storage.lock(workspace).level == "good"
+    assert machine.lock(workspace).level == "good"
     with controller(workspace.state / "lock", "real") as holder:
         assert said(holder) == "held"
-        found = storage.lock(workspace)
+        found = machine.lock(workspace)
     assert (found.level, f"process {holder.pid}" in found.found) == ("warn", True)
 
 
@@ -242,20 +243,20 @@ def pictures(root: Path, number: int) -> Config:
 def test_pictures_that_cannot_be_read_are_named(workspace: Workspace, tmp_path: Path) -> None:
     root = tmp_path / "pictures"
     config = pictures(root, 10)
-    found = datasets.data(workspace, config)
+    found = inputs.data(workspace, config)
     counts = "kaggle_mri: 10 pictures with a label, 10 opened, {} of these cannot be read"
     assert (found.level, found.found) == ("good", counts.format(0))
     (root / "no" / "004.png").write_bytes(b"no picture")
     whole = (root / "yes" / "003.png").read_bytes()
     (root / "yes" / "003.png").write_bytes(whole[: len(whole) // 2])
-    found = datasets.data(workspace, config)
+    found = inputs.data(workspace, config)
     assert found.level == "warn"
     assert found.found.startswith(counts.format(2))
     assert "no/004.png: " in found.found
     assert "yes/003.png: " in found.found
     for path in root.rglob("*.png"):
         path.write_bytes(b"no picture")
-    found = datasets.data(workspace, config)
+    found = inputs.data(workspace, config)
     assert found.level == "bad"
     assert found.found.startswith("kaggle_mri: none of the 10 pictures opened in")
 
@@ -266,7 +267,7 @@ def test_of_many_pictures_a_bounded_number_is_opened_from_every_part(
     config = pictures(tmp_path / "pictures", 200)
     for path in (tmp_path / "pictures" / "yes").iterdir():
         path.write_bytes(b"no picture")
-    found = datasets.data(workspace, config).found
+    found = inputs.data(workspace, config).found
     assert found.startswith(
         "kaggle_mri: 200 pictures with a label, 50 opened, 25 of these cannot be read (yes/"
     )

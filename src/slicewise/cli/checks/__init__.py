@@ -1,9 +1,15 @@
 """The checks of `slicewise doctor`.
 
-check      the result of a check
-software   Python, packages, encoder weights, experiment tracking, text encoding
-machine    cores, memory, accelerator
-storage    workspace, disk space, lock
-datasets   inputs named by the configuration, data sets on disk, Kaggle credentials
-services   ports and supervisor of the demo
+machine    Python, packages, text encoding, cores, memory, accelerator, workspace, ports and supervisor
+inputs     what the configuration names: weights, trackers, files, data sets, Kaggle credentials
 """
+
+from typing import Literal, NamedTuple
+
+
+class Check(NamedTuple):
+    """A result: `bad` prevents a run, `warn` may spoil it; `advice` says what to do, if anything."""
+
+    level: Literal["good", "warn", "bad"]
+    found: str
+    advice: str = ""

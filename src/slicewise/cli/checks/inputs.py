@@ -1,23 +1,37 @@
-"""The data sets: inputs named by the configuration, files on the disk, credentials for what is missing."""
+"""What the configuration names: first weights, trackers, files, data sets, credentials for downloads."""
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from slicewise.cli.checks.check import Check
+import torch
+
+from slicewise.cli.checks import Check
 from slicewise.config.schema import Config, SourceSettings
 from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.core.disk import expand_user
-from slicewise.core.errors import DataError, DownloadError, SliceWiseError
-from slicewise.data.sources import open_source
+from slicewise.core.errors import (
+    ConfigError,
+    DataError,
+    DownloadError,
+    PictureError,
+    SliceWiseError,
+    UsageError,
+)
+from slicewise.data.check import check_cases, require_usable
+from slicewise.data.download.kaggle_client import HOW_TO_SIGN_IN, find_credentials
+from slicewise.data.problems import Problem, summarise_problems
+from slicewise.data.sources import class_folders, open_source
 from slicewise.engine.workspace import Workspace
+from slicewise.imaging.io.image2d import read_picture
+from slicewise.models.multitask import MultitaskModel
+from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights
 from slicewise.steps import pipeline
+from slicewise.workflow.observers import list_observers
 from slicewise.workflow.sources import source_root, used_sources
-
-if TYPE_CHECKING:
-    from slicewise.data.problems import Problem
 
 _MAX_LISTED: Final = 5
 """Skipped or unreadable files listed by name."""
@@ -25,30 +39,55 @@ _MAX_OPENED: Final = 64
 """Pictures of a source that are opened at most, evenly spaced: thousands would take minutes."""
 
 
-def inputs(config: Config) -> Check:
+def encoder_weights(config: Config) -> Check:
+    """Check that the model can be built and its pretrained weights are installed; nothing is downloaded."""
+    model, channels = config.model, len(config.preprocessing.channels)
+    try:
+        with torch.device("meta"):  # takes no memory
+            MultitaskModel(model.model_copy(update={"encoder_weights": None}), config.tasks, channels)
+    except ConfigError as error:
+        fault, _, advice = str(error).rpartition("; ")
+        return Check("bad", textwrap.shorten(fault, 300), advice)
+    if model.encoder_weights is None:
+        return Check("good", f"{model.encoder or model.architecture} starts from random weights")
+    weights = f"{model.encoder_weights} for {model.encoder} is"
+    if find_packaged_weights(model) is not None:
+        return Check("good", f"{weights} installed")
+    advice = f"offline: model.encoder_weights=null, or an encoder of {', '.join(PACKAGED_WEIGHTS)}"
+    return Check("warn", f"{weights} downloaded when training starts", advice)
+
+
+def tracking(workspace: Workspace, config: Config) -> Check:
+    """Check that the packages of experiment tracking are installed, where it is on."""
+    try:
+        return Check("good", ", ".join(list_observers(config, workspace)) or "off")
+    except UsageError as error:
+        fault, _, advice = str(error).partition(": ")
+        return Check("bad", fault, advice)
+
+
+def named_files(config: Config) -> Check:
     """Check that the folders and files that the configuration names exist, as a plan does."""
     try:
         steps = pipeline(config)
-        input_paths = [step_input.root for step in steps for step_input in step.inputs(config).values()]
+        paths = [step_input.root for step in steps for step_input in step.inputs(config).values()]
         for step in steps:
             step.settings(config)  # the first stage reads training.start_from
     except SliceWiseError as error:
         fault, _, advice = str(error).rpartition("; ")
-        return Check("inputs", "bad", fault, advice)
+        return Check("bad", fault, advice)
     if config.training.start_from is not None:
-        input_paths.append(config.training.start_from)
-    named = f"{', '.join(map(str, input_paths))} found" if input_paths else "none named"
-    unread_files = [
-        problem
+        paths.append(config.training.start_from)
+    found = f"{', '.join(map(str, paths))} found" if paths else "none named"
+    unread = [
+        str(problem)
         for source in used_sources(config)
         if source.path
         for problem in open_source(source).skipped_files(expand_user(source.path))
     ]
-    if not unread_files:
-        return Check("inputs", "good", named)
-    listed = "; ".join(map(str, unread_files[:_MAX_LISTED]))
-    more = f"; and {len(unread_files) - _MAX_LISTED} more" if len(unread_files) > _MAX_LISTED else ""
-    return Check("inputs", "good", f"{named}; not read of their files ({len(unread_files)}): {listed}{more}")
+    if unread:
+        found += f"; not read of their files ({len(unread)}): {_list(unread)}"
+    return Check("good", found)
 
 
 def data(workspace: Workspace, config: Config) -> Check:
@@ -64,13 +103,13 @@ def data(workspace: Workspace, config: Config) -> Check:
             text, num_faults = _check_source(source, root)
         except SliceWiseError as error:
             first, _, rest = str(error).partition("\n")
-            return Check("data", "bad", first, rest.strip() or "see docs/data.md for what is read")
+            return Check("bad", first, rest.strip() or "see docs/data.md for what is read")
         num_excluded += num_faults
         counts.append(f"{source.name}: {text}")
     if num_excluded:
         advice = "slicewise run --until download lists them in data/index/problems.txt"
-        return Check("data", "warn", "; ".join(counts), advice)
-    return Check("data", "good", "; ".join(counts) or "no data set on the disk yet")
+        return Check("warn", "; ".join(counts), advice)
+    return Check("good", "; ".join(counts) or "no data set on the disk yet")
 
 
 def credentials(workspace: Workspace, config: Config) -> Check:
@@ -78,20 +117,18 @@ def credentials(workspace: Workspace, config: Config) -> Check:
     absent = [
         source.name
         for source in used_sources(config)
-        if source.kaggle and not source.path and not (workspace.root / "data" / "raw" / source.name).exists()
+        if source.kaggle and not source.path and not source_root(source, workspace).exists()
     ]
     if not absent:
-        return Check("kaggle", "good", f"not needed for data={config.data.name}")
-    from slicewise.data.download.kaggle_client import HOW_TO_SIGN_IN, find_credentials
-
+        return Check("good", f"not needed for data={config.data.name}")
     try:
         anonymous = find_credentials().anonymous
     except DownloadError as error:
-        return Check("kaggle", "bad", "the credentials are damaged", str(error).splitlines()[0])
+        return Check("bad", "the credentials are damaged", str(error).splitlines()[0])
     if anonymous:
-        summary = f"no credentials; {' and '.join(absent)} may need them"
-        return Check("kaggle", "warn", summary, HOW_TO_SIGN_IN.splitlines()[0] + " KAGGLE_API_TOKEN")
-    return Check("kaggle", "good", "credentials found")
+        advice = HOW_TO_SIGN_IN.splitlines()[0] + " KAGGLE_API_TOKEN"
+        return Check("warn", f"no credentials; {' and '.join(absent)} may need them", advice)
+    return Check("good", "credentials found")
 
 
 def _check_source(source: SourceSettings, root: Path) -> tuple[str, int]:
@@ -100,8 +137,6 @@ def _check_source(source: SourceSettings, root: Path) -> tuple[str, int]:
     Raises:
         DataError: no case can be used.
     """
-    from slicewise.data.check import check_cases, require_usable
-
     if isinstance(source, ClassFoldersSettings):
         return _check_pictures(source, root)
     found, discovery_problems = open_source(source).discover(root)
@@ -113,9 +148,6 @@ def _check_source(source: SourceSettings, root: Path) -> tuple[str, int]:
 
 
 def _check_pictures(source: SourceSettings, root: Path) -> tuple[str, int]:
-    from slicewise.data.problems import summarise_problems
-    from slicewise.data.sources import class_folders
-
     labelled, problems = class_folders.label_pictures(root, open_source(source).read_files(root))
     if not labelled:
         raise DataError(f"{source.name}: no picture with a label in {root}{summarise_problems(problems)}")
@@ -128,18 +160,14 @@ def _check_pictures(source: SourceSettings, root: Path) -> tuple[str, int]:
             f"{source.name}: none of the {len(opened)} pictures opened in {root} can be read"
             f"{summarise_problems(faults)}"
         )
-    counts = (
-        f"{len(paths)} pictures with a label, {len(opened)} opened, {len(faults)} of these cannot be read"
-    )
-    return counts + _list_faults(faults, root), len(faults)
+    text = f"{len(paths)} pictures with a label, {len(opened)} opened, {len(faults)} of these cannot be read"
+    if faults:
+        text += f" ({_list(f'{fault.path.relative_to(root)}: {fault.what}' for fault in faults)})"
+    return text, len(faults)
 
 
-def _find_fault(path: Path) -> "Problem | None":
+def _find_fault(path: Path) -> Problem | None:
     """Return why a picture cannot be read."""
-    from slicewise.core.errors import PictureError
-    from slicewise.data.problems import Problem
-    from slicewise.imaging.io.image2d import read_picture
-
     try:
         read_picture(path)
     except PictureError as error:
@@ -147,10 +175,7 @@ def _find_fault(path: Path) -> "Problem | None":
     return None
 
 
-def _list_faults(faults: "Sequence[Problem]", root: Path) -> str:
-    """Return the first faulty files with their reasons, to end a line with."""
-    if not faults:
-        return ""
-    more = f"; and {len(faults) - _MAX_LISTED} more" if len(faults) > _MAX_LISTED else ""
-    listed = (f"{fault.path.relative_to(root)}: {fault.what}" for fault in faults[:_MAX_LISTED])
-    return f" ({'; '.join(listed)}{more})"
+def _list(texts: Iterable[str]) -> str:
+    listed = [*texts]
+    more = [f"and {len(listed) - _MAX_LISTED} more"] if len(listed) > _MAX_LISTED else []
+    return "; ".join([*listed[:_MAX_LISTED], *more])
