@@ -85,7 +85,7 @@ def _training_seconds(folder: Path, config: Config) -> float:
     reports = [receipt.report for receipt in map(Receipt.read, homes) if receipt]
     if len(reports) < len(homes):
         raise RuntimeError(f"{folder} is not finished; repeat the command that started it")
-    return float(sum(max(report["duration_seconds"], report["metrics"]["seconds"]) for report in reports))
+    return float(sum(max(report.duration_seconds, report.metrics["seconds"]) for report in reports))
 
 
 def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:

@@ -1,4 +1,4 @@
-"""A training step with and without `core.malloc`, each in a process of its own."""
+"""A training step with and without `core.machine.keep_freed_memory`, each in a process of its own."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def _child(allocator: str, iterations: int, overrides: list[str]) -> float:
 
     from benchmarks.training import BareSteps
     from slicewise.config.compose import compose
-    from slicewise.core.malloc import keep_freed_memory
+    from slicewise.core.machine import keep_freed_memory
     from slicewise.training.fabric import deterministic_kernels
 
     if allocator == "keep":

@@ -135,7 +135,7 @@ def _train_on_request(name: str, overrides: list[str]) -> None:
     from benchmarks.training import BareSteps
     from slicewise.compute.threads import Threads
     from slicewise.config.compose import compose
-    from slicewise.core.processor import usable_cores
+    from slicewise.core.machine import usable_cores
 
     config = compose(["modes=quick", *overrides])
     batch_size = config.training.batch_size

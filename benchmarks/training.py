@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks.bench import Bench
 from slicewise.compute.precision import choose_precision
 from slicewise.config.schema import Config, Stage
-from slicewise.core.malloc import keep_freed_memory
+from slicewise.core.machine import keep_freed_memory
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.models.multitask import MultitaskModel
 from slicewise.tasks.build import make_tasks

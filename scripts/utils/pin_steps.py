@@ -23,13 +23,10 @@ EXCLUDED = (
     "slicewise.engine",  # runs steps without knowing what they compute
     "slicewise.workflow.demand",  # estimates of disk and memory
     "slicewise.models.footprint",
-    "slicewise.core.malloc",
+    "slicewise.core.machine",
     "slicewise.core.console",  # printed text only
     "slicewise.core.errors",
     "slicewise.core.activity",
-    "slicewise.core.cgroups",
-    "slicewise.core.memory",
-    "slicewise.core.processor",
     "slicewise.core.signals",
     "slicewise.core.disk",
 )

@@ -24,6 +24,7 @@ from benchmarks.usual_data import augment
 from tests.fixtures.small_model import TASKS
 
 from slicewise.config.compose import compose
+from slicewise.engine.receipt import Report
 from slicewise.models.multitask import MultitaskModel
 
 ROWS = [
@@ -232,7 +233,7 @@ def test_a_stage_that_was_interrupted_counts_with_all_its_runs(monkeypatch: pyte
 
     def read(home: Path) -> SimpleNamespace:
         duration, batches = next(reports)
-        return SimpleNamespace(report={"duration_seconds": duration, "metrics": {"seconds": batches}})
+        return SimpleNamespace(report=Report(duration_seconds=duration, metrics={"seconds": batches}))
 
     monkeypatch.setattr("benchmarks.accuracy.Receipt.read", read)
     assert accuracy._training_seconds(Path("fold"), compose([])) == 30 + 25 + 5

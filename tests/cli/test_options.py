@@ -17,7 +17,7 @@ from slicewise.cli.options import (
 )
 from slicewise.config.compose import compose
 from slicewise.core.errors import UsageError
-from slicewise.engine.selection import Request, Selection
+from slicewise.engine.plan import Request, Selection
 from slicewise.steps import pipeline
 
 

@@ -400,10 +400,8 @@ def lay_folds(
         made = {} if settings is None else settings[fold - 1]
         trained = Identity(f"fold{fold}.train.joint", 1, made, {f"fold{fold}.split": split.fingerprint}, {})
         (home / "data" / "split").mkdir(parents=True)
-        report = {"metrics": {}, "notes": [], "made_at": "", "duration_seconds": 0.0,
-                  "peak_memory_mib": 0, "versions": {}}  # fmt: skip
-        Receipt(split, {}, {}, {}, "p", report).write(home / "data" / "split")
-        Receipt(trained, {}, {}, {}, "p", report).write((home / CHECKPOINT).parent)
+        Receipt(split, {}, {}, {}, "p").write(home / "data" / "split")
+        Receipt(trained, {}, {}, {}, "p").write((home / CHECKPOINT).parent)
     return checkpoints
 
 

@@ -17,10 +17,10 @@ from tests.engine.test_lock import controller, said
 
 from slicewise.cli.main import main
 from slicewise.cli.status import seconds_left, status_lines
+from slicewise.core.activity import PROGRESS_NAME
 from slicewise.core.disk import MIB
 from slicewise.core.files import write_json
-from slicewise.engine.lease import Holder
-from slicewise.engine.progress import PROGRESS_NAME
+from slicewise.engine.lock import Holder
 from slicewise.engine.record import RECORD_NAME, utc_now
 
 ELSEWHERE = replace(Holder.current(), pid=7, host="node3", machine="m", since="2026-01-01T00:00:00+00:00")

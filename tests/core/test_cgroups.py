@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.core.cgroups import cpu_quotas
+from slicewise.core.machine import cpu_quotas
 
 V2, V1 = "0::/user/job\n", "4:memory:/a\n1:cpu,cpuacct:/user/job\n0::/\n"
 

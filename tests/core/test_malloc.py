@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from slicewise.core.malloc import keep_freed_memory
+from slicewise.core.machine import keep_freed_memory
 
 
 def test_glibc_accepts_the_thresholds() -> None:
@@ -23,7 +23,7 @@ def test_what_was_kept_is_given_back_between_two_steps() -> None:
         pytest.skip("this C library has no malloc_trim")
     script = """
 import psutil
-from slicewise.core.malloc import trim_memory, keep_freed_memory
+from slicewise.core.machine import trim_memory, keep_freed_memory
 keep_freed_memory()
 last, held = None, [b"x" * (1 << 20) for _ in range(300)]
 last, held = b"x" * 4096, None

@@ -7,7 +7,7 @@ import pytest
 
 from slicewise.core.disk import MIB
 from slicewise.core.errors import ResourceError
-from slicewise.core.memory import available_memory, is_out_of_memory, require_memory
+from slicewise.core.machine import available_memory, is_out_of_memory, require_memory
 
 
 def group(folder: Path, version: int, limit: str, used: int, cache: int) -> None:

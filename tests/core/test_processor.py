@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.core.processor import has_native_bf16, usable_cores
+from slicewise.core.machine import has_native_bf16, usable_cores
 
 
 def test_cores_are_those_of_the_affinity_and_the_quota(

@@ -9,10 +9,9 @@ import pytest
 
 from slicewise.core.files import write_text
 from slicewise.engine.observers import Console, Observer, Observers
-from slicewise.engine.plan import Decision, plan
+from slicewise.engine.plan import Decision, Selection, plan, select
 from slicewise.engine.record import RunRecord, StepRecord
 from slicewise.engine.runner import Runner
-from slicewise.engine.selection import Selection, select
 from slicewise.engine.step import Context, Input, Outcome, Step
 from slicewise.engine.workspace import Workspace
 

@@ -6,6 +6,7 @@ import pytest
 from tests.engine.conftest import Toy
 
 from slicewise.engine.clean import CleanResult, clean
+from slicewise.engine.workspace import StoredStep
 
 
 def cleaned(toy: Toy, *, unfinished: bool = False) -> CleanResult:
@@ -31,13 +32,13 @@ def stopped(toy: Toy) -> Toy:
 
 def put_back(toy: Toy, *slots: str) -> None:
     """Undo the renames that brought an output of `join` home, as if a kill had come before them."""
-    homes = {"out": "homes/join", "more": "homes/more"}
-    receipt = toy.workspace.home_receipt(homes)
+    join = StoredStep("join", {"out": "homes/join", "more": "homes/more"})
+    receipt = toy.workspace.home_receipt(join)
     assert receipt is not None
     shelf = toy.workspace.shelf("join", receipt.fingerprint)
     shelf.mkdir(parents=True, exist_ok=True)
     for slot in slots:
-        toy.workspace.home(homes[slot]).rename(shelf / slot)
+        toy.workspace.home(join.homes[slot]).rename(shelf / slot)
 
 
 def test_what_is_superseded_goes_and_what_is_at_home_stays(toy: Toy) -> None:

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.engine import lease
-from slicewise.engine.lease import STALE_SECONDS, Holder, claim
-from slicewise.engine.lock import exclusive_lock, lock_holder
+from slicewise.engine import lock
+from slicewise.engine.lock import STALE_SECONDS, Holder, claim, exclusive_lock, lock_holder
 
 HOLD = """
 import errno, fcntl, sys, time
@@ -198,7 +197,7 @@ def _interruptible() -> Iterator[None]:
 def test_the_heartbeat_keeps_the_lease_fresh_and_notices_that_it_was_lost(
     path: Path, foreign: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
     stolen = path.read_text()
     touched(path, STALE_SECONDS + 10)
     with pytest.raises(WorkspaceError, match="process 7 on elsewhere"), exclusive_lock(path):
@@ -239,7 +238,7 @@ def is_kept_fresh(path: Path) -> bool:
 def test_a_lease_that_cannot_be_read_for_a_moment_is_not_lost(
     path: Path, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
     with exclusive_lock(path):
         before = path.read_text()
         damage(path)
@@ -253,8 +252,8 @@ def test_a_lease_that_cannot_be_read_for_a_moment_is_not_lost(
 def test_a_lease_that_cannot_be_read_for_long_may_be_another_ones(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lease, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.3)
     with (
         pytest.raises(WorkspaceError, match=r"lock could not be read for .*symbolic links"),
         exclusive_lock(path),
@@ -265,7 +264,7 @@ def test_a_lease_that_cannot_be_read_for_long_may_be_another_ones(
 
 @pytest.mark.usefixtures("_interruptible")
 def test_a_lease_that_was_removed_is_made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
     with exclusive_lock(path):
         before = path.read_text()
         path.unlink()
@@ -285,7 +284,7 @@ def test_a_heartbeat_that_fails_is_tried_again(path: Path, monkeypatch: pytest.M
         refused.set()
         raise OSError(errno.ESTALE, "stale file handle")
 
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(os, "utime", refuse_once)
     with exclusive_lock(path):
         assert refused.wait(30)

@@ -1,11 +1,11 @@
 import subprocess
 import sys
 
-from slicewise.engine.peak_memory import MemoryMonitor
+from slicewise.core.machine import MemoryMonitor
 
 PEAK = """
 import time
-from slicewise.engine.peak_memory import MemoryMonitor
+from slicewise.core.machine import MemoryMonitor
 
 with MemoryMonitor() as watch:
     block = bytearray(b"x" * (200 << 20))

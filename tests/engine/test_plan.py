@@ -6,8 +6,7 @@ import pytest
 from tests.engine.conftest import Config, Toy
 
 from slicewise.core.errors import UsageError
-from slicewise.engine.plan import Action, Decision, plan
-from slicewise.engine.selection import select
+from slicewise.engine.plan import Action, Decision, plan, select
 from slicewise.engine.step import Outcome, Step
 
 

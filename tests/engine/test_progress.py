@@ -3,8 +3,8 @@ import time
 from pathlib import Path
 
 from slicewise.core import activity
+from slicewise.core.activity import PROGRESS_NAME, publish_progress, read_progress
 from slicewise.core.console import progress, progress_bar
-from slicewise.engine.progress import PROGRESS_NAME, publish_progress, read_progress
 
 
 def wait_for(folder: Path, desc: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.engine.provenance import git_commit
+from slicewise.engine.record import git_commit
 
 
 def git(folder: Path, *words: str) -> str:

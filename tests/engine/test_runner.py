@@ -12,7 +12,9 @@ from tests.engine.conftest import Toy
 from slicewise.core.errors import DataError, WorkspaceError
 from slicewise.engine.clean import clean
 from slicewise.engine.receipt import RECEIPT_NAME, Receipt
-from slicewise.engine.workspace import Workspace
+from slicewise.engine.workspace import StoredStep, Workspace
+
+JOIN = StoredStep("join", {"out": "homes/join", "more": "homes/more"})
 
 
 def record(toy: Toy) -> Any:
@@ -229,13 +231,12 @@ def test_a_kill_between_the_renames_of_one_output_is_mended_by_the_next_run(toy:
     toy.run()
     toy.config["glue"] = "+"
     toy.run()
-    homes = {"out": "homes/join", "more": "homes/more"}
     workspace = toy.workspace
-    receipt = workspace.home_receipt(homes)
+    receipt = workspace.home_receipt(JOIN)
     assert receipt is not None
     shelf = workspace.shelf("join", receipt.fingerprint)
     shelf.mkdir(parents=True, exist_ok=True)
-    for slot, home in list(homes.items())[moved:]:
+    for slot, home in list(JOIN.homes.items())[moved:]:
         workspace.home(home).rename(shelf / slot)
     assert toy.run() == []
     assert (toy.text("join"), toy.text("more")) == ("abc+", "abc+")
@@ -247,7 +248,7 @@ def test_shared_files_are_verified_with_the_output(tmp_path: Path) -> None:
     home = tmp_path / "homes" / "join"
     receipt = Receipt.read(home)
     assert receipt is not None
-    found = toy.workspace.find("join", {"out": "homes/join", "more": "homes/more"}, receipt.fingerprint)
+    found = toy.workspace.find(JOIN, receipt.fingerprint)
     assert found is not None
     assert list(toy.workspace.faults(found)) == []
 

@@ -1,7 +1,7 @@
 import pytest
 
 from slicewise.core.errors import ConfigError, UsageError
-from slicewise.engine.selection import Request, Selection, expand, select
+from slicewise.engine.plan import Request, Selection, expand, select
 from slicewise.engine.step import Context, Outcome, Step, check_graph
 
 

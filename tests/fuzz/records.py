@@ -17,28 +17,28 @@ from slicewise.demo.state import DemoState, Service, read_state, write_state
 from slicewise.engine.clean import clean
 from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Identity, Receipt
 from slicewise.engine.step import Outcome, Step
-from slicewise.engine.workspace import Workspace
+from slicewise.engine.workspace import StoredStep, Workspace
 
-HOMES = {"out": "results/out"}
+STEP = StoredStep("step", {"out": "results/out"})
 
 
 def read_receipt(data: bytes, folder: Path) -> None:
     """Read the receipt of an output, check its files, print the status and put the output on the shelf."""
     workspace = Workspace(folder / "w")
-    home = workspace.home(HOMES["out"])
+    home = workspace.home(STEP.homes["out"])
     home.mkdir(parents=True, exist_ok=True)
     (home / "a.txt").write_bytes(b"a")
     (home / RECEIPT_NAME).write_bytes(signed(data))
-    receipt = workspace.home_receipt(HOMES)
+    receipt = workspace.home_receipt(STEP)
     if receipt is None:
         return
-    output = workspace.find("step", HOMES, receipt.fingerprint)
+    output = workspace.find(STEP, receipt.fingerprint)
     if output is not None:
         list(workspace.faults(output))
     with contextlib.redirect_stdout(io.StringIO()):
         status.execute(_arguments(workspace.root))
-    workspace._set_aside("step", HOMES, receipt.fingerprint)
-    clean(workspace, [Step("step", lambda _: Outcome(), lambda _: {}, homes=HOMES)])
+    workspace._set_aside(STEP, receipt.fingerprint)
+    clean(workspace, [Step("step", lambda _: Outcome(), lambda _: {}, homes=STEP.homes)])
 
 
 def signed(data: bytes) -> bytes:
@@ -56,14 +56,14 @@ def signed(data: bytes) -> bytes:
 def receipts() -> list[bytes]:
     seal = FileChecksum(1, 0, "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
     identity = Identity("step", 1, {"a.b": 1.5}, {"before": "f"}, {"x": {"y": "z"}})
-    receipt = Receipt(identity, {"out": {"a.txt": seal}}, {"data/b.txt": seal}, {"before": "p"}, "q", {})
+    receipt = Receipt(identity, {"out": {"a.txt": seal}}, {"data/b.txt": seal}, {"before": "p"}, "q")
     return [signed(as_json(_tree(receipt)))]
 
 
 def _tree(receipt: Receipt) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"fingerprint": receipt.fingerprint, **asdict(receipt), "identity": receipt.identity.as_dict()}
+    return {"fingerprint": receipt.fingerprint, **asdict(receipt)}
 
 
 def read_index(data: bytes, folder: Path) -> None:

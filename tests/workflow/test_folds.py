@@ -10,9 +10,8 @@ from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 from slicewise.core.hashing import HashCache
-from slicewise.engine.plan import plan
+from slicewise.engine.plan import Request, expand, plan, select
 from slicewise.engine.receipt import RECEIPT_NAME
-from slicewise.engine.selection import Request, expand, select
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline, stored_steps

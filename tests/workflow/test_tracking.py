@@ -80,7 +80,7 @@ def test_the_metrics_of_the_evaluation_are_told_by_source(trained: Pipeline) -> 
     receipt = Receipt.read(folder)
     assert receipt is not None
     told = {name: value for name, value, _ in iterate_metrics("evaluate", receipt, {"evaluation": folder})}
-    dice = receipt.report["metrics"]["sources"]["phantom"]["segmentation"]["dice_per_patient"]["value"]
+    dice = receipt.report.metrics["sources"]["phantom"]["segmentation"]["dice_per_patient"]["value"]
     assert told["evaluate/sources.phantom.segmentation.dice_per_patient.value"] == dice
     assert not any(set(name) - set(tracking.ALLOWED_CHARACTERS) for name in told)
 
@@ -98,7 +98,7 @@ def test_one_configuration_is_one_run_however_often_it_is_told(trained: Pipeline
     (first,) = client.search_runs([experiment.experiment_id])
     receipt, _ = output(trained, "checkpoints/multitask_joint")
     assert first.data.tags["step.train.joint"] == receipt.fingerprint
-    assert first.data.tags["git_commit"] == (receipt.report["git_commit"] or "not recorded")
+    assert first.data.tags["git_commit"] == (receipt.report.git_commit or "not recorded")
     assert first.data.params["seed"] == "0"
     assert first.info.status == "FINISHED"
     history = client.get_metric_history(first.info.run_id, "train.joint/train_loss")

@@ -24,8 +24,8 @@ from slicewise.config.keys import closest_match
 from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.core.errors import UsageError
-from slicewise.engine.provenance import git_commit
 from slicewise.engine.receipt import Receipt
+from slicewise.engine.record import git_commit
 from slicewise.engine.workspace import Workspace
 from slicewise.steps.evaluate import HOMES
 

@@ -14,7 +14,7 @@ from slicewise.cli.options import (
     workspace_from,
 )
 from slicewise.core.console import paint, say
-from slicewise.engine.selection import Request
+from slicewise.engine.plan import Request
 from slicewise.steps.demo import ports
 
 if TYPE_CHECKING:

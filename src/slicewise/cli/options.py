@@ -18,7 +18,7 @@ from slicewise.config.schema.config import TrainingMode
 from slicewise.core.disk import existing_parent, expand_user
 from slicewise.core.errors import SliceWiseError, UsageError
 from slicewise.core.redact import redact
-from slicewise.engine.selection import Selection, expand, select
+from slicewise.engine.plan import Selection, expand, select
 from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline

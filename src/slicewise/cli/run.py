@@ -22,6 +22,7 @@ from slicewise.cli.options import (
 )
 from slicewise.config.export import update_merged
 from slicewise.config.schema import Config
+from slicewise.core.activity import publish_progress
 from slicewise.core.console import LogFile, paint, say
 from slicewise.core.disk import explain_disk_error
 from slicewise.core.errors import SliceWiseError
@@ -29,12 +30,9 @@ from slicewise.core.hashing import digest
 from slicewise.core.redact import redact
 from slicewise.core.signals import handle_signals
 from slicewise.engine.lock import exclusive_lock
-from slicewise.engine.plan import plan
-from slicewise.engine.progress import publish_progress
-from slicewise.engine.provenance import git_commit, package_versions
-from slicewise.engine.record import RECORD_NAME, RunRecord, StepRecord
+from slicewise.engine.plan import Selection, plan
+from slicewise.engine.record import RECORD_NAME, RunRecord, StepRecord, git_commit, package_versions
 from slicewise.engine.runner import Runner
-from slicewise.engine.selection import Selection
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
 from slicewise.steps.demo import demo_url

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from slicewise.cli.options import add_workspace_option, workspace_from
+from slicewise.core.activity import read_progress
 from slicewise.core.console import Tone, is_terminal, is_unread, paint, replace_lines, say
 from slicewise.core.disk import MIB
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
+from slicewise.core.machine import resident_bytes
 from slicewise.engine.clean import outputs_not_installed
-from slicewise.engine.lease import Holder
-from slicewise.engine.lock import lock_holder
-from slicewise.engine.peak_memory import resident_bytes
-from slicewise.engine.progress import read_progress
+from slicewise.engine.lock import Holder, lock_holder
 from slicewise.engine.record import RECORD_NAME
 from slicewise.engine.workspace import HasHomes, Workspace
 from slicewise.steps import stored_steps
@@ -55,18 +54,18 @@ def _describe(step: HasHomes, workspace: Workspace) -> tuple[str, Tone, str]:
     if not step.homes:
         url = demo_url(workspace)
         return ("running", "good", url) if url else ("stopped", "dim", "")
-    receipt = workspace.home_receipt(step.homes)
-    mismatches = list(workspace.mismatches(step.name, step.homes, receipt.fingerprint if receipt else None))
+    receipt = workspace.home_receipt(step)
+    mismatches = list(workspace.mismatches(step, receipt.fingerprint if receipt else None))
     if mismatches:
         return "damaged", "bad", mismatches[0]
     if receipt is None:
         return "none", "dim", "no output"
-    output = workspace.find(step.name, step.homes, receipt.fingerprint)
+    output = workspace.find(step, receipt.fingerprint)
     faults = list(workspace.faults(output)) if output else ["a part is missing"]
-    made = f"{receipt.fingerprint[:12]}, made {receipt.report['made_at']}"
+    made = f"{receipt.fingerprint[:12]}, made {receipt.report.made_at}"
     if faults:
         return "damaged", "bad", f"{made}: {faults[0]}"
-    seconds, homes = receipt.report["duration_seconds"], ", ".join(step.homes.values())
+    seconds, homes = receipt.report.duration_seconds, ", ".join(step.homes.values())
     return "ready", "good", f"{made} in {seconds:.1f} s -> {homes}"
 
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
+from slicewise.core.activity import publish_progress
 from slicewise.core.console import paint, say
 from slicewise.core.disk import MIB
 from slicewise.engine.lock import exclusive_lock
-from slicewise.engine.progress import publish_progress
 from slicewise.engine.verify import Verification, verify
 from slicewise.steps import stored_steps
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import torch
 
-from slicewise.core.processor import affinity_cores
+from slicewise.core.machine import affinity_cores
 
 _CORES: Final = affinity_cores()
 """At the time of the import of PyTorch, as counted by libgomp"""

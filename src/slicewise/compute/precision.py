@@ -13,7 +13,7 @@ from slicewise.compute.probe import Workload, make_training_step
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.core.hashing import digest
-from slicewise.core.processor import has_native_bf16, processor_flags, processor_name
+from slicewise.core.machine import has_native_bf16, processor_flags, processor_name
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionSetting = Literal["auto", "fp32", "bf16", "fp16"]

@@ -17,8 +17,7 @@ import torch
 from slicewise.compute.openmp import SleepingTeam, can_set_wait_policy
 from slicewise.compute.probe import ThreadSetting, make_training_step, measure_rates, select_setting
 from slicewise.core.console import say
-from slicewise.core.malloc import keep_freed_memory
-from slicewise.core.processor import usable_cores
+from slicewise.core.machine import keep_freed_memory, usable_cores
 
 _SHARE: Final = 0.02
 """Largest share of the time spent on measurements after the first one"""

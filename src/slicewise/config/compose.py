@@ -16,10 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from slicewise.config.keys import closest_match, is_known, is_path_key, is_text_key, suggest
-from slicewise.config.origin import find_layers
 from slicewise.config.safety import check_files, check_overrides, check_text, check_values
 from slicewise.config.schema import Config
-from slicewise.config.validate import validate
+from slicewise.config.validate import find_layers, validate
 from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
 

@@ -1,19 +1,23 @@
-"""Check a merged tree against the schema and report all errors at once."""
+"""Check a merged tree against the schema, and report all errors at once with the files that they are from."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from slicewise.config.keys import closest_match, is_known, named_sections, suggest
-from slicewise.config.origin import Layer, find_origin
+from slicewise.config.keys import closest_match, flatten_dict, is_known, named_sections, suggest
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 
+Layers = Mapping[str, Collection[str]]
+"""File or command-line override -> the dotted keys it sets, weakest first"""
 
-def validate(tree: dict[str, Any], find_layers: Callable[[], Sequence[Layer]]) -> Config:
+
+def validate(tree: dict[str, Any], find_layers: Callable[[], Layers]) -> Config:
     """Return the frozen configuration; `find_layers` is called only to locate errors.
 
     Raises:
@@ -33,7 +37,7 @@ def validate(tree: dict[str, Any], find_layers: Callable[[], Sequence[Layer]]) -
             else:
                 faults[key] = _explain(details, key)
         lines = [
-            f"  {k or 'configuration'}: {text}  [{find_origin(layers, k)}]" for k, text in faults.items()
+            f"  {k or 'configuration'}: {text}  [{_find_origin(layers, k)}]" for k, text in faults.items()
         ]
         count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration:"
         raise ConfigError("\n".join([count, *sorted(lines)])) from error
@@ -71,3 +75,54 @@ def _explain(details: ErrorDetails, key: str) -> str:
 
 def _invalid(details: ErrorDetails) -> str:
     return f"{details['input']!r} is invalid: {details['msg'][:1].lower()}{details['msg'][1:]}"
+
+
+def _find_origin(layers: Layers, key: str) -> str:
+    """Return the last layer that sets `key` or something below it, else the first that sets its section."""
+    if names := _setters(layers, key):
+        return names[-1]
+    while key := key.rpartition(".")[0]:
+        if names := _setters(layers, key):  # the others change single keys of it
+            return names[0]
+    return "configs/config.yaml"
+
+
+def _setters(layers: Layers, section: str) -> list[str]:
+    return [name for name, keys in layers.items() if any(f"{key}.".startswith(f"{section}.") for key in keys)]
+
+
+def find_layers(
+    folders: Sequence[Path], entry: str, choices: Mapping[str, Any], overrides: Iterable[tuple[str, str]]
+) -> Layers:
+    """Return what was merged: the files of the defaults list, then the command line."""
+    root = _read_yaml(folders[0] / f"{entry}.yaml")
+    layers: dict[str, Collection[str]] = {}
+    for item in root.pop("defaults", []):
+        if isinstance(item, Mapping):
+            group, default = next(iter(item.items()))
+            chosen = choices.get(group, default)
+            for name in chosen if isinstance(chosen, list) else [chosen]:
+                layers |= _layer(folders, group, name)
+        elif item != "_self_":
+            group, _, name = str(item).rpartition("/")
+            layers |= _layer(folders, group, name)
+    layers[f"configs/{entry}.yaml"] = flatten_dict(root)
+    return layers | {f"command line: {line}": [key] for key, line in overrides}
+
+
+def _layer(folders: Sequence[Path], group: str, name: str) -> Layers:
+    paths = [folder / group / f"{name}.yaml" for folder in folders]
+    path = next((path for path in paths if path.is_file()), paths[0])
+    first_line = path.read_text(encoding="utf-8").partition("\n")[0]
+    _, separator, package = first_line.partition("@package")
+    package = package.strip() if separator else group.replace("/", ".")
+    keys = flatten_dict(_read_yaml(path), "" if package in ("", "_global_") else f"{package}.")
+    return {f"configs/{group}/{name}.yaml" if path == paths[0] else str(path): keys}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    return tree if isinstance(tree, dict) else {}

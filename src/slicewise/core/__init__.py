@@ -1,17 +1,14 @@
 """Tools that every layer may use; they know nothing of imaging.
 
-activity   the running step and the open progress bar, for `status` and `watch`
-cgroups    memory and CPU limits of the container
-console    lines, colours and progress bars of the terminal; the log file
-disk       errors of a full, read-only or closed disk; free space
-errors     the exceptions raised on purpose, and their exit codes
-files      atomic writing, safe JSON
-hashing    SHA-256 of values and files
-malloc     the C library's memory: keep it while training, return it afterwards
-memory     free memory, and whether work fits
-parallel   jobs in worker processes
-processor  usable cores, bf16 in hardware
-redact     credentials removed from every text
-registry   implementations by name: built in, registered, offered by other packages
-signals    Ctrl-C and SIGTERM
+activity  the running step and the open progress bar, for `status` and `watch`
+console   lines, colours and progress bars of the terminal; the log file
+disk      errors of a full, read-only or closed disk; free space
+errors    the exceptions raised on purpose, and their exit codes
+files     atomic writing, safe JSON
+hashing   SHA-256 of values and files
+machine   memory and processor: what is free, within containers too, and what is used
+parallel  jobs in worker processes
+redact    credentials removed from every text
+registry  implementations by name: built in, registered, offered by other packages
+signals   Ctrl-C and SIGTERM
 """

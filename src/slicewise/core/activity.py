@@ -1,17 +1,25 @@
-"""The running step, the open progress bar and the epochs of this process.
+"""What this process is doing: the running step, the open progress bar and the epochs.
 
-`engine.progress` writes the first two to disk, and the runner tells its observers of the epochs.
+While a command runs, a thread writes the first two to `progress.json` once a second, for other terminals. It
+is no record: it is not forced to the disk, and it is removed when the command ends.
 """
 
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+PROGRESS_NAME = "progress.json"
+_INTERVAL_SECONDS = 1.0
 
 
 @dataclass(eq=False)
 class Job:
-    """A job with a progress bar. Times are in seconds since 1970."""
+    """A progress bar, listed here and drawn by tqdm on a terminal. Times are in seconds since 1970."""
 
     desc: str
     total: float | None
@@ -20,6 +28,20 @@ class Job:
     done: float = 0.0
     note: str = ""
     started: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self.done = self.initial
+        self.drawn: Any = None
+
+    def update(self, n: float = 1) -> None:
+        self.done += n
+        if self.drawn is not None:
+            self.drawn.update(n)
+
+    def set_postfix_str(self, s: str) -> None:
+        self.note = s
+        if self.drawn is not None:
+            self.drawn.set_postfix_str(s)
 
 
 @dataclass(eq=False)
@@ -37,25 +59,33 @@ _listeners: list[Callable[[Mapping[str, float]], None]] = []
 
 
 @contextmanager
-def job(desc: str, total: float | None, unit: str, initial: float = 0.0) -> Iterator[Job]:
-    """List a job while the block runs."""
-    entry = Job(desc, total, unit, initial, initial)
-    _jobs.append(entry)
-    try:
-        yield entry
-    finally:
-        _jobs.remove(entry)
-
-
-@contextmanager
-def step(name: str, reason: str) -> Iterator[None]:
-    """List a step while the block runs."""
-    entry = RunningStep(name, reason)
-    _steps.append(entry)
+def _listed(entries: list[Any], entry: Any) -> Iterator[None]:
+    entries.append(entry)
     try:
         yield
     finally:
-        _steps.remove(entry)
+        entries.remove(entry)
+
+
+def job(entry: Job) -> AbstractContextManager[None]:
+    """List a job while the block runs."""
+    return _listed(_jobs, entry)
+
+
+def step(name: str, reason: str) -> AbstractContextManager[None]:
+    """List a step while the block runs."""
+    return _listed(_steps, RunningStep(name, reason))
+
+
+def epochs(listener: Callable[[Mapping[str, float]], None]) -> AbstractContextManager[None]:
+    """Call `listener` with the metrics of each epoch that ends while the block runs."""
+    return _listed(_listeners, listener)
+
+
+def finish_epoch(metrics: Mapping[str, float]) -> None:
+    """Tell the listeners of an epoch, with its number in `metrics["epoch"]`."""
+    for listener in _listeners:
+        listener(metrics)
 
 
 def current() -> tuple[RunningStep | None, Job | None]:
@@ -64,16 +94,34 @@ def current() -> tuple[RunningStep | None, Job | None]:
 
 
 @contextmanager
-def epochs(listener: Callable[[Mapping[str, float]], None]) -> Iterator[None]:
-    """Call `listener` with the metrics of each epoch that ends while the block runs."""
-    _listeners.append(listener)
+def publish_progress(folder: Path, command: str) -> Iterator[None]:
+    """Keep the progress file in `folder` while the block runs."""
+    path = folder / PROGRESS_NAME
+    started, stop = time.time(), threading.Event()
+
+    def publish() -> None:
+        temporary = path.with_name(f".{path.name}.new")
+        while not stop.wait(_INTERVAL_SECONDS):
+            step, job = (asdict(part) if part else None for part in current())
+            state = {"command": command, "started": started, "step": step, "job": job}
+            with suppress(OSError):  # the work itself reports a full disk
+                temporary.write_text(json.dumps(state), encoding="utf-8")
+                temporary.replace(path)
+
+    thread = threading.Thread(target=publish, name="progress", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        _listeners.remove(listener)
+        stop.set()
+        thread.join()
+        path.unlink(missing_ok=True)
 
 
-def finish_epoch(metrics: Mapping[str, float]) -> None:
-    """Tell the listeners of an epoch, with its number in `metrics["epoch"]`."""
-    for listener in _listeners:
-        listener(metrics)
+def read_progress(folder: Path) -> dict[str, Any] | None:
+    """Return what a run is doing, or None where no valid file was written."""
+    try:
+        progress: dict[str, Any] = json.loads((folder / PROGRESS_NAME).read_bytes())
+        return progress if {"command", "started", "step", "job"} <= set(progress) else None
+    except (OSError, ValueError, TypeError):
+        return None

@@ -199,44 +199,28 @@ def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit
             bar.update()
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A progress bar to advance by hand: drawn by tqdm on a terminal, listed in `activity` everywhere."""
-
-    job: activity.Job
-    drawn: Any = None
-
-    def update(self, n: float = 1) -> None:
-        self.job.done += n
-        if self.drawn is not None:
-            self.drawn.update(n)
-
-    def set_postfix_str(self, s: str) -> None:
-        self.job.note = s
-        if self.drawn is not None:
-            self.drawn.set_postfix_str(s)
-
-
 @contextmanager
-def progress_bar(*, desc: str, total: int | None, unit: str = "it", initial: int = 0) -> Iterator[Bar]:
+def progress_bar(
+    *, desc: str, total: int | None, unit: str = "it", initial: int = 0
+) -> Iterator[activity.Job]:
     """Yield a bar, drawn below the lines of a terminal; `unit="B"` counts bytes in MB and GB."""
-    stream = _raw(sys.stderr)
-    with activity.job(desc, total, unit, initial) as job:
+    stream, job = _raw(sys.stderr), activity.Job(desc, total, unit, initial)
+    with activity.job(job):
         if stream is None or not is_terminal(stream):
-            yield Bar(job)
+            yield job
             return
         from tqdm import tqdm
 
-        drawn = tqdm(
+        job.drawn = tqdm(
             desc=desc, total=total, unit=unit, initial=initial, unit_scale=unit == "B",
             file=_SafeStream(stream), dynamic_ncols=True, leave=False,
         )  # fmt: skip
-        _screen.bars.append(drawn)
+        _screen.bars.append(job.drawn)
         try:
-            yield Bar(job, drawn)
+            yield job
         finally:
-            drawn.close()
-            _screen.bars = [other for other in _screen.bars if other is not drawn]
+            job.drawn.close()
+            _screen.bars = [other for other in _screen.bars if other is not job.drawn]
 
 
 class LogFile(logging.Handler):

@@ -16,8 +16,7 @@ from typing import Final, Protocol, TypeVar
 
 from slicewise.core.disk import MIB
 from slicewise.core.errors import DataError
-from slicewise.core.memory import available_memory
-from slicewise.core.processor import usable_cores
+from slicewise.core.machine import available_memory, usable_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

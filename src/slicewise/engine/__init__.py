@@ -1,15 +1,13 @@
 """The engine: steps, plans, receipts and runs. It knows no MRI, no torch and no numpy.
 
-step         what can be done: settings, needed steps, homes; the context in which it runs
-selection    which steps a command line selects, forces or skips
-plan         for each step run, reuse or skip, and why (words: reasons)
-runner       carries a plan out, step by step (one step: attempt; its memory: peak_memory)
-receipt      what a finished output was made from, and the checksums of its files
-workspace    where outputs live: homes, the shelf of superseded ones, work in progress
-observers    called for every step: the console, trackers, those of other packages
-record       `pipeline_results.json`, the record of the last run (versions and commit: provenance)
-progress     what a run is doing now, for other terminals
-lock         one controller per workspace (across machines: lease)
-clean        what `slicewise clean` deletes
-verify       what `slicewise verify` reads and reports
+step       what can be done: settings, needed steps, homes; the context in which it runs
+plan       which steps a command line selects; for each one run, reuse or skip, and why
+runner     carries a plan out, step by step
+receipt    what a finished output was made from, and the checksums of its files
+workspace  where outputs live: homes, the shelf of superseded ones, work in progress
+observers  called for every step: the console, trackers, those of other packages
+record     `pipeline_results.json`, the record of the last run; versions and commit
+lock       one controller per workspace, across machines too
+clean      what `slicewise clean` deletes
+verify     what `slicewise verify` reads and reports
 """

@@ -60,7 +60,7 @@ def outputs_not_installed(workspace: Workspace, steps: Sequence[HasHomes]) -> di
     waiting = {}
     for step in steps:
         homes = {slot: workspace.home(home) for slot, home in step.homes.items()}
-        for output in workspace.outputs(step.name, step.homes):
+        for output in workspace.outputs(step):
             fingerprint = output.receipt.fingerprint
             shelved = [homes[slot] for slot, folder in output.folders.items() if folder != homes[slot]]
             belongs_home = (
@@ -79,7 +79,7 @@ def _unfinished_work(workspace: Workspace, steps: Sequence[HasHomes]) -> Iterato
     for step in steps:
         finished = {
             workspace.partial(step.name, output.receipt.fingerprint)
-            for output in workspace.outputs(step.name, step.homes)
+            for output in workspace.outputs(step)
             if output.folders.keys() == step.homes.keys()
         }
         if step.homes:  # a service leaves nothing to continue

@@ -61,9 +61,10 @@ class Console(Observer):
                 say(f"{step:<18} {status:<8} {reason}", "dim")
             return
         self._has_run = True
-        report = output.receipt.report if output else {"notes": ()}
-        for note in report["notes"]:
-            say(f"  {note}", "warn")
         if output:
-            seconds, memory = report["duration_seconds"], report["peak_memory_mib"]
-            say(f"  done in {seconds:.1f} s, peak memory {memory} MiB", "good")
+            report = output.receipt.report
+            for note in report.notes:
+                say(f"  {note}", "warn")
+            say(
+                f"  done in {report.duration_seconds:.1f} s, peak memory {report.peak_memory_mib} MiB", "good"
+            )

@@ -1,18 +1,115 @@
-"""Decide for each step whether it runs, is reused or is skipped, and say why."""
+"""Which steps a command line selects; for each one whether it runs, is reused or is skipped, and why."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from enum import Enum
 from functools import cached_property
-from typing import Generic
+from typing import Final, Generic
 
 from slicewise.core.errors import UsageError
 from slicewise.core.hashing import HashCache
-from slicewise.engine.reasons import conflicting_settings, describe_changes, join_reasons
-from slicewise.engine.receipt import Identity, Receipt
-from slicewise.engine.selection import Request, Selection
+from slicewise.engine.receipt import Identity, Receipt, conflicting_settings, describe_changes, join_reasons
 from slicewise.engine.step import C, Input, Step
 from slicewise.engine.workspace import StoredOutput, Workspace
+
+_MAX_SCOPE_CHARACTERS: Final = 60
+"""Characters of step names in a reason, which is shown beside every step that is left out"""
+
+
+class Request(Enum):
+    """What the command line says of one step."""
+
+    AUTO = "auto"
+    FORCE = "force"
+    SKIP = "skip"
+    OUTSIDE = "outside"
+    """Not selected; its output is used as it is if a selected step needs it."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A request per step, and the option that leaves steps outside, for messages."""
+
+    requests: dict[str, Request]
+    scope: str = ""
+
+    def of(self, step: str) -> Request:
+        return self.requests.get(step, Request.AUTO)
+
+    def with_skipped(self, step: str) -> "Selection":
+        return Selection({**self.requests, step: Request.SKIP}, self.scope)
+
+
+def select(
+    steps: Sequence[Step[C]],
+    *,
+    groups: Collection[str] = (),
+    scope: str,
+    start: str | None = None,
+    until: str | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    force: Sequence[str] = (),
+) -> Selection:
+    """Return one request per step from mode, range and flags; an alias stands for all steps that have it.
+
+    `groups` are those of the mode, none for all. `start` and `until` bound a range within them, in every fold
+    where they name no fold; `only` replaces it. `skip` and `force` take precedence. `scope` is how mode and
+    range were typed, for messages.
+
+    Raises:
+        UsageError: an empty range, or a step both skipped and forced or selected.
+    """
+    wanted, skipped, forced = (expand(names, steps) for names in (only, skip, force))
+    for word, others in (("forced", forced), ("named by --only", wanted)):
+        if both := [name for name in others if name in skipped]:
+            raise UsageError(f"{', '.join(both)}: both skipped and {word}; choose one")
+    names = [step.name for step in steps]
+    first = names.index(expand([start], steps)[0]) if start else 0
+    last = names.index(expand([until], steps)[-1]) if until else len(names) - 1
+    chosen = wanted or [
+        step.name
+        for step in steps[first : last + 1]
+        if (not groups or step.group in groups) and _is_in_range(step, steps, start, until)
+    ]
+    if not chosen:
+        raise UsageError(f"{scope}: no step is left; leave one of these options out")
+    if wanted:
+        joined = ",".join(wanted)
+        short = len(joined) <= _MAX_SCOPE_CHARACTERS
+        scope = f"--only {joined}" if short else f"--only {wanted[0]},… ({len(wanted)} steps)"
+    requests = {name: Request.AUTO if name in chosen else Request.OUTSIDE for name in names}
+    requests |= dict.fromkeys(forced, Request.FORCE) | dict.fromkeys(skipped, Request.SKIP)
+    return Selection(requests, scope)
+
+
+def expand(names: Iterable[str], steps: Sequence[Step[C]]) -> list[str]:
+    """Return the steps that names or aliases mean, in the order of the pipeline.
+
+    Raises:
+        UsageError: one of them means no step.
+    """
+    wanted = list(names)
+    for name in wanted:
+        if not any(step.is_called(name) for step in steps):
+            known = dict.fromkeys(word for step in steps for word in (step.name, *step.aliases))
+            near = get_close_matches(name, known, n=1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            listed = ", ".join(step.name for step in steps)
+            raise UsageError(f"no step is called {name}; {guess}the steps are {listed}")
+    return [step.name for step in steps if any(map(step.is_called, wanted))]
+
+
+def _is_in_range(step: Step[C], steps: Sequence[Step[C]], start: str | None, until: str | None) -> bool:
+    """Return whether a step of a fold lies between two names that bound every fold."""
+    siblings = [each for each in steps if each.fold == step.fold] if step.fold else []
+    place = siblings.index(step) if siblings else 0
+    begins, ends = (
+        [number for number, each in enumerate(siblings) if bound in (each.option, *each.aliases)]
+        for bound in (start, until)
+    )
+    return not ((begins and place < begins[0]) or (ends and place > ends[-1]))
 
 
 class Action(Enum):
@@ -93,7 +190,7 @@ class Planner(Generic[C]):
             if not step.is_live(self.workspace, identity.fingerprint):
                 return Decision(step, Action.RUN, "not running with these settings", identity)
             return self._after_reruns(Decision(step, Action.REUSE, "running", identity), before)
-        output = self.workspace.find(step.name, step.homes, identity.fingerprint)
+        output = self.workspace.find(step, identity.fingerprint)
         if output is None:
             return Decision(step, Action.RUN, self._why_missing(step, identity), identity)
         faults = list(self.workspace.faults(output))
@@ -116,11 +213,11 @@ class Planner(Generic[C]):
         return decision
 
     def _why_missing(self, step: Step[C], identity: Identity) -> str:
-        receipt = self.workspace.home_receipt(step.homes)
+        receipt = self.workspace.home_receipt(step)
         if receipt is None:
-            return join_reasons(list(self.workspace.mismatches(step.name, step.homes))) or "no output yet"
+            return join_reasons(list(self.workspace.mismatches(step))) or "no output yet"
         if receipt.fingerprint == identity.fingerprint:
-            return join_reasons(list(self.workspace.mismatches(step.name, step.homes, identity.fingerprint)))
+            return join_reasons(list(self.workspace.mismatches(step, identity.fingerprint)))
         return join_reasons(describe_changes(receipt.identity, identity)) or "the identity changed"
 
     def _outside(self, decision: Decision[C]) -> Decision[C]:
@@ -132,7 +229,7 @@ class Planner(Generic[C]):
             return decision
         outside = [other for other in self.steps if self.selection.of(other.name) is Request.OUTSIDE]
         last = [other for other in outside if other.name in self._required][-1]
-        receipt = self.workspace.home_receipt(step.homes)
+        receipt = self.workspace.home_receipt(step)
         usable = receipt is not None and not conflicting_settings(receipt.identity, decision.identity)
         raise UsageError(
             f"{self.selection.scope} needs {name}, which would have to run: {decision.reason}. "
@@ -141,10 +238,10 @@ class Planner(Generic[C]):
         )
 
     def _skip(self, step: Step[C], identity: Identity, before: Mapping[str, Decision[C]]) -> Decision[C]:
-        receipt = self.workspace.home_receipt(step.homes)
+        receipt = self.workspace.home_receipt(step)
         if receipt is None and step.name not in self._required:
             return Decision(step, Action.SKIP, f"--skip-{step.option}", identity)
-        output = self.workspace.find(step.name, step.homes, receipt.fingerprint) if receipt else None
+        output = self.workspace.find(step, receipt.fingerprint) if receipt else None
         faults = list(self.workspace.faults(output)) if output else ["its output is missing"]
         if faults:
             raise UsageError(

@@ -5,12 +5,14 @@ accidents, not against forgery.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatch
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, TypeAdapter
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import is_safe_relative, parse_json, read_capped, read_json, write_json
@@ -18,14 +20,7 @@ from slicewise.core.hashing import digest, hash_file
 
 RECEIPT_NAME = ".receipt.json"
 SUSPECTS_NAME = ".doubts.json"
-_EMPTY_REPORT: Mapping[str, Any] = {
-    "metrics": {},
-    "notes": [],
-    "made_at": "",
-    "duration_seconds": 0.0,
-    "peak_memory_mib": 0,
-    "versions": {},
-}
+_MAX_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -44,22 +39,9 @@ class Identity:
     needs: Mapping[str, str]
     inputs: Mapping[str, Mapping[str, str]]
 
-    @classmethod
-    def parse(cls, raw: Any) -> "Identity":
-        identity = cls(**raw)
-        _require_type(identity.step, str)
-        _require_type(identity.version, int)
-        _require_type(identity.settings, dict)
-        for table in (identity.needs, *_require_type(identity.inputs, dict).values()):
-            _parse_strings(table)
-        return identity
-
     @cached_property
     def fingerprint(self) -> str:
-        return digest(self.as_dict())
-
-    def as_dict(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return digest({field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -88,31 +70,62 @@ class FileChecksum:
         return None
 
 
+def _require_inside(name: str) -> str:
+    if not is_safe_relative(name):
+        raise ValueError(f"{name!r} leads out of the folder")
+    return name
+
+
+InsidePath = Annotated[str, AfterValidator(_require_inside)]
+"""A path read from a file, which stays inside the folder that it is relative to"""
+Checksums = Mapping[InsidePath, FileChecksum]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the run went that made an output.
+
+    Attributes:
+        metrics: plain numbers, strings and nested dicts.
+        made_at: ISO 8601, UTC.
+        estimated_mib: `disk` and `memory` as estimated before the run.
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    made_at: str = ""
+    duration_seconds: float = 0.0
+    peak_memory_mib: int | None = 0
+    estimated_mib: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    command: str | None = None
+
+
 @dataclass(frozen=True)
 class Receipt:
     """What an output was made from, and its files.
 
     Attributes:
-        files: slot -> {relative path: checksum}.
-        shared: path relative to the workspace -> checksum.
+        files: slot -> checksums.
+        shared: checksums of files that may belong to several outputs, relative to the workspace.
         products: step -> digest of the product that was consumed.
         product: digest of its own product.
-        report: metrics, notes, seconds, peak memory and versions of the run that made it.
     """
 
     identity: Identity
-    files: Mapping[str, Mapping[str, FileChecksum]]
-    shared: Mapping[str, FileChecksum]
+    files: Mapping[str, Checksums]
+    shared: Checksums
     products: Mapping[str, str]
     product: str
-    report: Mapping[str, Any] = field(default_factory=dict)
+    report: Report = Report()
 
     @property
     def fingerprint(self) -> str:
         return self.identity.fingerprint
 
     def write(self, folder: Path) -> None:
-        tree = {"fingerprint": self.fingerprint, **asdict(self), "identity": self.identity.as_dict()}
+        tree = {"fingerprint": self.fingerprint, **asdict(self)}
         plain = json.loads(json.dumps(tree, allow_nan=False))  # as it will be read back
         write_json(folder / RECEIPT_NAME, {**plain, "digest": digest(plain)})
 
@@ -125,23 +138,19 @@ class Receipt:
             return None
 
 
+_RECEIPT: Final = TypeAdapter(Receipt)
+
+
 @lru_cache(maxsize=64)  # a plan reads each receipt several times
-def _parse_receipt(content: bytes) -> "Receipt | None":
+def _parse_receipt(content: bytes) -> Receipt | None:
     try:
         raw = parse_json(content)
         if raw.pop("digest") != digest(raw):
             return None
-        receipt = Receipt(
-            identity=Identity.parse(raw["identity"]),
-            files={slot: _parse_checksums(table) for slot, table in raw["files"].items()},
-            shared=_parse_checksums(raw["shared"]),
-            products=_parse_strings(raw["products"]),
-            product=_require_type(raw["product"], str),
-            report=_parse_report(raw["report"]),
-        )
+        receipt = _RECEIPT.validate_python(raw)
+        return receipt if receipt.fingerprint == raw["fingerprint"] else None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
-    return receipt if receipt.fingerprint == raw["fingerprint"] else None
 
 
 def read_suspects(folder: Path) -> frozenset[str]:
@@ -150,7 +159,7 @@ def read_suspects(folder: Path) -> frozenset[str]:
     The list lies in the output's folder, so that it moves with the output.
     """
     try:
-        return frozenset(str(name) for name in read_json(folder / SUSPECTS_NAME))
+        return frozenset(map(str, read_json(folder / SUSPECTS_NAME)))
     except (OSError, WorkspaceError, TypeError):
         return frozenset()
 
@@ -170,11 +179,7 @@ def checksum_folder(folder: Path) -> dict[str, FileChecksum]:
     return {path.relative_to(folder).as_posix(): FileChecksum.of(path) for path in paths}
 
 
-def product_digest(
-    files: Mapping[str, Mapping[str, FileChecksum]],
-    patterns: Iterable[str],
-    shared: Mapping[str, FileChecksum],
-) -> str:
+def product_digest(files: Mapping[str, Checksums], patterns: Iterable[str], shared: Checksums) -> str:
     """Return one digest over the content of shared files, and of those whose name matches a pattern."""
     globs = tuple(patterns)
     selected = {
@@ -186,34 +191,51 @@ def product_digest(
     return digest({**selected, **{name: checksum.sha256 for name, checksum in shared.items()}})
 
 
-def _parse_checksums(table: Mapping[str, Mapping[str, Any]]) -> dict[str, FileChecksum]:
-    """Return checksums by file name. A name that leads out of the folder is refused."""
-    outside = [name for name in table if not is_safe_relative(name)]
-    if outside:
-        raise ValueError(f"{outside[0]!r} leads out of the folder")
-    checksums = {name: FileChecksum(**checksum) for name, checksum in table.items()}
-    for checksum in checksums.values():
-        _require_type(checksum.size, int), _require_type(checksum.mtime_ns, int)
-        _require_type(checksum.sha256, str)
-    return checksums
+def describe_changes(stored: Identity, current: Identity) -> list[str]:
+    """Return why a step runs again: what differs between the identity of its output and the current one."""
+    if stored.step != current.step:
+        return [f"its home holds an output of {stored.step}"]
+    changes = [*_setting_changes(stored.settings, current.settings)]
+    if stored.version != current.version:
+        changes.insert(0, f"step version {stored.version} -> {current.version}")
+    for name in {**current.inputs, **stored.inputs}:
+        old, new = stored.inputs.get(name, {}), current.inputs.get(name, {})
+        changed = [path for path in new if path in old and old[path] != new[path]]
+        for verb, paths in (
+            ("changed", changed), ("new", new.keys() - old.keys()), ("gone", old.keys() - new.keys())
+        ):  # fmt: skip
+            if paths:
+                more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+                changes.append(f"{name}: {min(paths)}{more} {verb}")
+    if needs := [name for name, value in current.needs.items() if stored.needs.get(name) != value]:
+        changes.append(f"{' and '.join(needs)} changed")
+    return changes
 
 
-def _parse_report(raw: Any) -> dict[str, Any]:
-    """Return the report; the types of what the command line shows of it are checked."""
-    report = {**_EMPTY_REPORT, **raw}
-    for name, empty in _EMPTY_REPORT.items():
-        if report[name] is not None:
-            _require_type(report[name], (int, float) if isinstance(empty, float) else type(empty))
-    for note in report["notes"] or ():
-        _require_type(note, str)
-    return report
+def conflicting_settings(stored: Identity, current: Identity) -> list[str]:
+    """Return the settings with other values in an output; one that either of them lacks is no conflict."""
+    common = stored.settings.keys() & current.settings.keys()
+    new, old = (
+        {key: value for key, value in settings.items() if key in common}
+        for settings in (current.settings, stored.settings)
+    )
+    return [*_setting_changes(old, new)]
 
 
-def _parse_strings(table: Any) -> dict[str, str]:
-    return {name: _require_type(text, str) for name, text in _require_type(table, dict).items()}
+def _setting_changes(stored: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[str]:
+    for key in {**current, **stored}:
+        old, new = stored.get(key, "(none)"), current.get(key, "(none)")
+        if old != new:
+            yield f"{key}: {_format(old)} -> {_format(new)}"
 
 
-def _require_type(value: Any, kind: type | tuple[type, ...]) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__} is not the expected type")
-    return value
+def _format(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def join_reasons(reasons: Sequence[str]) -> str:
+    """Join reasons to one line; only the first few are listed."""
+    rest = len(reasons) - _MAX_LISTED
+    return "; ".join(reasons[:_MAX_LISTED]) + (f"; and {rest} more" if rest > 0 else "")

@@ -1,10 +1,13 @@
-"""`pipeline_results.json`: the record of a run, complete at every moment."""
+"""`pipeline_results.json`: the record of a run, complete at every moment; package versions and commit."""
 
 import logging
+import platform
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,3 +105,47 @@ class RunRecord:
 def utc_now() -> str:
     """Return the time in UTC (ISO 8601, seconds)."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+_PACKAGES = (
+    "slicewise",
+    "torch",
+    "lightning-fabric",
+    "segmentation-models-pytorch",
+    "monai",
+    "grad-cam",
+    "numpy",
+    "nibabel",
+    "hydra-core",
+    "pydantic",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of Python and of the packages that decide a result."""
+    installed = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            installed[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return installed
+
+
+def git_commit(module: Path) -> str | None:
+    """Return the commit of the source, with `-dirty` where files differ from it; None outside a checkout.
+
+    `module` is a file of the source. A copy installed in another project's checkout (in its `.venv`) is not
+    tracked there and has no commit.
+    """
+    try:
+        _git(module.parent, "ls-files", "--error-unmatch", module.name)
+        return _git(module.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    return result.stdout.strip()

@@ -1,35 +1,56 @@
 """Carry a plan out, one step after the other, and keep the record."""
 
+import html
 import logging
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic
+from pathlib import Path
+from typing import Any, Final, Generic
 
 from slicewise.core import activity
 from slicewise.core.console import say
 from slicewise.core.disk import MIB, explain_disk_error, require_space
-from slicewise.core.errors import ResourceError, SliceWiseError, UsageError
+from slicewise.core.errors import ResourceError, SliceWiseError, UsageError, WorkspaceError
+from slicewise.core.files import read_json, sweep, write_json, write_text
 from slicewise.core.hashing import HashCache
-from slicewise.core.malloc import trim_memory
-from slicewise.core.memory import available_memory, is_out_of_memory, require_memory
+from slicewise.core.machine import (
+    MemoryMonitor,
+    available_memory,
+    is_out_of_memory,
+    require_memory,
+    trim_memory,
+)
 from slicewise.core.redact import redact
-from slicewise.engine.attempt import Attempt, install_output
 from slicewise.engine.observers import Console, Observer, Observers
-from slicewise.engine.peak_memory import MemoryMonitor
-from slicewise.engine.plan import Action, Decision, Planner
-from slicewise.engine.provenance import package_versions
-from slicewise.engine.receipt import Receipt
-from slicewise.engine.record import RunRecord, StepRecord, utc_now
-from slicewise.engine.selection import Request, Selection
+from slicewise.engine.plan import Action, Decision, Planner, Request, Selection
+from slicewise.engine.receipt import FileChecksum, Receipt, Report, checksum_folder, product_digest
+from slicewise.engine.record import RunRecord, StepRecord, package_versions, utc_now
 from slicewise.engine.step import C, Context, Demand, Outcome, Step
 from slicewise.engine.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-_MIN_TRIM_BYTES = 64 * MIB
+_MIN_TRIM_BYTES: Final = 64 * MIB
 """Trimming starts with a collection of all Python objects: a third of a second once torch is imported."""
+_FRESH_START: Final = ".begun-afresh"
+_CONSUMED: Final = ".made-from.json"
+"""Beside the work in progress: the products of the needed steps that it was started with. The fingerprint
+stays the same when one of them is made again with other content."""
+
+_REDIRECT: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url={target}">
+<title>Moved</title>
+</head>
+<body><a href="{target}">{target}</a></body>
+</html>
+"""
 
 
 @dataclass
@@ -39,6 +60,7 @@ class Runner(Generic[C]):
     Attributes:
         confirm: answers a question with yes or no.
         observers: called for every step.
+        done: the decisions on the steps so far; those that a later step needs have outputs.
     """
 
     steps: Sequence[Step[C]]
@@ -48,6 +70,7 @@ class Runner(Generic[C]):
     record: RunRecord
     confirm: Callable[[str], bool]
     observers: Observers = field(default_factory=lambda: Observers({"console": Console()}))
+    done: dict[str, Decision[C]] = field(default_factory=dict, init=False)
     _demand: Demand = field(default=Demand(), init=False)
 
     def execute(self, selection: Selection) -> None:
@@ -60,21 +83,18 @@ class Runner(Generic[C]):
             BaseException: whatever a step raised; the record then names the step and the error.
         """
         self.record.save()
-        done: dict[str, Decision[C]] = {}
         for step in self.steps:
-            done[step.name] = self._execute_step(step, selection, done)
+            self.done[step.name] = self._execute_step(step, selection)
         self.record.status = "completed"
         self.record.save()
 
-    def _execute_step(
-        self, step: Step[C], selection: Selection, done: Mapping[str, Decision[C]]
-    ) -> Decision[C]:
+    def _execute_step(self, step: Step[C], selection: Selection) -> Decision[C]:
         entry, self._demand = self.record.steps[step.name], Demand()
         try:
-            decision = self._decide(step, selection, done)
+            decision = self._decide(step, selection)
             entry.reason = decision.reason
             if decision.action is Action.RUN:
-                settled = self._run(decision, entry, done, fresh=selection.of(step.name) is Request.FORCE)
+                settled = self._run(decision, entry, fresh=selection.of(step.name) is Request.FORCE)
             else:
                 settled = self._reuse_or_skip(decision, entry)
             self._tell(
@@ -83,7 +103,10 @@ class Runner(Generic[C]):
         except BaseException as error:
             explained = self._explain_failure(error, step.name)
             failure = explained or error
-            self._record_failure(entry, step, failure)
+            entry.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            entry.error = {"type": type(failure).__name__, "message": redact(str(failure))}
+            self.record.status, self.record.error = entry.status, {"step": step.name, **entry.error}
+            self.record.save_failed()
             self._tell(step, lambda each: each.failed(step.name, failure))
             if explained is not None:
                 raise explained from error
@@ -93,22 +116,20 @@ class Runner(Generic[C]):
                 self.workspace.save_hashes(self.hashes)
         return settled
 
-    def _decide(self, step: Step[C], selection: Selection, done: Mapping[str, Decision[C]]) -> Decision[C]:
-        decision = self._planner(selection).decide(step, done)
+    def _decide(self, step: Step[C], selection: Selection) -> Decision[C]:
+        decision = self._planner(selection).decide(step, self.done)
         if decision.action is Action.RUN and selection.of(step.name) is not Request.FORCE:
             question = step.question(self.config, self.workspace)
-            existing = self._existing_output(decision, selection, done) if question else None
+            existing = self._existing_output(decision, selection) if question else None
             if question and existing and not self.confirm(question):
                 return existing
         return decision
 
-    def _existing_output(
-        self, decision: Decision[C], selection: Selection, done: Mapping[str, Decision[C]]
-    ) -> Decision[C] | None:
+    def _existing_output(self, decision: Decision[C], selection: Selection) -> Decision[C] | None:
         """Return what stays if a person says no: a whole output of the same settings, else None."""
-        name = decision.step.name
+        step = decision.step
         try:
-            existing = self._planner(selection.with_skipped(name)).decide(decision.step, done)
+            existing = self._planner(selection.with_skipped(step.name)).decide(step, self.done)
         except UsageError:
             return None
         same = existing.output and existing.output.receipt.identity.settings == decision.identity.settings
@@ -134,43 +155,82 @@ class Runner(Generic[C]):
         if decision.output or (reused and decision.step.is_live):
             entry.fingerprint = decision.fingerprint
         if decision.output:
-            decision = install_output(decision, self.workspace)
+            decision = self._install(decision)
             assert decision.output is not None
             _fill_entry(entry, decision.step, decision.output.receipt)
         entry.duration_seconds = round(time.monotonic() - started, 3)
         self.record.save()
         return decision
 
-    def _run(
-        self, decision: Decision[C], entry: StepRecord, done: Mapping[str, Decision[C]], *, fresh: bool
-    ) -> Decision[C]:
+    def _run(self, decision: Decision[C], entry: StepRecord, *, fresh: bool) -> Decision[C]:
         step = decision.step
         self._tell(step, lambda each: each.started(step.name, decision.reason))
         log.info("%s: run, %s", step.name, decision.reason)
         entry.status, entry.fingerprint = "running", decision.identity.fingerprint
         self.record.save()
-        attempt = Attempt(decision, self.config, self.workspace, self.hashes, done)
-        context = attempt.context(fresh=fresh)
+        context = self._context(decision, fresh=fresh)
         self._check_resources(step, context, entry)
-        started = time.monotonic()
-        memory = MemoryMonitor()
+        started, memory = time.monotonic(), MemoryMonitor()
+
+        def tell_epoch(metrics: Mapping[str, float]) -> None:
+            self._tell(step, lambda each: each.epoch(step.name, metrics))
+
         try:
-            with memory, activity.step(step.name, decision.reason), activity.epochs(self._tell_epoch(step)):
+            with memory, activity.step(step.name, decision.reason), activity.epochs(tell_epoch):
                 outcome = step.run(context)
         finally:
             entry.duration_seconds = round(time.monotonic() - started, 3)
             entry.peak_memory_mib = memory.peak_mib
             if memory.growth_bytes > _MIN_TRIM_BYTES:
                 trim_memory()
-        receipt = attempt.finish(context, outcome, _build_report(outcome, entry, self.record.header))
-        settled = install_output(replace(decision, action=Action.REUSE), self.workspace)  # for later steps
+        receipt = self._shelve(decision, context, outcome, entry)
+        settled = self._install(replace(decision, action=Action.REUSE))  # for later steps
         entry.status = "completed"
         _fill_entry(entry, step, receipt)
         self.record.save()
         return settled
 
-    def _tell_epoch(self, step: Step[C]) -> Callable[[Mapping[str, float]], None]:
-        return lambda metrics: self._tell(step, lambda each: each.epoch(step.name, metrics))
+    def _context(self, decision: Decision[C], *, fresh: bool) -> Context[C]:
+        step = decision.step
+        homes = {
+            (name, slot): folder
+            for name in step.needs
+            if (output := self.done[name].output)
+            for slot, folder in output.folders.items()
+        }
+        partial, faulty = self._partial(decision, fresh=fresh), self.workspace.faulty_shared(step)
+        for path in faulty:
+            self.hashes.forget(path)
+        needs = {name: self.done[name].fingerprint for name in step.needs}
+        fingerprint = decision.identity.fingerprint
+        return Context(self.config, self.workspace, fingerprint, partial, homes, needs, self.hashes, faulty)
+
+    def _partial(self, decision: Decision[C], *, fresh: bool) -> Path:
+        """Return the folder for work in progress, with what an earlier attempt left of the same work.
+
+        `fresh` discards that, unless the attempt was itself started fresh: the same command, given again
+        after a stop, continues. Work that was started with other products always goes.
+        """
+        products = self._products(decision.step)
+        partial = self.workspace.partial(decision.step.name, decision.identity.fingerprint)
+        try:
+            consumed = dict(read_json(partial / _CONSUMED))
+        except (OSError, WorkspaceError, TypeError, ValueError):
+            consumed = {}
+        if (fresh and not (partial / _FRESH_START).exists()) or consumed != products:
+            self.workspace.discard(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            (partial / _FRESH_START).touch()
+        if products and not (partial / _CONSUMED).exists():
+            write_json(partial / _CONSUMED, products)
+        sweep(partial, deep=True)
+        return partial
+
+    def _products(self, step: Step[C]) -> dict[str, str]:
+        """Return the product digest of each needed step."""
+        outputs = {name: self.done[name].output for name in step.needs}
+        return {name: output.receipt.product for name, output in outputs.items() if output}
 
     def _check_resources(self, step: Step[C], context: Context[C], entry: StepRecord) -> None:
         """Refuse work for which the disk is too small; warn where memory may be."""
@@ -183,6 +243,61 @@ class Runner(Generic[C]):
         warning = require_memory(demand.memory_bytes, demand.least_memory_bytes, step.name, demand.remedy)
         if warning is not None:
             _warn(warning)
+
+    def _shelve(
+        self, decision: Decision[C], context: Context[C], outcome: Outcome, entry: StepRecord
+    ) -> Receipt:
+        """Move the finished work to the shelf; return its receipt.
+
+        Raises:
+            WorkspaceError: a shared file lies outside the workspace.
+        """
+        step, root, header = decision.step, self.workspace.root, self.record.header
+        shared: dict[str, FileChecksum] = {}
+        for path in outcome.shared:
+            if not path.absolute().is_relative_to(root):
+                raise WorkspaceError(f"{path} lies outside the workspace {root}")
+            name = path.absolute().relative_to(root).as_posix()
+            shared[name] = FileChecksum.of(path, self.hashes.hash(path))
+        files = {slot: checksum_folder(context.out(slot)) for slot in step.homes}
+        report = Report(
+            metrics=dict(outcome.metrics),
+            notes=list(outcome.notes),
+            made_at=utc_now(),
+            duration_seconds=entry.duration_seconds,
+            peak_memory_mib=entry.peak_memory_mib,
+            estimated_mib=dict(entry.estimated_mib),
+            versions=package_versions(),
+            git_commit=header.get("git_commit"),
+            command=header.get("command"),
+        )
+        product = product_digest(files, step.product, shared)
+        receipt = Receipt(decision.identity, files, shared, self._products(step), product, report)
+        if step.homes:
+            shelf = self.workspace.shelve(step, receipt, context.partial)
+            for note in (_FRESH_START, _CONSUMED):  # not sooner: without them the work would not count
+                (shelf / note).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(context.partial, ignore_errors=True)
+        return receipt
+
+    def _install(self, decision: Decision[C]) -> Decision[C]:
+        """Move a decision's output home and return the decision with its folders there.
+
+        Raises:
+            WorkspaceError: the output no longer exists.
+        """
+        step = decision.step
+        if not step.homes:
+            return decision
+        output = self.workspace.find(step, decision.fingerprint)
+        if output is not None:
+            self.workspace.install(step, output)
+            output = self.workspace.find(step, decision.fingerprint)
+            write_redirects(self.workspace.root, step.redirects)
+        if output is None:
+            raise WorkspaceError(f"the output of {step.name} vanished; run the same command again")
+        return replace(decision, output=output)
 
     def _explain_failure(self, error: BaseException, step: str) -> SliceWiseError | None:
         """Return an error that says what to do about a full disk or memory; None for any other error."""
@@ -197,35 +312,23 @@ class Runner(Generic[C]):
             )
         return explain_disk_error(error, self.workspace.root, self._demand.disk_bytes)
 
-    def _record_failure(self, entry: StepRecord, step: Step[C], error: BaseException) -> None:
-        entry.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        entry.error = {"type": type(error).__name__, "message": redact(str(error))}
-        self.record.status = entry.status
-        self.record.error = {"step": step.name, **entry.error}
-        self.record.save_failed()
 
-
-def _build_report(outcome: Outcome, entry: StepRecord, header: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "metrics": dict(outcome.metrics),
-        "notes": list(outcome.notes),
-        "made_at": utc_now(),
-        "duration_seconds": entry.duration_seconds,
-        "peak_memory_mib": entry.peak_memory_mib,
-        "estimated_mib": dict(entry.estimated_mib),
-        "versions": package_versions(),
-        "git_commit": header.get("git_commit"),
-        "command": header.get("command"),
-    }
+def write_redirects(root: Path, redirects: Mapping[str, str]) -> None:
+    """Write each page that leads to an output, unless it exists; unlike a copy it is never out of date."""
+    for name, target in redirects.items():
+        path = root / name
+        link = html.escape(Path(os.path.relpath(root / target, path.parent)).as_posix())
+        text = _REDIRECT.format(target=link)
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)
 
 
 def _fill_entry(entry: StepRecord, step: Step[Any], receipt: Receipt) -> None:
-    entry.metrics = receipt.report["metrics"]
-    entry.notes = [*receipt.report["notes"], *entry.notes]  # these are about observers
-    entry.made_at = receipt.report["made_at"]
-    entry.made_in_seconds = receipt.report["duration_seconds"]
-    entry.peak_memory_mib = receipt.report["peak_memory_mib"]
-    entry.estimated_mib = receipt.report.get("estimated_mib", {})
+    report = receipt.report
+    entry.metrics, entry.made_at = report.metrics, report.made_at
+    entry.made_in_seconds, entry.peak_memory_mib = report.duration_seconds, report.peak_memory_mib
+    entry.notes = [*report.notes, *entry.notes]  # these are about observers
+    entry.estimated_mib = report.estimated_mib
     entry.artifacts = [
         {"path": f"{step.homes[slot]}/{name}", "bytes": checksum.size, "sha256": checksum.sha256}
         for slot, table in receipt.files.items()

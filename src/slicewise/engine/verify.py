@@ -38,7 +38,7 @@ class Verification:
 
 def verify(steps: Sequence[HasHomes], workspace: Workspace, hashes: HashCache) -> Verification:
     """Compare every output, at home and on the shelf, with its receipts. The caller holds the lock."""
-    outputs = [(step, output) for step in steps for output in workspace.outputs(step.name, step.homes)]
+    outputs = [(step, output) for step in steps for output in workspace.outputs(step)]
     paths = {file.path for _, output in outputs for file in workspace.output_files(output)}
     sizes = {path: path.stat().st_size if path.is_file() else 0 for path in sorted(paths)}
     with progress_bar(desc="Verifying", total=sum(sizes.values()), unit="B") as bar:
@@ -53,13 +53,14 @@ def verify(steps: Sequence[HasHomes], workspace: Workspace, hashes: HashCache) -
             hashes.forget(path)
     others = [finding for step in steps for finding in _compare_receipts(workspace, step)]
     others += _compare_record(steps, workspace)
-    if (workspace.state / HOMES_NAME).exists() and workspace.stored_steps() is None:
-        name = workspace.relative(workspace.state / HOMES_NAME)
-        others.append(Finding(name, "is damaged", None, "the next run writes a new one"))
-    if (workspace.state / HASHES_NAME).exists() and workspace.read_hashes() is None:
-        hashes.changed = True  # so that the next save replaces it
-        name = workspace.relative(workspace.state / HASHES_NAME)
-        others.append(Finding(name, "is damaged", None, "it was discarded; it only saves time"))
+    for name, content, remedy in (
+        (HOMES_NAME, workspace.stored_steps(), "the next run writes a new one"),
+        (HASHES_NAME, workspace.read_hashes(), "it was discarded; it only saves time"),
+    ):
+        path = workspace.state / name
+        if path.exists() and content is None:
+            others.append(Finding(workspace.relative(path), "is damaged", None, remedy))
+            hashes.changed |= name == HASHES_NAME  # so that the next save replaces it
     findings.update({finding.path: finding for finding in others})
     return Verification(len(sizes), sum(sizes.values()), tuple(findings.values()))
 
@@ -84,9 +85,9 @@ def _compare(
 
 
 def _compare_receipts(workspace: Workspace, step: HasHomes) -> Iterator[Finding]:
-    receipt = workspace.home_receipt(step.homes)
-    mismatches = workspace.mismatches(step.name, step.homes, receipt.fingerprint if receipt else None)
-    for at_home, faults in ((True, mismatches), (False, workspace.unreadable(step.name, step.homes))):
+    receipt = workspace.home_receipt(step)
+    mismatches = workspace.mismatches(step, receipt.fingerprint if receipt else None)
+    for at_home, faults in ((True, mismatches), (False, workspace.unreadable(step))):
         for text in faults:
             yield _finding(text, step, at_home=at_home)
 
@@ -108,7 +109,7 @@ def _compare_record(steps: Sequence[HasHomes], workspace: Workspace) -> Iterator
         yield Finding(RECORD_NAME, "is damaged", None, "the next run writes a new one")
         return
     for step in steps:
-        if has_files.get(step.name) and workspace.home_receipt(step.homes) is None:
+        if has_files.get(step.name) and workspace.home_receipt(step) is None:
             for home in step.homes.values():
                 if not workspace.home(home).exists():
                     yield _finding(f"{home} is missing", step, at_home=True)

@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from pydantic import TypeAdapter
 
 from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import is_safe_relative, read_json, sweep, write_json
+from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.hashing import HashCache, digest
-from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Receipt, read_suspects
+from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, InsidePath, Receipt, read_suspects
 
 STATE_DIR = ".slicewise"
 HASHES_NAME = "hashes.json"
@@ -62,8 +64,11 @@ class HasHomes(Protocol):
 class StoredStep(NamedTuple):
     """A step whose outputs a workspace may hold: slot -> folder relative to the workspace."""
 
-    name: str
-    homes: Mapping[str, str]
+    name: InsidePath
+    homes: dict[InsidePath, InsidePath]
+
+
+_STORED_STEPS: Final = TypeAdapter(list[StoredStep])
 
 
 class Workspace:
@@ -86,17 +91,17 @@ class Workspace:
         """Return the folder in which a service keeps its state."""
         return self.state / step
 
-    def home_receipt(self, homes: Mapping[str, str]) -> Receipt | None:
+    def home_receipt(self, step: HasHomes) -> Receipt | None:
         """Return the receipt of the output that is in its homes now; of a mixture, the first one."""
-        receipts = (Receipt.read(self.home(relative)) for relative in homes.values())
+        receipts = (Receipt.read(self.home(relative)) for relative in step.homes.values())
         return next((receipt for receipt in receipts if receipt is not None), None)
 
-    def find(self, step: str, homes: Mapping[str, str], fingerprint: str) -> StoredOutput | None:
+    def find(self, step: HasHomes, fingerprint: str) -> StoredOutput | None:
         """Return an output with the folder of every slot, home or shelf; None unless all slots exist."""
         folders: dict[str, Path] = {}
         receipt: Receipt | None = None
-        for slot, relative in homes.items():
-            for folder in (self.home(relative), self.shelf(step, fingerprint) / slot):
+        for slot, relative in step.homes.items():
+            for folder in (self.home(relative), self.shelf(step.name, fingerprint) / slot):
                 candidate = Receipt.read(folder)
                 if candidate is not None and candidate.fingerprint == fingerprint:
                     receipt, folders[slot] = candidate, folder
@@ -113,57 +118,55 @@ class Workspace:
 
     def output_files(self, output: StoredOutput) -> Iterator[OutputFile]:
         """Yield every file of an output, shared ones last."""
+        suspects: set[str] = set()
         for slot, table in output.receipt.files.items():
             folder = output.folders[slot]
             suspect = read_suspects(folder)
+            suspects |= suspect
             for name, checksum in table.items():
                 yield OutputFile(name, folder / name, checksum, name in suspect, (folder,))
         folders = tuple(output.folders.values())
-        suspect = frozenset[str]().union(*map(read_suspects, folders))
         for name, checksum in output.receipt.shared.items():
-            yield OutputFile(name, self.root / name, checksum, name in suspect, folders)
+            yield OutputFile(name, self.root / name, checksum, name in suspects, folders)
 
-    def faulty_shared(self, step: str, homes: Mapping[str, str]) -> tuple[Path, ...]:
+    def faulty_shared(self, step: HasHomes) -> tuple[Path, ...]:
         """Return the shared files of a step's outputs, at home or shelved, that are missing or changed."""
         faulty = (
             file.path
-            for output in self.outputs(step, homes)
+            for output in self.outputs(step)
             for file in self.output_files(output)
             if file.name in output.receipt.shared and file.fault
         )
         return tuple(dict.fromkeys(faulty))
 
-    def outputs(self, step: str, homes: Mapping[str, str]) -> Iterator[StoredOutput]:
+    def outputs(self, step: HasHomes) -> Iterator[StoredOutput]:
         """Yield what is left of every output of a step: slots with intact receipts, at home or shelved."""
-        folders_by_slot = [(slot, self.home(relative)) for slot, relative in homes.items()]
-        folders_by_slot += self._shelved_slots(step, homes)
+        at_home = [(slot, self.home(relative)) for slot, relative in step.homes.items()]
         remaining: dict[str, tuple[Receipt, dict[str, Path]]] = {}
-        for slot, folder in folders_by_slot:
+        for slot, folder in [*at_home, *self._shelved_slots(step)]:
             receipt = Receipt.read(folder)
-            if receipt is not None and receipt.identity.step == step:
+            if receipt is not None and receipt.identity.step == step.name:
                 remaining.setdefault(receipt.fingerprint, (receipt, {}))[1].setdefault(slot, folder)
         for receipt, folders in remaining.values():
             files = {slot: table for slot, table in receipt.files.items() if slot in folders}
             yield StoredOutput(replace(receipt, files=files), folders)
 
-    def _shelved_slots(self, step: str, homes: Mapping[str, str]) -> list[tuple[str, Path]]:
-        shelved = sorted((self.state / "shelf" / step).glob("*"))
-        return [(slot, folder / slot) for folder in shelved for slot in homes]
+    def _shelved_slots(self, step: HasHomes) -> list[tuple[str, Path]]:
+        shelved = sorted((self.state / "shelf" / step.name).glob("*"))
+        return [(slot, folder / slot) for folder in shelved for slot in step.homes]
 
-    def unreadable(self, step: str, homes: Mapping[str, str]) -> Iterator[str]:
+    def unreadable(self, step: HasHomes) -> Iterator[str]:
         """Yield every damaged receipt on the shelf of a step, as "path fault"."""
-        for _, folder in self._shelved_slots(step, homes):
+        for _, folder in self._shelved_slots(step):
             if (folder / RECEIPT_NAME).exists() and Receipt.read(folder) is None:
                 yield f"{self.relative(folder / RECEIPT_NAME)} is damaged"
 
-    def mismatches(
-        self, step: str, homes: Mapping[str, str], fingerprint: str | None = None
-    ) -> Iterator[str]:
+    def mismatches(self, step: HasHomes, fingerprint: str | None = None) -> Iterator[str]:
         """Yield each home without an intact receipt of the step, or of the output with this fingerprint.
 
         Empty homes count only where a fingerprint is given.
         """
-        for relative in homes.values():
+        for relative in step.homes.values():
             home = self.home(relative)
             receipt = Receipt.read(home)
             if is_empty(home):
@@ -171,7 +174,7 @@ class Workspace:
             elif receipt is None:
                 state = "is damaged" if (home / RECEIPT_NAME).exists() else "is missing"
                 yield f"{relative}/{RECEIPT_NAME} {state}"
-            elif receipt.identity.step != step:
+            elif receipt.identity.step != step.name:
                 yield f"{relative} holds an output of {receipt.identity.step}"
             elif fingerprint and receipt.fingerprint != fingerprint:
                 yield f"{relative} holds another output"
@@ -180,7 +183,7 @@ class Workspace:
         """Return a path for messages: relative to the workspace where it lies inside."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
-    def shelve(self, step: str, homes: Mapping[str, str], receipt: Receipt, partial: Path) -> Path:
+    def shelve(self, step: HasHomes, receipt: Receipt, partial: Path) -> Path:
         """Move finished work from `partial` to the shelf, and return its folder there.
 
         An older output of the same identity is replaced. It is set aside only after the receipts are written,
@@ -188,20 +191,20 @@ class Workspace:
         """
         for slot in receipt.files:
             receipt.write(partial / slot)
-        target = self.shelf(step, receipt.fingerprint)
+        target = self.shelf(step.name, receipt.fingerprint)
         target.parent.mkdir(parents=True, exist_ok=True)
-        trashed = self._set_aside(step, homes, receipt.fingerprint)
+        trashed = self._set_aside(step, receipt.fingerprint)
         partial.rename(target)
         for folder in trashed:
             shutil.rmtree(folder)
         return target
 
-    def install(self, step: str, homes: Mapping[str, str], output: StoredOutput) -> None:
+    def install(self, step: HasHomes, output: StoredOutput) -> None:
         """Move every slot of an output to its home; what is there moves to the shelf first."""
-        for slot, relative in homes.items():
+        for slot, relative in step.homes.items():
             home = self.home(relative)
             if output.folders[slot] != home:
-                self._clear_home(step, slot, home)
+                self._clear_home(step.name, slot, home)
                 home.parent.mkdir(parents=True, exist_ok=True)
                 output.folders[slot].rename(home)
 
@@ -216,10 +219,10 @@ class Workspace:
         target.parent.mkdir(parents=True, exist_ok=True)
         home.rename(target)
 
-    def _set_aside(self, step: str, homes: Mapping[str, str], fingerprint: str) -> list[Path]:
+    def _set_aside(self, step: HasHomes, fingerprint: str) -> list[Path]:
         """Move an output that was made again to the trash."""
-        folders = [self.shelf(step, fingerprint)]
-        for home in map(self.home, homes.values()):
+        folders = [self.shelf(step.name, fingerprint)]
+        for home in map(self.home, step.homes.values()):
             receipt = Receipt.read(home)
             if receipt is not None and receipt.fingerprint == fingerprint:
                 folders.append(home)
@@ -250,10 +253,14 @@ class Workspace:
 
     def read_hashes(self) -> dict[str, list[Any]] | None:
         """Return the table of stored hashes, or None where it is missing or damaged."""
+        table: dict[str, list[Any]] | None = self._read_sealed(HASHES_NAME, "files")
+        return table
+
+    def _read_sealed(self, name: str, key: str) -> Any:
+        """Return a table of the state folder that has its digest beside it, or None where it has not."""
         try:
-            raw = read_json(self.state / HASHES_NAME)
-            table: dict[str, list[Any]] = raw["files"]
-            return table if raw["digest"] == digest(table) else None
+            raw = read_json(self.state / name)
+            return raw[key] if raw["digest"] == digest(raw[key]) else None
         except (OSError, WorkspaceError, KeyError, TypeError, ValueError):
             return None
 
@@ -265,13 +272,9 @@ class Workspace:
     def stored_steps(self) -> list[StoredStep] | None:
         """Return the steps that have run here, in any pipeline; None where the list is missing or damaged."""
         try:
-            raw = read_json(self.state / HOMES_NAME)
-            steps = [StoredStep(name, dict(homes)) for name, homes in raw["steps"]]
-            paths = [path for step in steps for path in (step.name, *step.homes, *step.homes.values())]
-            is_sound = raw["digest"] == digest(raw["steps"]) and all(map(is_safe_relative, paths))
-        except (OSError, WorkspaceError, KeyError, TypeError, ValueError, AttributeError):
+            return _STORED_STEPS.validate_python(self._read_sealed(HOMES_NAME, "steps"))
+        except ValueError:
             return None
-        return steps if is_sound else None
 
     def remember_steps(self, steps: Iterable[HasHomes]) -> None:
         """Add steps to those that have run here: their outputs are listed and verified from now on."""

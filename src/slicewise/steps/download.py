@@ -108,7 +108,7 @@ def _question(config: Config, workspace: Workspace) -> str | None:
         if not source.is_generated and not source.path
     ]
     present = [root for root in roots if root.is_dir() and any(root.iterdir())]
-    if not present or workspace.home_receipt(_HOMES) is None:
+    if not present or workspace.home_receipt(DOWNLOAD) is None:
         return None
     names = " and ".join(workspace.relative(root) for root in present)
     return f"{names} exists. List and check the data again (complete data is not downloaded again)?"

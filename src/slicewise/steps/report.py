@@ -51,13 +51,13 @@ def _step_info(context: Context[Config], name: str) -> StepInfo:
     return StepInfo(
         name=name,
         fingerprint=receipt.fingerprint,
-        made_at=report["made_at"],
-        seconds=report["duration_seconds"],
-        memory_mib=report["peak_memory_mib"],
-        commit=report.get("git_commit"),
-        command=report.get("command"),
-        versions=report["versions"],
-        metrics=report["metrics"],
+        made_at=report.made_at,
+        seconds=report.duration_seconds,
+        memory_mib=report.peak_memory_mib,
+        commit=report.git_commit,
+        command=report.command,
+        versions=report.versions,
+        metrics=report.metrics,
     )
 
 

@@ -9,7 +9,7 @@ from slicewise.config.schema import Config
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import ConfigError
 from slicewise.core.hashing import hash_file
-from slicewise.core.malloc import keep_freed_memory
+from slicewise.core.machine import keep_freed_memory
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.checkpoints import load_stage_checkpoint
 from slicewise.workflow.demand import training_demand

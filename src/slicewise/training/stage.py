@@ -9,7 +9,7 @@ from pathlib import Path
 from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.core.errors import TrainingError
-from slicewise.core.memory import is_out_of_memory
+from slicewise.core.machine import is_out_of_memory
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.fabric import deterministic_kernels

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
-from slicewise.core.processor import has_native_bf16
+from slicewise.core.machine import has_native_bf16
 from slicewise.data.sources import open_source
 from slicewise.engine.step import Context, Demand
 from slicewise.workflow.participants import select_cases, select_phantom_patients

@@ -118,8 +118,7 @@ def remove_unused_slices(workspace: Workspace, steps: Iterable[HasHomes]) -> int
     """
     if any((workspace.state / "partial" / "preprocess").glob("*")):
         return 0
-    homes = next((step.homes for step in steps if step.name == "preprocess"), {})
-    outputs = workspace.outputs("preprocess", homes)
+    outputs = [out for step in steps if step.name == "preprocess" for out in workspace.outputs(step)]
     used = {str(Path(name).parent) for output in outputs for name in output.receipt.shared}
     freed = 0
     for folder in sorted((workspace.root / STORE_DIR).glob("*/*")):

@@ -80,7 +80,7 @@ class Tracker(Observer):
             return
         from mlflow.entities import Metric, RunTag
 
-        time = int(datetime.fromisoformat(receipt.report["made_at"]).timestamp() * 1000)
+        time = int(datetime.fromisoformat(receipt.report.made_at).timestamp() * 1000)
         for chunk in _chunks(list(iterate_metrics(step, receipt, folders))):
             metrics = [Metric(name, value, time, number) for name, value, number in chunk]
             self._client.log_batch(self._run_id, metrics=metrics)
@@ -95,8 +95,8 @@ class Tracker(Observer):
         report, prefix = receipt.report, f"output.{receipt.identity.step}"
         return {
             **{f"{prefix}.{slot}": self._workspace.relative(path) for slot, path in folders.items()},
-            "git_commit": report.get("git_commit") or "not recorded",
-            "command": report.get("command") or "not recorded",
+            "git_commit": report.git_commit or "not recorded",
+            "command": report.command or "not recorded",
             "workspace": self._workspace.root.name,
         }
 
@@ -135,7 +135,7 @@ def iterate_metrics(
     step: str, receipt: Receipt, folders: Mapping[str, Path]
 ) -> Iterator[tuple[str, float, int]]:
     """Yield (name, value, epoch): the history of a stage epoch by epoch, and the metrics of any step."""
-    for key, value in flatten_dict(receipt.report["metrics"]).items():
+    for key, value in flatten_dict(receipt.report.metrics).items():
         if isinstance(value, int | float) and math.isfinite(value):
             yield _name(f"{step}/{key}"), float(value), 0
     for path in (folder / "history.csv" for folder in folders.values()):

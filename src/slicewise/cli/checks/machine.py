@@ -15,8 +15,7 @@ from packaging.requirements import Requirement
 from slicewise.cli.checks import Check
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB, existing_parent
-from slicewise.core.memory import available_memory
-from slicewise.core.processor import has_native_bf16, usable_cores
+from slicewise.core.machine import available_memory, has_native_bf16, usable_cores
 from slicewise.demo.lifecycle import is_free
 from slicewise.engine.lock import lock_holder
 from slicewise.engine.workspace import Workspace

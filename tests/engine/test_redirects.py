@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from slicewise.engine.attempt import write_redirects
+from slicewise.engine.runner import write_redirects
 from slicewise.engine.workspace import Workspace
 
 
