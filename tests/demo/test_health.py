@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slicewise.demo.health import http_get, is_alive, served_fingerprint
-from slicewise.demo.state import Service
-from slicewise.serving.endpoints import API_HEALTH, HOST
+from slicewise.demo.state import Service, http_get, is_alive, served_fingerprint
+from slicewise.serving import API_HEALTH, HOST
 
 
 @contextmanager
@@ -65,7 +64,7 @@ def test_a_server_that_hangs_is_given_up(free_port: Callable[[], int]) -> None:
 
 def test_asking_costs_no_heavy_import() -> None:
     code = (
-        "import sys; import slicewise.demo.health; "
+        "import sys; import slicewise.demo.state; "
         "print({'torch', 'numpy', 'psutil', 'pydantic', 'fastapi', 'http.client'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

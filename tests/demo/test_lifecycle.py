@@ -14,11 +14,10 @@ import pytest
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config, Serving
 from slicewise.core.errors import ServingError
-from slicewise.demo.health import http_get, is_alive
 from slicewise.demo.lifecycle import start_demo, stop_demo
 from slicewise.demo.processes import find_process
-from slicewise.demo.state import read_state
-from slicewise.serving.endpoints import HOST
+from slicewise.demo.state import http_get, is_alive, read_state
+from slicewise.serving import HOST
 
 FINGERPRINT = "f" * 64
 

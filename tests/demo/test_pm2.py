@@ -14,9 +14,8 @@ import pytest
 
 from slicewise.core.errors import ServingError
 from slicewise.demo import pm2
-from slicewise.demo.health import is_alive
 from slicewise.demo.processes import find_process
-from slicewise.demo.state import DemoState, read_state
+from slicewise.demo.state import DemoState, is_alive, read_state
 
 FAKE_PM2 = """#!{python}
 import json, os, signal, subprocess, sys

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from tests.test_full_disk import Tmpfs, mounted
 
-from slicewise.demo.health import is_alive, is_healthy
 from slicewise.demo.processes import find_process, identify_process
-from slicewise.demo.state import DemoState, read_state, state_path, write_state
+from slicewise.demo.state import DemoState, is_alive, read_state, state_path, write_state
 from slicewise.demo.supervisor import RestartPolicy, Supervisor
 
 FAST = RestartPolicy(first_delay=0.05, longest_delay=0.1, max_failures=3)
@@ -72,7 +71,7 @@ def test_a_killed_service_is_started_again(stub_demo: MakeDemo, home: Path) -> N
         assert before is not None
         os.kill(before.pid, signal.SIGKILL)
         wait_for(lambda: running.state().service("api").process not in (None, before))
-        wait_for(lambda: is_healthy(running.state().service("api")))
+        wait_for(lambda: running.state().service("api").is_healthy)
         assert running.state().service("api").restarts == 1
         assert running.state().service("page").restarts == 0
 
@@ -126,7 +125,7 @@ def test_services_are_started_again_on_a_full_disk_and_recorded_once_there_is_ro
         disk.fill()
         os.kill(before.pid, signal.SIGKILL)
         wait_for(lambda: running.supervision.services[0].restarts == 1)
-        wait_for(lambda: is_healthy(running.supervision.services[0].state()))
+        wait_for(lambda: running.supervision.services[0].state().is_healthy)
         assert running.state().service("api").process == before
         assert sum("is not up to date: the disk is full" in text for text in caplog.messages) == 1
         disk.mend()

@@ -1,6 +1,7 @@
 """The demo takes what the evaluation chose, and is started anew when that changes."""
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ from slicewise.config.schema import Config, Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.files import write_json
 from slicewise.core.hashing import HashCache
-from slicewise.demo import health, lifecycle
-from slicewise.demo.commands import build_api_service
+from slicewise.demo import lifecycle
 from slicewise.demo.state import DemoState, Service
 from slicewise.engine.receipt import Identity, Receipt
 from slicewise.engine.step import Context
@@ -35,7 +35,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 
     monkeypatch.setattr(lifecycle, "start_demo", start)
     monkeypatch.setattr(lifecycle, "write_cases", lambda *_: ())
-    monkeypatch.setattr(health, "is_alive", lambda *_: True)
+    monkeypatch.setattr(import_module("slicewise.steps.demo"), "is_alive", lambda *_: True)
     return configs
 
 
@@ -115,7 +115,7 @@ def test_a_network_that_was_forced_and_came_out_otherwise_is_not_the_one_served(
 
 def test_the_settings_reach_the_command_line_of_the_api(tmp_path: Path) -> None:
     config = compose(["evaluation.rotation=12.0", "runtime.num_threads=3"])
-    command = build_api_service(config, tmp_path, tmp_path).command
+    command = lifecycle.api_service(config, tmp_path, tmp_path).command
     settings = Evaluation.model_validate_json(command[command.index("--settings") + 1])
     assert settings == config.evaluation
     assert command[command.index("--num-threads") + 1] == "3"

@@ -5,39 +5,37 @@ Started means: both services pass their health checks, and the API has loaded th
 
 import logging
 import socket
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import ModuleType
+from typing import Final
 
 from slicewise.config.schema import Config, Serving
 from slicewise.core.console import progress
 from slicewise.core.errors import ServingError
 from slicewise.demo import pm2, supervisor
-from slicewise.demo.commands import CHECKPOINT_NAME, build_api_service, build_page_service
-from slicewise.demo.health import is_healthy, served_fingerprint
 from slicewise.demo.processes import log_tail, rotate_log
-from slicewise.demo.state import DemoState, Service, SupervisorKind, read_state, state_path
-from slicewise.serving.endpoints import HOST
+from slicewise.demo.state import (
+    CASES_DIR,
+    CHECKPOINT_NAME,
+    DemoState,
+    Service,
+    SupervisorKind,
+    read_state,
+    served_fingerprint,
+    state_path,
+)
+from slicewise.serving import API_HEALTH, API_URL_VARIABLE, HOST, PAGE_HEALTH
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 FIRST_PATIENT: Final = 10_000
 """Training patients count from 0 and stay far below: no bundled case is in a training set."""
-
-
-class _Backend(NamedTuple):
-    """The operations of a kind of supervisor."""
-
-    launch: Callable[[DemoState, Path], DemoState]
-    refresh: Callable[[DemoState, Path], DemoState]
-    stop: Callable[[DemoState, Path], None]
-
-
-_BACKENDS: dict[SupervisorKind, _Backend] = {
-    "builtin": _Backend(supervisor.launch, supervisor.refresh, supervisor.stop),
-    "pm2": _Backend(pm2.launch, pm2.refresh, pm2.stop),
-}
+_UTF8: Final = (("PYTHONUTF8", "1"), ("PYTHONIOENCODING", "utf-8"))
+"""Logs and names in UTF-8, whatever the locale of the demo."""
+_BACKENDS: Final[dict[SupervisorKind, ModuleType]] = {"builtin": supervisor, "pm2": pm2}
+"""Modules with `launch`, `refresh` and `stop`."""
 
 
 def write_cases(folder: Path, num_cases: int, seed: int) -> tuple[Path, ...]:
@@ -66,7 +64,7 @@ def start_demo(config: Config, home: Path, log_dir: Path, *, fingerprint: str) -
     stop_demo(home)
     _require_free_ports(settings)
     home.mkdir(parents=True, exist_ok=True)
-    services = (build_api_service(config, home, log_dir), build_page_service(settings, log_dir))
+    services = (api_service(config, home, log_dir), _page_service(settings, log_dir))
     for service in services:
         rotate_log(Path(service.log_path))
     kind = settings.supervisor
@@ -74,9 +72,8 @@ def start_demo(config: Config, home: Path, log_dir: Path, *, fingerprint: str) -
         kind = "pm2" if pm2.is_installed() else "builtin"
     state = DemoState(kind, None, fingerprint, str(home.absolute() / CHECKPOINT_NAME), services)
     try:
-        return _wait_until_healthy(
-            _BACKENDS[kind].launch(state, home.absolute()), home, settings.startup_seconds
-        )
+        state = _BACKENDS[kind].launch(state, home.absolute())
+        return _wait_until_healthy(state, home, settings.startup_seconds)
     except BaseException:
         stop_demo(home)
         raise
@@ -90,6 +87,51 @@ def stop_demo(home: Path) -> bool:
     _BACKENDS[state.kind].stop(state, home)
     state_path(home).unlink(missing_ok=True)
     return True
+
+
+def api_service(config: Config, home: Path, log_dir: Path) -> Service:
+    """Return the service that runs the API with the checkpoint and the cases of `home`."""
+    command = (
+        *(sys.executable, "-m", "slicewise.serving.api.server"),
+        *("--checkpoint", str(home.absolute() / CHECKPOINT_NAME)),
+        *("--port", str(config.serving.api_port)),
+        *("--device", config.runtime.device),
+        *("--num-threads", str(config.runtime.num_threads)),
+        *("--max-upload-mib", str(config.serving.max_upload_mib)),
+        *("--settings", config.evaluation.model_dump_json()),
+        *("--cases", str(home.absolute() / CASES_DIR)),
+    )
+    log_path = str(log_dir.absolute() / "demo-api.log")
+    return Service("api", config.serving.api_port, API_HEALTH, log_path, command=command, environment=_UTF8)
+
+
+def _page_service(settings: Serving, log_dir: Path) -> Service:
+    """Return the Streamlit service: local only, no usage statistics, no prompts, no file watcher."""
+    options = {
+        "server.address": HOST,
+        "server.port": settings.page_port,
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "server.runOnSave": "false",
+        "server.showEmailPrompt": "false",
+        "server.maxUploadSize": settings.max_upload_mib,
+        "browser.serverAddress": HOST,
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "theme.base": "light",
+        "theme.primaryColor": "#c2410c",
+    }
+    flags = (part for key, value in options.items() for part in (f"--{key}", str(value)))
+    page = str(Path(__file__).parents[1] / "serving" / "page" / "streamlit_app.py")
+    return Service(
+        "page",
+        settings.page_port,
+        PAGE_HEALTH,
+        str(log_dir.absolute() / "demo-page.log"),
+        command=(sys.executable, "-m", "streamlit", "run", page, *flags),
+        environment=(*_UTF8, (API_URL_VARIABLE, f"http://{HOST}:{settings.api_port}")),
+    )
 
 
 def _require_free_ports(settings: Serving) -> None:
@@ -107,6 +149,7 @@ def _require_free_ports(settings: Serving) -> None:
 
 
 def is_free(port: int) -> bool:
+    """Whether a port of this machine can be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
         try:
@@ -122,26 +165,23 @@ def _wait_until_healthy(state: DemoState, home: Path, seconds: float) -> DemoSta
         state = _BACKENDS[state.kind].refresh(state, home)
         if failed := next((service for service in state.services if service.restarts > 0), None):
             raise ServingError(f"the demo's {failed.name} ended during start-up; {_quote_log(failed)}")
-        if all(is_healthy(service) for service in state.services):
-            _require_model(state)
-            _LOG.info("demo at %s, API at %s, supervised by %s", state.page_url, state.api_url, state.kind)
+        if all(service.is_healthy for service in state.services):
+            api = state.service("api")
+            served = served_fingerprint(api)
+            if served != state.fingerprint:
+                raise ServingError(
+                    f"the API on port {api.port} serves model {str(served)[:12]}, not "
+                    f"{state.fingerprint[:12]}; if another program uses this port, choose another one with "
+                    "serving.api_port=..."
+                )
+            _LOG.info("demo at %s, API at %s, supervised by %s", state.page_url, api.url, state.kind)
             return state
         time.sleep(_POLL_SECONDS)
-    unhealthy = next((service for service in state.services if not is_healthy(service)), state.services[0])
+    unhealthy = next((service for service in state.services if not service.is_healthy), state.services[0])
     raise ServingError(
         f"the demo's {unhealthy.name} did not respond within {seconds:g} s; {_quote_log(unhealthy)}\n"
         "a slow machine may need more: serving.startup_seconds=180"
     )
-
-
-def _require_model(state: DemoState) -> None:
-    api = state.service("api")
-    served = served_fingerprint(api)
-    if served != state.fingerprint:
-        raise ServingError(
-            f"the API on port {api.port} serves model {str(served)[:12]}, not {state.fingerprint[:12]}; "
-            "if another program uses this port, choose another one with serving.api_port=..."
-        )
 
 
 def _quote_log(service: Service) -> str:

@@ -15,7 +15,7 @@ from slicewise.demo.state import DemoState, write_state
 
 _COMMAND_SECONDS = 60.0
 _DOWN = ("errored", "stopped", "waiting restart")
-ECOSYSTEM = "ecosystem.config.json"
+_WAY_OUT = "use SliceWise's own supervisor with serving.supervisor=builtin"
 
 
 def is_installed() -> bool:
@@ -57,7 +57,7 @@ def launch(state: DemoState, home: Path) -> DemoState:
     Raises:
         ServingError: PM2 is missing or fails.
     """
-    path = home / ECOSYSTEM
+    path = home / "ecosystem.config.json"
     write_json(path, ecosystem(state, home))
     write_state(home, state)  # before the start: whatever happens next, `stop` finds the names
     _pm2("start", str(path))
@@ -93,28 +93,20 @@ def parse_jlist(output: str) -> list[dict[str, Any]]:
 def stop(state: DemoState, home: Path) -> None:
     """Delete the services from PM2 by name; then stop processes of theirs that PM2 no longer knows."""
     if is_installed():
-        for service in state.services:
-            _run("delete", app_name(service.name, home))  # fails where PM2 no longer knows the name
+        for service in state.services:  # fails where PM2 no longer knows the name
+            _pm2("delete", app_name(service.name, home), check=False)
     stop_processes(state.processes(), grace_seconds=STOP_GRACE_SECONDS)
 
 
-def _pm2(*arguments: str) -> str:
-    done = _run(*arguments)
-    if done.returncode != 0:
-        message = (done.stderr + done.stdout).strip()[-800:]
-        raise ServingError(
-            f"`pm2 {' '.join(arguments)}` failed: {message}\n"
-            "fix PM2, or use SliceWise's own supervisor with serving.supervisor=builtin"
-        )
-    return done.stdout
-
-
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _pm2(*arguments: str, check: bool = True) -> str:
+    command = ("pm2", *arguments)
     try:
-        return subprocess.run(
-            ("pm2", *arguments), capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=check)
+    except subprocess.CalledProcessError as error:
+        message = (error.stderr + error.stdout).strip()[-800:]
+        raise ServingError(f"`{' '.join(command)}` failed: {message}\nfix PM2, or {_WAY_OUT}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServingError(
-            f"PM2 cannot be run ({error}); install it (npm install -g pm2) or use serving.supervisor=builtin"
+            f"PM2 cannot be run ({error}); install it (npm install -g pm2), or {_WAY_OUT}"
         ) from error
+    return done.stdout

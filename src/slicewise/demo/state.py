@@ -1,16 +1,23 @@
-"""A demo in `demo.json`: what its supervisor starts, and by which any later command finds and stops it."""
+"""A demo in `demo.json`: what its supervisor starts, and how a later command finds, checks and stops it.
 
+Standard library only until a state is read, because `slicewise plan` imports it.
+"""
+
+import json
+import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
-from slicewise.serving.endpoints import HOST
+from slicewise.serving import HOST
 
+CHECKPOINT_NAME: Final = "best_model.pth"
+CASES_DIR: Final = "cases"
 SupervisorKind = Literal["builtin", "pm2"]
 _LARGEST_NUMBER: Final = 1 << 32
-"""No pid, port, count or time in seconds reaches it."""
+"""No pid, count or time in seconds reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,9 @@ class ProcessIdentity:
 
     pid: int
     started: float
+
+    def __post_init__(self) -> None:
+        _require_within(_LARGEST_NUMBER, self.pid, self.started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +47,22 @@ class Service:
     command: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        _require_within(1 << 16, self.port)
+        _require_within(_LARGEST_NUMBER, self.restarts)
+
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def is_healthy(self) -> bool:
+        return http_get(self.port, self.health_path) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class DemoState:
-    """A demo: its supervisor, its model and its services.
+    """A demo: its supervisor, its model and its services `api` and `page`.
 
     `supervisor` is None under PM2, whose daemon is not ours to stop, and where the supervisor has ended.
     `error` is set when the supervisor gave up.
@@ -57,12 +75,12 @@ class DemoState:
     services: tuple[Service, ...]
     error: str = ""
 
+    def __post_init__(self) -> None:
+        if not {service.name for service in self.services} >= {"api", "page"}:
+            raise ValueError("a demo has an API and a page")
+
     def service(self, name: str) -> Service:
         return next(service for service in self.services if service.name == name)
-
-    @property
-    def api_url(self) -> str:
-        return self.service("api").url
 
     @property
     def page_url(self) -> str:
@@ -71,6 +89,11 @@ class DemoState:
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Return the services' processes, without the supervisor's."""
         return tuple(service.process for service in self.services if service.process is not None)
+
+
+def _require_within(limit: int, *numbers: float) -> None:
+    if not all(0 <= number < limit for number in numbers):
+        raise ValueError(f"{numbers} are not below {limit}")
 
 
 def state_path(home: Path) -> Path:
@@ -83,41 +106,54 @@ def write_state(home: Path, state: DemoState) -> None:
 
 
 def read_state(home: Path) -> DemoState | None:
-    """Return the recorded state, or None where no demo was started or its record cannot be read."""
+    """Return the recorded state, or None where no demo was started or its record cannot be read.
+
+    Every field is checked: these values decide which processes are killed.
+    """
+    from pydantic import TypeAdapter
+
     try:
-        value = read_json(state_path(home))
-        services = tuple(map(_parse_service, value.pop("services")))
-        supervisor = _parse_process(value.pop("supervisor"))
-        state = DemoState(**value, services=services, supervisor=supervisor)
-        return state if _is_valid(state) else None
-    except (OSError, WorkspaceError, ValueError, KeyError, TypeError, AttributeError):
+        content = json.dumps(read_json(state_path(home)))
+        return TypeAdapter(DemoState).validate_json(content, strict=True)
+    except (OSError, WorkspaceError, ValueError):
         return None
 
 
-def _parse_process(value: dict[str, Any] | None) -> ProcessIdentity | None:
-    return None if value is None else ProcessIdentity(**value)
+def http_get(port: int, path: str, timeout: float = 2.0) -> bytes | None:
+    """Return the body of a 200 response from this machine, or None for any other outcome.
+
+    One HTTP/1.0 exchange (RFC 1945): importing `http.client` would take longer than the request.
+    `timeout` is in seconds.
+    """
+    request = f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n".encode()
+    try:
+        with socket.create_connection((HOST, port), timeout) as connection:
+            connection.sendall(request)
+            response = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    except OSError:
+        return None
+    head, _, body = response.partition(b"\r\n\r\n")
+    return body if head.split(maxsplit=2)[1:2] == [b"200"] else None
 
 
-def _parse_service(value: dict[str, Any]) -> Service:
-    environment = tuple((name, text) for name, text in value.pop("environment"))
-    process, command = _parse_process(value.pop("process")), tuple(value.pop("command"))
-    return Service(**value, process=process, command=command, environment=environment)
+def served_fingerprint(service: Service) -> str | None:
+    """Return the fingerprint of the model that the API has loaded, or None while it is not ready."""
+    try:
+        response: Any = json.loads(http_get(service.port, service.health_path) or b"")
+    except ValueError:
+        return None
+    fingerprint = response.get("fingerprint") if isinstance(response, dict) else None
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
-def _is_valid(state: DemoState) -> bool:
-    """Return whether every field has its type: these values decide which processes are killed."""
-    numbers = [
-        number
-        for process in (*state.processes(), state.supervisor)
-        if process
-        for number in (process.pid, process.started)
-    ]
-    texts = [state.fingerprint, state.checkpoint, state.error]
-    for service in state.services:
-        numbers += [service.port, service.restarts]
-        texts += [service.name, service.health_path, service.log_path, *service.command]
-        texts += [text for pair in service.environment for text in pair]
-    names = {service.name for service in state.services}
-    valid = state.kind in get_args(SupervisorKind) and {"api", "page"} <= names
-    numeric = all(type(number) in (int, float) and 0 <= number < _LARGEST_NUMBER for number in numbers)
-    return valid and numeric and all(isinstance(text, str) for text in texts)
+def is_alive(home: Path, fingerprint: str | None = None) -> bool:
+    """Return whether both services of the demo of `home` are healthy and serve the expected model.
+
+    Args:
+        home: the folder that holds `demo.json`.
+        fingerprint: of the expected checkpoint; None accepts that with which the demo was started.
+    """
+    state = read_state(home)
+    if state is None or state.error or (fingerprint is not None and state.fingerprint != fingerprint):
+        return False
+    return served_fingerprint(state.service("api")) == state.fingerprint and state.service("page").is_healthy

@@ -1,6 +1,15 @@
 """The API and the page of the demo; `slicewise.demo` starts them.
 
-endpoints   address, environment variable and health paths of both; standard library only
 api         FastAPI application: uploads in, predictions out
 page        Streamlit page, a client of the API
+
+The address and the health paths of both are here, where `slicewise plan` can import them without a library.
 """
+
+from typing import Final
+
+HOST: Final = "127.0.0.1"
+API_URL_VARIABLE: Final = "SLICEWISE_API_URL"
+"""Environment variable that holds the address of the API, read by the page."""
+API_HEALTH: Final = "/healthz"
+PAGE_HEALTH: Final = "/_stcore/health"

@@ -10,9 +10,7 @@ from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.hashing import hash_file
-from slicewise.demo import health
-from slicewise.demo.commands import CASES_DIR, CHECKPOINT_NAME
-from slicewise.demo.state import DemoState, read_state
+from slicewise.demo.state import CASES_DIR, CHECKPOINT_NAME, DemoState, is_alive, read_state
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.engine.workspace import Workspace
@@ -38,7 +36,7 @@ def ports(workspace: Workspace) -> frozenset[int]:
 def _running(workspace: Workspace) -> DemoState | None:
     home = workspace.service(_NAME)
     state = read_state(home)
-    return state if state and health.is_alive(home) else None
+    return state if state and is_alive(home) else None
 
 
 def stop(workspace: Workspace) -> bool:
@@ -80,7 +78,9 @@ def _run(final: Step[Config], calibration_file: str, context: Context[Config]) -
         "network": _checkpoint_identity(checkpoint_home),
     }
     write_json(home / _STATE_NAME, served)
-    return Outcome(metrics={"page": state.page_url, "api": state.api_url, "supervisor": state.kind})
+    return Outcome(
+        metrics={"page": state.page_url, "api": state.service("api").url, "supervisor": state.kind}
+    )
 
 
 def _is_live(final: Step[Config], calibration_file: str, workspace: Workspace, fingerprint: str) -> bool:
@@ -94,7 +94,7 @@ def _is_live(final: Step[Config], calibration_file: str, workspace: Workspace, f
     if not isinstance(served, dict) or (served.get("fingerprint"), served.get("choices")) != current:
         return False
     checkpoint_home = workspace.home(final.homes["checkpoint"])
-    return not _was_retrained(served.get("network"), checkpoint_home) and health.is_alive(home)
+    return not _was_retrained(served.get("network"), checkpoint_home) and is_alive(home)
 
 
 def _was_retrained(served: Any, checkpoint_home: Path) -> bool:

@@ -14,7 +14,7 @@ from slicewise.config.compose import compose
 from slicewise.config.schema import Serving
 from slicewise.demo.lifecycle import start_demo, stop_demo
 from slicewise.demo.state import DemoState
-from slicewise.serving.endpoints import API_URL_VARIABLE
+from slicewise.serving import API_URL_VARIABLE
 from slicewise.serving.page import inputs
 from slicewise.serving.page.inputs import is_volume
 from slicewise.serving.page.outputs import probability_curve

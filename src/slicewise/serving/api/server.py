@@ -12,8 +12,8 @@ import uvicorn
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import SliceWiseError
 from slicewise.inference.pipeline import Pipeline
+from slicewise.serving import HOST
 from slicewise.serving.api.app import create_app
-from slicewise.serving.endpoints import HOST
 
 
 def main(argv: Sequence[str]) -> int:

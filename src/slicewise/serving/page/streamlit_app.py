@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from slicewise.core.errors import ServingError
 from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
-from slicewise.serving.endpoints import API_URL_VARIABLE
+from slicewise.serving import API_URL_VARIABLE
 from slicewise.serving.page.client import ApiClient
 from slicewise.serving.page.inputs import render_inputs
 from slicewise.serving.page.outputs import render_prediction
