@@ -1,14 +1,16 @@
-"""The interface of a task, through which model, training and prediction serve it."""
+"""What the tasks of a model have in common, through which model, training and prediction use them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from slicewise.config.schema import Training
-from slicewise.config.schema.tasks import ClassificationSettings, SegmentationSettings, TaskName
+from slicewise.config.schema.tasks import SegmentationSettings, TaskName
 
 Floats = NDArray[np.float64]
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -19,23 +21,16 @@ Contributions = dict[str, list[float]]
 
 
 class Targets(Protocol):
-    """What a batch of B slices should give; see `data.loading.dataset.Batch`."""
+    """What a batch of B slices should give: a `data.loading.dataset.Batch` whose masks are encoded."""
 
     @property
-    def images(self) -> Tensor:
-        """[B, channel, row, col], 0 outside the brain"""
-
+    def images(self) -> Tensor: ...
     @property
-    def masks(self) -> Tensor:
-        """[B, class, row, col], 0 or 1, as `Segmentation.encode` returns them"""
-
+    def masks(self) -> Tensor: ...
     @property
-    def has_mask(self) -> Tensor:
-        """Bool [B]"""
-
+    def has_mask(self) -> Tensor: ...
     @property
-    def labels(self) -> Tensor:
-        """Float [B], number of the class of a slice"""
+    def labels(self) -> Tensor: ...
 
 
 class SliceTable(NamedTuple):
@@ -54,47 +49,55 @@ class SliceTable(NamedTuple):
     """[S] number of the class"""
 
 
-class Task(Protocol):
+@dataclass(frozen=True)
+class Task(ABC):
     """One task: a head of the model with its target, loss, decoding and metrics.
 
     Logits are [B, num_channels, row, col] or [B, num_channels].
     """
 
-    @property
-    def name(self) -> TaskName:
-        """`segmentation` or `classification`, as `stages.*.objective` and the model's output name it."""
-
-    @property
-    def settings(self) -> SegmentationSettings | ClassificationSettings:
-        """Its section of the configuration."""
-
-    @property
-    def head(self) -> str:
-        """`mask` or `class`, as in the model's attribute `mask_head` and in the column `val_mask_loss`."""
+    settings: Any
+    """Its section of the configuration"""
+    name: ClassVar[TaskName]
+    head: ClassVar[str]
+    """`mask` or `class`, as in the model's attribute `mask_head` and in the column `val_mask_loss`"""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
+        names: tuple[str, ...] = self.settings.classes
+        return names
 
     @property
     def num_channels(self) -> int:
         """Channels of the head."""
+        return int(self.settings.num_channels)
 
-    def loss(self, logits: Tensor, targets: Targets, training: Training) -> Tensor:
-        """Return the loss of a batch, a scalar in fp32; 0 where no slice has a target."""
-
-    def has_target(self, slices: SliceTable) -> NDArray[np.bool_]:
-        """Return [S], True for slices that the loss counts."""
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether the classes exclude each other (softmax); channel 0 is then background or absence."""
+        return bool(self.settings.activation == "softmax")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return the probability of each class but background or absence: logits with that many channels."""
+        return logits.softmax(1)[:, 1:] if self.is_exclusive else logits.sigmoid()
 
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Targets, training: Training) -> Tensor:
+        """Return the loss of a batch, a scalar in fp32; 0 where no slice has a target."""
+
+    @abstractmethod
+    def has_target(self, slices: SliceTable) -> NDArray[np.bool_]:
+        """Return [S], True for slices that the loss counts."""
+
+    @abstractmethod
     def score(self, logits: Tensor, targets: Targets) -> Tensor:
         """Return [B, column]: what `metrics` needs of each slice; NaN or infinite where logits are."""
 
+    @abstractmethod
     def metrics(self, slices: SliceTable, scores: Floats) -> dict[str, float]:
         """Return the validation metrics from scores [S, column]; undefined ones are left out."""
 
+    @abstractmethod
     def contributions(self, slices: SliceTable, scores: Floats, monitors: Collection[str]) -> Contributions:
         """Return the monitored metrics of this task patient by patient, for model selection.
 
@@ -102,5 +105,6 @@ class Task(Protocol):
         metric without the group. A metric that is undefined as a whole is left out.
         """
 
+    @abstractmethod
     def columns(self, sources: Sequence[str]) -> Mapping[str, str]:
         """Return the names of all metrics, as columns of history.csv, with the labels of their curves."""

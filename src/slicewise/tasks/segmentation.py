@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from slicewise.config.schema import Training
 from slicewise.config.schema.tasks import LOSSES, SegmentationSettings
-from slicewise.tasks.base import Contributions, Floats, Loss, LossFactory, SliceTable, Targets
+from slicewise.tasks.base import Contributions, Floats, Loss, LossFactory, SliceTable, Targets, Task
 
 _PRIOR: Final = 0.02
 """Share of pixels with a class at the start of training (Lin 2017)"""
@@ -24,25 +24,12 @@ _COLOURS: Final = (
 
 
 @dataclass(frozen=True)
-class Segmentation:
-    """K classes of a pixel; see `Task` for what is not described here."""
+class Segmentation(Task):
+    """K classes of a pixel; with softmax their probabilities add up to 1 minus that of the background."""
 
     settings: SegmentationSettings
-    name: Final = "segmentation"
-    head: Final = "mask"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.settings.classes
-
-    @property
-    def num_channels(self) -> int:
-        return self.settings.num_channels
-
-    @property
-    def is_exclusive(self) -> bool:
-        """Whether a pixel has one class at most (softmax); channel 0 is then the background."""
-        return self.settings.activation == "softmax"
+    name: ClassVar = "segmentation"
+    head: ClassVar = "mask"
 
     @property
     def colours(self) -> tuple[tuple[int, int, int], ...]:
@@ -77,17 +64,11 @@ class Segmentation:
         if self.is_exclusive:
             numbers = torch.arange(1, len(self.classes) + 1, device=masks.device)[:, None, None]
             masks = (masks * numbers).sum(1).long()
-        active = {name: weight for name, weight in training.mask_loss.items() if weight}
-        return torch.stack(
-            [weight * _term(name, self)(logits, masks) for name, weight in active.items()]
-        ).sum()
+        weights = training.mask_loss.items()
+        return torch.stack([w * _term(name, self)(logits, masks) for name, w in weights if w]).sum()
 
     def has_target(self, slices: SliceTable) -> NDArray[np.bool_]:
         return slices.has_mask
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Return [B, K, row, col]; with softmax they add up to 1 minus the probability of the background."""
-        return logits.softmax(1)[:, 1:] if self.is_exclusive else logits.sigmoid()
 
     def masks(self, logits: Tensor) -> Tensor:
         """Return bool [B, K, row, col]: above 0.5 with sigmoid, the most probable class with softmax."""
