@@ -8,7 +8,7 @@ from benchmarks.training import OurEpochs, training_environment
 from slicewise.config.schema import Training
 from slicewise.data.loading.augment import apply_augmentation, draw_augmentation
 from slicewise.data.loading.dataset import Batch
-from slicewise.training.losses import encode_targets
+from slicewise.training.learner import encode_targets
 
 NAME = "augmentation"
 AIM = Aim("<=", 0.07)

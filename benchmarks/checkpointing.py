@@ -7,8 +7,8 @@ from benchmarks.measure import Aim, Row, alternate
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
-from slicewise.training.fabric import deterministic_kernels
 from slicewise.training.learner import Learner
+from slicewise.training.stage import deterministic_kernels
 from slicewise.training.state import Progress, save_state
 
 NAME = "checkpointing"

@@ -46,7 +46,7 @@ def _child(allocator: str, iterations: int, overrides: list[str]) -> float:
     from benchmarks.training import BareSteps
     from slicewise.config.compose import compose
     from slicewise.core.machine import keep_freed_memory
-    from slicewise.training.fabric import deterministic_kernels
+    from slicewise.training.stage import deterministic_kernels
 
     if allocator == "keep":
         keep_freed_memory()

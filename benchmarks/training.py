@@ -13,10 +13,10 @@ from slicewise.core.machine import keep_freed_memory
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.models.multitask import MultitaskModel
 from slicewise.tasks.build import make_tasks
-from slicewise.training.ema import ModelEMA
-from slicewise.training.fabric import deterministic_kernels
-from slicewise.training.losses import compute_losses, encode_targets
+from slicewise.training.averaging import ModelEMA
+from slicewise.training.learner import compute_losses, encode_targets
 from slicewise.training.optim import make_optimizer, parameter_groups
+from slicewise.training.stage import deterministic_kernels
 from slicewise.training.trainer import Trainer
 
 _NO_SAVES = 1e6

@@ -13,7 +13,7 @@ from slicewise.config.schema import Objective
 from slicewise.config.schema.tasks import ClassificationSettings, SegmentationSettings
 from slicewise.tasks.classification import Classification
 from slicewise.tasks.segmentation import Segmentation
-from slicewise.training.losses import compute_losses
+from slicewise.training.learner import compute_losses
 
 TRAINING = compose().training
 Activation = Literal["sigmoid", "softmax"]

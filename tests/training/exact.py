@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import Batch
 from slicewise.models.multitask import MultitaskModel
-from slicewise.training.losses import compute_losses, encode_targets
+from slicewise.training.learner import compute_losses, encode_targets
 
 UNIT: Final = 2.0**-24
 """Largest relative error of rounding to fp32"""

@@ -10,9 +10,8 @@ from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from slicewise.plots.curves import draw_curves
-from slicewise.training.artifacts import StageArtifacts, write_history
+from slicewise.training.artifacts import StageArtifacts, choose_slices, draw_samples, write_history
 from slicewise.training.learner import Learner
-from slicewise.training.samples import choose_slices, draw_samples
 
 MakeConfig = Callable[..., Config]
 

@@ -10,14 +10,13 @@ from tests.training.conftest import validated
 from tests.training.exact import UNIT, double_pass, longest_sum, smoothed
 from torch import Tensor
 
+from slicewise.compute.precision import choose_precision
 from slicewise.config.schema import Config
 from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.sampler import Indices
 from slicewise.models.checkpoint import load_checkpoint
-from slicewise.training.fabric import make_fabric
-from slicewise.training.learner import Learner
-from slicewise.training.losses import encode_targets
+from slicewise.training.learner import Learner, encode_targets, make_fabric
 from slicewise.training.stage import StageResult, train_stage
 from slicewise.training.state import load_state
 from slicewise.training.validation import validate
@@ -252,7 +251,7 @@ def test_the_start_is_remembered_by_what_its_own_network_answers(
     start = load_checkpoint(tmp_path / "1" / "best_model.pth")
     train_one(tmp_path / "2", *SHORT, start=start)
     found = load_state(tmp_path / "2" / "last.pth", "f")
-    fabric = make_fabric(config.runtime, config.training.precision)
+    fabric = make_fabric(config.runtime, choose_precision(config.training.precision, "cpu").precision)
     measured = validate(fabric, start.build(), val_set, config.stages["joint"], config.training)
 
     assert found is not None

@@ -10,7 +10,7 @@ from slicewise.config.schema import Config, Model
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
 from slicewise.models.multitask import MultitaskModel
-from slicewise.training.fabric import make_fabric
+from slicewise.training.learner import make_fabric
 from slicewise.training.model_selection import is_score_defined, monitor_score
 from slicewise.training.validation import validate
 
@@ -70,7 +70,7 @@ def score(make_config: MakeConfig) -> Callable[..., dict[str, float]]:
     def run(*cases: Made, stage: str = "joint") -> dict[str, float]:
         kinds = {"volumes": True, "pictures": False}
         dataset = SliceDataset({key: [c for c in cases if c.has_mask == kind] for key, kind in kinds.items()})
-        fabric = make_fabric(config.runtime, config.training.precision)
+        fabric = make_fabric(config.runtime, "fp32")
         return validate(fabric, model, dataset, config.stages[stage], config.training).metrics
 
     return run
@@ -114,7 +114,7 @@ def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
     model = Echo(config.model)
     model.mask_head = Map(lambda flair: torch.ones_like(flair))
     dataset = SliceDataset({"volumes": [Made("a", seen=[4, 4], true=[4, 4])]})
-    fabric = make_fabric(config.runtime, config.training.precision)
+    fabric = make_fabric(config.runtime, "fp32")
 
     assert validate(fabric, model, dataset, config.stages["joint"], config.training).metrics["dice"] == 1
 
@@ -125,7 +125,7 @@ def test_dice_does_not_depend_on_the_batch_size(make_config: MakeConfig, val_set
     found = []
     for batch_size in (3, 16):
         config = make_config(f"training.batch_size={batch_size}", "training.precision=fp32")
-        fabric = make_fabric(config.runtime, config.training.precision)
+        fabric = make_fabric(config.runtime, "fp32")
         found.append(validate(fabric, model, val_set, config.stages["joint"], config.training).metrics)
 
     assert found[0]["dice"] == pytest.approx(found[1]["dice"], abs=1e-4)
@@ -236,7 +236,7 @@ def test_the_network_is_left_in_evaluation_mode_without_gradients(
     config = make_config()
     model = MultitaskModel(config.model, config.tasks).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fabric = make_fabric(config.runtime, config.training.precision)
+    fabric = make_fabric(config.runtime, "fp32")
 
     validate(fabric, model, val_set, config.stages["joint"], config.training)
 

@@ -1,20 +1,28 @@
-"""A model, its optimiser and its averaged weights on one device, tied together by Fabric."""
+"""A model, its loss, its optimiser and its averaged weights on one device, tied together by Fabric."""
 
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch import Tensor
 
 from slicewise.compute.device import choose_device
 from slicewise.compute.precision import Precision, choose_precision
-from slicewise.config.schema import Config, Stage
+from slicewise.config.schema import Config, Objective, Runtime, Stage, Training
+from slicewise.config.schema.tasks import TaskName
 from slicewise.data.loading.dataset import Batch
 from slicewise.models.checkpoint import Checkpoint, load_weights
 from slicewise.models.multitask import PARTS, MultitaskModel
 from slicewise.models.program import SerializedProgram, export_program
-from slicewise.training.ema import ModelEMA
-from slicewise.training.fabric import make_fabric
-from slicewise.training.losses import Losses, compute_losses
+from slicewise.tasks.base import Task
+from slicewise.tasks.build import find_segmentation
+from slicewise.training.averaging import ModelEMA
 from slicewise.training.optim import (
     clip_gradients,
     lr_factor,
@@ -23,6 +31,64 @@ from slicewise.training.optim import (
     set_learning_rates,
 )
 from slicewise.training.state import Metrics
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs the precision on every start
+
+_FABRIC_PRECISION: Final[dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+Tasks = Mapping[TaskName, Task]
+
+
+def make_fabric(runtime: Runtime, precision: Precision) -> Fabric:
+    """Return Fabric on one device, in one process.
+
+    The environment is named, because Fabric would otherwise look for a cluster's: with `srun` on the path it
+    warns, and in an allocation it takes the number of processes from the variables of Slurm, LSF or torchrun.
+    The variables of `fabric run` (LT_DEVICES and the like) are hidden, because they override the arguments.
+
+    Raises:
+        UsageError: the configured device is not on this machine.
+    """
+    hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("LT_")}
+    try:
+        return Fabric(
+            accelerator=choose_device(runtime.device).type,
+            devices=1,
+            precision=_FABRIC_PRECISION[precision],
+            plugins=LightningEnvironment(),
+        )
+    finally:
+        os.environ.update(hidden)
+
+
+class Losses(NamedTuple):
+    """Scalars, fp32."""
+
+    total: Tensor
+    tasks: dict[TaskName, Tensor]
+    """Of each task of the recipe, unweighted; 0 where it was not computed"""
+
+
+def encode_targets(batch: Batch, tasks: Tasks) -> Batch:
+    """Return a batch with the masks of the classes, float [B, class, row, col]; none without the task."""
+    task = find_segmentation(tasks)
+    return replace(batch, masks=task.encode(batch.masks) if task else batch.masks[:, :0].float())
+
+
+def compute_losses(
+    logits: Mapping[TaskName, Tensor], batch: Batch, tasks: Tasks, objective: Objective, training: Training
+) -> Losses:
+    """Return the stage's loss, and that of each task with logits; `batch` has encoded targets."""
+    zero = torch.zeros((), device=batch.labels.device)
+    losses = {
+        name: task.loss(logits[name], batch, training) if name in logits else zero
+        for name, task in tasks.items()
+    }
+    total = torch.stack([getattr(objective, name) * loss for name, loss in losses.items()]).sum()
+    return Losses(total, losses)
 
 
 class Learner:

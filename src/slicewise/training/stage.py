@@ -6,13 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slicewise.config.schema import Config
+import torch
+
+from slicewise.compute.threads import Threads
+from slicewise.config.schema import Config, Runtime
 from slicewise.core.console import say
 from slicewise.core.errors import TrainingError
 from slicewise.core.machine import is_out_of_memory
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
-from slicewise.training.fabric import deterministic_kernels
 from slicewise.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -96,6 +98,16 @@ def train_stage(
         precision_reason=learner.precision_reason,
         resumed_from=resumed_from,
     )
+
+
+@contextmanager
+def deterministic_kernels(runtime: Runtime, what: str = "training") -> Iterator[Threads]:
+    """Set the threads, and use only kernels that give the same bits each time."""
+    with (
+        Threads(runtime.num_threads, what) as threads,
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        yield threads
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from slicewise.data.loading.loader import TrainLoader
 from slicewise.data.loading.sampler import derive_seed
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.artifacts import StageArtifacts
-from slicewise.training.learner import Learner
-from slicewise.training.losses import Losses, encode_targets
+from slicewise.training.averaging import update_bn_statistics
+from slicewise.training.learner import Learner, Losses, encode_targets
 from slicewise.training.model_selection import (
     is_score_defined,
     may_keep_initial_weights,
@@ -32,7 +32,6 @@ from slicewise.training.model_selection import (
     update_best,
 )
 from slicewise.training.optim import AccumulationGroups
-from slicewise.training.precise_bn import update_bn_statistics
 from slicewise.training.state import Metrics, Progress, load_state, save_state
 from slicewise.training.validation import Validation, validate
 

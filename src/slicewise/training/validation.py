@@ -14,7 +14,7 @@ from slicewise.data.loading.dataset import SliceDataset
 from slicewise.data.loading.loader import load_batches, sequential_batches
 from slicewise.models.multitask import MultitaskModel
 from slicewise.tasks.base import Contributions, Floats, SliceTable
-from slicewise.training.losses import compute_losses, encode_targets
+from slicewise.training.learner import compute_losses, encode_targets
 
 
 class Validation(NamedTuple):
