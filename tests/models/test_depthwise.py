@@ -7,8 +7,8 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from slicewise.config.schema import Model
-from slicewise.models.depthwise import Fp32Conv2d, Fp32Conv2dSame, use_fp32_depthwise
 from slicewise.models.multitask import MultitaskModel
+from slicewise.models.optimize import Fp32Conv2d, Fp32Conv2dSame, use_fp32_depthwise
 
 CHANNELS = 6
 

@@ -7,8 +7,7 @@ from slicewise.config.schema import Model
 from slicewise.config.schema.model import SMP_ARCHITECTURES
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
-from slicewise.models.heads import ClassHead
-from slicewise.models.multitask import PARTS, MultitaskModel, modules_by_part
+from slicewise.models.multitask import PARTS, ClassHead, MultitaskModel, modules_by_part
 
 
 def changed(model: Model, **keys: object) -> Model:

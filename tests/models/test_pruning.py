@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from slicewise.config.schema import Model
 from slicewise.models.multitask import MultitaskModel
-from slicewise.models.pruning import prune_unused_stages
+from slicewise.models.optimize import prune_unused_stages
 
 
 class Stages(nn.Module):

@@ -1,12 +1,10 @@
 """The multitask model and its files.
 
-- `multitask`: the model: shared encoder and decoder, two heads, frozen parts.
+- `multitask`: the model: slot tokens, shared encoder and decoder, two heads, frozen parts.
 - `base`: what an architecture brings: encoder, decoder, mask head, stride.
 - `adapters`: architectures of segmentation_models_pytorch and MONAI.
-- `heads`: slot tokens and the classification head.
 - `pretrained`: ImageNet weights that are installed with the package.
-- `pruning`: removal of encoder stages that a model never uses.
-- `depthwise`: depthwise convolutions in fp32 on a CPU.
+- `optimize`: removal of encoder stages that a model never uses; depthwise convolutions in fp32 on a CPU.
 - `footprint`: numbers of weights and activations, for estimates of memory.
 - `checkpoint`: best_model.pth: fields, reading, writing, comparison with a model.
 - `safe_loading`: reading and writing of weight files without running code from them.

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from torch import nn
 
 from slicewise.config.schema import Model
-from slicewise.config.schema.model import ARCHITECTURES
 
 
 class Adapter(NamedTuple):
@@ -31,13 +30,3 @@ class Adapter(NamedTuple):
 Builder = Callable[[Model, int, int], Adapter]
 """(the `model` section, channels of the images, channels of the mask logits) to an adapter; initial weights
 come from torch's global generator, or are pretrained"""
-
-
-def build_adapter(settings: Model, in_channels: int, num_classes: int) -> Adapter:
-    """Return the architecture that the `model` section names.
-
-    Raises:
-        ConfigError: it is unknown, or cannot be built with these settings.
-    """
-    builder: Builder = ARCHITECTURES[settings.architecture]
-    return builder(settings, in_channels, num_classes)

@@ -1,4 +1,4 @@
-"""The multitask model: one encoder and decoder, and a head for each task.
+"""The multitask model: slot tokens, one encoder and decoder, and a head for each task.
 
 Encoder, decoder and mask head come from the adapter of an architecture (`models.base`).
 """
@@ -8,38 +8,75 @@ from typing import Final, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slicewise.config.schema import Model, Tasks
+from slicewise.config.schema.model import ARCHITECTURES
 from slicewise.config.schema.tasks import TaskName
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
 from slicewise.domain.labels import MODALITIES
-from slicewise.models.base import build_adapter
-from slicewise.models.depthwise import use_fp32_depthwise
-from slicewise.models.heads import ClassHead, SlotTokens
-from slicewise.models.pruning import prune_unused_stages
+from slicewise.models.base import Adapter
+from slicewise.models.optimize import prune_unused_stages, use_fp32_depthwise
 from slicewise.tasks.build import find_segmentation, make_tasks
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
-
+_PART_MODULES: Final[dict[Part, tuple[str, ...]]] = {
+    "encoder": ("slot_tokens", "encoder"),
+    "decoder": ("decoder", "mask_head"),
+    "head": ("class_head",),
+}
 _PROBE_SIZE: Final = 64
 """Pixels on a side of the image that shows which stages an encoder uses: two at the deepest one."""
-
-
 Logits = dict[TaskName, Tensor]
 """Of each computed task: segmentation [batch, channel, row, col], classification [batch, channel]"""
+
+
+class SlotTokens(nn.Module):
+    """The input of an empty channel: one learned value per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, images: Tensor, presence: Tensor) -> Tensor:
+        """Fill the empty channels of images [B, C, N, N] where presence [B, C] is 0."""
+        present = presence[:, :, None, None].to(images.dtype)
+        return images * present + (1 - present) * self.values.to(images.dtype)
+
+
+class ClassHead(nn.Module):
+    """Mean and maximum of the decoder's map to the logits of a slice, computed in fp32.
+
+    A slice shows a tumour when some place of it does, and the decoder judges places. On a frozen segmentation
+    model this head reached a slice AUC of 0.978 on unseen phantom patients in two epochs; on the encoder's
+    deepest map, or its deepest four, between 0.88 and 0.91.
+
+    `hidden` is the width of the hidden layer, 0 for a linear head; `dropout` leaves out pooled features.
+    """
+
+    def __init__(self, channels: int, *, hidden: int, dropout: float, num_logits: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        layers: list[nn.Module] = [nn.Linear(2 * channels, hidden), nn.ReLU()] if hidden else []
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden or 2 * channels, num_logits))
+
+    def forward(self, decoded: Tensor) -> Tensor:
+        """Map the decoder's map [batch, channel, row, col] to logits [batch, logit]."""
+        size = decoded.shape[-2:]
+        with torch.autocast(decoded.device.type, enabled=False):
+            # The quickest forms: `mean` and `amax` with their gradients took 6 ms of a step of 100.
+            mean = decoded.flatten(2).sum(-1, dtype=torch.float32) / size.numel()
+            maximum = max_pool2d(decoded, size).flatten(1).float()
+            logits: Tensor = self.layers(self.dropout(torch.cat([mean, maximum], 1)))
+        return logits
 
 
 class MultitaskModel(nn.Module):
     """Encoder and decoder shared by a mask head and a classification head; each is there if its task is.
 
-    Initial weights come from torch's global generator, or are pretrained.
-
-    Args:
-        settings: the `model` section of the configuration.
-        tasks: by name.
-        channels: of the images.
+    Initial weights come from torch's global generator, or are pretrained. `channels` are those of the images.
 
     Raises:
         ConfigError: the encoder is unknown, or the architecture cannot use it.
@@ -49,7 +86,8 @@ class MultitaskModel(nn.Module):
         super().__init__()
         self.settings, self.tasks = settings, make_tasks(tasks)
         segmentation = find_segmentation(self.tasks)
-        adapter = build_adapter(settings, channels, segmentation.num_channels if segmentation else 1)
+        num_classes = segmentation.num_channels if segmentation else 1
+        adapter: Adapter = ARCHITECTURES[settings.architecture](settings, channels, num_classes)
         self._frozen: frozenset[Part] = frozenset()
         self._frozen_statistics = False
         self.slot_tokens = SlotTokens(channels)
@@ -133,11 +171,6 @@ class MultitaskModel(nn.Module):
 def modules_by_part(model: MultitaskModel) -> dict[Part, nn.ModuleList]:
     """Return the model's modules by part; every parameter and buffer belongs to exactly one."""
     return {
-        "encoder": nn.ModuleList([model.slot_tokens, model.encoder]),
-        "decoder": nn.ModuleList([model.decoder, *_head(model, "mask_head")]),
-        "head": nn.ModuleList(_head(model, "class_head")),
+        part: nn.ModuleList([getattr(model, name) for name in names if hasattr(model, name)])
+        for part, names in _PART_MODULES.items()
     }
-
-
-def _head(model: MultitaskModel, name: str) -> list[nn.Module]:
-    return [getattr(model, name)] if hasattr(model, name) else []

@@ -6,7 +6,7 @@ alone, and give the same bits since they are the same calls.
 """
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -53,14 +53,6 @@ _MAX_ELEMENTS: Final = 1 << 27
 """Elements of one result for one image"""
 
 
-class _Call(NamedTuple):
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    last_used: tuple[int, ...]
-    """Results that no later call reads"""
-
-
 class _Ref(NamedTuple):
     """The result of call number `call`, or one of several; the inputs are the first two results."""
 
@@ -104,28 +96,33 @@ class Program:
             self._results = {name: _deserialize(results[name], weights) for name in channels}
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
-        # Each result is released after its last use.
-        last_uses: dict[int, int] = {}
-        for number, (_, args, kwargs) in enumerate([*parsed, (None, self._results, {})]):
-            last_uses.update(dict.fromkeys((ref.call for ref in _refs((args, kwargs))), number))
-        released: list[list[int]] = [[] for _ in range(len(parsed) + 1)]
+        self._calls = parsed
+        last_uses: dict[int, int] = {}  # the call after which a result is released
+        for number, part in enumerate([*parsed, self._results]):
+            refs: list[_Ref] = []
+            _replace_refs(part, refs.append)
+            last_uses.update(dict.fromkeys((ref.call for ref in refs), number))
+        self._released: list[list[int]] = [[] for _ in range(len(parsed) + 1)]
         for result, number in last_uses.items():
-            released[number].append(result)
-        self._calls = [_Call(*call, tuple(released[number])) for number, call in enumerate(parsed)]
+            self._released[number].append(result)
         self._check_run(weights, channels)
 
     def __call__(self, images: Tensor, presence: Tensor) -> dict[TaskName, Tensor]:
         """Return the logits by task; see `MultitaskModel.forward`."""
         values: dict[int, Any] = {0: images, 1: presence}
-        max_elements = _MAX_ELEMENTS * len(images)
-        for number, call in enumerate(self._calls, 2):
-            result = call.function(*_resolve(call.args, values), **_resolve(call.kwargs, values))
-            if isinstance(result, Tensor) and result.numel() > max_elements:
-                raise ValueError(f"call {number} gives {result.numel()} numbers")
-            values[number] = result
-            for done in call.last_used:
+
+        def look_up(ref: _Ref) -> Any:
+            output = values[ref.call]
+            return output if ref.place is None else output[ref.place]
+
+        for number, (function, args, kwargs) in enumerate(self._calls):
+            result = function(*_replace_refs(args, look_up), **_replace_refs(kwargs, look_up))
+            if isinstance(result, Tensor) and result.numel() > _MAX_ELEMENTS * len(images):
+                raise ValueError(f"call {number + 2} gives {result.numel()} numbers")
+            values[number + 2] = result
+            for done in self._released[number]:
                 values.pop(done, None)
-        logits: dict[TaskName, Tensor] = _resolve(self._results, values)
+        logits: dict[TaskName, Tensor] = _replace_refs(self._results, look_up)
         return logits
 
     def _check_run(self, weights: Mapping[str, Tensor], channels: Mapping[TaskName, int]) -> None:
@@ -272,23 +269,12 @@ def _deserialize_marked(value: SerializedProgram, weights: Mapping[str, Tensor])
     raise ValueError(f"{value!r:.100} is not an argument")
 
 
-def _refs(value: Any) -> Iterator[_Ref]:
+def _replace_refs(value: Any, replace: Callable[[_Ref], Any]) -> Any:
+    """Return an argument with each reference replaced by what `replace` returns for it."""
     if isinstance(value, _Ref):
-        yield value
-    elif isinstance(value, dict):
-        yield from _refs(tuple(value.values()))
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _refs(part)
-
-
-def _resolve(value: Any, values: Mapping[int, Any]) -> Any:
-    """Replace references by the results of earlier calls."""
-    if isinstance(value, _Ref):
-        output = values[value.call]
-        return output if value.place is None else output[value.place]
+        return replace(value)
     if isinstance(value, dict):
-        return {key: _resolve(part, values) for key, part in value.items()}
+        return {key: _replace_refs(part, replace) for key, part in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_resolve(part, values) for part in value)
+        return type(value)(_replace_refs(part, replace) for part in value)
     return value
