@@ -16,7 +16,7 @@ from slicewise.imaging.slicing import extract_slices
 from slicewise.imaging.volume import Volume
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import tumour_probability
-from slicewise.inference.tta import tta_transforms
+from slicewise.inference.predictor import tta_transforms
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 
 SIDE = 64

@@ -1,4 +1,4 @@
-"""One case as arrays in the radiological view, read from NIfTI and written back to it.
+"""One case as arrays in the radiological view, read from NIfTI or given as a NumPy array.
 
 Volumes are [slice, row, col] with slices from the feet to the head, row 0 anterior and column 0 the patient's
 right, whatever the file's own axes are. Patient orientation follows NIfTI-1 (Cox et al. 2004).
@@ -7,12 +7,13 @@ right, whatever the file's own axes are. Patient orientation follows NIfTI-1 (Co
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.errors import VolumeError
+from slicewise.core.errors import DataError, VolumeError
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, LabelMap, modality_slot
 from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti
@@ -22,6 +23,9 @@ from slicewise.imaging.orientation import Orientation
 Intensities: TypeAlias = NDArray[Any]
 Presence: TypeAlias = tuple[bool, ...]
 """Whether each channel holds an image."""
+_ARRAY_KEY: Final = CaseKey("input", "array", "array")
+_ARRAY_SHAPES: Final = "[row, col], [slice, row, col] or [channel, slice, row, col]"
+_KEPT_TYPES: Final = (np.uint8, np.int16, np.uint16)
 
 
 @dataclass(frozen=True)
@@ -148,3 +152,62 @@ def _read_images(modalities: Sequence[str], paths: Sequence[Path]) -> tuple[Inte
     if not any(presence):
         raise VolumeError(f"{first.path}: every voxel is 0; the file holds no image, export it again")
     return images, presence, first
+
+
+def volume_from_array(
+    array: Any,
+    channels: str | Sequence[str] | None,
+    spacing: Sequence[float] | None,
+    slot: str,
+    known: Sequence[str],
+) -> Volume:
+    """Return an array as a volume; a picture is a volume of one slice.
+
+    Args:
+        array: [row, col], [slice, row, col] or [channel, slice, row, col] of numbers, without NaN.
+        channels: the name of each channel; by default `slot` for a picture, and `known` for as many channels.
+        spacing: mm along (slice, row, col), or None where they are unknown.
+        slot: the channel of a picture.
+        known: the channels of the model.
+
+    Raises:
+        DataError: names the argument, what was expected and what it is.
+    """
+    array = np.asarray(array)
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise DataError(f"the array has the shape {array.shape}; expected {_ARRAY_SHAPES}")
+    if array.dtype.kind not in "uif":
+        raise DataError(f"the array has the type {array.dtype}; expected integers or floating-point numbers")
+    if not np.isfinite(array).all():
+        count = array.size - np.count_nonzero(np.isfinite(array))
+        raise DataError(
+            f"the array holds NaN or infinity in {count:,} places; replace them, by 0 for example"
+        )
+    picture = array.ndim == 2
+    parts = array.reshape(array.shape if array.ndim == 4 else (1, *([1] if picture else []), *array.shape))
+    default = (slot,) if picture else known if array.ndim == 4 else ()
+    names = (channels,) if isinstance(channels, str) else tuple(channels or default)
+    if len(names) != len(parts) or len(set(names)) < len(names) or not set(names) <= set(known):
+        raise DataError(
+            f"channels={channels!r} for an array of {len(parts)} channel(s); name a different one of "
+            f"{', '.join(known)} for each"
+        )
+    images = parts.astype(array.dtype if array.dtype in _KEPT_TYPES else np.float32)
+    presence = tuple(bool(image.any()) for image in images)
+    if not any(presence):
+        raise DataError("the array is 0 everywhere; it holds no image")
+    orientation = None if spacing is None else _array_orientation(parts.shape[1:], spacing)
+    sizes = UNIT_SPACING if orientation is None else orientation.spacing()
+    return Volume(_ARRAY_KEY, images, presence, None, None, sizes, orientation, channels=names)
+
+
+def _array_orientation(shape: tuple[int, ...], spacing: Sequence[float]) -> Orientation:
+    """Return a grid of these voxel sizes whose origin is the first voxel."""
+    sizes = np.asarray(spacing, np.float64)
+    if sizes.shape != (3,) or not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise DataError(f"spacing={spacing!r}; expected three sizes in mm, along (slice, row, col)")
+    slice_mm, row_mm, col_mm = sizes.tolist()
+    affine = np.diag([-col_mm, -row_mm, slice_mm, 1.0])
+    slices, rows, cols = shape
+    header = nib.Nifti1Image(np.broadcast_to(np.uint8(0), (cols, rows, slices)), affine).header.binaryblock
+    return Orientation(tuple(map(tuple, affine.tolist())), (cols, rows, slices), header)

@@ -1,10 +1,8 @@
 """From files to predictions.
 
 - `pipeline`: `Pipeline.load(checkpoint).predict(case)`: everything below as one; ensembles.
-- `predictor`: probabilities of prepared slices, the mean over models and augmentations.
+- `predictor`: probabilities of prepared slices, the mean over models and flips and rotations (TTA).
 - `backends`: what runs a model's forward pass.
-- `arrays`: a NumPy array as input.
-- `tta`: test-time augmentation: flips and rotations of a slice.
 - `calibration`: scaling of logits, calibration errors, reliability curve.
 - `postprocess`: thresholds, connected components, the tumour probability of a volume.
 - `operating_points`: thresholds that the evaluation selected, read from calibration.json.

@@ -25,8 +25,7 @@ from slicewise.data.problems import Problem
 from slicewise.data.store_entry import StoredCase
 from slicewise.domain.labels import Modality
 from slicewise.imaging.slicing import SlicedCase, extract_slices
-from slicewise.imaging.volume import Volume
-from slicewise.inference.arrays import volume_from_array
+from slicewise.imaging.volume import Volume, volume_from_array
 from slicewise.inference.operating_points import (
     InputKind,
     OperatingPoints,
@@ -40,19 +39,17 @@ from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 
 Input = Path | str | CaseFiles | StoredCase | Volume | NDArray[Any]
 
-_NOT_SELECTED: Final = "none were chosen"
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
 
 
 class Pipeline(Predictor):
     """Preprocessing, model, test-time augmentation, calibration, thresholds and post-processing as one.
 
+    See `Predictor` for what is not described here.
+
     Args:
-        checkpoints: one or more; see `Predictor`.
+        checkpoints: one or more.
         settings: batch size, and inference and points where they are not given.
-        device: see `Predictor`.
-        backend: see `Predictor`.
-        inference: see `Predictor`.
         points: calibration, thresholds and post-processing.
         paths: of the checkpoint files.
     """
@@ -77,7 +74,9 @@ class Pipeline(Predictor):
             names=[str(path) for path in paths],
         )
         self.paths = tuple(paths)
-        self.points = points or default_operating_points(Postprocessing.configured(settings), _NOT_SELECTED)
+        self.points = points or default_operating_points(
+            Postprocessing.configured(settings), "none were chosen"
+        )
 
     @classmethod
     def load(
@@ -120,10 +119,8 @@ class Pipeline(Predictor):
             points = find_operating_points(paths[0], loaded[0].weights_digest, configured, overrides)
         else:
             points = default_operating_points(configured, _ENSEMBLE)
-        inference = points.inference
-        return cls(
-            loaded, settings, device=device, backend=backend, inference=inference, points=points, paths=paths
-        )
+        chosen: dict[str, Any] = {"inference": points.inference, "points": points}
+        return cls(loaded, settings, device=device, backend=backend, paths=paths, **chosen)
 
     @property
     def slot(self) -> str:
@@ -154,9 +151,7 @@ class Pipeline(Predictor):
     ) -> tuple[list[CaseFiles], list[Problem]]:
         """Return the cases in files and folders, and the problems; see `data.inputs.find_inputs`.
 
-        Args:
-            paths: files and folders.
-            modality: of files whose names do not state one.
+        `modality` is that of files whose names do not state one.
         """
         return find_inputs(paths, DefaultModalities(modality, modality or self.slot))
 

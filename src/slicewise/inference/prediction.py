@@ -1,11 +1,10 @@
 """The prediction for one case, as the evaluation makes it, and its forms: a row, JSON, and mask files."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -15,14 +14,7 @@ from slicewise.core.disk import set_filename
 from slicewise.core.files import atomic_write
 from slicewise.data.cases import CaseFiles
 from slicewise.data.store_entry import StoredCase
-from slicewise.domain.labels import (
-    CLASSIFICATION,
-    NOTICE,
-    SEGMENTATION,
-    SYNTHETIC_WARNING,
-    TASKS,
-    Task,
-)
+from slicewise.domain.labels import CLASSIFICATION, NOTICE, SEGMENTATION, SYNTHETIC_WARNING, TASKS, Task
 from slicewise.imaging.geometry import restore_to_volume
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.io.nifti import nifti_bytes, write_nifti
@@ -218,7 +210,9 @@ class Prediction:
             return None
         if self.orientation is None and self.kind == "volume":
             name = f"{self.case}_mask"
-            _write_slices(folder / name, self._slice_names(), self.mask)
+            indices = [f"{index:03d}" for index in range(len(self.mask))]
+            names = [path.stem for path in self.files.images] if self.files else indices
+            _write_slices(folder / name, names, self.mask)
             return name
         name = f"{self.case}_mask.{'png' if self.orientation is None else 'nii.gz'}"
         if self.orientation is None:
@@ -228,39 +222,24 @@ class Prediction:
             write_nifti(folder / name, self.mask.astype(np.uint8), self.orientation)
         return name
 
-    def _slice_names(self) -> list[str]:
-        if self.files is None or self.mask is None:
-            return [f"{index:03d}" for index in range(self.slices.geometry.shape[0])]
-        return [path.stem for path in self.files.images]
-
 
 def _write_slices(folder: Path, names: Sequence[str], mask: Bools) -> None:
-    """Write a PNG per slice into a new folder; an existing one is replaced once it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    """Write a PNG per slice into a new folder; an existing one is replaced once it is complete, else kept."""
     try:
-        for name, part in zip(names, mask, strict=True):
-            (partial / f"{name}_mask.png").write_bytes(to_png(part * _WHITE))
-        partial.chmod(0o755)
-        _replace(folder, partial)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            complete, backup = Path(temporary) / "new", Path(temporary) / "old"
+            complete.mkdir()
+            for name, part in zip(names, mask, strict=True):
+                (complete / f"{name}_mask.png").write_bytes(to_png(part * _WHITE))
+            if folder.exists():
+                folder.rename(backup)
+            try:
+                complete.rename(folder)
+            except BaseException:
+                if backup.exists():
+                    backup.rename(folder)
+                raise
     except OSError as error:
         set_filename(error, folder)
         raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replace(folder: Path, complete: Path) -> None:
-    """Rename `complete` to `folder`; if that fails, an existing folder keeps its name."""
-    if not folder.exists():
-        complete.rename(folder)
-        return
-    backup = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "old"
-    folder.rename(backup)
-    try:
-        complete.rename(folder)
-    except BaseException:
-        backup.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(backup.parent)

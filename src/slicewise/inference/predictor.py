@@ -1,4 +1,4 @@
-"""Probabilities of prepared slices from one checkpoint, or the mean of several."""
+"""Probabilities of prepared slices: the mean over models, and over test-time augmentation (TTA)."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
 from slicewise.compute.device import DeviceName, choose_device, full_precision
 from slicewise.config.schema.evaluation import InferenceSettings
@@ -15,7 +16,6 @@ from slicewise.config.schema.tasks import TaskName
 from slicewise.core.errors import CheckpointError
 from slicewise.core.hashing import digest
 from slicewise.inference.backends import BACKENDS, Forward, Torch
-from slicewise.inference.tta import coverage, tta_transforms
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.tasks.base import Task
 from slicewise.tasks.build import make_tasks
@@ -29,6 +29,44 @@ _TRAINING_ONLY: Final = {"healthy_ratio", "max_train_slices"}
 """Keys of the preprocessing that choose slices for training and do not change the input"""
 _NO_CLASSIFICATION: Final = 0.5
 """Probability of every slice where the model does not classify; it is not reported"""
+
+
+class TTATransform(NamedTuple):
+    """A left-right flip if `flipped`, then a counter-clockwise rotation by `degrees`."""
+
+    flipped: bool = False
+    degrees: float = 0.0
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Return transformed images [batch, channel, row, col]; pixels from outside the slice are 0."""
+        return _rotate(images.flip(-1) if self.flipped else images, self.degrees)
+
+    def inverse(self, outputs: Tensor) -> Tensor:
+        """Return outputs for the transformed slice [batch, channel, row, col] on the grid of the slice."""
+        outputs = _rotate(outputs, -self.degrees)
+        return outputs.flip(-1) if self.flipped else outputs
+
+
+def coverage(transform: TTATransform, images: Tensor) -> Tensor:
+    """Return the share of each pixel that stays in view, [1, 1, row, col]."""
+    return transform.inverse(transform.apply(torch.ones_like(images[:1, :1])))
+
+
+def tta_transforms(inference: InferenceSettings) -> tuple[TTATransform, ...]:
+    """Return the transforms of the settings, identity first."""
+    angles = (0.0, inference.rotation, -inference.rotation) if inference.rotation else (0.0,)
+    return tuple(
+        TTATransform(flipped, angle) for flipped in (False, True)[: 1 + inference.flips] for angle in angles
+    )
+
+
+def _rotate(images: Tensor, degrees: float) -> Tensor:
+    if not degrees:
+        return images
+    from torchvision.transforms.functional import InterpolationMode, rotate
+
+    rotated: Tensor = rotate(images, degrees, InterpolationMode.BILINEAR)
+    return rotated
 
 
 class SlicePredictions(NamedTuple):
@@ -53,7 +91,7 @@ class Predictor:
         names: of the models in messages; by default their fingerprints.
 
     Raises:
-        CheckpointError: the inputs of the models differ; names the models and what differs.
+        CheckpointError: the inputs of the models differ.
         UsageError: the machine has no such device.
     """
 
@@ -69,9 +107,7 @@ class Predictor:
     ) -> None:
         _require_same_input(checkpoints, names)
         self.checkpoints = tuple(checkpoints)
-        self.device = choose_device(device)
-        self.inference = inference
-        self.batch_size = batch_size
+        self.device, self.inference, self.batch_size = choose_device(device), inference, batch_size
         self.tasks = make_tasks(checkpoints[0].tasks)
         _require_single_class(self.tasks)
         self._transforms = tta_transforms(inference)
@@ -104,11 +140,6 @@ class Predictor:
 
         A model sees one slice at a time and not the next one, where most tumours continue. The weights are a
         Gaussian's, whose sigma `inference` gives in slices. Excluded slices are left out, and get 0.
-
-        Args:
-            images: as of `predict_slices`.
-            presence: as of `predict_slices`.
-            included: [S]; by default all slices.
         """
         if included is not None and not included.all():
             masks = np.zeros((len(images), *images.shape[2:]), np.float32)
@@ -147,23 +178,19 @@ class Predictor:
         count = np.float32(len(self._members))
         return SlicePredictions(masks / count, classes / count)
 
-    def _augmented(
-        self, forward: Forward, images: torch.Tensor, slots: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _augmented(self, forward: Forward, images: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Return one model's probabilities of the pixels [S, N, N] and of the slices [S]."""
         masks, classes, covered = [], [], []
+        no_mask, no_class = torch.zeros_like(images[:, :1]), torch.full_like(slots[:, :1], _NO_CLASSIFICATION)
         for transform in self._transforms:
             logits = forward(transform.apply(images), slots)
             found = {name: task.probabilities(logits[name]) for name, task in self.tasks.items()}
-            mask = found.get("segmentation", torch.zeros_like(images[:, :1]))
-            masks.append(transform.inverse(mask)[:, 0])
-            classes.append(
-                found.get("classification", torch.full_like(slots[:, :1], _NO_CLASSIFICATION))[:, 0]
-            )
+            masks.append(transform.inverse(found.get("segmentation", no_mask))[:, 0])
+            classes.append(found.get("classification", no_class)[:, 0])
             covered.append(coverage(transform, images)[:, 0])
         return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
 
-    def _tensor(self, array: NDArray[np.floating[Any]]) -> torch.Tensor:
+    def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))
         layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
         return tensor.to(self.device, memory_format=layout)
