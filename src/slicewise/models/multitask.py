@@ -17,7 +17,7 @@ from slicewise.config.schema.tasks import TaskName
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
 from slicewise.domain.labels import MODALITIES
-from slicewise.models.base import Adapter
+from slicewise.models.base import Builder
 from slicewise.models.optimize import prune_unused_stages, use_fp32_depthwise
 from slicewise.tasks.build import find_segmentation, make_tasks
 
@@ -86,8 +86,8 @@ class MultitaskModel(nn.Module):
         super().__init__()
         self.settings, self.tasks = settings, make_tasks(tasks)
         segmentation = find_segmentation(self.tasks)
-        num_classes = segmentation.num_channels if segmentation else 1
-        adapter: Adapter = ARCHITECTURES[settings.architecture](settings, channels, num_classes)
+        build: Builder = ARCHITECTURES[settings.architecture]
+        adapter = build(settings, channels, segmentation.num_channels if segmentation else 1)
         self._frozen: frozenset[Part] = frozenset()
         self._frozen_statistics = False
         self.slot_tokens = SlotTokens(channels)
