@@ -12,8 +12,7 @@ from slicewise.config.schema import Config
 from slicewise.core.files import read_json
 from slicewise.data.split.assignment import SUBSETS
 from slicewise.data.split.subsets import Split
-from slicewise.data.store import SliceStore
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import SliceStore, StoredCase
 from slicewise.domain.tables import PatientRow, read_rows
 from slicewise.engine.receipt import Receipt
 

@@ -13,11 +13,10 @@ from slicewise.config.schema.sources import PhantomSettings
 from slicewise.core.errors import DataError
 from slicewise.core.hashing import HashCache
 from slicewise.data.cases import CaseFiles
-from slicewise.data.phantom.generation import materialise_patients
+from slicewise.data.phantom.patients import materialise_patients
 from slicewise.data.preprocess import preprocess_cases
 from slicewise.data.sources.brats import Brats
-from slicewise.data.store import SliceStore
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import SliceStore, StoredCase
 
 
 class Bench:

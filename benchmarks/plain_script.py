@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from slicewise.config.schema import Model
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import StoredCase
 from slicewise.domain.labels import NUM_MODALITIES
 from slicewise.models.pretrained import find_packaged_weights, load_packaged_weights
 

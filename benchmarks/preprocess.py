@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.bench import Bench
 from benchmarks.measure import Aim, Row, alternate, shorter_is_better
 from slicewise.data.cases import CaseFiles
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import StoredCase
 
 NAME = "preprocess"
 AIM = Aim(">=", 6)

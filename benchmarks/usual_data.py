@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from slicewise.config.schema import Augmentation
 from slicewise.data.loading.dataset import Batch
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import StoredCase
 
 Floats = NDArray[np.float32]
 Sample = tuple[Tensor, Tensor, Tensor]

@@ -8,8 +8,7 @@ from PIL import Image
 from tests.fixtures.sources import discover
 
 from slicewise.core.errors import VolumeError
-from slicewise.data.cases import CaseFiles
-from slicewise.data.check import check_case, check_cases
+from slicewise.data.cases import CaseFiles, check_case, check_source
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES
 
@@ -114,7 +113,7 @@ def test_slices_of_another_size_and_damaged_ones_are_named(tmp_path: Path) -> No
 def test_broken_cases_are_left_out_and_the_others_kept_in_order(case: CaseFiles, tmp_path: Path) -> None:
     broken = CaseFiles(CaseKey("s", "Q", "Q"), "brats", ("t1",), (tmp_path / "absent.nii",), (), None, "Q")
     picture = CaseFiles(CaseKey("s", "R", "R"), "class_folders", ("t1",), (case.images[0],), (), 1, "R")
-    usable, problems = check_cases([picture, broken, case])
+    usable, problems = check_source("s", tmp_path, [picture, broken, case])
     assert usable == [picture, case]
     assert [problem.path for problem in problems] == [tmp_path / "absent.nii"]
 
@@ -124,4 +123,4 @@ def test_broken_cases_are_left_out_and_the_others_kept_in_order(case: CaseFiles,
 def test_real_cases_are_sound() -> None:
     for kind in ("brats", "lgg"):
         cases, _ = discover(kind, SHARED / kind, kind)
-        assert check_cases(cases) == (cases, [])
+        assert check_source(kind, SHARED / kind, cases) == (cases, [])

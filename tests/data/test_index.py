@@ -3,6 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.data.cases import CaseFiles
@@ -38,9 +40,22 @@ def make_index(workspace: Path) -> CaseIndex:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     index = make_index(tmp_path / "work")
-    for base in (None, tmp_path / "work"):
+    for base in (Path(), tmp_path / "work"):
         index.write(tmp_path / "index.json", base)
         assert CaseIndex.read(tmp_path / "index.json", base) == index
+
+
+@given(
+    st.builds(
+        Problem,
+        st.text("abc/. é", min_size=1).map(Path),
+        st.text(min_size=1),
+        st.sampled_from(["error", "warning", "note"]),
+    )
+)
+def test_json_gives_the_same_problem_back(problem: Problem) -> None:
+    index = CaseIndex({}, (), (problem,))
+    assert CaseIndex._from_json(index._to_json(Path()), Path()) == index
 
 
 def test_cases_are_sorted_and_groups_known(tmp_path: Path) -> None:

@@ -1,21 +1,6 @@
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from slicewise.data.problems import Problem, describe_problems
-
-PROBLEMS = st.builds(
-    Problem,
-    st.text("abc/. é", min_size=1).map(Path),
-    st.text(min_size=1),
-    st.sampled_from(["error", "warning", "note"]),
-)
-
-
-@given(PROBLEMS)
-def test_json_gives_the_same_problem_back(problem: Problem) -> None:
-    assert Problem.from_json(problem.to_json()) == problem
 
 
 def test_equal_findings_are_listed_together_the_worst_first() -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 import atheris
 
 READERS = {
-    "nifti": ("data.check", "data.sources.nifti_headers", "imaging.volume"),
-    "nifti-packed": ("data.check", "imaging.volume"),
+    "nifti": ("data.cases", "data.sources.brats", "imaging.volume"),
+    "nifti-packed": ("data.cases", "imaging.volume"),
     "picture": ("imaging.io.image2d",),
-    "slices": ("data.check", "data.sources.lgg_slices"),
+    "slices": ("data.cases", "data.sources.lgg"),
     "archive": ("data.download.archive",),
     "config-file": ("config.compose", "config.export"),
     "override": ("config.compose", "config.export"),

@@ -12,7 +12,7 @@ from slicewise.core.files import parse_json, read_json
 from slicewise.core.hashing import digest
 from slicewise.data.index import CaseIndex
 from slicewise.data.split.subsets import Split
-from slicewise.data.store_entry import FORMAT, StoredCase
+from slicewise.data.store import FORMAT, StoredCase
 from slicewise.demo.state import DemoState, Service, read_state, write_state
 from slicewise.engine.clean import clean
 from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, Identity, Receipt

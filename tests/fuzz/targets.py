@@ -55,7 +55,7 @@ class Target:
 
 
 def _read_nifti(data: bytes, folder: Path) -> None:
-    from slicewise.data.check import check_case
+    from slicewise.data.cases import check_case
     from slicewise.imaging.io.nifti import write_nifti
     from slicewise.imaging.volume import read_nifti_case
 
@@ -82,7 +82,7 @@ def _read_picture(data: bytes, folder: Path) -> None:
 
 
 def _read_slices(data: bytes, folder: Path) -> None:
-    from slicewise.data.check import check_case
+    from slicewise.data.cases import check_case
 
     image, mask = folder / "1.tif", folder / "1_mask.tif"
     case = CaseFiles(KEY, "lgg", ("t1", "flair", "t1ce"), (image,), (mask,), None, "p")

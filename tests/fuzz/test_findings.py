@@ -20,12 +20,10 @@ from tests.fuzz import records, seeds
 from slicewise.core.errors import CheckpointError, DataError, DownloadError, VolumeError, WorkspaceError
 from slicewise.core.files import parse_json, read_json
 from slicewise.core.hashing import HashCache
-from slicewise.data.cases import CaseFiles
-from slicewise.data.check import check_case
+from slicewise.data.cases import CaseFiles, check_case
 from slicewise.data.download.archive import unpack_zip
 from slicewise.data.index import CaseIndex
-from slicewise.data.store import SliceStore
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import SliceStore, StoredCase
 from slicewise.demo.state import read_state
 from slicewise.domain.keys import CaseKey
 from slicewise.engine.receipt import RECEIPT_NAME, Receipt

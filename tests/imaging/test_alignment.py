@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from tests.imaging.ellipsoid import KEY, LPS, images, tumour, write_nifti
 
 from slicewise.core.errors import VolumeError
-from slicewise.data.cases import CaseFiles
-from slicewise.data.check import check_case
+from slicewise.data.cases import CaseFiles, check_case
 from slicewise.domain.labels import Modality
 from slicewise.imaging.volume import Volume, read_nifti_case
 

@@ -10,7 +10,7 @@ from tests.imaging.disturbances import DISTURBANCES, noise, plus, spikes, z_scor
 from tests.imaging.ellipsoid import KEY, ball, dice, settings
 from tests.imaging.test_intensity import head_picture
 
-from slicewise.data.phantom.patient import generate_patient
+from slicewise.data.phantom.patients import generate_patient
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES
 from slicewise.imaging.foreground import foreground

@@ -20,7 +20,7 @@ from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.core.errors import ConfigError, DataError
 from slicewise.core.files import read_json, write_json
-from slicewise.data.phantom.patient import write_patient
+from slicewise.data.phantom.patients import write_patient
 from slicewise.data.store import SliceStore
 from slicewise.evaluation.per_case import score_case
 from slicewise.imaging.slicing import extract_slices

@@ -30,7 +30,7 @@ MUTATIONS = {
     "workflow/slices.py:open_cases": {"preprocess", "split", "train", "evaluate"},
     "data/store.py:write": {"preprocess", "train", "evaluate"},
     "data/cases.py:from_json": {"download", "preprocess", "split"},
-    "data/duplicates/perceptual.py:group_near_duplicates": {"download"},
+    "data/duplicates.py:group_near_duplicates": {"download"},
     "data/loading/sampler.py:sample_epoch": {"train"},
     "workflow/settings.py:select_settings": {"preprocess", "split", "train", "evaluate", "cross_validation"},
     "models/multitask.py:decode": {"train", "evaluate"},

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ CROWDED = 2
 
 def make_case(
     number: int, num_slices: int, slots: Sequence[int] = (0, 1, 2, 3), has_mask: bool = True
-) -> Case:
+) -> Any:  # a stand-in for StoredCase
     """Noise with a bright square in half of the slices, in the patient's own place."""
     rng = np.random.default_rng([7, number])
     images = rng.normal(0, 0.5, (num_slices, len(slots), SIDE, SIDE))

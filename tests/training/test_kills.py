@@ -11,8 +11,7 @@ from tests.training.conftest import TrainOne, validated
 from tests.training.test_stage import PowerFailureError, PullsThePlug, same, table
 
 from slicewise.core.signals import handle_signals
-from slicewise.data.loading.dataset import Batch, SliceDataset
-from slicewise.data.loading.sampler import Indices
+from slicewise.data.loading.dataset import Batch, Indices, SliceDataset
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.models.multitask import MultitaskModel
 from slicewise.training.state import Progress, load_state

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,9 @@ class Copy(Case):
 
 def test_a_family_of_pictures_is_one_unit() -> None:
     pictures = [make_case(number, 1, [3], has_mask=False) for number in (50, 51, 52, 53)]
-    family = [Copy(**vars(picture), family=name) for picture, name in zip(pictures, "abba", strict=True)]
+    family: list[Any] = [
+        Copy(**vars(picture), family=name) for picture, name in zip(pictures, "abba", strict=True)
+    ]
     data = SliceDataset({"volumes": [make_case(0, 6)], "pictures": family})
     values = pseudovalues(data, "auc")["auc_pictures"]
     parts = [

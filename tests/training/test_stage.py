@@ -13,8 +13,7 @@ from torch import Tensor
 from slicewise.compute.precision import choose_precision
 from slicewise.config.schema import Config
 from slicewise.core.errors import CheckpointError, TrainingError
-from slicewise.data.loading.dataset import Batch, SliceDataset
-from slicewise.data.loading.sampler import Indices
+from slicewise.data.loading.dataset import Batch, Indices, SliceDataset
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.training.learner import Learner, encode_targets, make_fabric
 from slicewise.training.stage import StageResult, train_stage

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def score(make_config: MakeConfig) -> Callable[..., dict[str, float]]:
     config = make_config("training.batch_size=2", "training.precision=fp32")
     model = Echo(config.model)
 
-    def run(*cases: Made, stage: str = "joint") -> dict[str, float]:
+    def run(*cases: Any, stage: str = "joint") -> dict[str, float]:
         kinds = {"volumes": True, "pictures": False}
         dataset = SliceDataset({key: [c for c in cases if c.has_mask == kind] for key, kind in kinds.items()})
         fabric = make_fabric(config.runtime, "fp32")
@@ -113,7 +114,8 @@ def test_nothing_is_found_outside_the_brain(make_config: MakeConfig) -> None:
     config = make_config("training.precision=fp32")
     model = Echo(config.model)
     model.mask_head = Map(lambda flair: torch.ones_like(flair))
-    dataset = SliceDataset({"volumes": [Made("a", seen=[4, 4], true=[4, 4])]})
+    case: Any = Made("a", seen=[4, 4], true=[4, 4])
+    dataset = SliceDataset({"volumes": [case]})
     fabric = make_fabric(config.runtime, "fp32")
 
     assert validate(fabric, model, dataset, config.stages["joint"], config.training).metrics["dice"] == 1

@@ -7,7 +7,7 @@ from tests.conftest import TINY, Pipeline
 
 from slicewise.config.compose import compose
 from slicewise.data.index import CaseIndex
-from slicewise.data.phantom.generation import BYTES_PER_PATIENT
+from slicewise.data.phantom.patients import BYTES_PER_PATIENT
 from slicewise.data.preprocess import estimate_bytes
 
 

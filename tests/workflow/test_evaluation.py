@@ -12,8 +12,7 @@ from torch import Tensor
 from slicewise.config.compose import compose
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.config.schema.tasks import TaskName
-from slicewise.data.store import SliceStore
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import SliceStore, StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, TASKS
 from slicewise.evaluation.per_case import CaseOutput, score_case
 from slicewise.imaging.slicing import extract_slices

@@ -1,12 +1,19 @@
-"""The files of one case on disk, before any of them is read."""
+"""The files of one case: checked by headers and sizes before any work, then read as a volume.
 
-from collections.abc import Mapping
+Checking decompresses nothing. The voxels themselves (NaN, labels, a checksum) are checked on reading.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slicewise.config.schema.sources import SOURCES, settings_type
+from slicewise.core.console import progress
+from slicewise.core.errors import DataError
 from slicewise.core.files import is_safe_relative
+from slicewise.data.problems import Problem, summarise_problems
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import LabelMap
 
@@ -47,7 +54,7 @@ class CaseFiles:
 
     @property
     def folder(self) -> Path:
-        """The folder that holds the case's first file."""
+        """That of the first file."""
         return self.images[0].parent
 
     @property
@@ -94,19 +101,18 @@ class CaseFiles:
             ValueError: a file's name leads out of `root`, or a field has another type.
         """
         copies = value.get("copies", ())
-        astray = [name for name in (*value["images"], *value["masks"], *copies) if not is_safe_relative(name)]
-        if astray or not value["images"]:
-            raise ValueError(
-                f"{astray[0]!r} leads out of the data set" if astray else "a case without images"
-            )
+        for name in (*value["images"], *value["masks"], *copies):
+            if not is_safe_relative(name):
+                raise ValueError(f"{name!r} leads out of the data set")
         sound = (
+            bool(value["images"]),
             value["kind"] in SOURCES,
             all(isinstance(modality, str) for modality in value["modalities"]),
             value["label"] in (None, 0, 1),
             isinstance(value["group"], str),
         )
         if not all(sound):
-            raise ValueError(f"case {value['case']!r} has a field of another type")
+            raise ValueError(f"case {value['case']!r} has no images, or a field of another type")
         labels = value.get("labels")
         return cls(
             key=CaseKey(value["source"], value["patient"], value["case"]),
@@ -124,3 +130,48 @@ class CaseFiles:
 def relative_name(path: Path, root: Path) -> str:
     """Return `path` relative to `root` in POSIX form, or as it is where it lies elsewhere."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def check_source(
+    name: str, root: Path, cases: Sequence[CaseFiles], problems: Iterable[Problem] = ()
+) -> tuple[list[CaseFiles], list[Problem]]:
+    """Return the usable cases of a source, and all its problems: those given, then those of each case.
+
+    Raises:
+        DataError: no case can be used; names the folder and the most frequent reasons.
+    """
+    usable: list[CaseFiles] = []
+    known = list(problems)
+    with ThreadPoolExecutor() as pool:
+        checks = pool.map(check_case, cases)
+        bar = progress(checks, desc="Checking the data", total=len(cases), unit="case")
+        for case, faults in zip(cases, bar, strict=True):
+            known += faults
+            if all(fault.severity != "error" for fault in faults):
+                usable.append(case)
+    if not usable:
+        errors = [problem for problem in known if problem.severity == "error"]
+        reasons = summarise_problems(errors)
+        raise DataError(f"{name}: none of the {len(cases)} cases in {root} can be used{reasons}")
+    return usable, known
+
+
+def check_case(case: CaseFiles) -> list[Problem]:
+    """Return the problems in the headers of a case's files; with one of severity "error" it is unusable."""
+    if absent := [path for path in case.files if not path.is_file()]:
+        return [Problem(path, "the file is missing") for path in absent]
+    if empty := [path for path in case.files if path.stat().st_size == 0]:
+        return [Problem(path, "the file is empty") for path in empty]
+    return case.source.check(case)
+
+
+def require_readable(case: CaseFiles) -> list[Problem]:
+    """Return the warnings about a case.
+
+    Raises:
+        DataError: it cannot be read; names each faulty file.
+    """
+    problems = check_case(case)
+    if errors := [problem for problem in problems if problem.severity == "error"]:
+        raise DataError("; ".join(map(str, errors)))
+    return problems

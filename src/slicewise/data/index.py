@@ -1,7 +1,7 @@
 """The index of the data: the cases of all sources, their groups, and the problems."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +55,7 @@ class CaseIndex:
         return cls(sorted_groups, ordered, tuple(problems), dict(roots), sizes)
 
     @classmethod
-    def read(cls, path: Path, base: Path | None = None) -> "CaseIndex":
+    def read(cls, path: Path, base: Path = Path()) -> "CaseIndex":
         """Return a written index; `base` is the present folder of the workspace that it was written for.
 
         Raises:
@@ -69,7 +69,7 @@ class CaseIndex:
                 f"{path} is not a case index of this version ({error!r}); move it aside and run again"
             ) from error
 
-    def write(self, path: Path, base: Path | None = None) -> None:
+    def write(self, path: Path, base: Path = Path()) -> None:
         """Write JSON. Roots below `base` are stored relative to it, so that the workspace may move."""
         write_json(path, self._to_json(base))
 
@@ -80,15 +80,17 @@ class CaseIndex:
     def moved_to(self, roots: Mapping[str, Path]) -> "CaseIndex":
         """Return the index with its sources in other folders."""
         stored = {name: root.absolute().as_posix() for name, root in roots.items()}
-        return self._from_json({**self._to_json(None), "roots": stored}, None)
+        return self._from_json({**self._to_json(Path()), "roots": stored}, Path())
 
     def changed_files(self) -> tuple[Problem, ...]:
         """Return the files that are missing or have another size than when the index was made."""
-        current_sizes = ((path, path.stat().st_size if path.is_file() else None) for path in self.sizes)
-        return tuple(
-            Problem(path, "missing since the data was indexed" if size is None else "changed since indexing")
-            for path, size in current_sizes
-            if size != self.sizes[path]
+        missing = [path for path in self.sizes if not path.is_file()]
+        changed = [
+            path for path, size in self.sizes.items() if path.is_file() and path.stat().st_size != size
+        ]
+        return (
+            *(Problem(path, "missing since the data was indexed") for path in missing),
+            *(Problem(path, "changed since indexing") for path in changed),
         )
 
     def report(self) -> str:
@@ -102,41 +104,28 @@ class CaseIndex:
             lines.append(f"{source}: {len(cases)} cases{tumour}; {known}")
         return "\n".join([*lines, "", describe_problems(self.problems, shown=None)])
 
-    def _to_json(self, base: Path | None) -> dict[str, Any]:
+    def _to_json(self, base: Path) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "roots": {name: _to_relative(root, base) for name, root in self.roots.items()},
+            "roots": {name: relative_name(root, base) for name, root in self.roots.items()},
             "known": {source: list(groups) for source, groups in self.known.items()},
             "cases": [
                 case.to_json(self.roots.get(case.key.source, Path("/")), self.sizes) for case in self.cases
             ],
-            "problems": [
-                {**problem.to_json(), "path": _to_relative(problem.path, base)} for problem in self.problems
-            ],
+            "problems": [{**asdict(each), "path": relative_name(each.path, base)} for each in self.problems],
         }
 
     @classmethod
-    def _from_json(cls, value: dict[str, Any], base: Path | None) -> "CaseIndex":
+    def _from_json(cls, value: dict[str, Any], base: Path) -> "CaseIndex":
         if value["format"] != FORMAT:
             raise ValueError(f"format {value['format']}")
-        roots = {name: _to_absolute(text, base) for name, text in value["roots"].items()}
+        roots = {name: base / text for name, text in value["roots"].items()}
         cases, sizes = [], {}
         for entry in value["cases"]:
             root = roots.get(entry["source"], Path("/"))
             cases.append(CaseFiles.from_json(entry, root))
             named = {**entry["images"], **entry["masks"]}
             sizes.update({root / name: size for name, size in named.items() if size is not None})
-        problems = tuple(
-            Problem.from_json({**entry, "path": _to_absolute(entry["path"], base)})
-            for entry in value["problems"]
-        )
+        problems = tuple(Problem(**{**entry, "path": base / entry["path"]}) for entry in value["problems"])
         known = {source: tuple(groups) for source, groups in value["known"].items()}
         return cls(known, tuple(cases), problems, roots, sizes)
-
-
-def _to_relative(path: Path, base: Path | None) -> str:
-    return path.as_posix() if base is None else relative_name(path, base)
-
-
-def _to_absolute(text: str, base: Path | None) -> Path:
-    return Path(text) if base is None else base / text

@@ -20,7 +20,7 @@ from slicewise.data.filenames import SUFFIXES, effective_name
 from slicewise.data.grouping import group_files, select_images
 from slicewise.data.problems import Problem, Severity
 from slicewise.data.sources import class_folders, lgg
-from slicewise.data.sources.tree import note_skipped, partition_files
+from slicewise.data.sources.base import note_skipped, partition_files
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import MODALITIES, Modality
 from slicewise.imaging.io.file_format import explain_skipped, looks_like_picture

@@ -1,11 +1,11 @@
 """Problems of the data: errors, warnings and notes about files, and their report."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 Severity = Literal["error", "warning", "note"]
 
@@ -35,13 +35,6 @@ class Problem:
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
 
-    def to_json(self) -> dict[str, Any]:
-        return {"path": self.path.as_posix(), "what": self.what, "severity": self.severity}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Problem":
-        return cls(Path(value["path"]), value["what"], value["severity"])
-
 
 def describe_problems(problems: Iterable[Problem], shown: int | None = _SHOWN) -> str:
     """Return the report, errors first, with at most `shown` paths per problem (None: all)."""
@@ -62,9 +55,9 @@ def describe_problems(problems: Iterable[Problem], shown: int | None = _SHOWN) -
 
 def summarise_problems(problems: Iterable[Problem], shown: int = 3) -> str:
     """Return the end of a message: the most frequent problems, each with an example; errors come first."""
-    listed = sorted(problems, key=lambda p: (list(SEVERITIES).index(p.severity), p.what, p.path))
-    counts = Counter((problem.severity, problem.what) for problem in listed)
-    examples = {(p.severity, p.what): p.path for p in reversed(listed)}
-    ordered = sorted(counts, key=lambda key: (list(SEVERITIES).index(key[0]), -counts[key]))
-    lines = [f"\n  {counts[key]} x {key[1]}\n      such as {examples[key]}" for key in ordered[:shown]]
+    alike: dict[tuple[int, str], list[Path]] = defaultdict(list)
+    for problem in problems:
+        alike[[*SEVERITIES].index(problem.severity), problem.what].append(problem.path)
+    ordered = sorted(alike.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
+    lines = [f"\n  {len(paths)} x {what}\n      such as {min(paths)}" for (_, what), paths in ordered[:shown]]
     return f". Problems:{''.join(lines)}" if lines else ""

@@ -40,7 +40,7 @@ _BACKENDS: Final[dict[SupervisorKind, ModuleType]] = {"builtin": supervisor, "pm
 
 def write_cases(folder: Path, num_cases: int, seed: int) -> tuple[Path, ...]:
     """Generate the bundled phantom cases that `folder` does not hold yet; return all case folders."""
-    from slicewise.data.phantom.patient import write_patient
+    from slicewise.data.phantom.patients import write_patient
 
     numbers = range(FIRST_PATIENT, FIRST_PATIENT + num_cases)
     bar = progress(numbers, desc="phantom cases", total=num_cases, unit="case")

@@ -18,11 +18,10 @@ from slicewise.compute.device import DeviceName
 from slicewise.config.schema import Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import DataError
-from slicewise.data.cases import CaseFiles
-from slicewise.data.check import require_readable
+from slicewise.data.cases import CaseFiles, require_readable
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import StoredCase
 from slicewise.domain.labels import Modality
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume, volume_from_array

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slicewise.core.disk import set_filename
 from slicewise.core.files import atomic_write
 from slicewise.data.cases import CaseFiles
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, NOTICE, SEGMENTATION, SYNTHETIC_WARNING, TASKS, Task
 from slicewise.imaging.geometry import restore_to_volume
 from slicewise.imaging.io.image2d import to_png

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from slicewise.config.schema import Config, SourceSettings
-from slicewise.config.schema.sources import PhantomSettings
 from slicewise.core.files import write_text
 from slicewise.data.cases import CaseFiles
 from slicewise.data.index import CaseIndex
@@ -33,21 +32,16 @@ def _settings(config: Config) -> dict[str, Any]:
         # A configured folder counts by its content, not by its path; then Kaggle's name does not matter.
         unread = (f"{key}.path", *([f"{key}.kaggle"] if source.path else []))
         settings |= select_settings(config, key, without=unread)
-    if _generates_on_demand(config):
-        # Phantom patients are generated on demand, so the participants decide what is on disk.
+    if any(source.on_demand for source in used_sources(config)):  # the participants decide what is on disk
         settings |= select_settings(
             config, "scale.fraction", "scale.min_patients", "split", without=unused_split_keys(config)
         )
     return settings
 
 
-def _generates_on_demand(config: Config) -> bool:
-    return any(isinstance(source, PhantomSettings) for source in used_sources(config))
-
-
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.data.check import check_cases, require_usable
-    from slicewise.data.duplicates.across import drop_repeats
+    from slicewise.data.cases import check_source
+    from slicewise.data.duplicates import drop_repeats
 
     workspace, sources = context.workspace, used_sources(context.config)
     roots = {source.name: source_root(source, workspace) for source in sources}
@@ -57,9 +51,7 @@ def _run(context: Context[Config]) -> Outcome:
     for settings in sources:
         root = roots[settings.name]
         taken, discovery_problems = _fetch(context, settings, root, known)
-        usable, faults = check_cases(taken)
-        source_problems = [*discovery_problems, *faults]
-        require_usable(settings.name, root, len(taken), usable, source_problems)
+        usable, source_problems = check_source(settings.name, root, taken, discovery_problems)
         cases += usable
         problems += source_problems
     cases, repeated = drop_repeats(cases, sources)
@@ -115,8 +107,8 @@ def _question(config: Config, workspace: Workspace) -> str | None:
 
 
 def _inputs(config: Config) -> Mapping[str, Input]:
-    # A split file decides which phantom patients are generated, as the scale does.
-    split_file = split_inputs(config) if _generates_on_demand(config) else {}
+    # A split file decides which patients are generated, as the scale does.
+    split_file = split_inputs(config) if any(source.on_demand for source in used_sources(config)) else {}
     return {**external_inputs(config), **split_file}
 
 

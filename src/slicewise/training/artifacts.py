@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from slicewise.core.files import atomic_write, write_text
-from slicewise.data.loading.dataset import Batch, SliceDataset
-from slicewise.data.loading.sampler import Indices
+from slicewise.data.loading.dataset import Batch, Indices, SliceDataset
 from slicewise.imaging.io.image2d import to_png
 from slicewise.models.checkpoint import CHECKPOINT_NAME, save_checkpoint
 from slicewise.models.multitask import Logits

@@ -65,7 +65,7 @@ def train_stage(
     Args:
         name: which of `config.stages`.
         config: of the run.
-        train_set: training slices; a limited number of each case in a round, see `data.loading.sampler`.
+        train_set: training slices; a limited number of each case in a round, see `data.loading.loader`.
         val_set: validation slices; all are used.
         out_dir: folder of this stage alone.
         start: the checkpoint with the initial weights; None for a new model.

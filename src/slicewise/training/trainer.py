@@ -18,8 +18,7 @@ from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.core.signals import defer_signals
 from slicewise.data.loading.augment import apply_augmentation, draw_augmentation
 from slicewise.data.loading.dataset import Batch, SliceDataset
-from slicewise.data.loading.loader import TrainLoader
-from slicewise.data.loading.sampler import derive_seed
+from slicewise.data.loading.loader import TrainLoader, derive_seed
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.artifacts import StageArtifacts
 from slicewise.training.averaging import update_bn_statistics

@@ -40,7 +40,7 @@ _SLICE_BYTES_PER_PIXEL: Final = 9
 
 def download_demand(context: Context[Config]) -> Demand:
     """Estimate the generation of phantom patients; the size of a download is checked when it is known."""
-    from slicewise.data.phantom.generation import BYTES_PER_PATIENT
+    from slicewise.data.phantom.patients import BYTES_PER_PATIENT
 
     config, num_missing = context.config, 0
     for settings in used_sources(config):

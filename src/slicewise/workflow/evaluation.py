@@ -11,7 +11,7 @@ from typing import Any
 from slicewise.config.schema import Config
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
-from slicewise.data.store_entry import StoredCase
+from slicewise.data.store import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.engine.step import Context
 from slicewise.evaluation.comparison.output import compute_gains, gain_text, write_comparison

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from slicewise.data.loading.dataset import SliceDataset
-    from slicewise.data.store import SliceStore
-    from slicewise.data.store_entry import StoredCase
+    from slicewise.data.store import SliceStore, StoredCase
 
 STORE_DIR: Final = "data/slices"
 MANIFEST_NAME: Final = "manifest.json"

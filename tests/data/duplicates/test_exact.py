@@ -4,7 +4,7 @@ import pytest
 from tests.fixtures.sources import discover
 
 from slicewise.data.cases import CaseFiles
-from slicewise.data.duplicates.exact import drop_copies
+from slicewise.data.duplicates import drop_copies
 from slicewise.domain.keys import CaseKey
 
 SUFFIXES = ("t1", "t1ce", "t2", "flair", "seg")

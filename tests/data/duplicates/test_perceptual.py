@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from slicewise.core.errors import PictureError
 from slicewise.data.cases import CaseFiles
-from slicewise.data.duplicates.perceptual import (
+from slicewise.data.duplicates import (
     RADIUS,
     PictureHash,
     group_near_duplicates,

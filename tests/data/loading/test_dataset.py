@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ class Case:
         return self.key.patient
 
 
-def case(number: int, num_slices: int, presence: tuple[int, ...] = (1, 1, 1, 1), side: int = SIDE) -> Case:
+def case(number: int, num_slices: int, presence: tuple[int, ...] = (1, 1, 1, 1), side: int = SIDE) -> Any:
     slots = np.flatnonzero(presence)
     values = 100 * number + 10 * np.arange(num_slices)[:, None] + slots
     images = np.broadcast_to(values[:, :, None, None], (num_slices, len(slots), side, side))
@@ -129,7 +130,7 @@ def test_large_sets_keep_only_some_cases_open() -> None:
                 Counted.opened += 1
             return super().__getattribute__(name)
 
-    cases = [Counted(**vars(case(number % 9, 1))) for number in range(300)]
+    cases: list[Any] = [Counted(**vars(case(number % 9, 1))) for number in range(300)]
     dataset = SliceDataset({"volumes": cases})
     assert Counted.opened == 0
 

@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,14 @@ class Case:
     group = "P0"
 
 
+CASE: Any = Case()  # a stand-in for StoredCase
+
+
 @pytest.fixture
 def batches() -> TrainLoader:
     weights = {"volumes": 1.0, "pictures": 0.0}
     return TrainLoader(
-        SliceDataset({"volumes": [Case()]}), weights, batch_size=3, iterations=0, key=(0, "joint")
+        SliceDataset({"volumes": [CASE]}), weights, batch_size=3, iterations=0, key=(0, "joint")
     )
 
 
@@ -47,7 +51,7 @@ def test_only_slices_marked_for_training_come(batches: TrainLoader) -> None:
 
 
 def test_evaluation_reads_every_slice_in_order() -> None:
-    dataset = SliceDataset({"volumes": [Case()]})
+    dataset = SliceDataset({"volumes": [CASE]})
     seen = torch.cat(
         [batch.images[:, 0, 0, 0] for batch in load_batches(dataset, sequential_batches(dataset, 4))]
     )
@@ -57,7 +61,7 @@ def test_evaluation_reads_every_slice_in_order() -> None:
 
 @pytest.mark.parametrize(("preload_mib", "in_thread"), [(1, False), (0, True)])
 def test_slices_in_memory_are_gathered_without_a_thread(preload_mib: float, in_thread: bool) -> None:
-    dataset = SliceDataset({"volumes": [Case()]}, preload_mib=preload_mib)
+    dataset = SliceDataset({"volumes": [CASE]}, preload_mib=preload_mib)
     batches = load_batches(dataset, sequential_batches(dataset, 4))
     next(batches)
 

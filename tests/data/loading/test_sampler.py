@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slicewise.core.errors import TrainingError
-from slicewise.data.loading.sampler import EpochPlan, SlicePool, derive_seed, plan_epoch, sample_epoch
+from slicewise.data.loading.dataset import SlicePool
+from slicewise.data.loading.loader import EpochPlan, derive_seed, plan_epoch, sample_epoch
 
 VOLUMES = np.arange(100, dtype=np.int64)
 PICTURES = np.arange(1000, 1007, dtype=np.int64)

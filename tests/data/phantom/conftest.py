@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from slicewise.data.phantom.patient import PhantomPatient, generate_patient
-from slicewise.data.phantom.subject import Subject, draw_subject
+from slicewise.data.phantom.patients import PhantomPatient, Subject, draw_subject, generate_patient
 
 SEED = 0
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from slicewise.data.phantom.anatomy import Brain, Push, Warp, _rotation
-from slicewise.data.phantom.subject import Subject
+from slicewise.data.phantom.patients import Subject
 
 
 def test_fractions_are_those_of_a_partition(subject: Subject) -> None:

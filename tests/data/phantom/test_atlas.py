@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from slicewise.core.errors import DataError
-from slicewise.data.phantom import atlas as module
-from slicewise.data.phantom.atlas import MIDLINE_COL, load_atlas
+from slicewise.data.phantom import anatomy as module
+from slicewise.data.phantom.anatomy import MIDLINE_COL, load_atlas
 
 
 def test_the_maps_are_read_once() -> None:
@@ -42,7 +42,7 @@ def test_ventricles_have_the_volume_of_ventricles() -> None:
 
 def test_neither_nilearn_nor_torch_is_imported() -> None:
     code = (
-        "import sys; from slicewise.data.phantom.atlas import load_atlas; load_atlas(); "
+        "import sys; from slicewise.data.phantom.anatomy import load_atlas; load_atlas(); "
         "print([n for n in ('nilearn', 'torch', 'sklearn', 'pandas') if n in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

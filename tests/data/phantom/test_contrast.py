@@ -2,8 +2,7 @@ import numpy as np
 
 from slicewise.data.phantom.contrast import Scanner, draw_signals
 from slicewise.data.phantom.fields import Points
-from slicewise.data.phantom.patient import PhantomPatient
-from slicewise.data.phantom.subject import Subject
+from slicewise.data.phantom.patients import PhantomPatient, Subject
 from slicewise.domain.labels import MODALITIES, Modality
 
 

@@ -6,9 +6,9 @@ import psutil
 import pytest
 
 from slicewise.core.errors import DataError
-from slicewise.data.phantom import generation
-from slicewise.data.phantom.generation import materialise_patients, materialise_pictures
-from slicewise.data.phantom.patient import patient_name
+from slicewise.data.phantom import patients, pictures
+from slicewise.data.phantom.patients import materialise_patients, patient_name
+from slicewise.data.phantom.pictures import materialise_pictures
 
 
 def test_only_missing_patients_are_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +19,7 @@ def test_only_missing_patients_are_generated(tmp_path: Path, monkeypatch: pytest
         (folder / patient_name(number)).mkdir(parents=True)
         return folder / patient_name(number)
 
-    monkeypatch.setattr(generation, "write_patient", write)
+    monkeypatch.setattr(patients, "write_patient", write)
     (tmp_path / patient_name(2)).mkdir()
     found = materialise_patients(tmp_path, [3, 2, 1, 3], 0, 1)
     assert made == [3, 1]
@@ -27,7 +27,7 @@ def test_only_missing_patients_are_generated(tmp_path: Path, monkeypatch: pytest
 
 
 def test_nothing_to_do_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "map_cases", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr(patients, "map_cases", lambda *_, **__: pytest.fail("started"))
     assert materialise_patients(tmp_path, [], 0, 4) == []
 
 
@@ -77,7 +77,7 @@ def test_pictures_are_made_once(tmp_path: Path) -> None:
 
 
 def test_processes_draw_what_one_process_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "_PICTURES_PER_WORKER", 3)
+    monkeypatch.setattr(pictures, "_PICTURES_PER_WORKER", 3)
     there = materialise_pictures(tmp_path / "two", 6, 0, 2)
     here = materialise_pictures(tmp_path / "one", 6, 0, 1)
     drawn = {path.relative_to(here): path.read_bytes() for path in here.rglob("*.*")}

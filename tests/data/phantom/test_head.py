@@ -1,8 +1,8 @@
 import numpy as np
 
+from slicewise.data.phantom.contrast import Head
 from slicewise.data.phantom.fields import MARGIN, SHAPE, Points
-from slicewise.data.phantom.head import Head
-from slicewise.data.phantom.subject import Subject
+from slicewise.data.phantom.patients import Subject
 from slicewise.domain.labels import MODALITIES
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from slicewise.data.phantom.mimics import Extras, Mimics
-from slicewise.data.phantom.subject import Subject
+from slicewise.data.phantom.contrast import Extras, Mimics
+from slicewise.data.phantom.patients import Subject
 
 
 @pytest.fixture(scope="module")

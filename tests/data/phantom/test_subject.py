@@ -1,6 +1,6 @@
 import numpy as np
 
-from slicewise.data.phantom.subject import Subject, brain_points, draw_subject
+from slicewise.data.phantom.patients import Subject, brain_points, draw_subject
 
 
 def test_the_survey_covers_the_brain(subject: Subject) -> None:

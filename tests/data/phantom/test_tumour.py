@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from slicewise.data.phantom.fields import Points
-from slicewise.data.phantom.patient import PhantomPatient
-from slicewise.data.phantom.subject import Subject, draw_subject
+from slicewise.data.phantom.patients import PhantomPatient, Subject, draw_subject
 from slicewise.data.phantom.tumour import Compartments, Focus, Tumour, _ellipsoid, draw_tumour, place_foci
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slicewise.data.sources.folder_labels import label_folders, parse_label
+from slicewise.data.sources.class_folders import label_folders, parse_label
 
 
 @given(st.sampled_from(["yes", "tumor", "brain tumour", "glioma_tumor", "Meningioma", "Positive"]), st.data())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slicewise.core.errors import DataError
-from slicewise.data.sources.tree import natural_key, partition_files
+from slicewise.data.sources.base import natural_key, partition_files
 
 
 def jpegs(root: Path) -> list[Path]:

@@ -17,8 +17,7 @@ from PIL import Image
 from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, read_volume, tumour, write_nifti
 
 from slicewise.core.errors import VolumeError
-from slicewise.data.cases import CaseFiles
-from slicewise.data.check import check_case
+from slicewise.data.cases import CaseFiles, check_case
 from slicewise.domain.labels import Modality
 from slicewise.imaging.io.nifti import read_nifti
 from slicewise.imaging.io.nifti import write_nifti as save_mask

@@ -21,8 +21,7 @@ from PIL import Image
 from tests.test_full_disk import Tmpfs, mounted
 
 from slicewise.config.compose import compose
-from slicewise.data.cases import CaseFiles
-from slicewise.data.check import require_readable
+from slicewise.data.cases import CaseFiles, require_readable
 from slicewise.data.problems import Problem
 from slicewise.inference.pipeline import Pipeline
 from slicewise.serving.api.app import create_app

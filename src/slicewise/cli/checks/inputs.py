@@ -21,7 +21,7 @@ from slicewise.core.errors import (
     SliceWiseError,
     UsageError,
 )
-from slicewise.data.check import check_cases, require_usable
+from slicewise.data.cases import check_source
 from slicewise.data.download.kaggle_client import HOW_TO_SIGN_IN, find_credentials
 from slicewise.data.problems import Problem, summarise_problems
 from slicewise.data.sources import class_folders, open_source
@@ -139,10 +139,7 @@ def _check_source(source: SourceSettings, root: Path) -> tuple[str, int]:
     """
     if isinstance(source, ClassFoldersSettings):
         return _check_pictures(source, root)
-    found, discovery_problems = open_source(source).discover(root)
-    usable, faults = check_cases(found)
-    problems = [*discovery_problems, *faults]
-    require_usable(source.name, root, len(found), usable, problems)
+    usable, problems = check_source(source.name, root, *open_source(source).discover(root))
     num_faults = sum(problem.severity == "error" for problem in problems)
     return f"{len(usable)} cases can be used, {num_faults} files or folders cannot", num_faults
 

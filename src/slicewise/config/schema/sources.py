@@ -53,6 +53,8 @@ class SourceSettings(Section):
     """A case: a volume of many slices, or one picture."""
     has_masks: ClassVar[bool] = False
     is_generated: ClassVar[bool] = False
+    on_demand: ClassVar[bool] = False
+    """Only the patients that take part are generated."""
 
     @model_validator(mode="after")
     def _check_generated(self) -> Self:
@@ -89,6 +91,7 @@ class PhantomSettings(SourceSettings):
     """Number of virtual patients; those that a mode uses are generated."""
     has_masks = True
     is_generated = True
+    on_demand = True
 
 
 class ClassFoldersSettings(SourceSettings):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Final, Protocol, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -12,48 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slicewise.core.errors import DataError
-from slicewise.data.loading.sampler import Indices, SlicePool
-from slicewise.domain.keys import CaseKey
+from slicewise.data.store import StoredCase
+from slicewise.imaging.slice_selection import select_evenly
+
+Indices = NDArray[np.int64]
 
 _MAX_OPEN: Final = 200
-
-
-class SliceArrays(Protocol):
-    """The slices of one case as the store opens them, in memory or memory-mapped."""
-
-    @property
-    def key(self) -> CaseKey: ...
-    @property
-    def group(self) -> str:
-        """Patient, or family of near-identical pictures: never in two subsets"""
-
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def stored_images(self) -> NDArray[np.float16]:
-        """[slice, present modality, row, col]"""
-
-    @property
-    def masks(self) -> NDArray[np.uint8]:
-        """[slice, row, col], labels 0 to 3; zeros where there is no mask"""
-
-    @property
-    def has_mask(self) -> bool: ...
-    @property
-    def labels(self) -> NDArray[np.int8]:
-        """[slice], 1 where there is tumour"""
-
-    @property
-    def included(self) -> NDArray[np.bool_]:
-        """[slice], True where the slice has enough brain to be predicted"""
-
-    @property
-    def train(self) -> NDArray[np.bool_]:
-        """[slice], True where the slice is in the first round of training"""
-
-    @property
-    def presence(self) -> Sequence[bool]:
-        """[channel], True where it holds an image"""
 
 
 @dataclass(frozen=True)
@@ -88,6 +52,27 @@ class Batch:
         return replace(self, **{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
 
 
+@dataclass(frozen=True)
+class SlicePool:
+    """The training slices of one source, in rounds of `len(pool)`.
+
+    Of a case with more slices than its share, each round takes others, evenly spaced.
+    """
+
+    constant: Indices
+    """Slices that are in every round"""
+    rotating: tuple[tuple[Indices, int], ...] = ()
+    """Slices of which a round has some, and their number"""
+
+    def __len__(self) -> int:
+        return len(self.constant) + sum(count for _, count in self.rotating)
+
+    def round(self, number: int) -> Indices:
+        """Return the slices of a round, counted from 0: the first has those that preprocessing marked."""
+        chosen = (select_evenly(*group, turn=number) for group in self.rotating)
+        return np.concatenate([self.constant, *chosen])
+
+
 class SliceDataset:
     """All slices of one subset, source by source, numbered in the order given.
 
@@ -100,10 +85,10 @@ class SliceDataset:
         DataError: no slice, or slices of different sizes.
     """
 
-    def __init__(self, cases: Mapping[str, Sequence[SliceArrays]], preload_mib: float = 0) -> None:
+    def __init__(self, cases: Mapping[str, Sequence[StoredCase]], preload_mib: float = 0) -> None:
         self.source_names = tuple(cases)
         """Names of the numbers in `sources`"""
-        self.cases: tuple[SliceArrays, ...] = tuple(chain.from_iterable(cases.values()))
+        self.cases = tuple(chain.from_iterable(cases.values()))
         counts = [len(case.labels) for case in self.cases]
         sizes = sorted({case.image_size for case in self.cases})
         if not any(counts):
@@ -122,14 +107,12 @@ class SliceDataset:
         self._presence = np.array([case.presence for case in self.cases], np.float32)
         self._has_mask = np.array([case.has_mask for case in self.cases])
         # NumPy copies fastest to a slice.
-        self._filled = [
-            slice(None) if all(case.presence) else np.flatnonzero(case.presence) for case in self.cases
-        ]
+        self._filled = [slice(None) if all(c.presence) else np.flatnonzero(c.presence) for c in self.cases]
         bytes_per_pixel = 2 * self._presence.sum(1) + 1  # float16 modalities and a uint8 mask
         size_mib = float((np.array(counts) * self.image_size**2 * bytes_per_pixel).sum()) / 2**20
         self.preloaded = size_mib <= preload_mib
-        most = None if self.preloaded else _MAX_OPEN
-        self._arrays = lru_cache(most)(partial(_read_arrays, self.cases, self.preloaded))
+        read = partial(_read_arrays, self.cases, self.preloaded)  # no bound method: it would hold `self`
+        self._arrays = lru_cache(None if self.preloaded else _MAX_OPEN)(read)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -177,8 +160,6 @@ class SliceDataset:
         )
 
 
-def _read_arrays(
-    cases: Sequence[SliceArrays], copied: bool, number: int
-) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    images, masks = cases[number].stored_images, cases[number].masks
+def _read_arrays(cases: Sequence[StoredCase], copied: bool, case: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    images, masks = cases[case].stored_images, cases[case].masks
     return (np.array(images), np.array(masks)) if copied else (images, masks)

@@ -1,17 +1,105 @@
-"""Batches in the order of an epoch, gathered in a background thread where that is faster."""
+"""The batches of each epoch: a pure function of seed, stage and epoch, gathered in the background."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
-from slicewise.data.loading.dataset import Batch, SliceDataset
-from slicewise.data.loading.sampler import EpochPlan, Indices, plan_epoch, sample_epoch
+from slicewise.core.errors import TrainingError
+from slicewise.core.hashing import digest
+from slicewise.data.loading.dataset import Batch, Indices, SliceDataset, SlicePool
 
 T = TypeVar("T")
 _END = object()
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a 60-bit seed that depends only on the parts, the same in every process."""
+    return int(digest(list(parts))[:15], 16)
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """The number of slices of each source, and of batches."""
+
+    num_slices: Mapping[str, int]
+    num_batches: int
+
+
+def plan_epoch(
+    available: Mapping[str, int], shares: Mapping[str, float], batch_size: int, iterations: int = 0
+) -> EpochPlan:
+    """Return the size of an epoch in which each source has its share.
+
+    Args:
+        available: number of training slices of each source, in order.
+        shares: of the sources; that of one without slices goes to the others in proportion. Where none of
+            them has any, all sources with slices have equal shares.
+        batch_size: largest number of slices in a batch.
+        iterations: number of batches; 0: one round of the first source with a share.
+
+    Raises:
+        TrainingError: fewer than two slices: batch normalisation needs more than one image.
+    """
+    used = {name: shares.get(name, 0.0) for name, count in available.items() if count}
+    if not any(used.values()):
+        used = dict.fromkeys(used, 1.0)
+    total = sum(used.values())
+    if iterations and used:
+        num_slices, num_batches = iterations * batch_size, iterations
+    else:
+        first = next((name for name, share in used.items() if share), None)
+        num_slices = round(available[first] / (used[first] / total)) if first else 0
+        # Batches of nearly equal size, so that none is left with a single slice.
+        num_batches = min(math.ceil(num_slices / batch_size), max(1, num_slices // 2))
+    if num_slices < 2:
+        raise TrainingError(
+            f"an epoch has {num_slices} training slices and needs at least 2; "
+            "raise scale.min_patients or training.iterations_per_epoch"
+        )
+    edges = [round(num_slices * (share / total)) for share in accumulate(used.values(), initial=0.0)]
+    counts = [after - before for before, after in pairwise(edges)]
+    return EpochPlan(dict.fromkeys(available, 0) | dict(zip(used, counts, strict=True)), num_batches)
+
+
+def sample_epoch(pools: Mapping[str, SlicePool], epoch: EpochPlan, *key: int | str) -> list[Indices]:
+    """Return the batches of an epoch as arrays of slice indices, each source spread evenly over them.
+
+    Within a source, slices come from its shuffled rounds, which continue from epoch to epoch: none is
+    repeated before its round is complete. `key` is seed, stage and, last, the number of the epoch from 0.
+    """
+    *base, number = key
+    order = np.random.default_rng(derive_seed("batch", *key))
+    parts, drawn = [], 0
+    before = _batch_edges(0, epoch.num_batches)
+    for name, count in epoch.num_slices.items():
+        draw, drawn = _draw_slices(pools[name], count, int(number), (name, *base)), drawn + count
+        edges = _batch_edges(drawn, epoch.num_batches)
+        parts.append(np.split(draw, (edges - before)[1:-1]))
+        before = edges
+    return [order.permutation(np.concatenate(batch)) for batch in zip(*parts, strict=True)]
+
+
+def _batch_edges(count: int, num_batches: int) -> Indices:
+    return np.arange(num_batches + 1, dtype=np.int64) * count // num_batches
+
+
+def _draw_slices(pool: SlicePool, count: int, epoch: int, base: tuple[int | str, ...]) -> Indices:
+    """Return `count` indices of the endless sequence of shuffled rounds, from `epoch * count` on."""
+    if count == 0:
+        return np.empty(0, np.int64)
+    first = epoch * count
+    rounds = range(first // len(pool), (first + count - 1) // len(pool) + 1)
+    row = [
+        np.random.default_rng(derive_seed(*base, number)).permutation(pool.round(number)) for number in rounds
+    ]
+    skip = first - rounds.start * len(pool)
+    return np.concatenate(row)[skip : skip + count]
 
 
 class TrainLoader:

@@ -1,4 +1,4 @@
-"""The four contrasts from tissue fractions: a table of signals, and a scanner with blur, bias and noise.
+"""From tissue to pictures: what resembles a tumour, skull and scalp, and a scanner with blur, bias and noise.
 
 Signals are relative to white matter. The centres follow the usual appearance at 1.5 and 3 T; each
 patient has a table of signals drawn around them.
@@ -11,9 +11,7 @@ import cv2
 import numpy as np
 
 from slicewise.data.phantom.anatomy import Tissue
-from slicewise.data.phantom.atlas import Floats
-from slicewise.data.phantom.fields import Field, Points
-from slicewise.data.phantom.mimics import Extras
+from slicewise.data.phantom.fields import Bools, Field, Floats, Points, bump, smoothstep
 from slicewise.data.phantom.tumour import Compartments
 from slicewise.domain.labels import MODALITIES, Modality
 
@@ -28,6 +26,133 @@ _CENTRES: dict[Modality, tuple[float, ...]] = {
 }
 _SPREADS = (0.12, 0.06, 0.0, 0.07, 0.18, 0.13, 0.08, 0.15, 0.12, 0.22)
 """Standard deviation of the logarithm, in the order of the materials."""
+_BONE_AND_MARROW: dict[Modality, tuple[float, float]] = {
+    "t1": (0.12, 0.55), "t1ce": (0.12, 0.60), "t2": (0.14, 0.60), "flair": (0.12, 0.40),
+}  # fmt: skip
+"""Relative to white matter."""
+_FAT_AND_SKIN: dict[Modality, tuple[float, float]] = {
+    "t1": (1.55, 0.75), "t1ce": (1.50, 0.95), "t2": (1.70, 0.90), "flair": (1.25, 0.80),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Fractions [N] in 0..1 of what lies on top of the tissue."""
+
+    hyperintensity: Floats
+    vessel: Floats
+    plexus: Floats
+    dura: Floats
+
+
+@dataclass(frozen=True)
+class Mimics:
+    """A patient's tumour look-alikes as functions of position."""
+
+    patches: Field
+    spots: Field
+    branch: Field
+    course: Field
+    surface: Field
+    band_mm: float
+    spot_level: float
+    vessel_width: float
+    strip_mm: float
+    scraps: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Mimics":
+        return cls(
+            patches=Field.draw(rng, 12),
+            spots=Field.draw(rng, 7),
+            branch=Field.draw(rng, 15),
+            course=Field.draw(rng, 15),
+            surface=Field.draw(rng, 11),
+            band_mm=min(float(rng.gamma(2.0, 1.2)), 6.0),
+            spot_level=float(rng.uniform(2.0, 3.4)),
+            vessel_width=float(rng.uniform(0.08, 0.14)),
+            strip_mm=float(rng.uniform(-1.0, 1.5)),
+            scraps=float(rng.uniform(0.3, 4.0)),
+        )
+
+    def at(self, points: Points, tissue: Tissue) -> Extras:
+        """Return the fractions at the points."""
+        return Extras(
+            self._hyperintensity(points, tissue),
+            self._vessels(points, tissue),
+            self._plexus(points, tissue),
+            smoothstep(tissue.head, -0.2, -1.2),
+        )
+
+    def skull_stripped(self, points: Points, tissue: Tissue) -> Bools:
+        """Return bool [N]: what an imperfect skull stripping keeps, with some dura and scalp."""
+        noise = self.surface.at(points)
+        edge = self.strip_mm + 0.7 * noise - self.scraps * smoothstep(noise, 0.7, 1.6)
+        return np.asarray(((tissue.depth > edge) | (tissue.head > 5)) & (tissue.height >= 0))
+
+    def _hyperintensity(self, points: Points, tissue: Tissue) -> Floats:
+        """Return caps and bands along the ventricles, and small spots in deep white matter (Fazekas)."""
+        patches = self.patches.at(points)
+        width = np.maximum(self.band_mm * (1 + 0.5 * patches), 0.3)
+        band = smoothstep(tissue.ventricle - width, 1.2, -0.8)
+        deep = smoothstep(tissue.depth, 9, 14)
+        spots = smoothstep(self.spots.at(points), self.spot_level - 0.35, self.spot_level + 0.15) * deep
+        above = smoothstep(tissue.height, 62, 70)
+        return np.asarray(np.maximum(band, spots) * tissue.white * above)
+
+    def _vessels(self, points: Points, tissue: Tissue) -> Floats:
+        """Return tubes where two fields vanish together, near the surface and in cisterns, and the sinus."""
+        radius = np.hypot(self.branch.at(points), self.course.at(points))
+        where = np.maximum(smoothstep(tissue.depth, 15, 5), tissue.csf * smoothstep(tissue.height, 75, 60))
+        tubes = bump(radius, self.vessel_width) * where
+        top = smoothstep(tissue.head, 3.5, 1.0) * smoothstep(tissue.height, 55, 65)
+        sinus = bump(tissue.lateral, 3.0) * top
+        return np.asarray(np.maximum(tubes, sinus))
+
+    def _plexus(self, points: Points, tissue: Tissue) -> Floats:
+        """Return the choroid plexus: strands inside the lateral ventricles."""
+        inside = smoothstep(tissue.ventricle, 0.0, -1.0) * smoothstep(np.abs(tissue.lateral), 5, 8)
+        return inside * smoothstep(self.spots.at(points), 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A patient's skull and scalp; thicknesses in mm."""
+
+    waves: Field
+    marrow: Field
+    skull_mm: float
+    scalp_mm: float
+    fat: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Head":
+        return cls(
+            Field.draw(rng, 45),
+            Field.draw(rng, 9),
+            skull_mm=float(rng.uniform(4.5, 8.5)),
+            scalp_mm=float(rng.uniform(3.5, 8.0)),
+            fat=float(rng.uniform(0.5, 1.25)),
+        )
+
+    def cover(self, signal: Floats, modality: Modality, points: Points, tissue: Tissue) -> Floats:
+        """Return the signal [N] with everything outside the dura replaced by skull, scalp and air."""
+        waves = self.waves.at(points)
+        outside = -tissue.head - np.float32(1.6)
+        skull = np.maximum(np.float32(self.skull_mm) * (1 + 0.16 * waves), 2.5)
+        scalp = np.maximum(np.float32(self.scalp_mm) * (1 - 0.22 * waves), 2.0)
+        bone, marrow = _BONE_AND_MARROW[modality]
+        middle = smoothstep(np.abs(outside / skull - 0.5), 0.33, 0.12) * smoothstep(skull, 4.0, 6.5)
+        inside_bone = bone + (marrow - bone) * middle * (0.75 + 0.2 * self.marrow.at(points))
+        fat, skin = _FAT_AND_SKIN[modality]
+        above = outside - skull
+        layer = smoothstep(above, 0.3, 1.2) * smoothstep(above - scalp, -1.0, -2.2)
+        soft = skin + (fat * np.float32(self.fat) - skin) * layer * (0.9 + 0.08 * self.marrow.at(points))
+        covered = signal.copy()
+        _lay(covered, smoothstep(outside, -0.5, 0.5), inside_bone)
+        _lay(covered, smoothstep(above, -0.5, 0.5), soft)
+        _lay(covered, smoothstep(above - scalp, -0.5, 0.5), 0)
+        return covered
 
 
 def draw_signals(rng: np.random.Generator) -> dict[Modality, dict[str, float]]:
@@ -98,7 +223,13 @@ class Scanner:
         signal *= 1 + 0.02 * textures.coarse + 0.025 * textures.fine
         _lay(signal, extras.hyperintensity, table["hyperintensity"])
         _lay(signal, extras.plexus, table["plexus"])
-        _lay_tumour(signal, table, tumour, textures)
+        # The anatomy still shows through oedema.
+        oedema = table["oedema"] * (1 + 0.09 * textures.coarse + 0.04 * textures.fine)
+        _lay(signal, tumour.whole, 0.82 * oedema + 0.18 * table["oedema"] * signal)
+        dead = table["necrosis"] * (1 + 0.12 * textures.coarse + 0.08 * textures.fine)
+        _lay(signal, tumour.core, dead)
+        live = table["enhancing"] * (1 + 0.12 * textures.coarse + 0.17 * textures.fine)
+        _lay(signal, tumour.core * tumour.rim, live)
         _lay(signal, extras.vessel, table["vessel"])
         _lay(signal, extras.dura, table["dura"])
         return signal
@@ -111,32 +242,17 @@ class Scanner:
         scan = self.scans[modality]
         shaded = signal * np.exp(np.float32(scan.bias_strength) * scan.bias.at(points))
         volume: Floats = points.grid(shaded)
-        volume += _noise(rng, volume.shape, scan.noise)
+        volume += rng.standard_normal(volume.shape, np.float32) * np.float32(scan.noise)
         for plane in volume:
             cv2.GaussianBlur(plane, (5, 5), scan.blur, dst=plane)
         if scan.thickness > 1 and len(volume) > 1:
             flat = volume.reshape(len(volume), -1)
             cv2.blur(flat, (1, scan.thickness), dst=flat)
-        magnitude: Floats = np.hypot(volume, _noise(rng, volume.shape, 0.5 * scan.noise))
+        noise = rng.standard_normal(volume.shape, np.float32) * np.float32(0.5 * scan.noise)
+        magnitude: Floats = np.hypot(volume, noise)
         return magnitude * np.float32(scan.gain)
-
-
-def _noise(rng: np.random.Generator, shape: tuple[int, ...], level: float) -> Floats:
-    noise = rng.standard_normal(shape, dtype=np.float32)
-    noise *= np.float32(level)
-    return noise
 
 
 def _lay(signal: Floats, fraction: Floats, value: Any) -> None:
     """Mix a material into `signal` in place, by its partial volume."""
     signal += fraction * (value - signal)
-
-
-def _lay_tumour(signal: Floats, table: dict[str, float], tumour: Compartments, textures: Textures) -> None:
-    """Mix oedema, through which the anatomy still shows, and the textured core into `signal`."""
-    oedema = table["oedema"] * (1 + 0.09 * textures.coarse + 0.04 * textures.fine)
-    _lay(signal, tumour.whole, 0.82 * oedema + 0.18 * table["oedema"] * signal)
-    dead = table["necrosis"] * (1 + 0.12 * textures.coarse + 0.08 * textures.fine)
-    _lay(signal, tumour.core, dead)
-    live = table["enhancing"] * (1 + 0.12 * textures.coarse + 0.17 * textures.fine)
-    _lay(signal, tumour.core * tumour.rim, live)

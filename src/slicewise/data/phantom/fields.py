@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from slicewise.data.phantom.atlas import Bools, Floats
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
+"""In this package always float32."""
 
 SHAPE = (155, 240, 240)
 """Slices, rows and columns of a BraTS volume (1 mm)."""

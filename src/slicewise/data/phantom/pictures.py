@@ -6,6 +6,7 @@ They show other subjects than the volumes do: their random stream is another one
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from slicewise.core.console import progress
 from slicewise.core.errors import DataError
 from slicewise.core.files import atomic_write, sweep
-from slicewise.data.phantom.atlas import Bytes, Floats
-from slicewise.data.phantom.fields import MARGIN, SHAPE, Points
-from slicewise.data.phantom.head import Head
-from slicewise.data.phantom.subject import Subject, draw_subject
+from slicewise.core.parallel import map_cases
+from slicewise.data.phantom.contrast import Head
+from slicewise.data.phantom.fields import MARGIN, SHAPE, Bytes, Floats, Points
+from slicewise.data.phantom.patients import WORKER_MIB, Subject, draw_subject
 from slicewise.domain.labels import Modality
 
 _STREAM = 1
@@ -31,6 +33,8 @@ _ENDINGS = ("jpg", "JPG", "jpeg", "png")
 _ENDING_SHARES = (0.68, 0.12, 0.10, 0.10)
 _HEIGHTS = (62.0, 118.0)
 """Atlas slices above the orbits: lower ones would need a face."""
+_PICTURES_PER_WORKER = 20
+"""Starting a worker takes about as long as drawing these."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,28 @@ def missing_pictures(folder: Path, count: int, seed: int) -> list[PictureName]:
             f"pictures, such as {others[0]}; move the folder elsewhere and run again"
         )
     return [name for name in names if name.file not in present]
+
+
+def materialise_pictures(folder: Path, count: int, seed: int, num_workers: int) -> Path:
+    """Write the missing ones of a set of `count` yes/no pictures to `folder`, and return it.
+
+    Few of them are drawn in this process.
+
+    Raises:
+        DataError: the folder holds other pictures, or the system killed a worker.
+    """
+    missing = missing_pictures(folder, count, seed)
+    done = map_cases(
+        partial(write_picture, folder, seed),
+        missing,
+        name=lambda picture: picture.file,
+        num_workers=num_workers,
+        memory_mib=WORKER_MIB,
+        jobs_per_worker=_PICTURES_PER_WORKER,
+    )
+    for _ in progress(done, total=len(missing), desc="Drawing pictures", unit="picture"):
+        pass
+    return folder
 
 
 def write_picture(folder: Path, seed: int, name: PictureName) -> None:

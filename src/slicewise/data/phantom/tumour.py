@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 
 from slicewise.data.phantom.anatomy import Push, Tissue
-from slicewise.data.phantom.atlas import Bools, Bytes, Floats
-from slicewise.data.phantom.fields import Field, Points, smoothstep
+from slicewise.data.phantom.fields import Bools, Bytes, Field, Floats, Points, smoothstep
 
 Kind = Literal["ring", "solid", "low_grade"]
 _KINDS: tuple[Kind, ...] = ("ring", "solid", "low_grade")
@@ -157,16 +156,10 @@ def draw_tumour(
     radius = (core_ml * 1000 * 0.75 / np.pi / (1.25 if count == 2 else 1.0)) ** (1 / 3)
     foci = place_foci(rng, survey, tissue, radius, count)
     fields = Field.draw(rng, 16), Field.draw(rng, float(np.clip(radius * 0.6, 5, 11))), Field.draw(rng, 4.5)
-    tumour = Tumour(
-        kind,
-        foci,
-        millilitres,
-        *fields,
-        rim_mm=float(rng.uniform(1.6, 4.5)),
-        softness_mm=float(rng.uniform(0.3, 0.8)),
-        strength=float(rng.uniform(0.15, 0.5)),
+    rim_mm, softness_mm, strength = (
+        float(rng.uniform(*span)) for span in ((1.6, 4.5), (0.3, 0.8), (0.15, 0.5))
     )
-    return tumour, core_ml
+    return Tumour(kind, foci, millilitres, *fields, rim_mm, softness_mm, strength), core_ml
 
 
 def place_foci(

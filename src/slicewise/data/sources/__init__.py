@@ -1,12 +1,10 @@
 """Data sources: what is read of a folder, by the kind of the data set.
 
-base           what every kind does; docs/extending.md adds another one
-brats          BraTS and other volumes named likewise; nifti_headers checks their files
-lgg            kaggle_3m, a slice per TIFF; lgg_slices reads and checks them
+base           what every kind does, and the files below a folder; docs/extending.md adds another kind
+brats          BraTS and other volumes named likewise
+lgg            kaggle_3m, a slice per TIFF
 class_folders  pictures in folders named yes and no
 phantom        generated patients and pictures
-folder_labels  the label in the name of a folder
-tree           the files below a folder, in natural order
 """
 
 from typing import TYPE_CHECKING, Any

@@ -13,26 +13,27 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from slicewise.config.schema.sources import BratsSettings, SourceSettings
 from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles
-from slicewise.data.duplicates.exact import drop_copies
 from slicewise.data.filenames import SUFFIXES
 from slicewise.data.grouping import CaseDraft, NamedFile, group_files, select_images, select_mask
-from slicewise.data.problems import Problem, summarise_problems
+from slicewise.data.problems import Problem, Severity, summarise_problems
 from slicewise.data.sources.base import Discovered, Source
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import LABEL_FORMATS, MODALITIES, LabelMap
-
-if TYPE_CHECKING:
-    from slicewise.imaging.volume import Volume
+from slicewise.imaging.alignment import compare_grids
+from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
+from slicewise.imaging.volume import Volume, read_nifti_case
 
 _EXPECTED: Final = (
     "BraTS cases: folders with ..._t1, ..._t1ce, ..._t2, ..._flair (2023: -t1n -t1c -t2w -t2f) and ..._seg "
     "as .nii or .nii.gz"
 )
+_UNIDENTIFIED: Final = "neither a modality nor a mask, ignored"
+_OTHER: Final = "another image than t1, t1ce, t2, flair or the tumour's mask, ignored"
 _SLICES_OF_A_VOLUME: Final = 160
 _RELEASE = re.compile(r"brats(\d\d|\d{4})_|brats-gli-", re.IGNORECASE)
 _PAEDIATRIC = re.compile(r"brats-ped-", re.IGNORECASE)
@@ -44,19 +45,14 @@ class Brats(Source[SourceSettings]):
 
     Settings: ClassVar[type[SourceSettings]] = BratsSettings
     suffixes = SUFFIXES
-    _mask: str | None = None
-    _labels: LabelMap | None = None
-    """The meaning of the mask values; None: the names and values of the files define it."""
 
-    def __init__(self, settings: SourceSettings) -> None:
-        super().__init__(settings)
-        if not isinstance(settings, BratsSettings):
-            return
-        self._mask = settings.mask
-        if isinstance(settings.labels, str):
-            self._labels = LABEL_FORMATS.get(settings.labels)
-        else:
-            self._labels = tuple((int(value), label) for value, label in settings.labels.items())
+    @property
+    def _labels(self) -> LabelMap | None:
+        """The meaning of the mask values; None: the names and values of the files define it."""
+        labels = getattr(self.settings, "labels", "auto")
+        if isinstance(labels, str):
+            return LABEL_FORMATS.get(labels)
+        return tuple((int(value), label) for value, label in labels.items())
 
     def discover(self, root: Path) -> Discovered:
         """Return the cases with a mask below `root`, in natural order, and the problems.
@@ -67,31 +63,23 @@ class Brats(Source[SourceSettings]):
             DataError: there is no folder, no case, no case with a mask, or the masks have other values than
                 in BraTS and `labels` is not set.
         """
-        gathered = group_files(self.read_files(root), root, mask_name=self._mask)
+        from slicewise.data.duplicates import drop_copies
+
+        gathered = group_files(self.read_files(root), root, mask_name=getattr(self.settings, "mask", None))
         problems = gathered.problems
-        problems += [
-            Problem(p, "neither a modality nor a mask, ignored", "note") for p in gathered.unidentified
-        ]
-        problems += [
-            Problem(p, "another image than t1, t1ce, t2, flair or the tumour's mask, ignored", "note")
-            for p in gathered.others
-        ]
+        problems += [Problem(path, _UNIDENTIFIED, "note") for path in gathered.unidentified]
+        problems += [Problem(path, _OTHER, "note") for path in gathered.others]
         drafts = [draft for draft in gathered.drafts if draft.images]
         strays = [mask for draft in gathered.drafts if not draft.images for mask in draft.masks]
         _adopt_masks(drafts, strays, problems)
         if not drafts:
             raise DataError(f"{root} holds no case; expected {_EXPECTED}{summarise_problems(problems)}")
-        labels = self._labels
-        distinct = _without_repeats(drafts, problems)
-        cases = [
-            case
-            for draft in distinct
-            if draft.masks and (case := _case(draft, self.settings.name, labels, problems))
-        ]
+        with_mask = [draft for draft in _without_repeats(drafts, problems) if draft.masks]
+        cases = [case for draft in with_mask if (case := self._case(draft, problems))]
         if not cases:
             raise DataError(_no_mask(root, drafts, problems))
         paediatric = [case.key.case for case in cases if _PAEDIATRIC.match(case.key.case)]
-        if paediatric and labels is None:
+        if paediatric and self._labels is None:
             raise DataError(
                 f"{root} holds {len(paediatric)} cases of BraTS-PED, such as {paediatric[0]}, whose labels "
                 "mean 1 enhancing, 2 non-enhancing, 3 cyst, 4 edema; set data.sources.volumes."
@@ -103,20 +91,56 @@ class Brats(Source[SourceSettings]):
 
     @classmethod
     def check(cls, case: CaseFiles) -> list[Problem]:
-        from slicewise.data.sources.nifti_headers import check_headers
-
-        return check_headers(case)
+        problems: list[Problem] = []
+        headers: list[NiftiHeader] = []
+        for path in case.files:
+            try:
+                header = _check_length(path)
+            except NiftiError as fault:
+                problems.append(Problem(path, fault.message))
+            else:
+                headers.append(header)
+                problems += [Problem(path, what, "warning") for what in header.warnings]
+        for other in headers[1:]:
+            mismatch = compare_grids(headers[0].path.name, headers[0].orientation, other.orientation)
+            if mismatch is not None:
+                severity: Severity = "warning" if mismatch.usable else "error"
+                problems.append(Problem(other.path, mismatch.message, severity))
+        return problems
 
     @classmethod
-    def read(cls, case: CaseFiles) -> "Volume":
-        from slicewise.imaging.volume import read_nifti_case
-
+    def read(cls, case: CaseFiles) -> Volume:
         mask = case.masks[0] if case.masks else None
         return read_nifti_case(case.key, case.modalities, case.images, mask, case.labels)
 
     @classmethod
     def num_slices(cls, case: CaseFiles) -> int:
         return _SLICES_OF_A_VOLUME
+
+    def _case(self, draft: CaseDraft, problems: list[Problem]) -> CaseFiles | None:
+        images, image_problems = select_images(draft)
+        mask, mask_problems = select_mask(draft)
+        problems += image_problems + mask_problems
+        if mask is None:
+            return None
+        missing = [modality for modality in MODALITIES if modality not in images]
+        if missing:
+            problems.append(
+                Problem(draft.folder, f"no {', '.join(missing)}: the slot stays empty", "warning")
+            )
+        # From the parsed name: a safe name may end in a digest in place of the visit.
+        patient = safe_name(draft.patient)
+        return CaseFiles(
+            key=CaseKey(self.settings.name, patient, safe_name(draft.name)),
+            kind="brats",
+            modalities=tuple(images),
+            images=tuple(images.values()),
+            masks=(mask,),
+            label=None,
+            group=patient,
+            labels=self._labels or (LABEL_FORMATS["brats2023"] if _FROM_2023.match(draft.name) else None),
+            copies=tuple(draft.copies),
+        )
 
 
 def _warn_mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
@@ -128,32 +152,6 @@ def _warn_mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem
         "files were saved again is not recognised and may be in train and in test; keep one release"
     )
     return [Problem(root, what, "warning")] if len(prefixes) > 1 else []
-
-
-def _case(
-    draft: CaseDraft, source: str, labels: LabelMap | None, problems: list[Problem]
-) -> CaseFiles | None:
-    images, image_problems = select_images(draft)
-    mask, mask_problems = select_mask(draft)
-    problems += image_problems + mask_problems
-    if mask is None:
-        return None
-    missing = [modality for modality in MODALITIES if modality not in images]
-    if missing:
-        problems.append(Problem(draft.folder, f"no {', '.join(missing)}: the slot stays empty", "warning"))
-    # From the parsed name: a safe name may end in a digest in place of the visit.
-    patient = safe_name(draft.patient)
-    return CaseFiles(
-        key=CaseKey(source, patient, safe_name(draft.name)),
-        kind="brats",
-        modalities=tuple(images),
-        images=tuple(images.values()),
-        masks=(mask,),
-        label=None,
-        group=patient,
-        labels=labels or (LABEL_FORMATS["brats2023"] if _FROM_2023.match(draft.name) else None),
-        copies=tuple(draft.copies),
-    )
 
 
 def _adopt_masks(drafts: Sequence[CaseDraft], strays: Sequence[NamedFile], problems: list[Problem]) -> None:
@@ -202,3 +200,37 @@ def _no_mask(root: Path, drafts: Sequence[CaseDraft], problems: Sequence[Problem
         f"{root} holds {len(drafts)} cases and none has a mask (..._seg.nii), as in validation folders: "
         "choose the training folder, or name the masks with data.sources.volumes.mask='*PATTERN*'"
     )
+
+
+def _check_length(path: Path) -> NiftiHeader:
+    """Return the header of a file that is long enough for its voxels.
+
+    Raises:
+        NiftiError: the file is damaged, truncated or of another format.
+    """
+    with open_nifti(path, header_only=True) as (header, stream):
+        size = path.stat().st_size
+        if header.compressed and _trailer_fits(header):
+            size = header.num_bytes
+        elif header.compressed:
+            size = len(header.orientation.header)
+            while size < header.num_bytes and (chunk := stream.read(1 << 20)):
+                size += len(chunk)
+    if size < header.num_bytes:
+        raise NiftiError(
+            path,
+            f"truncated: its header promises {header.num_bytes:,} bytes and it holds {size:,}; copy or fetch "
+            "the file again",
+        )
+    return header
+
+
+def _trailer_fits(header: NiftiHeader) -> bool:
+    """Whether the size in the gzip trailer fits the header (RFC 1952: modulo 2^32).
+
+    A file of several gzip members ends in the size of the last one: it must be decompressed to be measured.
+    """
+    with header.path.open("rb") as stream:
+        stream.seek(-4, 2)
+        stated = int.from_bytes(stream.read(4), "little")
+    return (stated - header.num_bytes) % (1 << 32) < (1 << 20)

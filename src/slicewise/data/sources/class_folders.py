@@ -3,10 +3,11 @@
     brain_tumor_dataset/yes/Y1.jpg              brain_tumor_dataset/no/1 no.jpeg
     Training/glioma_tumor/gg (1).jpg            Testing/no_tumor/image(1).jpg
 
-The nearest folder named yes or no gives the label (`folder_labels`); folders such as Br35H's `pred` have none
+The nearest folder named yes or no gives the label; folders such as Br35H's `pred` have none
 and are left out. Nothing names a patient, so near-identical pictures form a group.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,15 +21,14 @@ from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.filenames import image_stem_of_mask, is_mask_folder, is_mask_name
 from slicewise.data.problems import Problem, summarise_problems
-from slicewise.data.sources.base import Discovered, Source
-from slicewise.data.sources.folder_labels import label_folders
-from slicewise.data.sources.tree import note_skipped, partition_files
+from slicewise.data.sources.base import Discovered, Source, note_skipped, partition_files
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.imaging.io.file_format import looks_like_picture
+from slicewise.imaging.io.image2d import read_picture
+from slicewise.imaging.volume import Volume, picture_volume
 
 if TYPE_CHECKING:
-    from slicewise.data.duplicates.perceptual import PictureHash
-    from slicewise.imaging.volume import Volume
+    from slicewise.data.duplicates import PictureHash
 
 _EXPECTED: Final = (
     "pictures in folders named yes and no (or tumor and no_tumor, or glioma_tumor, meningioma_tumor, "
@@ -39,6 +39,15 @@ _UNGROUPED: Final = (
     "duplicates are ignored: the same picture, or another of the same patient, may be in train and in test, "
     "so the scores are too optimistic"
 )
+
+
+_ALSO = r"(brain|mris?|images?|imgs?|pictures?|photos?|scans?|slices?|cases?|patients?|class(es)?)*"
+"""Neutral words before and after: `Brain Tumor Images`."""
+_TUMOUR = r"tumou?r(s|ous)?"
+_KIND = r"(gliomas?|meningiomas?|pituitary|metastas[ie]s)"
+_YES = re.compile(rf"{_ALSO}(yes|positive?|{_TUMOUR}|{_KIND}{_ALSO}({_TUMOUR})?){_ALSO}")
+_NO = re.compile(rf"no|none|{_ALSO}(negative?|normal|healthy|(no|non|not|without){_ALSO}{_TUMOUR}){_ALSO}")
+"""A bare "no" stands alone: `no_mri` is not a folder of healthy brains, and `Patient No 12` is a number."""
 
 
 class ClassFolders(Source[ClassFoldersSettings]):
@@ -58,7 +67,7 @@ class ClassFolders(Source[ClassFoldersSettings]):
         Raises:
             DataError: there is no folder, or it holds no readable picture under yes and no.
         """
-        from slicewise.data.duplicates.perceptual import group_pictures
+        from slicewise.data.duplicates import group_pictures
 
         files, others = partition_files(root, self.reads)
         labelled, problems = label_pictures(root, files)
@@ -102,10 +111,7 @@ class ClassFolders(Source[ClassFoldersSettings]):
         ]
 
     @classmethod
-    def read(cls, case: CaseFiles) -> "Volume":
-        from slicewise.imaging.io.image2d import read_picture
-        from slicewise.imaging.volume import picture_volume
-
+    def read(cls, case: CaseFiles) -> Volume:
         picture = read_picture(case.images[0])
         volume = picture_volume(case.key, picture.pixels, case.modalities[0], case.label)
         return replace(volume, remarks=picture.notes)
@@ -149,11 +155,17 @@ def _hash_pictures(
     labelled: list[tuple[Path, int]], problems: list[Problem]
 ) -> "list[tuple[Path, int, PictureHash]]":
     """Return the readable pictures with label and hash, decoded in threads; the others become problems."""
-    from slicewise.data.duplicates.perceptual import PictureHash
+    from slicewise.data.duplicates import PictureHash, hash_picture
+
+    def try_hash(path: Path) -> PictureHash | str:
+        try:
+            return hash_picture(path)
+        except PictureError as error:
+            return str(error).removeprefix(str(path)).lstrip(" :")
 
     readable = []
     with ThreadPoolExecutor() as pool:
-        results = pool.map(_try_hash, (path for path, _ in labelled))
+        results = pool.map(try_hash, (path for path, _ in labelled))
         bar = progress(results, desc="Comparing pictures", total=len(labelled), unit="picture")
         for (path, label), result in zip(labelled, bar, strict=True):
             if isinstance(result, PictureHash):
@@ -162,15 +174,6 @@ def _hash_pictures(
             else:
                 problems.append(Problem(path, result))
     return readable
-
-
-def _try_hash(path: Path) -> "PictureHash | str":
-    from slicewise.data.duplicates.perceptual import hash_picture
-
-    try:
-        return hash_picture(path)
-    except PictureError as error:
-        return str(error).removeprefix(str(path)).lstrip(" :")
 
 
 def number_repeated(names: Iterable[str]) -> list[str]:
@@ -185,3 +188,30 @@ def number_repeated(names: Iterable[str]) -> list[str]:
         taken.add(unique.lower())
         numbered.append(unique)
     return numbered
+
+
+def parse_label(folder: str) -> int | None:
+    """Return 1 for the name of a folder with tumours, 0 for one without, else None."""
+    name = re.sub(r"[^a-z]", "", folder.lower())
+    if _NO.fullmatch(name):
+        return 0
+    return 1 if _YES.fullmatch(name) else None
+
+
+def label_folders(folders: Collection[Path]) -> dict[Path, int | None]:
+    """Return the label of the pictures in each folder, given relative to the root of the data set.
+
+    The nearest labelled folder decides. One that holds labelled folders names the set, as in
+    `Brain Tumor/no_tumor`: it decides only for the pictures directly in it. The name of the root does not
+    count, and nothing below a folder `pred` has a label: it holds pictures to be examined.
+    """
+    around = {above for folder in folders for above in (folder, *folder.parents)}
+    labels = {folder: label for folder in around if (label := parse_label(folder.name)) is not None}
+    sets = {above for folder in labels for above in folder.parents}
+    labelled: dict[Path, int | None] = dict.fromkeys(folders)
+    for folder in folders:
+        nearest = next((above for above in (folder, *folder.parents) if above in labels), None)
+        is_set = nearest in sets and nearest != folder
+        if nearest is not None and not is_set and "pred" not in map(str.lower, folder.parts):
+            labelled[folder] = labels[nearest]
+    return labelled

@@ -10,19 +10,21 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from slicewise.config.schema.sources import LggSettings
-from slicewise.core.errors import DataError
+from slicewise.core.errors import DataError, PictureError, VolumeError
 from slicewise.data.cases import CaseFiles
-from slicewise.data.duplicates.exact import drop_copies
 from slicewise.data.problems import Problem
 from slicewise.data.sources.base import Discovered, Source
 from slicewise.domain.keys import CaseKey, safe_name
-from slicewise.domain.labels import Modality
-
-if TYPE_CHECKING:
-    from slicewise.imaging.volume import Volume
+from slicewise.domain.labels import EDEMA, NUM_MODALITIES, Modality, modality_slot
+from slicewise.imaging.io.image2d import open_picture
+from slicewise.imaging.mask_values import decode_tumour
+from slicewise.imaging.volume import UNIT_SPACING, Volume
 
 CHANNELS: Final[tuple[Modality, ...]] = ("t1", "flair", "t1ce")
 SUFFIXES: Final = (".tif", ".tiff")
@@ -72,6 +74,8 @@ class Lgg(Source[LggSettings]):
         Raises:
             DataError: there is no folder, or no case in it.
         """
+        from slicewise.data.duplicates import drop_copies
+
         problems: list[Problem] = []
         drafts: dict[tuple[Path, str], _Draft] = {}
         for path in self.read_files(root):
@@ -90,15 +94,46 @@ class Lgg(Source[LggSettings]):
 
     @classmethod
     def check(cls, case: CaseFiles) -> list[Problem]:
-        from slicewise.data.sources.lgg_slices import check_slices
-
-        return check_slices(case)
+        """Return the files that cannot be read, and those of another size than the first."""
+        problems: list[Problem] = []
+        sizes: dict[Path, tuple[int, int]] = {}
+        for path in case.files:
+            try:
+                with open_picture(path, ("TIFF",)) as image:
+                    sizes[path] = image.size
+            except PictureError as error:
+                problems.append(Problem(path, f"unreadable ({str(error).removeprefix(f'{path} ')})"))
+        first = next(iter(sizes.values()), None)
+        problems += [
+            Problem(path, f"{size[0]} x {size[1]} pixels, unlike the first slice")
+            for path, size in sizes.items()
+            if size != first
+        ]
+        return problems
 
     @classmethod
-    def read(cls, case: CaseFiles) -> "Volume":
-        from slicewise.data.sources.lgg_slices import read_slices
-
-        return read_slices(case)
+    def read(cls, case: CaseFiles) -> Volume:
+        """Return the channels in their slots; one that repeats FLAIR is missing by convention."""
+        stack = _stack(case.images, masks=False)
+        images = np.zeros((NUM_MODALITIES, *stack.shape[:3]), np.uint8)
+        flair = stack[..., case.modalities.index("flair")]
+        for channel, modality in enumerate(case.modalities):
+            sequence = stack[..., channel]
+            if modality == "flair" or not np.array_equal(sequence, flair):
+                images[modality_slot(modality)] = sequence
+        presence = tuple(bool(image.any()) for image in images)
+        labels, remark = None, None
+        if case.masks:
+            masks = _stack(case.masks, masks=True)
+            if masks.shape != stack.shape[:3]:
+                raise VolumeError(
+                    f"{case.folder}: masks are {masks.shape} and slices are {stack.shape[:3]}; fetch it again"
+                )
+            tumour, remark = decode_tumour(case.folder, masks)
+            labels = np.where(tumour, np.uint8(EDEMA), np.uint8(0))
+        return Volume(
+            case.key, images, presence, labels, None, UNIT_SPACING, None, (remark,) if remark else ()
+        )
 
 
 @dataclass
@@ -155,3 +190,29 @@ def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Dra
                 best.copies += list(draft.images.values())[:1]
                 problems.append(Problem(draft.folder, "the same case again, ignored", "note"))
     return unique
+
+
+def _stack(paths: tuple[Path, ...], *, masks: bool) -> NDArray[Any]:
+    """Return RGB slices [slice, row, col, 3], or masks [slice, row, col] in the values that they store.
+
+    Of a mask in colours, the brightest channel is taken.
+    """
+    arrays: list[NDArray[Any]] = []
+    for path in paths:
+        try:
+            with open_picture(path, ("TIFF",)) as image:
+                if not masks and image.mode != "RGB":
+                    raise VolumeError(f"{path} has mode {image.mode}, not RGB; is it a slice of kaggle_3m?")
+                if image.mode.startswith(("I", "F")) or image.mode == "L":
+                    array: NDArray[Any] = np.asarray(image)
+                else:
+                    array = np.asarray(image.convert("RGB"), np.uint8)
+                arrays.append(array.max(-1) if masks and array.ndim > 2 else array)
+        except PictureError as error:
+            raise VolumeError(f"{path} is unreadable: {error}") from error
+    for path, array in zip(paths, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            raise VolumeError(
+                f"{path} is {array.shape} and {paths[0]} is {arrays[0].shape}; fetch the case again"
+            )
+    return np.stack(arrays)

@@ -25,7 +25,7 @@ class Phantom(Brats):
 
     def fetch(self, root: Path, groups: Collection[str], faulty: Collection[Path], runtime: Runtime) -> None:
         from slicewise.core.parallel import num_processes
-        from slicewise.data.phantom.generation import materialise_patients
+        from slicewise.data.phantom.patients import materialise_patients
 
         for path in faulty:
             shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all
@@ -34,7 +34,7 @@ class Phantom(Brats):
         materialise_patients(root, sorted(numbers[name] for name in groups), _SEED, workers)
 
     def _numbers(self) -> dict[str, int]:
-        from slicewise.data.phantom.patient import patient_name
+        from slicewise.data.phantom.patients import patient_name
 
         return {patient_name(number): number for number in range(1, self.settings.phantom_patients + 1)}
 
@@ -46,7 +46,7 @@ class PhantomPictures(ClassFolders):
     settings: PhantomPicturesSettings
 
     def fetch(self, root: Path, groups: Collection[str], faulty: Collection[Path], runtime: Runtime) -> None:
-        from slicewise.data.phantom.generation import materialise_pictures
+        from slicewise.data.phantom.pictures import materialise_pictures
 
         for path in faulty:
             path.unlink(missing_ok=True)

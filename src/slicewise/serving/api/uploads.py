@@ -15,8 +15,7 @@ from typing import Any, Final, Literal
 from starlette.datastructures import UploadFile
 
 from slicewise.core.errors import DataError
-from slicewise.data.cases import CaseFiles
-from slicewise.data.check import require_readable
+from slicewise.data.cases import CaseFiles, require_readable
 from slicewise.data.filenames import ParsedName, is_mask_name, parse_filename, parse_patient
 from slicewise.data.sources import lgg
 from slicewise.domain.keys import CaseKey

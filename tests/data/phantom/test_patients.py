@@ -7,9 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from slicewise.data.phantom import patient as module
-from slicewise.data.phantom.patient import PhantomPatient, patient_name, write_patient
-from slicewise.data.phantom.subject import draw_subject
+from slicewise.data.phantom import patients as module
+from slicewise.data.phantom.patients import PhantomPatient, draw_subject, patient_name, write_patient
 from slicewise.domain.labels import MODALITIES
 
 NUMBER, SEED = 3, 0
@@ -137,7 +136,7 @@ def test_a_worker_stays_below_700_mib(tmp_path: Path) -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not report the peak memory of a process in /proc")
     code = (
-        "from pathlib import Path; from slicewise.data.phantom.patient import write_patient; "
+        "from pathlib import Path; from slicewise.data.phantom.patients import write_patient; "
         f"write_patient(Path({str(tmp_path)!r}), {LARGE_BRAIN}, {SEED}); "
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
