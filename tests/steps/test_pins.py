@@ -31,7 +31,7 @@ MUTATIONS = {
     "data/store.py:write": {"preprocess", "train", "evaluate"},
     "data/cases.py:from_json": {"download", "preprocess", "split"},
     "data/duplicates.py:group_near_duplicates": {"download"},
-    "data/loading/sampler.py:sample_epoch": {"train"},
+    "data/loading/loader.py:sample_epoch": {"train"},
     "workflow/settings.py:select_settings": {"preprocess", "split", "train", "evaluate", "cross_validation"},
     "models/multitask.py:decode": {"train", "evaluate"},
     "imaging/intensity.py:compute_scaling": {"preprocess"},
