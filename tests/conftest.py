@@ -12,6 +12,20 @@ from hypothesis import settings
 
 from slicewise.core.files import read_json
 
+
+def _take_own_cores() -> None:
+    """Give each of several workers its own cores: threads that compete for cores are very slow.
+
+    OpenMP counts the cores when torch is loaded, so this comes before the first import of it.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+        usable = sorted(os.sched_getaffinity(0))
+        number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        os.sched_setaffinity(0, usable[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or usable)
+
+
+_take_own_cores()
+
 pytest_plugins = ["tests.fixtures.small_model", "tests.fixtures.cohorts", "tests.fixtures.services"]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,15 +59,9 @@ WHOLE_PROGRAMS = {
 `make test-fast` leaves them out."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several workers its own cores: threads that compete for cores are very slow."""
+def pytest_configure() -> None:
     settings.register_profile("timeless", deadline=None)  # no test asserts how long something takes
     settings.load_profile("timeless")
-    worker = getattr(config, "workerinput", None)
-    if worker and hasattr(os, "sched_setaffinity"):
-        usable = sorted(os.sched_getaffinity(0))
-        number = int(worker["workerid"].removeprefix("gw"))
-        os.sched_setaffinity(0, usable[number :: worker["workercount"]] or usable)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
