@@ -25,9 +25,13 @@ from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.class_threshold import SliceProbabilities, select_class_threshold, youden_threshold
 from slicewise.evaluation.mask_threshold import select_candidate
-from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
+from slicewise.evaluation.statistics import BootstrapSettings
+from slicewise.evaluation.threshold_selection import (
+    SliceProbabilities,
+    select_class_threshold,
+    youden_threshold,
+)
 from slicewise.inference.calibration import (
     brier_score,
     expected_calibration_error,

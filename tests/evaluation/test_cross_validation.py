@@ -14,11 +14,11 @@ from slicewise.evaluation.cross_validation import (
     FoldPredictions,
     calibrate_across,
     pool_folds,
-    read_fold,
     write_pooled,
 )
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import write_tables
+from slicewise.evaluation.runs import read_run
 from slicewise.evaluation.summary import summarise
 from slicewise.inference.calibration import Scaling, calibration_metrics
 
@@ -47,7 +47,7 @@ def folders(result: EvaluationResult, tmp_path: Path) -> list[Path]:
 
 
 def test_the_folds_together_are_the_whole(result: EvaluationResult, folders: list[Path]) -> None:
-    folds = [read_fold(folder, number) for number, folder in enumerate(folders, 1)]
+    folds = [read_run(folder, f"fold {number}") for number, folder in enumerate(folders, 1)]
     pooled = pool_folds(folds, result.settings, result.seed)
 
     assert [row.key for row in pooled.slices] == [row.key for row in result.slices]
@@ -59,7 +59,7 @@ def test_the_folds_together_are_the_whole(result: EvaluationResult, folders: lis
 def test_the_report_has_a_row_for_each_fold(
     result: EvaluationResult, folders: list[Path], tmp_path: Path
 ) -> None:
-    folds = [read_fold(folder, number) for number, folder in enumerate(folders, 1)]
+    folds = [read_run(folder, f"fold {number}") for number, folder in enumerate(folders, 1)]
     pooled = pool_folds(folds, result.settings, result.seed)
     metrics = write_pooled(tmp_path, folds, pooled, data_name="toy", stage="joint", synthetic=True)
 
@@ -83,7 +83,7 @@ def test_the_report_has_a_row_for_each_fold(
 
 
 def test_somebody_tested_twice_is_refused(result: EvaluationResult, folders: list[Path]) -> None:
-    folds = [read_fold(folders[0], 1), read_fold(folders[0], 2)]
+    folds = [read_run(folders[0], "fold 1"), read_run(folders[0], "fold 2")]
     with pytest.raises(DataError, match="is tested in fold 1 and in fold 2"):
         pool_folds(folds, result.settings, result.seed)
 

@@ -6,8 +6,7 @@ import pytest
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
-from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices
-from slicewise.evaluation.per_case import CaseOutput, score_case
+from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, evaluate_slices, score_case
 from slicewise.inference.postprocess import Postprocessing
 
 

@@ -10,17 +10,17 @@ from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import MODALITIES
 from slicewise.domain.tables import TraitRow
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.failure_report import select_failures, write_failures
 from slicewise.evaluation.failures import (
     FailureAnalysis,
     SliceImage,
     analyse_failures,
     cliffs_delta,
     describe_image,
-    failed_rows,
+    select_failures,
     strength,
+    write_failures,
 )
-from slicewise.plots.failures import FailurePicture
+from slicewise.plots.sample_predictions import SlicePicture
 
 Results = Callable[..., EvaluationResult]
 Looks = dict[SliceKey, SliceImage]
@@ -55,7 +55,7 @@ def test_failures_are_masks_below_the_threshold_and_wrong_calls_without_masks(
             expected |= {row.key} if row.predicted != row.label else set()
         elif row.reference_pixels or row.predicted_pixels:
             expected |= {row.key} if row.dice < 0.5 else set()
-    assert {row.key for row in found.slices} == expected == {row.key for row in failed_rows(poor, 0.5)}
+    assert {row.key for row in found.slices} == expected
     patients = {row.patient for row in poor.patients if row.dice is not None and row.dice < 0.5}
     assert {row.patient for row in found.patients} == patients
 
@@ -151,7 +151,7 @@ def test_what_is_drawn_is_capped_and_of_many_patients(found: FailureAnalysis) ->
 def draw(folder: Path, result: EvaluationResult, found: FailureAnalysis) -> Path:
     grey = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
     pictures = [
-        FailurePicture(row, grey, grey > 0.5 if row.dice is not None else None, grey > 0.7)
+        SlicePicture(row, grey, grey > 0.5 if row.dice is not None else None, grey > 0.7)
         for row in select_failures(found, 3)
     ]
     write_failures(folder, result, found, pictures, synthetic=True)
@@ -182,15 +182,16 @@ def test_a_figure_without_pictures_does_not_deny_the_failures(
     """With evaluation.failure_pictures=0 none is drawn."""
     told: list[str] = []
 
-    def read(path: Path, size: tuple[float, float], paint: Callable[[Figure], None]) -> Path:
-        figure = Figure(size)
-        paint(figure)
-        told.extend(text.get_text() for axes in figure.axes for text in [*axes.texts, axes.title])
-        return path
+    def read(figure: Figure, *_: object, **__: object) -> None:
+        told.extend(text.get_text() for axes in figure.axes for text in axes.texts)
+        told.extend(axes.get_title(loc="left") for axes in figure.axes)
 
-    monkeypatch.setattr("slicewise.plots.failures.draw", read)
+    monkeypatch.setattr(Figure, "savefig", read)
     write_failures(tmp_path, poor, found if failed else replace(found, slices=()), [], synthetic=False)
     assert words in told
+    if not failed:
+        assert "lgg: no failures" in told
+        return
     lgg = next(text for text in told if text.startswith("lgg, failures"))
     assert "slices\n" in lgg, "two slices of two patients are no pictures"
     pictures = next(text for text in told if text.startswith("pictures, failures"))

@@ -6,11 +6,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from slicewise.domain.tables import PatientRow
-from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices
+from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, evaluate_slices
 from slicewise.evaluation.held_out import HeldOutResult
-from slicewise.evaluation.per_case import CaseOutput
 from slicewise.evaluation.report import to_text
-from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
+from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.evaluation.summary import patient_classification, summarise
 from slicewise.inference.postprocess import tumour_probability
 from slicewise.metrics.table import metrics_of

@@ -8,12 +8,15 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.class_threshold import sensitivity_threshold, youden_threshold
-from slicewise.evaluation.evaluate import evaluate_slices, pool_cases
+from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices, pool_cases, score_case
 from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, compare_thresholds
 from slicewise.evaluation.mask_threshold import MaskGridSearch
-from slicewise.evaluation.per_case import CaseOutput, score_case
-from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
+from slicewise.evaluation.threshold_selection import (
+    ThresholdSelection,
+    select_thresholds,
+    sensitivity_threshold,
+    youden_threshold,
+)
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.postprocess import Postprocessing
 

@@ -3,15 +3,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from slicewise.domain.tables import SliceRow, read_rows
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.explain.explanation import SaliencySlice
-from slicewise.explain.localization import (
+from slicewise.explain.explanation import (
+    SaliencyRow,
+    SliceExplanation,
     localization_scores,
     select_saliency_slices,
-    summarise_saliency,
-    write_gradcam,
 )
+from slicewise.explain.report import write_gradcam
 
 SIDE = 16
 
@@ -62,22 +64,23 @@ def test_pictures_and_table_are_written_and_summed_up(tmp_path: Path, result: Ev
     tumour = next(row for row in result.slices if row.label and row.source == "lgg")
     picture = next(row for row in result.slices if row.source == "pictures")
     grey, saliency = np.full((SIDE, SIDE), 0.5, np.float32), square(4, 6).astype(np.float32)
-    slices = [
-        SaliencySlice(tumour, grey, saliency, square(2, 12), square(4, 8)),
-        SaliencySlice(picture, grey, saliency, square(2, 12), None),
-    ]
-    rows = write_gradcam(tmp_path, slices, synthetic=True)
+
+    def explained(row: SliceRow, reference: NDArray[np.bool_] | None) -> SliceExplanation:
+        return SliceExplanation(row, grey, square(2, 12), reference, {"gradcam": saliency}, {}, {})
+
+    slices = [explained(tumour, square(4, 8)), explained(picture, None)]
+    summary = write_gradcam(tmp_path, slices, synthetic=True)
+    rows = read_rows(tmp_path / "gradcam.csv", SaliencyRow)
     names = sorted(path.name for path in tmp_path.iterdir())
     verdict = "right" if tumour.right else "wrong"
     assert names[0] == f"01_lgg_{tumour.patient}_{tumour.index:03d}_tumour_{verdict}.png"
     assert names[2:] == ["gradcam.csv"]
     assert (rows[0].share_inside, rows[0].hit) == (1.0, True)
     assert (rows[1].share_inside, rows[1].share_by_area, rows[1].hit) == (None, None, None)
-    summary = summarise_saliency(rows)
     assert summary["sources"]["lgg"]["num_pictures"] == 1
     assert "share_by_area" in summary["note"]
 
 
 def test_an_empty_report_has_no_numbers(tmp_path: Path) -> None:
-    assert write_gradcam(tmp_path, [], synthetic=False) == []
-    assert summarise_saliency([])["sources"] == {}
+    assert write_gradcam(tmp_path, [], synthetic=False)["sources"] == {}
+    assert read_rows(tmp_path / "gradcam.csv", SaliencyRow) == []

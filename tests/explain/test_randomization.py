@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from slicewise.explain.cam import compute_saliency
-from slicewise.explain.randomization import CASCADE_ORDER, randomize_cascade, rank_correlation
+from slicewise.explain.faithfulness import CASCADE_ORDER, randomize_cascade, rank_correlation
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskModel, modules_by_part
 

@@ -8,10 +8,15 @@ from PIL import Image
 from slicewise.config.schema import Evaluation
 from slicewise.domain.tables import SliceRow, read_rows
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.explain.explanation import RANDOM_SALIENCY, ExplanationRow, SaliencySlice, SliceExplanation
+from slicewise.explain.explanation import (
+    RANDOM_SALIENCY,
+    ExplanationRow,
+    SliceExplanation,
+    explanation_rows,
+    summarise_methods,
+)
 from slicewise.explain.faithfulness import Curves
-from slicewise.explain.pages import PER_PAGE
-from slicewise.explain.report import CurveRow, explanation_rows, summarise, write_explanations
+from slicewise.explain.report import PER_PAGE, CurveRow, write_methods
 
 SIDE = 16
 TUMOUR = np.zeros((SIDE, SIDE), bool)
@@ -35,7 +40,10 @@ def explained(row: SliceRow, *, alike: float = 0.0) -> SliceExplanation:
         else {}
     )
     return SliceExplanation(
-        SaliencySlice(row, np.full((SIDE, SIDE), 0.5, np.float32), ON, INSIDE, reference),
+        row,
+        np.full((SIDE, SIDE), 0.5, np.float32),
+        INSIDE,
+        reference,
         {"gradcam": ON, "hirescam": OFF},
         traced,
         {"gradcam": [0.6, 0.2, 0.1], "hirescam": [0.9, 0.9, alike]},
@@ -63,7 +71,7 @@ def test_each_method_is_judged_by_its_own_heat(result: EvaluationResult) -> None
 
 def test_a_method_whose_heat_outlives_the_weights_is_called_insensitive(result: EvaluationResult) -> None:
     rows = explanation_rows(explained(found_tumour(result), alike=0.9))
-    methods = summarise(rows)
+    methods = summarise_methods(rows)
     assert methods["gradcam"]["sanity"]["verdict"] == "sensitive"
     assert methods["hirescam"]["sanity"]["verdict"] == "insensitive"
     assert "sanity" not in methods[RANDOM_SALIENCY]
@@ -77,7 +85,7 @@ def test_slices_that_were_not_called_tumour_have_heat_but_no_curves(result: Eval
 
 def test_tables_curves_and_pages_are_written(tmp_path: Path, result: EvaluationResult) -> None:
     rows = result.slices[: PER_PAGE + 1]
-    methods = write_explanations(tmp_path, [explained(row) for row in rows], synthetic=True)
+    methods = write_methods(tmp_path, [explained(row) for row in rows], synthetic=True)
     assert {path.name for path in tmp_path.iterdir()} == {
         "explanations.csv", "explanations.json", "curves.csv", "deletion_insertion.png",
         "page_01.png", "page_02.png",
@@ -91,7 +99,7 @@ def test_tables_curves_and_pages_are_written(tmp_path: Path, result: EvaluationR
 
 
 def test_without_pictures_there_are_tables_without_rows_and_no_figure(tmp_path: Path) -> None:
-    assert write_explanations(tmp_path, [], synthetic=False) == {}
+    assert write_methods(tmp_path, [], synthetic=False) == {}
     assert not list(tmp_path.glob("*.png"))
 
 

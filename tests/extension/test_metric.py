@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slicewise.evaluation.evaluate import evaluate_slices
+from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices
 from slicewise.evaluation.held_out import HeldOutResult, evaluate_held_out
-from slicewise.evaluation.per_case import CaseOutput
-from slicewise.evaluation.report import write_report
-from slicewise.evaluation.score_tables import source_scores
+from slicewise.evaluation.report import source_scores, write_report
 from slicewise.metrics.table import METRICS, Metric
 
 

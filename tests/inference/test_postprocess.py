@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.per_case import CaseOutput, score_case
+from slicewise.evaluation.evaluate import CaseOutput, score_case
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.postprocess import Postprocessing, remove_small_components
 

@@ -12,8 +12,8 @@ from tests.reporting.conftest import Document, Made
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.tables import PatientRow, read_rows, write_rows
-from slicewise.evaluation.comparison.output import gain_text
-from slicewise.reporting.html import data_uri, to_html
+from slicewise.evaluation.comparison import gain_text
+from slicewise.reporting.report import data_uri, to_html
 from slicewise.reporting.run_info import ResultFolders, RunInfo
 from slicewise.reporting.sections import MAX_GRADCAM_PAGES, build_report
 

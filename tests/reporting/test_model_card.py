@@ -5,7 +5,7 @@ import yaml
 from tests.reporting.conftest import Made
 
 from slicewise.core.files import read_json
-from slicewise.reporting.model_card import render_card
+from slicewise.reporting.report import render_card
 
 
 def front_matter(card: str) -> tuple[dict[str, Any], str]:

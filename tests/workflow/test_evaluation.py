@@ -14,12 +14,11 @@ from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.config.schema.tasks import TaskName
 from slicewise.data.store import SliceStore, StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, TASKS
-from slicewise.evaluation.per_case import CaseOutput, score_case
+from slicewise.evaluation.evaluate import CaseOutput, score_case
 from slicewise.imaging.slicing import extract_slices
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.workflow.evaluation import case_output
-from slicewise.workflow.slices import SliceLookup
 
 
 @pytest.fixture
@@ -74,9 +73,8 @@ def test_the_whole_case_is_called_by_the_slices_that_were_asked_about(
     output = predicted(checkpoint, case)
     scored = score_case(output, settings, Postprocessing.configured(settings), surfaces=False)
     assert scored.tumour_probability == pytest.approx(0.9)
-    lookup = SliceLookup([case])
-    assert [lookup.is_included(key) for key in output.keys] == case.included.tolist()
-    assert not lookup.is_included(output.keys[0])
+    assert [row.asked for row in scored.rows] == case.included.tolist()
+    assert not scored.rows[0].asked
 
 
 def test_without_segmentation_a_case_has_no_mask(checkpoint: Checkpoint, case: StoredCase) -> None:

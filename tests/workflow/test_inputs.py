@@ -10,7 +10,7 @@ from tests.conftest import Pipeline
 from tests.test_bad_input import SETTINGS, file_of, write_patient
 
 from slicewise.config.compose import compose
-from slicewise.workflow.sources import external_inputs
+from slicewise.workflow.participants import external_inputs
 
 
 @pytest.fixture

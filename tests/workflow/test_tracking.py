@@ -14,9 +14,8 @@ from tests.conftest import Pipeline
 from slicewise.config.compose import compose
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import StoredOutput, Workspace
-from slicewise.workflow import tensorboard, tracking
-from slicewise.workflow.observers import list_observers
-from slicewise.workflow.tracking import EXPERIMENT, iterate_metrics
+from slicewise.workflow import observers
+from slicewise.workflow.observers import EXPERIMENT, iterate_metrics, list_observers
 
 ON = "tracking.mlflow=true"
 NOWHERE = "tracking.uri=nonsense://nowhere"
@@ -36,7 +35,7 @@ def test_without_tracking_nobody_listens(trained: Pipeline) -> None:
 def test_missing_packages_are_told_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None if name == "mlflow" else name)
+    monkeypatch.setattr(observers, "find_spec", lambda name: None if name == "mlflow" else name)
     assert Pipeline(tmp_path).run("--until", "split", ON) == 2
     assert "needs mlflow: install slicewise[tracking]" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
@@ -45,7 +44,7 @@ def test_missing_packages_are_told_before_any_work(
 def test_a_tracker_that_fails_is_recorded_and_stops_nothing(
     trained: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda name: name)
+    monkeypatch.setattr(observers, "find_spec", lambda name: name)
     assert trained.run("--until", "evaluate", ON, NOWHERE) == 0
     assert trained.ran() == []  # nor does tracking make anything run again
     notes = trained.record["steps"]["download"]["notes"]
@@ -82,7 +81,7 @@ def test_the_metrics_of_the_evaluation_are_told_by_source(trained: Pipeline) -> 
     told = {name: value for name, value, _ in iterate_metrics("evaluate", receipt, {"evaluation": folder})}
     dice = receipt.report.metrics["sources"]["phantom"]["segmentation"]["dice_per_patient"]["value"]
     assert told["evaluate/sources.phantom.segmentation.dice_per_patient.value"] == dice
-    assert not any(set(name) - set(tracking.ALLOWED_CHARACTERS) for name in told)
+    assert not any(set(name) - set(observers.ALLOWED_CHARACTERS) for name in told)
 
 
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra `tracking` is not installed")
@@ -116,7 +115,7 @@ def test_one_configuration_is_one_run_however_often_it_is_told(trained: Pipeline
 def test_tensorboard_without_its_package_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tensorboard, "find_spec", lambda _: None)
+    monkeypatch.setattr(observers, "find_spec", lambda _: None)
     assert Pipeline(tmp_path).run("--until", "split", "tracking.tensorboard=true") == 2
     assert "needs the package tensorboard: pip install tensorboard" in capsys.readouterr().err
 
@@ -136,7 +135,7 @@ class _Writer:
 def test_tensorboard_has_the_epochs_of_a_stage_once(
     trained: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorboard, "find_spec", lambda name: name)
+    monkeypatch.setattr(observers, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=_Writer))
     monkeypatch.setattr(_Writer, "scalars", [])
     config = compose(["tracking.tensorboard=true"])

@@ -31,7 +31,7 @@ from slicewise.steps.evaluate import HOMES
 
 if TYPE_CHECKING:
     from slicewise.domain.tables import ComparisonRow
-    from slicewise.evaluation.comparison.runs import Run
+    from slicewise.evaluation.runs import Run
 
 OUT: Final = "results/recipes"
 """Not `results/ablations`, which is an output folder of the evaluate step."""
@@ -134,7 +134,7 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], keys: set
 def _read_results(variant: _Variant, workspace: Workspace) -> _Result:
     """Return what a run has just written."""
     from slicewise.domain.tables import ComparisonRow, read_rows
-    from slicewise.evaluation.comparison.runs import read_run
+    from slicewise.evaluation.runs import read_run
 
     stages = read_rows(workspace.home(HOMES["phases"]) / "phase_comparison.csv", ComparisonRow)
     gains = [
@@ -151,8 +151,8 @@ def _read_results(variant: _Variant, workspace: Workspace) -> _Result:
 def _show_results(
     args: argparse.Namespace, results: Sequence[_Result], first: _Variant, workspace: Workspace
 ) -> None:
-    from slicewise.evaluation.comparison.output import across_seeds, to_text, write_comparison
-    from slicewise.evaluation.comparison.runs import compare_runs
+    from slicewise.evaluation.comparison import across_seeds, to_text, write_comparison
+    from slicewise.evaluation.runs import compare_runs
 
     config, rows = first.config, []
     for seed in dict.fromkeys(result.run.variant.seed for result in results):

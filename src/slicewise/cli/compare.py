@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.evaluation.comparison.output import to_text
-    from slicewise.evaluation.comparison.runs import compare_runs, read_run
+    from slicewise.evaluation.comparison import to_text
+    from slicewise.evaluation.runs import compare_runs, read_run
     from slicewise.metrics.table import metrics_of
 
     runs = [read_run(expand_user(path), name) for name, path in (("A", args.first), ("B", args.second))]

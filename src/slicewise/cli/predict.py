@@ -110,7 +110,7 @@ def _load_pipeline(
 ) -> "Pipeline":
     """Load the named checkpoint, the folds of --ensemble, or the final model of the workspace."""
     from slicewise.inference.pipeline import Pipeline
-    from slicewise.workflow.ensemble import final_checkpoint, fold_checkpoints
+    from slicewise.workflow.checkpoints import final_checkpoint, fold_checkpoints
 
     checkpoint = expand_user(args.checkpoint) if args.checkpoint else None
     if checkpoint is not None and not checkpoint.exists():

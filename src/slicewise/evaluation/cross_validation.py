@@ -10,28 +10,18 @@ import numpy as np
 
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
-from slicewise.core.files import read_json, write_text
+from slicewise.core.files import write_text
 from slicewise.domain.labels import CLASSIFICATION, TASKS
-from slicewise.domain.tables import PatientRow, SliceRow, by_source, plural, read_rows
-from slicewise.evaluation.class_threshold import SliceProbabilities
-from slicewise.evaluation.comparison.output import to_text as comparison_text
-from slicewise.evaluation.comparison.output import write_comparison
-from slicewise.evaluation.comparison.variants import Variant, compare
+from slicewise.domain.tables import SliceRow, by_source, plural
+from slicewise.evaluation.comparison import compare, write_comparison
+from slicewise.evaluation.comparison import to_text as comparison_text
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
-from slicewise.evaluation.statistics.bootstrap import MIN_PATIENTS, BootstrapSettings, Floats
+from slicewise.evaluation.runs import Run
+from slicewise.evaluation.statistics import MIN_PATIENTS, BootstrapSettings, Floats
 from slicewise.evaluation.summary import bootstrap_settings, summarise
+from slicewise.evaluation.threshold_selection import SliceProbabilities
 from slicewise.inference.calibration import Scaling, calibration_metrics, fit_scaling, log_likelihood
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The tables of one fold's evaluation; `number` counts from 1."""
-
-    number: int
-    slices: tuple[SliceRow, ...]
-    patients: tuple[PatientRow, ...]
-    metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,43 +38,31 @@ class FoldPredictions:
         return self.scaling.undo([row.probability for row in self.rows])
 
 
-def read_fold(folder: Path, number: int) -> Fold:
-    """Return slices.csv, patients.csv and metrics.json of one fold.
-
-    Raises:
-        WorkspaceError: one of them is damaged.
-    """
-    slices = tuple(read_rows(folder / "slices.csv", SliceRow))
-    patients = tuple(read_rows(folder / "patients.csv", PatientRow))
-    return Fold(number, slices, patients, read_json(folder / "metrics.json"))
-
-
-def pool_folds(folds: Sequence[Fold], settings: Evaluation, seed: int) -> EvaluationResult:
+def pool_folds(folds: Sequence[Run], settings: Evaluation, seed: int) -> EvaluationResult:
     """Return the tables of all folds as one result.
 
     Raises:
         DataError: a patient is in the test subset of two folds.
     """
-    tested_in: dict[tuple[str, str], int] = {}
-    for fold in folds:
+    tested_in: dict[tuple[str, str], str] = {}
+    for fold in (run.variant for run in folds):
         for group in {(row.source, row.group) for row in fold.slices}:
             if group in tested_in:
                 raise DataError(
-                    f"{'/'.join(group)} is tested in fold {tested_in[group]} and in fold {fold.number}; "
+                    f"{'/'.join(group)} is tested in {tested_in[group]} and in {fold.name}; "
                     "run again with --force split"
                 )
-            tested_in[group] = fold.number
-    slices = sorted((row for fold in folds for row in fold.slices), key=lambda row: row.key)
-    patients = sorted(
-        (row for fold in folds for row in fold.patients), key=lambda row: (row.source, row.patient)
-    )
+            tested_in[group] = fold.name
+    slices = sorted((row for run in folds for row in run.variant.slices), key=lambda row: row.key)
+    patients = [row for run in folds for row in run.variant.patients]
+    patients.sort(key=lambda row: (row.source, row.patient))
     tasks = tuple(folds[0].metrics["tasks"]) if folds else TASKS
     return EvaluationResult(tuple(slices), tuple(patients), settings, seed, tasks)
 
 
 def write_pooled(
     folder: Path,
-    folds: Sequence[Fold],
+    folds: Sequence[Run],
     result: EvaluationResult,
     *,
     data_name: str,
@@ -95,10 +73,8 @@ def write_pooled(
     stage = f"{stage}, out of {len(folds)} folds"
     metrics = {"data": data_name, "synthetic": synthetic, "stage": stage, **summarise(result)}
     metrics["calibration"] = _calibration(result, folds)
-    variants = [
-        Variant(f"fold {fold.number}", fold.slices, fold.patients, result.absent, result.seed)
-        for fold in folds
-    ]
+    # The thresholds of each fold are its own: they are no condition of the whole row.
+    variants = [replace(run.variant, absent=result.absent, seed=result.seed, decisions={}) for run in folds]
     rows = compare(variants, bootstrap_settings(result), paired=False)
     write_comparison(folder, "folds", rows, "Folds, each with test patients of its own", synthetic=synthetic)
     write_tables(folder, result, metrics, pooled=True)
@@ -107,7 +83,7 @@ def write_pooled(
     return metrics
 
 
-def _calibration(result: EvaluationResult, folds: Sequence[Fold]) -> dict[str, dict[str, Any]]:
+def _calibration(result: EvaluationResult, folds: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """Return the calibration scores of each source.
 
     Of the probabilities as each fold reported them and, where some are not calibrated, across the folds.
@@ -120,11 +96,11 @@ def _calibration(result: EvaluationResult, folds: Sequence[Fold]) -> dict[str, d
         if not figures:
             continue
         parts = []
-        for fold in folds:
-            if own := [row for row in fold.slices if row.source == source]:
-                decision = fold.metrics["decisions"][source]
+        for number, run in enumerate(folds, start=1):
+            if own := [row for row in run.variant.slices if row.source == source]:
+                decision = run.variant.decisions[source]
                 scaling = Scaling(decision["temperature"], decision["shift"])
-                parts.append(FoldPredictions(fold.number, tuple(row for row in own if row.asked), scaling))
+                parts.append(FoldPredictions(number, tuple(row for row in own if row.asked), scaling))
         across = calibrate_across(parts, result.settings, result.seed)
         num_raw = sum(part.scaling == Scaling() for part in parts)
         scores[source] = {**figures, "num_raw_folds": num_raw, "across_folds": across}
@@ -174,8 +150,12 @@ def _concatenate(folds: Sequence[FoldPredictions]) -> SliceProbabilities:
 
 def _calibration_lines(calibration: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield the calibration scores of each source, as the folds reported them and after that across folds."""
+    text = (
+        "ECE {ece:.3f} in {ece_bins} bins ({ece_by_chance:.3f} if every probability were right), "
+        "Brier score {brier:.3f}"
+    )
     for source, scores in calibration.items():
-        yield f"{source}: {_calibration_text(scores)}"
+        yield f"{source}: {text.format_map(scores)}"
         if not scores["num_raw_folds"]:
             continue
         yield f"  in {plural(scores['num_raw_folds'], 'fold')} probabilities are raw, not calibrated"
@@ -184,12 +164,5 @@ def _calibration_lines(calibration: Mapping[str, Mapping[str, Any]]) -> Iterator
             yield "  too few patients to calibrate across the folds"
             continue
         low, high = across["gain"]["interval"] or (math.nan, math.nan)
-        yield f"  calibrated across the folds: {_calibration_text(across)}"
+        yield f"  calibrated across the folds: {text.format_map(across)}"
         yield f"  log-likelihood of a slice {across['gain']['value']:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def _calibration_text(scores: Mapping[str, Any]) -> str:
-    return (
-        f"ECE {scores['ece']:.3f} in {scores['ece_bins']} bins ({scores['ece_by_chance']:.3f} if every "
-        f"probability were right), Brier score {scores['brier']:.3f}"
-    )

@@ -1,18 +1,23 @@
 """Failures on the test patients, and traits by which they differ from the rest."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slicewise.core.files import write_text
 from slicewise.domain.keys import CaseKey, SliceKey
 from slicewise.domain.labels import CLASSIFICATION
-from slicewise.domain.tables import FailedSlice, PatientRow, SliceRow, TraitRow, by_source
+from slicewise.domain.report import WIDTH, Table
+from slicewise.domain.tables import FailedSlice, PatientRow, SliceRow, TraitRow, by_source, plural, write_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.metrics.confusion import roc_auc
-from slicewise.plots.sample_predictions import display_slot
+from slicewise.plots.sample_predictions import SlicePicture, display_slot, draw_failures, in_turns
+from slicewise.plots.scores import draw_failure_confusion, draw_iou_bars
 
 Key = TypeVar("Key", SliceKey, tuple[str, str])
 Traits = dict[str, float]
@@ -61,7 +66,12 @@ def analyse_failures(
         images: traits of the image of each slice.
         dice: masks below this Dice failed; a slice without a mask fails when its predicted class is wrong.
     """
-    judged = judged_rows(result)
+    classified = CLASSIFICATION in result.tasks
+    judged = [  # slices without a pixel in either mask are correct and say nothing about masks
+        row
+        for row in result.slices
+        if (classified if row.dice is None else row.reference_pixels or row.predicted_pixels)
+    ]
     slices = [
         FailedSlice(**{field.name: getattr(row, field.name) for field in fields(row)}, kind=kind)
         for row in judged
@@ -69,37 +79,17 @@ def analyse_failures(
     ]
     masked = [row for row in result.patients if row.dice is not None]
     patients = [row for row in masked if row.dice is not None and row.dice < dice]
+    slice_traits = _slice_traits(judged, result.slices, images)
+    traits = _trait_rows("slice", slice_traits, {row.key for row in slices})
+    patient_traits = _patient_traits(masked, images)
+    traits += _trait_rows("patient", patient_traits, {(row.source, row.patient) for row in patients})
     return FailureAnalysis(
         tuple(sorted(slices, key=_severity)),
         tuple(sorted(patients, key=lambda row: (row.dice, row.source, row.patient))),
-        tuple(
-            _trait_rows("slice", _slice_traits(judged, result.slices, images), {row.key for row in slices})
-            + _trait_rows(
-                "patient", _patient_traits(masked, images), {(row.source, row.patient) for row in patients}
-            )
-        ),
+        tuple(traits),
         {source: len(rows) for source, rows in by_source(judged).items()},
         dice,
     )
-
-
-def failed_rows(result: EvaluationResult, dice: float) -> list[SliceRow]:
-    """Return the rows of the slices that failed."""
-    return [row for row in judged_rows(result) if _failure(row, dice)]
-
-
-def judged_rows(result: EvaluationResult) -> list[SliceRow]:
-    """Return the rows that could fail.
-
-    Slices without a pixel in either mask are correct and say nothing about masks; without the task
-    classification only slices with masks count.
-    """
-    classified = CLASSIFICATION in result.tasks
-    return [
-        row
-        for row in result.slices
-        if (classified if row.dice is None else row.reference_pixels or row.predicted_pixels)
-    ]
 
 
 def cliffs_delta(failed: Sequence[float], rest: Sequence[float]) -> float:
@@ -190,27 +180,80 @@ def _trait_rows(
             for source, own in traits.items()
             for key in own
         }
-    rows = [row for source, own in groups.items() for row in _compare(level, source, own, failed)]
+    rows = []
+    for source, group in groups.items():
+        for name in sorted({name for own in group.values() for name in own}):
+            bad: list[float] = [own[name] for key, own in group.items() if key in failed and name in own]
+            good: list[float] = [own[name] for key, own in group.items() if key not in failed and name in own]
+            if not bad or not good or len({*bad, *good}) < 2:
+                continue
+            average = np.mean if name.startswith(("has ", "is of ")) else np.median
+            effect, is_judged = cliffs_delta(bad, good), min(len(bad), len(good)) >= _FEWEST
+            rows.append(
+                TraitRow(
+                    *(level, source, name, len(bad), len(good), float(average(bad)), float(average(good))),
+                    *(effect, strength(effect) if is_judged else "too few"),
+                )
+            )
     return sorted(rows, key=lambda row: (-abs(row.effect), row.source, row.trait))
 
 
-def _compare(
-    level: str, source: str, traits: Mapping[Key, Traits], failed: Collection[Key]
-) -> list[TraitRow]:
-    names = sorted({name for own in traits.values() for name in own})
-    rows = []
-    for name in names:
-        bad: list[float] = [own[name] for key, own in traits.items() if key in failed and name in own]
-        good: list[float] = [own[name] for key, own in traits.items() if key not in failed and name in own]
-        if not bad or not good or len({*bad, *good}) < 2:
-            continue
-        is_share = name.startswith(("has ", "is of "))
-        typical = [float(np.mean(own) if is_share else np.median(own)) for own in (bad, good)]
-        effect = cliffs_delta(bad, good)
-        rows.append(
-            TraitRow(
-                level, source, name, len(bad), len(good), typical[0], typical[1], effect,
-                strength(effect) if min(len(bad), len(good)) >= _FEWEST else "too few",
-            )
-        )  # fmt: skip
-    return rows
+def select_failures(analysis: FailureAnalysis, number: int) -> list[FailedSlice]:
+    """Return slices to draw: the worst of each patient, then second ones; every source has its share."""
+    sources = by_source(in_turns(analysis.slices))
+    share = -(-number // max(1, len(sources)))
+    return [row for rows in sources.values() for row in rows[:share]][:number]
+
+
+def write_failures(
+    folder: Path,
+    result: EvaluationResult,
+    analysis: FailureAnalysis,
+    pictures: Sequence[SlicePicture[FailedSlice]],
+    *,
+    synthetic: bool,
+) -> dict[str, Any]:
+    """Write report.txt, three tables and three figures into `folder`; return counts for the receipt."""
+    write_text(folder / "report.txt", "\n".join(_lines(analysis, synthetic=synthetic)) + "\n")
+    write_rows(folder / "slices.csv", analysis.slices, FailedSlice)
+    write_rows(folder / "patients.csv", analysis.patients, PatientRow)
+    write_rows(folder / "traits.csv", analysis.traits, TraitRow)
+    draw_failures(folder / "failures.png", pictures, len(analysis.slices), synthetic=synthetic)
+    draw_iou_bars(folder / "iou_of_failures.png", analysis.slices, analysis.patients, synthetic=synthetic)
+    failed = by_source(analysis.slices)
+    draw_failure_confusion(folder / "confusion_matrices.png", result, failed, synthetic=synthetic)
+    return {
+        "dice_below": analysis.threshold,
+        "num_slices": len(analysis.slices),
+        "num_patients": len(analysis.patients),
+    }
+
+
+def _lines(analysis: FailureAnalysis, *, synthetic: bool) -> Iterator[str]:
+    yield "Failures on the test patients" + (" (synthetic data)" if synthetic else "")
+    yield "=" * WIDTH
+    yield f"A mask fails below a Dice of {analysis.threshold:g}; without a mask, a wrong class fails."
+    yield "Slices in which neither reference nor prediction has a tumour are not counted."
+    failed = by_source(analysis.slices)
+    for source, number in analysis.num_judged.items():
+        rows = failed.get(source, [])
+        kinds = sorted(Counter(row.kind for row in rows).items())
+        counts = f" ({', '.join(f'{count} {kind}' for kind, count in kinds)})" if kinds else ""
+        yield f"{source}: {len(rows)} of {plural(number, 'slice')} failed{counts}"
+    names = ", ".join(f"{row.source}/{row.patient} ({row.dice:.2f})" for row in analysis.patients)
+    yield f"patients that failed: {names or 'none'}"
+    yield ""
+    if not analysis.traits:
+        yield "Nothing to compare: no slice failed, or all did."
+        return
+    rows = [
+        (
+            *(row.level, row.source, row.trait, f"{row.failed:.3g}", f"{row.rest:.3g}"),
+            f"{row.effect:+.2f} {row.strength} ({row.num_failed} against {row.num_rest})",
+        )
+        for row in analysis.traits
+    ]
+    caption = "What the failures have in common, strongest first (medians; shares of yes-or-no traits):"
+    yield from Table(("level", "source", "trait", "failed", "rest", "effect"), rows, caption).lines()
+    yield ""
+    yield "effect: Cliff's delta. Slices of one patient resemble each other: few patients prove little."

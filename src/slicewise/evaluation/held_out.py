@@ -1,5 +1,6 @@
 """The held-out test cases: opened once, after model selection, and scored before and after it."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -11,8 +12,13 @@ from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import CLASSIFICATION, TASKS
 from slicewise.domain.tables import PatientRow, SliceRow, by_source
-from slicewise.evaluation.evaluate import EvaluationResult, pool_cases
-from slicewise.evaluation.per_case import CaseOutput, PackedMasks, ScoredCase, score_case
+from slicewise.evaluation.evaluate import (
+    CaseOutput,
+    EvaluationResult,
+    ScoredCase,
+    pool_cases,
+    score_case,
+)
 from slicewise.evaluation.summary import bootstrap_settings, mean_estimate
 from slicewise.evaluation.threshold_selection import ThresholdSelection
 from slicewise.inference.calibration import calibration_metrics
@@ -55,13 +61,16 @@ class PredictedMasks:
     """The reported masks by slice, after post-processing of the whole case."""
 
     def __init__(self, cases: Iterable[ScoredCase]) -> None:
-        self._places: dict[SliceKey, tuple[PackedMasks, int]] = {
-            row.key: (case.predicted, place) for case in cases for place, row in enumerate(case.rows)
+        self._packed = {
+            row.key: (bits, row.num_pixels)
+            for case in cases
+            for row, bits in zip(case.rows, case.packed_masks, strict=True)
         }
 
     def __getitem__(self, key: SliceKey) -> NDArray[np.bool_]:
-        masks, place = self._places[key]
-        return masks[place]
+        """Return the mask [N, N] of a slice."""
+        bits, num_pixels = self._packed[key]
+        return np.unpackbits(bits, count=num_pixels).astype(bool).reshape(math.isqrt(num_pixels), -1)
 
 
 def evaluate_held_out(

@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.per_case import CaseOutput
-from slicewise.evaluation.selection_gain import SelectionGain, held_out_values
-from slicewise.evaluation.statistics.bootstrap import BootstrapSettings, estimate_mean, index_groups
+from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.statistics import (
+    BootstrapSettings,
+    SelectionGain,
+    estimate_mean,
+    held_out_values,
+    index_groups,
+)
 from slicewise.inference.postprocess import Bools, Postprocessing, filter_components, find_components
 
 Counts = NDArray[np.int64]

@@ -8,8 +8,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slicewise.evaluation.comparison.output import write_comparison
-from slicewise.evaluation.comparison.variants import Variant, compare
+from slicewise.evaluation.comparison import Variant, compare, write_comparison
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.summary import bootstrap_settings
 from slicewise.imaging.volume import Presence

@@ -1,21 +1,36 @@
-"""The report of an evaluation: metrics.json, report.txt, tables and figures."""
+"""The report of an evaluation: metrics.json, report.txt, tables and figures; its scores as tables."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from slicewise.core.files import write_json, write_text
 from slicewise.domain.report import WIDTH, Table
-from slicewise.domain.tables import PatientRow, SliceRow, by_source, write_rows
+from slicewise.domain.tables import (
+    PatientRow,
+    SliceRow,
+    by_source,
+    describe_counts,
+    resampling_unit,
+    write_rows,
+)
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.held_out import HeldOutResult, compare_thresholds
-from slicewise.evaluation.score_tables import number, source_scores
-from slicewise.evaluation.summary import bootstrap_settings, labelled_scores, pooled_estimate, summarise
+from slicewise.evaluation.summary import (
+    bootstrap_settings,
+    describe_threshold,
+    headline_scores,
+    labelled_scores,
+    pooled_estimate,
+    summarise,
+)
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.metrics.table import METRICS
-from slicewise.plots.reliability_diagram import draw_reliability
-from slicewise.plots.scores import draw_confusion, draw_dice, draw_roc
+from slicewise.metrics.table import METRICS, score_key, score_label
+from slicewise.plots.scores import draw_confusion, draw_dice, draw_reliability, draw_roc
+
+Line = tuple[str, str, str, str, str]
+"""Name, value, interval, number of patients or families, note; a missing value is a dash"""
 
 _CALIBRATION = (
     ("ece", "calibration error, {ece_bins} bins"),
@@ -24,6 +39,14 @@ _CALIBRATION = (
 )
 _NOT_POSTPROCESSING = ("before", "after", "notes")
 """Keys of `compare_thresholds` besides the post-processing."""
+
+
+class SourceScores(NamedTuple):
+    """The headline scores and all scores of one source, and why some have no interval."""
+
+    headlines: Table
+    details: Table
+    notes: list[str]
 
 
 def write_report(
@@ -52,17 +75,14 @@ def write_tables(
 
     `pooled`: the predictions are those of several models.
     """
-    synthetic = bool(metrics["synthetic"])
+    synthetic, bootstrap = bool(metrics["synthetic"]), bootstrap_settings(result)
     write_json(folder / "metrics.json", metrics)
     write_rows(folder / "slices.csv", result.slices, SliceRow)
     write_rows(folder / "patients.csv", result.patients, PatientRow)
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
-    bootstrap = bootstrap_settings(result)
-    aucs = {
-        source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap)
-        for source, rows in by_source(result.slices).items()
-    }
+    slices = by_source(result.slices)
+    aucs = {source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap) for source, rows in slices.items()}
     draw_roc(folder / "roc_curve.png", result, aucs, synthetic=synthetic, pooled=pooled)
 
 
@@ -79,31 +99,22 @@ def to_text(metrics: Mapping[str, Any]) -> str:
     lines += Table(("", ""), [*facts.items()]).lines()
     for (source, entry), scores in zip(metrics["sources"].items(), source_scores(metrics), strict=True):
         lines += ["", *scores.details.lines(), *(f"  {note}" for note in scores.notes)]
-        if entry["classification"]:
-            lines += _classification_lines(entry)
+        if classes := entry["classification"]:
+            whole, cells = entry["patient_classification"], classes["confusion"]
+            negative = (f"{cells['true_negative']:,}", f"{cells['false_positive']:,}")
+            positive = (f"{cells['false_negative']:,}", f"{cells['true_positive']:,}")
+            confusion = [("truly no tumour", *negative), ("truly tumour", *positive)]
+            ill, healthy = whole["num_with_tumour"], whole["num_without_tumour"]
+            lines += [
+                f"  always the majority class: accuracy {classes['majority_accuracy']:.3f}",
+                *Table(("", "called no tumour", "called tumour"), confusion).lines(),
+                # a family of pictures is one patient
+                f"  whole patients: {ill:,} with tumour, {healthy:,} without",
+            ]
         if "decisions" in metrics:
             lines += _selection_lines(metrics["decisions"][source])
     lines += ["", *textwrap.wrap(f"Empty masks: {metrics['empty_reference_policy']}", WIDTH)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def _classification_lines(entry: Mapping[str, Any]) -> Iterator[str]:
-    classes, whole = entry["classification"], entry["patient_classification"]
-    cells = classes["confusion"]
-    yield f"  always the majority class: accuracy {classes['majority_accuracy']:.3f}"
-    rows = [
-        (f"truly {name}", *(f"{cells[cell]:,}" for cell in columns))
-        for name, columns in (
-            ("no tumour", ("true_negative", "false_positive")),
-            ("tumour", ("false_negative", "true_positive")),
-        )
-    ]
-    yield from Table(("", "called no tumour", "called tumour"), rows).lines()
-    ill, healthy = (
-        whole["num_with_tumour"],
-        whole["num_without_tumour"],
-    )  # a family of pictures is one patient
-    yield f"  whole patients: {ill:,} with tumour, {healthy:,} without"
 
 
 def _selection_lines(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -123,3 +134,112 @@ def _selection_lines(entry: Mapping[str, Any]) -> Iterator[str]:
     )
     for text in (postprocessing.describe(), *entry["notes"]):
         yield from textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None) -> list[str]:
+    """Return the main scores of each source as lines for a terminal; the step keeps them in its record.
+
+    Args:
+        metrics: of `metrics.json`.
+        gains: what the last stage gained, by source.
+    """
+    lines = []
+    for source, entry in metrics["sources"].items():
+        lines.append(f"{source}: {describe_counts(entry['num_patients'], entry['num_slices'])}")
+        for metric, estimate in headline_scores(entry):
+            threshold = describe_threshold(metric, metrics.get("decisions", {}).get(source))
+            condition = f" ({threshold})" if threshold else ""
+            value = number(estimate["value"], missing="n/a")
+            if estimate["interval"] is not None:
+                value += f" ({_interval(estimate)})"
+            lines.append(f"  {score_label(score_key(metric)):<22}{value}{condition}")
+        if classes := entry["classification"]:
+            majority, accuracy = classes["majority_class"], classes["majority_accuracy"]
+            lines.append(f"  always predicting {majority} has an accuracy of {accuracy:.3f}")
+        if gains and source in gains:
+            lines.append(f"  {gains[source]}")
+    return lines
+
+
+def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
+    """Return the scores of each source of `metrics.json`."""
+    sources = []
+    for name, entry in metrics["sources"].items():
+        # A cross-validation has no decisions: each fold has its own.
+        decision = metrics.get("decisions", {}).get(name)
+        details = [*_segmentation_lines(entry), *_classification_lines(entry)]
+        counts = f"{name}: {describe_counts(entry['num_patients'], entry['num_slices'])}"
+        head = ("score", "value", "interval", resampling_unit(entry), "")
+        parts = ("segmentation", "classification", "patient_classification")
+        sections = [entry[part] or {} for part in parts]
+        estimates = [part for section in sections for part in section.values() if isinstance(part, Mapping)]
+        notes = sorted({str(part["note"]).capitalize() for part in estimates if _lacks_interval(part)})
+        if (whole := entry["patient_classification"]) and whole["roc_auc"]["value"] is None:
+            notes.append(f"Patients: {whole['roc_auc']['note']}.")
+        if entry["segmentation"] is None and "segmentation" in metrics["tasks"]:
+            notes.append("Segmentation is not scored: this source has no masks.")
+        main = Table(head, _headline_lines(entry, decision), counts)
+        every = Table(head, details, f"{counts}, {entry['num_tumour_slices']:,} with tumour")
+        sources.append(SourceScores(main, every, notes))
+    return sources
+
+
+def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:
+    """Return the main scores with their thresholds, and beside the accuracy that of the majority class."""
+    lines = []
+    for metric, estimate in headline_scores(entry):
+        threshold = describe_threshold(metric, decision)
+        label = score_label(score_key(metric))
+        lines.append(_line(f"{label} ({threshold})" if threshold else label, estimate))
+        if metric.name == "accuracy":
+            classes = entry["classification"]
+            note = f"accuracy of always predicting “{classes['majority_class'].replace('_', ' ')}”"
+            lines.append(("majority class", number(classes["majority_accuracy"]), "–", "–", note))
+    return lines
+
+
+def _segmentation_lines(entry: Mapping[str, Any]) -> list[Line]:
+    """Return every score of masks, how many references are empty, and how many tumours have no mask.
+
+    HD95 excludes both.
+    """
+    section = entry["segmentation"] or {}
+    lines = [_line(label, estimate) for label, estimate in labelled_scores(section)]
+    for part, name in (("empty_reference", "empty reference"), ("empty_prediction", "missed entirely")):
+        for key, value in section.get(part, {}).items():
+            words = key.removeprefix("num_").replace("_", " ")
+            lines.append((f"{name}, {words}", str(value), "–", "–", ""))
+    return lines
+
+
+def _classification_lines(entry: Mapping[str, Any]) -> list[Line]:
+    """Return the scores of slices, then those of patients, where a family of pictures is one patient.
+
+    If all patients have a tumour, or none has, there is one line with the number classified as tumour.
+    """
+    lines = [_line(label, estimate) for label, estimate in labelled_scores(entry["classification"])]
+    whole = entry["patient_classification"]
+    if whole and whole["roc_auc"]["value"] is None:
+        called = f"{whole['num_called']} of {whole['num_patients']}"
+        return [*lines, ("patients classified as tumour", called, "–", str(whole["num_patients"]), "")]
+    return lines + [_line(f"{label}, patient level", part) for label, part in labelled_scores(whole)]
+
+
+def _line(name: str, entry: Mapping[str, Any]) -> Line:
+    note = "" if _lacks_interval(entry) else str(entry.get("note") or "")
+    interval = "–" if entry["interval"] is None else _interval(entry)
+    return name, number(entry["value"]), interval, str(entry["num_patients"]), note
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    low, high = estimate["interval"]
+    return f"{low:.3f} to {high:.3f}"
+
+
+def _lacks_interval(estimate: Mapping[str, Any]) -> bool:
+    return str(estimate.get("note") or "").startswith("no interval")
+
+
+def number(value: float | None, digits: int = 3, missing: str = "–") -> str:
+    """Return a number with `digits` decimals, or a dash for None."""
+    return missing if value is None else f"{value:.{digits}f}"

@@ -18,7 +18,7 @@ from slicewise.domain.tables import (
     plural,
 )
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.statistics.bootstrap import (
+from slicewise.evaluation.statistics import (
     BootstrapSettings,
     estimate,
     estimate_mean,

@@ -5,34 +5,119 @@ not made on (`selection_gain`), or the configured default stays and a note says 
 groups all defaults stay.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.domain.tables import plural
-from slicewise.evaluation.class_threshold import ClassSelection, SliceProbabilities, select_class_threshold
+from slicewise.domain.tables import describe_groups, plural
+from slicewise.evaluation.evaluate import CaseOutput
 from slicewise.evaluation.mask_threshold import MaskGridSearch
-from slicewise.evaluation.per_case import CaseOutput
-from slicewise.evaluation.statistics.bootstrap import MIN_PATIENTS, BootstrapSettings
+from slicewise.evaluation.statistics import (
+    MIN_PATIENTS,
+    Bools,
+    BootstrapSettings,
+    Floats,
+    Indices,
+    SelectionGain,
+    Selector,
+    estimate,
+    estimate_mean,
+    held_out_values,
+    index_groups,
+)
 from slicewise.inference.calibration import (
     NOT_CALIBRATED,
+    Scaling,
     brier_score,
     expected_calibration_error,
+    fit_scaling,
+    log_likelihood,
     negative_log_likelihood,
 )
 from slicewise.inference.postprocess import Postprocessing
 
+CALIBRATION: Final = "calibration"
+CLASS_THRESHOLD: Final = "class threshold"
 MASKS: Final = "masks"
 
 
 @dataclass(frozen=True)
-class SourceSelection(ClassSelection):
-    """What was selected for one source, by which gains, and notes on the defaults that stay."""
+class SliceProbabilities:
+    """Labels, raw probabilities and groups of the validation slices of one source."""
 
-    validation: Mapping[str, Any]
+    labels: Floats
+    probabilities: Floats
+    groups: tuple[str, ...]
+    is_pictures: bool
+    """Whether each slice is a picture of its own."""
+
+    @property
+    def population(self) -> str:
+        """The number of groups in words: patients, or families of near-identical pictures."""
+        return describe_groups(self.num_groups, pictures=self.is_pictures, subset="validation")
+
+    @cached_property
+    def owner(self) -> Indices:
+        """[slice] index of its group."""
+        return index_groups(self.groups)[1]
+
+    @cached_property
+    def num_groups(self) -> int:
+        return len(set(self.groups))
+
+    @cached_property
+    def classes(self) -> NDArray[np.bool_]:
+        """[group, 2]: whether the group has a slice without tumour, and one with."""
+        result = np.zeros((self.num_groups, 2), np.bool_)
+        result[self.owner, self.labels.astype(np.intp)] = True
+        return result
+
+    def mean_gain(self, measure: str, gains: Floats, bootstrap: BootstrapSettings) -> SelectionGain:
+        """Return the mean gain over slices, resampled over groups."""
+        mean = estimate_mean(gains, self.groups, bootstrap)
+        return SelectionGain(measure, mean, bootstrap.confidence)
+
+    def balanced_gain(self, added: Floats, bootstrap: BootstrapSettings) -> SelectionGain:
+        """Return the gain in balanced accuracy; `added` [slice]: predicted class minus the default's."""
+        tumour, healthy = self.labels == 1, self.labels == 0
+        hits, alarms, ill, well = (
+            np.bincount(self.owner, column) for column in (added * tumour, added * healthy, tumour, healthy)
+        )
+
+        def statistic(weights: Floats) -> Floats:
+            with np.errstate(invalid="ignore"):  # a resample without one of the classes
+                gain = weights @ hits / (weights @ ill) - weights @ alarms / (weights @ well)
+                return np.asarray(gain / 2)
+
+        gain = estimate(statistic, self.num_groups, bootstrap)
+        return SelectionGain("balanced accuracy", gain, bootstrap.confidence)
+
+    def held_out(self, choose: Selector) -> Floats:
+        """Return the value [slice] of each slice under selections made without its group."""
+        return held_out_values(self.owner, self.classes @ np.array([1, 2]), choose)
+
+    def held_out_classes(self, select: Callable[[Floats, Floats], float]) -> Floats:
+        """Return the share [slice] of the thresholds selected without its group that each slice reaches.
+
+        `select` returns a threshold for labels and probabilities.
+        """
+        labels, scores = self.labels, self.probabilities
+        return self.held_out(lambda rows: (scores >= select(labels[rows], scores[rows])).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class SourceSelection:
+    """What was selected for one source, by which gains, and notes on what stays as configured."""
+
+    postprocessing: Postprocessing
+    gains: Mapping[str, SelectionGain] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    validation: Mapping[str, Any] = field(default_factory=dict)
     """Number of validation groups and slices, and the scores on them before and after the selection."""
 
     def to_json(self) -> dict[str, Any]:
@@ -122,7 +207,7 @@ def _select_for_source(
             f"{slices.population}, fewer than evaluation.min_choice_patients "
             f"({settings.min_choice_patients}): the configured thresholds stay, {NOT_CALIBRATED}"
         )
-        selected = ClassSelection(configured, {}, (few,))
+        selected = SourceSelection(configured, notes=(few,))
     else:
         selected = select_class_threshold(configured, slices, settings, bootstrap)
         if search is not None:
@@ -140,12 +225,12 @@ def _select_for_source(
             "brier": brier_score(slices.labels, scores),
             "dice_per_patient": search.mean_dice(candidate) if search else None,
         }
-    return SourceSelection(selected.postprocessing, selected.gains, selected.notes, validation)
+    return replace(selected, validation=validation)
 
 
 def _select_masks(
-    selected: ClassSelection, search: MaskGridSearch, bootstrap: BootstrapSettings
-) -> ClassSelection:
+    selected: SourceSelection, search: MaskGridSearch, bootstrap: BootstrapSettings
+) -> SourceSelection:
     """Add mask threshold and post-processing to the selection of the class threshold."""
     if search.num_groups < MIN_PATIENTS:
         few = f"{plural(search.num_groups, 'validation patient')} with masks, fewer than {MIN_PATIENTS}"
@@ -153,9 +238,102 @@ def _select_masks(
     postprocessing, gain = search.best(selected.postprocessing, bootstrap)
     if gain is None:
         return selected
-    stays = "mask threshold and post-processing stay"
-    note = (
-        f"masks of another threshold or post-processing have no significant gain ({gain.describe()}): {stays}"
+    notes = selected.notes
+    if not gain.is_significant:
+        note = f"masks of another threshold or post-processing have no significant gain ({gain.describe()})"
+        notes = (*notes, f"{note}: mask threshold and post-processing stay")
+    return SourceSelection(postprocessing, {**selected.gains, MASKS: gain}, notes)
+
+
+def select_class_threshold(
+    configured: Postprocessing, slices: SliceProbabilities, settings: Evaluation, bootstrap: BootstrapSettings
+) -> SourceSelection:
+    """Select the calibration and the class threshold, each where its gain on held-out groups is significant.
+
+    A calibration changes no predicted class: the class threshold moves with the probabilities.
+    """
+    if np.ptp(slices.probabilities) == 0:  # classification was not trained
+        return SourceSelection(configured)
+    without, with_tumour = slices.classes.sum(axis=0)
+    if min(without, with_tumour) < MIN_PATIENTS:
+        note = (
+            f"{with_tumour} of {slices.population} have a tumour and {without} a slice without: fewer than "
+            f"{MIN_PATIENTS} of one class: the class threshold stays, {NOT_CALIBRATED}"
+        )
+        return SourceSelection(configured, notes=(note,))
+    scaling, calibration, raw = _select_calibration(slices, settings, bootstrap)
+    threshold, gain, threshold_notes = _select_threshold(
+        slices, configured.class_threshold, settings, bootstrap
     )
-    notes = selected.notes if gain.is_significant else (*selected.notes, note)
-    return ClassSelection(postprocessing, {**selected.gains, MASKS: gain}, notes)
+    postprocessing = replace(configured, scaling=scaling, class_threshold=float(scaling(threshold)))
+    return SourceSelection(postprocessing, {**calibration, **gain}, (*raw, *threshold_notes))
+
+
+def _select_calibration(
+    slices: SliceProbabilities, settings: Evaluation, bootstrap: BootstrapSettings
+) -> tuple[Scaling, dict[str, SelectionGain], tuple[str, ...]]:
+    if settings.calibrate == "none":
+        return Scaling(), {}, (f"evaluation.calibrate=none: {NOT_CALIBRATED}",)
+    labels, scores, shifted = slices.labels, slices.probabilities, settings.calibrate == "platt"
+
+    def choose(rows: Bools) -> Floats:
+        return log_likelihood(labels, fit_scaling(labels[rows], scores[rows], shifted=shifted)(scores))
+
+    gains = slices.held_out(choose) - log_likelihood(labels, scores)
+    gain = slices.mean_gain("log-likelihood", gains, bootstrap)
+    if not gain.is_significant:
+        note = f"calibration has no significant gain ({gain.describe()}): {NOT_CALIBRATED}"
+        return Scaling(), {CALIBRATION: gain}, (note,)
+    return fit_scaling(labels, scores, shifted=shifted), {CALIBRATION: gain}, ()
+
+
+def _select_threshold(
+    slices: SliceProbabilities, configured: float, settings: Evaluation, bootstrap: BootstrapSettings
+) -> tuple[float, dict[str, SelectionGain], tuple[str, ...]]:
+    """Return the threshold of the raw probability."""
+    labels, scores = slices.labels, slices.probabilities
+    if settings.operating_point == "fixed":
+        return configured, {}, ()
+    if settings.operating_point == "sensitivity":
+        target, tumour = settings.sensitivity_target, labels == 1
+        called = slices.held_out_classes(partial(sensitivity_threshold, target=target))
+        reached = estimate_mean(called[tumour], np.asarray(slices.groups)[tumour], bootstrap)
+        interval = ""
+        if reached.low is not None:
+            interval = f", {bootstrap.confidence:.0%} interval {reached.low:.3f} to {reached.high:.3f}"
+        note = f"sensitivity {reached.value:.3f} on held-out validation groups (target {target:g}{interval})"
+        return sensitivity_threshold(labels, scores, target), {}, (note,)
+    added = slices.held_out_classes(youden_threshold) - (scores >= configured)
+    gain = slices.balanced_gain(added, bootstrap)
+    accuracy = float((added * np.where(labels == 1, 1, -1)).mean())
+    threshold = youden_threshold(labels, scores)
+    if gain.is_significant and accuracy >= 0:
+        return threshold, {CLASS_THRESHOLD: gain}, ()
+    why = "costs accuracy" if gain.is_significant else "has no significant gain"
+    figures = f"{gain.describe()}; accuracy {accuracy:+.3f}"
+    note = f"class threshold {threshold:.2f} {why} ({figures}): {configured:.3g} stays"
+    return configured, {CLASS_THRESHOLD: gain}, (note,)
+
+
+def youden_threshold(labels: Floats, scores: Floats) -> float:
+    """Return the threshold with the largest expected sensitivity + specificity - 1 (Youden 1950).
+
+    Expected under Platt's line through the logits, it is largest where the probability of tumour equals the
+    share of tumour slices. The empirical maximum of few slices varies far more. Both classes must occur.
+    """
+    line, share = fit_scaling(labels, scores, shifted=True), labels.mean()
+    logit = (np.log(share / (1 - share)) - line.shift) * line.temperature
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def sensitivity_threshold(labels: Floats, scores: Floats, target: float) -> float:
+    """Return the highest threshold that at least the `target` share of the tumour slices reaches.
+
+    It lies halfway between two neighbouring probabilities, or is 0.
+    """
+    distinct = np.unique(scores)
+    thresholds = np.concatenate([[0.0], (distinct[1:] + distinct[:-1]) / 2])
+    tumour = np.sort(scores[labels == 1])
+    # By rank: a table of thresholds by slices would take gigabytes with tens of thousands of slices.
+    called = (len(tumour) - np.searchsorted(tumour, thresholds, side="left")) / len(tumour)
+    return float(thresholds[called >= target].max())

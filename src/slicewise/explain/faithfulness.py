@@ -1,15 +1,22 @@
-"""Faithfulness of saliency maps: deletion and insertion curves (Petsiuk 2018).
+"""Faithfulness of saliency maps: deletion and insertion curves (Petsiuk 2018), randomization (Adebayo 2018).
 
-On arrays; the classifier is an argument, so that the numbers can be tested on toy models.
+The randomization test asks whether a map depends on what the model has learnt.
 """
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
+from torch import nn
+
+from slicewise.config.schema.training import Part
+from slicewise.models.multitask import MultitaskModel, modules_by_part
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -19,6 +26,8 @@ Classify = Callable[[Floats], Floats]
 STEPS: Final = 10
 BASELINE: Final = 0.0
 """Value of a deleted pixel: a z-score of 0 is the mean of the brain, and the value outside it."""
+CASCADE_ORDER: Final[tuple[Part, ...]] = ("head", "decoder", "encoder")
+"""From the output to the input; at each level the parts before it stay randomized."""
 
 _SEED: Final = 0
 _BLOB: Final = 1 / 16
@@ -98,3 +107,36 @@ def _ranks(saliency: Floats, inside: Bools) -> NDArray[np.int64]:
     ranks = np.empty(saliency.size, dtype=np.int64)
     ranks[order] = np.arange(saliency.size)
     return ranks.reshape(saliency.shape)
+
+
+def randomize_cascade(model: MultitaskModel, seed: int) -> Iterator[tuple[Part, MultitaskModel]]:
+    """Yield (part randomized last, a copy of the model); each yield changes the same copy further."""
+    randomized = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in CASCADE_ORDER:
+            _reinitialize(modules_by_part(randomized)[part])
+            state = torch.random.get_rng_state()
+            yield part, randomized
+            torch.random.set_rng_state(state)
+
+
+def _reinitialize(part: nn.Module) -> None:
+    """Reset every layer, batch-norm statistics too; parameters without `reset_parameters` get N(0, 1)."""
+    for module in part.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+            continue
+        for parameter in module.parameters(recurse=False):
+            nn.init.normal_(parameter)
+
+
+def rank_correlation(
+    first: NDArray[np.float32], second: NDArray[np.float32], inside: NDArray[np.bool_]
+) -> float:
+    """Return Spearman's rank correlation (1904) of two maps [N, N] over the brain; 0 if one is constant."""
+    values, others = first[inside], second[inside]
+    if not (np.ptp(values) and np.ptp(others)):
+        return 0.0
+    return float(spearmanr(values, others).statistic)

@@ -1,22 +1,43 @@
-"""Comparison of the methods of explanation: localization, faithfulness and the randomization test."""
+"""Tables and figures of explanations: localization, faithfulness and the randomization test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from slicewise.core.files import write_json
-from slicewise.domain.tables import by_source, write_rows
-from slicewise.explain.explanation import RANDOM_SALIENCY, ExplanationRow, SliceExplanation
+from slicewise.domain.keys import SliceKey
+from slicewise.domain.tables import plural, write_rows
+from slicewise.explain.explanation import (
+    INSENSITIVE,
+    RANDOM_SALIENCY,
+    ExplanationRow,
+    SaliencyRow,
+    SliceExplanation,
+    explanation_rows,
+    localization_scores,
+    summarise_methods,
+    summarise_saliency,
+)
 from slicewise.explain.faithfulness import BASELINE, STEPS
-from slicewise.explain.localization import localization_means, localization_scores, mean
-from slicewise.explain.pages import draw_curves, draw_pages
+from slicewise.plots.sample_predictions import draw_grey, draw_outline
+from slicewise.plots.style import GREY, SERIES, TRUTH, drawing, hide_axes
 
-INSENSITIVE: Final = 0.5
-"""A method is insensitive from this mean absolute rank correlation with the map of the randomized model."""
-LEVELS: Final = ("head", "decoder", "encoder")
-
-NOTE: Final = (
+SALIENCY_NOTE: Final = (
+    "share_inside is the share of the saliency that lies in the tumour; share_by_area is that of uniform "
+    "saliency (tumour area / brain area). hit: the maximum lies in the tumour (pointing game, Zhang 2018). "
+    "Saliency is taken inside the brain; slices without tumour or mask have no such numbers. Each map is "
+    "relative to its own maximum: where the probability is low, it shows little evidence."
+)
+METHODS_NOTE: Final = (
     "deletion_auc, insertion_auc: area under the tumour probability (not calibrated) as the most salient "
     f"part of the brain is set to {BASELINE:g}, the mean of the brain, or restored on an empty picture, in "
     f"{STEPS} steps that grow with the square (after Petsiuk 2018); slices called tumour only. Low deletion "
@@ -26,6 +47,21 @@ NOTE: Final = (
     "pictures with a map: an inverted map counts as kept; an empty map of the copy counts as 0. A method is "
     f"called insensitive from {INSENSITIVE:g} at the last of these: it shows the picture, not the learning."
 )
+PER_PAGE: Final = 5
+_TITLES: Final = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "xgradcam": "XGrad-CAM",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+    RANDOM_SALIENCY: "random blobs",
+}
+_COLOURMAP: Final = "inferno"
+_CELL: Final = 2.3
+"""Inches of one image of a page."""
+_SMOOTH: Final = 1 / 64
+"""Standard deviation of the smoothing of saliency maps on the pages, as a share of the image side."""
+_EPSILON: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +78,38 @@ class CurveRow:
     insertion: float
 
 
-def write_explanations(
+def write_saliency(
+    folder: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool
+) -> dict[str, Any]:
+    """Write tables and figures of Grad-CAM and of all methods, and summary.json; return the summary."""
+    summary = {
+        **write_gradcam(folder, explanations, synthetic=synthetic),
+        "methods": write_methods(folder, explanations, synthetic=synthetic),
+    }
+    write_json(folder / "summary.json", {"synthetic": synthetic, **summary})
+    return summary
+
+
+def write_gradcam(
+    folder: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool
+) -> dict[str, Any]:
+    """Write one figure per slice and `gradcam.csv` into `folder`; return the summary of the rows."""
+    rows = []
+    for place, explanation in enumerate(explanations, start=1):
+        row, saliency = explanation.row, explanation.saliency_maps["gradcam"]
+        label, outcome = ("tumour" if row.label else "healthy"), ("right" if row.right else "wrong")
+        saliency_row = SaliencyRow(
+            f"{place:02d}_{row.source}_{row.patient}_{row.index:03d}_{label}_{outcome}.png",
+            *(row.source, row.patient, row.case, row.index, row.label, row.probability, row.right),
+            *localization_scores(saliency, explanation.inside, explanation.reference),
+        )
+        _draw_gradcam(folder, saliency_row, explanation, synthetic=synthetic)
+        rows.append(saliency_row)
+    write_rows(folder / "gradcam.csv", rows, SaliencyRow)
+    return {**summarise_saliency(rows), "note": SALIENCY_NOTE}
+
+
+def write_methods(
     folder: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool
 ) -> dict[str, Any]:
     """Write explanations.csv, curves.csv, explanations.json and the figures; return the summary by method."""
@@ -55,65 +122,119 @@ def write_explanations(
         for point in zip(curves.shares, curves.deletion, curves.insertion, strict=True)
     ]
     write_rows(folder / "curves.csv", points, CurveRow)
-    methods = summarise(rows)
-    write_json(folder / "explanations.json", {"synthetic": synthetic, "methods": methods, "note": NOTE})
-    draw_curves(folder / "deletion_insertion.png", explanations, synthetic=synthetic)
-    draw_pages(folder, explanations, rows, synthetic=synthetic)
+    methods = summarise_methods(rows)
+    content = {"synthetic": synthetic, "methods": methods, "note": METHODS_NOTE}
+    write_json(folder / "explanations.json", content)
+    _draw_curves(folder / "deletion_insertion.png", explanations, synthetic=synthetic)
+    scores = {(SliceKey(row.source, row.patient, row.case, row.index), row.method): row for row in rows}
+    pages = [explanations[start : start + PER_PAGE] for start in range(0, len(explanations), PER_PAGE)]
+    for number, page in enumerate(pages, start=1):
+        title = f"Evidence for a tumour by method, page {number} of {len(pages)}"
+        _draw_page(folder / f"page_{number:02d}.png", page, scores, title, synthetic=synthetic)
     return methods
 
 
-def explanation_rows(explanation: SliceExplanation) -> list[ExplanationRow]:
-    """Return one row per method, and one for random blobs where there are curves of them."""
-    row, sample = explanation.row, explanation.sample
-    rows = []
-    for name in dict.fromkeys([*explanation.saliency_maps, *explanation.curves]):
-        saliency, curves = explanation.saliency_maps.get(name), explanation.curves.get(name)
-        rows.append(
-            ExplanationRow(
-                row.source, row.patient, row.case, row.index, row.label, row.probability, row.right, name,
-                *(
-                    (None, None, None)
-                    if saliency is None
-                    else localization_scores(saliency, sample.inside, sample.reference)
-                ),
-                curves.deletion_auc if curves else None,
-                curves.insertion_auc if curves else None,
-                *(explanation.rank_correlation.get(name) or (None,) * len(LEVELS)),
-            )
+def _draw_gradcam(folder: Path, row: SaliencyRow, explanation: SliceExplanation, *, synthetic: bool) -> None:
+    """Draw a slice alone and with its saliency map, both with the outline of the reference."""
+    label, outcome = ("tumour" if row.label else "no tumour"), ("right" if row.right else "wrong")
+    caption = f"{row.source}  {row.case}  slice {row.index}" + ("  (synthetic data)" if synthetic else "")
+    caption += f"\ntumour probability {row.probability:.2f}, truth: {label}, {outcome}"
+    if row.share_inside is not None and row.share_by_area is not None:
+        caption += f"\nsaliency in tumour {row.share_inside:.0%}, by area alone {row.share_by_area:.0%}"
+    intensity = np.clip(explanation.saliency_maps["gradcam"], 0, 1)
+    with drawing(folder / row.file, (6.4, 4.0)) as figure:
+        figure.set_layout_engine("constrained", w_pad=0.05, h_pad=0.05)
+        left, right = figure.subplots(1, 2)
+        for axes, saliency, alpha in ((left, None, None), (right, intensity, 0.75 * intensity)):
+            _draw_slice(axes, explanation, saliency, alpha)
+        left.set_title("slice" if row.hit is None else "slice with reference outline", fontsize=9)
+        right.set_title("evidence for a tumour, relative", fontsize=9)
+        figure.suptitle(caption, x=0.02, ha="left", fontsize=10)
+
+
+def _draw_curves(path: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool) -> None:
+    """Draw the mean curves of every method, and pale those of each slice; no figure without curves."""
+    traced = [explanation for explanation in explanations if explanation.curves]
+    if not traced:
+        return
+    title = f"Faithfulness of the saliency maps: {plural(len(traced), 'slice')} called tumour"
+    with drawing(path, (9.6, 5.0), title, synthetic=synthetic) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        _draw_curve_panel(left, traced, "deletion")
+        _draw_curve_panel(right, traced, "insertion")
+        left.set_ylabel("tumour probability")
+        left.set_title("most salient part deleted: lower is better")
+        right.set_title("most salient part inserted: higher is better")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+def _draw_curve_panel(
+    axes: Axes, traced: Sequence[SliceExplanation], kind: Literal["deletion", "insertion"]
+) -> None:
+    axes.set_xscale("function", functions=(np.sqrt, np.square))
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="share of the brain, most salient first")
+    axes.set_xticks([0.01, 0.05, 0.1, 0.25, 0.5, 1], ["1 %", "5 %", "10 %", "25 %", "50 %", "100 %"])
+    axes.grid(True)
+    for place, name in enumerate(traced[0].curves):
+        colour, dashes = (GREY, ":") if name == RANDOM_SALIENCY else (SERIES[place % len(SERIES)], "-")
+        curves = [explanation.curves[name] for explanation in traced]
+        values = np.stack([getattr(curve, kind) for curve in curves])
+        shares = curves[0].shares
+        axes.plot(shares, values.T, color=colour, linewidth=0.6, alpha=0.2)
+        area = float(np.mean([getattr(curve, f"{kind}_auc") for curve in curves]))
+        axes.plot(shares, values.mean(axis=0), dashes, color=colour, linewidth=2.2, label=_TITLES[name])
+        height = 0.95 - 0.07 * place if kind == "deletion" else 0.05 + 0.07 * place
+        axes.text(
+            0.97, height, f"{_TITLES[name]}: area {area:.3f}", transform=axes.transAxes,
+            color=colour, ha="right", va="center", fontsize=9,
         )  # fmt: skip
-    return rows
 
 
-def summarise(rows: Sequence[ExplanationRow]) -> dict[str, Any]:
-    """Return per method the means by source, and the randomization test over all pictures."""
-    methods: dict[str, Any] = {}
-    for method in dict.fromkeys(row.method for row in rows):
-        own = [row for row in rows if row.method == method]
-        methods[method] = {"sources": {source: _means(part) for source, part in by_source(own).items()}}
-        if method != RANDOM_SALIENCY:
-            methods[method]["sanity"] = _sanity(own)
-    return methods
+def _draw_page(
+    path: Path,
+    page: Sequence[SliceExplanation],
+    scores: Mapping[tuple[SliceKey, str], ExplanationRow],
+    title: str,
+    *,
+    synthetic: bool,
+) -> None:
+    """Draw a line per slice: anatomy, then the saliency map of each method with its scores."""
+    columns = 1 + len(page[0].saliency_maps)
+    size = (0.9 + _CELL * columns, 0.9 + (_CELL + 0.4) * len(page))
+    with drawing(path, size, title, synthetic=synthetic) as figure:
+        figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.06)
+        grid = figure.subplots(len(page), columns, squeeze=False)
+        for line, explanation in zip(grid, page, strict=True):
+            row = explanation.row
+            _draw_slice(line[0], explanation)
+            truth, verdict = ("tumour" if row.label else "no tumour"), ("right" if row.right else "WRONG")
+            facts = f"truth: {truth}; p = {row.probability:.2f}, {verdict}"
+            line[0].set_title(f"{row.case}, slice {row.index}\n{facts}", fontsize=8)
+            for axes, (name, saliency) in zip(line[1:], explanation.saliency_maps.items(), strict=True):
+                smooth = gaussian_filter(saliency, _SMOOTH * len(saliency))  # the maximum is often one pixel
+                intensity = np.clip(smooth / max(float(smooth.max()), _EPSILON), 0, 1)
+                _draw_slice(axes, explanation, intensity, 0.8 * intensity**0.5)
+                score = scores[row.key, name]
+                parts = [] if score.share_inside is None else [f"{score.share_inside:.0%} in tumour"]
+                if score.deletion_auc is not None and score.insertion_auc is not None:
+                    parts.append(f"del {score.deletion_auc:.2f}, ins {score.insertion_auc:.2f}")
+                axes.set_title(f"{_TITLES[name]}\n{'; '.join(parts) or 'not called tumour'}", fontsize=8)
+        scale = ScalarMappable(Normalize(0, 1), _COLOURMAP)
+        label = "saliency, smoothed, relative to its maximum"
+        figure.colorbar(scale, ax=grid[:, -1], shrink=0.6 / len(page) ** 0.5, label=label)
+        outline = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline of the tumour")
+        figure.legend(handles=[outline], loc="outside lower left")
 
 
-def _means(rows: Sequence[ExplanationRow]) -> dict[str, Any]:
-    tumours = [row for row in rows if row.hit is not None and row.label and row.right]
-    curves = [row for row in rows if row.deletion_auc is not None]
-    return {
-        "num_tumours_found": len(tumours),
-        **localization_means(tumours),
-        "num_curves": len(curves),
-        "deletion_auc": mean(row.deletion_auc for row in curves),
-        "insertion_auc": mean(row.insertion_auc for row in curves),
-    }
-
-
-def _sanity(rows: Sequence[ExplanationRow]) -> dict[str, Any]:
-    """Return the mean absolute rank correlation per level, and whether the method is sensitive."""
-    means = {}
-    for level in LEVELS:
-        values = [getattr(row, f"likeness_{level}") for row in rows]
-        means[level] = mean(None if value is None else abs(value) for value in values)
-    last = means[LEVELS[-1]]
-    verdict = None if last is None else "insensitive" if last >= INSENSITIVE else "sensitive"
-    number = sum(row.likeness_encoder is not None for row in rows)
-    return {"num_pictures": number, "likeness": means, "verdict": verdict}
+def _draw_slice(
+    axes: Axes,
+    explanation: SliceExplanation,
+    saliency: NDArray[np.float32] | None = None,
+    opacity: NDArray[np.float32] | None = None,
+) -> None:
+    """Draw the anatomy, saliency in 0..1 over it, and the outline of the reference."""
+    hide_axes(axes)
+    draw_grey(axes, explanation.grey)
+    if saliency is not None:
+        axes.imshow(saliency, cmap=_COLOURMAP, vmin=0, vmax=1, alpha=opacity, interpolation="bilinear")
+    draw_outline(axes, explanation.reference)

@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from slicewise.domain.tables import ComparisonRow, plural
 from slicewise.metrics.table import score_label
-from slicewise.plots.style import BLUE, GREY, ORANGE, draw, draw_heading
+from slicewise.plots.style import BLUE, GREY, ORANGE, drawing
 
 _SPREAD: Final = 0.7
 _INCHES_PER_SEED: Final = 0.16
 """Height of the numbers beside a dot"""
 
 
-def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str, *, synthetic: bool) -> Path:
+def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str, *, synthetic: bool) -> None:
     """Draw each score with its interval, beside it the number and the paired difference to the first."""
     panels: dict[tuple[str, str], list[ComparisonRow]] = {}
     for row in rows:
@@ -24,17 +23,13 @@ def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str, *, sy
     num_seeds = len({row.seed for row in rows})
     height = max(0.3, num_seeds * _INCHES_PER_SEED / _SPREAD)
     heights = [0.9 + height * len({row.variant for row in own if not row.minus}) for own in panels.values()]
-
-    def paint(figure: Figure) -> None:
+    with drawing(path, (8.8, 0.7 + sum(heights)), title, synthetic=synthetic) as figure:
         grid = figure.subplots(max(1, len(panels)), 1, squeeze=False, height_ratios=heights or [1])[:, 0]
         for axes, own in zip(grid, panels.values(), strict=False):
-            _paint_panel(axes, own)
-        draw_heading(figure, title, synthetic=synthetic)
-
-    return draw(path, (8.8, 0.7 + sum(heights)), paint)
+            _draw_panel(axes, own)
 
 
-def _paint_panel(axes: Axes, rows: Sequence[ComparisonRow]) -> None:
+def _draw_panel(axes: Axes, rows: Sequence[ComparisonRow]) -> None:
     differences = {(row.variant, row.seed): row for row in rows if row.minus}
     variants = list(dict.fromkeys(row.variant for row in rows if not row.minus))
     for place, variant in enumerate(variants):
@@ -48,17 +43,12 @@ def _paint_panel(axes: Axes, rows: Sequence[ComparisonRow]) -> None:
     axes.grid(True, axis="x")
     conditions = {row.condition for row in rows if row.condition}
     condition = f" ({conditions.pop()})" if len(conditions) == 1 else ""
-    axes.set_title(f"{rows[0].source}: {score_label(rows[0].score)}{condition}, {_counts(rows)}", fontsize=10)
-
-
-def _counts(rows: Sequence[ComparisonRow]) -> str:
-    num_units, num_slices = (
-        max(getattr(row, f"num_{name}") for row in rows) for name in ("patients", "slices")
-    )
-    if num_units == num_slices:
-        return plural(num_slices, "picture")
+    num_units, num_slices = max(row.num_patients for row in rows), max(row.num_slices for row in rows)
     units = "1 patient or family" if num_units == 1 else f"{num_units} patients or families"
-    return f"{units}, {plural(num_slices, 'slice')}"
+    counts = f"{units}, {plural(num_slices, 'slice')}"
+    if num_units == num_slices:
+        counts = plural(num_slices, "picture")
+    axes.set_title(f"{rows[0].source}: {score_label(rows[0].score)}{condition}, {counts}", fontsize=10)
 
 
 def _mark(axes: Axes, height: float, row: ComparisonRow, difference: ComparisonRow | None) -> None:

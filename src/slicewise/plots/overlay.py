@@ -1,4 +1,4 @@
-"""Slices as pictures: grey anatomy, masks, saliency, captions. NumPy and Pillow only.
+"""Slices as pictures: grey anatomy, masks, saliency, captions; no Matplotlib.
 
 The colours are Okabe and Ito's (2008), which stay apart for colour-blind readers and on grey. Enlarge
 the image and the mask first and draw then: outlines stay crisp.
@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 Grey: TypeAlias = NDArray[np.uint8]
 """[row, col]"""
@@ -70,7 +71,10 @@ def overlay(
     inside = np.asarray(mask) != 0
     result = _rgb(image)
     result[inside] = _blend(result[inside], np.array(colour), opacity)
-    result[inside & ~_eroded(inside, outline)] = colour
+    core = inside
+    for step in range(outline):  # four and eight neighbours by turns keep corners round
+        core = ndimage.binary_erosion(core, ndimage.generate_binary_structure(2, 1 + step % 2))
+    result[inside & ~core] = colour
     return result
 
 
@@ -117,17 +121,6 @@ def _rgb(image: NDArray[np.uint8]) -> Rgb:
 def _blend(below: NDArray[Any], above: NDArray[Any], opacity: float | NDArray[Any]) -> NDArray[np.uint8]:
     mixed = below * (1 - opacity) + above * opacity
     return np.rint(mixed).astype(np.uint8)
-
-
-def _eroded(inside: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """Take `steps` pixels off the edge, by turns over four and eight neighbours to keep corners round."""
-    for step in range(steps):
-        padded = np.pad(inside, 1)
-        core = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-        if step % 2:
-            core &= padded[:-2, :-2] & padded[:-2, 2:] & padded[2:, :-2] & padded[2:, 2:]
-        inside = core
-    return inside
 
 
 def _shortened(caption: str, font: Any, width: int) -> str:

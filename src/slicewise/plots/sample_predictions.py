@@ -1,40 +1,40 @@
-"""Sample predictions: slices with the reference outlined and the prediction filled."""
+"""Figures of slices with reference and prediction: sample predictions, and failures."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import modality_slot
-from slicewise.domain.tables import SliceRow
+from slicewise.domain.tables import FailedSlice, SliceRow
 from slicewise.plots.overlay import grey
-from slicewise.plots.style import PREDICTION, TRUTH, draw, draw_heading, draw_message, hide_axes
+from slicewise.plots.style import GREY, PREDICTION, TRUTH, draw_message, drawing, hide_axes
+
+Row = TypeVar("Row", bound=SliceRow)
 
 GROUPS: Final = ("best", "median", "worst")
-_TITLE: Final = "Sample predictions on test patients"
-
 _SHOWN_FIRST: Final = tuple(modality_slot(name) for name in ("flair", "t1ce", "t2", "t1"))
+_FAILURES_PER_LINE: Final = 2
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One slice to draw: `grey` [N, N] in 0..1, `reference` and `predicted` [N, N] booleans."""
+class SlicePicture(Generic[Row]):
+    """One slice to draw, all arrays [N, N]; `reference` is None where there is no mask."""
 
-    key: SliceKey
+    row: Row
     grey: NDArray[np.float32]
-    reference: NDArray[np.bool_]
+    """0 black, 1 white"""
+    reference: NDArray[np.bool_] | None
     predicted: NDArray[np.bool_]
-    dice: float
 
 
 def grey_image(images: NDArray[np.floating], presence: ArrayLike) -> NDArray[np.float32]:
@@ -52,6 +52,16 @@ def display_slot(presence: ArrayLike) -> int:
     return next((slot for slot in order if filled[slot]), 0)
 
 
+def in_turns(rows: Iterable[Row]) -> list[Row]:
+    """Return the first row of each patient, then second ones, and so on, otherwise in the order given."""
+    num_taken: Counter[tuple[str, str]] = Counter()
+    turns = []
+    for row in rows:
+        turns.append((num_taken[row.source, row.patient], row))
+        num_taken[row.source, row.patient] += 1
+    return [row for _, row in sorted(turns, key=itemgetter(0))]
+
+
 def select_samples(rows: Sequence[SliceRow], number: int) -> dict[str, list[SliceKey]]:
     """Return about `number` tumour slices with the best, median and worst Dice, mostly of different patients.
 
@@ -63,28 +73,27 @@ def select_samples(rows: Sequence[SliceRow], number: int) -> dict[str, list[Slic
     rank = {row.key: place for place, row in enumerate(ranked)}
     middle = sorted(ranked, key=lambda row: abs(rank[row.key] - (len(ranked) - 1) / 2))
     share = -(-number // len(GROUPS))
-    chosen: dict[str, list[SliceKey]] = {"best": [], "worst": [], "median": []}
+    chosen: dict[str, list[SliceKey]] = {}
     for name, order in (("best", ranked), ("worst", ranked[::-1]), ("median", middle)):
         taken = {key for keys in chosen.values() for key in keys}
-        num_taken: Counter[tuple[str, str]] = Counter()
-        turns: list[tuple[int, SliceKey]] = []  # first slices of all patients, then second ones, and so on
-        for row in order:
-            if row.key not in taken:
-                patient = (row.source, row.patient)
-                turns.append((num_taken[patient], row.key))
-                num_taken[patient] += 1
-        chosen[name] = [key for _, key in sorted(turns, key=itemgetter(0))[:share]]
+        left = in_turns(row for row in order if row.key not in taken)
+        chosen[name] = [row.key for row in left[:share]]
     return {name: chosen[name] for name in GROUPS}
 
 
-def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool) -> Path:
+def draw_samples(
+    path: Path, groups: Mapping[str, Sequence[SlicePicture[SliceRow]]], *, synthetic: bool
+) -> None:
     """Draw each sample as a pair: the slice alone, and with the reference and the prediction."""
+    title = "Sample predictions on test patients"
     shown = {name: samples for name, samples in groups.items() if samples}
     if not shown:
-        return draw_message(path, _TITLE, "no test patient has a mask with a tumour", synthetic=synthetic)
+        words = "no test patient has a mask with a tumour"
+        draw_message(path, title, words, synthetic=synthetic)
+        return
     columns = max(len(samples) for samples in shown.values())
-
-    def paint(figure: Figure) -> None:
+    size = (max(6.4, 0.4 + 3.4 * columns), 0.9 + 2.0 * len(shown))
+    with drawing(path, size, title, synthetic=synthetic) as figure:
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.05)
         grid = figure.subplots(len(shown), 2 * columns, squeeze=False)
         for axes in grid.flat:
@@ -94,18 +103,47 @@ def draw_samples(path: Path, groups: dict[str, list[Sample]], *, synthetic: bool
             for left, right, sample in zip(line[::2], line[1::2], samples, strict=False):
                 draw_grey(left, sample.grey)
                 draw_grey(right, sample.grey)
-                fill = np.zeros((*sample.predicted.shape, 4))
-                fill[sample.predicted] = (*PREDICTION, 0.45)
-                right.imshow(fill, interpolation="nearest")
+                _fill(right, sample.predicted, PREDICTION, opacity=0.45)
                 draw_outline(right, sample.reference)
-                left.set_title(sample.key.case, fontsize=8)
-                right.set_title(f"slice {sample.key.index}   Dice {sample.dice:.2f}", fontsize=8)
+                left.set_title(sample.row.case, fontsize=8)
+                right.set_title(f"slice {sample.row.index}   Dice {sample.row.dice or 0:.2f}", fontsize=8)
         reference = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline")
         prediction = Patch(color=PREDICTION, alpha=0.6, label="prediction")
         figure.legend(handles=[reference, prediction], loc="outside lower center", ncols=2)
-        draw_heading(figure, _TITLE, synthetic=synthetic)
 
-    return draw(path, (max(6.4, 0.4 + 3.4 * columns), 0.9 + 2.0 * len(shown)), paint)
+
+def draw_failures(
+    path: Path, pictures: Sequence[SlicePicture[FailedSlice]], num_failed: int, *, synthetic: bool
+) -> None:
+    """Draw image, reference and prediction of each failure, two failures a line."""
+    lines, title = max(1, -(-len(pictures) // _FAILURES_PER_LINE)), "Failures: image, reference, prediction"
+    with drawing(path, (12.4, 0.6 + 2.35 * lines), title, synthetic=synthetic) as figure:
+        figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.06)
+        grid = figure.subplots(lines, 3 * _FAILURES_PER_LINE, squeeze=False)
+        for axes in grid.flat:
+            hide_axes(axes)
+        if not pictures:
+            grid[0, 0].text(0, 0.5, "none is shown" if num_failed else "no slice failed")
+        for panels, picture in zip(grid.reshape(-1, 3), pictures, strict=False):
+            _draw_failure(panels, picture)
+
+
+def _draw_failure(panels: Iterable[Axes], picture: SlicePicture[FailedSlice]) -> None:
+    row = picture.row
+    image, reference, prediction = panels
+    names = ("reference", "prediction")
+    if picture.reference is None:
+        classes = ("no tumour", "tumour")
+        called = f"called {classes[row.predicted]} ({row.probability:.2f})"
+        names = (f"truly {classes[row.label]}", called)
+    for axes, name in zip((image, reference, prediction), ("image", *names), strict=True):
+        draw_grey(axes, picture.grey)
+        axes.set_xlabel(name, fontsize=8, color=GREY)
+    if picture.reference is not None:
+        _fill(reference, picture.reference, TRUTH, opacity=0.55)
+    _fill(prediction, picture.predicted, PREDICTION, opacity=0.55)
+    score = "" if row.dice is None else f", Dice {row.dice:.2f}"
+    image.set_title(f"{row.case}, slice {row.index}: {row.kind}{score}", fontsize=9)
 
 
 def draw_grey(axes: Axes, picture: NDArray[np.float32]) -> None:
@@ -113,7 +151,13 @@ def draw_grey(axes: Axes, picture: NDArray[np.float32]) -> None:
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
 
 
-def draw_outline(axes: Axes, mask: NDArray[np.bool_]) -> None:
-    """Draw the border of a mask; an empty mask draws nothing."""
-    if mask.any():
+def draw_outline(axes: Axes, mask: NDArray[np.bool_] | None) -> None:
+    """Draw the border of a mask, if there is one."""
+    if mask is not None and mask.any():
         axes.contour(mask, levels=[0.5], colors=[TRUTH], linewidths=1.3)
+
+
+def _fill(axes: Axes, mask: NDArray[np.bool_], colour: tuple[float, ...], opacity: float) -> None:
+    layer = np.zeros((*mask.shape, 4))
+    layer[mask] = (*colour, opacity)
+    axes.imshow(layer, interpolation="nearest")

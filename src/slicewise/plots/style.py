@@ -1,6 +1,7 @@
 """The look of all figures; drawn without pyplot, so without windows and global state."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -42,34 +43,30 @@ _SETTINGS: Final = {
 }
 
 
-def draw(path: Path, size: tuple[float, float], paint: Callable[[Figure], None]) -> Path:
-    """Let `paint` fill a figure of `size` inches and write it atomically as PNG.
+@contextmanager
+def drawing(
+    path: Path, size: tuple[float, float], title: str = "", *, synthetic: bool = False
+) -> Iterator[Figure]:
+    """Give a figure of `size` inches to draw in; afterwards add the title and write it atomically as PNG.
 
-    The same figure gives the same bytes: the file holds no date and no version.
+    The same figure gives the same bytes: the file holds no date and no version. `synthetic` marks generated
+    patients in the title.
     """
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=size, layout="constrained")
-        paint(figure)
+        yield figure
+        if title:
+            figure.suptitle(title + (" (synthetic data)" if synthetic else ""), x=0.01, ha="left")
         with atomic_write(path) as stream:
             figure.savefig(stream, format="png", metadata={"Software": None})
-    return path
 
 
-def draw_message(path: Path, title: str, words: str, *, synthetic: bool) -> Path:
+def draw_message(path: Path, title: str, words: str, *, synthetic: bool) -> None:
     """Draw a figure that states why there is nothing to draw."""
-
-    def paint(figure: Figure) -> None:
+    with drawing(path, (5.0, 2.4), title, synthetic=synthetic) as figure:
         axes = figure.subplots()
         hide_axes(axes)
         axes.text(0.5, 0.5, words, ha="center", va="center", color=GREY)
-        draw_heading(figure, title, synthetic=synthetic)
-
-    return draw(path, (5.0, 2.4), paint)
-
-
-def draw_heading(figure: Figure, text: str, *, synthetic: bool = False) -> None:
-    """Set the title over the figure; `synthetic` marks generated patients."""
-    figure.suptitle(text + (" (synthetic data)" if synthetic else ""), x=0.01, ha="left")
 
 
 def hide_axes(axes: Axes) -> None:

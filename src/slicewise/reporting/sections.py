@@ -7,10 +7,15 @@ from slicewise.config.export import to_yaml
 from slicewise.core.files import read_json
 from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text
 from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
-from slicewise.evaluation.comparison.output import describe_intervals, gain_text, to_table
-from slicewise.evaluation.score_tables import SourceScores, number, source_scores
-from slicewise.reporting.run_info import ResultFolders, RunInfo
-from slicewise.reporting.warnings import collect_warnings, selection_notes, uncalibrated_sources
+from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
+from slicewise.evaluation.report import SourceScores, number, source_scores
+from slicewise.reporting.run_info import (
+    ResultFolders,
+    RunInfo,
+    collect_warnings,
+    selection_notes,
+    uncalibrated_sources,
+)
 
 MAX_PATIENTS: Final = 300
 MAX_GRADCAM_PAGES: Final = 4

@@ -7,12 +7,13 @@ from slicewise.workflow.settings import evaluation_settings
 
 
 def _run(context: Context[Config]) -> Outcome:
-    from slicewise.evaluation.cross_validation import pool_folds, read_fold, write_pooled
-    from slicewise.evaluation.score_tables import headlines
+    from slicewise.evaluation.cross_validation import pool_folds, write_pooled
+    from slicewise.evaluation.report import headlines
+    from slicewise.evaluation.runs import read_run
 
     config, data = context.config, context.config.data
     folds = [
-        read_fold(context.home(fold_name("evaluate", fold), "evaluation"), fold)
+        read_run(context.home(fold_name("evaluate", fold), "evaluation"), f"fold {fold}")
         for fold in range(1, config.split.folds + 1)
     ]
     pooled = pool_folds(folds, config.evaluation, config.seed)

@@ -13,14 +13,16 @@ from slicewise.data.sources import open_source
 from slicewise.engine.step import Context, Input, Outcome, Step
 from slicewise.engine.workspace import Workspace
 from slicewise.workflow.demand import download_demand
-from slicewise.workflow.participants import select_phantom_patients, split_inputs, unused_split_keys
-from slicewise.workflow.settings import select_settings
-from slicewise.workflow.sources import (
+from slicewise.workflow.participants import (
     INDEX_NAME,
     external_inputs,
+    select_phantom_patients,
     source_root,
+    split_inputs,
+    unused_split_keys,
     used_sources,
 )
+from slicewise.workflow.settings import select_settings
 
 _HOMES = {"index": "data/index"}
 

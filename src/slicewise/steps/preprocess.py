@@ -10,13 +10,16 @@ from slicewise.data.problems import describe_problems, summarise_problems
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import preprocess_demand
 from slicewise.workflow.participants import (
+    open_index,
     select_cases,
+    source_keys,
+    source_root,
     split_inputs,
     unused_split_keys,
+    used_sources,
 )
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import MANIFEST_NAME, slice_store
-from slicewise.workflow.sources import open_index, source_keys, source_root, used_sources
 
 if TYPE_CHECKING:
     from slicewise.data.preprocess import PreprocessReport

@@ -12,14 +12,17 @@ from slicewise.data.split.subsets import Split
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import split_demand
 from slicewise.workflow.participants import (
+    open_index,
     predefined_split,
+    source_keys,
+    source_root,
     split_inputs,
     split_source,
     unused_split_keys,
+    used_sources,
 )
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import SPLIT_NAME, read_manifest, slice_store
-from slicewise.workflow.sources import open_index, source_keys, source_root, used_sources
 
 
 def _run(context: Context[Config]) -> Outcome:

@@ -13,9 +13,9 @@ from slicewise.core.machine import keep_freed_memory
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.checkpoints import load_stage_checkpoint
 from slicewise.workflow.demand import training_demand
+from slicewise.workflow.participants import source_keys
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import open_subset
-from slicewise.workflow.sources import source_keys
 
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint

@@ -7,9 +7,14 @@ from slicewise.core.disk import MIB
 from slicewise.core.machine import has_native_bf16
 from slicewise.data.sources import open_source
 from slicewise.engine.step import Context, Demand
-from slicewise.workflow.participants import select_cases, select_phantom_patients
+from slicewise.workflow.participants import (
+    open_index,
+    select_cases,
+    select_phantom_patients,
+    source_root,
+    used_sources,
+)
 from slicewise.workflow.slices import PRELOAD_MIB, read_manifest, slice_store
-from slicewise.workflow.sources import open_index, source_root, used_sources
 
 if TYPE_CHECKING:
     from slicewise.models.footprint import Footprint
@@ -32,7 +37,7 @@ _WEIGHT_COPIES: Final = 4
 _BACKWARD_FACTOR: Final = 1.5
 """Backward pass, relative to the activations that the forward pass keeps"""
 _MODEL_COPIES: Final = 3
-"""The model, its checkpoint, and the randomised copy (see explain.randomization)"""
+"""The model, its checkpoint, and the randomised copy (see explain.faithfulness)"""
 _BUFFER_FACTOR: Final = 3
 """Skip connections and buffers of the convolutions, relative to the two largest maps"""
 _SLICE_BYTES_PER_PIXEL: Final = 9

@@ -3,47 +3,82 @@
 Whatever is selected is selected on the validation cases first.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from slicewise.config.schema import Config
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
 from slicewise.data.store import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.domain.tables import SliceRow
 from slicewise.engine.step import Context
-from slicewise.evaluation.comparison.output import compute_gains, gain_text, write_comparison
-from slicewise.evaluation.comparison.variants import Variant, compare, majority_rows
-from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices, pool_cases
-from slicewise.evaluation.failure_report import select_failures, write_failures
-from slicewise.evaluation.failures import analyse_failures, describe_image
+from slicewise.evaluation.comparison import (
+    Variant,
+    compare,
+    compute_gains,
+    gain_text,
+    majority_rows,
+    write_comparison,
+)
+from slicewise.evaluation.evaluate import (
+    CaseOutput,
+    EvaluationResult,
+    ScoredCase,
+    evaluate_slices,
+    pool_cases,
+    score_case,
+)
+from slicewise.evaluation.failures import analyse_failures, describe_image, select_failures, write_failures
 from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, evaluate_held_out
 from slicewise.evaluation.modality_ablation import (
     list_subsets,
     mask_modalities,
     write_modality_ablation,
 )
-from slicewise.evaluation.per_case import CaseOutput, ScoredCase, score_case
-from slicewise.evaluation.report import write_report
-from slicewise.evaluation.score_tables import headlines
+from slicewise.evaluation.report import headlines, write_report
 from slicewise.evaluation.summary import bootstrap_settings
 from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
+from slicewise.explain.cam import compute_saliency
+from slicewise.explain.explanation import RANDOM_SALIENCY, SliceExplanation, select_saliency_slices
+from slicewise.explain.faithfulness import (
+    Curves,
+    compute_curves,
+    random_saliency,
+    randomize_cascade,
+    rank_correlation,
+)
+from slicewise.explain.report import write_saliency
 from slicewise.imaging.volume import Presence
 from slicewise.inference.operating_points import CALIBRATION_NAME, OperatingConditions
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import Prediction
 from slicewise.inference.predictor import SlicePredictions
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
-from slicewise.plots.failures import FailurePicture
-from slicewise.plots.sample_predictions import Sample, draw_samples, grey_image, select_samples
+from slicewise.models.multitask import MultitaskModel
+from slicewise.plots.sample_predictions import (
+    Row,
+    SlicePicture,
+    draw_samples,
+    grey_image,
+    select_samples,
+)
 from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks
-from slicewise.workflow.saliency import write_saliency
 from slicewise.workflow.slices import SliceLookup, slice_keys
 
 Cases = Sequence[StoredCase]
+Floats = NDArray[np.float32]
+SaliencyMaps = Mapping[str, Floats]
+"""By method: [P, N, N]"""
+
+_SANITY_SLICES: Final = 8
+"""The randomization test computes all maps three times more; it tests a method: a few slices suffice."""
 
 
 def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -73,7 +108,9 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
         metrics, {source: gain_text(final, by_score) for source, by_score in gains.items()}
     )
     if CLASSIFICATION in pipeline.tasks:
-        metrics["gradcam"] = write_saliency(context, pipeline, lookup, held_out.after)
+        included = [row for row in held_out.after.slices if row.asked]
+        explained = _explain(config, pipeline, lookup, included)
+        metrics["gradcam"] = write_saliency(context.out("gradcam"), explained, synthetic=data.synthetic)
     if config.evaluation.modality_subsets:
         metrics["modality_subsets"] = _write_modality_ablation(context, pipeline, cases, selection)
     notes = [f"{source}: {note}" for source, chosen in selection.sources.items() for note in chosen.notes]
@@ -162,50 +199,38 @@ def _evaluate_stage(context: Context[Config], checkpoint: Checkpoint, cases: Cas
 
 
 def _draw_samples(context: Context[Config], lookup: SliceLookup, held_out: HeldOutResult) -> None:
-    rows, settings = {row.key: row for row in held_out.after.slices}, context.config.evaluation
-    groups: dict[str, list[Sample]] = {}
-    for group, keys in select_samples([*rows.values()], settings.sample_predictions).items():
-        groups[group] = []
-        for key in keys:
-            images, presence, mask = lookup[key]
-            groups[group].append(
-                Sample(
-                    key=key,
-                    grey=grey_image(images, presence),
-                    reference=mask > 0,
-                    predicted=held_out.masks[key],
-                    dice=rows[key].dice or 0.0,
-                )
-            )
+    rows = {row.key: row for row in held_out.after.slices}
+    samples = select_samples([*rows.values()], context.config.evaluation.sample_predictions)
+    pictures = {
+        group: [_picture(rows[key], lookup, held_out) for key in keys] for group, keys in samples.items()
+    }
     path = context.out("evaluation") / "sample_predictions.png"
-    draw_samples(path, groups, synthetic=context.config.data.synthetic)
+    draw_samples(path, pictures, synthetic=context.config.data.synthetic)
+
+
+def _picture(row: Row, lookup: SliceLookup, held_out: HeldOutResult) -> SlicePicture[Row]:
+    images, presence, mask = lookup[row.key]
+    reference = None if row.dice is None else mask > 0
+    return SlicePicture(row, grey_image(images, presence), reference, held_out.masks[row.key])
 
 
 def _write_failures(
     context: Context[Config], cases: Cases, lookup: SliceLookup, held_out: HeldOutResult
 ) -> dict[str, Any]:
-    config = context.config
-    image_features = {
+    settings, synthetic = context.config.evaluation, context.config.data.synthetic
+    image_traits = {
         key: describe_image(images, dict(zip(case.channels, case.presence, strict=True)))
         for case in cases
         for key, images in zip(slice_keys(case), case.images, strict=True)
     }
-    failures = analyse_failures(held_out.after, image_features, config.evaluation.failure_dice)
-    pictures = []
-    for row in select_failures(failures, config.evaluation.failure_pictures):
-        images, presence, mask = lookup[row.key]
-        reference = mask > 0 if row.dice is not None else None
-        grey = grey_image(images, presence)
-        pictures.append(FailurePicture(row, grey, reference, held_out.masks[row.key]))
-    folder = context.out("failures")
-    return write_failures(folder, held_out.after, failures, pictures, synthetic=config.data.synthetic)
+    failures = analyse_failures(held_out.after, image_traits, settings.failure_dice)
+    worst = select_failures(failures, settings.failure_pictures)
+    pictures = [_picture(row, lookup, held_out) for row in worst]
+    return write_failures(context.out("failures"), held_out.after, failures, pictures, synthetic=synthetic)
 
 
 def _write_modality_ablation(
-    context: Context[Config],
-    pipeline: Pipeline,
-    cases: Cases,
-    selection: ThresholdSelection,
+    context: Context[Config], pipeline: Pipeline, cases: Cases, selection: ThresholdSelection
 ) -> dict[str, Any]:
     """Score the volumes with every subset of their modalities; return Dice and AUC by source and subset."""
     config, settings = context.config, context.config.evaluation
@@ -223,3 +248,58 @@ def _write_modality_ablation(
     }
     folder, synthetic = context.out("ablations"), config.data.synthetic
     return write_modality_ablation(folder, results, config.preprocessing.channels, synthetic=synthetic)
+
+
+def _explain(
+    config: Config, pipeline: Pipeline, lookup: SliceLookup, slices: Sequence[SliceRow]
+) -> list[SliceExplanation]:
+    """Return the saliency maps of P selected slices by each method, and their scores."""
+    settings = config.evaluation
+    keys = select_saliency_slices(slices, settings.gradcam_pictures)
+    if not keys:
+        return []
+    rows, parts = {row.key: row for row in slices}, [lookup[key] for key in keys]
+    images = np.array([image for image, _, _ in parts], np.float32)  # [P, channel, N, N]
+    presence = np.array([present for _, present, _ in parts], np.float32)  # [P, channel]
+    inside = (images != 0).any(axis=1)  # [P, N, N], the brain
+
+    def compute_maps(model: MultitaskModel, number: int) -> SaliencyMaps:
+        return compute_saliency(
+            model,
+            images[:number],
+            presence[:number],
+            settings.explanations,
+            inside=inside[:number],
+            batch_size=settings.batch_size,
+        )
+
+    maps = compute_maps(pipeline.model, len(keys))
+    correlations: dict[str, list[list[float]]] = {
+        name: [[] for _ in saliency[:_SANITY_SLICES]] for name, saliency in maps.items()
+    }
+    for _, randomized in randomize_cascade(pipeline.model, config.seed):
+        for name, randomized_maps in compute_maps(randomized, _SANITY_SLICES).items():
+            for values, *pair in zip(correlations[name], maps[name], randomized_maps, inside, strict=False):
+                values.append(rank_correlation(*pair))
+    explained = []
+    for place, key in enumerate(progress(keys, desc="explain", unit="picture")):
+        row, image, present, brain = rows[key], images[place], presence[place], inside[place]
+        slice_maps = {name: saliency[place] for name, saliency in maps.items()}
+        curves: Mapping[str, Curves] = {}
+        if row.predicted:  # a slice predicted as healthy has no evidence to delete
+            blobs = {RANDOM_SALIENCY: random_saliency(brain, seed=place)}
+            classify = partial(_classify, pipeline, present)
+            curves = compute_curves(classify, image, {**slice_maps, **blobs}, brain)
+        reference = None if row.reference_pixels is None else parts[place][2] > 0
+        correlation = {
+            name: values[place]
+            for name, values in correlations.items()
+            if place < len(values) and slice_maps[name].any()
+        }
+        grey = grey_image(image, present)
+        explained.append(SliceExplanation(row, grey, brain, reference, slice_maps, curves, correlation))
+    return explained
+
+
+def _classify(pipeline: Pipeline, presence: Floats, images: Floats) -> Floats:
+    return pipeline.predict_slices(images, presence).class_probability

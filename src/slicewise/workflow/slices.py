@@ -14,7 +14,7 @@ from slicewise.domain.keys import SliceKey
 from slicewise.engine.clean import folder_bytes
 from slicewise.engine.step import Context
 from slicewise.engine.workspace import HasHomes, Workspace
-from slicewise.workflow.sources import used_sources
+from slicewise.workflow.participants import used_sources
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,11 +99,6 @@ class SliceLookup:
 
     def __init__(self, cases: "Sequence[StoredCase]") -> None:
         self._places = {key: (case, row) for case in cases for row, key in enumerate(slice_keys(case))}
-
-    def is_included(self, key: SliceKey) -> bool:
-        """Return False for an excluded slice: it has too little brain, and the model is not applied to it."""
-        case, row = self._places[key]
-        return bool(case.included[row])
 
     def __getitem__(self, key: SliceKey) -> "tuple[NDArray[np.float16], tuple[bool, ...], NDArray[np.uint8]]":
         case, row = self._places[key]

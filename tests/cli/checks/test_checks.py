@@ -107,11 +107,11 @@ def test_an_encoder_that_nobody_knows_is_told_before_a_run(name: str) -> None:
 def test_tracking_needs_its_packages(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     on = compose(["tracking.mlflow=true"])
     assert inputs.tracking(Workspace(Path()), config).level == "good"
-    monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("slicewise.workflow.observers.find_spec", lambda name: None)
     found = inputs.tracking(Workspace(Path()), on)
     assert (found.level, found.found) == ("bad", "tracking.mlflow=true needs mlflow, sqlalchemy, alembic")
     assert found.advice.startswith("install slicewise[tracking]")
-    monkeypatch.setattr("slicewise.workflow.tracking.find_spec", lambda name: name)
+    monkeypatch.setattr("slicewise.workflow.observers.find_spec", lambda name: name)
     assert inputs.tracking(Workspace(Path()), on).found == "mlflow"
 
 

@@ -8,8 +8,8 @@ import pytest
 from slicewise.core.errors import UsageError, WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.domain.tables import PatientRow, SliceRow, read_rows, write_rows
-from slicewise.evaluation.comparison.runs import compare_runs, read_run
 from slicewise.evaluation.evaluate import EvaluationResult
+from slicewise.evaluation.runs import compare_runs, read_run
 from slicewise.evaluation.summary import summarise
 
 Results = Callable[..., EvaluationResult]

@@ -10,26 +10,24 @@ from tests.fixtures.cohorts import SETTINGS
 from slicewise.core.errors import UsageError
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.tables import ComparisonRow, read_rows
-from slicewise.evaluation.comparison.output import (
+from slicewise.evaluation.comparison import (
+    MAJORITY,
+    NOT_TRAINED,
+    Variant,
     across_seeds,
+    check_common,
+    compare,
     compute_gains,
     gain_text,
+    majority_rows,
     to_cells,
     to_markdown,
     to_text,
     verdict,
     write_comparison,
 )
-from slicewise.evaluation.comparison.variants import (
-    MAJORITY,
-    NOT_TRAINED,
-    Variant,
-    check_common,
-    compare,
-    majority_rows,
-)
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
+from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.evaluation.summary import summarise
 from slicewise.metrics.table import METRICS
 

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from slicewise.evaluation.statistics.bootstrap import (
+from slicewise.evaluation.statistics import (
     MIN_PATIENTS,
     BootstrapSettings,
     Statistic,

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
-from slicewise.evaluation.statistics.paired_difference import paired_difference
+from slicewise.evaluation.statistics import BootstrapSettings, paired_difference
 
 HOW = BootstrapSettings(samples=400, confidence=0.95, seed=1)
 

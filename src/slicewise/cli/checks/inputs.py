@@ -31,7 +31,7 @@ from slicewise.models.multitask import MultitaskModel
 from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights
 from slicewise.steps import pipeline
 from slicewise.workflow.observers import list_observers
-from slicewise.workflow.sources import source_root, used_sources
+from slicewise.workflow.participants import source_root, used_sources
 
 _MAX_LISTED: Final = 5
 """Skipped or unreadable files listed by name."""

@@ -9,8 +9,8 @@ from slicewise.core.errors import UsageError, WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.domain.labels import TASKS
 from slicewise.domain.tables import ComparisonRow, PatientRow, SliceRow, read_rows
-from slicewise.evaluation.comparison.variants import Variant, check_common, compare
-from slicewise.evaluation.statistics.bootstrap import BootstrapSettings
+from slicewise.evaluation.comparison import Variant, check_common, compare
+from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.metrics.table import Metric
 
 _PLACES: Final = ("results/multitask_evaluation", "multitask_evaluation", ".")
@@ -73,13 +73,8 @@ def compare_runs(
         bootstrap = BootstrapSettings(intervals["samples"], intervals["confidence"], intervals["seed"])
     except (KeyError, TypeError) as error:
         raise WorkspaceError(f"{runs[0].folder}/metrics.json is damaged; run evaluate again") from error
-    return compare(_on_common_patients(variants), bootstrap, metrics), list(_notes(variants))
-
-
-def _on_common_patients(variants: Sequence[Variant]) -> list[Variant]:
-    owners = [{(row.source, row.patient) for row in variant.patients} for variant in variants]
-    common = set.intersection(*owners)
-    return [
+    common = set.intersection(*(_patients(variant) for variant in variants))
+    on_common = [
         replace(
             variant,
             slices=[row for row in variant.slices if (row.source, row.patient) in common],
@@ -87,17 +82,18 @@ def _on_common_patients(variants: Sequence[Variant]) -> list[Variant]:
         )
         for variant in variants
     ]
+    return compare(on_common, bootstrap, metrics), list(_notes(variants))
 
 
 def _notes(variants: Sequence[Variant]) -> Iterator[str]:
     """Yield what differs between each run and the first, a sentence each."""
     first = variants[0]
-    patients = {(row.source, row.patient) for row in first.patients}
+    patients = _patients(first)
     labels = {row.key: row.label for row in first.slices}
     for task in sorted(first.absent):
         yield f"{first.name} has no {task}: not compared"
     for other in variants[1:]:
-        theirs = {(row.source, row.patient) for row in other.patients}
+        theirs = _patients(other)
         for name, own, more in ((first.name, patients, theirs), (other.name, theirs, patients)):
             if num_left_out := len(own - more):
                 yield f"{num_left_out} of the {len(own)} test patients of {name} are not in the other"
@@ -109,3 +105,7 @@ def _notes(variants: Sequence[Variant]) -> Iterator[str]:
         owners = {(key.source, key.patient) for key in labels.keys() ^ others.keys()}
         if changed := len(owners & patients & theirs):
             yield f"{changed} common patients have other slices in the other run"
+
+
+def _patients(variant: Variant) -> set[tuple[str, str]]:
+    return {(row.source, row.patient) for row in variant.patients}

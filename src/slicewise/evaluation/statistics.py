@@ -1,4 +1,4 @@
-"""Confidence intervals over patients: slices of one patient are not independent, so patients are resampled.
+"""Intervals, paired differences and gains over patients: slices of one patient are not independent.
 
 Pictures name no patient; a family of near-identical pictures takes the patient's place, as in the split.
 
@@ -8,13 +8,13 @@ row of weights, how often each patient was drawn, so a statistic is one matrix p
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.stats import norm, t, wilcoxon
 
 from slicewise.domain.tables import Estimate
 
@@ -60,7 +60,12 @@ def estimate(
     if num_patients < MIN_PATIENTS:
         note = f"no interval: fewer than {MIN_PATIENTS} patients or families of pictures"
         return Estimate(value, None, None, num_patients, note)
-    values = _resample(statistic, num_patients, bootstrap, max(width, num_patients))
+    rng = np.random.default_rng([bootstrap.seed, num_patients])
+    chunk = max(1, _CHUNK_ELEMENTS // max(width, num_patients))
+    sizes = [min(chunk, bootstrap.samples - start) for start in range(0, bootstrap.samples, chunk)]
+    uniform = np.full(num_patients, 1 / num_patients)
+    draws = (rng.multinomial(num_patients, uniform, size=size).astype(np.float64) for size in sizes)
+    values = np.concatenate([statistic(weights) for weights in draws])
     usable = values[np.isfinite(values)]
     if usable.size < _USABLE * values.size:
         return Estimate(value, None, None, num_patients, "no interval: a class is that of too few patients")
@@ -111,10 +116,98 @@ def index_groups(patients: Iterable[Name]) -> tuple[list[Name], NDArray[np.intp]
     return names, np.array([position[name] for name in rows], dtype=np.intp)
 
 
-def _resample(statistic: Statistic, num_patients: int, bootstrap: BootstrapSettings, width: int) -> Floats:
-    rng = np.random.default_rng([bootstrap.seed, num_patients])
-    chunk = max(1, _CHUNK_ELEMENTS // width)
-    sizes = [min(chunk, bootstrap.samples - start) for start in range(0, bootstrap.samples, chunk)]
-    uniform = np.full(num_patients, 1 / num_patients)
-    draws = (rng.multinomial(num_patients, uniform, size=size).astype(np.float64) for size in sizes)
-    return np.concatenate([statistic(weights) for weights in draws])
+MIN_PAIRS: Final = 6
+"""With five pairs even a difference of one sign in all of them has p = 0.0625: a test is of no use."""
+
+
+class Difference(NamedTuple):
+    """Mean of first minus second over patients; `p_value` is None with fewer than six pairs that differ."""
+
+    estimate: Estimate
+    p_value: float | None
+
+
+def paired_difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    groups: Sequence[tuple[str, str]],
+    bootstrap: BootstrapSettings,
+) -> Difference:
+    """Return the mean of first minus second over the same rows; `groups` names the patient of each row.
+
+    The interval resamples patients and keeps the pairs. The test is Wilcoxon's signed-rank test (1945), two
+    sided, on one difference per patient; pairs without a difference are left out.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    if not len(first) == len(second) == len(groups):
+        raise ValueError(f"{len(first)} and {len(second)} values of {len(groups)} rows are no pairs")
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    _, owner = index_groups(groups)
+    changed = np.bincount(owner, differences) / np.bincount(owner)
+    changed = changed[changed != 0]
+    p_value = None if len(changed) < MIN_PAIRS else float(wilcoxon(changed).pvalue)
+    return Difference(estimate_mean(differences, groups, bootstrap), p_value)
+
+
+Bools = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+Selector = Callable[[Bools], Floats]
+"""Rows that the selection is made on [row] -> value of every row under it [row]."""
+
+FOLDS: Final = 5
+REPEATS: Final = 5
+
+
+def held_out_values(owner: Indices, strata: Indices, choose: Selector) -> Floats:
+    """Return the mean value [row] of each row under selections made without its group.
+
+    Args:
+        owner: [row] index of its group.
+        strata: [group] groups of one stratum are spread evenly over the folds.
+        choose: selects on the rows given, and returns the value of every row.
+    """
+    rng = np.random.default_rng(0)
+    total = np.zeros(len(owner))
+    for _ in range(REPEATS):
+        fold_of_group = np.empty(len(strata), np.intp)
+        fold_of_group[np.lexsort((rng.random(len(strata)), strata))] = np.arange(len(strata)) % FOLDS
+        folds = fold_of_group[owner]
+        for fold in np.unique(folds):
+            outside = folds == fold
+            total[outside] += choose(~outside)[outside]
+    return total / REPEATS
+
+
+@dataclass(frozen=True)
+class SelectionGain:
+    """The gain of a selection over the default on held-out groups.
+
+    Attributes:
+        measure: name of the score; more is better.
+        estimate: mean gain and its interval over resamples of groups.
+        confidence: of the interval.
+    """
+
+    measure: str
+    estimate: Estimate
+    confidence: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.estimate.low is not None and self.estimate.low > 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"measure": self.measure, **self.estimate.to_json(), "significant": self.is_significant}
+
+    def describe(self) -> str:
+        """Return `balanced accuracy +0.012, 95 % interval -0.020 to +0.041`."""
+        estimate = self.estimate
+        if estimate.value is None:
+            return f"{self.measure}: {estimate.note}"
+        if estimate.low is None:
+            return f"{self.measure} {estimate.value:+.3f}, {estimate.note}"
+        interval = f"{self.confidence:.0%} interval {estimate.low:+.3f} to {estimate.high:+.3f}"
+        return f"{self.measure} {estimate.value:+.3f}, {interval.replace('%', ' %')}"
