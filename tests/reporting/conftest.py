@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Pipeline
 
 from slicewise.core.files import read_json
-from slicewise.reporting.run_info import ResultFolders, RunInfo, StepInfo
+from slicewise.reporting.run import ResultFolders, RunInfo, StepInfo
 
 STAGES = ("seg_warmup", "cls_head", "joint")
 

@@ -14,7 +14,7 @@ from slicewise.core.files import read_json, write_json
 from slicewise.domain.tables import PatientRow, read_rows, write_rows
 from slicewise.evaluation.comparison import gain_text
 from slicewise.reporting.report import data_uri, to_html
-from slicewise.reporting.run_info import ResultFolders, RunInfo
+from slicewise.reporting.run import ResultFolders, RunInfo
 from slicewise.reporting.sections import MAX_GRADCAM_PAGES, build_report
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://example.org/x>"

@@ -8,7 +8,7 @@ from tests.reporting.conftest import Made
 from slicewise.core.files import read_json, write_json
 from slicewise.domain.report import to_text
 from slicewise.domain.tables import PatientRow, read_rows, write_rows
-from slicewise.reporting.run_info import ResultFolders, RunInfo, uncalibrated_sources
+from slicewise.reporting.run import ResultFolders, RunInfo, uncalibrated_sources
 from slicewise.reporting.sections import build_report
 
 

@@ -1,4 +1,4 @@
-"""The report as files."""
+"""The report as files: `report.html`, one page without scripts or external files; text, JSON, a model card."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from slicewise.domain.tables import resampling_unit
 from slicewise.evaluation.report import source_scores
 from slicewise.evaluation.summary import headline_scores
 from slicewise.metrics.table import score_key, score_label
-from slicewise.reporting.run_info import (
+from slicewise.reporting.run import (
     ResultFolders,
     RunInfo,
     collect_warnings,

@@ -9,7 +9,7 @@ from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section
 from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
 from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
 from slicewise.evaluation.report import SourceScores, number, source_scores
-from slicewise.reporting.run_info import (
+from slicewise.reporting.run import (
     ResultFolders,
     RunInfo,
     collect_warnings,

@@ -12,7 +12,7 @@ from slicewise.config.schema import Config
 from slicewise.core.disk import MIB
 from slicewise.core.hashing import digest
 from slicewise.engine.step import Context, Demand, Outcome, Step
-from slicewise.reporting.run_info import ResultFolders, RunInfo, StepInfo
+from slicewise.reporting.run import ResultFolders, RunInfo, StepInfo
 from slicewise.workflow.settings import reproduce_command, results_config
 
 _DEMAND: Final = Demand(disk_bytes=8 * MIB, memory_bytes=300 * MIB)

@@ -1,4 +1,4 @@
-"""Which patients and pictures of a run take part, and in which subset: train, val or test."""
+"""Sources, patients and pictures of a run: where they lie, which take part, and in which subset."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial

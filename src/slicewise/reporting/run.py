@@ -1,4 +1,4 @@
-"""The run of a report beside its metrics: steps, settings, split, folders."""
+"""The run of a report beside its metrics: steps, settings, split, folders; what a reader must know first."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
