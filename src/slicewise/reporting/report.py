@@ -1,4 +1,4 @@
-"""The report as files: `report.html`, one page without scripts or external files; text, JSON, a model card."""
+"""The report as files: `report.html` on one page without scripts; text, JSON, and a model card."""
 
 import base64
 import io
