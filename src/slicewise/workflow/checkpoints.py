@@ -1,4 +1,4 @@
-"""The checkpoint of a stage as later steps read it, and the tasks that the stage trained."""
+"""Checkpoints as later steps and commands read them: of a stage, and of the folds of a cross-validation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,6 @@ from slicewise.core.errors import UsageError, WorkspaceError
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.step import Context
 from slicewise.engine.workspace import Workspace
-from slicewise.models.checkpoint import CHECKPOINT_NAME
 from slicewise.workflow.folds import FOLDS_DIR, fold_name
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def trained_tasks(context: Context[Config], stage: str) -> frozenset[str]:
 
 def final_checkpoint(config: Config) -> Path:
     """Return the checkpoint of the last stage, relative to the workspace or the folder of a fold."""
-    return Path("checkpoints", f"{config.recipe}_{config.final_stage}", CHECKPOINT_NAME)
+    return Path("checkpoints", f"{config.recipe}_{config.final_stage}", "best_model.pth")
 
 
 def fold_checkpoints(workspace: Workspace, config: Config) -> list[Path]:
@@ -62,49 +61,41 @@ def fold_checkpoints(workspace: Workspace, config: Config) -> list[Path]:
     Raises:
         UsageError: there was none, or some folds are not trained, or with other settings.
     """
-    first_split = _split(workspace, 1)
+    first_split = Receipt.read(workspace.root / FOLDS_DIR / "1" / "data" / "split")
     if first_split is None:
         raise UsageError(
             f"{workspace.root} holds no cross-validation; run `slicewise run --folds 5` first, "
             "or leave --ensemble out"
         )
-    folds = int(first_split.identity.settings["split.folds"])
-    paths = [_fold(workspace, fold) / final_checkpoint(config) for fold in range(1, folds + 1)]
-    missing = [fold for fold, path in enumerate(paths, 1) if not _is_trained(workspace, path, fold, folds)]
+    number = int(first_split.identity.settings["split.folds"])
+    folds = {fold: workspace.root / FOLDS_DIR / str(fold) for fold in range(1, number + 1)}
+    paths = {fold: folder / final_checkpoint(config) for fold, folder in folds.items()}
+    missing = [fold for fold, path in paths.items() if not _is_trained(path, folds[fold], fold, number)]
     if missing:
         raise UsageError(
-            f"fold {', '.join(map(str, missing))} of {folds} is not trained on the present split; "
-            f"run `slicewise run --folds {folds}` first"
+            f"fold {', '.join(map(str, missing))} of {number} is not trained on the present split; "
+            f"run `slicewise run --folds {number}` first"
         )
-    settings = [
-        {
+    settings = {
+        fold: {
             path.name: receipt.identity.settings
-            for path in (_fold(workspace, fold) / "checkpoints").glob("*")
+            for path in (folder / "checkpoints").glob("*")
             if (receipt := Receipt.read(path))
         }
-        for fold in range(1, folds + 1)
-    ]
-    others = [fold for fold, stages in enumerate(settings, 1) if stages != settings[0]]
-    if others:
+        for fold, folder in folds.items()
+    }
+    if others := [fold for fold, stages in settings.items() if stages != settings[1]]:
         raise UsageError(
-            f"fold {', '.join(map(str, others))} of {folds} was trained with other settings than fold 1; run "
-            f"`slicewise run --folds {folds}` to the end first, with the settings that you want"
+            f"fold {', '.join(map(str, others))} of {number} was trained with other settings than fold 1; run "
+            f"`slicewise run --folds {number}` to the end first, with the settings that you want"
         )
-    return paths
+    return [*paths.values()]
 
 
-def _is_trained(workspace: Workspace, path: Path, fold: int, folds: int) -> bool:
+def _is_trained(path: Path, folder: Path, fold: int, number: int) -> bool:
     """Whether a fold has a model that was trained on the present split; it may be left from an older one."""
-    split, trained = _split(workspace, fold), Receipt.read(path.parent)
+    split, trained = Receipt.read(folder / "data" / "split"), Receipt.read(path.parent)
     if split is None or trained is None or not path.is_file():
         return False
     split_fingerprint = trained.identity.needs.get(fold_name("split", fold))
-    return split.identity.settings.get("split.folds") == folds and split_fingerprint == split.fingerprint
-
-
-def _split(workspace: Workspace, fold: int) -> Receipt | None:
-    return Receipt.read(_fold(workspace, fold) / "data" / "split")
-
-
-def _fold(workspace: Workspace, fold: int) -> Path:
-    return workspace.root / FOLDS_DIR / str(fold)
+    return split.identity.settings.get("split.folds") == number and split_fingerprint == split.fingerprint
