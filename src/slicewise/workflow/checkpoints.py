@@ -86,8 +86,8 @@ def fold_checkpoints(workspace: Workspace, config: Config) -> list[Path]:
     }
     if others := [fold for fold, stages in settings.items() if stages != settings[1]]:
         raise UsageError(
-            f"fold {', '.join(map(str, others))} of {number} was trained with other settings than fold 1; run "
-            f"`slicewise run --folds {number}` to the end first, with the settings that you want"
+            f"fold {', '.join(map(str, others))} of {number} was trained with other settings than fold 1; "
+            f"run `slicewise run --folds {number}` to the end first, with the settings that you want"
         )
     return [*paths.values()]
 
