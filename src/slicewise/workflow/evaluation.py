@@ -3,7 +3,7 @@
 Whatever is selected is selected on the validation cases first.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -274,13 +274,11 @@ def _explain(
         )
 
     maps = compute_maps(pipeline.model, len(keys))
-    correlations: dict[str, list[list[float]]] = {
-        name: [[] for _ in saliency[:_SANITY_SLICES]] for name, saliency in maps.items()
-    }
-    for _, randomized in randomize_cascade(pipeline.model, config.seed):
-        for name, randomized_maps in compute_maps(randomized, _SANITY_SLICES).items():
-            for values, *pair in zip(correlations[name], maps[name], randomized_maps, inside, strict=False):
-                values.append(rank_correlation(*pair))
+    randomized_maps = (
+        compute_maps(randomized, _SANITY_SLICES)
+        for _, randomized in randomize_cascade(pipeline.model, config.seed)
+    )
+    correlations = _rank_correlations(maps, randomized_maps, inside)
     explained = []
     for place, key in enumerate(progress(keys, desc="explain", unit="picture")):
         row, image, present, brain = rows[key], images[place], presence[place], inside[place]
@@ -299,6 +297,20 @@ def _explain(
         grey = grey_image(image, present)
         explained.append(SliceExplanation(row, grey, brain, reference, slice_maps, curves, correlation))
     return explained
+
+
+def _rank_correlations(
+    maps: SaliencyMaps, randomized: Iterable[SaliencyMaps], inside: NDArray[np.bool_]
+) -> dict[str, list[list[float]]]:
+    """Return by method, for the first slices, the rank correlation with each randomized model's map."""
+    correlations: dict[str, list[list[float]]] = {
+        name: [[] for _ in saliency[:_SANITY_SLICES]] for name, saliency in maps.items()
+    }
+    for level in randomized:
+        for name, saliency in level.items():
+            for values, *pair in zip(correlations[name], maps[name], saliency, inside, strict=False):
+                values.append(rank_correlation(*pair))
+    return correlations
 
 
 def _classify(pipeline: Pipeline, presence: Floats, images: Floats) -> Floats:
