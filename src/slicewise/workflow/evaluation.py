@@ -3,7 +3,7 @@
 Whatever is selected is selected on the validation cases first.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -254,31 +254,14 @@ def _explain(
     config: Config, pipeline: Pipeline, lookup: SliceLookup, slices: Sequence[SliceRow]
 ) -> list[SliceExplanation]:
     """Return the saliency maps of P selected slices by each method, and their scores."""
-    settings = config.evaluation
-    keys = select_saliency_slices(slices, settings.gradcam_pictures)
+    keys = select_saliency_slices(slices, config.evaluation.gradcam_pictures)
     if not keys:
         return []
     rows, parts = {row.key: row for row in slices}, [lookup[key] for key in keys]
     images = np.array([image for image, _, _ in parts], np.float32)  # [P, channel, N, N]
     presence = np.array([present for _, present, _ in parts], np.float32)  # [P, channel]
     inside = (images != 0).any(axis=1)  # [P, N, N], the brain
-
-    def compute_maps(model: MultitaskModel, number: int) -> SaliencyMaps:
-        return compute_saliency(
-            model,
-            images[:number],
-            presence[:number],
-            settings.explanations,
-            inside=inside[:number],
-            batch_size=settings.batch_size,
-        )
-
-    maps = compute_maps(pipeline.model, len(keys))
-    randomized_maps = (
-        compute_maps(randomized, _SANITY_SLICES)
-        for _, randomized in randomize_cascade(pipeline.model, config.seed)
-    )
-    correlations = _rank_correlations(maps, randomized_maps, inside)
+    maps, correlations = _compute_maps(config, pipeline.model, images, presence, inside)
     explained = []
     for place, key in enumerate(progress(keys, desc="explain", unit="picture")):
         row, image, present, brain = rows[key], images[place], presence[place], inside[place]
@@ -299,18 +282,21 @@ def _explain(
     return explained
 
 
-def _rank_correlations(
-    maps: SaliencyMaps, randomized: Iterable[SaliencyMaps], inside: NDArray[np.bool_]
-) -> dict[str, list[list[float]]]:
-    """Return by method, for the first slices, the rank correlation with each randomized model's map."""
-    correlations: dict[str, list[list[float]]] = {
-        name: [[] for _ in saliency[:_SANITY_SLICES]] for name, saliency in maps.items()
-    }
-    for level in randomized:
-        for name, saliency in level.items():
-            for values, *pair in zip(correlations[name], maps[name], saliency, inside, strict=False):
-                values.append(rank_correlation(*pair))
-    return correlations
+def _compute_maps(
+    config: Config, model: MultitaskModel, images: Floats, presence: Floats, inside: NDArray[np.bool_]
+) -> tuple[SaliencyMaps, dict[str, list[list[float]]]]:
+    """Return the maps by method, and for the first slices the rank correlation with each randomized model."""
+    settings = config.evaluation
+    compute = partial(compute_saliency, methods=settings.explanations, batch_size=settings.batch_size)
+    maps = compute(model, images, presence, inside=inside)
+    first = slice(_SANITY_SLICES)
+    correlations: dict[str, list[list[float]]] = {name: [[] for _ in maps[name][first]] for name in maps}
+    for _, randomized in randomize_cascade(model, config.seed):
+        changed = compute(randomized, images[first], presence[first], inside=inside[first])
+        for name, values in correlations.items():
+            for own, *pair in zip(values, maps[name], changed[name], inside, strict=False):
+                own.append(rank_correlation(*pair))
+    return maps, correlations
 
 
 def _classify(pipeline: Pipeline, presence: Floats, images: Floats) -> Floats:
