@@ -10,8 +10,7 @@ from benchmarks.plain_script import Budget, plain_dice
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.files import read_json
-from slicewise.data.split.assignment import SUBSETS
-from slicewise.data.split.subsets import Split
+from slicewise.data.split.assignment import SUBSETS, Split
 from slicewise.data.store import SliceStore, StoredCase
 from slicewise.domain.tables import PatientRow, read_rows
 from slicewise.engine.receipt import Receipt

@@ -204,7 +204,7 @@ def read_predictions(
     Every test case is predicted by the model of its fold.
     """
     from slicewise.core.files import read_json
-    from slicewise.data.split.subsets import Split
+    from slicewise.data.split.assignment import Split
     from slicewise.data.store import SliceStore
     from slicewise.evaluation.mask_threshold import MaskGridSearch
     from slicewise.evaluation.threshold_selection import concatenate_slices, included_slices

@@ -13,7 +13,7 @@ from tests.test_bad_input import SETTINGS, write_patient
 KILLED_AT_SPLIT = """
 import os, signal, sys
 from slicewise.cli.main import main
-from slicewise.data.split.subsets import Split
+from slicewise.data.split.assignment import Split
 Split.to_json = lambda self: os.kill(os.getpid(), signal.SIGKILL)
 main(sys.argv[1:])
 """

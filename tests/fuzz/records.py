@@ -11,7 +11,7 @@ from slicewise.cli import status
 from slicewise.core.files import parse_json, read_json
 from slicewise.core.hashing import digest
 from slicewise.data.index import CaseIndex
-from slicewise.data.split.subsets import Split
+from slicewise.data.split.assignment import Split
 from slicewise.data.store import FORMAT, StoredCase
 from slicewise.demo.state import DemoState, Service, read_state, write_state
 from slicewise.engine.clean import clean
@@ -204,8 +204,7 @@ def demo_states() -> list[bytes]:
 
 def read_kaggle(data: bytes, folder: Path) -> None:
     """Read the note of a finished download, and Kaggle's file of credentials."""
-    from slicewise.data.download.kaggle import RECEIPT, fetch_kaggle
-    from slicewise.data.download.kaggle_client import _read_kaggle_json
+    from slicewise.data.download.kaggle import RECEIPT, _read_kaggle_json, fetch_kaggle
 
     path = folder / "kaggle.json"
     path.write_bytes(data)

@@ -8,7 +8,7 @@ and neighbouring slices of one patient.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -54,7 +54,12 @@ def drop_copies(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Probl
     """
     groups = [list(cases)]
     for signature in (_sizes, _hash_block, lambda case: tuple(map(hash_file, case.images))):
-        groups = [finer for group in groups for finer in _partition(group, signature) if len(finer) > 1]
+        alike: dict[tuple[int, Hashable], list[CaseFiles]] = defaultdict(list)
+        for number, group in enumerate(groups):
+            for case in group:
+                with suppress(OSError):
+                    alike[number, signature(case)].append(case)
+        groups = [group for group in alike.values() if len(group) > 1]
     first_of = {case.key: group[0].key for group in groups for case in group[1:]}
     problems: list[Problem] = []
     copies: dict[CaseKey, tuple[Path, ...]] = {case.key: case.copies for case in cases}
@@ -64,17 +69,6 @@ def drop_copies(cases: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[Probl
             problems.append(Problem(case.folder, what, "note"))
             copies[first] += (case.images[0], *case.copies)
     return [replace(case, copies=copies[case.key]) for case in cases if case.key not in first_of], problems
-
-
-def _partition(
-    cases: Iterable[CaseFiles], signature: Callable[[CaseFiles], Hashable]
-) -> list[list[CaseFiles]]:
-    """Return the cases in groups of equal signature, in the order given."""
-    alike: dict[Hashable, list[CaseFiles]] = defaultdict(list)
-    for case in cases:
-        with suppress(OSError):
-            alike[signature(case)].append(case)
-    return list(alike.values())
 
 
 def _sizes(case: CaseFiles) -> Hashable:
@@ -104,18 +98,14 @@ def drop_repeats(
     compared = {s.name for s in sources if getattr(s, "duplicates", "group") == "group"}
     volumes = [case for case in first_to_last if case.unit != "picture"]
     pictures = [case for case in first_to_last if case.unit == "picture" and case.key.source in compared]
-    problems: list[Problem] = []
-    for alike, drop in ((volumes, _drop_volumes), (pictures, _drop_pictures)):
-        if len({case.key.source for case in alike}) > 1:
-            problems += drop(alike)
+    several = len({case.key.source for case in volumes}) > 1
+    kept = {case.key for case in (drop_copies(volumes)[0] if several else volumes)}
+    what = "the same images, byte for byte, as a case of another source, which is kept"
+    problems = [Problem(case.images[0], what, "note") for case in volumes if case.key not in kept]
+    if len({case.key.source for case in pictures}) > 1:
+        problems += _drop_pictures(pictures)
     left_out = {problem.path for problem in problems}
     return [case for case in cases if case.images[0] not in left_out], problems
-
-
-def _drop_volumes(cases: Sequence[CaseFiles]) -> list[Problem]:
-    kept = {case.key for case in drop_copies(cases)[0]}
-    what = "the same images, byte for byte, as a case of another source, which is kept"
-    return [Problem(case.images[0], what, "note") for case in cases if case.key not in kept]
 
 
 def _drop_pictures(cases: Sequence[CaseFiles]) -> list[Problem]:

@@ -98,15 +98,9 @@ def parse_filename(path: Path) -> ParsedName:
     if parsed.kind is None and not parsed.candidates and own == len(stem):
         parsed = parse_stem(stem)
     if parsed.kind is None and not parsed.candidates:
-        above = (parse_stem(name) for name in folders)
         # A folder `tumor` may be a class of patients.
-        named = (
-            name
-            for name in above
-            if not name.case
-            and name.kind not in (None, "other")
-            and not (name.kind == "mask" and name.about_tumour)
-        )
+        above = (name for name in map(parse_stem, folders) if not name.case and not name.about_tumour)
+        named = (name for name in above if name.kind not in (None, "other"))
         return replace(next(named, parsed), case=stem, number="")
     return parsed
 
@@ -137,7 +131,12 @@ def find_case_folder(path: Path, name: ParsedName, root: Path | None = None) -> 
     """
     folder = case_folder(path)
     for _ in range(_FOLDERS):
-        if folder == root or folder.parent == folder or not _is_of_a_series(folder, name):
+        parsed = parse_stem(folder.name)
+        is_series = len(parsed.case) <= _SERIES_DIGITS and parsed.case.isdecimal()
+        is_file = (parsed.case.lower(), parsed.kind) == (name.case.lower(), name.kind)
+        is_content = parsed.kind is not None and (not parsed.case or is_series or is_file)
+        is_top = folder in (root, folder.parent)
+        if is_top or not (is_content or folder.name.lower() in _TECHNICAL):
             break
         folder = folder.parent
     return folder
@@ -203,16 +202,6 @@ def _names_case(stem: str, folder: str) -> bool:
     return fits and any(word.tag in ("unknown", "number") for word in split_words(folder))
 
 
-def _is_of_a_series(folder: Path, name: ParsedName) -> bool:
-    if folder.name.lower() in _TECHNICAL:
-        return True
-    parsed = parse_stem(folder.name)
-    is_series = len(parsed.case) <= _SERIES_DIGITS and parsed.case.isdecimal()
-    return parsed.kind is not None and (
-        not parsed.case or is_series or (parsed.case.lower(), parsed.kind) == (name.case.lower(), name.kind)
-    )
-
-
 def _find_tail(words: Sequence[Word]) -> int:
     """Return the index of the first of the last words for the content.
 
@@ -237,11 +226,8 @@ def _shows(words: Iterable[Word]) -> bool:
 
 def _read_inside(stem: str, words: Sequence[Word]) -> ParsedName:
     """Return the parts of a name that names its content in one place before the end."""
-    runs = [
-        [*run]
-        for neutral, run in groupby(words, lambda word: word.tag in ("unknown", "number"))
-        if not neutral
-    ]
+    neutral = ("unknown", "number")
+    runs = [[*run] for skipped, run in groupby(words, lambda word: word.tag in neutral) if not skipped]
     runs = [run for run in runs if _shows(run)]
     shown = [run for run in runs if any(word.tag in MODALITY_TAGS for word in run)] or runs
     if not shown:
@@ -250,11 +236,8 @@ def _read_inside(stem: str, words: Sequence[Word]) -> ParsedName:
     left, right = stem[: run[0].start].strip(_SEPARATORS), stem[run[-1].end :].strip(_SEPARATORS)
     name = _named("_".join(filter(None, (left, right))), run, before=())
     if len(shown) > 1:
-        both = tuple(
-            dict.fromkeys(
-                MODALITY_TAGS[word.tag] for part in shown for word in part if word.tag in MODALITY_TAGS
-            )
-        )
+        tags = (word.tag for part in shown for word in part)
+        both = tuple(dict.fromkeys(MODALITY_TAGS[tag] for tag in tags if tag in MODALITY_TAGS))
         return ParsedName(stem, None, both if len(both) > 1 else name.candidates)
     follows = words[words.index(run[-1]) + 1]
     is_first_of_a_number = not left and follows.tag == "number"

@@ -120,17 +120,22 @@ def select_images(draft: CaseDraft) -> tuple[dict[Modality, Path], list[Problem]
     )
     chosen: dict[Modality, Path] = {}
     problems: list[Problem] = []
-    for modality in MODALITIES:
-        files = draft.images.get(modality, [])
+    for modality in filter(draft.images.get, MODALITIES):
+        files = draft.images[modality]
         ranks = [(-common[f.name.suffixes], len(f.name.suffixes), len(f.name.number)) for f in files]
-        if files:
-            best = ranks.index(min(ranks))
-            chosen[modality] = files[best].path
-            problems += [
-                _unused_image(file, files[best], modality, as_good=rank == ranks[best])
-                for file, rank in zip(files, ranks, strict=True)
-                if file is not files[best]
-            ]
+        best = files[ranks.index(min(ranks))]
+        chosen[modality] = best.path
+        for file, rank in zip(files, ranks, strict=True):
+            if file is best:
+                continue
+            if _stem(file) == _stem(best):
+                problems.append(Problem(file.path, "a second file of its kind, ignored", "note"))
+            elif rank == min(ranks):
+                what = f"as good a {modality} as {best.path.name}, which is used; take out one of them"
+                problems.append(Problem(file.path, what, "warning"))
+            else:
+                what = f"another variant of {modality}: {best.path.name} is used"
+                problems.append(Problem(file.path, what, "note"))
     return chosen, problems
 
 
@@ -154,13 +159,11 @@ def select_mask(draft: CaseDraft) -> tuple[Path | None, list[Problem]]:
     taken, others = best[0], [file for file in draft.masks if file not in best]
     if len({_stem(file) for file in best}) > 1:
         names = ", ".join(file.path.name for file in best)
-        return None, [
-            Problem(
-                draft.folder,
-                f"{draft.name}: several files may be its mask ({names}); choose one with data.sources."
-                "volumes.mask, such as '*_tumor_seg*', or rename it so that only it names a tumour",
-            )
-        ]
+        what = (
+            f"{draft.name}: several files may be its mask ({names}); choose one with data.sources."
+            "volumes.mask, such as '*_tumor_seg*', or rename it so that only it names a tumour"
+        )
+        return None, [Problem(draft.folder, what)]
     problems = [Problem(file.path, "a second file of its kind, ignored", "note") for file in best[1:]]
     problems += [Problem(file.path, f"a mask, not used: {taken.path.name} is", "note") for file in others]
     if taken.name.of_modality and not taken.name.about_tumour:
@@ -285,15 +288,6 @@ def _warn_scattered(drafts: Sequence[CaseDraft]) -> Iterable[Problem]:
                 "the files alike: CASE_t1, CASE_t1ce, CASE_t2, CASE_flair"
             )
             yield Problem(folder, what, "warning")
-
-
-def _unused_image(file: NamedFile, taken: NamedFile, modality: Modality, *, as_good: bool) -> Problem:
-    if _stem(file) == _stem(taken):
-        return Problem(file.path, "a second file of its kind, ignored", "note")
-    if as_good:
-        what = f"as good a {modality} as {taken.path.name}, which is used; take out one of them"
-        return Problem(file.path, what, "warning")
-    return Problem(file.path, f"another variant of {modality}: {taken.path.name} is used", "note")
 
 
 def _stem(file: NamedFile) -> str:

@@ -15,21 +15,17 @@ FORMAT: Final = 2
 
 @dataclass(frozen=True)
 class CaseIndex:
-    """The cases of all sources.
-
-    Attributes:
-        known: every group of each source, also those not on disk yet (virtual patients).
-        cases: the usable cases, sorted by key.
-        problems: of files and folders.
-        roots: the folder of each source, to which its stored paths are relative.
-        sizes: bytes of each file when the index was made.
-    """
+    """The cases of all sources."""
 
     known: Mapping[str, tuple[str, ...]]
+    """Every group of each source, also those not on disk yet (virtual patients)."""
     cases: tuple[CaseFiles, ...]
+    """The usable ones, sorted by key."""
     problems: tuple[Problem, ...] = ()
     roots: Mapping[str, Path] = field(default_factory=dict)
+    """The folder of each source, to which its stored paths are relative."""
     sizes: Mapping[Path, int] = field(default_factory=dict)
+    """Bytes of each file when the index was made."""
 
     @classmethod
     def of(
@@ -84,14 +80,13 @@ class CaseIndex:
 
     def changed_files(self) -> tuple[Problem, ...]:
         """Return the files that are missing or have another size than when the index was made."""
-        missing = [path for path in self.sizes if not path.is_file()]
-        changed = [
-            path for path, size in self.sizes.items() if path.is_file() and path.stat().st_size != size
-        ]
-        return (
-            *(Problem(path, "missing since the data was indexed") for path in missing),
-            *(Problem(path, "changed since indexing") for path in changed),
-        )
+        problems = []
+        for path, size in self.sizes.items():
+            if not path.is_file():
+                problems.append(Problem(path, "missing since the data was indexed"))
+            elif path.stat().st_size != size:
+                problems.append(Problem(path, "changed since indexing"))
+        return tuple(problems)
 
     def report(self) -> str:
         """Return a text for `problems.txt`: the counts of each source, then every problem."""

@@ -85,12 +85,13 @@ def _sort_files(
     files = list(files)
     masks = class_folders.find_masks(root, [path for path in files if looks_like_picture(path)])
     for path in files:
-        part = _slice_of_lgg(path)
+        part = lgg.parse_name(path.name)
+        beside = path.with_name(f"{path.stem}_mask{path.suffix}")
         if _is_volume(path):
             volumes.append(path)
         elif path in masks:
             problems.append(Problem(path, _MASK, severity))
-        elif part is not None:
+        elif part and not part.is_mask and (lgg.is_slice_name(path.name) or beside.is_file()):
             slices[path.parent, part.case][part.number] = path
         elif looks_like_picture(path):
             flat.append(path)
@@ -122,15 +123,6 @@ def _group_volumes(
         problems += image_problems
         if images:
             yield _case(draft.name, "brats", tuple(images), list(images.values()))
-
-
-def _slice_of_lgg(path: Path) -> lgg.SliceName | None:
-    """Return the name of a TIFF beside its mask, or named as in kaggle_3m; None for any other file."""
-    name = lgg.parse_name(path.name) if path.suffix.lower() in lgg.SUFFIXES else None
-    if name is None or name.is_mask:
-        return None
-    beside = path.with_name(f"{path.stem}_mask{path.suffix}").is_file()
-    return name if beside or lgg.is_slice_name(path.name) else None
 
 
 def _case(name: str, kind: str, modalities: tuple[str, ...], images: Sequence[Path]) -> CaseFiles:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 
@@ -66,8 +66,8 @@ class PreprocessReport:
         return sum(entry.reused for entry in self.entries)
 
 
-Outcome: TypeAlias = EntryRef | Problem
-Job: TypeAlias = tuple[tuple[CaseFiles, str], ...]
+Outcome = EntryRef | Problem
+Job = list[tuple[CaseFiles, str]]
 """(case, entry) of the cases that a worker takes at once."""
 
 
@@ -82,13 +82,7 @@ def preprocess_cases(
 ) -> PreprocessReport:
     """Seal the slices of every case that the store does not hold yet.
 
-    Args:
-        cases: to slice.
-        store: of the slices.
-        settings: of the slices.
-        num_workers: processes; 0 for one per core. Fewer start where memory is short.
-        max_worker_memory_mib: largest need of one process.
-        hash_cache: digests of the files.
+    `num_workers` is the number of processes, 0 for one per core; fewer start where memory is short.
 
     Raises:
         DataError: the system killed a worker.
@@ -100,12 +94,11 @@ def preprocess_cases(
         for case in progress(cases, desc="Comparing files", unit="case")
     ]
     outcomes: dict[str, Outcome] = {}
-    missing: list[tuple[CaseFiles, str]] = []
+    missing: Job = []
     for case, entry in zip(cases, ids, strict=True):
         if _is_intact(store, entry, hash_cache):
             stored = store.open(entry)
-            num_slices = len(stored.indices)
-            outcomes[entry] = EntryRef(case.key, case.group, entry, num_slices, True, stored.remarks)
+            outcomes[entry] = EntryRef(case.key, case.group, entry, len(stored.indices), True, stored.remarks)
         else:
             missing.append((case, entry))
     outcomes.update(_compute(missing, store, settings, num_workers, max_worker_memory_mib))
@@ -129,8 +122,8 @@ def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
             "modalities": list(case.modalities),
             "label": case.label,
             "group": case.group,
-            "images": [hash_cache.hash(path) for path in case.images],
-            "masks": [hash_cache.hash(path) for path in case.masks],
+            "images": list(map(hash_cache.hash, case.images)),
+            "masks": list(map(hash_cache.hash, case.masks)),
             **({} if case.labels is None else {"labels": [list(pair) for pair in case.labels]}),
         }
     )
@@ -143,7 +136,7 @@ def estimate_bytes(case: CaseFiles, settings: Preprocessing) -> int:
 
 
 def _compute(
-    missing: Sequence[tuple[CaseFiles, str]],
+    missing: Job,
     store: SliceStore,
     settings: Preprocessing,
     num_workers: int,
@@ -164,9 +157,9 @@ def _compute(
             bar.update(len(outcomes))
 
 
-def batch_jobs(missing: Sequence[tuple[CaseFiles, str]]) -> list[Job]:
+def batch_jobs(missing: Job) -> list[Job]:
     """Return the cases in jobs of about equal work, in their order."""
-    jobs: list[list[tuple[CaseFiles, str]]] = []
+    jobs: list[Job] = []
     capacity = 0
     for case, entry in missing:
         work = max(1, case.source.num_slices(case) // _SLICES_PER_WORK)
@@ -175,7 +168,7 @@ def batch_jobs(missing: Sequence[tuple[CaseFiles, str]]) -> list[Job]:
             capacity = _WORK_PER_JOB
         jobs[-1].append((case, entry))
         capacity -= work
-    return [tuple(job) for job in jobs]
+    return jobs
 
 
 def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:

@@ -38,19 +38,18 @@ class Problem:
 
 def describe_problems(problems: Iterable[Problem], shown: int | None = _SHOWN) -> str:
     """Return the report, errors first, with at most `shown` paths per problem (None: all)."""
-    listed = list(problems)
     lines: list[str] = []
-    for severity, title in SEVERITIES.items():
-        these = sorted((p for p in listed if p.severity == severity), key=lambda p: (p.what, p.path))
-        lines += [f"{title} ({len(these)})"] if these else []
+    ordered = sorted(problems, key=lambda p: ([*SEVERITIES].index(p.severity), p.what, p.path))
+    for severity, listed in groupby(ordered, key=lambda p: p.severity):
+        these = [*listed]
+        lines += ["", f"{SEVERITIES[severity]} ({len(these)})"]
         for what, group in groupby(these, key=lambda p: p.what):
             paths = [str(problem.path) for problem in group]
             lines.append(f"  {len(paths)} x {what}")
             lines += [f"      {path}" for path in paths[:shown]]
             if len(paths) > len(paths[:shown]):
                 lines.append(f"      and {len(paths) - len(paths[:shown])} more")
-        lines += [""] if these else []
-    return "\n".join(lines).rstrip() + "\n" if lines else "No problem was found.\n"
+    return "\n".join(lines[1:]) + "\n" if lines else "No problem was found.\n"
 
 
 def summarise_problems(problems: Iterable[Problem], shown: int = 3) -> str:

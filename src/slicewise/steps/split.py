@@ -6,9 +6,8 @@ from typing import Any
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_json
-from slicewise.data.split.assignment import SUBSETS, Subset
+from slicewise.data.split.assignment import SUBSETS, Split, Subset
 from slicewise.data.split.predefined import PredefinedSplit
-from slicewise.data.split.subsets import Split
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import split_demand
 from slicewise.workflow.participants import (

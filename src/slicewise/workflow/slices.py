@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError, WorkspaceError
 from slicewise.core.files import read_json
-from slicewise.data.split.assignment import Subset
-from slicewise.data.split.subsets import Split
+from slicewise.data.split.assignment import Split, Subset
 from slicewise.domain.keys import SliceKey
 from slicewise.engine.clean import folder_bytes
 from slicewise.engine.step import Context

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from slicewise.core.errors import DownloadError
-from slicewise.data.download.kaggle_client import Credentials, find_credentials
+from slicewise.data.download.kaggle import Credentials, find_credentials
 
 
 @pytest.fixture(autouse=True)

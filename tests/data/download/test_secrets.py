@@ -89,7 +89,7 @@ def test_an_unexpected_error_that_quotes_the_credential(
     def quote(*_: Any) -> None:
         raise RuntimeError(f"sent 'Authorization: Bearer {TOKEN}' to https://u:{KEY}@host/a?sig={SIGNATURE}")
 
-    monkeypatch.setattr("slicewise.data.download.kaggle.open_archive", quote)
+    monkeypatch.setattr("slicewise.data.download.kaggle._open_archive", quote)
     err = fail(tmp_path / "workspace", capsys)
     assert "RuntimeError" in err
     (log,) = (tmp_path / "workspace" / "logs").glob("*.log")

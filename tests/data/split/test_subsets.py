@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from slicewise.config.schema import SplitFractions
 from slicewise.core.errors import SplitError
-from slicewise.data.split.assignment import SUBSETS, assign_subsets, select_groups
-from slicewise.data.split.subsets import Split
+from slicewise.data.split.assignment import SUBSETS, Split, assign_subsets, select_groups
 
 SHARES = SplitFractions(seed=5, train=0.7, val=0.15, test=0.15, folds=0, fold=0)
 

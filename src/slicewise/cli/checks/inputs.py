@@ -22,7 +22,7 @@ from slicewise.core.errors import (
     UsageError,
 )
 from slicewise.data.cases import check_source
-from slicewise.data.download.kaggle_client import HOW_TO_SIGN_IN, find_credentials
+from slicewise.data.download.kaggle import HOW_TO_SIGN_IN, find_credentials
 from slicewise.data.problems import Problem, summarise_problems
 from slicewise.data.sources import class_folders, open_source
 from slicewise.engine.workspace import Workspace

@@ -1,7 +1,5 @@
 """Data sets from Kaggle.
 
-kaggle          download, retries and unpacking
-kaggle_client   credentials and the request
-transfer        one file over HTTP, continued and verified
-archive         safe unpacking of a ZIP archive
+kaggle    credentials, request and retries
+archive   one file over HTTP, continued and verified, and its safe unpacking
 """

@@ -1,25 +1,47 @@
-"""Fetches a data set from Kaggle: resumed, verified, unpacked, and in place only when complete."""
+"""Fetches a data set from Kaggle: resumed, verified, unpacked, and in place only when complete.
+
+The SDK of the `kaggle` package is used without that package, because `import kaggle` signs in and prints. No
+credential is ever logged, written or put into a message.
+"""
 
 import logging
+import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import requests
+from kagglesdk import KaggleClient, get_access_token_from_env
+from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
+from requests.adapters import HTTPAdapter
 
 from slicewise.core.errors import DownloadError
-from slicewise.core.files import read_json, write_json
-from slicewise.data.download.archive import unpack_zip
-from slicewise.data.download.kaggle_client import HOW_TO_SIGN_IN, Credentials, find_credentials, open_archive
-from slicewise.data.download.transfer import BrokenTransferError, partial_path, receive_file
+from slicewise.core.files import parse_json, read_json, write_json
+from slicewise.data.download.archive import (
+    TIMEOUT_SECONDS,
+    BrokenTransferError,
+    partial_path,
+    receive_file,
+    unpack_zip,
+)
 
 log = logging.getLogger(__name__)
 
 RECEIPT: Final = ".kaggle.json"
 """Marks a finished download."""
+HOW_TO_SIGN_IN: Final = """\
+To sign in to Kaggle, create a token at https://www.kaggle.com/settings/api ("Generate New Token"), then
+    export KAGGLE_API_TOKEN=<the token>
+or save it to ~/.kaggle/access_token, or save an older kaggle.json to ~/.kaggle/kaggle.json
+(or export KAGGLE_USERNAME and KAGGLE_KEY), and run the same command again.
+Without an account: data=phantom uses generated patients, and data.sources.volumes.path=<folder> (for pictures
+data.sources.pictures.path=<folder>) reads a data set that is already on this machine."""
 _SLUG = re.compile(r"(?P<owner>[A-Za-z0-9_-]+)/(?P<dataset>[A-Za-z0-9_-]+)")
 _LONGEST_WAIT_SECONDS: Final = 60.0
 _TRANSIENT: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
@@ -30,6 +52,50 @@ _BROKEN: Final = (
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
 )
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A token, or a user name with a key; hidden in a repr."""
+
+    token: str | None = field(default=None, repr=False)
+    username: str | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
+
+    @property
+    def anonymous(self) -> bool:
+        return self.token is None and self.key is None
+
+
+def find_credentials() -> Credentials:
+    """Return the first credentials, in the order of Kaggle's own client; anonymous ones where there are none.
+
+    KAGGLE_API_TOKEN, ~/.kaggle/access_token, KAGGLE_USERNAME with KAGGLE_KEY, kaggle.json.
+
+    Raises:
+        DownloadError: a kaggle.json is damaged.
+    """
+    token, _ = get_access_token_from_env()
+    if token:
+        return Credentials(token=str(token).strip())
+    username, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
+    if username and key:
+        return Credentials(username=username, key=key)
+    config_dir = os.environ.get("KAGGLE_CONFIG_DIR")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    folders = [Path(config_dir)] if config_dir else [Path.home() / ".kaggle", config / "kaggle"]
+    path = next((path for folder in folders if (path := folder / "kaggle.json").is_file()), None)
+    return Credentials() if path is None else _read_kaggle_json(path)
+
+
+def _read_kaggle_json(path: Path) -> Credentials:
+    try:
+        value = parse_json(path.read_bytes())
+        return Credentials(username=str(value["username"]), key=str(value["key"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DownloadError(
+            f"{path} is not the kaggle.json that Kaggle hands out; save it again.\n{HOW_TO_SIGN_IN}"
+        ) from None
 
 
 def fetch_kaggle(slug: str, destination: Path, *, retries: int = 5, backoff_seconds: float = 1.0) -> Path:
@@ -58,7 +124,7 @@ def fetch_kaggle(slug: str, destination: Path, *, retries: int = 5, backoff_seco
     destination.parent.mkdir(parents=True, exist_ok=True)
     archive = destination.with_name(f"{match['owner']}-{match['dataset']}.zip")
     if not archive.is_file():
-        _download(match["owner"], match["dataset"], archive, retries, backoff_seconds)
+        _download(slug, archive, retries, backoff_seconds)
     _unpack(slug, archive, destination)
     return destination
 
@@ -85,9 +151,8 @@ def _unpack(slug: str, archive: Path, destination: Path) -> None:
         archive.unlink()
         shutil.rmtree(partial, ignore_errors=True)
         raise DownloadError(f"{error}; the archive was deleted, run the same command again") from error
-    write_json(
-        partial / RECEIPT, {"dataset": slug, "files": num_files, "archive_bytes": archive.stat().st_size}
-    )
+    receipt = {"dataset": slug, "files": num_files, "archive_bytes": archive.stat().st_size}
+    write_json(partial / RECEIPT, receipt)
     if destination.exists():
         destination.rmdir()
     partial.rename(destination)
@@ -95,31 +160,67 @@ def _unpack(slug: str, archive: Path, destination: Path) -> None:
     log.info("%s: %d files from Kaggle's %s", destination, num_files, slug)
 
 
-def _download(owner: str, dataset: str, archive: Path, retries: int, backoff_seconds: float) -> None:
+def _download(slug: str, archive: Path, retries: int, backoff_seconds: float) -> None:
     credentials = find_credentials()
     failures = 0
     while True:
-        before = _size(partial_path(archive))
+        before, retry_after = _num_received(archive), 0.0
+        failures += 1
         try:
-            with open_archive(owner, dataset, credentials) as response:
-                return receive_file(response, archive, f"{owner}/{dataset}")
+            with _open_archive(slug, credentials) as response:
+                return receive_file(response, archive, slug)
         except _BROKEN as error:
-            failures = 1 if _size(partial_path(archive)) > before else failures + 1
-            wait = backoff_seconds * 2 ** (failures - 1)
+            failures = 1 if _num_received(archive) > before else failures
             reason = str(error) if isinstance(error, BrokenTransferError) else type(error).__name__
         except requests.HTTPError as error:
-            failures += 1
             status = 0 if error.response is None else error.response.status_code
             header = "" if error.response is None else error.response.headers.get("Retry-After", "")
             retry_after = float(header) if header.isdecimal() else 0.0
-            wait = max(retry_after, backoff_seconds * 2 ** (failures - 1))
             reason = f"HTTP {status}"
             if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _TRANSIENT:
-                raise _refusal(f"{owner}/{dataset}", status, credentials) from None
+                raise _refusal(slug, status, credentials) from None
         if failures > retries:
-            raise _retries_exhausted(f"{owner}/{dataset}", reason, archive, credentials)
-        log.warning("Download of %s/%s failed (%s); next attempt in %.0f s", owner, dataset, reason, wait)
-        time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
+            raise _retries_exhausted(slug, reason, archive, credentials)
+        wait = min(max(retry_after, backoff_seconds * 2 ** (failures - 1)), _LONGEST_WAIT_SECONDS)
+        log.warning("Download of %s failed (%s); next attempt in %.0f s", slug, reason, wait)
+        time.sleep(wait)
+
+
+@contextmanager
+def _open_archive(slug: str, credentials: Credentials) -> Iterator[requests.Response]:
+    """Request a whole data set and yield the streamed response, redirects followed.
+
+    Raises:
+        requests.RequestException: Kaggle refused, or could not be reached.
+    """
+    request = ApiDownloadDatasetRequest()
+    request.owner_slug, request.dataset_slug = slug.split("/")
+    client = KaggleClient(
+        username=credentials.username,
+        password=credentials.key,
+        api_token=credentials.token,
+        user_agent="slicewise",
+    )
+    with client:
+        session = client.http_client()._session
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, _TimedAdapter())
+        try:
+            response: requests.Response = client.datasets.dataset_api_client.download_dataset(request)
+        except requests.HTTPError as error:
+            if error.response is not None:
+                error.response.close()
+            raise
+        with response:
+            yield response
+
+
+class _TimedAdapter(HTTPAdapter):
+    """Adds the timeout that the SDK lacks."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs["timeout"] = kwargs.get("timeout") or TIMEOUT_SECONDS
+        return super().send(request, *args, **kwargs)
 
 
 def _refusal(slug: str, status: int, credentials: Credentials) -> DownloadError:
@@ -143,7 +244,7 @@ def _refusal(slug: str, status: int, credentials: Credentials) -> DownloadError:
 
 
 def _retries_exhausted(slug: str, reason: str, archive: Path, credentials: Credentials) -> DownloadError:
-    size, part = _size(partial_path(archive)), partial_path(archive)
+    size, part = _num_received(archive), partial_path(archive)
     progress = f"{size:,} bytes are kept in {part} and will be continued" if size else "nothing was received"
     hint = f"\nThere are no Kaggle credentials either. {HOW_TO_SIGN_IN}" if credentials.anonymous else ""
     return DownloadError(
@@ -152,5 +253,6 @@ def _retries_exhausted(slug: str, reason: str, archive: Path, credentials: Crede
     )
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _num_received(archive: Path) -> int:
+    part = partial_path(archive)
+    return part.stat().st_size if part.is_file() else 0

@@ -75,30 +75,25 @@ def sample_epoch(pools: Mapping[str, SlicePool], epoch: EpochPlan, *key: int | s
     """
     *base, number = key
     order = np.random.default_rng(derive_seed("batch", *key))
+    steps = np.arange(epoch.num_batches + 1, dtype=np.int64)
     parts, drawn = [], 0
-    before = _batch_edges(0, epoch.num_batches)
     for name, count in epoch.num_slices.items():
-        draw, drawn = _draw_slices(pools[name], count, int(number), (name, *base)), drawn + count
-        edges = _batch_edges(drawn, epoch.num_batches)
-        parts.append(np.split(draw, (edges - before)[1:-1]))
-        before = edges
+        draw = _draw_slices(pools[name], count, int(number), (name, *base))
+        before, drawn = drawn, drawn + count
+        edges = steps * drawn // epoch.num_batches - steps * before // epoch.num_batches
+        parts.append(np.split(draw, edges[1:-1]))
     return [order.permutation(np.concatenate(batch)) for batch in zip(*parts, strict=True)]
-
-
-def _batch_edges(count: int, num_batches: int) -> Indices:
-    return np.arange(num_batches + 1, dtype=np.int64) * count // num_batches
 
 
 def _draw_slices(pool: SlicePool, count: int, epoch: int, base: tuple[int | str, ...]) -> Indices:
     """Return `count` indices of the endless sequence of shuffled rounds, from `epoch * count` on."""
     if count == 0:
         return np.empty(0, np.int64)
-    first = epoch * count
-    rounds = range(first // len(pool), (first + count - 1) // len(pool) + 1)
+    start, skip = divmod(epoch * count, len(pool))
     row = [
-        np.random.default_rng(derive_seed(*base, number)).permutation(pool.round(number)) for number in rounds
+        np.random.default_rng(derive_seed(*base, number)).permutation(pool.round(number))
+        for number in range(start, start + -(-(skip + count) // len(pool)))
     ]
-    skip = first - rounds.start * len(pool)
     return np.concatenate(row)[skip : skip + count]
 
 

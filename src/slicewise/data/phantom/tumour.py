@@ -13,7 +13,6 @@ from slicewise.data.phantom.anatomy import Push, Tissue
 from slicewise.data.phantom.fields import Bools, Bytes, Field, Floats, Points, smoothstep
 
 Kind = Literal["ring", "solid", "low_grade"]
-_KINDS: tuple[Kind, ...] = ("ring", "solid", "low_grade")
 _KIND_SHARES = (0.62, 0.25, 0.13)
 _CORE_SHARES: dict[Kind, tuple[float, float]] = {
     "ring": (0.22, 0.6), "solid": (0.25, 0.65), "low_grade": (0.5, 0.85)
@@ -148,7 +147,7 @@ def draw_tumour(
     rng: np.random.Generator, survey: Points, tissue: Tissue, volume_range: tuple[float, float]
 ) -> tuple[Tumour, float]:
     """Draw a tumour in the parenchyma of the surveyed brain; also return the volume of its core in ml."""
-    kind = _KINDS[int(rng.choice(3, p=_KIND_SHARES))]
+    kind = [*_CORE_SHARES][int(rng.choice(3, p=_KIND_SHARES))]
     low, high = np.log(volume_range)
     millilitres = float(np.exp(rng.triangular(low, low + 0.85 * (high - low), high)))
     core_ml = millilitres * float(rng.uniform(*_CORE_SHARES[kind]))

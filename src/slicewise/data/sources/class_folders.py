@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -39,7 +40,6 @@ _UNGROUPED: Final = (
     "duplicates are ignored: the same picture, or another of the same patient, may be in train and in test, "
     "so the scores are too optimistic"
 )
-
 
 _ALSO = r"(brain|mris?|images?|imgs?|pictures?|photos?|scans?|slices?|cases?|patients?|class(es)?)*"
 """Neutral words before and after: `Brain Tumor Images`."""
@@ -82,32 +82,21 @@ class ClassFolders(Source[ClassFoldersSettings]):
         else:
             duplicates = [Problem(root, _UNGROUPED, "warning")]
         if len({case.label for case in cases}) < 2:
-            problems.append(
-                Problem(root, "all pictures have the same label: no classification possible", "warning")
-            )
+            what = "all pictures have the same label: no classification possible"
+            problems.append(Problem(root, what, "warning"))
         return cases, problems + duplicates
 
     def _cases(self, root: Path, readable: "list[tuple[Path, int, PictureHash]]") -> list[CaseFiles]:
         # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
-        by_path = [
-            safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, _, _ in readable
-        ]
-        common = Counter(name.lower() for name in by_path)
-        names = number_repeated(
-            name if common[name.lower()] == 1 else safe_name(f"{name}-{path.suffix[1:]}-{picture.digest[:8]}")
-            for name, (path, _, picture) in zip(by_path, readable, strict=True)
-        )
+        names = [safe_name("-".join(path.relative_to(root).with_suffix("").parts)) for path, *_ in readable]
+        common = Counter(map(str.lower, names))
+        for place, (path, _, picture) in enumerate(readable):
+            if common[names[place].lower()] > 1:
+                names[place] = safe_name(f"{names[place]}-{path.suffix[1:]}-{picture.digest[:8]}")
+        source, slots = self.settings.name, (self.settings.slot,)
         return [
-            CaseFiles(
-                CaseKey(self.settings.name, name, name),
-                "class_folders",
-                (self.settings.slot,),
-                (path,),
-                (),
-                label,
-                name,
-            )
-            for name, (path, label, _) in zip(names, readable, strict=True)
+            CaseFiles(CaseKey(source, name, name), "class_folders", slots, (path,), (), label, name)
+            for name, (path, label, _) in zip(number_repeated(names), readable, strict=True)
         ]
 
     @classmethod
@@ -122,6 +111,7 @@ def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path
     masks = find_masks(root, paths)
     images = [path for path in paths if path not in masks]
     labels = label_folders({path.relative_to(root).parent for path in images})
+    problems = [Problem(path, _MASK, "note") for path in paths if path in masks]
     labelled: list[tuple[Path, int]] = []
     others: Counter[Path] = Counter()
     for path in images:
@@ -130,10 +120,10 @@ def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path
             others[path.parent] += 1
         else:
             labelled.append((path, label))
-    return labelled, [Problem(path, _MASK, "note") for path in paths if path in masks] + [
-        Problem(folder, f"{count} pictures without a label (the folder is named neither yes nor no)", "note")
-        for folder, count in others.items()
-    ]
+    for folder, number in others.items():
+        what = f"{number} pictures without a label (the folder is named neither yes nor no)"
+        problems.append(Problem(folder, what, "note"))
+    return labelled, problems
 
 
 def find_masks(root: Path, paths: Collection[Path]) -> set[Path]:
@@ -178,16 +168,12 @@ def _hash_pictures(
 
 def number_repeated(names: Iterable[str]) -> list[str]:
     """Return the names, of which repeated ones (in any letter case) end in -2, -3, ..."""
-    taken: set[str] = set()
-    numbered: list[str] = []
+    numbered: dict[str, str] = {}
     for name in names:
-        unique, number = name, 1
-        while unique.lower() in taken:
-            number += 1
-            unique = f"{name}-{number}"
-        taken.add(unique.lower())
-        numbered.append(unique)
-    return numbered
+        choices = chain([name], (f"{name}-{number}" for number in count(2)))
+        unique = next(choice for choice in choices if choice.lower() not in numbered)
+        numbered[unique.lower()] = unique
+    return [*numbered.values()]
 
 
 def parse_label(folder: str) -> int | None:

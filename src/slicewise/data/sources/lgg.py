@@ -7,7 +7,6 @@ Slices are numbered from the neck upwards. The patient is TCGA_CS_4941; what fol
 """
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,8 @@ from slicewise.imaging.volume import UNIT_SPACING, Volume
 CHANNELS: Final[tuple[Modality, ...]] = ("t1", "flair", "t1ce")
 SUFFIXES: Final = (".tif", ".tiff")
 _EXPECTED: Final = "folders of the LGG set kaggle_3m: TCGA_..._7.tif beside TCGA_..._7_mask.tif"
+_NO_MASK: Final = "a slice without its mask, left out"
+_NO_SLICE: Final = "a mask without its slice, ignored"
 _NAME = re.compile(r"(?P<case>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
 _PATIENT = re.compile(r"(?P<patient>TCGA_[A-Z0-9]{2}_[A-Z0-9]{4})_\d{8}", re.IGNORECASE)
 
@@ -104,11 +105,9 @@ class Lgg(Source[LggSettings]):
             except PictureError as error:
                 problems.append(Problem(path, f"unreadable ({str(error).removeprefix(f'{path} ')})"))
         first = next(iter(sizes.values()), None)
-        problems += [
-            Problem(path, f"{size[0]} x {size[1]} pixels, unlike the first slice")
-            for path, size in sizes.items()
-            if size != first
-        ]
+        for path, size in sizes.items():
+            if size != first:
+                problems.append(Problem(path, f"{size[0]} x {size[1]} pixels, unlike the first slice"))
         return problems
 
     @classmethod
@@ -131,9 +130,8 @@ class Lgg(Source[LggSettings]):
                 )
             tumour, remark = decode_tumour(case.folder, masks)
             labels = np.where(tumour, np.uint8(EDEMA), np.uint8(0))
-        return Volume(
-            case.key, images, presence, labels, None, UNIT_SPACING, None, (remark,) if remark else ()
-        )
+        remarks = (remark,) if remark else ()
+        return Volume(case.key, images, presence, labels, None, UNIT_SPACING, None, remarks)
 
 
 @dataclass
@@ -147,18 +145,12 @@ class _Draft:
     copies: list[Path] = field(default_factory=list)
 
     def case(self, source: str, problems: list[Problem]) -> CaseFiles | None:
-        problems += [
-            Problem(self.images[number], "a slice without its mask, left out")
-            for number in self.images.keys() - self.masks.keys()
-        ]
-        problems += [
-            Problem(self.masks[number], "a mask without its slice, ignored")
-            for number in self.masks.keys() - self.images.keys()
-        ]
         numbers = sorted(self.images.keys() & self.masks.keys())
+        known = self.images.keys() | self.masks.keys()
+        problems += [Problem(path, _NO_MASK) for n, path in self.images.items() if n not in self.masks]
+        problems += [Problem(path, _NO_SLICE) for n, path in self.masks.items() if n not in self.images]
         if not numbers:
             return None
-        known = self.images.keys() | self.masks.keys()
         if absent := sorted(set(range(min(known), max(known))) - known):
             what = f"slice {', '.join(map(str, absent))} is missing in the numbering"
             problems.append(Problem(self.folder, what, "warning"))
@@ -178,18 +170,13 @@ class _Draft:
 
 def _without_repeats(drafts: list[_Draft], problems: list[Problem]) -> list[_Draft]:
     """Return the most complete folder of each case: the archive on Kaggle holds the whole set twice."""
-    same: dict[str, list[_Draft]] = defaultdict(list)
-    for draft in drafts:
-        same[safe_name(draft.name).lower()].append(draft)
-    unique = []
-    for copies in same.values():
-        best = max(copies, key=lambda draft: len(draft.images.keys() & draft.masks.keys()))
-        unique.append(best)
-        for draft in copies:
-            if draft is not best:
-                best.copies += list(draft.images.values())[:1]
-                problems.append(Problem(draft.folder, "the same case again, ignored", "note"))
-    return unique
+    best: dict[str, _Draft] = {}
+    for draft in sorted(drafts, key=lambda draft: -len(draft.images.keys() & draft.masks.keys())):
+        first = best.setdefault(safe_name(draft.name).lower(), draft)
+        if first is not draft:
+            first.copies += list(draft.images.values())[:1]
+            problems.append(Problem(draft.folder, "the same case again, ignored", "note"))
+    return [draft for draft in drafts if best[safe_name(draft.name).lower()] is draft]
 
 
 def _stack(paths: tuple[Path, ...], *, masks: bool) -> NDArray[Any]:

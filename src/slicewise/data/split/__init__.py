@@ -1,7 +1,6 @@
 """The split of the patients into train, val and test.
 
-assignment   the subset of each patient by the seed, folds, and the share that a mode uses
+assignment   the split, the subset of each patient by the seed, folds, and the share that a mode uses
 predefined   the users' own split, by a file or by folders
 split_file   reads the file of `split.file`
-subsets      the split that the pipeline uses, as JSON
 """

@@ -1,34 +1,146 @@
-"""The subset of each patient, and the share of each subset that a mode uses.
+"""The split: the subset of each patient, and the share of each subset that a mode uses.
 
 Both follow from an order of the groups that a hash decides: the order of the files does not matter, and a
-smaller selection is always part of a larger one.
+smaller selection is always part of a larger one. `groups` are all known groups of one source, including those
+not on disk yet; `strata` is the class of each group, of which each subset has its share.
 """
 
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final, Literal
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Final, Literal, Self
 
 from slicewise.config.schema import SplitFractions
 from slicewise.core.errors import SplitError
 
 Subset = Literal["train", "val", "test"]
 SUBSETS: Final[tuple[Subset, ...]] = ("train", "val", "test")
+Strata = Mapping[str, str] | None
+GroupKey = tuple[str, str]
+"""(source, group)"""
 
 _MIN_GROUPS: Final[Mapping[Subset, int]] = {"train": 1, "val": 2, "test": 2}
 """Smallest selection from a subset that has as many: one patient gives no interval."""
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets of (source, group), none of them empty for any source that is not in train alone.
+
+    Raises:
+        SplitError: a group is in two subsets, or a subset of a source is empty.
+    """
+
+    train: frozenset[GroupKey]
+    val: frozenset[GroupKey]
+    test: frozenset[GroupKey]
+    seed: int | None = None
+    fractions: SplitFractions | None = None
+
+    def __post_init__(self) -> None:
+        for first, second in combinations(SUBSETS, 2):
+            if shared := sorted(self.subset(first) & self.subset(second)):
+                names = ", ".join("/".join(member) for member in shared[:_SHOWN])
+                more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
+                raise SplitError(
+                    f"{len(shared)} patients are in both {first} and {second}: {names}{more}; move the split "
+                    "aside and run again"
+                )
+        tested = sorted({source for source, _ in self.val | self.test})
+        for subset in SUBSETS:
+            required = self.sources if subset == "train" else tested
+            missing = [source for source in required or ["any source"] if not self.groups(source, subset)]
+            if missing:
+                counts = "; ".join(
+                    f"{source}: {', '.join(f'{len(self.groups(source, each))} {each}' for each in SUBSETS)}"
+                    for source in missing
+                )
+                raise SplitError(
+                    f"no patient of {', '.join(missing)} is left for {subset} ({counts}); add data, or raise "
+                    "scale.fraction, scale.min_patients or scale.min_pictures; problems.txt in data/index "
+                    "and data/processed says what was left out"
+                )
+
+    @classmethod
+    def of(
+        cls,
+        subsets: Mapping[str, Mapping[str, Subset]],
+        seed: int | None = None,
+        fractions: SplitFractions | None = None,
+    ) -> Self:
+        """Return the split in which each source has these subsets by group."""
+        members: dict[Subset, set[GroupKey]] = defaultdict(set)
+        for source, table in subsets.items():
+            for group, subset in table.items():
+                members[subset].add((source, group))
+        train, val, test = (frozenset(members[subset]) for subset in SUBSETS)
+        return cls(train, val, test, seed, fractions)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return the split that `to_json` wrote.
+
+        Raises:
+            SplitError: the value is no split, or its subsets overlap.
+        """
+        try:
+            train, val, test = (
+                frozenset(
+                    (source, group) for source, table in value["sources"].items() for group in table[subset]
+                )
+                for subset in SUBSETS
+            )
+            seed, fractions = value["seed"], value["fractions"]
+            settings = None if fractions is None else SplitFractions(seed=seed, **fractions)
+            return cls(train, val, test, seed, settings)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise SplitError(f"the split file is damaged ({error!r}); move it aside and run again") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a readable table: sorted groups and their number by source and subset."""
+        tables = {source: {name: self.groups(source, name) for name in SUBSETS} for source in self.sources}
+        shares = {*SplitFractions.model_fields} - {"seed"}
+        return {
+            "seed": self.seed,
+            "fractions": None if self.fractions is None else self.fractions.model_dump(include=shares),
+            "counts": {
+                source: {name: len(groups) for name, groups in table.items()}
+                for source, table in tables.items()
+            },
+            "sources": tables,
+        }
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources, sorted."""
+        return sorted({source for source, _ in self.train | self.val | self.test})
+
+    def subset(self, name: Subset) -> frozenset[GroupKey]:
+        members: frozenset[GroupKey] = getattr(self, name)
+        return members
+
+    def groups(self, source: str, name: Subset) -> list[str]:
+        """Return one source's groups in a subset, sorted."""
+        return sorted(group for member_source, group in self.subset(name) if member_source == source)
+
+    def keep(self, present: Iterable[GroupKey]) -> Self:
+        """Return the split with only the given members, each in its subset.
+
+        Raises:
+            SplitError: a subset of a source would be empty.
+        """
+        kept = frozenset(present)
+        return type(self)(self.train & kept, self.val & kept, self.test & kept, self.seed, self.fractions)
 
 
 def assign_subsets(
-    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
+    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Strata = None
 ) -> dict[str, Subset]:
     """Return the subset of each group, by the fractions (largest remainder), at least one group in each.
-
-    Args:
-        groups: all known groups of one source, including those not on disk yet.
-        fractions: shares of train, val and test.
-        seed: another seed is another split.
-        strata: class of each group; each subset has each class in its share, give or take one group.
 
     Raises:
         SplitError: fewer than three groups.
@@ -40,12 +152,12 @@ def assign_subsets(
 
 
 def assign_fold(
-    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
+    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Strata = None
 ) -> dict[str, Subset]:
     """Return the subset of each group in fold `fractions.fold` of `fractions.folds`.
 
     Every group is in test in exactly one fold. Val takes its share of the others, at least one, and different
-    ones in each fold. The arguments are those of `assign_subsets`.
+    ones in each fold.
 
     Raises:
         SplitError: fewer groups than folds, or none left to train on.
@@ -61,15 +173,16 @@ def assign_fold(
     rest = rank_groups(set(ordered) - set(tested), seed, strata)
     start = place * len(rest) // folds
     rotated = rest[start:] + rest[:start]
-    num_val = max(1, round(len(rest) * fractions.val / (fractions.train + fractions.val)))
-    subsets: dict[str, Subset] = dict.fromkeys(tested, "test")
-    subsets.update(dict.fromkeys(rotated[:num_val], "val"))
-    subsets.update(dict.fromkeys(rotated[num_val:], "train"))
-    return subsets
+    num_val = _num_val(len(rest), fractions)
+    return {
+        **dict.fromkeys(tested, "test"),
+        **dict.fromkeys(rotated[:num_val], "val"),
+        **dict.fromkeys(rotated[num_val:], "train"),
+    }
 
 
 def draw_val(
-    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Mapping[str, str] | None = None
+    groups: Iterable[str], fractions: SplitFractions, seed: int, strata: Strata = None
 ) -> frozenset[str]:
     """Return the val groups, drawn from those to train on in the ratio of the fractions, at least one.
 
@@ -81,8 +194,11 @@ def draw_val(
         raise SplitError(
             "the given split names no patient for val and fewer than two for train; name a patient for val"
         )
-    count = round(len(ordered) * fractions.val / (fractions.train + fractions.val))
-    return frozenset(ordered[: min(max(1, count), len(ordered) - 1)])
+    return frozenset(ordered[: min(_num_val(len(ordered), fractions), len(ordered) - 1)])
+
+
+def _num_val(num_groups: int, fractions: SplitFractions) -> int:
+    return max(1, round(num_groups * fractions.val / (fractions.train + fractions.val)))
 
 
 def subset_sizes(num_groups: int, fractions: SplitFractions) -> dict[Subset, int]:
@@ -113,7 +229,7 @@ def select_groups(
     fraction: float,
     floor: int,
     seed: int = 0,
-    strata: Mapping[str, str] | None = None,
+    strata: Strata = None,
     whole: Collection[Subset] = (),
 ) -> frozenset[str]:
     """Return a share of the groups, the same of every subset; a smaller choice is part of a larger one.
@@ -128,19 +244,20 @@ def select_groups(
         strata: class of each group, kept in proportion.
         whole: subsets that are taken whole; `fraction` and `floor` apply to the others.
     """
-    chosen = {group for group, subset in subsets.items() if subset in whole}
-    num_shared = len(subsets) - len(chosen)
+    members: dict[Subset, list[str]] = defaultdict(list)
+    for group, subset in subsets.items():
+        members[subset].append(group)
+    num_shared = sum(len(members[subset]) for subset in SUBSETS if subset not in whole)
     total = min(num_shared, max(floor, math.ceil(fraction * num_shared - 1e-9)))
-    for subset in (subset for subset in SUBSETS if subset not in whole):
-        members = rank_groups(
-            (group for group, member_subset in subsets.items() if member_subset == subset), seed, strata
-        )
-        share = -(-len(members) * total // max(num_shared, 1))
-        chosen.update(members[: max(share, _MIN_GROUPS[subset])])
+    chosen: set[str] = set()
+    for subset, groups in members.items():
+        share = -(-len(groups) * total // max(num_shared, 1))
+        count = len(groups) if subset in whole else max(share, _MIN_GROUPS[subset])
+        chosen.update(rank_groups(groups, seed, strata)[:count])
     return frozenset(chosen)
 
 
-def rank_groups(groups: Iterable[str], seed: int, strata: Mapping[str, str] | None = None) -> list[str]:
+def rank_groups(groups: Iterable[str], seed: int, strata: Strata = None) -> list[str]:
     """Return the groups in an order that depends only on their names and the seed.
 
     With strata, the classes are interleaved: any start of the list holds each in proportion.
@@ -148,17 +265,12 @@ def rank_groups(groups: Iterable[str], seed: int, strata: Mapping[str, str] | No
     Raises:
         ValueError: a group has no class.
     """
-    unique = set(groups)
-    unclassed = sorted(unique - strata.keys()) if strata is not None else []
-    if unclassed:
-        raise ValueError(
-            f"no class is given for {unclassed[0]!r}; a later one would move it to another subset"
-        )
-    members: dict[str, list[tuple[str, str]]] = {}
-    for group in unique:
-        stratum = strata[group] if strata is not None else ""
+    members: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for group in set(groups):
+        if strata is not None and group not in strata:
+            raise ValueError(f"no class is given for {group!r}; a later one would move it to another subset")
         rank = hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
-        members.setdefault(stratum, []).append((rank, group))
+        members[strata[group] if strata is not None else ""].append((rank, group))
     places = [
         ((position + 0.5) / len(ordered), stratum, group)
         for stratum, ordered in members.items()

@@ -46,17 +46,13 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class PredefinedSplit:
-    """The subset of each group that takes part, and the cases that do not.
-
-    Attributes:
-        subsets: of every group that takes part.
-        left_out: reason by case that is in no subset.
-        drawn: the subsets for which no case was named: train is the rest, val is drawn.
-    """
+    """The subset of each group that takes part, and the cases that do not."""
 
     subsets: dict[str, Subset]
     left_out: dict[str, str]
+    """Reason by case that is in no subset."""
     drawn: tuple[Subset, ...]
+    """The subsets for which no case was named: train is the rest, val is drawn."""
 
 
 _Catalogue = dict[str, dict[str, dict[Member, None]]]
@@ -100,7 +96,7 @@ def match_split_file(
         SplitError: a name fits no case, or several that have nothing in common.
     """
     exact, last = _catalogue(members)
-    named_subsets: dict[Member, set[Subset]] = {member: set() for member in members}
+    named_subsets: dict[Member, frozenset[Subset]] = dict.fromkeys(members, frozenset())
     unknown: list[str] = []
     for name, subset in listed.items():
         plain = name.strip().replace("\\", "/").rstrip("/").removeprefix("./")
@@ -110,10 +106,10 @@ def match_split_file(
         if not matches:
             unknown.append(name)
         for member in matches:
-            named_subsets[member].add(subset)
+            named_subsets[member] = named_subsets[member].union((subset,))
     if unknown:
         raise SplitError(_explain_unknown(unknown, {*exact, *last}, unusable))
-    return {member: frozenset(subsets) for member, subsets in named_subsets.items()}
+    return named_subsets
 
 
 def match_names(
@@ -133,9 +129,8 @@ def match_folders(members: Iterable[Member]) -> dict[Member, frozenset[Subset]]:
     Raises:
         SplitError: no folder is named after a subset.
     """
-    named_subsets = {
-        member: frozenset(subset for path in member.paths if (subset := _subset_of_folder(path)))
-        for member in members
+    named_subsets: dict[Member, frozenset[Subset]] = {
+        member: frozenset(filter(None, map(_subset_of_folder, member.paths))) for member in members
     }
     if not any(named_subsets.values()):
         tops = {path.parts[0] for member in named_subsets for path in member.paths if len(path.parts) > 1}
@@ -165,15 +160,10 @@ def resolve_split(
     """
     if not any(named_subsets.values()):
         return None
-    groups: dict[str, list[Member]] = defaultdict(list)
-    for member in named_subsets:
-        groups[member.group].append(member)
-    named = {
-        group: set[Subset]().union(*map(named_subsets.__getitem__, cases)) for group, cases in groups.items()
-    }
-    _refuse_conflicts(
-        [cases for group, cases in groups.items() if len(named[group]) > 1], named_subsets, settings
-    )
+    named: dict[str, set[Subset]] = defaultdict(set)
+    for member, names in named_subsets.items():
+        named[member.group] |= names
+    _refuse_conflicts(named_subsets, named, settings, source)
     # A group that is named for test, whatever else it is named for, is tested.
     subsets = {group: max(names, key=SUBSETS.index) for group, names in named.items() if names}
     unlisted = [member for member in named_subsets if not named_subsets[member]]
@@ -192,8 +182,9 @@ def resolve_split(
                 "all: split.seed then divides it"
             )
     left_out = _left_out(named, named_subsets, subsets)
-    drawn: tuple[Subset, ...] = () if any("train" in names for names in named.values()) else ("train",)
-    if not any("val" in names for names in named.values()):
+    named_at_all = set[Subset]().union(*named.values())
+    drawn: tuple[Subset, ...] = () if "train" in named_at_all else ("train",)
+    if "val" not in named_at_all:
         trained = [group for group, subset in subsets.items() if subset == "train"]
         subsets.update(dict.fromkeys(draw_val(trained, settings, settings.seed, labels), "val"))
         drawn = (*drawn, "val")
@@ -215,18 +206,14 @@ def _left_out(
 
 
 def _refuse_conflicts(
-    groups: Iterable[Sequence[Member]], named_subsets: SubsetsByMember, settings: SplitSettings
+    named_subsets: SubsetsByMember, named: Mapping[str, set[Subset]], settings: SplitSettings, source: str
 ) -> None:
-    conflicts = []
-    for cases in groups:
-        places = [
-            f"{' and '.join(sorted(named_subsets[member]))}: {_describe_member(member)}"
-            for member in cases
-            if named_subsets[member]
-        ]
-        conflicts.append(f"{cases[0].group} ({'; '.join(places[:_SHOWN])})")
-    if conflicts and settings.overlap == "refuse":
-        source = next(iter(named_subsets)).source
+    places: dict[str, list[str]] = defaultdict(list)
+    for member, subsets in named_subsets.items():
+        if subsets and len(named[member.group]) > 1:
+            places[member.group].append(f"{' and '.join(sorted(subsets))}: {_describe_member(member)}")
+    if places and settings.overlap == "refuse":
+        conflicts = [f"{group} ({'; '.join(found[:_SHOWN])})" for group, found in places.items()]
         raise SplitError(
             f"{_key(settings)}: patients or picture families of {source} that are in several subsets, by "
             f"visits or as copies ({len(conflicts)}): {_listed(conflicts)}. Put each into one subset, or set "
@@ -275,17 +262,13 @@ def _explain_unknown(names: Sequence[str], known: Iterable[str], unusable: Mappi
     catalogue = sorted(known)
     described = []
     for name in names[:_SHOWN]:
-        ends = f"/{name}"
-        reason = next(
-            (
-                fault
-                for path, fault in unusable.items()
-                if path.endswith(ends) or _ENDING.sub("", path).endswith(ends) or f"{ends}/" in path
-            ),
-            "",
-        )
-        close = get_close_matches(name, catalogue, 3, 0.6)
-        hint = f"left out: {reason}" if reason else f"close: {', '.join(close)}" if close else "nothing close"
+        place = f"/{name}/"
+        ends = {f"{end}/": fault for path, fault in unusable.items() for end in (path, _ENDING.sub("", path))}
+        if reason := next((fault for end, fault in ends.items() if place in end), ""):
+            hint = f"left out: {reason}"
+        else:
+            close = get_close_matches(name, catalogue, 3, 0.6)
+            hint = f"close: {', '.join(close)}" if close else "nothing close"
         described.append(f"{name} ({hint})")
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
