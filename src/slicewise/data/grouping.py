@@ -81,7 +81,7 @@ def group_files(
     """Return volumes and masks as cases, by their names; an ambiguous name is a problem.
 
     Args:
-        paths: files, in natural order.
+        paths: in natural order.
         root: the names of folders above it are not used.
         mask_name: a pattern of the names of masks, such as `*_tumor*`; no other file then is one.
         unnamed: the modality of a volume whose name does not tell it.

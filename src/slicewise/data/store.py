@@ -237,12 +237,7 @@ class SliceStore:
         """Seal the slices of a case. A damaged entry of that name is replaced, an intact one kept.
 
         Without fsync: after a power cut an unwritten file has the wrong size, and its entry is regenerated.
-
-        Args:
-            entry: from `entry_id`.
-            case: the slices.
-            group: what stays in one subset of the split.
-            remarks: warnings from reading the case.
+        `entry` is from `entry_id`, and `remarks` are the warnings from reading the case.
 
         Raises:
             WorkspaceError: the disk is full, or the folder cannot be written.

@@ -24,7 +24,7 @@ def test_the_brain_has_the_parts_of_a_brain(subject: Subject) -> None:
 
 def test_brains_differ(rng: np.random.Generator, subject: Subject) -> None:
     points = subject.survey
-    first, second = Brain.draw(rng).depth(points), Brain.draw(rng).depth(points)
+    first, second = Brain(rng).depth(points), Brain(rng).depth(points)
     assert np.abs(first - second).mean() > 0.5
 
 
@@ -40,7 +40,7 @@ def test_rotations_keep_lengths(rng: np.random.Generator) -> None:
 
 
 def test_mass_effect_moves_tissue_outwards_and_fades(rng: np.random.Generator, subject: Subject) -> None:
-    warp, points = Warp.draw(rng), subject.survey
+    warp, points = Warp(rng), subject.survey
     places = points.coordinates()
     centre = (77.0, 120.0, 100.0)
     plain, pushed = warp.at(points), warp.at(points, (Push(centre, 15.0, 0.4),))

@@ -36,7 +36,7 @@ def test_hyperintensities_overlap_with_oedema_in_flair() -> None:
 def test_the_magnitude_is_positive_and_noisy(subject: Subject) -> None:
     z, y, x = np.arange(60, 66), np.arange(100, 140), np.arange(100, 140)
     points = Points.box(z.astype(np.float32), y.astype(np.float32), x.astype(np.float32))
-    scanner = Scanner.draw(np.random.default_rng(1))
+    scanner = Scanner(np.random.default_rng(1))
     flat = np.ones(points.mask.size, dtype=np.float32)
     for modality in MODALITIES:
         image = scanner.acquire(modality, points, flat, np.random.default_rng(2))

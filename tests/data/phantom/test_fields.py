@@ -33,21 +33,21 @@ def test_grid_is_the_inverse_of_the_mask(points: Points) -> None:
 
 
 def test_a_slice_of_a_field_is_the_slice_of_the_volume(points: Points, rng: np.random.Generator) -> None:
-    field = Field.draw(rng, 9)
+    field = Field(rng, 9)
     whole = points.grid(field.at(points))
     single = field.at(Points.box(points.z[5:6], points.y, points.x))
     np.testing.assert_allclose(single.reshape(whole[5].shape), whole[5], atol=1e-5)
 
 
 def test_a_masked_field_equals_the_full_one(points: Points, rng: np.random.Generator) -> None:
-    field, keep = Field.draw(rng, 9), rng.random(points.mask.size) < 0.3
+    field, keep = Field(rng, 9), rng.random(points.mask.size) < 0.3
     np.testing.assert_array_equal(field.at(points.narrow(keep)), field.at(points)[keep])
 
 
 def test_fields_have_unit_variance_and_their_length(rng: np.random.Generator) -> None:
     axes = [np.arange(0, size, 2, dtype=np.float32) for size in SHAPE]
     box = Points.box(axes[0], axes[1], axes[2])
-    values = Field.draw(rng, 10).at(box).reshape(box.mask.shape)
+    values = Field(rng, 10).at(box).reshape(box.mask.shape)
     assert values.std() == pytest.approx(1, abs=0.15)
     near = np.corrcoef(values[:-1].ravel(), values[1:].ravel())[0, 1]
     far = np.corrcoef(values[:-20].ravel(), values[20:].ravel())[0, 1]
@@ -57,7 +57,7 @@ def test_fields_have_unit_variance_and_their_length(rng: np.random.Generator) ->
 
 def test_fields_reach_beyond_the_volume(rng: np.random.Generator) -> None:
     ends = [axis(-MARGIN, size + MARGIN - 1) for size in SHAPE]
-    assert np.isfinite(Field.draw(rng, 44).at(Points.box(*ends))).all()
+    assert np.isfinite(Field(rng, 44).at(Points.box(*ends))).all()
 
 
 def test_smoothstep_rises_or_falls() -> None:

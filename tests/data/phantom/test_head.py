@@ -10,7 +10,7 @@ def test_from_brain_to_air_through_dark_bone_and_bright_scalp(subject: Subject) 
     rows, cols = (np.arange(-MARGIN, size + MARGIN, dtype=np.float32) for size in SHAPE[1:])
     plane = Points.box(np.array([90], dtype=np.float32), rows, cols)
     points, tissue = subject.brain.at(plane, floor=-30)
-    head = Head.draw(np.random.default_rng(4))
+    head = Head(np.random.default_rng(4))
     flat = np.ones(tissue.depth.size, dtype=np.float32)
     middle_of_bone = -(1.6 + head.skull_mm * 0.12)
     for modality in MODALITIES:
@@ -24,6 +24,6 @@ def test_from_brain_to_air_through_dark_bone_and_bright_scalp(subject: Subject) 
 
 
 def test_heads_differ() -> None:
-    heads = [Head.draw(np.random.default_rng(number)) for number in range(8)]
+    heads = [Head(np.random.default_rng(number)) for number in range(8)]
     assert len({head.skull_mm for head in heads}) == 8
     assert all(4 < head.skull_mm < 9 for head in heads)

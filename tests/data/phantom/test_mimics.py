@@ -7,7 +7,7 @@ from slicewise.data.phantom.patients import Subject
 
 @pytest.fixture(scope="module")
 def drawn(subject: Subject) -> list[Extras]:
-    draws = (Mimics.draw(np.random.default_rng([5, number])) for number in range(6))
+    draws = (Mimics(np.random.default_rng([5, number])) for number in range(6))
     return [mimics.at(subject.survey, subject.tissue) for mimics in draws]
 
 
@@ -45,7 +45,7 @@ def test_plexus_stays_in_the_lateral_ventricles(subject: Subject, drawn: list[Ex
 
 def test_stripping_is_imperfect_but_not_wild(subject: Subject) -> None:
     kept = [
-        Mimics.draw(np.random.default_rng([6, number])).skull_stripped(subject.survey, subject.tissue)
+        Mimics(np.random.default_rng([6, number])).skull_stripped(subject.survey, subject.tissue)
         for number in range(6)
     ]
     brain = subject.tissue.depth > 2

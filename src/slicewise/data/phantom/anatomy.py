@@ -100,25 +100,16 @@ class Push:
     strength: float
 
 
-@dataclass(frozen=True)
 class Warp:
-    """Patient coordinates to atlas coordinates."""
+    """Patient coordinates to atlas coordinates, drawn at random."""
 
-    matrix: Floats
-    shift: Floats
-    coarse: list[Field]
-    fine: list[Field]
-    coarse_mm: float
-    fine_mm: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Warp":
+    def __init__(self, rng: np.random.Generator) -> None:
         angles = np.deg2rad(rng.normal(0, (3.0, 2.5, 4.0)))
         scale = _TEMPLATE_EXCESS * np.exp(rng.normal(0, 0.028) + rng.normal(0, 0.022, 3))
-        matrix = (_rotation(angles) * scale).astype(np.float32)
-        shift = (np.asarray(_ATLAS_CENTRE) + rng.normal(0, (2.0, 2.5, 1.5))).astype(np.float32)
-        coarse, fine = ([Field.draw(rng, spacing) for _ in range(3)] for spacing in (44, 13))
-        return cls(matrix, shift, coarse, fine, float(rng.uniform(2.0, 4.5)), float(rng.uniform(0.6, 1.3)))
+        self.matrix = (_rotation(angles) * scale).astype(np.float32)
+        self.shift = (np.asarray(_ATLAS_CENTRE) + rng.normal(0, (2.0, 2.5, 1.5))).astype(np.float32)
+        self.coarse, self.fine = ([Field(rng, spacing) for _ in range(3)] for spacing in (44, 13))
+        self.coarse_mm, self.fine_mm = (float(rng.uniform(*span)) for span in ((2.0, 4.5), (0.6, 1.3)))
 
     def at(self, points: Points, pushes: tuple[Push, ...] = ()) -> Floats:
         """Return atlas coordinates float32 [3, N] of the points."""
@@ -170,20 +161,13 @@ class Tissue:
         return Tissue(*(getattr(self, field.name)[keep] for field in fields(self)))
 
 
-@dataclass(frozen=True)
 class Brain:
-    """A patient's healthy anatomy as functions of position."""
+    """A patient's healthy anatomy as functions of position; `atrophy` (mm) widens ventricles and sulci."""
 
-    warp: Warp
-    folds: Field
-    borders: Field
-    atrophy: float
-    """Widens ventricles (mm) and sulci."""
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Brain":
-        warp = Warp.draw(rng)
-        return cls(warp, Field.draw(rng, 9), Field.draw(rng, 6), float(rng.gamma(2.0, 0.5)))
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.warp = Warp(rng)
+        self.folds, self.borders = Field(rng, 9), Field(rng, 6)
+        self.atrophy = float(rng.gamma(2.0, 0.5))
 
     def depth(self, points: Points, pushes: tuple[Push, ...] = ()) -> Floats:
         """Return mm below the brain's surface [N], cheaply."""

@@ -45,43 +45,29 @@ class Extras:
     dura: Floats
 
 
-@dataclass(frozen=True)
 class Mimics:
     """A patient's tumour look-alikes as functions of position."""
 
-    patches: Field
-    spots: Field
-    branch: Field
-    course: Field
-    surface: Field
-    band_mm: float
-    spot_level: float
-    vessel_width: float
-    strip_mm: float
-    scraps: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Mimics":
-        return cls(
-            patches=Field.draw(rng, 12),
-            spots=Field.draw(rng, 7),
-            branch=Field.draw(rng, 15),
-            course=Field.draw(rng, 15),
-            surface=Field.draw(rng, 11),
-            band_mm=min(float(rng.gamma(2.0, 1.2)), 6.0),
-            spot_level=float(rng.uniform(2.0, 3.4)),
-            vessel_width=float(rng.uniform(0.08, 0.14)),
-            strip_mm=float(rng.uniform(-1.0, 1.5)),
-            scraps=float(rng.uniform(0.3, 4.0)),
-        )
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.patches, self.spots = Field(rng, 12), Field(rng, 7)
+        self.branch, self.course = Field(rng, 15), Field(rng, 15)
+        self.surface = Field(rng, 11)
+        self.band_mm = min(float(rng.gamma(2.0, 1.2)), 6.0)
+        self.spot_level = float(rng.uniform(2.0, 3.4))
+        self.vessel_width = float(rng.uniform(0.08, 0.14))
+        self.strip_mm = float(rng.uniform(-1.0, 1.5))
+        self.scraps = float(rng.uniform(0.3, 4.0))
 
     def at(self, points: Points, tissue: Tissue) -> Extras:
         """Return the fractions at the points."""
+        spots = self.spots.at(points)
+        inside_ventricles = smoothstep(tissue.ventricle, 0.0, -1.0)
+        lateral = smoothstep(np.abs(tissue.lateral), 5, 8)
         return Extras(
-            self._hyperintensity(points, tissue),
+            self._hyperintensity(spots, points, tissue),
             self._vessels(points, tissue),
-            self._plexus(points, tissue),
-            smoothstep(tissue.head, -0.2, -1.2),
+            plexus=inside_ventricles * lateral * smoothstep(spots, 0.5, 1.0),
+            dura=smoothstep(tissue.head, -0.2, -1.2),
         )
 
     def skull_stripped(self, points: Points, tissue: Tissue) -> Bools:
@@ -90,15 +76,14 @@ class Mimics:
         edge = self.strip_mm + 0.7 * noise - self.scraps * smoothstep(noise, 0.7, 1.6)
         return np.asarray(((tissue.depth > edge) | (tissue.head > 5)) & (tissue.height >= 0))
 
-    def _hyperintensity(self, points: Points, tissue: Tissue) -> Floats:
+    def _hyperintensity(self, spots: Floats, points: Points, tissue: Tissue) -> Floats:
         """Return caps and bands along the ventricles, and small spots in deep white matter (Fazekas)."""
-        patches = self.patches.at(points)
-        width = np.maximum(self.band_mm * (1 + 0.5 * patches), 0.3)
+        width = np.maximum(self.band_mm * (1 + 0.5 * self.patches.at(points)), 0.3)
         band = smoothstep(tissue.ventricle - width, 1.2, -0.8)
         deep = smoothstep(tissue.depth, 9, 14)
-        spots = smoothstep(self.spots.at(points), self.spot_level - 0.35, self.spot_level + 0.15) * deep
+        small = smoothstep(spots, self.spot_level - 0.35, self.spot_level + 0.15) * deep
         above = smoothstep(tissue.height, 62, 70)
-        return np.asarray(np.maximum(band, spots) * tissue.white * above)
+        return np.asarray(np.maximum(band, small) * tissue.white * above)
 
     def _vessels(self, points: Points, tissue: Tissue) -> Floats:
         """Return tubes where two fields vanish together, near the surface and in cisterns, and the sinus."""
@@ -109,31 +94,15 @@ class Mimics:
         sinus = bump(tissue.lateral, 3.0) * top
         return np.asarray(np.maximum(tubes, sinus))
 
-    def _plexus(self, points: Points, tissue: Tissue) -> Floats:
-        """Return the choroid plexus: strands inside the lateral ventricles."""
-        inside = smoothstep(tissue.ventricle, 0.0, -1.0) * smoothstep(np.abs(tissue.lateral), 5, 8)
-        return inside * smoothstep(self.spots.at(points), 0.5, 1.0)
 
-
-@dataclass(frozen=True)
 class Head:
     """A patient's skull and scalp; thicknesses in mm."""
 
-    waves: Field
-    marrow: Field
-    skull_mm: float
-    scalp_mm: float
-    fat: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Head":
-        return cls(
-            Field.draw(rng, 45),
-            Field.draw(rng, 9),
-            skull_mm=float(rng.uniform(4.5, 8.5)),
-            scalp_mm=float(rng.uniform(3.5, 8.0)),
-            fat=float(rng.uniform(0.5, 1.25)),
-        )
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.waves, self.marrow = Field(rng, 45), Field(rng, 9)
+        self.skull_mm = float(rng.uniform(4.5, 8.5))
+        self.scalp_mm = float(rng.uniform(3.5, 8.0))
+        self.fat = float(rng.uniform(0.5, 1.25))
 
     def cover(self, signal: Floats, modality: Modality, points: Points, tissue: Tissue) -> Floats:
         """Return the signal [N] with everything outside the dura replaced by skull, scalp and air."""
@@ -166,29 +135,16 @@ def draw_signals(rng: np.random.Generator) -> dict[Modality, dict[str, float]]:
     return signals
 
 
-@dataclass(frozen=True)
 class Scan:
-    """How one contrast was acquired. Lengths in voxels; noise relative to white matter."""
+    """How one contrast was acquired. Lengths in voxels of 1 mm; noise relative to white matter."""
 
-    gain: float
-    bias: Field
-    bias_strength: float
-    noise: float
-    blur: float
-    thickness: int
-    """Slice thickness in mm; odd."""
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Scan":
-        thickness = int(rng.choice((1, 3, 5), p=(0.65, 0.25, 0.10)))
-        return cls(
-            gain=float(np.exp(rng.normal(6.3, 0.9))),
-            bias=Field.draw(rng, 80),
-            bias_strength=float(rng.uniform(0.04, 0.16)),
-            noise=float(rng.uniform(0.02, 0.06)),
-            blur=float(rng.uniform(0.45, 0.85)),
-            thickness=thickness,
-        )
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.thickness = int(rng.choice((1, 3, 5), p=(0.65, 0.25, 0.10)))
+        self.gain = float(np.exp(rng.normal(6.3, 0.9)))
+        self.bias = Field(rng, 80)
+        self.bias_strength = float(rng.uniform(0.04, 0.16))
+        self.noise = float(rng.uniform(0.02, 0.06))
+        self.blur = float(rng.uniform(0.45, 0.85))
 
 
 @dataclass(frozen=True)
@@ -199,19 +155,13 @@ class Textures:
     fine: Floats
 
 
-@dataclass(frozen=True)
 class Scanner:
     """A patient's signals, textures and four acquisitions."""
 
-    signals: dict[Modality, dict[str, float]]
-    texture: Field
-    grain: Field
-    scans: dict[Modality, Scan]
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Scanner":
-        signals, texture, grain = draw_signals(rng), Field.draw(rng, 8), Field.draw(rng, 3.2)
-        return cls(signals, texture, grain, {modality: Scan.draw(rng) for modality in MODALITIES})
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.signals = draw_signals(rng)
+        self.texture, self.grain = Field(rng, 8), Field(rng, 3.2)
+        self.scans = {modality: Scan(rng) for modality in MODALITIES}
 
     def signal(
         self, modality: Modality, tissue: Tissue, extras: Extras, tumour: Compartments, textures: Textures

@@ -59,17 +59,13 @@ class Points:
         return volume
 
 
-@dataclass(frozen=True)
 class Field:
-    """A cubic B-spline over the volume: unit variance, correlated over about `spacing` mm."""
+    """A random cubic B-spline over the volume: unit variance, correlated over about `spacing` mm."""
 
-    coefficients: Floats
-    spacing: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, spacing: float) -> "Field":
+    def __init__(self, rng: np.random.Generator, spacing: float) -> None:
         shape = tuple(int(np.ceil((size + 2 * MARGIN) / spacing)) + 3 for size in SHAPE)
-        return cls(rng.standard_normal(shape, dtype=np.float32) * np.float32(_UNIT_VARIANCE), spacing)
+        self.coefficients = rng.standard_normal(shape, dtype=np.float32) * np.float32(_UNIT_VARIANCE)
+        self.spacing = spacing
 
     def at(self, points: Points) -> Floats:
         """Return float32 [N]. Sums run in a fixed order, so the result does not depend on threads."""

@@ -63,7 +63,7 @@ def draw_subject(
 ) -> Subject:
     """Draw a subject; `millilitres` bounds the tumour's volume. Each part has its own random stream."""
     streams = [np.random.default_rng([*key, part]) for part in range(4)]
-    brain, mimics, scanner = Brain.draw(streams[0]), Mimics.draw(streams[1]), Scanner.draw(streams[2])
+    brain, mimics, scanner = Brain(streams[0]), Mimics(streams[1]), Scanner(streams[2])
     points, tissue = brain.at(_survey(brain), floor=-9)
     if not with_tumour:
         return Subject(brain, mimics, scanner, None, points, tissue)

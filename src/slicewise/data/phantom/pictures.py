@@ -150,7 +150,7 @@ def _render_slice(subject: Subject, modality: Modality, level: float, rng: np.ra
     points, tissue = subject.brain.at(plane, subject.pushes, floor=-30)
     tumour, extras = subject.compartments(points, tissue), subject.mimics.at(points, tissue)
     signal = subject.scanner.signal(modality, tissue, extras, tumour, subject.scanner.textures(points))
-    signal = Head.draw(rng).cover(signal, modality, points, tissue)
+    signal = Head(rng).cover(signal, modality, points, tissue)
     return np.asarray(subject.scanner.acquire(modality, points, signal, rng)[0])
 
 

@@ -154,7 +154,7 @@ def draw_tumour(
     count = 2 if rng.random() < _TWO_FOCI and millilitres > 12 else 1
     radius = (core_ml * 1000 * 0.75 / np.pi / (1.25 if count == 2 else 1.0)) ** (1 / 3)
     foci = place_foci(rng, survey, tissue, radius, count)
-    fields = Field.draw(rng, 16), Field.draw(rng, float(np.clip(radius * 0.6, 5, 11))), Field.draw(rng, 4.5)
+    fields = Field(rng, 16), Field(rng, float(np.clip(radius * 0.6, 5, 11))), Field(rng, 4.5)
     rim_mm, softness_mm, strength = (
         float(rng.uniform(*span)) for span in ((1.6, 4.5), (0.3, 0.8), (0.15, 0.5))
     )

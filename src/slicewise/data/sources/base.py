@@ -90,11 +90,8 @@ class Source(ABC, Generic[S]):
     def fetch(self, root: Path, groups: Collection[str], faulty: Collection[Path], runtime: Runtime) -> None:
         """Download or generate what is missing below `root`.
 
-        Args:
-            root: the folder of the source.
-            groups: those of `known_groups` that take part in the run.
-            faulty: files that changed since they were indexed.
-            runtime: workers and memory.
+        `groups` are those of `known_groups` that take part in the run, and `faulty` the files that changed
+        since they were indexed.
 
         Raises:
             UsageError: nothing says where the data is.

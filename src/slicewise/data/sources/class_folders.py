@@ -22,7 +22,7 @@ from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.filenames import image_stem_of_mask, is_mask_folder, is_mask_name
 from slicewise.data.problems import Problem, summarise_problems
-from slicewise.data.sources.base import Discovered, Source, note_skipped, partition_files
+from slicewise.data.sources.base import Discovered, Source
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.imaging.io.file_format import looks_like_picture
 from slicewise.imaging.io.image2d import read_picture
@@ -69,9 +69,8 @@ class ClassFolders(Source[ClassFoldersSettings]):
         """
         from slicewise.data.duplicates import group_pictures
 
-        files, others = partition_files(root, self.reads)
-        labelled, problems = label_pictures(root, files)
-        problems += note_skipped(others)
+        labelled, problems = label_pictures(root, self.read_files(root))
+        problems += self.skipped_files(root)
         readable = _hash_pictures(labelled, problems)
         if not readable:
             reasons = summarise_problems(problems)

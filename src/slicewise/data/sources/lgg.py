@@ -26,7 +26,6 @@ from slicewise.imaging.mask_values import decode_tumour
 from slicewise.imaging.volume import UNIT_SPACING, Volume
 
 CHANNELS: Final[tuple[Modality, ...]] = ("t1", "flair", "t1ce")
-SUFFIXES: Final = (".tif", ".tiff")
 _EXPECTED: Final = "folders of the LGG set kaggle_3m: TCGA_..._7.tif beside TCGA_..._7_mask.tif"
 _NO_MASK: Final = "a slice without its mask, left out"
 _NO_SLICE: Final = "a mask without its slice, ignored"
@@ -65,7 +64,7 @@ class Lgg(Source[LggSettings]):
     """A slice per TIFF whose colours are three modalities, with a mask beside it."""
 
     Settings = LggSettings
-    suffixes = SUFFIXES
+    suffixes = (".tif", ".tiff")
 
     def discover(self, root: Path) -> Discovered:
         """Return the cases below `root`, in natural order, and the problems.

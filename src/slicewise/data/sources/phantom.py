@@ -21,7 +21,9 @@ class Phantom(Brats):
     settings: PhantomSettings
 
     def known_groups(self) -> Sequence[str]:
-        return [*self._numbers()]
+        from slicewise.data.phantom.patients import patient_name
+
+        return [patient_name(number) for number in range(1, self.settings.phantom_patients + 1)]
 
     def fetch(self, root: Path, groups: Collection[str], faulty: Collection[Path], runtime: Runtime) -> None:
         from slicewise.core.parallel import num_processes
@@ -29,14 +31,9 @@ class Phantom(Brats):
 
         for path in faulty:
             shutil.rmtree(path.parent, ignore_errors=True)  # a patient exists whole or not at all
-        numbers = self._numbers()
+        numbers = sorted(int(name.rpartition("_")[2]) for name in groups)
         workers = num_processes(runtime.num_workers, runtime.max_worker_memory_mib, len(groups))
-        materialise_patients(root, sorted(numbers[name] for name in groups), _SEED, workers)
-
-    def _numbers(self) -> dict[str, int]:
-        from slicewise.data.phantom.patients import patient_name
-
-        return {patient_name(number): number for number in range(1, self.settings.phantom_patients + 1)}
+        materialise_patients(root, numbers, _SEED, workers)
 
 
 class PhantomPictures(ClassFolders):

@@ -234,15 +234,8 @@ def select_groups(
 ) -> frozenset[str]:
     """Return a share of the groups, the same of every subset; a smaller choice is part of a larger one.
 
-    Val and test keep at least two groups where they have two.
-
-    Args:
-        subsets: as `assign_subsets` returns them.
-        fraction: share of all groups, 0 to 1.
-        floor: smallest number of groups, where there are as many.
-        seed: of the order in which groups are taken.
-        strata: class of each group, kept in proportion.
-        whole: subsets that are taken whole; `fraction` and `floor` apply to the others.
+    Val and test keep at least two groups where they have two. The share is `fraction` of all groups, but not
+    fewer than `floor`. The subsets in `whole` are taken whole, and the share is one of the others.
     """
     members: dict[Subset, list[str]] = defaultdict(list)
     for group, subset in subsets.items():

@@ -84,13 +84,8 @@ def match_split_file(
 ) -> dict[Member, frozenset[Subset]]:
     """Return the subsets that a file names for each case.
 
-    A name is a patient, a case, a family, a file or a folder below the data; `source/name` tells two apart.
-
-    Args:
-        listed: subset by name, as `read_split_file` gives them.
-        members: the cases of all sources.
-        roots: the folder of each source: a name may be an absolute path below it.
-        unusable: the fault of each left-out file or folder, by its path.
+    A name is a patient, a case, a family, a file or a folder below the data, also as an absolute path below
+    one of the `roots`; `source/name` tells two apart. `unusable` is the fault of each left-out path.
 
     Raises:
         SplitError: a name fits no case, or several that have nothing in common.
@@ -147,13 +142,7 @@ def resolve_split(
     """Return the subsets of one source, or None where none of its cases is named.
 
     Groups without a name are train and val where none is named for train; else they are an error, or left
-    out. Where none is named for val, its share of the train groups is drawn.
-
-    Args:
-        named_subsets: the subsets of the cases of the source.
-        settings: the policy for conflicts and for cases without a name.
-        labels: class of each group, which a drawn val holds in its share.
-        source: its name, for messages.
+    out. Where none is named for val, its share of the train groups is drawn, and of each class in `labels`.
 
     Raises:
         SplitError: a group is in two subsets, a case in none, or train or test has none.
