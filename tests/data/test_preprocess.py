@@ -60,9 +60,9 @@ def test_every_case_becomes_an_entry_in_order(cases: list[CaseFiles], tmp_path: 
     report = run(cases, tmp_path / "slices")
     assert [entry.key for entry in report.entries] == [case.key for case in cases]
     assert [entry.group for entry in report.entries] == [case.group for case in cases]
-    assert (report.num_new, report.num_reused, report.problems) == (6, 0, ())
+    assert (len(report.new), report.num_reused, report.problems) == (6, 0, ())
     stored = SliceStore(tmp_path / "slices").open(report.entries[0].entry)
-    assert len(stored.labels) == report.entries[0].num_slices
+    assert len(stored.labels) == len(report.entries[0].indices)
     assert stored.masks.any()
 
 
@@ -70,16 +70,16 @@ def test_a_second_run_computes_nothing(cases: list[CaseFiles], tmp_path: Path) -
     run(cases, tmp_path / "slices")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "slices").rglob("*")}
     report = run(cases, tmp_path / "slices")
-    assert (report.num_new, report.num_reused) == (0, 6)
+    assert (len(report.new), report.num_reused) == (0, 6)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "slices").rglob("*")} == before
 
 
 def test_a_bigger_run_adds_and_a_changed_file_is_redone(cases: list[CaseFiles], tmp_path: Path) -> None:
     run(cases[:3], tmp_path / "slices")
-    assert run(cases, tmp_path / "slices").num_new == 3
+    assert len(run(cases, tmp_path / "slices").new) == 3
     write_nifti(cases[0].masks[0], np.where(tumour() == 3, 1, tumour()).astype(np.uint8))
     report = run(cases, tmp_path / "slices")
-    assert [entry.key.case for entry in report.entries if not entry.reused] == ["v1"]
+    assert [key.case for key in report.new] == ["v1"]
 
 
 @pytest.mark.parametrize("name", ["images.npy", "masks.npy", "entry.json"])
@@ -94,13 +94,13 @@ def test_a_damaged_entry_is_made_again_with_the_same_content(
     content[-9] ^= 1
     path.write_bytes(content)
     report = run(cases, root)
-    assert [entry.key.case for entry in report.entries if not entry.reused] == ["v2"]
+    assert [key.case for key in report.new] == ["v2"]
     assert contents(root) == before
 
 
 def test_another_preprocessing_keeps_the_old_slices(cases: list[CaseFiles], tmp_path: Path) -> None:
     run(cases, tmp_path / "slices")
-    assert run(cases, tmp_path / "slices", image_size=32).num_new == 6
+    assert len(run(cases, tmp_path / "slices", image_size=32).new) == 6
     assert run(cases, tmp_path / "slices").num_reused == 6
 
 

@@ -16,7 +16,7 @@ from slicewise.core.hashing import HashCache, digest
 from slicewise.core.parallel import map_cases
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem
-from slicewise.data.store import SliceStore, entry_id
+from slicewise.data.store import SliceStore, StoredCase, entry_id
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.slicing import extract_slices
 
@@ -34,39 +34,19 @@ _FLOAT16_BYTES: Final = 2
 
 
 @dataclass(frozen=True)
-class EntryRef:
-    """A sealed entry of the slice store."""
-
-    key: CaseKey
-    group: str
-    entry: str
-    num_slices: int
-    reused: bool
-    remarks: tuple[str, ...] = ()
-    """Warnings about the files."""
-
-
-@dataclass(frozen=True)
 class PreprocessReport:
     """Entries and problems in the order of the cases: an unusable case is an error, a remark a warning."""
 
-    entries: tuple[EntryRef, ...]
+    entries: tuple[StoredCase, ...]
     problems: tuple[Problem, ...]
-
-    @property
-    def num_left_out(self) -> int:
-        return sum(problem.severity == "error" for problem in self.problems)
-
-    @property
-    def num_new(self) -> int:
-        return len(self.entries) - self.num_reused
+    new: tuple[CaseKey, ...]
+    """The cases that were sliced in this run."""
 
     @property
     def num_reused(self) -> int:
-        return sum(entry.reused for entry in self.entries)
+        return len(self.entries) - len(self.new)
 
 
-Outcome = EntryRef | Problem
 Job = list[tuple[CaseFiles, str]]
 """(case, entry) of the cases that a worker takes at once."""
 
@@ -93,25 +73,22 @@ def preprocess_cases(
         entry_id(case.key, case_digest(case, hash_cache), settings)
         for case in progress(cases, desc="Comparing files", unit="case")
     ]
-    outcomes: dict[str, Outcome] = {}
-    missing: Job = []
-    for case, entry in zip(cases, ids, strict=True):
-        if _is_intact(store, entry, hash_cache):
-            stored = store.open(entry)
-            outcomes[entry] = EntryRef(case.key, case.group, entry, len(stored.indices), True, stored.remarks)
-        else:
-            missing.append((case, entry))
-    outcomes.update(_compute(missing, store, settings, num_workers, max_worker_memory_mib))
-    entries: list[EntryRef] = []
+    missing = [
+        (case, entry)
+        for case, entry in zip(cases, ids, strict=True)
+        if not _is_intact(store, entry, hash_cache)
+    ]
+    failed = dict(_compute(missing, store, settings, num_workers, max_worker_memory_mib))
+    entries: list[StoredCase] = []
     problems: list[Problem] = []
     for case, entry in zip(cases, ids, strict=True):
-        outcome = outcomes[entry]
-        if isinstance(outcome, Problem):
-            problems.append(outcome)
+        if entry in failed:
+            problems.append(Problem(case.folder, failed[entry]))
         else:
-            entries.append(outcome)
-            problems += [Problem(case.folder, remark, "warning") for remark in outcome.remarks]
-    return PreprocessReport(tuple(entries), tuple(problems))
+            entries.append(store.open(entry))
+            problems += [Problem(case.folder, remark, "warning") for remark in entries[-1].remarks]
+    new = tuple(case.key for case, entry in missing if entry not in failed)
+    return PreprocessReport(tuple(entries), tuple(problems), new)
 
 
 def case_digest(case: CaseFiles, hash_cache: HashCache) -> str:
@@ -141,7 +118,8 @@ def _compute(
     settings: Preprocessing,
     num_workers: int,
     max_worker_memory_mib: int,
-) -> Iterator[tuple[str, Outcome]]:
+) -> Iterator[tuple[str, str]]:
+    """Seal the entries of cases; yield those of which the case cannot be used, and why."""
     if not missing:
         return
     needed = sum(estimate_bytes(case, settings) for case, _ in missing)
@@ -152,9 +130,9 @@ def _compute(
         done = map_cases(
             seal, jobs, name=_describe_job, num_workers=num_workers, memory_mib=max_worker_memory_mib
         )
-        for position, outcomes in done:
-            yield from zip((entry for _, entry in jobs[position]), outcomes, strict=True)
-            bar.update(len(outcomes))
+        for position, failed in done:
+            yield from failed
+            bar.update(len(jobs[position]))
 
 
 def batch_jobs(missing: Job) -> list[Job]:
@@ -171,16 +149,16 @@ def batch_jobs(missing: Job) -> list[Job]:
     return jobs
 
 
-def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:
+def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[tuple[str, str]]:
     """Read the cases of a job and write their entries; runs in a worker process."""
     store = SliceStore(root)
-    outcomes: list[Outcome] = []
+    failed: list[tuple[str, str]] = []
     for case, entry in job:
         try:
             volume = case.read()
             sliced = extract_slices(volume, settings)
         except DataError as error:
-            outcomes.append(Problem(case.folder, str(error)))
+            failed.append((entry, str(error)))
             continue
         except MemoryError as error:
             raise DataError(
@@ -192,8 +170,7 @@ def _seal_cases(root: Path, settings: Preprocessing, job: Job) -> list[Outcome]:
             too_large = np.count_nonzero(sliced.masks) > _MAX_TUMOUR_SHARE * brain
             remarks = (*volume.remarks, *([_LIKE_BRAIN] if too_large else []))
         store.write(entry, sliced, case.group, remarks)
-        outcomes.append(EntryRef(case.key, case.group, entry, len(sliced.indices), False, remarks))
-    return outcomes
+    return failed
 
 
 def _is_intact(store: SliceStore, entry: str, hash_cache: HashCache) -> bool:

@@ -57,21 +57,21 @@ def _run(context: Context[Config]) -> Outcome:
     _require_each_source(context, report)
     folder, text = context.out("processed"), describe_problems(report.problems, shown=None)
     entries = [
-        {**asdict(ref.key), "group": ref.group, "entry": ref.entry, "num_slices": ref.num_slices}
-        for ref in report.entries
+        {**asdict(case.key), "group": case.group, "entry": case.entry, "num_slices": len(case.indices)}
+        for case in report.entries
     ]
     write_json(folder / MANIFEST_NAME, {"entries": entries})
     write_text(folder / "problems.txt", text)
     metrics = {
         "num_cases": len(entries),
-        "num_new": report.num_new,
+        "num_new": len(report.new),
         "num_reused": report.num_reused,
-        "num_slices": sum(ref.num_slices for ref in report.entries),
-        "num_left_out": report.num_left_out,
+        "num_slices": sum(entry["num_slices"] for entry in entries),
+        "num_left_out": sum(problem.severity == "error" for problem in report.problems),
     }
-    notes = [f"{report.num_new} cases sliced, {report.num_reused} taken from the store"]
+    notes = [f"{len(report.new)} cases sliced, {report.num_reused} taken from the store"]
     notes += [text.rstrip()] if report.problems else []
-    files = [path for ref in report.entries for path in sorted(store.folder(ref.entry).iterdir())]
+    files = [path for case in report.entries for path in sorted(case.folder.iterdir())]
     return Outcome(metrics, tuple(notes), tuple(files))
 
 
@@ -79,7 +79,7 @@ def _require_each_source(context: Context[Config], report: "PreprocessReport") -
     """Refuse a source of which no case could be read."""
     for source in used_sources(context.config):
         root = source_root(source, context.workspace)
-        if not any(ref.key.source == source.name for ref in report.entries):
+        if not any(case.key.source == source.name for case in report.entries):
             problems = [problem for problem in report.problems if problem.path.is_relative_to(root)]
             raise DataError(
                 f"{source.name}: not one of {len(problems)} cases in {root} could be preprocessed"

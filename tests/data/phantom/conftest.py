@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from slicewise.data.phantom.patients import PhantomPatient, Subject, draw_subject, generate_patient
+from slicewise.data.phantom.patients import PhantomPatient, Subject, generate_patient
 
 SEED = 0
 
@@ -13,7 +13,7 @@ def patients() -> list[PhantomPatient]:
 
 @pytest.fixture(scope="session")
 def subject() -> Subject:
-    return draw_subject((SEED, 0, 0))
+    return Subject((SEED, 0, 0))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slicewise.data.phantom import patients as module
-from slicewise.data.phantom.patients import PhantomPatient, draw_subject, patient_name, write_patient
+from slicewise.data.phantom.patients import PhantomPatient, Subject, patient_name, write_patient
 from slicewise.domain.labels import MODALITIES
 
 NUMBER, SEED = 3, 0
@@ -30,7 +30,7 @@ def best_threshold_dice(flair: np.ndarray[Any, Any], tumour: np.ndarray[Any, Any
 
 def coarse_flair(number: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return FLAIR and the tumour of a patient at every fourth millimetre of the brain."""
-    subject, rng = draw_subject((SEED, 0, number)), np.random.default_rng(number)
+    subject, rng = Subject((SEED, 0, number)), np.random.default_rng(number)
     points, tissue, scanner = subject.survey, subject.tissue, subject.scanner
     tumour, extras = subject.compartments(points, tissue), subject.mimics.at(points, tissue)
     signal = scanner.signal("flair", tissue, extras, tumour, scanner.textures(points))
@@ -63,7 +63,7 @@ def test_all_contrasts_share_one_brain(patients: list[PhantomPatient]) -> None:
 
 def test_numbers_and_seeds_make_other_patients(patients: list[PhantomPatient]) -> None:
     assert (patients[0].images != patients[1].images).any()
-    assert draw_subject((1, 0, 1)).brain.atrophy != draw_subject((0, 0, 1)).brain.atrophy
+    assert Subject((1, 0, 1)).brain.atrophy != Subject((0, 0, 1)).brain.atrophy
 
 
 def test_no_threshold_on_flair_finds_the_tumours() -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from slicewise.data.phantom.patients import Subject, brain_points, draw_subject
+from slicewise.data.phantom.patients import Subject, brain_points
 
 
 def test_the_survey_covers_the_brain(subject: Subject) -> None:
@@ -20,15 +20,15 @@ def test_brain_points_miss_nothing(subject: Subject) -> None:
 
 
 def test_a_subject_without_a_tumour_has_no_compartments() -> None:
-    healthy = draw_subject((0, 1, 1), with_tumour=False)
+    healthy = Subject((0, 1, 1), with_tumour=False)
     found = healthy.compartments(healthy.survey, healthy.tissue)
     assert healthy.pushes == ()
     assert found.labels().max() == 0
 
 
 def test_subjects_depend_on_their_key_alone(subject: Subject) -> None:
-    again = draw_subject((0, 0, 0))
-    other = draw_subject((0, 1, 0))
+    again = Subject((0, 0, 0))
+    other = Subject((0, 1, 0))
     np.testing.assert_array_equal(again.tissue.csf, subject.tissue.csf)
     assert again.tumour is not None
     assert subject.tumour is not None

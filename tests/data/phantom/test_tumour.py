@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from slicewise.data.phantom.fields import Points
-from slicewise.data.phantom.patients import PhantomPatient, Subject, draw_subject
+from slicewise.data.phantom.patients import PhantomPatient, Subject
 from slicewise.data.phantom.tumour import Compartments, Focus, Tumour, _ellipsoid, draw_tumour, place_foci
 
 
@@ -41,7 +41,7 @@ def test_some_do_not_enhance_and_some_have_two_foci(tumours: list[Tumour]) -> No
 
 @pytest.mark.parametrize("number", range(3))
 def test_a_rendered_tumour_has_about_the_volume_drawn(patients: list[PhantomPatient], number: int) -> None:
-    tumour = draw_subject((0, 0, number)).tumour
+    tumour = Subject((0, 0, number)).tumour
     assert tumour is not None
     assert millilitres(patients[number].labels) == pytest.approx(tumour.millilitres, rel=0.25)
 

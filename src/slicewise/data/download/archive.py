@@ -112,11 +112,11 @@ def receive_file(response: requests.Response, path: Path, description: str) -> N
 
 def _resumable_bytes(part: Path, note: Path, remote: RemoteFile) -> int:
     """Return the number of bytes of the same file that are there already; 0 where that is not certain."""
-    if remote.validator is None or remote.size is None or not part.is_file() or not note.is_file():
+    if remote.validator is None or remote.size is None or not part.is_file():
         return 0
     try:
         same = read_json(note) == asdict(remote)
-    except WorkspaceError:
+    except (WorkspaceError, FileNotFoundError):
         return 0
     size = part.stat().st_size
     return size if same and size <= remote.size else 0

@@ -31,18 +31,24 @@ _PATIENT_STREAM = 0
 _SURVEY_MM = 4
 
 
-@dataclass(frozen=True)
 class Subject:
-    """Everything drawn about a patient, as functions of position; rendering only evaluates it."""
+    """Everything drawn about a patient, as functions of position; rendering only evaluates it.
 
-    brain: Brain
-    mimics: Mimics
-    scanner: Scanner
-    tumour: Tumour | None
-    survey: Points
-    """Points every 4 mm in and near the brain."""
-    tissue: Tissue
-    """The tissue at the survey's points."""
+    `survey` is points every 4 mm in and near the brain, and `tissue` what is there. `millilitres` bounds the
+    tumour's volume. Each part has its own random stream.
+    """
+
+    def __init__(
+        self, key: Sequence[int], with_tumour: bool = True, millilitres: tuple[float, float] = (3.0, 150.0)
+    ) -> None:
+        streams = [np.random.default_rng([*key, part]) for part in range(4)]
+        self.brain, self.mimics, self.scanner = Brain(streams[0]), Mimics(streams[1]), Scanner(streams[2])
+        self.survey, self.tissue = self.brain.at(_survey(self.brain), floor=-9)
+        self.tumour: Tumour | None = None
+        if with_tumour:
+            tumour, core_ml = draw_tumour(streams[3], self.survey, self.tissue, millilitres)
+            _, self.tissue = self.brain.at(self.survey, tumour.pushes)
+            self.tumour = tumour.calibrate(self.survey, self.tissue, _SURVEY_MM**3 / 1000, core_ml)
 
     def compartments(self, points: Points, tissue: Tissue) -> Compartments:
         """Return the tumour's compartments at the points; all zero where there is none."""
@@ -56,21 +62,6 @@ class Subject:
     @property
     def pushes(self) -> tuple[Push, ...]:
         return self.tumour.pushes if self.tumour else ()
-
-
-def draw_subject(
-    key: Sequence[int], with_tumour: bool = True, millilitres: tuple[float, float] = (3.0, 150.0)
-) -> Subject:
-    """Draw a subject; `millilitres` bounds the tumour's volume. Each part has its own random stream."""
-    streams = [np.random.default_rng([*key, part]) for part in range(4)]
-    brain, mimics, scanner = Brain(streams[0]), Mimics(streams[1]), Scanner(streams[2])
-    points, tissue = brain.at(_survey(brain), floor=-9)
-    if not with_tumour:
-        return Subject(brain, mimics, scanner, None, points, tissue)
-    tumour, core_ml = draw_tumour(streams[3], points, tissue, millilitres)
-    _, tissue = brain.at(points, tumour.pushes)
-    tumour = tumour.calibrate(points, tissue, _SURVEY_MM**3 / 1000, core_ml)
-    return Subject(brain, mimics, scanner, tumour, points, tissue)
 
 
 def _survey(brain: Brain) -> Points:
@@ -116,7 +107,7 @@ def patient_name(number: int) -> str:
 
 def generate_patient(number: int, seed: int) -> PhantomPatient:
     """Generate virtual patient `number`; the result depends on nothing but the two numbers."""
-    subject = draw_subject((seed, _PATIENT_STREAM, number))
+    subject = Subject((seed, _PATIENT_STREAM, number))
     points, tissue = subject.brain.at(brain_points(subject), subject.pushes, floor=-5.0)
     tumour = subject.compartments(points, tissue)
     kept = subject.mimics.skull_stripped(points, tissue)

@@ -20,7 +20,7 @@ from slicewise.core.files import atomic_write, sweep
 from slicewise.core.parallel import map_cases
 from slicewise.data.phantom.contrast import Head
 from slicewise.data.phantom.fields import MARGIN, SHAPE, Bytes, Floats, Points
-from slicewise.data.phantom.patients import WORKER_MIB, Subject, draw_subject
+from slicewise.data.phantom.patients import WORKER_MIB, Subject
 from slicewise.domain.labels import Modality
 
 _STREAM = 1
@@ -106,7 +106,7 @@ def write_picture(folder: Path, seed: int, name: PictureName) -> None:
 def render_picture(name: PictureName, seed: int) -> bytes:
     """Return the picture as an encoded file. About one in twenty is an earlier one, encoded again."""
     source = _original(name.index, seed)
-    subject = draw_subject((seed, _STREAM, source), with_tumour=name.tumour, millilitres=(8.0, 130.0))
+    subject = Subject((seed, _STREAM, source), with_tumour=name.tumour, millilitres=(8.0, 130.0))
     rng = np.random.default_rng([seed, _STREAM, source, 23])
     modality = _CONTRASTS[int(rng.choice(len(_CONTRASTS), p=_CONTRAST_SHARES))]
     level = _choose_slice(subject, rng)

@@ -123,11 +123,9 @@ class Brats(Source[SourceSettings]):
         problems += image_problems + mask_problems
         if mask is None:
             return None
-        missing = [modality for modality in MODALITIES if modality not in images]
-        if missing:
-            problems.append(
-                Problem(draft.folder, f"no {', '.join(missing)}: the slot stays empty", "warning")
-            )
+        if missing := [modality for modality in MODALITIES if modality not in images]:
+            what = f"no {', '.join(missing)}: the slot stays empty"
+            problems.append(Problem(draft.folder, what, "warning"))
         # From the parsed name: a safe name may end in a digest in place of the visit.
         patient = safe_name(draft.patient)
         return CaseFiles(
@@ -145,8 +143,8 @@ class Brats(Source[SourceSettings]):
 
 def _warn_mixed_releases(root: Path, cases: Iterable[CaseFiles]) -> list[Problem]:
     """Return a warning where the names are those of several releases, which have patients in common."""
-    matches = (_RELEASE.match(case.key.case) for case in cases)
-    prefixes = sorted({match[0].lower(): match[0] for match in matches if match}.values())
+    matches = filter(None, (_RELEASE.match(case.key.case) for case in cases))
+    prefixes = sorted({match[0].lower(): match[0] for match in matches}.values())
     what = (
         f"names of several releases ({', '.join(prefixes)}), which have patients in common: a patient whose "
         "files were saved again is not recognised and may be in train and in test; keep one release"
@@ -190,12 +188,9 @@ def _without_repeats(drafts: Sequence[CaseDraft], problems: list[Problem]) -> li
 
 
 def _no_mask(root: Path, drafts: Sequence[CaseDraft], problems: Sequence[Problem]) -> str:
-    unclear = [problem for problem in problems if "volumes.mask" in problem.what]
-    if unclear:
-        return (
-            f"{root} holds {len(drafts)} cases, none with a mask: in {len(unclear)} several files may be it. "
-            f"{unclear[0].what}"
-        )
+    if unclear := [problem.what for problem in problems if "volumes.mask" in problem.what]:
+        several = f"in {len(unclear)} several files may be it. {unclear[0]}"
+        return f"{root} holds {len(drafts)} cases, none with a mask: {several}"
     return (
         f"{root} holds {len(drafts)} cases and none has a mask (..._seg.nii), as in validation folders: "
         "choose the training folder, or name the masks with data.sources.volumes.mask='*PATTERN*'"
@@ -217,11 +212,8 @@ def _check_length(path: Path) -> NiftiHeader:
             while size < header.num_bytes and (chunk := stream.read(1 << 20)):
                 size += len(chunk)
     if size < header.num_bytes:
-        raise NiftiError(
-            path,
-            f"truncated: its header promises {header.num_bytes:,} bytes and it holds {size:,}; copy or fetch "
-            "the file again",
-        )
+        promised = f"its header promises {header.num_bytes:,} bytes and it holds {size:,}"
+        raise NiftiError(path, f"truncated: {promised}; copy or fetch the file again")
     return header
 
 

@@ -10,9 +10,8 @@ from slicewise.core.errors import SplitError
 from slicewise.data.split.assignment import Subset
 
 _SPELLINGS: Final[Mapping[str, Subset]] = {
-    "train": "train", "training": "train",
+    "train": "train", "training": "train", "test": "test", "testing": "test",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
 }  # fmt: skip
 _SUBSET_COLUMNS: Final = ("subset", "split", "set", "partition")
 _EXPECTED: Final = (
