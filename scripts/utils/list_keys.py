@@ -11,8 +11,7 @@ from pydantic import BaseModel
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config, SourceSettings
-from slicewise.config.schema.data import Data
-from slicewise.config.schema.sources import KINDS
+from slicewise.config.schema.data import KINDS, Data
 
 Texts = dict[tuple[str, str], str]
 

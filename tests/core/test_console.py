@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ class Left(io.StringIO):
 def test_a_stream_that_takes_nothing_raises_nothing(
     stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "_screen", console._Screen())
+    monkeypatch.setattr(console, "_reader_gone", threading.Event())
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(sys, "stderr", stream)
     say("größe", "good")

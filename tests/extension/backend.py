@@ -7,7 +7,7 @@ bf16 = "backend:bf16"
 import torch
 from torch import Tensor
 
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.inference.backends import Forward
 from slicewise.models.checkpoint import Checkpoint
 

@@ -10,7 +10,7 @@ and `training.mask_loss.sensitivity=1` uses it.
 
 from torch import Tensor
 
-from slicewise.config.schema.tasks import SegmentationSettings
+from slicewise.config.schema.model import SegmentationSettings
 from slicewise.core.errors import ConfigError
 from slicewise.tasks.base import Loss
 

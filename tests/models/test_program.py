@@ -13,7 +13,7 @@ from tests.inference.pipelines import pipeline
 from torch import nn
 
 from slicewise.config.schema import Model, Preprocessing
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.core.errors import CheckpointError
 from slicewise.domain.labels import MODALITIES
 from slicewise.inference.pipeline import Pipeline

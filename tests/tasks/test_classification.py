@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from slicewise.config.schema.tasks import ClassificationSettings
+from slicewise.config.schema.model import ClassificationSettings
 from slicewise.tasks.base import SliceTable
 from slicewise.tasks.classification import Classification
 

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Objective
-from slicewise.config.schema.tasks import ClassificationSettings, SegmentationSettings
+from slicewise.config.schema.model import ClassificationSettings, SegmentationSettings
 from slicewise.tasks.classification import Classification
 from slicewise.tasks.segmentation import Segmentation
 from slicewise.training.learner import compute_losses

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from slicewise.config.schema.tasks import SegmentationSettings
+from slicewise.config.schema.model import SegmentationSettings
 from slicewise.tasks.base import SliceTable
 from slicewise.tasks.segmentation import Segmentation
 

@@ -7,7 +7,7 @@ import pytest
 from tests.fixtures.small_model import TASKS
 from tests.training.conftest import Case, MakeConfig, make_case
 
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.tasks.base import Contributions, Floats

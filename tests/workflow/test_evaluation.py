@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slicewise.config.compose import compose
 from slicewise.config.schema.evaluation import InferenceSettings
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.data.store import SliceStore, StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, TASKS
 from slicewise.evaluation.evaluate import CaseOutput, score_case

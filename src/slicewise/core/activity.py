@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(eq=False)
 class RunningStep:
-    """The running step, and why it runs."""
+    """The running step, and why it runs; `started` in seconds since 1970."""
 
     name: str
     reason: str

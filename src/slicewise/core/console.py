@@ -7,9 +7,9 @@ files and the exit code.
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO, TypeVar, cast
 
@@ -34,15 +34,10 @@ _ASCII: Final = str.maketrans({"–": "-", "−": "-", "…": "...", "“": '"',
 """Replacements for the special characters of our texts where the encoding of a stream lacks them."""
 
 
-@dataclass
-class _Screen:
-    """The open bars, outermost first, and whether the reader of the output has gone (`| head -1`)."""
-
-    bars: list[Any] = field(default_factory=list)
-    reader_gone: bool = False
-
-
-_screen = _Screen()
+_bars: list[Any] = []
+"""The open bars, outermost first"""
+_reader_gone = threading.Event()
+"""Set when the reader of the output has gone (`| head -1`)"""
 
 
 class _SafeStream:
@@ -71,7 +66,7 @@ class _GuardedStream(_SafeStream):
     def write(self, text: str) -> int:
         """Write text; where bars are open, above them and in whole lines."""
         lines, self._partial_line = self._partial_line + text, ""
-        if _screen.bars:
+        if _bars:
             whole, end, self._partial_line = lines.rpartition("\n")
             lines = whole + end
         if lines:
@@ -117,7 +112,7 @@ def _print(stream: TextIO | None, text: str) -> None:
     """Write whole lines to a stream, above the bars on a terminal."""
     if stream is None:
         return
-    bars = [*_screen.bars] if is_terminal(stream) else []
+    bars = [*_bars] if is_terminal(stream) else []
     for bar in bars:
         bar.clear()
     _write(stream, text)
@@ -135,7 +130,7 @@ def _write(stream: TextIO, text: str) -> None:
         stream.write(text)
         stream.flush()
     except BrokenPipeError:
-        _screen.reader_gone = True
+        _reader_gone.set()
     except (OSError, ValueError):  # disk full, terminal gone, stream closed
         return
 
@@ -147,7 +142,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def is_unread() -> bool:
     """Whether the reader of the output has gone; a command that only displays can then end."""
-    return _screen.reader_gone
+    return _reader_gone.is_set()
 
 
 def use_colours(stream: TextIO | None) -> bool:
@@ -185,9 +180,8 @@ def _raw(stream: TextIO | None) -> TextIO | None:
 
 def close_bars() -> None:
     """Remove all bars, after a failure."""
-    for bar in reversed(_screen.bars):
-        bar.close()
-    _screen.bars = []
+    while _bars:
+        _bars.pop().close()
 
 
 def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
@@ -215,12 +209,12 @@ def progress_bar(
             desc=desc, total=total, unit=unit, initial=initial, unit_scale=unit == "B",
             file=_SafeStream(stream), dynamic_ncols=True, leave=False,
         )  # fmt: skip
-        _screen.bars.append(job.drawn)
+        _bars.append(job.drawn)
         try:
             yield job
         finally:
             job.drawn.close()
-            _screen.bars = [other for other in _screen.bars if other is not job.drawn]
+            _bars[:] = [bar for bar in _bars if bar is not job.drawn]
 
 
 class LogFile(logging.Handler):

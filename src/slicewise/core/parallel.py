@@ -11,8 +11,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
+from itertools import islice
 from multiprocessing import connection
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from slicewise.core.disk import MIB
 from slicewise.core.errors import DataError
@@ -32,18 +33,6 @@ def num_processes(requested: int, memory_mib: int, num_jobs: int) -> int:
     return max(1, min(requested or usable_cores(), affordable, num_jobs))
 
 
-class Mapper(Protocol):
-    """What maps a function over jobs: yields (index of the job, its result) as jobs finish."""
-
-    def __call__(
-        self,
-        function: Callable[[Job], Result],
-        jobs: Sequence[Job],
-        num_workers: int,
-        name: Callable[[Job], str],
-    ) -> Iterator[tuple[int, Result]]: ...
-
-
 def map_cases(
     function: Callable[[Job], Result],
     jobs: Sequence[Job],
@@ -52,7 +41,7 @@ def map_cases(
     num_workers: int,
     memory_mib: int,
     jobs_per_worker: int = 1,
-    mapper: Mapper | None = None,
+    mapper: Callable[..., Iterator[tuple[int, Any]]] | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """Yield (index of the job, its result) as jobs finish. Every loop over many cases is this one.
 
@@ -63,7 +52,7 @@ def map_cases(
         num_workers: processes; 0: one per core. Fewer are used where memory or jobs are few.
         memory_mib: largest memory of a worker.
         jobs_per_worker: with fewer jobs, another worker takes longer to start than it saves.
-        mapper: what runs the jobs; by default `map_in_processes`.
+        mapper: what runs the jobs, in place of `map_in_processes`.
 
     Raises:
         DataError: the system killed a worker.
@@ -75,19 +64,10 @@ def map_cases(
 def map_in_processes(
     function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int, name: Callable[[Job], str]
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (index of the job, its result) as jobs finish; in this process where one worker is enough.
+    """Do what `map_cases` does with so many workers; in this process where one is enough.
 
     What a job prints in a worker, warnings above all, is printed by this process: a worker does not know
     where the progress bars of the terminal are.
-
-    Args:
-        function: importable by name: workers are spawned.
-        jobs: picklable.
-        num_workers: see `num_processes`.
-        name: names a job in an error.
-
-    Raises:
-        DataError: the system killed a worker.
     """
     if num_workers == 1 or len(jobs) < 2:
         for position, job in enumerate(jobs):
@@ -96,9 +76,8 @@ def map_in_processes(
     context = multiprocessing.get_context("spawn")
     with _one_thread_each(), ProcessPoolExecutor(num_workers, context, _start_worker) as pool:
         try:
-            for position, (result, printed) in _bounded(
-                pool, partial(_captured, function), jobs, num_workers, name
-            ):
+            captured = partial(_captured, function)
+            for position, (result, printed) in _bounded(pool, captured, jobs, num_workers, name):
                 if printed:
                     sys.stderr.write(printed)
                 yield position, result
@@ -127,10 +106,7 @@ def _bounded(
     running: dict[Future[Result], int] = {}
     try:
         while True:
-            while (
-                len(running) < num_workers * _QUEUED_PER_WORKER
-                and (position := next(waiting, None)) is not None
-            ):
+            for position in islice(waiting, num_workers * _QUEUED_PER_WORKER - len(running)):
                 # This may start a worker, which inherits the mask. Ctrl-C goes to the whole process group;
                 # a worker that is importing its modules would print a traceback.
                 mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -180,8 +156,6 @@ def _one_thread_each() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in before:
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})

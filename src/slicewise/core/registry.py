@@ -51,6 +51,14 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._paths or name in self._registered or name in self._offered()
 
+    def require(self, name: str) -> str:
+        """Return the name; raise ValueError where nothing has it."""
+        if name in self:
+            return name
+        near = get_close_matches(name, self.names(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"{self.kind}: {name!r} is unknown; {hint}known are {', '.join(self.names())}")
+
     def __getitem__(self, name: str) -> T:
         """Return the implementation of a name.
 
@@ -68,16 +76,16 @@ class Registry(Generic[T]):
             module, _, attribute = path.partition(":")
             implementation: T = getattr(import_module(module), attribute)
             return implementation
-        offered = self._offered()
-        if name not in offered:
-            near = get_close_matches(name, self.names(), n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"{self.kind}: {name!r} is unknown; {hint}known are {', '.join(self.names())}")
         try:
-            loaded: T = offered[name].load()
+            self.require(name)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        point = self._offered()[name]
+        try:
+            loaded: T = point.load()
         except Exception as error:
             raise ConfigError(
-                f"{self.kind}: {name!r} is offered by {offered[name].value}, which cannot be imported "
+                f"{self.kind}: {name!r} is offered by {point.value}, which cannot be imported "
                 f"({type(error).__name__}: {error}); install that package again or choose another name"
             ) from error
         return loaded

@@ -98,8 +98,8 @@ class Holder:
 
     def is_gone(self, path: Path) -> bool:
         """Whether the holder of the lease at `path` has ended, or seems to have."""
-        current = Holder.current()
-        if (self.host, self.machine) == (current.host, current.machine) and self.boot != current.boot:
+        ours = Holder.current()
+        if (self.host, self.machine) == (ours.host, ours.machine) and self.boot != ours.boot:
             return True
         if self.is_here():
             started = _start_time(self.pid)
@@ -124,10 +124,11 @@ def claim(path: Path, mine: Holder, *, same_machine_is_void: bool) -> bool:
     if _create(path, mine):
         return True
     other = Holder.read(path)
-    void = other is not None and ((same_machine_is_void and other.is_here()) or other.is_gone(path))
-    if not void and not (other is None and _is_stale(path)):
-        return False
-    if not _remove(path, other) or not _create(path, mine):
+    if other is None:
+        is_void = _is_stale(path)
+    else:
+        is_void = (same_machine_is_void and other.is_here()) or other.is_gone(path)
+    if not (is_void and _remove(path, other) and _create(path, mine)):
         return False
     if other is None or not other.is_here():
         time.sleep(_SETTLE_SECONDS)
@@ -260,10 +261,6 @@ def _read_line(path: Path) -> str:
         return ""
 
 
-class _LockedError(Exception):
-    """Another controller holds the lock."""
-
-
 @contextmanager
 def exclusive_lock(path: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock at `path` for the length of the block.
@@ -301,39 +298,37 @@ def exclusive_lock(path: Path, wait_seconds: float = 0.0) -> Iterator[None]:
 def _acquire_waiting(stream: IO[str], path: Path, wait_seconds: float) -> Holder:
     deadline = time.monotonic() + wait_seconds
     announced = False
-    while True:
-        try:
-            return _acquire(stream, path)
-        except _LockedError as error:
-            if time.monotonic() >= deadline:
-                raise WorkspaceError(_in_use_message(path)) from error
+    while (mine := _acquire(stream, path)) is None:
+        if time.monotonic() >= deadline:
+            raise WorkspaceError(_in_use_message(path))
         if not announced:
             say(f"waiting: {_holder_name(path)} uses {path.parent.parent}", "warn")
             announced = True
         time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+    return mine
 
 
-def _acquire(stream: IO[str], path: Path) -> Holder:
+def _acquire(stream: IO[str], path: Path) -> Holder | None:
+    """Return this process as the holder, or None where another one holds the lock."""
     has_kernel_lock = True
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _NO_KERNEL_LOCK:
-            raise _LockedError from error
+            return None
         has_kernel_lock = False
     mine = Holder.current()
     try:
-        is_claimed = claim(path, mine, same_machine_is_void=has_kernel_lock)
+        if claim(path, mine, same_machine_is_void=has_kernel_lock):
+            return mine
     except OSError as error:
         # The kernel's lock suffices without a lease, and `slicewise clean` must start on a full disk.
-        if not (has_kernel_lock and error.errno in _FULL_DISK):
-            raise
-        return mine
-    if not is_claimed:
-        if has_kernel_lock:
-            fcntl.flock(stream, fcntl.LOCK_UN)
-        raise _LockedError
-    return mine
+        if has_kernel_lock and error.errno in _FULL_DISK:
+            return mine
+        raise
+    if has_kernel_lock:
+        fcntl.flock(stream, fcntl.LOCK_UN)
+    return None
 
 
 def _holder_name(path: Path) -> str:

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -108,16 +109,8 @@ def utc_now() -> str:
 
 
 _PACKAGES = (
-    "slicewise",
-    "torch",
-    "lightning-fabric",
-    "segmentation-models-pytorch",
-    "monai",
-    "grad-cam",
-    "numpy",
-    "nibabel",
-    "hydra-core",
-    "pydantic",
+    *("slicewise", "torch", "lightning-fabric", "segmentation-models-pytorch", "monai", "grad-cam"),
+    *("numpy", "nibabel", "hydra-core", "pydantic"),
 )
 
 
@@ -125,10 +118,8 @@ def package_versions() -> dict[str, str]:
     """Return the installed versions of Python and of the packages that decide a result."""
     installed = {"python": platform.python_version()}
     for name in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             installed[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return installed
 
 

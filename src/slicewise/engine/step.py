@@ -180,15 +180,12 @@ def check_graph(steps: Sequence[Step[C]]) -> None:
             raise ConfigError(f"{min(taken)} is a step and a short name of {step.name}; rename one of them")
         if not step.homes and step.is_live is None:
             raise ConfigError(f"step {step.name} has neither a home nor `is_live`; give it one of them")
-        _check_needs(step.name, step.needs, names, names[:place])
+        for need in (need for need in step.needs if need not in names[:place]):
+            fault = "stands after it" if need in names else "does not exist"
+            raise ConfigError(
+                f"step {step.name} needs {need}, which {fault}; the steps are {', '.join(names)}"
+            )
         for home in step.homes.values():
             if home in homes:
                 raise ConfigError(f"{homes[home]} and {step.name} have the same home {home}; choose another")
             homes[home] = step.name
-
-
-def _check_needs(step: str, needs: Iterable[str], names: Sequence[str], before: Sequence[str]) -> None:
-    for need in needs:
-        if need not in before:
-            fault = "stands after it" if need in names else "does not exist"
-            raise ConfigError(f"step {step} needs {need}, which {fault}; the steps are {', '.join(names)}")

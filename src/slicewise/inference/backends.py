@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.core.registry import Registry
 from slicewise.models.checkpoint import Checkpoint
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slicewise.compute.device import DeviceName, choose_device, full_precision
 from slicewise.config.schema.evaluation import InferenceSettings
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.core.errors import CheckpointError
 from slicewise.core.hashing import digest
 from slicewise.inference.backends import BACKENDS, Forward, Torch

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from slicewise.config.schema import Model, Preprocessing, Tasks
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.core.errors import CheckpointError
 from slicewise.models.program import Program, SerializedProgram
 from slicewise.models.safe_loading import describe_error, load_safely, save_safely

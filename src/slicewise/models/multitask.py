@@ -12,8 +12,7 @@ from torch.nn.functional import max_pool2d
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slicewise.config.schema import Model, Tasks
-from slicewise.config.schema.model import ARCHITECTURES
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import ARCHITECTURES, TaskName
 from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
 from slicewise.domain.labels import MODALITIES

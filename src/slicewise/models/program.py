@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel

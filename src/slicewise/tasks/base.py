@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slicewise.config.schema import Training
-from slicewise.config.schema.tasks import SegmentationSettings, TaskName
+from slicewise.config.schema.model import SegmentationSettings, TaskName
 
 Floats = NDArray[np.float64]
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from slicewise.config.schema import Tasks
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.tasks.base import Task
 from slicewise.tasks.classification import Classification
 from slicewise.tasks.segmentation import Segmentation

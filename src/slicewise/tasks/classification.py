@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from slicewise.config.schema import Training
-from slicewise.config.schema.tasks import ClassificationSettings
+from slicewise.config.schema.model import ClassificationSettings
 from slicewise.tasks.base import Contributions, Floats, SliceTable, Targets, Task
 
 

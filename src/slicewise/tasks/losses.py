@@ -13,7 +13,7 @@ from segmentation_models_pytorch import losses as smp
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from slicewise.config.schema.tasks import SegmentationSettings
+from slicewise.config.schema.model import SegmentationSettings
 from slicewise.tasks.base import Loss
 
 _GAMMA: Final = 2.0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slicewise.config.schema import Training
-from slicewise.config.schema.tasks import LOSSES, SegmentationSettings
+from slicewise.config.schema.model import LOSSES, SegmentationSettings
 from slicewise.tasks.base import Contributions, Floats, Loss, LossFactory, SliceTable, Targets, Task
 
 _PRIOR: Final = 0.02

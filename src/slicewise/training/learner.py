@@ -15,7 +15,7 @@ from torch import Tensor
 from slicewise.compute.device import choose_device
 from slicewise.compute.precision import Precision, choose_precision
 from slicewise.config.schema import Config, Objective, Runtime, Stage, Training
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.data.loading.dataset import Batch
 from slicewise.models.checkpoint import Checkpoint, load_weights
 from slicewise.models.multitask import PARTS, MultitaskModel

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Stage, Training
-from slicewise.config.schema.tasks import TaskName
+from slicewise.config.schema.model import TaskName
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.data.loading.loader import load_batches, sequential_batches
 from slicewise.models.multitask import MultitaskModel

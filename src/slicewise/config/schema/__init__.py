@@ -1,30 +1,25 @@
 """Every key of the configuration, with its type and bounds. Defaults are in configs/ alone.
 
 base        the base class of sections; bounded numbers
-config      the root
-data        data sets, scale, preprocessing, split
+config      the root; demo, machine, tracking
+data        data sets and their sources, scale, preprocessing, split
 evaluation  inference and evaluation
-model       architecture
-runtime     demo, machine, tracking
-sources     settings of each kind of data source
-tasks       what is segmented, into which classes a slice is classified
+model       tasks (classes of pixels and of slices), architecture
 training    stages, optimiser, loss, augmentation
 
 Sections are frozen and refuse unknown keys; values are scalars, literals, tuples and sections, so a
 configuration cannot change during a run, nor its hash between runs.
 """
 
-from slicewise.config.schema.config import Config
+from slicewise.config.schema.config import Config, Runtime, Serving
 from slicewise.config.schema.data import (
     Preprocessing,
+    SourceSettings,
     SplitFractions,
     SplitSettings,
 )
 from slicewise.config.schema.evaluation import Evaluation
-from slicewise.config.schema.model import Model
-from slicewise.config.schema.runtime import Runtime, Serving
-from slicewise.config.schema.sources import SourceSettings
-from slicewise.config.schema.tasks import Tasks
+from slicewise.config.schema.model import Model, Tasks
 from slicewise.config.schema.training import (
     Augmentation,
     LearningRates,

@@ -1,18 +1,74 @@
-"""The root of the configuration."""
+"""The root of the configuration; the demo, the machine of a run, and experiment tracking."""
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from slicewise.config.schema.base import Name, Section, Seed, WithoutRemoved
-from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettings
+from slicewise.config.schema.base import (
+    Count,
+    CountOrZero,
+    Name,
+    Positive,
+    Section,
+    Seed,
+)
+from slicewise.config.schema.data import ClassFoldersSettings, Data, Preprocessing, Scale, SplitSettings
 from slicewise.config.schema.evaluation import Evaluation
-from slicewise.config.schema.model import Model
-from slicewise.config.schema.runtime import Runtime, Serving, Tracking
-from slicewise.config.schema.sources import ClassFoldersSettings
-from slicewise.config.schema.tasks import Tasks
+from slicewise.config.schema.model import Model, Tasks
 from slicewise.config.schema.training import PART_OF_TASK, Stage, Training
+
+Port = Annotated[int, Field(ge=1024, le=65535)]
+
+
+class Serving(Section):
+    """The demo."""
+
+    api_port: Port
+    """Port of the API on 127.0.0.1."""
+    page_port: Port
+    """Port of the page on 127.0.0.1."""
+    supervisor: Literal["auto", "pm2", "builtin"]
+    """What restarts the services; `auto`: PM2 where it is installed, else `builtin`."""
+    startup_seconds: Positive
+    """Time limit for the start of the services."""
+    max_upload_mib: Count
+    """Largest upload."""
+    phantom_cases: CountOrZero
+    """Generated example cases that the page offers."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.api_port == self.page_port:
+            raise ValueError(f"api_port and page_port are both {self.api_port}; each service needs its own")
+        return self
+
+
+class Runtime(Section):
+    """The machine. Changing it reruns nothing."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """Device of the model; `auto`: a GPU if there is one."""
+    num_workers: CountOrZero
+    """Processes for generation and preprocessing; 0: one per core."""
+    num_threads: CountOrZero
+    """Threads of the model; 0: chosen by a short measurement, see docs/reliability.md."""
+    max_worker_memory_mib: Count
+    """Memory of a preprocessing process; fewer are started where memory is short."""
+    checkpoint_seconds: Positive
+    """Longest time between two saved training states within an epoch."""
+
+
+class Tracking(Section):
+    """Experiment tracking. Changing it reruns nothing."""
+
+    mlflow: bool
+    """Log finished steps to MLflow; needs the extra `tracking`."""
+    tensorboard: bool
+    """Log epochs and metrics to TensorBoard, in the folder `tracking/tensorboard`; needs its package."""
+    uri: str | None
+    """Tracking URI of MLflow; null: a SQLite file in the workspace."""
+
 
 _USUAL_SOURCES: Final = ("volumes", "pictures")
 """Those of configs/data: a stage may name them where the data has none of them."""
@@ -33,6 +89,16 @@ def _check_order(stages: Mapping[str, Stage]) -> Mapping[str, Stage]:
     return stages
 
 
+def _drop_removed(entries: Any) -> Any:
+    if not isinstance(entries, Mapping):
+        return entries
+    return {name: entry for name, entry in entries.items() if entry is not None}
+
+
+_WithoutRemoved: Final = BeforeValidator(_drop_removed)
+"""For a mapping of sections: an entry set to null is removed, so that a recipe or the command line can."""
+
+
 class Config(Section):
     """All settings of a run."""
 
@@ -49,7 +115,7 @@ class Config(Section):
     tasks: Tasks
     model: Model
     training: Training
-    stages: Annotated[Mapping[Name, Stage], WithoutRemoved, AfterValidator(_check_order)]
+    stages: Annotated[Mapping[Name, Stage], _WithoutRemoved, AfterValidator(_check_order)]
     """The training stages in order, by name; null removes one."""
     evaluation: Evaluation
     serving: Serving

@@ -1,12 +1,134 @@
-"""The architecture."""
+"""The model: its tasks (which classes it segments, into which it classifies a slice) and its architecture."""
 
-from typing import Annotated, Any, Final, Self
+from collections.abc import Collection
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from slicewise.config.schema.base import CountOrZero, Fraction, Section
-from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
+
+LOSSES: Registry[object] = Registry(
+    "losses",
+    {name: f"slicewise.tasks.losses:{name}" for name in ("bce", "ce", "dice", "iou", "focal", "tversky")},
+)
+"""Segmentation losses by name; see `slicewise.tasks.losses` for their form."""
+
+Activation = Literal["sigmoid", "softmax"]
+ClassName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+Label = Annotated[int, Field(ge=1, le=255)]
+TaskName = Literal["segmentation", "classification"]
+_LOSS_ACTIVATIONS: dict[str, Activation] = {"bce": "sigmoid", "ce": "softmax"}
+"""Losses that are defined for one activation only."""
+
+
+class SegmentationSettings(Section):
+    """The classes of a pixel. Null: the model does not segment."""
+
+    classes: tuple[ClassName, ...] = Field(min_length=1)
+    """Names of the classes, without the background."""
+    labels: tuple[tuple[Label, ...], ...] | None
+    """Labels of the stored masks that each class comprises; null: all labels for a single class, else label 1
+    for the first class, 2 for the second, and so on."""
+    activation: Activation
+    """`sigmoid`: a class of its own, or several that may overlap; `softmax`: classes that exclude each other,
+    and the background."""
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the head; with softmax the first is the background."""
+        return len(self.classes) + (self.activation == "softmax")
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """Validation metrics: the mean Dice, and that of each of several classes."""
+        return ("dice", *(f"dice_{name}" for name in self.classes if len(self.classes) > 1))
+
+    def check_losses(self, weights: dict[str, float]) -> None:
+        """Raise ValueError for a loss that the activation excludes."""
+        for name, weight in weights.items():
+            if weight and _LOSS_ACTIVATIONS.get(name, self.activation) != self.activation:
+                other = next(each for each in _LOSS_ACTIVATIONS if each != name)
+                raise ValueError(
+                    f"training.mask_loss.{name} is {weight:g}, but tasks.segmentation.activation is "
+                    f"{self.activation}; set training.mask_loss.{name}=0 and "
+                    f"training.mask_loss.{other}={weight:g}"
+                )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _require_unique(self.classes)
+        if self.labels is None:
+            return self
+        if len(self.labels) != len(self.classes) or not all(self.labels):
+            raise ValueError(
+                f"labels must list the labels of each of the {len(self.classes)} classes, as in "
+                "classes=[whole,core] labels=[[1,2,3],[1,3]]; or set labels=null"
+            )
+        listed = [label for labels in self.labels for label in labels]
+        if self.activation == "softmax" and len({*listed}) < len(listed):
+            raise ValueError(
+                "labels gives a label to several classes, which softmax excludes; set activation=sigmoid"
+            )
+        return self
+
+
+class ClassificationSettings(Section):
+    """The class of a slice. Null: the model does not classify."""
+
+    classes: tuple[ClassName, ...] = Field(min_length=2)
+    """Names of the classes in the order of their numbers; the first is the absence of the others."""
+    activation: Activation
+    """`sigmoid`: a logit for each class but the first; `softmax`: one for each, which exclude each other."""
+
+    @property
+    def num_channels(self) -> int:
+        """Logits of the head."""
+        return len(self.classes) - (self.activation == "sigmoid")
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """Validation metrics: the area under the ROC curve."""
+        return ("auc",)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _require_unique(self.classes)
+        return self
+
+
+class Tasks(Section):
+    """The tasks of the model; null for one that it does not have."""
+
+    segmentation: SegmentationSettings | None
+    classification: ClassificationSettings | None
+
+    @property
+    def names(self) -> tuple[TaskName, ...]:
+        """The tasks that there are, in order."""
+        names: tuple[TaskName, ...] = ("segmentation", "classification")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """Validation metrics that a stage can monitor."""
+        return tuple(name for task in self.names for name in getattr(self, task).monitors)
+
+    def only(self, names: Collection[str]) -> Self:
+        """Return the tasks of these names alone."""
+        return self.model_copy(update={name: None for name in self.names if name not in names})
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.names:
+            raise ValueError("segmentation and classification are both null; keep one of them")
+        return self
+
+
+def _require_unique(classes: tuple[str, ...]) -> None:
+    if len({*classes}) < len(classes):
+        raise ValueError("classes names a class twice; give each a name of its own")
+
 
 SMP_ARCHITECTURES: Final = (
     *("unet", "unetplusplus", "fpn", "pspnet", "deeplabv3plus", "linknet", "manet", "segformer"),
@@ -24,19 +146,10 @@ _FIXED_DEPTHS: Final = {"pspnet": 3, "basic_unet": 4}
 _SEGRESNET_GROUPS: Final = 8
 
 
-def _check_name(name: str) -> str:
-    if name not in ARCHITECTURES:
-        try:
-            ARCHITECTURES[name]
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-    return name
-
-
 class Model(Section):
     """An architecture of segmentation_models_pytorch, MONAI or another package; the classification head."""
 
-    architecture: Annotated[str, AfterValidator(_check_name)]
+    architecture: Annotated[str, AfterValidator(ARCHITECTURES.require)]
     """`unet`, `unetplusplus`, `fpn`, `pspnet`, `deeplabv3plus`, `linknet`, `manet` or `segformer` of
     segmentation_models_pytorch; `basic_unet`, `dynunet` or `segresnet` of MONAI; or one of another
     package."""

@@ -1,14 +1,13 @@
 """The training stages, and the settings they share."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from slicewise.config.schema.base import Count, CountOrZero, Fraction, Name, NonNegative, Section
-from slicewise.config.schema.sources import SourceKey
-from slicewise.config.schema.tasks import LOSSES, TaskName
-from slicewise.core.errors import ConfigError
+from slicewise.config.schema.data import SourceKey
+from slicewise.config.schema.model import LOSSES, TaskName
 
 LAST_EPOCH: Final = "last"
 Part = Literal["encoder", "decoder", "head"]
@@ -16,32 +15,25 @@ PART_OF_TASK: Final[dict[TaskName, Part]] = {"segmentation": "decoder", "classif
 """The part of the model that holds the head of a task."""
 
 
-class Weights(Section):
-    """Numbers of which at least one is above 0."""
-
-    all_zero: ClassVar[str]
-    """Error message where none is."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not any(getattr(self, name) for name in type(self).model_fields):
-            raise ValueError(self.all_zero)
-        return self
-
-
-def _check_losses(weights: dict[str, float]) -> dict[str, float]:
-    for name in weights:
-        if name not in LOSSES:
-            try:
-                LOSSES[name]
-            except ConfigError as error:
-                raise ValueError(str(error)) from error
+def _require_any(weights: dict[str, float]) -> dict[str, float]:
     if not any(weights.values()):
-        raise ValueError("every mask loss has weight 0")
+        raise ValueError("every value is 0: there is nothing to learn; set one of them above 0")
     return weights
 
 
-LossWeights = Annotated[dict[str, NonNegative], AfterValidator(_check_losses)]
+LossWeights = Annotated[
+    dict[Annotated[str, AfterValidator(LOSSES.require)], NonNegative], AfterValidator(_require_any)
+]
+SourceShares = Annotated[dict[SourceKey, Fraction], AfterValidator(_require_any)]
+
+
+class Weights(Section):
+    """Numbers of which at least one is above 0."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _require_any(dict(self))
+        return self
 
 
 class Objective(Weights):
@@ -49,18 +41,6 @@ class Objective(Weights):
 
     segmentation: NonNegative
     classification: NonNegative
-    all_zero = "segmentation and classification both have weight 0: there is nothing to learn"
-
-
-def _check_shares(shares: dict[str, float]) -> dict[str, float]:
-    if not any(shares.values()):
-        raise ValueError(
-            f"{' and '.join(shares) or 'every source'} has share 0: there is nothing to learn from"
-        )
-    return shares
-
-
-SourceShares = Annotated[dict[SourceKey, Fraction], AfterValidator(_check_shares)]
 
 
 class LearningRates(Weights):
@@ -69,7 +49,6 @@ class LearningRates(Weights):
     encoder: NonNegative
     decoder: NonNegative
     head: NonNegative
-    all_zero = "every part has learning rate 0: there is nothing to learn"
 
 
 class Stage(Section):

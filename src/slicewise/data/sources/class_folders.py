@@ -16,7 +16,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from slicewise.config.schema.sources import ClassFoldersSettings, SourceSettings
+from slicewise.config.schema.data import ClassFoldersSettings, SourceSettings
 from slicewise.core.console import progress
 from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
