@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import TINY, Pipeline
 
-from slicewise.config.compose import RECIPES, compose
+from slicewise.config.compose import compose
+from slicewise.config.layers import RECIPES
 from slicewise.core.errors import ConfigError
 from slicewise.core.files import read_json
 from slicewise.workflow.settings import reproduce_command, results_config

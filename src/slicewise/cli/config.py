@@ -24,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.config.compose import compose, find_configs_dir
+    from slicewise.config.compose import compose
     from slicewise.config.export import compare_configs, to_yaml, write_merged
+    from slicewise.config.layers import find_configs_dir
 
     refuse_together(
         args, "--diff", ("--training-mode", "--write", "--workspace"), "only prints how two modes differ"

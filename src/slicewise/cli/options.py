@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 
 from slicewise.cli.parser import Parser
 from slicewise.config.keys import known_keys
+from slicewise.config.layers import config_folders, outline
 from slicewise.config.schema import Config
 from slicewise.config.schema.config import TrainingMode
 from slicewise.core.disk import existing_parent, expand_user
@@ -21,7 +22,7 @@ from slicewise.core.redact import redact
 from slicewise.engine.plan import Selection, expand, select
 from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
-from slicewise.steps import pipeline
+from slicewise.steps import STEPS, pipeline
 
 TRAINING_MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
 _MODES: Final = {"full": (), "data-only": ("data",), "train-eval": ("train", "evaluate"), "demo": ("demo",)}
@@ -80,7 +81,8 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
 def _describe_steps() -> str:
     """Return the steps of the default configuration and their aliases, for the help."""
     try:
-        steps = pipeline(compose_overrides([]))
+        folders = config_folders()
+        steps = pipeline(compose_overrides([]) if STEPS.names() else outline(folders))
     except SliceWiseError:  # no configuration files here: the help does without
         return "`slicewise plan` lists the steps"
     aliases: dict[str, list[str]] = {"all": ["every step"]}

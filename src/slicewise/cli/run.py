@@ -89,7 +89,8 @@ def run_pipeline(
     Raises:
         SliceWiseError: a step failed, or the command cannot be carried out.
     """
-    from slicewise.config.compose import compose, find_configs_dir
+    from slicewise.config.compose import compose
+    from slicewise.config.layers import find_configs_dir
 
     steps = plan_verb.build_steps(config, workspace)
     observers = make_observers(config, workspace)

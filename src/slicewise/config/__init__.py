@@ -1,9 +1,9 @@
 """The typed configuration.
 
 schema    every key, its type and bounds
-compose   merges configs/ with the command line (Hydra)
+compose   merges configs/ with the command line (Hydra), checks the result, reports all errors at once
+layers    the files: where they are, and which keys each of them sets
 safety    refuses files and overrides that never end, read the environment or hold credentials
-validate  checks the merged tree and reports all errors at once, each with its file or override
 keys      the keys of the schema; suggestions for mistyped ones
 export    the configuration as YAML; the difference of two
 """

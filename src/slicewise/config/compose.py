@@ -1,10 +1,9 @@
-"""Merge configs/ with the command line. The only module that imports Hydra."""
+"""Merge configs/ with the command line, and check the result. The only module that imports Hydra."""
 
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -13,41 +12,28 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
-from slicewise.config.keys import closest_match, is_known, is_path_key, is_text_key, suggest
+from slicewise.config.keys import closest_match, is_known, is_path_key, is_text_key, named_sections, suggest
+from slicewise.config.layers import (
+    CONFIG_NAME,
+    Layers,
+    config_folders,
+    find_layers,
+    find_origin,
+    list_choices,
+)
 from slicewise.config.safety import check_files, check_overrides, check_text, check_values
 from slicewise.config.schema import Config
-from slicewise.config.validate import find_layers, validate
 from slicewise.core.errors import ConfigError
-from slicewise.core.registry import Registry
 
-CONFIG_NAME = "config"
-RECIPES: Final[Registry[ModuleType]] = Registry("recipes", {})
-"""Packages with folders such as those of configs/: recipes/NAME.yaml, also data/NAME.yaml and others"""
 _HYDRA_ERRORS = (
     HydraException, OmegaConfBaseException, YAMLError,
     ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError,
 )  # fmt: skip
 """What Hydra raises on unexpected files and overrides."""
-
-
-def find_configs_dir() -> Path:
-    """Return the folder of the YAML files: $SLICEWISE_CONFIGS, ./configs, or the one beside the source.
-
-    Raises:
-        ConfigError: none of them holds config.yaml.
-    """
-    configured = os.environ.get("SLICEWISE_CONFIGS")
-    beside_source = Path(__file__).resolve().parents[3] / "configs"
-    candidates = [Path(configured)] if configured else [Path.cwd() / "configs", beside_source]
-    for folder in candidates:
-        if (folder / f"{CONFIG_NAME}.yaml").is_file():
-            return folder.resolve()
-    listed = " nor ".join(str(folder) for folder in candidates)
-    raise ConfigError(
-        f"no {CONFIG_NAME}.yaml in {listed}; run from the project's root or set SLICEWISE_CONFIGS"
-    )
 
 
 def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config:
@@ -72,33 +58,7 @@ def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config
     check_values(tree)
     choices = {each.key_or_group: each.value() for _, each in groups}
     values += [(_override_key(line), line) for line in texts]
-    return validate(tree, lambda: find_layers(folders, CONFIG_NAME, choices, values))
-
-
-def config_folders(folder: Path | None = None) -> tuple[Path, ...]:
-    """Return `folder`, by default `find_configs_dir()`, and those of packages that offer recipes.
-
-    Raises:
-        ConfigError: there is no folder, a package is none or cannot be imported, or a file has a name twice.
-    """
-    folders = [folder or find_configs_dir()]
-    for name in RECIPES.names():
-        paths = getattr(RECIPES[name], "__path__", ())
-        if not paths:
-            raise ConfigError(
-                f"recipes: {name!r} must be a package, a folder with __init__.py; install another one"
-            )
-        own = Path(paths[0]).resolve()
-        for path in own.glob("*/*.yaml"):
-            if taken := [other for other in folders if (other / path.relative_to(own)).is_file()]:
-                raise ConfigError(f"{path}: {taken[0]} has a file of this name; uninstall that package")
-        folders.append(own)
-    return tuple(folders)
-
-
-def list_choices(group: str, folders: Sequence[Path]) -> list[str]:
-    """Return the names of the files of a group such as `recipes`."""
-    return sorted(path.stem for folder in folders for path in (folder / group).glob("*.yaml"))
+    return _validate(tree, lambda: find_layers(folders, choices, values))
 
 
 def _override_key(line: str) -> str:
@@ -197,3 +157,63 @@ def _merge(folders: Sequence[Path], lines: Sequence[str]) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{folders[0] / CONFIG_NAME}.yaml holds no keys")
     return {str(key): value for key, value in tree.items()}
+
+
+def _validate(tree: dict[str, Any], layers_of: Callable[[], Layers]) -> Config:
+    """Return the frozen configuration; `layers_of` is called only to locate errors.
+
+    Raises:
+        ConfigError: a line per fault: the key, what is wrong, and the file or override that set it.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        layers, faults = layers_of(), dict[str, str]()
+        for details in error.errors():
+            key = ".".join(str(part) for part in details["loc"] if not isinstance(part, int))
+            key = key.removesuffix(".[key]")
+            section, mapping = key.rpartition(".")[0], key.rpartition(".")[0].rpartition(".")[0]
+            if details["type"] == "missing" and mapping in named_sections():
+                fault = _explain_incomplete(tree, mapping, section.rpartition(".")[2])
+                faults.setdefault(section, fault)
+            else:
+                faults[key] = _explain(details, key)
+        lines = [
+            f"  {k or 'configuration'}: {text}  [{find_origin(layers, k)}]" for k, text in faults.items()
+        ]
+        count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the configuration:"
+        raise ConfigError("\n".join([count, *sorted(lines)])) from error
+
+
+def _explain_incomplete(tree: dict[str, Any], mapping: str, name: str) -> str:
+    """Return the fault of a section without all of its keys: its name is mistyped, or it is a new one."""
+    others: Any = tree
+    for part in mapping.split("."):
+        others = others[part]
+    known = [other for other in others if other != name]
+    match = closest_match(name, known)
+    guess = f"did you mean {match}? " if match else ""
+    return f"unknown, or not complete; {guess}there are {', '.join(known)}; a new one needs every key"
+
+
+def _explain(details: ErrorDetails, key: str) -> str:
+    match details["type"]:
+        case "extra_forbidden":
+            if is_known(key):
+                return "a source of this kind has no such key; leave it out"
+            return "unknown key" + suggest(key)
+        case "missing" if isinstance(details["loc"][-1], int):
+            return f"value number {details['loc'][-1] + 1} is missing"
+        case "missing":
+            return "missing; every key needs a value"
+        case "value_error":
+            return str(details["ctx"]["error"])
+        case "literal_error":
+            match = closest_match(str(details["input"]), re.findall("'([^']*)'", details["ctx"]["expected"]))
+            return f"{_invalid(details)}{f'; did you mean {match}?' if match else ''}"
+        case _:
+            return _invalid(details)
+
+
+def _invalid(details: ErrorDetails) -> str:
+    return f"{details['input']!r} is invalid: {details['msg'][:1].lower()}{details['msg'][1:]}"

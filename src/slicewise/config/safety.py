@@ -15,6 +15,8 @@ from slicewise.config.keys import flatten_dict
 from slicewise.core.errors import ConfigError
 from slicewise.core.redact import contains_secret, redact
 
+YAML_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""That of libyaml takes a tenth of the time."""
 _MAX_BYTES: Final = 1 << 18
 _MAX_DEPTH: Final = 20
 _MAX_CHARACTERS: Final = 10_000
@@ -39,7 +41,7 @@ def check_files(folder: Path) -> None:
             if len(data) > _MAX_BYTES:
                 raise ConfigError(f"{path} has {len(data):,} bytes; the limit is {_MAX_BYTES:,}")
             text = data.decode()
-            _check_events(path, yaml.parse(text, Loader=yaml.SafeLoader))
+            _check_events(path, yaml.parse(text, Loader=YAML_LOADER))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot read {path}: {error}") from error
         if _RESOLVER.search(text):

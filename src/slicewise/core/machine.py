@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-import psutil
-
 from slicewise.core.disk import MIB
 from slicewise.core.errors import ResourceError
 
@@ -40,6 +38,8 @@ _ISAS_WITHOUT_BF16: Final = frozenset(
 
 def available_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
     """Return the bytes that can still be allocated: the least of machine, containers and `ulimit -v`."""
+    import psutil  # in functions: light verbs need only the number of cores
+
     limits = [int(psutil.virtual_memory().available)]
     for folder, version in _control_groups("memory", cgroup, membership):
         with suppress(OSError, ValueError):  # no such group, or "max": no limit
@@ -65,6 +65,8 @@ def require_memory(needed: int, minimum: int, what: str, remedy: str) -> str | N
     Raises:
         ResourceError: not even one unit fits, swap included.
     """
+    import psutil
+
     free = available_memory() + int(psutil.Process().memory_info().rss)
     figures = f"and {free / MIB:,.0f} MiB are free; {remedy}"
     if free + int(psutil.swap_memory().free) < minimum:
@@ -116,6 +118,8 @@ class MemoryMonitor:
 
 def resident_bytes(pid: int) -> int | None:
     """Return the resident memory of a process and its children; None where there is no such process."""
+    import psutil
+
     try:
         process = psutil.Process(pid)
         members = [process, *process.children(recursive=True)]

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import signal
 import socket
 import tempfile
@@ -67,7 +66,7 @@ class Holder:
             boot=_read_line(Path("/proc/sys/kernel/random/boot_id")),
             space=str(namespace.readlink()) if namespace.is_symlink() else "",
             started=_start_time(os.getpid()) or 0.0,
-            token=secrets.token_hex(8),
+            token=os.urandom(8).hex(),
         )
 
     @classmethod
@@ -220,7 +219,7 @@ def _create(path: Path, mine: Holder) -> bool:
 
 def _remove(path: Path, void: Holder | None) -> bool:
     """Remove the lease that was found void, and no other: it is renamed and compared first."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         path.rename(aside)
     except FileNotFoundError:
