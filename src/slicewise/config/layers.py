@@ -119,14 +119,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def outline(folders: Sequence[Path]) -> Config:
     """Return the default configuration with its stages alone: merging all of it takes half a second."""
     stages: dict[str, Stage] = {}
-    unset: dict[str, Any] = {"starts_from": None}
+    start: dict[str, Any] = {"starts_from": None}
     for keys in find_layers(folders, {}, ()).values():
         for key, value in keys.items():
             section, _, stage = key.partition(".")
             if section == "stages" and "." not in stage and value is None:
                 stages.pop(stage, None)
             elif section == "stages":
-                stages[stage.partition(".")[0]] = Stage.model_construct(**unset)
+                stages[stage.partition(".")[0]] = Stage.model_construct(**start)
     split: dict[str, Any] = {"folds": 0}
-    sections = {"recipe": "recipe", "stages": stages, "split": SplitSettings.model_construct(**split)}
+    sections: dict[str, Any] = {"recipe": "recipe", "stages": stages}
+    sections["split"] = SplitSettings.model_construct(**split)
     return Config.model_construct(**sections)
