@@ -8,9 +8,9 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatch
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter
 
@@ -138,7 +138,9 @@ class Receipt:
             return None
 
 
-_RECEIPT: Final = TypeAdapter(Receipt)
+@cache
+def _validator() -> TypeAdapter[Receipt]:
+    return TypeAdapter(Receipt)  # when first needed: it takes a while
 
 
 @lru_cache(maxsize=64)  # a plan reads each receipt several times
@@ -147,7 +149,7 @@ def _parse_receipt(content: bytes) -> Receipt | None:
         raw = parse_json(content)
         if raw.pop("digest") != digest(raw):
             return None
-        receipt = _RECEIPT.validate_python(raw)
+        receipt = _validator().validate_python(raw)
         return receipt if receipt.fingerprint == raw["fingerprint"] else None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None

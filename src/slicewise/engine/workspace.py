@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
@@ -68,7 +68,7 @@ class StoredStep(NamedTuple):
     homes: dict[InsidePath, InsidePath]
 
 
-_STORED_STEPS: Final = TypeAdapter(list[StoredStep])
+_STORED_STEPS: Final = TypeAdapter(list[StoredStep], config=ConfigDict(defer_build=True))
 
 
 class Workspace:
