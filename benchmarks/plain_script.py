@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from slicewise.config.schema import Model
 from slicewise.data.store import StoredCase
 from slicewise.domain.labels import NUM_MODALITIES
-from slicewise.models.pretrained import find_packaged_weights, load_packaged_weights
+from slicewise.models.adapters.smp import find_packaged_weights, load_packaged_weights
 
 RATE: Final = 1e-3
 Loader = DataLoader[tuple[Tensor, ...]]

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bench import Bench
-from slicewise.compute.precision import choose_precision
+from slicewise.compute.device import choose_precision
 from slicewise.config.schema import Config, Stage
 from slicewise.core.machine import keep_freed_memory
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.models.multitask import MultitaskModel
 from slicewise.tasks.build import make_tasks
-from slicewise.training.averaging import ModelEMA
 from slicewise.training.learner import compute_losses, encode_targets
-from slicewise.training.optim import make_optimizer, parameter_groups
+from slicewise.training.optim import ModelEMA, make_optimizer, parameter_groups
 from slicewise.training.stage import deterministic_kernels
 from slicewise.training.trainer import Trainer
 

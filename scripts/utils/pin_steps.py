@@ -22,7 +22,6 @@ EXCLUDED = (
     "slicewise.config",  # its values are settings of a step
     "slicewise.engine",  # runs steps without knowing what they compute
     "slicewise.workflow.demand",  # estimates of disk and memory
-    "slicewise.models.footprint",
     "slicewise.core.machine",
     "slicewise.core.console",  # printed text only
     "slicewise.core.errors",

@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from slicewise.compute import precision
-from slicewise.compute.precision import choose_precision, speed_ratio
-from slicewise.compute.probe import make_training_step
+from slicewise.compute import device
+from slicewise.compute.device import choose_precision, speed_ratio
+from slicewise.compute.threads import make_training_step
 
 
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_native_bf16", lambda: True)
+    monkeypatch.setattr(device, "has_native_bf16", lambda: True)
 
 
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_native_bf16", lambda: False)
+    monkeypatch.setattr(device, "has_native_bf16", lambda: False)
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, ratio: float) -> list[float]:
@@ -27,7 +27,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, ratio: float) -> list[float]:
         calls.append(ratio)
         return ratio
 
-    monkeypatch.setattr(precision, "speed_ratio", ratio_of)
+    monkeypatch.setattr(device, "speed_ratio", ratio_of)
     return calls
 
 
@@ -78,7 +78,7 @@ def test_a_broken_cache_costs_a_measurement(
     content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls = measured(monkeypatch, 1.5)
-    monkeypatch.setattr(precision, "_machine_key", lambda: "key")
+    monkeypatch.setattr(device, "_machine_key", lambda: "key")
     cache = tmp_path / "bf16.json"
     cache.write_bytes(content)
     assert choose_precision("auto", "cpu", cache).precision == "bf16"

@@ -8,9 +8,17 @@ import pytest
 import torch
 
 from slicewise.compute import threads
-from slicewise.compute.openmp import can_set_wait_policy
-from slicewise.compute.probe import Rate, ThreadSetting, measure_rates, select_setting
-from slicewise.compute.threads import Threads, candidate_settings, requested_threads, tuned_threads
+from slicewise.compute.threads import (
+    Rate,
+    Threads,
+    ThreadSetting,
+    can_set_wait_policy,
+    candidate_settings,
+    measure_rates,
+    requested_threads,
+    select_setting,
+    tuned_threads,
+)
 
 ONE, SPINNING, SLEEPING = ThreadSetting(1), ThreadSetting(2), ThreadSetting(2, True)
 
@@ -53,8 +61,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.cpu = 0.0, 0.0
         self.setting = ONE
-        monkeypatch.setattr("slicewise.compute.probe.time.perf_counter", lambda: self.now)
-        monkeypatch.setattr("slicewise.compute.probe.time.process_time", lambda: self.cpu)
+        monkeypatch.setattr("slicewise.compute.threads.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("slicewise.compute.threads.time.process_time", lambda: self.cpu)
 
     def use(self, setting: ThreadSetting) -> None:
         self.setting = setting
@@ -162,7 +170,7 @@ os.sched_setaffinity(0, range(os.cpu_count()))  # a test may have one core to it
 import torch
 
 from slicewise.compute.threads import Threads
-from slicewise.compute.openmp import SleepingTeam
+from slicewise.compute.threads import SleepingTeam
 
 
 def switches():

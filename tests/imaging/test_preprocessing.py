@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from tests.imaging import ellipsoid
 from tests.imaging.ellipsoid import KEY
 
-from slicewise.imaging.geometry import restore_to_volume
-from slicewise.imaging.slicing import extract_slices
+from slicewise.imaging.slicing import extract_slices, restore_to_volume
 from slicewise.imaging.volume import UNIT_SPACING, Volume
 
 INTENSITIES = ("zscore_foreground", "percentile", "unit", "imagenet")

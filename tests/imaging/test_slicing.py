@@ -8,16 +8,17 @@ from hypothesis import strategies as st
 from tests.imaging.ellipsoid import SHAPE, brain, dice, images, normalise, settings, tumour, volume
 
 from slicewise.core.errors import VolumeError
-from slicewise.imaging.geometry import (
+from slicewise.imaging.orientation import Orientation
+from slicewise.imaging.slicing import (
+    UNKNOWN_LABEL,
     Geometry,
+    extract_slices,
     pad_missing_slices,
     resize_image,
     resize_labels,
     restore_to_volume,
+    select_training_slices,
 )
-from slicewise.imaging.orientation import Orientation
-from slicewise.imaging.slice_selection import select_training_slices
-from slicewise.imaging.slicing import UNKNOWN_LABEL, extract_slices
 from slicewise.imaging.volume import picture_volume
 
 IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0), (0.0, 0.0, 0.0, 1.0))

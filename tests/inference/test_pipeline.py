@@ -11,12 +11,11 @@ from slicewise.config.compose import compose
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import CheckpointError, UsageError
 from slicewise.domain.keys import CaseKey
-from slicewise.imaging.geometry import restore_to_volume
-from slicewise.imaging.slicing import extract_slices
+from slicewise.imaging.slicing import extract_slices, restore_to_volume
 from slicewise.imaging.volume import Volume
+from slicewise.inference.ensemble import tta_transforms
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import tumour_probability
-from slicewise.inference.predictor import tta_transforms
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 
 SIDE = 64

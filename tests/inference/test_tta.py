@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from slicewise.config.schema.evaluation import InferenceSettings
-from slicewise.inference.predictor import TTATransform, coverage, tta_transforms
+from slicewise.inference.ensemble import TTATransform, coverage, tta_transforms
 
 
 @pytest.fixture(scope="module")

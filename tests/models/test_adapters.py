@@ -19,8 +19,7 @@ from slicewise.config.schema.training import Part
 from slicewise.core.errors import ConfigError
 from slicewise.explain.cam import compute_gradcam
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from slicewise.models.footprint import measure_footprint
-from slicewise.models.multitask import PARTS, MultitaskModel, modules_by_part
+from slicewise.models.multitask import PARTS, MultitaskModel, measure_footprint, modules_by_part
 from slicewise.models.program import Program, export_program
 
 SIZE = 64

@@ -2,8 +2,7 @@ import torch
 from tests.fixtures.small_model import TASKS
 
 from slicewise.config.compose import compose
-from slicewise.models.footprint import measure_footprint
-from slicewise.models.multitask import MultitaskModel
+from slicewise.models.multitask import MultitaskModel, measure_footprint
 
 SETTINGS = compose(
     ["model.encoder=tu-test_resnet", "model.encoder_weights=null", "model.encoder_depth=3"]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from slicewise.config.schema import Model
 from slicewise.core.errors import ConfigError
-from slicewise.models import pretrained
+from slicewise.models.adapters import smp as pretrained
+from slicewise.models.adapters.smp import PACKAGED_WEIGHTS, find_packaged_weights, load_packaged_weights
 from slicewise.models.multitask import MultitaskModel
-from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights, load_packaged_weights
 
 LITE0 = "tu-tf_efficientnet_lite0"
 DAISY = 985

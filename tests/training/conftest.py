@@ -15,8 +15,8 @@ from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
 from slicewise.models.checkpoint import Checkpoint
+from slicewise.training.model_selection import Validation
 from slicewise.training.stage import StageResult, train_stage
-from slicewise.training.validation import Validation
 
 SIDE = 32
 SMALL = (

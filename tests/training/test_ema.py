@@ -5,7 +5,7 @@ from tests.fixtures.small_model import TASKS
 
 from slicewise.config.schema import Config
 from slicewise.models.multitask import MultitaskModel
-from slicewise.training.averaging import ModelEMA
+from slicewise.training.optim import ModelEMA
 
 MakeConfig = Callable[..., Config]
 

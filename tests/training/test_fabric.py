@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slicewise.compute.precision import choose_precision
+from slicewise.compute.device import choose_precision
 from slicewise.config.schema import Config
 from slicewise.core.errors import UsageError
 from slicewise.training.learner import make_fabric

@@ -14,8 +14,8 @@ from slicewise.core.signals import handle_signals
 from slicewise.data.loading.dataset import Batch, Indices, SliceDataset
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.models.multitask import MultitaskModel
+from slicewise.training.model_selection import Validation
 from slicewise.training.state import Progress, load_state
-from slicewise.training.validation import Validation
 
 EVERYTHING = (
     "stages.{stage}.epochs=3",

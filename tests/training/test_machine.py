@@ -7,8 +7,8 @@ import pytest
 from tests.training.test_stage import PowerFailureError, PullsThePlug, same, table
 
 from slicewise.compute import threads
-from slicewise.compute.precision import PrecisionChoice
-from slicewise.compute.probe import ThreadSetting
+from slicewise.compute.device import PrecisionChoice
+from slicewise.compute.threads import ThreadSetting
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.training import learner
 from slicewise.training.stage import StageResult

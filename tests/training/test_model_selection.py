@@ -16,9 +16,9 @@ from slicewise.training.model_selection import (
     is_significantly_worse,
     may_keep_initial_weights,
     should_stop,
+    tabulate_slices,
 )
 from slicewise.training.state import Progress
-from slicewise.training.validation import tabulate_slices
 
 
 def dataset(volumes: Sequence[int], pictures: Sequence[int]) -> SliceDataset:

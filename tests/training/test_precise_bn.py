@@ -12,8 +12,8 @@ from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.loader import TrainLoader
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.models.multitask import MultitaskModel
-from slicewise.training.averaging import update_bn_statistics
 from slicewise.training.learner import make_fabric
+from slicewise.training.optim import update_bn_statistics
 from slicewise.training.stage import StageResult
 
 MakeConfig = Callable[..., Config]

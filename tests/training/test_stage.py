@@ -10,15 +10,15 @@ from tests.training.conftest import validated
 from tests.training.exact import UNIT, double_pass, longest_sum, smoothed
 from torch import Tensor
 
-from slicewise.compute.precision import choose_precision
+from slicewise.compute.device import choose_precision
 from slicewise.config.schema import Config
 from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.data.loading.dataset import Batch, Indices, SliceDataset
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.training.learner import Learner, encode_targets, make_fabric
+from slicewise.training.model_selection import validate
 from slicewise.training.stage import StageResult, train_stage
 from slicewise.training.state import load_state
-from slicewise.training.validation import validate
 
 MakeConfig = Callable[..., Config]
 TrainOne = Callable[..., StageResult]

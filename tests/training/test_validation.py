@@ -12,8 +12,7 @@ from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
 from slicewise.models.multitask import MultitaskModel
 from slicewise.training.learner import make_fabric
-from slicewise.training.model_selection import is_score_defined, monitor_score
-from slicewise.training.validation import validate
+from slicewise.training.model_selection import is_score_defined, monitor_score, validate
 
 MakeConfig = Callable[..., Config]
 

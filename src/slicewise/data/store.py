@@ -27,8 +27,7 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import is_safe_relative, read_json
 from slicewise.core.hashing import digest, hash_file
 from slicewise.domain.keys import CaseKey
-from slicewise.imaging.geometry import Geometry
-from slicewise.imaging.slicing import SlicedCase
+from slicewise.imaging.slicing import Geometry, SlicedCase
 from slicewise.imaging.volume import Presence
 
 FORMAT: Final = 6

@@ -16,7 +16,7 @@ from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import TASKS
 from slicewise.domain.tables import PatientRow, Scores, SliceRow
-from slicewise.imaging.geometry import pad_missing_slices
+from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.postprocess import Postprocessing, tumour_probability
 from slicewise.metrics.confusion import count_overlap
 from slicewise.metrics.surface_distance import SurfaceDistances, surface_distances
@@ -144,7 +144,8 @@ def score_case(
     if overlap is not None:
         in_mm = None if contours is None or size is None else [part.scaled(size) for part in contours]
         side, tolerance = reference.shape[-1], settings.nsd_tolerance_mm
-        pairs = MaskPairs(*overlap, contours, in_mm, side=side, nsd_tolerance_mm=tolerance)
+        counts = vars(overlap)
+        pairs = MaskPairs(**counts, contours=contours, surfaces=in_mm, side=side, nsd_tolerance_mm=tolerance)
     scores = _mask_scores(pairs, len(case.keys), "slice")
     rows = [
         SliceRow(

@@ -76,38 +76,27 @@ def compute_scaling(
         intensity: `preprocessing.intensity`.
     """
     voxels = sample_voxels(inside)
+    averages = np.mean(_IMAGENET, axis=0).tolist()
+    statistics = _IMAGENET if len(images) == len(_IMAGENET) else [averages] * len(images)
     return tuple(
-        _fit(image.ravel()[voxels], clip_percentiles, intensity, _imagenet(channel, len(images)))
-        if there
-        else None
-        for channel, (image, there) in enumerate(zip(images, presence, strict=True))
+        _fit(image.ravel()[voxels], clip_percentiles, intensity, *imagenet) if there else None
+        for image, there, imagenet in zip(images, presence, statistics, strict=True)
     )
 
 
 def _fit(
-    values: NDArray[Any],
-    clip_percentiles: tuple[float, float],
-    intensity: Intensity,
-    imagenet: tuple[float, float],
+    values: NDArray[Any], clip_percentiles: tuple[float, float], intensity: Intensity, mean: float, std: float
 ) -> Scaling:
+    """Return the scaling of a channel; `mean` and `std` are ImageNet's."""
+    zscore = Scaling.fit(values, clip_percentiles)
     if intensity == "zscore_foreground":
-        return Scaling.fit(values, clip_percentiles)
+        return zscore
     if intensity == "percentile":
-        found = Scaling.fit(values, clip_percentiles)
-        return Scaling(found.low, found.high, found.low, found.high - found.low, above_0=True)
-    if values.dtype.kind == "u":
+        low, high = zscore.low, zscore.high
+    elif values.dtype.kind == "u":
         low, high = 0.0, float(np.iinfo(values.dtype).max)
     else:
         low, high = float(values.min()), float(values.max())
-    if intensity == "unit":
-        return Scaling(low, high, low, high - low, above_0=True)
-    mean, std = imagenet
-    return Scaling(low, high, low + mean * (high - low), std * (high - low))
-
-
-def _imagenet(channel: int, num_channels: int) -> tuple[float, float]:
-    """Return ImageNet's mean and standard deviation for a channel."""
-    if num_channels == len(_IMAGENET):
-        return _IMAGENET[channel]
-    mean, std = np.mean(_IMAGENET, axis=0).tolist()
-    return mean, std
+    if intensity == "imagenet":
+        return Scaling(low, high, low + mean * (high - low), std * (high - low))
+    return Scaling(low, high, low, high - low, above_0=True)

@@ -55,8 +55,7 @@ def decode_labels(
     if all(meaning[value] == value for value in present):
         return whole.astype(np.uint8, copy=False)
     table = np.zeros(max(present) + 1, np.uint8)
-    for value in present:
-        table[value] = meaning[value]
+    table[present] = [meaning[value] for value in present]
     labels: NDArray[np.uint8] = table[whole]
     return labels
 

@@ -1,11 +1,13 @@
-"""How a file's voxel grid lies in the patient, and its conversion to and from the radiological view.
+"""How a file's voxel grid lies in the patient, and whether those of two files are the same.
 
-Affines follow NIfTI-1: voxel indices to mm that grow to the patient's right, front and top (RAS+).
+Affines follow NIfTI-1: voxel indices to mm that grow to the patient's right, front and top (RAS+). Grids are
+compared in the patient (mm), so the order and direction of a file's axes do not matter. Two grids are the
+same if no voxel is displaced by more than half a voxel along any axis.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +19,11 @@ _MIN_MM, _MAX_MM = 1e-4, 1e6
 """An affine outside this range is damaged: areas and volumes computed from it would overflow."""
 _MIN_VOLUME_RATIO = 1e-6
 """Volume of a voxel over the product of its sides: below this, two axes coincide."""
+MAX_DISPLACEMENT: Final = 0.5
+"""Voxels along each axis: resampling to the nearest neighbour would then change nothing."""
+_MIN_OFFSET_MM: Final = 0.05
+_SAME_AXES: Final = np.array([[0, 1], [1, 1], [2, 1]])
+"""What `_order` returns for files that store their axes alike."""
 
 Affine: TypeAlias = tuple[tuple[float, ...], ...]
 
@@ -84,3 +91,100 @@ def voxel_sides(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 def format_sizes(sizes: Iterable[float], spec: str = "") -> str:
     """Return "2 x 1 x 1"."""
     return " x ".join(f"{size:{spec}}" for size in sizes)
+
+
+class GridMismatch(NamedTuple):
+    """How a grid differs from the first one of its case, and whether voxels still correspond one to one."""
+
+    message: str
+    usable: bool
+
+
+def displacement(between: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Return how far an affine [4, 4] between voxel indices moves each corner of a grid, in voxels [3, 8]."""
+    ends = np.array(np.meshgrid(*((0, size - 1) for size in shape), indexing="ij"), np.float64).reshape(3, -1)
+    return between[:3, :3] @ ends + between[:3, 3:] - ends
+
+
+def reorder_axes(first: Orientation, other: Orientation, array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view of an array in the file order of `other` with its axes ordered as those of `first`."""
+    return cast(NDArray[Any], orientations.apply_orientation(array, _order(first, other)))
+
+
+def compare_grids(name: str, first: Orientation, other: Orientation) -> GridMismatch | None:
+    """Compare a grid with that of the first file of its case, called `name`; None if they are the same.
+
+    A grid that is only shifted, in a file that stores its axes alike, is usable: programs lose the origin,
+    and voxels then still correspond one to one.
+    """
+    if (first.shape, first.affine) == (other.shape, other.affine):
+        return None
+    mismatch = _compare(name, first, other)
+    if mismatch is None or mismatch.usable or first.assumed == other.assumed:
+        return mismatch
+    header, source = ("its header", name) if other.assumed else (f"the header of {name}", "this file")
+    return GridMismatch(
+        f"cannot be aligned with {name}: {header} holds no orientation (qform and sform code are 0); "
+        f"if both store their voxels alike, copy the geometry of {source} (`fslcpgeom FROM TO`)",
+        usable=False,
+    )
+
+
+def _compare(name: str, first: Orientation, other: Orientation) -> GridMismatch | None:
+    order = _order(first, other)
+    sizes = dict(zip(order[:, 0].astype(int).tolist(), other.shape, strict=True))
+    shape = (sizes[0], sizes[1], sizes[2])
+    affine = other.matrix() @ orientations.inv_ornt_aff(order, other.shape)
+    resample = f"; resample it to the grid of {name}"
+    if shape != first.shape:
+        return GridMismatch(_describe(name, first, affine, shape, None) + resample, usable=False)
+    displacements = displacement(np.linalg.solve(first.matrix(), affine), shape)
+    if np.abs(displacements).max() <= MAX_DISPLACEMENT:
+        return None
+    shift = displacements.mean(axis=1, keepdims=True)
+    message = _describe(name, first, affine, shape, first.matrix()[:3, :3] @ shift[:, 0])
+    if np.abs(displacements - shift).max() > MAX_DISPLACEMENT:
+        return GridMismatch(message + resample, usable=False)
+    if not np.array_equal(order, _SAME_AXES):
+        message += f", and its axes run {other.axes} where {name} has {first.axes}; correct the wrong affine"
+        return GridMismatch(f"{message}, or resample one file to the grid of the other", usable=False)
+    return GridMismatch(
+        f"{message}; used voxel by voxel nevertheless, so register them if they do not show the same place",
+        usable=True,
+    )
+
+
+def _order(first: Orientation, other: Orientation) -> NDArray[Any]:
+    """Return which axis of `first` each axis of `other` follows, and in which direction, [3, 2]."""
+    return cast(NDArray[Any], orientations.io_orientation(np.linalg.solve(first.matrix(), other.matrix())))
+
+
+def _describe(
+    name: str,
+    first: Orientation,
+    affine: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    offset: NDArray[np.float64] | None,
+) -> str:
+    """Return how a grid differs from the first one, that of `name`: size, spacing, rotation and position.
+
+    `affine` and `shape` have the axes in the order of the first; `offset` is from its centre, mm in RAS+.
+    """
+    sides, first_sides = (format_sizes(voxel_sides(grid), ".4g") for grid in (affine, first.matrix()))
+    directions, first_directions = (grid[:3, :3] / voxel_sides(grid) for grid in (affine, first.matrix()))
+    cosines = (first_directions * directions).sum(axis=0).clip(-1, 1)
+    degrees = float(np.degrees(np.arccos(cosines)).max())
+    parts = []
+    if shape != first.shape:
+        parts.append(f"{format_sizes(shape)} voxels where {name} has {format_sizes(first.shape)}")
+    if sides != first_sides:
+        parts.append(f"voxels of {sides} mm where {name} has {first_sides} mm")
+    if round(degrees, 1):
+        parts.append(f"rotated by {degrees:.1f} degrees relative to {name}")
+    if offset is not None and np.linalg.norm(offset) >= _MIN_OFFSET_MM:
+        right, front, top = (f"{length:+.1f}" for length in offset)
+        parts.append(
+            f"its centre is {np.linalg.norm(offset):.1f} mm from that of {name} "
+            f"(right {right}, front {front}, top {top})"
+        )
+    return ", ".join(parts)

@@ -1,11 +1,13 @@
-"""A volume becomes normalised square slices.
+"""A volume becomes normalised square slices, and predictions for them go back onto its grid.
 
 The box around the brain is the same for all slices of a case and is found in the images alone, so serving,
 where no mask exists, cuts exactly as training did. A slice with hardly any brain is kept if the mask has
 tumour there, so that the reference is complete, but it is not `included`: no prediction is made for it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -14,15 +16,67 @@ from numpy.typing import NDArray
 from slicewise.config.schema import Preprocessing
 from slicewise.core.errors import VolumeError
 from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import TUMOUR_LABELS
 from slicewise.imaging.foreground import foreground
-from slicewise.imaging.geometry import Geometry, resize_image, resize_labels, square_box
 from slicewise.imaging.intensity import compute_scaling
-from slicewise.imaging.slice_selection import select_training_slices
 from slicewise.imaging.volume import Presence, Volume
 
 UNKNOWN_LABEL = -1
 _MIN_SHARE = 0.5
 """Pixels with a smaller share of brain are background."""
+_MAX_BOX = 8192
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where slices are cut from a volume. The box may reach over the volume's edge; outside it is 0."""
+
+    shape: tuple[int, int, int]
+    """(slices, rows, columns) of the volume."""
+    top: int
+    left: int
+    height: int
+    width: int
+    indices: tuple[int, ...]
+    """Position in the volume of each slice that was cut."""
+
+    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the box of one [row, col] image."""
+        rows, cols, inner_rows, inner_cols = self._overlap()
+        if (rows.stop - rows.start, cols.stop - cols.start) == (self.height, self.width):
+            return image[rows, cols]
+        box = np.zeros((self.height, self.width), image.dtype)
+        box[inner_rows, inner_cols] = image[rows, cols]
+        return box
+
+    def paste(self, box: NDArray[Any], image: NDArray[Any]) -> None:
+        """Write a box back into one [row, col] image."""
+        rows, cols, inner_rows, inner_cols = self._overlap()
+        image[rows, cols] = box[inner_rows, inner_cols]
+
+    def padded_to(self, size: int) -> Self:
+        """Return the box enlarged to `size` pixels around its middle; a larger one stays as it is."""
+        if max(self.height, self.width) > size:
+            return self
+        top, left = self.top - (size - self.height) // 2, self.left - (size - self.width) // 2
+        return replace(self, top=top, left=left, height=size, width=size)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values without `indices`, which the store keeps beside this."""
+        return {"shape": list(self.shape), "box": [self.top, self.left, self.height, self.width]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], indices: Sequence[int]) -> Self:
+        slices, rows, cols = (int(size) for size in value["shape"])
+        top, left, height, width = (int(number) for number in value["box"])
+        return cls((slices, rows, cols), top, left, height, width, tuple(indices))
+
+    def _overlap(self) -> tuple[slice, slice, slice, slice]:
+        _, rows, cols = self.shape
+        top, bottom = max(self.top, 0), min(self.top + self.height, rows)
+        left, right = max(self.left, 0), min(self.left + self.width, cols)
+        inner_rows = slice(top - self.top, bottom - self.top)
+        return slice(top, bottom), slice(left, right), inner_rows, slice(left - self.left, right - self.left)
 
 
 @dataclass(frozen=True)
@@ -60,7 +114,10 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
         VolumeError: the image is nothing but background, or has none of the channels.
     """
     volume = volume.select(settings.channels)
-    inside = _find_inside(volume, settings)
+    if settings.crop == "none" and settings.intensity != "zscore_foreground":
+        inside = np.ones(volume.shape, np.bool_)  # pictures as a whole
+    else:
+        inside = foreground(volume.images, volume.presence)
     area = np.array([np.count_nonzero(brain) for brain in inside])
     if not inside.any():
         raise VolumeError(f"{volume.key}: no brain found, the image is one flat background; leave it out")
@@ -68,7 +125,11 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
     slice_indices = np.flatnonzero(has_brain if volume.mask is None else has_brain | _any_label(volume.mask))
     included = has_brain[slice_indices]
     size = settings.image_size
-    geometry = _find_box(volume, inside, slice_indices, settings)
+    cropped = settings.crop == "brain"
+    within, margin = (inside, settings.crop_margin) if cropped else (np.ones_like(inside), 0.0)
+    geometry = square_box(within, volume, margin, slice_indices)
+    if settings.fit == "pad":
+        geometry = geometry.padded_to(size)
     masks = np.zeros((len(slice_indices), size, size), np.uint8)
     if volume.mask is None:
         labels = np.full(len(masks), UNKNOWN_LABEL if volume.label is None else volume.label, np.int8)
@@ -96,24 +157,6 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
         slice_mm=volume.spacing[0],
         geometry=geometry,
     )
-
-
-def _find_inside(volume: Volume, settings: Preprocessing) -> NDArray[np.bool_]:
-    """Return where images are not 0 [slice, row, col]: in the foreground, or everywhere in whole pictures."""
-    if settings.crop == "none" and settings.intensity != "zscore_foreground":
-        return np.ones(volume.shape, np.bool_)
-    return foreground(volume.images, volume.presence)
-
-
-def _find_box(
-    volume: Volume, inside: NDArray[np.bool_], slice_indices: NDArray[np.intp], settings: Preprocessing
-) -> Geometry:
-    """Return the box that is cut from each of these slices."""
-    whole, margin = (
-        (inside, settings.crop_margin) if settings.crop == "brain" else (np.ones_like(inside), 0.0)
-    )
-    box = square_box(whole, volume, margin, slice_indices)
-    return box.padded_to(settings.image_size) if settings.fit == "pad" else box
 
 
 def _cut_images(
@@ -144,3 +187,127 @@ def _cut_images(
 
 def _any_label(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.array([mask.any() for mask in masks], np.bool_)
+
+
+def select_training_slices(
+    labels: NDArray[np.int8], healthy_ratio: float, max_train_slices: int
+) -> NDArray[np.bool_]:
+    """Return a mask [S] of the tumour slices and at most `healthy_ratio` as many healthy ones, evenly spaced.
+
+    A case without tumour gives healthy slices up to `max_train_slices`. Where both kinds together exceed that
+    limit, each keeps its share of it.
+    """
+    tumour, healthy = np.flatnonzero(labels == 1), np.flatnonzero(labels != 1)
+    num_tumour = len(tumour)
+    num_healthy = min(len(healthy), round(healthy_ratio * num_tumour)) if num_tumour else len(healthy)
+    total = num_tumour + num_healthy
+    if total > max_train_slices:
+        num_tumour = -(-num_tumour * max_train_slices // total)
+        num_healthy = max_train_slices - num_tumour
+    chosen = np.zeros(len(labels), np.bool_)
+    chosen[select_evenly(tumour, num_tumour)] = True
+    chosen[select_evenly(healthy, num_healthy)] = True
+    return chosen
+
+
+def select_evenly(positions: NDArray[Any], count: int, turn: int = 0) -> NDArray[Any]:
+    """Return `count` of the positions, each from the middle of one of `count` equal stretches.
+
+    `turn` shifts the choice; after ceil(positions / count) turns each position was chosen.
+    """
+    size, at_least_one = len(positions), max(count, 1)
+    middles = (np.arange(count) * 2 + 1) * size // (2 * at_least_one)
+    num_turns = max(-(-size // at_least_one), 1)
+    return positions[(middles + turn % num_turns) % max(size, 1)]
+
+
+def square_box(
+    inside: NDArray[np.bool_], volume: Volume, margin: float, slice_indices: NDArray[np.intp]
+) -> Geometry:
+    """Return the box that is square in mm and holds the brain [slice, row, col] of these slices.
+
+    `margin` is that at each side, as a share of the brain's extent.
+
+    Raises:
+        VolumeError: the box has too many pixels, mostly by wrong voxel sizes.
+    """
+    flat: NDArray[np.bool_] = np.asarray(inside[slice_indices].any(axis=0))
+    rows, cols = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
+    _, row_mm, col_mm = volume.spacing
+    side = max((rows[-1] - rows[0] + 1) * row_mm, (cols[-1] - cols[0] + 1) * col_mm) * (1 + 2 * margin)
+    if side > _MAX_BOX * min(row_mm, col_mm):
+        advice = f" at {row_mm:g} x {col_mm:g} mm per pixel; correct the voxel sizes in the file's header"
+        if volume.orientation is None:
+            advice = f"; the picture has {volume.shape[2]} x {volume.shape[1]}, scale it down"
+        raise VolumeError(
+            f"{volume.key}: a square around the brain would have more than {_MAX_BOX} pixels a side{advice}"
+        )
+    height, width = max(1, round(side / row_mm)), max(1, round(side / col_mm))
+    return Geometry(
+        shape=volume.shape,
+        top=int(rows[0] + rows[-1] + 1 - height) // 2,
+        left=int(cols[0] + cols[-1] + 1 - width) // 2,
+        height=height,
+        width=width,
+        indices=tuple(slice_indices.tolist()),
+    )
+
+
+def restore_to_volume(masks: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """Return masks (bool or uint8) or probabilities [S, N, N] on the volume's grid, 0 in dropped slices."""
+    result = np.zeros(geometry.shape, masks.dtype)
+    size = (geometry.height, geometry.width)
+    for source, index in zip(masks, geometry.indices, strict=True):
+        if not source.any():
+            continue
+        if masks.dtype.kind == "f":
+            box: NDArray[Any] = resize_image(source.astype(np.float32), size)
+        else:
+            box = resize_labels(source.astype(np.uint8), size)
+        geometry.paste(box.astype(masks.dtype), result[index])
+    return result
+
+
+def resize_image(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize one image to (rows, columns): down by the mean over areas against aliasing, up linearly.
+
+    Where one axis shrinks and the other grows, as with pixels that are not square, the shrinking one is
+    resized first: OpenCV takes means over areas only where neither axis grows.
+    """
+    if image.shape == size:
+        return image
+    shrinks, grows = np.less(size, image.shape), np.greater(size, image.shape)
+    if shrinks.any() and grows.any():
+        rows, cols = np.minimum(size, image.shape).tolist()
+        return resize_image(resize_image(image, (rows, cols)), size)
+    method = cv2.INTER_AREA if shrinks.any() else cv2.INTER_LINEAR
+    resized: NDArray[np.float32] = cv2.resize(image, (size[1], size[0]), interpolation=method)
+    return resized
+
+
+def resize_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize one label image: a pixel is tumour if half of it is, and then takes its commonest label.
+
+    This keeps the tumour's area, where nearest-neighbour sampling skips small enhancing spots by chance. A
+    tumour that half-covers no pixel keeps the pixel it covers most, so a tumour slice never becomes empty.
+    """
+    labels, largest, total = np.zeros(size, np.uint8), np.zeros(size, np.float32), np.zeros(size, np.float32)
+    for value in TUMOUR_LABELS:
+        if (mask == value).any():
+            share = resize_image((mask == value).astype(np.float32), size)
+            labels[share > largest] = value
+            np.maximum(largest, share, out=largest)
+            total += share
+    labels[total < min(0.5, float(total.max()))] = 0
+    return labels
+
+
+def pad_missing_slices(masks: NDArray[np.bool_], indices: Sequence[int]) -> NDArray[np.bool_]:
+    """Return masks [S, N, N] at their places in the volume, [last - first + 1, N, N].
+
+    Dropped slices hold no tumour in the reference and none in the prediction: empty ones are exact.
+    """
+    places = np.asarray(indices) - min(indices)
+    volume = np.zeros((int(places.max()) + 1, *masks.shape[1:]), np.bool_)
+    volume[places] = masks
+    return volume

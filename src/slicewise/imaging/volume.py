@@ -81,12 +81,10 @@ class Volume:
         """
         if tuple(channels) == self.channels:
             return self
-        images = np.zeros((len(channels), *self.shape), self.images.dtype)
-        presence = [False] * len(channels)
-        for place, name in enumerate(channels):
-            if name in self.channels:
-                own = self.channels.index(name)
-                images[place], presence[place] = self.images[own], self.presence[own]
+        images, presence = np.zeros((len(channels), *self.shape), self.images.dtype), [False] * len(channels)
+        for name in set(channels) & set(self.channels):
+            place, own = channels.index(name), self.channels.index(name)
+            images[place], presence[place] = self.images[own], self.presence[own]
         if not any(presence):
             here = [name for name, there in zip(self.channels, self.presence, strict=True) if there]
             raise VolumeError(
@@ -161,14 +159,9 @@ def volume_from_array(
     slot: str,
     known: Sequence[str],
 ) -> Volume:
-    """Return an array as a volume; a picture is a volume of one slice.
+    """Return an array as a volume; see `Pipeline.predict` for `array`, `channels` and `spacing`.
 
-    Args:
-        array: [row, col], [slice, row, col] or [channel, slice, row, col] of numbers, without NaN.
-        channels: the name of each channel; by default `slot` for a picture, and `known` for as many channels.
-        spacing: mm along (slice, row, col), or None where they are unknown.
-        slot: the channel of a picture.
-        known: the channels of the model.
+    By default a picture fills the channel `slot`, and as many channels as the model has are those `known`.
 
     Raises:
         DataError: names the argument, what was expected and what it is.
@@ -178,13 +171,12 @@ def volume_from_array(
         raise DataError(f"the array has the shape {array.shape}; expected {_ARRAY_SHAPES}")
     if array.dtype.kind not in "uif":
         raise DataError(f"the array has the type {array.dtype}; expected integers or floating-point numbers")
-    if not np.isfinite(array).all():
-        count = array.size - np.count_nonzero(np.isfinite(array))
+    if count := array.size - np.count_nonzero(np.isfinite(array)):
         raise DataError(
             f"the array holds NaN or infinity in {count:,} places; replace them, by 0 for example"
         )
     picture = array.ndim == 2
-    parts = array.reshape(array.shape if array.ndim == 4 else (1, *([1] if picture else []), *array.shape))
+    parts = array.reshape((1,) * (4 - array.ndim) + array.shape)
     default = (slot,) if picture else known if array.ndim == 4 else ()
     names = (channels,) if isinstance(channels, str) else tuple(channels or default)
     if len(names) != len(parts) or len(set(names)) < len(names) or not set(names) <= set(known):

@@ -1,7 +1,7 @@
 """From files to predictions.
 
 - `pipeline`: `Pipeline.load(checkpoint).predict(case)`: everything below as one; ensembles.
-- `predictor`: probabilities of prepared slices, the mean over models and flips and rotations (TTA).
+- `ensemble`: what a prediction is the mean of: flips and rotations (TTA), and models.
 - `backends`: what runs a model's forward pass.
 - `calibration`: scaling of logits, calibration errors, reliability curve.
 - `postprocess`: thresholds, connected components, the tumour probability of a volume.

@@ -46,10 +46,7 @@ def fit_scaling(labels: ArrayLike, probabilities: ArrayLike, *, shifted: bool) -
     probability certain, and where a few are gravely wrong, it makes all of them uncertain. So log slope and
     shift have a normal prior around the identity, which some hundred slices outweigh.
 
-    Args:
-        labels: [slice] 0 or 1, both classes.
-        probabilities: [slice] from the model.
-        shifted: whether to fit a shift, too, which corrects a bias towards one class.
+    Labels are 0 and 1, both present; a shift (`shifted`) corrects a bias towards one class.
     """
     from scipy.optimize import minimize
     from scipy.special import expit

@@ -37,11 +37,8 @@ class OperatingPoint:
         return self.postprocessing.calibrated
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "decision": self.postprocessing.to_json(),
-            "calibrated": self.calibrated,
-            "origin": self.origin,
-        }
+        decision = self.postprocessing.to_json()
+        return {"decision": decision, "calibrated": self.calibrated, "origin": self.origin}
 
 
 @dataclass(frozen=True)
@@ -59,17 +56,6 @@ class OperatingPoints:
     def to_json(self) -> dict[str, Any]:
         return {kind: self.of(kind).to_json() for kind in INPUT_KINDS}
 
-    def with_thresholds(self, thresholds: Mapping[str, Any]) -> "OperatingPoints":
-        """Return both points with thresholds of the caller in place of those selected."""
-        if not thresholds:
-            return self
-        fixed = ", ".join(f"{name}={value:g}" for name, value in thresholds.items())
-        volume, picture = (
-            OperatingPoint(replace(point.postprocessing, **thresholds), f"{fixed} as given; {point.origin}")
-            for point in (self.volume, self.picture)
-        )
-        return replace(self, volume=volume, picture=picture)
-
 
 @dataclass(frozen=True)
 class OperatingConditions:
@@ -82,12 +68,8 @@ class OperatingConditions:
     picture: str
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "weights": self.weights,
-            "asking": self.inference._asdict(),
-            "volume": self.volume,
-            "picture": self.picture,
-        }
+        sources = {"volume": self.volume, "picture": self.picture}
+        return {"weights": self.weights, "asking": self.inference._asdict(), **sources}
 
 
 def default_operating_points(configured: Postprocessing, why: str) -> OperatingPoints:
@@ -102,14 +84,9 @@ def find_operating_points(
     """Return the operating points that were selected for a checkpoint, else the configured thresholds.
 
     They are those of `calibration.json` beside the checkpoint, or else in the results of the workspace that
-    the checkpoint lies in.
-
-    Args:
-        checkpoint: the file.
-        weights: its `weights_digest`.
-        configured: used where nothing was selected.
-        overrides: keys of the section `evaluation` that are fixed: thresholds replace those selected; with
-            other settings of inference than in the selection, none of it applies.
+    the checkpoint lies in. They hold for its `weights` (a `weights_digest`). Keys of the section `evaluation`
+    in `overrides` are fixed: thresholds replace those selected; with other settings of inference than in the
+    selection, none of it applies.
 
     Raises:
         WorkspaceError: the file is damaged.
@@ -121,32 +98,36 @@ def find_operating_points(
     if path is None:
         points = default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
     else:
-        points = read_operating_points(path, weights, configured, overrides)
-    return points.with_thresholds({key: overrides[key] for key in _THRESHOLDS if key in overrides})
+        points = _read(path, weights, configured, overrides)
+    thresholds = {key: overrides[key] for key in _THRESHOLDS if key in overrides}
+    if not thresholds:
+        return points
+    given = ", ".join(f"{name}={value:g}" for name, value in thresholds.items())
+    volume, picture = (
+        OperatingPoint(replace(point.postprocessing, **thresholds), f"{given} as given; {point.origin}")
+        for point in (points.volume, points.picture)
+    )
+    return replace(points, volume=volume, picture=picture)
 
 
-def read_operating_points(
+def _read(
     path: Path, weights: str, configured: Postprocessing, overrides: Mapping[str, Any]
 ) -> OperatingPoints:
-    """Return the operating points of a `calibration.json`; see `find_operating_points`."""
     content = read_json(path)
     fixed = {key: value for key, value in overrides.items() if key in InferenceSettings._fields}
     try:
         conditions = content.get("made_for", {})
         if isinstance(conditions, dict) and "weights" not in conditions:
-            return default_operating_points(
-                configured, "the evaluation beside it is of an older version; run it again"
-            )
+            why = "the evaluation beside it is of an older version; run it again"
+            return default_operating_points(configured, why)
         inference = InferenceSettings(**conditions["asking"])
-        sources = conditions["volume"], conditions["picture"]
+        sources, why = (conditions["volume"], conditions["picture"]), ""
         if str(conditions["weights"]) != weights:
-            return default_operating_points(
-                configured, "the thresholds beside it were chosen for another model"
-            )
-        if inference != inference._replace(**fixed):
-            return default_operating_points(
-                configured, f"the thresholds were chosen with {inference.describe()}"
-            )
+            why = "the thresholds beside it were chosen for another model"
+        elif inference != inference._replace(**fixed):
+            why = f"the thresholds were chosen with {inference.describe()}"
+        if why:
+            return default_operating_points(configured, why)
         volume, picture = (
             _point(content["sources"].get(source), kind, source, configured)
             for kind, source in zip(INPUT_KINDS, sources, strict=True)

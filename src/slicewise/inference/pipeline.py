@@ -9,15 +9,21 @@ Command line, API and evaluation predict through it, so a file has one predictio
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from numpy.typing import NDArray
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
-from slicewise.compute.device import DeviceName
+from slicewise.compute.device import DeviceName, choose_device, full_precision
 from slicewise.config.schema import Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import DataError
+from slicewise.core.hashing import digest
 from slicewise.data.cases import CaseFiles, require_readable
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
@@ -25,6 +31,8 @@ from slicewise.data.store import StoredCase
 from slicewise.domain.labels import Modality
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume, volume_from_array
+from slicewise.inference import ensemble
+from slicewise.inference.backends import BACKENDS, Forward, Torch
 from slicewise.inference.operating_points import (
     InputKind,
     OperatingPoints,
@@ -33,24 +41,47 @@ from slicewise.inference.operating_points import (
 )
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import Prediction
-from slicewise.inference.predictor import Predictor
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
+from slicewise.tasks.build import make_tasks
+
+if TYPE_CHECKING:
+    from slicewise.models.multitask import MultitaskModel
 
 Input = Path | str | CaseFiles | StoredCase | Volume | NDArray[Any]
 
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
 
 
-class Pipeline(Predictor):
+_NO_CLASSIFICATION: Final = 0.5
+"""Probability of every slice where the model does not classify; it is not reported"""
+
+
+class SlicePredictions(NamedTuple):
+    """Probabilities of S slices: `mask_probability` [S, N, N] and `class_probability` [S], in 0..1."""
+
+    mask_probability: NDArray[np.float32]
+    class_probability: NDArray[np.float32]
+
+
+class Pipeline:
     """Preprocessing, model, test-time augmentation, calibration, thresholds and post-processing as one.
 
-    See `Predictor` for what is not described here.
+    Several models are an ensemble: the mean of their probabilities (Hansen and Salamon 1990). They run in
+    fp32 and evaluation mode, so that a result depends neither on the caller nor on how slices are batched (up
+    to the rounding of fp32).
 
     Args:
-        checkpoints: one or more.
-        settings: batch size, and inference and points where they are not given.
+        checkpoints: one or more; each predicts every slice.
+        settings: batch size, and inference and thresholds where they are not given.
+        device: where the models run.
+        backend: what runs them, a name of `inference.backends.BACKENDS`.
+        inference: test-time augmentation, and smoothing over neighbouring slices.
         points: calibration, thresholds and post-processing.
         paths: of the checkpoint files.
+
+    Raises:
+        CheckpointError: the inputs of the models differ.
+        UsageError: the machine has no such device.
     """
 
     def __init__(
@@ -64,15 +95,14 @@ class Pipeline(Predictor):
         points: OperatingPoints | None = None,
         paths: Sequence[Path] = (),
     ) -> None:
-        super().__init__(
-            checkpoints,
-            device,
-            backend=backend,
-            inference=settings.inference if inference is None else inference,
-            batch_size=settings.batch_size,
-            names=[str(path) for path in paths],
-        )
-        self.paths = tuple(paths)
+        ensemble.require_same_input(checkpoints, [str(path) for path in paths])
+        self.checkpoints, self.paths = tuple(checkpoints), tuple(paths)
+        self.device, self.batch_size = choose_device(device), settings.batch_size
+        self.inference = settings.inference if inference is None else inference
+        self.tasks = make_tasks(checkpoints[0].tasks)
+        ensemble.require_single_class(self.tasks)
+        self._transforms = ensemble.tta_transforms(self.inference)
+        self._members: list[Forward] = [BACKENDS[backend](each, self.device) for each in checkpoints]
         self.points = points or default_operating_points(
             Postprocessing.configured(settings), "none were chosen"
         )
@@ -121,6 +151,23 @@ class Pipeline(Predictor):
         chosen: dict[str, Any] = {"inference": points.inference, "points": points}
         return cls(loaded, settings, device=device, backend=backend, paths=paths, **chosen)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the model; of an ensemble whatever the order of its models."""
+        first, *others = sorted(checkpoint.fingerprint for checkpoint in self.checkpoints)
+        return digest([first, *others]) if others else first
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any model was trained on generated patients only."""
+        return any(checkpoint.synthetic for checkpoint in self.checkpoints)
+
+    @cached_property
+    def model(self) -> "MultitaskModel":
+        """The (first) model itself, for uses beyond prediction (Grad-CAM)."""
+        member = self._members[0]
+        return (member if isinstance(member, Torch) else Torch(self.checkpoints[0], self.device)).model
+
     @property
     def slot(self) -> str:
         """The modality slot of a picture of unknown sequence."""
@@ -135,11 +182,11 @@ class Pipeline(Predictor):
             "checkpoints": [
                 {
                     "path": str(path),
-                    "fingerprint": checkpoint.fingerprint,
-                    "stage": checkpoint.stage,
-                    "data": checkpoint.data_name,
+                    "fingerprint": each.fingerprint,
+                    "stage": each.stage,
+                    "data": each.data_name,
                 }
-                for path, checkpoint in zip(self.paths, self.checkpoints, strict=True)
+                for path, each in zip(self.paths, self.checkpoints, strict=True)
             ],
             **self.inference._asdict(),
             "operating_points": self.points.to_json(),
@@ -148,10 +195,7 @@ class Pipeline(Predictor):
     def find(
         self, paths: Sequence[Path], modality: Modality | None = None
     ) -> tuple[list[CaseFiles], list[Problem]]:
-        """Return the cases in files and folders, and the problems; see `data.inputs.find_inputs`.
-
-        `modality` is that of files whose names do not state one.
-        """
+        """Return cases and problems, see `data.inputs.find_inputs`; `modality` of files that state none."""
         return find_inputs(paths, DefaultModalities(modality, modality or self.slot))
 
     def predict(
@@ -234,3 +278,67 @@ class Pipeline(Predictor):
                 "`Pipeline.find` returns, or use `slicewise predict`"
             )
         return cases[0]
+
+    def predict_stack(
+        self,
+        images: NDArray[np.floating[Any]],
+        presence: ArrayLike,
+        included: NDArray[np.bool_] | None = None,
+    ) -> SlicePredictions:
+        """Return the probabilities of one case's slices in their order, smoothed over neighbouring slices.
+
+        A model sees one slice at a time and not the next one, where most tumours continue. The weights are a
+        Gaussian's, whose sigma `inference` gives in slices. Excluded slices are left out, and get 0.
+        """
+        if included is not None and not included.all():
+            masks = np.zeros((len(images), *images.shape[2:]), np.float32)
+            classes = np.zeros(len(images), np.float32)
+            masks[included], classes[included] = self.predict_stack(images[included], presence)
+            return SlicePredictions(masks, classes)
+        masks, classes = self.predict_slices(images, presence)
+        if self.inference.mask_smoothing:
+            masks = gaussian_filter1d(masks, self.inference.mask_smoothing, axis=0, mode="nearest")
+            masks *= np.any(images != 0, axis=1)  # a neighbour's brain may reach farther
+        if self.inference.class_smoothing:
+            classes = gaussian_filter1d(classes, self.inference.class_smoothing, axis=0, mode="nearest")
+        return SlicePredictions(masks, classes)
+
+    def predict_slices(self, images: NDArray[np.floating[Any]], presence: ArrayLike) -> SlicePredictions:
+        """Return the probabilities of prepared slices, the mean over models and augmentations.
+
+        Images are [S, 4, N, N] from `imaging.slicing.extract_slices`, float16 and memory-mapped ones too;
+        presence says which modality slots are filled, [4] for all slices or [S, 4].
+        """
+        num_slices, size = len(images), images.shape[-1]
+        slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
+        masks = np.zeros((num_slices, size, size), dtype=np.float32)
+        classes = np.zeros(num_slices, dtype=np.float32)
+        with torch.inference_mode(), full_precision():
+            for start in range(0, num_slices, self.batch_size):
+                part = slice(start, start + self.batch_size)
+                batch, filled = self._tensor(images[part]), self._tensor(slots[part])
+                # No loss was computed outside the brain; nothing there is a tumour.
+                inside = np.any(images[part] != 0, axis=1)
+                for member in self._members:
+                    mask, tumour = self._augmented(member, batch, filled)
+                    masks[part] += mask.cpu().numpy() * inside
+                    classes[part] += tumour.cpu().numpy()
+        count = np.float32(len(self._members))
+        return SlicePredictions(masks / count, classes / count)
+
+    def _augmented(self, forward: Forward, images: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one model's probabilities of the pixels [S, N, N] and of the slices [S]."""
+        masks, classes, covered = [], [], []
+        no_mask, no_class = torch.zeros_like(images[:, :1]), torch.full_like(slots[:, :1], _NO_CLASSIFICATION)
+        for transform in self._transforms:
+            logits = forward(transform.apply(images), slots)
+            found = {name: task.probabilities(logits[name]) for name, task in self.tasks.items()}
+            masks.append(transform.inverse(found.get("segmentation", no_mask))[:, 0])
+            classes.append(found.get("classification", no_class)[:, 0])
+            covered.append(ensemble.coverage(transform, images)[:, 0])
+        return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
+
+    def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:
+        tensor = torch.from_numpy(np.array(array, dtype=np.float32))
+        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+        return tensor.to(self.device, memory_format=layout)

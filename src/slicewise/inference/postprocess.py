@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
-from slicewise.imaging.geometry import pad_missing_slices
+from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.calibration import NOT_CALIBRATED, Scaling
 
 Bools = NDArray[np.bool_]
@@ -19,33 +19,26 @@ _CONNECTIVITY = ndimage.generate_binary_structure(3, 3)
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """Calibration, thresholds and removal of small components.
-
-    Attributes:
-        scaling: of the logit of a slice.
-        class_threshold: a slice is called tumour when its probability, after the scaling, reaches this.
-        mask_threshold: a pixel is tumour when its probability reaches this.
-        min_component: connected parts of the mask with fewer voxels than this are removed; 0 keeps all.
-        component_share: parts smaller than this share of the largest one are removed; 0 keeps all.
-        gate: a slice that is not called tumour gets an empty mask.
-    """
+    """Calibration, thresholds and removal of small components."""
 
     scaling: Scaling
+    """Of the logit of a slice"""
     class_threshold: float
+    """A slice is called tumour when its probability, after the scaling, reaches this"""
     mask_threshold: float
+    """A pixel is tumour when its probability reaches this"""
     min_component: int = 0
+    """Connected parts of the mask with fewer voxels than this are removed; 0 keeps all"""
     component_share: float = 0.0
+    """Parts smaller than this share of the largest one are removed; 0 keeps all"""
     gate: bool = False
+    """Whether a slice that is not called tumour gets an empty mask"""
 
     @classmethod
     def configured(cls, settings: Evaluation) -> "Postprocessing":
         """Return the configured thresholds."""
-        return cls(
-            Scaling(),
-            settings.class_threshold,
-            settings.mask_threshold,
-            component_share=settings.component_share,
-        )
+        class_threshold, mask_threshold = settings.class_threshold, settings.mask_threshold
+        return cls(Scaling(), class_threshold, mask_threshold, component_share=settings.component_share)
 
     @property
     def calibrated(self) -> bool:

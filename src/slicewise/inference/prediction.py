@@ -15,11 +15,10 @@ from slicewise.core.files import atomic_write
 from slicewise.data.cases import CaseFiles
 from slicewise.data.store import StoredCase
 from slicewise.domain.labels import CLASSIFICATION, NOTICE, SEGMENTATION, SYNTHETIC_WARNING, TASKS, Task
-from slicewise.imaging.geometry import restore_to_volume
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.io.nifti import nifti_bytes, write_nifti
 from slicewise.imaging.orientation import Orientation
-from slicewise.imaging.slicing import SlicedCase
+from slicewise.imaging.slicing import SlicedCase, restore_to_volume
 from slicewise.inference.operating_points import InputKind, OperatingPoint
 from slicewise.inference.postprocess import tumour_probability
 
@@ -33,33 +32,29 @@ _WHITE: Final = np.uint8(255)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionRow:
-    """One case in a table: its prediction, the thresholds, and where the mask is; or the error.
-
-    Attributes:
-        mask: file or folder beside the table.
-        tumour_probability: calibrated where `calibrated` is 1, raw where it is 0; the verdict is a tumour
-            from `class_threshold` on.
-        chosen: where thresholds and calibration come from.
-        note: tasks that were not trained, whose columns are empty, and warnings about the files.
-        error: why there is no prediction; the columns of one are empty then.
-    """
+    """One case in a table: its prediction, the thresholds, and where the mask is; or the error."""
 
     case: str
     path: str
     kind: str | None
     modalities: str | None = None
     mask: str | None = None
+    """File or folder beside the table"""
     verdict: str | None = None
     tumour_probability: float | None = None
+    """Calibrated or raw; the verdict is a tumour from `class_threshold` on"""
     class_threshold: float | None = None
     calibrated: bool | None = None
     volume_ml: float | None = None
     mask_threshold: float | None = None
     chosen: str | None = None
+    """Where thresholds and calibration come from"""
     synthetic: bool
     fingerprint: str
     note: str | None = None
+    """Warnings about the files"""
     error: str | None = None
+    """Why there is no prediction; the columns of one are empty then"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,34 +62,29 @@ class Prediction:
     """The result for one case of S slices; a picture is a volume of one slice.
 
     All that depends on a task that the model does not have is None.
-
-    Attributes:
-        slices: the prepared slices, and how they lie in the volume.
-        mask_probability: [S, N, N] from the model, 0 outside the brain.
-        class_probability: [S] from the model, raw.
-        kind: whose thresholds apply.
-        point: calibration, thresholds and post-processing, and where they come from.
-        tasks: those of the model.
-        spacing: mm between voxels along (slice, row, col).
-        orientation: the grid of the files; None where they have no voxel sizes.
-        files: of the case; None for arrays and stored slices.
-        fingerprint: of the model.
-        synthetic: whether the model was trained on generated patients only.
-        warnings: about the files.
     """
 
     slices: SlicedCase | StoredCase
     mask_probability: Floats
+    """[S, N, N] from the model, 0 outside the brain"""
     class_probability: Floats
+    """[S] from the model, raw"""
     kind: InputKind
+    """Whose thresholds apply"""
     point: OperatingPoint
     tasks: tuple[Task, ...] = TASKS
     spacing: tuple[float, float, float] | None = None
+    """mm between voxels along (slice, row, col)"""
     orientation: Orientation | None = None
+    """The grid of the files; None where they have no voxel sizes"""
     files: CaseFiles | None = None
+    """None for arrays and stored slices"""
     fingerprint: str = ""
+    """Of the model"""
     synthetic: bool = False
+    """Whether the model was trained on generated patients only"""
     warnings: tuple[str, ...] = ()
+    """About the files"""
 
     @property
     def case(self) -> str:
@@ -103,9 +93,8 @@ class Prediction:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities that the case holds."""
-        return tuple(
-            name for name, here in zip(self.slices.channels, self.slices.presence, strict=True) if here
-        )
+        pairs = zip(self.slices.channels, self.slices.presence, strict=True)
+        return tuple(name for name, here in pairs if here)
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64] | None:
@@ -117,8 +106,9 @@ class Prediction:
     @cached_property
     def tumour_probability(self) -> float | None:
         """The tumour probability of the whole case; see `postprocess.tumour_probability`."""
-        probabilities = self.probabilities
-        return None if probabilities is None else tumour_probability(probabilities[self.slices.included])
+        if self.probabilities is None:
+            return None
+        return tumour_probability(self.probabilities[self.slices.included])
 
     @property
     def verdict(self) -> Verdict | None:

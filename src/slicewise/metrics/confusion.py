@@ -3,7 +3,8 @@
 Undefined scores are NaN in the arrays, and null in the reports.
 """
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,21 +13,9 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-class PixelCounts(Protocol):
+@dataclass(frozen=True)
+class Overlap:
     """Pixels of the reference, of the prediction, of both and in all, one entry per slice (or patient)."""
-
-    @property
-    def reference(self) -> Counts: ...
-    @property
-    def predicted(self) -> Counts: ...
-    @property
-    def common(self) -> Counts: ...
-    @property
-    def total(self) -> Counts: ...
-
-
-class Overlap(NamedTuple):
-    """Pixel counts of two masks, see `PixelCounts`."""
 
     reference: Counts
     predicted: Counts
@@ -49,27 +38,27 @@ def count_overlap(reference: ArrayLike, predicted: ArrayLike) -> Overlap:
     return Overlap(of_truth, of_guess, common, np.full(truth.shape[:-2], truth.shape[-2] * truth.shape[-1]))
 
 
-def dice_score(overlap: PixelCounts) -> Floats:
+def dice_score(overlap: Overlap) -> Floats:
     """Return 2|A∩B| / (|A| + |B|) (Dice 1945), 1 where both are empty. Of pixels, F1 is the same number."""
     return ratio(2 * np.asarray(overlap.common), np.add(overlap.reference, overlap.predicted), empty=1.0)
 
 
-def iou_score(overlap: PixelCounts) -> Floats:
+def iou_score(overlap: Overlap) -> Floats:
     """Return |A∩B| / |A∪B| (Jaccard 1901), 1 where both are empty."""
     return ratio(overlap.common, _union(overlap), empty=1.0)
 
 
-def precision(overlap: PixelCounts) -> Floats:
+def precision(overlap: Overlap) -> Floats:
     """Return |A∩B| / |B|, B the prediction (van Rijsbergen 1979); 1 where both are empty, NaN where B is."""
     return _one_where_empty(ratio(overlap.common, overlap.predicted), overlap)
 
 
-def recall(overlap: PixelCounts) -> Floats:
+def recall(overlap: Overlap) -> Floats:
     """Return |A∩B| / |A|, A the reference (van Rijsbergen 1979); 1 where both are empty, NaN where A is."""
     return _one_where_empty(ratio(overlap.common, overlap.reference), overlap)
 
 
-def pixel_specificity(overlap: PixelCounts) -> Floats:
+def pixel_specificity(overlap: Overlap) -> Floats:
     """Return the share of tumour-free pixels predicted as such (Yerushalmy 1947); NaN where there are none.
 
     Pixels outside the brain count too, so it is close to 1 for small tumours.
@@ -78,30 +67,30 @@ def pixel_specificity(overlap: PixelCounts) -> Floats:
     return ratio(np.subtract(overlap.total, _union(overlap)), healthy)
 
 
-def pixel_accuracy(overlap: PixelCounts) -> Floats:
+def pixel_accuracy(overlap: Overlap) -> Floats:
     """Return the share of correct pixels (Long et al. 2015)."""
     wrong = _union(overlap) - np.asarray(overlap.common)
     return ratio(np.subtract(overlap.total, wrong), overlap.total)
 
 
-def mean_accuracy(overlap: PixelCounts) -> Floats:
+def mean_accuracy(overlap: Overlap) -> Floats:
     """Return the share of correct pixels per class, mean over the reference's classes (Long et al. 2015)."""
     detected = np.stack([ratio(overlap.common, overlap.reference), pixel_specificity(overlap)])
     return ratio(np.nansum(detected, axis=0), np.isfinite(detected).sum(axis=0))
 
 
-def mean_iou(overlap: PixelCounts) -> Floats:
+def mean_iou(overlap: Overlap) -> Floats:
     """Return the mean IoU of tumour and background (Everingham et al. 2010); 1 for a class in neither."""
     free = np.subtract(overlap.total, _union(overlap))
     background = np.subtract(overlap.total, overlap.common)
     return (iou_score(overlap) + ratio(free, background, empty=1.0)) / 2
 
 
-def _union(overlap: PixelCounts) -> Counts:
+def _union(overlap: Overlap) -> Counts:
     return np.asarray(np.add(overlap.reference, overlap.predicted) - np.asarray(overlap.common))
 
 
-def _one_where_empty(values: Floats, overlap: PixelCounts) -> Floats:
+def _one_where_empty(values: Floats, overlap: Overlap) -> Floats:
     return np.where(_union(overlap) == 0, 1.0, values)
 
 

@@ -15,21 +15,16 @@ from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
 from slicewise.domain.tables import PatientRow, SliceRow
 from slicewise.metrics import confusion, surface_distance
-from slicewise.metrics.confusion import Confusion, Counts, Floats
+from slicewise.metrics.confusion import Confusion, Floats, Overlap
 from slicewise.metrics.surface_distance import SurfaceDistances
 
 Level = Literal["slice", "patient", "pooled"]
 
 
 @dataclass(frozen=True)
-class MaskPairs:
-    """Reference and predicted masks of P slices, or all masks of one patient (P = 1), as numbers."""
+class MaskPairs(Overlap):
+    """Reference and predicted masks of P slices, or all masks of one patient (P = 1), as numbers [P]."""
 
-    reference: Counts
-    """[P] pixels of the reference, as `predicted`, `common` to both, and `total` in all"""
-    predicted: Counts
-    common: Counts
-    total: Counts
     contours: Sequence[SurfaceDistances] | None = None
     """[P] contours in the slices, in pixels; None where they were not measured"""
     surfaces: Sequence[SurfaceDistances] | None = None
@@ -58,34 +53,28 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of the table.
-
-    Attributes:
-        name: the key in tables and JSON.
-        label: how it is printed.
-        definition: the formula and its source.
-        level: "slice": of the masks of each slice, and of each patient's slices together; "patient": of the
-            masks of a patient only; both are averaged over those that have a value. "pooled": of the classes
-            of all slices of a source, and of all its patients.
-        better: whether larger, smaller or values near zero are better.
-        compute: `MaskPairs` -> values [P]; of a pooled metric `Predictions`, weights [resample, row] ->
-            values [resample]. NaN is undefined.
-        undefined: what it is, and where it has no value, when masks are empty or a class is absent.
-        unit: of its values.
-        headline: whether summaries show it and stages are compared by it.
-        uses_threshold: whether it changes with the mask or class threshold.
-    """
+    """A row of the table."""
 
     name: str
+    """The key in tables and JSON"""
     label: str
     definition: str
+    """The formula and its source"""
     level: Level
+    """`slice`: of the masks of each slice, and of each patient's slices together; `patient`: of a patient's
+    masks only; both are averaged over those that have a value. `pooled`: of the classes of all slices of a
+    source, and of all its patients"""
     better: Literal["higher", "lower", "zero"]
     compute: Callable[..., Floats]
+    """`MaskPairs` -> values [P]; of a pooled metric `Predictions`, weights [resample, row] -> values
+    [resample]. NaN is undefined"""
     undefined: str
+    """What it is, and where it has no value, when masks are empty or a class is absent"""
     unit: str = ""
     headline: bool = False
+    """Whether summaries show it and stages are compared by it"""
     uses_threshold: bool = True
+    """Whether it changes with the mask or class threshold"""
 
     def __post_init__(self) -> None:
         columns = {field.name for kind in (SliceRow, PatientRow) for field in fields(kind)}
@@ -140,8 +129,8 @@ def describe_undefined() -> str:
     for metric in metrics_of("slice", "patient"):
         rules.setdefault(metric.undefined, []).append(metric.label)
     parts = [f"{', '.join(labels)}: {rule}." for rule, labels in rules.items()]
-    return " ".join(
-        [*parts, "Undefined values are left out of means; the number of empty references is given."]
+    return (
+        f"{' '.join(parts)} Undefined values are left out of means; the number of empty references is given."
     )
 
 

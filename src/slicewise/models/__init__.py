@@ -1,11 +1,9 @@
 """The multitask model and its files.
 
-- `multitask`: the model: slot tokens, shared encoder and decoder, two heads, frozen parts.
+- `multitask`: slot tokens, shared encoder and decoder, two heads, frozen parts; the size in memory.
 - `base`: what an architecture brings: encoder, decoder, mask head, stride.
 - `adapters`: architectures of segmentation_models_pytorch and MONAI.
-- `pretrained`: ImageNet weights that are installed with the package.
 - `optimize`: removal of encoder stages that a model never uses; depthwise convolutions in fp32 on a CPU.
-- `footprint`: numbers of weights and activations, for estimates of memory.
 - `checkpoint`: best_model.pth: fields, reading, writing, comparison with a model.
 - `safe_loading`: reading and writing of weight files without running code from them.
 - `program`: the forward pass as a list of calls, so that prediction imports no model library.

@@ -120,12 +120,9 @@ _CHECKED: Final = TypeAdapter(Checkpoint)
 
 def gives_same_masks(first: Checkpoint, second: Checkpoint) -> bool:
     """Whether two models predict the same masks: they differ in the classification head at most."""
+    head = _HEAD_PREFIXES["classification"]
     first_weights, second_weights = (
-        {
-            name: tensor
-            for name, tensor in each.weights.items()
-            if not name.startswith(_HEAD_PREFIXES["classification"])
-        }
+        {name: tensor for name, tensor in each.weights.items() if not name.startswith(head)}
         for each in (first, second)
     )
     return (
@@ -194,9 +191,7 @@ def _require_same_model(loaded: Model, expected: Model, what: str) -> None:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; readers see the old file or the new one, never a part."""
     fields: dict[str, Any] = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
-    fields["model"] = checkpoint.model.model_dump()
-    fields["preprocessing"] = checkpoint.preprocessing.model_dump()
-    fields["tasks"] = checkpoint.tasks.model_dump()
+    fields |= {name: fields[name].model_dump() for name in ("model", "preprocessing", "tasks")}
     save_safely(path, {"format": _FORMAT, "version": _VERSION, **fields})
 
 
@@ -213,9 +208,7 @@ def load_checkpoint(
     if path.suffix.lower() in _OTHER_FILES and path.exists():
         raise _not_a_checkpoint(path, f"a {path.suffix.lower()} file")
     content = load_safely(path)
-    kind, version = (
-        (content.get("format"), content.get("version")) if isinstance(content, Mapping) else (None, None)
-    )
+    kind, version = map(content.get, ("format", "version")) if isinstance(content, Mapping) else (None, None)
     if kind == STATE_FORMAT:
         raise _not_a_checkpoint(path, "the training state from which a stopped stage resumes")
     if kind != _FORMAT:
@@ -251,11 +244,9 @@ def _not_a_checkpoint(path: Path, kind: str, best: Path | None = None) -> Checkp
 
 def _parse_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     try:
-        fields = {name: content[name] for name in Checkpoint.__dataclass_fields__}
-        fields["model"] = Model.model_validate(fields["model"])
-        fields["tasks"] = Tasks.model_validate(fields["tasks"])
-        fields["preprocessing"] = Preprocessing.model_validate(fields["preprocessing"])
-        checkpoint = _CHECKED.validate_python(fields)
+        checkpoint = _CHECKED.validate_python(
+            {name: content[name] for name in Checkpoint.__dataclass_fields__}
+        )
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{path} lacks or misstates {error}; train again with this version") from error
     if not torch.isfinite(torch.cat([tensor.reshape(-1) for tensor in checkpoint.weights.values()])).all():

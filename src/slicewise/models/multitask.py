@@ -4,6 +4,9 @@ Encoder, decoder and mask head come from the adapter of an architecture (`models
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, get_args
 
 import torch
@@ -113,9 +116,8 @@ class MultitaskModel(nn.Module):
     def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
         """Return the encoder's feature maps, shallow to deep.
 
-        Args:
-            images: float [batch, channel, row, col], normalised inside the foreground and 0 outside.
-            presence: float [batch, channel], 1 where it holds an image.
+        Images are [batch, channel, row, col], normalised inside the foreground and 0 outside; presence is
+        [batch, channel], 1 where there is an image.
 
         Raises:
             ConfigError: rows or columns are not multiples of the architecture's stride.
@@ -173,3 +175,40 @@ def modules_by_part(model: MultitaskModel) -> dict[Part, nn.ModuleList]:
         part: nn.ModuleList([getattr(model, name) for name in names if hasattr(model, name)])
         for part, names in _PART_MODULES.items()
     }
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Counts of numbers, not bytes."""
+
+    num_weights: int
+    """Parameters and buffers"""
+    num_activations: int
+    """Activations of one slice that training keeps for the backward pass"""
+    peak_activations: int
+    """Activations of one slice that are alive at once in inference: the two largest maps"""
+
+
+@lru_cache(maxsize=8)
+def measure_footprint(settings: Model, tasks: Tasks, image_size: int, channels: int) -> Footprint:
+    """Return the counts for slices [channels, image_size, image_size], from a forward pass without memory.
+
+    Layers after one that reads the values of its tensors cannot be counted: the estimate is then too small.
+    """
+    sizes: list[int] = []
+
+    def record_size(module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and not getattr(module, "inplace", False):
+            sizes.append(output.numel())
+
+    with torch.random.fork_rng(), torch.no_grad():
+        plain = settings.model_copy(update={"encoder_weights": None})
+        model = MultitaskModel(plain, tasks, channels).to("meta").eval()
+        for module in model.modules():
+            if not list(module.children()):
+                module.register_forward_hook(record_size)
+        images = torch.empty(1, channels, image_size, image_size, device="meta")
+        with suppress(RuntimeError, NotImplementedError):  # a layer that reads values; no run is refused
+            model(images, torch.ones(1, channels, device="meta"), ("segmentation",))
+    weights = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    return Footprint(weights, images.numel() + sum(sizes), sum(sorted(sizes)[-2:]))

@@ -21,9 +21,7 @@ _FAST_KERNEL: Final = 3
 def prune_unused_stages(encoder: nn.Module, image: Tensor) -> None:
     """Remove modules that never run, and those at the end of a chain whose output is not used.
 
-    Args:
-        encoder: any module that returns a list of maps; it runs in evaluation mode, so no statistic changes.
-        image: float [1, channel, row, col], large enough for the encoder.
+    The encoder returns a list of maps; it runs in evaluation mode on `image` [1, channel, row, col].
     """
     training = encoder.training
     executed: set[nn.Module] = set()

@@ -63,10 +63,8 @@ class _Ref(NamedTuple):
 class Program:
     """The calls with the weights in their places; `program(images, presence)` returns the logits by task.
 
-    Args:
-        serialized: as `export_program` returns it.
-        weights: tensors by name, on the device where the calls run.
-        channels: of the logits of each task.
+    `serialized` is what `export_program` returned, and `channels` are those of the logits of each task; the
+    calls run on the device of the weights.
 
     Raises:
         ValueError: it is no program, or one that does not fit the weights or tasks.
@@ -149,9 +147,8 @@ def export_program(
     or makes other calls for another number of images. The model itself stays as it is. The program gives the
     logits of `tasks`, by default of all.
     """
-    channels = {
-        name: task.num_channels for name, task in model.tasks.items() if tasks is None or name in tasks
-    }
+    chosen = [task for name, task in model.tasks.items() if tasks is None or name in tasks]
+    channels = {task.name: task.num_channels for task in chosen}
     in_channels = model.slot_tokens.values.shape[1]
     copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):

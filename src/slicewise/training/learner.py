@@ -12,8 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
-from slicewise.compute.device import choose_device
-from slicewise.compute.precision import Precision, choose_precision
+from slicewise.compute.device import Precision, choose_device, choose_precision
 from slicewise.config.schema import Config, Objective, Runtime, Stage, Training
 from slicewise.config.schema.model import TaskName
 from slicewise.data.loading.dataset import Batch
@@ -22,14 +21,7 @@ from slicewise.models.multitask import PARTS, MultitaskModel
 from slicewise.models.program import SerializedProgram, export_program
 from slicewise.tasks.base import Task
 from slicewise.tasks.build import find_segmentation
-from slicewise.training.averaging import ModelEMA
-from slicewise.training.optim import (
-    clip_gradients,
-    lr_factor,
-    make_optimizer,
-    parameter_groups,
-    set_learning_rates,
-)
+from slicewise.training import optim
 from slicewise.training.state import Metrics
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs the precision on every start
@@ -115,6 +107,7 @@ class Learner:
         chosen = choose_precision(training.precision, choose_device(config.runtime.device).type)
         self.precision, self.precision_reason = (precision, "as the stage was begun") if precision else chosen
         self.fabric = make_fabric(config.runtime, self.precision)
+        self.device = self.fabric.device
         # Pretrained weights are downloaded only where no checkpoint overwrites them.
         unless_loaded = {"encoder_weights": None} if start else {}
         self.model = MultitaskModel(
@@ -130,17 +123,15 @@ class Learner:
             self.model.to(memory_format=torch.channels_last)
         self._module = self.fabric.setup_module(self.model)
         self._active = [name for name in self.model.tasks if getattr(stage.objective, name)]
-        groups = parameter_groups(self.model, stage.learning_rates, training.optimizer.weight_decay)
+        groups = optim.parameter_groups(self.model, stage.learning_rates, training.optimizer.weight_decay)
         fused = self.precision != "fp16"  # its scaler cannot clip before a fused step
         self._trainable = [weight for weight in self.model.parameters() if weight.requires_grad]
-        optimizer = self.fabric.setup_optimizers(make_optimizer(training.optimizer, groups, fused=fused))
+        optimizer = self.fabric.setup_optimizers(
+            optim.make_optimizer(training.optimizer, groups, fused=fused)
+        )
         assert not isinstance(optimizer, tuple)
         self._optimizer = optimizer
-        self._average = ModelEMA(self.model, training.ema_decay) if training.ema_decay else None
-
-    @property
-    def device(self) -> torch.device:
-        return self.fabric.device
+        self._average = optim.ModelEMA(self.model, training.ema_decay) if training.ema_decay else None
 
     @property
     def best_model(self) -> MultitaskModel:
@@ -168,10 +159,9 @@ class Learner:
                 self._module, self._optimizer, max_norm=max_norm, error_if_nonfinite=False
             )
         elif max_norm:
-            clip_gradients(self._trainable, max_norm)
-        set_learning_rates(
-            self._optimizer.param_groups, lr_factor(self.config.training.scheduler, number, self.num_steps)
-        )
+            optim.clip_gradients(self._trainable, max_norm)
+        factor = optim.lr_factor(self.config.training.scheduler, number, self.num_steps)
+        optim.set_learning_rates(self._optimizer.param_groups, factor)
         self._optimizer.step()
         self._optimizer.zero_grad()
         if self._average:
@@ -214,5 +204,4 @@ class Learner:
     @cached_property
     def _program(self) -> SerializedProgram | None:
         """The calls of a forward pass, which training does not change."""
-        size = self.config.preprocessing.image_size
-        return export_program(self.best_model, size, self.trained_tasks.names)
+        return export_program(self.best_model, self.config.preprocessing.image_size, self.trained_tasks.names)

@@ -62,14 +62,8 @@ def train_stage(
     An interrupted stage of the same fingerprint resumes at the batch where its last state was saved, and ends
     with the same bits as one that was not interrupted (on the same machine, with as many threads).
 
-    Args:
-        name: which of `config.stages`.
-        config: of the run.
-        train_set: training slices; a limited number of each case in a round, see `data.loading.loader`.
-        val_set: validation slices; all are used.
-        out_dir: folder of this stage alone.
-        start: the checkpoint with the initial weights; None for a new model.
-        fingerprint: identity of this stage's settings and inputs.
+    `name` is one of `config.stages`, `out_dir` a folder of this stage alone; without a checkpoint to `start`
+    from the model is new. `fingerprint` identifies the stage's settings and inputs.
 
     Raises:
         TrainingError: too few slices, a loss that is NaN or infinite, or a batch that memory cannot hold.

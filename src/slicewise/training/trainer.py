@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from slicewise.compute.precision import Precision
+from slicewise.compute.device import Precision
 from slicewise.compute.threads import Threads
 from slicewise.config.schema import Config, Stage
 from slicewise.core import activity
@@ -20,19 +20,12 @@ from slicewise.data.loading.augment import apply_augmentation, draw_augmentation
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.loader import TrainLoader, derive_seed
 from slicewise.models.checkpoint import Checkpoint
+from slicewise.training import model_selection
 from slicewise.training.artifacts import StageArtifacts
-from slicewise.training.averaging import update_bn_statistics
 from slicewise.training.learner import Learner, Losses, encode_targets
-from slicewise.training.model_selection import (
-    is_score_defined,
-    may_keep_initial_weights,
-    monitor_score,
-    should_stop,
-    update_best,
-)
-from slicewise.training.optim import AccumulationGroups
+from slicewise.training.model_selection import Validation, validate
+from slicewise.training.optim import AccumulationGroups, update_bn_statistics
 from slicewise.training.state import Metrics, Progress, load_state, save_state
-from slicewise.training.validation import Validation, validate
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +60,10 @@ class Trainer:
         self.groups = AccumulationGroups(len(self.batches), config.training.accumulate)
         self._start, self._out_dir = start, out_dir
         self._build_learner()
-        self.progress = Progress()
-        self._state_path = out_dir / "last.pth"
-        self._saved_at = time.monotonic()
-        self._may_keep_initial = start is not None and may_keep_initial_weights(self.stage, start)
+        self.progress, self._state_path, self._saved_at = Progress(), out_dir / "last.pth", time.monotonic()
+        self._may_keep_initial = start is not None and model_selection.may_keep_initial_weights(
+            self.stage, start
+        )
         self._is_consistent = False  # whether model, optimiser and progress are at the same point
 
     def _build_learner(self, precision: Precision | None = None) -> None:
@@ -107,7 +100,7 @@ class Trainer:
             self._choose_threads(threads)
             if self._may_keep_initial and is_new:
                 initial = self._validate()
-                if is_score_defined(initial.metrics, self.stage):
+                if model_selection.is_score_defined(initial.metrics, self.stage):
                     self.progress.start_metrics = initial.metrics
                     self._select(initial)
             while not self.progress.finished:
@@ -132,11 +125,8 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         progress, total, on_cpu = self.progress, len(self.batches), self.learner.device.type == "cpu"
-        sums = torch.tensor(
-            progress.sums or [0.0] * (2 + len(self.learner.model.tasks)),
-            dtype=torch.float32,
-            device=self.learner.device,
-        )
+        before = progress.sums or [0.0] * (2 + len(self.learner.model.tasks))
+        sums = torch.tensor(before, dtype=torch.float32, device=self.learner.device)
         title = f"{self.name} {progress.epoch + 1}/{self.stage.epochs}"
         epoch_bar = progress_bar(desc=title, total=total, unit="batch", initial=progress.iteration)
         with defer_signals() as signals, epoch_bar as bar:
@@ -174,11 +164,9 @@ class Trainer:
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
+        training, seed = self.training, derive_seed("changes", *place)
         augmentation = draw_augmentation(
-            self.training.augmentation,
-            self.training.modality_dropout,
-            batch.presence,
-            derive_seed("changes", *place),
+            training.augmentation, training.modality_dropout, batch.presence, seed
         )
         batch = encode_targets(batch.to(device), self.learner.model.tasks)
         augmented = apply_augmentation(batch, augmentation)
@@ -194,12 +182,8 @@ class Trainer:
         """Validate the epoch, select the best one, and write state and figures."""
         progress, learner, training = self.progress, self.learner, self.training
         if training.precise_bn:  # an interrupted measurement is repeated from the epoch's first batch
-            update_bn_statistics(
-                learner.fabric,
-                learner.best_model,
-                self._load(0, training.precise_bn),
-                channels_last=training.channels_last,
-            )
+            batches, layout = self._load(0, training.precise_bn), training.channels_last
+            update_bn_statistics(learner.fabric, learner.best_model, batches, channels_last=layout)
         validation = self._validate()
         with defer_signals():
             self._is_consistent = False
@@ -207,7 +191,7 @@ class Trainer:
             progress.epoch += 1
             progress.iteration, progress.sums = 0, Progress().sums
             self._select(validation)
-            progress.finished = should_stop(progress, self.stage)
+            progress.finished = model_selection.should_stop(progress, self.stage)
             self._artifacts.report(progress)
             self._save()
             self._is_consistent = True
@@ -224,7 +208,7 @@ class Trainer:
             raise self._divergence_error() from error
 
     def _select(self, validation: Validation) -> None:
-        if update_best(self.progress, validation, self.stage):
+        if model_selection.update_best(self.progress, validation, self.stage):
             self._artifacts.save_best(validation.metrics)
 
     def _history_row(self, metrics: Metrics) -> Metrics:
@@ -237,7 +221,7 @@ class Trainer:
             "train_loss": total / count,
             **{f"train_{task.head}_loss": loss / count for task, loss in trained},
             **metrics,
-            "score": monitor_score(metrics, self.stage),
+            "score": model_selection.monitor_score(metrics, self.stage),
             "seconds": self.progress.seconds,
             "num_threads": self.progress.num_threads,
         }

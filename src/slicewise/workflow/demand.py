@@ -17,7 +17,7 @@ from slicewise.workflow.participants import (
 from slicewise.workflow.slices import PRELOAD_MIB, read_manifest, slice_store
 
 if TYPE_CHECKING:
-    from slicewise.models.footprint import Footprint
+    from slicewise.models.multitask import Footprint
 
 _FIGURES_MIB: Final = 10
 _SALIENCY_MAP_MIB: Final = 0.3
@@ -128,7 +128,7 @@ def _worker_demand(config: Config, disk_bytes: int, num_tasks: int, worker_mib: 
 
 
 def _footprint(config: Config) -> "Footprint":
-    from slicewise.models.footprint import measure_footprint
+    from slicewise.models.multitask import measure_footprint
 
     return measure_footprint(
         config.model, config.tasks, config.preprocessing.image_size, len(config.preprocessing.channels)

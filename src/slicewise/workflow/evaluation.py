@@ -56,9 +56,8 @@ from slicewise.explain.faithfulness import (
 from slicewise.explain.report import write_saliency
 from slicewise.imaging.volume import Presence
 from slicewise.inference.operating_points import CALIBRATION_NAME, OperatingConditions
-from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.pipeline import Pipeline, SlicePredictions
 from slicewise.inference.prediction import Prediction
-from slicewise.inference.predictor import SlicePredictions
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.models.multitask import MultitaskModel
 from slicewise.plots.sample_predictions import (

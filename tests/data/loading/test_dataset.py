@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from slicewise.core.errors import DataError
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
-from slicewise.imaging.slice_selection import select_training_slices
+from slicewise.imaging.slicing import select_training_slices
 
 SIDE = 8
 

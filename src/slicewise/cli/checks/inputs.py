@@ -27,8 +27,8 @@ from slicewise.data.problems import Problem, summarise_problems
 from slicewise.data.sources import class_folders, open_source
 from slicewise.engine.workspace import Workspace
 from slicewise.imaging.io.image2d import read_picture
+from slicewise.models.adapters.smp import PACKAGED_WEIGHTS, find_packaged_weights
 from slicewise.models.multitask import MultitaskModel
-from slicewise.models.pretrained import PACKAGED_WEIGHTS, find_packaged_weights
 from slicewise.steps import pipeline
 from slicewise.workflow.observers import list_observers
 from slicewise.workflow.participants import source_root, used_sources

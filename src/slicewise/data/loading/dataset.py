@@ -13,7 +13,7 @@ from torch import Tensor
 
 from slicewise.core.errors import DataError
 from slicewise.data.store import StoredCase
-from slicewise.imaging.slice_selection import select_evenly
+from slicewise.imaging.slicing import select_evenly
 
 Indices = NDArray[np.int64]
 

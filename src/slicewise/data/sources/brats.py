@@ -24,8 +24,8 @@ from slicewise.data.problems import Problem, Severity, summarise_problems
 from slicewise.data.sources.base import Discovered, Source
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import LABEL_FORMATS, MODALITIES, LabelMap
-from slicewise.imaging.alignment import compare_grids
 from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
+from slicewise.imaging.orientation import compare_grids
 from slicewise.imaging.volume import Volume, read_nifti_case
 
 _EXPECTED: Final = (

@@ -22,10 +22,7 @@ _ARCHIVE: Final = "; unpack it and use the files in it"
 _PICTURE: Final = "; give it the suffix of its kind"
 _SAVE: Final = "; save it as PNG or TIFF"
 _CONVERT: Final = "; convert it to .nii.gz (for example with 3D Slicer or SimpleITK)"
-_FREESURFER: Final = "; convert it to .nii.gz (`mri_convert in.mgz out.nii.gz`)"
-_DICOM: Final = "; convert the series to .nii.gz (`dcm2niix FOLDER`)"
 _ARRAY: Final = "; write the array with its affine as .nii.gz (nibabel.Nifti1Image)"
-_PAIR: Final = "; write header and image as one .nii.gz (nibabel.load and nibabel.save)"
 _FETCH: Final = "; fetch the file again"
 
 _BY_START: Final = {
@@ -112,7 +109,7 @@ def identify_format(head: bytes) -> str | None:
         if head.startswith(start):
             return kind
     if head[128:132] == b"DICM":
-        return "a DICOM file" + _DICOM
+        return "a DICOM file; convert the series to .nii.gz (`dcm2niix FOLDER`)"
     if head[257:262] == b"ustar":
         return "a tar archive" + _ARCHIVE
     if _HTML.match(head):
@@ -128,9 +125,10 @@ def _identify_by_layout(head: bytes) -> str | None:
     """Identify formats without a magic number of their own."""
     if head[:4] in ((348).to_bytes(4, "little"), (348).to_bytes(4, "big")) and len(head) >= 348:
         pair = head[344:347] == b"ni1"
-        return ("the header of a NIfTI pair (.hdr with .img)" if pair else "an Analyze 7.5 header") + _PAIR
+        kind_of_header = "the header of a NIfTI pair (.hdr with .img)" if pair else "an Analyze 7.5 header"
+        return f"{kind_of_header}; write header and image as one .nii.gz (nibabel.load and nibabel.save)"
     numbers = [int.from_bytes(head[place : place + 4], "big") for place in range(0, 28, 4)]
     version, *sizes, kind, _ = numbers
     if len(head) >= 284 and version == 1 and kind in _MGH_TYPES and all(0 < size < 1 << 15 for size in sizes):
-        return "a FreeSurfer MGH volume" + _FREESURFER
+        return "a FreeSurfer MGH volume; convert it to .nii.gz (`mri_convert in.mgz out.nii.gz`)"
     return None

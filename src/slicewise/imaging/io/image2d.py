@@ -1,4 +1,8 @@
-"""One picture, a file or an upload, as a grey image, whatever its format, depth and name."""
+"""One picture, a file or an upload, as a grey image, whatever its format, depth and name.
+
+Pillow reads most of them; tifffile and OpenCV read what it would reduce to 8 bits (colour of 16 bits) or
+cannot open (rare kinds of TIFF).
+"""
 
 import io
 from collections.abc import Iterator
@@ -7,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tifffile import PHOTOMETRIC, PLANARCONFIG, TiffFile
 
 from slicewise.core.errors import PictureError, SliceWiseError
-from slicewise.imaging.io import image2d_deep
-from slicewise.imaging.io.file_format import HEAD_BYTES, PICTURES, explain_unread, is_picture
+from slicewise.imaging.io.file_format import HEAD_BYTES, PICTURES, TIFF_MAGICS, explain_unread, is_picture
 
 MIN_SIDE: Final = 16
 MAX_PIXELS: Final = 1 << 26
@@ -21,7 +26,9 @@ FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "AVIF", "JPEG2000
 """Formats that Pillow may try; it would pass PostScript, say, to an interpreter."""
 _LUMA: Final = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
-_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
+_ORIENTATION, _BITS, _PHOTOMETRIC, _CHANNELS, _SAMPLE_FORMAT = 274, 258, 262, 277, 339
+"""Tags of TIFF, the first one also of EXIF."""
+_MIN_IS_WHITE, _UNSIGNED, _SIGNED = 0, 1, 2
 _MAX_NAN_SHARE = 0.5
 """At most this share of a picture may be NaN."""
 _HIDDEN_VALUES, _HIDDEN_SHARE = 16, 0.02
@@ -63,15 +70,11 @@ def open_picture(
 
 
 def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
-    """Read a picture as [row, col], upright.
+    """Read a picture as [row, col], upright; messages call an open file `name`.
 
     Colour becomes luminance (ITU-R BT.601), and transparent pixels become black, unless they hide an image.
     8-bit files give uint8, 16-bit files uint16, others float32, in which NaN and infinity become the darkest
     value.
-
-    Args:
-        source: a path or an open file.
-        name: of an open file, for messages.
 
     Raises:
         PictureError: it is no picture or several, damaged, larger than 64 megapixels, smaller than 16 x 16,
@@ -79,11 +82,14 @@ def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
     """
     label = name or str(source)
     with _translate_errors(label), _stream(source) as stream:
-        if image2d_deep.is_tiff(stream) and not _pillow_opens(stream):
-            header = image2d_deep.read_tiff_header(stream)
-            _check_size(label, header.size)
-            _require_one_page(label, header.num_pages)
-            picture = _read_deep(stream, header.orientation)
+        if _is_tiff(stream) and not _pillow_opens(stream):
+            stream.seek(0)
+            with TiffFile(stream) as file:
+                page = file.pages.first
+                _check_size(label, (page.imagewidth, page.imagelength))
+                _require_one_page(label, len(file.pages))
+                tag = page.tags.get(_ORIENTATION)
+            picture = _read_deep(stream, 1 if tag is None else tag.value)
         else:
             stream.seek(0)
             with open_picture(stream, name=label) as image:
@@ -100,15 +106,15 @@ def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
 
 
 def _read(image: Image.Image, stream: IO[bytes]) -> Picture:
-    if image2d_deep.loses_depth(image):
-        return _read_deep(stream, image.getexif().get(image2d_deep.ORIENTATION, 1))
+    if _loses_depth(image):
+        return _read_deep(stream, image.getexif().get(_ORIENTATION, 1))
     white = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE  # type: ignore[attr-defined]
-    bits = max(image.tag_v2.get(image2d_deep.BITS, (1,))) if white else 0  # type: ignore[attr-defined]
+    bits = max(image.tag_v2.get(_BITS, (1,))) if white else 0  # type: ignore[attr-defined]
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
         pixels = np.asarray(upright).astype(np.uint16)
         if white:
-            pixels = image2d_deep.invert_white(pixels, bits)
+            pixels = _invert_white(pixels, bits)
         clear = upright.info.get("transparency")
         return Picture(np.where(pixels == clear, np.uint16(0), pixels) if isinstance(clear, int) else pixels)
     if upright.mode in ("I", "F"):
@@ -125,7 +131,7 @@ def _read(image: Image.Image, stream: IO[bytes]) -> Picture:
 
 def _read_deep(stream: IO[bytes], orientation: int) -> Picture:
     """Read a picture that Pillow cannot decode: grey, grey and alpha, RGB, or RGB and alpha."""
-    pixels = image2d_deep.apply_exif_orientation(image2d_deep.decode(stream), orientation)
+    pixels = _apply_exif_orientation(_decode(stream), orientation)
     if pixels.ndim == 2:
         return Picture(_to_known_dtype(pixels, pixels.dtype))
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
@@ -140,6 +146,75 @@ def _read_deep(stream: IO[bytes], orientation: int) -> Picture:
         if not notes:
             grey *= alpha / (np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
     return Picture(_to_known_dtype(grey, pixels.dtype), notes)
+
+
+def _is_tiff(source: IO[bytes]) -> bool:
+    source.seek(0)
+    return source.read(4) in TIFF_MAGICS
+
+
+def _loses_depth(image: Image.Image) -> bool:
+    """Return whether Pillow, which has opened this picture, would decode fewer bits than the file holds."""
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]  # of TiffImageFile
+        bits, kind = max(tags.get(_BITS, (1,))), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
+        if bits > 8 and tags.get(_CHANNELS, 1) > 1:
+            return True
+        return (bits, kind) in ((8, _SIGNED), (32, _UNSIGNED))
+    if image.format in ("JPEG2000", "PPM"):
+        return image.mode in ("RGB", "RGBA", "LA")
+    return any(";16" in str(tile[3]) for tile in image.tile)  # type: ignore[attr-defined]  # of ImageFile
+
+
+def _decode(source: IO[bytes]) -> NDArray[Any]:
+    """Return a picture as it is stored: [row, col] or [row, col, channel], colours as RGB or RGBA.
+
+    Raises:
+        ValueError: it cannot be decoded; a damaged file raises other errors of the decoders, too.
+    """
+    if not _is_tiff(source):
+        return _by_opencv(source)
+    source.seek(0)
+    with TiffFile(source) as file:
+        page = file.pages.first
+        try:
+            pixels = np.asarray(page.asarray())
+        except (ValueError, KeyError):  # a compression that tifffile leaves to another package
+            if page.planarconfig == PLANARCONFIG.SEPARATE:
+                raise
+            return _by_opencv(source)
+        if page.planarconfig == PLANARCONFIG.SEPARATE and pixels.ndim == 3:
+            pixels = np.moveaxis(pixels, 0, -1)
+        return _invert_white(pixels) if page.photometric == PHOTOMETRIC.MINISWHITE else pixels
+
+
+def _invert_white(pixels: NDArray[Any], bits: int | None = None) -> NDArray[Any]:
+    """Return the inverted pixels of a picture in which 0 is white (TIFF 6.0)."""
+    if pixels.dtype.kind == "u":
+        most = (1 << bits) - 1 if bits else np.iinfo(pixels.dtype).max
+        return np.asarray(pixels.dtype.type(most) - pixels)
+    return np.asarray(-pixels.astype(np.float32))
+
+
+def _by_opencv(source: IO[bytes]) -> NDArray[Any]:
+    source.seek(0)
+    content = np.frombuffer(source.read(), np.uint8)
+    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        raise ValueError("its compression is not read; save it as PNG")
+    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}
+    return np.asarray(pixels if pixels.ndim == 2 else pixels[..., order[pixels.shape[2]]])
+
+
+def _apply_exif_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return stored pixels upright (EXIF 2.3, tag 274)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
 
 
 def _to_known_dtype(pixels: NDArray[Any], stored: np.dtype[Any]) -> NDArray[Any]:

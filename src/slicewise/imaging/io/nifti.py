@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
 from slicewise.core.files import atomic_write
-from slicewise.imaging.alignment import compare_grids, reorder_axes
 from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
-from slicewise.imaging.orientation import Orientation
+from slicewise.imaging.orientation import Orientation, compare_grids, reorder_axes
 
 _NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))
 _CHUNK = 1 << 20
@@ -62,11 +61,9 @@ def read_nifti(path: Path) -> NiftiFile:
         if most < header.num_bytes:  # before memory is taken for the voxels
             raise EOFError(f"it holds at most {most:,} of {header.num_bytes:,} bytes")
         raw = np.empty(header.shape, header.stored, order="F")
-        distance = header.offset - len(header.orientation.header)
-        while distance > 0:
-            if not (chunk := stream.read(min(distance, _CHUNK))):
-                raise EOFError("it ends inside the header")
-            distance -= len(chunk)
+        extensions = max(header.offset - len(header.orientation.header), 0)
+        if len(stream.read(extensions)) < extensions:
+            raise EOFError("it ends inside the header")
         _fill(stream, raw)
         for _ in range(_MAX_TRAILER_CHUNKS):  # gzip's checksum is at the end; trailing garbage is legal
             if not stream.read(_CHUNK):

@@ -20,7 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from slicewise.core.errors import VolumeError
-from slicewise.imaging.alignment import MAX_DISPLACEMENT, displacement
+from slicewise.imaging import orientation as grids
 from slicewise.imaging.io.file_format import HEAD_BYTES, identify_format
 from slicewise.imaging.orientation import Orientation, format_sizes, voxel_sides
 
@@ -56,26 +56,21 @@ class NiftiError(VolumeError):
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """The header of one file with one 3-D volume.
-
-    Attributes:
-        shape: voxels along the file's axes.
-        stored: type of the voxels in the file.
-        offset: of the voxels in the uncompressed file, in bytes.
-        compressed: whether the file is compressed, whatever its name.
-        slope, intercept: map stored values to intensities.
-        warnings: assumptions that were made about the grid.
-    """
+    """The header of one file with one 3-D volume; slope and intercept map stored values to intensities."""
 
     path: Path
     shape: tuple[int, int, int]
+    """Voxels along the file's axes"""
     stored: np.dtype[Any]
+    """Type of the voxels in the file"""
     offset: int
+    """Of the voxels in the uncompressed file, in bytes"""
     compressed: bool
     slope: float
     intercept: float
     orientation: Orientation
     warnings: tuple[str, ...]
+    """Assumptions that were made about the grid"""
 
     @property
     def num_bytes(self) -> int:
@@ -262,7 +257,7 @@ def _list_assumptions(header: Any, raw: Any, form: str, shape: tuple[int, int, i
         yield "its header gives no length for a side of the voxels (pixdim 0): 1 mm is assumed; correct it"
     if header["sform_code"] > 0 and header["qform_code"] > 0:
         voxels = _form_disagreement(header, shape)
-        if voxels > MAX_DISPLACEMENT:
+        if voxels > grids.MAX_DISPLACEMENT:
             yield (
                 f"its qform and sform differ by up to {voxels:.1f} voxels: the sform is used; make them "
                 "agree, since other programs may use the qform"
@@ -275,4 +270,4 @@ def _form_disagreement(header: Any, shape: tuple[int, int, int]) -> float:
         between = np.linalg.solve(header.get_sform(), header.get_qform())
     except (HeaderDataError, ValueError, np.linalg.LinAlgError):
         return math.inf
-    return float(np.abs(displacement(between, shape)).max())
+    return float(np.abs(grids.displacement(between, shape)).max())

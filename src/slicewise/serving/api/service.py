@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from slicewise.compute.threads import Threads
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, SYNTHETIC_WARNING, Task
 from slicewise.explain.cam import compute_gradcam
-from slicewise.imaging.geometry import restore_to_volume
 from slicewise.imaging.io.image2d import to_png
+from slicewise.imaging.slicing import restore_to_volume
 from slicewise.inference.operating_points import INPUT_KINDS, OperatingPoint
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import Prediction
