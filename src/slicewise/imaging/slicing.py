@@ -125,11 +125,7 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
     slice_indices = np.flatnonzero(has_brain if volume.mask is None else has_brain | _any_label(volume.mask))
     included = has_brain[slice_indices]
     size = settings.image_size
-    cropped = settings.crop == "brain"
-    within, margin = (inside, settings.crop_margin) if cropped else (np.ones_like(inside), 0.0)
-    geometry = square_box(within, volume, margin, slice_indices)
-    if settings.fit == "pad":
-        geometry = geometry.padded_to(size)
+    geometry = _find_box(volume, inside, slice_indices, settings)
     masks = np.zeros((len(slice_indices), size, size), np.uint8)
     if volume.mask is None:
         labels = np.full(len(masks), UNKNOWN_LABEL if volume.label is None else volume.label, np.int8)
@@ -157,6 +153,16 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
         slice_mm=volume.spacing[0],
         geometry=geometry,
     )
+
+
+def _find_box(
+    volume: Volume, inside: NDArray[np.bool_], slice_indices: NDArray[np.intp], settings: Preprocessing
+) -> Geometry:
+    """Return the box that is cut from each of these slices."""
+    cropped = settings.crop == "brain"
+    within, margin = (inside, settings.crop_margin) if cropped else (np.ones_like(inside), 0.0)
+    box = square_box(within, volume, margin, slice_indices)
+    return box.padded_to(settings.image_size) if settings.fit == "pad" else box
 
 
 def _cut_images(
