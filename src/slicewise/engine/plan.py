@@ -37,9 +37,6 @@ class Selection:
     def of(self, step: str) -> Request:
         return self.requests.get(step, Request.AUTO)
 
-    def with_skipped(self, step: str) -> "Selection":
-        return Selection({**self.requests, step: Request.SKIP}, self.scope)
-
 
 def select(
     steps: Sequence[Step[C]],
@@ -193,9 +190,8 @@ class Planner(Generic[C]):
         output = self.workspace.find(step, identity.fingerprint)
         if output is None:
             return Decision(step, Action.RUN, self._why_missing(step, identity), identity)
-        faults = list(self.workspace.faults(output))
-        if faults:
-            return Decision(step, Action.RUN, join_reasons(faults), identity)
+        if faults := join_reasons(self.workspace.faults(output)):
+            return Decision(step, Action.RUN, faults, identity)
         homes = {slot: self.workspace.home(home) for slot, home in step.homes.items()}
         reason = "unchanged" if output.folders == homes else "made earlier with these settings"
         return self._after_reruns(Decision(step, Action.REUSE, reason, identity, output), before)
@@ -215,9 +211,9 @@ class Planner(Generic[C]):
     def _why_missing(self, step: Step[C], identity: Identity) -> str:
         receipt = self.workspace.home_receipt(step)
         if receipt is None:
-            return join_reasons(list(self.workspace.mismatches(step))) or "no output yet"
+            return join_reasons(self.workspace.mismatches(step)) or "no output yet"
         if receipt.fingerprint == identity.fingerprint:
-            return join_reasons(list(self.workspace.mismatches(step, identity.fingerprint)))
+            return join_reasons(self.workspace.mismatches(step, identity.fingerprint))
         return join_reasons(describe_changes(receipt.identity, identity)) or "the identity changed"
 
     def _outside(self, decision: Decision[C]) -> Decision[C]:
@@ -242,10 +238,10 @@ class Planner(Generic[C]):
         if receipt is None and step.name not in self._required:
             return Decision(step, Action.SKIP, f"--skip-{step.option}", identity)
         output = self.workspace.find(step, receipt.fingerprint) if receipt else None
-        faults = list(self.workspace.faults(output)) if output else ["its output is missing"]
+        faults = join_reasons(self.workspace.faults(output)) if output else "its output is missing"
         if faults:
             raise UsageError(
-                f"--skip-{step.option}: later steps need {step.name}, but {join_reasons(faults)}. "
+                f"--skip-{step.option}: later steps need {step.name}, but {faults}. "
                 "Leave the option out to make it"
             )
         assert output is not None
@@ -264,8 +260,7 @@ def _require_consistent(
     Later steps would report settings that made nothing. And with another split, a model would be tested on
     patients that it was trained on.
     """
-    conflicts = conflicting_settings(receipt.identity, expected)
-    if conflicts:
+    if conflicts := conflicting_settings(receipt.identity, expected):
         raise UsageError(
             f"--skip-{step.option}: the output of {step.name} was made with other settings: "
             f"{join_reasons(conflicts)}. Set these values, or leave the option out to make it again"

@@ -237,7 +237,8 @@ def _format(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def join_reasons(reasons: Sequence[str]) -> str:
+def join_reasons(reasons: Iterable[str]) -> str:
     """Join reasons to one line; only the first few are listed."""
-    rest = len(reasons) - _MAX_LISTED
-    return "; ".join(reasons[:_MAX_LISTED]) + (f"; and {rest} more" if rest > 0 else "")
+    listed = [*reasons]
+    rest = len(listed) - _MAX_LISTED
+    return "; ".join(listed[:_MAX_LISTED]) + (f"; and {rest} more" if rest > 0 else "")

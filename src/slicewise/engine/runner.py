@@ -128,8 +128,9 @@ class Runner(Generic[C]):
     def _existing_output(self, decision: Decision[C], selection: Selection) -> Decision[C] | None:
         """Return what stays if a person says no: a whole output of the same settings, else None."""
         step = decision.step
+        skipping = Selection({**selection.requests, step.name: Request.SKIP}, selection.scope)
         try:
-            existing = self._planner(selection.with_skipped(step.name)).decide(step, self.done)
+            existing = self._planner(skipping).decide(step, self.done)
         except UsageError:
             return None
         same = existing.output and existing.output.receipt.identity.settings == decision.identity.settings
