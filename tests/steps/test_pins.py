@@ -35,7 +35,7 @@ MUTATIONS = {
     "workflow/settings.py:select_settings": {"preprocess", "split", "train", "evaluate", "cross_validation"},
     "models/multitask.py:decode": {"train", "evaluate"},
     "imaging/intensity.py:compute_scaling": {"preprocess"},
-    "reporting/html.py:to_html": {"report"},
+    "reporting/report.py:to_html": {"report"},
 }
 """Functions of the source, and the steps that must see a change of them."""
 
