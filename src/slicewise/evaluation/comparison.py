@@ -13,12 +13,7 @@ from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.report import Table
 from slicewise.domain.tables import ComparisonRow, Estimate, PatientRow, SliceRow, write_rows
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.statistics import (
-    BootstrapSettings,
-    Floats,
-    estimate_over_rows,
-    paired_difference,
-)
+from slicewise.evaluation.statistics import BootstrapSettings, Floats, estimate_over_rows, paired_difference
 from slicewise.evaluation.summary import (
     describe_threshold,
     mean_estimate,
@@ -191,13 +186,7 @@ _COLUMNS = ("source", "score", "variant", "value", "interval", "p", "patients/fa
 
 
 def write_comparison(
-    folder: Path,
-    stem: str,
-    rows: Sequence[ComparisonRow],
-    title: str,
-    *,
-    synthetic: bool,
-    **content: Any,
+    folder: Path, stem: str, rows: Sequence[ComparisonRow], title: str, *, synthetic: bool, **content: Any
 ) -> None:
     """Write the rows as CSV, JSON (with `content` beside them), Markdown and PNG into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import CLASSIFICATION, TASKS
-from slicewise.domain.tables import PatientRow, SliceRow, by_source
-from slicewise.evaluation.evaluate import (
-    CaseOutput,
-    EvaluationResult,
-    ScoredCase,
-    pool_cases,
-    score_case,
-)
+from slicewise.domain.tables import by_source
+from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, ScoredCase, pool_cases, score_case
 from slicewise.evaluation.summary import bootstrap_settings, mean_estimate
 from slicewise.evaluation.threshold_selection import ThresholdSelection
 from slicewise.inference.calibration import calibration_metrics
@@ -96,22 +90,20 @@ def evaluate_held_out(
 
 def compare_thresholds(held_out: HeldOutResult) -> dict[str, Any]:
     """Return the post-processing of each source, and its test scores before and after selection."""
-    tables = {"before": held_out.before, "after": held_out.after}
+    selection = held_out.selection
     return {
         source: {
-            **held_out.selection.postprocessing(source).to_json(),
-            "notes": list(held_out.selection.sources[source].notes)
-            if source in held_out.selection.sources
-            else [],
-            **{name: _scores(source, result) for name, result in tables.items()},
+            **selection.postprocessing(source).to_json(),
+            "notes": list(selection.sources[source].notes) if source in selection.sources else [],
+            "before": _scores(source, held_out.before),
+            "after": _scores(source, held_out.after),
         }
         for source in by_source(held_out.after.slices)
     }
 
 
 def _scores(source: str, result: EvaluationResult) -> dict[str, Any]:
-    rows: list[SliceRow] = by_source(result.slices)[source]
-    patients: list[PatientRow] = by_source(result.patients)[source]
+    rows, patients = by_source(result.slices)[source], by_source(result.patients)[source]
     bootstrap = bootstrap_settings(result)
     dice = mean_estimate(patients, lambda row: row.dice, bootstrap)
     classes: dict[str, Any] = dict.fromkeys(("ece", "ece_by_chance", "ece_bins", "brier", "accuracy"))

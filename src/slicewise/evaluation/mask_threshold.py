@@ -46,40 +46,32 @@ class MaskGridSearch:
         self._grid = [
             (threshold, *rest) for threshold, rest in product(self._thresholds, self._component_grid)
         ]
-        self._predicted: list[Counts] = []
-        self._common: list[Counts] = []
-        self._reference: list[Counts] = []
-        self._scores: list[Floats] = []
+        self._tables: list[tuple[Counts, Counts, Counts, Floats]] = []
+        """By case: predicted and common pixels [grid, slice], reference pixels and probability [slice]"""
         self._patients: list[str] = []
         self._group_of: dict[str, str] = {}
 
     def add(self, case: CaseOutput) -> None:
         """Count the pixels of one case under every candidate, slice by slice."""
         reference = case.masks > 0
-        counts = [self._count(case, reference, threshold) for threshold in self._thresholds]
-        predicted, common = (np.concatenate([part[which] for part in counts]) for which in (0, 1))
-        self._predicted.append(predicted)
-        self._common.append(common)
-        self._reference.append(np.count_nonzero(reference, axis=(1, 2)))
-        self._scores.append(case.class_probability.astype(np.float64))
+        predicted, common = [], []
+        for threshold in self._thresholds:
+            masks, inside = case.mask_probability >= threshold, reference
+            rows, cols = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+            if rows.size:  # the bounding box of all slices
+                box = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+                masks, inside = masks[box], inside[box]
+            unfiltered = self._component_grid == [(0, 0.0)]
+            parts = None if unfiltered else find_components(masks, case.indices)  # labelled only once
+            for component, share in self._component_grid:
+                filtered = masks if parts is None else filter_components(parts, component, share)
+                predicted.append(np.count_nonzero(filtered, axis=(1, 2)))
+                common.append(np.count_nonzero(filtered & inside, axis=(1, 2)))
+        counts = np.count_nonzero(reference, axis=(1, 2))
+        scores = case.class_probability.astype(np.float64)
+        self._tables.append((np.array(predicted), np.array(common), counts, scores))
         self._patients += [case.keys[0].patient] * len(case.keys)
         self._group_of[case.keys[0].patient] = case.group
-
-    def _count(self, case: CaseOutput, reference: Bools, threshold: float) -> tuple[Counts, Counts]:
-        """Return predicted and common pixels [filter, slice]; components are labelled only once."""
-        masks = case.mask_probability >= threshold
-        rows, cols = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-        if rows.size:  # the bounding box of all slices
-            box = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-            masks, reference = masks[box], reference[box]
-        unfiltered = self._component_grid == [(0, 0.0)]
-        parts = None if unfiltered else find_components(masks, case.indices)
-        predicted, common = [], []
-        for component, share in self._component_grid:
-            filtered = masks if parts is None else filter_components(parts, component, share)
-            predicted.append(np.count_nonzero(filtered, axis=(1, 2)))
-            common.append(np.count_nonzero(filtered & reference, axis=(1, 2)))
-        return np.array(predicted), np.array(common)
 
     @property
     def num_groups(self) -> int:
@@ -113,29 +105,22 @@ class MaskGridSearch:
         """Return the Dice of each patient, all slices pooled, 1 where both masks are empty."""
         shape = (postprocessing.mask_threshold, postprocessing.min_component, postprocessing.component_share)
         place = self._grid.index(shape)
-        predicted, common = (np.hstack(table)[place] for table in (self._predicted, self._common))
+        every_predicted, every_common, references, probabilities = zip(*self._tables, strict=True)
+        predicted, common = (np.hstack(table)[place] for table in (every_predicted, every_common))
         if postprocessing.gate:
-            scores = postprocessing.probabilities(np.concatenate(self._scores))
+            scores = postprocessing.probabilities(np.concatenate(probabilities))
             called = scores >= postprocessing.class_threshold
             predicted, common = predicted * called, common * called
         _, owner = np.unique(self._patients, return_inverse=True)
-        reference = np.bincount(owner, np.concatenate(self._reference))
-        extent = reference + np.bincount(owner, predicted)
+        extent = np.bincount(owner, np.concatenate(references)) + np.bincount(owner, predicted)
         overlap = np.bincount(owner, common)
         return np.where(extent > 0, 2 * overlap / np.maximum(extent, 1), 1.0)
 
     def _candidates(self, postprocessing: Postprocessing) -> list[Postprocessing]:
         """Return all candidates, those that change least first."""
-        candidates = [
-            replace(
-                postprocessing,
-                mask_threshold=threshold,
-                min_component=component,
-                component_share=share,
-                gate=gate,
-            )
-            for (threshold, component, share), gate in product(self._grid, self._gates)
-        ]
+        fields = ("mask_threshold", "min_component", "component_share", "gate")
+        grid = [(*shape, gate) for shape, gate in product(self._grid, self._gates)]
+        candidates = [replace(postprocessing, **dict(zip(fields, values, strict=True))) for values in grid]
         return sorted(candidates, key=self._distance_to_configured)
 
     def _distance_to_configured(self, candidate: Postprocessing) -> tuple[float, ...]:

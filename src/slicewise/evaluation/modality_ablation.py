@@ -44,21 +44,13 @@ def write_modality_ablation(
 
     Differences are to the first of `results`, which has all modalities.
     """
-    variants = [
-        Variant(
-            "+".join(name for name, is_given in zip(channels, given, strict=True) if is_given),
-            result.slices,
-            result.patients,
-            result.absent,
-            result.seed,
-        )
-        for given, result in results.items()
-    ]
-    bootstrap = bootstrap_settings(next(iter(results.values())))
-    rows = compare(variants, bootstrap)
-    write_comparison(
-        folder, "modality_subsets", rows, "With these modalities alone", synthetic=synthetic, note=NOTE
-    )
+    variants = []
+    for given, result in results.items():
+        name = "+".join(channel for channel, is_given in zip(channels, given, strict=True) if is_given)
+        variants.append(Variant(name, result.slices, result.patients, result.absent, result.seed))
+    rows = compare(variants, bootstrap_settings(next(iter(results.values()))))
+    title = "With these modalities alone"
+    write_comparison(folder, "modality_subsets", rows, title, synthetic=synthetic, note=NOTE)
     scores: dict[str, Any] = {}
     for row in rows:
         if not row.minus:

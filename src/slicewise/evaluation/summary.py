@@ -18,12 +18,7 @@ from slicewise.domain.tables import (
     plural,
 )
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.statistics import (
-    BootstrapSettings,
-    estimate,
-    estimate_mean,
-    estimate_over_rows,
-)
+from slicewise.evaluation.statistics import BootstrapSettings, estimate, estimate_mean, estimate_over_rows
 from slicewise.metrics import confusion
 from slicewise.metrics.table import (
     Metric,
@@ -87,29 +82,26 @@ def segmentation_scores(
         return None
     present = [row for row in scored if not row.empty_reference]
     lesions = [row for row in masked if row.reference_pixels]
-    return {
-        **{
-            score_key(metric): _spread(scored, read_score(metric.name), bootstrap)
-            for metric in metrics_of("slice", "patient")
-        },
-        "dice_per_patient_with_tumour": _spread(present, attrgetter("dice"), bootstrap),
-        **{
-            f"{metric.name}_per_slice": mean_estimate(masked, read_score(metric.name), bootstrap).to_json()
-            for metric in metrics_of("slice")
-        },
-        "dice_per_tumour_slice": mean_estimate(lesions, attrgetter("dice"), bootstrap).to_json(),
-        "empty_reference": {
-            "num_patients": len(scored) - len(present),
-            "num_slices": sum(row.reference_pixels == 0 for row in masked),
-            "num_slices_left_empty": sum(
-                row.reference_pixels == 0 and row.predicted_pixels == 0 for row in masked
-            ),
-        },
-        "empty_prediction": {
-            "num_patients": sum(row.dice == 0 and row.scores["precision"] is None for row in scored),
-            "num_tumour_slices": sum(row.predicted_pixels == 0 for row in lesions),
-        },
+    empty = [row for row in masked if row.reference_pixels == 0]
+    scores: dict[str, Any] = {
+        score_key(metric): _spread(scored, read_score(metric.name), bootstrap)
+        for metric in metrics_of("slice", "patient")
     }
+    scores["dice_per_patient_with_tumour"] = _spread(present, attrgetter("dice"), bootstrap)
+    for metric in metrics_of("slice"):
+        mean = mean_estimate(masked, read_score(metric.name), bootstrap)
+        scores[f"{metric.name}_per_slice"] = mean.to_json()
+    scores["dice_per_tumour_slice"] = mean_estimate(lesions, attrgetter("dice"), bootstrap).to_json()
+    scores["empty_reference"] = {
+        "num_patients": len(scored) - len(present),
+        "num_slices": len(empty),
+        "num_slices_left_empty": sum(row.predicted_pixels == 0 for row in empty),
+    }
+    scores["empty_prediction"] = {
+        "num_patients": sum(row.dice == 0 and row.scores["precision"] is None for row in scored),
+        "num_tumour_slices": sum(row.predicted_pixels == 0 for row in lesions),
+    }
+    return scores
 
 
 def classification_scores(rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> dict[str, Any]:
@@ -127,12 +119,8 @@ def classification_scores(rows: Sequence[SliceRow], bootstrap: BootstrapSettings
 
 
 def slice_predictions(rows: Sequence[SliceRow]) -> Predictions:
-    return Predictions(
-        *(
-            np.array([getattr(row, name) for row in rows], dtype=np.float64)
-            for name in ("label", "predicted", "probability")
-        )
-    )
+    names = ("label", "predicted", "probability")
+    return Predictions(*(np.array([getattr(row, name) for row in rows], np.float64) for name in names))
 
 
 def pooled_estimate(metric: Metric, rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> Estimate:
@@ -168,19 +156,16 @@ def patient_classification(rows: Sequence[PatientRow], bootstrap: BootstrapSetti
         "num_without_tumour": number - ill,
         "num_called": int(whole.predicted.sum()),
     }
-    metrics = metrics_of("pooled")
+    note = ""
     if ill in (0, number):
         has = "has a tumour" if ill else "has none"
         note = f"each of {plural(number, 'patient')} {has}: there is nothing to tell apart"
-        nothing = Estimate(None, None, None, number, note).to_json()
-        return {**summary, **{metric.name: nothing for metric in metrics}}
-    return {
-        **summary,
-        **{
-            metric.name: estimate(partial(metric.compute, whole), number, bootstrap).to_json()
-            for metric in metrics
-        },
-    }
+    for metric in metrics_of("pooled"):
+        scored = Estimate(None, None, None, number, note)
+        if not note:
+            scored = estimate(partial(metric.compute, whole), number, bootstrap)
+        summary[metric.name] = scored.to_json()
+    return summary
 
 
 def labelled_scores(section: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:

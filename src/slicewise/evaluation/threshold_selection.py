@@ -44,6 +44,8 @@ from slicewise.inference.postprocess import Postprocessing
 CALIBRATION: Final = "calibration"
 CLASS_THRESHOLD: Final = "class threshold"
 MASKS: Final = "masks"
+Gains = dict[str, SelectionGain]
+Notes = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,12 @@ class SliceProbabilities:
     labels: Floats
     probabilities: Floats
     groups: tuple[str, ...]
+    """Patients, or families of near-identical pictures."""
     is_pictures: bool
     """Whether each slice is a picture of its own."""
 
     @property
     def population(self) -> str:
-        """The number of groups in words: patients, or families of near-identical pictures."""
         return describe_groups(self.num_groups, pictures=self.is_pictures, subset="validation")
 
     @cached_property
@@ -66,7 +68,7 @@ class SliceProbabilities:
         """[slice] index of its group."""
         return index_groups(self.groups)[1]
 
-    @cached_property
+    @property
     def num_groups(self) -> int:
         return len(set(self.groups))
 
@@ -160,12 +162,11 @@ def select_thresholds(cases: Iterable[CaseOutput], settings: Evaluation, seed: i
     slices: dict[str, list[SliceProbabilities]] = {}
     searches: dict[str, MaskGridSearch] = {}
     for case in cases:
-        if not case.keys:
-            continue
-        source = case.keys[0].source
-        slices.setdefault(source, []).append(included_slices(case))
-        if case.has_mask:
-            searches.setdefault(source, MaskGridSearch(settings)).add(case)
+        if case.keys:
+            source = case.keys[0].source
+            slices.setdefault(source, []).append(included_slices(case))
+            if case.has_mask:
+                searches.setdefault(source, MaskGridSearch(settings)).add(case)
     selected = {
         source: _select_for_source(concatenate_slices(parts), searches.get(source), settings, bootstrap)
         for source, parts in sorted(slices.items())
@@ -262,16 +263,14 @@ def select_class_threshold(
         )
         return SourceSelection(configured, notes=(note,))
     scaling, calibration, raw = _select_calibration(slices, settings, bootstrap)
-    threshold, gain, threshold_notes = _select_threshold(
-        slices, configured.class_threshold, settings, bootstrap
-    )
+    threshold, gain, stays = _select_threshold(slices, configured.class_threshold, settings, bootstrap)
     postprocessing = replace(configured, scaling=scaling, class_threshold=float(scaling(threshold)))
-    return SourceSelection(postprocessing, {**calibration, **gain}, (*raw, *threshold_notes))
+    return SourceSelection(postprocessing, calibration | gain, raw + stays)
 
 
 def _select_calibration(
     slices: SliceProbabilities, settings: Evaluation, bootstrap: BootstrapSettings
-) -> tuple[Scaling, dict[str, SelectionGain], tuple[str, ...]]:
+) -> tuple[Scaling, Gains, Notes]:
     if settings.calibrate == "none":
         return Scaling(), {}, (f"evaluation.calibrate=none: {NOT_CALIBRATED}",)
     labels, scores, shifted = slices.labels, slices.probabilities, settings.calibrate == "platt"
@@ -281,15 +280,15 @@ def _select_calibration(
 
     gains = slices.held_out(choose) - log_likelihood(labels, scores)
     gain = slices.mean_gain("log-likelihood", gains, bootstrap)
-    if not gain.is_significant:
-        note = f"calibration has no significant gain ({gain.describe()}): {NOT_CALIBRATED}"
-        return Scaling(), {CALIBRATION: gain}, (note,)
-    return fit_scaling(labels, scores, shifted=shifted), {CALIBRATION: gain}, ()
+    if gain.is_significant:
+        return fit_scaling(labels, scores, shifted=shifted), {CALIBRATION: gain}, ()
+    note = f"calibration has no significant gain ({gain.describe()}): {NOT_CALIBRATED}"
+    return Scaling(), {CALIBRATION: gain}, (note,)
 
 
 def _select_threshold(
     slices: SliceProbabilities, configured: float, settings: Evaluation, bootstrap: BootstrapSettings
-) -> tuple[float, dict[str, SelectionGain], tuple[str, ...]]:
+) -> tuple[float, Gains, Notes]:
     """Return the threshold of the raw probability."""
     labels, scores = slices.labels, slices.probabilities
     if settings.operating_point == "fixed":
@@ -298,10 +297,10 @@ def _select_threshold(
         target, tumour = settings.sensitivity_target, labels == 1
         called = slices.held_out_classes(partial(sensitivity_threshold, target=target))
         reached = estimate_mean(called[tumour], np.asarray(slices.groups)[tumour], bootstrap)
-        interval = ""
+        facts = f"target {target:g}"
         if reached.low is not None:
-            interval = f", {bootstrap.confidence:.0%} interval {reached.low:.3f} to {reached.high:.3f}"
-        note = f"sensitivity {reached.value:.3f} on held-out validation groups (target {target:g}{interval})"
+            facts += f", {bootstrap.confidence:.0%} interval {reached.low:.3f} to {reached.high:.3f}"
+        note = f"sensitivity {reached.value:.3f} on held-out validation groups ({facts})"
         return sensitivity_threshold(labels, scores, target), {}, (note,)
     added = slices.held_out_classes(youden_threshold) - (scores >= configured)
     gain = slices.balanced_gain(added, bootstrap)

@@ -244,10 +244,7 @@ def draw_iou_bars(
     none = len(masked) - len(overlapping)
     failed = [(f"{row.source}/{row.patient}", row.scores["iou"] or 0.0) for row in patients]
     of_slices = f"{plural(len(masked), 'slice')} failed, {none} of them with IoU 0; the others:"
-    panels = (
-        (f"{plural(len(patients), 'patient')} failed", failed, BLUE),
-        (of_slices, overlapping, ORANGE),
-    )
+    panels = ((f"{plural(len(patients), 'patient')} failed", failed, BLUE), (of_slices, overlapping, ORANGE))
     heights = [max(2, min(len(bars), _BARS)) for _, bars, _ in panels]
     size = (7.5, 1.8 + 0.26 * sum(heights))
     with drawing(path, size, "IoU of the failures", synthetic=synthetic) as figure:

@@ -26,7 +26,7 @@ from slicewise.reporting.run import (
     selection_notes,
     uncalibrated_sources,
 )
-from slicewise.reporting.sections import LINKS, build_report, training_table
+from slicewise.reporting.sections import LINKS, build_report, split_table, training_table
 
 
 def write_report(folder: Path, run: RunInfo, folders: ResultFolders) -> int:
@@ -126,15 +126,13 @@ def render_card(run: RunInfo, evaluation: Path) -> str:
         for line in scores.headlines.rows
     ]
     head = ("source", "score", "value", "interval", "patients, or families of pictures")
-    subsets = ("train", "val", "test")
-    counts = [(source, *(str(count[name]) for name in subsets)) for source, count in run.counts.items()]
     text = TEMPLATES.get_template("model_card.md.j2").render(
         run=run,
         metrics=metrics,
         warnings=list(collect_warnings(run, metrics)),
         notes=selection_notes(metrics),
         raw=uncalibrated_sources(metrics),
-        split=Table(("source", *subsets), counts).to_markdown(),
+        split=split_table(run).to_markdown(),
         scores=Table(head, lines).to_markdown(),
         training=training_table(run).to_markdown(),
     )

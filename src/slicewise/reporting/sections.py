@@ -1,6 +1,6 @@
 """The report of a run: the sections of its page and of its text, from the files of the evaluation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from slicewise.config.export import to_yaml
@@ -49,22 +49,21 @@ def build_report(run: RunInfo, folders: ResultFolders) -> Report:
     """
     metrics = read_json(folders.evaluation / "metrics.json")
     sources = source_scores(metrics)
-    sections = {
-        ("Summary", "Summary"): _summary(run, metrics, sources),
-        ("Training", "Training"): _training(run, folders),
-        ("Scores on the test patients", "Scores"): _scores(metrics, sources, folders),
-        ("Thresholds and calibration, selected on the validation patients", "Thresholds"): _thresholds(
-            metrics, folders
-        ),
-        ("The training stages on the same test slices", "Stages"): _stages(run, folders),
-        ("Every test patient, worst first", "Patients"): _patients(metrics, folders),
-        ("Failures", "Failures"): _failures(run, folders),
-        ("Explanations", "Explanations"): _explanations(metrics, folders),
-        ("Fewer modalities", "Modalities"): _subsets(folders),
-        ("Provenance", "Provenance"): _provenance(run, metrics),
-        ("Reproduce", "Reproduce"): _reproduce(run),
-    }
-    built = [Section(title, short, [*blocks]) for (title, short), blocks in sections.items()]
+    thresholds_title = "Thresholds and calibration, selected on the validation patients"
+    sections: list[tuple[str, str, Iterable[Block]]] = [
+        ("Summary", "Summary", _summary(run, metrics, sources)),
+        ("Training", "Training", _training(run, folders)),
+        ("Scores on the test patients", "Scores", _scores(metrics, sources, folders)),
+        (thresholds_title, "Thresholds", _thresholds(metrics, folders)),
+        ("The training stages on the same test slices", "Stages", _stages(run, folders)),
+        ("Every test patient, worst first", "Patients", _patients(metrics, folders)),
+        ("Failures", "Failures", _failures(run, folders)),
+        ("Explanations", "Explanations", _explanations(metrics, folders)),
+        ("Fewer modalities", "Modalities", _subsets(folders)),
+        ("Provenance", "Provenance", _provenance(run, metrics)),
+        ("Reproduce", "Reproduce", _reproduce(run)),
+    ]
+    built = [Section(title, short, [*blocks]) for title, short, blocks in sections]
     synthetic = " (synthetic data)" if run.synthetic else ""
     version = run.evaluation_step.versions.get("slicewise", "")
     return Report(
@@ -116,6 +115,13 @@ def training_table(run: RunInfo) -> Table:
     return Table(head, rows, "Scores of the best epoch on the validation patients")
 
 
+def split_table(run: RunInfo, caption: str = "") -> Table:
+    """Return the number of groups in each subset of the split."""
+    subsets = ("train", "val", "test")
+    rows = [(source, *(str(counts[name]) for name in subsets)) for source, counts in run.counts.items()]
+    return Table(("source", *subsets), rows, caption)
+
+
 def _training(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     yield training_table(run)
     for name, folder in folders.stages.items():
@@ -143,7 +149,7 @@ def _thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[
     )
     selected = read_json(folders.evaluation / "calibration.json")["sources"]
     decisions, raw = metrics["decisions"], uncalibrated_sources(metrics)
-    rows = []
+    rows, effects = [], []
     for source, entry in decisions.items():
         scaling = f"{entry['temperature']:.2f}, {entry['shift']:+.2f}"
         share = f"components from {round(entry['component_share'] * 100)} % of the largest"
@@ -156,16 +162,17 @@ def _thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[
         scaling = "raw, not calibrated" if source in raw else scaling
         thresholds = (number(entry["class_threshold"]), number(entry["mask_threshold"], 2))
         rows.append((source, population, scaling, *thresholds, ", ".join(filter(None, parts)) or "none"))
-    yield Table(
-        ("source", "selected on", "temperature, shift of logits", "class threshold", "mask threshold",
-         "mask post-processing"),
-        rows,
-    )  # fmt: skip
-    yield Table(
-        ("source", "ECE (by chance)", "Brier score", "accuracy", "Dice per patient"),
-        [_effect(source, entry["before"], entry["after"]) for source, entry in decisions.items()],
-        "Effect on the test patients, before → after",
-    )
+        before, after = entry["before"], entry["after"]
+        pairs = [(before[key], after[key]) for key in ("ece", "brier")]
+        for key in ("accuracy", "dice_per_patient"):
+            old, new = (scores[key] or {"value": None} for scores in (before, after))
+            pairs.append((old["value"], new["value"]))
+        ece, *others = (f"{number(old)} → {number(new)}" for old, new in pairs)
+        effects.append((source, f"{ece} ({number(after['ece_by_chance'])})", *others))
+    head = ("source", "selected on", "temperature, shift of logits", "class threshold", "mask threshold")
+    yield Table((*head, "mask post-processing"), rows)
+    head = ("source", "ECE (by chance)", "Brier score", "accuracy", "Dice per patient")
+    yield Table(head, effects, "Effect on the test patients, before → after")
     bins = next((entry["after"]["ece_bins"] for entry in decisions.values()), None) or "equal"
     yield Text(
         f"ECE: expected calibration error, in {bins} bins; by chance: the ECE expected for so few slices if "
@@ -174,24 +181,12 @@ def _thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[
     )
 
 
-def _effect(source: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the test scores of a source before and after the selection as cells."""
-    pairs = [(before[key], after[key]) for key in ("ece", "brier")]
-    pairs += [
-        ((before[key] or {"value": None})["value"], (after[key] or {"value": None})["value"])
-        for key in ("accuracy", "dice_per_patient")
-    ]
-    ece, *others = (f"{number(old)} → {number(new)}" for old, new in pairs)
-    return source, f"{ece} ({number(after['ece_by_chance'])})", *others
-
-
 def _stages(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     rows = read_rows(folders.stage_comparison / "phase_comparison.csv", ComparisonRow)
     yield to_table(rows)
     for source, gains in run.gains.items():
         yield Text(f"{source}: {gain_text(run.final_stage, gains)}")
-    note = f"{describe_intervals(rows)} Thresholds as configured."
-    yield Text(note, is_note=True)
+    yield Text(f"{describe_intervals(rows)} Thresholds as configured.", is_note=True)
     yield Figure(folders.stage_comparison / "phase_comparison.png", "The stages compared", wide=True)
 
 
@@ -247,8 +242,8 @@ def _failures(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
         yield Text("No comparison: nothing failed, or everything did.")
     yield Figure(folders.failures / "failures.png", "Failures: image, reference, prediction", wide=True)
     yield Figure(folders.failures / "iou_of_failures.png", "IoU of the failures")
-    text = "Confusion matrices of all slices and of the failures"
-    yield Figure(folders.failures / "confusion_matrices.png", text)
+    matrices = folders.failures / "confusion_matrices.png"
+    yield Figure(matrices, "Confusion matrices of all slices and of the failures")
 
 
 def _explanations(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
@@ -292,25 +287,18 @@ def _provenance(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[Block]:
         "versions": ", ".join(f"{name} {version}" for name, version in step.versions.items()),
     }
     yield Table(("", ""), [*facts.items()])
-    subsets = ("train", "val", "test")
-    rows = [(source, *(str(counts[name]) for name in subsets)) for source, counts in run.counts.items()]
     caption = f"Split, {run.split_origin}: patients, or families of near-identical pictures"
-    yield Table(("source", *subsets), rows, caption)
-    steps = [
-        (
-            *(step.name, step.made_at, number(step.seconds, 1), number(step.memory_mib, 0)),
-            *(step.fingerprint[:12], _short_commit(step.commit)),
-        )
-        for step in run.steps
-    ]
+    yield split_table(run, caption)
+    steps = []
+    for info in run.steps:
+        cost = (number(info.seconds, 1), number(info.memory_mib, 0))
+        dirty = "-dirty" if (info.commit or "").endswith("-dirty") else ""
+        commit = f"{(info.commit or '–')[:12]}{dirty}"
+        steps.append((info.name, info.made_at, *cost, info.fingerprint[:12], commit))
     head = ("step", "made at (UTC)", "seconds", "peak MiB", "fingerprint", "commit")
     yield Table(head, steps, "Steps, from their receipts")
     caption = "Merged configuration (runtime and serving do not affect results and are omitted)"
     yield Code(to_yaml(dict(run.config)), caption)
-
-
-def _short_commit(commit: str | None) -> str:
-    return f"{(commit or '–')[:12]}{'-dirty' if (commit or '').endswith('-dirty') else ''}"
 
 
 def _reproduce(run: RunInfo) -> Iterator[Block]:
@@ -321,15 +309,7 @@ def _reproduce(run: RunInfo) -> Iterator[Block]:
         "The same machine gives identical results; another processor or thread count may change the last "
         f"digits. {folder}slicewise verify checks every file against its receipt."
     )
-    names = ("metrics", "text", "calibration", "phases", "failures", "traits")
-    yield Text(
-        "Beside this page, and in the workspace:",
-        {
-            "report.json": "report.json",
-            "model card": LINKS["model_card"],
-            **{
-                LINKS[name].rpartition("/")[2] if name != "failures" else "failures": LINKS[name]
-                for name in names
-            },
-        },
-    )
+    links = {"report.json": "report.json", "model card": LINKS["model_card"]}
+    for name in ("metrics", "text", "calibration", "phases", "failures", "traits"):
+        links["failures" if name == "failures" else LINKS[name].rpartition("/")[2]] = LINKS[name]
+    yield Text("Beside this page, and in the workspace:", links)

@@ -35,8 +35,7 @@ def ports(workspace: Workspace) -> frozenset[int]:
 
 def _running(workspace: Workspace) -> DemoState | None:
     home = workspace.service(_NAME)
-    state = read_state(home)
-    return state if state and is_alive(home) else None
+    return read_state(home) if is_alive(home) else None
 
 
 def stop(workspace: Workspace) -> bool:
@@ -93,16 +92,11 @@ def _is_live(final: Step[Config], calibration_file: str, workspace: Workspace, f
     current = (fingerprint, _hash_if_any(workspace.home(calibration_file)))
     if not isinstance(served, dict) or (served.get("fingerprint"), served.get("choices")) != current:
         return False
-    checkpoint_home = workspace.home(final.homes["checkpoint"])
-    return not _was_retrained(served.get("network"), checkpoint_home) and is_alive(home)
-
-
-def _was_retrained(served: Any, checkpoint_home: Path) -> bool:
-    """Return whether the model at home has the served fingerprint and other weights: its step was forced."""
-    current = _checkpoint_identity(checkpoint_home)
-    return bool(
-        current and isinstance(served, dict) and current != served and current.keys() == served.keys()
-    )
+    model, network = served.get("network"), _checkpoint_identity(workspace.home(final.homes["checkpoint"]))
+    # The same fingerprint with other weights: the training step was forced.
+    if network and isinstance(model, dict) and network != model and network.keys() == model.keys():
+        return False
+    return is_alive(home)
 
 
 def _checkpoint_identity(home: Path) -> dict[str, str] | None:

@@ -27,14 +27,8 @@ if TYPE_CHECKING:
 
 def _settings(config: Config) -> dict[str, Any]:
     # The split decides which patients a scale takes; a patient's slices do not depend on it.
-    return select_settings(
-        config,
-        "preprocessing",
-        "scale",
-        "split",
-        *source_keys(config, "role"),
-        without=unused_split_keys(config),
-    )
+    keys = ("preprocessing", "scale", "split", *source_keys(config, "role"))
+    return select_settings(config, *keys, without=unused_split_keys(config))
 
 
 def _run(context: Context[Config]) -> Outcome:

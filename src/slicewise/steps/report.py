@@ -5,7 +5,6 @@ Versions, times and commands come from the receipts of the outputs: a page made 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
 from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
@@ -15,15 +14,21 @@ from slicewise.engine.step import Context, Demand, Outcome, Step
 from slicewise.reporting.run import ResultFolders, RunInfo, StepInfo
 from slicewise.workflow.settings import reproduce_command, results_config
 
-_DEMAND: Final = Demand(disk_bytes=8 * MIB, memory_bytes=300 * MIB)
-"""A page with its pictures, and the libraries that read them"""
-
 
 def _run(needs: Sequence[str], context: Context[Config]) -> Outcome:
     from slicewise.reporting.report import write_report
 
     config, config_values = context.config, results_config(context.config)
-    steps = {name: _step_info(context, name) for name in needs}
+    steps = []
+    for name in needs:
+        receipt = context.receipt(name)
+        made = receipt.report
+        steps.append(
+            StepInfo(
+                *(name, receipt.fingerprint, made.made_at, made.duration_seconds, made.peak_memory_mib),
+                *(made.git_commit, made.command, made.versions, made.metrics),
+            )
+        )
     info = RunInfo(
         training_mode=config.training_mode,
         data_name=config.data.name,
@@ -31,8 +36,8 @@ def _run(needs: Sequence[str], context: Context[Config]) -> Outcome:
         config=config_values,
         config_fingerprint=digest(config_values),
         reproduce=reproduce_command(config),
-        counts=steps["split"].metrics["counts"],
-        steps=tuple(steps.values()),
+        counts=next(step.metrics["counts"] for step in steps if step.name == "split"),
+        steps=tuple(steps),
     )
     folders = ResultFolders(
         evaluation=context.home("evaluate", "evaluation"),
@@ -43,22 +48,6 @@ def _run(needs: Sequence[str], context: Context[Config]) -> Outcome:
         stages={stage: context.home(f"train.{stage}", "checkpoint") for stage in config.stages},
     )
     return Outcome(metrics={"page_bytes": write_report(context.out("report"), info, folders)})
-
-
-def _step_info(context: Context[Config], name: str) -> StepInfo:
-    receipt = context.receipt(name)
-    report = receipt.report
-    return StepInfo(
-        name=name,
-        fingerprint=receipt.fingerprint,
-        made_at=report.made_at,
-        seconds=report.duration_seconds,
-        memory_mib=report.peak_memory_mib,
-        commit=report.git_commit,
-        command=report.command,
-        versions=report.versions,
-        metrics=report.metrics,
-    )
 
 
 def report(steps: Sequence[str]) -> Step[Config]:
@@ -72,7 +61,8 @@ def report(steps: Sequence[str]) -> Step[Config]:
         homes={"report": home},
         redirects={"results/report.html": f"{home}/report.html"},
         version=13,
-        demand=lambda _: _DEMAND,
+        # A page with its pictures, and the libraries that read them.
+        demand=lambda _: Demand(disk_bytes=8 * MIB, memory_bytes=300 * MIB),
         group="evaluate",
         highlights={
             f"{home}/report.html": "the report: open it in a browser",

@@ -37,7 +37,15 @@ def _run(context: Context[Config]) -> Outcome:
             "left out"
         )
     _require_tumour_in_subsets(context, used)
-    origin = {} if not config.split.is_given else {"given": _origins(config, predefined)}
+    origin: dict[str, Any] = {}
+    if config.split.is_given:  # what decided the subsets of each source
+        by = "folders" if config.split.folders else "file"
+        origin["given"] = {
+            source: {"by": "seed"}
+            if split is None
+            else {"by": by, "drawn": list(split.drawn), "left_out": dict(sorted(split.left_out.items()))}
+            for source, split in predefined.items()
+        }
     folder = context.out("split")
     write_json(folder / SPLIT_NAME, {**used.to_json(), **origin})
     write_json(folder / "everyone.json", {**all_groups.to_json(), **origin})
@@ -45,17 +53,6 @@ def _run(context: Context[Config]) -> Outcome:
         source: {subset: len(used.groups(source, subset)) for subset in SUBSETS} for source in used.sources
     }
     return Outcome({"counts": counts, **origin}, tuple(_notes(predefined) if origin else ()))
-
-
-def _origins(config: Config, predefined: Mapping[str, PredefinedSplit | None]) -> dict[str, Any]:
-    """Return what decided the subsets of each source: a file, folders, or the seed."""
-    by = "folders" if config.split.folders else "file"
-    return {
-        source: {"by": "seed"}
-        if split is None
-        else {"by": by, "drawn": list(split.drawn), "left_out": dict(sorted(split.left_out.items()))}
-        for source, split in predefined.items()
-    }
 
 
 def _notes(predefined: Mapping[str, PredefinedSplit | None]) -> Iterator[str]:

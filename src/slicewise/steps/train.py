@@ -80,15 +80,11 @@ def _notes(result: "StageResult") -> tuple[str, ...]:
 def _initial_checkpoint(stage: str, context: Context[Config]) -> "Checkpoint | None":
     from slicewise.models.checkpoint import load_checkpoint
 
-    previous = context.config.stages[stage].starts_from
-    if previous is not None:
+    config = context.config
+    if previous := config.stages[stage].starts_from:
         return load_stage_checkpoint(context, previous)
-    path = _external_checkpoint(stage, context.config)
-    return (
-        None
-        if path is None
-        else load_checkpoint(path, context.config.model, context.config.preprocessing.channels)
-    )
+    path = _external_checkpoint(stage, config)
+    return None if path is None else load_checkpoint(path, config.model, config.preprocessing.channels)
 
 
 def train(config: Config, stage: str) -> Step[Config]:

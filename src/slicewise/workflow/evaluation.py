@@ -36,11 +36,7 @@ from slicewise.evaluation.evaluate import (
 )
 from slicewise.evaluation.failures import analyse_failures, describe_image, select_failures, write_failures
 from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, evaluate_held_out
-from slicewise.evaluation.modality_ablation import (
-    list_subsets,
-    mask_modalities,
-    write_modality_ablation,
-)
+from slicewise.evaluation.modality_ablation import list_subsets, mask_modalities, write_modality_ablation
 from slicewise.evaluation.report import headlines, write_report
 from slicewise.evaluation.summary import bootstrap_settings
 from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
@@ -60,13 +56,7 @@ from slicewise.inference.pipeline import Pipeline, SlicePredictions
 from slicewise.inference.prediction import Prediction
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.models.multitask import MultitaskModel
-from slicewise.plots.sample_predictions import (
-    Row,
-    SlicePicture,
-    draw_samples,
-    grey_image,
-    select_samples,
-)
+from slicewise.plots.sample_predictions import Row, SlicePicture, draw_samples, grey_image, select_samples
 from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks
 from slicewise.workflow.slices import SliceLookup, slice_keys

@@ -1,12 +1,11 @@
 """A step within one fold of a cross-validation: the same work, another split, another home."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from slicewise.config.schema import Config
-from slicewise.engine.step import Context, Demand, Outcome, Step
+from slicewise.engine.step import Context, Step
 
 FOLDS_DIR: Final = "folds"
 
@@ -29,29 +28,18 @@ def in_fold(step: Step[Config], fold: int, repeated: Collection[str]) -> Step[Co
         return config.model_copy(update={"split": config.split.model_copy(update={"fold": fold})})
 
     def plain_context(context: Context[Config]) -> Context[Config]:
-        homes: dict[tuple[str, str], Path] = {
-            (plain_names.get(name, name), slot): home for (name, slot), home in context.homes.items()
-        }
+        homes = {(plain_names.get(name, name), slot): home for (name, slot), home in context.homes.items()}
         needs = {plain_names.get(name, name): fingerprint for name, fingerprint in context.needs.items()}
         return replace(context, config=with_fold(context.config), homes=homes, needs=needs)
-
-    def run(context: Context[Config]) -> Outcome:
-        return step.run(plain_context(context))
-
-    def settings(config: Config) -> Mapping[str, Any]:
-        return step.settings(with_fold(config))
-
-    def demand(context: Context[Config]) -> Demand:
-        return step.demand(plain_context(context))
 
     return replace(
         step,
         name=names[step.name],
         plain_name=step.name,
         fold=fold,
-        run=run,
-        settings=settings,
-        demand=demand,
+        run=lambda context: step.run(plain_context(context)),
+        settings=lambda config: step.settings(with_fold(config)),
+        demand=lambda context: step.demand(plain_context(context)),
         needs=tuple(names.get(need, need) for need in step.needs),
         homes={slot: f"{FOLDS_DIR}/{fold}/{home}" for slot, home in step.homes.items()},
         redirects={},

@@ -28,6 +28,18 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+EXPERIMENT: Final = "slicewise"
+FOLDER: Final = "tracking"
+_PACKAGES: Final = ("mlflow", "sqlalchemy", "alembic")
+_CONFIG_TAG: Final = "slicewise.config"
+ALLOWED_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "_-./ ")
+"""Characters that MLflow allows in names"""
+_CHUNK_SIZE: Final = 100
+_MAX_LENGTH: Final = 500
+"""Characters of a parameter or tag that older servers accept"""
+
+_LOGGED: Final = "logged.json"
+"""Beside the event files of TensorBoard: the products that are in them"""
 OBSERVERS: Final[Registry[Callable[[Config, Workspace], Observer | None]]] = Registry(
     "observers",
     {
@@ -36,6 +48,9 @@ OBSERVERS: Final[Registry[Callable[[Config, Workspace], Observer | None]]] = Reg
     },
 )
 """Functions that return an observer, or None where it is off."""
+
+
+T = TypeVar("T")
 
 
 def list_observers(config: Config, workspace: Workspace) -> dict[str, Observer]:
@@ -51,19 +66,6 @@ def list_observers(config: Config, workspace: Workspace) -> dict[str, Observer]:
 def make_observers(config: Config, workspace: Workspace) -> Observers:
     """Return all observers of a run; errors as of `list_observers`."""
     return Observers({"console": Console(), **list_observers(config, workspace)})
-
-
-EXPERIMENT: Final = "slicewise"
-FOLDER: Final = "tracking"
-_PACKAGES: Final = ("mlflow", "sqlalchemy", "alembic")
-_CONFIG_TAG: Final = "slicewise.config"
-ALLOWED_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "_-./ ")
-"""Characters that MLflow allows in names"""
-_CHUNK_SIZE: Final = 100
-_MAX_LENGTH: Final = 500
-"""Characters of a parameter or tag that older servers accept"""
-
-T = TypeVar("T")
 
 
 def make_tracker(config: Config, workspace: Workspace) -> Observer | None:
@@ -95,10 +97,9 @@ class Tracker(Observer):
         self._run_id = ""
 
     def finished(self, step: str, _status: StepStatus, _reason: str, output: StoredOutput | None) -> None:
-        if output is not None:
-            self._log(step, output.receipt, output.folders)
-
-    def _log(self, step: str, receipt: Receipt, folders: Mapping[str, Path]) -> None:
+        if output is None:
+            return
+        receipt, folders = output.receipt, output.folders
         if self._client is None:
             self._open()
         logged_tags = self._client.get_run(self._run_id).data.tags
@@ -112,21 +113,18 @@ class Tracker(Observer):
         for chunk in _chunks(list(iterate_metrics(step, receipt, folders))):
             metrics = [Metric(name, value, time, number) for name, value, number in chunk]
             self._client.log_batch(self._run_id, metrics=metrics)
-        # The tag of the step is last: without it the step is logged again.
-        tags = {**self._tags(receipt, folders), **step_tags}
-        for name, value in tags.items():
-            self._client.log_batch(self._run_id, tags=[RunTag(name, str(value)[:_MAX_LENGTH])])
-        if step in ("evaluate", "cross_validation"):
-            self._client.set_terminated(self._run_id)
-
-    def _tags(self, receipt: Receipt, folders: Mapping[str, Path]) -> dict[str, str]:
         report, prefix = receipt.report, f"output.{receipt.identity.step}"
-        return {
+        tags = {
             **{f"{prefix}.{slot}": self._workspace.relative(path) for slot, path in folders.items()},
             "git_commit": report.git_commit or "not recorded",
             "command": report.command or "not recorded",
             "workspace": self._workspace.root.name,
+            **step_tags,  # last: without them the step is logged again
         }
+        for name, value in tags.items():
+            self._client.log_batch(self._run_id, tags=[RunTag(name, str(value)[:_MAX_LENGTH])])
+        if step in ("evaluate", "cross_validation"):
+            self._client.set_terminated(self._run_id)
 
     def _open(self) -> None:
         """Find the run of this configuration, or create it."""
@@ -141,8 +139,7 @@ class Tracker(Observer):
             folder.mkdir(parents=True, exist_ok=True)
             address = f"sqlite:///{folder / 'mlflow.db'}"
         client = MlflowClient(tracking_uri=address)
-        existing = client.get_experiment_by_name(EXPERIMENT)
-        if existing is not None:
+        if existing := client.get_experiment_by_name(EXPERIMENT):
             experiment = existing.experiment_id
         else:
             artifacts = None if self._uri else (folder / "artifacts").as_uri()
@@ -183,9 +180,6 @@ def _name(text: str) -> str:
 def _chunks(items: list[T]) -> list[list[T]]:
     """Split a list into the sizes that one request may have."""
     return [items[first : first + _CHUNK_SIZE] for first in range(0, len(items), _CHUNK_SIZE)]
-
-
-_LOGGED: Final = "logged.json"
 
 
 def make_tensorboard(config: Config, workspace: Workspace) -> Observer | None:

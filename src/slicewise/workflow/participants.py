@@ -94,11 +94,8 @@ def predefined_split(config: Config, source: SourceSettings, index: CaseIndex) -
     """
     if not config.split.is_given or source.role == "train_only":
         return None
-    named = {
-        member: subsets
-        for member, subsets in _match_members(config, index).items()
-        if member.source == source.name
-    }
+    members = _match_members(config, index).items()
+    named = {member: subsets for member, subsets in members if member.source == source.name}
     return resolve_split(named, config.split, _group_labels(index.of_source(source.name)), source.name)
 
 
@@ -124,13 +121,12 @@ def _match_members(config: Config, index: CaseIndex) -> SubsetsByMember:
 
 def select_phantom_patients(config: Config, source: SourceSettings, names: Iterable[str]) -> frozenset[str]:
     """Return the phantom patients that take part, generated or not."""
-    if config.split.file is not None and source.role == "full":
-        members = match_names(read_split_file(expand_user(config.split.file)), source.name, names)
-        predefined = resolve_split(members, config.split, None, source.name)
-        if predefined is not None:
-            return _select_participants(config, source, predefined.subsets, is_predefined=True)
     if source.role == "train_only":
         return _select_participants(config, source, dict.fromkeys(names, "train"))
+    if config.split.file is not None:
+        members = match_names(read_split_file(expand_user(config.split.file)), source.name, names)
+        if predefined := resolve_split(members, config.split, None, source.name):
+            return _select_participants(config, source, predefined.subsets, is_predefined=True)
     return _select_participants(config, source, _split_by_seed(config, names))
 
 

@@ -45,9 +45,9 @@ def read_manifest(context: Context[Config]) -> list[dict[str, Any]]:
     path = context.home("preprocess", "processed") / MANIFEST_NAME
     manifest = read_json(path)
     entries = manifest.get("entries") if isinstance(manifest, dict) else None
+    texts = ("entry", "source", "group")
     if not isinstance(entries, list) or not all(
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(name), str) for name in ("entry", "source", "group"))
+        isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in texts)
         for entry in entries
     ):
         raise WorkspaceError(f"{path} is damaged (no list of entries); move it aside and run again")
@@ -61,13 +61,11 @@ def open_cases(context: Context[Config], subset: Subset) -> "list[StoredCase]":
         DataError: a source of the run has no case in the subset.
     """
     store = slice_store(context.workspace)
-    split = Split.from_json(read_json(context.home("split", "split") / SPLIT_NAME))
-    groups = split.subset(subset)
+    groups = Split.from_json(read_json(context.home("split", "split") / SPLIT_NAME)).subset(subset)
     entries = read_manifest(context)
     cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in groups]
     expected = {s.name for s in used_sources(context.config) if s.role == "full" or subset == "train"}
-    missing = expected - {case.key.source for case in cases}
-    if missing:
+    if missing := expected - {case.key.source for case in cases}:
         raise DataError(
             f"the {subset} subset has no case of {', '.join(sorted(missing))}; run again with "
             "--force download"
