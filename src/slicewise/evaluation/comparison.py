@@ -68,14 +68,8 @@ def compare(
 ) -> list[ComparisonRow]:
     """Return each score of each variant by source and, if `paired`, differences to the first that has it.
 
-    Args:
-        variants: at least one.
-        bootstrap: how the intervals are drawn; a difference resamples pairs.
-        metrics: the headline metrics if None.
-        paired: whether the variants were evaluated on the same patients.
-
-    Raises:
-        UsageError: two variants have no test patient in common.
+    Paired variants were evaluated on the same patients; a difference resamples pairs. `metrics` are the
+    headline metrics if None.
     """
     rows: list[ComparisonRow] = []
     for source in sorted({row.source for variant in variants for row in variant.slices}):
@@ -197,10 +191,10 @@ def write_comparison(
     draw_comparison(folder / f"{stem}.png", rows, title, synthetic=synthetic)
 
 
-def to_cells(rows: Sequence[ComparisonRow]) -> list[tuple[str, ...]]:
-    """Return the rows as text, a cell per column; several seeds are told apart by the variant's name."""
+def to_table(rows: Sequence[ComparisonRow]) -> Table:
+    """Return the rows as text; several seeds are told apart by the variant's name."""
     several = len({row.seed for row in rows}) > 1
-    cells: list[tuple[str, ...]] = []
+    cells = []
     for row in rows:
         p_value = "–" if row.p_value is None else "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"
         name = f"{row.name}, seed {row.seed}" if several else row.name
@@ -208,7 +202,7 @@ def to_cells(rows: Sequence[ComparisonRow]) -> list[tuple[str, ...]]:
         note = "; ".join(part for part in notes if part and not part.startswith(_NO_INTERVAL))
         numbers = (row.value_text, row.interval_text, p_value, str(row.num_patients or "–"))
         cells.append((row.source, score_label(row.score), name, *numbers, note))
-    return cells
+    return Table(_COLUMNS, cells)
 
 
 def verdict(row: ComparisonRow) -> str:
@@ -223,10 +217,6 @@ def _direction(score: str) -> int:
     """Return 1 where a higher score is better, -1 where a lower one is, 0 where neither is."""
     name = score.partition("_per_")[0]
     return {"higher": 1, "lower": -1, "zero": 0}[METRICS[name].better] if name in METRICS else 0
-
-
-def to_table(rows: Sequence[ComparisonRow]) -> Table:
-    return Table(_COLUMNS, to_cells(rows))
 
 
 def to_text(rows: Sequence[ComparisonRow]) -> Iterator[str]:
@@ -244,10 +234,8 @@ def to_markdown(rows: Sequence[ComparisonRow], title: str, *, synthetic: bool) -
 def describe_intervals(rows: Sequence[ComparisonRow]) -> str:
     """Return what the intervals and tests are, and each reason why one is missing once."""
     reasons = {part for row in rows for part in row.note.split("; ") if part.startswith(_NO_INTERVAL)}
-    method = (
-        "Intervals: bootstrap over patients, pairs kept; p: Wilcoxon's signed-rank test, from six pairs on."
-    )
-    return " ".join([method, *(f"{reason.capitalize()}." for reason in sorted(reasons))])
+    method = "bootstrap over patients, pairs kept; p: Wilcoxon's signed-rank test, from six pairs on"
+    return " ".join(f"{part}." for part in (f"Intervals: {method}", *map(str.capitalize, sorted(reasons))))
 
 
 def compute_gains(rows: Sequence[ComparisonRow], variant: str) -> dict[str, dict[str, Any]]:
@@ -287,18 +275,9 @@ def across_seeds(rows: Sequence[ComparisonRow]) -> list[dict[str, Any]]:
         groups.setdefault((row.variant, row.minus, row.source, row.score), []).append(row)
     summaries = []
     for (variant, minus, source, score), own in groups.items():
+        summary: dict[str, Any] = {"variant": variant, "minus": minus, "source": source, "score": score}
         known = [row.value for row in own if row.value is not None]
         spread = {"mean": float(np.mean(known)), "min": min(known), "max": max(known)} if known else None
         not_worse = sum(value * _direction(score) >= 0 for value in known) if known and minus else None
-        summaries.append(
-            {
-                "variant": variant,
-                "minus": minus,
-                "source": source,
-                "score": score,
-                "num_seeds": len(own),
-                "value": spread,
-                "num_not_worse": not_worse,
-            }
-        )
+        summaries.append(summary | {"num_seeds": len(own), "value": spread, "num_not_worse": not_worse})
     return summaries

@@ -112,14 +112,11 @@ def evaluate_slices(
 ) -> EvaluationResult:
     """Score every slice with the configured thresholds and pool the slices of each patient.
 
-    Args:
-        cases: consumed one by one; a generator keeps memory at one case.
-        settings: thresholds, and what the summary needs for its intervals.
-        seed: of the bootstrap draws.
-        surfaces: measure borders too, which takes longer; without it their columns stay empty.
+    The cases are consumed one by one: a generator keeps memory at one case. Without `surfaces` borders are
+    not measured, which is quicker, and their columns stay empty.
 
     Raises:
-        ValueError: a slice comes twice, or arrays of a case differ in length.
+        ValueError: a slice comes twice.
     """
     postprocessing = Postprocessing.configured(settings)
     scored = [score_case(case, settings, postprocessing, surfaces=surfaces) for case in cases]

@@ -59,12 +59,9 @@ def describe_image(images: NDArray[np.floating], presence: Mapping[str, bool]) -
 def analyse_failures(
     result: EvaluationResult, images: Mapping[SliceKey, SliceImage], dice: float
 ) -> FailureAnalysis:
-    """Return the failures of a result and their traits.
+    """Return the failures of a result and their traits; `images` are the traits of the image of each slice.
 
-    Args:
-        result: the tables.
-        images: traits of the image of each slice.
-        dice: masks below this Dice failed; a slice without a mask fails when its predicted class is wrong.
+    Masks below the Dice `dice` failed; a slice without a mask fails when its predicted class is wrong.
     """
     classified = CLASSIFICATION in result.tasks
     judged = [  # slices without a pixel in either mask are correct and say nothing about masks

@@ -135,10 +135,7 @@ def select_candidate(
 ) -> tuple[int, SelectionGain]:
     """Return the row of the best candidate (0 where its gain is not significant) and the gain over row 0.
 
-    Args:
-        dice: [candidate, patient]; the first candidate is the default.
-        groups: [patient] the resampled unit of each.
-        bootstrap: the interval of the gain.
+    `dice` is [candidate, patient], the default first; `groups` [patient] names the resampled unit of each.
     """
     names, owner = index_groups(groups)
 

@@ -137,12 +137,7 @@ def _selection_lines(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None) -> list[str]:
-    """Return the main scores of each source as lines for a terminal; the step keeps them in its record.
-
-    Args:
-        metrics: of `metrics.json`.
-        gains: what the last stage gained, by source.
-    """
+    """Return the main scores of each source as lines for a terminal; `gains` by source: of the last stage."""
     lines = []
     for source, entry in metrics["sources"].items():
         lines.append(f"{source}: {describe_counts(entry['num_patients'], entry['num_slices'])}")

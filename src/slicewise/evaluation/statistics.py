@@ -163,10 +163,8 @@ REPEATS: Final = 5
 def held_out_values(owner: Indices, strata: Indices, choose: Selector) -> Floats:
     """Return the mean value [row] of each row under selections made without its group.
 
-    Args:
-        owner: [row] index of its group.
-        strata: [group] groups of one stratum are spread evenly over the folds.
-        choose: selects on the rows given, and returns the value of every row.
+    `owner` [row] is the index of its group. Groups of one of the `strata` [group] are spread evenly over the
+    folds. `choose` selects on the rows given, and returns the value of every row.
     """
     rng = np.random.default_rng(0)
     total = np.zeros(len(owner))
@@ -182,13 +180,7 @@ def held_out_values(owner: Indices, strata: Indices, choose: Selector) -> Floats
 
 @dataclass(frozen=True)
 class SelectionGain:
-    """The gain of a selection over the default on held-out groups.
-
-    Attributes:
-        measure: name of the score; more is better.
-        estimate: mean gain and its interval over resamples of groups.
-        confidence: of the interval.
-    """
+    """The gain in a score (more is better) of a selection over the default on held-out groups."""
 
     measure: str
     estimate: Estimate

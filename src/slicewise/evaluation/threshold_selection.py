@@ -151,13 +151,7 @@ class ThresholdSelection:
 
 
 def select_thresholds(cases: Iterable[CaseOutput], settings: Evaluation, seed: int = 0) -> ThresholdSelection:
-    """Select calibration, thresholds and post-processing per source.
-
-    Args:
-        cases: the validation cases, consumed one by one.
-        settings: what to select, and the defaults.
-        seed: of the resamples of groups.
-    """
+    """Select calibration, thresholds and post-processing per source on validation cases, read one by one."""
     bootstrap = BootstrapSettings(settings.bootstrap_samples, settings.confidence, seed)
     slices: dict[str, list[SliceProbabilities]] = {}
     searches: dict[str, MaskGridSearch] = {}

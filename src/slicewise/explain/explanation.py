@@ -24,26 +24,19 @@ INSENSITIVE: Final = 0.5
 
 @dataclass(frozen=True)
 class SliceExplanation:
-    """One slice with the results of each method; all images [N, N].
-
-    Attributes:
-        row: its scores.
-        grey: the image in 0..1.
-        inside: the brain.
-        reference: None where there is no mask.
-        saliency_maps: in 0..1 by method, "gradcam" among them.
-        curves: by method and `random`; empty for a slice that was not called tumour.
-        rank_correlation: by method, one per level of randomization; none for an empty map or a slice outside
-            the sanity check.
-    """
+    """One slice with the results of each method; all images [N, N]."""
 
     row: SliceRow
     grey: NDArray[np.float32]
     inside: NDArray[np.bool_]
+    """The brain"""
     reference: NDArray[np.bool_] | None
     saliency_maps: Mapping[str, NDArray[np.float32]]
+    """In 0..1 by method, "gradcam" among them"""
     curves: Mapping[str, Curves]
+    """By method and `random`; empty for a slice that was not called tumour"""
     rank_correlation: Mapping[str, Sequence[float]]
+    """By method, one per level of randomization; none for an empty map or outside the randomization test"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,14 +59,9 @@ def overlay(
     opacity: float = 0.25,
     outline: int = 2,
 ) -> Rgb:
-    """Lay a mask over a grey or RGB image: a translucent fill and an opaque outline inside its edge.
+    """Lay a mask over an image [row, col] or [row, col, 3]: translucent fill, opaque outline inside its edge.
 
-    Args:
-        image: [row, col] or [row, col, 3].
-        mask: [row, col], not 0 is inside.
-        colour: of fill and outline.
-        opacity: of the fill, 0 to 1.
-        outline: width in pixels, 0 for none.
+    The mask [row, col] is inside where it is not 0; `outline` is its width in pixels, 0 for none.
     """
     inside = np.asarray(mask) != 0
     result = _rgb(image)

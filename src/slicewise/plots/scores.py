@@ -190,13 +190,7 @@ def draw_reliability(
 ) -> None:
     """Draw one panel per source; a dot's area is its share of the slices (DeGroot and Fienberg 1983).
 
-    Args:
-        path: the PNG file.
-        before: tables with raw probabilities.
-        after: tables with calibrated ones.
-        postprocessing: returns that of a source.
-        bins: number of bins of equal width between 0 and 1.
-        synthetic: whether the patients are generated.
+    `before` has raw probabilities, `after` calibrated ones; `postprocessing` returns that of a source.
     """
     title = "Calibration of the slice probability"
     if CLASSIFICATION not in after.tasks:

@@ -70,11 +70,7 @@ _MAX_HEIGHT: Final = 6000
 
 
 def to_html(report: Report) -> str:
-    """Return the page; neighbouring figures share a grid.
-
-    Raises:
-        WorkspaceError: a figure is missing or damaged.
-    """
+    """Return the page; neighbouring figures share a grid."""
     sections = [
         (section, [(kind, [*blocks]) for kind, blocks in groupby(section.blocks, lambda block: block.kind)])
         for section in report.sections
@@ -104,11 +100,7 @@ def data_uri(path: Path, *, wide: bool) -> str:
 
 
 def render_card(run: RunInfo, evaluation: Path) -> str:
-    """Return the card: YAML front matter with the metrics, then the text.
-
-    Raises:
-        WorkspaceError: `metrics.json` in the folder `evaluation` is damaged.
-    """
+    """Return the card: YAML front matter with the metrics, then the text."""
     metrics = read_json(evaluation / "metrics.json")
     tags = ["medical-imaging", "mri", "brain-tumour", "multi-task"]
     front_matter = ModelCardData(

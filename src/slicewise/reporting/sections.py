@@ -42,11 +42,7 @@ _SCORE_FIGURES: Final = {
 
 
 def build_report(run: RunInfo, folders: ResultFolders) -> Report:
-    """Return the report: the same for the same run and files.
-
-    Raises:
-        WorkspaceError: a file of the evaluation is missing or damaged.
-    """
+    """Return the report: the same for the same run and files."""
     metrics = read_json(folders.evaluation / "metrics.json")
     sources = source_scores(metrics)
     thresholds_title = "Thresholds and calibration, selected on the validation patients"

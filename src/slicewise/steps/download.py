@@ -20,7 +20,6 @@ from slicewise.workflow.participants import (
     source_root,
     split_inputs,
     unused_split_keys,
-    used_sources,
 )
 from slicewise.workflow.settings import select_settings
 
@@ -34,18 +33,22 @@ def _settings(config: Config) -> dict[str, Any]:
         # A configured folder counts by its content, not by its path; then Kaggle's name does not matter.
         unread = (f"{key}.path", *([f"{key}.kaggle"] if source.path else []))
         settings |= select_settings(config, key, without=unread)
-    if any(source.on_demand for source in used_sources(config)):  # the participants decide what is on disk
+    if _generates_on_demand(config):  # the participants decide what is on disk
         settings |= select_settings(
             config, "scale.fraction", "scale.min_patients", "split", without=unused_split_keys(config)
         )
     return settings
 
 
+def _generates_on_demand(config: Config) -> bool:
+    return any(source.on_demand for source in config.data.sources.values())
+
+
 def _run(context: Context[Config]) -> Outcome:
     from slicewise.data.cases import check_source
     from slicewise.data.duplicates import drop_repeats
 
-    workspace, sources = context.workspace, used_sources(context.config)
+    workspace, sources = context.workspace, [*context.config.data.sources.values()]
     roots = {source.name: source_root(source, workspace) for source in sources}
     known: dict[str, Sequence[str]] = {}
     cases: list[CaseFiles] = []
@@ -98,7 +101,7 @@ def _question(config: Config, workspace: Workspace) -> str | None:
     """Return the question before existing data is checked again; phantom patients are only ever added."""
     roots = [
         source_root(source, workspace)
-        for source in used_sources(config)
+        for source in config.data.sources.values()
         if not source.is_generated and not source.path
     ]
     present = [root for root in roots if root.is_dir() and any(root.iterdir())]
@@ -110,8 +113,7 @@ def _question(config: Config, workspace: Workspace) -> str | None:
 
 def _inputs(config: Config) -> Mapping[str, Input]:
     # A split file decides which patients are generated, as the scale does.
-    split_file = split_inputs(config) if any(source.on_demand for source in used_sources(config)) else {}
-    return {**external_inputs(config), **split_file}
+    return {**external_inputs(config), **(split_inputs(config) if _generates_on_demand(config) else {})}
 
 
 DOWNLOAD: Step[Config] = Step(

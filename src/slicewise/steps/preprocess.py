@@ -16,7 +16,6 @@ from slicewise.workflow.participants import (
     source_root,
     split_inputs,
     unused_split_keys,
-    used_sources,
 )
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import MANIFEST_NAME, slice_store
@@ -41,7 +40,7 @@ def _run(context: Context[Config]) -> Outcome:
     for path in context.faulty:
         store.discard(path)
     report = preprocess_cases(
-        [case for source in used_sources(config) for case in select_cases(config, source, index)],
+        [case for source in config.data.sources.values() for case in select_cases(config, source, index)],
         store,
         config.preprocessing,
         num_workers=config.runtime.num_workers,
@@ -71,7 +70,7 @@ def _run(context: Context[Config]) -> Outcome:
 
 def _require_each_source(context: Context[Config], report: "PreprocessReport") -> None:
     """Refuse a source of which no case could be read."""
-    for source in used_sources(context.config):
+    for source in context.config.data.sources.values():
         root = source_root(source, context.workspace)
         if not any(case.key.source == source.name for case in report.entries):
             problems = [problem for problem in report.problems if problem.path.is_relative_to(root)]

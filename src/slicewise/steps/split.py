@@ -18,14 +18,13 @@ from slicewise.workflow.participants import (
     split_inputs,
     split_source,
     unused_split_keys,
-    used_sources,
 )
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import SPLIT_NAME, read_manifest, slice_store
 
 
 def _run(context: Context[Config]) -> Outcome:
-    config, index, sources = context.config, open_index(context), used_sources(context.config)
+    config, index, sources = context.config, open_index(context), context.config.data.sources.values()
     predefined = {source.name: predefined_split(config, source, index) for source in sources}
     subsets_by_source = {source.name: split_source(config, source, index) for source in sources}
     all_groups = Split.of(subsets_by_source, config.split.seed, config.split)

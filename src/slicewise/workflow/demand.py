@@ -7,13 +7,7 @@ from slicewise.core.disk import MIB
 from slicewise.core.machine import has_native_bf16
 from slicewise.data.sources import open_source
 from slicewise.engine.step import Context, Demand
-from slicewise.workflow.participants import (
-    open_index,
-    select_cases,
-    select_phantom_patients,
-    source_root,
-    used_sources,
-)
+from slicewise.workflow.participants import open_index, select_cases, select_phantom_patients, source_root
 from slicewise.workflow.slices import PRELOAD_MIB, read_manifest, slice_store
 
 if TYPE_CHECKING:
@@ -48,7 +42,7 @@ def download_demand(context: Context[Config]) -> Demand:
     from slicewise.data.phantom.patients import BYTES_PER_PATIENT
 
     config, num_missing = context.config, 0
-    for settings in used_sources(config):
+    for settings in config.data.sources.values():
         if settings.path is None and (known := open_source(settings).known_groups()):
             root = source_root(settings, context.workspace)
             selected = select_phantom_patients(config, settings, known)
@@ -67,7 +61,7 @@ def preprocess_demand(context: Context[Config]) -> Demand:
     sliced_cases = {(path.parent.name, path.name.rpartition("-")[0]) for path in entries}
     new_cases = [
         case
-        for source in used_sources(config)
+        for source in config.data.sources.values()
         for case in select_cases(config, source, index)
         if (source.name, case.key.case) not in sliced_cases
     ]

@@ -69,11 +69,7 @@ def make_observers(config: Config, workspace: Workspace) -> Observers:
 
 
 def make_tracker(config: Config, workspace: Workspace) -> Observer | None:
-    """Return the observer that logs to MLflow, or None where it is off.
-
-    Raises:
-        UsageError: it is on, and its packages are not installed.
-    """
+    """Return the observer that logs to MLflow, or None where it is off."""
     if not config.tracking.mlflow:
         return None
     missing = [name for name in _PACKAGES if find_spec(name) is None]
@@ -183,11 +179,7 @@ def _chunks(items: list[T]) -> list[list[T]]:
 
 
 def make_tensorboard(config: Config, workspace: Workspace) -> Observer | None:
-    """Return the observer, or None where it is off.
-
-    Raises:
-        UsageError: it is on, and the package tensorboard is not installed.
-    """
+    """Return the observer that logs to TensorBoard, or None where it is off."""
     if not config.tracking.tensorboard:
         return None
     if find_spec("tensorboard") is None:

@@ -101,7 +101,7 @@ def predefined_split(config: Config, source: SourceSettings, index: CaseIndex) -
 
 def _match_members(config: Config, index: CaseIndex) -> SubsetsByMember:
     """Return the subsets that the users' split names for each case of all sources."""
-    names = [source.name for source in used_sources(config)]
+    names = [source.name for source in config.data.sources.values()]
     members = [member for name in names for member in list_members(index.of_source(name), index.roots[name])]
     listed = {(member.source, member.group) for member in members}
     # Phantom patients are known before they are generated.
@@ -172,11 +172,6 @@ def _group_labels(cases: Iterable[CaseFiles]) -> dict[str, str] | None:
 INDEX_NAME: Final = "index.json"
 
 
-def used_sources(config: Config) -> list[SourceSettings]:
-    """Return the settings of the sources of the run, in order."""
-    return [*config.data.sources.values()]
-
-
 def source_keys(config: Config, *names: str) -> list[str]:
     """Return the dotted keys of these settings, for the sources whose kind has them."""
     return [
@@ -216,4 +211,6 @@ def open_index(context: Context[Config]) -> "CaseIndex":
 
     workspace, config = context.workspace, context.config
     index = CaseIndex.read(context.home("download", "index") / INDEX_NAME, workspace.root)
-    return index.moved_to({source.name: source_root(source, workspace) for source in used_sources(config)})
+    return index.moved_to(
+        {source.name: source_root(source, workspace) for source in config.data.sources.values()}
+    )

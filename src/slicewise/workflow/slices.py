@@ -13,7 +13,6 @@ from slicewise.domain.keys import SliceKey
 from slicewise.engine.clean import folder_bytes
 from slicewise.engine.step import Context
 from slicewise.engine.workspace import HasHomes, Workspace
-from slicewise.workflow.participants import used_sources
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +63,7 @@ def open_cases(context: Context[Config], subset: Subset) -> "list[StoredCase]":
     groups = Split.from_json(read_json(context.home("split", "split") / SPLIT_NAME)).subset(subset)
     entries = read_manifest(context)
     cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in groups]
-    expected = {s.name for s in used_sources(context.config) if s.role == "full" or subset == "train"}
+    expected = {s.name for s in context.config.data.sources.values() if s.role == "full" or subset == "train"}
     if missing := expected - {case.key.source for case in cases}:
         raise DataError(
             f"the {subset} subset has no case of {', '.join(sorted(missing))}; run again with "

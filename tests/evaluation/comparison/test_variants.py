@@ -20,8 +20,8 @@ from slicewise.evaluation.comparison import (
     compute_gains,
     gain_text,
     majority_rows,
-    to_cells,
     to_markdown,
+    to_table,
     to_text,
     verdict,
     write_comparison,
@@ -205,7 +205,7 @@ def test_a_score_that_depends_on_a_threshold_names_it(stages: list[Variant]) -> 
 )
 def test_a_small_p_is_no_zero(value: float | None, text: str) -> None:
     row = ComparisonRow("lgg", "roc_auc", "b", "a", 0, 0.1, None, None, 4, 9, value, "", "")
-    assert to_cells([row])[0][5] == text
+    assert to_table([row]).rows[0][5] == text
 
 
 def test_seeds_are_summed_up_by_mean_range_and_how_many_are_not_worse(results: Results) -> None:

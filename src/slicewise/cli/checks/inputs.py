@@ -31,7 +31,7 @@ from slicewise.models.adapters.smp import PACKAGED_WEIGHTS, find_packaged_weight
 from slicewise.models.multitask import MultitaskModel
 from slicewise.steps import pipeline
 from slicewise.workflow.observers import list_observers
-from slicewise.workflow.participants import source_root, used_sources
+from slicewise.workflow.participants import source_root
 
 _MAX_LISTED: Final = 5
 """Skipped or unreadable files listed by name."""
@@ -81,7 +81,7 @@ def named_files(config: Config) -> Check:
     found = f"{', '.join(map(str, paths))} found" if paths else "none named"
     unread = [
         str(problem)
-        for source in used_sources(config)
+        for source in config.data.sources.values()
         if source.path
         for problem in open_source(source).skipped_files(expand_user(source.path))
     ]
@@ -94,7 +94,7 @@ def data(workspace: Workspace, config: Config) -> Check:
     """Check names and headers of the sources on the disk, and open some of the pictures."""
     counts: list[str] = []
     num_excluded = 0
-    for source in used_sources(config):
+    for source in config.data.sources.values():
         root = source_root(source, workspace)
         # A folder that the configuration names must hold files.
         if source.is_generated or not root.is_dir() or not (source.path or any(root.iterdir())):
@@ -116,7 +116,7 @@ def credentials(workspace: Workspace, config: Config) -> Check:
     """Check for Kaggle credentials if data must be downloaded; nothing of them is shown."""
     absent = [
         source.name
-        for source in used_sources(config)
+        for source in config.data.sources.values()
         if source.kaggle and not source.path and not source_root(source, workspace).exists()
     ]
     if not absent:
