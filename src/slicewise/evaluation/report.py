@@ -37,8 +37,7 @@ _CALIBRATION = (
     ("ece_by_chance", "of it by chance"),
     ("brier", "Brier score"),
 )
-_NOT_POSTPROCESSING = ("before", "after", "notes")
-"""Keys of `compare_thresholds` besides the post-processing."""
+_NOT_POSTPROCESSING = ("before", "after", "notes")  # keys of `compare_thresholds` besides the post-processing
 
 
 class SourceScores(NamedTuple):

@@ -30,8 +30,7 @@ CASCADE_ORDER: Final[tuple[Part, ...]] = ("head", "decoder", "encoder")
 """From the output to the input; at each level the parts before it stay randomized."""
 
 _SEED: Final = 0
-_BLOB: Final = 1 / 16
-"""Standard deviation of the random blobs, as a share of the image side."""
+_BLOB: Final = 1 / 16  # standard deviation of the random blobs, as a share of the image side
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,7 @@ _TITLES: Final = {
     RANDOM_SALIENCY: "random blobs",
 }
 _COLOURMAP: Final = "inferno"
-_CELL: Final = 2.3
-"""Inches of one image of a page."""
+_CELL: Final = 2.3  # inches of one image of a page
 _SMOOTH: Final = 1 / 64
 """Standard deviation of the smoothing of saliency maps on the pages, as a share of the image side."""
 _EPSILON: Final = 1e-6

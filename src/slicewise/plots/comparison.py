@@ -11,8 +11,7 @@ from slicewise.metrics.table import score_label
 from slicewise.plots.style import BLUE, GREY, ORANGE, drawing
 
 _SPREAD: Final = 0.7
-_INCHES_PER_SEED: Final = 0.16
-"""Height of the numbers beside a dot"""
+_INCHES_PER_SEED: Final = 0.16  # height of the numbers beside a dot
 
 
 def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str, *, synthetic: bool) -> None:

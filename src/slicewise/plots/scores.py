@@ -29,8 +29,7 @@ _CLASSES: Final = ("no tumour", "tumour")
 _NO_CLASSIFICATION: Final = "the model has no classification"
 _DIAGONAL: Final[dict[str, Any]] = {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 3))}
 _FEWEST_FOR_BOX: Final = 5
-_DOT_AREA, _SMALLEST_DOT = 260.0, 12.0
-"""Of a bin with all slices, and of one with few"""
+_DOT_AREA, _SMALLEST_DOT = 260.0, 12.0  # of a bin with all slices, and of one with few
 _BARS: Final = 20
 
 

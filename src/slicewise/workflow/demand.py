@@ -15,23 +15,16 @@ if TYPE_CHECKING:
 
 _FIGURES_MIB: Final = 10
 _SALIENCY_MAP_MIB: Final = 0.3
-_PROCESS_MIB: Final = 250
-"""The process without torch"""
-_TORCH_MIB: Final = 1100
-"""The process with torch, the packages around it, and what the allocator keeps"""
+_PROCESS_MIB: Final = 250  # the process without torch
+_TORCH_MIB: Final = 1100  # the process with torch, the packages around it, and what the allocator keeps
 _EVALUATOR_MIB: Final = 1350
 """The process with torch, SciPy, scikit-learn, Matplotlib and pytorch-grad-cam, and tables of every slice"""
-_GENERATOR_MIB: Final = 400
-"""One worker that generates patients"""
-_SLICER_MIB: Final = 220
-"""One worker that slices cases"""
+_GENERATOR_MIB: Final = 400  # one worker that generates patients
+_SLICER_MIB: Final = 220  # one worker that slices cases
 _FLOAT32: Final = 4
-_WEIGHT_COPIES: Final = 4
-"""Weights, gradients, and two moments of AdamW"""
-_BACKWARD_FACTOR: Final = 1.5
-"""Backward pass, relative to the activations that the forward pass keeps"""
-_MODEL_COPIES: Final = 3
-"""The model, its checkpoint, and the randomised copy (see explain.faithfulness)"""
+_WEIGHT_COPIES: Final = 4  # weights, gradients, and two moments of AdamW
+_BACKWARD_FACTOR: Final = 1.5  # backward pass, relative to the activations that the forward pass keeps
+_MODEL_COPIES: Final = 3  # the model, its checkpoint, and the randomised copy (see explain.faithfulness)
 _BUFFER_FACTOR: Final = 3
 """Skip connections and buffers of the convolutions, relative to the two largest maps"""
 _SLICE_BYTES_PER_PIXEL: Final = 9

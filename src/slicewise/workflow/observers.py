@@ -35,11 +35,9 @@ _CONFIG_TAG: Final = "slicewise.config"
 ALLOWED_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "_-./ ")
 """Characters that MLflow allows in names"""
 _CHUNK_SIZE: Final = 100
-_MAX_LENGTH: Final = 500
-"""Characters of a parameter or tag that older servers accept"""
+_MAX_LENGTH: Final = 500  # characters of a parameter or tag that older servers accept
 
-_LOGGED: Final = "logged.json"
-"""Beside the event files of TensorBoard: the products that are in them"""
+_LOGGED: Final = "logged.json"  # beside the event files of TensorBoard: the products that are in them
 OBSERVERS: Final[Registry[Callable[[Config, Workspace], Observer | None]]] = Registry(
     "observers",
     {
