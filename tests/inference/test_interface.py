@@ -23,7 +23,6 @@ from slicewise.core.files import read_json, write_json
 from slicewise.data.phantom.patients import write_patient
 from slicewise.data.store import SliceStore
 from slicewise.evaluation.evaluate import score_case
-from slicewise.evaluation.held_out import PredictedMasks
 from slicewise.imaging.slicing import extract_slices
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.operating_points import OperatingConditions
@@ -135,11 +134,12 @@ def test_evaluation_command_line_and_api_give_the_same_bits(
     output = case_output(stored, pipe.predict(stored), pipe.tasks)
     scored = score_case(output, compose([]).evaluation, chosen, surfaces=False)
     assert scored.tumour_probability == prediction.tumour_probability
-    masks_of = PredictedMasks([scored])
     assert scored.called is (prediction.verdict == "tumour")
     assert prediction.slice_mask is not None
-    for place, own_mask in zip(np.flatnonzero(stored.included).tolist(), prediction.slice_mask, strict=True):
-        np.testing.assert_array_equal(masks_of[scored.rows[place].key], own_mask)
+    reported = np.unpackbits(
+        scored.packed_masks[stored.included], axis=1, count=prediction.slice_mask[0].size
+    )
+    np.testing.assert_array_equal(reported.reshape(prediction.slice_mask.shape), prediction.slice_mask)
     # The API: it takes a volume or a picture; of kaggle_3m, one slice.
     app = create_app(pipe, num_threads=1, max_upload_mib=64, cases_dir=tmp_path)
     client = TestClient(app, base_url="http://127.0.0.1")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from slicewise.domain.tables import by_source
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.summary import bootstrap_settings, pooled_estimate
+from slicewise.evaluation.summary import pooled_estimate
 from slicewise.metrics.table import METRICS
 from slicewise.plots import scores
 from slicewise.plots.scores import draw_confusion, draw_dice
@@ -17,7 +17,7 @@ Results = Callable[..., EvaluationResult]
 
 
 def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool, pooled: bool = False) -> None:
-    bootstrap = bootstrap_settings(result)
+    bootstrap = result.bootstrap
     aucs = {
         source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap)
         for source, rows in by_source(result.slices).items()

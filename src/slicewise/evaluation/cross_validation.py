@@ -19,7 +19,7 @@ from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
 from slicewise.evaluation.runs import Run
 from slicewise.evaluation.statistics import MIN_PATIENTS, BootstrapSettings, Floats
-from slicewise.evaluation.summary import bootstrap_settings, summarise
+from slicewise.evaluation.summary import summarise
 from slicewise.evaluation.threshold_selection import SliceProbabilities
 from slicewise.inference.calibration import Scaling, calibration_metrics, fit_scaling, log_likelihood
 
@@ -75,7 +75,7 @@ def write_pooled(
     metrics["calibration"] = _calibration(result, folds)
     # The thresholds of each fold are its own: they are no condition of the whole row.
     variants = [replace(run.variant, absent=result.absent, seed=result.seed, decisions={}) for run in folds]
-    rows = compare(variants, bootstrap_settings(result), paired=False)
+    rows = compare(variants, result.bootstrap, paired=False)
     write_comparison(folder, "folds", rows, "Folds, each with test patients of its own", synthetic=synthetic)
     write_tables(folder, result, metrics, pooled=True)
     lines = [to_text(metrics), *_calibration_lines(metrics["calibration"]), "", *comparison_text(rows)]

@@ -16,6 +16,7 @@ from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import TASKS
 from slicewise.domain.tables import PatientRow, Scores, SliceRow
+from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.postprocess import Postprocessing, tumour_probability
 from slicewise.metrics.confusion import count_overlap
@@ -100,6 +101,11 @@ class EvaluationResult:
     seed: int
     tasks: tuple[str, ...] = TASKS
     """Those of the model."""
+
+    @property
+    def bootstrap(self) -> BootstrapSettings:
+        """How its intervals are drawn."""
+        return BootstrapSettings(self.settings.bootstrap_samples, self.settings.confidence, self.seed)
 
     @property
     def absent(self) -> tuple[str, ...]:

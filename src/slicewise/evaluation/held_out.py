@@ -1,7 +1,7 @@
 """The held-out test cases: opened once, after model selection, and scored before and after it."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import CLASSIFICATION, TASKS
-from slicewise.domain.tables import by_source
-from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, ScoredCase, pool_cases, score_case
-from slicewise.evaluation.summary import bootstrap_settings, mean_estimate
+from slicewise.domain.tables import SliceRow, by_source
+from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, pool_cases, score_case
+from slicewise.evaluation.summary import mean_estimate
 from slicewise.evaluation.threshold_selection import ThresholdSelection
 from slicewise.inference.calibration import calibration_metrics
 
@@ -48,23 +48,12 @@ class HeldOutResult:
     before: EvaluationResult
     after: EvaluationResult
     selection: ThresholdSelection
-    masks: "PredictedMasks"
+    packed_masks: Mapping[SliceKey, NDArray[np.uint8]]
 
-
-class PredictedMasks:
-    """The reported masks by slice, after post-processing of the whole case."""
-
-    def __init__(self, cases: Iterable[ScoredCase]) -> None:
-        self._packed = {
-            row.key: (bits, row.num_pixels)
-            for case in cases
-            for row, bits in zip(case.rows, case.packed_masks, strict=True)
-        }
-
-    def __getitem__(self, key: SliceKey) -> NDArray[np.bool_]:
-        """Return the mask [N, N] of a slice."""
-        bits, num_pixels = self._packed[key]
-        return np.unpackbits(bits, count=num_pixels).astype(bool).reshape(math.isqrt(num_pixels), -1)
+    def predicted_mask(self, row: SliceRow) -> NDArray[np.bool_]:
+        """Return the reported mask [N, N] of a slice, after post-processing of the whole case."""
+        pixels = np.unpackbits(self.packed_masks[row.key], count=row.num_pixels)
+        return pixels.astype(np.bool_).reshape(math.isqrt(row.num_pixels), -1)
 
 
 def evaluate_held_out(
@@ -80,12 +69,9 @@ def evaluate_held_out(
         postprocessing = selection.postprocessing(case.keys[0].source) if case.keys else selection.configured
         before.append(score_case(case, settings, selection.configured, surfaces=False))
         after.append(score_case(case, settings, postprocessing))
-    return HeldOutResult(
-        replace(pool_cases(before, settings, seed), tasks=tasks),
-        replace(pool_cases(after, settings, seed), tasks=tasks),
-        selection,
-        PredictedMasks(after),
-    )
+    masks = {row.key: bits for case in after for row, bits in zip(case.rows, case.packed_masks, strict=True)}
+    results = [replace(pool_cases(scored, settings, seed), tasks=tasks) for scored in (before, after)]
+    return HeldOutResult(results[0], results[1], selection, masks)
 
 
 def compare_thresholds(held_out: HeldOutResult) -> dict[str, Any]:
@@ -104,7 +90,7 @@ def compare_thresholds(held_out: HeldOutResult) -> dict[str, Any]:
 
 def _scores(source: str, result: EvaluationResult) -> dict[str, Any]:
     rows, patients = by_source(result.slices)[source], by_source(result.patients)[source]
-    bootstrap = bootstrap_settings(result)
+    bootstrap = result.bootstrap
     dice = mean_estimate(patients, lambda row: row.dice, bootstrap)
     classes: dict[str, Any] = dict.fromkeys(("ece", "ece_by_chance", "ece_bins", "brier", "accuracy"))
     if CLASSIFICATION in result.tasks:

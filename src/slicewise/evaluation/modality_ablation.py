@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from slicewise.evaluation.comparison import Variant, compare, write_comparison
 from slicewise.evaluation.evaluate import EvaluationResult
-from slicewise.evaluation.summary import bootstrap_settings
 from slicewise.imaging.volume import Presence
 
 Number = TypeVar("Number", bound=np.generic)
@@ -48,7 +47,7 @@ def write_modality_ablation(
     for given, result in results.items():
         name = "+".join(channel for channel, is_given in zip(channels, given, strict=True) if is_given)
         variants.append(Variant(name, result.slices, result.patients, result.absent, result.seed))
-    rows = compare(variants, bootstrap_settings(next(iter(results.values()))))
+    rows = compare(variants, next(iter(results.values())).bootstrap)
     title = "With these modalities alone"
     write_comparison(folder, "modality_subsets", rows, title, synthetic=synthetic, note=NOTE)
     scores: dict[str, Any] = {}

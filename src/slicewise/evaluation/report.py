@@ -18,7 +18,6 @@ from slicewise.domain.tables import (
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.held_out import HeldOutResult, compare_thresholds
 from slicewise.evaluation.summary import (
-    bootstrap_settings,
     describe_threshold,
     headline_scores,
     labelled_scores,
@@ -74,7 +73,7 @@ def write_tables(
 
     `pooled`: the predictions are those of several models.
     """
-    synthetic, bootstrap = bool(metrics["synthetic"]), bootstrap_settings(result)
+    synthetic, bootstrap = bool(metrics["synthetic"]), result.bootstrap
     write_json(folder / "metrics.json", metrics)
     write_rows(folder / "slices.csv", result.slices, SliceRow)
     write_rows(folder / "patients.csv", result.patients, PatientRow)

@@ -38,7 +38,7 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
 
     A task that is not among `tasks` has no scores.
     """
-    bootstrap = bootstrap_settings(result)
+    bootstrap = result.bootstrap
     slices, patients = by_source(result.slices), by_source(result.patients)
     classified = CLASSIFICATION in result.tasks
     return {
@@ -65,11 +65,6 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
             for source, rows in slices.items()
         },
     }
-
-
-def bootstrap_settings(result: EvaluationResult) -> BootstrapSettings:
-    """Return how the intervals of a result are drawn."""
-    return BootstrapSettings(result.settings.bootstrap_samples, result.settings.confidence, result.seed)
 
 
 def segmentation_scores(

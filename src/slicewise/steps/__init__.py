@@ -38,26 +38,19 @@ def pipeline(config: Config) -> tuple[Step[Config], ...]:
     Raises:
         ConfigError: two steps have the same name or home, or one needs a step that is not there.
     """
-    single, folds = _single_run(config), config.split.folds
-    if not folds:
-        return single
-    repeated = [step for step in single if step.per_fold]
-    names = [step.name for step in repeated]
-    shared = single[: single.index(repeated[0])]
-    per_fold = [in_fold(step, fold, names) for fold in range(1, folds + 1) for step in repeated]
-    steps = (*shared, *per_fold, cross_validation(folds))
-    check_graph(steps)
-    return steps
-
-
-def _single_run(config: Config) -> tuple[Step[Config], ...]:
     stages = [train(config, name) for name in config.stages]
-    evaluation = evaluate([stage.name for stage in stages])
-    reported = (DOWNLOAD, PREPROCESS, SPLIT, *stages, evaluation)
+    reported = [DOWNLOAD, PREPROCESS, SPLIT, *stages, evaluate([stage.name for stage in stages])]
     calibration_file = f"{HOMES['evaluation']}/calibration.json"
     last = (report([step.name for step in reported]), demo(stages[-1], calibration_file))
     steps = _with_offered([*reported, *last], config)
     check_graph(steps)
+    if folds := config.split.folds:
+        repeated = [step for step in steps if step.per_fold]
+        names = [step.name for step in repeated]
+        shared = steps[: steps.index(repeated[0])]
+        per_fold = [in_fold(step, fold, names) for fold in range(1, folds + 1) for step in repeated]
+        steps = (*shared, *per_fold, cross_validation(folds))
+        check_graph(steps)
     return steps
 
 

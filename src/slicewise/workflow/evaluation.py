@@ -38,7 +38,6 @@ from slicewise.evaluation.failures import analyse_failures, describe_image, sele
 from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, evaluate_held_out
 from slicewise.evaluation.modality_ablation import list_subsets, mask_modalities, write_modality_ablation
 from slicewise.evaluation.report import headlines, write_report
-from slicewise.evaluation.summary import bootstrap_settings
 from slicewise.evaluation.threshold_selection import ThresholdSelection, select_thresholds
 from slicewise.explain.cam import compute_saliency
 from slicewise.explain.explanation import RANDOM_SALIENCY, SliceExplanation, select_saliency_slices
@@ -82,7 +81,7 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     metrics = write_report(
         context.out("evaluation"), held_out, data_name=data.name, stage=final, synthetic=data.synthetic
     )
-    compared = compare(stages, bootstrap_settings(held_out.after))
+    compared = compare(stages, held_out.after.bootstrap)
     if CLASSIFICATION in pipeline.tasks:
         compared += majority_rows(stages[-1])
     scores = [*dict.fromkeys(row.score for row in compared)]
@@ -200,7 +199,7 @@ def _draw_samples(context: Context[Config], lookup: SliceLookup, held_out: HeldO
 def _picture(row: Row, lookup: SliceLookup, held_out: HeldOutResult) -> SlicePicture[Row]:
     images, presence, mask = lookup[row.key]
     reference = None if row.dice is None else mask > 0
-    return SlicePicture(row, grey_image(images, presence), reference, held_out.masks[row.key])
+    return SlicePicture(row, grey_image(images, presence), reference, held_out.predicted_mask(row))
 
 
 def _write_failures(
