@@ -72,8 +72,12 @@ def compute_curves(
     shares = (np.arange(STEPS + 1) / STEPS) ** 2
     counts = np.rint(shares * np.count_nonzero(inside)).astype(int)[1:-1]
     pictures = [image[None], np.full_like(image, BASELINE)[None]]
+    tie_break = np.random.default_rng(_SEED).permutation(inside.size)
+    ranks = np.empty(inside.size, np.int64)
     for saliency in saliency_maps.values():
-        removed = _ranks(saliency, inside) < counts[:, None, None]
+        # In the order of deletion: by saliency, outside pixels last.
+        ranks[np.lexsort((tie_break, -saliency.ravel(), ~inside.ravel()))] = np.arange(inside.size)
+        removed = ranks.reshape(inside.shape) < counts[:, None, None]
         pictures.append(np.where(removed[:, None], BASELINE, image).astype(np.float32))
         pictures.append(np.where(removed[:, None], image, BASELINE).astype(np.float32))
     scores = classify(np.concatenate(pictures)).astype(np.float32)
@@ -97,15 +101,6 @@ def random_saliency(inside: Bools, seed: int) -> Floats:
     blobs = gaussian_filter(noise, len(inside) * _BLOB)
     blobs -= blobs[inside].min()
     return np.where(inside, blobs / blobs[inside].max(), 0).astype(np.float32)
-
-
-def _ranks(saliency: Floats, inside: Bools) -> NDArray[np.int64]:
-    """Return each pixel's rank [N, N] in the order of deletion: by saliency, outside pixels last."""
-    tie_break = np.random.default_rng(_SEED).permutation(saliency.size)
-    order = np.lexsort((tie_break, -saliency.ravel(), ~inside.ravel()))
-    ranks = np.empty(saliency.size, dtype=np.int64)
-    ranks[order] = np.arange(saliency.size)
-    return ranks.reshape(saliency.shape)
 
 
 def randomize_cascade(model: MultitaskModel, seed: int) -> Iterator[tuple[Part, MultitaskModel]]:

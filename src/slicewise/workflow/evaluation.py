@@ -26,14 +26,7 @@ from slicewise.evaluation.comparison import (
     majority_rows,
     write_comparison,
 )
-from slicewise.evaluation.evaluate import (
-    CaseOutput,
-    EvaluationResult,
-    ScoredCase,
-    evaluate_slices,
-    pool_cases,
-    score_case,
-)
+from slicewise.evaluation.evaluate import CaseOutput, ScoredCase, evaluate_slices, pool_cases, score_case
 from slicewise.evaluation.failures import analyse_failures, describe_image, select_failures, write_failures
 from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, evaluate_held_out
 from slicewise.evaluation.modality_ablation import list_subsets, mask_modalities, write_modality_ablation
@@ -144,21 +137,13 @@ def _select_thresholds(context: Context[Config], pipeline: Pipeline) -> Threshol
     cases = slices.open_cases(context, "val")
     outputs = _case_outputs(pipeline, cases, "select thresholds")
     selection = select_thresholds(outputs, settings, config.seed)
-    conditions = OperatingConditions(
-        pipeline.checkpoints[0].weights_digest,
-        settings.inference,
-        _first_source(config, "volume"),
-        _first_source(config, "picture"),
-    )
+    # The thresholds of the first source of volumes or pictures are those for new files.
+    first = {source.unit: source.name for source in reversed(config.data.sources.values())}
+    names = (first.get("volume", "no_volumes"), first.get("picture", "no_pictures"))
+    conditions = OperatingConditions(pipeline.checkpoints[0].weights_digest, settings.inference, *names)
     content = {"made_for": conditions.to_json(), **selection.to_json()}
     write_json(context.out("evaluation") / CALIBRATION_NAME, content)
     return selection
-
-
-def _first_source(config: Config, unit: str) -> str:
-    """Return the first source of volumes or pictures, whose thresholds are those for new files."""
-    names = [source.name for source in config.data.sources.values() if source.unit == unit]
-    return names[0] if names else f"no_{unit}s"
 
 
 def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResult) -> list[Variant]:
@@ -173,17 +158,17 @@ def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResu
     for stage in reversed(stages[:-1]):
         checkpoint = load_stage_checkpoint(context, stage)
         is_shared = later and CLASSIFICATION not in tasks[stage] and gives_same_masks(checkpoint, later)
-        results.insert(0, results[0] if is_shared else _evaluate_stage(context, checkpoint, cases))
+        result = results[0]
+        if not is_shared:
+            outputs = _case_outputs(_pipeline(context, checkpoint), cases, f"evaluate {stage}")
+            config = context.config
+            result = evaluate_slices(outputs, config.evaluation, config.seed, surfaces=False)
+        results.insert(0, result)
         later = checkpoint
     return [
         Variant.configured(stage, result, {SEGMENTATION, CLASSIFICATION} - tasks[stage])
         for stage, result in zip(stages, results, strict=True)
     ]
-
-
-def _evaluate_stage(context: Context[Config], checkpoint: Checkpoint, cases: Cases) -> EvaluationResult:
-    outputs = _case_outputs(_pipeline(context, checkpoint), cases, f"evaluate {checkpoint.stage}")
-    return evaluate_slices(outputs, context.config.evaluation, context.config.seed, surfaces=False)
 
 
 def _draw_samples(context: Context[Config], lookup: SliceLookup, held_out: HeldOutResult) -> None:
