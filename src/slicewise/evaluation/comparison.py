@@ -27,6 +27,8 @@ from slicewise.plots.scores import draw_comparison
 
 NOT_TRAINED: Final = "not trained"
 MAJORITY: Final = "majority class"
+_NO_INTERVAL = "no interval"
+_COLUMNS = ("source", "score", "variant", "value", "interval", "p", "patients/families", "note")
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,6 @@ def check_common(variants: Sequence[Variant]) -> None:
                 f"{variants[0].name} and {variant.name} have no test patient in common: nothing can be "
                 "paired; compare runs with the same data and split.seed"
             )
-
-
-_NO_INTERVAL = "no interval"
-_COLUMNS = ("source", "score", "variant", "value", "interval", "p", "patients/families", "note")
 
 
 def write_comparison(

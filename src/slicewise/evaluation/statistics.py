@@ -30,6 +30,14 @@ _USABLE = 0.95
 MIN_PATIENTS: Final = 4
 """The true mean lies between the smallest and the largest of four normal values in 7 of 8 samples, of three
 in 3 of 4: resampling so few cannot give an interval of 95 %."""
+MIN_PAIRS: Final = 6
+"""With five pairs even a difference of one sign in all of them has p = 0.0625: a test is of no use."""
+Bools = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+Selector = Callable[[Bools], Floats]
+"""Rows that the selection is made on [row] -> value of every row under it [row]."""
+FOLDS: Final = 5
+REPEATS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -116,10 +124,6 @@ def index_groups(patients: Iterable[Name]) -> tuple[list[Name], NDArray[np.intp]
     return names, np.array([position[name] for name in rows], dtype=np.intp)
 
 
-MIN_PAIRS: Final = 6
-"""With five pairs even a difference of one sign in all of them has p = 0.0625: a test is of no use."""
-
-
 class Difference(NamedTuple):
     """Mean of first minus second over patients; `p_value` is None with fewer than six pairs that differ."""
 
@@ -151,18 +155,10 @@ def paired_difference(
     return Difference(estimate_mean(differences, groups, bootstrap), p_value)
 
 
-Bools = NDArray[np.bool_]
-Indices = NDArray[np.intp]
-Selector = Callable[[Bools], Floats]
-"""Rows that the selection is made on [row] -> value of every row under it [row]."""
-
-FOLDS: Final = 5
-REPEATS: Final = 5
-
-
 def held_out_values(owner: Indices, strata: Indices, choose: Selector) -> Floats:
     """Return the mean value [row] of each row under selections made without its group.
 
+    Cross-validation (Stone 1974) over fifths of the groups (patients, or families of pictures), five times.
     `owner` [row] is the index of its group. Groups of one of the `strata` [group] are spread evenly over the
     folds. `choose` selects on the rows given, and returns the value of every row.
     """

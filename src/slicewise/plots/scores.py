@@ -33,6 +33,8 @@ _DIAGONAL: Final[dict[str, Any]] = {"color": GREY, "linewidth": 1, "linestyle": 
 _FEWEST_FOR_BOX: Final = 5
 _DOT_AREA, _SMALLEST_DOT = 260.0, 12.0  # of a bin with all slices, and of one with few
 _BARS: Final = 20
+_SPREAD: Final = 0.7
+_INCHES_PER_SEED: Final = 0.16  # height of the numbers beside a dot
 
 
 def draw_confusion(path: Path, result: EvaluationTables, *, synthetic: bool) -> None:
@@ -259,10 +261,6 @@ def draw_iou_bars(
 
 def _describe_slices(rows: Sequence[SliceRow]) -> str:
     return describe_counts(len({row.patient for row in rows}), len(rows))
-
-
-_SPREAD: Final = 0.7
-_INCHES_PER_SEED: Final = 0.16  # height of the numbers beside a dot
 
 
 def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str, *, synthetic: bool) -> None:

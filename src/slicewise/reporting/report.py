@@ -28,6 +28,18 @@ from slicewise.reporting.run import (
 )
 from slicewise.reporting.sections import LINKS, build_report, split_table, training_table
 
+TEMPLATES: Final = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,  # names come from foreign files
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_WIDE, _HALF = 1400, 1000
+_QUALITY: Final = 84
+_MAX_HEIGHT: Final = 6000
+
 
 def write_report(folder: Path, run: RunInfo, folders: ResultFolders) -> int:
     """Write report.html, .txt and .json and model_card.md into `folder`; return the bytes of the page.
@@ -54,19 +66,6 @@ def write_report(folder: Path, run: RunInfo, folders: ResultFolders) -> int:
     write_json(folder / "report.json", provenance)
     write_text(folder / "model_card.md", render_card(run, folders.evaluation))
     return len(page.encode())
-
-
-TEMPLATES: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,  # names come from foreign files
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_WIDE, _HALF = 1400, 1000
-_QUALITY: Final = 84
-_MAX_HEIGHT: Final = 6000
 
 
 def to_html(report: Report) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Final
 from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.tables import plural
 
+_FEW_PATIENTS: Final = 20
+
 
 @dataclass(frozen=True)
 class StepInfo:
@@ -88,9 +90,6 @@ class ResultFolders:
     gradcam: Path
     ablations: Path
     stages: Mapping[str, Path]
-
-
-_FEW_PATIENTS: Final = 20
 
 
 def collect_warnings(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FOLD_KEYS: Final = ("split.folds", "split.fold")
 """They do not decide which patients a scale takes."""
 PREDEFINED_KEYS: Final = ("split.file", "split.folders", "split.unlisted", "split.overlap")
+INDEX_NAME: Final = "index.json"
 
 
 def unused_split_keys(config: Config) -> tuple[str, ...]:
@@ -167,9 +168,6 @@ def _group_labels(cases: Iterable[CaseFiles]) -> dict[str, str] | None:
     """Return the class of each group of pictures, to stratify the subsets by; None for volumes."""
     labels = {case.group: str(case.label) for case in cases if case.label is not None}
     return labels or None
-
-
-INDEX_NAME: Final = "index.json"
 
 
 def source_keys(config: Config, *names: str) -> list[str]:
