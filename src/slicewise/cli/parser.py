@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 from slicewise.config.keys import closest_match, format_keys, leaf_keys, similar_keys
@@ -10,47 +10,36 @@ from slicewise.config.keys import closest_match, format_keys, leaf_keys, similar
 _UNKNOWN: Final = re.compile(r"unrecognized arguments: (?P<words>.+)", re.DOTALL)
 _CHOICE: Final = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<choices>.+)\)")
 _KEY_SYNONYMS: Final = {
-    "lr": "learning_rates",
-    "learning_rate": "learning_rates",
-    "bs": "batch_size",
-    "batch": "batch_size",
-    "workers": "num_workers",
-    "threads": "num_threads",
-    "gpu": "device",
-    "gpus": "device",
-    "imgsz": "image_size",
-    "img_size": "image_size",
-    "amp": "precision",
-    "fp16": "precision",
-    "loss": "mask_loss",
-    "optimizer": "optimizer.name",
-    "scheduler": "scheduler.name",
-    "dataset": "data",
-    "dropout": "head_dropout",
-    "pretrained": "start_from",
-    "weights": "start_from",
-    "resume_from": "start_from",
-    "data_dir": "data.sources.volumes.path",
-    "data_path": "data.sources.volumes.path",
-    "data_root": "data.sources.volumes.path",
-    "port": "api_port",
-    "threshold": "mask_threshold",
-    "tta": "flips",
+    "learning_rates": "lr learning_rate",
+    "batch_size": "bs batch",
+    "num_workers": "workers",
+    "num_threads": "threads",
+    "device": "gpu gpus",
+    "image_size": "imgsz img_size",
+    "precision": "amp fp16",
+    "mask_loss": "loss",
+    "optimizer.name": "optimizer",
+    "scheduler.name": "scheduler",
+    "data": "dataset",
+    "head_dropout": "dropout",
+    "start_from": "pretrained weights resume_from",
+    "data.sources.volumes.path": "data_dir data_path data_root",
+    "api_port": "port",
+    "mask_threshold": "threshold",
+    "flips": "tta",
 }
-"""Options of other programs: the key that has their meaning here."""
+"""A key, and the options of other programs that have its meaning."""
 _OPTION_SYNONYMS: Final = {
-    "output": "--workspace",
-    "output_dir": "--workspace",
-    "out_dir": "--workspace",
-    "save_dir": "--workspace",
-    "log_dir": "--workspace",
-    "step": "--only",
-    "steps": "--only",
-    "model": "--checkpoint",
-    "cv": "--folds",
-    "k_folds": "--folds",
-    "resume": "the same command again, which continues a stopped run",
+    "--workspace": "output output_dir out_dir save_dir log_dir",
+    "--only": "step steps",
+    "--checkpoint": "model",
+    "--folds": "cv k_folds",
+    "the same command again, which continues a stopped run": "resume",
 }
+
+
+def _find_synonym(synonyms: Mapping[str, str], name: str) -> str | None:
+    return next((ours for ours, others in synonyms.items() if name in others.split()), None)
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,10 +70,10 @@ class Parser(argparse.ArgumentParser):
         option, _, value = word.partition("=")
         name = option.lstrip("-").replace("-", "_").lower()
         options = [known for known in self._option_string_actions if known.startswith("--")]
-        synonym = _OPTION_SYNONYMS.get(name)
-        if synonym and (synonym in options or not synonym.startswith("--") or "STEP" in synonym):
+        synonym = _find_synonym(_OPTION_SYNONYMS, name)
+        if synonym and (synonym in options or not synonym.startswith("--")):
             return f"; for {option} use {synonym}"
-        word = _KEY_SYNONYMS.get(name, name)
+        word = _find_synonym(_KEY_SYNONYMS, name) or name
         keys = similar_keys(word) if "key=value" in self.format_usage() else []  # some verbs take none
         close_option = closest_match(option.lstrip("-"), [known.removeprefix("--") for known in options])
         if close_option and not any(key.endswith(word) for key in keys):

@@ -1,7 +1,7 @@
 """`slicewise predict PATH...`: predict on volumes and pictures with a trained model."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -72,16 +72,14 @@ def execute(args: argparse.Namespace) -> int:
     if not cases:
         raise UsageError(f"no case to predict on: {'; '.join(map(str, problems))}")
     rows = [
-        _failed(pipeline, problem.path.name, problem.path, None, str(problem))
+        _failed(pipeline, problem.path.name, problem.path, None, problem)
         for problem in problems
         if problem.severity == "error"
     ]
-    for row in rows:
-        _print_row(row)
     if warnings := [problem for problem in problems if problem.severity != "error"]:
         say(describe_problems(warnings).rstrip(), "dim")
     try:
-        rows += predict_cases(pipeline, cases, folder, _print_row, num_threads=config.runtime.num_threads)
+        rows += _predict_cases(pipeline, cases, folder, config.runtime.num_threads)
         if all(row.error is not None for row in rows):
             print_error(f"every case failed; the tables in {folder} are unchanged")
             return 1
@@ -93,15 +91,26 @@ def execute(args: argparse.Namespace) -> int:
     return _print_summary(pipeline, rows, folder)
 
 
+def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", folder: Path) -> int:
+    failed = sum(row.error is not None for row in rows)
+    say()
+    for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
+        say(f"thresholds {origin}" if origin.startswith("chosen") else origin, "dim")
+    if pipeline.synthetic:
+        say(SYNTHETIC_WARNING, "warn")
+    say(NOTICE, "dim")
+    say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {folder / CSV_NAME}")
+    return 1 if failed else 0
+
+
 def _split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Return (paths, overrides); a word that exists as a file or folder is a path, even with a `=`."""
     overrides = [word for word in words if "=" in word and not expand_user(word).exists()]
     paths = [expand_user(word) for word in words if word not in overrides]
     if not paths:
         raise UsageError("no PATH is given; add a patient's folder, a volume or a picture")
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise UsageError(f"{', '.join(missing)}: does not exist; fix the path or leave it out")
+    if missing := ", ".join(str(path) for path in paths if not path.exists()):
+        raise UsageError(f"{missing}: does not exist; fix the path or leave it out")
     return paths, overrides
 
 
@@ -112,43 +121,30 @@ def _load_pipeline(
     from slicewise.inference.pipeline import Pipeline
     from slicewise.workflow.checkpoints import final_checkpoint, fold_checkpoints
 
-    checkpoint = expand_user(args.checkpoint) if args.checkpoint else None
-    if checkpoint is not None and not checkpoint.exists():
+    checkpoint = (
+        expand_user(args.checkpoint) if args.checkpoint else workspace.root / final_checkpoint(config)
+    )
+    if args.checkpoint and not checkpoint.exists():
         raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
-    default = workspace.root / final_checkpoint(config)
-    if checkpoint is None and not args.ensemble and not default.is_file():
+    if not args.ensemble and not checkpoint.exists():
         raise UsageError(
-            f"no model is trained in {workspace.root} yet: there is no "
-            f"{final_checkpoint(config)}. Run `slicewise run --until evaluate` first, or name a model with "
-            "--checkpoint"
+            f"no model is trained in {workspace.root} yet: there is no {final_checkpoint(config)}. "
+            "Run `slicewise run --until evaluate` first, or name a model with --checkpoint"
         )
     typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
     overridden = {key for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys}
     return Pipeline.load(
-        fold_checkpoints(workspace, config) if args.ensemble else checkpoint or default,
+        fold_checkpoints(workspace, config) if args.ensemble else checkpoint,
         device=config.runtime.device,
         settings=config.evaluation,
         **config.evaluation.model_dump(include=overridden),
     )
 
 
-def predict_cases(
-    pipeline: "Pipeline",
-    cases: "Sequence[CaseFiles]",
-    folder: Path,
-    on_row: "Callable[[PredictionRow], None]",
-    *,
-    num_threads: int = 0,
+def _predict_cases(
+    pipeline: "Pipeline", cases: "Sequence[CaseFiles]", folder: Path, num_threads: int
 ) -> "list[PredictionRow]":
-    """Write the mask of every case into `folder` and return a row for each, failed ones included.
-
-    Args:
-        pipeline: predicts.
-        cases: as returned by `Pipeline.find`; one that cannot be read does not stop the others.
-        folder: where the masks go.
-        on_row: called with each row as soon as it is known.
-        num_threads: of the model; 0 to choose, by a measurement where there is enough to do.
-    """
+    """Write the mask of every case, and print and return a row for each; an unreadable one stops no other."""
     from slicewise.compute.threads import Threads, tuned_threads
 
     is_long = len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.unit != "picture" for case in cases)
@@ -163,26 +159,33 @@ def predict_cases(
             try:
                 prediction = pipeline.predict(case)
                 row = prediction.to_row(prediction.save_mask(folder))
-                for warning in prediction.warnings:
-                    say(warning, "warn")
             except DataError as error:
                 path = case.images[0] if len(case.images) == 1 else case.folder
-                row = _failed(pipeline, case.key.case, path, case.unit, str(error))
-            on_row(row)
+                rows.append(_failed(pipeline, case.key.case, path, case.unit, error))
+                continue
+            for warning in prediction.warnings:
+                say(warning, "warn")
+            volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
+            verdict = (row.verdict or "no verdict").replace("_", " ")
+            probability = "–" if row.tumour_probability is None else f"{row.tumour_probability:.1%}"
+            probability += " raw" if row.calibrated is False else ""
+            say(f"{row.case:<32} {verdict:<10} {probability}{volume}  {row.mask or 'no mask'}")
             rows.append(row)
     return rows
 
 
-def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error: str) -> "PredictionRow":
+def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error: object) -> "PredictionRow":
+    """Print why a case has no prediction and return its row."""
     from slicewise.inference.prediction import PredictionRow
 
+    print_error(f"{case}: {error}")
     return PredictionRow(
         case=case,
         path=str(path),
         kind=kind,
         synthetic=pipeline.synthetic,
         fingerprint=pipeline.fingerprint,
-        error=error,
+        error=str(error),
     )
 
 
@@ -193,28 +196,6 @@ def _write_tables(folder: Path, rows: "Sequence[PredictionRow]", pipeline: "Pipe
     write_rows(folder / CSV_NAME, rows, PredictionRow)
     warning = SYNTHETIC_WARNING if pipeline.synthetic else None
     cases = [asdict(row) for row in rows]
-    content = {"notice": NOTICE, "warning": warning, **pipeline.to_json(), "cases": cases}
-    write_json(folder / JSON_NAME, content)
-
-
-def _print_row(row: "PredictionRow") -> None:
-    if row.error is not None:
-        print_error(f"{row.case}: {row.error}")
-        return
-    volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
-    verdict = (row.verdict or "no verdict").replace("_", " ")
-    probability = "–" if row.tumour_probability is None else f"{row.tumour_probability:.1%}"
-    probability += " raw" if row.calibrated is False else ""
-    say(f"{row.case:<32} {verdict:<10} {probability}{volume}  {row.mask or 'no mask'}")
-
-
-def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", folder: Path) -> int:
-    failed = sum(row.error is not None for row in rows)
-    say()
-    for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
-        say(f"thresholds {origin}" if origin.startswith("chosen") else origin, "dim")
-    if pipeline.synthetic:
-        say(SYNTHETIC_WARNING, "warn")
-    say(NOTICE, "dim")
-    say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {folder / CSV_NAME}")
-    return 1 if failed else 0
+    write_json(
+        folder / JSON_NAME, {"notice": NOTICE, "warning": warning, **pipeline.to_json(), "cases": cases}
+    )

@@ -92,7 +92,7 @@ def stop_demo(home: Path) -> bool:
 def api_service(config: Config, home: Path, log_dir: Path) -> Service:
     """Return the service that runs the API with the checkpoint and the cases of `home`."""
     command = (
-        *(sys.executable, "-m", "slicewise.serving.api.server"),
+        *(sys.executable, "-m", "slicewise.serving.api.app"),
         *("--checkpoint", str(home.absolute() / CHECKPOINT_NAME)),
         *("--port", str(config.serving.api_port)),
         *("--device", config.runtime.device),

@@ -10,7 +10,7 @@ from typing import Any
 
 from slicewise.core.errors import ServingError
 from slicewise.core.files import write_json
-from slicewise.demo.processes import STOP_GRACE_SECONDS, identify_process, stop_processes
+from slicewise.demo.processes import identify_process, stop_processes
 from slicewise.demo.state import DemoState, write_state
 
 _COMMAND_SECONDS = 60.0
@@ -95,7 +95,7 @@ def stop(state: DemoState, home: Path) -> None:
     if is_installed():
         for service in state.services:  # fails where PM2 no longer knows the name
             _pm2("delete", app_name(service.name, home), check=False)
-    stop_processes(state.processes(), grace_seconds=STOP_GRACE_SECONDS)
+    stop_processes(state.processes())
 
 
 def _pm2(*arguments: str, check: bool = True) -> str:

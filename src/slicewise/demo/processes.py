@@ -1,6 +1,6 @@
 """Find and stop our own processes, and no others; write their log files."""
 
-import subprocess
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +35,9 @@ def find_process(identity: ProcessIdentity | None) -> psutil.Process | None:
         return None
 
 
-def stop_processes(identities: tuple[ProcessIdentity, ...], grace_seconds: float) -> None:
+def stop_processes(
+    identities: Iterable[ProcessIdentity | None], grace_seconds: float = STOP_GRACE_SECONDS
+) -> None:
     """Terminate the processes; kill those still running after the grace time. Recycled ids are left alone."""
     processes = [process for identity in identities if (process := find_process(identity)) is not None]
     for process in processes:
@@ -46,16 +48,6 @@ def stop_processes(identities: tuple[ProcessIdentity, ...], grace_seconds: float
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=grace_seconds)
-
-
-def terminate(popen: subprocess.Popen[bytes], grace_seconds: float) -> None:
-    """Terminate a child process; kill it if it is still running after the grace time."""
-    popen.terminate()
-    try:
-        popen.wait(grace_seconds)
-    except subprocess.TimeoutExpired:
-        popen.kill()
-        popen.wait()
 
 
 def log_tail(path: Path) -> str:

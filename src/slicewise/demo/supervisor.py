@@ -25,7 +25,6 @@ from slicewise.demo.processes import (
     log_tail,
     rotate_log,
     stop_processes,
-    terminate,
 )
 from slicewise.demo.state import DemoState, Service, read_state, state_path, write_state
 
@@ -58,7 +57,8 @@ def launch(state: DemoState, home: Path) -> DemoState:
     try:
         return _wait_for_record(popen, home, log_path)
     except BaseException:
-        terminate(popen, 2 * STOP_GRACE_SECONDS)
+        stop_processes([identify_process(popen.pid)], 2 * STOP_GRACE_SECONDS)
+        popen.poll()
         raise
 
 
@@ -86,8 +86,8 @@ def refresh(state: DemoState, home: Path) -> DemoState:
 def stop(state: DemoState, home: Path) -> None:
     """Stop the supervisor, which stops its services; then stop services that an earlier crash left behind."""
     if state.supervisor is not None:
-        stop_processes((state.supervisor,), grace_seconds=3 * STOP_GRACE_SECONDS)
-    stop_processes((read_state(home) or state).processes(), grace_seconds=STOP_GRACE_SECONDS)
+        stop_processes([state.supervisor], 3 * STOP_GRACE_SECONDS)
+    stop_processes((read_state(home) or state).processes())
     for popen in _launched:
         popen.poll()
 
@@ -138,10 +138,6 @@ class ManagedService:
             _LOG.error("%s: %s; %s runs without a log", log_path, describe_disk_error(error), name)
             return Path(os.devnull).open("ab")
 
-    @property
-    def restarts_exhausted(self) -> bool:
-        return self.failures > self.policy.max_failures
-
     def update(self) -> bool:
         """Register an exit, or restart once the delay is over. Return whether anything changed."""
         now = time.monotonic()
@@ -169,13 +165,7 @@ class ManagedService:
 
 
 class Supervisor:
-    """Starts the services of one demo, restarts them and records their state.
-
-    Args:
-        demo: what to start.
-        home: where it is recorded.
-        policy: when a service that ended is started again.
-    """
+    """Starts the services of one demo, restarts them by a policy and records their state in `home`."""
 
     def __init__(self, demo: DemoState, home: Path, policy: RestartPolicy) -> None:
         self.demo = replace(demo, supervisor=identify_process(os.getpid()))
@@ -192,19 +182,17 @@ class Supervisor:
                 changes = [service.update() for service in self.services]
                 if any(changes) or not recorded:
                     recorded = self._try_to_write_state(was_recorded=recorded)
-                error = self._failure_message()
+                for service in self.services:
+                    if service.failures > service.policy.max_failures:
+                        log_path, failures = service.service.log_path, service.failures
+                        error = f"{service.service.name} ended {failures} times in a row; see {log_path}"
         finally:
+            stop_processes([service.state().process for service in self.services])
             for service in self.services:
-                terminate(service.popen, STOP_GRACE_SECONDS)
+                service.popen.poll()
         if error:
             self._try_to_write_state(error)
         return error
-
-    def _failure_message(self) -> str:
-        failed = next((service for service in self.services if service.restarts_exhausted), None)
-        if failed is None:
-            return ""
-        return f"{failed.service.name} ended {failed.failures} times in a row; see {failed.service.log_path}"
 
     def _try_to_write_state(self, error: str = "", *, was_recorded: bool = True) -> bool:
         """Record the services; on a disk error they run on unrecorded until it can be written again."""

@@ -30,8 +30,7 @@ from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import Prediction
 from slicewise.models.checkpoint import load_checkpoint, save_checkpoint
-from slicewise.serving.api import server
-from slicewise.serving.api.app import create_app
+from slicewise.serving.api.app import create_app, main
 
 MIB = 1 << 20
 GEOMETRY = (
@@ -627,7 +626,7 @@ def test_a_foreign_checkpoint_is_not_served(tmp_path: Path) -> None:
         "--cases",
         tmp_path,
     ]
-    assert server.main([*map(str, options), "--settings", settings]) == CheckpointError.exit_code
+    assert main([*map(str, options), "--settings", settings]) == CheckpointError.exit_code
 
 
 def untaught(checkpoint_path: Path, folder: Path, task: Task) -> TestClient:

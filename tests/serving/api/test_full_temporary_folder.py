@@ -188,7 +188,7 @@ def test_a_server_says_so_and_goes_on_even_where_its_log_is_full(
     command = [
         sys.executable,
         "-m",
-        "slicewise.serving.api.server",
+        "slicewise.serving.api.app",
         *(str(part) for pair in words.items() for part in pair),
     ]
     with full(temporary), log_path.open("ab") as stream:

@@ -1,13 +1,11 @@
 """The HTTP API of the demo.
 
-server      entry point: options, model, uvicorn
-app         routes and `create_app`
+app         routes, `create_app`, and the program that loads a model and serves it
+docs        the page at /docs
 schemas     responses as pydantic models
-uploads     received files: type, name, private folder; to a `Volume`
+uploads     forms: unknown and repeated fields are refused; files: type, name, private folder; to a `Volume`
 service     `Volume` to a response: prediction, Grad-CAM, drawings; recent results
 rendering   a slice as a picture for the screen
-routing     forms: unknown and repeated fields are refused
 middleware  size limit of a request, security headers
 errors      exceptions and their responses
-docs        the page at /docs
 """

@@ -1,21 +1,29 @@
-"""The routes of the API: health, model, predictions, bundled cases; and the application."""
+"""The routes of the API; `python -m slicewise.serving.api.app` loads a model and serves it."""
 
+import argparse
+import logging
+import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import uvicorn
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import slicewise
+from slicewise.config.schema import Evaluation
+from slicewise.core.errors import SliceWiseError
 from slicewise.data.cases import CaseFiles
-from slicewise.domain.labels import NOTICE, Modality
+from slicewise.domain.labels import NOTICE
 from slicewise.inference.pipeline import Pipeline
+from slicewise.serving import HOST
 from slicewise.serving.api.docs import render_docs
 from slicewise.serving.api.errors import RequestError, register_exception_handlers
 from slicewise.serving.api.middleware import BodyLimit, SecurityHeaders
-from slicewise.serving.api.routing import StrictRoute
 from slicewise.serving.api.schemas import (
     Case,
     Failure,
@@ -25,7 +33,14 @@ from slicewise.serving.api.schemas import (
     VolumeExamination,
 )
 from slicewise.serving.api.service import Layer, PredictionService
-from slicewise.serving.api.uploads import RequestInput, collect_uploads, read_uploads, store_uploads
+from slicewise.serving.api.uploads import (
+    RequestInput,
+    StrictRoute,
+    collect_uploads,
+    make_upload_form,
+    read_uploads,
+    store_uploads,
+)
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -43,17 +58,13 @@ _ERROR_RESPONSES: Final[Responses] = {
 _NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "No such case or result"}}
 _PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
 _NIFTI: Final[Responses] = {200: {"content": {"application/gzip": {}}, "description": "NIfTI, 1 is tumour"}}
-
-AnyExamination = PictureExamination | VolumeExamination
-GradCam = Annotated[bool, Query(description="also return the Grad-CAM saliency of the classification head")]
-
 _DESCRIPTION: Final = (
     f"Finds brain tumours in MRI pictures and volumes. **{NOTICE}**\n\n"
     'The body of an error is `{"error": "what went wrong and what to do"}`.'
 )
 
-router = APIRouter()
-predictions = APIRouter(route_class=StrictRoute)
+AnyExamination = PictureExamination | VolumeExamination
+GradCam = Annotated[bool, Query(description="also return the Grad-CAM saliency of the classification head")]
 
 
 def _get_service(request: Request) -> PredictionService:
@@ -68,6 +79,7 @@ def _get_cases(request: Request) -> dict[str, CaseFiles]:
 
 ServiceDep = Annotated[PredictionService, Depends(_get_service)]
 CasesDep = Annotated[dict[str, CaseFiles], Depends(_get_cases)]
+router = APIRouter()
 
 
 @router.get("/", include_in_schema=False)
@@ -92,49 +104,10 @@ async def model_info(request: Request, service: ServiceDep) -> ModelInfo:
     return service.describe(request.app.state.max_upload_mib)
 
 
-@predictions.post("/predict", responses=_ERROR_RESPONSES, tags=["prediction"])
-async def predict(
-    service: ServiceDep,
-    file: Annotated[
-        UploadFile | None, File(description="a picture, or a NIfTI volume of one modality")
-    ] = None,
-    modality: Annotated[
-        Modality | None, Form(description="of `file`; needed for a volume whose name does not contain it")
-    ] = None,
-    t1: Annotated[UploadFile | None, File(description="NIfTI volume, before contrast agent")] = None,
-    t1ce: Annotated[UploadFile | None, File(description="NIfTI volume, after contrast agent")] = None,
-    t2: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
-    flair: Annotated[UploadFile | None, File(description="NIfTI volume")] = None,
-    gradcam: GradCam = False,
-) -> AnyExamination:
-    """Predict one picture, or one volume of one to four modalities. Uploads are deleted afterwards."""
-    uploads = collect_uploads(file, modality, {"t1": t1, "t1ce": t1ce, "t2": t2, "flair": flair})
-
-    def predict_uploads() -> AnyExamination:
-        with store_uploads(uploads) as files:
-            return service.predict(read_uploads(files, service.pipeline.slot), gradcam)
-
-    return await run_sync(predict_uploads)
-
-
 @router.get("/cases", tags=["bundled cases"])
 async def cases(bundled: CasesDep) -> list[Case]:
     """List the generated cases that come with the demo."""
     return [Case(name=name, modalities=list(case.modalities)) for name, case in bundled.items()]
-
-
-@predictions.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
-async def predict_case(
-    name: str, service: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
-) -> VolumeExamination:
-    """Predict a bundled case."""
-    if name not in bundled:
-        raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
-
-    def predict_volume() -> VolumeExamination:
-        return service.predict_volume(RequestInput(bundled[name].read(), "volume"), gradcam)
-
-    return await run_sync(predict_volume)
 
 
 @router.get("/results/{result}/mask.nii.gz", responses=_NIFTI | _NOT_FOUND, tags=["results"])
@@ -154,6 +127,42 @@ async def result_slice(
 ) -> Response:
     """Return one slice of a predicted volume as a picture."""
     return Response(await run_sync(service.render_slice, result, index, layer), media_type="image/png")
+
+
+def _prediction_routes(channels: Sequence[str]) -> APIRouter:
+    """Return the routes that predict; the form of uploads has a field for each channel of the model."""
+    predictions = APIRouter(route_class=StrictRoute)
+    upload_form = make_upload_form(channels)
+
+    @predictions.post("/predict", responses=_ERROR_RESPONSES, tags=["prediction"])
+    async def predict(
+        service: ServiceDep,
+        form: Annotated[upload_form, Form(media_type="multipart/form-data")],  # type: ignore[valid-type]
+        gradcam: GradCam = False,
+    ) -> AnyExamination:
+        """Predict one picture, or one volume of one or several modalities. Uploads are deleted afterwards."""
+        uploads = collect_uploads(**dict(form))
+
+        def predict_uploads() -> AnyExamination:
+            with store_uploads(uploads) as files:
+                return service.predict(read_uploads(files, service.pipeline.slot, channels), gradcam)
+
+        return await run_sync(predict_uploads)
+
+    @predictions.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
+    async def predict_case(
+        name: str, service: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
+    ) -> VolumeExamination:
+        """Predict a bundled case."""
+        if name not in bundled:
+            raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
+
+        def predict_volume() -> VolumeExamination:
+            return service.predict_volume(RequestInput(bundled[name].read(), "volume"), gradcam)
+
+        return await run_sync(predict_volume)
+
+    return predictions
 
 
 def create_app(pipeline: Pipeline, *, num_threads: int = 0, max_upload_mib: int, cases_dir: Path) -> FastAPI:
@@ -177,9 +186,44 @@ def create_app(pipeline: Pipeline, *, num_threads: int = 0, max_upload_mib: int,
     app.state.cases_dir = cases_dir
     app.state.max_upload_mib = max_upload_mib
     app.include_router(router)
-    app.include_router(predictions)
+    app.include_router(_prediction_routes(pipeline.checkpoints[0].preprocessing.channels))
     register_exception_handlers(app)
     app.add_middleware(BodyLimit, max_mib=max_upload_mib)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     app.add_middleware(SecurityHeaders)
     return app
+
+
+def main(argv: Sequence[str]) -> int:
+    """Load the model and serve it on this machine only. Return the exit code of a failed start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    parser = argparse.ArgumentParser(prog="slicewise.serving.api.app", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the model to serve")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), required=True)
+    parser.add_argument("--num-threads", type=int, default=0, help="of the model; 0 selects automatically")
+    parser.add_argument("--max-upload-mib", type=int, required=True)
+    parser.add_argument("--settings", required=True, help="the section `evaluation` as JSON")
+    parser.add_argument("--cases", type=Path, required=True, help="bundled cases")
+    options = parser.parse_args(argv)
+    settings = Evaluation.model_validate_json(options.settings)
+    overrides = settings.inference._asdict()
+    try:
+        pipeline = Pipeline.load(options.checkpoint, device=options.device, settings=settings, **overrides)
+    except SliceWiseError as error:
+        logging.getLogger(__name__).critical("%s", error)
+        return error.exit_code
+    app = create_app(
+        pipeline,
+        num_threads=options.num_threads,
+        max_upload_mib=options.max_upload_mib,
+        cases_dir=options.cases,
+    )
+    threading.Thread(target=app.state.service.warm_up, daemon=True).start()
+    # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
+    uvicorn.run(app, host=HOST, port=options.port, log_level="info", access_log=False, workers=1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

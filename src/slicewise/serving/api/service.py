@@ -5,15 +5,15 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.compute.threads import Threads
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, SYNTHETIC_WARNING, Task
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, SYNTHETIC_WARNING
 from slicewise.explain.cam import compute_gradcam
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.slicing import restore_to_volume
@@ -35,7 +35,6 @@ from slicewise.serving.api.uploads import RequestInput
 Layer = Literal["plain", "overlay", "gradcam"]
 MAX_RESULTS: Final = 6
 NUM_KEY_SLICES: Final = 3
-_TASK_OF_LAYER: Final[Mapping[Layer, Task]] = {"overlay": SEGMENTATION, "gradcam": CLASSIFICATION}
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,11 @@ class Result:
     prediction: Prediction
     renderer: SliceRenderer
 
-    @property
-    def num_slices(self) -> int:
-        return len(self.renderer.image)
-
     def areas_mm2(self) -> Sequence[float | None]:
         """Return the tumour area in each slice of the volume."""
         mask, spacing = self.prediction.mask, self.prediction.spacing
         if mask is None or spacing is None:
-            return [None] * self.num_slices
+            return [None] * len(self.renderer.image)
         return [float(pixels) * spacing[1] * spacing[2] for pixels in mask.sum(axis=(1, 2))]
 
     def probabilities(self) -> dict[int, float]:
@@ -159,7 +154,7 @@ class PredictionService:
         return VolumeExamination(
             id=key,
             tumour_ml=result.prediction.volume_ml,
-            num_slices=result.num_slices,
+            num_slices=len(result.renderer.image),
             largest_slice=result.largest_slice(),
             slices=slices,
             key_slices=key_slices,
@@ -174,10 +169,14 @@ class PredictionService:
             RequestError: 404 if the result is no longer available or has no such slice or layer.
         """
         result = self._get_result(key)
-        if not 0 <= index < result.num_slices:
-            raise RequestError(404, f"there is no slice {index}; the slices are 0 to {result.num_slices - 1}")
-        _require_task(layer, result)
-        return to_png(self._layer(result, index, layer))
+        last = len(result.renderer.image) - 1
+        if not 0 <= index <= last:
+            raise RequestError(404, f"there is no slice {index}; the slices are 0 to {last}")
+        picture = self._layer(result, index, layer)
+        if picture is None:
+            task = SEGMENTATION if layer == "overlay" else CLASSIFICATION
+            raise RequestError(404, f"the model has no {task}; this layer is not available")
+        return to_png(picture)
 
     def mask_nifti(self, key: str) -> bytes:
         """Return the mask of a recent result as .nii.gz on the grid of the upload.
@@ -185,9 +184,10 @@ class PredictionService:
         Raises:
             RequestError: 404 if the result is no longer available or has no mask.
         """
-        result = self._get_result(key)
-        _require_task("overlay", result)
-        return result.prediction.mask_nifti()
+        prediction = self._get_result(key).prediction
+        if prediction.mask is None:
+            raise RequestError(404, f"the model has no {SEGMENTATION}; there is no mask")
+        return prediction.mask_nifti()
 
     def warm_up(self) -> None:
         """Compute a Grad-CAM, whose first call imports slow modules, before the first request."""
@@ -220,29 +220,31 @@ class PredictionService:
         return Result(prediction, SliceRenderer.of(inputs.volume))
 
     def _layer_png(self, result: Result, index: int, layer: Layer) -> str | None:
-        """Return a layer in base64; None if the model lacks its task."""
-        task = _TASK_OF_LAYER.get(layer)
-        if task and task not in result.prediction.tasks:
-            return None
-        return base64_png(self._layer(result, index, layer))
+        picture = self._layer(result, index, layer)
+        return None if picture is None else base64_png(picture)
 
-    def _layer(self, result: Result, index: int, layer: Layer) -> Picture:
-        mask = result.prediction.mask
+    def _layer(self, result: Result, index: int, layer: Layer) -> Picture | None:
+        """Return a slice with a layer; None if the model lacks the task of the layer."""
+        prediction, renderer = result.prediction, result.renderer
+        if layer == "overlay":
+            return None if prediction.mask is None else renderer.render_mask(index, prediction.mask[index])
         if layer == "gradcam":
-            return result.renderer.render_saliency(index, self._activation_map(result.prediction, index))
-        if layer == "overlay" and mask is not None:
-            return result.renderer.render_mask(index, mask[index])
-        return result.renderer.render(index)
+            probabilities = prediction.probabilities
+            if probabilities is None:
+                return None
+            called = probabilities >= prediction.point.postprocessing.class_threshold
+            return renderer.render_saliency(index, self._activation_map(prediction, index, called))
+        return renderer.render(index)
 
-    def _activation_map(self, prediction: Prediction, index: int) -> NDArray[np.float32]:
-        """Return the Grad-CAM of a slice, [row, col] of 0 to 1; zero on a slice below the class threshold.
+    def _activation_map(
+        self, prediction: Prediction, index: int, called: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return the Grad-CAM of a slice, [row, col] of 0 to 1; zero where the slice is not called a tumour.
 
         Grad-CAM is scaled to the maximum of its slice: without a tumour, this maximum means nothing.
         """
-        slices, probabilities = prediction.slices, prediction.probabilities
+        slices = prediction.slices
         activation = np.zeros(prediction.mask_probability.shape, dtype=np.float32)
-        threshold = prediction.point.postprocessing.class_threshold
-        called = np.False_ if probabilities is None else probabilities >= threshold
         selected = np.flatnonzero((slices.indices == index) & called)
         if len(selected):
             images = slices.images[selected]
@@ -254,12 +256,6 @@ class PredictionService:
         return restored
 
 
-def _require_task(layer: Layer, result: Result) -> None:
-    task = _TASK_OF_LAYER.get(layer)
-    if task and task not in result.prediction.tasks:
-        raise RequestError(404, f"the model has no {task}; this layer is not available")
-
-
 def _common_fields(prediction: Prediction, started: float, notes: Sequence[str]) -> dict[str, Any]:
     return {
         "tumour_probability": prediction.tumour_probability,
@@ -267,7 +263,7 @@ def _common_fields(prediction: Prediction, started: float, notes: Sequence[str])
         "tasks": [*prediction.tasks],
         "synthetic": prediction.synthetic,
         "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
-        "note": replace(prediction, warnings=tuple(notes)).note,
+        "note": "; ".join(notes) or None,
         "file_notes": list(notes),
         **_operating_info(prediction.point).model_dump(),
         "modalities": list(prediction.modalities),

@@ -1,4 +1,4 @@
-"""Uploads: identified by content, stored in a private folder under generated names, read, and then deleted.
+"""Uploads: the form is checked; files are identified by content, stored in a private folder, read, deleted.
 
 The readers are those of training and of `predict`.
 """
@@ -6,20 +6,26 @@ The readers are those of training and of `predict`.
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
-from starlette.datastructures import UploadFile
+from fastapi import Request, Response, UploadFile
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field, create_model
+from starlette.datastructures import FormData
+from starlette.datastructures import UploadFile as ReceivedFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles, require_readable
 from slicewise.data.filenames import ParsedName, is_mask_name, parse_filename, parse_patient
 from slicewise.data.sources import lgg
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import MODALITIES, Modality
 from slicewise.imaging.io.file_format import HEAD_BYTES, explain_unread, is_picture
 from slicewise.imaging.volume import Volume
 from slicewise.inference.operating_points import InputKind
@@ -30,7 +36,104 @@ UNNAMED: Final = "unnamed"
 SUPPORTED: Final = (
     "send a PNG, JPEG or TIFF picture (or another of the usual formats), or a NIfTI volume (.nii, .nii.gz)"
 )
+_NOTES: Final = {"t1": ", before contrast agent", "t1ce": ", after contrast agent"}
 _KEY: Final = CaseKey("upload", "upload", "upload")
+
+
+def make_upload_form(channels: Sequence[str]) -> type[BaseModel]:
+    """Return the form of an upload to a model with these channels."""
+    volumes = {name: Field(None, description=f"NIfTI volume{_NOTES.get(name, '')}") for name in channels}
+    fields: dict[str, Any] = {
+        "file": (UploadFile | None, Field(None, description="a picture, or a NIfTI volume of one modality")),
+        "modality": (
+            Literal[tuple(channels)] | None,
+            Field(None, description="of `file`; needed for a volume whose name does not contain it"),
+        ),
+        **{name: (UploadFile | None, field) for name, field in volumes.items()},
+    }
+    return create_model("UploadForm", **fields)
+
+
+class StrictRoute(APIRoute):
+    """A route that refuses form fields and query parameters that are unknown or sent twice.
+
+    FastAPI ignores unknown fields, takes one of two fields of the same name, and reports a full temporary
+    folder as a body that cannot be parsed. So the form is checked before FastAPI reads it.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        parameters = [parameter.alias for parameter in self.dependant.query_params]
+        forms: list[Any] = [parameter.field_info.annotation for parameter in self.dependant.body_params]
+        fields = [name for form in forms for name in form.model_fields]
+
+        async def handle_strictly(request: Request) -> Response:
+            _require_known("query parameter", parameters, request.query_params.multi_items())
+            form = await _read_form(request)
+            try:
+                _require_known("form field", fields, form.multi_items())
+                return await handle(request)
+            finally:
+                await form.close()
+
+        return handle_strictly
+
+
+async def _read_form(request: Request) -> FormData:
+    """Read the whole form; files over 1 MiB go to the temporary folder as they arrive.
+
+    Raises:
+        RequestError: 507 or 503 if that folder is full or gone.
+        HTTPException: 400, the body is not a form, or the client disconnected.
+    """
+    try:
+        with map_storage_errors():
+            return await request.form()
+    except (RequestError, HTTPException):
+        raise
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the client disconnected before the end of its upload") from error
+    except Exception as error:
+        message = "the body cannot be parsed; send it as multipart/form-data (`curl -F FIELD=@FILE`)"
+        raise HTTPException(400, message) from error
+
+
+def _require_known(kind: str, known: Collection[str], sent: Iterable[tuple[str, Any]]) -> None:
+    """Refuse unknown and repeated fields: a modality or a setting that is ignored changes the prediction.
+
+    Raises:
+        RequestError: 400; it names the fields.
+    """
+    counts = Counter(name for name, _ in sent)
+    if unknown := [display_name(name) for name in counts if name not in known]:
+        hint = f"the {kind.split()[-1]}s are {', '.join(known)}" if known else "this address takes none"
+        raise RequestError(400, f"there is no {kind} {', '.join(dict.fromkeys(unknown))}; {hint}")
+    if repeated := ", ".join(name for name, count in counts.items() if count > 1):
+        message = f"the {kind} {repeated} was sent more than once; send one case in a request"
+        raise RequestError(400, message)
+
+
+def collect_uploads(
+    file: ReceivedFile | None, modality: str | None, **slots: ReceivedFile | None
+) -> dict[str, ReceivedFile]:
+    """Return the uploads of a request by modality, or under UNNAMED without one.
+
+    Raises:
+        RequestError: 400 if nothing was sent, or the same modality twice.
+    """
+    received = {name: upload for name, upload in slots.items() if upload is not None}
+    if file is not None:
+        name = modality or UNNAMED
+        if name in received or (received and modality is None):
+            raise RequestError(
+                400,
+                "the modality of `file` is missing or sent twice; send each file under the form field of its "
+                f"modality: {', '.join(slots)}",
+            )
+        received[name] = file
+    if not received:
+        raise RequestError(400, f"the request holds no file; {SUPPORTED} as the form field `file`")
+    return received
 
 
 @dataclass(frozen=True)
@@ -61,31 +164,8 @@ class RequestInput:
     notes: tuple[str, ...] = ()
 
 
-def collect_uploads(
-    file: UploadFile | None, modality: Modality | None, slots: Mapping[Modality, UploadFile | None]
-) -> dict[str, UploadFile]:
-    """Return the uploads of a request by modality, or under UNNAMED without one.
-
-    Raises:
-        RequestError: 400 if nothing was sent, or the same modality twice.
-    """
-    received: dict[str, UploadFile] = {name: upload for name, upload in slots.items() if upload is not None}
-    if file is not None:
-        name = modality or UNNAMED
-        if name in received or (received and modality is None):
-            raise RequestError(
-                400,
-                "the modality of `file` is missing or sent twice; send each file under the form field of its "
-                "modality: t1, t1ce, t2, flair",
-            )
-        received[name] = file
-    if not received:
-        raise RequestError(400, f"the request holds no file; {SUPPORTED} as the form field `file`")
-    return received
-
-
 @contextmanager
-def store_uploads(uploads: Mapping[str, UploadFile]) -> Iterator[dict[str, StoredUpload]]:
+def store_uploads(uploads: Mapping[str, ReceivedFile]) -> Iterator[dict[str, StoredUpload]]:
     """Store the uploads in a private folder while the block runs. The keys become file names.
 
     Raises:
@@ -107,7 +187,7 @@ def store_uploads(uploads: Mapping[str, UploadFile]) -> Iterator[dict[str, Store
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _store(folder: Path, stem: str, upload: UploadFile) -> StoredUpload:
+def _store(folder: Path, stem: str, upload: ReceivedFile) -> StoredUpload:
     """Store one upload; NIfTI-1 has its magic bytes at 344 and NIfTI-2 at 4."""
     name = display_name(upload.filename)
     head = upload.file.read(HEAD_BYTES)
@@ -141,12 +221,13 @@ def _restore_client_names(message: str, files: Collection[StoredUpload]) -> str:
     return re.sub("|".join(map(re.escape, names)), lambda match: names[match[0]], message)
 
 
-def read_uploads(files: Mapping[str, StoredUpload], slot: str) -> RequestInput:
+def read_uploads(files: Mapping[str, StoredUpload], slot: str, channels: Sequence[str]) -> RequestInput:
     """Read the files of one request.
 
     Args:
         files: by modality; or one file under UNNAMED.
-        slot: the modality slot of a picture that came without a modality.
+        slot: the channel of a picture that came without a modality.
+        channels: of the model.
 
     Raises:
         RequestError: 400 if pictures and volumes are mixed, or the modality of a volume is unknown.
@@ -155,11 +236,11 @@ def read_uploads(files: Mapping[str, StoredUpload], slot: str) -> RequestInput:
     kinds = {file.kind for file in files.values()}
     if kinds == {"picture"} and len(files) == 1:
         ((name, file),) = files.items()
-        return _read_picture(_as_modality(name), file, slot)
+        return _read_picture(None if name == UNNAMED else name, file, slot)
     if kinds != {"volume"}:
         raise RequestError(400, "send one picture, or the NIfTI volumes of one examination, not both")
-    by_modality = {_modality(name, file): file for name, file in files.items()}
-    volumes = {modality: by_modality[modality] for modality in MODALITIES if modality in by_modality}
+    by_modality = {_modality(name, file, channels): file for name, file in files.items()}
+    volumes = {modality: by_modality[modality] for modality in channels if modality in by_modality}
     names = {modality: file.parsed for modality, file in volumes.items()}
     conflicts = tuple(
         f"{volumes[modality].name}: sent as {modality}, though its name says {name.kind}"
@@ -180,32 +261,30 @@ def _find_several_patients(names: Collection[ParsedName]) -> tuple[str, ...]:
     }
     if len({patient.lower() for patient in patients}) < 2:
         return ()
-    listed = ", ".join(sorted(patients))
     return (
-        f"the file names belong to different patients ({listed}); send the volumes of one examination, or "
-        "rename the files if they are of one",
+        f"the file names belong to different patients ({', '.join(sorted(patients))}); send the volumes of "
+        "one examination, or rename the files if they are of one",
     )
 
 
-def _modality(field: str, file: StoredUpload) -> Modality:
+def _modality(field: str, file: StoredUpload, channels: Sequence[str]) -> str:
     """Return the modality of a volume by its form field, or else by its name.
 
     Raises:
         RequestError: 400 if neither names it.
     """
     name = file.parsed
-    modality = _as_modality(field) or (_as_modality(name.kind) if name.sure else None)
-    if modality is not None:
-        return modality
-    candidates_text = f" (its name may say {' or '.join(name.candidates)})" if name.candidates else ""
-    description = "is a mask by its name" if name.kind == "mask" else f"is a volume{candidates_text}"
-    raise RequestError(
-        400,
-        f"{file.name} {description}: set the form field `modality` to one of {', '.join(MODALITIES)}",
-    )
+    if field in channels:
+        return field
+    if name.sure and name.kind is not None and name.kind in channels:
+        return name.kind
+    candidates = f" (its name may say {' or '.join(name.candidates)})" if name.candidates else ""
+    what = "is a mask by its name" if name.kind == "mask" else f"is a volume{candidates}"
+    message = f"{file.name} {what}: set the form field `modality` to one of {', '.join(channels)}"
+    raise RequestError(400, message)
 
 
-def _read_picture(given: Modality | None, file: StoredUpload, slot: str) -> RequestInput:
+def _read_picture(given: str | None, file: StoredUpload, slot: str) -> RequestInput:
     """Read a picture; one that is named like a slice of kaggle_3m holds three modalities as colours."""
     if given is None and lgg.is_slice_name(file.name):
         return RequestInput(_case("lgg", dict.fromkeys(lgg.CHANNELS, file)).read(), "volume")
@@ -217,10 +296,6 @@ def _read_picture(given: Modality | None, file: StoredUpload, slot: str) -> Requ
         )
     picture = _case("class_folders", {given or slot: file}).read()
     return RequestInput(picture, "picture", picture.remarks)
-
-
-def _as_modality(name: str | None) -> Modality | None:
-    return next((modality for modality in MODALITIES if modality == name), None)
 
 
 def _case(kind: str, files: Mapping[Any, StoredUpload]) -> CaseFiles:

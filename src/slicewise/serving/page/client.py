@@ -23,33 +23,27 @@ class ApiClient:
     """
 
     def __init__(self, base_url: str) -> None:
-        self.base_url = base_url
         # trust_env: a proxy in the environment must not be used between two programs of this machine.
         self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, trust_env=False)
 
-    def model_info(self) -> dict[str, Any]:
-        return self._json("GET", "/model/info")
+    def model_info(self) -> Any:
+        return self._request("GET", "/model/info").json()
 
-    def cases(self) -> list[dict[str, Any]]:
-        cases: list[dict[str, Any]] = self._request("GET", "/cases").json()
-        return cases
+    def cases(self) -> Any:
+        return self._request("GET", "/cases").json()
 
-    def predict_case(self, name: str) -> dict[str, Any]:
-        return self._json("POST", f"/cases/{name}/predict")
+    def predict_case(self, name: str) -> Any:
+        return self._request("POST", f"/cases/{name}/predict").json()
 
-    def predict_files(self, files: Sequence[FileField], *, gradcam: bool) -> dict[str, Any]:
+    def predict_files(self, files: Sequence[FileField]) -> Any:
         """Predict uploads, each under the form field `file` (a picture) or of its modality (a volume)."""
-        return self._json("POST", "/predict", files=list(files), params={"gradcam": str(gradcam).lower()})
+        return self._request("POST", "/predict", files=list(files), params={"gradcam": True}).json()
 
     def slice_png(self, result: str, index: int, layer: str) -> bytes:
         return self._request("GET", f"/results/{result}/slices/{index}.png", params={"layer": layer}).content
 
     def mask_nifti(self, result: str) -> bytes:
         return self._request("GET", f"/results/{result}/mask.nii.gz").content
-
-    def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        content: dict[str, Any] = self._request(method, path, **arguments).json()
-        return content
 
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
@@ -58,8 +52,8 @@ class ApiClient:
             raise ServingError("The API did not respond in time; try again, or see its log.") from error
         except httpx.HTTPError as error:
             raise ServingError(
-                f"The API at {self.base_url} does not respond. It may be starting: wait a moment and reload. "
-                "If this lasts, start the demo again and see logs/demo-api.log."
+                f"The API at {self._http.base_url} does not respond. It may be starting: wait a moment and "
+                "reload. If this lasts, start the demo again and see logs/demo-api.log."
             ) from error
         if response.is_error:
             try:

@@ -12,6 +12,7 @@ from slicewise.serving.page.client import ApiClient
 from slicewise.serving.page.inputs import PREDICTION_KEY
 
 _LAYERS: Final = {"Tumour": "overlay", "Evidence (Grad-CAM)": "gradcam", "Image": "plain"}
+_TASKS: Final = {"overlay": SEGMENTATION, "gradcam": CLASSIFICATION}
 _LAYER_HELP: Final = (
     "Tumour: the mask. Evidence: the regions that raised the tumour probability most, relative to the slice. "
     "Image: without overlay."
@@ -44,39 +45,23 @@ def render_prediction(client: ApiClient, info: dict[str, Any]) -> None:
 
 
 def _show_metrics(prediction: dict[str, Any], *mask_metrics: tuple[str, str]) -> None:
-    metrics = mask_metrics if _has_segmentation(prediction) else ()
-    if _has_classification(prediction):
+    metrics = mask_metrics if SEGMENTATION in prediction["tasks"] else ()
+    if CLASSIFICATION in prediction["tasks"]:
         finding = "Tumour" if prediction["label"] == "tumour" else "No tumour"
-        metrics = (
-            ("Finding", finding),
-            (_probability_label(prediction), f"{prediction['tumour_probability']:.1%}"),
-            *metrics,
-        )
-    if metrics:
-        for column, (name, value) in zip(st.columns(len(metrics)), metrics, strict=True):
-            column.metric(name, value, border=True)
+        probability = f"{prediction['tumour_probability']:.1%}"
+        metrics = (("Finding", finding), (_probability_label(prediction), probability), *metrics)
+    for column, (name, value) in zip(st.columns(len(metrics)), metrics, strict=True):
+        column.metric(name, value, border=True)
 
 
 def _probability_label(prediction: dict[str, Any]) -> str:
     return "Tumour probability" if prediction["calibrated"] else "Tumour probability (raw)"
 
 
-def _has_segmentation(prediction: dict[str, Any]) -> bool:
-    return SEGMENTATION in prediction["tasks"]
-
-
-def _has_classification(prediction: dict[str, Any]) -> bool:
-    return CLASSIFICATION in prediction["tasks"]
-
-
 def _select_layer(prediction: dict[str, Any]) -> str:
     """Return the selected layer; those of absent tasks are not offered."""
-    available = {
-        "overlay": _has_segmentation(prediction),
-        "gradcam": _has_classification(prediction),
-        "plain": True,
-    }
-    names = [name for name, layer in _LAYERS.items() if available[layer]]
+    available = {"plain", *(layer for layer, task in _TASKS.items() if task in prediction["tasks"])}
+    names = [name for name, layer in _LAYERS.items() if layer in available]
     layer = st.segmented_control(
         "Show", names, default=names[0], required=True, help=_LAYER_HELP, key="layer"
     )
@@ -95,7 +80,7 @@ def _show_picture(prediction: dict[str, Any]) -> None:
             width="stretch",
         )
     with right:
-        if _has_segmentation(prediction):
+        if SEGMENTATION in prediction["tasks"]:
             mask = base64.b64decode(prediction["mask_png"])
             st.download_button("Download the mask (PNG)", mask, "mask.png", "image/png", on_click="ignore")
         st.caption(_explanation(prediction))
@@ -122,12 +107,12 @@ def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
         )
         st.image(png, f"Slice {index}. {layer_caption} {_VOLUME_ORIENTATION}", width="stretch")
     with right:
-        if _has_classification(prediction):
+        if CLASSIFICATION in prediction["tasks"]:
             name = _probability_label(prediction)
             curve = probability_curve(prediction["slices"], prediction["class_threshold"], index, name)
             st.altair_chart(curve, width="stretch")
         st.caption(_explanation(prediction))
-        if _has_segmentation(prediction):
+        if SEGMENTATION in prediction["tasks"]:
             mask = _cached(prediction["id"], "mask", lambda: client.mask_nifti(prediction["id"]))
             st.download_button(
                 "Download the mask (NIfTI)", mask, "mask.nii.gz", "application/gzip", on_click="ignore"
@@ -153,15 +138,15 @@ def _layer_caption(prediction: dict[str, Any], layer: str, probability: float | 
 def _explanation(prediction: dict[str, Any]) -> str:
     modalities = ", ".join(modality.upper() for modality in prediction["modalities"])
     sentences = [f"Read as {modalities}."]
-    if _has_classification(prediction):
+    if CLASSIFICATION in prediction["tasks"]:
         scale = "calibrated" if prediction["calibrated"] else "raw, not calibrated"
         sentences += [
             f"The label is “tumour” from a probability of {prediction['class_threshold']:.0%} ({scale})."
         ]
-    if _has_segmentation(prediction):
+    if SEGMENTATION in prediction["tasks"]:
         sentences += [f"The mask holds pixels from a probability of {prediction['mask_threshold']:.0%}."]
     sentences += [f"{prediction['origin'][:1].upper()}{prediction['origin'][1:]}."]
-    if _has_classification(prediction) and _has_segmentation(prediction):
+    if {SEGMENTATION, CLASSIFICATION} <= {*prediction["tasks"]}:
         sentences += ["Finding and mask are two outputs of one model: if they disagree, trust neither."]
     return " ".join(sentences)
 
