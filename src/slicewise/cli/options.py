@@ -35,47 +35,34 @@ def default_workspace() -> Path:
 
 
 def add_workspace_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workspace",
-        type=Path,
-        default=default_workspace(),
-        metavar="DIR",
-        help="where outputs live (default: $SLICEWISE_WORKSPACE, else here)",
-    )
+    text = "where outputs live (default: $SLICEWISE_WORKSPACE, else here)"
+    parser.add_argument("--workspace", type=Path, default=default_workspace(), metavar="DIR", help=text)
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     add_workspace_option(parser)
-    parser.add_argument(
-        "--training-mode", choices=TRAINING_MODES, default="quick", help="scale of the run (default: quick)"
-    )
-    parser.add_argument(
-        "--folds",
-        type=int,
-        default=0,
-        metavar="N",
-        help="cross-validation with N folds, each patient tested once (short for split.folds=N)",
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="any key of the configuration, in Hydra's syntax"
-    )
+    text = "scale of the run (default: quick)"
+    parser.add_argument("--training-mode", choices=TRAINING_MODES, default="quick", help=text)
+    text = "cross-validation with N folds, each patient tested once (short for split.folds=N)"
+    parser.add_argument("--folds", type=int, default=0, metavar="N", help=text)
+    text = "any key of the configuration, in Hydra's syntax"
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=text)
 
 
 def add_selection_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("steps")
     if isinstance(parser, Parser):
         parser.on_help = lambda: setattr(group, "description", _describe_steps())
-    group.add_argument(
-        "--mode", choices=tuple(_MODES), default="full", help="part of the pipeline (default: full)"
-    )
+    text = "part of the pipeline (default: full)"
+    group.add_argument("--mode", choices=tuple(_MODES), default="full", help=text)
     group.add_argument("--from", dest="start", metavar="STEP", help="first step")
     group.add_argument("--until", metavar="STEP", help="last step")
-    for option, help_text in (
+    for option, text in (
         ("--only", "only these steps"),
         ("--force", "run these even if nothing changed"),
         ("--skip", "use the existing output of these; --skip-STEP is the same for one"),
     ):
-        group.add_argument(option, metavar="STEP[,STEP]", default=[], action="append", help=help_text)
+        group.add_argument(option, metavar="STEP[,STEP]", default=[], action="append", help=text)
 
 
 def _describe_steps() -> str:
@@ -102,14 +89,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_wait_option(parser: argparse.ArgumentParser) -> None:
+    text = "wait until no other command works in the workspace, at most so long (default: fail at once)"
     parser.add_argument(
-        "--wait",
-        nargs="?",
-        type=_seconds,
-        const=math.inf,
-        default=0.0,
-        metavar="SECONDS",
-        help="wait until no other command works in the workspace, at most so long (default: fail at once)",
+        "--wait", nargs="?", type=_seconds, const=math.inf, default=0.0, metavar="SECONDS", help=text
     )
 
 
@@ -240,11 +222,9 @@ def selection_from(args: argparse.Namespace, config: Config) -> Selection:
         steps,
         groups=groups,
         scope=" ".join(f"--{option} {text}" for option, text in scope if text),
-        start=next(iter(names["from"]), None),
-        until=next(iter(names["until"]), None),
-        only=names["only"],
-        skip=names["skip"],
-        force=names["force"],
+        start=next(iter(names.pop("from")), None),
+        until=next(iter(names.pop("until")), None),
+        **names,
     )
 
 

@@ -45,19 +45,12 @@ def map_storage_errors() -> Iterator[None]:
 
 def storage_error(error: OSError, folder: str) -> RequestError:
     """Return the error for an upload that could not be written to `folder` or read from it."""
-    way_out = "or start the demo with TMPDIR set to another folder"
-    reason = describe_disk_error(error)
+    status, what = 503, f"cannot be used: {describe_disk_error(error)}; make it a writable folder"
     if is_disk_full(error):
         space = describe_free_space(Path(folder))
-        return RequestError(
-            507,
-            f"{folder}, where uploads are stored, has no room: {reason} ({space}); free some space there, "
-            f"{way_out}",
-        )
-    return RequestError(
-        503,
-        f"{folder}, where uploads are stored, cannot be used: {reason}; make it a writable folder, {way_out}",
-    )
+        status, what = 507, f"has no room: {describe_disk_error(error)} ({space}); free some space there"
+    way_out = "or start the demo with TMPDIR set to another folder"
+    return RequestError(status, f"{folder}, where uploads are stored, {what}, {way_out}")
 
 
 def register_exception_handlers(app: FastAPI) -> None:

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from slicewise.domain.labels import Modality
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.volume import Volume
 from slicewise.plots.overlay import grey, overlay, overlay_saliency
 
-_DISPLAY_ORDER: Final[tuple[Modality, ...]] = ("flair", "t1ce", "t2", "t1")
+_DISPLAY_ORDER: Final = ("flair", "t1ce", "t2", "t1")
 """A tumour with its oedema shows best on FLAIR."""
 _WINDOW_PERCENTILES: Final = (1.0, 99.5)
 _SAMPLES: Final = 200_000
@@ -32,7 +31,7 @@ class SliceRenderer:
     """[slice, row, col]"""
     window: tuple[float, float]
     size: tuple[int, int]
-    """(width, height) of the drawn slice in pixels."""
+    """(width, height) in pixels, of the volume's proportions in mm and a length that suits a screen."""
     has_laterality: bool
     """Whether the patient's right side is known: it is for a volume, not for a picture."""
 
@@ -46,32 +45,33 @@ class SliceRenderer:
         inside = sample[sample != 0]
         low, high = np.percentile(inside, _WINDOW_PERCENTILES) if len(inside) else (0.0, 1.0)
         window = (float(low), max(float(high), float(low) + 1e-6))
-        return cls(image, window, _display_size(volume), volume.orientation is not None)
+        _, rows, cols = volume.shape
+        _, row_mm, col_mm = volume.spacing
+        height, width = rows * row_mm, cols * col_mm
+        scale = min(max(rows, cols, _MIN_SIZE), _MAX_SIZE) / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return cls(image, window, size, volume.orientation is not None)
 
-    def render(self, index: int) -> Picture:
-        """Return slice `index` as grey values [row, col]."""
-        return self._with_side_markers(self._grey(index))
+    def render(
+        self,
+        index: int,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        saliency: NDArray[np.float32] | None = None,
+    ) -> Picture:
+        """Return a slice with a mask or a saliency map of 0 to 1, [row, col] of the volume's grid, over it.
 
-    def render_mask(self, index: int, mask: NDArray[np.bool_]) -> Picture:
-        """Return the slice with a mask [row, col] of the volume's grid drawn over it."""
-        inside = _resize(mask * np.uint8(255), self.size) >= 128
-        return self._with_side_markers(overlay(self._grey(index), inside))
-
-    def render_saliency(self, index: int, saliency: NDArray[np.float32]) -> Picture:
-        """Return the slice with a saliency map [row, col] of 0 to 1 drawn over it."""
-        strength = _resize(saliency * np.float32(255), self.size) / 255
-        return self._with_side_markers(overlay_saliency(self._grey(index), strength))
-
-    def _grey(self, index: int) -> Picture:
-        return _resize(grey(self.image[index], self.window), self.size)
-
-    def _with_side_markers(self, picture: Picture) -> Picture:
-        """Draw R and L at the sides if they are known: column 0 is the patient's right."""
-        return draw_side_markers(picture) if self.has_laterality else picture
+        R and L are drawn at the sides if they are known: column 0 is the patient's right.
+        """
+        picture = _resize(grey(self.image[index], self.window), self.size)
+        if mask is not None:
+            picture = overlay(picture, _resize(mask * np.uint8(255), self.size) >= 128)
+        if saliency is not None:
+            picture = overlay_saliency(picture, _resize(saliency * np.float32(255), self.size) / 255)
+        return _draw_side_markers(picture) if self.has_laterality else picture
 
 
-def draw_side_markers(picture: Picture) -> Picture:
-    """Return a slice with R at the left edge and L at the right one."""
+def _draw_side_markers(picture: Picture) -> Picture:
     height, width = picture.shape[:2]
     size = max(_MIN_FONT_SIZE, min(height, width) // 18)
     image = Image.fromarray(picture)
@@ -84,16 +84,6 @@ def draw_side_markers(picture: Picture) -> Picture:
 def base64_png(picture: Picture) -> str:
     """Return a picture as PNG in base64 (RFC 4648)."""
     return base64.b64encode(to_png(picture)).decode()
-
-
-def _display_size(volume: Volume) -> tuple[int, int]:
-    """Return (width, height) with the volume's proportions in mm and a longer side that suits a screen."""
-    _, rows, cols = volume.shape
-    _, row_mm, col_mm = volume.spacing
-    height, width = rows * row_mm, cols * col_mm
-    longer = min(max(rows, cols, _MIN_SIZE), _MAX_SIZE)
-    scale = longer / max(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

@@ -44,40 +44,42 @@ class Result:
     prediction: Prediction
     renderer: SliceRenderer
 
-    def areas_mm2(self) -> Sequence[float | None]:
-        """Return the tumour area in each slice of the volume."""
-        mask, spacing = self.prediction.mask, self.prediction.spacing
-        if mask is None or spacing is None:
-            return [None] * len(self.renderer.image)
-        return [float(pixels) * spacing[1] * spacing[2] for pixels in mask.sum(axis=(1, 2))]
+    def slices(self) -> list[SliceExamination]:
+        """Return the tumour probability of each slice that was predicted, and the tumour area of all."""
+        prediction = self.prediction
+        areas: Sequence[float | None] = [None] * len(self.renderer.image)
+        if prediction.mask is not None and prediction.spacing is not None:
+            _, row_mm, col_mm = prediction.spacing
+            areas = (prediction.mask.sum(axis=(1, 2)) * row_mm * col_mm).tolist()
+        probabilities = {}
+        if prediction.probabilities is not None:
+            pairs = zip(prediction.slices.indices.tolist(), prediction.probabilities.tolist(), strict=True)
+            probabilities = dict(pairs)
+        return [
+            SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
+            for index, area in enumerate(areas)
+        ]
 
-    def probabilities(self) -> dict[int, float]:
-        """Return the tumour probability of each input slice, by index in the volume."""
-        if self.prediction.probabilities is None:
-            return {}
-        pairs = zip(self.prediction.slices.indices, self.prediction.probabilities, strict=True)
-        return {int(index): float(value) for index, value in pairs}
-
-    def largest_slice(self) -> int | None:
-        """Return the index of the slice with the largest tumour area, or None without a tumour."""
-        areas = [area or 0.0 for area in self.areas_mm2()]
-        return int(np.argmax(areas)) if any(areas) else None
-
-    def key_slices(self, num_slices: int) -> list[int]:
+    def key_slices(self, slices: Sequence[SliceExamination]) -> list[int]:
         """Return the slice with the largest tumour area and others spread over the tumour.
 
         Without a mask: the slice with the highest probability; without any, the middle input slice.
         """
-        largest, mask = self.largest_slice(), self.prediction.mask
-        if largest is None or mask is None:
-            if probabilities := self.probabilities():
-                return [max(probabilities, key=probabilities.__getitem__)]
-            indices: list[int] = self.prediction.slices.indices.tolist()
-            return indices[len(indices) // 2 :][:1]
-        with_tumour = np.flatnonzero(mask.any(axis=(1, 2)))
-        shares = (np.arange(num_slices - 1) + 0.5) / max(1, num_slices - 1)
-        spread = {int(with_tumour[int(share * len(with_tumour))]) for share in shares}
-        return sorted(spread | {largest})
+        with_tumour = [each.index for each in slices if each.tumour_mm2]
+        if with_tumour:
+            shares = (np.arange(NUM_KEY_SLICES - 1) + 0.5) / (NUM_KEY_SLICES - 1)
+            spread = {with_tumour[int(share * len(with_tumour))] for share in shares}
+            return sorted(spread | {_largest(slices)})
+        probabilities = {each.index: each.probability for each in slices if each.probability is not None}
+        if probabilities:
+            return [max(probabilities, key=probabilities.__getitem__)]
+        indices: list[int] = self.prediction.slices.indices.tolist()
+        return indices[len(indices) // 2 :][:1]
+
+
+def _largest(slices: Sequence[SliceExamination]) -> int:
+    """Return the index of the slice with the largest tumour area."""
+    return max(slices, key=lambda each: each.tumour_mm2 or 0.0).index
 
 
 class PredictionService:
@@ -116,10 +118,11 @@ class PredictionService:
 
     def predict(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination | VolumeExamination:
         """Return the prediction for an upload; only volumes have an orientation."""
-        is_picture = inputs.volume.orientation is None
-        return (self.predict_picture if is_picture else self.predict_volume)(inputs, with_gradcam)
+        if inputs.volume.orientation is None:
+            return self._predict_picture(inputs, with_gradcam)
+        return self.predict_volume(inputs, with_gradcam)
 
-    def predict_picture(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination:
+    def _predict_picture(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination:
         started = time.perf_counter()
         result = self._predict(inputs)
         mask, slice_mask = result.prediction.mask, result.prediction.slice_mask
@@ -137,25 +140,21 @@ class PredictionService:
         """Return the prediction for a volume; its result stays available under its id for a while."""
         started = time.perf_counter()
         result = self._predict(inputs)
-        probabilities = result.probabilities()
-        slices = [
-            SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
-            for index, area in enumerate(result.areas_mm2())
-        ]
+        slices = result.slices()
         key_slices = [
             KeySlice(
                 **slices[index].model_dump(),
                 overlay_png=self._layer_png(result, index, "overlay"),
                 gradcam_png=self._layer_png(result, index, "gradcam") if with_gradcam else None,
             )
-            for index in result.key_slices(NUM_KEY_SLICES)
+            for index in result.key_slices(slices)
         ]
         key = self._keep(result)
         return VolumeExamination(
             id=key,
             tumour_ml=result.prediction.volume_ml,
             num_slices=len(result.renderer.image),
-            largest_slice=result.largest_slice(),
+            largest_slice=_largest(slices) if any(each.tumour_mm2 for each in slices) else None,
             slices=slices,
             key_slices=key_slices,
             mask_url=None if result.prediction.mask is None else f"/results/{key}/mask.nii.gz",
@@ -227,13 +226,14 @@ class PredictionService:
         """Return a slice with a layer; None if the model lacks the task of the layer."""
         prediction, renderer = result.prediction, result.renderer
         if layer == "overlay":
-            return None if prediction.mask is None else renderer.render_mask(index, prediction.mask[index])
+            mask = prediction.mask
+            return None if mask is None else renderer.render(index, mask=mask[index])
         if layer == "gradcam":
             probabilities = prediction.probabilities
             if probabilities is None:
                 return None
             called = probabilities >= prediction.point.postprocessing.class_threshold
-            return renderer.render_saliency(index, self._activation_map(prediction, index, called))
+            return renderer.render(index, saliency=self._activation_map(prediction, index, called))
         return renderer.render(index)
 
     def _activation_map(
