@@ -26,7 +26,7 @@ def _take_own_cores() -> None:
 
 _take_own_cores()
 
-pytest_plugins = ["tests.fixtures.small_model", "tests.fixtures.cohorts", "tests.fixtures.services"]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("small_model", "cohorts", "services", "packages")]
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"

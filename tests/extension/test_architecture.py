@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.conftest import TINY
 from tests.extension.architecture import Encoder
+from tests.fixtures.packages import Install
 
 from slicewise.cli.main import main
 from slicewise.models.checkpoint import load_checkpoint
@@ -20,14 +21,8 @@ OVERRIDES = (
 
 
 @pytest.fixture
-def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = tmp_path / "site" / "two_levels-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: two-levels\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[slicewise.architectures]\ntwo_levels = tests.extension.architecture:two_levels\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path / "site")
+def _installed(install: Install) -> None:
+    install("architectures", "two_levels = tests.extension.architecture:two_levels")
 
 
 @pytest.mark.usefixtures("_installed")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.extension.loss import weighted_error
+from tests.fixtures.packages import Install
 from tests.training.conftest import SMALL, make_set
 
 from slicewise.config.compose import compose
@@ -14,14 +15,8 @@ from slicewise.training.stage import StageResult, train_stage
 
 
 @pytest.fixture
-def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = tmp_path / "site" / "sensitivity-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sensitivity\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[slicewise.losses]\nsensitivity = tests.extension.loss:sensitivity\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path / "site")
+def _installed(install: Install) -> None:
+    install("losses", "sensitivity = tests.extension.loss:sensitivity")
 
 
 def train(folder: Path, *overrides: str) -> StageResult:

@@ -2,11 +2,11 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.fixtures.packages import Install
 
 from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices
 from slicewise.evaluation.held_out import HeldOutResult, evaluate_held_out
@@ -15,17 +15,8 @@ from slicewise.metrics.table import METRICS, Metric
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install tests/extension/metric.py as a package would be."""
-    site = tmp_path / "site-packages"
-    info = site / "metric_extension-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("metric.py"), site)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: metric-extension\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[slicewise.metrics]\nvolumetric_similarity = metric:VOLUMETRIC_SIMILARITY\n"
-    )
-    monkeypatch.syspath_prepend(site)
+def installed(install: Install) -> None:
+    install("metrics", "volumetric_similarity = metric:VOLUMETRIC_SIMILARITY")
 
 
 @pytest.mark.usefixtures("installed")

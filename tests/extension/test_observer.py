@@ -1,23 +1,16 @@
 """An observer of another package is told of a run."""
 
 import csv
-import shutil
 from pathlib import Path
 
 import pytest
 from tests.conftest import TINY, Pipeline
+from tests.fixtures.packages import Install
 
 
 @pytest.fixture
-def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install tests/extension/observer.py as a package would be."""
-    site = tmp_path / "site-packages"
-    info = site / "diary-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("observer.py"), site)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: diary\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[slicewise.observers]\ndiary = observer:make_diary\n")
-    monkeypatch.syspath_prepend(site)
+def _installed(install: Install) -> None:
+    install("observers", "diary = observer:make_diary")
 
 
 @pytest.mark.usefixtures("_installed")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.conftest import ROOT
+from tests.fixtures.packages import Install
 from tests.inference.pipelines import pipeline
 
 from slicewise.core.errors import ConfigError
@@ -36,14 +37,8 @@ def test_a_script_predicts_a_folder_and_an_array(
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install the module `backend` with its entry point."""
-    info = tmp_path / "bf16_backend-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bf16-backend\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[slicewise.backends]\nbf16 = backend:bf16\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.syspath_prepend(HERE)
+def installed(install: Install) -> None:
+    install("backends", "bf16 = backend:bf16")
 
 
 @pytest.mark.usefixtures("installed")

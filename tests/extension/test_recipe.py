@@ -3,11 +3,11 @@
 import csv
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from tests.conftest import TINY, Pipeline
+from tests.fixtures.packages import Install
 
 from slicewise.config.compose import compose
 from slicewise.config.layers import RECIPES
@@ -17,18 +17,9 @@ from slicewise.workflow.settings import reproduce_command, results_config
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install tests/extension/recipe as a package would be."""
-    site = tmp_path / "site-packages"
-    info = site / "two_steps-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copytree(Path(__file__).with_name("recipe"), site / "recipe")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: two-steps\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[slicewise.recipes]\ntwo_steps = recipe\n")
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.delitem(sys.modules, "recipe", raising=False)
+def site(install: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(RECIPES, "_loaded", {})
-    return site
+    return install("recipes", "two_steps = recipe")
 
 
 @pytest.mark.usefixtures("site")

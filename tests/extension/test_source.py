@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import TINY, Pipeline
+from tests.fixtures.packages import Install
 
 from slicewise.config.compose import compose
 from slicewise.core.errors import ConfigError
@@ -16,15 +17,8 @@ KEYS = ("data=lgg", "data.name=mine", "data.sources.volumes=null", "data.sources
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install tests/extension/source.py as a package would be."""
-    site = tmp_path / "site-packages"
-    info = site / "source_extension-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("source.py"), site)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: source-extension\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[slicewise.sources]\nimage_masks = source:ImageMasks\n")
-    monkeypatch.syspath_prepend(site)
+def installed(install: Install) -> None:
+    install("sources", "image_masks = source:ImageMasks")
 
 
 def draw_set(root: Path, count: int, *, first: int = 0) -> None:

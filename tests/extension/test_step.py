@@ -1,12 +1,12 @@
 """A step of another package is planned, run, reused, skipped, verified and recorded as any other."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.conftest import TINY, Pipeline
 from tests.extension.step import inventory
+from tests.fixtures.packages import Install
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
@@ -16,15 +16,8 @@ from slicewise.steps import STEPS, pipeline
 
 
 @pytest.fixture
-def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install tests/extension/step.py as a package would be."""
-    site = tmp_path / "site-packages"
-    info = site / "inventory-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("step.py"), site)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: inventory\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[slicewise.steps]\ninventory = step:inventory\n")
-    monkeypatch.syspath_prepend(site)
+def _installed(install: Install) -> None:
+    install("steps", "inventory = step:inventory")
 
 
 @pytest.mark.usefixtures("_installed")
