@@ -10,15 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from slicewise.cli import plan
-from slicewise.cli.options import (
-    add_config_options,
-    add_run_options,
-    command_line,
-    compose_from,
-    selection_from,
-    workspace_from,
-)
+from slicewise.cli import options, plan
 from slicewise.cli.run import hold_workspace, run_pipeline
 from slicewise.config.keys import closest_match
 from slicewise.config.schema import Config
@@ -49,7 +41,8 @@ class _Variant(NamedTuple):
         return f"{self.recipe}, seed {self.config.seed}"
 
     def run(self, workspace: Workspace, log_path: Path) -> None:
-        run_pipeline(self.args, self.config, selection_from(self.args, self.config), workspace, log_path)
+        selection = options.selection_from(self.args, self.config)
+        run_pipeline(self.args, self.config, selection, workspace, log_path)
 
 
 class _Result(NamedTuple):
@@ -61,7 +54,7 @@ class _Result(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config_options(parser)
+    options.add_config_options(parser)
     parser.usage = "slicewise ablate RECIPE [RECIPE ...] [options] [key=value ...]"
     parser.epilog = (
         "RECIPE is a file of configs/recipes or of another package; lgg_cpu+segmentation_only merges two, in "
@@ -69,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     seeds_help = "train each recipe with seed=0 to N-1; the split stays as it is"
     parser.add_argument("--seeds", type=int, metavar="N", help=seeds_help)
-    add_run_options(parser)
+    options.add_run_options(parser)
     parser.set_defaults(mode="full", start=None, until="evaluate", only=[], skip=[], force=[])
 
 
@@ -83,7 +76,7 @@ def execute(args: argparse.Namespace) -> int:
         if len(variants) > 1:
             say("\neach plan is for the outputs of today: a step that runs share runs once", "dim")
         return 0
-    workspace = workspace_from(args)
+    workspace = options.workspace_from(args)
     with hold_workspace(args, workspace) as log_path:
         results = []
         for heading, variant in zip(headings, variants, strict=True):
@@ -106,7 +99,7 @@ def _compose_variants(args: argparse.Namespace) -> Iterator[_Variant]:
             words = [f"recipes=[{','.join(recipe.split('+'))}]", *overrides]
             words += [] if seed is None else [f"seed={seed}"]
             variant_args = argparse.Namespace(**{**vars(args), "overrides": words})
-            yield _Variant(recipe, variant_args, compose_from(variant_args))
+            yield _Variant(recipe, variant_args, options.compose_from(variant_args))
 
 
 def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], keys: set[str]) -> None:
@@ -164,7 +157,7 @@ def _show_results(
         rows,
         f"Recipes on the same test patients, compared with {first.recipe}",
         synthetic=config.data.synthetic,
-        command=command_line(args),
+        command=options.command_line(args),
         git_commit=git_commit(Path(__file__)),
         training_mode=config.training_mode,
         data=config.data.name,
@@ -177,8 +170,7 @@ def _show_results(
         across_seeds=across_seeds(rows),
     )
     say()
-    for line in to_text(rows):
-        say(line)
+    say("\n".join(to_text(rows)))
     say("intervals do not cover another training (--seeds)")
     for name in ("recipes.csv", "recipes.json", "recipes.md", "recipes.png"):
         say(f"  {OUT}/{name}", "dim")

@@ -31,8 +31,7 @@ def execute(args: argparse.Namespace) -> int:
     for run in runs:
         say(f"{run.variant.name}: {run.folder}")
     say()
-    for line in to_text(rows):
-        say(line)
+    say("\n".join(to_text(rows)))
     for note in notes:
         say(f"note: {note}", "warn")
     settings = _show_settings(*(_settings(run.folder) for run in runs))

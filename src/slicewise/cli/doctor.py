@@ -6,13 +6,7 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
-from slicewise.cli.options import (
-    add_config_options,
-    add_selection_options,
-    compose_from,
-    selection_from,
-    workspace_from,
-)
+from slicewise.cli import options
 from slicewise.core.console import paint, say
 from slicewise.engine.plan import Request
 from slicewise.steps.demo import ports
@@ -24,8 +18,8 @@ _INDENT = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config_options(parser)
-    add_selection_options(parser)
+    options.add_config_options(parser)
+    options.add_selection_options(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
@@ -49,8 +43,8 @@ def execute(args: argparse.Namespace) -> int:
 
 def _run_checks(args: argparse.Namespace) -> "dict[str, Check]":
     """Return the results by name: those of the machine, and those of the configuration."""
-    config, workspace = compose_from(args), workspace_from(args)
-    request = selection_from(args, config).requests.get("demo")
+    config, workspace = options.compose_from(args), options.workspace_from(args)
+    request = options.selection_from(args, config).requests.get("demo")
     wants_demo = request in (Request.AUTO, Request.FORCE)
 
     from slicewise.cli.checks import inputs, machine  # they import torch

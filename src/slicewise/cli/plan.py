@@ -6,13 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 
-from slicewise.cli.options import (
-    add_config_options,
-    add_selection_options,
-    compose_from,
-    selection_from,
-    workspace_from,
-)
+from slicewise.cli import options
 from slicewise.config.schema import Config
 from slicewise.core.console import Tone, paint, say
 from slicewise.core.disk import expand_user
@@ -34,14 +28,14 @@ _GAP = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config_options(parser)
-    add_selection_options(parser)
+    options.add_config_options(parser)
+    options.add_selection_options(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
-    config, workspace = compose_from(args), workspace_from(args)
+    config, workspace = options.compose_from(args), options.workspace_from(args)
     hashes = workspace.load_hashes()
-    selection = selection_from(args, config)
+    selection = options.selection_from(args, config)
     decisions = plan(build_steps(config, workspace), config, workspace, hashes, selection)
     # A run in progress keeps the same hashes, and newer ones: then nothing is written.
     if workspace.state.is_dir() and lock_holder(workspace.state / "lock") is None:

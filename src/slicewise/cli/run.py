@@ -10,16 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slicewise.cli import options
 from slicewise.cli import plan as plan_verb
-from slicewise.cli.options import (
-    add_run_options,
-    command_for,
-    command_line,
-    compose_from,
-    resume_command,
-    selection_from,
-    workspace_from,
-)
 from slicewise.config.export import update_merged
 from slicewise.config.schema import Config
 from slicewise.core.activity import publish_progress
@@ -43,15 +35,15 @@ log = logging.getLogger("slicewise")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan_verb.add_arguments(parser)
-    add_run_options(parser)
+    options.add_run_options(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     if args.dry_run:
         return plan_verb.execute(args)
-    config = compose_from(args)
-    selection = selection_from(args, config)
-    workspace = workspace_from(args)
+    config = options.compose_from(args)
+    selection = options.selection_from(args, config)
+    workspace = options.workspace_from(args)
     with hold_workspace(args, workspace) as log_path:
         show_summary(run_pipeline(args, config, selection, workspace, log_path), config, workspace)
     return 0
@@ -60,7 +52,7 @@ def execute(args: argparse.Namespace) -> int:
 @contextmanager
 def hold_workspace(args: argparse.Namespace, workspace: Workspace) -> Iterator[Path]:
     """Hold the workspace while the block runs: lock, progress, log and stop signals; yield the log's path."""
-    command = command_line(args)
+    command = options.command_line(args)
     with (
         exclusive_lock(workspace.state / "lock", args.wait),
         publish_progress(workspace.state, command),
@@ -98,7 +90,7 @@ def run_pipeline(
         workspace.root / RECORD_NAME,
         _header(args, config),
         {step.name: StepRecord() for step in steps},
-        continuation=lambda finished: resume_command(args, finished, steps),
+        continuation=lambda finished: options.resume_command(args, finished, steps),
     )
     hashes = workspace.load_hashes()
     # The plan comes first: a command that cannot be carried out fails before any work is done.
@@ -131,7 +123,7 @@ def _header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
         "mode": args.mode,
         "training_mode": config.training_mode,
         "data_set": {"name": config.data.name, "synthetic": config.data.synthetic},
-        "command": command_line(args),
+        "command": options.command_line(args),
         "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime", "tracking"})),
         "git_commit": git_commit(Path(__file__)),
         "versions": package_versions(),
@@ -188,4 +180,4 @@ def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> Non
     say(f"  {RECORD_NAME:<44} the record of this run", "dim")
     if "demo" in available and (url := demo_url(workspace)):
         say(f"\nThe demo runs at {url}", "header")
-        say(f"  to stop it: {command_for(workspace, 'demo', 'stop')}")
+        say(f"  to stop it: {options.command_for(workspace, 'demo', 'stop')}")

@@ -101,7 +101,6 @@ def state_path(home: Path) -> Path:
 
 
 def write_state(home: Path, state: DemoState) -> None:
-    """Write the state atomically: a reader sees the old one or the new one."""
     write_json(state_path(home), asdict(state))
 
 

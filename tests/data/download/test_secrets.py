@@ -127,7 +127,7 @@ def test_a_fault_outside_of_a_step_is_told_without_the_credential(
         raise RuntimeError(f"key {KEY}")
 
     monkeypatch.setenv("KAGGLE_KEY", KEY)
-    monkeypatch.setattr("slicewise.cli.config.compose_from", quote)
+    monkeypatch.setattr("slicewise.cli.options.compose_from", quote)
     assert main(["config", "--workspace", str(tmp_path)]) == 1
     err = capsys.readouterr().err
     assert "RuntimeError: key [hidden]" in err

@@ -21,31 +21,16 @@ from slicewise.data.cases import CaseFiles
 from slicewise.domain.labels import NOTICE
 from slicewise.inference.pipeline import Pipeline
 from slicewise.serving import HOST
+from slicewise.serving.api import schemas, uploads
 from slicewise.serving.api.docs import render_docs
 from slicewise.serving.api.errors import RequestError, register_exception_handlers
 from slicewise.serving.api.middleware import BodyLimit, SecurityHeaders
-from slicewise.serving.api.schemas import (
-    Case,
-    Failure,
-    Health,
-    ModelInfo,
-    PictureExamination,
-    VolumeExamination,
-)
 from slicewise.serving.api.service import Layer, PredictionService
-from slicewise.serving.api.uploads import (
-    RequestInput,
-    StrictRoute,
-    collect_uploads,
-    make_upload_form,
-    read_uploads,
-    store_uploads,
-)
 
 Responses = dict[int | str, dict[str, Any]]
 
 _ERROR_RESPONSES: Final[Responses] = {
-    status: {"model": Failure, "description": description}
+    status: {"model": schemas.Failure, "description": description}
     for status, description in {
         400: "No file, an unknown modality, or an unknown field",
         413: "The upload is too large",
@@ -55,7 +40,7 @@ _ERROR_RESPONSES: Final[Responses] = {
         507: "The folder for uploads is full",
     }.items()
 }
-_NOT_FOUND: Final[Responses] = {404: {"model": Failure, "description": "No such case or result"}}
+_NOT_FOUND: Final[Responses] = {404: {"model": schemas.Failure, "description": "No such case or result"}}
 _PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
 _NIFTI: Final[Responses] = {200: {"content": {"application/gzip": {}}, "description": "NIfTI, 1 is tumour"}}
 _DESCRIPTION: Final = (
@@ -63,7 +48,6 @@ _DESCRIPTION: Final = (
     'The body of an error is `{"error": "what went wrong and what to do"}`.'
 )
 
-AnyExamination = PictureExamination | VolumeExamination
 GradCam = Annotated[bool, Query(description="also return the Grad-CAM saliency of the classification head")]
 
 
@@ -93,21 +77,21 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 @router.get("/healthz", tags=["service"])
-async def health(service: ServiceDep) -> Health:
+async def health(service: ServiceDep) -> schemas.Health:
     """Respond as soon as the model is loaded, also during a prediction."""
-    return Health(fingerprint=service.pipeline.fingerprint)
+    return schemas.Health(fingerprint=service.pipeline.fingerprint)
 
 
 @router.get("/model/info", tags=["service"])
-async def model_info(request: Request, service: ServiceDep) -> ModelInfo:
+async def model_info(request: Request, service: ServiceDep) -> schemas.ModelInfo:
     """Describe the model, from its checkpoint."""
     return service.describe(request.app.state.max_upload_mib)
 
 
 @router.get("/cases", tags=["bundled cases"])
-async def cases(bundled: CasesDep) -> list[Case]:
+async def cases(bundled: CasesDep) -> list[schemas.Case]:
     """List the generated cases that come with the demo."""
-    return [Case(name=name, modalities=list(case.modalities)) for name, case in bundled.items()]
+    return [schemas.Case(name=name, modalities=list(case.modalities)) for name, case in bundled.items()]
 
 
 @router.get("/results/{result}/mask.nii.gz", responses=_NIFTI | _NOT_FOUND, tags=["results"])
@@ -131,34 +115,34 @@ async def result_slice(
 
 def _prediction_routes(channels: Sequence[str]) -> APIRouter:
     """Return the routes that predict; the form of uploads has a field for each channel of the model."""
-    predictions = APIRouter(route_class=StrictRoute)
-    upload_form = make_upload_form(channels)
+    predictions = APIRouter(route_class=uploads.StrictRoute)
+    upload_form = uploads.make_upload_form(channels)
 
     @predictions.post("/predict", responses=_ERROR_RESPONSES, tags=["prediction"])
     async def predict(
         service: ServiceDep,
         form: Annotated[upload_form, Form(media_type="multipart/form-data")],  # type: ignore[valid-type]
         gradcam: GradCam = False,
-    ) -> AnyExamination:
+    ) -> schemas.AnyExamination:
         """Predict one picture, or one volume of one or several modalities. Uploads are deleted afterwards."""
-        uploads = collect_uploads(**dict(form))
+        received = uploads.collect_uploads(**dict(form))
 
-        def predict_uploads() -> AnyExamination:
-            with store_uploads(uploads) as files:
-                return service.predict(read_uploads(files, service.pipeline.slot, channels), gradcam)
+        def predict_uploads() -> schemas.AnyExamination:
+            with uploads.store_uploads(received) as files:
+                return service.predict(uploads.read_uploads(files, service.pipeline.slot, channels), gradcam)
 
         return await run_sync(predict_uploads)
 
     @predictions.post("/cases/{name}/predict", responses=_NOT_FOUND, tags=["bundled cases"])
     async def predict_case(
         name: str, service: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
-    ) -> VolumeExamination:
+    ) -> schemas.VolumeExamination:
         """Predict a bundled case."""
         if name not in bundled:
             raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
 
-        def predict_volume() -> VolumeExamination:
-            return service.predict_volume(RequestInput(bundled[name].read(), "volume"), gradcam)
+        def predict_volume() -> schemas.VolumeExamination:
+            return service.predict_volume(uploads.RequestInput(bundled[name].read(), "volume"), gradcam)
 
         return await run_sync(predict_volume)
 

@@ -138,3 +138,6 @@ class VolumeExamination(Examination):
     slices: list[SliceExamination]
     key_slices: list[KeySlice]
     mask_url: str | None = Field(description="the mask as NIfTI on the grid of the upload")
+
+
+AnyExamination = PictureExamination | VolumeExamination

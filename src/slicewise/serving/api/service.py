@@ -20,16 +20,9 @@ from slicewise.imaging.slicing import restore_to_volume
 from slicewise.inference.operating_points import INPUT_KINDS, OperatingPoint
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import Prediction
+from slicewise.serving.api import schemas
 from slicewise.serving.api.errors import RequestError
 from slicewise.serving.api.rendering import Picture, SliceRenderer, base64_png
-from slicewise.serving.api.schemas import (
-    KeySlice,
-    ModelInfo,
-    OperatingInfo,
-    PictureExamination,
-    SliceExamination,
-    VolumeExamination,
-)
 from slicewise.serving.api.uploads import RequestInput
 
 Layer = Literal["plain", "overlay", "gradcam"]
@@ -44,7 +37,7 @@ class Result:
     prediction: Prediction
     renderer: SliceRenderer
 
-    def slices(self) -> list[SliceExamination]:
+    def slices(self) -> list[schemas.SliceExamination]:
         """Return the tumour probability of each slice that was predicted, and the tumour area of all."""
         prediction = self.prediction
         areas: Sequence[float | None] = [None] * len(self.renderer.image)
@@ -56,11 +49,11 @@ class Result:
             pairs = zip(prediction.slices.indices.tolist(), prediction.probabilities.tolist(), strict=True)
             probabilities = dict(pairs)
         return [
-            SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
+            schemas.SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
             for index, area in enumerate(areas)
         ]
 
-    def key_slices(self, slices: Sequence[SliceExamination]) -> list[int]:
+    def key_slices(self, slices: Sequence[schemas.SliceExamination]) -> list[int]:
         """Return the slice with the largest tumour area and others spread over the tumour.
 
         Without a mask: the slice with the highest probability; without any, the middle input slice.
@@ -77,7 +70,7 @@ class Result:
         return indices[len(indices) // 2 :][:1]
 
 
-def _largest(slices: Sequence[SliceExamination]) -> int:
+def _largest(slices: Sequence[schemas.SliceExamination]) -> int:
     """Return the index of the slice with the largest tumour area."""
     return max(slices, key=lambda each: each.tumour_mm2 or 0.0).index
 
@@ -97,10 +90,10 @@ class PredictionService:
         self._threads = Threads.for_short_work(num_threads, "demo")
         self._model_lock = threading.Lock()
 
-    def describe(self, max_upload_mib: int) -> ModelInfo:
+    def describe(self, max_upload_mib: int) -> schemas.ModelInfo:
         checkpoint = self.pipeline.checkpoints[0]
         classification = checkpoint.tasks.classification
-        return ModelInfo(
+        return schemas.ModelInfo(
             fingerprint=checkpoint.fingerprint,
             stage=checkpoint.stage,
             model=checkpoint.model.model_dump(),
@@ -116,18 +109,18 @@ class PredictionService:
             max_upload_mib=max_upload_mib,
         )
 
-    def predict(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination | VolumeExamination:
+    def predict(self, inputs: RequestInput, with_gradcam: bool) -> schemas.AnyExamination:
         """Return the prediction for an upload; only volumes have an orientation."""
         if inputs.volume.orientation is None:
             return self._predict_picture(inputs, with_gradcam)
         return self.predict_volume(inputs, with_gradcam)
 
-    def _predict_picture(self, inputs: RequestInput, with_gradcam: bool) -> PictureExamination:
+    def _predict_picture(self, inputs: RequestInput, with_gradcam: bool) -> schemas.PictureExamination:
         started = time.perf_counter()
         result = self._predict(inputs)
         mask, slice_mask = result.prediction.mask, result.prediction.slice_mask
         brain = np.count_nonzero(np.any(result.prediction.slices.images != 0, axis=1))
-        return PictureExamination(
+        return schemas.PictureExamination(
             tumour_share=None if slice_mask is None else float(slice_mask.sum() / max(1, brain)),
             picture_png=base64_png(result.renderer.render(0)),
             mask_png=None if mask is None else base64_png(mask[0] * np.uint8(255)),
@@ -136,13 +129,13 @@ class PredictionService:
             **_common_fields(result.prediction, started, inputs.notes),
         )
 
-    def predict_volume(self, inputs: RequestInput, with_gradcam: bool) -> VolumeExamination:
+    def predict_volume(self, inputs: RequestInput, with_gradcam: bool) -> schemas.VolumeExamination:
         """Return the prediction for a volume; its result stays available under its id for a while."""
         started = time.perf_counter()
         result = self._predict(inputs)
         slices = result.slices()
         key_slices = [
-            KeySlice(
+            schemas.KeySlice(
                 **slices[index].model_dump(),
                 overlay_png=self._layer_png(result, index, "overlay"),
                 gradcam_png=self._layer_png(result, index, "gradcam") if with_gradcam else None,
@@ -150,7 +143,7 @@ class PredictionService:
             for index in result.key_slices(slices)
         ]
         key = self._keep(result)
-        return VolumeExamination(
+        return schemas.VolumeExamination(
             id=key,
             tumour_ml=result.prediction.volume_ml,
             num_slices=len(result.renderer.image),
@@ -272,10 +265,9 @@ def _common_fields(prediction: Prediction, started: float, notes: Sequence[str])
     }
 
 
-def _operating_info(point: OperatingPoint) -> OperatingInfo:
-    """Return an operating point as the API's response."""
+def _operating_info(point: OperatingPoint) -> schemas.OperatingInfo:
     postprocessing = point.postprocessing
-    return OperatingInfo(
+    return schemas.OperatingInfo(
         class_threshold=postprocessing.class_threshold,
         mask_threshold=postprocessing.mask_threshold,
         calibrated=point.calibrated,
