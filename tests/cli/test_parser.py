@@ -34,7 +34,6 @@ STAGE = "(STAGE: the name of a stage)"
         ("run --mode fulll", "did you mean full?"),
         ("run --training-mode Quick", "did you mean quick?"),
         ("demo stpo", "did you mean stop?"),
-        ("predict x --modality FLAIR", "did you mean flair?"),
         ("run --only trian", "--only: no step is called trian; did you mean train?"),
         ("run --folds 2 --force fold1.evalute", "did you mean fold1.evaluate?"),
         ("ablate multitsk", "did you mean multitask?"),

@@ -594,3 +594,24 @@ def test_what_is_passed_over_in_a_folder_is_listed(
     output = capsys.readouterr().out
     assert "a HEIC picture or a film; save it as PNG or TIFF" in output
     assert str(tmp_path / "in" / "p.heic") in output
+
+
+def test_the_modality_is_a_channel_of_the_model(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = picture(tmp_path / "a.png")
+    assert predict(workspace, path, "--modality", "FLAIR") == 2
+    assert "did you mean flair? the model has t1, t1ce, t2, flair" in capsys.readouterr().err
+
+
+def test_a_volume_fills_a_channel_that_is_no_mri_sequence(
+    trained_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    preprocessing = trained_checkpoint.preprocessing.model_copy(update={"channels": ("ct",)})
+    weights = MultitaskModel(trained_checkpoint.model, trained_checkpoint.tasks, 1).state_dict()
+    one_channel = replace(trained_checkpoint, weights=weights, preprocessing=preprocessing, slot="ct")
+    save_checkpoint(tmp_path / "w" / CHECKPOINT, one_channel)
+    nib.save(nib.Nifti1Image(head(), AFFINE), tmp_path / "scan.nii.gz")
+    assert predict(tmp_path / "w", tmp_path / "scan.nii.gz", "--modality", "ct") == 0
+    (row,) = read_json(tmp_path / "w" / "results" / "predictions" / "predictions.json")["cases"]
+    assert (row["kind"], row["modalities"]) == ("volume", "ct")

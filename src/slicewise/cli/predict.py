@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from slicewise.cli.options import add_workspace_option, compose_overrides, workspace_from
+from slicewise.config.keys import closest_match
 from slicewise.core.console import print_error, progress, say
 from slicewise.core.disk import expand_user, explain_disk_error
 from slicewise.core.errors import DataError, UsageError
 from slicewise.core.files import write_json
 from slicewise.data.problems import describe_problems
-from slicewise.domain.labels import MODALITIES, NOTICE, SYNTHETIC_WARNING
+from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
 from slicewise.domain.tables import plural, write_rows
 from slicewise.engine.workspace import Workspace
 
@@ -55,9 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--ensemble", action="store_true", help=ensemble_help)
     out_help = f"where to write (default: <workspace>/{RESULTS})"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out_help)
-    parser.add_argument(
-        "--modality", choices=MODALITIES, help="modality of files whose names do not state one"
-    )
+    modality_help = "modality of files whose names do not state one: a channel of the model, such as flair"
+    parser.add_argument("--modality", metavar="NAME", help=modality_help)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -68,6 +68,11 @@ def execute(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {folder} is not a folder")
     config = compose_overrides(overrides)
     pipeline = _load_pipeline(workspace, args, config, overrides)
+    channels = pipeline.checkpoints[0].preprocessing.channels
+    if args.modality is not None and args.modality not in channels:
+        guess = closest_match(args.modality, channels)
+        advice = f"did you mean {guess}? " if guess else ""
+        raise UsageError(f"--modality {args.modality}: {advice}the model has {', '.join(channels)}")
     cases, problems = pipeline.find(paths, args.modality)
     if not cases:
         raise UsageError(f"no case to predict on: {'; '.join(map(str, problems))}")

@@ -30,6 +30,7 @@ from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import Prediction
 from slicewise.models.checkpoint import load_checkpoint, save_checkpoint
+from slicewise.models.multitask import MultitaskModel
 from slicewise.serving.api.app import create_app, main
 
 MIB = 1 << 20
@@ -665,6 +666,28 @@ def test_absent_masks_are_not_shown(
         assert response.status_code == 404
         assert "the model has no segmentation" in response.json()["error"]
     assert client.get(f"/results/{volume['id']}/slices/6.png?layer=plain").status_code == 200
+
+
+@pytest.mark.parametrize("channels", [("flair", "t2"), ("ct",)])
+def test_the_form_has_the_channels_of_the_model(
+    channels: tuple[str, ...], checkpoint_path: Path, tmp_path: Path, volume_path: Path
+) -> None:
+    checkpoint = load_checkpoint(checkpoint_path)
+    preprocessing = checkpoint.preprocessing.model_copy(update={"channels": channels})
+    weights = MultitaskModel(checkpoint.model, checkpoint.tasks, len(channels)).state_dict()
+    path = tmp_path / "other.pth"
+    save_checkpoint(
+        path, replace(checkpoint, weights=weights, preprocessing=preprocessing, slot=channels[0])
+    )
+    client, file = decided_by(path, None), ("a.nii.gz", volume_path.read_bytes())
+    answer = client.post("/predict", files=dict.fromkeys(channels, file)).json()
+    assert answer["modalities"] == [*channels]
+    assert examine(client, volume_path, modality=channels[0])["modalities"] == [channels[0]]
+    refusals = [client.post("/predict", files={field: file}) for field in ("t1", "file")]
+    assert [response.status_code for response in refusals] == [400, 400]
+    first, second = (response.json()["error"] for response in refusals)
+    assert first.endswith(f"the fields are file, modality, {', '.join(channels)}")
+    assert second.endswith(f"set the form field `modality` to one of {', '.join(channels)}")
 
 
 def test_the_documentation_loads_nothing_and_tells_every_route(client: TestClient) -> None:
