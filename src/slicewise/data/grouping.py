@@ -44,7 +44,7 @@ class CaseDraft:
     folder: Path
     named_by_folder: bool = False
     """Whether the name is that of the folder."""
-    images: dict[Modality, list[NamedFile]] = field(default_factory=dict)
+    images: dict[str, list[NamedFile]] = field(default_factory=dict)
     masks: list[NamedFile] = field(default_factory=list)
     copies: list[Path] = field(default_factory=list)
     """Images of left-out folders with the same case."""
@@ -53,7 +53,7 @@ class CaseDraft:
         kind = file.name.kind
         if kind == "mask":
             self.masks.append(file)
-        elif kind in MODALITIES:
+        elif kind not in (None, "other"):
             self.images.setdefault(kind, []).append(file)
 
     @property
@@ -110,7 +110,7 @@ def group_files(
     return grouped
 
 
-def select_images(draft: CaseDraft) -> tuple[dict[Modality, Path], list[Problem]]:
+def select_images(draft: CaseDraft) -> tuple[dict[str, Path], list[Problem]]:
     """Return one file of each modality: of the variant (`_bet`, `_bias`) that most modalities have.
 
     Of equally frequent variants, the one with the fewest suffixes is taken.
@@ -118,9 +118,9 @@ def select_images(draft: CaseDraft) -> tuple[dict[Modality, Path], list[Problem]
     common = Counter(
         suffixes for files in draft.images.values() for suffixes in {file.name.suffixes for file in files}
     )
-    chosen: dict[Modality, Path] = {}
+    chosen: dict[str, Path] = {}
     problems: list[Problem] = []
-    for modality in filter(draft.images.get, MODALITIES):
+    for modality in filter(draft.images.get, dict.fromkeys([*MODALITIES, *draft.images])):
         files = draft.images[modality]
         ranks = [(-common[f.name.suffixes], len(f.name.suffixes), len(f.name.number)) for f in files]
         best = files[ranks.index(min(ranks))]

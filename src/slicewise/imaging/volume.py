@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import DataError, VolumeError
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import MODALITIES, NUM_MODALITIES, LabelMap, modality_slot
+from slicewise.domain.labels import MODALITIES, LabelMap
 from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti
 from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.orientation import Orientation
@@ -114,7 +114,7 @@ def read_nifti_case(
     mask_path: Path | None,
     label_map: LabelMap | None = None,
 ) -> Volume:
-    """Read one case; `image_paths[i]` holds `modalities[i]`, absent modalities leave an empty slot.
+    """Read one case; `image_paths[i]` holds `modalities[i]`, absent ones of MODALITIES leave an empty slot.
 
     `label_map` holds the label of each value of the mask (`mask_values.decode_labels`).
 
@@ -123,21 +123,26 @@ def read_nifti_case(
     """
     if not image_paths:
         raise VolumeError(f"{key}: no image file; at least one of {', '.join(MODALITIES)} is needed")
-    images, presence, first = _read_images(modalities, image_paths)
+    channels = MODALITIES if {*modalities} <= {*MODALITIES} else tuple(modalities)
+    slots = [channels.index(modality) for modality in modalities]
+    images, presence, first = _read_images(slots, image_paths, len(channels))
     mask = None
     if mask_path is not None:
         file = read_aligned(first, mask_path)
         if file.remarks:
             raise VolumeError(f"{mask_path}: holds NaN or infinity, which are no labels; save it as integers")
         mask = decode_labels(mask_path, np.ascontiguousarray(file.array), file.step, label_map)
-    return Volume(key, images, presence, mask, None, first.spacing, first.orientation, first.remarks)
+    return Volume(
+        key, images, presence, mask, None, first.spacing, first.orientation, first.remarks, channels
+    )
 
 
-def _read_images(modalities: Sequence[str], paths: Sequence[Path]) -> tuple[Intensities, Presence, NiftiFile]:
+def _read_images(
+    slots: Sequence[int], paths: Sequence[Path], num_channels: int
+) -> tuple[Intensities, Presence, NiftiFile]:
     """Read one file after the other into its slot, so that at most one is held twice."""
     file = read_nifti(paths[0])
-    images: Intensities = np.zeros((NUM_MODALITIES, *file.array.shape), file.array.dtype)
-    slots = [modality_slot(modality) for modality in modalities]
+    images: Intensities = np.zeros((num_channels, *file.array.shape), file.array.dtype)
     images[slots[0]] = file.array
     first = replace(file, array=images[slots[0]])
     for slot, path in zip(slots[1:], paths[1:], strict=True):

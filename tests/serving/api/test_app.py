@@ -676,9 +676,7 @@ def test_the_form_has_the_channels_of_the_model(
     preprocessing = checkpoint.preprocessing.model_copy(update={"channels": channels})
     weights = MultitaskModel(checkpoint.model, checkpoint.tasks, len(channels)).state_dict()
     path = tmp_path / "other.pth"
-    save_checkpoint(
-        path, replace(checkpoint, weights=weights, preprocessing=preprocessing, slot=channels[0])
-    )
+    save_checkpoint(path, replace(checkpoint, weights=weights, preprocessing=preprocessing, slot=channels[0]))
     client, file = decided_by(path, None), ("a.nii.gz", volume_path.read_bytes())
     answer = client.post("/predict", files=dict.fromkeys(channels, file)).json()
     assert answer["modalities"] == [*channels]
