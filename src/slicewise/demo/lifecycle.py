@@ -51,8 +51,8 @@ def start_demo(config: Config, home: Path, log_dir: Path, *, fingerprint: str) -
     """Start the API and the page, replacing an earlier demo of the same home.
 
     Args:
-        config: ports, supervisor and the limit of the start-up; device, inference and thresholds.
-        home: folder of the checkpoint and the bundled cases; for `demo.json` and the files of the supervisor.
+        config: the sections serving, runtime and evaluation are used.
+        home: folder of the checkpoint and the bundled cases, and of `demo.json`.
         log_dir: folder for the services' logs.
         fingerprint: of the checkpoint; the API must report it.
 

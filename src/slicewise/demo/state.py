@@ -148,9 +148,7 @@ def served_fingerprint(service: Service) -> str | None:
 def is_alive(home: Path, fingerprint: str | None = None) -> bool:
     """Return whether both services of the demo of `home` are healthy and serve the expected model.
 
-    Args:
-        home: the folder that holds `demo.json`.
-        fingerprint: of the expected checkpoint; None accepts that with which the demo was started.
+    `fingerprint` None accepts the model with which the demo was started.
     """
     state = read_state(home)
     if state is None or state.error or (fingerprint is not None and state.fingerprint != fingerprint):

@@ -85,8 +85,7 @@ def refresh(state: DemoState, home: Path) -> DemoState:
 
 def stop(state: DemoState, home: Path) -> None:
     """Stop the supervisor, which stops its services; then stop services that an earlier crash left behind."""
-    if state.supervisor is not None:
-        stop_processes([state.supervisor], 3 * STOP_GRACE_SECONDS)
+    stop_processes([state.supervisor], 3 * STOP_GRACE_SECONDS)
     stop_processes((read_state(home) or state).processes())
     for popen in _launched:
         popen.poll()

@@ -150,14 +150,7 @@ def _prediction_routes(channels: Sequence[str]) -> APIRouter:
 
 
 def create_app(pipeline: Pipeline, *, num_threads: int = 0, max_upload_mib: int, cases_dir: Path) -> FastAPI:
-    """Return the application that serves a model.
-
-    Args:
-        pipeline: of one model.
-        num_threads: of the model; 0 selects automatically.
-        max_upload_mib: limit of a request body.
-        cases_dir: folder of the bundled cases; it may be missing.
-    """
+    """Return the application that serves one model; the folder of bundled cases may be missing."""
     # FastAPI's own documentation pages load scripts from another site.
     app = FastAPI(
         title="SliceWise",
@@ -197,12 +190,8 @@ def main(argv: Sequence[str]) -> int:
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)
         return error.exit_code
-    app = create_app(
-        pipeline,
-        num_threads=options.num_threads,
-        max_upload_mib=options.max_upload_mib,
-        cases_dir=options.cases,
-    )
+    limits = {"num_threads": options.num_threads, "max_upload_mib": options.max_upload_mib}
+    app = create_app(pipeline, **limits, cases_dir=options.cases)
     threading.Thread(target=app.state.service.warm_up, daemon=True).start()
     # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
     uvicorn.run(app, host=HOST, port=options.port, log_level="info", access_log=False, workers=1)

@@ -76,11 +76,9 @@ def _largest(slices: Sequence[schemas.SliceExamination]) -> int:
 
 
 class PredictionService:
-    """Returns predictions as API responses. Threads may share it.
+    """Returns predictions of one model as API responses; threads may share it.
 
-    Args:
-        pipeline: of one model.
-        num_threads: of the model; 0 selects automatically.
+    `num_threads` are those of the model; 0 selects automatically.
     """
 
     def __init__(self, pipeline: Pipeline, num_threads: int = 0) -> None:

@@ -222,12 +222,9 @@ def _restore_client_names(message: str, files: Collection[StoredUpload]) -> str:
 
 
 def read_uploads(files: Mapping[str, StoredUpload], slot: str, channels: Sequence[str]) -> RequestInput:
-    """Read the files of one request.
+    """Read the files of one request, by modality or one under UNNAMED, for a model with these channels.
 
-    Args:
-        files: by modality; or one file under UNNAMED.
-        slot: the channel of a picture that came without a modality.
-        channels: of the model.
+    A picture without a modality fills the channel `slot`.
 
     Raises:
         RequestError: 400 if pictures and volumes are mixed, or the modality of a volume is unknown.

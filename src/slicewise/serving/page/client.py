@@ -13,10 +13,7 @@ FileField = tuple[str, tuple[str, bytes]]
 
 
 class ApiClient:
-    """Calls the API over HTTP.
-
-    Args:
-        base_url: its address, such as http://127.0.0.1:8601.
+    """Calls the API over HTTP at an address such as http://127.0.0.1:8601.
 
     Raises:
         ServingError: (every method) the API is down, or returned an error, which the message repeats.

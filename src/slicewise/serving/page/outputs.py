@@ -17,8 +17,6 @@ _LAYER_HELP: Final = (
     "Tumour: the mask. Evidence: the regions that raised the tumour probability most, relative to the slice. "
     "Image: without overlay."
 )
-_VOLUME_ORIENTATION: Final = "Seen from the feet: R is the patient's right, L the left."
-_PICTURE_ORIENTATION: Final = "Left and right as in your picture."
 _TUMOUR: Final = "#c2410c"
 _GREY: Final = "#94a3b8"
 _INK: Final = "#334155"
@@ -74,11 +72,9 @@ def _show_picture(prediction: dict[str, Any]) -> None:
     with left:
         layer = _select_layer(prediction)
         field = {"overlay": "overlay_png", "gradcam": "gradcam_png", "plain": "picture_png"}[layer]
-        st.image(
-            base64.b64decode(prediction[field]),
-            f"{_layer_caption(prediction, layer, prediction['tumour_probability'])} {_PICTURE_ORIENTATION}",
-            width="stretch",
-        )
+        caption = _layer_caption(prediction, layer, prediction["tumour_probability"])
+        caption += " Left and right as in your picture."
+        st.image(base64.b64decode(prediction[field]), caption, width="stretch")
     with right:
         if SEGMENTATION in prediction["tasks"]:
             mask = base64.b64decode(prediction["mask_png"])
@@ -87,7 +83,7 @@ def _show_picture(prediction: dict[str, Any]) -> None:
 
 
 def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
-    largest = prediction["largest_slice"]
+    key, largest = prediction["id"], prediction["largest_slice"]
     _show_metrics(
         prediction,
         ("Tumour volume", f"{_format_value(prediction['tumour_ml'], '.1f')} ml"),
@@ -96,16 +92,14 @@ def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         layer = _select_layer(prediction)
-        last, index = prediction["num_slices"] - 1, largest
-        if largest is None:
-            index = prediction["key_slices"][0]["index"]
+        last = prediction["num_slices"] - 1
+        index = prediction["key_slices"][0]["index"] if largest is None else largest
         if last:  # Streamlit refuses a slider with a single position
-            index = st.slider("Slice", 0, last, index, key=f"slice-{prediction['id']}")
+            index = st.slider("Slice", 0, last, index, key=f"slice-{key}")
         layer_caption = _layer_caption(prediction, layer, prediction["slices"][index]["probability"])
-        png = _cached(
-            prediction["id"], (index, layer), lambda: client.slice_png(prediction["id"], index, layer)
-        )
-        st.image(png, f"Slice {index}. {layer_caption} {_VOLUME_ORIENTATION}", width="stretch")
+        png = _cached(key, (index, layer), lambda: client.slice_png(key, index, layer))
+        orientation = "Seen from the feet: R is the patient's right, L the left."
+        st.image(png, f"Slice {index}. {layer_caption} {orientation}", width="stretch")
     with right:
         if CLASSIFICATION in prediction["tasks"]:
             name = _probability_label(prediction)
@@ -113,10 +107,9 @@ def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
             st.altair_chart(curve, width="stretch")
         st.caption(_explanation(prediction))
         if SEGMENTATION in prediction["tasks"]:
-            mask = _cached(prediction["id"], "mask", lambda: client.mask_nifti(prediction["id"]))
-            st.download_button(
-                "Download the mask (NIfTI)", mask, "mask.nii.gz", "application/gzip", on_click="ignore"
-            )
+            mask = _cached(key, "mask", lambda: client.mask_nifti(key))
+            label, kind = "Download the mask (NIfTI)", "application/gzip"
+            st.download_button(label, mask, "mask.nii.gz", kind, on_click="ignore")
 
 
 def _format_value(value: float | None, form: str) -> str:
