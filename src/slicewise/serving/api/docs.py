@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slicewise.reporting.html import TEMPLATES
+from slicewise.reporting.report import TEMPLATES
 
 Json = Mapping[str, Any]
 _Rows = list[tuple[str, str]]
