@@ -1,17 +1,20 @@
 """The page at /docs: every route, from the API's own OpenAPI document; without scripts or external files."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from slicewise.reporting.report import TEMPLATES
+from jinja2 import Template
 
+_PAGE: Final = Path(__file__).with_name("docs.html.j2")
 Json = Mapping[str, Any]
 _Rows = list[tuple[str, str]]
 
 
 def render_docs(document: Json) -> str:
     """Return the HTML page of an OpenAPI 3.1 document as FastAPI generates it."""
-    return TEMPLATES.get_template("api.html.j2").render(info=document["info"], routes=_routes(document))
+    template = Template(_PAGE.read_text("utf-8"), autoescape=True, trim_blocks=True)
+    return template.render(info=document["info"], routes=_routes(document))
 
 
 def _routes(document: Json) -> Iterator[tuple[str, str, dict[str, _Rows]]]:
