@@ -13,7 +13,7 @@ _Rows = list[tuple[str, str]]
 
 def render_docs(document: Json) -> str:
     """Return the HTML page of an OpenAPI 3.1 document as FastAPI generates it."""
-    template = Template(_PAGE.read_text("utf-8"), autoescape=True, trim_blocks=True)
+    template: Template = Template(_PAGE.read_text("utf-8"), autoescape=True, trim_blocks=True)
     return template.render(info=document["info"], routes=_routes(document))
 
 
