@@ -140,7 +140,11 @@ class PredictionService:
             )
             for index in result.key_slices(slices)
         ]
-        key = self._keep(result)
+        key = secrets.token_urlsafe(12)  # cannot be guessed
+        with self._results_lock:
+            self._results[key] = result
+            while len(self._results) > MAX_RESULTS:  # the least recently used goes
+                self._results.popitem(last=False)
         return schemas.VolumeExamination(
             id=key,
             tumour_ml=result.prediction.volume_ml,
@@ -185,15 +189,6 @@ class PredictionService:
         size, channels = preprocessing.image_size, len(preprocessing.channels)
         blank = np.zeros((1, channels, size, size), np.float32)
         compute_gradcam(self.pipeline.model, blank, np.ones(channels))
-
-    def _keep(self, result: Result) -> str:
-        """Keep a result among the most recently used ones; return its id, which cannot be guessed."""
-        key = secrets.token_urlsafe(12)
-        with self._results_lock:
-            self._results[key] = result
-            while len(self._results) > MAX_RESULTS:
-                self._results.popitem(last=False)
-        return key
 
     def _get_result(self, key: str) -> Result:
         with self._results_lock:
