@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.fixtures.small_model import PREPROCESSING
 
-from slicewise.config.schema import Preprocessing
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_json
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import MODALITIES, TASKS, Task
+from slicewise.domain.labels import TASKS, Task
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume
@@ -27,18 +27,6 @@ from slicewise.inference.prediction import Prediction
 
 CONFIGURED = Postprocessing(Scaling(), 0.5, 0.5)
 CHOSEN = Postprocessing(Scaling(2.0, -0.5), 0.3, 0.6, 20, component_share=1.0, gate=True)
-PREPROCESSING = Preprocessing(
-    channels=MODALITIES,
-    intensity="zscore_foreground",
-    crop="brain",
-    fit="resize",
-    image_size=64,
-    clip_percentiles=(0.5, 99.5),
-    crop_margin=0.05,
-    min_brain_fraction=0.1,
-    healthy_ratio=1.0,
-    max_train_slices=64,
-)
 
 
 def write(path: Path, **changes: Any) -> Path:

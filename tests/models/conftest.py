@@ -1,18 +1,11 @@
 """A small network."""
 
 import pytest
+from tests.fixtures.small_model import MODEL
 
 from slicewise.config.schema import Model
 
 
 @pytest.fixture
 def model() -> Model:
-    return Model(
-        architecture="unet",
-        encoder="resnet18",
-        encoder_weights=None,
-        encoder_depth=3,
-        decoder_width=16,
-        head_hidden=8,
-        head_dropout=0.5,
-    )
+    return MODEL.model_copy(update={"encoder_depth": 3, "head_dropout": 0.5})

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.fixtures.small_model import TASKS
+from tests.fixtures.small_model import PREPROCESSING, TASKS
 
-from slicewise.config.schema import Model, Preprocessing
+from slicewise.config.schema import Model
 from slicewise.core.errors import CheckpointError
-from slicewise.domain.labels import MODALITIES
 from slicewise.models.checkpoint import (
     Checkpoint,
     gives_same_masks,
@@ -28,18 +27,7 @@ def checkpoint(model: Model) -> Checkpoint:
     return Checkpoint(
         weights=net.state_dict(),
         model=model,
-        preprocessing=Preprocessing(
-            channels=MODALITIES,
-            intensity="zscore_foreground",
-            crop="brain",
-            fit="resize",
-            image_size=32,
-            clip_percentiles=(0.5, 99.5),
-            crop_margin=0.05,
-            min_brain_fraction=0.1,
-            healthy_ratio=1.0,
-            max_train_slices=64,
-        ),
+        preprocessing=PREPROCESSING.model_copy(update={"image_size": 32}),
         tasks=TASKS.only(("segmentation",)),
         stage="seg_warmup",
         metrics={"dice": 0.5},
