@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the model (default: that of the final stage in the workspace)",
     )
-    ensemble_help = "the mean of the models of all folds (of a run with --folds)"
+    ensemble_help = "the models of all folds (run --folds N): their mean"
     models.add_argument("--ensemble", action="store_true", help=ensemble_help)
     out_help = f"where to write (default: <workspace>/{RESULTS})"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out_help)
