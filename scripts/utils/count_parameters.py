@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print the numbers of parameters of every built-in architecture, as the table in docs/configuration.md."""
+"""Print the parameters of every built-in architecture, the table in docs/reference/configuration.md."""
 
 import torch
 

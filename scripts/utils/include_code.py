@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Write the code of docs/extending.md: each block below `<!-- FILE -->` is the text of that file."""
+"""Write the code of docs/howto/extend.md: each block below `<!-- FILE -->` is the text of that file."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "extending.md"
+PAGE = ROOT / "docs" / "howto" / "extend.md"
 BLOCK = re.compile(r"(?<=<!-- )(\S+)( -->\n\n```\w+\n)(.*?)(?=```\n)", re.DOTALL)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/keys.md: every key of the configuration with its value in quick mode and its docstring."""
+"""Write docs/reference/keys.md: every key of the configuration, its value in quick mode, its docstring."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ Texts = dict[tuple[str, str], str]
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "src" / "slicewise" / "config" / "schema"
-PAGE = ROOT / "docs" / "keys.md"
+PAGE = ROOT / "docs" / "reference" / "keys.md"
 HEAD = """\
 # Keys of the configuration
 

@@ -1,4 +1,4 @@
-"""docs/keys.md is what the schema says."""
+"""docs/reference/keys.md is what the schema says."""
 
 import re
 from types import ModuleType
@@ -16,7 +16,7 @@ def list_keys() -> ModuleType:
 
 
 def test_the_page_is_up_to_date(list_keys: ModuleType) -> None:
-    page = (ROOT / "docs" / "keys.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "keys.md").read_text(encoding="utf-8")
     assert list_keys.page(compose([])) == page, "python scripts/utils/list_keys.py updates it"
 
 

@@ -1,4 +1,4 @@
-"""docs/extending.md holds the text of the packages that are tested here."""
+"""docs/howto/extend.md holds the text of the packages that are tested here."""
 
 from pathlib import Path
 from types import ModuleType

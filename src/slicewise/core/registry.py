@@ -1,6 +1,6 @@
 """Registries: implementations by name, built in, registered in Python or offered by other packages.
 
-Another package offers an implementation by an entry point, see docs/extending.md:
+Another package offers an implementation by an entry point, see docs/howto/extend.md:
 
     [project.entry-points."slicewise.sources"]
     dicom_series = "my_package.sources:DicomSeries"

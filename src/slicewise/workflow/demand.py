@@ -1,4 +1,4 @@
-"""How much disk and memory each step will need; docs/reliability.md compares it with measurements."""
+"""Disk and memory of each step, compared with measurements in docs/explanation/reliability.md."""
 
 from typing import TYPE_CHECKING, Final
 

@@ -103,7 +103,7 @@ def data(workspace: Workspace, config: Config) -> Check:
             text, num_faults = _check_source(source, root)
         except SliceWiseError as error:
             first, _, rest = str(error).partition("\n")
-            return Check("bad", first, rest.strip() or "see docs/data.md for what is read")
+            return Check("bad", first, rest.strip() or "see docs/reference/data.md for what is read")
         num_excluded += num_faults
         counts.append(f"{source.name}: {text}")
     if num_excluded:

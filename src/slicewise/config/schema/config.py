@@ -52,7 +52,7 @@ class Runtime(Section):
     num_workers: CountOrZero
     """Processes for generation and preprocessing; 0: one per core."""
     num_threads: CountOrZero
-    """Threads of the model; 0: chosen by a short measurement, see docs/reliability.md."""
+    """Threads of the model; 0: chosen by a short measurement, see docs/explanation/reliability.md."""
     max_worker_memory_mib: Count
     """Memory of a preprocessing process; fewer are started where memory is short."""
     checkpoint_seconds: Positive

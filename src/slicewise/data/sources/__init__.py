@@ -1,6 +1,6 @@
 """Data sources: what is read of a folder, by the kind of the data set.
 
-base           what every kind does, and the files below a folder; docs/extending.md adds another kind
+base           what every kind does, and the files below a folder; docs/howto/extend.md adds another kind
 brats          BraTS and other volumes named likewise
 lgg            kaggle_3m, a slice per TIFF
 class_folders  pictures in folders named yes and no

@@ -1,6 +1,6 @@
 """What a kind of data source does, and the files below its folder, in an order that is the same everywhere.
 
-Other packages add kinds by an entry point, see docs/extending.md:
+Other packages add kinds by an entry point, see docs/howto/extend.md:
 
 [project.entry-points."slicewise.sources"]
 image_masks = "my_package.sources:ImageMasks"
