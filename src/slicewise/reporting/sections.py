@@ -77,8 +77,8 @@ def _summary(run: RunInfo, metrics: Mapping[str, Any], sources: list[SourceScore
         yield Notice("Thresholds and calibration", note, severe=False)
     yield Text(
         "The test patients were used neither for training nor for any selection in this run; "
-        "docs/lab/results.md lists the data on which recipes and defaults were selected. Sources are never averaged. Not a "
-        "medical device: nothing in this report supports a decision about a person."
+        "docs/lab/results.md lists the data on which recipes and defaults were selected. Sources are never "
+        "averaged. Not a medical device: nothing in this report supports a decision about a person."
     )
     intervals = metrics["intervals"]
     for source in sources:
