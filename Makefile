@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. Everything lands in .venv and in ignored folders.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: run test test-fast check bench chaos fuzz audit format clean constraints locks help
+.PHONY: run test test-fast check docs bench chaos fuzz audit format clean constraints locks help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -26,6 +26,11 @@ check: .venv/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/deptry src
+
+## make docs   the pages as a site in build/docs, without a network; a broken link is an error
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open build/docs/index.html"
 
 ## make bench  ratios of speed, each pair measured side by side
 bench: .venv/installed-bench
@@ -71,7 +76,7 @@ locks: .venv/bin/uv
 # Bytecode is written once, here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every start would
 # compile torch anew. uv installs in seconds what takes pip minutes; pip stands in where uv cannot reach the index.
 # Every file that is installed has the SHA-256 that its lock names; the project itself is built by the locked setuptools.
-.venv/installed .venv/installed-dev .venv/installed-bench .venv/installed-fuzz .venv/installed-audit: \
+.venv/installed .venv/installed-dev .venv/installed-bench .venv/installed-fuzz .venv/installed-audit .venv/installed-docs: \
 		.venv/bin/uv pyproject.toml $(wildcard requirements/*.lock)
 	@lock=requirements/$(or $(patsubst .venv/installed-%,%,$(filter .venv/installed-%,$@)),serving).lock; \
 	echo "installing $$lock into .venv"; \

@@ -20,6 +20,7 @@ BASES = {
     "bench": ("dev",),
     "fuzz": ("dev",),
     "audit": ("dev",),
+    "docs": ("dev",),
     "tracking": ("serving",),
 }
 """Each extra, and the locks that are installed before it."""
