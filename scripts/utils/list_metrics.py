@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Write the table of metrics into docs/explanation/evaluation.md, between its two marks."""
+"""Write the table of metrics into docs/reference/metrics.md, between its two marks."""
 
 from pathlib import Path
 
 from slicewise.metrics.table import to_markdown
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "evaluation.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
 START, END = "<!-- metrics: made by scripts/utils/list_metrics.py -->\n", "<!-- end of metrics -->\n"
 
 

@@ -40,9 +40,11 @@ def test_links_between_files_lead_to_one(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_the_page_of_commands_is_what_the_parsers_say() -> None:
-    page = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
-    assert load_script("list_commands").page() == page, "python scripts/utils/list_commands.py updates it"
+@pytest.mark.parametrize("name", ["list_commands", "list_api"])
+def test_the_page_that_a_script_makes_is_up_to_date(name: str) -> None:
+    script = load_script(name)
+    page = script.PAGE.read_text(encoding="utf-8")
+    assert script.page() == page, f"python scripts/utils/{name}.py updates it"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs requirements/docs.lock")

@@ -9,7 +9,7 @@ from slicewise.metrics.table import METRICS, MaskPairs, Metric, metrics_of, scor
 
 
 def test_the_page_is_up_to_date() -> None:
-    page = (ROOT / "docs" / "explanation" / "evaluation.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
     assert load_script("list_metrics").page(page) == page, "python scripts/utils/list_metrics.py updates it"
 
 

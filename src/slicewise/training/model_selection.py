@@ -26,7 +26,7 @@ from slicewise.training.state import Progress
 
 _SIGNIFICANCE: Final = 0.05
 _PRIOR_STD: Final = 0.03
-"""Standard deviation of a patient's Dice between trainings of a recipe (docs/explanation/evaluation.md)"""
+"""Standard deviation of a patient's Dice between trainings of a recipe (docs/explanation/statistics.md)"""
 _PRIOR_DOF: Final = 4
 """Degrees of freedom that the prior is worth"""
 

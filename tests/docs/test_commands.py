@@ -1,0 +1,134 @@
+"""Every command in the tutorials, the how-to pages and the README: parsed, composed, run in tiny form."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.conftest import TINY, Pipeline
+from tests.scripts import ROOT, load_script
+
+from slicewise.cli.main import VERBS, main
+from slicewise.cli.options import expand_words
+
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
+    *sorted((ROOT / "docs" / "howto").glob("*.md")),
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+RUN_ONLY = {"--no-input", "--yes", "--dry-run"}
+EXIT_CODES = {"demo": (1,), "doctor": (0, 1)}
+"""No demo runs in the tests; a busy machine may have too little memory."""
+SHORT = [f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the words of every command of a page; `slicewise` with or without the folder of the program."""
+    fences = FENCE.findall(page.read_text(encoding="utf-8"))
+    text = "".join(code for language, code in fences if not language).replace("\\\n", " ")
+    lines = (shlex.split(line, comments=True) for line in text.splitlines())
+    return [[line[0].removeprefix(".venv/bin/"), *line[1:]] for line in lines if line]
+
+
+ALL = [(page.stem, words) for page in PAGES for words in commands(page)]
+SLICEWISE = [(stem, words[1:]) for stem, words in ALL if words[0] == "slicewise"]
+
+
+def test_commands_of_other_programs_are_known() -> None:
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert targets is not None
+    for _, words in ALL:
+        if words[0] == "make":
+            assert words[1] in targets[1].split()
+        elif words[0] == "python":
+            assert (ROOT / words[1]).is_file()
+        else:
+            assert words[0] in {"slicewise", "curl", "."}, words
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Files under the names of the pages: enough for a plan, which reads no image."""
+    folder = tmp_path / "data"
+    for name in ("BraTS/P1/P1_flair.nii.gz", "ours/P2/P2_flair.nii.gz"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"a volume")
+    for label in ("yes", "no"):
+        (folder / "pictures" / label).mkdir(parents=True)
+        Image.fromarray(np.full((40, 40), 9, np.uint8)).save(folder / "pictures" / label / f"{label}1.png")
+    (folder / "split.csv").write_text("name,subset\nPhantom_00003,test\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), SLICEWISE, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_the_command_parses_and_composes(
+    page: str, words: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLICEWISE_CONFIGS", str(ROOT / "configs"))
+    words = [word.replace("/data/", f"{data}/") for word in words]
+    if words[0] in {"run", "plan"}:
+        assert main(["plan", *(word for word in words[1:] if word not in RUN_ONLY)]) == 0
+    elif words[0] == "config":
+        assert main(words) == 0
+    else:
+        assert words[0] in VERBS
+        load_script("list_commands").parser_of(words[0]).parse_intermixed_args(expand_words(words[1:]))
+
+
+def test_the_api_has_what_curl_calls(checkpoint_path: Path, tmp_path: Path) -> None:
+    from slicewise.inference.pipeline import Pipeline as Predictor
+    from slicewise.serving.api.app import create_app
+
+    pipe = Predictor.load(checkpoint_path, device="cpu")
+    app = create_app(pipe, num_threads=1, max_upload_mib=64, cases_dir=tmp_path)
+    routes = {getattr(route, "path", None) for route in app.routes}
+    called = {re.sub(r"^http://[^/]*|\?.*$", "", words[-1]) for _, words in ALL if words[0] == "curl"}
+    assert called
+    assert called <= routes
+
+
+def tiny(words: list[str]) -> list[str]:
+    """Return a command with the overrides of a tiny pipeline, those of other sources excepted."""
+    if words[0] not in {"run", "plan", "ablate", "config", "doctor"} or "--diff" in words:
+        return words
+    own = any(word.startswith("data=") for word in words)
+    return [*words, *SHORT, *(word for word in TINY if not (own and word.startswith("data.")))]
+
+
+@pytest.fixture
+def patients(trained: Pipeline, tmp_path: Path) -> Path:
+    """The generated patients and pictures under the names of the pages."""
+    folder, generated = tmp_path / "data", trained.workspace / "data"
+    volumes = sorted({path.parent for path in generated.rglob("Phantom_*_seg.nii.gz")})
+    for path in volumes:
+        shutil.copytree(path, folder / "BraTS" / path.name)
+    shutil.copytree(volumes[0], folder / "ours" / "Ours_1")
+    (yes,) = {path.parent.parent for path in generated.rglob("*.png") if path.parent.name in {"yes", "no"}}
+    shutil.copytree(yes, folder / "pictures")
+    (folder / "split.csv").write_text(f"name,subset\n{volumes[0].name},test\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_the_commands_of_a_page_work_one_after_the_other(
+    page: Path, trained: Pipeline, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [words[1:] for words in commands(page) if words[0] == "slicewise"]
+    if not listed:
+        pytest.skip("a page without commands")
+    patients: Path = request.getfixturevalue("patients")
+    here = patients.parent / "here"
+    shutil.copytree(trained.workspace, here, ignore=shutil.ignore_patterns("lock"))
+    shutil.copytree(trained.workspace, here / "other", ignore=shutil.ignore_patterns("lock"))
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("SLICEWISE_CONFIGS", str(ROOT / "configs"))
+    for words in listed:
+        words = tiny([word.replace("/data/", f"{patients}/") for word in words])
+        assert main(words) in EXIT_CODES.get(words[0], (0,)), words
