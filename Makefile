@@ -29,7 +29,7 @@ check: .venv/installed-dev
 
 ## make docs   the pages as a site in build/docs, without a network; a broken link is an error
 docs: .venv/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "open build/docs/index.html"
 
 ## make bench  ratios of speed, each pair measured side by side

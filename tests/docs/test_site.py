@@ -1,6 +1,7 @@
 """The pages of docs/: each is in the navigation, links lead somewhere, the site builds without a network."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -56,3 +57,18 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     pages = sorted(tmp_path.rglob("*.html"))
     assert len(pages) > len([*DOCS.rglob("*.md")])  # 404.html too
     assert [page for page in pages if OTHER_SERVER.search(page.read_text(encoding="utf-8"))] == []
+
+
+def test_the_files_for_hosting_sites_are_valid_and_call_the_three_targets() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/checks.yml").read_text(encoding="utf-8"))
+    commands = [step["run"] for step in workflow["jobs"]["checks"]["steps"] if "run" in step]
+    assert commands == ["make check", "make test", "make docs"]
+    for form in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")):
+        fields = yaml.safe_load(form.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= set(fields)
+        assert all({"type", "attributes"} == set(field) - {"validations"} for field in fields["body"])
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    target = container["postCreateCommand"].removeprefix("make ")
+    assert target in (ROOT / "Makefile").read_text(encoding="utf-8")
