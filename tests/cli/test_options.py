@@ -1,4 +1,5 @@
 import argparse
+import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from slicewise.cli.options import (
     workspace_from,
 )
 from slicewise.config.compose import compose
-from slicewise.core.errors import UsageError
+from slicewise.core.errors import ConfigError, UsageError
 from slicewise.engine.plan import Request, Selection
 from slicewise.steps import pipeline
 
@@ -78,6 +79,53 @@ def test_what_is_said_twice_is_refused(words: tuple[str, ...], message: str) -> 
     with pytest.raises(UsageError, match=message):
         compose_from(parsed(*words))
     assert compose_from(parsed("modes=baseline")).training_mode == "baseline"
+
+
+def test_short_options_are_recorded_as_the_keys_that_they_set() -> None:
+    args = parsed("--num-patients", "50", "--batch-size=4", "--lr", "1e-4", "--seed", "2", "--device", "cpu")
+    config = compose_from(args)
+    assert (config.scale.num_patients, config.training.batch_size) == (50, 4)
+    assert (config.seed, config.runtime.device) == (2, "cpu")
+    rates = [dict(stage.learning_rates) for stage in config.stages.values()]
+    assert rates == [
+        {"encoder": 1e-4, "decoder": 1e-4, "head": 0.0},
+        {"encoder": 0.0, "decoder": 0.0, "head": 1e-4},
+        {"encoder": 1e-4, "decoder": 1e-4, "head": 1e-4},
+    ]
+    assert command_line(args).startswith(
+        "slicewise run scale.num_patients=50 training.batch_size=4 stages.seg"
+    )
+    words = shlex.split(command_line(args))[2:]
+    assert compose_from(parsed(*words)) == config == compose_from(args)
+
+
+def test_epochs_are_those_of_every_stage_that_the_recipe_has() -> None:
+    args = parsed("--epochs", "3", "stages.cls_head=null", "stages.joint.starts_from=seg_warmup")
+    assert {name: stage.epochs for name, stage in compose_from(args).stages.items()} == {
+        "seg_warmup": 3,
+        "joint": 3,
+    }
+    assert args.typed[1:3] == ["stages.seg_warmup.epochs=3", "stages.joint.epochs=3"]
+    with pytest.raises(UsageError, match=r"--epochs and stages\.joint\.epochs=2 set the same"):
+        compose_from(parsed("--epochs=3", "stages.joint.epochs=2"))
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (
+            ("--epochs", "0"),
+            r"stages\.joint\.epochs: 0 is invalid: .* \[command line: stages\.joint\.epochs=0\]",
+        ),
+        (("--batch-size", "four"), r"training\.batch_size: 'four' is invalid"),
+        (("--device", "tpu"), r"runtime\.device: 'tpu' is invalid: .*'cpu'"),
+    ],
+)
+def test_the_value_of_a_short_option_is_checked_as_that_of_its_key(
+    words: tuple[str, str], fault: str
+) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        compose_from(parsed(*words))
 
 
 @pytest.mark.parametrize("seconds", ["-5", "nan", "soon"])

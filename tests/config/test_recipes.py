@@ -2,6 +2,7 @@ import pytest
 
 from slicewise.config.compose import compose
 from slicewise.core.errors import ConfigError
+from slicewise.steps import pipeline
 
 STAGES = ("seg_warmup", "cls_head", "joint")
 
@@ -42,3 +43,43 @@ def test_two_recipes_are_merged_in_order_and_a_fault_names_its_file() -> None:
     assert merged.stages["joint"].objective.classification == 0
     with pytest.raises(ConfigError, match=r"stages\.joint: .* is invalid"):
         compose(["recipes=[lgg_cpu,segmentation_only]", "stages.joint=1"])
+
+
+@pytest.mark.parametrize("mode", ["quick", "production"])
+@pytest.mark.parametrize(
+    ("recipe", "task", "activation", "num_channels"),
+    [
+        ("binary", "segmentation", "sigmoid", 1),
+        ("multiclass", "segmentation", "softmax", 5),
+        ("tumour_types", "classification", "softmax", 4),
+    ],
+)
+def test_a_recipe_of_one_task_has_one_stage_that_trains_it(
+    mode: str, recipe: str, task: str, activation: str, num_channels: int
+) -> None:
+    config = compose([f"modes={mode}", f"recipes={recipe}"])
+    (stage,) = config.stages.values()
+    settings = getattr(config.tasks, task)
+    assert (config.recipe, config.tasks.names, stage.trained_tasks) == (recipe, (task,), {task})
+    assert (settings.activation, settings.num_channels) == (activation, num_channels)
+    assert set(stage.monitors) <= set(settings.monitors)
+    assert stage.starts_from is None
+    assert 0 < stage.patience < stage.epochs
+    assert [step.name for step in pipeline(config) if step.group == "train"] == ["train.train"]
+
+
+def test_regions_are_trained_in_the_stages_of_the_tumour_and_each_can_be_monitored() -> None:
+    whole, regions = compose(), compose(["recipes=tumour_regions"])
+    assert regions.stages == whole.stages
+    assert regions.tasks.classification == whole.tasks.classification
+    assert regions.tasks.segmentation is not None
+    assert regions.tasks.segmentation.num_channels == 3
+    monitored = compose(["recipes=tumour_regions", "stages.joint.monitor=dice_enhancing_tumour+auc"])
+    assert monitored.stages["joint"].monitors == ("dice_enhancing_tumour", "auc")
+
+
+def test_the_optimisers_and_losses_are_those_that_the_recipes_promise() -> None:
+    binary, several = compose(["recipes=binary"]).training, compose(["recipes=multiclass"]).training
+    assert (binary.optimizer.name, binary.mask_loss) == ("adam", {"bce": 1.0, "dice": 1.0})
+    assert (several.optimizer.name, several.scheduler.name, several.clip_norm) == ("adamw", "cosine", 1.0)
+    assert {name for name, weight in several.mask_loss.items() if weight} == {"ce", "dice", "focal", "iou"}

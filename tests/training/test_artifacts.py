@@ -10,8 +10,15 @@ from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from slicewise.plots.curves import draw_curves
-from slicewise.training.artifacts import StageArtifacts, choose_slices, draw_samples, write_history
+from slicewise.training.artifacts import (
+    StageArtifacts,
+    choose_slices,
+    describe_epoch,
+    draw_samples,
+    write_history,
+)
 from slicewise.training.learner import Learner
+from slicewise.training.state import Metrics, Progress
 
 MakeConfig = Callable[..., Config]
 
@@ -23,6 +30,27 @@ def test_history_is_a_table_with_blanks_for_what_a_stage_lacks(tmp_path: Path) -
     header, line = (tmp_path / "history.csv").read_text().splitlines()
     assert header == ",".join(columns)
     assert line == "1,,0.5,,0.123457"
+
+
+def test_an_epoch_is_a_line_with_its_losses_monitored_figures_rate_and_speed(make_config: MakeConfig) -> None:
+    row: Metrics = {
+        "epoch": 1,
+        "learning_rate": 0.001,
+        "train_loss": 0.5,
+        "train_mask_loss": 0.5,
+        "val_loss": 0.4,
+    }
+    row |= {"dice": 0.8, "auc": 0.7, "score": 0.8, "seconds": 2.0, "num_threads": 1}
+    progress = Progress(epoch=1, best_epoch=1, history=[row])
+    stages = make_config("stages.seg_warmup.epochs=3", "stages.joint.epochs=3").stages
+    line = describe_epoch("seg_warmup", stages["seg_warmup"], progress, 100)
+    expected = "train_loss 0.500  val_loss 0.400  dice 0.800  lr 1.0e-03  50 images/s  best"
+    assert line == f"seg_warmup 1/3  {expected}"
+    progress.epoch = 2
+    progress.history.append({**row, "epoch": 2, "train_class_loss": 0.6, "seconds": 3.0})
+    line = describe_epoch("joint", stages["joint"], progress, 100)
+    assert line.startswith("joint 2/3  train_loss 0.500  train_mask_loss 0.500")
+    assert line.endswith("dice 0.800  auc 0.700  lr 1.0e-03  100 images/s")
 
 
 def test_curves_are_drawn_for_one_epoch_and_for_many(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from slicewise.models.checkpoint import Checkpoint
 from slicewise.tasks.base import Contributions, Floats
 from slicewise.tasks.build import make_tasks
 from slicewise.training.model_selection import (
+    Validation,
     is_significantly_worse,
     may_keep_initial_weights,
-    should_stop,
+    stop_reason,
     tabulate_slices,
+    update_best,
 )
 from slicewise.training.state import Progress
 
@@ -219,17 +221,31 @@ def test_a_frozen_head_is_not_trained(
 @pytest.mark.parametrize(
     ("progress", "expected"),
     [
-        (Progress(epoch=9), False),
-        (Progress(epoch=10), True),
-        (Progress(epoch=7, top_epoch=4, best_epoch=6), True),  # patience counts from the highest score
-        (Progress(epoch=6, top_epoch=4, best_epoch=6), False),
-        (Progress(epoch=5, top_epoch=4, start_metrics={"dice": 0.5}), True),  # no epoch of the first half
-        (Progress(epoch=4, top_epoch=4, start_metrics={"dice": 0.5}), False),
+        (Progress(epoch=9), None),
+        (Progress(epoch=10), "all epochs"),
+        # Patience counts from the highest score.
+        (Progress(epoch=7, top_epoch=4, best_epoch=6), "no higher score"),
+        (Progress(epoch=6, top_epoch=4, best_epoch=6), None),
+        # No epoch of the first half is as good as the start.
+        (Progress(epoch=5, top_epoch=4, start_metrics={"dice": 0.5}), "worse than the initial weights"),
+        (Progress(epoch=4, top_epoch=4, start_metrics={"dice": 0.5}), None),
     ],
 )
 def test_a_stage_stops_at_its_end_or_early(
-    make_config: MakeConfig, progress: Progress, expected: bool
+    make_config: MakeConfig, progress: Progress, expected: str | None
 ) -> None:
     patience = 3 if progress.top_epoch else 0
     stage = make_config("stages.joint.epochs=10", f"stages.joint.patience={patience}").stages["joint"]
-    assert should_stop(progress, stage) == expected
+    assert stop_reason(progress, stage) == expected
+
+
+@pytest.mark.parametrize(("min_delta", "top_epoch"), [(0.0, 3), (0.05, 2), (0.2, 1)])
+def test_a_rise_below_min_delta_does_not_count(
+    make_config: MakeConfig, min_delta: float, top_epoch: int
+) -> None:
+    stage = make_config(f"stages.seg_warmup.min_delta={min_delta}").stages["seg_warmup"]
+    progress = Progress()
+    for epoch, score in enumerate((0.5, 0.6, 0.62), 1):
+        progress.epoch = epoch
+        update_best(progress, Validation({"dice": score}, {}), stage)
+    assert (progress.top_epoch, progress.best_epoch) == (top_epoch, 3)

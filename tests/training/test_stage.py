@@ -1,4 +1,5 @@
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -308,7 +309,9 @@ def test_the_checkpoint_says_what_it_is(train_one: TrainOne, make_config: MakeCo
     assert checkpoint.slot == config.data.slot
 
 
-def test_patience_ends_a_stage_that_does_not_improve(train_one: TrainOne, tmp_path: Path) -> None:
+def test_patience_ends_a_stage_that_does_not_improve(
+    train_one: TrainOne, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     still = ("encoder", "decoder", "head")
     rates = [f"stages.joint.learning_rates.{part}=1e-30" for part in still]
     result = train_one(
@@ -322,6 +325,10 @@ def test_patience_ends_a_stage_that_does_not_improve(train_one: TrainOne, tmp_pa
     )
 
     assert result.epochs_run < 9
+    assert result.stop_reason == "no higher score"
+    *_, last, stop = capsys.readouterr().out.splitlines()
+    assert re.match(r"  joint \d/9  train_loss .*  dice \d.*  auc \d.*  lr 1.0e-30  \d+ images/s", last)
+    assert stop == f"  joint stops after {result.epochs_run} of 9 epochs: no higher score"
 
 
 def test_the_last_epoch_is_kept_where_nothing_is_to_choose(train_one: TrainOne, tmp_path: Path) -> None:

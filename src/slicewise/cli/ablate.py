@@ -120,7 +120,7 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], keys: set
         )
     if args.folds or keys & {"split.folds", "split.fold", "split"}:
         raise UsageError("ablate compares recipes on one split; leave --folds and split.fold out")
-    if args.seeds is not None and (args.seeds < 1 or "seed" in keys):
+    if args.seeds is not None and (args.seeds < 1 or "seed" in keys or args.seed):
         raise UsageError("--seeds takes a number from 1 on, and sets seed itself; leave seed= out")
 
 

@@ -18,6 +18,7 @@ VERBS = {
     "status": "show the outputs and the settings that made them",
     "verify": "read all outputs again and list what is damaged",
     "doctor": "check whether a run can work here, and what to do if not",
+    "models": "list the architectures and encoders, with their sizes and weights",
     "predict": "predict on volumes and pictures with a trained model",
     "ablate": "train and evaluate several recipes in one workspace, and compare them",
     "compare": "compare two finished evaluations, patient by patient",

@@ -30,6 +30,12 @@ _KEY_SYNONYMS: Final = {
 }
 """A key, and the options of other programs that have its meaning."""
 _OPTION_SYNONYMS: Final = {
+    "--num-patients": "n_patients max_patients patients limit",
+    "--num-images": "n_images max_images images num_pictures num_samples",
+    "--epochs": "n_epochs num_epochs max_epochs",
+    "--batch-size": "bs batch",
+    "--lr": "learning_rate",
+    "--device": "gpu gpus",
     "--workspace": "output output_dir out_dir save_dir log_dir",
     "--only": "step steps",
     "--checkpoint": "model",
@@ -73,6 +79,8 @@ class Parser(argparse.ArgumentParser):
         synonym = _find_synonym(_OPTION_SYNONYMS, name)
         if synonym and (synonym in options or not synonym.startswith("--")):
             return f"; for {option} use {synonym}"
+        if f"--{name.replace('_', '-')}" in options:
+            return f"; did you mean --{name.replace('_', '-')}?"
         word = _find_synonym(_KEY_SYNONYMS, name) or name
         keys = similar_keys(word) if "key=value" in self.format_usage() else []  # some verbs take none
         close_option = closest_match(option.lstrip("-"), [known.removeprefix("--") for known in options])

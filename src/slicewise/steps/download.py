@@ -34,9 +34,8 @@ def _settings(config: Config) -> dict[str, Any]:
         unread = (f"{key}.path", *([f"{key}.kaggle"] if source.path else []))
         settings |= select_settings(config, key, without=unread)
     if _generates_on_demand(config):  # the participants decide what is on disk
-        settings |= select_settings(
-            config, "scale.fraction", "scale.min_patients", "split", without=unused_split_keys(config)
-        )
+        scale = ("scale.fraction", "scale.min_patients", "scale.num_patients")
+        settings |= select_settings(config, *scale, "split", without=unused_split_keys(config))
     return settings
 
 

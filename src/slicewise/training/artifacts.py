@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slicewise.config.schema import Stage
 from slicewise.core.files import atomic_write, write_text
 from slicewise.data.loading.dataset import Batch, Indices, SliceDataset
 from slicewise.imaging.io.image2d import to_png
@@ -64,6 +65,24 @@ class StageArtifacts:
         if number:
             path = self._out_dir / "samples" / f"epoch_{progress.epoch:03d}.png"
             draw_samples(path, self._learner, self._val_set, number)
+
+
+def describe_epoch(name: str, stage: Stage, progress: Progress, num_images: float) -> str:
+    """Return the last epoch of the history as a line: losses, monitored metrics, learning rate, speed.
+
+    `best` marks an epoch whose weights are the ones to keep now.
+    """
+    row, before = progress.history[-1], progress.history[-2:-1]
+    seconds = row["seconds"] - sum(each["seconds"] for each in before)  # those of all epochs so far
+    losses = [column for column in row if column.endswith("loss")]
+    if sum(column.startswith("train_") for column in losses) == 2:  # that of the only task is the total
+        losses = ["train_loss", "val_loss"]
+    monitored = stage.monitors or ("dice", "auc")
+    figures = [f"{column} {row[column]:.3f}" for column in (*losses, *monitored) if column in row]
+    speed = f"{num_images / max(seconds, 1e-9):.0f} images/s"
+    best = ["best"] if progress.best_epoch == progress.epoch else []
+    title = f"{name} {progress.epoch}/{stage.epochs}"
+    return "  ".join([title, *figures, f"lr {row['learning_rate']:.1e}", speed, *best])
 
 
 def write_history(path: Path, columns: Sequence[str], rows: Sequence[Metrics]) -> None:

@@ -6,7 +6,7 @@ several scores on few patients is so by luck as well.
 """
 
 from collections.abc import Hashable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from slicewise.tasks.base import Contributions, Floats, SliceTable
 from slicewise.training.learner import compute_losses, encode_targets
 from slicewise.training.state import Progress
 
+StopReason = Literal["all epochs", "no higher score", "worse than the initial weights"]
 _SIGNIFICANCE: Final = 0.05
 _PRIOR_STD: Final = 0.03
 """Standard deviation of a patient's Dice between trainings of a recipe (docs/explanation/statistics.md)"""
@@ -140,22 +141,22 @@ def update_best(progress: Progress, validation: Validation, stage: Stage) -> boo
     if is_significantly_worse(values, progress.top_values):
         return False
     progress.best_epoch, progress.best_metrics = progress.epoch, validation.metrics
-    if not stage.monitors or progress.top_score is None or score > progress.top_score:
+    if not stage.monitors or progress.top_score is None or score > progress.top_score + stage.min_delta:
         progress.top_score, progress.top_epoch, progress.top_values = score, progress.epoch, values
     return True
 
 
-def should_stop(progress: Progress, stage: Stage) -> bool:
-    """Whether a stage ends: all epochs are done, patience is over, or its first half did only harm.
+def stop_reason(progress: Progress, stage: Stage) -> StopReason | None:
+    """Return why a stage ends: all epochs are done, patience is over, or its first half did only harm.
 
     The last means that all its epochs were significantly worse than the initial weights.
     """
+    if progress.epoch >= stage.epochs:
+        return "all epochs"
+    if 0 < stage.patience <= progress.epoch - progress.top_epoch:
+        return "no higher score"
     harmful = bool(progress.start_metrics) and not progress.best_epoch
-    return (
-        progress.epoch >= stage.epochs
-        or 0 < stage.patience <= progress.epoch - progress.top_epoch
-        or (harmful and 2 * progress.epoch >= stage.epochs)
-    )
+    return "worse than the initial weights" if harmful and 2 * progress.epoch >= stage.epochs else None
 
 
 def is_significantly_worse(current: Contributions, best: Contributions) -> bool:

@@ -15,6 +15,7 @@ from slicewise.core.errors import TrainingError
 from slicewise.core.machine import is_out_of_memory
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
+from slicewise.training.model_selection import StopReason, stop_reason
 from slicewise.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class StageResult:
     """Of the computation: fp32, bf16 or fp16"""
     precision_reason: str
     """Why `training.precision=auto` chose it"""
+    stop_reason: StopReason | None
+    """Why it ended; see `model_selection.stop_reason`"""
     resumed_from: str | None
     """`epoch 2, batch 40` where an interrupted run was resumed"""
 
@@ -90,6 +93,7 @@ def train_stage(
         threads_by_epoch=[int(row["num_threads"]) for row in progress.history if "num_threads" in row],
         precision=learner.precision,
         precision_reason=learner.precision_reason,
+        stop_reason=stop_reason(progress, config.stages[name]),
         resumed_from=resumed_from,
     )
 

@@ -21,7 +21,7 @@ from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.loader import TrainLoader, derive_seed
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training import model_selection
-from slicewise.training.artifacts import StageArtifacts
+from slicewise.training.artifacts import StageArtifacts, describe_epoch
 from slicewise.training.learner import Learner, Losses, encode_targets
 from slicewise.training.model_selection import Validation, validate
 from slicewise.training.optim import AccumulationGroups, update_bn_statistics
@@ -187,15 +187,25 @@ class Trainer:
         validation = self._validate()
         with defer_signals():
             self._is_consistent = False
+            num_images = progress.sums[-1]
             progress.history.append(self._history_row(validation.metrics))
             progress.epoch += 1
             progress.iteration, progress.sums = 0, Progress().sums
             self._select(validation)
-            progress.finished = model_selection.should_stop(progress, self.stage)
+            reason = model_selection.stop_reason(progress, self.stage)
+            progress.finished = reason is not None
             self._artifacts.report(progress)
             self._save()
             self._is_consistent = True
+        self._tell(describe_epoch(self.name, self.stage, progress, num_images))
+        if reason and progress.epoch < self.stage.epochs:
+            self._tell(f"{self.name} stops after {progress.epoch} of {self.stage.epochs} epochs: {reason}")
         activity.finish_epoch(progress.history[-1])
+
+    def _tell(self, line: str) -> None:
+        """Print a line that stays, and log it."""
+        say(f"  {line}")
+        log.info("%s", line)
 
     def _validate(self) -> Validation:
         """Return the metrics; the last step of an epoch may have made weights NaN that no loss shows yet."""

@@ -152,9 +152,11 @@ def _select_participants(
 ) -> frozenset[str]:
     """Return the groups of a source that take part at this scale; of a predefined split, all test groups."""
     scale = config.scale
-    minimum = scale.min_pictures if source.unit == "picture" else scale.min_patients
+    pictures = source.unit == "picture"
+    minimum = scale.min_pictures if pictures else scale.min_patients
+    number = scale.num_pictures if pictures else scale.num_patients
     always_used: tuple[Subset, ...] = ("test",) if is_predefined else ()
-    return select_groups(subsets, scale.fraction, minimum, config.split.seed, labels, always_used)
+    return select_groups(subsets, scale.fraction, minimum, config.split.seed, labels, always_used, number)
 
 
 def _split_by_seed(

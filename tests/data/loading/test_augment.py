@@ -14,6 +14,7 @@ from slicewise.data.loading.dataset import Batch
 SIZE = 64
 NOTHING = {
     "flip": 0,
+    "vertical_flip": 0,
     "rotation": 0,
     "scale": 0,
     "translation": 0,
@@ -63,6 +64,7 @@ def test_nothing_asked_changes_nothing() -> None:
 
 GEOMETRIC: list[dict[str, float]] = [
     {"flip": 1},
+    {"vertical_flip": 1},
     {"rotation": 40},
     {"scale": 0.3},
     {"translation": 0.2},
@@ -88,6 +90,29 @@ def test_a_mirror_is_exact_and_left_right() -> None:
 
     assert torch.allclose(moved.images, batch.images.flip(-1), atol=1e-5)
     assert torch.equal(moved.masks, batch.masks.flip(-1))
+
+
+def test_a_vertical_mirror_is_exact_and_top_down() -> None:
+    batch = brains()
+    moved = change(batch, vertical_flip=1)
+
+    assert torch.allclose(moved.images, batch.images.flip(-2), atol=1e-5)
+    assert torch.equal(moved.masks, batch.masks.flip(-2))
+    both = change(batch, flip=1, vertical_flip=1)
+    assert torch.equal(both.masks, batch.masks.flip((-1, -2)))
+
+
+def test_natural_pictures_are_mirrored_both_ways_bent_and_change_their_colours_with_their_masks() -> None:
+    preset = compose(["augmentation=natural"]).training.augmentation
+    batch = brains([[1.0, 1, 1]] * 40)
+    moved = apply_augmentation(batch, draw_augmentation(preset, 0, batch.presence, 0))
+
+    bright = (moved.images.mean(1, keepdim=True) > 2).float()
+    assert dice(bright, moved.masks) > 0.95
+    rows = torch.arange(SIZE) @ moved.masks[:, 0].sum(2).T / moved.masks[:, 0].sum((1, 2))
+    assert 10 < int((rows > 32).sum()) < 30  # the mask lies above the middle
+    levels = (moved.images * moved.masks).sum((2, 3)) / moved.masks.sum((2, 3))
+    assert (levels.std(1) > 0.05).float().mean() > 0.8  # each channel by itself
 
 
 def test_about_half_are_mirrored_at_one_half() -> None:

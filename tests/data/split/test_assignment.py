@@ -80,6 +80,25 @@ def test_a_selection_keeps_the_shares_of_the_sides() -> None:
     assert select_groups(sides, 1.0, 1) == set(sides)
 
 
+@given(groups=GROUPS, number=st.integers(1, 150))
+def test_a_number_of_patients_is_kept_to_and_a_smaller_one_is_part_of_a_larger(
+    groups: set[str], number: int
+) -> None:
+    sides = assign_subsets(groups, SHARES, 7)
+    few, many = (select_groups(sides, 1.0, 90, number=each) for each in (number, number + 1))
+    assert few <= many
+    smallest = sum(min(sum(its == side for its in sides.values()), 1 + (side != "train")) for side in SUBSETS)
+    assert len(few) == min(len(groups), max(number, smallest))
+
+
+def test_a_number_of_patients_has_the_shares_of_the_sides() -> None:
+    sides = assign_subsets((f"p{number}" for number in range(480)), SHARES, 1)
+    chosen = [sides[group] for group in select_groups(sides, 0.05, 24, number=50)]
+    assert [chosen.count(side) for side in SUBSETS] == [35, 8, 7]
+    chosen = [sides[group] for group in select_groups(sides, 1.0, 1, whole=["test"], number=50)]
+    assert [chosen.count(side) for side in SUBSETS] == [41, 9, 72]
+
+
 def test_a_selection_does_not_depend_on_how_the_sides_are_listed() -> None:
     sides = assign_subsets((f"p{number}" for number in range(50)), SHARES, 1)
     backwards = dict(sorted(sides.items(), reverse=True))

@@ -178,7 +178,8 @@ def needed_bytes(config: Config) -> int:
     for source in config.data.sources.values():
         generated = getattr(source, "phantom_patients", 0)
         num_patients = generated or _NUM_PATIENTS.get(source.kind, 0)
-        num_used = min(num_patients, max(scale.min_patients, round(scale.fraction * num_patients)))
+        share = max(scale.min_patients, round(scale.fraction * num_patients))
+        num_used = min(num_patients, scale.num_patients or share)
         on_disk = 0 if source.path else num_used if generated else num_patients
         needed += num_used * _SLICES * _BYTES_PER_PIXEL * config.preprocessing.image_size**2
         needed += on_disk * _RAW_MIB.get(source.kind, 0) * MIB

@@ -247,6 +247,10 @@ class Scale(Section):
     """Minimum number of patients with volumes."""
     min_pictures: Count
     """Minimum number of groups of images."""
+    num_patients: Count | None
+    """Number of patients with volumes (`--num-patients`), in place of the share; null: as the share says."""
+    num_pictures: Count | None
+    """Number of groups of images (`--num-images`), likewise."""
 
 
 Intensity = Literal["zscore_foreground", "percentile", "unit", "imagenet"]

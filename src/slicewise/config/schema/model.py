@@ -131,7 +131,8 @@ def _require_unique(classes: tuple[str, ...]) -> None:
 
 
 SMP_ARCHITECTURES: Final = (
-    *("unet", "unetplusplus", "fpn", "pspnet", "deeplabv3plus", "linknet", "manet", "segformer"),
+    *("unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplabv3", "deeplabv3plus"),
+    *("upernet", "segformer"),
 )
 MONAI_ARCHITECTURES: Final = ("basic_unet", "dynunet", "segresnet")
 ARCHITECTURES: Final = Registry[Any](
@@ -150,9 +151,9 @@ class Model(Section):
     """An architecture of segmentation_models_pytorch, MONAI or another package; the classification head."""
 
     architecture: Annotated[str, AfterValidator(ARCHITECTURES.require)]
-    """`unet`, `unetplusplus`, `fpn`, `pspnet`, `deeplabv3plus`, `linknet`, `manet` or `segformer` of
-    segmentation_models_pytorch; `basic_unet`, `dynunet` or `segresnet` of MONAI; or one of another
-    package."""
+    """`unet`, `unetplusplus`, `manet`, `linknet`, `fpn`, `pspnet`, `pan`, `deeplabv3`, `deeplabv3plus`,
+    `upernet` or `segformer` of segmentation_models_pytorch; `basic_unet`, `dynunet` or `segresnet` of MONAI;
+    or one of another package. `slicewise models` lists them."""
     encoder: str | None
     """Encoder of segmentation_models_pytorch, or `tu-` and a name of timm. None for MONAI's architectures,
     which have one encoder each."""

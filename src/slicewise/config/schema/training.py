@@ -71,6 +71,8 @@ class Stage(Section):
     `last`: none."""
     patience: CountOrZero
     """Epochs without a higher score before early stopping; 0: none."""
+    min_delta: NonNegative
+    """Smallest rise of the score that counts as higher."""
 
     @property
     def monitors(self) -> tuple[str, ...]:
@@ -112,6 +114,8 @@ class Augmentation(Section):
 
     flip: Fraction
     """Probability of a left-right mirror."""
+    vertical_flip: Fraction
+    """Probability of a top-down mirror."""
     rotation: NonNegative
     """Largest rotation, degrees."""
     scale: Annotated[float, Field(ge=0, lt=1)]
@@ -121,7 +125,7 @@ class Augmentation(Section):
     elastic: Annotated[float, Field(ge=0, le=0.1)]
     """Standard deviation of a smooth displacement, as a share of the image side."""
     intensity: NonNegative
-    """Largest change of contrast (factor) and brightness (standard deviations)."""
+    """Largest change of contrast (factor) and brightness (standard deviations), of each channel by itself."""
     bias: Annotated[float, Field(ge=0, lt=1)]
     """Largest relative bias field, as by a coil's sensitivity."""
     noise: NonNegative

@@ -64,8 +64,9 @@ def draw_augmentation(
     rng = np.random.default_rng(seed)
     num_images = len(presence)
     contrast, brightness = settings.intensity * _symmetric(rng, 2, *presence.shape)
-    geometric = (settings.flip, settings.rotation, settings.scale, settings.translation, settings.elastic)
-    affine = _draw_affine(settings, num_images, rng) if any(geometric) else None
+    moves = (settings.rotation, settings.scale, settings.translation, settings.elastic)
+    geometric = any((settings.flip, settings.vertical_flip, *moves))
+    affine = _draw_affine(settings, num_images, rng) if geometric else None
     displacement = bias = None
     if settings.elastic:
         points = rng.standard_normal((num_images, 2, _CONTROL_POINTS, _CONTROL_POINTS), np.float32)
@@ -149,7 +150,11 @@ def _draw_affine(settings: Augmentation, num_images: int, rng: Generator) -> Ten
     zoom = 1 / (1 + settings.scale * _symmetric(rng, num_images))
     across, down = 2 * settings.translation * _symmetric(rng, 2, num_images)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-    rows = np.array([[mirror * cos, -mirror * sin, across], [sin, cos, down]], np.float32)
+    upside = 1
+    if settings.vertical_flip:
+        upside = np.where(rng.random(num_images) < settings.vertical_flip, -1, 1)
+    left, right = (mirror * cos, -mirror * sin, across), (upside * sin, upside * cos, down)
+    rows = np.array([left, right], np.float32)
     return torch.from_numpy(rows).permute(2, 0, 1).contiguous()
 
 

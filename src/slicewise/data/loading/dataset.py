@@ -92,7 +92,7 @@ class SliceDataset:
         counts = [len(case.labels) for case in self.cases]
         sizes = sorted({case.image_size for case in self.cases})
         if not any(counts):
-            raise DataError("this subset of the split has no slice; raise scale.min_patients")
+            raise DataError("this subset of the split has no slice; use more patients (--num-patients)")
         if len(sizes) > 1:
             raise DataError(f"slices of several sizes {sizes}; run again with --force preprocess")
         (self.image_size,) = sizes

@@ -60,7 +60,7 @@ def plan_epoch(
     if num_slices < 2:
         raise TrainingError(
             f"an epoch has {num_slices} training slices and needs at least 2; "
-            "raise scale.min_patients or training.iterations_per_epoch"
+            "use more patients (--num-patients), or raise training.iterations_per_epoch"
         )
     edges = [round(num_slices * (share / total)) for share in accumulate(used.values(), initial=0.0)]
     counts = [after - before for before, after in pairwise(edges)]

@@ -7,7 +7,7 @@ not on disk yet; `strata` is the class of each group, of which each subset has i
 
 import hashlib
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -60,9 +60,9 @@ class Split:
                     for source in missing
                 )
                 raise SplitError(
-                    f"no patient of {', '.join(missing)} is left for {subset} ({counts}); add data, or raise "
-                    "scale.fraction, scale.min_patients or scale.min_pictures; problems.txt in data/index "
-                    "and data/processed says what was left out"
+                    f"no patient of {', '.join(missing)} is left for {subset} ({counts}); add data, or use "
+                    "more of them (--num-patients, --num-images or scale.fraction); problems.txt in "
+                    "data/index and data/processed says what was left out"
                 )
 
     @classmethod
@@ -231,11 +231,13 @@ def select_groups(
     seed: int = 0,
     strata: Strata = None,
     whole: Collection[Subset] = (),
+    number: int | None = None,
 ) -> frozenset[str]:
     """Return a share of the groups, the same of every subset; a smaller choice is part of a larger one.
 
     Val and test keep at least two groups where they have two. The share is `fraction` of all groups, but not
-    fewer than `floor`. The subsets in `whole` are taken whole, and the share is one of the others.
+    fewer than `floor`; or it is `number` groups. The subsets in `whole` are taken whole, and the share is one
+    of the others.
     """
     members: dict[Subset, list[str]] = defaultdict(list)
     for group, subset in subsets.items():
@@ -243,11 +245,25 @@ def select_groups(
     num_shared = sum(len(members[subset]) for subset in SUBSETS if subset not in whole)
     total = min(num_shared, max(floor, math.ceil(fraction * num_shared - 1e-9)))
     chosen: set[str] = set()
+    apportioned = _apportion({each: len(members[each]) for each in SUBSETS if each not in whole}, number or 0)
     for subset, groups in members.items():
-        share = -(-len(groups) * total // max(num_shared, 1))
+        share = apportioned[subset] if number else -(-len(groups) * total // max(num_shared, 1))
         count = len(groups) if subset in whole else max(share, _MIN_GROUPS[subset])
         chosen.update(rank_groups(groups, seed, strata)[:count])
     return frozenset(chosen)
+
+
+def _apportion(sizes: Mapping[Subset, int], number: int) -> Counter[Subset]:
+    """Return how many of `number` groups each subset has, by Webster's method behind the smallest selection.
+
+    Its shares never shrink as the number grows.
+    """
+    places = [
+        ((position + 0.5) / size if position >= _MIN_GROUPS[subset] else 0.0, subset)
+        for subset, size in sizes.items()
+        for position in range(size)
+    ]
+    return Counter(subset for _, subset in sorted(places, key=lambda place: place[0])[:number])
 
 
 def rank_groups(groups: Iterable[str], seed: int, strata: Strata = None) -> list[str]:

@@ -54,6 +54,7 @@ def _create(settings: Model, in_channels: int, num_classes: int) -> Any:
             in_channels=in_channels,
             classes=num_classes,
             **_depth_arguments(settings),
+            **_encoder_arguments(settings),
         )
     except OSError as error:  # huggingface_hub cannot reach its server
         raise ConfigError(
@@ -88,6 +89,11 @@ def _depth_arguments(settings: Model) -> dict[str, Any]:
     if settings.architecture == "fpn":  # its pyramid stops three levels above
         return {"encoder_depth": depth, "upsampling": 2 ** (depth - 3)}
     return {"encoder_depth": depth}
+
+
+def _encoder_arguments(settings: Model) -> dict[str, Any]:
+    """Return what timm's encoder needs: Swin (Liu 2021) is else bound to slices of 224 pixels."""
+    return {"strict_img_size": False} if str(settings.encoder).startswith(f"{_TIMM}swin") else {}
 
 
 def find_packaged_weights(settings: Model) -> Path | None:
