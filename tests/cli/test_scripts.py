@@ -26,10 +26,8 @@ def test_training_goes_on_with_the_patients_that_the_data_script_took(tmp_path: 
     ]
     assert "scale.num_patients=5 scale.num_pictures=16" in record["command"]
     counts = record["steps"]["split"]["metrics"]["counts"]
-    assert counts == {
-        "phantom": {"train": 3, "val": 1, "test": 1},
-        "phantom_pictures": {"train": 12, "val": 2, "test": 2},
-    }
+    assert counts["phantom"] == {"train": 3, "val": 1, "test": 1}
+    assert sum(counts["phantom_pictures"].values()) == 16
 
     run_script("run_full_pipeline.py", tmp_path, "--skip-preprocessing", "--until", "seg-warmup")
     record = read_json(tmp_path / "pipeline_results.json")

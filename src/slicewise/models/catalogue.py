@@ -6,7 +6,6 @@ from typing import Any, Final, Literal
 
 import segmentation_models_pytorch as smp
 import timm
-import torch
 from huggingface_hub import try_to_load_from_cache
 from pydantic import ValidationError
 
@@ -14,7 +13,7 @@ from slicewise.config.schema import Config, Model
 from slicewise.config.schema.model import ARCHITECTURES, MONAI_ARCHITECTURES, SMP_ARCHITECTURES
 from slicewise.core.errors import ConfigError
 from slicewise.models.adapters.smp import find_packaged_weights
-from slicewise.models.multitask import MultitaskModel
+from slicewise.models.multitask import build_without_memory
 
 Weights = Literal["installed", "downloaded", "to download", "none"]
 ENCODERS: Final = {
@@ -71,8 +70,7 @@ def _describe(config: Config, settings: dict[str, Any]) -> ModelEntry:
     parameters = problem = None
     try:
         model = Model.model_validate({**settings, "encoder_weights": None})
-        with torch.device("meta"):
-            built = MultitaskModel(model, config.tasks, len(config.preprocessing.channels))
+        built = build_without_memory(model, config.tasks, len(config.preprocessing.channels))
         parameters = sum(weight.numel() for weight in built.parameters())
     except (ConfigError, ValidationError) as error:
         problem = str(error)

@@ -189,6 +189,21 @@ class Footprint:
     """Activations of one slice that are alive at once in inference: the two largest maps"""
 
 
+def build_without_memory(settings: Model, tasks: Tasks, channels: int) -> MultitaskModel:
+    """Return a model whose weights have shapes alone, as far as its encoder can be built so.
+
+    Raises:
+        ConfigError: the encoder is unknown, or the architecture cannot use it.
+    """
+    plain = settings.model_copy(update={"encoder_weights": None})
+    try:
+        with torch.device("meta"):
+            return MultitaskModel(plain, tasks, channels)
+    except RuntimeError:  # MiT reads values while it is built
+        with torch.random.fork_rng():
+            return MultitaskModel(plain, tasks, channels)
+
+
 @lru_cache(maxsize=8)
 def measure_footprint(settings: Model, tasks: Tasks, image_size: int, channels: int) -> Footprint:
     """Return the counts for slices [channels, image_size, image_size], from a forward pass without memory.

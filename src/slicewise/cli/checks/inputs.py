@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from slicewise.cli.checks import Check
 from slicewise.config.schema import Config, SourceSettings
 from slicewise.config.schema.data import ClassFoldersSettings
@@ -28,7 +26,7 @@ from slicewise.data.sources import class_folders, open_source
 from slicewise.engine.workspace import Workspace
 from slicewise.imaging.io.image2d import read_picture
 from slicewise.models.adapters.smp import PACKAGED_WEIGHTS, find_packaged_weights
-from slicewise.models.multitask import MultitaskModel
+from slicewise.models.multitask import build_without_memory
 from slicewise.steps import pipeline
 from slicewise.workflow.observers import list_observers
 from slicewise.workflow.participants import source_root
@@ -43,8 +41,7 @@ def encoder_weights(config: Config) -> Check:
     """Check that the model can be built and its pretrained weights are installed; nothing is downloaded."""
     model, channels = config.model, len(config.preprocessing.channels)
     try:
-        with torch.device("meta"):  # takes no memory
-            MultitaskModel(model.model_copy(update={"encoder_weights": None}), config.tasks, channels)
+        build_without_memory(model, config.tasks, channels)
     except ConfigError as error:
         fault, _, advice = str(error).rpartition("; ")
         return Check("bad", textwrap.shorten(fault, 300), advice)
