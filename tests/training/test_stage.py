@@ -327,7 +327,7 @@ def test_patience_ends_a_stage_that_does_not_improve(
     assert result.epochs_run < 9
     assert result.stop_reason == "no higher score"
     *_, last, stop = capsys.readouterr().out.splitlines()
-    assert re.match(r"  joint \d/9  train_loss .*  dice \d.*  auc \d.*  lr 1.0e-30  \d+ images/s", last)
+    assert re.match(r"  joint \d/9  train_loss .*  dice \d.*  auc \d.*  lr \d.\de-\d+  \d+ images/s", last)
     assert stop == f"  joint stops after {result.epochs_run} of 9 epochs: no higher score"
 
 

@@ -109,7 +109,7 @@ def test_natural_pictures_are_mirrored_both_ways_bent_and_change_their_colours_w
 
     bright = (moved.images.mean(1, keepdim=True) > 2).float()
     assert dice(bright, moved.masks) > 0.95
-    rows = torch.arange(SIZE) @ moved.masks[:, 0].sum(2).T / moved.masks[:, 0].sum((1, 2))
+    rows = torch.arange(SIZE).float() @ moved.masks[:, 0].sum(2).T / moved.masks[:, 0].sum((1, 2))
     assert 10 < int((rows > 32).sum()) < 30  # the mask lies above the middle
     levels = (moved.images * moved.masks).sum((2, 3)) / moved.masks.sum((2, 3))
     assert (levels.std(1) > 0.05).float().mean() > 0.8  # each channel by itself
