@@ -55,7 +55,7 @@ WHOLE_PROGRAMS = {
     *(
         "test_program",
         "test_adapters",
-        "test_families",
+       
         "test_channels",
         "test_pipeline",
         "test_interface",
