@@ -60,7 +60,8 @@ def test_a_recipe_of_one_task_has_one_stage_that_trains_it(
     config = compose([f"modes={mode}", f"recipes={recipe}"])
     (stage,) = config.stages.values()
     settings = getattr(config.tasks, task)
-    assert (config.recipe, config.tasks.names, stage.trained_tasks) == (recipe, (task,), {task})
+    assert config.recipe == recipe
+    assert [*config.tasks.names] == [*stage.trained_tasks] == [task]
     assert (settings.activation, settings.num_channels) == (activation, num_channels)
     assert set(stage.monitors) <= set(settings.monitors)
     assert stage.starts_from is None

@@ -22,7 +22,8 @@ from slicewise.core.redact import redact
 from slicewise.engine.plan import Selection, expand, select
 from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
-from slicewise.steps import PREPROCESS, STEPS, pipeline
+from slicewise.steps import STEPS, pipeline
+from slicewise.steps.preprocess import PREPROCESS
 
 TRAINING_MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
 _MODES: Final = {"full": (), "data-only": ("data",), "train-eval": ("train", "evaluate"), "demo": ("demo",)}

@@ -150,7 +150,7 @@ def _draw_affine(settings: Augmentation, num_images: int, rng: Generator) -> Ten
     zoom = 1 / (1 + settings.scale * _symmetric(rng, num_images))
     across, down = 2 * settings.translation * _symmetric(rng, 2, num_images)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-    upside = 1
+    upside = np.ones(num_images, np.int64)
     if settings.vertical_flip:
         upside = np.where(rng.random(num_images) < settings.vertical_flip, -1, 1)
     left, right = (mirror * cos, -mirror * sin, across), (upside * sin, upside * cos, down)
