@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from slicewise.cli.parser import Parser
+from slicewise.cli.short_options import (
+    SHORT_OPTIONS,
+    add_short_options,
+    replace_option,
+    write_out_short_options,
+)
 from slicewise.config.keys import known_keys
 from slicewise.config.layers import config_folders, outline
 from slicewise.config.schema import Config
@@ -28,16 +34,6 @@ from slicewise.steps.preprocess import PREPROCESS
 TRAINING_MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
 _MODES: Final = {"full": (), "data-only": ("data",), "train-eval": ("train", "evaluate"), "demo": ("demo",)}
 """Mode -> groups of steps, none for all"""
-_SHORT_OPTIONS: Final = {
-    "--num-patients": ("N", "scale.num_patients", "use N patients with volumes"),
-    "--num-images": ("N", "scale.num_pictures", "use N images, or families of similar ones"),
-    "--epochs": ("N", "stages.STAGE.epochs", "epochs of every stage"),
-    "--batch-size": ("N", "training.batch_size", "slices of a training batch"),
-    "--lr": ("X", "stages.STAGE.learning_rates.PART", "peak learning rate of all that a stage trains"),
-    "--seed": ("N", "seed", "seed of training"),
-    "--device": ("NAME", "runtime.device", "auto, cpu, cuda or mps"),
-}
-"""Option -> its value, the key or keys that it sets, and its help"""
 
 
 def default_workspace() -> Path:
@@ -56,8 +52,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--training-mode", choices=TRAINING_MODES, default="quick", help=text)
     text = "cross-validation with N folds, each patient tested once (short for split.folds=N)"
     parser.add_argument("--folds", type=int, default=0, metavar="N", help=text)
-    for option, (value, key, text) in _SHORT_OPTIONS.items():
-        parser.add_argument(option, metavar=value, help=f"{text} (short for {key})")
+    add_short_options(parser)
     text = "any key of the configuration, in Hydra's syntax"
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=text)
 
@@ -163,26 +158,9 @@ def overrides_of(args: argparse.Namespace) -> list[str]:
             raise UsageError(
                 f"{word!r} is neither an option nor key=value; {_suggestion(word) or 'see --help'}"
             )
-    _write_out_short_options(args)
+    write_out_short_options(args)
     _adopt_number_of_cases(args)
     return [*([f"split.folds={args.folds}"] if args.folds else []), *args.overrides]
-
-
-def _write_out_short_options(args: argparse.Namespace) -> None:
-    """Replace short options by the keys that they set, in the arguments and in the recorded command."""
-    for option in _SHORT_OPTIONS:
-        name = option.removeprefix("--").replace("-", "_")
-        value = getattr(args, name)
-        if value is None:
-            continue
-        overrides = [f"{key}={value}" for key in _keys_of(option, args)]
-        for override in overrides:
-            key = override.partition("=")[0]
-            if given := [word for word in args.overrides if word.partition("=")[0].lstrip("+~") == key]:
-                raise UsageError(f"{option} and {given[0]} set the same; leave one of them out")
-        args.typed = _replace_option(args.typed, option, overrides)
-        args.overrides = [*args.overrides, *overrides]
-        setattr(args, name, None)
 
 
 def _adopt_number_of_cases(args: argparse.Namespace) -> None:
@@ -190,25 +168,11 @@ def _adopt_number_of_cases(args: argparse.Namespace) -> None:
     if not any(PREPROCESS.is_called(name) for name in _split_names(getattr(args, "skip", ()))):
         return
     receipt = workspace_from(args).home_receipt(PREPROCESS)
-    keys = [_SHORT_OPTIONS[option][1] for option in ("--num-patients", "--num-images")]
+    keys = [SHORT_OPTIONS[option][1] for option in ("--num-patients", "--num-images")]
     stored = {key: receipt.identity.settings.get(key) for key in keys} if receipt else {}
     given = {word.partition("=")[0].lstrip("+~") for word in args.overrides}
     adopted = [f"{key}={number}" for key, number in stored.items() if number and key not in given]
     args.overrides, args.typed = [*args.overrides, *adopted], [*args.typed, *adopted]
-
-
-def _keys_of(option: str, args: argparse.Namespace) -> list[str]:
-    """Return the keys that a short option sets: of every stage, or of all parts that a stage trains."""
-    key = _SHORT_OPTIONS[option][1]
-    if "STAGE" not in key:
-        return [key]
-    stages = compose_overrides([f"modes={args.training_mode}", *args.overrides]).stages
-    return [
-        key.replace("STAGE", name).replace("PART", part)
-        for name, stage in stages.items()
-        for part, rate in (stage.learning_rates if "PART" in key else [("", 1.0)])
-        if rate
-    ]
 
 
 def _suggestion(word: str) -> str:
@@ -321,19 +285,10 @@ def resume_command(args: argparse.Namespace, finished: Set[str], steps: Sequence
     if not finished & {*forced}:
         return command_line(args)
     words, remaining = (
-        _replace_option(args.typed, "--force"),
+        replace_option(args.typed, "--force"),
         [name for name in forced if name not in finished],
     )
     return _shell_command([words[0], *(["--force", ",".join(remaining)] if remaining else []), *words[1:]])
-
-
-def _replace_option(words: Sequence[str], option: str, others: Sequence[str] = ()) -> list[str]:
-    """Return words with others in place of an option and its value, wherever it stands."""
-    left = list(words)
-    for place in reversed([place for place, word in enumerate(words) if word.partition("=")[0] == option]):
-        left[place : place + (1 if "=" in words[place] else 2)] = others
-        others = ()
-    return left
 
 
 def _shell_command(typed: Sequence[str]) -> str:
