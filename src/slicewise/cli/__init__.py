@@ -3,10 +3,12 @@
 main         find the verb, turn errors into messages and exit codes
 parser       argument parser that suggests the option or key that was probably meant
 options      options shared by verbs; what they select; commands as text, also to resume a stopped run
+short_options  options that are short names of keys
 plan         what a run would do, and why
 run          the pipeline in a workspace that is held for it; the last lines of a run
 ablate       several recipes in one workspace, compared
 compare      two finished evaluations, paired by patient
+models       architectures and encoders to choose from
 predict      predictions for new cases: masks and tables
 status       outputs and the last run; `--watch` follows a run in progress
 doctor       whether a run can work here; `checks` has the checks

@@ -11,15 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
-from slicewise.config.schema.base import (
-    Count,
-    CountOrZero,
-    Fraction,
-    NonNegative,
-    Positive,
-    Section,
-    Seed,
-)
+from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
 from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
 from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS
