@@ -177,7 +177,7 @@ def test_page_and_card_of_a_single_task_say_so(ablated: Ablated) -> None:
     [
         ((), "name at least one recipe"),
         (("multitask", "multitask"), "named twice"),
-        (("nonsense",), "no recipe is called nonsense; there are: brats_cpu"),
+        (("nonsense",), "no recipe is called nonsense; there are: binary, brats_cpu"),
         (("multitask", "recipes=lgg_cpu"), "without recipes="),
         (("multitask", "--folds", "3"), "one split"),
         (("multitask", "--seeds", "0"), "from 1 on"),

@@ -120,7 +120,7 @@ def test_no_batch_is_too_large_or_a_single_slice(
 
 
 def test_an_epoch_without_slices_says_what_to_raise() -> None:
-    with pytest.raises(TrainingError, match=r"scale\.min_patients"):
+    with pytest.raises(TrainingError, match=r"--num-patients"):
         plan_epoch({"volumes": 1, "pictures": 0}, MIXED, 16)
 
 
