@@ -172,7 +172,7 @@ def _show_end(workspace: Workspace, since: str) -> int:
         status = record["status"] if record["started_at"] >= since else "ended"
     except (FileNotFoundError, WorkspaceError, KeyError, TypeError):
         status = "ended"
-    if status == "running":  # though nobody holds the lock any more
+    if status == "running":  # though no process holds the lock any more
         status = "killed"
     is_good = status in ("completed", "ended")
     say(f"the run {status}", "good" if is_good else "bad")

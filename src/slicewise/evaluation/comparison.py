@@ -190,7 +190,7 @@ def write_comparison(
 
 
 def to_table(rows: Sequence[ComparisonRow]) -> Table:
-    """Return the rows as text; several seeds are told apart by the variant's name."""
+    """Return the rows as text; the variant's name distinguishes several seeds."""
     several = len({row.seed for row in rows}) > 1
     cells = []
     for row in rows:
