@@ -53,7 +53,15 @@ WHOLE_PROGRAMS = {
     *("test_configs", "test_exact", "test_perceptual", "test_given_split", "test_kills", "test_lock"),
     *("test_class_folders", "test_progress", "test_runner", "test_signals", "test_parallel"),
     *("test_program", "test_adapters", "test_channels", "test_pipeline", "test_interface", "test_ensemble"),
-    *("test_selection_gain", "test_folds", "test_stage", "test_compose", "test_foreground", "test_secrets"),
+    *(
+        "test_families",
+        "test_selection_gain",
+        "test_folds",
+        "test_stage",
+        "test_compose",
+        "test_foreground",
+        "test_secrets",
+    ),
 }
 """Folders and files of tests that start programs, generate patients, build many models or predict with them:
 `make test-fast` leaves them out."""

@@ -48,6 +48,8 @@ def prune_unused_stages(encoder: nn.Module, image: Tensor) -> None:
 def _remove_unused(parent: nn.Module, executed: set[nn.Module], contributing: set[Any]) -> None:
     """Remove children that never ran, and ends of chains without contributing weights (if any are known)."""
     for name, child in list(parent.named_children()):
+        if isinstance(child, nn.Identity):  # HRNet finds the others by their place beside it
+            continue
         weights = list(child.parameters())
         idle = bool(contributing and weights) and contributing.isdisjoint(weights)
         if executed.isdisjoint(child.modules()) or (idle and isinstance(parent, nn.Sequential)):
