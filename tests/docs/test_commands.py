@@ -1,12 +1,14 @@
-"""Every command in the tutorials, the how-to pages and the README: parsed, composed and planned."""
+"""Every command in the tutorials, the how-to pages and the README: parsed, composed, run in tiny form."""
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import TINY, Pipeline
 from tests.scripts import ROOT, load_script
 
 from slicewise.cli.main import VERBS, main
@@ -19,6 +21,9 @@ PAGES = [
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 RUN_ONLY = {"--no-input", "--yes", "--dry-run"}
+EXIT_CODES = {"demo": (1,), "doctor": (0, 1)}
+"""No demo runs in the tests; a busy machine may have too little memory."""
+SHORT = [f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")]
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -87,3 +92,43 @@ def test_the_api_has_what_curl_calls(checkpoint_path: Path, tmp_path: Path) -> N
     called = {re.sub(r"^http://[^/]*|\?.*$", "", words[-1]) for _, words in ALL if words[0] == "curl"}
     assert called
     assert called <= routes
+
+
+def tiny(words: list[str]) -> list[str]:
+    """Return a command with the overrides of a tiny pipeline, those of other sources excepted."""
+    if words[0] not in {"run", "plan", "ablate", "config", "doctor"} or "--diff" in words:
+        return words
+    own = any(word.startswith("data=") for word in words)
+    return [*words, *SHORT, *(word for word in TINY if not (own and word.startswith("data.")))]
+
+
+@pytest.fixture
+def patients(trained: Pipeline, tmp_path: Path) -> Path:
+    """The generated patients and pictures under the names of the pages."""
+    folder, generated = tmp_path / "data", trained.workspace / "data"
+    volumes = sorted({path.parent for path in generated.rglob("Phantom_*_seg.nii.gz")})
+    for path in volumes:
+        shutil.copytree(path, folder / "BraTS" / path.name)
+    shutil.copytree(volumes[0], folder / "ours" / "Ours_1")
+    (yes,) = {path.parent.parent for path in generated.rglob("*.png") if path.parent.name in {"yes", "no"}}
+    shutil.copytree(yes, folder / "pictures")
+    (folder / "split.csv").write_text(f"name,subset\n{volumes[0].name},test\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_the_commands_of_a_page_work_one_after_the_other(
+    page: Path, trained: Pipeline, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [words[1:] for words in commands(page) if words[0] == "slicewise"]
+    if not listed:
+        pytest.skip("a page without commands")
+    patients: Path = request.getfixturevalue("patients")
+    here = patients.parent / "here"
+    shutil.copytree(trained.workspace, here, ignore=shutil.ignore_patterns("lock"))
+    shutil.copytree(trained.workspace, here / "other", ignore=shutil.ignore_patterns("lock"))
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("SLICEWISE_CONFIGS", str(ROOT / "configs"))
+    for words in listed:
+        words = tiny([word.replace("/data/", f"{patients}/") for word in words])
+        assert main(words) in EXIT_CODES.get(words[0], (0,)), words
