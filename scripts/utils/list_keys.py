@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config, SourceSettings
-from slicewise.config.schema.data import KINDS, Data
+from slicewise.config.schema.data import Data
+from slicewise.config.schema.sources import KINDS
 
 Texts = dict[tuple[str, str], str]
 

@@ -11,7 +11,7 @@ import torch
 
 from slicewise.cli.checks import Check
 from slicewise.config.schema import Config, SourceSettings
-from slicewise.config.schema.data import ClassFoldersSettings
+from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import (
     ConfigError,

@@ -10,7 +10,7 @@ phantom        generated patients and pictures
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import SourceSettings
-from slicewise.config.schema.data import SOURCES
+from slicewise.config.schema.sources import SOURCES
 
 if TYPE_CHECKING:
     from slicewise.data.sources.base import Source
