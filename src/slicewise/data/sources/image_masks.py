@@ -24,8 +24,8 @@ from slicewise.core.console import progress
 from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.duplicates import PictureHash, group_pictures, hash_picture
-from slicewise.data.filenames import image_stem_of_mask
 from slicewise.data.problems import Problem, summarise_problems
+from slicewise.data.shapes import CLASSES_NAME, write_shapes
 from slicewise.data.sources.base import Discovered, Source
 from slicewise.data.sources.class_folders import number_repeated
 from slicewise.domain.keys import CaseKey, safe_name
@@ -86,7 +86,7 @@ class ImageMasks(Source[ImageMasksSettings]):
         folders = [name and name.lower() for name in (self.settings.images, self.settings.masks)]
         files = self.read_files(root)
         pairs, problems = pair_masks(root, files, *folders)
-        problems += self.skipped_files(root)
+        problems += [note for note in self.skipped_files(root) if note.path.name != CLASSES_NAME]
         if not pairs:
             reasons = summarise_problems(problems)
             raise DataError(
@@ -169,8 +169,6 @@ class Shapes(ImageMasks):
         return ImageMasks(as_folder).discover(root)
 
     def fetch(self, root: Path, groups: Collection[str], faulty: Collection[Path], runtime: Runtime) -> None:
-        from slicewise.data.shapes import write_shapes
-
         for path in faulty:
             path.unlink(missing_ok=True)
         write_shapes(root, self.settings)
@@ -223,7 +221,7 @@ def _classify(path: Path, inner: Path, images: str | None, masks: str | None) ->
     named = {images: False, masks: True}
     kinds = [named.get(name, _folder_kind(name, images, masks)) for name in folders]
     known = [kind for kind in kinds if kind is not None]
-    by_name = bool({*_words(stem)} & _OF_MASKS) and image_stem_of_mask(stem) is not None
+    by_name = _stem_of_picture(stem) is not None
     is_mask = known[-1] if known else by_name
     places = ("" if name in named else _without_words(name) for name in folders)
     return _File(path, is_mask, (tuple(filter(None, places)), stem))
@@ -246,10 +244,18 @@ def _without_words(name: str) -> str:
     return "".join(kept).strip(_SEPARATORS)
 
 
+def _stem_of_picture(stem: str) -> str | None:
+    """Return the name of a mask without its first or last word for masks; None for any other name."""
+    words = _words(stem)
+    if words[-1] in _OF_MASKS:
+        return "".join(words[:-1]).strip(_SEPARATORS)
+    return "".join(words[1:]).strip(_SEPARATORS) if words[0] in _OF_MASKS else None
+
+
 def _place_of_picture(place: Place, pictures: Mapping[Place, object]) -> Place:
     """Return the place of the picture that a mask belongs to: of its name, or without words for masks."""
     folders, stem = place
-    bare = image_stem_of_mask(stem) or stem
+    bare = _stem_of_picture(stem) or stem
     candidates = [stem, bare, *(f"{word}{mark}{bare}" for word in ("image", "img") for mark in "_- ")]
     candidates += [f"{bare}{mark}{word}" for word in ("image", "img", "input") for mark in "_- "]
     return next(((folders, name) for name in candidates if (folders, name) in pictures), (folders, bare))
