@@ -4,6 +4,7 @@ base           what every kind does, and the files below a folder; docs/howto/ex
 brats          BraTS and other volumes named likewise
 lgg            kaggle_3m, a slice per TIFF
 class_folders  pictures in folders named yes and no
+image_masks    any pictures with masks; generated shapes
 phantom        generated patients and pictures
 """
 
