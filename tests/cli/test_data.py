@@ -25,7 +25,9 @@ def test_a_run_honours_the_folders_of_a_set(tmp_path: Path, capsys: pytest.Captu
     assert split["given"] == {"image_masks": {"by": "folders", "drawn": [], "left_out": {}}}
     subsets = split["sources"]["image_masks"]
     assert [len(subsets[subset]) for subset in ("train", "val", "test")] == [4, 2, 3]
-    assert all(name.startswith("test-") for name in subsets["test"])
+    entries = read_json(tmp_path / "work/data/processed/manifest.json")["entries"]
+    tested = [entry["case"] for entry in entries if entry["group"] in subsets["test"]]
+    assert sorted(tested) == ["test-test_0001", "test-test_0002", "test-test_0003"]
 
     by_seed = pipeline.with_overrides("split.folders=false")
     assert by_seed.run("--mode", "data-only") == 0

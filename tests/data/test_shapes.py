@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,8 +28,8 @@ def test_a_set_has_a_mask_for_each_picture(tmp_path: Path) -> None:
     assert len(cases) == 7
     classes = read_json(tmp_path / "classes.json")["classes"]
     assert classes == {"background": 0, "circle": 1, "ellipse": 2, "rectangle": 3, "polygon": 4}
-    image = Image.open(tmp_path / "train/masks/train_0001.png")
-    assert image.mode == "P"
+    with Image.open(tmp_path / "train/masks/train_0001.png") as image:
+        assert image.mode == "P"
     volume = cases[0].read()
     assert volume.images.shape == (3, 1, 64, 64)
     assert volume.mask is not None
@@ -38,8 +39,8 @@ def test_a_set_has_a_mask_for_each_picture(tmp_path: Path) -> None:
 
 def test_one_class_is_0_and_255(tmp_path: Path) -> None:
     write_shapes(tmp_path, settings())
-    values = np.unique(np.asarray(Image.open(tmp_path / "val/masks/val_0001.png"))).tolist()
-    assert values == [0, 255]
+    with Image.open(tmp_path / "val/masks/val_0001.png") as image:
+        assert np.unique(np.asarray(image)).tolist() == [0, 255]
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_another_set_in_the_folder_is_refused(tmp_path: Path) -> None:
 def test_shapes_stand_out_from_the_background() -> None:
     for seed in range(20):
         picture, mask = draw_picture(np.random.default_rng(seed), 128, 1)
-        grey = picture.mean(-1)
-        border = grey[mask == 0].mean()
-        assert all(abs(grey[mask == label].mean() - border) > 5 for label in np.unique(mask)[1:])
+        grey, (number, shapes) = picture.mean(-1), cv2.connectedComponents(mask)
+        background = grey[mask == 0].mean()
+        assert all(abs(grey[shapes == place].mean() - background) > 12 for place in range(1, number))
         assert 0.01 < (mask > 0).mean() < 0.6

@@ -108,6 +108,6 @@ SPLIT: Step[Config] = Step(
     per_fold=True,
     inputs=split_inputs,
     product=(SPLIT_NAME,),
-    version=5,
+    version=4,
     demand=split_demand,
 )

@@ -123,7 +123,8 @@ def test_of_a_palette_the_indices_count(tmp_path: Path) -> None:
 def test_noise_of_jpeg_is_cut(tmp_path: Path) -> None:
     save(tmp_path / "images/a.jpg", picture(0))
     path = save(tmp_path / "masks/a.jpg", mask(), quality=70)
-    assert len(np.unique(np.asarray(Image.open(path)))) > 10
+    with Image.open(path) as image:
+        assert len(np.unique(np.asarray(image))) > 10
     (case,), _ = found(tmp_path)
     read = case.read().mask
     assert read is not None
@@ -168,9 +169,8 @@ def test_a_mask_in_colours_names_them(tmp_path: Path) -> None:
 
 def test_a_folder_without_pairs_says_what_is_expected(tmp_path: Path) -> None:
     save(tmp_path / "photos/a.png", picture(0))
-    with pytest.raises(DataError, match=r"expected images/x\.jpg and masks/x\.png.*without a mask"):
+    with pytest.raises(DataError, match=r"(?s)expected images/x\.jpg and masks/x\.png.*without a mask"):
         found(tmp_path)
-    save(tmp_path / "photos/b.png", picture(1))
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "alpha", "deep"])

@@ -22,7 +22,7 @@ class Data(Section):
     """The data sets of a run. `data.sources.KEY=null` leaves one out; a new key adds one."""
 
     name: str
-    path: str | None = None
+    path: str | None
     """Short for the `path` of the only source."""
     synthetic: bool
     """True where patients are generated; every result then says so."""
@@ -44,7 +44,7 @@ class Data(Section):
             raise ValueError(f"data.{old[0]} is now data.sources.{old[0]}; change the command or the file")
         sources = value.get("sources")
         if not isinstance(sources, Mapping):
-            return value
+            return {"path": None, **value}
         named = {
             key: {"name": key, **source} if isinstance(source, Mapping) else source
             for key, source in sources.items()

@@ -124,15 +124,20 @@ class PhantomSettings(SourceSettings):
     on_demand = True
 
 
-class ClassFoldersSettings(SourceSettings):
-    """Single pictures in folders named by their class (`class_folders`)."""
+class PictureSettings(SourceSettings):
+    """Single pictures (`class_folders`, `image_masks`, `phantom_pictures`)."""
 
-    slot: ChannelName = "flair"
-    """Which of `preprocessing.channels` pictures of unknown modality fill."""
     duplicates: Literal["group", "ignore"] = "group"
     """`group` uses identical pictures once and keeps near-identical ones in one subset; `ignore` treats every
     file as a patient, which shows how far duplicates inflate the scores."""
     unit = "picture"
+
+
+class ClassFoldersSettings(PictureSettings):
+    """Single pictures in folders named by their class (`class_folders`)."""
+
+    slot: ChannelName = "flair"
+    """Which of `preprocessing.channels` pictures of unknown modality fill."""
 
 
 class PhantomPicturesSettings(ClassFoldersSettings):
@@ -143,7 +148,7 @@ class PhantomPicturesSettings(ClassFoldersSettings):
     is_generated = True
 
 
-class ImageMasksSettings(SourceSettings):
+class ImageMasksSettings(PictureSettings):
     """Pictures of any kind with masks (`image_masks`): `images/x.jpg` and `masks/x.png`."""
 
     images: str | None = None
@@ -154,9 +159,6 @@ class ImageMasksSettings(SourceSettings):
     values: Annotated[dict[str, int] | None, BeforeValidator(_check_values)] = None
     """Label of each value of the masks, such as `{85:1,170:2,255:3}` and 0 for the background: label 1 is the
     first class of `tasks.segmentation.classes`. None: 0 and one other value such as 255, or labels."""
-    duplicates: Literal["group", "ignore"] = "group"
-    """As for `class_folders`."""
-    unit = "picture"
     has_masks = True
     in_colour = True
     honours_folders = True

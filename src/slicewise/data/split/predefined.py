@@ -125,8 +125,7 @@ def match_folders(members: Iterable[Member], *, required: bool = True) -> dict[M
         SplitError: no folder is named after a subset, though `required`.
     """
     named_subsets: dict[Member, frozenset[Subset]] = {
-        member: frozenset(filter(None, (_subset_of_folder(path, member) for path in member.paths)))
-        for member in members
+        member: frozenset(filter(None, map(_subset_of_folder, member.paths))) for member in members
     }
     if required and not any(named_subsets.values()):
         tops = {path.parts[0] for member in named_subsets for path in member.paths if len(path.parts) > 1}
@@ -267,10 +266,10 @@ def _explain_unknown(names: Sequence[str], known: Iterable[str], unusable: Mappi
     )
 
 
-def _subset_of_folder(path: PurePosixPath, member: Member) -> Subset | None:
-    """Return the subset of the topmost folder named after one; of a volume's own folder, the whole name."""
+def _subset_of_folder(path: PurePosixPath) -> Subset | None:
+    """Return the subset of the topmost folder named after one; of a case's own folder, the whole name."""
     *above, own = path.parent.parts or ("",)
-    for name in (*above, own) if member.is_picture else above:
+    for name in above:
         if match := _SUBSET_FOLDER.fullmatch(name):
             return parse_subset(match[1])
     return parse_subset(own)

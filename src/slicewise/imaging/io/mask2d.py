@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -21,8 +22,11 @@ _LOSSY: Final = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 _FULL: Final = 255
 _SOFT: Final = (64, 192)
 """Values of JPEG between these are neither 0 nor 255 with noise."""
-_SOFT_PER_FULL, _SOFT_SHARE = 2, 0.005
-"""At most so many of them per pixel inside, or as a share of the picture: edges"""
+_EDGE: Final = np.ones((3, 3), np.uint8)
+_SOFT_SHARE: Final = 0.001
+"""At most this share of the pixels lies within areas of such values; edges are thinner than `_EDGE`."""
+_SOFT_PER_FULL: Final = 2
+"""At most so many pixels of a soft edge per pixel inside"""
 _GREYS: Final = 16
 """A mask with fewer values than this holds classes and has no soft edges."""
 _EXTREME: Final = 0.1
@@ -75,8 +79,8 @@ def _stored(path: Path, image: Image.Image) -> NDArray[np.uint16]:
 
 def _cut_lossy(path: Path, values: NDArray[np.uint16]) -> NDArray[np.uint16]:
     low, high = _SOFT
-    soft = np.count_nonzero((values > low) & (values < high))
-    if soft > _SOFT_PER_FULL * np.count_nonzero(values >= high) + _SOFT_SHARE * values.size:
+    soft = ((values > low) & (values < high)).astype(np.uint8)
+    if np.count_nonzero(cv2.erode(soft, _EDGE)) > _SOFT_SHARE * values.size:
         raise PictureError(
             f"{path} is in a format that changes values, such as JPEG, and holds others than 0 and 255; save "
             "masks of several classes as PNG"
