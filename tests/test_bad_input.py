@@ -244,7 +244,7 @@ def test_a_subset_without_a_tumour_is_an_error_before_training(
     write(file_of(folder, "seg"), np.zeros(SHAPE, np.uint8))
     assert pipeline.run("--mode", "data-only") == 1
     output = capsys.readouterr().err
-    assert "not one mask of the 1 patients for test has a tumour pixel" in output
+    assert "not one mask of the 1 patients for test has a pixel of a class" in output
     assert tested in output
 
 

@@ -30,7 +30,9 @@ def leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fi
 ELSEWHERE = {"bce", "dice", "iou", "focal", "tversky", *InferenceSettings._fields}
 """Read by the name of the field, and through `Evaluation.inference`; tests of training and inference show
 that each changes the outcome."""
-LEAVES = [key for key, (_, name) in leaves(Config) if name not in ELSEWHERE]
+MOVED = ("data.path",)
+"""Validation moves it to the only source."""
+LEAVES = [key for key, (_, name) in leaves(Config) if name not in ELSEWHERE and key not in MOVED]
 
 
 def unread(config: type[BaseModel], sources: list[str]) -> set[str]:

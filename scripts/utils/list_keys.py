@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config, SourceSettings
-from slicewise.config.schema.data import KINDS, Data
+from slicewise.config.schema.data import Data
+from slicewise.config.schema.sources import KINDS, PictureSettings
 
 Texts = dict[tuple[str, str], str]
 
@@ -69,7 +70,7 @@ def tables(section: BaseModel, texts: Texts, prefix: str = "") -> Iterator[str]:
 
 
 def _source_tables(texts: Texts) -> Iterator[str]:
-    kinds: list[type[SourceSettings]] = [SourceSettings, *KINDS.values()]
+    kinds: list[type[SourceSettings]] = [SourceSettings, PictureSettings, *KINDS.values()]
     for source in kinds:
         own = (name for name in source.model_fields if name in vars(source).get("__annotations__", {}))
         if rows := [_source_line(source, name, texts) for name in own]:

@@ -3,9 +3,9 @@
 Its pyproject.toml offers it:
 
     [project.entry-points."slicewise.sources"]
-    image_masks = "source:ImageMasks"
+    mask_pairs = "source:MaskPairs"
 
-and a configuration uses it: `data.sources.mine.kind=image_masks data.sources.mine.path=FOLDER`.
+and a configuration uses it: `data.sources.mine.kind=mask_pairs data.sources.mine.path=FOLDER`.
 """
 
 from dataclasses import replace
@@ -25,8 +25,8 @@ from slicewise.imaging.io.image2d import open_picture, read_picture
 from slicewise.imaging.volume import Volume, picture_volume
 
 
-class ImageMasksSettings(SourceSettings):
-    """Pictures with masks (`image_masks`)."""
+class MaskPairsSettings(SourceSettings):
+    """Pictures with masks (`mask_pairs`)."""
 
     masks: str = "masks"
     """Folder of the masks, beside `images`."""
@@ -34,10 +34,10 @@ class ImageMasksSettings(SourceSettings):
     has_masks: ClassVar = True
 
 
-class ImageMasks(Source[ImageMasksSettings]):
+class MaskPairs(Source[MaskPairsSettings]):
     """Pictures with a mask of the same name; every picture is a patient."""
 
-    Settings = ImageMasksSettings
+    Settings = MaskPairsSettings
     suffixes = (".png",)
 
     def discover(self, root: Path) -> Discovered:
@@ -46,7 +46,7 @@ class ImageMasks(Source[ImageMasksSettings]):
             mask, name = root / self.settings.masks / path.name, safe_name(path.stem)
             if mask.is_file():
                 key = CaseKey(self.settings.name, name, name)
-                cases.append(CaseFiles(key, "image_masks", ("flair",), (path,), (mask,), None, name))
+                cases.append(CaseFiles(key, "mask_pairs", ("flair",), (path,), (mask,), None, name))
             else:
                 problems.append(Problem(path, "a picture without its mask, left out"))
         if not cases:

@@ -13,12 +13,12 @@ from tests.fixtures.packages import Install
 from slicewise.config.compose import compose
 from slicewise.core.errors import ConfigError
 
-KEYS = ("data=lgg", "data.name=mine", "data.sources.volumes=null", "data.sources.mine.kind=image_masks")
+KEYS = ("data=lgg", "data.name=mine", "data.sources.volumes=null", "data.sources.mine.kind=mask_pairs")
 
 
 @pytest.fixture
 def installed(install: Install) -> None:
-    install("sources", "image_masks = source:ImageMasks")
+    install("sources", "mask_pairs = source:MaskPairs")
 
 
 def draw_set(root: Path, count: int, *, first: int = 0) -> None:
@@ -43,7 +43,7 @@ def test_two_sets_of_it_are_trained_on_and_scored(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "a/masks/p07.png", tmp_path / "b/masks/again.png")
     tiny = [word for word in TINY if not word.startswith("data.")]
     more = (
-        "data.sources.more.kind=image_masks",
+        "data.sources.more.kind=mask_pairs",
         "stages.joint.sources.more=0.5",
         "stages.joint.sources.mine=0.5",
     )

@@ -23,6 +23,7 @@ VERBS = {
     "ablate": "train and evaluate several recipes in one workspace, and compare them",
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
+    "data": "generate a set of pictures with masks",
     "demo": "show or stop the demo",
     "clean": "delete superseded outputs",
 }

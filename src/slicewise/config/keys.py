@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, get_args, get_origin
 from pydantic import BaseModel
 
 from slicewise.config.schema import Config
-from slicewise.config.schema.data import KINDS
+from slicewise.config.schema.sources import KINDS
 
 _MAX_LISTED: Final = 4
 """Most keys that a message lists."""

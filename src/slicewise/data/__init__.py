@@ -14,4 +14,5 @@ store          sealed entries of slices on disk, and an open one
 loading        datasets, batches, sampling and augmentation for training
 download       data sets from Kaggle
 phantom        generated patients and pictures
+shapes         generated pictures of shapes with masks
 """

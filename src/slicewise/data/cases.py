@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from slicewise.config.schema.data import SOURCES, settings_type
+from slicewise.config.schema.sources import SOURCES, settings_type
 from slicewise.core.console import progress
 from slicewise.core.errors import DataError
 from slicewise.core.files import is_safe_relative

@@ -3,7 +3,7 @@
 `<root>/<source>/<case>-<12 hexadecimal digits>/` is one sealed entry:
 
     images.npy   float16 [S, M, N, N], only the M modalities that are present
-    masks.npy    uint8   [S, N, N], labels 0..3
+    masks.npy    uint8   [S, N, N], labels
     entry.json   everything else; written last, names the size and SHA-256 of both arrays
 
 An entry is built in a partial folder and renamed, so a killed run leaves whole entries or none. The digits
@@ -104,7 +104,7 @@ class StoredCase:
 
     @property
     def masks(self) -> NDArray[np.uint8]:
-        """[S, N, N] labels 0..3, read-only; zeros where there is no mask."""
+        """[S, N, N] labels, read-only; zeros where there is no mask."""
         return self._array(_MASKS_FILE)
 
     def read(self, rows: slice | Sequence[int]) -> NDArray[np.float16]:

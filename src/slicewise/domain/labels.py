@@ -1,4 +1,4 @@
-"""Modality slots and label values.
+"""Channels and label values.
 
 BraTS marks necrosis (NCR) 1, edema (ED) 2 and enhancing tumour (ET) 4; releases from 2023 write 3 for ET
 (Menze 2015, Baid 2021). Whole tumour is any label, tumour core is NCR + ET.
@@ -10,6 +10,10 @@ from typing import Final, Literal
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 MODALITIES: Final[tuple[Modality, ...]] = ("t1", "t1ce", "t2", "flair")
 NUM_MODALITIES: Final = len(MODALITIES)
+
+GREY: Final = "grey"
+COLOURS: Final = ("red", "green", "blue")
+"""Channels of pictures that are no scans: a grey one fills all three; of colours, grey is the luminance."""
 
 NECROSIS: Final = 1
 EDEMA: Final = 2

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from slicewise.config.schema import Preprocessing
 from slicewise.core.errors import VolumeError
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import TUMOUR_LABELS
 from slicewise.imaging.foreground import foreground
 from slicewise.imaging.intensity import compute_scaling
 from slicewise.imaging.volume import Presence, Volume
@@ -87,7 +86,7 @@ class SlicedCase:
     images: NDArray[np.float16]
     """[S, C, N, N] z-scores of the C channels of the recipe, 0 outside the brain and in empty ones."""
     masks: NDArray[np.uint8]
-    """[S, N, N] labels 0..3; all 0 where there is no mask."""
+    """[S, N, N] labels, 0 for the background; all 0 where there is no mask."""
     has_mask: bool
     labels: NDArray[np.int8]
     """[S]: 1 tumour, 0 none, -1 unknown (an unlabelled volume)."""
@@ -298,7 +297,7 @@ def resize_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     tumour that half-covers no pixel keeps the pixel it covers most, so a tumour slice never becomes empty.
     """
     labels, largest, total = np.zeros(size, np.uint8), np.zeros(size, np.float32), np.zeros(size, np.float32)
-    for value in TUMOUR_LABELS:
+    for value in range(1, int(mask.max()) + 1):
         if (mask == value).any():
             share = resize_image((mask == value).astype(np.float32), size)
             labels[share > largest] = value

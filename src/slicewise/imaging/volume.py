@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import DataError, VolumeError
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import MODALITIES, LabelMap
+from slicewise.domain.labels import COLOURS, GREY, MODALITIES, LabelMap
+from slicewise.imaging.io.image2d import luminance
 from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti
 from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.orientation import Orientation
@@ -42,7 +43,7 @@ class Volume:
     float32. An empty channel is all zero."""
     presence: Presence
     mask: NDArray[np.uint8] | None
-    """[slice, row, col], labels 0..3 of `domain.labels`."""
+    """[slice, row, col], labels: those of `domain.labels`, or numbers of classes."""
     label: int | None
     """For a picture without a mask: 1 tumour, 0 none."""
     spacing: tuple[float, float, float]
@@ -76,22 +77,43 @@ class Volume:
     def select(self, channels: Sequence[str]) -> "Volume":
         """Return the volume with these channels in this order; those that it lacks are empty.
 
+        A grey picture fills red, green and blue, and of colours grey is the luminance.
+
         Raises:
             VolumeError: it has none of them.
         """
         if tuple(channels) == self.channels:
             return self
+        if GREY in channels and (grey := self._in_grey()):
+            return grey.select(channels)
+        if {*COLOURS} & {*channels} and (colours := self._in_colour()):
+            return colours.select(channels)
         images, presence = np.zeros((len(channels), *self.shape), self.images.dtype), [False] * len(channels)
         for name in set(channels) & set(self.channels):
-            place, own = channels.index(name), self.channels.index(name)
-            images[place], presence[place] = self.images[own], self.presence[own]
+            place, here = channels.index(name), self.channels.index(name)
+            images[place], presence[place] = self.images[here], self.presence[here]
         if not any(presence):
-            here = [name for name, there in zip(self.channels, self.presence, strict=True) if there]
+            filled = [name for name, there in zip(self.channels, self.presence, strict=True) if there]
             raise VolumeError(
-                f"{self.key}: its images are {', '.join(here)}, and the recipe's channels "
+                f"{self.key}: its images are {', '.join(filled)}, and the recipe's channels "
                 f"{', '.join(channels)}; set preprocessing.channels"
             )
         return replace(self, images=images, presence=tuple(presence), channels=tuple(channels))
+
+    def _in_grey(self) -> "Volume | None":
+        """Return a picture in colours as its luminance; None for any other volume."""
+        if self.channels != COLOURS:
+            return None
+        grey = luminance(np.moveaxis(self.images, 0, -1))[None]
+        images = (np.rint(grey) if self.images.dtype.kind in "iu" else grey).astype(self.images.dtype)
+        return replace(self, images=images, presence=(True,), channels=(GREY,))
+
+    def _in_colour(self) -> "Volume | None":
+        """Return a grey picture with its values in each colour; None for any other volume."""
+        if self.channels != (GREY,):
+            return None
+        images = np.repeat(self.images, len(COLOURS), axis=0)
+        return replace(self, images=images, presence=(True,) * len(COLOURS), channels=COLOURS)
 
 
 UNIT_SPACING = (1.0, 1.0, 1.0)
@@ -99,7 +121,15 @@ UNIT_SPACING = (1.0, 1.0, 1.0)
 
 
 def picture_volume(key: CaseKey, pixels: NDArray[Any], channel: str, label: int | None = None) -> Volume:
-    """Return a picture [row, col] as a volume of one slice that fills one channel."""
+    """Return a picture as a volume of one slice.
+
+    Grey [row, col] fills the channel, of a model of colours all of them; [row, col, 3] is red, green and
+    blue.
+    """
+    if pixels.ndim > 2:
+        images = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[:, None])
+        return Volume(key, images, (True,) * 3, None, label, UNIT_SPACING, None, channels=COLOURS)
+    channel = GREY if channel in COLOURS else channel
     channels = MODALITIES if channel in MODALITIES else (channel,)
     presence = tuple(name == channel for name in channels)
     images = np.zeros((len(channels), 1, *pixels.shape), pixels.dtype)
@@ -182,7 +212,8 @@ def volume_from_array(
         )
     picture = array.ndim == 2
     parts = array.reshape((1,) * (4 - array.ndim) + array.shape)
-    default = (slot,) if picture else known if array.ndim == 4 else ()
+    default = (GREY if slot in COLOURS else slot,) if picture else known if array.ndim == 4 else ()
+    known = (*known, GREY) if {*COLOURS} <= {*known} else known
     names = (channels,) if isinstance(channels, str) else tuple(channels or default)
     if len(names) != len(parts) or len(set(names)) < len(names) or not set(names) <= set(known):
         raise DataError(

@@ -1,7 +1,7 @@
 """The subsets train, val and test: assigned over all known groups, then reduced to the preprocessed ones."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.core.errors import DataError
@@ -22,6 +22,9 @@ from slicewise.workflow.participants import (
 from slicewise.workflow.settings import select_settings
 from slicewise.workflow.slices import SPLIT_NAME, read_manifest, slice_store
 
+_MASK_KEYS: Final = ("mask", "masks", "labels", "values")
+"""Keys of sources that name the masks and what their values mean"""
+
 
 def _run(context: Context[Config]) -> Outcome:
     config, index, sources = context.config, open_index(context), context.config.data.sources.values()
@@ -37,8 +40,8 @@ def _run(context: Context[Config]) -> Outcome:
         )
     _require_tumour_in_subsets(context, used)
     origin: dict[str, Any] = {}
-    if config.split.is_given:  # what decided the subsets of each source
-        by = "folders" if config.split.folders else "file"
+    if config.split.is_given or any(predefined.values()):  # what decided the subsets of each source
+        by = "folders" if config.split.file is None else "file"
         origin["given"] = {
             source: {"by": "seed"}
             if split is None
@@ -52,6 +55,10 @@ def _run(context: Context[Config]) -> Outcome:
         source: {subset: len(used.groups(source, subset)) for subset in SUBSETS} for source in used.sources
     }
     return Outcome({"counts": counts, **origin}, tuple(_notes(predefined) if origin else ()))
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return f" ({' and '.join(keys)})" if keys else ""
 
 
 def _notes(predefined: Mapping[str, PredefinedSplit | None]) -> Iterator[str]:
@@ -74,17 +81,17 @@ def _require_tumour_in_subsets(context: Context[Config], used: Split) -> None:
         groups = {e["group"] for e in cases if (store.open(e["entry"]).labels == 1).any()}
         root = source_root(source, context.workspace)
         if not groups:
+            keys = [f"data.sources.{key}.{name}" for name in _MASK_KEYS if hasattr(source, name)]
             raise DataError(
-                f"{source.name}: not one mask of {len(cases)} cases in {root} has a tumour pixel; check that "
-                f"the files taken as masks are those of the tumour (data.sources.{key}.mask names them) and "
-                f"what their values mean (data.sources.{key}.labels)"
+                f"{source.name}: not one mask of {len(cases)} cases in {root} has a pixel of a class; check "
+                f"that the files taken as masks are those, and what their values mean{_listed(keys)}"
             )
         for subset in SUBSETS if source.role == "full" else ("train",):
             members = used.groups(source.name, subset)
             if not groups & {*members}:
                 raise DataError(
-                    f"{source.name}: not one mask of the {len(members)} patients for {subset} has a tumour "
-                    f"pixel (such as {members[0]} in {root}), {len(groups)} of all patients have; add "
+                    f"{source.name}: not one mask of the {len(members)} patients for {subset} has a pixel of "
+                    f"a class (such as {members[0]} in {root}), {len(groups)} of all patients have; add "
                     "patients, or draw another split with split.seed"
                 )
 

@@ -39,7 +39,16 @@ INDEX_NAME: Final = "index.json"
 def unused_split_keys(config: Config) -> tuple[str, ...]:
     """Return the keys of the section `split` without an effect; of a file only the content counts."""
     folds = () if config.split.fold else FOLD_KEYS
-    return (*folds, "split.file") if config.split.is_given else (*folds, *PREDEFINED_KEYS)
+    by_folders = any(_may_have_folders(config, source) for source in config.data.sources.values())
+    if config.split.is_given or by_folders:
+        return (*folds, "split.file")
+    return (*folds, *PREDEFINED_KEYS)
+
+
+def _may_have_folders(config: Config, source: SourceSettings) -> bool:
+    """Whether folders named train, val and test are the split of a source without being asked for."""
+    split = config.split
+    return split.folders is None and split.file is None and not split.folds and source.honours_folders
 
 
 def split_inputs(config: Config) -> Mapping[str, Input]:
@@ -93,9 +102,17 @@ def predefined_split(config: Config, source: SourceSettings, index: CaseIndex) -
     Raises:
         SplitError: the split cannot be followed; see `data.split.predefined`.
     """
-    if not config.split.is_given or source.role == "train_only":
+    if source.role == "train_only":
         return None
-    members = _match_members(config, index).items()
+    if _may_have_folders(config, source):
+        cases = index.of_source(source.name)
+        members = match_folders(list_members(cases, index.roots[source.name]), required=False).items()
+        if not {"train", "test"} <= {subset for _, subsets in members for subset in subsets}:
+            return None
+    elif config.split.is_given:
+        members = _match_members(config, index).items()
+    else:
+        return None
     named = {member: subsets for member, subsets in members if member.source == source.name}
     return resolve_split(named, config.split, _group_labels(index.of_source(source.name)), source.name)
 

@@ -77,11 +77,29 @@ def open_subset(context: Context[Config], subset: Subset) -> "SliceDataset":
     from slicewise.data.loading.dataset import SliceDataset
 
     cases = open_cases(context, subset)
+    _require_classes(context.config, cases)
     by_source = {
         key: [case for case in cases if case.key.source == source.name]
         for key, source in context.config.data.sources.items()
     }
     return SliceDataset(by_source, PRELOAD_MIB)
+
+
+def _require_classes(config: Config, cases: "Iterable[StoredCase]") -> None:
+    """Refuse masks with a label that no class of a model of several classes has.
+
+    Where `tasks.segmentation.labels` is set, others are background on purpose.
+    """
+    settings = config.tasks.segmentation
+    if settings is None or settings.labels is not None or len(settings.classes) < 2:
+        return
+    for case in cases:
+        if case.has_mask and (label := int(case.masks.max(initial=0))) > len(settings.classes):
+            raise DataError(
+                f"{case.key}: its mask has the label {label}, and tasks.segmentation.classes has "
+                f"{len(settings.classes)} classes ({', '.join(settings.classes)}); name one for each label, "
+                "or set tasks.segmentation.labels to the labels of each class"
+            )
 
 
 def slice_keys(case: "StoredCase") -> list[SliceKey]:

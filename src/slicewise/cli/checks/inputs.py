@@ -9,7 +9,7 @@ from typing import Final
 
 from slicewise.cli.checks import Check
 from slicewise.config.schema import Config, SourceSettings
-from slicewise.config.schema.data import ClassFoldersSettings
+from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import (
     ConfigError,

@@ -2,9 +2,10 @@
 
 base        the base class of sections; bounded numbers
 config      the root; demo, machine, tracking
-data        data sets and their sources, scale, preprocessing, split
+data        the data sets of a run, scale, preprocessing, split
 evaluation  inference and evaluation
 model       tasks (classes of pixels and of slices), architecture
+sources     kinds of data sources
 training    stages, optimiser, loss, augmentation
 
 Sections are frozen and refuse unknown keys; values are scalars, literals, tuples and sections, so a
@@ -14,12 +15,12 @@ configuration cannot change during a run, nor its hash between runs.
 from slicewise.config.schema.config import Config, Runtime, Serving
 from slicewise.config.schema.data import (
     Preprocessing,
-    SourceSettings,
     SplitFractions,
     SplitSettings,
 )
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model, Tasks
+from slicewise.config.schema.sources import SourceSettings
 from slicewise.config.schema.training import (
     Augmentation,
     LearningRates,

@@ -13,10 +13,12 @@ from slicewise.config.schema.base import (
     Section,
     Seed,
 )
-from slicewise.config.schema.data import ClassFoldersSettings, Data, Preprocessing, Scale, SplitSettings
+from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettings
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import Model, Tasks
+from slicewise.config.schema.sources import ClassFoldersSettings, SourceSettings
 from slicewise.config.schema.training import PART_OF_TASK, Stage, Training
+from slicewise.domain.labels import COLOURS, GREY
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
@@ -178,13 +180,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_images(self) -> Self:
-        channels = self.preprocessing.channels
         for key, source in self.data.sources.items():
-            if isinstance(source, ClassFoldersSettings) and source.slot not in channels:
-                raise ValueError(
-                    f"data.sources.{key}.slot={source.slot} is none of preprocessing.channels "
-                    f"({', '.join(channels)}); set it to one of them"
-                )
+            self._check_channels(key, source)
         size, stride = self.preprocessing.image_size, self.model.stride or 1
         if size % stride:
             below = size // stride * stride
@@ -194,3 +191,19 @@ class Config(Section):
                 f"{max(below, 2 * stride)} or {below + stride}"
             )
         return self
+
+    def _check_channels(self, key: str, source: SourceSettings) -> None:
+        """Require a channel that the pictures of a source fill."""
+        channels = self.preprocessing.channels
+        of_pictures = {GREY, *COLOURS} & {*channels}
+        if source.in_colour and not of_pictures:
+            raise ValueError(
+                f"data.sources.{key} has pictures in colour or grey, and preprocessing.channels are "
+                f"{', '.join(channels)}; set preprocessing.channels=[red,green,blue] or [grey]"
+            )
+        slot = source.slot if isinstance(source, ClassFoldersSettings) else None
+        if slot is not None and slot not in channels and not (slot == GREY and of_pictures):
+            raise ValueError(
+                f"data.sources.{key}.slot={slot} is none of preprocessing.channels "
+                f"({', '.join(channels)}); set it to one of them"
+            )

@@ -1,190 +1,21 @@
-"""Data sets and their sources, the amount of data, preprocessing and the split.
+"""The data sets of a run, the amount of data, preprocessing and the split."""
 
-What only another package knows of a source is found by entry point. The keys of a kind have their defaults
-here, since a source may be added on the command line.
-"""
-
-import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import Field, model_validator
 
 from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
-from slicewise.core.errors import ConfigError
-from slicewise.core.registry import Registry
-from slicewise.domain.labels import LABEL_FORMATS, TUMOUR_LABELS
-
-SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
-SourceKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-
-_AUTO: Final = "auto"
-
-
-def _check_channel(name: str) -> str:
-    if re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        return name
-    meant = re.sub(r"[^a-z0-9_]+", "_", name.lower()).lstrip("0123456789_")
-    raise ValueError(
-        "small letters, digits and _ name a channel" + (f"; did you mean {meant}?" if meant else "")
-    )
-
-
-ChannelName = Annotated[str, AfterValidator(_check_channel)]
-
-
-def _check_labels(value: Any) -> str | dict[str, int]:
-    """Return the name of a format, or a map of mask values to labels with text keys, as in JSON."""
-    if isinstance(value, str) and value in (_AUTO, *LABEL_FORMATS):
-        return value
-    if isinstance(value, Mapping) and value:
-        pairs = {str(key): label for key, label in value.items()}
-        if all(key.isdecimal() and label in (0, *TUMOUR_LABELS) for key, label in pairs.items()):
-            return pairs
-    raise ValueError(
-        f"expected {', '.join((_AUTO, *LABEL_FORMATS))}, or a map of values to the labels 0 to 3 such as "
-        "{1:3,2:1,3:1,4:2}"
-    )
-
-
-class SourceSettings(Section):
-    """One data set. Its kind adds the keys listed for it."""
-
-    kind: str
-    """What is read: `brats`, `lgg`, `class_folders`, `phantom`, `phantom_pictures`, or a kind that another
-    package offers."""
-    name: SourceName
-    """Name in tables and reports; by default the key."""
-    path: str | None = None
-    """Folder of the data set. None: downloaded (or generated) to `data/raw/<name>`."""
-    kaggle: str | None = None
-    """`owner/dataset` on Kaggle, used when `path` is None."""
-    role: Literal["full", "train_only"] = "full"
-    """`full`: divided between train, val and test. `train_only`: all of it is in train, except
-    what the other sources have too."""
-
-    unit: ClassVar[Literal["volume", "picture"]] = "volume"
-    """A case: a volume of many slices, or one picture."""
-    has_masks: ClassVar[bool] = False
-    is_generated: ClassVar[bool] = False
-    on_demand: ClassVar[bool] = False
-    """Only the patients that take part are generated."""
-
-    @model_validator(mode="after")
-    def _check_generated(self) -> Self:
-        if self.is_generated and self.path is not None:
-            raise ValueError(
-                f"path names a folder, but kind is {self.kind}: its patients are generated; "
-                "choose the data set, e.g. data=brats or data=lgg, or leave path out"
-            )
-        return self
-
-
-class BratsSettings(SourceSettings):
-    """NIfTI volumes with masks (`brats`)."""
-
-    mask: str | None = None
-    """Pattern of the masks' file names, such as `*_tumor_seg*`. None: the usual names."""
-    labels: Annotated[str | dict[str, int], BeforeValidator(_check_labels)] = _AUTO
-    """Meaning of the mask values: `brats2015`, `brats2021`, `brats2023`, `brats2024`, `brats_ped`, `msd`, or
-    a map such as `{1:3,2:1,3:1,4:2}` to 1 necrosis and non-enhancing core, 2 edema, 3 enhancing tumour and 0
-    none. `auto`: BraTS 2017 to 2023."""
-    has_masks = True
-
-
-class LggSettings(SourceSettings):
-    """Slices of kaggle_3m with masks (`lgg`)."""
-
-    has_masks = True
-
-
-class PhantomSettings(SourceSettings):
-    """Generated volumes with masks (`phantom`)."""
-
-    phantom_patients: CountOrZero = 0
-    """Number of virtual patients; those that a mode uses are generated."""
-    has_masks = True
-    is_generated = True
-    on_demand = True
-
-
-class ClassFoldersSettings(SourceSettings):
-    """Single pictures in folders named by their class (`class_folders`)."""
-
-    slot: ChannelName = "flair"
-    """Which of `preprocessing.channels` pictures of unknown modality fill."""
-    duplicates: Literal["group", "ignore"] = "group"
-    """`group` uses identical pictures once and keeps near-identical ones in one subset; `ignore` treats every
-    file as a patient, which shows how far duplicates inflate the scores."""
-    unit = "picture"
-
-
-class PhantomPicturesSettings(ClassFoldersSettings):
-    """Generated pictures (`phantom_pictures`)."""
-
-    phantom_pictures: CountOrZero = 0
-    """Number of virtual pictures."""
-    is_generated = True
-
-
-SOURCES: Final[Registry[Any]] = Registry(
-    "sources",
-    {
-        "brats": "slicewise.data.sources.brats:Brats",
-        "lgg": "slicewise.data.sources.lgg:Lgg",
-        "class_folders": "slicewise.data.sources.class_folders:ClassFolders",
-        "phantom": "slicewise.data.sources.phantom:Phantom",
-        "phantom_pictures": "slicewise.data.sources.phantom:PhantomPictures",
-    },
-)
-"""Subclasses of `data.sources.base.Source`"""
-KINDS: Final[Mapping[str, type[SourceSettings]]] = {
-    "brats": BratsSettings,
-    "lgg": LggSettings,
-    "class_folders": ClassFoldersSettings,
-    "phantom": PhantomSettings,
-    "phantom_pictures": PhantomPicturesSettings,
-}
-"""The settings of the built-in kinds: a configuration is checked without the code that reads files."""
-
-
-def settings_type(kind: str) -> type[SourceSettings]:
-    """Return the settings of a kind of source.
-
-    Raises:
-        ConfigError: there is no such kind.
-    """
-    found: type[SourceSettings] = KINDS.get(kind) or SOURCES[kind].Settings
-    return found
-
-
-def _parse(value: Any) -> Any:
-    """Return the settings of a source, by its kind."""
-    if not isinstance(value, Mapping):
-        return value
-    kind = value.get("kind")
-    old = {"none": "to leave a source out, set it to null", "pictures": "it is now class_folders"}
-    if "train_only" in value:
-        raise ValueError(
-            "train_only is now a source of its own: give another key of data.sources the path of that folder "
-            "and role=train_only"
-        )
-    if kind in old:
-        raise ValueError(f"kind {kind!r} is unknown; {old[kind]}")
-    try:
-        return settings_type(str(kind)).model_validate(value)
-    except ConfigError as error:
-        raise ValueError(f"kind: {error}") from error
-
-
-AnySource = Annotated[SerializeAsAny[SourceSettings], BeforeValidator(_parse)]
+from slicewise.config.schema.sources import AnySource, ChannelName, ClassFoldersSettings, SourceKey
 
 
 class Data(Section):
     """The data sets of a run. `data.sources.KEY=null` leaves one out; a new key adds one."""
 
     name: str
+    path: str | None
+    """Short for the `path` of the only source."""
     synthetic: bool
     """True where patients are generated; every result then says so."""
     sources: dict[SourceKey, AnySource]
@@ -205,13 +36,15 @@ class Data(Section):
             raise ValueError(f"data.{old[0]} is now data.sources.{old[0]}; change the command or the file")
         sources = value.get("sources")
         if not isinstance(sources, Mapping):
-            return value
+            return {"path": None, **value}
         named = {
             key: {"name": key, **source} if isinstance(source, Mapping) else source
             for key, source in sources.items()
             if source is not None
         }
-        return {**value, "sources": named}
+        if (path := value.get("path")) is not None:
+            named = _with_path(named, path)
+        return {**value, "sources": named, "path": None}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -228,6 +61,20 @@ class Data(Section):
                 "set data.synthetic=true, so that every result says so"
             )
         return self
+
+
+def _with_path(sources: Mapping[str, Any], path: Any) -> dict[str, Any]:
+    """Return the sources, of which the only one has its folder."""
+    if len(sources) != 1 or not all(isinstance(source, Mapping) for source in sources.values()):
+        keys = " or ".join(f"data.sources.{key}.path" for key in sources)
+        raise ValueError(
+            f"data.path is short for the path of the only source, and there are {len(sources)}; set {keys}, "
+            "and a source that you do not want to null"
+        )
+    ((key, source),) = sources.items()
+    if source.get("path") is not None:
+        raise ValueError(f"data.path and data.sources.{key}.path set the same; leave one of them out")
+    return {key: {**source, "path": path}}
 
 
 class Scale(Section):
@@ -321,8 +168,9 @@ class SplitSettings(SplitFractions):
 
     file: str | None
     """JSON or CSV that names the subset (train, val, test) of patients, cases, files or folders."""
-    folders: bool
-    """Take the subsets from folders named train, val and test, or Training and so on."""
+    folders: bool | None
+    """Take the subsets from folders named train, val and test, or Training and so on. Null: those of pictures
+    with masks, if their set has folders for train and test."""
     unlisted: Literal["error", "exclude"]
     """Cases in no subset of a given split that lists train: `error` stops the run, `exclude` leaves them out.
     Where train is not listed, they become train and val."""
@@ -333,7 +181,7 @@ class SplitSettings(SplitFractions):
     @property
     def is_given(self) -> bool:
         """Whether the user gives the subsets."""
-        return self.file is not None or self.folders
+        return self.file is not None or bool(self.folders)
 
     @model_validator(mode="after")
     def _check_given(self) -> Self:

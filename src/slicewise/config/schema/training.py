@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from slicewise.config.schema.base import Count, CountOrZero, Fraction, Name, NonNegative, Section
-from slicewise.config.schema.data import SourceKey
 from slicewise.config.schema.model import LOSSES, TaskName
+from slicewise.config.schema.sources import SourceKey
 
 LAST_EPOCH: Final = "last"
 Part = Literal["encoder", "decoder", "head"]

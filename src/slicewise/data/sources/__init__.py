@@ -4,13 +4,14 @@ base           what every kind does, and the files below a folder; docs/howto/ex
 brats          BraTS and other volumes named likewise
 lgg            kaggle_3m, a slice per TIFF
 class_folders  pictures in folders named yes and no
+image_masks    any pictures with masks; generated shapes
 phantom        generated patients and pictures
 """
 
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import SourceSettings
-from slicewise.config.schema.data import SOURCES
+from slicewise.config.schema.sources import SOURCES
 
 if TYPE_CHECKING:
     from slicewise.data.sources.base import Source

@@ -3,7 +3,7 @@
 Other packages add kinds by an entry point, see docs/howto/extend.md:
 
 [project.entry-points."slicewise.sources"]
-image_masks = "my_package.sources:ImageMasks"
+mask_pairs = "my_package.sources:MaskPairs"
 """
 
 import os

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
-from slicewise.config.schema.data import BratsSettings, SourceSettings
+from slicewise.config.schema.sources import BratsSettings, SourceSettings
 from slicewise.core.errors import DataError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.filenames import SUFFIXES

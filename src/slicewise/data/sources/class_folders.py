@@ -16,7 +16,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from slicewise.config.schema.data import ClassFoldersSettings, SourceSettings
+from slicewise.config.schema.sources import ClassFoldersSettings, SourceSettings
 from slicewise.core.console import progress
 from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
@@ -24,6 +24,7 @@ from slicewise.data.filenames import image_stem_of_mask, is_mask_folder, is_mask
 from slicewise.data.problems import Problem, summarise_problems
 from slicewise.data.sources.base import Discovered, Source
 from slicewise.domain.keys import CaseKey, safe_name
+from slicewise.domain.labels import COLOURS, GREY
 from slicewise.imaging.io.file_format import looks_like_picture
 from slicewise.imaging.io.image2d import read_picture
 from slicewise.imaging.volume import Volume, picture_volume
@@ -100,7 +101,7 @@ class ClassFolders(Source[ClassFoldersSettings]):
 
     @classmethod
     def read(cls, case: CaseFiles) -> Volume:
-        picture = read_picture(case.images[0])
+        picture = read_picture(case.images[0], colour=case.modalities[0] in (GREY, *COLOURS))
         volume = picture_volume(case.key, picture.pixels, case.modalities[0], case.label)
         return replace(volume, remarks=picture.notes)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.config.schema.data import LggSettings
+from slicewise.config.schema.sources import LggSettings
 from slicewise.core.errors import DataError, PictureError, VolumeError
 from slicewise.data.cases import CaseFiles
 from slicewise.data.problems import Problem

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.config.schema import Runtime
-from slicewise.config.schema.data import PhantomPicturesSettings, PhantomSettings
+from slicewise.config.schema.sources import PhantomPicturesSettings, PhantomSettings
 from slicewise.data.sources.brats import Brats
 from slicewise.data.sources.class_folders import ClassFolders
 

@@ -118,16 +118,16 @@ def match_names(
     }
 
 
-def match_folders(members: Iterable[Member]) -> dict[Member, frozenset[Subset]]:
+def match_folders(members: Iterable[Member], *, required: bool = True) -> dict[Member, frozenset[Subset]]:
     """Return for each case the subset that a folder above it is named after.
 
     Raises:
-        SplitError: no folder is named after a subset.
+        SplitError: no folder is named after a subset, though `required`.
     """
     named_subsets: dict[Member, frozenset[Subset]] = {
         member: frozenset(filter(None, map(_subset_of_folder, member.paths))) for member in members
     }
-    if not any(named_subsets.values()):
+    if required and not any(named_subsets.values()):
         tops = {path.parts[0] for member in named_subsets for path in member.paths if len(path.parts) > 1}
         raise SplitError(
             "split.folders is true, but no folder of the data is called train, val or test (or Training, "

@@ -1,4 +1,4 @@
-"""One picture, a file or an upload, as a grey image, whatever its format, depth and name.
+"""One picture, a file or an upload, in grey or colour, whatever its format, depth and name.
 
 Pillow reads most of them; tifffile and OpenCV read what it would reduce to 8 bits (colour of 16 bits) or
 cannot open (rare kinds of TIFF).
@@ -37,9 +37,10 @@ _HIDDEN_VALUES, _HIDDEN_SHARE = 16, 0.02
 
 @dataclass(frozen=True)
 class Picture:
-    """A grey picture [row, col], upright, with notes on oddities of its file."""
+    """A picture, upright, with notes on oddities of its file."""
 
     pixels: NDArray[Any]
+    """[row, col], or red, green and blue [row, col, 3]"""
     notes: tuple[str, ...] = ()
 
 
@@ -69,12 +70,12 @@ def open_picture(
             yield image
 
 
-def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
+def read_picture(source: Path | IO[bytes], name: str | None = None, *, colour: bool = False) -> Picture:
     """Read a picture as [row, col], upright; messages call an open file `name`.
 
-    Colour becomes luminance (ITU-R BT.601), and transparent pixels become black, unless they hide an image.
-    8-bit files give uint8, 16-bit files uint16, others float32, in which NaN and infinity become the darkest
-    value.
+    Colour becomes luminance (ITU-R BT.601), or with `colour` stays: [row, col, 3]. Transparent pixels become
+    black, unless they hide an image. 8-bit files give uint8, 16-bit files uint16, others float32, in which
+    NaN and infinity become the darkest value.
 
     Raises:
         PictureError: it is no picture or several, damaged, larger than 64 megapixels, smaller than 16 x 16,
@@ -89,14 +90,14 @@ def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
                 _check_size(label, (page.imagewidth, page.imagelength))
                 _require_one_page(label, len(file.pages))
                 tag = page.tags.get(_ORIENTATION)
-            picture = _read_deep(stream, 1 if tag is None else tag.value)
+            picture = _read_deep(stream, 1 if tag is None else tag.value, colour=colour)
         else:
             stream.seek(0)
             with open_picture(stream, name=label) as image:
                 # Later pictures of a JPEG are previews of the first, added by cameras and phones (MPO).
                 is_jpeg = image.format in ("JPEG", "MPO")
                 _require_one_page(label, 1 if is_jpeg else getattr(image, "n_frames", 1))
-                picture = _read(image, stream)
+                picture = _read(image, stream, colour=colour)
     picture = _without_nan(label, picture)
     if picture.pixels.min() == picture.pixels.max():
         raise PictureError(
@@ -105,9 +106,9 @@ def read_picture(source: Path | IO[bytes], name: str | None = None) -> Picture:
     return picture
 
 
-def _read(image: Image.Image, stream: IO[bytes]) -> Picture:
+def _read(image: Image.Image, stream: IO[bytes], *, colour: bool) -> Picture:
     if _loses_depth(image):
-        return _read_deep(stream, image.getexif().get(_ORIENTATION, 1))
+        return _read_deep(stream, image.getexif().get(_ORIENTATION, 1), colour=colour)
     white = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE  # type: ignore[attr-defined]
     bits = max(image.tag_v2.get(_BITS, (1,))) if white else 0  # type: ignore[attr-defined]
     upright = ImageOps.exif_transpose(image)
@@ -119,17 +120,24 @@ def _read(image: Image.Image, stream: IO[bytes]) -> Picture:
         return Picture(np.where(pixels == clear, np.uint16(0), pixels) if isinstance(clear, int) else pixels)
     if upright.mode in ("I", "F"):
         return Picture(np.asarray(upright, np.float32))
+    mode = "RGB" if colour and upright.mode not in ("1", "L", "LA", "La") else "L"
     if upright.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in upright.info:
         rgba = upright.convert("RGBA")
-        opaque = rgba.convert("RGB").convert("L")
-        notes = _alpha_notes(np.asarray(opaque), np.asarray(rgba.getchannel("A")))
+        opaque = rgba.convert("RGB").convert(mode)
+        notes = _alpha_notes(np.asarray(opaque.convert("L")), np.asarray(rgba.getchannel("A")))
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        grey = opaque if notes else Image.alpha_composite(black, rgba).convert("L")
-        return Picture(np.asarray(grey), notes)
-    return Picture(np.asarray(upright.convert("L")))
+        shown = opaque if notes else Image.alpha_composite(black, rgba).convert(mode)
+        return Picture(np.asarray(shown), notes)
+    return Picture(np.asarray(upright.convert(mode)))
 
 
-def _read_deep(stream: IO[bytes], orientation: int) -> Picture:
+def luminance(colours: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the luminance [...] of red, green and blue [..., 3] (ITU-R BT.601)."""
+    grey: NDArray[np.float64] = colours.astype(np.float64) @ np.array(_LUMA)
+    return grey
+
+
+def _read_deep(stream: IO[bytes], orientation: int, *, colour: bool) -> Picture:
     """Read a picture that Pillow cannot decode: grey, grey and alpha, RGB, or RGB and alpha."""
     pixels = _apply_exif_orientation(_decode(stream), orientation)
     if pixels.ndim == 2:
@@ -137,15 +145,16 @@ def _read_deep(stream: IO[bytes], orientation: int) -> Picture:
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
         raise ValueError(f"it has {pixels.shape} values; save it as grey or RGB")
     channels = pixels.shape[2]
-    colours = pixels[..., : 3 if channels > 2 else 1].astype(np.float64)
-    grey = colours @ np.array(_LUMA) if channels > 2 else colours[..., 0]
+    grey = luminance(pixels[..., :3]) if channels > 2 else pixels[..., 0].astype(np.float64)
+    shown = pixels[..., :3].astype(np.float64) if colour and channels > 2 else grey
     notes: tuple[str, ...] = ()
     if channels in (2, 4):
         alpha = pixels[..., -1]
         notes = _alpha_notes(grey, alpha)
         if not notes:
-            grey *= alpha / (np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
-    return Picture(_to_known_dtype(grey, pixels.dtype), notes)
+            opacity = alpha / (np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
+            shown = shown * opacity.reshape(opacity.shape + (1,) * (shown.ndim - 2))
+    return Picture(_to_known_dtype(shown, pixels.dtype), notes)
 
 
 def _is_tiff(source: IO[bytes]) -> bool:
