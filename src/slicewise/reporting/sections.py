@@ -129,6 +129,7 @@ def _scores(
 ) -> Iterator[Block]:
     for source in sources:
         yield source.details
+        yield from source.classes
         yield from (Text(note, is_note=True) for note in source.notes)
     tolerance = f"Surfaces in 3-D; NSD within {metrics['nsd_tolerance_mm']} mm."
     yield Text(f"{tolerance} {metrics['empty_reference_policy']}", is_note=True)

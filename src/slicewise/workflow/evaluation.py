@@ -3,7 +3,7 @@
 Whatever is selected is selected on the validation cases first.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Config
+from slicewise.config.schema.model import TaskName
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
 from slicewise.data.store import StoredCase
+from slicewise.domain.classes import TUMOUR
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.tables import SliceRow
 from slicewise.engine.step import Context
@@ -49,6 +51,8 @@ from slicewise.inference.prediction import Prediction
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.models.multitask import MultitaskModel
 from slicewise.plots.sample_predictions import Row, SlicePicture, draw_samples, grey_image, select_samples
+from slicewise.tasks.base import Task
+from slicewise.tasks.build import find_segmentation
 from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks
 from slicewise.workflow.slices import SliceLookup, slice_keys
@@ -108,24 +112,26 @@ def _case_outputs(pipeline: Pipeline, cases: Cases, description: str) -> Iterato
 
 
 def case_output(
-    case: StoredCase, probabilities: Prediction | SlicePredictions, tasks: Collection[str]
+    case: StoredCase, probabilities: Prediction | SlicePredictions, tasks: Mapping[TaskName, Task]
 ) -> CaseOutput:
     """Return the predictions for the slices of a case beside the reference.
 
     Excluded slices have no mask and the probability 0, as in serving. Without segmentation among `tasks` the
     case counts as one without a mask.
     """
+    task = find_segmentation(tasks)
     return CaseOutput(
         keys=slice_keys(case),
         group=case.group,
         mask_probability=probabilities.mask_probability,
         class_probability=probabilities.class_probability,
-        masks=case.masks,
-        has_mask=case.has_mask and SEGMENTATION in tasks,
+        masks=task.encode_masks(case.masks) if task else case.masks[:, None] > 0,
+        has_mask=case.has_mask and task is not None,
         labels=case.labels,
         pixel_mm=case.pixel_mm,
         slice_mm=case.slice_mm,
         included=case.included,
+        classes=task.class_set if task else TUMOUR,
     )
 
 
@@ -184,7 +190,9 @@ def _draw_samples(context: Context[Config], lookup: SliceLookup, held_out: HeldO
 def _picture(row: Row, lookup: SliceLookup, held_out: HeldOutResult) -> SlicePicture[Row]:
     images, presence, mask = lookup[row.key]
     reference = None if row.dice is None else mask > 0
-    return SlicePicture(row, grey_image(images, presence), reference, held_out.predicted_mask(row))
+    return SlicePicture(
+        row, grey_image(images, presence), reference, np.any(held_out.predicted_masks(row), axis=0)
+    )
 
 
 def _write_failures(

@@ -230,7 +230,7 @@ class PredictionService:
         Grad-CAM is scaled to the maximum of its slice: without a tumour, this maximum means nothing.
         """
         slices = prediction.slices
-        activation = np.zeros(prediction.mask_probability.shape, dtype=np.float32)
+        activation = np.zeros(slices.images[:, 0].shape, dtype=np.float32)
         selected = np.flatnonzero((slices.indices == index) & called)
         if len(selected):
             images = slices.images[selected]
