@@ -59,7 +59,7 @@ def test_exclusive_classes_are_one_file_of_numbers(
     checkpoint: Checkpoint, volume_path: Path, picture_path: Path, tmp_path: Path
 ) -> None:
     found = model(checkpoint, exclusive=True)
-    prediction = found.predict(volume_path)
+    prediction = found.predict(volume_path, channels="flair")
     assert prediction.mask_probability.shape[1] == 2
     assert prediction.masks is not None
     assert prediction.mask is not None
@@ -95,7 +95,7 @@ def test_exclusive_classes_are_one_file_of_numbers(
 def test_overlapping_classes_are_a_file_each(
     checkpoint: Checkpoint, volume_path: Path, tmp_path: Path
 ) -> None:
-    prediction = model(checkpoint, exclusive=False).predict(volume_path)
+    prediction = model(checkpoint, exclusive=False).predict(volume_path, channels="flair")
     assert prediction.masks is not None
     assert not (prediction.masks[1] & ~prediction.masks[0]).any()
     name = prediction.save_mask(tmp_path)
@@ -171,6 +171,7 @@ def test_every_class_is_scored(settings: Evaluation, tmp_path: Path, *, exclusiv
     )
     report = (tmp_path / "report.txt").read_text()
     assert "shapes: each class" in report
+    assert (tmp_path / "classes.png").stat().st_size > 1000
     assert ("all pixels by class" in report) == exclusive
     if exclusive:
         check_cells(section["all_pixels"], cases(exclusive=True), found.after.patients[0].scores, predicted)

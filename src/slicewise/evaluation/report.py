@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from slicewise.core.files import write_json, write_text
 from slicewise.domain.report import WIDTH, Table
@@ -26,11 +26,13 @@ from slicewise.evaluation.summary import (
 )
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.metrics.table import METRICS, score_key, score_label
-from slicewise.plots.scores import draw_confusion, draw_dice, draw_reliability, draw_roc
+from slicewise.plots.scores import draw_classes, draw_confusion, draw_dice, draw_reliability, draw_roc
 
 Line = tuple[str, str, str, str, str]
 """Name, value, interval, number of patients or families, note; a missing value is a dash"""
 
+CLASSES_FIGURE: Final = "classes.png"
+"""Of several classes of pixels"""
 _CLASS_METRICS = ("dice", "iou", "precision", "recall", "pixel_specificity", "hd95_mm")
 """Of each class"""
 _CALIBRATION = (
@@ -84,6 +86,8 @@ def write_tables(
     write_rows(folder / "patients.csv", result.patients, PatientRow)
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
+    if result.pixels:
+        draw_classes(folder / CLASSES_FIGURE, result.classes, result.pixels, synthetic=synthetic)
     slices = by_source(result.slices)
     aucs = {source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap) for source, rows in slices.items()}
     draw_roc(folder / "roc_curve.png", result, aucs, synthetic=synthetic, pooled=pooled)

@@ -8,7 +8,7 @@ from slicewise.core.files import read_json
 from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text
 from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
 from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
-from slicewise.evaluation.report import SourceScores, number, source_scores
+from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, number, source_scores
 from slicewise.reporting.run import (
     ResultFolders,
     RunInfo,
@@ -135,6 +135,9 @@ def _scores(
     yield Text(f"{tolerance} {metrics['empty_reference_policy']}", is_note=True)
     for name, text in _SCORE_FIGURES.items():
         yield Figure(folders.evaluation / f"{name}.png", text)
+    if "classes" in metrics:
+        caption = "IoU and confusion of the classes of pixels, per source"
+        yield Figure(folders.evaluation / CLASSES_FIGURE, caption, wide=True)
     samples = folders.evaluation / "sample_predictions.png"
     yield Figure(samples, "Masks of test patients, best to worst", wide=True)
 

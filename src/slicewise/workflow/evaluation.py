@@ -52,7 +52,7 @@ from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.models.multitask import MultitaskModel
 from slicewise.plots.sample_predictions import Row, SlicePicture, draw_samples, grey_image, select_samples
 from slicewise.tasks.base import Task
-from slicewise.tasks.build import find_segmentation
+from slicewise.tasks.build import find_segmentation, make_tasks
 from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks
 from slicewise.workflow.slices import SliceLookup, slice_keys
@@ -181,18 +181,19 @@ def _draw_samples(context: Context[Config], lookup: SliceLookup, held_out: HeldO
     rows = {row.key: row for row in held_out.after.slices}
     samples = select_samples([*rows.values()], context.config.evaluation.sample_predictions)
     pictures = {
-        group: [_picture(rows[key], lookup, held_out) for key in keys] for group, keys in samples.items()
+        group: [_picture(context.config, rows[key], lookup, held_out) for key in keys]
+        for group, keys in samples.items()
     }
     path = context.out("evaluation") / "sample_predictions.png"
     draw_samples(path, pictures, synthetic=context.config.data.synthetic)
 
 
-def _picture(row: Row, lookup: SliceLookup, held_out: HeldOutResult) -> SlicePicture[Row]:
+def _picture(config: Config, row: Row, lookup: SliceLookup, held_out: HeldOutResult) -> SlicePicture[Row]:
     images, presence, mask = lookup[row.key]
-    reference = None if row.dice is None else mask > 0
-    return SlicePicture(
-        row, grey_image(images, presence), reference, np.any(held_out.predicted_masks(row), axis=0)
-    )
+    task = find_segmentation(make_tasks(config.tasks))
+    reference = task.encode_masks(mask[None])[0] if task and row.dice is not None else None
+    predicted, classes = held_out.predicted_masks(row), held_out.after.classes
+    return SlicePicture(row, grey_image(images, presence), reference, predicted, classes)
 
 
 def _write_failures(
@@ -206,7 +207,7 @@ def _write_failures(
     }
     failures = analyse_failures(held_out.after, image_traits, settings.failure_dice)
     worst = select_failures(failures, settings.failure_pictures)
-    pictures = [_picture(row, lookup, held_out) for row in worst]
+    pictures = [_picture(context.config, row, lookup, held_out) for row in worst]
     return write_failures(context.out("failures"), held_out.after, failures, pictures, synthetic=synthetic)
 
 
