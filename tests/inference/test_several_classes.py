@@ -189,4 +189,5 @@ def check_cells(
     cells = confusion_matrix(truth, guess, labels=[0, 1, 2])
     assert np.sum(np.array(pixels["confusion"])) == sum(case.reference[:, 0].size for case in all_cases)
     assert scores["pixel_accuracy"] == pytest.approx(np.trace(cells) / cells.sum())
+    assert scores["mean_accuracy"] == pytest.approx(np.mean(np.diag(cells) / cells.sum(axis=1)))
     assert scores["mean_iou"] == pytest.approx(jaccard_score(truth, guess, labels=[0, 1, 2], average="macro"))

@@ -183,7 +183,8 @@ for _metric in (
     Metric("pixel_accuracy", "pixel accuracy", "share of correct pixels (Long et al. 2015)", "slice",
            "higher", confusion.pixel_accuracy, _COUNTED, of_cells=confusion.class_accuracy),
     Metric("mean_accuracy", "mean accuracy", "share of correct pixels per class, mean over the classes of "
-           "the reference (Long et al. 2015)", "slice", "higher", confusion.mean_accuracy, _COUNTED),
+           "the reference (Long et al. 2015)", "slice", "higher", confusion.mean_accuracy, _COUNTED,
+           of_cells=confusion.class_mean_accuracy),
     Metric("mean_iou", "mean IoU", "IoU, mean over tumour and background (Everingham et al. 2010)", "slice",
            "higher", confusion.mean_iou, _COUNTED, of_cells=confusion.class_mean_iou),
     Metric("boundary_f1", "boundary F1", "F1 of border precision and recall within 0.75 % of the slice's "
