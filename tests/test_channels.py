@@ -84,7 +84,7 @@ def test_slices_are_stored_trained_on_saved_and_predicted(tmp_path: Path, channe
     prediction = Pipeline([checkpoint], config.evaluation, device="cpu").predict(disc(channels, 0))
     inside = np.any(stored[0].images != 0, axis=1)
     np.testing.assert_allclose(
-        prediction.mask_probability, whole["segmentation"].sigmoid()[:, 0].numpy() * inside, atol=1e-5
+        prediction.mask_probability[:, 0], whole["segmentation"].sigmoid()[:, 0].numpy() * inside, atol=1e-5
     )
 
 

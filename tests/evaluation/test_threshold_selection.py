@@ -245,7 +245,7 @@ def test_before_is_the_plain_evaluation_and_after_what_was_chosen(
     assert final.after == pool_cases(again, settings, 7)
     assert found["before"]["brier"] != found["after"]["brier"]
     for row in final.after.slices:
-        assert np.count_nonzero(final.predicted_mask(row)) == row.predicted_pixels
+        assert np.count_nonzero(final.predicted_masks(row)) == row.predicted_pixels
 
 
 def test_no_validation_case_means_configured_thresholds(settings: Evaluation) -> None:

@@ -173,7 +173,7 @@ def decided(
 ) -> Any:
     return Prediction(
         slices=sliced,
-        mask_probability=probability,
+        mask_probability=probability[:, None],
         class_probability=CLASSES,
         kind="volume",
         point=OperatingPoint(how, "the test"),

@@ -61,7 +61,7 @@ def test_predictions_do_not_depend_on_the_batch(checkpoint: Checkpoint, images: 
     )
     np.testing.assert_allclose(one.mask_probability, many.mask_probability, atol=1e-5)
     np.testing.assert_allclose(one.class_probability, many.class_probability, atol=1e-5)
-    assert one.mask_probability.shape == (35, SIDE, SIDE)
+    assert one.mask_probability.shape == (35, 1, SIDE, SIDE)
     assert one.mask_probability.dtype == one.class_probability.dtype == np.float32
     assert 0 <= one.mask_probability.min() < one.mask_probability.max() <= 1
 
@@ -88,7 +88,7 @@ def test_presence_may_differ_by_slice(predictor: Pipeline, images: NDArray[np.fl
 
 def test_no_slices_give_empty_predictions(predictor: Pipeline, images: NDArray[np.float16]) -> None:
     found = predictor.predict_slices(images[:0], (1, 1, 1, 1))
-    assert found.mask_probability.shape == (0, SIDE, SIDE)
+    assert found.mask_probability.shape == (0, 1, SIDE, SIDE)
     assert tumour_probability(found.class_probability) == 0
 
 
@@ -97,7 +97,7 @@ def test_a_volume_is_prepared_predicted_and_put_back(predictor: Pipeline, volume
     sliced = extract_slices(volume, predictor.checkpoints[0].preprocessing)
     slices = predictor.predict_slices(sliced.images, sliced.presence)
     np.testing.assert_array_equal(found.mask_probability, slices.mask_probability)
-    expected = restore_to_volume(slices.mask_probability, sliced.geometry) >= 0.5
+    expected = restore_to_volume(slices.mask_probability[:, 0], sliced.geometry) >= 0.5
     assert found.mask is not None
     np.testing.assert_array_equal(found.mask, expected)
     assert found.mask.shape == volume.shape
@@ -158,12 +158,12 @@ def test_of_several_views_the_mean_answers(
     ]
     classes = [slices.class_probability for _, slices in seen]
     np.testing.assert_allclose(found.class_probability, np.mean(classes, axis=0), atol=1e-5)
-    masks = [view.inverse(torch.from_numpy(slices.mask_probability)[:, None])[:, 0] for view, slices in seen]
+    masks = [view.inverse(torch.from_numpy(slices.mask_probability))[:, 0] for view, slices in seen]
     middle = slice(None), slice(16, 48), slice(16, 48)
     mean = torch.stack(masks).mean(0).numpy()
-    np.testing.assert_allclose(found.mask_probability[middle], mean[middle], atol=1e-5)
+    np.testing.assert_allclose(found.mask_probability[:, 0][middle], mean[middle], atol=1e-5)
     corners = [mask[:, 0, 0] for mask, (view, _) in zip(masks, seen, strict=True) if not view.degrees]
-    np.testing.assert_allclose(found.mask_probability[:, 0, 0], np.mean(corners, axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.mask_probability[:, 0, 0, 0], np.mean(corners, axis=0), atol=1e-5)
 
 
 def test_slices_are_asked_about_plainly_unless_more_is_wanted(
@@ -211,9 +211,9 @@ def test_neighbouring_slices_have_a_say_but_none_outside_the_brain(
 
     np.testing.assert_allclose(found.class_probability, averaged(plain.class_probability, 0.8), atol=1e-6)
     inside = brains[:, 0, 40, 40] != 0
-    pixels = averaged(plain.mask_probability[:, 40, 40], 0.5) * inside
-    np.testing.assert_allclose(found.mask_probability[:, 40, 40], pixels, atol=1e-6)
-    assert np.all(found.mask_probability[1, :20] == 0)
+    pixels = averaged(plain.mask_probability[:, 0, 40, 40], 0.5) * inside
+    np.testing.assert_allclose(found.mask_probability[:, 0, 40, 40], pixels, atol=1e-6)
+    assert np.all(found.mask_probability[1, 0, :20] == 0)
     assert not np.allclose(found.mask_probability[1], plain.mask_probability[1], atol=1e-4)
     one = smooth.predict_stack(brains[:1], presence)
     np.testing.assert_array_equal(one.class_probability, predictor.predict_slices(brains[:1], presence)[1])

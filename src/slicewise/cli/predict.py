@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -200,7 +199,7 @@ def _write_tables(folder: Path, rows: "Sequence[PredictionRow]", pipeline: "Pipe
 
     write_rows(folder / CSV_NAME, rows, PredictionRow)
     warning = SYNTHETIC_WARNING if pipeline.synthetic else None
-    cases = [asdict(row) for row in rows]
+    cases = [row.to_json() for row in rows]
     write_json(
         folder / JSON_NAME, {"notice": NOTICE, "warning": warning, **pipeline.to_json(), "cases": cases}
     )

@@ -187,10 +187,10 @@ class Estimate:
 def to_csv(rows: Sequence["DataclassInstance"], kind: type["DataclassInstance"]) -> str:
     """Return the table as RFC 4180 text with a header; None is an empty field, floats have nine digits.
 
-    The field `scores` is a column per score, those of the first row; they are the last columns.
+    The field `scores` is a column per score of any row; they are the last columns.
     """
     names = [field.name for field in fields(kind)]
-    scores = list(getattr(rows[0], _SCORES)) if rows and _SCORES in names else []
+    scores = [*dict.fromkeys(name for row in rows for name in getattr(row, _SCORES, ()))]
     plain = [name for name in names if name != _SCORES]
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
@@ -198,7 +198,7 @@ def to_csv(rows: Sequence["DataclassInstance"], kind: type["DataclassInstance"])
     for row in rows:
         values = [getattr(row, name) for name in plain]
         table.writerow(
-            [_cell(value) for value in (*values, *(getattr(row, _SCORES)[name] for name in scores))]
+            [_cell(value) for value in (*values, *(getattr(row, _SCORES).get(name) for name in scores))]
         )
     return text.getvalue()
 

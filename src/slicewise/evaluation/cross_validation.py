@@ -11,6 +11,7 @@ import numpy as np
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_text
+from slicewise.domain.classes import TUMOUR, Classes
 from slicewise.domain.labels import CLASSIFICATION, TASKS
 from slicewise.domain.tables import SliceRow, by_source, plural
 from slicewise.evaluation.comparison import compare, write_comparison
@@ -22,6 +23,7 @@ from slicewise.evaluation.statistics import MIN_PATIENTS, BootstrapSettings, Flo
 from slicewise.evaluation.summary import summarise
 from slicewise.evaluation.threshold_selection import SliceProbabilities
 from slicewise.inference.calibration import Scaling, calibration_metrics, fit_scaling, log_likelihood
+from slicewise.metrics.confusion import PixelCounts
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,16 @@ def pool_folds(folds: Sequence[Run], settings: Evaluation, seed: int) -> Evaluat
     patients = [row for run in folds for row in run.variant.patients]
     patients.sort(key=lambda row: (row.source, row.patient))
     tasks = tuple(folds[0].metrics["tasks"]) if folds else TASKS
-    return EvaluationResult(tuple(slices), tuple(patients), settings, seed, tasks)
+    classes, pixels = TUMOUR, dict[str, PixelCounts]()
+    for run in folds:
+        if "classes" in run.metrics:
+            known = run.metrics["classes"]
+            classes = Classes(tuple(known["names"]), known["exclusive"], known["absence"])
+        for source, entry in run.metrics["sources"].items():
+            if counts := (entry["segmentation"] or {}).get("all_pixels"):
+                own = PixelCounts.from_json(counts)
+                pixels[source] = pixels[source] + own if source in pixels else own
+    return EvaluationResult(tuple(slices), tuple(patients), settings, seed, tasks, classes, pixels)
 
 
 def write_pooled(

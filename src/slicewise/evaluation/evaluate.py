@@ -4,22 +4,24 @@ A score is None where it is undefined.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
+from slicewise.domain.classes import TUMOUR, Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import TASKS
 from slicewise.domain.tables import PatientRow, Scores, SliceRow
 from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.postprocess import Postprocessing, tumour_probability
-from slicewise.metrics.confusion import count_overlap
+from slicewise.metrics import confusion
+from slicewise.metrics.confusion import Overlap, PixelCounts, count_classes, count_overlap
 from slicewise.metrics.surface_distance import SurfaceDistances, surface_distances
 from slicewise.metrics.table import Level, MaskPairs, metrics_of
 
@@ -38,11 +40,11 @@ class CaseOutput:
     group: str
     """What is split as one: the patient, or a family of near-identical pictures."""
     mask_probability: NDArray[np.float32]
-    """[S, N, N]"""
+    """[S, K, N, N] of K classes; of one also [S, N, N]"""
     class_probability: NDArray[np.float32]
     """[S]"""
-    masks: NDArray[np.uint8]
-    """[S, N, N]; tumour is anything but 0. Ignored without `has_mask`."""
+    masks: NDArray[np.uint8] | NDArray[np.bool_]
+    """Likewise; inside is anything but 0. Ignored without `has_mask`."""
     has_mask: bool
     labels: NDArray[np.int8]
     """[S]; 1 tumour, 0 none."""
@@ -52,6 +54,8 @@ class CaseOutput:
     """Distance between slices."""
     included: NDArray[np.bool_] | None = None
     """[S], False for excluded slices (too little brain); None: all are included."""
+    classes: Classes = TUMOUR
+    """Of a pixel"""
 
     def __post_init__(self) -> None:
         parts = (self.keys, self.mask_probability, self.class_probability, self.labels)
@@ -67,6 +71,47 @@ class CaseOutput:
         """Index of each slice in its volume."""
         return [key.index for key in self.keys]
 
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """The probabilities of the pixels [S, K, N, N]."""
+        return self._by_class(self.mask_probability)
+
+    def predicted(self, postprocessing: Postprocessing) -> NDArray[np.bool_]:
+        """Return the predicted masks [S, K, N, N]."""
+        return postprocessing.masks(self.probability, self.class_probability, self.indices, self.classes)
+
+    @property
+    def reference(self) -> NDArray[np.bool_]:
+        """The masks [S, K, N, N]."""
+        return np.asarray(self._by_class(self.masks) != 0)
+
+    def _by_class(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values.reshape(len(values), len(self.classes), *values.shape[-2:])
+
+
+class ClassMasks(NamedTuple):
+    """Reference and prediction of one class in one case of S slices."""
+
+    overlap: Overlap
+    """[S]"""
+    contours: Sequence[SurfaceDistances] | None
+    """[S] in pixels; None where surfaces were not requested"""
+    surface: SurfaceDistances | None
+    """Of the volume, in mm; None also where no pixel size is known"""
+
+    def pairs(self, pixel_mm: float | None, side: int, nsd_tolerance_mm: float) -> MaskPairs:
+        """Return the masks of each slice."""
+        in_mm = None
+        if self.contours is not None and pixel_mm is not None:
+            in_mm = [part.scaled(pixel_mm) for part in self.contours]
+        return MaskPairs(
+            **vars(self.overlap),
+            contours=self.contours,
+            surfaces=in_mm,
+            side=side,
+            nsd_tolerance_mm=nsd_tolerance_mm,
+        )
+
 
 @dataclass(frozen=True)
 class ScoredCase:
@@ -75,12 +120,14 @@ class ScoredCase:
     rows: tuple[SliceRow, ...]
     voxel_ml: float
     """NaN where it is unknown."""
-    contours: Sequence[SurfaceDistances] | None
-    """[S] in pixels; None without a mask, or where surfaces were not requested."""
-    surface: SurfaceDistances | None
-    """Of the volume, in mm; None also where no pixel size is known."""
+    classes: Classes
+    masks: Sequence[ClassMasks]
+    """Of each class; empty without a mask."""
+    cells: NDArray[np.int64] | None
+    """[S, C, C] pixels by true and predicted class, the background first; None where there is no mask, and
+    where classes do not exclude each other."""
     packed_masks: NDArray[np.uint8]
-    """[S, bytes] the predicted masks, eight pixels to a byte; figures are drawn from them later."""
+    """[S, K, bytes] the predicted masks, eight pixels to a byte; figures are drawn from them later."""
     tumour_probability: float
     """Of the whole case, calibrated."""
     called: bool
@@ -101,6 +148,10 @@ class EvaluationResult:
     seed: int
     tasks: tuple[str, ...] = TASKS
     """Those of the model."""
+    classes: Classes = TUMOUR
+    """Of a pixel"""
+    pixels: Mapping[str, PixelCounts] = field(default_factory=dict)
+    """All masks of each source together, where there are several classes"""
 
     @property
     def bootstrap(self) -> BootstrapSettings:
@@ -133,23 +184,13 @@ def score_case(
     case: CaseOutput, settings: Evaluation, postprocessing: Postprocessing, *, surfaces: bool = True
 ) -> ScoredCase:
     """Return one row per slice of a case, in the order given, and what its patient is scored from."""
-    predicted = postprocessing.masks(case.mask_probability, case.class_probability, case.indices)
+    predicted = case.predicted(postprocessing)
     probability = postprocessing.probabilities(case.class_probability)
     called = probability >= postprocessing.class_threshold
-    reference, size = case.masks > 0, case.pixel_mm
-    overlap = count_overlap(reference, predicted) if case.has_mask else None
-    contours = surface = pairs = None
-    if surfaces and case.has_mask:
-        contours = [surface_distances(*pair, (1.0, 1.0)) for pair in zip(reference, predicted, strict=True)]
-        if size is not None:
-            truth, guess = (pad_missing_slices(masks, case.indices) for masks in (reference, predicted))
-            surface = surface_distances(truth, guess, (case.slice_mm, size, size))
-    if overlap is not None:
-        in_mm = None if contours is None or size is None else [part.scaled(size) for part in contours]
-        side, tolerance = reference.shape[-1], settings.nsd_tolerance_mm
-        counts = vars(overlap)
-        pairs = MaskPairs(**counts, contours=contours, surfaces=in_mm, side=side, nsd_tolerance_mm=tolerance)
-    scores = _mask_scores(pairs, len(case.keys), "slice")
+    size, side, tolerance = case.pixel_mm, predicted.shape[-1], settings.nsd_tolerance_mm
+    masks, cells, union = _measure(case, predicted, surfaces=surfaces) if case.has_mask else ((), None, None)
+    pairs = [each.pairs(size, side, tolerance) for each in masks]
+    scores = _mask_scores(pairs, cells, case.classes, len(case.keys), "slice")
     rows = [
         SliceRow(
             *(key.source, key.patient, key.case, key.index, case.group),
@@ -157,19 +198,40 @@ def score_case(
             label=int(case.labels[place]),
             probability=float(probability[place]),
             predicted=int(called[place]),
-            reference_pixels=int(overlap.reference[place]) if overlap else None,
-            predicted_pixels=int(np.count_nonzero(predicted[place])),
-            common_pixels=int(overlap.common[place]) if overlap else None,
-            num_pixels=predicted[place].size,
+            reference_pixels=int(union.reference[place]) if union else None,
+            predicted_pixels=int(np.count_nonzero(predicted[place].any(axis=0))),
+            common_pixels=int(union.common[place]) if union else None,
+            num_pixels=side * side,
             scores=scores[place],
         )
         for place, key in enumerate(case.keys)
     ]
     voxel_ml = math.nan if size is None else size**2 * case.slice_mm / _MM3_PER_ML
-    packed = np.packbits(predicted.reshape(len(predicted), -1), axis=1)
+    packed = np.packbits(predicted.reshape(*predicted.shape[:2], -1), axis=2)
     whole = tumour_probability(probability if case.included is None else probability[case.included])
     is_tumour = whole >= postprocessing.class_threshold
-    return ScoredCase(tuple(rows), voxel_ml, contours, surface, packed, whole, is_tumour)
+    return ScoredCase(tuple(rows), voxel_ml, case.classes, masks, cells, packed, whole, is_tumour)
+
+
+def _measure(
+    case: CaseOutput, predicted: NDArray[np.bool_], *, surfaces: bool
+) -> tuple[Sequence[ClassMasks], NDArray[np.int64] | None, Overlap]:
+    """Return what `ScoredCase` has of the masks, and the overlap of all classes as one."""
+    reference, size = case.reference, case.pixel_mm
+    masks = []
+    for truths, guesses in zip(reference.swapaxes(0, 1), predicted.swapaxes(0, 1), strict=True):
+        contours = surface = None
+        if surfaces:
+            contours = [surface_distances(*pair, (1.0, 1.0)) for pair in zip(truths, guesses, strict=True)]
+            if size is not None:
+                truth, guess = (pad_missing_slices(each, case.indices) for each in (truths, guesses))
+                surface = surface_distances(truth, guess, (case.slice_mm, size, size))
+        masks.append(ClassMasks(count_overlap(truths, guesses), contours, surface))
+    cells = None
+    if case.classes.exclusive:
+        truth, guess = (case.classes.numbers(each, axis=1) for each in (reference, predicted))
+        cells = count_classes(truth, guess, len(case.classes.with_absence))
+    return masks, cells, count_overlap(reference.any(axis=1), predicted.any(axis=1))
 
 
 def pool_cases(scored: Sequence[ScoredCase], settings: Evaluation, seed: int) -> EvaluationResult:
@@ -187,15 +249,37 @@ def pool_cases(scored: Sequence[ScoredCase], settings: Evaluation, seed: int) ->
         if case.rows:
             cases_of.setdefault((case.rows[0].source, case.rows[0].patient), []).append(case)
     patients = tuple(_pool_patient(cases, settings) for _, cases in sorted(cases_of.items()))
-    return EvaluationResult(tuple(rows), patients, settings, seed)
+    classes = scored[0].classes if scored else TUMOUR
+    return EvaluationResult(
+        tuple(rows), patients, settings, seed, classes=classes, pixels=_count_pixels(scored, classes)
+    )
+
+
+def _count_pixels(scored: Sequence[ScoredCase], classes: Classes) -> dict[str, PixelCounts]:
+    """Return the pixels of the masks of each source; nothing for a single class."""
+    pixels: dict[str, PixelCounts] = {}
+    for case in scored if classes.several else ():
+        if case.has_mask:
+            counts = [[column.sum() for column in vars(each.overlap).values()] for each in case.masks]
+            cells = None if case.cells is None else case.cells.sum(axis=0)
+            own = PixelCounts(Overlap(*np.transpose(counts)), cells)
+            source = case.rows[0].source
+            pixels[source] = pixels[source] + own if source in pixels else own
+    return pixels
 
 
 def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
     rows = [row for case in cases for row in case.rows]
-    masked = [case for case in cases if case.has_mask]
-    pairs = _pair_masks(masked, settings.nsd_tolerance_mm) if masked else None
-    volumes = (pairs.reference_ml, pairs.predicted_ml) if pairs else (math.nan, math.nan)
-    reference_ml, predicted_ml = (volume if math.isfinite(volume) else None for volume in volumes)
+    masked, classes = [case for case in cases if case.has_mask], cases[0].classes
+    numbers = range(len(classes)) if masked else ()
+    pairs = [_pair_masks(masked, number, settings.nsd_tolerance_mm) for number in numbers]
+    volumes = (
+        sum(case.voxel_ml * sum(row.reference_pixels or 0 for row in case.rows) for case in masked),
+        sum(case.voxel_ml * sum(row.predicted_pixels for row in case.rows) for case in masked),
+    )
+    reference_ml, predicted_ml = (
+        float(volume) if masked and math.isfinite(volume) else None for volume in volumes
+    )
     return PatientRow(
         *(rows[0].source, rows[0].patient, rows[0].group, len(cases), len(rows)),
         num_tumour_slices=sum(row.label for row in rows),
@@ -205,22 +289,30 @@ def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
         called=int(any(case.called for case in cases)),
         reference_ml=reference_ml,
         predicted_ml=predicted_ml,
-        empty_reference=bool(pairs.reference[0] == 0) if pairs else None,
-        scores=_mask_scores(pairs, 1, "slice", "patient")[0],
+        empty_reference=not any(row.reference_pixels for case in masked for row in case.rows)
+        if masked
+        else None,
+        scores=_mask_scores(pairs, _pooled_cells(masked), classes, 1, "slice", "patient")[0],
     )
 
 
-def _pair_masks(cases: list[ScoredCase], nsd_tolerance_mm: float) -> MaskPairs:
-    """Return the masks of all slices of a patient as one pair; the surfaces are those of the volumes."""
-    counts = np.zeros((len(cases), 4), np.int64)
-    for place, case in enumerate(cases):
-        for row in case.rows:
-            pixels = (row.reference_pixels or 0, row.predicted_pixels, row.common_pixels or 0)
-            counts[place] += (*pixels, row.num_pixels)
-    reference, predicted, common, total = counts.sum(axis=0)[:, None]
+def _pooled_cells(cases: Sequence[ScoredCase]) -> NDArray[np.int64] | None:
+    """Return the confusion matrix of all slices, [1, C, C]."""
+    cells = [case.cells for case in cases if case.cells is not None]
+    return np.concatenate(cells).sum(axis=0, keepdims=True) if cells else None
+
+
+def _pair_masks(cases: list[ScoredCase], number: int, nsd_tolerance_mm: float) -> MaskPairs:
+    """Return the masks of all slices of a patient as one pair; the surfaces are those of the volumes.
+
+    `number` is that of the class, from 0 on.
+    """
+    masks = [case.masks[number] for case in cases]
+    counts = np.array([[column.sum() for column in vars(each.overlap).values()] for each in masks])
     voxels_ml = np.array([case.voxel_ml for case in cases])
-    contours = [part for case in cases for part in case.contours or ()]
-    surfaces = [case.surface for case in cases if case.surface is not None]
+    contours = [part for each in masks for part in each.contours or ()]
+    surfaces = [each.surface for each in masks if each.surface is not None]
+    reference, predicted, common, total = counts.sum(axis=0)[:, None]
     return MaskPairs(
         *(reference, predicted, common, total),
         contours=[SurfaceDistances.pooled(contours)] if contours else None,
@@ -233,12 +325,27 @@ def _pair_masks(cases: list[ScoredCase], nsd_tolerance_mm: float) -> MaskPairs:
     )
 
 
-def _mask_scores(pairs: MaskPairs | None, num_pairs: int, *levels: Level) -> list[Scores]:
-    """Return the metrics of each pair of masks; all None without masks."""
-    nothing = np.full(num_pairs, np.nan)
-    columns = {
-        metric.name: nothing if pairs is None else metric.of_masks(pairs) for metric in metrics_of(*levels)
-    }
+def _mask_scores(
+    pairs: Sequence[MaskPairs],
+    cells: NDArray[np.int64] | None,
+    classes: Classes,
+    num_pairs: int,
+    *levels: Level,
+) -> list[Scores]:
+    """Return the metrics of each pair of masks; all None without masks.
+
+    Of several classes it is the mean over those where it is defined, or what their confusion matrices `cells`
+    give, and beside it `<metric>_<class>`.
+    """
+    columns = {}
+    for metric in metrics_of(*levels):
+        values = [metric.of_masks(each) for each in pairs] or [np.full(num_pairs, np.nan)] * len(classes)
+        columns[metric.name] = values[0]
+        if classes.several:
+            defined = np.isfinite(values).sum(axis=0)
+            mean = confusion.ratio(np.nansum(values, axis=0), defined)
+            columns[metric.name] = mean if cells is None or not metric.of_cells else metric.of_cells(cells)
+        columns |= {f"{metric.name}_{name}": own for name, own in zip(classes.several, values, strict=False)}
     return [
         {name: float(value[place]) if np.isfinite(value[place]) else None for name, value in columns.items()}
         for place in range(num_pairs)

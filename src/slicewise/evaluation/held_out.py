@@ -50,10 +50,13 @@ class HeldOutResult:
     selection: ThresholdSelection
     packed_masks: Mapping[SliceKey, NDArray[np.uint8]]
 
-    def predicted_mask(self, row: SliceRow) -> NDArray[np.bool_]:
-        """Return the reported mask [N, N] of a slice, after post-processing of the whole case."""
-        pixels = np.unpackbits(self.packed_masks[row.key], count=row.num_pixels)
-        return pixels.astype(np.bool_).reshape(math.isqrt(row.num_pixels), -1)
+    def predicted_masks(self, row: SliceRow) -> NDArray[np.bool_]:
+        """Return the reported masks [K, N, N] of a slice, after post-processing of the whole case."""
+        pixels, side = (
+            np.unpackbits(self.packed_masks[row.key], 1, row.num_pixels),
+            math.isqrt(row.num_pixels),
+        )
+        return pixels.astype(np.bool_).reshape(-1, side, side)
 
 
 def evaluate_held_out(

@@ -52,11 +52,11 @@ class MaskGridSearch:
         self._group_of: dict[str, str] = {}
 
     def add(self, case: CaseOutput) -> None:
-        """Count the pixels of one case under every candidate, slice by slice."""
-        reference = case.masks > 0
+        """Count the pixels of one case of a single class under every candidate, slice by slice."""
+        reference, (probability,) = case.reference[:, 0], case.probability.swapaxes(0, 1)
         predicted, common = [], []
         for threshold in self._thresholds:
-            masks, inside = case.mask_probability >= threshold, reference
+            masks, inside = probability >= threshold, reference
             rows, cols = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
             if rows.size:  # the bounding box of all slices
                 box = np.s_[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]

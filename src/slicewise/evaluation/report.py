@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from slicewise.core.files import write_json, write_text
 from slicewise.domain.report import WIDTH, Table
@@ -26,11 +26,15 @@ from slicewise.evaluation.summary import (
 )
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.metrics.table import METRICS, score_key, score_label
-from slicewise.plots.scores import draw_confusion, draw_dice, draw_reliability, draw_roc
+from slicewise.plots.scores import draw_classes, draw_confusion, draw_dice, draw_reliability, draw_roc
 
 Line = tuple[str, str, str, str, str]
 """Name, value, interval, number of patients or families, note; a missing value is a dash"""
 
+CLASSES_FIGURE: Final = "classes.png"
+"""Of several classes of pixels"""
+_CLASS_METRICS = ("dice", "iou", "precision", "recall", "pixel_specificity", "hd95_mm")
+"""Of each class"""
 _CALIBRATION = (
     ("ece", "calibration error, {ece_bins} bins"),
     ("ece_by_chance", "of it by chance"),
@@ -45,6 +49,9 @@ class SourceScores(NamedTuple):
     headlines: Table
     details: Table
     notes: list[str]
+    classes: list[Table]
+    """Of several classes of pixels the scores of each, and the confusion matrix of those that exclude each
+    other"""
 
 
 def write_report(
@@ -79,6 +86,8 @@ def write_tables(
     write_rows(folder / "patients.csv", result.patients, PatientRow)
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
+    if result.pixels:
+        draw_classes(folder / CLASSES_FIGURE, result.classes, result.pixels, synthetic=synthetic)
     slices = by_source(result.slices)
     aucs = {source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap) for source, rows in slices.items()}
     draw_roc(folder / "roc_curve.png", result, aucs, synthetic=synthetic, pooled=pooled)
@@ -97,6 +106,7 @@ def to_text(metrics: Mapping[str, Any]) -> str:
     lines += Table(("", ""), [*facts.items()]).lines()
     for (source, entry), scores in zip(metrics["sources"].items(), source_scores(metrics), strict=True):
         lines += ["", *scores.details.lines(), *(f"  {note}" for note in scores.notes)]
+        lines += [line for table in scores.classes for line in ("", *table.lines())]
         if classes := entry["classification"]:
             whole, cells = entry["patient_classification"], classes["confusion"]
             negative = (f"{cells['true_negative']:,}", f"{cells['false_positive']:,}")
@@ -173,8 +183,33 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
             notes.append("Segmentation is not scored: this source has no masks.")
         main = Table(head, _headline_lines(entry, decision), counts)
         every = Table(head, details, f"{counts}, {entry['num_tumour_slices']:,} with tumour")
-        sources.append(SourceScores(main, every, notes))
+        sources.append(SourceScores(main, every, notes, [*_class_tables(metrics, name)]))
     return sources
+
+
+def _class_tables(metrics: Mapping[str, Any], source: str) -> Iterator[Table]:
+    """Yield the tables of several classes of pixels; nothing for a single one."""
+    section = metrics["sources"][source]["segmentation"] or {}
+    if "classes" not in section:
+        return
+    keys = [*map(score_key, map(METRICS.__getitem__, _CLASS_METRICS)), "iou_of_all_pixels"]
+    rows = []
+    for name, scores in section["classes"].items():
+        values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
+        rows.append((name.replace("_", " "), *map(number, values)))
+    yield Table(("class", *map(score_label, keys)), rows, f"{source}: each class; means over patients")
+    pixels = section["all_pixels"]
+    if pixels["confusion"] is None:
+        return
+    names = [name.replace("_", " ") for name in (metrics["classes"]["absence"], *metrics["classes"]["names"])]
+    cells = [
+        (f"truly {name}", *(f"{count:,}" for count in counts))
+        for name, counts in zip(names, pixels["confusion"], strict=True)
+    ]
+    caption = (
+        f"{source}: all pixels by class; accuracy {pixels['accuracy']:.3f}, mean IoU {pixels['mean_iou']:.3f}"
+    )
+    yield Table(("", *(f"called {name}" for name in names)), cells, caption)
 
 
 def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:

@@ -1,6 +1,7 @@
 """Scores of an evaluation with intervals, per source: two data sets are never averaged."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -51,12 +52,13 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
         "empty_reference_policy": describe_undefined(),
         "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
         "tasks": [*result.tasks],
+        **({"classes": asdict(result.classes)} if result.classes.several else {}),
         "sources": {
             source: {
                 "num_patients": len(patients[source]),
                 "num_slices": len(rows),
                 "num_tumour_slices": sum(row.label for row in rows),
-                "segmentation": segmentation_scores(rows, patients[source], bootstrap),
+                "segmentation": _segmentation(result, source, rows, patients[source]),
                 "classification": classification_scores(rows, bootstrap) if classified else None,
                 "patient_classification": (
                     patient_classification(patients[source], bootstrap) if classified else None
@@ -65,6 +67,33 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
             for source, rows in slices.items()
         },
     }
+
+
+def _segmentation(
+    result: EvaluationResult, source: str, slices: Sequence[SliceRow], patients: Sequence[PatientRow]
+) -> dict[str, Any] | None:
+    """Return the scores of the masks of a source; of several classes those of each, and of all pixels."""
+    scores, pixels = segmentation_scores(slices, patients, result.bootstrap), result.pixels.get(source)
+    if scores is None or pixels is None:
+        return scores
+    overlap = pixels.overlap
+    iou, dice = confusion.iou_score(overlap), confusion.dice_score(overlap)
+    scored = [row for row in patients if row.dice is not None]
+    scores["classes"] = {
+        name: {
+            score_key(metric): mean_estimate(
+                scored, read_score(f"{metric.name}_{name}"), result.bootstrap
+            ).to_json()
+            for metric in metrics_of("slice")
+        }
+        | {"iou_of_all_pixels": float(iou[place]), "dice_of_all_pixels": float(dice[place])}
+        for place, name in enumerate(result.classes.names)
+    }
+    scores["all_pixels"] = {**pixels.to_json(), "mean_class_iou": float(iou.mean())}
+    if pixels.cells is not None:
+        scores["all_pixels"]["accuracy"] = float(confusion.class_accuracy(pixels.cells))
+        scores["all_pixels"]["mean_iou"] = float(confusion.class_mean_iou(pixels.cells))
+    return scores
 
 
 def segmentation_scores(

@@ -44,6 +44,10 @@ from slicewise.inference.postprocess import Postprocessing
 CALIBRATION: Final = "calibration"
 CLASS_THRESHOLD: Final = "class threshold"
 MASKS: Final = "masks"
+_SEVERAL_CLASSES: Final = (
+    "the mask threshold and post-processing are chosen for a single class only; of several, those configured "
+    "stay (classes that exclude each other have no threshold)"
+)
 Gains = dict[str, SelectionGain]
 Notes = tuple[str, ...]
 
@@ -155,16 +159,22 @@ def select_thresholds(cases: Iterable[CaseOutput], settings: Evaluation, seed: i
     bootstrap = BootstrapSettings(settings.bootstrap_samples, settings.confidence, seed)
     slices: dict[str, list[SliceProbabilities]] = {}
     searches: dict[str, MaskGridSearch] = {}
+    several: set[str] = set()
     for case in cases:
         if case.keys:
             source = case.keys[0].source
             slices.setdefault(source, []).append(included_slices(case))
-            if case.has_mask:
+            if case.has_mask and case.classes.several:
+                several.add(source)
+            elif case.has_mask:
                 searches.setdefault(source, MaskGridSearch(settings)).add(case)
     selected = {
         source: _select_for_source(concatenate_slices(parts), searches.get(source), settings, bootstrap)
         for source, parts in sorted(slices.items())
     }
+    for source in several:
+        notes = (*selected[source].notes, _SEVERAL_CLASSES)
+        selected[source] = replace(selected[source], notes=notes)
     return ThresholdSelection(selected, Postprocessing.configured(settings))
 
 

@@ -28,6 +28,7 @@ from slicewise.data.cases import CaseFiles, require_readable
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
 from slicewise.data.store import StoredCase
+from slicewise.domain.classes import TUMOUR
 from slicewise.domain.labels import Modality
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume, volume_from_array
@@ -42,7 +43,7 @@ from slicewise.inference.operating_points import (
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import Prediction
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
-from slicewise.tasks.build import make_tasks
+from slicewise.tasks.build import find_segmentation, make_tasks
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
@@ -57,7 +58,9 @@ _NO_CLASSIFICATION: Final = 0.5
 
 
 class SlicePredictions(NamedTuple):
-    """Probabilities of S slices: `mask_probability` [S, N, N] and `class_probability` [S], in 0..1."""
+    """Probabilities of S slices in 0..1: `mask_probability` [S, K, N, N] of K classes, and
+    `class_probability` [S].
+    """
 
     mask_probability: NDArray[np.float32]
     class_probability: NDArray[np.float32]
@@ -100,7 +103,9 @@ class Pipeline:
         self.device, self.batch_size = choose_device(device), settings.batch_size
         self.inference = settings.inference if inference is None else inference
         self.tasks = make_tasks(checkpoints[0].tasks)
-        ensemble.require_single_class(self.tasks)
+        ensemble.require_two_classes(self.tasks)
+        segmentation = find_segmentation(self.tasks)
+        self.classes = segmentation.class_set if segmentation else TUMOUR
         self._transforms = ensemble.tta_transforms(self.inference)
         self._members: list[Forward] = [BACKENDS[backend](each, self.device) for each in checkpoints]
         self.points = points or default_operating_points(
@@ -257,6 +262,7 @@ class Pipeline:
             kind=kind,
             point=self.points.of(kind),
             tasks=(*self.tasks,),
+            classes=self.classes,
             spacing=volume.spacing if volume else None,
             orientation=volume.orientation if volume else None,
             files=files,
@@ -291,14 +297,14 @@ class Pipeline:
         Gaussian's, whose sigma `inference` gives in slices. Excluded slices are left out, and get 0.
         """
         if included is not None and not included.all():
-            masks = np.zeros((len(images), *images.shape[2:]), np.float32)
+            masks = np.zeros((len(images), len(self.classes), *images.shape[2:]), np.float32)
             classes = np.zeros(len(images), np.float32)
             masks[included], classes[included] = self.predict_stack(images[included], presence)
             return SlicePredictions(masks, classes)
         masks, classes = self.predict_slices(images, presence)
         if self.inference.mask_smoothing:
             masks = gaussian_filter1d(masks, self.inference.mask_smoothing, axis=0, mode="nearest")
-            masks *= np.any(images != 0, axis=1)  # a neighbour's brain may reach farther
+            masks *= np.any(images != 0, axis=1, keepdims=True)  # a neighbour's brain may reach farther
         if self.inference.class_smoothing:
             classes = gaussian_filter1d(classes, self.inference.class_smoothing, axis=0, mode="nearest")
         return SlicePredictions(masks, classes)
@@ -311,14 +317,14 @@ class Pipeline:
         """
         num_slices, size = len(images), images.shape[-1]
         slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
-        masks = np.zeros((num_slices, size, size), dtype=np.float32)
+        masks = np.zeros((num_slices, len(self.classes), size, size), dtype=np.float32)
         classes = np.zeros(num_slices, dtype=np.float32)
         with torch.inference_mode(), full_precision():
             for start in range(0, num_slices, self.batch_size):
                 part = slice(start, start + self.batch_size)
                 batch, filled = self._tensor(images[part]), self._tensor(slots[part])
                 # No loss was computed outside the brain; nothing there is a tumour.
-                inside = np.any(images[part] != 0, axis=1)
+                inside = np.any(images[part] != 0, axis=1, keepdims=True)
                 for member in self._members:
                     mask, tumour = self._augmented(member, batch, filled)
                     masks[part] += mask.cpu().numpy() * inside
@@ -327,15 +333,15 @@ class Pipeline:
         return SlicePredictions(masks / count, classes / count)
 
     def _augmented(self, forward: Forward, images: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one model's probabilities of the pixels [S, N, N] and of the slices [S]."""
+        """Return one model's probabilities of the pixels [S, K, N, N] and of the slices [S]."""
         masks, classes, covered = [], [], []
         no_mask, no_class = torch.zeros_like(images[:, :1]), torch.full_like(slots[:, :1], _NO_CLASSIFICATION)
         for transform in self._transforms:
             logits = forward(transform.apply(images), slots)
             found = {name: task.probabilities(logits[name]) for name, task in self.tasks.items()}
-            masks.append(transform.inverse(found.get("segmentation", no_mask))[:, 0])
+            masks.append(transform.inverse(found.get("segmentation", no_mask)))
             classes.append(found.get("classification", no_class)[:, 0])
-            covered.append(ensemble.coverage(transform, images)[:, 0])
+            covered.append(ensemble.coverage(transform, images))
         return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
 
     def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:

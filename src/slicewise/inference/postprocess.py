@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
+from slicewise.domain.classes import TUMOUR, Classes
 from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.calibration import NOT_CALIBRATED, Scaling
 
@@ -54,12 +55,19 @@ class Postprocessing:
         mask_probability: NDArray[np.floating],
         class_probability: NDArray[np.floating],
         indices: list[int],
+        classes: Classes = TUMOUR,
     ) -> Bools:
-        """Return the masks [S, N, N] of one case; `indices` say where its slices lie in the volume."""
-        masks = mask_probability >= self.mask_threshold
-        masks = remove_small_components(masks, indices, self.min_component, self.component_share)
+        """Return the masks of one case from probabilities, both [S, K, N, N]: components per class.
+
+        `indices` say where its slices lie in the volume.
+        """
+        masks = classes.decide(mask_probability, self.mask_threshold)
+        for place in range(masks.shape[1]):
+            masks[:, place] = remove_small_components(
+                masks[:, place], indices, self.min_component, self.component_share
+            )
         if self.gate:
-            masks &= (self.probabilities(class_probability) >= self.class_threshold)[:, None, None]
+            masks &= (self.probabilities(class_probability) >= self.class_threshold)[:, None, None, None]
         return masks
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The prediction for one case, as the evaluation makes it, and its forms: a row, JSON, and mask files."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from slicewise.core.disk import set_filename
 from slicewise.core.files import atomic_write
 from slicewise.data.cases import CaseFiles
 from slicewise.data.store import StoredCase
+from slicewise.domain.classes import TUMOUR, Classes
 from slicewise.domain.labels import CLASSIFICATION, NOTICE, SEGMENTATION, SYNTHETIC_WARNING, TASKS, Task
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.io.nifti import nifti_bytes, write_nifti
@@ -55,6 +56,14 @@ class PredictionRow:
     """Warnings about the files"""
     error: str | None = None
     """Why there is no prediction; the columns of one are empty then"""
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    """Of several classes `volume_ml_<class>`, a column each"""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the columns by name."""
+        columns = asdict(self)
+        scores = columns.pop("scores")
+        return {**columns, **scores}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +75,15 @@ class Prediction:
 
     slices: SlicedCase | StoredCase
     mask_probability: Floats
-    """[S, N, N] from the model, 0 outside the brain"""
+    """[S, K, N, N] from the model for K classes, 0 outside the brain"""
     class_probability: Floats
     """[S] from the model, raw"""
     kind: InputKind
     """Whose thresholds apply"""
     point: OperatingPoint
     tasks: tuple[Task, ...] = TASKS
+    classes: Classes = TUMOUR
+    """Of a pixel"""
     spacing: tuple[float, float, float] | None = None
     """mm between voxels along (slice, row, col)"""
     orientation: Orientation | None = None
@@ -119,32 +130,62 @@ class Prediction:
         return "tumour" if reached else "no_tumour"
 
     @cached_property
-    def slice_mask(self) -> Bools | None:
-        """[S, N, N] the mask on the grid of the slices."""
+    def slice_masks(self) -> Bools | None:
+        """[S, K, N, N] the mask of each class on the grid of the slices."""
         if SEGMENTATION not in self.tasks:
             return None
         masks = self.point.postprocessing.masks(
-            self.mask_probability, self.class_probability, self.slices.indices.tolist()
+            self.mask_probability, self.class_probability, self.slices.indices.tolist(), self.classes
         )
-        return np.asarray(masks & np.any(self.slices.images != 0, axis=1))
+        return np.asarray(masks & np.any(self.slices.images != 0, axis=1, keepdims=True))
 
     @cached_property
-    def mask(self) -> Bools | None:
-        """[slice, row, col] the mask on the volume's own grid."""
-        if self.slice_mask is None:
+    def slice_mask(self) -> Bools | None:
+        """[S, N, N] the masks of all classes as one."""
+        return None if self.slice_masks is None else np.any(self.slice_masks, axis=1)
+
+    @cached_property
+    def masks(self) -> Bools | None:
+        """[K, slice, row, col] the mask of each class on the volume's own grid."""
+        if self.slice_masks is None:
             return None
         threshold = self.point.postprocessing.mask_threshold
         # Components are removed before the mask is restored, so that the others keep a smooth outline.
-        removed = (self.mask_probability >= threshold) & ~self.slice_mask
+        removed = self.classes.decide(self.mask_probability, threshold) & ~self.slice_masks
         kept = np.where(removed, np.float32(0), self.mask_probability)
-        return np.asarray(restore_to_volume(kept, self.slices.geometry) >= threshold)
+        restored = [restore_to_volume(each, self.slices.geometry) for each in kept.swapaxes(0, 1)]
+        return np.asarray(self.classes.decide(np.stack(restored)[None], threshold)[0])
+
+    @cached_property
+    def mask(self) -> Bools | None:
+        """[slice, row, col] the masks of all classes as one, on the volume's own grid."""
+        return None if self.masks is None else np.any(self.masks, axis=0)
+
+    @property
+    def class_numbers(self) -> NDArray[np.uint8] | None:
+        """[slice, row, col] the number of the class of each voxel, from 1 on; 0 is the background.
+
+        Where classes overlap it is the last of them.
+        """
+        return None if self.masks is None else self.classes.numbers(self.masks)
 
     @cached_property
     def volume_ml(self) -> float | None:
         """Millilitres of the mask; None where the files do not give the size of their voxels."""
-        if self.mask is None or self.orientation is None or self.spacing is None:
+        return None if self.mask is None else self._millilitres(self.mask)
+
+    @property
+    def class_volumes_ml(self) -> dict[str, float | None]:
+        """Millilitres of each of several classes, by name; empty for a single class."""
+        if self.masks is None:
+            return {}
+        pairs = zip(self.classes.several, self.masks, strict=False)
+        return {name: self._millilitres(mask) for name, mask in pairs}
+
+    def _millilitres(self, mask: Bools) -> float | None:
+        if self.orientation is None or self.spacing is None:
             return None
-        return float(np.count_nonzero(self.mask)) * float(np.prod(self.spacing)) / _MM3_PER_ML
+        return float(np.count_nonzero(mask)) * float(np.prod(self.spacing)) / _MM3_PER_ML
 
     @property
     def note(self) -> str | None:
@@ -172,56 +213,71 @@ class Prediction:
             synthetic=self.synthetic,
             fingerprint=self.fingerprint,
             note=self.note,
+            scores={f"volume_ml_{name}": volume for name, volume in self.class_volumes_ml.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the row with the notice, and the warning of a model of generated patients."""
         warning = SYNTHETIC_WARNING if self.synthetic else None
-        return {"notice": NOTICE, "warning": warning, **asdict(self.to_row())}
+        return {"notice": NOTICE, "warning": warning, **self.to_row().to_json()}
 
     def mask_nifti(self) -> bytes:
-        """Return the mask as .nii.gz with the geometry of the files: 1 is tumour.
+        """Return the mask as .nii.gz with the geometry of the files: 1 is the first class, 2 the second.
 
         Raises:
             ValueError: there is no mask, or the files have no voxel grid.
         """
-        if self.mask is None or self.orientation is None:
+        if self.class_numbers is None or self.orientation is None:
             raise ValueError(f"{self.case} has no mask on a voxel grid")
-        return nifti_bytes(self.mask.astype(np.uint8), self.orientation, compressed=True)
+        return nifti_bytes(self.class_numbers, self.orientation, compressed=True)
 
     def save_mask(self, folder: Path) -> str | None:
         """Write the mask on the grid of the files into `folder`; return its name there, None without a mask.
 
-        One NIfTI for a volume (1 is tumour), one PNG for a picture (255 is tumour), and a folder with a PNG
-        per slice for slices without a voxel grid. It takes its name when it is complete, and replaces one of
-        that name as a whole.
+        One NIfTI for a volume (1 is the first class, 2 the second, ...), one PNG for a picture (255 is the
+        only class; of several the numbers, with their colours), and a folder with a PNG per slice for slices
+        without a voxel grid. Classes that overlap have one of these each, `<case>_<class>_mask`, and the
+        names are separated by `; `. It takes its name when it is complete, and replaces one of that name as a
+        whole.
         """
-        if self.mask is None:
+        if self.masks is None:
             return None
-        if self.orientation is None and self.kind == "volume":
-            name = f"{self.case}_mask"
-            indices = [f"{index:03d}" for index in range(len(self.mask))]
+        return "; ".join(self._save(folder, name, numbers) for name, numbers in self._mask_files())
+
+    def _mask_files(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """Yield the stem of each mask file, and its numbers [slice, row, col]."""
+        assert self.masks is not None
+        if self.classes.exclusive or not self.classes.several:
+            yield f"{self.case}_mask", self.classes.numbers(self.masks)
+            return
+        for name, mask in zip(self.classes.names, self.masks, strict=True):
+            yield f"{self.case}_{name}_mask", mask.astype(np.uint8)
+
+    def _save(self, folder: Path, stem: str, numbers: NDArray[np.uint8]) -> str:
+        if self.orientation is not None:
+            write_nifti(folder / f"{stem}.nii.gz", numbers, self.orientation)
+            return f"{stem}.nii.gz"
+        palette = self.classes.colours if self.classes.exclusive else ()
+        pixels = numbers if palette else numbers * _WHITE
+        if self.kind == "volume":
+            indices = [f"{index:03d}" for index in range(len(numbers))]
             names = [path.stem for path in self.files.images] if self.files else indices
-            _write_slices(folder / name, names, self.mask)
-            return name
-        name = f"{self.case}_mask.{'png' if self.orientation is None else 'nii.gz'}"
-        if self.orientation is None:
-            with atomic_write(folder / name) as stream:
-                stream.write(to_png(self.mask[0] * _WHITE))
-        else:
-            write_nifti(folder / name, self.mask.astype(np.uint8), self.orientation)
-        return name
+            _write_slices(folder / stem, names, [to_png(part, palette) for part in pixels])
+            return stem
+        with atomic_write(folder / f"{stem}.png") as stream:
+            stream.write(to_png(pixels[0], palette))
+        return f"{stem}.png"
 
 
-def _write_slices(folder: Path, names: Sequence[str], mask: Bools) -> None:
+def _write_slices(folder: Path, names: Sequence[str], pictures: Sequence[bytes]) -> None:
     """Write a PNG per slice into a new folder; an existing one is replaced once it is complete, else kept."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             complete, backup = Path(temporary) / "new", Path(temporary) / "old"
             complete.mkdir()
-            for name, part in zip(names, mask, strict=True):
-                (complete / f"{name}_mask.png").write_bytes(to_png(part * _WHITE))
+            for name, picture in zip(names, pictures, strict=True):
+                (complete / f"{name}_mask.png").write_bytes(picture)
             if folder.exists():
                 folder.rename(backup)
             try:

@@ -3,8 +3,9 @@
 Undefined scores are NaN in the arrays, and null in the reports.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,31 @@ class Overlap:
     total: Counts
 
 
+@dataclass(frozen=True)
+class PixelCounts:
+    """The masks of many slices together, by class."""
+
+    overlap: Overlap
+    """[K]"""
+    cells: Counts | None
+    """[C, C] by true and predicted class, the background first; None where classes may overlap"""
+
+    def __add__(self, other: Self) -> Self:
+        columns = zip(vars(self.overlap).values(), vars(other.overlap).values(), strict=True)
+        cells = None if self.cells is None or other.cells is None else self.cells + other.cells
+        return type(self)(Overlap(*(np.add(*pair) for pair in columns)), cells)
+
+    def to_json(self) -> dict[str, Any]:
+        columns = {name: np.asarray(values).tolist() for name, values in vars(self.overlap).items()}
+        return {**columns, "confusion": None if self.cells is None else self.cells.tolist()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        columns = {column.name: np.array(content[column.name]) for column in fields(Overlap)}
+        cells = content["confusion"]
+        return cls(Overlap(**columns), None if cells is None else np.array(cells))
+
+
 def count_overlap(reference: ArrayLike, predicted: ArrayLike) -> Overlap:
     """Count the pixels of two boolean masks [..., row, col]; the leading axes stay.
 
@@ -36,6 +62,42 @@ def count_overlap(reference: ArrayLike, predicted: ArrayLike) -> Overlap:
         np.asarray(np.count_nonzero(mask, axis=(-2, -1))) for mask in (truth, guess, truth & guess)
     )
     return Overlap(of_truth, of_guess, common, np.full(truth.shape[:-2], truth.shape[-2] * truth.shape[-1]))
+
+
+def count_classes(reference: ArrayLike, predicted: ArrayLike, num_classes: int) -> Counts:
+    """Count the pairs of class numbers [P, ...] below `num_classes` C: [P, C, C], the reference first."""
+    truth, guess = (np.asarray(each).reshape(len(np.asarray(each)), -1) for each in (reference, predicted))
+    first = np.arange(len(truth))[:, None] * num_classes**2
+    pairs = first + truth.astype(np.int64) * num_classes + guess
+    counts = np.bincount(pairs.ravel(), minlength=len(truth) * num_classes**2)
+    return counts.reshape(len(truth), num_classes, num_classes)
+
+
+def class_overlap(cells: ArrayLike) -> Overlap:
+    """Return the overlap of each class [..., C] in confusion matrices [..., C, C]."""
+    counts = np.asarray(cells)
+    common, total = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1))
+    return Overlap(
+        counts.sum(axis=-1), counts.sum(axis=-2), common, np.broadcast_to(total[..., None], common.shape)
+    )
+
+
+def class_accuracy(cells: ArrayLike) -> Floats:
+    """Return the share [...] of correct entries of confusion matrices [..., C, C]."""
+    overlap = class_overlap(cells)
+    return ratio(np.sum(overlap.common, axis=-1), overlap.total[..., 0])
+
+
+def class_mean_accuracy(cells: ArrayLike) -> Floats:
+    """Return the share of correct entries per class, mean over the reference's classes (Long et al. 2015)."""
+    overlap = class_overlap(cells)
+    detected = ratio(overlap.common, overlap.reference)
+    return ratio(np.nansum(detected, axis=-1), np.isfinite(detected).sum(axis=-1))
+
+
+def class_mean_iou(cells: ArrayLike) -> Floats:
+    """Return the IoU, mean over all classes (Everingham et al. 2010); 1 for a class in neither."""
+    return np.asarray(iou_score(class_overlap(cells)).mean(axis=-1))
 
 
 def dice_score(overlap: Overlap) -> Floats:

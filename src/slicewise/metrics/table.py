@@ -15,7 +15,7 @@ from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
 from slicewise.domain.tables import PatientRow, SliceRow
 from slicewise.metrics import confusion, surface_distance
-from slicewise.metrics.confusion import Confusion, Floats, Overlap
+from slicewise.metrics.confusion import Confusion, Counts, Floats, Overlap
 from slicewise.metrics.surface_distance import SurfaceDistances
 
 Level = Literal["slice", "patient", "pooled"]
@@ -75,6 +75,9 @@ class Metric:
     """Whether summaries show it and stages are compared by it"""
     uses_threshold: bool = True
     """Whether it changes with the mask or class threshold"""
+    of_cells: Callable[[Counts], Floats] | None = None
+    """Of masks of several classes that exclude each other, from their confusion matrices with the background
+    [P, C, C]; None: the mean over the classes"""
 
     def __post_init__(self) -> None:
         columns = {field.name for kind in (SliceRow, PatientRow) for field in fields(kind)}
@@ -178,11 +181,12 @@ for _metric in (
            "as such (Yerushalmy 1947)", "slice", "higher", confusion.pixel_specificity,
            "undefined where the reference fills the slice"),
     Metric("pixel_accuracy", "pixel accuracy", "share of correct pixels (Long et al. 2015)", "slice",
-           "higher", confusion.pixel_accuracy, _COUNTED),
+           "higher", confusion.pixel_accuracy, _COUNTED, of_cells=confusion.class_accuracy),
     Metric("mean_accuracy", "mean accuracy", "share of correct pixels per class, mean over the classes of "
-           "the reference (Long et al. 2015)", "slice", "higher", confusion.mean_accuracy, _COUNTED),
+           "the reference (Long et al. 2015)", "slice", "higher", confusion.mean_accuracy, _COUNTED,
+           of_cells=confusion.class_mean_accuracy),
     Metric("mean_iou", "mean IoU", "IoU, mean over tumour and background (Everingham et al. 2010)", "slice",
-           "higher", confusion.mean_iou, _COUNTED),
+           "higher", confusion.mean_iou, _COUNTED, of_cells=confusion.class_mean_iou),
     Metric("boundary_f1", "boundary F1", "F1 of border precision and recall within 0.75 % of the slice's "
            "diagonal (Csurka et al. 2013)", "slice", "higher",
            lambda pairs: _each(pairs.contours, pairs, lambda part: surface_distance.boundary_f1(

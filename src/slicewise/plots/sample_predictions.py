@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from slicewise.domain.classes import TUMOUR, Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import modality_slot
 from slicewise.domain.tables import FailedSlice, SliceRow
@@ -28,13 +29,26 @@ _FAILURES_PER_LINE: Final = 2
 
 @dataclass(frozen=True)
 class SlicePicture(Generic[Row]):
-    """One slice to draw, all arrays [N, N]; `reference` is None where there is no mask."""
+    """One slice to draw; `reference` is None where there is no mask."""
 
     row: Row
     grey: NDArray[np.float32]
-    """0 black, 1 white"""
+    """[N, N], 0 black, 1 white"""
     reference: NDArray[np.bool_] | None
+    """[K, N, N] of K classes; of one also [N, N]"""
     predicted: NDArray[np.bool_]
+    """Likewise"""
+    classes: Classes = TUMOUR
+
+    def layers(
+        self, masks: NDArray[np.bool_] | None, colour: tuple[float, ...]
+    ) -> list[tuple[NDArray[np.bool_], tuple[float, ...]]]:
+        """Return the mask [N, N] of each class and its colour of 0 to 1; a single class has `colour`."""
+        if masks is None:
+            return []
+        colours = [tuple(part / 255 for part in each) for each in self.classes.colours]
+        each_mask = masks.reshape(len(self.classes), *self.grey.shape)
+        return [*zip(each_mask, colours if self.classes.several else [colour], strict=True)]
 
 
 def grey_image(images: NDArray[np.floating], presence: ArrayLike) -> NDArray[np.float32]:
@@ -103,13 +117,27 @@ def draw_samples(
             for left, right, sample in zip(line[::2], line[1::2], samples, strict=False):
                 draw_grey(left, sample.grey)
                 draw_grey(right, sample.grey)
-                _fill(right, sample.predicted, PREDICTION, opacity=0.45)
-                draw_outline(right, sample.reference)
+                for mask, colour in sample.layers(sample.predicted, PREDICTION):
+                    _fill(right, mask, colour, opacity=0.45)
+                for mask, colour in sample.layers(sample.reference, TRUTH):
+                    draw_outline(right, mask, colour)
                 left.set_title(sample.row.case, fontsize=8)
                 right.set_title(f"slice {sample.row.index}   Dice {sample.row.dice or 0:.2f}", fontsize=8)
-        reference = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline")
-        prediction = Patch(color=PREDICTION, alpha=0.6, label="prediction")
-        figure.legend(handles=[reference, prediction], loc="outside lower center", ncols=2)
+        handles = _legend(next(iter(shown.values()))[0])
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def _legend(picture: SlicePicture[SliceRow]) -> list[Line2D | Patch]:
+    several = picture.classes.several
+    reference = Line2D([], [], color=GREY if several else TRUTH, linewidth=1.5, label="reference outline")
+    if not several:
+        return [reference, Patch(color=PREDICTION, alpha=0.6, label="prediction")]
+    layers = picture.layers(picture.predicted, PREDICTION)
+    patches = [
+        Patch(color=colour, alpha=0.6, label=name.replace("_", " "))
+        for name, (_, colour) in zip(several, layers, strict=True)
+    ]
+    return [reference, *patches]
 
 
 def draw_failures(
@@ -139,9 +167,10 @@ def _draw_failure(panels: Iterable[Axes], picture: SlicePicture[FailedSlice]) ->
     for axes, name in zip((image, reference, prediction), ("image", *names), strict=True):
         draw_grey(axes, picture.grey)
         axes.set_xlabel(name, fontsize=8, color=GREY)
-    if picture.reference is not None:
-        _fill(reference, picture.reference, TRUTH, opacity=0.55)
-    _fill(prediction, picture.predicted, PREDICTION, opacity=0.55)
+    for mask, colour in picture.layers(picture.reference, TRUTH):
+        _fill(reference, mask, colour, opacity=0.55)
+    for mask, colour in picture.layers(picture.predicted, PREDICTION):
+        _fill(prediction, mask, colour, opacity=0.55)
     score = "" if row.dice is None else f", Dice {row.dice:.2f}"
     image.set_title(f"{row.case}, slice {row.index}: {row.kind}{score}", fontsize=9)
 
@@ -151,10 +180,10 @@ def draw_grey(axes: Axes, picture: NDArray[np.float32]) -> None:
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
 
 
-def draw_outline(axes: Axes, mask: NDArray[np.bool_] | None) -> None:
+def draw_outline(axes: Axes, mask: NDArray[np.bool_] | None, colour: tuple[float, ...] = TRUTH) -> None:
     """Draw the border of a mask, if there is one."""
     if mask is not None and mask.any():
-        axes.contour(mask, levels=[0.5], colors=[TRUTH], linewidths=1.3)
+        axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.3)
 
 
 def _fill(axes: Axes, mask: NDArray[np.bool_], colour: tuple[float, ...], opacity: float) -> None:

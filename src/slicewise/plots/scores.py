@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
+from slicewise.domain.classes import Classes
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.tables import (
     ComparisonRow,
@@ -23,7 +24,14 @@ from slicewise.domain.tables import (
 )
 from slicewise.inference.calibration import NOT_CALIBRATED, expected_calibration_error, reliability_curve
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.metrics.confusion import accuracy, count_confusion, majority_accuracy
+from slicewise.metrics.confusion import (
+    PixelCounts,
+    accuracy,
+    class_accuracy,
+    count_confusion,
+    iou_score,
+    majority_accuracy,
+)
 from slicewise.metrics.table import score_label
 from slicewise.plots.style import BLUE, GREY, ORANGE, PALE, SERIES, draw_message, drawing, hide_axes
 
@@ -71,19 +79,47 @@ def draw_failure_confusion(
 
 def _draw_matrix(axes: Axes, source: str, rows: Sequence[SliceRow], counts_text: str) -> None:
     cells = count_confusion([row.label for row in rows], [row.predicted for row in rows])
-    counts = np.array(cells, dtype=int).reshape(2, 2)
+    share, base = float(accuracy(cells)), float(majority_accuracy(cells))
+    _draw_cells(axes, np.array(cells, dtype=int).reshape(2, 2), _CLASSES)
+    axes.set_title(f"{source}: {counts_text}\naccuracy {share:.1%} (majority class {base:.1%})")
+
+
+def _draw_cells(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> None:
+    """Draw a confusion matrix [C, C], the true classes down."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.6 else "black"
         text = f"{count:,}\n{shares[row, column]:.0%}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=12)
-    axes.set_xticks([0, 1], _CLASSES)
-    axes.set_yticks([0, 1], _CLASSES, rotation=90, va="center")
+        size = 12 if len(names) <= 3 else 8
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, rotation=90, va="center")
     axes.tick_params(length=0)
     axes.set(xlabel="predicted", ylabel="true")
-    share, base = float(accuracy(cells)), float(majority_accuracy(cells))
-    axes.set_title(f"{source}: {counts_text}\naccuracy {share:.1%} (majority class {base:.1%})")
+
+
+def draw_classes(path: Path, classes: Classes, pixels: Mapping[str, PixelCounts], *, synthetic: bool) -> None:
+    """Draw per source the IoU of each class over all pixels, and the confusion of exclusive classes."""
+    size = (11.0, 0.8 + 4.2 * len(pixels))
+    names = [name.replace("_", " ") for name in classes.with_absence]
+    with drawing(path, size, "Classes, all test pixels of a source together", synthetic=synthetic) as figure:
+        grid = figure.subplots(len(pixels), 2, squeeze=False)
+        for (bars, matrix), (source, counts) in zip(grid, pixels.items(), strict=True):
+            values = iou_score(counts.overlap).tolist()
+            colours = [tuple(part / 255 for part in each) for each in classes.colours]
+            bars.barh(range(len(values)), values, color=colours, height=0.65)
+            for place, value in enumerate(values):
+                bars.text(value + 0.01, place, f"{value:.2f}", va="center", fontsize=9)
+            bars.set_yticks(range(len(values)), names[1:])
+            bars.set(xlim=(0, 1.1), ylim=(len(values) - 0.4, -0.6), xlabel="IoU")
+            bars.set_title(f"{source}: mean IoU of the classes {np.mean(values):.2f}")
+            if counts.cells is None:
+                hide_axes(matrix)
+                matrix.text(0.5, 0.5, "the classes may overlap", ha="center", color=GREY)
+            else:
+                _draw_cells(matrix, counts.cells, names)
+                matrix.set_title(f"pixels, accuracy {float(class_accuracy(counts.cells)):.1%}")
 
 
 def draw_dice(path: Path, result: EvaluationTables, *, synthetic: bool) -> None:

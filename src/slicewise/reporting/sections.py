@@ -8,7 +8,7 @@ from slicewise.core.files import read_json
 from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text
 from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
 from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
-from slicewise.evaluation.report import SourceScores, number, source_scores
+from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, number, source_scores
 from slicewise.reporting.run import (
     ResultFolders,
     RunInfo,
@@ -129,11 +129,15 @@ def _scores(
 ) -> Iterator[Block]:
     for source in sources:
         yield source.details
+        yield from source.classes
         yield from (Text(note, is_note=True) for note in source.notes)
     tolerance = f"Surfaces in 3-D; NSD within {metrics['nsd_tolerance_mm']} mm."
     yield Text(f"{tolerance} {metrics['empty_reference_policy']}", is_note=True)
     for name, text in _SCORE_FIGURES.items():
         yield Figure(folders.evaluation / f"{name}.png", text)
+    if "classes" in metrics:
+        caption = "IoU and confusion of the classes of pixels, per source"
+        yield Figure(folders.evaluation / CLASSES_FIGURE, caption, wide=True)
     samples = folders.evaluation / "sample_predictions.png"
     yield Figure(samples, "Masks of test patients, best to worst", wide=True)
 

@@ -13,14 +13,11 @@ from torch import Tensor
 
 from slicewise.config.schema import Training
 from slicewise.config.schema.model import LOSSES, SegmentationSettings
+from slicewise.domain.classes import Classes
 from slicewise.tasks.base import Contributions, Floats, Loss, LossFactory, SliceTable, Targets, Task
 
 _PRIOR: Final = 0.02
 """Share of pixels with a class at the start of training (Lin 2017)"""
-_COLOURS: Final = (
-    (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (0, 114, 178), (213, 94, 0),
-)  # fmt: skip
-"""Okabe and Ito (2008)"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,12 @@ class Segmentation(Task):
     @property
     def colours(self) -> tuple[tuple[int, int, int], ...]:
         """Red, green and blue of each class, 0 to 255."""
-        return tuple(_COLOURS[number % len(_COLOURS)] for number in range(len(self.classes)))
+        return self.class_set.colours
+
+    @property
+    def class_set(self) -> Classes:
+        """The classes as predictions and tables take them."""
+        return Classes(self.classes, exclusive=self.is_exclusive and len(self.classes) > 1)
 
     @property
     def initial_bias(self) -> list[float]:
@@ -55,6 +57,10 @@ class Segmentation(Task):
         listed = listed or tuple((number,) for number in range(1, len(self.classes) + 1))
         masks = [torch.stack([labels == label for label in each]).any(0) for each in listed]
         return torch.cat(masks, 1).float()
+
+    def encode_masks(self, labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return the masks of the classes [S, K, row, col] from labels [S, row, col], 0 is the background."""
+        return self.encode(torch.from_numpy(np.array(labels))[:, None]).bool().numpy()
 
     def loss(self, logits: Tensor, targets: Targets, training: Training) -> Tensor:
         """Return the weighted sum of the losses of `training.mask_loss` over the slices that have a mask."""

@@ -3,7 +3,7 @@
 Whatever is selected is selected on the validation cases first.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Config
+from slicewise.config.schema.model import TaskName
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
 from slicewise.data.store import StoredCase
+from slicewise.domain.classes import TUMOUR
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.tables import SliceRow
 from slicewise.engine.step import Context
@@ -49,6 +51,8 @@ from slicewise.inference.prediction import Prediction
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.models.multitask import MultitaskModel
 from slicewise.plots.sample_predictions import Row, SlicePicture, draw_samples, grey_image, select_samples
+from slicewise.tasks.base import Task
+from slicewise.tasks.build import find_segmentation, make_tasks
 from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks
 from slicewise.workflow.slices import SliceLookup, slice_keys
@@ -108,24 +112,26 @@ def _case_outputs(pipeline: Pipeline, cases: Cases, description: str) -> Iterato
 
 
 def case_output(
-    case: StoredCase, probabilities: Prediction | SlicePredictions, tasks: Collection[str]
+    case: StoredCase, probabilities: Prediction | SlicePredictions, tasks: Mapping[TaskName, Task]
 ) -> CaseOutput:
     """Return the predictions for the slices of a case beside the reference.
 
     Excluded slices have no mask and the probability 0, as in serving. Without segmentation among `tasks` the
     case counts as one without a mask.
     """
+    task = find_segmentation(tasks)
     return CaseOutput(
         keys=slice_keys(case),
         group=case.group,
         mask_probability=probabilities.mask_probability,
         class_probability=probabilities.class_probability,
-        masks=case.masks,
-        has_mask=case.has_mask and SEGMENTATION in tasks,
+        masks=task.encode_masks(case.masks) if task else case.masks[:, None] > 0,
+        has_mask=case.has_mask and task is not None,
         labels=case.labels,
         pixel_mm=case.pixel_mm,
         slice_mm=case.slice_mm,
         included=case.included,
+        classes=task.class_set if task else TUMOUR,
     )
 
 
@@ -175,16 +181,19 @@ def _draw_samples(context: Context[Config], lookup: SliceLookup, held_out: HeldO
     rows = {row.key: row for row in held_out.after.slices}
     samples = select_samples([*rows.values()], context.config.evaluation.sample_predictions)
     pictures = {
-        group: [_picture(rows[key], lookup, held_out) for key in keys] for group, keys in samples.items()
+        group: [_picture(context.config, rows[key], lookup, held_out) for key in keys]
+        for group, keys in samples.items()
     }
     path = context.out("evaluation") / "sample_predictions.png"
     draw_samples(path, pictures, synthetic=context.config.data.synthetic)
 
 
-def _picture(row: Row, lookup: SliceLookup, held_out: HeldOutResult) -> SlicePicture[Row]:
+def _picture(config: Config, row: Row, lookup: SliceLookup, held_out: HeldOutResult) -> SlicePicture[Row]:
     images, presence, mask = lookup[row.key]
-    reference = None if row.dice is None else mask > 0
-    return SlicePicture(row, grey_image(images, presence), reference, held_out.predicted_mask(row))
+    task = find_segmentation(make_tasks(config.tasks))
+    reference = task.encode_masks(mask[None])[0] if task and row.dice is not None else None
+    predicted, classes = held_out.predicted_masks(row), held_out.after.classes
+    return SlicePicture(row, grey_image(images, presence), reference, predicted, classes)
 
 
 def _write_failures(
@@ -198,7 +207,7 @@ def _write_failures(
     }
     failures = analyse_failures(held_out.after, image_traits, settings.failure_dice)
     worst = select_failures(failures, settings.failure_pictures)
-    pictures = [_picture(row, lookup, held_out) for row in worst]
+    pictures = [_picture(context.config, row, lookup, held_out) for row in worst]
     return write_failures(context.out("failures"), held_out.after, failures, pictures, synthetic=synthetic)
 
 

@@ -5,7 +5,7 @@ cannot open (rare kinds of TIFF).
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -298,8 +298,13 @@ def _require_one_page(label: str, pages: int) -> None:
         raise PictureError(f"{label} holds {pages} pages; save the wanted one as a file of its own")
 
 
-def to_png(image: NDArray[np.uint8]) -> bytes:
-    """Encode a grey or RGB image as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
+def to_png(image: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]] = ()) -> bytes:
+    """Encode a grey or RGB image as PNG; with a palette numbers: 0 is black, 1 its first colour, and so on.
+
+    Readers of a palette get the numbers back, and viewers show the colours.
+    """
+    buffer, picture = io.BytesIO(), Image.fromarray(image)
+    if palette:
+        picture.putpalette([0, 0, 0, *(value for colour in palette for value in colour)])
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()

@@ -1,6 +1,7 @@
 """Draw a slice of a volume for the screen, in true proportions and large enough to see."""
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -10,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.volume import Volume
-from slicewise.plots.overlay import grey, overlay, overlay_saliency
+from slicewise.plots.overlay import Colour, grey, overlay, overlay_saliency
 
 _DISPLAY_ORDER: Final = ("flair", "t1ce", "t2", "t1")
 """A tumour with its oedema shows best on FLAIR."""
@@ -56,16 +57,18 @@ class SliceRenderer:
         self,
         index: int,
         *,
-        mask: NDArray[np.bool_] | None = None,
+        masks: Iterable[tuple[NDArray[np.bool_], Colour]] = (),
         saliency: NDArray[np.float32] | None = None,
     ) -> Picture:
-        """Return a slice with a mask or a saliency map of 0 to 1, [row, col] of the volume's grid, over it.
+        """Return a slice with masks and their colours, or a saliency map of 0 to 1, over it.
+
+        These are [row, col] of the volume's grid.
 
         R and L are drawn at the sides if they are known: column 0 is the patient's right.
         """
         picture = _resize(grey(self.image[index], self.window), self.size)
-        if mask is not None:
-            picture = overlay(picture, _resize(mask * np.uint8(255), self.size) >= 128)
+        for mask, colour in masks:
+            picture = overlay(picture, _resize(mask * np.uint8(255), self.size) >= 128, colour)
         if saliency is not None:
             picture = overlay_saliency(picture, _resize(saliency * np.float32(255), self.size) / 255)
         return _draw_side_markers(picture) if self.has_laterality else picture

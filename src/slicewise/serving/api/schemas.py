@@ -131,13 +131,18 @@ class VolumeExamination(Examination):
     kind: Literal["volume"] = "volume"
     id: str = Field(description="for /results/{id}/...; valid until a few more volumes were predicted")
     tumour_ml: float | None
+    class_ml: dict[str, float | None] = Field(
+        description="of each of several classes; empty for a model of one"
+    )
     num_slices: int
     largest_slice: int | None = Field(
         description="the slice with the largest tumour area; null without a tumour"
     )
     slices: list[SliceExamination]
     key_slices: list[KeySlice]
-    mask_url: str | None = Field(description="the mask as NIfTI on the grid of the upload")
+    mask_url: str | None = Field(
+        description="the mask as NIfTI on the grid of the upload, the number of the class in each voxel"
+    )
 
 
 AnyExamination = PictureExamination | VolumeExamination

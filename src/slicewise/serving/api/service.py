@@ -148,6 +148,7 @@ class PredictionService:
         return schemas.VolumeExamination(
             id=key,
             tumour_ml=result.prediction.volume_ml,
+            class_ml=result.prediction.class_volumes_ml,
             num_slices=len(result.renderer.image),
             largest_slice=_largest(slices) if any(each.tumour_mm2 for each in slices) else None,
             slices=slices,
@@ -212,8 +213,10 @@ class PredictionService:
         """Return a slice with a layer; None if the model lacks the task of the layer."""
         prediction, renderer = result.prediction, result.renderer
         if layer == "overlay":
-            mask = prediction.mask
-            return None if mask is None else renderer.render(index, mask=mask[index])
+            if prediction.masks is None:
+                return None
+            masks = zip(prediction.masks[:, index], prediction.classes.colours, strict=True)
+            return renderer.render(index, masks=masks)
         if layer == "gradcam":
             probabilities = prediction.probabilities
             if probabilities is None:
@@ -230,7 +233,7 @@ class PredictionService:
         Grad-CAM is scaled to the maximum of its slice: without a tumour, this maximum means nothing.
         """
         slices = prediction.slices
-        activation = np.zeros(prediction.mask_probability.shape, dtype=np.float32)
+        activation = np.zeros(slices.images[:, 0].shape, dtype=np.float32)
         selected = np.flatnonzero((slices.indices == index) & called)
         if len(selected):
             images = slices.images[selected]
