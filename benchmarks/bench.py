@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.size import Size
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
-from slicewise.config.schema.data import PhantomSettings
+from slicewise.config.schema.sources import PhantomSettings
 from slicewise.core.errors import DataError
 from slicewise.core.hashing import HashCache
 from slicewise.data.cases import CaseFiles

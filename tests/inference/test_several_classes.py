@@ -84,6 +84,7 @@ def test_exclusive_classes_are_one_file_of_numbers(
     picture = found.predict(picture_path)
     name = picture.save_mask(tmp_path)
     assert name is not None
+    assert picture.class_numbers is not None
     with Image.open(tmp_path / name) as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.asarray(image), np.squeeze(picture.class_numbers))

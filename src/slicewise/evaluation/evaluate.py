@@ -229,8 +229,8 @@ def _measure(
         masks.append(ClassMasks(count_overlap(truths, guesses), contours, surface))
     cells = None
     if case.classes.exclusive:
-        truth, guess = (case.classes.numbers(each, axis=1) for each in (reference, predicted))
-        cells = count_classes(truth, guess, len(case.classes.with_absence))
+        truth_numbers, numbers = (case.classes.numbers(each, axis=1) for each in (reference, predicted))
+        cells = count_classes(truth_numbers, numbers, len(case.classes.with_absence))
     return masks, cells, count_overlap(reference.any(axis=1), predicted.any(axis=1))
 
 

@@ -106,14 +106,14 @@ def predefined_split(config: Config, source: SourceSettings, index: CaseIndex) -
         return None
     if _may_have_folders(config, source):
         cases = index.of_source(source.name)
-        members = match_folders(list_members(cases, index.roots[source.name]), required=False).items()
-        if not {"train", "test"} <= {subset for _, subsets in members for subset in subsets}:
+        members = match_folders(list_members(cases, index.roots[source.name]), required=False)
+        if not {"train", "test"} <= {subset for subsets in members.values() for subset in subsets}:
             return None
     elif config.split.is_given:
-        members = _match_members(config, index).items()
+        members = _match_members(config, index)
     else:
         return None
-    named = {member: subsets for member, subsets in members if member.source == source.name}
+    named = {member: subsets for member, subsets in members.items() if member.source == source.name}
     return resolve_split(named, config.split, _group_labels(index.of_source(source.name)), source.name)
 
 

@@ -118,7 +118,7 @@ def match_names(
     }
 
 
-def match_folders(members: Iterable[Member], *, required: bool = True) -> dict[Member, frozenset[Subset]]:
+def match_folders(members: Iterable[Member], *, required: bool = True) -> SubsetsByMember:
     """Return for each case the subset that a folder above it is named after.
 
     Raises:
