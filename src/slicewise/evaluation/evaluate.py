@@ -277,9 +277,7 @@ def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
         sum(case.voxel_ml * sum(row.reference_pixels or 0 for row in case.rows) for case in masked),
         sum(case.voxel_ml * sum(row.predicted_pixels for row in case.rows) for case in masked),
     )
-    reference_ml, predicted_ml = (
-        float(volume) if masked and math.isfinite(volume) else None for volume in volumes
-    )
+    reference_ml, predicted_ml = (float(v) if masked and math.isfinite(v) else None for v in volumes)
     return PatientRow(
         *(rows[0].source, rows[0].patient, rows[0].group, len(cases), len(rows)),
         num_tumour_slices=sum(row.label for row in rows),
