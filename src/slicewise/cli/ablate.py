@@ -156,6 +156,7 @@ def _show_results(
         "recipes",
         rows,
         f"Recipes on the same test patients, compared with {first.recipe}",
+        [result.run.variant for result in results],
         synthetic=config.data.synthetic,
         command=options.command_line(args),
         git_commit=git_commit(Path(__file__)),

@@ -108,6 +108,8 @@ class ComparisonRow:
     note: str
     condition: str
     """The threshold behind a score that depends on one"""
+    median: float | None = None
+    """Of the scores per patient whose mean `value` is"""
 
     @property
     def name(self) -> str:
@@ -116,6 +118,10 @@ class ComparisonRow:
     @property
     def value_text(self) -> str:
         return "–" if self.value is None else f"{self.value:{'+' if self.minus else ''}.3f}"
+
+    @property
+    def median_text(self) -> str:
+        return "–" if self.median is None else f"{self.median:.3f}"
 
     @property
     def interval_text(self) -> str:

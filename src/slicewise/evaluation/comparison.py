@@ -28,7 +28,7 @@ from slicewise.plots.scores import draw_comparison
 NOT_TRAINED: Final = "not trained"
 MAJORITY: Final = "majority class"
 _NO_INTERVAL = "no interval"
-_COLUMNS = ("source", "score", "variant", "value", "interval", "p", "patients/families", "note")
+_COLUMNS = ("source", "score", "variant", "value", "median", "interval", "p", "patients/families", "note")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,13 @@ class Variant:
         """Return the slices of a source, and its patients that have masks."""
         patients = [row for row in self.patients if row.source == source and row.dice is not None]
         return [row for row in self.slices if row.source == source], patients
+
+    def values(self, metric: Metric, source: str) -> list[float]:
+        """Return the score of each patient of a source that has it; nothing for a pooled metric."""
+        if metric.level == "pooled" or not self.has(metric):
+            return []
+        scores = (row.scores.get(metric.name) for row in self.of_source(source)[1])
+        return [score for score in scores if score is not None]
 
 
 def compare(
@@ -155,10 +162,12 @@ def _row(
     if variant.has(metric):
         condition = describe_threshold(metric, variant.decisions.get(source))
         num_slices = len(variant.of_source(source)[0])
+    values = [] if minus else variant.values(metric, source)
     return ComparisonRow(
         source, score_key(metric), variant.name, minus, variant.seed, estimate.value, estimate.low,
         estimate.high, estimate.num_patients, num_slices, p_value,
         "; ".join(filter(None, (estimate.note, note))), condition,
+        float(np.median(values)) if values else None,
     )  # fmt: skip
 
 
@@ -178,15 +187,32 @@ def check_common(variants: Sequence[Variant]) -> None:
 
 
 def write_comparison(
-    folder: Path, stem: str, rows: Sequence[ComparisonRow], title: str, *, synthetic: bool, **content: Any
+    folder: Path,
+    stem: str,
+    rows: Sequence[ComparisonRow],
+    title: str,
+    variants: Sequence[Variant],
+    *,
+    synthetic: bool,
+    **content: Any,
 ) -> None:
-    """Write the rows as CSV, JSON (with `content` beside them), Markdown and PNG into `folder`."""
+    """Write the rows as CSV, JSON (with `content` beside them), Markdown and PNG into `folder`.
+
+    The figure has a dot for each patient of the `variants`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / f"{stem}.csv", rows, ComparisonRow)
     tree = {**content, "synthetic": synthetic, "rows": [asdict(row) for row in rows]}
     write_json(folder / f"{stem}.json", tree)
     write_text(folder / f"{stem}.md", to_markdown(rows, title, synthetic=synthetic))
-    draw_comparison(folder / f"{stem}.png", rows, title, synthetic=synthetic)
+    sources = sorted({row.source for row in rows})
+    scores = {
+        (source, score_key(metric), variant.name, variant.seed): variant.values(metric, source)
+        for source in sources
+        for metric in headline_metrics()
+        for variant in variants
+    }
+    draw_comparison(folder / f"{stem}.png", rows, title, scores, synthetic=synthetic)
 
 
 def to_table(rows: Sequence[ComparisonRow]) -> Table:
@@ -198,7 +224,10 @@ def to_table(rows: Sequence[ComparisonRow]) -> Table:
         name = f"{row.name}, seed {row.seed}" if several else row.name
         notes = (verdict(row), *row.note.split("; "), row.condition)
         note = "; ".join(part for part in notes if part and not part.startswith(_NO_INTERVAL))
-        numbers = (row.value_text, row.interval_text, p_value, str(row.num_patients or "–"))
+        numbers = (
+            *(row.value_text, row.median_text, row.interval_text, p_value),
+            str(row.num_patients or "–"),
+        )
         cells.append((row.source, score_label(row.score), name, *numbers, note))
     return Table(_COLUMNS, cells)
 

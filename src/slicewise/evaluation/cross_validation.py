@@ -87,7 +87,8 @@ def write_pooled(
     # The thresholds of each fold are its own: they are no condition of the whole row.
     variants = [replace(run.variant, absent=result.absent, seed=result.seed, decisions={}) for run in folds]
     rows = compare(variants, result.bootstrap, paired=False)
-    write_comparison(folder, "folds", rows, "Folds, each with test patients of its own", synthetic=synthetic)
+    title = "Folds, each with test patients of its own"
+    write_comparison(folder, "folds", rows, title, variants, synthetic=synthetic)
     write_tables(folder, result, metrics, pooled=True)
     lines = [to_text(metrics), *_calibration_lines(metrics["calibration"]), "", *comparison_text(rows)]
     write_text(folder / "report.txt", "\n".join(lines) + "\n")

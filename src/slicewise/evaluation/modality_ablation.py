@@ -49,7 +49,7 @@ def write_modality_ablation(
         variants.append(Variant(name, result.slices, result.patients, result.absent, result.seed))
     rows = compare(variants, next(iter(results.values())).bootstrap)
     title = "With these modalities alone"
-    write_comparison(folder, "modality_subsets", rows, title, synthetic=synthetic, note=NOTE)
+    write_comparison(folder, "modality_subsets", rows, title, variants, synthetic=synthetic, note=NOTE)
     scores: dict[str, Any] = {}
     for row in rows:
         if not row.minus:

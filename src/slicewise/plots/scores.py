@@ -299,8 +299,18 @@ def _describe_slices(rows: Sequence[SliceRow]) -> str:
     return describe_counts(len({row.patient for row in rows}), len(rows))
 
 
-def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str, *, synthetic: bool) -> None:
-    """Draw each score with its interval, beside it the number and the paired difference to the first."""
+def draw_comparison(
+    path: Path,
+    rows: Sequence[ComparisonRow],
+    title: str,
+    scores: Mapping[tuple[str, str, str, int], Sequence[float]],
+    *,
+    synthetic: bool,
+) -> None:
+    """Draw each score with its interval, beside it the number and the paired difference to the first.
+
+    `scores` are those of the patients, a small dot each, by source, score, variant and seed.
+    """
     panels: dict[tuple[str, str], list[ComparisonRow]] = {}
     for row in rows:
         panels.setdefault((row.source, row.score), []).append(row)
@@ -310,16 +320,20 @@ def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str, *, sy
     with drawing(path, (8.8, 0.7 + sum(heights)), title, synthetic=synthetic) as figure:
         grid = figure.subplots(max(1, len(panels)), 1, squeeze=False, height_ratios=heights or [1])[:, 0]
         for axes, own in zip(grid, panels.values(), strict=False):
-            _draw_panel(axes, own)
+            _draw_panel(axes, own, scores)
 
 
-def _draw_panel(axes: Axes, rows: Sequence[ComparisonRow]) -> None:
+def _draw_panel(
+    axes: Axes, rows: Sequence[ComparisonRow], scores: Mapping[tuple[str, str, str, int], Sequence[float]]
+) -> None:
     differences = {(row.variant, row.seed): row for row in rows if row.minus}
     variants = list(dict.fromkeys(row.variant for row in rows if not row.minus))
     for place, variant in enumerate(variants):
         own = [row for row in rows if row.variant == variant and not row.minus]
         for number, row in enumerate(own):
             height = place + _SPREAD * ((number + 0.5) / len(own) - 0.5)
+            values = scores.get((row.source, row.score, variant, row.seed), ())
+            axes.plot(values, [height] * len(values), "o", color=GREY, markersize=4, alpha=0.45, mew=0)
             _mark(axes, height, row, differences.get((variant, row.seed)))
     axes.set_yticks(range(len(variants)), variants)
     axes.set(xlim=(-0.02, 1.02), ylim=(len(variants) - 0.4, -0.6))

@@ -37,7 +37,7 @@ def evaluate(stages: Sequence[str]) -> Step[Config]:
         needs=("preprocess", "split", *stages),
         homes=HOMES,
         product=("metrics.json", "slices.csv", "patients.csv"),
-        version=19,
+        version=20,
         demand=evaluation_demand,
         group="evaluate",
         aliases=("evaluation",),

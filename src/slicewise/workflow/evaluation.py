@@ -84,7 +84,9 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     scores = [*dict.fromkeys(row.score for row in compared)]
     compared.sort(key=lambda row: (row.source, scores.index(row.score)))
     title = "Training stages on the same test slices"
-    write_comparison(context.out("phases"), "phase_comparison", compared, title, synthetic=data.synthetic)
+    write_comparison(
+        context.out("phases"), "phase_comparison", compared, title, stages, synthetic=data.synthetic
+    )
     lookup = SliceLookup(cases)
     _draw_samples(context, lookup, held_out)
     metrics["failures"] = _write_failures(context, cases, lookup, held_out)

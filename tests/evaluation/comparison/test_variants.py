@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from tests.fixtures.cohorts import SETTINGS
@@ -174,13 +175,22 @@ def test_the_comparison_is_written_in_all_forms(
     titles: list[str] = []
     monkeypatch.setattr(Axes, "set_title", lambda _, text, **__: titles.append(text))
     rows = compare(stages, HOW)
-    write_comparison(tmp_path, "stages", rows, "Stages", synthetic=True, seed=3)
+    dots: list[int] = []
+    plot = Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda axes, x, *a, **k: dots.append(np.size(x)) or plot(axes, x, *a, **k)
+    )
+    write_comparison(tmp_path, "stages", rows, "Stages", stages, synthetic=True, seed=3)
     found = json.loads((tmp_path / "stages.json").read_text())
     assert (found["synthetic"], found["seed"], len(found["rows"])) == (True, 3, len(rows))
     assert [row.name for row in read_rows(tmp_path / "stages.csv", ComparisonRow)] == [
         row.name for row in rows
     ]
     assert (tmp_path / "stages.png").stat().st_size > 5000
+    dice = next(row for row in rows if row.score == "dice_per_patient" and row.value is not None)
+    values = [row.dice for row in stages[0].patients if row.source == dice.source and row.dice is not None]
+    assert dice.median == pytest.approx(np.median(values))
+    assert len(values) in dots  # one for each patient
     assert "pictures: ROC-AUC, 12 pictures" in titles
     assert "lgg: Dice per patient (mask threshold 0.5), 4 patients or families, 32 slices" in titles
     text = (tmp_path / "stages.md").read_text()
