@@ -10,9 +10,9 @@ help:
 run: .venv/installed
 	$(BIN)/python scripts/run_full_pipeline.py --mode full --training-mode quick $(ARGS)
 
-## make test   install, then the whole test suite, on two cores at a time
+## make test   install, then the whole test suite, on two cores at a time; 92 % of the branches must be covered
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(or $(ARGS),--cov --cov-fail-under=92 --cov-report=term)
 
 ## make test-fast  the part of the suite that needs no browser and no whole pipelines, in about two minutes
 test-fast: .venv/installed-dev
