@@ -207,7 +207,8 @@ def demo(
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
 def test_a_visitor_examines_a_case_and_a_picture(demo: DemoState, picture_path: Path) -> None:
-    from playwright.sync_api import TimeoutError, expect, sync_playwright
+    from playwright.sync_api import TimeoutError as NotSeen
+    from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
@@ -235,7 +236,7 @@ def test_a_visitor_examines_a_case_and_a_picture(demo: DemoState, picture_path: 
         while not finding.is_visible() and time.monotonic() < deadline:
             page.wait_for_load_state("networkidle")  # a click while the page redraws itself is lost
             page.get_by_role("button", name="Examine").click()
-            with suppress(TimeoutError):
+            with suppress(NotSeen):
                 finding.wait_for(timeout=15_000)
         finding.wait_for()
         assert hosts == {"127.0.0.1"}
