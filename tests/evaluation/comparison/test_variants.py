@@ -177,9 +177,12 @@ def test_the_comparison_is_written_in_all_forms(
     rows = compare(stages, HOW)
     dots: list[int] = []
     plot = Axes.plot
-    monkeypatch.setattr(
-        Axes, "plot", lambda axes, x, *a, **k: dots.append(np.size(x)) or plot(axes, x, *a, **k)
-    )
+
+    def count(axes: Axes, x: object, *args: object, **options: object) -> object:
+        dots.append(np.size(x))  # type: ignore[arg-type]
+        return plot(axes, x, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Axes, "plot", count)
     write_comparison(tmp_path, "stages", rows, "Stages", stages, synthetic=True, seed=3)
     found = json.loads((tmp_path / "stages.json").read_text())
     assert (found["synthetic"], found["seed"], len(found["rows"])) == (True, 3, len(rows))
