@@ -23,7 +23,7 @@ from slicewise.evaluation.summary import (
 )
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.metrics.table import METRICS, Metric, headline_metrics, score_key, score_label
-from slicewise.plots.scores import draw_comparison
+from slicewise.plots.comparison import draw_comparison
 
 NOT_TRAINED: Final = "not trained"
 MAJORITY: Final = "majority class"
