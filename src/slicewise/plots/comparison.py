@@ -1,4 +1,4 @@
-"""Figures of variants: each score with its interval, the patients, and the difference to the first variant."""
+"""Figures of variants: scores with intervals, dots of the patients, differences to the first variant."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
