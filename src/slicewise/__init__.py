@@ -1,3 +1,3 @@
 """SliceWise: a reproducible pipeline for brain-tumour MRI, from download to demo."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
