@@ -15,7 +15,7 @@ from slicewise.domain.tables import ComparisonRow, read_rows
 from slicewise.engine.receipt import Receipt
 from slicewise.models.checkpoint import load_checkpoint
 
-RECIPES = ("multitask", "segmentation_only", "classification_only")
+RECIPES = ("tumour", "segmentation_only", "classification_only")
 TASKS_OF = {"segmentation_only": ["segmentation"], "classification_only": ["classification"]}
 
 
@@ -75,7 +75,7 @@ def test_a_stopped_command_names_itself_and_goes_on_where_it_was(ablated: Ablate
     assert ablated.stopped["status"] == "interrupted"
     assert ablated.stopped["continue_with"].startswith("slicewise ablate")
     assert ablated.stopped["steps"]["train.joint"]["status"] == "completed"
-    assert ran(ablated.output, "multitask") == []
+    assert ran(ablated.output, "tumour") == []
     assert ran(ablated.output, "segmentation_only") == ["evaluate"]
     assert ran(ablated.output, "classification_only") == [
         "train.seg_warmup", "train.cls_head", "train.joint", "evaluate",
@@ -88,7 +88,7 @@ def test_the_first_recipe_is_at_home_at_the_end(ablated: Ablated, trained: Pipel
         assert mine is not None
         assert theirs is not None
         assert mine.fingerprint == theirs.fingerprint
-    assert "those of multitask, seed 0" in ablated.output
+    assert "those of tumour, seed 0" in ablated.output
     assert main(["verify", "--workspace", str(ablated.pipeline.workspace)]) == 0
 
 
@@ -105,11 +105,11 @@ def test_scores_are_those_of_each_recipe_and_differences_are_to_the_first(ablate
         )
         assert (auc.value is None) == (phantom["classification"] is None)
     first, other = (
-        ablated.row(name, "phantom", "dice_per_patient") for name in ("multitask", "segmentation_only")
+        ablated.row(name, "phantom", "dice_per_patient") for name in ("tumour", "segmentation_only")
     )
     assert first.value is not None
     assert other.value is not None
-    gain = ablated.row("segmentation_only - multitask", "phantom", "dice_per_patient")
+    gain = ablated.row("segmentation_only - tumour", "phantom", "dice_per_patient")
     assert gain.value == pytest.approx(other.value - first.value, abs=2e-6)
     assert ablated.row("segmentation_only", "phantom", "roc_auc").note == "not trained"
     assert ablated.row("classification_only", "phantom", "dice_per_patient").note == "not trained"
@@ -117,7 +117,7 @@ def test_scores_are_those_of_each_recipe_and_differences_are_to_the_first(ablate
 
 def test_the_gain_of_the_last_stage_is_in_the_table(ablated: Ablated) -> None:
     for score, base in (("dice_per_patient", "seg_warmup"), ("roc_auc", "cls_head")):
-        assert ablated.row(f"multitask: joint - {base}", "phantom", score).value is not None
+        assert ablated.row(f"tumour: joint - {base}", "phantom", score).value is not None
     scores = {row.score for row in ablated.rows if row.variant == "segmentation_only: joint"}
     assert "roc_auc" not in scores
 
@@ -176,13 +176,13 @@ def test_page_and_card_of_a_single_task_say_so(ablated: Ablated) -> None:
     ("words", "message"),
     [
         ((), "name at least one recipe"),
-        (("multitask", "multitask"), "named twice"),
+        (("tumour", "tumour"), "named twice"),
         (("nonsense",), "no recipe is called nonsense; there are: binary, brats_cpu"),
-        (("multitask", "recipes=lgg_cpu"), "without recipes="),
-        (("multitask", "--folds", "3"), "one split"),
-        (("multitask", "--seeds", "0"), "from 1 on"),
-        (("multitask", "--seeds", "2", "seed=3"), "sets seed itself"),
-        (("lgg_cpu+multitask", "training.batch_size=0"), "command line: training.batch_size=0"),
+        (("tumour", "recipes=lgg_cpu"), "without recipes="),
+        (("tumour", "--folds", "3"), "one split"),
+        (("tumour", "--seeds", "0"), "from 1 on"),
+        (("tumour", "--seeds", "2", "seed=3"), "sets seed itself"),
+        (("lgg_cpu+tumour", "training.batch_size=0"), "command line: training.batch_size=0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(
@@ -197,12 +197,12 @@ def test_a_dry_run_shows_each_plan_and_does_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = tmp_path / "empty"
-    words = ["ablate", "--dry-run", "--seeds", "2", "multitask", "--workspace", str(workspace)]
+    words = ["ablate", "--dry-run", "--seeds", "2", "tumour", "--workspace", str(workspace)]
 
     assert main(words) == 0
 
     output = capsys.readouterr().out
-    assert output.index("multitask, seed 0 (1 of 2)") < output.index("multitask, seed 1 (2 of 2)")
+    assert output.index("tumour, seed 0 (1 of 2)") < output.index("tumour, seed 1 (2 of 2)")
     assert output.count("Plan for quick on phantom") == 2
     assert output.count("train.joint") >= 2
     assert output.rstrip().endswith("a step that runs share runs once")

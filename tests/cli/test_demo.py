@@ -41,7 +41,7 @@ def test_where_no_demo_runs_the_exit_code_is_1(
             "python scripts/run_full_pipeline.py --training-mode baseline seed=4",
             "--training-mode baseline seed=4 ",
         ),
-        ("slicewise ablate multitask", ""),
+        ("slicewise ablate tumour", ""),
         ("slicewise run --of-another-version", ""),
     ],
 )

@@ -141,11 +141,11 @@ def test_broken_yaml_names_the_file(configs: Path) -> None:
     [
         ("modes=huge", "modes/huge.yaml; there are: baseline, production, quick"),
         ("modes=[quick,huge]", "modes=huge: there is no"),
-        ("data=数据", "there are: brats, lgg, phantom"),
+        ("data=数据", "there are: brats, class_folders, image_masks, lgg"),
         ("training", "'training' has no value; write key=value"),
         ("=3", "write key=value"),
         ("", "'' has no value; write key=value"),
-        ("data=${oc..x[KEY}", "there are: brats, lgg, phantom"),
+        ("data=${oc..x[KEY}", "there are: brats, class_folders, image_masks, lgg"),
         ("nonsense=médecine", "nonsense: unknown key"),
         (
             "data.sources.volumes.pth=/x/数据",

@@ -18,7 +18,7 @@ STAGES = ("seg_warmup", "cls_head", "joint")
 def test_a_single_task_spends_the_same_batches_on_it_alone(
     mode: str, recipe: str, learned: str, frozen: str | None
 ) -> None:
-    both, alone = (compose([f"modes={mode}", f"recipes={name}"]) for name in ("multitask", recipe))
+    both, alone = (compose([f"modes={mode}", f"recipes={name}"]) for name in ("tumour", recipe))
     assert alone.training == both.training
     for name in STAGES:
         ours, theirs = alone.stages[name], both.stages[name]

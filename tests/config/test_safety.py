@@ -41,14 +41,14 @@ LAUGHS = "a: &a [ha, ha]\n" + "".join(
     ids=range(11),
 )
 def test_a_hostile_file_is_refused_and_named(configs: Path, text: str, message: str) -> None:
-    (configs / "recipes" / "multitask.yaml").write_text(text)
+    (configs / "recipes" / "tumour.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         compose((), configs)
 
 
 def test_bytes_that_are_no_text(configs: Path) -> None:
-    (configs / "recipes" / "multitask.yaml").write_bytes(b"\xff\xfe\x00garbage\x80")
-    with pytest.raises(ConfigError, match=r"multitask\.yaml"):
+    (configs / "recipes" / "tumour.yaml").write_bytes(b"\xff\xfe\x00garbage\x80")
+    with pytest.raises(ConfigError, match=r"tumour\.yaml"):
         compose((), configs)
 
 
@@ -82,7 +82,7 @@ def test_the_environment_cannot_be_reached_by_a_detour(
     configs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAGGLE_KEY", SECRET)
-    path = configs / "recipes" / "multitask.yaml"
+    path = configs / "recipes" / "tumour.yaml"
     path.write_text("# @package _global_\nhow: oc.env\nwhat: '${${how}:KAGGLE_KEY}'\n")
     with pytest.raises(ConfigError) as caught:
         compose((), configs)

@@ -64,6 +64,6 @@ def test_a_damaged_package_names_its_file(site: Path) -> None:
     path.write_text(path.read_text().replace("epochs: 1", "epochs: 0", 1))
     with pytest.raises(ConfigError, match=r"stages\.masks\.epochs: .*recipe/recipes/two_steps\.yaml\]"):
         compose(["recipes=two_steps"])
-    shutil.copy(path, path.with_name("multitask.yaml"))
-    with pytest.raises(ConfigError, match=r"multitask\.yaml: .* has a file of this name"):
+    shutil.copy(path, path.with_name("tumour.yaml"))
+    with pytest.raises(ConfigError, match=r"tumour\.yaml: .* has a file of this name"):
         compose()

@@ -114,7 +114,7 @@ def _compose_file(data: bytes, folder: Path) -> None:
 
     root = Path(__file__).resolve().parents[2] / "configs"
     shutil.copytree(root, folder / "configs", ignore=shutil.ignore_patterns("final"))
-    (folder / "configs" / "recipes" / "multitask.yaml").write_bytes(data)
+    (folder / "configs" / "recipes" / "tumour.yaml").write_bytes(data)
     to_yaml(compose((), folder / "configs").model_dump(mode="json"))
 
 

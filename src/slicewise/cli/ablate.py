@@ -106,7 +106,7 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], keys: set
     from slicewise.config.layers import config_folders, list_choices
 
     if not recipes:
-        raise UsageError("name at least one recipe of configs/recipes, e.g. multitask segmentation_only")
+        raise UsageError("name at least one recipe of configs/recipes, e.g. tumour segmentation_only")
     if len(set(recipes)) < len(recipes):
         raise UsageError(f"{', '.join(recipes)}: a recipe is named twice")
     names = list_choices("recipes", config_folders())
@@ -116,7 +116,7 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], keys: set
         raise UsageError(f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(names)}")
     if "recipes" in keys:
         raise UsageError(
-            "recipes are named without recipes=, e.g. slicewise ablate multitask segmentation_only"
+            "recipes are named without recipes=, e.g. slicewise ablate tumour segmentation_only"
         )
     if args.folds or keys & {"split.folds", "split.fold", "split"}:
         raise UsageError("ablate compares recipes on one split; leave --folds and split.fold out")
