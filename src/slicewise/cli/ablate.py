@@ -115,9 +115,7 @@ def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], keys: set
         guess = f"did you mean {suggestion}? " if suggestion else ""
         raise UsageError(f"no recipe is called {', '.join(unknown)}; {guess}there are: {', '.join(names)}")
     if "recipes" in keys:
-        raise UsageError(
-            "recipes are named without recipes=, e.g. slicewise ablate tumour segmentation_only"
-        )
+        raise UsageError("recipes are named without recipes=, e.g. slicewise ablate tumour segmentation_only")
     if args.folds or keys & {"split.folds", "split.fold", "split"}:
         raise UsageError("ablate compares recipes on one split; leave --folds and split.fold out")
     if args.seeds is not None and (args.seeds < 1 or "seed" in keys or args.seed):
