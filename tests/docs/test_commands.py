@@ -24,6 +24,7 @@ RUN_ONLY = {"--no-input", "--yes", "--dry-run"}
 EXIT_CODES = {"demo": (1,), "doctor": (0, 1)}
 """No demo runs in the tests; a busy machine may have too little memory."""
 SHORT = [f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")]
+SMALL_MODEL = ["model.encoder=tu-test_resnet", "model.encoder_weights=null", "model.encoder_depth=3"]
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -99,7 +100,9 @@ def tiny(words: list[str]) -> list[str]:
     if words[0] not in {"run", "plan", "ablate", "config", "doctor"} or "--diff" in words:
         return words
     own = any(word.startswith("data=") for word in words)
-    return [*words, *SHORT, *(word for word in TINY if not (own and word.startswith("data.")))]
+    if not own:
+        return [*words, *SHORT, *TINY]
+    return [*words, *SHORT, *SMALL_MODEL, *(word for word in TINY if not word.startswith("data."))]
 
 
 @pytest.fixture
