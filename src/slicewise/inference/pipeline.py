@@ -229,7 +229,8 @@ class Pipeline:
         files: CaseFiles | None = None
         warnings: tuple[str, ...] = ()
         if isinstance(case, StoredCase):
-            kind = kind or ("picture" if case.pixel_mm is None and len(case.labels) == 1 else "volume")
+            is_picture = case.pixel_mm is None and (len(case.labels) == 1 or case.geometry.is_tiled)
+            kind = kind or ("picture" if is_picture else "volume")
             return self._predict(case, kind, warnings=case.remarks)
         if isinstance(case, str | Path):
             case = self._find_one(Path(case), channels)
@@ -254,7 +255,10 @@ class Pipeline:
         files: CaseFiles | None = None,
         warnings: tuple[str, ...] = (),
     ) -> Prediction:
-        masks, classes = self.predict_stack(slices.images, slices.presence, slices.included)
+        if slices.geometry.is_tiled:  # tiles are no neighbours to smooth over
+            masks, classes = self.predict_slices(slices.images, slices.presence)
+        else:
+            masks, classes = self.predict_stack(slices.images, slices.presence, slices.included)
         return Prediction(
             slices=slices,
             mask_probability=masks,
