@@ -16,6 +16,7 @@ from slicewise.core.files import write_json
 from slicewise.data.problems import describe_problems
 from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
 from slicewise.domain.tables import plural, write_rows
+from slicewise.domain.wording import reword, wording
 from slicewise.engine.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -155,7 +156,8 @@ def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", output
     for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
         say(f"thresholds {origin}" if origin.startswith("chosen") else origin, "dim")
     if pipeline.synthetic:
-        say(SYNTHETIC_WARNING, "warn")
+        with wording(pipeline.checkpoints[0].preprocessing.channels, pipeline.classes.names):
+            say(reword(SYNTHETIC_WARNING), "warn")
     say(NOTICE, "dim")
     say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {outputs.folder / CSV_NAME}")
     if outputs.submission:
@@ -231,13 +233,20 @@ def _predict_cases(
                 continue
             for warning in prediction.warnings:
                 say(warning, "warn")
-            volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
-            verdict = (row.verdict or "no verdict").replace("_", " ")
-            probability = "–" if row.tumour_probability is None else f"{row.tumour_probability:.1%}"
-            probability += " raw" if row.calibrated is False else ""
-            say(f"{row.case:<32} {verdict:<10} {probability}{volume}  {row.mask or 'no mask'}")
+            say(_describe(row))
             rows.append(row)
     return rows
+
+
+def _describe(row: "PredictionRow") -> str:
+    """Return the line of a case; without classification it has no verdict."""
+    volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
+    mask = f"{volume}  {row.mask or 'no mask'}"
+    if row.tumour_probability is None:
+        return f"{row.case:<32}{mask}"
+    verdict = (row.verdict or "").replace("_", " ")
+    raw = " raw" if row.calibrated is False else ""
+    return f"{row.case:<32} {verdict:<10} {row.tumour_probability:.1%}{raw}{mask}"
 
 
 def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error: object) -> "PredictionRow":

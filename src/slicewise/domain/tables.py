@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hin
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
+from slicewise.domain.classes import Classes
 from slicewise.domain.keys import SliceKey
 
 if TYPE_CHECKING:
@@ -168,6 +169,10 @@ class EvaluationTables(Protocol):
     def patients(self) -> Sequence[PatientRow]: ...
     @property
     def tasks(self) -> Sequence[str]: ...
+    @property
+    def classes(self) -> Classes: ...
+    @property
+    def cells(self) -> Mapping[SliceKey, Any]: ...
 
 
 @dataclass(frozen=True)
