@@ -15,9 +15,16 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PUBLIC = {"slicewise.experiment", "slicewise.inference.pipeline", "slicewise.inference.submission"}
 
 
+def read(path: Path) -> nbformat.NotebookNode:
+    content: nbformat.NotebookNode = nbformat.reads(  # type: ignore[no-untyped-call]
+        path.read_text(encoding="utf-8"), as_version=4
+    )
+    return content
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_has_no_outputs_and_imports_the_public_interface_alone(path: Path) -> None:
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells)
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
     modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
@@ -28,7 +35,7 @@ def test_the_quickstart_trains_predicts_and_writes_a_submission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLICEWISE_CONFIGS", str(ROOT / "configs"))
-    notebook = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
+    notebook = read(ROOT / "notebooks" / "quickstart.ipynb")
     NotebookClient(
         notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()

@@ -62,8 +62,12 @@ class Table:
 
     def without_empty(self) -> "Table":
         """Return the table without the columns that hold dashes only."""
-        kept = [place for place, cells in enumerate(zip(*self.rows, strict=True)) if {*cells} != {"–"}]
-        head, *rows = ([row[place] for place in kept] for row in (self.head, *self.rows))
+        columns = enumerate(zip(*self.rows, strict=True))
+        return self.only(*(place for place, cells in columns if {*cells} != {"–"}))
+
+    def only(self, *columns: int) -> "Table":
+        """Return the table with these columns alone."""
+        head, *rows = ([row[place] for place in columns] for row in (self.head, *self.rows))
         return Table(head, rows, self.caption)
 
     def lines(self) -> Iterator[str]:

@@ -1,7 +1,4 @@
-"""Slice and patient tables of an evaluation, case by case, so that memory holds one case.
-
-A score is None where it is undefined.
-"""
+"""Slice and patient tables, case by case: memory holds one case. A score that is undefined is None."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -152,8 +149,7 @@ class EvaluationResult:
     """Of a pixel"""
     pixels: Mapping[str, PixelCounts] = field(default_factory=dict)
     """All masks of each source together"""
-    cells: Mapping[SliceKey, NDArray[np.int64]] = field(default_factory=dict)
-    """Of each slice, as in `ScoredCase`"""
+    cells: Mapping[SliceKey, NDArray[np.int64]] = field(default_factory=dict)  # as in ScoredCase
 
     @property
     def bootstrap(self) -> BootstrapSettings:
@@ -252,12 +248,8 @@ def pool_cases(scored: Sequence[ScoredCase], settings: Evaluation, seed: int) ->
             cases_of.setdefault((case.rows[0].source, case.rows[0].patient), []).append(case)
     patients = tuple(_pool_patient(cases, settings) for _, cases in sorted(cases_of.items()))
     classes = scored[0].classes if scored else TUMOUR
-    cells = {
-        row.key: own
-        for case in scored
-        if case.cells is not None
-        for row, own in zip(case.rows, case.cells, strict=True)
-    }
+    counted = [(case.rows, case.cells) for case in scored if case.cells is not None]
+    cells = {row.key: own for part in counted for row, own in zip(*part, strict=True)}
     return EvaluationResult(
         tuple(rows), patients, settings, seed, classes=classes, pixels=_count_pixels(scored), cells=cells
     )

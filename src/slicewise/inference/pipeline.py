@@ -5,7 +5,6 @@ Command line, API and evaluation predict through it, so a file has one predictio
     pipeline = Pipeline.load("checkpoints/multitask_joint/best_model.pth")
     prediction = pipeline.predict("BraTS20_Training_001/")
     print(prediction.verdict, prediction.tumour_probability, prediction.volume_ml)
-    prediction.save_mask(Path("masks"))
 """
 
 from collections.abc import Sequence
@@ -51,10 +50,7 @@ if TYPE_CHECKING:
 Input = Path | str | CaseFiles | StoredCase | Volume | NDArray[Any]
 
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
-
-
-_NO_CLASSIFICATION: Final = 0.5
-"""Probability of every slice where the model does not classify; it is not reported"""
+_NO_CLASSIFICATION: Final = 0.5  # of every slice where the model does not classify; not reported
 
 
 class SlicePredictions(NamedTuple):

@@ -177,16 +177,13 @@ def _thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[
         ece, *others = (f"{number(old)} → {number(new)}" for old, new in pairs)
         effects.append((source, f"{ece} ({number(after['ece_by_chance'])})", *others))
     head = ("source", "selected on", "temperature, shift of logits", "class threshold", "mask threshold")
-    classified = CLASSIFICATION in metrics["tasks"]
-    if not classified:  # neither a probability to calibrate nor a class
-        head, rows = (*head[:2], head[4]), [(*row[:2], *row[4:]) for row in rows]
-    yield Table((*head, "mask post-processing"), rows)
+    chosen = Table((*head, "mask post-processing"), rows)
     head = ("source", "ECE (by chance)", "Brier score", "accuracy", "Dice per patient")
-    if not classified:
-        head, effects = (head[0], head[4]), [(row[0], row[4]) for row in effects]
-    yield Table(head, effects, "Effect on the test patients, before → after")
-    if not classified:
+    effect = Table(head, effects, "Effect on the test patients, before → after")
+    if CLASSIFICATION not in metrics["tasks"]:  # neither a probability to calibrate nor a class
+        yield from (chosen.only(0, 1, 4, 5), effect.only(0, 4))
         return
+    yield from (chosen, effect)
     bins = next((entry["after"]["ece_bins"] for entry in decisions.values()), None) or "equal"
     yield Text(
         f"ECE: expected calibration error, in {bins} bins; by chance: the ECE expected for so few slices if "
@@ -225,12 +222,13 @@ def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Bl
     table = Table((*head, "predicted ml", "slice accuracy"), rows)
     if is_of_pictures():
         scores = [METRICS[name] for name in _PICTURE_METRICS if name in METRICS]
-        head = ("source", "patient", *(metric.label for metric in scores))
-        rows = [
-            (row.source, row.patient, *(number(row.scores.get(metric.name)) for metric in scores))
-            for row in patients[:MAX_PATIENTS]
-        ]
-        table = Table(head, rows)
+        table = Table(
+            ("source", "patient", *(metric.label for metric in scores)),
+            [
+                (row.source, row.patient, *(number(row.scores.get(metric.name)) for metric in scores))
+                for row in patients[:MAX_PATIENTS]
+            ],
+        )
     yield table.without_empty()
     shown = f"{MAX_PATIENTS} of {len(patients)} are shown. " if len(patients) > MAX_PATIENTS else ""
     links = {"patients.csv": LINKS["patients"], "slices.csv": LINKS["slices"]}

@@ -217,9 +217,10 @@ def _write_failures(
         for case in cases
         for key, images in zip(slice_keys(case), case.images, strict=True)
     }
-    by_iou = settings.failure_iou is not None
-    limit = settings.failure_iou if by_iou else settings.failure_dice
-    failures = analyse_failures(held_out.after, image_traits, limit, "iou" if by_iou else "dice")
+    if settings.failure_iou is None:
+        failures = analyse_failures(held_out.after, image_traits, settings.failure_dice)
+    else:
+        failures = analyse_failures(held_out.after, image_traits, settings.failure_iou, "iou")
     worst = select_failures(failures, settings.failure_pictures)
     pictures = [_picture(context.config, row, lookup, held_out) for row in worst]
     return write_failures(context.out("failures"), held_out.after, failures, pictures, synthetic=synthetic)
