@@ -249,7 +249,7 @@ def write_failures(
 def _lines(analysis: FailureAnalysis, *, synthetic: bool) -> Iterator[str]:
     yield "Failures on the test patients" + (" (synthetic data)" if synthetic else "")
     yield "=" * WIDTH
-    yield f"A mask fails with a {analysis.limit}; without a mask, a wrong class fails."
+    yield f"A mask fails with {analysis.limit}; without a mask, a wrong class fails."
     yield "Slices in which neither reference nor prediction has a tumour are not counted."
     failed = by_source(analysis.slices)
     for source, number in analysis.num_judged.items():

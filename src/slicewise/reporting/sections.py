@@ -241,7 +241,7 @@ def _failures(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     nouns = ("patient",) if is_of_pictures() else ("slice", "patient")
     counts = [plural(failures[f"num_{noun}s"], noun) for noun in nouns]
     yield Text(
-        f"{' and '.join(counts)} failed: a {failures['limit']}"
+        f"{' and '.join(counts)} failed: {failures['limit']}"
         + (", or, without a reference mask, a misclassified slice." if classified else ".")
     )
     failed = read_rows(folders.failures / "patients.csv", PatientRow)[:MAX_PATIENTS]
