@@ -48,7 +48,7 @@ TINY = (
 
 TESTS = Path(__file__).parent
 WHOLE_PROGRAMS = {
-    *("benchmarks", "chaos", "cli", "demo", "extension", "fuzz", "phantom", "serving"),  # folders
+    *("benchmarks", "chaos", "cli", "demo", "extension", "fuzz", "notebooks", "phantom", "serving"),
     *("test_bad_input", "test_cross_validation", "test_damage", "test_full_disk", "test_participants"),
     *("test_configs", "test_exact", "test_perceptual", "test_given_split", "test_kills", "test_lock"),
     *("test_class_folders", "test_progress", "test_runner", "test_signals", "test_parallel"),

@@ -162,8 +162,10 @@ def test_the_same_failures_give_the_same_bytes(
     tmp_path: Path, poor: EvaluationResult, found: FailureAnalysis
 ) -> None:
     one, two = (draw(tmp_path / name, poor, found) for name in ("one", "two"))
-    for path in one.iterdir():
-        assert path.read_bytes() == (two / path.name).read_bytes(), path.name
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    for name in files:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    assert any(name.parts[0] == "pictures" for name in files), "the failures are copied"
     text = (one / "report.txt").read_text()
     assert "synthetic data" in text.splitlines()[0]
     assert "tumour, pixels of the reference" in text

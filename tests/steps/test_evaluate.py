@@ -47,7 +47,7 @@ def test_failures_are_written(trained: Pipeline) -> None:
         "failures.png", "iou_of_failures.png", "confusion_matrices.png",
     }  # fmt: skip
     assert len((folder / "slices.csv").read_text().splitlines()) == metrics["num_slices"] + 1
-    assert metrics["dice_below"] == pytest.approx(0.5)
+    assert metrics["limit"] == "Dice below 0.5"
 
 
 def test_with_all_modalities_the_ablation_says_what_the_report_says(reevaluated: Reevaluated) -> None:

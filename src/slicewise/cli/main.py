@@ -3,9 +3,11 @@
 import os
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from slicewise import __version__
 from slicewise.core.console import close_bars, print_error, say, standard_streams
@@ -52,7 +54,8 @@ def _require_utf8() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
-def _run_verb(words: list[str]) -> int:
+def parse(words: Sequence[str]) -> tuple[Any, Namespace]:
+    """Return the module of a verb and its arguments; `words` are those after `slicewise`."""
     from slicewise.cli.options import expand_words
     from slicewise.cli.parser import Parser
 
@@ -65,7 +68,12 @@ def _run_verb(words: list[str]) -> int:
     verb.add_arguments(parser)
     # key=value and paths may stand between options
     args = parser.parse_intermixed_args(expand_words(words[1:]))
-    args.typed = words
+    args.typed = list(words)
+    return verb, args
+
+
+def _run_verb(words: list[str]) -> int:
+    verb, args = parse(words)
     try:
         code: int = verb.execute(args)
     except SliceWiseError as error:

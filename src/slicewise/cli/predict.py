@@ -1,9 +1,11 @@
 """`slicewise predict PATH...`: predict on volumes and pictures with a trained model."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from slicewise.cli.options import add_workspace_option, compose_overrides, workspace_from
 from slicewise.config.keys import closest_match
@@ -14,13 +16,15 @@ from slicewise.core.files import write_json
 from slicewise.data.problems import describe_problems
 from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
 from slicewise.domain.tables import plural, write_rows
+from slicewise.domain.wording import reword, wording
 from slicewise.engine.workspace import Workspace
 
 if TYPE_CHECKING:
     from slicewise.config.schema import Config
     from slicewise.data.cases import CaseFiles
     from slicewise.inference.pipeline import Pipeline
-    from slicewise.inference.prediction import PredictionRow
+    from slicewise.inference.prediction import Prediction, PredictionRow
+    from slicewise.inference.submission import Row as SubmissionRow
 
 RESULTS: Final = Path("results/predictions")
 CSV_NAME: Final = "predictions.csv"
@@ -49,12 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="the model (default: that of the final stage in the workspace)",
+        help="the model (default: the one evaluated last in the workspace)",
     )
     ensemble_help = "the models of all folds (run --folds N): their mean"
     models.add_argument("--ensemble", action="store_true", help=ensemble_help)
     out_help = f"where to write (default: <workspace>/{RESULTS})"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out_help)
+    submission_help = "also write run-length encoded masks, a line per image and class, for Kaggle"
+    parser.add_argument("--submission", type=Path, metavar="FILE", help=submission_help)
     modality_help = "modality of files whose names do not state one: a channel of the model, such as flair"
     parser.add_argument("--modality", metavar="NAME", help=modality_help)
 
@@ -62,9 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     workspace = workspace_from(args)
     paths, overrides = _split_words(args.words)
-    folder: Path = expand_user(args.out or workspace.root / RESULTS)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is not a folder")
+    outputs = _Outputs.of(args, workspace)
     config = compose_overrides(overrides)
     pipeline = _load_pipeline(workspace, args, config, overrides)
     channels = pipeline.checkpoints[0].preprocessing.channels
@@ -82,28 +86,83 @@ def execute(args: argparse.Namespace) -> int:
     ]
     if warnings := [problem for problem in problems if problem.severity != "error"]:
         say(describe_problems(warnings).rstrip(), "dim")
+    rows += _predict_cases(pipeline, cases, outputs, config.runtime.num_threads)
+    if all(row.error is not None for row in rows):
+        print_error(f"every case failed; the tables in {outputs.folder} are unchanged")
+        return 1
+    outputs.write_tables(rows, pipeline)
+    return _print_summary(pipeline, rows, outputs)
+
+
+@dataclass
+class _Outputs:
+    """Where predictions are written."""
+
+    folder: Path
+    submission: Path | None
+    lines: "list[SubmissionRow]" = field(default_factory=list)
+    """Those of the submission"""
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, workspace: Workspace) -> Self:
+        folder: Path = expand_user(args.out or workspace.root / RESULTS)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"--out {folder} is not a folder")
+        path = expand_user(args.submission) if args.submission else None
+        if path and (path.is_dir() or path.suffix.lower() != ".csv"):
+            raise UsageError(f"--submission {path}: expected the name of a CSV file, such as submission.csv")
+        return cls(folder, path)
+
+    def add(self, prediction: "Prediction") -> "PredictionRow":
+        """Write the mask of a case; return its row."""
+        with _explain_full_disk(self.folder, "--out"):
+            row = prediction.to_row(prediction.save_mask(self.folder))
+        if self.submission:
+            from slicewise.inference.submission import submission_rows
+
+            self.lines += submission_rows(prediction)
+        return row
+
+    def write_tables(self, rows: "Sequence[PredictionRow]", pipeline: "Pipeline") -> None:
+        """Write the table for people, that for programs, and the submission, each atomically."""
+        from slicewise.inference.prediction import PredictionRow
+
+        warning = SYNTHETIC_WARNING if pipeline.synthetic else None
+        cases = [row.to_json() for row in rows]
+        content = {"notice": NOTICE, "warning": warning, **pipeline.to_json(), "cases": cases}
+        with _explain_full_disk(self.folder, "--out"):
+            write_rows(self.folder / CSV_NAME, rows, PredictionRow)
+            write_json(self.folder / JSON_NAME, content)
+        if self.submission:
+            from slicewise.inference.submission import write_submission
+
+            with _explain_full_disk(self.submission.parent, "--submission"):
+                write_submission(self.submission, self.lines, (*pipeline.tasks,), pipeline.classes)
+
+
+@contextmanager
+def _explain_full_disk(folder: Path, option: str) -> Iterator[None]:
     try:
-        rows += _predict_cases(pipeline, cases, folder, config.runtime.num_threads)
-        if all(row.error is not None for row in rows):
-            print_error(f"every case failed; the tables in {folder} are unchanged")
-            return 1
-        _write_tables(folder, rows, pipeline)
+        yield
     except OSError as error:
-        if explained := explain_disk_error(error, folder, option="--out"):
+        if explained := explain_disk_error(error, folder, option=option):
             raise explained from error
         raise
-    return _print_summary(pipeline, rows, folder)
 
 
-def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", folder: Path) -> int:
+def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", outputs: _Outputs) -> int:
     failed = sum(row.error is not None for row in rows)
     say()
     for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
         say(f"thresholds {origin}" if origin.startswith("chosen") else origin, "dim")
     if pipeline.synthetic:
-        say(SYNTHETIC_WARNING, "warn")
+        with wording(pipeline.checkpoints[0].preprocessing.channels, pipeline.classes.names):
+            say(reword(SYNTHETIC_WARNING), "warn")
     say(NOTICE, "dim")
-    say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {folder / CSV_NAME}")
+    say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {outputs.folder / CSV_NAME}")
+    if outputs.submission:
+        left_out = "; cases that failed are not in it" if failed else ""
+        say(f"{plural(len(outputs.lines), 'line')} for a submission: {outputs.submission}{left_out}")
     return 1 if failed else 0
 
 
@@ -121,21 +180,26 @@ def _split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 def _load_pipeline(
     workspace: Workspace, args: argparse.Namespace, config: "Config", words: Sequence[str]
 ) -> "Pipeline":
-    """Load the named checkpoint, the folds of --ensemble, or the final model of the workspace."""
-    from slicewise.inference.pipeline import Pipeline
-    from slicewise.workflow.checkpoints import final_checkpoint, fold_checkpoints
+    """Load the named checkpoint, the folds of --ensemble, or the model evaluated last in the workspace.
 
-    checkpoint = (
-        expand_user(args.checkpoint) if args.checkpoint else workspace.root / final_checkpoint(config)
-    )
-    if args.checkpoint and not checkpoint.exists():
-        raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
+    That of the configuration where a recipe is given, or none was evaluated.
+    """
+    from slicewise.inference.pipeline import Pipeline
+    from slicewise.workflow.checkpoints import evaluated_checkpoint, final_checkpoint, fold_checkpoints
+
+    typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
+    checkpoint: Path = workspace.root / final_checkpoint(config)
+    if args.checkpoint:
+        checkpoint = expand_user(args.checkpoint)
+        if not checkpoint.exists():
+            raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
+    elif not typed_keys & {"recipes", "recipe"}:
+        checkpoint = evaluated_checkpoint(workspace) or checkpoint
     if not args.ensemble and not checkpoint.exists():
         raise UsageError(
             f"no model is trained in {workspace.root} yet: there is no {final_checkpoint(config)}. "
             "Run `slicewise run --until evaluate` first, or name a model with --checkpoint"
         )
-    typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
     overridden = {key for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys}
     return Pipeline.load(
         fold_checkpoints(workspace, config) if args.ensemble else checkpoint,
@@ -146,7 +210,7 @@ def _load_pipeline(
 
 
 def _predict_cases(
-    pipeline: "Pipeline", cases: "Sequence[CaseFiles]", folder: Path, num_threads: int
+    pipeline: "Pipeline", cases: "Sequence[CaseFiles]", outputs: _Outputs, num_threads: int
 ) -> "list[PredictionRow]":
     """Write the mask of every case, and print and return a row for each; an unreadable one stops no other."""
     from slicewise.compute.threads import Threads, tuned_threads
@@ -162,20 +226,27 @@ def _predict_cases(
         for case in progress(cases, desc="predict", unit="case"):
             try:
                 prediction = pipeline.predict(case)
-                row = prediction.to_row(prediction.save_mask(folder))
+                row = outputs.add(prediction)
             except DataError as error:
                 path = case.images[0] if len(case.images) == 1 else case.folder
                 rows.append(_failed(pipeline, case.key.case, path, case.unit, error))
                 continue
             for warning in prediction.warnings:
                 say(warning, "warn")
-            volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
-            verdict = (row.verdict or "no verdict").replace("_", " ")
-            probability = "–" if row.tumour_probability is None else f"{row.tumour_probability:.1%}"
-            probability += " raw" if row.calibrated is False else ""
-            say(f"{row.case:<32} {verdict:<10} {probability}{volume}  {row.mask or 'no mask'}")
+            say(_describe(row))
             rows.append(row)
     return rows
+
+
+def _describe(row: "PredictionRow") -> str:
+    """Return the line of a case; without classification it has no verdict."""
+    volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
+    mask = f"{volume}  {row.mask or 'no mask'}"
+    if row.tumour_probability is None:
+        return f"{row.case:<32}{mask}"
+    verdict = (row.verdict or "").replace("_", " ")
+    raw = " raw" if row.calibrated is False else ""
+    return f"{row.case:<32} {verdict:<10} {row.tumour_probability:.1%}{raw}{mask}"
 
 
 def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error: object) -> "PredictionRow":
@@ -190,16 +261,4 @@ def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error
         synthetic=pipeline.synthetic,
         fingerprint=pipeline.fingerprint,
         error=str(error),
-    )
-
-
-def _write_tables(folder: Path, rows: "Sequence[PredictionRow]", pipeline: "Pipeline") -> None:
-    """Write the table for people and that for programs, each atomically."""
-    from slicewise.inference.prediction import PredictionRow
-
-    write_rows(folder / CSV_NAME, rows, PredictionRow)
-    warning = SYNTHETIC_WARNING if pipeline.synthetic else None
-    cases = [row.to_json() for row in rows]
-    write_json(
-        folder / JSON_NAME, {"notice": NOTICE, "warning": warning, **pipeline.to_json(), "cases": cases}
     )

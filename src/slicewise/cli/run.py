@@ -21,6 +21,7 @@ from slicewise.core.errors import SliceWiseError
 from slicewise.core.hashing import digest
 from slicewise.core.redact import redact
 from slicewise.core.signals import handle_signals
+from slicewise.domain.wording import reword
 from slicewise.engine.lock import exclusive_lock
 from slicewise.engine.plan import Selection, plan
 from slicewise.engine.record import RECORD_NAME, RunRecord, StepRecord, git_commit, package_versions
@@ -29,6 +30,7 @@ from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
 from slicewise.steps.demo import demo_url
 from slicewise.workflow.observers import make_observers
+from slicewise.workflow.settings import recipe_wording
 
 log = logging.getLogger("slicewise")
 
@@ -170,7 +172,8 @@ def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> Non
     evaluated = available.get("evaluate") or available.get("cross_validation")
     if evaluated and evaluated.metrics:
         kind = "synthetic test patients" if config.data.synthetic else "test patients"
-        say(f"\nOn held-out {kind} of {config.data.name} ({config.training_mode}):")
+        with recipe_wording(config):
+            say(f"\nOn held-out {reword(kind)} of {config.data.name} ({config.training_mode}):")
         for line in evaluated.metrics["headlines"]:
             say(f"  {line}")
     for step in reversed(pipeline(config)):  # other outputs may have other settings

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
+from slicewise.domain.wording import reword
+
 WIDTH: Final = 100
 _NUMERIC = re.compile(r"[–<+\-\d][–<+\-\d.,()%/→ ]*(to [+\-\d.]+)?")
 
@@ -57,6 +59,16 @@ class Table:
         """Whether each column holds numbers, intervals and dashes only."""
         columns = zip(*self.rows, strict=True)
         return [all(map(_NUMERIC.fullmatch, column)) for column in columns] or [False] * len(self.head)
+
+    def without_empty(self) -> "Table":
+        """Return the table without the columns that hold dashes only."""
+        columns = enumerate(zip(*self.rows, strict=True))
+        return self.only(*(place for place, cells in columns if {*cells} != {"–"}))
+
+    def only(self, *columns: int) -> "Table":
+        """Return the table with these columns alone."""
+        head, *rows = ([row[place] for place in columns] for row in (self.head, *self.rows))
+        return Table(head, rows, self.caption)
 
     def lines(self) -> Iterator[str]:
         table = [[printable(cell) for cell in row] for row in (self.head, *self.rows)]
@@ -132,5 +144,5 @@ def to_text(report: Report) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text on one line, `?` for what is not printable: names come from foreign files."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """Return text on one line in the words of the recipe, `?` for what is not printable."""
+    return "".join(letter if letter.isprintable() else "?" for letter in reword(text))

@@ -14,6 +14,8 @@ from slicewise.domain.keys import SliceKey
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from slicewise.domain.classes import Classes
+
 Table = TypeVar("Table", bound="DataclassInstance")
 Scores = Mapping[str, float | None]
 """Metrics by name; None is undefined."""
@@ -168,6 +170,10 @@ class EvaluationTables(Protocol):
     def patients(self) -> Sequence[PatientRow]: ...
     @property
     def tasks(self) -> Sequence[str]: ...
+    @property
+    def classes(self) -> "Classes": ...
+    @property
+    def cells(self) -> Mapping[SliceKey, Any]: ...
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""Slice and patient tables of an evaluation, case by case, so that memory holds one case.
-
-A score is None where it is undefined.
-"""
+"""Slice and patient tables, case by case: memory holds one case. A score that is undefined is None."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -125,7 +122,7 @@ class ScoredCase:
     """Of each class; empty without a mask."""
     cells: NDArray[np.int64] | None
     """[S, C, C] pixels by true and predicted class, the background first; None where there is no mask, and
-    where classes do not exclude each other."""
+    where classes may overlap."""
     packed_masks: NDArray[np.uint8]
     """[S, K, bytes] the predicted masks, eight pixels to a byte; figures are drawn from them later."""
     tumour_probability: float
@@ -151,7 +148,8 @@ class EvaluationResult:
     classes: Classes = TUMOUR
     """Of a pixel"""
     pixels: Mapping[str, PixelCounts] = field(default_factory=dict)
-    """All masks of each source together, where there are several classes"""
+    """All masks of each source together"""
+    cells: Mapping[SliceKey, NDArray[np.int64]] = field(default_factory=dict)  # as in ScoredCase
 
     @property
     def bootstrap(self) -> BootstrapSettings:
@@ -228,7 +226,7 @@ def _measure(
                 surface = surface_distances(truth, guess, (case.slice_mm, size, size))
         masks.append(ClassMasks(count_overlap(truths, guesses), contours, surface))
     cells = None
-    if case.classes.exclusive:
+    if case.classes.exclusive or not case.classes.several:
         truth_numbers, numbers = (case.classes.numbers(each, axis=1) for each in (reference, predicted))
         cells = count_classes(truth_numbers, numbers, len(case.classes.with_absence))
     return masks, cells, count_overlap(reference.any(axis=1), predicted.any(axis=1))
@@ -250,15 +248,17 @@ def pool_cases(scored: Sequence[ScoredCase], settings: Evaluation, seed: int) ->
             cases_of.setdefault((case.rows[0].source, case.rows[0].patient), []).append(case)
     patients = tuple(_pool_patient(cases, settings) for _, cases in sorted(cases_of.items()))
     classes = scored[0].classes if scored else TUMOUR
+    counted = [(case.rows, case.cells) for case in scored if case.cells is not None]
+    cells = {row.key: own for part in counted for row, own in zip(*part, strict=True)}
     return EvaluationResult(
-        tuple(rows), patients, settings, seed, classes=classes, pixels=_count_pixels(scored, classes)
+        tuple(rows), patients, settings, seed, classes=classes, pixels=_count_pixels(scored), cells=cells
     )
 
 
-def _count_pixels(scored: Sequence[ScoredCase], classes: Classes) -> dict[str, PixelCounts]:
-    """Return the pixels of the masks of each source; nothing for a single class."""
+def _count_pixels(scored: Sequence[ScoredCase]) -> dict[str, PixelCounts]:
+    """Return the pixels of the masks of each source."""
     pixels: dict[str, PixelCounts] = {}
-    for case in scored if classes.several else ():
+    for case in scored:
         if case.has_mask:
             counts = [[column.sum() for column in vars(each.overlap).values()] for each in case.masks]
             cells = None if case.cells is None else case.cells.sum(axis=0)

@@ -4,18 +4,20 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.files import write_text
-from slicewise.domain.keys import CaseKey, SliceKey
+from slicewise.core.files import atomic_write, write_text
+from slicewise.domain.keys import CaseKey, SliceKey, safe_name
 from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.report import WIDTH, Table
 from slicewise.domain.tables import FailedSlice, PatientRow, SliceRow, TraitRow, by_source, plural, write_rows
+from slicewise.domain.wording import reword
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.metrics.confusion import roc_auc
+from slicewise.metrics.table import METRICS
 from slicewise.plots.sample_predictions import SlicePicture, display_slot, draw_failures, in_turns
 from slicewise.plots.scores import draw_failure_confusion, draw_iou_bars
 
@@ -46,6 +48,13 @@ class FailureAnalysis:
     num_judged: Mapping[str, int]
     """Slices of each source that could fail: with tumour in the reference or the prediction, or pictures."""
     threshold: float
+    metric: Literal["dice", "iou"] = "dice"
+    """The score of masks that failed below the threshold"""
+
+    @property
+    def limit(self) -> str:
+        """The threshold in words."""
+        return f"{METRICS[self.metric].label} below {self.threshold:g}"
 
 
 def describe_image(images: NDArray[np.floating], presence: Mapping[str, bool]) -> SliceImage:
@@ -57,11 +66,15 @@ def describe_image(images: NDArray[np.floating], presence: Mapping[str, bool]) -
 
 
 def analyse_failures(
-    result: EvaluationResult, images: Mapping[SliceKey, SliceImage], dice: float
+    result: EvaluationResult,
+    images: Mapping[SliceKey, SliceImage],
+    threshold: float,
+    metric: Literal["dice", "iou"] = "dice",
 ) -> FailureAnalysis:
     """Return the failures of a result and their traits; `images` are the traits of the image of each slice.
 
-    Masks below the Dice `dice` failed; a slice without a mask fails when its predicted class is wrong.
+    Masks with a score below the threshold failed; a slice without a mask fails when its predicted class is
+    wrong.
     """
     classified = CLASSIFICATION in result.tasks
     judged = [  # slices without a pixel in either mask are correct and say nothing about masks
@@ -72,10 +85,10 @@ def analyse_failures(
     slices = [
         FailedSlice(**{field.name: getattr(row, field.name) for field in fields(row)}, kind=kind)
         for row in judged
-        if (kind := _failure(row, dice))
+        if (kind := _failure(row, threshold, metric))
     ]
     masked = [row for row in result.patients if row.dice is not None]
-    patients = [row for row in masked if row.dice is not None and row.dice < dice]
+    patients = [row for row in masked if (score := row.scores[metric]) is not None and score < threshold]
     slice_traits = _slice_traits(judged, result.slices, images)
     traits = _trait_rows("slice", slice_traits, {row.key for row in slices})
     patient_traits = _patient_traits(masked, images)
@@ -85,7 +98,8 @@ def analyse_failures(
         tuple(sorted(patients, key=lambda row: (row.dice, row.source, row.patient))),
         tuple(traits),
         {source: len(rows) for source, rows in by_source(judged).items()},
-        dice,
+        threshold,
+        metric,
     )
 
 
@@ -101,11 +115,11 @@ def strength(effect: float) -> str:
     return next((name for bound, name in bounds if abs(effect) < bound), "large")
 
 
-def _failure(row: SliceRow, dice: float) -> str:
+def _failure(row: SliceRow, threshold: float, metric: str) -> str:
     """Return the kind of failure of a slice; empty where it did not fail."""
     if row.dice is None:
         return "" if row.right else "called wrongly"
-    if row.dice >= dice:
+    if (row.scores[metric] or 0) >= threshold:
         return ""
     if not row.reference_pixels:
         return "false alarm"
@@ -210,17 +224,23 @@ def write_failures(
     *,
     synthetic: bool,
 ) -> dict[str, Any]:
-    """Write report.txt, three tables and three figures into `folder`; return counts for the receipt."""
-    write_text(folder / "report.txt", "\n".join(_lines(analysis, synthetic=synthetic)) + "\n")
+    """Write report.txt, three tables, three figures and the pictures into `folder`; return counts."""
+    write_text(folder / "report.txt", "\n".join(map(reword, _lines(analysis, synthetic=synthetic))) + "\n")
     write_rows(folder / "slices.csv", analysis.slices, FailedSlice)
     write_rows(folder / "patients.csv", analysis.patients, PatientRow)
     write_rows(folder / "traits.csv", analysis.traits, TraitRow)
+    for picture in pictures:
+        row = picture.row
+        stem = safe_name(f"{row.source}-{row.case}-{row.index:03d}")
+        for name, image in picture.files().items():
+            with atomic_write(folder / "pictures" / f"{stem}_{name}.png") as stream:
+                stream.write(image)
     draw_failures(folder / "failures.png", pictures, len(analysis.slices), synthetic=synthetic)
     draw_iou_bars(folder / "iou_of_failures.png", analysis.slices, analysis.patients, synthetic=synthetic)
     failed = by_source(analysis.slices)
     draw_failure_confusion(folder / "confusion_matrices.png", result, failed, synthetic=synthetic)
     return {
-        "dice_below": analysis.threshold,
+        "limit": analysis.limit,
         "num_slices": len(analysis.slices),
         "num_patients": len(analysis.patients),
     }
@@ -229,7 +249,7 @@ def write_failures(
 def _lines(analysis: FailureAnalysis, *, synthetic: bool) -> Iterator[str]:
     yield "Failures on the test patients" + (" (synthetic data)" if synthetic else "")
     yield "=" * WIDTH
-    yield f"A mask fails below a Dice of {analysis.threshold:g}; without a mask, a wrong class fails."
+    yield f"A mask fails with {analysis.limit}; without a mask, a wrong class fails."
     yield "Slices in which neither reference nor prediction has a tumour are not counted."
     failed = by_source(analysis.slices)
     for source, number in analysis.num_judged.items():

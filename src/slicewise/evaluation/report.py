@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from slicewise.core.files import write_json, write_text
+from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.report import WIDTH, Table
 from slicewise.domain.tables import (
     PatientRow,
@@ -15,6 +16,7 @@ from slicewise.domain.tables import (
     resampling_unit,
     write_rows,
 )
+from slicewise.domain.wording import is_of_pictures, reword
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.held_out import HeldOutResult, compare_thresholds
 from slicewise.evaluation.summary import (
@@ -32,7 +34,7 @@ Line = tuple[str, str, str, str, str]
 """Name, value, interval, number of patients or families, note; a missing value is a dash"""
 
 CLASSES_FIGURE: Final = "classes.png"
-"""Of several classes of pixels"""
+"""IoU and confusion of the classes of pixels"""
 _CLASS_METRICS = ("dice", "iou", "precision", "recall", "pixel_specificity", "hd95_mm")
 """Of each class"""
 _CALIBRATION = (
@@ -50,7 +52,7 @@ class SourceScores(NamedTuple):
     details: Table
     notes: list[str]
     classes: list[Table]
-    """Of several classes of pixels the scores of each, and the confusion matrix of those that exclude each
+    """Of several classes of pixels the scores of each; the confusion matrix of those that exclude each
     other"""
 
 
@@ -86,7 +88,7 @@ def write_tables(
     write_rows(folder / "patients.csv", result.patients, PatientRow)
     draw_confusion(folder / "confusion_matrix.png", result, synthetic=synthetic)
     draw_dice(folder / "metric_distribution.png", result, synthetic=synthetic)
-    if result.pixels:
+    if result.pixels and (result.classes.several or CLASSIFICATION not in result.tasks):
         draw_classes(folder / CLASSES_FIGURE, result.classes, result.pixels, synthetic=synthetic)
     slices = by_source(result.slices)
     aucs = {source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap) for source, rows in slices.items()}
@@ -100,7 +102,7 @@ def to_text(metrics: Mapping[str, Any]) -> str:
         "checkpoint": metrics["stage"],
         "intervals": f"{intervals['confidence']:.0%}, {intervals['samples']:,} samples",
         "": intervals["method"],
-        "surfaces": f"3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm",
+        **({} if is_of_pictures() else {"surfaces": f"3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"}),
     }
     lines = [f"SliceWise evaluation: {metrics['data']} ({kind} data)", "=" * WIDTH]
     lines += Table(("", ""), [*facts.items()]).lines()
@@ -122,7 +124,7 @@ def to_text(metrics: Mapping[str, Any]) -> str:
         if "decisions" in metrics:
             lines += _selection_lines(metrics["decisions"][source])
     lines += ["", *textwrap.wrap(f"Empty masks: {metrics['empty_reference_policy']}", WIDTH)]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(reword(line).rstrip() for line in lines) + "\n"
 
 
 def _selection_lines(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -161,7 +163,7 @@ def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None
             lines.append(f"  always predicting {majority} has an accuracy of {accuracy:.3f}")
         if gains and source in gains:
             lines.append(f"  {gains[source]}")
-    return lines
+    return [reword(line) for line in lines]
 
 
 def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
@@ -188,20 +190,21 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
 
 
 def _class_tables(metrics: Mapping[str, Any], source: str) -> Iterator[Table]:
-    """Yield the tables of several classes of pixels; nothing for a single one."""
+    """Yield the tables of the classes of pixels: the scores of several, and their confusion."""
     section = metrics["sources"][source]["segmentation"] or {}
-    if "classes" not in section:
+    if "classes" in section:
+        keys = [*map(score_key, map(METRICS.__getitem__, _CLASS_METRICS)), "iou_of_all_pixels"]
+        rows = []
+        for name, scores in section["classes"].items():
+            values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
+            rows.append((name.replace("_", " "), *map(number, values)))
+        heads = [*map(score_label, keys[:-1]), "IoU of all pixels"]
+        yield Table(("class", *heads), rows, f"{source}: each class; means over patients").without_empty()
+    pixels = section.get("all_pixels")
+    if pixels is None or pixels["confusion"] is None:
         return
-    keys = [*map(score_key, map(METRICS.__getitem__, _CLASS_METRICS)), "iou_of_all_pixels"]
-    rows = []
-    for name, scores in section["classes"].items():
-        values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
-        rows.append((name.replace("_", " "), *map(number, values)))
-    yield Table(("class", *map(score_label, keys)), rows, f"{source}: each class; means over patients")
-    pixels = section["all_pixels"]
-    if pixels["confusion"] is None:
-        return
-    names = [name.replace("_", " ") for name in (metrics["classes"]["absence"], *metrics["classes"]["names"])]
+    known = metrics.get("classes", {"absence": "background", "names": ["tumour"]})
+    names = [name.replace("_", " ") for name in (known["absence"], *known["names"])]
     cells = [
         (f"truly {name}", *(f"{count:,}" for count in counts))
         for name, counts in zip(names, pixels["confusion"], strict=True)
@@ -232,11 +235,19 @@ def _segmentation_lines(entry: Mapping[str, Any]) -> list[Line]:
     HD95 excludes both.
     """
     section = entry["segmentation"] or {}
-    lines = [_line(label, estimate) for label, estimate in labelled_scores(section)]
+    lines = [
+        _line(label, estimate)
+        for label, estimate in labelled_scores(section)
+        # Pictures are their own slices, and their pixels have no size.
+        if not (is_of_pictures() and (label.endswith("slice") or estimate["num_patients"] == 0))
+    ]
     for part, name in (("empty_reference", "empty reference"), ("empty_prediction", "missed entirely")):
-        for key, value in section.get(part, {}).items():
-            words = key.removeprefix("num_").replace("_", " ")
-            lines.append((f"{name}, {words}", str(value), "–", "–", ""))
+        counts = {key.removeprefix("num_").replace("_", " "): n for key, n in section.get(part, {}).items()}
+        lines += [
+            (f"{name}, {words}", str(count), "–", "–", "")
+            for words, count in counts.items()
+            if not (is_of_pictures() and "slice" in words)
+        ]
     return lines
 
 

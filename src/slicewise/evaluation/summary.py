@@ -72,23 +72,24 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
 def _segmentation(
     result: EvaluationResult, source: str, slices: Sequence[SliceRow], patients: Sequence[PatientRow]
 ) -> dict[str, Any] | None:
-    """Return the scores of the masks of a source; of several classes those of each, and of all pixels."""
+    """Return the scores of the masks of a source, and of all pixels; of several classes those of each."""
     scores, pixels = segmentation_scores(slices, patients, result.bootstrap), result.pixels.get(source)
     if scores is None or pixels is None:
         return scores
     overlap = pixels.overlap
     iou, dice = confusion.iou_score(overlap), confusion.dice_score(overlap)
     scored = [row for row in patients if row.dice is not None]
-    scores["classes"] = {
-        name: {
-            score_key(metric): mean_estimate(
-                scored, read_score(f"{metric.name}_{name}"), result.bootstrap
-            ).to_json()
-            for metric in metrics_of("slice")
+    if result.classes.several:
+        scores["classes"] = {
+            name: {
+                score_key(metric): mean_estimate(
+                    scored, read_score(f"{metric.name}_{name}"), result.bootstrap
+                ).to_json()
+                for metric in metrics_of("slice")
+            }
+            | {"iou_of_all_pixels": float(iou[place]), "dice_of_all_pixels": float(dice[place])}
+            for place, name in enumerate(result.classes.names)
         }
-        | {"iou_of_all_pixels": float(iou[place]), "dice_of_all_pixels": float(dice[place])}
-        for place, name in enumerate(result.classes.names)
-    }
     scores["all_pixels"] = {**pixels.to_json(), "mean_class_iou": float(iou.mean())}
     if pixels.cells is not None:
         scores["all_pixels"]["accuracy"] = float(confusion.class_accuracy(pixels.cells))

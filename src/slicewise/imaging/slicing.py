@@ -37,7 +37,20 @@ class Geometry:
     height: int
     width: int
     indices: tuple[int, ...]
-    """Position in the volume of each slice that was cut."""
+    """Position in the volume of each slice that was cut; of a picture in tiles the number of each tile."""
+    tiles: tuple[int, int] = (1, 1)
+    """(rows, columns) of the tiles that a picture is cut into; the box is the first one."""
+
+    @property
+    def is_tiled(self) -> bool:
+        return self.tiles != (1, 1)
+
+    def place(self, index: int) -> tuple[int, Self]:
+        """Return the slice of the volume that one of `indices` stands for, and the box to cut from it."""
+        if not self.is_tiled:
+            return index, self
+        row, col = divmod(index, self.tiles[1])
+        return 0, replace(self, top=self.top + row * self.height, left=self.left + col * self.width)
 
     def cut(self, image: NDArray[Any]) -> NDArray[Any]:
         """Return the box of one [row, col] image."""
@@ -62,13 +75,15 @@ class Geometry:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values without `indices`, which the store keeps beside this."""
-        return {"shape": list(self.shape), "box": [self.top, self.left, self.height, self.width]}
+        tiles = {"tiles": list(self.tiles)} if self.is_tiled else {}
+        return {"shape": list(self.shape), "box": [self.top, self.left, self.height, self.width], **tiles}
 
     @classmethod
     def from_json(cls, value: dict[str, Any], indices: Sequence[int]) -> Self:
         slices, rows, cols = (int(size) for size in value["shape"])
         top, left, height, width = (int(number) for number in value["box"])
-        return cls((slices, rows, cols), top, left, height, width, tuple(indices))
+        down, across = (int(number) for number in value.get("tiles", (1, 1)))
+        return cls((slices, rows, cols), top, left, height, width, tuple(indices), (down, across))
 
     def _overlap(self) -> tuple[slice, slice, slice, slice]:
         _, rows, cols = self.shape
@@ -122,15 +137,15 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
         raise VolumeError(f"{volume.key}: no brain found, the image is one flat background; leave it out")
     has_brain = area >= max(1, settings.min_brain_fraction * area.max())
     slice_indices = np.flatnonzero(has_brain if volume.mask is None else has_brain | _any_label(volume.mask))
-    included = has_brain[slice_indices]
     size = settings.image_size
     geometry = _find_box(volume, inside, slice_indices, settings)
-    masks = np.zeros((len(slice_indices), size, size), np.uint8)
+    included = np.ones(len(geometry.indices), np.bool_) if geometry.is_tiled else has_brain[slice_indices]
+    masks = np.zeros((len(geometry.indices), size, size), np.uint8)
     if volume.mask is None:
         labels = np.full(len(masks), UNKNOWN_LABEL if volume.label is None else volume.label, np.int8)
     else:
-        for position, index in enumerate(slice_indices):
-            masks[position] = resize_labels(geometry.cut(volume.mask[index]), (size, size))
+        for position, (index, box) in enumerate(map(geometry.place, geometry.indices)):
+            masks[position] = resize_labels(box.cut(volume.mask[index]), (size, size))
         labels = _any_label(masks).astype(np.int8)
     # Not among the others: they would teach that little brain means tumour.
     train = np.zeros(len(masks), np.bool_)
@@ -143,7 +158,7 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
         masks=masks,
         has_mask=volume.mask is not None,
         labels=labels,
-        indices=slice_indices.astype(np.int32),
+        indices=np.array(geometry.indices, np.int32),
         included=included,
         train=train,
         channels=volume.channels,
@@ -157,11 +172,26 @@ def extract_slices(volume: Volume, settings: Preprocessing) -> SlicedCase:
 def _find_box(
     volume: Volume, inside: NDArray[np.bool_], slice_indices: NDArray[np.intp], settings: Preprocessing
 ) -> Geometry:
-    """Return the box that is cut from each of these slices."""
+    """Return the box that is cut from each of these slices, or the tiles of a picture."""
+    if settings.fit == "tile":
+        return _find_tiles(volume, settings.image_size)
     cropped = settings.crop == "brain"
     within, margin = (inside, settings.crop_margin) if cropped else (np.ones_like(inside), 0.0)
     box = square_box(within, volume, margin, slice_indices)
     return box.padded_to(settings.image_size) if settings.fit == "pad" else box
+
+
+def _find_tiles(volume: Volume, size: int) -> Geometry:
+    """Return tiles of `size` x `size` pixels that cover a picture; the outer ones reach over its edge."""
+    slices, rows, cols = volume.shape
+    if slices > 1:
+        raise VolumeError(
+            f"{volume.key}: preprocessing.fit=tile is for pictures, and this is a volume of {slices} slices; "
+            "set it to resize or pad"
+        )
+    down, across = -(-rows // size), -(-cols // size)
+    top, left = (rows - down * size) // 2, (cols - across * size) // 2
+    return Geometry(volume.shape, top, left, size, size, tuple(range(down * across)), (down, across))
 
 
 def _cut_images(
@@ -177,14 +207,14 @@ def _cut_images(
         volume.images, inside, volume.presence, settings.clip_percentiles, settings.intensity
     )
     images = np.zeros((len(geometry.indices), len(scalings), *size), np.float16)
-    for position, index in enumerate(geometry.indices):
-        brain = geometry.cut(inside[index])
+    for position, (index, box) in enumerate(map(geometry.place, geometry.indices)):
+        brain = box.cut(inside[index])
         share = resize_image(brain.astype(np.float32), size)
         share[share < _MIN_SHARE] = np.inf
         weights = np.reciprocal(share)
         for slot, scaling in enumerate(scalings):
             if scaling is not None:
-                image = scaling.apply(geometry.cut(volume.images[slot, index]), brain)
+                image = scaling.apply(box.cut(volume.images[slot, index]), brain)
                 # Six times as fast as NumPy's own multiplication and rounding to float16.
                 images[position, slot] = cv2.multiply(resize_image(image, size), weights, dtype=cv2.CV_16F)
     return images
@@ -262,14 +292,14 @@ def restore_to_volume(masks: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     """Return masks (bool or uint8) or probabilities [S, N, N] on the volume's grid, 0 in dropped slices."""
     result = np.zeros(geometry.shape, masks.dtype)
     size = (geometry.height, geometry.width)
-    for source, index in zip(masks, geometry.indices, strict=True):
+    for source, (index, place) in zip(masks, map(geometry.place, geometry.indices), strict=True):
         if not source.any():
             continue
         if masks.dtype.kind == "f":
             box: NDArray[Any] = resize_image(source.astype(np.float32), size)
         else:
             box = resize_labels(source.astype(np.uint8), size)
-        geometry.paste(box.astype(masks.dtype), result[index])
+        place.paste(box.astype(masks.dtype), result[index])
     return result
 
 

@@ -5,7 +5,6 @@ Command line, API and evaluation predict through it, so a file has one predictio
     pipeline = Pipeline.load("checkpoints/multitask_joint/best_model.pth")
     prediction = pipeline.predict("BraTS20_Training_001/")
     print(prediction.verdict, prediction.tumour_probability, prediction.volume_ml)
-    prediction.save_mask(Path("masks"))
 """
 
 from collections.abc import Sequence
@@ -51,10 +50,7 @@ if TYPE_CHECKING:
 Input = Path | str | CaseFiles | StoredCase | Volume | NDArray[Any]
 
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
-
-
-_NO_CLASSIFICATION: Final = 0.5
-"""Probability of every slice where the model does not classify; it is not reported"""
+_NO_CLASSIFICATION: Final = 0.5  # of every slice where the model does not classify; not reported
 
 
 class SlicePredictions(NamedTuple):
@@ -229,7 +225,8 @@ class Pipeline:
         files: CaseFiles | None = None
         warnings: tuple[str, ...] = ()
         if isinstance(case, StoredCase):
-            kind = kind or ("picture" if case.pixel_mm is None and len(case.labels) == 1 else "volume")
+            is_picture = case.pixel_mm is None and (len(case.labels) == 1 or case.geometry.is_tiled)
+            kind = kind or ("picture" if is_picture else "volume")
             return self._predict(case, kind, warnings=case.remarks)
         if isinstance(case, str | Path):
             case = self._find_one(Path(case), channels)
@@ -254,7 +251,10 @@ class Pipeline:
         files: CaseFiles | None = None,
         warnings: tuple[str, ...] = (),
     ) -> Prediction:
-        masks, classes = self.predict_stack(slices.images, slices.presence, slices.included)
+        if slices.geometry.is_tiled:  # tiles are no neighbours to smooth over
+            masks, classes = self.predict_slices(slices.images, slices.presence)
+        else:
+            masks, classes = self.predict_stack(slices.images, slices.presence, slices.included)
         return Prediction(
             slices=slices,
             mask_probability=masks,

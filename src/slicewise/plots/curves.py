@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from slicewise.core.files import atomic_write
+from slicewise.domain.wording import reword
 
 _LOSSES: Final = {"train_loss": "training", "val_loss": "validation"}
 
@@ -40,7 +41,7 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, float]], names: Mapping[str, st
     for key, name in names.items():
         points = [(row["epoch"], row[key]) for row in rows if key in row]
         if points:
-            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=reword(name))
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -13,11 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from slicewise.config.schema.data import Intensity
 from slicewise.domain.classes import TUMOUR, Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import modality_slot
 from slicewise.domain.tables import FailedSlice, SliceRow
-from slicewise.plots.overlay import grey
+from slicewise.imaging.io.image2d import to_png
+from slicewise.plots.overlay import WINDOW, grey
 from slicewise.plots.style import GREY, PREDICTION, TRUTH, draw_message, drawing, hide_axes
 
 Row = TypeVar("Row", bound=SliceRow)
@@ -25,6 +27,8 @@ Row = TypeVar("Row", bound=SliceRow)
 GROUPS: Final = ("best", "median", "worst")
 _SHOWN_FIRST: Final = tuple(modality_slot(name) for name in ("flair", "t1ce", "t2", "t1"))
 _FAILURES_PER_LINE: Final = 2
+_IMAGENET_WINDOW: Final = (-2.05, 2.5)
+"""About black and white of each colour"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class SlicePicture(Generic[Row]):
 
     row: Row
     grey: NDArray[np.float32]
-    """[N, N], 0 black, 1 white"""
+    """[N, N], 0 black, 1 white; of a picture in colours [N, N, 3]"""
     reference: NDArray[np.bool_] | None
     """[K, N, N] of K classes; of one also [N, N]"""
     predicted: NDArray[np.bool_]
@@ -47,8 +51,20 @@ class SlicePicture(Generic[Row]):
         if masks is None:
             return []
         colours = [tuple(part / 255 for part in each) for each in self.classes.colours]
-        each_mask = masks.reshape(len(self.classes), *self.grey.shape)
+        each_mask = masks.reshape(len(self.classes), *self.grey.shape[:2])
         return [*zip(each_mask, colours if self.classes.several else [colour], strict=True)]
+
+    def files(self) -> dict[str, bytes]:
+        """Return the image, the reference, if there is one, and the prediction as PNG, by name.
+
+        Masks hold the numbers of the classes, with their colours.
+        """
+        files = {"image": to_png(np.rint(self.grey * 255).astype(np.uint8))}
+        for name, masks in (("reference", self.reference), ("prediction", self.predicted)):
+            if masks is not None:
+                each_mask = masks.reshape(len(self.classes), *self.grey.shape[:2])
+                files[name] = to_png(self.classes.numbers(each_mask), self.classes.colours)
+        return files
 
 
 def grey_image(images: NDArray[np.floating], presence: ArrayLike) -> NDArray[np.float32]:
@@ -57,6 +73,12 @@ def grey_image(images: NDArray[np.floating], presence: ArrayLike) -> NDArray[np.
     Prepared slices are 0 outside the brain; that stays black.
     """
     return grey(images[display_slot(presence)]).astype(np.float32) / np.float32(255)
+
+
+def colour_image(images: NDArray[np.floating], intensity: Intensity) -> NDArray[np.float32]:
+    """Return one slice [3, N, N] of red, green and blue as [N, N, 3] in 0..1; its padding stays black."""
+    window = {"zscore_foreground": WINDOW, "imagenet": _IMAGENET_WINDOW}.get(intensity, (0.0, 1.0))
+    return np.stack([grey(image, window) for image in images], axis=-1).astype(np.float32) / np.float32(255)
 
 
 def display_slot(presence: ArrayLike) -> int:

@@ -57,10 +57,10 @@ def draw_failure_confusion(
     path: Path, result: EvaluationTables, failures: Mapping[str, Sequence[SliceRow]], *, synthetic: bool
 ) -> None:
     """Draw the confusion matrix of all slices of each source, and below it that of its `failures`."""
-    title, sources = "Slice classification: all slices, and those that failed", by_source(result.slices)
     if CLASSIFICATION not in result.tasks:
-        draw_message(path, title, _NO_CLASSIFICATION, synthetic=synthetic)
+        _draw_failed_pixels(path, result, failures, synthetic=synthetic)
         return
+    title, sources = "Slice classification: all slices, and those that failed", by_source(result.slices)
     with drawing(path, (max(4.8, 4.2 * len(sources)), 8.4), title, synthetic=synthetic) as figure:
         grid = figure.subplots(2, len(sources), squeeze=False)
         for (above, below), (source, rows) in zip(grid.T, sources.items(), strict=True):
@@ -71,6 +71,30 @@ def draw_failure_confusion(
             else:
                 hide_axes(below)
                 below.text(0.5, 0.5, f"{source}: no failures", ha="center", color=GREY)
+
+
+def _draw_failed_pixels(
+    path: Path, result: EvaluationTables, failures: Mapping[str, Sequence[SliceRow]], *, synthetic: bool
+) -> None:
+    """Draw the confusion matrix of the pixels of all slices of each source, and that of its `failures`."""
+    title = "Pixels of all slices, and of those that failed"
+    sources = by_source(row for row in result.slices if row.key in result.cells)
+    if not sources:
+        draw_message(path, title, "there is no confusion of classes that overlap", synthetic=synthetic)
+        return
+    names = [name.replace("_", " ") for name in result.classes.with_absence]
+    with drawing(path, (max(5.2, 5.2 * len(sources)), 9.4), title, synthetic=synthetic) as figure:
+        grid = figure.subplots(2, len(sources), squeeze=False)
+        for column, (source, rows) in zip(grid.T, sources.items(), strict=True):
+            failed = [row for row in failures.get(source, []) if row.key in result.cells]
+            for axes, what, own in zip(column, ("all", "failures"), (rows, failed), strict=True):
+                if own:
+                    cells = np.sum([result.cells[row.key] for row in own], axis=0)
+                    _draw_cells(axes, cells, names)
+                    axes.set_title(f"{source}, {what} ({len(own)}): accuracy {class_accuracy(cells):.1%}")
+                else:
+                    hide_axes(axes)
+                    axes.text(0.5, 0.5, f"{source}: no failures", ha="center", color=GREY)
 
 
 def _draw_matrix(axes: Axes, source: str, rows: Sequence[SliceRow], counts_text: str) -> None:

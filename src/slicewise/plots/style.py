@@ -8,8 +8,10 @@ from typing import Final
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from slicewise.core.files import atomic_write
+from slicewise.domain.wording import reword
 from slicewise.plots import overlay
 
 # Okabe and Ito's palette, distinguishable with any colour vision.
@@ -57,6 +59,9 @@ def drawing(
         yield figure
         if title:
             figure.suptitle(title + (" (synthetic data)" if synthetic else ""), x=0.01, ha="left")
+        for text in figure.findobj(Text):
+            if isinstance(text, Text):  # for the type alone
+                text.set_text(reword(text.get_text()))
         with atomic_write(path) as stream:
             figure.savefig(stream, format="png", metadata={"Software": None})
 

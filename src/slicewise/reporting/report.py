@@ -16,6 +16,7 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json, write_text
 from slicewise.domain.report import Report, Table, to_text
 from slicewise.domain.tables import resampling_unit
+from slicewise.domain.wording import reword
 from slicewise.evaluation.report import source_scores
 from slicewise.evaluation.summary import headline_scores
 from slicewise.metrics.table import score_key, score_label
@@ -28,6 +29,8 @@ from slicewise.reporting.run import (
 )
 from slicewise.reporting.sections import LINKS, build_report, split_table, training_table
 
+_LONG: Final = 20_000
+"""Longer values are pictures."""
 TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,  # names come from foreign files
@@ -35,6 +38,7 @@ TEMPLATES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
+    finalize=lambda value: reword(value) if type(value) is str and len(value) < _LONG else value,
 )
 _WIDE, _HALF = 1400, 1000
 _QUALITY: Final = 84

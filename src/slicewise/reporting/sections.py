@@ -5,10 +5,13 @@ from typing import Any, Final
 
 from slicewise.config.export import to_yaml
 from slicewise.core.files import read_json
+from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text
 from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
+from slicewise.domain.wording import is_of_pictures
 from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
 from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, number, source_scores
+from slicewise.metrics.table import METRICS
 from slicewise.reporting.run import (
     ResultFolders,
     RunInfo,
@@ -19,6 +22,8 @@ from slicewise.reporting.run import (
 
 MAX_PATIENTS: Final = 300
 MAX_GRADCAM_PAGES: Final = 4
+_PICTURE_METRICS: Final = ("dice", "iou", "precision", "recall", "pixel_specificity", "boundary_f1")
+"""Columns of the table of test pictures"""
 LINKS: Final = {
     "metrics": "../multitask_evaluation/metrics.json",
     "text": "../multitask_evaluation/report.txt",
@@ -33,9 +38,10 @@ LINKS: Final = {
     "model_card": "model_card.md",
 }
 """The tables behind the page, relative to its folder in the workspace."""
+_DISTRIBUTION: Final = "Dice and IoU of each test patient"
 _SCORE_FIGURES: Final = {
     "confusion_matrix": "Confusion matrices of the slices, per source",
-    "metric_distribution": "Dice and IoU of each test patient",
+    "metric_distribution": _DISTRIBUTION,
     "roc_curve": "ROC curves of the slices, with operating points",
     "reliability_diagram": "Reliability before and after calibration",
 }
@@ -131,11 +137,12 @@ def _scores(
         yield source.details
         yield from source.classes
         yield from (Text(note, is_note=True) for note in source.notes)
-    tolerance = f"Surfaces in 3-D; NSD within {metrics['nsd_tolerance_mm']} mm."
-    yield Text(f"{tolerance} {metrics['empty_reference_policy']}", is_note=True)
-    for name, text in _SCORE_FIGURES.items():
+    tolerance = "" if is_of_pictures() else f"Surfaces in 3-D; NSD within {metrics['nsd_tolerance_mm']} mm. "
+    yield Text(f"{tolerance}{metrics['empty_reference_policy']}", is_note=True)
+    classified = CLASSIFICATION in metrics["tasks"]
+    for name, text in _SCORE_FIGURES.items() if classified else [("metric_distribution", _DISTRIBUTION)]:
         yield Figure(folders.evaluation / f"{name}.png", text)
-    if "classes" in metrics:
+    if "classes" in metrics or not classified:
         caption = "IoU and confusion of the classes of pixels, per source"
         yield Figure(folders.evaluation / CLASSES_FIGURE, caption, wide=True)
     samples = folders.evaluation / "sample_predictions.png"
@@ -170,9 +177,13 @@ def _thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[
         ece, *others = (f"{number(old)} → {number(new)}" for old, new in pairs)
         effects.append((source, f"{ece} ({number(after['ece_by_chance'])})", *others))
     head = ("source", "selected on", "temperature, shift of logits", "class threshold", "mask threshold")
-    yield Table((*head, "mask post-processing"), rows)
+    chosen = Table((*head, "mask post-processing"), rows)
     head = ("source", "ECE (by chance)", "Brier score", "accuracy", "Dice per patient")
-    yield Table(head, effects, "Effect on the test patients, before → after")
+    effect = Table(head, effects, "Effect on the test patients, before → after")
+    if CLASSIFICATION not in metrics["tasks"]:  # neither a probability to calibrate nor a class
+        yield from (chosen.only(0, 1, 4, 5), effect.only(0, 4))
+        return
+    yield from (chosen, effect)
     bins = next((entry["after"]["ece_bins"] for entry in decisions.values()), None) or "equal"
     yield Text(
         f"ECE: expected calibration error, in {bins} bins; by chance: the ECE expected for so few slices if "
@@ -182,6 +193,8 @@ def _thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[
 
 
 def _stages(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
+    if len(folders.stages) < 2:
+        return
     rows = read_rows(folders.stage_comparison / "phase_comparison.csv", ComparisonRow)
     yield to_table(rows)
     for source, gains in run.gains.items():
@@ -195,7 +208,7 @@ def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Bl
     patients.sort(
         key=lambda row: (row.source, 2.0 if row.dice is None else row.dice, row.slice_accuracy, row.patient)
     )
-    classified = "classification" in metrics["tasks"]
+    classified = CLASSIFICATION in metrics["tasks"]
     rows = [
         (
             *(row.source, row.patient, str(row.num_slices), str(row.num_tumour_slices), number(row.dice)),
@@ -206,7 +219,17 @@ def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Bl
         for row in patients[:MAX_PATIENTS]
     ]
     head = ("source", "patient", "slices", "with tumour", "Dice", "NSD", "HD95 mm", "reference ml")
-    yield Table((*head, "predicted ml", "slice accuracy"), rows)
+    table = Table((*head, "predicted ml", "slice accuracy"), rows)
+    if is_of_pictures():
+        scores = [METRICS[name] for name in _PICTURE_METRICS if name in METRICS]
+        table = Table(
+            ("source", "patient", *(metric.label for metric in scores)),
+            [
+                (row.source, row.patient, *(number(row.scores.get(metric.name)) for metric in scores))
+                for row in patients[:MAX_PATIENTS]
+            ],
+        )
+    yield table.without_empty()
     shown = f"{MAX_PATIENTS} of {len(patients)} are shown. " if len(patients) > MAX_PATIENTS else ""
     links = {"patients.csv": LINKS["patients"], "slices.csv": LINKS["slices"]}
     yield Text(f"{shown}All columns, and all slices:", links, is_note=True)
@@ -214,10 +237,12 @@ def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Bl
 
 def _failures(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     failures = run.evaluation_step.metrics["failures"]
-    counts = [plural(failures[f"num_{noun}s"], noun) for noun in ("slice", "patient")]
+    classified = CLASSIFICATION in run.evaluation_step.metrics["tasks"]
+    nouns = ("patient",) if is_of_pictures() else ("slice", "patient")
+    counts = [plural(failures[f"num_{noun}s"], noun) for noun in nouns]
     yield Text(
-        f"{' and '.join(counts)} failed: a Dice below {failures['dice_below']}, or, without a reference "
-        "mask, a misclassified slice."
+        f"{' and '.join(counts)} failed: {failures['limit']}"
+        + (", or, without a reference mask, a misclassified slice." if classified else ".")
     )
     failed = read_rows(folders.failures / "patients.csv", PatientRow)[:MAX_PATIENTS]
     if failed:
@@ -238,8 +263,10 @@ def _failures(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
             "weak evidence.",
             is_note=True,
         )
+    elif any(failures[f"num_{noun}s"] for noun in ("slice", "patient")):
+        yield Text("No comparison: everything failed, or the failures have nothing in common.")
     else:
-        yield Text("No comparison: nothing failed, or everything did.")
+        return
     yield Figure(folders.failures / "failures.png", "Failures: image, reference, prediction", wide=True)
     yield Figure(folders.failures / "iou_of_failures.png", "IoU of the failures")
     matrices = folders.failures / "confusion_matrices.png"
@@ -247,8 +274,7 @@ def _failures(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
 
 
 def _explanations(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
-    if "classification" not in metrics["tasks"]:
-        yield Text("The model does not classify: there is no prediction to explain.")
+    if CLASSIFICATION not in metrics["tasks"]:
         return
     pages = sorted(folders.gradcam.glob("page_*.png"))
     shown = pages[:MAX_GRADCAM_PAGES]

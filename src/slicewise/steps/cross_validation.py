@@ -3,7 +3,7 @@
 from slicewise.config.schema import Config
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.folds import fold_name
-from slicewise.workflow.settings import evaluation_settings
+from slicewise.workflow.settings import evaluation_settings, recipe_wording
 
 
 def _run(context: Context[Config]) -> Outcome:
@@ -17,15 +17,16 @@ def _run(context: Context[Config]) -> Outcome:
         for fold in range(1, config.split.folds + 1)
     ]
     pooled = pool_folds(folds, config.evaluation, config.seed)
-    metrics = write_pooled(
-        context.out("pooled"),
-        folds,
-        pooled,
-        data_name=data.name,
-        stage=config.final_stage,
-        synthetic=data.synthetic,
-    )
-    return Outcome({**metrics, "headlines": headlines(metrics)})
+    with recipe_wording(config):
+        metrics = write_pooled(
+            context.out("pooled"),
+            folds,
+            pooled,
+            data_name=data.name,
+            stage=config.final_stage,
+            synthetic=data.synthetic,
+        )
+        return Outcome({**metrics, "headlines": headlines(metrics)})
 
 
 def cross_validation(folds: int) -> Step[Config]:
@@ -37,7 +38,7 @@ def cross_validation(folds: int) -> Step[Config]:
         needs=tuple(fold_name("evaluate", fold) for fold in range(1, folds + 1)),
         homes={"pooled": "results/cross_validation"},
         product=("metrics.json",),
-        version=11,
+        version=12,
         group="evaluate",
         aliases=("evaluate", "evaluation"),
         highlights={"results/cross_validation/report.txt": "the report on all folds together"},

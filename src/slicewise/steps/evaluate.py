@@ -6,7 +6,7 @@ from typing import Final
 from slicewise.config.schema import Config
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.demand import evaluation_demand
-from slicewise.workflow.settings import evaluation_settings
+from slicewise.workflow.settings import evaluation_settings, recipe_wording
 
 HOMES: Final = {
     "evaluation": "results/multitask_evaluation",
@@ -23,7 +23,11 @@ def _run(context: Context[Config]) -> Outcome:
     from slicewise.workflow.evaluation import evaluate
 
     runtime = context.config.runtime
-    with tuned_threads(runtime.num_threads, "evaluate", choose_device(runtime.device).type) as threads:
+    device = choose_device(runtime.device).type
+    with (
+        recipe_wording(context.config),
+        tuned_threads(runtime.num_threads, "evaluate", device) as threads,
+    ):
         metrics, notes = evaluate(context)
         return Outcome(metrics={**metrics, "num_threads": threads.setting.number}, notes=notes)
 
@@ -37,7 +41,7 @@ def evaluate(stages: Sequence[str]) -> Step[Config]:
         needs=("preprocess", "split", *stages),
         homes=HOMES,
         product=("metrics.json", "slices.csv", "patients.csv"),
-        version=20,
+        version=21,
         demand=evaluation_demand,
         group="evaluate",
         aliases=("evaluation",),

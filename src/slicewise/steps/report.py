@@ -12,7 +12,7 @@ from slicewise.core.disk import MIB
 from slicewise.core.hashing import digest
 from slicewise.engine.step import Context, Demand, Outcome, Step
 from slicewise.reporting.run import ResultFolders, RunInfo, StepInfo
-from slicewise.workflow.settings import reproduce_command, results_config
+from slicewise.workflow.settings import recipe_wording, reproduce_command, results_config
 
 
 def _run(needs: Sequence[str], context: Context[Config]) -> Outcome:
@@ -47,7 +47,8 @@ def _run(needs: Sequence[str], context: Context[Config]) -> Outcome:
         ablations=context.home("evaluate", "ablations"),
         stages={stage: context.home(f"train.{stage}", "checkpoint") for stage in config.stages},
     )
-    return Outcome(metrics={"page_bytes": write_report(context.out("report"), info, folders)})
+    with recipe_wording(config):
+        return Outcome(metrics={"page_bytes": write_report(context.out("report"), info, folders)})
 
 
 def report(steps: Sequence[str]) -> Step[Config]:
@@ -60,7 +61,7 @@ def report(steps: Sequence[str]) -> Step[Config]:
         needs=tuple(steps),
         homes={"report": home},
         redirects={"results/report.html": f"{home}/report.html"},
-        version=13,
+        version=14,
         # A page with its pictures, and the libraries that read them.
         demand=lambda _: Demand(disk_bytes=8 * MIB, memory_bytes=300 * MIB),
         group="evaluate",

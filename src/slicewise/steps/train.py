@@ -14,7 +14,7 @@ from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.checkpoints import load_stage_checkpoint
 from slicewise.workflow.demand import training_demand
 from slicewise.workflow.participants import source_keys
-from slicewise.workflow.settings import select_settings
+from slicewise.workflow.settings import recipe_wording, select_settings
 from slicewise.workflow.slices import open_subset
 
 if TYPE_CHECKING:
@@ -50,15 +50,16 @@ def _run(stage: str, context: Context[Config]) -> Outcome:
 
     keep_freed_memory()
     config = context.config
-    result = train_stage(
-        stage,
-        config,
-        open_subset(context, "train"),
-        open_subset(context, "val"),
-        context.out("checkpoint"),
-        _initial_checkpoint(stage, context),
-        fingerprint=context.fingerprint,
-    )
+    with recipe_wording(config):
+        result = train_stage(
+            stage,
+            config,
+            open_subset(context, "train"),
+            open_subset(context, "val"),
+            context.out("checkpoint"),
+            _initial_checkpoint(stage, context),
+            fingerprint=context.fingerprint,
+        )
     return Outcome(metrics=asdict(result), notes=_notes(result))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from slicewise.config.schema import Config
 from slicewise.config.schema.training import PART_OF_TASK
 from slicewise.core.errors import UsageError, WorkspaceError
-from slicewise.engine.receipt import Receipt
+from slicewise.engine.receipt import RECEIPT_NAME, Receipt
 from slicewise.engine.step import Context
 from slicewise.engine.workspace import Workspace
 from slicewise.workflow.folds import FOLDS_DIR, fold_name
@@ -51,6 +51,21 @@ def trained_tasks(context: Context[Config], stage: str) -> frozenset[str]:
 def final_checkpoint(config: Config) -> Path:
     """Return the checkpoint of the last stage, relative to the workspace or the folder of a fold."""
     return Path("checkpoints", f"{config.recipe}_{config.final_stage}", "best_model.pth")
+
+
+def evaluated_checkpoint(workspace: Workspace) -> Path | None:
+    """Return the checkpoint that the last evaluation in the workspace scored; None where there is none."""
+    evaluation = Receipt.read(workspace.root / "results" / "multitask_evaluation")
+    if evaluation is None:
+        return None
+    fingerprints = evaluation.identity.needs
+    trained = {
+        receipt.fingerprint: path.parent / "best_model.pth"
+        for path in (workspace.root / "checkpoints").glob(f"*/{RECEIPT_NAME}")
+        if (receipt := Receipt.read(path.parent))
+    }
+    stage = evaluation.report.metrics.get("stage")
+    return trained.get(fingerprints.get(f"train.{stage}", ""))
 
 
 def fold_checkpoints(workspace: Workspace, config: Config) -> list[Path]:

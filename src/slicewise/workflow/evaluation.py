@@ -17,7 +17,7 @@ from slicewise.core.console import progress
 from slicewise.core.files import write_json
 from slicewise.data.store import StoredCase
 from slicewise.domain.classes import TUMOUR
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.domain.labels import CLASSIFICATION, COLOURS, SEGMENTATION
 from slicewise.domain.tables import SliceRow
 from slicewise.engine.step import Context
 from slicewise.evaluation.comparison import (
@@ -50,7 +50,14 @@ from slicewise.inference.pipeline import Pipeline, SlicePredictions
 from slicewise.inference.prediction import Prediction
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.models.multitask import MultitaskModel
-from slicewise.plots.sample_predictions import Row, SlicePicture, draw_samples, grey_image, select_samples
+from slicewise.plots.sample_predictions import (
+    Row,
+    SlicePicture,
+    colour_image,
+    draw_samples,
+    grey_image,
+    select_samples,
+)
 from slicewise.tasks.base import Task
 from slicewise.tasks.build import find_segmentation, make_tasks
 from slicewise.workflow import slices
@@ -195,7 +202,10 @@ def _picture(config: Config, row: Row, lookup: SliceLookup, held_out: HeldOutRes
     task = find_segmentation(make_tasks(config.tasks))
     reference = task.encode_masks(mask[None])[0] if task and row.dice is not None else None
     predicted, classes = held_out.predicted_masks(row), held_out.after.classes
-    return SlicePicture(row, grey_image(images, presence), reference, predicted, classes)
+    image = grey_image(images, presence)
+    if config.preprocessing.channels == COLOURS:
+        image = colour_image(images, config.preprocessing.intensity)
+    return SlicePicture(row, image, reference, predicted, classes)
 
 
 def _write_failures(
@@ -207,7 +217,10 @@ def _write_failures(
         for case in cases
         for key, images in zip(slice_keys(case), case.images, strict=True)
     }
-    failures = analyse_failures(held_out.after, image_traits, settings.failure_dice)
+    if settings.failure_iou is None:
+        failures = analyse_failures(held_out.after, image_traits, settings.failure_dice)
+    else:
+        failures = analyse_failures(held_out.after, image_traits, settings.failure_iou, "iou")
     worst = select_failures(failures, settings.failure_pictures)
     pictures = [_picture(context.config, row, lookup, held_out) for row in worst]
     return write_failures(context.out("failures"), held_out.after, failures, pictures, synthetic=synthetic)

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -12,6 +13,7 @@ from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 from slicewise.core.redact import redact
+from slicewise.domain.wording import wording
 
 _FOLDER_PLACEHOLDER: Final = "FOLDER"
 _FILE_PLACEHOLDER: Final = "FILE"
@@ -37,6 +39,12 @@ def select_settings(config: Config, *keys: str, without: tuple[str, ...] = ()) -
 def evaluation_settings(config: Config) -> dict[str, Any]:
     """Return the settings of an evaluation, of one split or of pooled folds."""
     return select_settings(config, "evaluation", "seed", "data.name", "data.synthetic")
+
+
+def recipe_wording(config: Config) -> AbstractContextManager[None]:
+    """Return the block in which reports and figures have the words of the recipe."""
+    segmentation = config.tasks.segmentation
+    return wording(config.preprocessing.channels, segmentation.classes if segmentation else ())
 
 
 def results_config(config: Config) -> dict[str, Any]:

@@ -107,9 +107,10 @@ class Preprocessing(Section):
     `unit`, then ImageNet's mean and standard deviation."""
     crop: Literal["brain", "none"]
     """`brain`: a square around the brain; images are 0 outside the brain. `none`: around the image."""
-    fit: Literal["resize", "pad"]
+    fit: Literal["resize", "pad", "tile"]
     """`resize`: the square is resized to `image_size`. `pad`: pixels stay as they are, in the middle of
-    `image_size`; only a larger square is resized."""
+    `image_size`; only a larger square is resized. `tile`: a picture is cut into tiles of `image_size` that do
+    not overlap, and its prediction is put together again."""
     image_size: Annotated[int, Field(ge=32, le=512)]
     """Side of the square slices, pixels; a multiple of the stride of the architecture."""
     clip_percentiles: tuple[float, float]
@@ -127,6 +128,8 @@ class Preprocessing(Section):
     def _check(self) -> Self:
         if len({*self.channels}) < len(self.channels):
             raise ValueError("channels lists a name twice; name each of them once")
+        if self.fit == "tile" and self.crop != "none":
+            raise ValueError("fit=tile cuts whole pictures; set crop=none, or fit to resize or pad")
         low, high = self.clip_percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"clip_percentiles {low}, {high} must satisfy 0 <= low < high <= 100")

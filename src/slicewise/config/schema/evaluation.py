@@ -75,8 +75,10 @@ class Evaluation(Section):
     """Test slices in the sample figure."""
     failure_dice: Fraction
     """Slices and patients with a Dice below this are failures."""
+    failure_iou: Fraction | None
+    """Those with an IoU below this, in place of `failure_dice`; null: as that says."""
     failure_pictures: CountOrZero
-    """Failed slices drawn."""
+    """Failed slices drawn, and copied to `results/failures/pictures/`: image, reference and prediction."""
 
     @property
     def inference(self) -> InferenceSettings:
