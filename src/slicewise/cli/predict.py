@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from slicewise.cli.options import add_workspace_option, compose_overrides, workspace_from
+from slicewise.cli.options import (
+    add_workspace_option,
+    compose_overrides,
+    fixed_settings,
+    workspace_from,
+)
 from slicewise.config.keys import closest_match
 from slicewise.core.console import print_error, progress, say
 from slicewise.core.disk import expand_user, explain_disk_error
@@ -27,11 +32,6 @@ CSV_NAME: Final = "predictions.csv"
 JSON_NAME: Final = "predictions.json"
 _MIN_PICTURES_TO_MEASURE: Final = 16
 """From so many on, a measurement of the number of threads pays"""
-_OVERRIDABLE: Final = (
-    *("class_threshold", "mask_threshold", "component_share"),
-    *("flips", "rotation", "mask_smoothing", "class_smoothing"),
-)
-"""Keys of the section `evaluation` that hold, where they are set, whatever the evaluation selected"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,13 +135,11 @@ def _load_pipeline(
             f"no model is trained in {workspace.root} yet: there is no {final_checkpoint(config)}. "
             "Run `slicewise run --until evaluate` first, or name a model with --checkpoint"
         )
-    typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
-    overridden = {key for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys}
     return Pipeline.load(
         fold_checkpoints(workspace, config) if args.ensemble else checkpoint,
         device=config.runtime.device,
         settings=config.evaluation,
-        **config.evaluation.model_dump(include=overridden),
+        **fixed_settings(config, words),
     )
 
 
@@ -170,6 +168,9 @@ def _predict_cases(
             for warning in prediction.warnings:
                 say(warning, "warn")
             volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
+            volumes = prediction.class_volumes_ml.items()
+            each = [f"{name.replace('_', ' ')} {ml:,.1f}" for name, ml in volumes if ml is not None]
+            volume += f" ({', '.join(each)})" if each else ""
             verdict = (row.verdict or "no verdict").replace("_", " ")
             probability = "–" if row.tumour_probability is None else f"{row.tumour_probability:.1%}"
             probability += " raw" if row.calibrated is False else ""

@@ -22,6 +22,7 @@ from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.postprocess import Postprocessing, tumour_probability
 from slicewise.metrics import confusion
 from slicewise.metrics.confusion import Overlap, PixelCounts, count_classes, count_overlap
+from slicewise.metrics.lesions import Lesions, find_lesions
 from slicewise.metrics.surface_distance import SurfaceDistances, surface_distances
 from slicewise.metrics.table import Level, MaskPairs, metrics_of
 
@@ -98,6 +99,8 @@ class ClassMasks(NamedTuple):
     """[S] in pixels; None where surfaces were not requested"""
     surface: SurfaceDistances | None
     """Of the volume, in mm; None also where no pixel size is known"""
+    lesions: Lesions | None
+    """Of the volume; None likewise"""
 
     def pairs(self, pixel_mm: float | None, side: int, nsd_tolerance_mm: float) -> MaskPairs:
         """Return the masks of each slice."""
@@ -220,13 +223,14 @@ def _measure(
     reference, size = case.reference, case.pixel_mm
     masks = []
     for truths, guesses in zip(reference.swapaxes(0, 1), predicted.swapaxes(0, 1), strict=True):
-        contours = surface = None
+        contours = surface = lesions = None
         if surfaces:
             contours = [surface_distances(*pair, (1.0, 1.0)) for pair in zip(truths, guesses, strict=True)]
             if size is not None:
                 truth, guess = (pad_missing_slices(each, case.indices) for each in (truths, guesses))
                 surface = surface_distances(truth, guess, (case.slice_mm, size, size))
-        masks.append(ClassMasks(count_overlap(truths, guesses), contours, surface))
+                lesions = find_lesions(truth, guess, (case.slice_mm, size, size))
+        masks.append(ClassMasks(count_overlap(truths, guesses), contours, surface, lesions))
     cells = None
     if case.classes.exclusive:
         truth_numbers, numbers = (case.classes.numbers(each, axis=1) for each in (reference, predicted))
@@ -310,6 +314,7 @@ def _pair_masks(cases: list[ScoredCase], number: int, nsd_tolerance_mm: float) -
     voxels_ml = np.array([case.voxel_ml for case in cases])
     contours = [part for each in masks for part in each.contours or ()]
     surfaces = [each.surface for each in masks if each.surface is not None]
+    lesions = [each.lesions for each in masks if each.lesions is not None]
     reference, predicted, common, total = counts.sum(axis=0)[:, None]
     return MaskPairs(
         *(reference, predicted, common, total),
@@ -319,6 +324,7 @@ def _pair_masks(cases: list[ScoredCase], number: int, nsd_tolerance_mm: float) -
         nsd_tolerance_mm=nsd_tolerance_mm,
         reference_ml=float(sum(voxels_ml * counts[:, 0])),
         predicted_ml=float(sum(voxels_ml * counts[:, 1])),
+        lesions=Lesions.pooled(lesions) if len(lesions) == len(cases) else None,
         same_voxels=len(cases) == 1,
     )
 

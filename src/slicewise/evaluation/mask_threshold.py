@@ -1,4 +1,7 @@
-"""Grid search of mask threshold and post-processing for the best Dice per patient; no mask is kept."""
+"""Grid search of mask threshold and post-processing for the best Dice per patient; no mask is kept.
+
+Classes that may overlap have a search each.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,9 +34,10 @@ _TIE: Final = 1e-9
 
 
 class MaskGridSearch:
-    """The pixel counts of every candidate on the cases added so far: a few numbers per slice."""
+    """The pixel counts of every candidate for one class on the cases added: a few numbers per slice."""
 
-    def __init__(self, settings: Evaluation) -> None:
+    def __init__(self, settings: Evaluation, number: int = 0) -> None:
+        self._number = number
         self._configured = Postprocessing.configured(settings)
         self._gates = (False, True) if settings.postprocess else (False,)
         tried = {settings.mask_threshold, *(THRESHOLDS if settings.choose_mask_threshold else ())}
@@ -52,8 +56,8 @@ class MaskGridSearch:
         self._group_of: dict[str, str] = {}
 
     def add(self, case: CaseOutput) -> None:
-        """Count the pixels of one case of a single class under every candidate, slice by slice."""
-        reference, (probability,) = case.reference[:, 0], case.probability.swapaxes(0, 1)
+        """Count the pixels of the class in one case under every candidate, slice by slice."""
+        reference, probability = case.reference[:, self._number], case.probability[:, self._number]
         predicted, common = [], []
         for threshold in self._thresholds:
             masks, inside = probability >= threshold, reference

@@ -1,7 +1,7 @@
 """The report of an evaluation: metrics.json, report.txt, tables and figures; its scores as tables."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +25,7 @@ from slicewise.evaluation.summary import (
     summarise,
 )
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.metrics.table import METRICS, score_key, score_label
+from slicewise.metrics.table import METRICS, Metric, score_key, score_label
 from slicewise.plots.scores import draw_classes, draw_confusion, draw_dice, draw_reliability, draw_roc
 
 Line = tuple[str, str, str, str, str]
@@ -35,6 +35,8 @@ CLASSES_FIGURE: Final = "classes.png"
 """Of several classes of pixels"""
 _CLASS_METRICS = ("dice", "iou", "precision", "recall", "pixel_specificity", "hd95_mm")
 """Of each class"""
+_BRATS_METRICS = ("dice", "brats_hd95_mm", "lesion_dice", "lesion_hd95_mm", "lesion_f1")
+"""Likewise, of volumes"""
 _CALIBRATION = (
     ("ece", "calibration error, {ece_bins} bins"),
     ("ece_by_chance", "of it by chance"),
@@ -156,12 +158,23 @@ def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None
             if estimate["interval"] is not None:
                 value += f" ({_interval(estimate)})"
             lines.append(f"  {score_label(score_key(metric)):<22}{value}{condition}")
+            lines += _class_headlines(entry, metric)
         if classes := entry["classification"]:
             majority, accuracy = classes["majority_class"], classes["majority_accuracy"]
             lines.append(f"  always predicting {majority} has an accuracy of {accuracy:.3f}")
         if gains and source in gains:
             lines.append(f"  {gains[source]}")
     return lines
+
+
+def _class_headlines(entry: Mapping[str, Any], metric: Metric) -> Iterator[str]:
+    """Yield a line with the score of each of several classes of pixels."""
+    key = score_key(metric)
+    for name, scores in (entry["segmentation"] or {}).get("classes", {}).items():
+        if key in scores:
+            interval = f" ({_interval(scores[key])})" if scores[key]["interval"] else ""
+            value = number(scores[key]["value"], missing="n/a")
+            yield f"    {name.replace('_', ' '):<20}{value}{interval}"
 
 
 def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
@@ -192,12 +205,11 @@ def _class_tables(metrics: Mapping[str, Any], source: str) -> Iterator[Table]:
     section = metrics["sources"][source]["segmentation"] or {}
     if "classes" not in section:
         return
-    keys = [*map(score_key, map(METRICS.__getitem__, _CLASS_METRICS)), "iou_of_all_pixels"]
-    rows = []
-    for name, scores in section["classes"].items():
-        values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
-        rows.append((name.replace("_", " "), *map(number, values)))
-    yield Table(("class", *map(score_label, keys)), rows, f"{source}: each class; means over patients")
+    keys = [*map(_class_key, _CLASS_METRICS), "iou_of_all_pixels"]
+    yield _class_table(section["classes"], keys, f"{source}: each class; means over patients")
+    keys = [*map(_class_key, _BRATS_METRICS)]
+    if all(scores[keys[-1]]["value"] is not None for scores in section["classes"].values()):
+        yield _class_table(section["classes"], keys, f"{source}: each class as in BraTS; means over patients")
     pixels = section["all_pixels"]
     if pixels["confusion"] is None:
         return
@@ -210,6 +222,18 @@ def _class_tables(metrics: Mapping[str, Any], source: str) -> Iterator[Table]:
         f"{source}: all pixels by class; accuracy {pixels['accuracy']:.3f}, mean IoU {pixels['mean_iou']:.3f}"
     )
     yield Table(("", *(f"called {name}" for name in names)), cells, caption)
+
+
+def _class_key(metric: str) -> str:
+    return score_key(METRICS[metric])
+
+
+def _class_table(classes: Mapping[str, Any], keys: Sequence[str], caption: str) -> Table:
+    rows = []
+    for name, scores in classes.items():
+        values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
+        rows.append((name.replace("_", " "), *map(number, values)))
+    return Table(("class", *map(score_label, keys)), rows, caption)
 
 
 def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:

@@ -82,10 +82,13 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class ResultFolders:
-    """Folders of the outputs that the report shows; `stages` holds those of the training, in order."""
+    """Folders of the outputs that the report shows; `stages` holds those of the training, in order.
+
+    An external test has no stages, and no comparison of them.
+    """
 
     evaluation: Path
-    stage_comparison: Path
+    stage_comparison: Path | None
     failures: Path
     gradcam: Path
     ablations: Path
