@@ -43,10 +43,11 @@ class MaskGridSearch:
         tried = {settings.mask_threshold, *(THRESHOLDS if settings.choose_mask_threshold else ())}
         self._thresholds = sorted(tried)
         # (smallest component in voxels, smallest as a share of the largest one)
-        self._component_grid: list[tuple[int, float]] = [(0, settings.component_share)]
+        self._component_grid = [(settings.min_component, settings.component_share)]
         if settings.postprocess:
+            sizes = sorted({settings.min_component, *MIN_COMPONENTS})
             shares = sorted({settings.component_share, *COMPONENT_SHARES})
-            self._component_grid = list(product(MIN_COMPONENTS, shares))
+            self._component_grid = list(product(sizes, shares))
         self._grid = [
             (threshold, *rest) for threshold, rest in product(self._thresholds, self._component_grid)
         ]
@@ -130,8 +131,9 @@ class MaskGridSearch:
     def _distance_to_configured(self, candidate: Postprocessing) -> tuple[float, ...]:
         moved = abs(candidate.mask_threshold - self._configured.mask_threshold)
         cleaned = abs(candidate.component_share - self._configured.component_share)
-        parts = (moved > 0, candidate.min_component > 0, cleaned > 0, candidate.gate)
-        return (sum(parts), *parts, moved, cleaned, candidate.mask_threshold, candidate.min_component)
+        size = abs(candidate.min_component - self._configured.min_component)
+        parts = (moved > 0, size > 0, cleaned > 0, candidate.gate)
+        return (sum(parts), *parts, moved, cleaned, candidate.mask_threshold, size)
 
 
 def select_candidate(

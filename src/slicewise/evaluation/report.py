@@ -158,7 +158,9 @@ def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None
             if estimate["interval"] is not None:
                 value += f" ({_interval(estimate)})"
             lines.append(f"  {score_label(score_key(metric)):<22}{value}{condition}")
-            lines += _class_headlines(entry, metric)
+            for name, score in _class_scores(entry, metric):
+                interval = f" ({_interval(score)})" if score["interval"] else ""
+                lines.append(f"    {name:<20}{number(score['value'], missing='n/a')}{interval}")
         if classes := entry["classification"]:
             majority, accuracy = classes["majority_class"], classes["majority_accuracy"]
             lines.append(f"  always predicting {majority} has an accuracy of {accuracy:.3f}")
@@ -167,14 +169,11 @@ def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None
     return lines
 
 
-def _class_headlines(entry: Mapping[str, Any], metric: Metric) -> Iterator[str]:
-    """Yield a line with the score of each of several classes of pixels."""
-    key = score_key(metric)
+def _class_scores(entry: Mapping[str, Any], metric: Metric) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the name of each of several classes of pixels, and its score."""
     for name, scores in (entry["segmentation"] or {}).get("classes", {}).items():
-        if key in scores:
-            interval = f" ({_interval(scores[key])})" if scores[key]["interval"] else ""
-            value = number(scores[key]["value"], missing="n/a")
-            yield f"    {name.replace('_', ' '):<20}{value}{interval}"
+        if (score := scores.get(score_key(metric))) is not None:
+            yield name.replace("_", " "), score
 
 
 def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
@@ -233,7 +232,8 @@ def _class_table(classes: Mapping[str, Any], keys: Sequence[str], caption: str) 
     for name, scores in classes.items():
         values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
         rows.append((name.replace("_", " "), *map(number, values)))
-    return Table(("class", *map(score_label, keys)), rows, caption)
+    labels = (score_label(key).replace(" per patient", "") for key in keys)
+    return Table(("class", *labels), rows, caption)
 
 
 def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:
@@ -243,6 +243,7 @@ def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None
         threshold = describe_threshold(metric, decision)
         label = score_label(score_key(metric))
         lines.append(_line(f"{label} ({threshold})" if threshold else label, estimate))
+        lines += [_line(f"{label}, {name}", score) for name, score in _class_scores(entry, metric)]
         if metric.name == "accuracy":
             classes = entry["classification"]
             note = f"accuracy of always predicting “{classes['majority_class'].replace('_', ' ')}”"

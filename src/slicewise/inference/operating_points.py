@@ -20,7 +20,7 @@ CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
 INPUT_KINDS: Final[tuple[InputKind, ...]] = ("volume", "picture")
 
-_THRESHOLDS: Final = ("class_threshold", "mask_threshold", "component_share")
+_THRESHOLDS: Final = ("class_threshold", "mask_threshold", "min_component", "component_share")
 _LARGEST: Final = 1e6
 
 

@@ -54,7 +54,8 @@ class Postprocessing:
     def configured(cls, settings: Evaluation) -> "Postprocessing":
         """Return the configured thresholds."""
         class_threshold, mask_threshold = settings.class_threshold, settings.mask_threshold
-        return cls(Scaling(), class_threshold, mask_threshold, component_share=settings.component_share)
+        components = settings.min_component, settings.component_share
+        return cls(Scaling(), class_threshold, mask_threshold, *components)
 
     @property
     def calibrated(self) -> bool:
