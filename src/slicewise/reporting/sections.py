@@ -31,7 +31,7 @@ LINKS: Final = {
 """The tables behind the page, relative to its folder in the workspace."""
 _SCORE_FIGURES: Final = {
     "confusion_matrix": "Confusion matrices of the slices, per source",
-    "metric_distribution": "Dice and IoU of each test patient",
+    "metric_distribution": "Overlap of the masks of each test patient",
     "roc_curve": "ROC curves of the slices, with operating points",
     "reliability_diagram": "Reliability before and after calibration",
 }
