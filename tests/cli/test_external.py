@@ -86,7 +86,7 @@ def test_the_model_is_evaluated_as_at_home(run: Run, folder: Callable[..., Path]
     assert f"unlike the training: volumes, cases with t2: {modality['tested']}, training 100%" in out
     page = (results / "report" / "report.txt").read_text(encoding="utf-8")
     assert "Differences from the training data" in page
-    assert "On other test patients of brats" in out
+    assert "On test patients of brats, which the model was not trained on:" in out
     assert not (results / "report" / "model_card.md").exists()
 
 

@@ -180,8 +180,10 @@ def show_summary(
     evaluated = available.get("evaluate") or available.get("cross_validation")
     if evaluated and evaluated.metrics:
         kind = "synthetic test patients" if config.data.synthetic else "test patients"
-        how = "held-out" if any(name.startswith("train") for name in steps) else "other"
-        say(f"\nOn {how} {kind} of {config.data.name} ({config.training_mode}):")
+        where = f"held-out {kind} of {config.data.name} ({config.training_mode})"
+        if config.split.external:
+            where = f"{kind} of {config.data.name}, which the model was not trained on"
+        say(f"\nOn {where}:")
         for line in evaluated.metrics["headlines"]:
             say(f"  {line}")
     for step in reversed(pipeline_steps or pipeline(config)):  # other outputs may have other settings

@@ -65,6 +65,8 @@ class RunInfo:
     def split_origin(self) -> str:
         """Return how the split into train, val and test was made."""
         split = self.config["split"]
+        if split["external"]:
+            return "all patients of an external test"
         if split["file"] is not None:
             return f"given by the user in split.file={split['file']}"
         if split["folders"]:
