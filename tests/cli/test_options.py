@@ -203,14 +203,14 @@ def test_a_fold_is_forced_by_its_own_name() -> None:
     assert command.startswith("slicewise run --force fold2.evaluate,cross_validation ")
 
 
-@pytest.mark.parametrize("verb", sorted({*VERBS} - {"compare"}))
+@pytest.mark.parametrize("verb", sorted({*VERBS} - {"compare", "data"}))
 def test_every_verb_takes_the_workspace_from_the_environment(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLICEWISE_WORKSPACE", "/somewhere")
     parser = argparse.ArgumentParser()
     import_module(f"slicewise.cli.{verb}").add_arguments(parser)
-    words = {"demo": ["status"], "predict": ["scan.nii.gz"]}.get(verb, [])
+    words = {"demo": ["status"], "predict": ["scan.nii.gz"], "test": ["best_model.pth"]}.get(verb, [])
     assert parser.parse_args(words).workspace == Path("/somewhere")
     assert parser.parse_args([*words, "--workspace", "here"]).workspace == Path("here")
 

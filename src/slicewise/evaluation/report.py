@@ -232,7 +232,7 @@ def _class_table(classes: Mapping[str, Any], keys: Sequence[str], caption: str) 
     for name, scores in classes.items():
         values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
         rows.append((name.replace("_", " "), *map(number, values)))
-    labels = (score_label(key).replace(" per patient", "") for key in keys)
+    labels = (score_label(key).replace(" per patient", "").replace("iou of", "IoU of") for key in keys)
     return Table(("class", *labels), rows, caption)
 
 
