@@ -16,15 +16,14 @@ from slicewise.config.schema import Evaluation
 from slicewise.domain.classes import TUMOUR, Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import TASKS
-from slicewise.domain.tables import PatientRow, Scores, SliceRow
+from slicewise.domain.tables import PatientRow, SliceRow
 from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.postprocess import Postprocessing, tumour_probability
-from slicewise.metrics import confusion
 from slicewise.metrics.confusion import Overlap, PixelCounts, count_classes, count_overlap
 from slicewise.metrics.lesions import Lesions, find_lesions
 from slicewise.metrics.surface_distance import SurfaceDistances, surface_distances
-from slicewise.metrics.table import Level, MaskPairs, metrics_of
+from slicewise.metrics.table import MaskPairs, mask_scores
 
 _MM3_PER_ML: Final = 1000.0
 
@@ -193,7 +192,7 @@ def score_case(
     size, side, tolerance = case.pixel_mm, predicted.shape[-1], settings.nsd_tolerance_mm
     masks, cells, union = _measure(case, predicted, surfaces=surfaces) if case.has_mask else ((), None, None)
     pairs = [each.pairs(size, side, tolerance) for each in masks]
-    scores = _mask_scores(pairs, cells, case.classes, len(case.keys), "slice")
+    scores = mask_scores(pairs, cells, case.classes, len(case.keys), "slice")
     rows = [
         SliceRow(
             *(key.source, key.patient, key.case, key.index, case.group),
@@ -294,7 +293,7 @@ def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
         empty_reference=not any(row.reference_pixels for case in masked for row in case.rows)
         if masked
         else None,
-        scores=_mask_scores(pairs, _pooled_cells(masked), classes, 1, "slice", "patient")[0],
+        scores=mask_scores(pairs, _pooled_cells(masked), classes, 1, "slice", "patient")[0],
     )
 
 
@@ -327,30 +326,3 @@ def _pair_masks(cases: list[ScoredCase], number: int, nsd_tolerance_mm: float) -
         lesions=Lesions.pooled(lesions) if len(lesions) == len(cases) else None,
         same_voxels=len(cases) == 1,
     )
-
-
-def _mask_scores(
-    pairs: Sequence[MaskPairs],
-    cells: NDArray[np.int64] | None,
-    classes: Classes,
-    num_pairs: int,
-    *levels: Level,
-) -> list[Scores]:
-    """Return the metrics of each pair of masks; all None without masks.
-
-    Of several classes it is the mean over those where it is defined, or what their confusion matrices `cells`
-    give, and beside it `<metric>_<class>`.
-    """
-    columns = {}
-    for metric in metrics_of(*levels):
-        values = [metric.of_masks(each) for each in pairs] or [np.full(num_pairs, np.nan)] * len(classes)
-        columns[metric.name] = values[0]
-        if classes.several:
-            defined = np.isfinite(values).sum(axis=0)
-            mean = confusion.ratio(np.nansum(values, axis=0), defined)
-            columns[metric.name] = mean if cells is None or not metric.of_cells else metric.of_cells(cells)
-        columns |= {f"{metric.name}_{name}": own for name, own in zip(classes.several, values, strict=False)}
-    return [
-        {name: float(value[place]) if np.isfinite(value[place]) else None for name, value in columns.items()}
-        for place in range(num_pairs)
-    ]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
-from slicewise.domain.tables import PatientRow, SliceRow
+from slicewise.domain.classes import Classes
+from slicewise.domain.tables import PatientRow, Scores, SliceRow
 from slicewise.metrics import confusion, surface_distance
 from slicewise.metrics.confusion import Confusion, Counts, Floats, Overlap
 from slicewise.metrics.lesions import Lesions, pooled_hd95
@@ -248,6 +249,33 @@ for _metric in (
            "pooled", "higher", _of_confusion(confusion.mcc), _BOTH_CLASSES),
 ):  # fmt: skip
     METRICS.register(_metric.name, _metric)
+
+
+def mask_scores(
+    pairs: Sequence[MaskPairs],
+    cells: NDArray[np.int64] | None,
+    classes: Classes,
+    num_pairs: int,
+    *levels: Level,
+) -> list[Scores]:
+    """Return the metrics of each pair of masks; all None without masks.
+
+    Of several classes it is the mean over those where it is defined, or what their confusion matrices `cells`
+    give, and beside it `<metric>_<class>`.
+    """
+    columns = {}
+    for metric in metrics_of(*levels):
+        values = [metric.of_masks(each) for each in pairs] or [np.full(num_pairs, np.nan)] * len(classes)
+        columns[metric.name] = values[0]
+        if classes.several:
+            defined = np.isfinite(values).sum(axis=0)
+            mean = confusion.ratio(np.nansum(values, axis=0), defined)
+            columns[metric.name] = mean if cells is None or not metric.of_cells else metric.of_cells(cells)
+        columns |= {f"{metric.name}_{name}": own for name, own in zip(classes.several, values, strict=False)}
+    return [
+        {name: float(value[place]) if np.isfinite(value[place]) else None for name, value in columns.items()}
+        for place in range(num_pairs)
+    ]
 
 
 def to_markdown() -> str:
