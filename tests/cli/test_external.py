@@ -123,6 +123,8 @@ def test_a_checkpoint_that_remembers_nobody_says_so(
     code, out = run("data=brats", f"data.path={folder('test')}", model=old)
     assert code == 0, out
     assert "nobody could be compared with them" in out
+    page = (tmp_path / "external/theirs/results/report/report.txt").read_text(encoding="utf-8")
+    assert "does not remember its training patients" in " ".join(page.split())
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,25 @@ from slicewise.core.files import read_json
 from slicewise.domain.report import Block, Table, Text
 from slicewise.reporting.run import ResultFolders
 
-UNUSED: Final = (
-    "The model was trained elsewhere, and on none of these patients, as far as names and images tell. "
-    "Calibration, thresholds and post-processing are those that were selected with it."
-)
+_FILE: Final = "differences.json"
+
+
+def describe_test(folders: ResultFolders) -> str:
+    """Return whether the model may have been trained on the tested patients, and what was selected."""
+    origin = (
+        "The model was trained elsewhere, and on none of these patients, as far as names and images tell."
+    )
+    if not (folders.evaluation / _FILE).exists():
+        origin = (
+            "The checkpoint does not remember its training patients: nobody could be compared with them, and "
+            "if these are among them, the scores are too good."
+        )
+    return f"{origin} Calibration, thresholds and post-processing are those that were selected with it."
 
 
 def differences(folders: ResultFolders) -> Iterator[Block]:
     """Yield how the cases of an external test look beside those of the training."""
-    path = folders.evaluation / "differences.json"
+    path = folders.evaluation / _FILE
     if not path.exists():
         return
     content = read_json(path)

@@ -9,7 +9,7 @@ from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section
 from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
 from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
 from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, number, source_scores
-from slicewise.reporting.external import UNUSED, differences
+from slicewise.reporting.external import describe_test, differences
 from slicewise.reporting.run import ResultFolders, RunInfo, collect_warnings, selection_notes
 from slicewise.reporting.thresholds import thresholds
 
@@ -77,7 +77,7 @@ def _summary(
         yield Notice(headline, explanation)
     for note in selection_notes(metrics):
         yield Notice("Thresholds and calibration", note, severe=False)
-    unused = UNUSED
+    unused = describe_test(folders)
     if folders.stages:
         unused = (
             "The test patients were used neither for training nor for any selection in this run; "

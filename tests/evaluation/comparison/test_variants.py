@@ -218,7 +218,8 @@ def test_a_score_that_depends_on_a_threshold_names_it(stages: list[Variant]) -> 
 )
 def test_a_small_p_is_no_zero(value: float | None, text: str) -> None:
     row = ComparisonRow("lgg", "roc_auc", "b", "a", 0, 0.1, None, None, 4, 9, value, "", "")
-    assert to_table([row]).rows[0][5] == text
+    table = to_table([row])
+    assert table.rows[0][table.head.index("p")] == text
 
 
 def test_seeds_are_summed_up_by_mean_range_and_how_many_are_not_worse(results: Results) -> None:
