@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. Everything lands in .venv and in ignored folders.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: run test test-fast check docs bench chaos fuzz audit format clean constraints locks help
+.PHONY: run test test-fast check docs bench brats chaos fuzz audit format clean constraints locks help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -35,6 +35,15 @@ docs: .venv/installed-docs
 ## make bench  ratios of speed, each pair measured side by side
 bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+## make brats  our scores of BraTS regions against the official package: AGPL, so in an environment of its own
+brats: .venv/installed-dev .venv-brats/installed
+	$(BIN)/python -m pytest tests/metrics/test_lesions.py $(ARGS)
+
+.venv-brats/installed:
+	$(PYTHON) -m venv .venv-brats
+	.venv-brats/bin/python -m pip install --quiet --disable-pip-version-check brats-evaluation==0.0.10 panoptica==2.1.7
+	@touch $@
 
 ## make chaos  kill many runs at many moments; each must end as if nobody had
 chaos: .venv/installed-dev

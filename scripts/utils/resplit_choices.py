@@ -26,12 +26,9 @@ from numpy.typing import NDArray
 from slicewise.config.compose import compose
 from slicewise.config.schema import Evaluation
 from slicewise.evaluation.mask_threshold import select_candidate
+from slicewise.evaluation.slice_probabilities import SliceProbabilities
 from slicewise.evaluation.statistics import BootstrapSettings
-from slicewise.evaluation.threshold_selection import (
-    SliceProbabilities,
-    select_class_threshold,
-    youden_threshold,
-)
+from slicewise.evaluation.threshold_selection import select_class_threshold, youden_threshold
 from slicewise.inference.calibration import (
     brier_score,
     expected_calibration_error,
@@ -207,7 +204,7 @@ def read_predictions(
     from slicewise.data.split.assignment import Split
     from slicewise.data.store import SliceStore
     from slicewise.evaluation.mask_threshold import MaskGridSearch
-    from slicewise.evaluation.threshold_selection import concatenate_slices, included_slices
+    from slicewise.evaluation.slice_probabilities import concatenate_slices, included_slices
     from slicewise.inference.pipeline import Pipeline
     from slicewise.models.checkpoint import load_checkpoint
     from slicewise.workflow.evaluation import case_output

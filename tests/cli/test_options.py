@@ -210,7 +210,7 @@ def test_every_verb_takes_the_workspace_from_the_environment(
     monkeypatch.setenv("SLICEWISE_WORKSPACE", "/somewhere")
     parser = argparse.ArgumentParser()
     import_module(f"slicewise.cli.{verb}").add_arguments(parser)
-    words = {"demo": ["status"], "predict": ["scan.nii.gz"]}.get(verb, [])
+    words = {"demo": ["status"], "predict": ["scan.nii.gz"], "test": ["best_model.pth"]}.get(verb, [])
     assert parser.parse_args(words).workspace == Path("/somewhere")
     assert parser.parse_args([*words, "--workspace", "here"]).workspace == Path("here")
 

@@ -10,19 +10,23 @@ def test_it_is_the_path_of_the_only_source() -> None:
     config = compose(["data=image_masks", "data.path=my pictures/(1)"])
     assert config.data.sources["image_masks"].path == "my pictures/(1)"
     assert config.data.path is None
-    assert (
-        compose(["data=brats", "data.sources.pictures=null", "data.path=x"]).data.sources["volumes"].path
-        == "x"
-    )
+
+
+def test_with_volumes_and_pictures_it_is_that_of_the_volumes() -> None:
+    alone = compose(["data=brats", "data.path=x"]).data.sources
+    assert {key: source.path for key, source in alone.items()} == {"volumes": "x"}
+    both = compose(["data=brats", "data.path=x", "data.sources.pictures.path=y"]).data.sources
+    assert {key: source.path for key, source in both.items()} == {"volumes": "x", "pictures": "y"}
 
 
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
         (
-            ["data=brats", "data.path=x"],
-            r"there are 2; set data\.sources\.volumes\.path or data",
+            ["data=shapes", "+data.sources.more={kind:image_masks}", "data.path=x"],
+            r"there are 2; set data\.sources\.shapes\.path or data",
         ),
+        (["data=phantom", "data.path=x"], r"its patients are generated"),
         (["data=shapes", "data.path=x"], r"its patients are generated; choose .*data=image_masks"),
         (["data=lgg", "data.path=x", "data.sources.volumes.path=y"], r"set the same; leave one of them out"),
         (

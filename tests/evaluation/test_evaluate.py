@@ -100,8 +100,9 @@ def test_borders_are_measured_where_asked_and_change_nothing_else(
     full = evaluate_slices([case], settings, seed=0)
     short = evaluate_slices([case], settings, seed=0, surfaces=False)
     assert full.patients[0].scores["hd95_mm"] is not None
-    blank = {"boundary_f1": None, "nsd": None, "hd95_mm": None}
-    for table in ("slices", "patients"):
+    of_slices = dict.fromkeys(("boundary_f1", "nsd", "hd95_mm"))
+    lesions = dict.fromkeys(("brats_hd95_mm", "lesion_dice", "lesion_hd95_mm", "lesion_f1"))
+    for table, blank in (("slices", of_slices), ("patients", of_slices | lesions)):
         rows = getattr(full, table)
         assert getattr(short, table) == tuple(replace(row, scores={**row.scores, **blank}) for row in rows)
 

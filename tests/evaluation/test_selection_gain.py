@@ -9,8 +9,9 @@ from tests.scripts import load_script
 from slicewise.config.schema import Evaluation
 from slicewise.domain.tables import Estimate
 from slicewise.evaluation.mask_threshold import select_candidate
+from slicewise.evaluation.slice_probabilities import SliceProbabilities
 from slicewise.evaluation.statistics import BootstrapSettings, SelectionGain, held_out_values
-from slicewise.evaluation.threshold_selection import SliceProbabilities, select_class_threshold
+from slicewise.evaluation.threshold_selection import select_class_threshold
 from slicewise.inference.postprocess import Postprocessing
 
 HOW = BootstrapSettings(400, 0.95, 0)

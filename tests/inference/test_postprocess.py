@@ -64,6 +64,14 @@ def test_the_scaling_changes_probabilities_before_the_threshold_decides(
         assert row.predicted == (expected >= 0.6)
 
 
+def test_the_smallest_component_can_be_configured(settings: Evaluation) -> None:
+    masks = np.zeros((3, 1, 8, 8), np.float32)
+    masks[0, 0, :2, :2], masks[2, 0, 5, 5] = 1, 1
+    configured = Postprocessing.configured(settings.model_copy(update={"min_component": 3}))
+    kept = configured.masks(masks, np.ones(3, np.float32), [0, 1, 2])
+    assert kept.sum() == 4
+
+
 def test_a_decision_reads_as_a_sentence() -> None:
     plain = Postprocessing(Scaling(), 0.5, 0.5)
     assert plain.describe() == "class from 0.5, mask from 0.5, probabilities are raw, not calibrated"

@@ -22,12 +22,13 @@ from slicewise.config.schema.model import Activation, SegmentationSettings, Task
 from slicewise.core.errors import CheckpointError
 from slicewise.domain.classes import Classes
 from slicewise.domain.keys import SliceKey
-from slicewise.domain.tables import SliceRow, read_rows, to_csv
+from slicewise.domain.tables import SliceRow, describe_mask_threshold, read_rows, to_csv
 from slicewise.evaluation.evaluate import CaseOutput
 from slicewise.evaluation.held_out import evaluate_held_out
 from slicewise.evaluation.report import write_report
 from slicewise.evaluation.threshold_selection import select_thresholds
 from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import PredictionRow
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskModel
@@ -117,7 +118,7 @@ def test_more_than_two_classes_of_a_slice_are_refused(checkpoint: Checkpoint) ->
 
 def test_the_most_probable_of_exclusive_classes_is_decided_on() -> None:
     probability = np.array([[[0.3, 0.4, 0.2, 0.5]], [[0.2, 0.35, 0.45, 0.0]]]).swapaxes(0, 1)
-    found = Classes(NAMES, exclusive=True).decide(probability, 0.5)
+    found = Classes(NAMES, exclusive=True).decide(probability, np.full(2, 0.5))
     assert Classes(NAMES).numbers(found, axis=1).tolist() == [[0, 1, 2, 0]]
 
 
@@ -152,7 +153,8 @@ def cases(*, exclusive: bool, number: int = 4) -> list[CaseOutput]:
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_every_class_is_scored(settings: Evaluation, tmp_path: Path, *, exclusive: bool) -> None:
     chosen = select_thresholds(cases(exclusive=exclusive), settings)
-    assert "of several, those configured stay" in " ".join(chosen.sources["shapes"].notes)
+    note = "classes that exclude each other have no mask threshold"
+    assert (note in " ".join(chosen.sources["shapes"].notes)) == exclusive
     found = evaluate_held_out(cases(exclusive=exclusive), chosen, settings, 0)
     (first, *_), postprocessing = cases(exclusive=exclusive), chosen.postprocessing("shapes")
     predicted, row = first.predicted(postprocessing), found.after.patients[0]
@@ -176,6 +178,31 @@ def test_every_class_is_scored(settings: Evaluation, tmp_path: Path, *, exclusiv
     assert ("all pixels by class" in report) == exclusive
     if exclusive:
         check_cells(section["all_pixels"], cases(exclusive=True), found.after.patients[0].scores, predicted)
+
+
+def test_overlapping_classes_have_thresholds_of_their_own(settings: Evaluation) -> None:
+    """Edema is unsure everywhere; core is sure, with a wide seam that is nearly so."""
+
+    def blurred(case: CaseOutput) -> CaseOutput:
+        probability = np.where(case.masks, np.float32(0.9), np.float32(0.02))
+        probability[:, 0] = np.where(case.masks[:, 0], 0.35, 0.02)
+        probability[1, 1, 8:15, 1:9] = np.maximum(probability[1, 1, 8:15, 1:9], 0.65)
+        return replace(case, mask_probability=probability)
+
+    blurry = [blurred(case) for case in cases(exclusive=False, number=10)]
+    chosen = select_thresholds(blurry, settings)
+    found = chosen.postprocessing("shapes")
+    assert {name: rule.mask_threshold for name, rule in found.by_class} == {"edema": 0.3, "core": 0.7}
+    assert {*chosen.sources["shapes"].gains} >= {"edema: masks", "core: masks"}
+    for case in blurry:
+        np.testing.assert_array_equal(case.predicted(found), case.reference)
+    assert chosen.sources["shapes"].validation["after"]["dice_per_patient"] == 1.0
+    assert Postprocessing.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert found.describe().endswith("; edema: mask from 0.3; core: mask from 0.7")
+    assert describe_mask_threshold(found.to_json()) == "mask threshold 0.3 for edema, 0.7 for core"
+    fixed = found.fixed(mask_threshold=0.5, class_threshold=0.4)
+    assert fixed.thresholds(Classes(NAMES)).tolist() == [0.5, 0.5]
+    assert fixed.class_threshold == 0.4
 
 
 def check_cells(

@@ -229,7 +229,7 @@ def test_a_network_that_called_nothing_tumour_has_a_page_too(made: Made, tmp_pat
 
 def test_fewer_modalities_are_shown_where_they_were_asked_for(made: Made, tmp_path: Path) -> None:
     assert 'id="modalities"' not in made.page
-    shutil.copy(made.folders.stage_comparison / "phase_comparison.png", tmp_path / "phantom.png")
+    shutil.copy(made.folders.evaluation / "confusion_matrix.png", tmp_path / "phantom.png")
     page = render_html(made.run, replace(made.folders, ablations=tmp_path))
     assert 'id="modalities"' in page
 

@@ -129,6 +129,7 @@ def test_the_settings_reach_the_command_line_of_the_api(tmp_path: Path) -> None:
         ("rotation", 10.0),
         ("mask_smoothing", 0.7),
         ("class_smoothing", 0.7),
+        ("min_component", 20),
         ("component_share", 0.3),
     ],
 )

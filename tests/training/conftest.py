@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
+from slicewise.core.hashing import digest
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
+from slicewise.domain.labels import MODALITIES
+from slicewise.imaging.slicing import Geometry
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.model_selection import Validation
 from slicewise.training.stage import StageResult, train_stage
@@ -48,6 +51,22 @@ class Case:
     presence: tuple[bool, bool, bool, bool]
     has_mask: bool
     image_size: int = SIDE
+    channels = MODALITIES
+    pixel_mm = None
+    slice_mm = 1.0
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry((len(self.labels), SIDE, SIDE), 0, 0, SIDE, SIDE, ())
+
+    @property
+    def files(self) -> dict[str, dict[str, str]]:
+        return {"images.npy": {"sha256": digest(self.stored_images.tolist())}}
+
+    def read(self, rows: Sequence[int]) -> NDArray[np.float16]:
+        images = np.zeros((len(rows), len(self.presence), SIDE, SIDE), np.float16)
+        images[:, np.flatnonzero(self.presence)] = self.stored_images[rows]
+        return images
 
     @property
     def group(self) -> str:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from slicewise.config.schema import Config
 from slicewise.data.loading.dataset import SliceDataset
+from slicewise.data.reference import describe_training, known_patients
 from slicewise.models.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from slicewise.plots.curves import draw_curves
 from slicewise.training.artifacts import (
@@ -93,10 +94,16 @@ def test_the_best_network_is_kept_with_its_calls(
     """A prediction needs no library of architectures then; see `models.program`."""
     config = make_config()
     learner = Learner(config.stages["joint"], config, None, num_steps=1)
-    outputs = StageArtifacts("joint", tmp_path, "f" * 64, learner, val_set)
+    outputs = StageArtifacts(
+        "joint", tmp_path, "f" * 64, learner, val_set, describe_training(val_set.cases, "f" * 64)
+    )
     outputs.save_best({"dice": 0.5})
 
     kept = load_checkpoint(tmp_path / CHECKPOINT_NAME)
+    assert kept.reference is not None
+    assert {*known_patients(kept.reference, val_set.cases)} == {
+        (case.key.source, case.group) for case in val_set.cases
+    }
 
     program = kept.build_program(torch.device("cpu"))
     assert program is not None

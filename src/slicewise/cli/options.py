@@ -34,6 +34,11 @@ from slicewise.steps.preprocess import PREPROCESS
 TRAINING_MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
 _MODES: Final = {"full": (), "data-only": ("data",), "train-eval": ("train", "evaluate"), "demo": ("demo",)}
 """Mode -> groups of steps, none for all"""
+_OVERRIDABLE: Final = (
+    *("class_threshold", "mask_threshold", "min_component", "component_share"),
+    *("flips", "rotation", "mask_smoothing", "class_smoothing"),
+)
+"""Keys of the section `evaluation` that hold, where they are set, whatever the evaluation selected"""
 
 
 def default_workspace() -> Path:
@@ -195,6 +200,13 @@ def refuse_together(args: argparse.Namespace, option: str, others: Sequence[str]
 def is_typed(args: argparse.Namespace, option: str) -> bool:
     """Whether an option was typed; else it has its default."""
     return any(word.partition("=")[0] == option for word in args.typed)
+
+
+def fixed_settings(config: Config, words: Sequence[str]) -> dict[str, Any]:
+    """Return the keys of the section `evaluation` that hold, where they are typed, whatever was selected."""
+    typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
+    overridden = {key for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys}
+    return config.evaluation.model_dump(include=overridden)
 
 
 def compose_overrides(overrides: Sequence[str]) -> Config:

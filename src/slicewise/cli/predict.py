@@ -1,13 +1,18 @@
 """`slicewise predict PATH...`: predict on volumes and pictures with a trained model."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from slicewise.cli.options import add_workspace_option, compose_overrides, workspace_from
+from slicewise.cli.options import (
+    add_workspace_option,
+    compose_overrides,
+    fixed_settings,
+    workspace_from,
+)
 from slicewise.config.keys import closest_match
 from slicewise.core.console import print_error, progress, say
 from slicewise.core.disk import expand_user, explain_disk_error
@@ -31,11 +36,6 @@ CSV_NAME: Final = "predictions.csv"
 JSON_NAME: Final = "predictions.json"
 _MIN_PICTURES_TO_MEASURE: Final = 16
 """From so many on, a measurement of the number of threads pays"""
-_OVERRIDABLE: Final = (
-    *("class_threshold", "mask_threshold", "component_share"),
-    *("flips", "rotation", "mask_smoothing", "class_smoothing"),
-)
-"""Keys of the section `evaluation` that hold, where they are set, whatever the evaluation selected"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -200,12 +200,11 @@ def _load_pipeline(
             f"no model is trained in {workspace.root} yet: there is no {final_checkpoint(config)}. "
             "Run `slicewise run --until evaluate` first, or name a model with --checkpoint"
         )
-    overridden = {key for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys}
     return Pipeline.load(
         fold_checkpoints(workspace, config) if args.ensemble else checkpoint,
         device=config.runtime.device,
         settings=config.evaluation,
-        **config.evaluation.model_dump(include=overridden),
+        **fixed_settings(config, words),
     )
 
 
@@ -233,15 +232,17 @@ def _predict_cases(
                 continue
             for warning in prediction.warnings:
                 say(warning, "warn")
-            say(_describe(row))
+            say(_describe(row, prediction.class_volumes_ml))
             rows.append(row)
     return rows
 
 
-def _describe(row: "PredictionRow") -> str:
+def _describe(row: "PredictionRow", class_volumes_ml: Mapping[str, float | None]) -> str:
     """Return the line of a case; without classification it has no verdict."""
     volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
-    mask = f"{volume}  {row.mask or 'no mask'}"
+    each = [f"{name.replace('_', ' ')} {ml:,.1f}" for name, ml in class_volumes_ml.items() if ml is not None]
+    volumes = f" ({', '.join(each)})" if each else ""
+    mask = f"{volume}{volumes}  {row.mask or 'no mask'}"
     if row.tumour_probability is None:
         return f"{row.case:<32}{mask}"
     verdict = (row.verdict or "").replace("_", " ")

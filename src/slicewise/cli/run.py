@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -26,6 +26,7 @@ from slicewise.engine.lock import exclusive_lock
 from slicewise.engine.plan import Selection, plan
 from slicewise.engine.record import RECORD_NAME, RunRecord, StepRecord, git_commit, package_versions
 from slicewise.engine.runner import Runner
+from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
 from slicewise.steps.demo import demo_url
@@ -76,9 +77,16 @@ def hold_workspace(args: argparse.Namespace, workspace: Workspace) -> Iterator[P
 
 
 def run_pipeline(
-    args: argparse.Namespace, config: Config, selection: Selection, workspace: Workspace, log_path: Path
+    args: argparse.Namespace,
+    config: Config,
+    selection: Selection,
+    workspace: Workspace,
+    log_path: Path,
+    steps: Sequence[Step[Config]] = (),
 ) -> RunRecord:
     """Run one configuration in a workspace that is held; return its record.
+
+    `steps` are those of the configuration where there are none.
 
     Raises:
         SliceWiseError: a step failed, or the command cannot be carried out.
@@ -86,7 +94,7 @@ def run_pipeline(
     from slicewise.config.compose import compose
     from slicewise.config.layers import find_configs_dir
 
-    steps = plan_verb.build_steps(config, workspace)
+    steps = steps or plan_verb.build_steps(config, workspace)
     observers = make_observers(config, workspace)
     record = RunRecord(
         workspace.root / RECORD_NAME,
@@ -160,7 +168,9 @@ class _RedactingFormatter(logging.Formatter):
         return redact(super().format(record))
 
 
-def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> None:
+def show_summary(
+    record: RunRecord, config: Config, workspace: Workspace, pipeline_steps: Sequence[Step[Config]] = ()
+) -> None:
     """Print the last lines of a run that has completed: steps, scores, outputs, and how to stop the demo."""
     steps = record.steps
     available = {name: step for name, step in steps.items() if step.status in ("completed", "reused")}
@@ -173,10 +183,14 @@ def show_summary(record: RunRecord, config: Config, workspace: Workspace) -> Non
     if evaluated and evaluated.metrics:
         kind = "synthetic test patients" if config.data.synthetic else "test patients"
         with recipe_wording(config):
-            say(f"\nOn held-out {reword(kind)} of {config.data.name} ({config.training_mode}):")
+            kind = reword(kind)
+        where = f"held-out {kind} of {config.data.name} ({config.training_mode})"
+        if config.split.external:
+            where = f"{kind} of {config.data.name}, which the model was not trained on"
+        say(f"\nOn {where}:")
         for line in evaluated.metrics["headlines"]:
             say(f"  {line}")
-    for step in reversed(pipeline(config)):  # other outputs may have other settings
+    for step in reversed(pipeline_steps or pipeline(config)):  # other outputs may have other settings
         for path, text in step.highlights.items():
             if step.name in available and workspace.home(path).exists():
                 say(f"  {path:<44} {text}", "dim")

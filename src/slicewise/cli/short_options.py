@@ -18,8 +18,10 @@ SHORT_OPTIONS: Final = {
 """Option -> its value, the key or keys that it sets, and its help"""
 
 
-def add_short_options(parser: argparse.ArgumentParser) -> None:
-    for option, (value, key, text) in SHORT_OPTIONS.items():
+def add_short_options(parser: argparse.ArgumentParser, *options: str) -> None:
+    """Add these short options; all of them where none is named."""
+    for option in options or SHORT_OPTIONS:
+        value, key, text = SHORT_OPTIONS[option]
         parser.add_argument(option, metavar=value, help=f"{text} (short for {key})")
 
 
@@ -27,7 +29,7 @@ def write_out_short_options(args: argparse.Namespace) -> None:
     """Replace short options by the keys that they set, in the arguments and in the recorded command."""
     for option in SHORT_OPTIONS:
         name = option.removeprefix("--").replace("-", "_")
-        value = getattr(args, name)
+        value = getattr(args, name, None)
         if value is None:
             continue
         overrides = [f"{key}={value}" for key in _keys_of(option, args)]

@@ -36,8 +36,14 @@ _HYDRA_ERRORS = (
 """What Hydra raises on unexpected files and overrides."""
 
 
-def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config:
+def compose(
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+    adapt: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Config:
     """Return the configuration merged from the files of `folder` and the overrides (Hydra syntax).
+
+    `adapt` changes the merged tree before it is checked.
 
     Raises:
         ConfigError: lists all unknown keys and invalid values, each with the file it comes from.
@@ -55,6 +61,7 @@ def compose(overrides: Sequence[str] = (), folder: Path | None = None) -> Config
     tree = _merge(folders, [*(line for line, _ in groups), *forced])
     for line in texts:
         _set_text(tree, line)
+    adapt(tree)
     check_values(tree)
     choices = {each.key_or_group: each.value() for _, each in groups}
     values += [(_override_key(line), line) for line in texts]

@@ -12,6 +12,7 @@ _COLOURS: Final[tuple[Colour, ...]] = (
     (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (0, 114, 178), (213, 94, 0),
 )  # fmt: skip
 """Okabe and Ito (2008)"""
+COLOUR_NAMES: Final = ("orange", "green", "purple", "yellow", "blue", "red")
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,18 @@ class Classes:
         """Red, green and blue of each class, 0 to 255."""
         return tuple(_COLOURS[number % len(_COLOURS)] for number in range(len(self.names)))
 
-    def decide(self, probability: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
+    def decide(
+        self, probability: NDArray[np.floating], thresholds: NDArray[np.floating]
+    ) -> NDArray[np.bool_]:
         """Return which classes there are [S, K, ...], from their probabilities [S, K, ...].
+
+        `thresholds` [K] are those of each class.
 
         Of exclusive classes it is the most probable one; none where the rest up to 1 is as probable.
         """
         if not self.exclusive:
-            return np.asarray(probability >= threshold)
+            by_class = thresholds.astype(probability.dtype).reshape(-1, *[1] * (probability.ndim - 2))
+            return np.asarray(probability >= by_class)
         absent = 1 - probability.sum(axis=1, keepdims=True)
         numbers = np.arange(len(self.names)).reshape(1, -1, *[1] * (probability.ndim - 2))
         is_first = probability.argmax(axis=1)[:, None] == numbers

@@ -19,9 +19,9 @@ from slicewise.evaluation.comparison import to_text as comparison_text
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.report import to_text, write_tables
 from slicewise.evaluation.runs import Run
+from slicewise.evaluation.slice_probabilities import SliceProbabilities
 from slicewise.evaluation.statistics import MIN_PATIENTS, BootstrapSettings, Floats
 from slicewise.evaluation.summary import summarise
-from slicewise.evaluation.threshold_selection import SliceProbabilities
 from slicewise.inference.calibration import Scaling, calibration_metrics, fit_scaling, log_likelihood
 from slicewise.metrics.confusion import PixelCounts
 

@@ -13,14 +13,14 @@ from slicewise.config.schema import Evaluation
 from slicewise.domain.classes import TUMOUR, Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import TASKS
-from slicewise.domain.tables import PatientRow, Scores, SliceRow
+from slicewise.domain.tables import PatientRow, SliceRow
 from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.postprocess import Postprocessing, tumour_probability
-from slicewise.metrics import confusion
 from slicewise.metrics.confusion import Overlap, PixelCounts, count_classes, count_overlap
+from slicewise.metrics.lesions import Lesions, find_lesions
 from slicewise.metrics.surface_distance import SurfaceDistances, surface_distances
-from slicewise.metrics.table import Level, MaskPairs, metrics_of
+from slicewise.metrics.table import MaskPairs, mask_scores
 
 _MM3_PER_ML: Final = 1000.0
 
@@ -95,6 +95,8 @@ class ClassMasks(NamedTuple):
     """[S] in pixels; None where surfaces were not requested"""
     surface: SurfaceDistances | None
     """Of the volume, in mm; None also where no pixel size is known"""
+    lesions: Lesions | None
+    """Of the volume; None likewise"""
 
     def pairs(self, pixel_mm: float | None, side: int, nsd_tolerance_mm: float) -> MaskPairs:
         """Return the masks of each slice."""
@@ -188,7 +190,7 @@ def score_case(
     size, side, tolerance = case.pixel_mm, predicted.shape[-1], settings.nsd_tolerance_mm
     masks, cells, union = _measure(case, predicted, surfaces=surfaces) if case.has_mask else ((), None, None)
     pairs = [each.pairs(size, side, tolerance) for each in masks]
-    scores = _mask_scores(pairs, cells, case.classes, len(case.keys), "slice")
+    scores = mask_scores(pairs, cells, case.classes, len(case.keys), "slice")
     rows = [
         SliceRow(
             *(key.source, key.patient, key.case, key.index, case.group),
@@ -218,13 +220,14 @@ def _measure(
     reference, size = case.reference, case.pixel_mm
     masks = []
     for truths, guesses in zip(reference.swapaxes(0, 1), predicted.swapaxes(0, 1), strict=True):
-        contours = surface = None
+        contours = surface = lesions = None
         if surfaces:
             contours = [surface_distances(*pair, (1.0, 1.0)) for pair in zip(truths, guesses, strict=True)]
             if size is not None:
                 truth, guess = (pad_missing_slices(each, case.indices) for each in (truths, guesses))
                 surface = surface_distances(truth, guess, (case.slice_mm, size, size))
-        masks.append(ClassMasks(count_overlap(truths, guesses), contours, surface))
+                lesions = find_lesions(truth, guess, (case.slice_mm, size, size))
+        masks.append(ClassMasks(count_overlap(truths, guesses), contours, surface, lesions))
     cells = None
     if case.classes.exclusive or not case.classes.several:
         truth_numbers, numbers = (case.classes.numbers(each, axis=1) for each in (reference, predicted))
@@ -290,7 +293,7 @@ def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
         empty_reference=not any(row.reference_pixels for case in masked for row in case.rows)
         if masked
         else None,
-        scores=_mask_scores(pairs, _pooled_cells(masked), classes, 1, "slice", "patient")[0],
+        scores=mask_scores(pairs, _pooled_cells(masked), classes, 1, "slice", "patient")[0],
     )
 
 
@@ -310,6 +313,7 @@ def _pair_masks(cases: list[ScoredCase], number: int, nsd_tolerance_mm: float) -
     voxels_ml = np.array([case.voxel_ml for case in cases])
     contours = [part for each in masks for part in each.contours or ()]
     surfaces = [each.surface for each in masks if each.surface is not None]
+    lesions = [each.lesions for each in masks if each.lesions is not None]
     reference, predicted, common, total = counts.sum(axis=0)[:, None]
     return MaskPairs(
         *(reference, predicted, common, total),
@@ -319,32 +323,6 @@ def _pair_masks(cases: list[ScoredCase], number: int, nsd_tolerance_mm: float) -
         nsd_tolerance_mm=nsd_tolerance_mm,
         reference_ml=float(sum(voxels_ml * counts[:, 0])),
         predicted_ml=float(sum(voxels_ml * counts[:, 1])),
+        lesions=Lesions.pooled(lesions) if len(lesions) == len(cases) else None,
         same_voxels=len(cases) == 1,
     )
-
-
-def _mask_scores(
-    pairs: Sequence[MaskPairs],
-    cells: NDArray[np.int64] | None,
-    classes: Classes,
-    num_pairs: int,
-    *levels: Level,
-) -> list[Scores]:
-    """Return the metrics of each pair of masks; all None without masks.
-
-    Of several classes it is the mean over those where it is defined, or what their confusion matrices `cells`
-    give, and beside it `<metric>_<class>`.
-    """
-    columns = {}
-    for metric in metrics_of(*levels):
-        values = [metric.of_masks(each) for each in pairs] or [np.full(num_pairs, np.nan)] * len(classes)
-        columns[metric.name] = values[0]
-        if classes.several:
-            defined = np.isfinite(values).sum(axis=0)
-            mean = confusion.ratio(np.nansum(values, axis=0), defined)
-            columns[metric.name] = mean if cells is None or not metric.of_cells else metric.of_cells(cells)
-            columns |= {f"{metric.name}_{name}": own for name, own in zip(classes.names, values, strict=True)}
-    return [
-        {name: float(value[place]) if np.isfinite(value[place]) else None for name, value in columns.items()}
-        for place in range(num_pairs)
-    ]

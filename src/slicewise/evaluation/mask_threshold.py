@@ -1,4 +1,7 @@
-"""Grid search of mask threshold and post-processing for the best Dice per patient; no mask is kept."""
+"""Grid search of mask threshold and post-processing for the best Dice per patient; no mask is kept.
+
+Classes that may overlap have a search each.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,18 +34,20 @@ _TIE: Final = 1e-9
 
 
 class MaskGridSearch:
-    """The pixel counts of every candidate on the cases added so far: a few numbers per slice."""
+    """The pixel counts of every candidate for one class on the cases added: a few numbers per slice."""
 
-    def __init__(self, settings: Evaluation) -> None:
+    def __init__(self, settings: Evaluation, number: int = 0) -> None:
+        self._number = number
         self._configured = Postprocessing.configured(settings)
         self._gates = (False, True) if settings.postprocess else (False,)
         tried = {settings.mask_threshold, *(THRESHOLDS if settings.choose_mask_threshold else ())}
         self._thresholds = sorted(tried)
         # (smallest component in voxels, smallest as a share of the largest one)
-        self._component_grid: list[tuple[int, float]] = [(0, settings.component_share)]
+        self._component_grid = [(settings.min_component, settings.component_share)]
         if settings.postprocess:
+            sizes = sorted({settings.min_component, *MIN_COMPONENTS})
             shares = sorted({settings.component_share, *COMPONENT_SHARES})
-            self._component_grid = list(product(MIN_COMPONENTS, shares))
+            self._component_grid = list(product(sizes, shares))
         self._grid = [
             (threshold, *rest) for threshold, rest in product(self._thresholds, self._component_grid)
         ]
@@ -52,8 +57,8 @@ class MaskGridSearch:
         self._group_of: dict[str, str] = {}
 
     def add(self, case: CaseOutput) -> None:
-        """Count the pixels of one case of a single class under every candidate, slice by slice."""
-        reference, (probability,) = case.reference[:, 0], case.probability.swapaxes(0, 1)
+        """Count the pixels of the class in one case under every candidate, slice by slice."""
+        reference, probability = case.reference[:, self._number], case.probability[:, self._number]
         predicted, common = [], []
         for threshold in self._thresholds:
             masks, inside = probability >= threshold, reference
@@ -126,8 +131,9 @@ class MaskGridSearch:
     def _distance_to_configured(self, candidate: Postprocessing) -> tuple[float, ...]:
         moved = abs(candidate.mask_threshold - self._configured.mask_threshold)
         cleaned = abs(candidate.component_share - self._configured.component_share)
-        parts = (moved > 0, candidate.min_component > 0, cleaned > 0, candidate.gate)
-        return (sum(parts), *parts, moved, cleaned, candidate.mask_threshold, candidate.min_component)
+        size = abs(candidate.min_component - self._configured.min_component)
+        parts = (moved > 0, size > 0, cleaned > 0, candidate.gate)
+        return (sum(parts), *parts, moved, cleaned, candidate.mask_threshold, size)
 
 
 def select_candidate(

@@ -1,7 +1,7 @@
 """The report of an evaluation: metrics.json, report.txt, tables and figures; its scores as tables."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,7 +27,7 @@ from slicewise.evaluation.summary import (
     summarise,
 )
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.metrics.table import METRICS, score_key, score_label
+from slicewise.metrics.table import METRICS, Metric, score_key, score_label
 from slicewise.plots.scores import draw_classes, draw_confusion, draw_dice, draw_reliability, draw_roc
 
 Line = tuple[str, str, str, str, str]
@@ -37,6 +37,8 @@ CLASSES_FIGURE: Final = "classes.png"
 """IoU and confusion of the classes of pixels"""
 _CLASS_METRICS = ("dice", "iou", "precision", "recall", "pixel_specificity", "hd95_mm")
 """Of each class"""
+_BRATS_METRICS = ("dice", "brats_hd95_mm", "lesion_dice", "lesion_hd95_mm", "lesion_f1")
+"""Likewise, of volumes"""
 _CALIBRATION = (
     ("ece", "calibration error, {ece_bins} bins"),
     ("ece_by_chance", "of it by chance"),
@@ -158,12 +160,22 @@ def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None
             if estimate["interval"] is not None:
                 value += f" ({_interval(estimate)})"
             lines.append(f"  {score_label(score_key(metric)):<22}{value}{condition}")
+            for name, score in _class_scores(entry, metric):
+                interval = f" ({_interval(score)})" if score["interval"] else ""
+                lines.append(f"    {name:<20}{number(score['value'], missing='n/a')}{interval}")
         if classes := entry["classification"]:
             majority, accuracy = classes["majority_class"], classes["majority_accuracy"]
             lines.append(f"  always predicting {majority} has an accuracy of {accuracy:.3f}")
         if gains and source in gains:
             lines.append(f"  {gains[source]}")
     return [reword(line) for line in lines]
+
+
+def _class_scores(entry: Mapping[str, Any], metric: Metric) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the name of each of several classes of pixels, and its score."""
+    for name, scores in (entry["segmentation"] or {}).get("classes", {}).items():
+        if (score := scores.get(score_key(metric))) is not None:
+            yield name.replace("_", " "), score
 
 
 def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
@@ -193,13 +205,12 @@ def _class_tables(metrics: Mapping[str, Any], source: str) -> Iterator[Table]:
     """Yield the tables of the classes of pixels: the scores of several, and their confusion."""
     section = metrics["sources"][source]["segmentation"] or {}
     if "classes" in section:
-        keys = [*map(score_key, map(METRICS.__getitem__, _CLASS_METRICS)), "iou_of_all_pixels"]
-        rows = []
-        for name, scores in section["classes"].items():
-            values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
-            rows.append((name.replace("_", " "), *map(number, values)))
-        heads = [*map(score_label, keys[:-1]), "IoU of all pixels"]
-        yield Table(("class", *heads), rows, f"{source}: each class; means over patients").without_empty()
+        keys = [*map(_class_key, _CLASS_METRICS), "iou_of_all_pixels"]
+        yield _class_table(section["classes"], keys, f"{source}: each class; means over patients")
+        keys = [*map(_class_key, _BRATS_METRICS)]
+        if all(scores[keys[-1]]["value"] is not None for scores in section["classes"].values()):
+            caption = f"{source}: each class as in BraTS; means over patients"
+            yield _class_table(section["classes"], keys, caption)
     pixels = section.get("all_pixels")
     if pixels is None or pixels["confusion"] is None:
         return
@@ -215,6 +226,19 @@ def _class_tables(metrics: Mapping[str, Any], source: str) -> Iterator[Table]:
     yield Table(("", *(f"called {name}" for name in names)), cells, caption)
 
 
+def _class_key(metric: str) -> str:
+    return score_key(METRICS[metric])
+
+
+def _class_table(classes: Mapping[str, Any], keys: Sequence[str], caption: str) -> Table:
+    rows = []
+    for name, scores in classes.items():
+        values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
+        rows.append((name.replace("_", " "), *map(number, values)))
+    labels = (score_label(key).replace(" per patient", "").replace("iou of", "IoU of") for key in keys)
+    return Table(("class", *labels), rows, caption).without_empty()
+
+
 def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:
     """Return the main scores with their thresholds, and beside the accuracy that of the majority class."""
     lines = []
@@ -222,6 +246,7 @@ def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None
         threshold = describe_threshold(metric, decision)
         label = score_label(score_key(metric))
         lines.append(_line(f"{label} ({threshold})" if threshold else label, estimate))
+        lines += [_line(f"{label}, {name}", score) for name, score in _class_scores(entry, metric)]
         if metric.name == "accuracy":
             classes = entry["classification"]
             note = f"accuracy of always predicting “{classes['majority_class'].replace('_', ' ')}”"

@@ -85,7 +85,7 @@ def _segmentation(
                 score_key(metric): mean_estimate(
                     scored, read_score(f"{metric.name}_{name}"), result.bootstrap
                 ).to_json()
-                for metric in metrics_of("slice")
+                for metric in metrics_of("slice", "patient")
             }
             | {"iou_of_all_pixels": float(iou[place]), "dice_of_all_pixels": float(dice[place])}
             for place, name in enumerate(result.classes.names)

@@ -5,30 +5,29 @@ not made on (`selection_gain`), or the configured default stays and a note says 
 groups all defaults stay.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.domain.tables import describe_groups, plural
+from slicewise.domain.tables import plural
 from slicewise.evaluation.evaluate import CaseOutput
 from slicewise.evaluation.mask_threshold import MaskGridSearch
+from slicewise.evaluation.slice_probabilities import (
+    SliceProbabilities,
+    concatenate_slices,
+    included_slices,
+)
 from slicewise.evaluation.statistics import (
     MIN_PATIENTS,
     Bools,
     BootstrapSettings,
     Floats,
-    Indices,
     SelectionGain,
-    Selector,
-    estimate,
     estimate_mean,
-    held_out_values,
-    index_groups,
 )
 from slicewise.inference.calibration import (
     NOT_CALIBRATED,
@@ -39,81 +38,17 @@ from slicewise.inference.calibration import (
     log_likelihood,
     negative_log_likelihood,
 )
-from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.postprocess import MaskRule, Postprocessing
 
 CALIBRATION: Final = "calibration"
 CLASS_THRESHOLD: Final = "class threshold"
 MASKS: Final = "masks"
-_SEVERAL_CLASSES: Final = (
-    "the mask threshold and post-processing are chosen for a single class only; of several, those configured "
-    "stay (classes that exclude each other have no threshold)"
+_EXCLUSIVE: Final = (
+    "classes that exclude each other have no mask threshold: the most probable one is predicted; the "
+    "configured post-processing stays"
 )
 Gains = dict[str, SelectionGain]
 Notes = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SliceProbabilities:
-    """Labels, raw probabilities and groups of the validation slices of one source."""
-
-    labels: Floats
-    probabilities: Floats
-    groups: tuple[str, ...]
-    """Patients, or families of near-identical pictures."""
-    is_pictures: bool
-    """Whether each slice is a picture of its own."""
-
-    @property
-    def population(self) -> str:
-        return describe_groups(self.num_groups, pictures=self.is_pictures, subset="validation")
-
-    @cached_property
-    def owner(self) -> Indices:
-        """[slice] index of its group."""
-        return index_groups(self.groups)[1]
-
-    @property
-    def num_groups(self) -> int:
-        return len(set(self.groups))
-
-    @cached_property
-    def classes(self) -> NDArray[np.bool_]:
-        """[group, 2]: whether the group has a slice without tumour, and one with."""
-        result = np.zeros((self.num_groups, 2), np.bool_)
-        result[self.owner, self.labels.astype(np.intp)] = True
-        return result
-
-    def mean_gain(self, measure: str, gains: Floats, bootstrap: BootstrapSettings) -> SelectionGain:
-        """Return the mean gain over slices, resampled over groups."""
-        mean = estimate_mean(gains, self.groups, bootstrap)
-        return SelectionGain(measure, mean, bootstrap.confidence)
-
-    def balanced_gain(self, added: Floats, bootstrap: BootstrapSettings) -> SelectionGain:
-        """Return the gain in balanced accuracy; `added` [slice]: predicted class minus the default's."""
-        tumour, healthy = self.labels == 1, self.labels == 0
-        hits, alarms, ill, well = (
-            np.bincount(self.owner, column) for column in (added * tumour, added * healthy, tumour, healthy)
-        )
-
-        def statistic(weights: Floats) -> Floats:
-            with np.errstate(invalid="ignore"):  # a resample without one of the classes
-                gain = weights @ hits / (weights @ ill) - weights @ alarms / (weights @ well)
-                return np.asarray(gain / 2)
-
-        gain = estimate(statistic, self.num_groups, bootstrap)
-        return SelectionGain("balanced accuracy", gain, bootstrap.confidence)
-
-    def held_out(self, choose: Selector) -> Floats:
-        """Return the value [slice] of each slice under selections made without its group."""
-        return held_out_values(self.owner, self.classes @ np.array([1, 2]), choose)
-
-    def held_out_classes(self, select: Callable[[Floats, Floats], float]) -> Floats:
-        """Return the share [slice] of the thresholds selected without its group that each slice reaches.
-
-        `select` returns a threshold for labels and probabilities.
-        """
-        labels, scores = self.labels, self.probabilities
-        return self.held_out(lambda rows: (scores >= select(labels[rows], scores[rows])).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -158,54 +93,36 @@ def select_thresholds(cases: Iterable[CaseOutput], settings: Evaluation, seed: i
     """Select calibration, thresholds and post-processing per source on validation cases, read one by one."""
     bootstrap = BootstrapSettings(settings.bootstrap_samples, settings.confidence, seed)
     slices: dict[str, list[SliceProbabilities]] = {}
-    searches: dict[str, MaskGridSearch] = {}
-    several: set[str] = set()
+    searches: dict[str, dict[str, MaskGridSearch]] = {}
+    exclusive: set[str] = set()
     for case in cases:
         if case.keys:
             source = case.keys[0].source
             slices.setdefault(source, []).append(included_slices(case))
-            if case.has_mask and case.classes.several:
-                several.add(source)
+            if case.has_mask and case.classes.exclusive:
+                exclusive.add(source)
             elif case.has_mask:
-                searches.setdefault(source, MaskGridSearch(settings)).add(case)
+                names = enumerate(case.classes.names)
+                new = {name: MaskGridSearch(settings, number) for number, name in names}
+                for search in searches.setdefault(source, new).values():
+                    search.add(case)
     selected = {
-        source: _select_for_source(concatenate_slices(parts), searches.get(source), settings, bootstrap)
+        source: _select_for_source(concatenate_slices(parts), searches.get(source, {}), settings, bootstrap)
         for source, parts in sorted(slices.items())
     }
-    for source in several:
-        notes = (*selected[source].notes, _SEVERAL_CLASSES)
+    for source in exclusive:
+        notes = (*selected[source].notes, _EXCLUSIVE)
         selected[source] = replace(selected[source], notes=notes)
     return ThresholdSelection(selected, Postprocessing.configured(settings))
 
 
-def included_slices(case: CaseOutput) -> SliceProbabilities:
-    """Return the included slices of a case.
-
-    Excluded slices have probability 0: a single one with a tumour would flatten the whole calibration.
-    """
-    included = np.ones(len(case.keys), np.bool_) if case.included is None else case.included
-    groups = (case.group,) * int(included.sum())
-    labels, probabilities = (
-        values[included].astype(np.float64) for values in (case.labels, case.class_probability)
-    )
-    return SliceProbabilities(labels, probabilities, groups, is_pictures=len(case.keys) == 1)
-
-
-def concatenate_slices(parts: list[SliceProbabilities]) -> SliceProbabilities:
-    return SliceProbabilities(
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.probabilities for part in parts]),
-        tuple(group for part in parts for group in part.groups),
-        is_pictures=all(part.is_pictures for part in parts),
-    )
-
-
 def _select_for_source(
     slices: SliceProbabilities,
-    search: MaskGridSearch | None,
+    searches: Mapping[str, MaskGridSearch],
     settings: Evaluation,
     bootstrap: BootstrapSettings,
 ) -> SourceSelection:
+    """Select for one source; `searches` are those of the masks of each class, none without masks."""
     configured = Postprocessing.configured(settings)
     if slices.num_groups < settings.min_choice_patients:
         few = (
@@ -215,8 +132,8 @@ def _select_for_source(
         selected = SourceSelection(configured, notes=(few,))
     else:
         selected = select_class_threshold(configured, slices, settings, bootstrap)
-        if search is not None:
-            selected = _select_masks(selected, search, bootstrap)
+        if searches:
+            selected = _select_masks(selected, searches, bootstrap)
     validation: dict[str, Any] = {
         "population": slices.population,
         "num_patients": slices.num_groups,
@@ -228,26 +145,47 @@ def _select_for_source(
             "negative_log_likelihood": negative_log_likelihood(slices.labels, scores),
             "ece": expected_calibration_error(slices.labels, scores, settings.calibration_bins),
             "brier": brier_score(slices.labels, scores),
-            "dice_per_patient": search.mean_dice(candidate) if search else None,
+            "dice_per_patient": _mean_dice(candidate, searches),
         }
     return replace(selected, validation=validation)
 
 
+def _mean_dice(candidate: Postprocessing, searches: Mapping[str, MaskGridSearch]) -> float | None:
+    """Return the mean Dice over patients, and over classes where there are several; None without masks."""
+    rules = dict(candidate.by_class)
+    own = {
+        name: replace(candidate, **asdict(rules[name])) if name in rules else candidate for name in searches
+    }
+    return float(np.mean([searches[name].mean_dice(own[name]) for name in own])) if own else None
+
+
 def _select_masks(
-    selected: SourceSelection, search: MaskGridSearch, bootstrap: BootstrapSettings
+    selected: SourceSelection, searches: Mapping[str, MaskGridSearch], bootstrap: BootstrapSettings
 ) -> SourceSelection:
-    """Add mask threshold and post-processing to the selection of the class threshold."""
-    if search.num_groups < MIN_PATIENTS:
-        few = f"{plural(search.num_groups, 'validation patient')} with masks, fewer than {MIN_PATIENTS}"
+    """Add mask threshold and post-processing to the selection of the class threshold, those of each class."""
+    num_groups = next(iter(searches.values())).num_groups
+    if num_groups < MIN_PATIENTS:
+        few = f"{plural(num_groups, 'validation patient')} with masks, fewer than {MIN_PATIENTS}"
         return replace(selected, notes=(*selected.notes, f"{few}: mask threshold and post-processing stay"))
-    postprocessing, gain = search.best(selected.postprocessing, bootstrap)
-    if gain is None:
-        return selected
-    notes = selected.notes
-    if not gain.is_significant:
-        note = f"masks of another threshold or post-processing have no significant gain ({gain.describe()})"
-        notes = (*notes, f"{note}: mask threshold and post-processing stay")
-    return SourceSelection(postprocessing, {**selected.gains, MASKS: gain}, notes)
+    single = len(searches) == 1
+    gains, notes, rules = {**selected.gains}, selected.notes, dict[str, MaskRule]()
+    for name, search in searches.items():
+        best, gain = search.best(selected.postprocessing, bootstrap)
+        if gain is None:
+            return selected
+        of_class = "" if single else f"{name.replace('_', ' ')}: "
+        gains[f"{of_class}{MASKS}"] = gain
+        if gain.is_significant:
+            rules[name] = MaskRule(best.mask_threshold, best.min_component, best.component_share, best.gate)
+            continue
+        note = f"{of_class}masks of another threshold or post-processing have no significant gain"
+        notes = (*notes, f"{note} ({gain.describe()}): mask threshold and post-processing stay")
+    chosen = selected.postprocessing
+    if single and rules:
+        chosen = replace(chosen, **asdict(next(iter(rules.values()))))
+    elif rules:
+        chosen = replace(chosen, by_class=tuple(rules.items()))
+    return SourceSelection(chosen, gains, notes)
 
 
 def select_class_threshold(

@@ -14,13 +14,13 @@ from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.domain.tables import describe_groups
 from slicewise.inference.calibration import NOT_CALIBRATED
-from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.postprocess import MaskRule, Postprocessing
 
 CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
 INPUT_KINDS: Final[tuple[InputKind, ...]] = ("volume", "picture")
 
-_THRESHOLDS: Final = ("class_threshold", "mask_threshold", "component_share")
+_THRESHOLDS: Final = ("class_threshold", "mask_threshold", "min_component", "component_share")
 _LARGEST: Final = 1e6
 
 
@@ -91,10 +91,7 @@ def find_operating_points(
     Raises:
         WorkspaceError: the file is damaged.
     """
-    above = checkpoint.absolute().parents
-    results = above[min(2, len(above) - 1)] / "results"
-    paths = [checkpoint.with_name(CALIBRATION_NAME), *sorted(results.glob(f"*/{CALIBRATION_NAME}"))]
-    path = next((path for path in paths if path.is_file()), None)
+    path = find_calibration(checkpoint)
     if path is None:
         points = default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
     else:
@@ -104,10 +101,18 @@ def find_operating_points(
         return points
     given = ", ".join(f"{name}={value:g}" for name, value in thresholds.items())
     volume, picture = (
-        OperatingPoint(replace(point.postprocessing, **thresholds), f"{given} as given; {point.origin}")
+        OperatingPoint(point.postprocessing.fixed(**thresholds), f"{given} as given; {point.origin}")
         for point in (points.volume, points.picture)
     )
     return replace(points, volume=volume, picture=picture)
+
+
+def find_calibration(checkpoint: Path) -> Path | None:
+    """Return the `calibration.json` beside a checkpoint, or else in the workspace that it lies in."""
+    above = checkpoint.absolute().parents
+    results = above[min(2, len(above) - 1)] / "results"
+    paths = [checkpoint.with_name(CALIBRATION_NAME), *sorted(results.glob(f"*/{CALIBRATION_NAME}"))]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _read(
@@ -161,10 +166,10 @@ def _point(
 
 def _require_valid(postprocessing: Postprocessing) -> None:
     """Refuse numbers that cannot be used: with a threshold of 7, say, nothing would be called tumour."""
-    shares = (postprocessing.class_threshold, postprocessing.mask_threshold)
+    rules: list[Postprocessing | MaskRule] = [postprocessing, *(rule for _, rule in postprocessing.by_class)]
+    shares = [postprocessing.class_threshold, *(rule.mask_threshold for rule in rules)]
     temperature, shift = map(float, postprocessing.scaling)
     scaled = 0 < temperature < _LARGEST and abs(shift) < _LARGEST
-    min_component = postprocessing.min_component
-    whole = type(min_component) is int and min_component >= 0
+    whole = all(type(rule.min_component) is int and rule.min_component >= 0 for rule in rules)
     if not (scaled and whole and all(0 <= float(share) <= 1 for share in shares)):
         raise ValueError(f"impossible values {postprocessing}")

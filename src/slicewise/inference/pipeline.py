@@ -129,7 +129,7 @@ class Pipeline:
             backend: what runs them.
             settings: the section `evaluation` for all that was not selected; by default that of configs/.
             overrides: keys of this section that hold whatever was selected: `class_threshold`,
-                `mask_threshold`, `component_share`, `flips`, `rotation`, `mask_smoothing`, `class_smoothing`.
+                `mask_threshold`, `min_component`, `component_share`, and the fields of `InferenceSettings`.
 
         Raises:
             CheckpointError: a file is missing, damaged or no checkpoint, or the inputs of the models differ.

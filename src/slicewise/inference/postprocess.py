@@ -1,7 +1,7 @@
 """Post-processing: from probabilities to masks and called slices, with one set of thresholds per source."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,19 @@ from slicewise.inference.calibration import NOT_CALIBRATED, Scaling
 Bools = NDArray[np.bool_]
 
 _CONNECTIVITY = ndimage.generate_binary_structure(3, 3)
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """The mask threshold and the removal of small components for one of several classes.
+
+    The fields are those of `Postprocessing`.
+    """
+
+    mask_threshold: float
+    min_component: int = 0
+    component_share: float = 0.0
+    gate: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,17 +47,36 @@ class Postprocessing:
     """Parts smaller than this share of the largest one are removed; 0 keeps all"""
     gate: bool = False
     """Whether a slice that is not called tumour gets an empty mask"""
+    by_class: tuple[tuple[str, MaskRule], ...] = ()
+    """What holds in place of the four fields above for classes that may overlap, where it was selected"""
 
     @classmethod
     def configured(cls, settings: Evaluation) -> "Postprocessing":
         """Return the configured thresholds."""
         class_threshold, mask_threshold = settings.class_threshold, settings.mask_threshold
-        return cls(Scaling(), class_threshold, mask_threshold, component_share=settings.component_share)
+        components = settings.min_component, settings.component_share
+        return cls(Scaling(), class_threshold, mask_threshold, *components)
 
     @property
     def calibrated(self) -> bool:
         """Whether probabilities are scaled."""
         return self.scaling != Scaling()
+
+    def rules(self, classes: Classes) -> list[MaskRule]:
+        """Return the rule of each class of a pixel."""
+        common = MaskRule(self.mask_threshold, self.min_component, self.component_share, self.gate)
+        selected = dict(self.by_class)
+        return [selected.get(name, common) for name in classes.names]
+
+    def thresholds(self, classes: Classes) -> NDArray[np.float64]:
+        """Return the mask threshold [K] of each class of a pixel."""
+        return np.array([rule.mask_threshold for rule in self.rules(classes)])
+
+    def fixed(self, **values: Any) -> "Postprocessing":
+        """Return these values of the fields, those of each class included."""
+        of_masks = {name: value for name, value in values.items() if name in MaskRule.__dataclass_fields__}
+        rules = tuple((name, replace(rule, **of_masks)) for name, rule in self.by_class)
+        return replace(self, **values, by_class=rules)
 
     def probabilities(self, class_probability: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the calibrated probability of each slice."""
@@ -61,35 +93,47 @@ class Postprocessing:
 
         `indices` say where its slices lie in the volume.
         """
-        masks = classes.decide(mask_probability, self.mask_threshold)
-        for place in range(masks.shape[1]):
+        masks = classes.decide(mask_probability, self.thresholds(classes))
+        called = self.probabilities(class_probability) >= self.class_threshold
+        for place, rule in enumerate(self.rules(classes)):
             masks[:, place] = remove_small_components(
-                masks[:, place], indices, self.min_component, self.component_share
+                masks[:, place], indices, rule.min_component, rule.component_share
             )
-        if self.gate:
-            masks &= (self.probabilities(class_probability) >= self.class_threshold)[:, None, None, None]
+            if rule.gate:
+                masks[:, place] &= called[:, None, None]
         return masks
 
     def to_json(self) -> dict[str, Any]:
         others = asdict(self)
-        del others["scaling"]
-        return {**self.scaling._asdict(), **others}
+        del others["scaling"], others["by_class"]
+        rules = {name: asdict(rule) for name, rule in self.by_class}
+        return {**self.scaling._asdict(), **others, **({"by_class": rules} if rules else {})}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Postprocessing":
         """Return what `to_json` gave; its numbers are not checked."""
         others = dict(content)
+        rules = others.pop("by_class", {}).items()
+        others["by_class"] = tuple((str(name), MaskRule(**rule)) for name, rule in rules)
         return cls(Scaling(others.pop("temperature"), others.pop("shift", 0.0)), **others)
 
     def describe(self) -> str:
         """Return the thresholds as a line of a report."""
-        parts = [f"class from {self.class_threshold:.3g}", f"mask from {self.mask_threshold:.3g}"]
+        own = [] if self.by_class else _describe_rule(self)
+        parts = [f"class from {self.class_threshold:.3g}", *own[:1]]
         parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else NOT_CALIBRATED]
         parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
-        parts += [f"parts from {self.min_component} voxels"] if self.min_component else []
-        parts += [f"parts from {self.component_share:.0%} of the largest"] if self.component_share else []
-        parts += ["masks in tumour slices only"] if self.gate else []
-        return ", ".join(parts)
+        rules = [
+            f"{name.replace('_', ' ')}: {', '.join(_describe_rule(rule))}" for name, rule in self.by_class
+        ]
+        return "; ".join([", ".join([*parts, *own[1:]]), *rules])
+
+
+def _describe_rule(rule: MaskRule | Postprocessing) -> list[str]:
+    parts = [f"mask from {rule.mask_threshold:.3g}"]
+    parts += [f"parts from {rule.min_component} voxels"] if rule.min_component else []
+    parts += [f"parts from {rule.component_share:.0%} of the largest"] if rule.component_share else []
+    return parts + (["masks in tumour slices only"] if rule.gate else [])
 
 
 class Components(NamedTuple):

@@ -57,7 +57,7 @@ class PredictionRow:
     error: str | None = None
     """Why there is no prediction; the columns of one are empty then"""
     scores: Mapping[str, float | None] = field(default_factory=dict)
-    """Of several classes `volume_ml_<class>`, a column each"""
+    """Of several classes `volume_ml_<class>`, and `mask_threshold_<class>` where each has its own"""
 
     def to_json(self) -> dict[str, Any]:
         """Return the columns by name."""
@@ -149,12 +149,12 @@ class Prediction:
         """[K, slice, row, col] the mask of each class on the volume's own grid."""
         if self.slice_masks is None:
             return None
-        threshold = self.point.postprocessing.mask_threshold
+        thresholds = self.point.postprocessing.thresholds(self.classes)
         # Components are removed before the mask is restored, so that the others keep a smooth outline.
-        removed = self.classes.decide(self.mask_probability, threshold) & ~self.slice_masks
+        removed = self.classes.decide(self.mask_probability, thresholds) & ~self.slice_masks
         kept = np.where(removed, np.float32(0), self.mask_probability)
         restored = [restore_to_volume(each, self.slices.geometry) for each in kept.swapaxes(0, 1)]
-        return np.asarray(self.classes.decide(np.stack(restored)[None], threshold)[0])
+        return np.asarray(self.classes.decide(np.stack(restored)[None], thresholds)[0])
 
     @cached_property
     def mask(self) -> Bools | None:
@@ -213,7 +213,10 @@ class Prediction:
             synthetic=self.synthetic,
             fingerprint=self.fingerprint,
             note=self.note,
-            scores={f"volume_ml_{name}": volume for name, volume in self.class_volumes_ml.items()},
+            scores={
+                **{f"volume_ml_{name}": volume for name, volume in self.class_volumes_ml.items()},
+                **{f"mask_threshold_{name}": rule.mask_threshold for name, rule in post.by_class},
+            },
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
-from slicewise.domain.tables import PatientRow, SliceRow
+from slicewise.domain.classes import Classes
+from slicewise.domain.tables import PatientRow, Scores, SliceRow
 from slicewise.metrics import confusion, surface_distance
 from slicewise.metrics.confusion import Confusion, Counts, Floats, Overlap
+from slicewise.metrics.lesions import Lesions, pooled_hd95
 from slicewise.metrics.surface_distance import SurfaceDistances
 
 Level = Literal["slice", "patient", "pooled"]
@@ -35,6 +37,8 @@ class MaskPairs(Overlap):
     reference_ml: float = np.nan
     """Of a patient, as `predicted_ml`; NaN where no voxel size is known"""
     predicted_ml: float = np.nan
+    lesions: Lesions | None = None
+    """Of a patient; None where they were not found, or no voxel size is known"""
     same_voxels: bool = True
     """Whether all masks have voxels of one size, so that counts compare as volumes"""
 
@@ -96,7 +100,7 @@ class Metric:
                 f"metric {self.name}: compute returned shape {values.shape} for {pairs.total.shape} masks; "
                 "return one value per pair of masks, NaN where undefined"
             )
-        return values
+        return np.where(np.isfinite(values), values, np.nan)
 
 
 METRICS: Registry[Metric] = Registry("metrics", {})
@@ -157,6 +161,10 @@ def _relative_volume_error(pairs: MaskPairs) -> Floats:
     return confusion.ratio(predicted, np.where(pairs.reference == 0, 0, reference)) - 1
 
 
+def _of_lesions(score: Callable[[Lesions], float]) -> Callable[[MaskPairs], Floats]:
+    return lambda pairs: np.array([np.nan if pairs.lesions is None else score(pairs.lesions)])
+
+
 def _of_confusion(score: Callable[[Confusion], Floats]) -> Callable[[Predictions, Floats | None], Floats]:
     return lambda predictions, weights: score(predictions.confusion(weights))
 
@@ -166,6 +174,7 @@ _COUNTED = "1 where both masks are empty, else as counted"
 _BOTH_CLASSES = "undefined unless both classes are present"
 _NO_REFERENCE = "undefined where the reference is empty"
 _NO_SIZE = "undefined where the files give no voxel size"
+_LESIONS = f"0 where no lesion is paired, undefined where both masks are empty; {_NO_SIZE}"
 
 for _metric in (
     Metric("dice", "Dice", "2|A∩B| / (|A| + |B|), of pixels the same as F1 (Dice 1945)", "slice", "higher",
@@ -199,6 +208,19 @@ for _metric in (
            "(Huttenlocher et al. 1993, as in BraTS)", "slice", "lower",
            lambda pairs: _each(pairs.surfaces, pairs, surface_distance.hd95),
            f"undefined where a mask is empty; {_NO_SIZE}", "mm"),
+    Metric("brats_hd95_mm", "HD95 as in BraTS", "95th percentile of the border distances, both directions "
+           "together (brats-evaluation 0.0.10)", "patient", "lower",
+           lambda pairs: np.where(pairs.common, _each(pairs.surfaces, pairs, pooled_hd95), np.nan),
+           f"undefined where no voxel is in both masks; {_NO_SIZE}", "mm"),
+    Metric("lesion_dice", "lesion-wise Dice", "mean Dice of the lesions of the reference and those of the "
+           "prediction that are paired with them (brats-evaluation 0.0.10)", "patient", "higher",
+           _of_lesions(lambda lesions: lesions.mean_dice), _LESIONS),
+    Metric("lesion_hd95_mm", "lesion-wise HD95", "mean of `brats_hd95_mm` of these pairs (brats-evaluation "
+           "0.0.10)", "patient", "lower", _of_lesions(lambda lesions: lesions.mean_hd95_mm),
+           f"undefined where no lesion is paired; {_NO_SIZE}", "mm"),
+    Metric("lesion_f1", "lesion F1", "2 pairs / (lesions of the reference + those of the prediction) "
+           "(brats-evaluation 0.0.10)", "patient", "higher", _of_lesions(lambda lesions: lesions.f1),
+           _LESIONS),
     Metric("volume_error_ml", "volume error", "predicted minus reference volume", "patient", "zero",
            _volume_error, _NO_SIZE, "ml"),
     Metric("absolute_volume_error_ml", "absolute volume error", "size of the volume error", "patient",
@@ -227,6 +249,33 @@ for _metric in (
            "pooled", "higher", _of_confusion(confusion.mcc), _BOTH_CLASSES),
 ):  # fmt: skip
     METRICS.register(_metric.name, _metric)
+
+
+def mask_scores(
+    pairs: Sequence[MaskPairs],
+    cells: NDArray[np.int64] | None,
+    classes: Classes,
+    num_pairs: int,
+    *levels: Level,
+) -> list[Scores]:
+    """Return the metrics of each pair of masks; all None without masks.
+
+    Of several classes it is the mean over those where it is defined, or what their confusion matrices `cells`
+    give, and beside it `<metric>_<class>`.
+    """
+    columns = {}
+    for metric in metrics_of(*levels):
+        values = [metric.of_masks(each) for each in pairs] or [np.full(num_pairs, np.nan)] * len(classes)
+        columns[metric.name] = values[0]
+        if classes.several:
+            defined = np.isfinite(values).sum(axis=0)
+            mean = confusion.ratio(np.nansum(values, axis=0), defined)
+            columns[metric.name] = mean if cells is None or not metric.of_cells else metric.of_cells(cells)
+        columns |= {f"{metric.name}_{name}": own for name, own in zip(classes.several, values, strict=False)}
+    return [
+        {name: float(value[place]) if np.isfinite(value[place]) else None for name, value in columns.items()}
+        for place in range(num_pairs)
+    ]
 
 
 def to_markdown() -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -14,6 +14,7 @@ from torch import Tensor
 from slicewise.config.schema import Model, Preprocessing, Tasks
 from slicewise.config.schema.model import TaskName
 from slicewise.core.errors import CheckpointError
+from slicewise.domain.reference import TrainingReference
 from slicewise.models.program import Program, SerializedProgram
 from slicewise.models.safe_loading import describe_error, load_safely, save_safely
 from slicewise.tasks.build import make_tasks
@@ -56,6 +57,8 @@ class Checkpoint:
     """Whether the model was trained on generated patients only"""
     slot: str
     """The channel that a picture of unknown sequence fills"""
+    reference: TrainingReference | None = field(default=None, compare=False, repr=False)
+    """The cases it was trained on: hashes of who they were, and how they look; None in older files"""
     program: SerializedProgram | None = field(default=None, compare=False, repr=False)
     """The forward pass as calls of torch's functions (`models.program`); None: the model has to be built"""
 
@@ -192,6 +195,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; readers see the old file or the new one, never a part."""
     fields: dict[str, Any] = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     fields |= {name: fields[name].model_dump() for name in ("model", "preprocessing", "tasks")}
+    fields["reference"] = None if checkpoint.reference is None else asdict(checkpoint.reference)
     save_safely(path, {"format": _FORMAT, "version": _VERSION, **fields})
 
 
@@ -245,7 +249,8 @@ def _not_a_checkpoint(path: Path, kind: str, best: Path | None = None) -> Checkp
 def _parse_fields(path: Path, content: Mapping[str, Any]) -> Checkpoint:
     try:
         checkpoint = _CHECKED.validate_python(
-            {name: content[name] for name in Checkpoint.__dataclass_fields__}
+            {name: content[name] for name in Checkpoint.__dataclass_fields__ if name != "reference"}
+            | {"reference": content.get("reference")}
         )
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{path} lacks or misstates {error}; train again with this version") from error

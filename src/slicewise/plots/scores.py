@@ -120,12 +120,16 @@ def _draw_cells(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> 
 
 
 def draw_classes(path: Path, classes: Classes, pixels: Mapping[str, PixelCounts], *, synthetic: bool) -> None:
-    """Draw per source the IoU of each class over all pixels, and the confusion of exclusive classes."""
-    size = (11.0, 0.8 + 4.2 * len(pixels))
+    """Draw per source the IoU of each class over all pixels, and the confusion of exclusive classes.
+
+    Classes that may overlap have no confusion matrix.
+    """
+    columns = 2 if classes.exclusive else 1
+    size = (5.5 * columns, 0.8 + 4.2 * len(pixels))
     names = [name.replace("_", " ") for name in classes.with_absence]
     with drawing(path, size, "Classes, all test pixels of a source together", synthetic=synthetic) as figure:
-        grid = figure.subplots(len(pixels), 2, squeeze=False)
-        for (bars, matrix), (source, counts) in zip(grid, pixels.items(), strict=True):
+        grid = figure.subplots(len(pixels), columns, squeeze=False)
+        for (bars, *matrix), (source, counts) in zip(grid, pixels.items(), strict=True):
             values = iou_score(counts.overlap).tolist()
             colours = [tuple(part / 255 for part in each) for each in classes.colours]
             bars.barh(range(len(values)), values, color=colours, height=0.65)
@@ -134,19 +138,21 @@ def draw_classes(path: Path, classes: Classes, pixels: Mapping[str, PixelCounts]
             bars.set_yticks(range(len(values)), names[1:])
             bars.set(xlim=(0, 1.1), ylim=(len(values) - 0.4, -0.6), xlabel="IoU")
             bars.set_title(f"{source}: mean IoU of the classes {np.mean(values):.2f}")
-            if counts.cells is None:
-                hide_axes(matrix)
-                matrix.text(0.5, 0.5, "the classes may overlap", ha="center", color=GREY)
-            else:
-                _draw_cells(matrix, counts.cells, names)
-                matrix.set_title(f"pixels, accuracy {float(class_accuracy(counts.cells)):.1%}")
+            if counts.cells is not None:
+                _draw_cells(matrix[0], counts.cells, names)
+                matrix[0].set_title(f"pixels, accuracy {float(class_accuracy(counts.cells)):.1%}")
 
 
 def draw_dice(path: Path, result: EvaluationTables, *, synthetic: bool) -> None:
-    """Draw Dice and IoU per patient, a dot each, with the quartiles where there are enough."""
+    """Draw Dice and IoU per patient, a dot each, with the quartiles where there are enough.
+
+    Of several classes it is the Dice of each.
+    """
     sources = by_source(row for row in result.patients if row.dice is not None)
     lines = max(1, len(sources))
-    with drawing(path, (7.5, 1.2 + 2.2 * lines), "Segmentation overlap", synthetic=synthetic) as figure:
+    number = max([2, *(len(_strips(rows)) for rows in sources.values())])
+    size = (7.5, 1.2 + (0.4 + 0.9 * number) * lines)
+    with drawing(path, size, "Segmentation overlap", synthetic=synthetic) as figure:
         panels = figure.subplots(lines, 1, squeeze=False, sharex=True)[:, 0]
         if not sources:
             is_task = SEGMENTATION in result.tasks
@@ -159,8 +165,19 @@ def draw_dice(path: Path, result: EvaluationTables, *, synthetic: bool) -> None:
         )
 
 
+def _strips(rows: Sequence[PatientRow]) -> list[tuple[str, str, Any]]:
+    """Return the scores that are drawn, lowest first: name, label and colour."""
+    names = tuple(name.removeprefix("dice_") for name in rows[0].scores if name.startswith("dice_"))
+    if not names:
+        return [("iou", "IoU", ORANGE), ("dice", "Dice", BLUE)]
+    colours = [tuple(part / 255 for part in colour) for colour in Classes(names).colours]
+    labels = [f"Dice, {name.replace('_', ' ')}" for name in names]
+    return [*zip((f"dice_{name}" for name in names), labels, colours, strict=True)][::-1]
+
+
 def _draw_strips(axes: Axes, source: str, rows: Sequence[PatientRow]) -> None:
-    for height, (name, colour) in enumerate((("iou", ORANGE), ("dice", BLUE))):
+    strips = _strips(rows)
+    for height, (name, _, colour) in enumerate(strips):
         values = np.array([row.scores[name] for row in rows], dtype=np.float64)
         size, alpha = (28, 0.9) if len(values) <= 30 else (12, 0.5)
         dots = height - 0.06 + _stack(values)
@@ -173,8 +190,8 @@ def _draw_strips(axes: Axes, source: str, rows: Sequence[PatientRow]) -> None:
                 [lower, upper], [place, place], color=PALE, linewidth=9, solid_capstyle="butt", zorder=2
             )
         axes.plot([median, median], [place - 0.09, place + 0.09], color="black", linewidth=2, zorder=4)
-    axes.set_yticks([0, 1], ["IoU", "Dice"])
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.55, 1.5))
+    axes.set_yticks(range(len(strips)), [label for _, label, _ in strips])
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.55, len(strips) - 0.5))
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
     empty = sum(bool(row.empty_reference) for row in rows)

@@ -68,7 +68,8 @@ def write_report(folder: Path, run: RunInfo, folders: ResultFolders) -> int:
         "links": LINKS,
     }
     write_json(folder / "report.json", provenance)
-    write_text(folder / "model_card.md", render_card(run, folders.evaluation))
+    if folders.stages:  # the card of a model comes with its training
+        write_text(folder / "model_card.md", render_card(run, folders.evaluation))
     return len(page.encode())
 
 

@@ -65,6 +65,8 @@ class RunInfo:
     def split_origin(self) -> str:
         """Return how the split into train, val and test was made."""
         split = self.config["split"]
+        if split["external"]:
+            return "all patients of an external test"
         if split["file"] is not None:
             return f"given by the user in split.file={split['file']}"
         if split["folders"]:
@@ -82,10 +84,13 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class ResultFolders:
-    """Folders of the outputs that the report shows; `stages` holds those of the training, in order."""
+    """Folders of the outputs that the report shows; `stages` holds those of the training, in order.
+
+    An external test has no stages, and no comparison of them.
+    """
 
     evaluation: Path
-    stage_comparison: Path
+    stage_comparison: Path | None
     failures: Path
     gradcam: Path
     ablations: Path

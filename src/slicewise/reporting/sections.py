@@ -12,13 +12,9 @@ from slicewise.domain.wording import is_of_pictures
 from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
 from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, number, source_scores
 from slicewise.metrics.table import METRICS
-from slicewise.reporting.run import (
-    ResultFolders,
-    RunInfo,
-    collect_warnings,
-    selection_notes,
-    uncalibrated_sources,
-)
+from slicewise.reporting.external import describe_test, differences
+from slicewise.reporting.run import ResultFolders, RunInfo, collect_warnings, selection_notes
+from slicewise.reporting.thresholds import thresholds
 
 MAX_PATIENTS: Final = 300
 MAX_GRADCAM_PAGES: Final = 4
@@ -38,7 +34,7 @@ LINKS: Final = {
     "model_card": "model_card.md",
 }
 """The tables behind the page, relative to its folder in the workspace."""
-_DISTRIBUTION: Final = "Dice and IoU of each test patient"
+_DISTRIBUTION: Final = "Overlap of the masks of each test patient"
 _SCORE_FIGURES: Final = {
     "confusion_matrix": "Confusion matrices of the slices, per source",
     "metric_distribution": _DISTRIBUTION,
@@ -53,38 +49,49 @@ def build_report(run: RunInfo, folders: ResultFolders) -> Report:
     sources = source_scores(metrics)
     thresholds_title = "Thresholds and calibration, selected on the validation patients"
     sections: list[tuple[str, str, Iterable[Block]]] = [
-        ("Summary", "Summary", _summary(run, metrics, sources)),
+        ("Summary", "Summary", _summary(run, metrics, sources, folders)),
+        ("Differences from the training data", "Differences", differences(folders)),
         ("Training", "Training", _training(run, folders)),
         ("Scores on the test patients", "Scores", _scores(metrics, sources, folders)),
-        (thresholds_title, "Thresholds", _thresholds(metrics, folders)),
+        (thresholds_title, "Thresholds", thresholds(metrics, folders)),
         ("The training stages on the same test slices", "Stages", _stages(run, folders)),
         ("Every test patient, worst first", "Patients", _patients(metrics, folders)),
         ("Failures", "Failures", _failures(run, folders)),
         ("Explanations", "Explanations", _explanations(metrics, folders)),
         ("Fewer modalities", "Modalities", _subsets(folders)),
         ("Provenance", "Provenance", _provenance(run, metrics)),
-        ("Reproduce", "Reproduce", _reproduce(run)),
+        ("Reproduce", "Reproduce", _reproduce(run, folders)),
     ]
     built = [Section(title, short, [*blocks]) for title, short, blocks in sections]
     synthetic = " (synthetic data)" if run.synthetic else ""
+    title = f"SliceWise report: {run.data_name}{synthetic}, {run.training_mode} training"
+    if not folders.stages:
+        title = f"SliceWise external test: {run.data_name}{synthetic}"
     version = run.evaluation_step.versions.get("slicewise", "")
     return Report(
-        f"SliceWise report: {run.data_name}{synthetic}, {run.training_mode} training",
+        title,
         f"model of stage “{metrics['stage']}”, evaluated {run.evaluation_step.made_at}",
         [section for section in built if section.blocks],
         f"SliceWise {version}. For research; not a medical device.",
     )
 
 
-def _summary(run: RunInfo, metrics: Mapping[str, Any], sources: list[SourceScores]) -> Iterator[Block]:
+def _summary(
+    run: RunInfo, metrics: Mapping[str, Any], sources: list[SourceScores], folders: ResultFolders
+) -> Iterator[Block]:
     for headline, explanation in collect_warnings(run, metrics):
         yield Notice(headline, explanation)
     for note in selection_notes(metrics):
         yield Notice("Thresholds and calibration", note, severe=False)
+    unused = describe_test(folders)
+    if folders.stages:
+        unused = (
+            "The test patients were used neither for training nor for any selection in this run; "
+            "docs/lab/results.md lists the data on which recipes and defaults were selected."
+        )
     yield Text(
-        "The test patients were used neither for training nor for any selection in this run; "
-        "docs/lab/results.md lists the data on which recipes and defaults were selected. Sources are never "
-        "averaged. Not a medical device: nothing in this report supports a decision about a person."
+        f"{unused} Sources are never averaged. Not a medical device: nothing in this report supports a "
+        "decision about a person."
     )
     intervals = metrics["intervals"]
     for source in sources:
@@ -125,7 +132,8 @@ def split_table(run: RunInfo, caption: str = "") -> Table:
 
 
 def _training(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
-    yield training_table(run)
+    if folders.stages:
+        yield training_table(run)
     for name, folder in folders.stages.items():
         yield Figure(folder / "curves.png", f"Losses and validation metrics of {name}", wide=True)
 
@@ -149,51 +157,8 @@ def _scores(
     yield Figure(samples, "Masks of test patients, best to worst", wide=True)
 
 
-def _thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
-    yield Text(
-        "They were selected and saved before the test patients were read. A setting without a significant "
-        "gain on validation patients that were held out from its selection keeps its configured value."
-    )
-    selected = read_json(folders.evaluation / "calibration.json")["sources"]
-    decisions, raw = metrics["decisions"], uncalibrated_sources(metrics)
-    rows, effects = [], []
-    for source, entry in decisions.items():
-        scaling = f"{entry['temperature']:.2f}, {entry['shift']:+.2f}"
-        share = f"components from {round(entry['component_share'] * 100)} % of the largest"
-        parts = (
-            f"components from {entry['min_component']} voxels" if entry["min_component"] else "",
-            share if entry["component_share"] else "",
-            "none in slices not labelled tumour" if entry["gate"] else "",
-        )
-        population = selected[source]["validation"]["population"] if source in selected else "–"
-        scaling = "raw, not calibrated" if source in raw else scaling
-        thresholds = (number(entry["class_threshold"]), number(entry["mask_threshold"], 2))
-        rows.append((source, population, scaling, *thresholds, ", ".join(filter(None, parts)) or "none"))
-        before, after = entry["before"], entry["after"]
-        pairs = [(before[key], after[key]) for key in ("ece", "brier")]
-        for key in ("accuracy", "dice_per_patient"):
-            old, new = (scores[key] or {"value": None} for scores in (before, after))
-            pairs.append((old["value"], new["value"]))
-        ece, *others = (f"{number(old)} → {number(new)}" for old, new in pairs)
-        effects.append((source, f"{ece} ({number(after['ece_by_chance'])})", *others))
-    head = ("source", "selected on", "temperature, shift of logits", "class threshold", "mask threshold")
-    chosen = Table((*head, "mask post-processing"), rows)
-    head = ("source", "ECE (by chance)", "Brier score", "accuracy", "Dice per patient")
-    effect = Table(head, effects, "Effect on the test patients, before → after")
-    if CLASSIFICATION not in metrics["tasks"]:  # neither a probability to calibrate nor a class
-        yield from (chosen.only(0, 1, 4, 5), effect.only(0, 4))
-        return
-    yield from (chosen, effect)
-    bins = next((entry["after"]["ece_bins"] for entry in decisions.values()), None) or "equal"
-    yield Text(
-        f"ECE: expected calibration error, in {bins} bins; by chance: the ECE expected for so few slices if "
-        "every probability were correct.",
-        is_note=True,
-    )
-
-
 def _stages(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
-    if len(folders.stages) < 2:
+    if folders.stage_comparison is None or len(folders.stages) < 2:
         return
     rows = read_rows(folders.stage_comparison / "phase_comparison.csv", ComparisonRow)
     yield to_table(rows)
@@ -209,16 +174,19 @@ def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Bl
         key=lambda row: (row.source, 2.0 if row.dice is None else row.dice, row.slice_accuracy, row.patient)
     )
     classified = CLASSIFICATION in metrics["tasks"]
+    names = metrics["classes"]["names"] if "classes" in metrics else ()
     rows = [
         (
             *(row.source, row.patient, str(row.num_slices), str(row.num_tumour_slices), number(row.dice)),
+            *(number(row.scores.get(f"dice_{name}")) for name in names),
             *(number(row.scores.get("nsd")), number(row.scores.get("hd95_mm"), 1)),
             *(number(row.reference_ml, 1), number(row.predicted_ml, 1)),
             number(row.slice_accuracy if classified else None),
         )
         for row in patients[:MAX_PATIENTS]
     ]
-    head = ("source", "patient", "slices", "with tumour", "Dice", "NSD", "HD95 mm", "reference ml")
+    each = (f"Dice, {name.replace('_', ' ')}" for name in names)
+    head = ("source", "patient", "slices", "with tumour", "Dice", *each, "NSD", "HD95 mm", "reference ml")
     table = Table((*head, "predicted ml", "slice accuracy"), rows)
     if is_of_pictures():
         scores = [METRICS[name] for name in _PICTURE_METRICS if name in METRICS]
@@ -327,7 +295,7 @@ def _provenance(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[Block]:
     yield Code(to_yaml(dict(run.config)), caption)
 
 
-def _reproduce(run: RunInfo) -> Iterator[Block]:
+def _reproduce(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     yield Text("At the commit above, with the versions of constraints.txt (make run installs them):")
     yield Code(run.reproduce)
     folder = "Replace FOLDER by your copy of the data. " if "FOLDER" in run.reproduce else ""
@@ -335,7 +303,9 @@ def _reproduce(run: RunInfo) -> Iterator[Block]:
         "The same machine gives identical results; another processor or thread count may change the last "
         f"digits. {folder}slicewise verify checks every file against its receipt."
     )
-    links = {"report.json": "report.json", "model card": LINKS["model_card"]}
-    for name in ("metrics", "text", "calibration", "phases", "failures", "traits"):
+    links = {"report.json": "report.json"}
+    if folders.stages:
+        links |= {"model card": LINKS["model_card"], "phase_comparison.csv": LINKS["phases"]}
+    for name in ("metrics", "text", "calibration", "failures", "traits"):
         links["failures" if name == "failures" else LINKS[name].rpartition("/")[2]] = LINKS[name]
     yield Text("Beside this page, and in the workspace:", links)

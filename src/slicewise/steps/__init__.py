@@ -8,10 +8,12 @@ evaluate          metrics, figures, saliency, comparison of the stages
 report            a page of the whole run, and a model card
 demo              API and page
 cross_validation  all folds pooled
+external          the cases of an external test, and the evaluation on them
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
@@ -22,6 +24,7 @@ from slicewise.steps.cross_validation import cross_validation
 from slicewise.steps.demo import demo
 from slicewise.steps.download import DOWNLOAD
 from slicewise.steps.evaluate import HOMES, evaluate
+from slicewise.steps.external import evaluate_on, tested
 from slicewise.steps.preprocess import PREPROCESS
 from slicewise.steps.report import report
 from slicewise.steps.split import SPLIT
@@ -52,6 +55,13 @@ def pipeline(config: Config) -> tuple[Step[Config], ...]:
         steps = (*shared, *per_fold, cross_validation(folds))
         check_graph(steps)
     return steps
+
+
+def external_pipeline(checkpoint: Path, fixed: Mapping[str, Any]) -> tuple[Step[Config], ...]:
+    """Return the steps of a test of a trained model on other data; see `external.evaluate_on`."""
+    homes = {slot: home for slot, home in HOMES.items() if slot != "phases"}  # there is one stage
+    steps = (DOWNLOAD, PREPROCESS, tested(checkpoint), evaluate_on(checkpoint, homes, fixed))
+    return (*steps, report([step.name for step in steps]))
 
 
 def _with_offered(steps: Sequence[Step[Config]], config: Config) -> tuple[Step[Config], ...]:

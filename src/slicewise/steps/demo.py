@@ -49,7 +49,8 @@ def stop(workspace: Workspace) -> bool:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    keys = ("batch_size", "mask_threshold", "class_threshold", "component_share", *InferenceSettings._fields)
+    thresholds = ("mask_threshold", "class_threshold", "min_component", "component_share")
+    keys = ("batch_size", *thresholds, *InferenceSettings._fields)
     return select_settings(config, "serving", *(f"evaluation.{key}" for key in keys))
 
 

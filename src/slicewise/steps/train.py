@@ -100,7 +100,7 @@ def train(config: Config, stage: str) -> Step[Config]:
         needs=("preprocess", "split", *([f"train.{start}"] if start else [])),
         homes={"checkpoint": home},
         product=("best_model.pth",),
-        version=11,
+        version=12,
         demand=training_demand,
         group="train",
         aliases=("train", "training", stage.replace("_", "-")),

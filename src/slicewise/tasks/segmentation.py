@@ -116,7 +116,7 @@ class Segmentation(Task):
         return {name: column.tolist() for name, column in values if name in monitors}
 
     def columns(self, sources: Sequence[str]) -> dict[str, str]:  # noqa: ARG002
-        labels = ("Dice per patient", *(f"Dice, {name}" for name in self.classes))
+        labels = ("Dice per patient", *(f"Dice, {name.replace('_', ' ')}" for name in self.classes))
         return dict(zip(self.settings.monitors, labels, strict=False))
 
     def _dice_by_patient(self, slices: SliceTable, scores: Floats) -> Floats:

@@ -4,6 +4,7 @@ import csv
 import io
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from slicewise.config.schema import Stage
 from slicewise.core.files import atomic_write, write_text
 from slicewise.data.loading.dataset import Batch, Indices, SliceDataset
+from slicewise.domain.reference import TrainingReference
 from slicewise.imaging.io.image2d import to_png
 from slicewise.models.checkpoint import CHECKPOINT_NAME, save_checkpoint
 from slicewise.models.multitask import Logits
@@ -33,16 +35,22 @@ class StageArtifacts:
     """Writes best_model.pth, history.csv, curves.png and samples/."""
 
     def __init__(
-        self, name: str, out_dir: Path, fingerprint: str, learner: Learner, val_set: SliceDataset
+        self,
+        name: str,
+        out_dir: Path,
+        fingerprint: str,
+        learner: Learner,
+        val_set: SliceDataset,
+        reference: TrainingReference,
     ) -> None:
         self._name, self._out_dir, self._fingerprint = name, out_dir, fingerprint
-        self._learner, self._val_set = learner, val_set
+        self._learner, self._val_set, self._reference = learner, val_set, reference
         self._drawn_at = time.monotonic()
 
     def save_best(self, metrics: Metrics) -> None:
         """Save the model as it is now."""
         checkpoint = self._learner.checkpoint(self._name, self._fingerprint, metrics)
-        save_checkpoint(self._out_dir / CHECKPOINT_NAME, checkpoint)
+        save_checkpoint(self._out_dir / CHECKPOINT_NAME, replace(checkpoint, reference=self._reference))
 
     def report(self, progress: Progress) -> None:
         """Write history and figures; the curves take half a second, so not after every short epoch."""

@@ -19,6 +19,7 @@ from slicewise.core.signals import defer_signals
 from slicewise.data.loading.augment import apply_augmentation, draw_augmentation
 from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.loader import TrainLoader, derive_seed
+from slicewise.data.reference import describe_training
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training import model_selection
 from slicewise.training.artifacts import StageArtifacts, describe_epoch
@@ -59,6 +60,8 @@ class Trainer:
         )
         self.groups = AccumulationGroups(len(self.batches), config.training.accumulate)
         self._start, self._out_dir = start, out_dir
+        earlier = start.reference if start else None
+        self._reference = describe_training([*train_set.cases, *val_set.cases], fingerprint, earlier)
         self._build_learner()
         self.progress, self._state_path, self._saved_at = Progress(), out_dir / "last.pth", time.monotonic()
         self._may_keep_initial = start is not None and model_selection.may_keep_initial_weights(
@@ -71,7 +74,7 @@ class Trainer:
         steps = self.stage.epochs * len(self.groups)
         self.learner = Learner(self.stage, self.config, self._start, steps, precision)
         self._artifacts = StageArtifacts(
-            self.name, self._out_dir, self.fingerprint, self.learner, self.val_set
+            self.name, self._out_dir, self.fingerprint, self.learner, self.val_set, self._reference
         )
 
     def resume(self) -> str | None:

@@ -79,12 +79,10 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     pipeline = _pipeline(context, load_stage_checkpoint(context, final))
     selection = _select_thresholds(context, pipeline)
     cases = HeldOutCases(partial(slices.open_cases, context, "test")).open(selection)
-    outputs = _case_outputs(pipeline, cases, f"evaluate {final}")
+    outputs = case_outputs(pipeline, cases, f"evaluate {final}")
     held_out = evaluate_held_out(outputs, selection, config.evaluation, config.seed, (*pipeline.tasks,))
     stages = _stage_results(context, cases, held_out)
-    metrics = write_report(
-        context.out("evaluation"), held_out, data_name=data.name, stage=final, synthetic=data.synthetic
-    )
+    metrics = write_results(context, pipeline, cases, held_out, final)
     compared = compare(stages, held_out.after.bootstrap)
     if CLASSIFICATION in pipeline.tasks:
         compared += majority_rows(stages[-1])
@@ -94,28 +92,39 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     write_comparison(
         context.out("phases"), "phase_comparison", compared, title, stages, synthetic=data.synthetic
     )
-    lookup = SliceLookup(cases)
-    _draw_samples(context, lookup, held_out)
-    metrics["failures"] = _write_failures(context, cases, lookup, held_out)
     metrics[f"gains_of_{final}"] = gains = compute_gains(compared, final)
     metrics["headlines"] = headlines(
         metrics, {source: gain_text(final, by_score) for source, by_score in gains.items()}
     )
+    notes = [f"{source}: {note}" for source, chosen in selection.sources.items() for note in chosen.notes]
+    return metrics, tuple(notes)
+
+
+def write_results(
+    context: Context[Config], pipeline: Pipeline, cases: Cases, held_out: HeldOutResult, stage: str
+) -> dict[str, Any]:
+    """Write tables, figures, failures, saliency and modality ablation of test cases; return the metrics."""
+    config, synthetic = context.config, context.config.data.synthetic
+    metrics = write_report(
+        context.out("evaluation"), held_out, data_name=config.data.name, stage=stage, synthetic=synthetic
+    )
+    lookup = SliceLookup(cases)
+    _draw_samples(context, lookup, held_out)
+    metrics["failures"] = _write_failures(context, cases, lookup, held_out)
     if CLASSIFICATION in pipeline.tasks:
         included = [row for row in held_out.after.slices if row.asked]
         explained = _explain(config, pipeline, lookup, included)
-        metrics["gradcam"] = write_saliency(context.out("gradcam"), explained, synthetic=data.synthetic)
+        metrics["gradcam"] = write_saliency(context.out("gradcam"), explained, synthetic=synthetic)
     if config.evaluation.modality_subsets:
-        metrics["modality_subsets"] = _write_modality_ablation(context, pipeline, cases, selection)
-    notes = [f"{source}: {note}" for source, chosen in selection.sources.items() for note in chosen.notes]
-    return metrics, tuple(notes)
+        metrics["modality_subsets"] = _write_modality_ablation(context, pipeline, cases, held_out.selection)
+    return metrics
 
 
 def _pipeline(context: Context[Config], checkpoint: Checkpoint) -> Pipeline:
     return Pipeline([checkpoint], context.config.evaluation, device=context.config.runtime.device)
 
 
-def _case_outputs(pipeline: Pipeline, cases: Cases, description: str) -> Iterator[CaseOutput]:
+def case_outputs(pipeline: Pipeline, cases: Cases, description: str) -> Iterator[CaseOutput]:
     for case in progress(cases, desc=description, unit="case"):
         yield case_output(case, pipeline.predict(case), pipeline.tasks)
 
@@ -150,7 +159,7 @@ def _select_thresholds(context: Context[Config], pipeline: Pipeline) -> Threshol
     if CLASSIFICATION not in pipeline.tasks:
         settings = settings.model_copy(update={"calibrate": "none", "operating_point": "fixed"})
     cases = slices.open_cases(context, "val")
-    outputs = _case_outputs(pipeline, cases, "select thresholds")
+    outputs = case_outputs(pipeline, cases, "select thresholds")
     selection = select_thresholds(outputs, settings, config.seed)
     # The thresholds of the first source of volumes or pictures are those for new files.
     first = {source.unit: source.name for source in reversed(config.data.sources.values())}
@@ -175,7 +184,7 @@ def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResu
         is_shared = later and CLASSIFICATION not in tasks[stage] and gives_same_masks(checkpoint, later)
         result = results[0]
         if not is_shared:
-            outputs = _case_outputs(_pipeline(context, checkpoint), cases, f"evaluate {stage}")
+            outputs = case_outputs(_pipeline(context, checkpoint), cases, f"evaluate {stage}")
             config = context.config
             result = evaluate_slices(outputs, config.evaluation, config.seed, surfaces=False)
         results.insert(0, result)

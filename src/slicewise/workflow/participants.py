@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
 FOLD_KEYS: Final = ("split.folds", "split.fold")
 """They do not decide which patients a scale takes."""
+EXTERNAL_KEYS: Final = ("split.external",)
 PREDEFINED_KEYS: Final = ("split.file", "split.folders", "split.unlisted", "split.overlap")
 INDEX_NAME: Final = "index.json"
 
 
 def unused_split_keys(config: Config) -> tuple[str, ...]:
     """Return the keys of the section `split` without an effect; of a file only the content counts."""
-    folds = () if config.split.fold else FOLD_KEYS
+    folds = (*(() if config.split.fold else FOLD_KEYS), *(() if config.split.external else EXTERNAL_KEYS))
     by_folders = any(_may_have_folders(config, source) for source in config.data.sources.values())
     if config.split.is_given or by_folders:
         return (*folds, "split.file")
@@ -179,6 +180,8 @@ def _select_participants(
 def _split_by_seed(
     config: Config, groups: Iterable[str], labels: Mapping[str, str] | None = None
 ) -> dict[str, Subset]:
+    if config.split.external:
+        return dict.fromkeys(groups, "test")
     assign = assign_fold if config.split.fold else assign_subsets
     return assign(groups, config.split, config.split.seed, labels)
 

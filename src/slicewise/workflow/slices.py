@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,7 @@ from slicewise.core.files import read_json
 from slicewise.data.split.assignment import Split, Subset
 from slicewise.domain.keys import SliceKey
 from slicewise.engine.clean import folder_bytes
-from slicewise.engine.step import Context
+from slicewise.engine.step import Context, Input
 from slicewise.engine.workspace import HasHomes, Workspace
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def slice_store(workspace: Workspace) -> "SliceStore":
     from slicewise.data.store import SliceStore
 
     return SliceStore(workspace.root / STORE_DIR)
+
+
+def file_inputs(**files: Path | None) -> dict[str, Input]:
+    """Return files outside the workspace as inputs of a step; None is left out."""
+    return {name: Input(path.parent, partial(list, [path])) for name, path in files.items() if path}
 
 
 def read_manifest(context: Context[Config]) -> list[dict[str, Any]]:

@@ -109,6 +109,22 @@ def test_an_absent_task_is_not_shown(
     assert page.button_group[0].options == layers
 
 
+def test_each_of_several_classes_has_its_volume_colour_and_threshold(shown: Callable[..., AppTest]) -> None:
+    names = ["whole_tumour", "tumour_core"]
+    page = shown(
+        class_ml={"whole_tumour": 1.25, "tumour_core": None},
+        mask_classes=names,
+        class_mask_thresholds={"whole_tumour": 0.4},
+    )
+    assert [(each.label, each.value) for each in page.metric][-2:] == [
+        ("Whole tumour", "1.2 ml"),
+        ("Tumour core", "– ml"),
+    ]
+    caption = page.get("image")[0].proto.imgs[0].caption
+    assert "Orange: whole tumour, green: tumour core." in caption
+    assert any("probability of 40% for whole tumour, 50% for tumour core." in c.value for c in page.caption)
+
+
 def test_the_warning_stands_above_the_finding(shown: Callable[..., AppTest]) -> None:
     page = shown(warning="The network has seen generated patients only.")
     kinds = [element.type for element in page.main]
@@ -164,6 +180,7 @@ def show_volume(num_slices: int, picture: bytes, said: dict[str, object]) -> Non
     answer |= {"label": "tumour", "tumour_probability": 0.7, "tumour_ml": 1.0, "largest_slice": 0}
     answer |= {"class_threshold": 0.5, "mask_threshold": 0.5, "calibrated": False, "origin": "configured"}
     answer |= {"modalities": ["flair"], "num_slices": num_slices}
+    answer |= {"class_ml": {}, "mask_classes": [], "class_mask_thresholds": {}}
     answer["slices"] = [{"index": place, "probability": 0.7} for place in range(num_slices)]
     st.session_state[PREDICTION_KEY] = answer | said
     client: Any = SimpleNamespace(slice_png=lambda *_: picture, mask_nifti=lambda _: b"mask")

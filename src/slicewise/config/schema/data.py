@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from slicewise.config.schema.base import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Seed
 from slicewise.config.schema.sources import AnySource, ChannelName, ClassFoldersSettings, SourceKey
+
+_VOLUMES: Final = "volumes"
+"""The source of configs/data that takes `data.path` where there are others"""
 
 
 class Data(Section):
@@ -15,7 +18,8 @@ class Data(Section):
 
     name: str
     path: str | None
-    """Short for the `path` of the only source."""
+    """Short for the `path` of the only source, or of the volumes; pictures that have no `path` of their own
+    are then left out."""
     synthetic: bool
     """True where patients are generated; every result then says so."""
     sources: dict[SourceKey, AnySource]
@@ -64,17 +68,23 @@ class Data(Section):
 
 
 def _with_path(sources: Mapping[str, Any], path: Any) -> dict[str, Any]:
-    """Return the sources, of which the only one has its folder."""
-    if len(sources) != 1 or not all(isinstance(source, Mapping) for source in sources.values()):
-        keys = " or ".join(f"data.sources.{key}.path" for key in sources)
+    """Return the sources, of which the only one has its folder, or the volumes have; see `Data.path`."""
+    key = next(iter(sources)) if len(sources) == 1 else _VOLUMES
+    source: Any = sources.get(key)
+    if not hasattr(source, "get"):
+        keys = " or ".join(f"data.sources.{name}.path" for name in sources)
         raise ValueError(
             f"data.path is short for the path of the only source, and there are {len(sources)}; set {keys}, "
             "and a source that you do not want to null"
         )
-    ((key, source),) = sources.items()
     if source.get("path") is not None:
         raise ValueError(f"data.path and data.sources.{key}.path set the same; leave one of them out")
-    return {key: {**source, "path": path}}
+    others = {
+        name: each
+        for name, each in sources.items()
+        if name != key and (not isinstance(each, Mapping) or each.get("path") is not None)
+    }
+    return {key: {**source, "path": path}, **others}
 
 
 class Scale(Section):
@@ -179,7 +189,10 @@ class SplitSettings(SplitFractions):
     Where train is not listed, they become train and val."""
     overlap: Literal["refuse", "exclude"]
     """Patients, repeat visits, copies or near-identical images in several given subsets: `refuse` stops the
-    run, `exclude` removes those of the test subset from train and val."""
+    run, `exclude` removes those of the test subset from train and val. In an external test, the patients that
+    the model was trained on: `exclude` leaves them out."""
+    external: bool
+    """Whether all patients are the test subset; set by `slicewise test`."""
 
     @property
     def is_given(self) -> bool:

@@ -43,6 +43,9 @@ class Evaluation(Section):
     component_share: Fraction
     """Components of a mask smaller than this share of its largest are removed, unless another share is
     chosen."""
+    min_component: CountOrZero
+    """Components of a mask with fewer voxels of the prepared slices are removed, unless another number is
+    chosen."""
     calibrate: Literal["none", "temperature", "platt"]
     """Calibration of the logits, fitted to each source's validation slices and used if it improves those of
     other patients significantly; `platt` scales and shifts."""
@@ -53,7 +56,7 @@ class Evaluation(Section):
     choose_mask_threshold: bool
     """Choose the mask threshold by the Dice of the validation patients."""
     postprocess: bool
-    """Choose `component_share` in the same way."""
+    """Choose `component_share` and `min_component` in the same way."""
     min_choice_patients: Count
     """Sources with fewer validation patients use the configured values."""
     calibration_bins: Count

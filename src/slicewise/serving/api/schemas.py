@@ -41,6 +41,9 @@ class OperatingInfo(ApiModel):
 
     class_threshold: Probability = Field(description="the label is `tumour` from this probability on")
     mask_threshold: Probability = Field(description="a pixel belongs to the mask from this probability on")
+    class_mask_thresholds: dict[str, Probability] = Field(
+        description="in place of it, for those of several classes that have a threshold of their own"
+    )
     calibrated: bool = Field(
         description="whether probabilities were calibrated on the validation patients; if not, they are raw"
     )
@@ -89,6 +92,9 @@ class Examination(OperatingInfo):
     tumour_probability: Probability | None
     label: Literal["tumour", "no_tumour"] | None
     tasks: list[Task] = Field(description="what the model predicts")
+    mask_classes: list[str] = Field(
+        description="the classes of a pixel in the order of their colours; empty for a model of one"
+    )
     synthetic: bool = Field(description="whether the model was trained on generated patients only")
     warning: str | None = Field(description="limits of the prediction; null if none is known")
     note: str | None = Field(description="`file_notes` as one text; null without any")

@@ -250,6 +250,7 @@ def _common_fields(prediction: Prediction, started: float, notes: Sequence[str])
         "tumour_probability": prediction.tumour_probability,
         "label": prediction.verdict,
         "tasks": [*prediction.tasks],
+        "mask_classes": [*prediction.classes.several],
         "synthetic": prediction.synthetic,
         "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
         "note": "; ".join(notes) or None,
@@ -266,6 +267,7 @@ def _operating_info(point: OperatingPoint) -> schemas.OperatingInfo:
     return schemas.OperatingInfo(
         class_threshold=postprocessing.class_threshold,
         mask_threshold=postprocessing.mask_threshold,
+        class_mask_thresholds={name: rule.mask_threshold for name, rule in postprocessing.by_class},
         calibrated=point.calibrated,
         decision=postprocessing.describe(),
         origin=point.origin,

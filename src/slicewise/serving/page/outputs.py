@@ -1,12 +1,14 @@
 """Outputs of the page: the prediction as metrics, pictures and a curve."""
 
 import base64
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from itertools import cycle
 from typing import Any, Final
 
 import altair as alt
 import streamlit as st
 
+from slicewise.domain.classes import COLOUR_NAMES
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.serving.page.client import ApiClient
 from slicewise.serving.page.inputs import PREDICTION_KEY
@@ -48,8 +50,16 @@ def _show_metrics(prediction: dict[str, Any], *mask_metrics: tuple[str, str]) ->
         finding = "Tumour" if prediction["label"] == "tumour" else "No tumour"
         probability = f"{prediction['tumour_probability']:.1%}"
         metrics = (("Finding", finding), (_probability_label(prediction), probability), *metrics)
+    _show_row(metrics)
+
+
+def _show_row(metrics: Sequence[tuple[str, str]]) -> None:
     for column, (name, value) in zip(st.columns(len(metrics)), metrics, strict=True):
         column.metric(name, value, border=True)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _probability_label(prediction: dict[str, Any]) -> str:
@@ -89,6 +99,10 @@ def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
         ("Tumour volume", f"{_format_value(prediction['tumour_ml'], '.1f')} ml"),
         ("Most tumour in slice", "–" if largest is None else str(largest)),
     )
+    if volumes := prediction["class_ml"]:
+        _show_row(
+            [(_words(name).capitalize(), f"{_format_value(ml, '.1f')} ml") for name, ml in volumes.items()]
+        )
     left, right = st.columns(2, gap="large")
     with left:
         layer = _select_layer(prediction)
@@ -121,7 +135,9 @@ def _layer_caption(prediction: dict[str, Any], layer: str, probability: float | 
     if layer == "plain":
         return "The image without overlay."
     if layer == "overlay":
-        return "Orange: the mask."
+        names = map(_words, prediction["mask_classes"] or ["the mask"])
+        pairs = zip(cycle(COLOUR_NAMES), names, strict=False)
+        return f"{', '.join(f'{colour}: {name}' for colour, name in pairs).capitalize()}."
     threshold = prediction["class_threshold"]
     if probability is None or probability < threshold:
         return f"Below {threshold:.0%} no evidence is shown: this slice is not labelled tumour."
@@ -137,7 +153,10 @@ def _explanation(prediction: dict[str, Any]) -> str:
             f"The label is “tumour” from a probability of {prediction['class_threshold']:.0%} ({scale})."
         ]
     if SEGMENTATION in prediction["tasks"]:
-        sentences += [f"The mask holds pixels from a probability of {prediction['mask_threshold']:.0%}."]
+        common, own = prediction["mask_threshold"], prediction["class_mask_thresholds"]
+        each = [f"{own.get(name, common):.0%} for {_words(name)}" for name in prediction["mask_classes"]]
+        share = ", ".join(each) if own else f"{common:.0%}"
+        sentences += [f"The mask holds pixels from a probability of {share}."]
     sentences += [f"{prediction['origin'][:1].upper()}{prediction['origin'][1:]}."]
     if {SEGMENTATION, CLASSIFICATION} <= {*prediction["tasks"]}:
         sentences += ["Finding and mask are two outputs of one model: if they disagree, trust neither."]
