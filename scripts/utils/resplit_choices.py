@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from slicewise.config.compose import compose
 from slicewise.config.schema import Evaluation
 from slicewise.evaluation.mask_threshold import select_candidate
+from slicewise.evaluation.slice_probabilities import SliceProbabilities
 from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.evaluation.threshold_selection import (
-    SliceProbabilities,
     select_class_threshold,
     youden_threshold,
 )
@@ -90,9 +90,8 @@ def class_gains(
     else:
         postprocessing = choose_ungated(configured, validation)
     before, after = (_scores(test, choice, settings) for choice in (configured, postprocessing))
-    threshold_changed = bool(
-        postprocessing.class_threshold != float(postprocessing.scaling(configured.class_threshold))
-    )
+    moved = float(postprocessing.scaling(configured.class_threshold or 0.0))
+    threshold_changed = bool(postprocessing.class_threshold != moved)
     return after - before, (threshold_changed, postprocessing.calibrated)
 
 
@@ -107,7 +106,7 @@ def choose_ungated(configured: Postprocessing, slices: SliceProbabilities) -> Po
 
 def _scores(slices: SliceProbabilities, postprocessing: Postprocessing, settings: Evaluation) -> Floats:
     labels, scores = slices.labels, postprocessing.probabilities(slices.probabilities)
-    correct = (scores >= postprocessing.class_threshold) == (labels == 1)
+    correct = postprocessing.call(scores) == labels
     balanced = np.mean([correct[labels == label].mean() for label in (0, 1)])
     errors = (
         negative_log_likelihood(labels, scores),
@@ -207,7 +206,7 @@ def read_predictions(
     from slicewise.data.split.assignment import Split
     from slicewise.data.store import SliceStore
     from slicewise.evaluation.mask_threshold import MaskGridSearch
-    from slicewise.evaluation.threshold_selection import concatenate_slices, included_slices
+    from slicewise.evaluation.slice_probabilities import concatenate_slices, included_slices
     from slicewise.inference.pipeline import Pipeline
     from slicewise.models.checkpoint import load_checkpoint
     from slicewise.workflow.evaluation import case_output

@@ -171,7 +171,8 @@ def _predict_cases(
                 say(warning, "warn")
             volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
             verdict = (row.verdict or "no verdict").replace("_", " ")
-            probability = "–" if row.tumour_probability is None else f"{row.tumour_probability:.1%}"
+            share = prediction.class_probabilities.get(row.verdict or "", row.tumour_probability)
+            probability = "–" if share is None else f"{share:.1%}"
             probability += " raw" if row.calibrated is False else ""
             say(f"{row.case:<32} {verdict:<10} {probability}{volume}  {row.mask or 'no mask'}")
             rows.append(row)

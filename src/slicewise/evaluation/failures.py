@@ -16,8 +16,9 @@ from slicewise.domain.report import WIDTH, Table
 from slicewise.domain.tables import FailedSlice, PatientRow, SliceRow, TraitRow, by_source, plural, write_rows
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.metrics.confusion import roc_auc
+from slicewise.plots.classification import draw_failure_confusion
 from slicewise.plots.sample_predictions import SlicePicture, display_slot, draw_failures, in_turns
-from slicewise.plots.scores import draw_failure_confusion, draw_iou_bars
+from slicewise.plots.scores import draw_iou_bars
 
 Key = TypeVar("Key", SliceKey, tuple[str, str])
 Traits = dict[str, float]
@@ -115,7 +116,8 @@ def _failure(row: SliceRow, dice: float) -> str:
 def _severity(row: FailedSlice) -> tuple[bool, float, int, SliceKey]:
     """Return the sort key, worst first: masks before classes, then the lowest Dice, then the largest miss."""
     if row.dice is None:
-        return True, -abs(row.probability - row.label), 0, row.key
+        wrong = row.probability if row.class_probabilities else abs(row.probability - row.label)
+        return True, -wrong, 0, row.key
     return False, row.dice, -max(row.reference_pixels or 0, row.predicted_pixels), row.key
 
 

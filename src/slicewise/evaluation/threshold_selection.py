@@ -5,30 +5,25 @@ not made on (`selection_gain`), or the configured default stays and a note says 
 groups all defaults stay.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.domain.tables import describe_groups, plural
-from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.domain.tables import plural
+from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.mask_threshold import MaskGridSearch
+from slicewise.evaluation.slice_probabilities import SliceProbabilities, concatenate_slices, included_slices
 from slicewise.evaluation.statistics import (
     MIN_PATIENTS,
     Bools,
     BootstrapSettings,
     Floats,
-    Indices,
     SelectionGain,
-    Selector,
-    estimate,
     estimate_mean,
-    held_out_values,
-    index_groups,
 )
 from slicewise.inference.calibration import (
     NOT_CALIBRATED,
@@ -50,70 +45,6 @@ _SEVERAL_CLASSES: Final = (
 )
 Gains = dict[str, SelectionGain]
 Notes = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SliceProbabilities:
-    """Labels, raw probabilities and groups of the validation slices of one source."""
-
-    labels: Floats
-    probabilities: Floats
-    groups: tuple[str, ...]
-    """Patients, or families of near-identical pictures."""
-    is_pictures: bool
-    """Whether each slice is a picture of its own."""
-
-    @property
-    def population(self) -> str:
-        return describe_groups(self.num_groups, pictures=self.is_pictures, subset="validation")
-
-    @cached_property
-    def owner(self) -> Indices:
-        """[slice] index of its group."""
-        return index_groups(self.groups)[1]
-
-    @property
-    def num_groups(self) -> int:
-        return len(set(self.groups))
-
-    @cached_property
-    def classes(self) -> NDArray[np.bool_]:
-        """[group, 2]: whether the group has a slice without tumour, and one with."""
-        result = np.zeros((self.num_groups, 2), np.bool_)
-        result[self.owner, self.labels.astype(np.intp)] = True
-        return result
-
-    def mean_gain(self, measure: str, gains: Floats, bootstrap: BootstrapSettings) -> SelectionGain:
-        """Return the mean gain over slices, resampled over groups."""
-        mean = estimate_mean(gains, self.groups, bootstrap)
-        return SelectionGain(measure, mean, bootstrap.confidence)
-
-    def balanced_gain(self, added: Floats, bootstrap: BootstrapSettings) -> SelectionGain:
-        """Return the gain in balanced accuracy; `added` [slice]: predicted class minus the default's."""
-        tumour, healthy = self.labels == 1, self.labels == 0
-        hits, alarms, ill, well = (
-            np.bincount(self.owner, column) for column in (added * tumour, added * healthy, tumour, healthy)
-        )
-
-        def statistic(weights: Floats) -> Floats:
-            with np.errstate(invalid="ignore"):  # a resample without one of the classes
-                gain = weights @ hits / (weights @ ill) - weights @ alarms / (weights @ well)
-                return np.asarray(gain / 2)
-
-        gain = estimate(statistic, self.num_groups, bootstrap)
-        return SelectionGain("balanced accuracy", gain, bootstrap.confidence)
-
-    def held_out(self, choose: Selector) -> Floats:
-        """Return the value [slice] of each slice under selections made without its group."""
-        return held_out_values(self.owner, self.classes @ np.array([1, 2]), choose)
-
-    def held_out_classes(self, select: Callable[[Floats, Floats], float]) -> Floats:
-        """Return the share [slice] of the thresholds selected without its group that each slice reaches.
-
-        `select` returns a threshold for labels and probabilities.
-        """
-        labels, scores = self.labels, self.probabilities
-        return self.held_out(lambda rows: (scores >= select(labels[rows], scores[rows])).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -178,28 +109,6 @@ def select_thresholds(cases: Iterable[CaseOutput], settings: Evaluation, seed: i
     return ThresholdSelection(selected, Postprocessing.configured(settings))
 
 
-def included_slices(case: CaseOutput) -> SliceProbabilities:
-    """Return the included slices of a case.
-
-    Excluded slices have probability 0: a single one with a tumour would flatten the whole calibration.
-    """
-    included = np.ones(len(case.keys), np.bool_) if case.included is None else case.included
-    groups = (case.group,) * int(included.sum())
-    labels, probabilities = (
-        values[included].astype(np.float64) for values in (case.labels, case.class_probability)
-    )
-    return SliceProbabilities(labels, probabilities, groups, is_pictures=len(case.keys) == 1)
-
-
-def concatenate_slices(parts: list[SliceProbabilities]) -> SliceProbabilities:
-    return SliceProbabilities(
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.probabilities for part in parts]),
-        tuple(group for part in parts for group in part.groups),
-        is_pictures=all(part.is_pictures for part in parts),
-    )
-
-
 def _select_for_source(
     slices: SliceProbabilities,
     search: MaskGridSearch | None,
@@ -259,7 +168,13 @@ def select_class_threshold(
     """
     if np.ptp(slices.probabilities) == 0:  # classification was not trained
         return SourceSelection(configured)
-    without, with_tumour = slices.classes.sum(axis=0)
+    groups_of_class = slices.classes.sum(axis=0)
+    if slices.has_several and groups_of_class.min() < MIN_PATIENTS:
+        counts = ", ".join(map(str, groups_of_class))
+        few = f"{slices.population}, {counts} by class: fewer than {MIN_PATIENTS} of one"
+        note = f"{few}: {NOT_CALIBRATED}"
+        return SourceSelection(configured, notes=(note,))
+    without, with_tumour = groups_of_class[:2]
     if min(without, with_tumour) < MIN_PATIENTS:
         note = (
             f"{with_tumour} of {slices.population} have a tumour and {without} a slice without: fewer than "
@@ -267,6 +182,8 @@ def select_class_threshold(
         )
         return SourceSelection(configured, notes=(note,))
     scaling, calibration, raw = _select_calibration(slices, settings, bootstrap)
+    if configured.class_threshold is None:
+        return SourceSelection(replace(configured, scaling=scaling), calibration, raw)
     threshold, gain, stays = _select_threshold(slices, configured.class_threshold, settings, bootstrap)
     postprocessing = replace(configured, scaling=scaling, class_threshold=float(scaling(threshold)))
     return SourceSelection(postprocessing, calibration | gain, raw + stays)

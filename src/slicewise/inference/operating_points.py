@@ -161,7 +161,8 @@ def _point(
 
 def _require_valid(postprocessing: Postprocessing) -> None:
     """Refuse numbers that cannot be used: with a threshold of 7, say, nothing would be called tumour."""
-    shares = (postprocessing.class_threshold, postprocessing.mask_threshold)
+    threshold = postprocessing.class_threshold
+    shares = (0 if threshold is None else threshold, postprocessing.mask_threshold)
     temperature, shift = map(float, postprocessing.scaling)
     scaled = 0 < temperature < _LARGEST and abs(shift) < _LARGEST
     min_component = postprocessing.min_component

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.classes import TUMOUR, Classes
+from slicewise.domain.tables import MOST_PROBABLE
 from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.calibration import NOT_CALIBRATED, Scaling
 
@@ -24,8 +25,9 @@ class Postprocessing:
 
     scaling: Scaling
     """Of the logit of a slice"""
-    class_threshold: float
-    """A slice is called tumour when its probability, after the scaling, reaches this"""
+    class_threshold: float | None
+    """A slice is called tumour when its probability, after the scaling, reaches this; None: the most probable
+    of several classes is called"""
     mask_threshold: float
     """A pixel is tumour when its probability reaches this"""
     min_component: int = 0
@@ -50,6 +52,12 @@ class Postprocessing:
         """Return the calibrated probability of each slice."""
         return self.scaling(class_probability)
 
+    def call(self, probabilities: ArrayLike) -> NDArray[np.int64]:
+        """Return the number of the called class from calibrated probabilities [S], or [S, C] of C classes."""
+        if self.class_threshold is None:
+            return np.asarray(np.argmax(probabilities, axis=-1))
+        return (np.asarray(probabilities) >= self.class_threshold).astype(np.int64)
+
     def masks(
         self,
         mask_probability: NDArray[np.floating],
@@ -67,7 +75,7 @@ class Postprocessing:
                 masks[:, place], indices, self.min_component, self.component_share
             )
         if self.gate:
-            masks &= (self.probabilities(class_probability) >= self.class_threshold)[:, None, None, None]
+            masks &= (self.call(self.probabilities(class_probability)) > 0)[:, None, None, None]
         return masks
 
     def to_json(self) -> dict[str, Any]:
@@ -83,7 +91,9 @@ class Postprocessing:
 
     def describe(self) -> str:
         """Return the thresholds as a line of a report."""
-        parts = [f"class from {self.class_threshold:.3g}", f"mask from {self.mask_threshold:.3g}"]
+        several, threshold = self.class_threshold is None, self.class_threshold
+        parts = [MOST_PROBABLE if several else f"class from {threshold:.3g}"]
+        parts += [] if several else [f"mask from {self.mask_threshold:.3g}"]  # no data has both
         parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else NOT_CALIBRATED]
         parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
         parts += [f"parts from {self.min_component} voxels"] if self.min_component else []
@@ -121,6 +131,16 @@ def remove_small_components(
     if not (min_component or component_share) or not masks.any():
         return masks
     return filter_components(find_components(masks, indices), min_component, component_share)
+
+
+def whole_case(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the probability of a whole case from those of its slices: of tumour, or [C] of C classes.
+
+    Of several classes it is the mean over the slices [S, C].
+    """
+    if probabilities.ndim > 1:
+        return np.asarray(probabilities.sum(axis=0) / max(1, len(probabilities)), np.float64)
+    return np.array(tumour_probability(probabilities))
 
 
 def tumour_probability(class_probability: NDArray[np.floating]) -> float:

@@ -24,9 +24,11 @@ from slicewise.reporting.run import (
     RunInfo,
     collect_warnings,
     selection_notes,
+    split_table,
+    training_table,
     uncalibrated_sources,
 )
-from slicewise.reporting.sections import LINKS, build_report, split_table, training_table
+from slicewise.reporting.sections import LINKS, build_report
 
 TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
