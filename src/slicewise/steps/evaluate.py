@@ -37,7 +37,7 @@ def evaluate(stages: Sequence[str]) -> Step[Config]:
         needs=("preprocess", "split", *stages),
         homes=HOMES,
         product=("metrics.json", "slices.csv", "patients.csv"),
-        version=20,
+        version=21,
         demand=evaluation_demand,
         group="evaluate",
         aliases=("evaluation",),
