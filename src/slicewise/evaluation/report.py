@@ -106,8 +106,10 @@ def to_text(metrics: Mapping[str, Any]) -> str:
         "checkpoint": metrics["stage"],
         "intervals": f"{intervals['confidence']:.0%}, {intervals['samples']:,} samples",
         "": intervals["method"],
-        "surfaces": f"3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm",
     }
+    segmented = "segmentation" in metrics["tasks"]
+    if segmented:
+        facts["surfaces"] = f"3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"
     lines = [f"SliceWise evaluation: {metrics['data']} ({kind} data)", "=" * WIDTH]
     lines += Table(("", ""), [*facts.items()]).lines()
     for (source, entry), scores in zip(metrics["sources"].items(), source_scores(metrics), strict=True):
@@ -119,7 +121,8 @@ def to_text(metrics: Mapping[str, Any]) -> str:
             lines += _confusion_lines(whole, classes["confusion"])
         if "decisions" in metrics:
             lines += _selection_lines(metrics["decisions"][source])
-    lines += ["", *textwrap.wrap(f"Empty masks: {metrics['empty_reference_policy']}", WIDTH)]
+    if segmented:
+        lines += ["", *textwrap.wrap(f"Empty masks: {metrics['empty_reference_policy']}", WIDTH)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

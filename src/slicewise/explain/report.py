@@ -235,7 +235,7 @@ def _draw_page(
             row = explanation.row
             _draw_slice(line[0], explanation)
             truth, verdict = classes.labels[row.label], ("right" if row.right else "WRONG")
-            called = f"; {classes.labels[row.predicted]}" if classes.several else ""
+            called = f"\ncalled {classes.labels[row.predicted]}" if classes.several else ""
             facts = f"truth: {truth}{called}; p = {row.probability:.2f}, {verdict}"
             line[0].set_title(f"{row.case}, slice {row.index}\n{facts}", fontsize=8)
             for axes, (name, saliency) in zip(line[1:], explanation.saliency_maps.items(), strict=True):
