@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args, get_t
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
-from slicewise.domain.classes import Classes
 from slicewise.domain.keys import SliceKey
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from slicewise.domain.classes import Classes
 
 Table = TypeVar("Table", bound="DataclassInstance")
 Scores = Mapping[str, float | None]
@@ -186,7 +187,7 @@ class EvaluationTables(Protocol):
     @property
     def tasks(self) -> Sequence[str]: ...
     @property
-    def slice_classes(self) -> Classes: ...
+    def slice_classes(self) -> "Classes": ...
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,10 @@ from slicewise.reporting.run import (
     RunInfo,
     collect_warnings,
     selection_notes,
-    split_table,
-    training_table,
     uncalibrated_sources,
 )
 from slicewise.reporting.sections import LINKS, build_report
+from slicewise.reporting.tables import split_table, training_table
 
 TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),

@@ -16,10 +16,9 @@ from slicewise.reporting.run import (
     RunInfo,
     collect_warnings,
     selection_notes,
-    split_table,
-    training_table,
     uncalibrated_sources,
 )
+from slicewise.reporting.tables import split_table, training_table
 
 MAX_PATIENTS: Final = 300
 MAX_GRADCAM_PAGES: Final = 4
