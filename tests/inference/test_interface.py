@@ -133,7 +133,7 @@ def test_evaluation_command_line_and_api_give_the_same_bits(
     output = case_output(stored, pipe.predict(stored), pipe.tasks)
     scored = score_case(output, compose([]).evaluation, chosen, surfaces=False)
     assert scored.tumour_probability == prediction.tumour_probability
-    assert scored.called is (prediction.verdict == "tumour")
+    assert scored.called == (prediction.verdict == "tumour")
     assert prediction.slice_mask is not None
     reported = np.unpackbits(
         scored.packed_masks[stored.included], axis=1, count=prediction.slice_mask[0].size

@@ -109,6 +109,15 @@ def test_an_absent_task_is_not_shown(
     assert page.button_group[0].options == layers
 
 
+def test_several_classes_are_named_with_their_probabilities(shown: Callable[..., AppTest]) -> None:
+    shares = {"glioma": 0.1, "none": 0.2, "pituitary": 0.7}
+    said = {"label": "pituitary", "tumour_probability": None, "class_threshold": None}
+    page = shown(tasks=["classification"], class_probabilities=shares, **said)
+    assert not page.exception
+    assert [metric.value for metric in page.metric] == ["Pituitary", "70.0%"]
+    assert "The finding is the most probable class (raw, not calibrated)." in page.caption[-2].value
+
+
 def test_the_warning_stands_above_the_finding(shown: Callable[..., AppTest]) -> None:
     page = shown(warning="The network has seen generated patients only.")
     kinds = [element.type for element in page.main]
@@ -163,7 +172,7 @@ def show_volume(num_slices: int, picture: bytes, said: dict[str, object]) -> Non
     }
     answer |= {"label": "tumour", "tumour_probability": 0.7, "tumour_ml": 1.0, "largest_slice": 0}
     answer |= {"class_threshold": 0.5, "mask_threshold": 0.5, "calibrated": False, "origin": "configured"}
-    answer |= {"modalities": ["flair"], "num_slices": num_slices}
+    answer |= {"modalities": ["flair"], "num_slices": num_slices, "class_probabilities": {}}
     answer["slices"] = [{"index": place, "probability": 0.7} for place in range(num_slices)]
     st.session_state[PREDICTION_KEY] = answer | said
     client: Any = SimpleNamespace(slice_png=lambda *_: picture, mask_nifti=lambda _: b"mask")
