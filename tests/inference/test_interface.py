@@ -136,7 +136,7 @@ def test_evaluation_command_line_and_api_give_the_same_bits(
     assert scored.called == (prediction.verdict == "tumour")
     assert prediction.slice_mask is not None
     reported = np.unpackbits(
-        scored.packed_masks[stored.included], axis=1, count=prediction.slice_mask[0].size
+        scored.packed_masks[stored.included], axis=2, count=prediction.slice_mask[0].size
     )
     np.testing.assert_array_equal(reported.reshape(prediction.slice_mask.shape), prediction.slice_mask)
     # The API: it takes a volume or a picture; of kaggle_3m, one slice.
