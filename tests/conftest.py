@@ -51,7 +51,14 @@ WHOLE_PROGRAMS = {
     *("benchmarks", "chaos", "cli", "demo", "extension", "fuzz", "notebooks", "phantom", "serving"),
     *("test_bad_input", "test_cross_validation", "test_damage", "test_full_disk", "test_participants"),
     *("test_configs", "test_exact", "test_perceptual", "test_given_split", "test_kills", "test_lock"),
-    *("test_class_folders", "test_progress", "test_runner", "test_signals", "test_parallel"),
+    *(
+        "test_class_folders",
+        "test_class_folders_run",
+        "test_progress",
+        "test_runner",
+        "test_signals",
+        "test_parallel",
+    ),
     *("test_program", "test_adapters", "test_channels", "test_pipeline", "test_interface", "test_ensemble"),
     *(
         "test_families",

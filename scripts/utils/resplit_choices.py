@@ -87,9 +87,8 @@ def class_gains(
     else:
         postprocessing = choose_ungated(configured, validation)
     before, after = (_scores(test, choice, settings) for choice in (configured, postprocessing))
-    threshold_changed = bool(
-        postprocessing.class_threshold != float(postprocessing.scaling(configured.class_threshold))
-    )
+    moved = float(postprocessing.scaling(configured.class_threshold or 0.0))
+    threshold_changed = bool(postprocessing.class_threshold != moved)
     return after - before, (threshold_changed, postprocessing.calibrated)
 
 
@@ -104,7 +103,7 @@ def choose_ungated(configured: Postprocessing, slices: SliceProbabilities) -> Po
 
 def _scores(slices: SliceProbabilities, postprocessing: Postprocessing, settings: Evaluation) -> Floats:
     labels, scores = slices.labels, postprocessing.probabilities(slices.probabilities)
-    correct = (scores >= postprocessing.class_threshold) == (labels == 1)
+    correct = postprocessing.call(scores) == labels
     balanced = np.mean([correct[labels == label].mean() for label in (0, 1)])
     errors = (
         negative_log_likelihood(labels, scores),

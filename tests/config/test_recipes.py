@@ -1,6 +1,7 @@
 import pytest
 
 from slicewise.config.compose import compose
+from slicewise.config.schema.sources import ClassFoldersSettings
 from slicewise.core.errors import ConfigError
 from slicewise.steps import pipeline
 
@@ -57,7 +58,8 @@ def test_two_recipes_are_merged_in_order_and_a_fault_names_its_file() -> None:
 def test_a_recipe_of_one_task_has_one_stage_that_trains_it(
     mode: str, recipe: str, task: str, activation: str, num_channels: int
 ) -> None:
-    config = compose([f"modes={mode}", f"recipes={recipe}"])
+    data = ["data=class_folders", "data.path=/pictures"] if recipe == "tumour_types" else []
+    config = compose([f"modes={mode}", f"recipes={recipe}", *data])
     (stage,) = config.stages.values()
     settings = getattr(config.tasks, task)
     assert config.recipe == recipe
@@ -84,3 +86,33 @@ def test_the_optimisers_and_losses_are_those_that_the_recipes_promise() -> None:
     assert (binary.optimizer.name, binary.mask_loss) == ("adam", {"bce": 1.0, "dice": 1.0})
     assert (several.optimizer.name, several.scheduler.name, several.clip_norm) == ("adamw", "cosine", 1.0)
     assert {name for name, weight in several.mask_loss.items() if weight} == {"ce", "dice", "focal", "iou"}
+
+
+def named_classes(*overrides: str) -> tuple[str, ...] | None:
+    (source,) = (s for s in compose(overrides).data.sources.values() if isinstance(s, ClassFoldersSettings))
+    return source.classes
+
+
+def test_the_classes_of_a_slice_decide_on_folders_and_threshold() -> None:
+    types = ("recipes=tumour_types", "data=class_folders", "data.path=/pictures")
+    assert named_classes(*types) == ("glioma", "meningioma", "none", "pituitary")
+    assert compose(types).evaluation.class_threshold is None
+    two = (*types, "tasks.classification.classes=[cat,dog]", "stages.train.monitor=auc")
+    assert named_classes(*two) == ("cat", "dog")
+    assert compose(two).evaluation.class_threshold == 0.5
+    assert named_classes() == ("no_tumour", "tumour")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["recipes=tumour_types"], r"4 classes, and data\.sources\.volumes has masks.*data=class_folders"),
+        (["evaluation.class_threshold=null"], "there are two classes; set it to 0.5"),
+        (["data.sources.pictures.classes=[a,b,c]"], "names 3 classes, and tasks.classification has 2"),
+        (["model.head_input=encoder"], "leaves out the decoder, which tasks.segmentation needs"),
+        (["tasks.classification.classes=[a,b,c]"], "set tasks.classification.activation=softmax"),
+    ],
+)
+def test_classes_without_their_data_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose(overrides)

@@ -36,6 +36,7 @@ def commands(page: Path) -> list[list[str]]:
     return [[line[0].removeprefix(".venv/bin/"), *line[1:]] for line in lines if line]
 
 
+TYPES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 ALL = [(page.stem, words) for page in PAGES for words in commands(page)]
 SLICEWISE = [(stem, words[1:]) for stem, words in ALL if words[0] == "slicewise"]
 
@@ -62,6 +63,8 @@ def data(tmp_path: Path) -> Path:
     for label in ("yes", "no"):
         (folder / "pictures" / label).mkdir(parents=True)
         Image.fromarray(np.full((40, 40), 9, np.uint8)).save(folder / "pictures" / label / f"{label}1.png")
+    for kind in TYPES:
+        (folder / "types" / kind).mkdir(parents=True)
     (folder / "split.csv").write_text("name,subset\nPhantom_00003,test\n", encoding="utf-8")
     return folder
 
@@ -105,7 +108,8 @@ def tiny(words: list[str]) -> list[str]:
     own = any(word.startswith("data=") for word in words)
     if not own:
         return [*words, *SHORT, *TINY]
-    return [*words, *SHORT, *SMALL_MODEL, *(word for word in TINY if not word.startswith("data."))]
+    short = ["stages.train.epochs=1"] if "recipes=tumour_types" in words else SHORT
+    return [*words, *short, *SMALL_MODEL, *(word for word in TINY if not word.startswith("data."))]
 
 
 @pytest.fixture
@@ -120,6 +124,12 @@ def patients(trained: Pipeline, tmp_path: Path) -> Path:
     shutil.copytree(theirs, folder / "ours" / "Ours_1")
     (yes,) = {path.parent.parent for path in generated.rglob("*.png") if path.parent.name in {"yes", "no"}}
     shutil.copytree(yes, folder / "pictures")
+    for number, kind in enumerate(TYPES):  # eight pictures each
+        (folder / "types" / kind).mkdir(parents=True)
+        for place in range(8):
+            rng = np.random.default_rng(100 * number + place)
+            head = Image.fromarray(rng.integers(40, 220, (8, 8), np.uint8)).resize((64, 64))
+            head.save(folder / "types" / kind / f"{place}.png")
     (folder / "split.csv").write_text(f"name,subset\n{volumes[0].name},test\n", encoding="utf-8")
     return folder
 

@@ -99,6 +99,7 @@ def shifted_fold(number: int, num_patients: int, flip: bool = False) -> FoldPred
         SliceRow(
             **{
                 **empty,
+                "scores": {},
                 "source": "lgg",
                 "patient": f"{number}-{place // 20}",
                 "group": f"{number}-{place // 20}",

@@ -6,7 +6,8 @@ import pytest
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
-from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, evaluate_slices, score_case
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices, score_case
 from slicewise.inference.postprocess import Postprocessing
 
 

@@ -6,12 +6,13 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from slicewise.domain.tables import PatientRow
-from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, evaluate_slices
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import EvaluationResult, evaluate_slices
 from slicewise.evaluation.held_out import HeldOutResult
 from slicewise.evaluation.report import to_text
 from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.evaluation.summary import patient_classification, summarise
-from slicewise.inference.postprocess import tumour_probability
+from slicewise.inference.postprocess import Postprocessing, tumour_probability
 from slicewise.metrics.table import metrics_of
 
 HOW = BootstrapSettings(200, 0.95, 0)
@@ -62,14 +63,13 @@ def test_a_patient_has_the_probability_of_its_highest_case(
     second = replace(case, keys=keys, class_probability=case.class_probability / np.float32(4))
     (row,) = evaluate_slices([second, case], result.settings, seed=0).patients
     assert row.tumour_probability == pytest.approx(tumour_probability(case.class_probability))
-    assert row.called == (row.tumour_probability >= result.settings.class_threshold)
+    assert row.called == Postprocessing.configured(result.settings).call(row.tumour_probability)
 
 
 def test_what_was_chosen_decides_who_is_called(finals: Callable[..., HeldOutResult]) -> None:
     final = finals(num_patients=8)
     for row in final.after.patients:
-        threshold = final.selection.postprocessing(row.source).class_threshold
-        assert row.called == (row.tumour_probability >= threshold)
+        assert row.called == final.selection.postprocessing(row.source).call(row.tumour_probability)
     assert [row.tumour_probability for row in final.before.patients] != [
         row.tumour_probability for row in final.after.patients
     ]

@@ -87,8 +87,8 @@ def test_a_calibration_changes_no_call(study: ModuleType, usual: Evaluation) -> 
         Postprocessing.configured(fixed), slices, fixed, HOW
     ).postprocessing
     assert postprocessing.calibrated
-    called = postprocessing.probabilities(slices.probabilities) >= postprocessing.class_threshold
-    assert called.tolist() == (slices.probabilities >= fixed.class_threshold).tolist()
+    called = postprocessing.call(postprocessing.probabilities(slices.probabilities))
+    assert called.tolist() == Postprocessing.configured(fixed).call(slices.probabilities).tolist()
 
 
 def test_a_threshold_that_costs_accuracy_is_left(study: ModuleType, usual: Evaluation) -> None:
@@ -96,6 +96,7 @@ def test_a_threshold_that_costs_accuracy_is_left(study: ModuleType, usual: Evalu
     slices = study.generate(np.random.default_rng(1), 400, share=0.85)
     found = select_class_threshold(Postprocessing.configured(usual), slices, usual, HOW)
     assert found.gains["class threshold"].is_significant
+    assert usual.class_threshold is not None
     assert found.postprocessing.scaling(usual.class_threshold) == found.postprocessing.class_threshold
     assert any("costs accuracy" in note for note in found.notes)
 
@@ -125,7 +126,7 @@ def test_a_sensitivity_target_is_a_demand_and_says_what_it_reaches(
     wanted = usual.model_copy(update={"operating_point": "sensitivity", "sensitivity_target": 0.95})
     slices = study.generate(np.random.default_rng(3), 60, shift=-1.5)
     found = select_class_threshold(Postprocessing.configured(wanted), slices, wanted, HOW)
-    called = found.postprocessing.probabilities(slices.probabilities) >= found.postprocessing.class_threshold
+    called = found.postprocessing.call(found.postprocessing.probabilities(slices.probabilities))
     assert called[slices.labels == 1].mean() >= 0.95
     assert any(note.startswith("sensitivity 0.9") and "target 0.95" in note for note in found.notes)
 

@@ -8,7 +8,8 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices, pool_cases, score_case
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import evaluate_slices, pool_cases, score_case
 from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, compare_thresholds
 from slicewise.evaluation.mask_threshold import MaskGridSearch
 from slicewise.evaluation.threshold_selection import (
@@ -147,7 +148,7 @@ def test_each_choice_has_its_switch(
 
 def raw_postprocessing(postprocessing: Postprocessing, field: str) -> object:
     """Return a field of a decision; the class threshold as that of the raw probability."""
-    if field == "class_threshold":
+    if field == "class_threshold" and postprocessing.class_threshold is not None:
         return float(postprocessing.scaling.undo(postprocessing.class_threshold))
     return getattr(postprocessing, field)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tests.fixtures.packages import Install
 
-from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import evaluate_slices
 from slicewise.evaluation.held_out import HeldOutResult, evaluate_held_out
 from slicewise.evaluation.report import source_scores, write_report
 from slicewise.metrics.table import METRICS, Metric

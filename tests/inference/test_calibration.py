@@ -10,7 +10,8 @@ from sklearn.calibration import _sigmoid_calibration, calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.evaluate import CaseOutput, evaluate_slices
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import evaluate_slices
 from slicewise.inference import calibration
 
 Floats = NDArray[np.float64]

@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.evaluate import CaseOutput, score_case
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import score_case
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.postprocess import Postprocessing, remove_small_components
 

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from slicewise.config.schema import Evaluation, Tasks
 from slicewise.config.schema.model import Activation, SegmentationSettings, TaskName
-from slicewise.core.errors import CheckpointError
 from slicewise.domain.classes import Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.tables import SliceRow, describe_mask_threshold, read_rows, to_csv
-from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.held_out import evaluate_held_out
 from slicewise.evaluation.report import write_report
 from slicewise.evaluation.threshold_selection import select_thresholds
+from slicewise.explain.cam import compute_gradcam
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import PredictionRow
@@ -109,11 +109,32 @@ def test_overlapping_classes_are_a_file_each(
     np.testing.assert_array_equal(prediction.mask, prediction.masks[0])
 
 
-def test_more_than_two_classes_of_a_slice_are_refused(checkpoint: Checkpoint) -> None:
+def test_several_classes_of_a_slice_have_a_probability_each(
+    checkpoint: Checkpoint, picture_path: Path
+) -> None:
     three = {"classes": ("none", "glioma", "meningioma"), "activation": "softmax"}
     tasks = Tasks.model_validate({"segmentation": None, "classification": three})
-    with pytest.raises(CheckpointError, match=r"tasks\.classification\.classes=\[none,glioma"):
-        pipeline(replace(checkpoint, tasks=tasks))
+    settings = MODEL.model_copy(update={"head_input": "encoder"})
+    weights = MultitaskModel(settings, tasks).state_dict()
+    assert not any(name.startswith("decoder.") for name in weights)
+    found = pipeline(replace(checkpoint, tasks=tasks, model=settings, weights=weights, program=None))
+    images, presence = torch.randn(3, 4, 64, 64).numpy(), np.ones(4)
+    with torch.inference_mode():
+        logits = found.model(torch.from_numpy(images), torch.ones(3, 4))["classification"]
+    shares = found.predict_slices(images, presence).class_probability
+    np.testing.assert_allclose(shares, logits.softmax(1), atol=1e-5)
+
+    prediction = found.predict(picture_path)
+    row = prediction.to_row()
+    assert [*prediction.class_probabilities] == ["none", "glioma", "meningioma"]
+    assert sum(prediction.class_probabilities.values()) == pytest.approx(1)
+    assert row.verdict == max(prediction.class_probabilities, key=prediction.class_probabilities.__getitem__)
+    assert (row.tumour_probability, row.class_threshold, row.mask) == (None, None, None)
+    header = to_csv([row], PredictionRow).splitlines()[0]
+    assert header.endswith("error,probability_none,probability_glioma,probability_meningioma")
+
+    maps = [compute_gradcam(found.model, images[:1], presence, targets=[number]) for number in range(3)]
+    assert not np.allclose(maps[1], maps[2])
 
 
 def test_the_most_probable_of_exclusive_classes_is_decided_on() -> None:

@@ -10,8 +10,9 @@ from slicewise.domain.tables import by_source
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.summary import pooled_estimate
 from slicewise.metrics.table import METRICS
-from slicewise.plots import scores
-from slicewise.plots.scores import draw_confusion, draw_dice
+from slicewise.plots import classification
+from slicewise.plots.classification import draw_confusion
+from slicewise.plots.scores import draw_dice
 
 Results = Callable[..., EvaluationResult]
 
@@ -22,7 +23,7 @@ def draw_roc(path: Path, result: EvaluationResult, *, synthetic: bool, pooled: b
         source: pooled_estimate(METRICS["roc_auc"], rows, bootstrap)
         for source, rows in by_source(result.slices).items()
     }
-    scores.draw_roc(path, result, aucs, synthetic=synthetic, pooled=pooled)
+    classification.draw_roc(path, result, aucs, synthetic=synthetic, pooled=pooled)
 
 
 def ink(path: Path) -> float:

@@ -14,7 +14,8 @@ from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.config.schema.model import TaskName
 from slicewise.data.store import SliceStore, StoredCase
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, TASKS
-from slicewise.evaluation.evaluate import CaseOutput, score_case
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import score_case
 from slicewise.imaging.slicing import extract_slices
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.models.checkpoint import Checkpoint

@@ -1,7 +1,7 @@
 """`slicewise predict PATH...`: predict on volumes and pictures with a trained model."""
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,22 +232,24 @@ def _predict_cases(
                 continue
             for warning in prediction.warnings:
                 say(warning, "warn")
-            say(_describe(row, prediction.class_volumes_ml))
+            say(_describe(row, prediction))
             rows.append(row)
     return rows
 
 
-def _describe(row: "PredictionRow", class_volumes_ml: Mapping[str, float | None]) -> str:
+def _describe(row: "PredictionRow", prediction: "Prediction") -> str:
     """Return the line of a case; without classification it has no verdict."""
     volume = "" if row.volume_ml is None else f"  {row.volume_ml:,.1f} ml"
-    each = [f"{name.replace('_', ' ')} {ml:,.1f}" for name, ml in class_volumes_ml.items() if ml is not None]
+    volumes_ml = prediction.class_volumes_ml
+    each = [f"{name.replace('_', ' ')} {ml:,.1f}" for name, ml in volumes_ml.items() if ml is not None]
     volumes = f" ({', '.join(each)})" if each else ""
     mask = f"{volume}{volumes}  {row.mask or 'no mask'}"
-    if row.tumour_probability is None:
+    probability = prediction.class_probabilities.get(row.verdict or "", row.tumour_probability)
+    if probability is None:
         return f"{row.case:<32}{mask}"
     verdict = (row.verdict or "").replace("_", " ")
     raw = " raw" if row.calibrated is False else ""
-    return f"{row.case:<32} {verdict:<10} {row.tumour_probability:.1%}{raw}{mask}"
+    return f"{row.case:<32} {verdict:<10} {probability:.1%}{raw}{mask}"
 
 
 def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error: object) -> "PredictionRow":

@@ -15,7 +15,7 @@ from slicewise.core.errors import DataError
 from slicewise.core.files import is_safe_relative
 from slicewise.data.problems import Problem, summarise_problems
 from slicewise.domain.keys import CaseKey
-from slicewise.domain.labels import LabelMap
+from slicewise.domain.labels import MAX_CLASSES, LabelMap
 
 if TYPE_CHECKING:
     from slicewise.data.sources.base import Source
@@ -31,7 +31,7 @@ class CaseFiles:
         modalities: brats: that of each image. lgg: that of each channel. A picture: the slot it fills.
         images: brats: one per modality. lgg: the slices, first to last. A picture: one.
         masks: brats: none or one. lgg: one per slice.
-        label: of a picture without a mask: 1 tumour, 0 none.
+        label: of a picture without a mask: the number of its class, such as 1 tumour, 0 none.
         group: what stays in one subset of the split: the patient, or a family of near-identical pictures.
         labels: meaning of the mask values; None: that of BraTS, as far as they are unambiguous.
         copies: left-out files or folders with the same images; a given split may name them.
@@ -108,7 +108,7 @@ class CaseFiles:
             bool(value["images"]),
             value["kind"] in SOURCES,
             all(isinstance(modality, str) for modality in value["modalities"]),
-            value["label"] in (None, 0, 1),
+            value["label"] is None or (type(value["label"]) is int and 0 <= value["label"] < MAX_CLASSES),
             isinstance(value["group"], str),
         )
         if not all(sound):

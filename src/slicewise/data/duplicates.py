@@ -191,7 +191,7 @@ def group_pictures(
             what = "pixel for pixel the same as another picture, which is kept"
             problems += [Problem(path, what, "note") for path in paths]
         else:
-            what = "labelled both tumour and no tumour"
+            what = "in folders of different classes"
             problems += [Problem(path, what) for path in (first.images[0], *paths)]
     # By digest, the hash of the first picture that has it.
     distinct = {picture.digest: picture for picture in reversed(hashes) if picture.digest in kept}
@@ -199,7 +199,7 @@ def group_pictures(
     for family in group_near_duplicates([distinct[digest] for digest in digests]):
         members = [digests[index] for index in family]
         if len({kept[digest].label for digest in members}) > 1:
-            what = "almost the same as a picture with the other label"
+            what = "almost the same as a picture of another class"
             problems += [Problem(kept[digest].images[0], what, "warning") for digest in members]
         kept |= {digest: replace(kept[digest], group=min(members)[:16]) for digest in members}
     return [*kept.values()], problems

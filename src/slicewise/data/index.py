@@ -95,6 +95,8 @@ class CaseIndex:
             cases = self.of_source(source)
             labels = [case.label for case in cases if case.label is not None]
             tumour = f", {sum(labels)} with a tumour" if labels else ""
+            if max(labels, default=0) > 1:
+                tumour = f", by class {' + '.join(f'{labels.count(each):,}' for each in sorted({*labels}))}"
             known = f"{len(groups)} patients or picture families are known"
             lines.append(f"{source}: {len(cases)} cases{tumour}; {known}")
         return "\n".join([*lines, "", describe_problems(self.problems, shown=None)])

@@ -1,8 +1,8 @@
 """The classes of a pixel or of a slice: names, whether they exclude each other, colours, decisions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ COLOUR_NAMES: Final = ("orange", "green", "purple", "yellow", "blue", "red")
 
 @dataclass(frozen=True)
 class Classes:
-    """K classes beside the background (of a pixel) or the absence of all of them (of a slice)."""
+    """K classes beside the background (of a pixel), or beside the first class of a slice."""
 
     names: tuple[str, ...]
     exclusive: bool = False
@@ -25,6 +25,13 @@ class Classes:
     overlap (sigmoid), is decided by a threshold."""
     absence: str = "background"
     """What there is where none of them is"""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any] | None) -> Self | None:
+        """Return what `dataclasses.asdict` gave, read from JSON; None for None."""
+        if content is None:
+            return None
+        return cls(tuple(content["names"]), content["exclusive"], content["absence"])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,6 +73,13 @@ class Classes:
         numbers = np.arange(1, len(self.names) + 1, dtype=np.uint8).reshape(places)
         return np.asarray((masks * numbers).max(axis=axis), np.uint8)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of all of them as texts for people, the absence first."""
+        return tuple(name.replace("_", " ") for name in self.with_absence)
+
 
 TUMOUR: Final = Classes(("tumour",))
-"""That of the tumour recipe"""
+"""That of the tumour recipe, of a pixel"""
+TUMOUR_OR_NOT: Final = Classes(("tumour",), absence="no_tumour")
+"""Of a slice"""

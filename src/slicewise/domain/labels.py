@@ -35,6 +35,9 @@ LABEL_FORMATS: Final[Mapping[str, LabelMap]] = {
 resection cavity, which is no tumour (de Verdier 2024). brats_ped: 1 ET, 2 NET, 3 cyst, 4 ED (Kazerooni 2024).
 msd: Task01 of the Medical Segmentation Decathlon (Antonelli 2022)."""
 
+MAX_CLASSES: Final = 128
+"""Of a slice: their numbers are stored in signed bytes."""
+
 Task = Literal["segmentation", "classification"]
 SEGMENTATION: Final = "segmentation"
 CLASSIFICATION: Final = "classification"

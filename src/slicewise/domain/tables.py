@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args, get_type_hints
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
@@ -21,6 +21,8 @@ Scores = Mapping[str, float | None]
 """Metrics by name; None is undefined."""
 _SCORES = "scores"
 """The field whose entries are columns."""
+PROBABILITY: Final = "probability_"
+"""Begins the names of the scores that are the probabilities of several classes of a slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,24 @@ class SliceRow:
     asked: bool
     """False for an excluded slice (too little brain), which is assigned probability 0."""
     label: int
+    """Number of its class: 1 tumour, 0 none; or that of one of several classes"""
     probability: float
+    """Of tumour; of several classes that of the predicted one"""
     predicted: int
+    """Number of the predicted class"""
     reference_pixels: int | None
     predicted_pixels: int
     common_pixels: int | None
     num_pixels: int
     scores: Scores
-    """The metrics of its masks by name, see `metrics.table`; a column each in the CSV"""
+    """The metrics of its masks by name, see `metrics.table`, and `probability_<class>` of each of several
+    classes; a column each in the CSV"""
+
+    @property
+    def class_probabilities(self) -> list[float]:
+        """The probabilities of several classes, in order; empty where there is only tumour or not."""
+        named = self.scores.items()
+        return [value or 0.0 for name, value in named if name.startswith(PROBABILITY)]
 
     @property
     def key(self) -> SliceKey:
@@ -71,9 +83,9 @@ class PatientRow:
     slice_accuracy: float
     top_probability: float
     tumour_probability: float
-    """Of the case with the highest; see `inference.aggregation`."""
+    """Of the case with the highest, see `inference.postprocess`; of several classes that of the predicted."""
     called: int
-    """1 where that probability reaches the class threshold, else 0."""
+    """1 where that probability reaches the class threshold, else 0; of several classes the number of one."""
     reference_ml: float | None
     predicted_ml: float | None
     empty_reference: bool | None
@@ -161,6 +173,10 @@ class TraitRow:
     """After Romano et al. 2006; `too few` with fewer than five failures or fewer than five others."""
 
 
+MOST_PROBABLE: Final = "most probable class"
+"""How one of several classes is predicted"""
+
+
 class EvaluationTables(Protocol):
     """The tables of an evaluation, as figures take them."""
 
@@ -174,6 +190,8 @@ class EvaluationTables(Protocol):
     def classes(self) -> "Classes": ...
     @property
     def cells(self) -> Mapping[SliceKey, Any]: ...
+    @property
+    def slice_classes(self) -> "Classes": ...
 
 
 @dataclass(frozen=True)
@@ -281,7 +299,9 @@ def describe_groups(number: int, *, pictures: bool, subset: str = "") -> str:
 def describe_class_threshold(decision: Mapping[str, Any]) -> str:
     """Return the class threshold in words; `decision` is an entry of `decisions` in `metrics.json`."""
     scaled = (decision["temperature"], decision["shift"]) != (1, 0)
-    return f"class threshold {decision['class_threshold']:.3g}" + (", calibrated" if scaled else "")
+    threshold = decision["class_threshold"]
+    how = MOST_PROBABLE if threshold is None else f"class threshold {threshold:.3g}"
+    return how + (", calibrated" if scaled else "")
 
 
 def describe_mask_threshold(decision: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from slicewise.core.errors import UsageError
 from slicewise.core.files import write_json, write_text
+from slicewise.domain.classes import TUMOUR_OR_NOT, Classes
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.report import Table
 from slicewise.domain.tables import ComparisonRow, Estimate, PatientRow, SliceRow, write_rows
@@ -96,15 +97,16 @@ def compare(
     return rows
 
 
-def majority_rows(variant: Variant) -> Iterator[ComparisonRow]:
-    """Yield for each source the accuracy of always predicting the more frequent class, without interval."""
+def majority_rows(variant: Variant, classes: Classes = TUMOUR_OR_NOT) -> Iterator[ComparisonRow]:
+    """Yield for each source the accuracy of always predicting the most frequent class, without interval."""
     for source in sorted({row.source for row in variant.slices}):
         rows, _ = variant.of_source(source)
-        share = sum(row.label for row in rows) / len(rows)
-        note = f"always predicting {'tumour' if share >= 0.5 else 'no tumour'}"
+        counts = np.bincount([row.label for row in rows])
+        most = int(len(counts) - 1 - counts[::-1].argmax())
+        note = f"always predicting {classes.labels[most]}"
         num_groups = len({row.group for row in rows})  # as many as the intervals beside it resample
         yield ComparisonRow(
-            source, "accuracy", MAJORITY, "", variant.seed, max(share, 1 - share), None, None,
+            source, "accuracy", MAJORITY, "", variant.seed, float(counts[most] / len(rows)), None, None,
             num_groups, len(rows), None, note, "",
         )  # fmt: skip
 
@@ -129,7 +131,7 @@ def _difference(
         first, second = (slice_predictions([rows[key] for key in keys]) for rows in (ours, theirs))
 
         def gain(weights: Floats) -> Floats:
-            return np.asarray(metric.compute(first, weights) - metric.compute(second, weights))
+            return np.asarray(metric.of_predictions(first, weights) - metric.of_predictions(second, weights))
 
         groups = [(key.source, theirs[key].group) for key in keys]
         return estimate_over_rows(gain, groups, bootstrap), None, ""

@@ -11,9 +11,9 @@ import numpy as np
 from slicewise.config.schema import Evaluation
 from slicewise.core.errors import DataError
 from slicewise.core.files import write_text
-from slicewise.domain.classes import TUMOUR, Classes
+from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes
 from slicewise.domain.labels import CLASSIFICATION, TASKS
-from slicewise.domain.tables import SliceRow, by_source, plural
+from slicewise.domain.tables import PROBABILITY, SliceRow, by_source, plural
 from slicewise.evaluation.comparison import compare, write_comparison
 from slicewise.evaluation.comparison import to_text as comparison_text
 from slicewise.evaluation.evaluate import EvaluationResult
@@ -37,7 +37,12 @@ class FoldPredictions:
     @property
     def raw(self) -> Floats:
         """The probabilities before calibration."""
-        return self.scaling.undo([row.probability for row in self.rows])
+        return self.scaling.undo(self.reported)
+
+    @property
+    def reported(self) -> list[Any]:
+        """The probability of each row, or of several classes those of all."""
+        return [row.class_probabilities or row.probability for row in self.rows]
 
 
 def pool_folds(folds: Sequence[Run], settings: Evaluation, seed: int) -> EvaluationResult:
@@ -59,16 +64,16 @@ def pool_folds(folds: Sequence[Run], settings: Evaluation, seed: int) -> Evaluat
     patients = [row for run in folds for row in run.variant.patients]
     patients.sort(key=lambda row: (row.source, row.patient))
     tasks = tuple(folds[0].metrics["tasks"]) if folds else TASKS
-    classes, pixels = TUMOUR, dict[str, PixelCounts]()
+    classes, slice_classes, pixels = TUMOUR, TUMOUR_OR_NOT, dict[str, PixelCounts]()
     for run in folds:
-        if "classes" in run.metrics:
-            known = run.metrics["classes"]
-            classes = Classes(tuple(known["names"]), known["exclusive"], known["absence"])
+        classes = Classes.from_json(run.metrics.get("classes")) or classes
+        slice_classes = Classes.from_json(run.metrics.get("slice_classes")) or slice_classes
         for source, entry in run.metrics["sources"].items():
             if counts := (entry["segmentation"] or {}).get("all_pixels"):
                 own = PixelCounts.from_json(counts)
                 pixels[source] = pixels[source] + own if source in pixels else own
-    return EvaluationResult(tuple(slices), tuple(patients), settings, seed, tasks, classes, pixels)
+    tables = (tuple(slices), tuple(patients))
+    return EvaluationResult(*tables, settings, seed, tasks, classes, pixels, slice_classes=slice_classes)
 
 
 def write_pooled(
@@ -140,10 +145,10 @@ def calibrate_across(
     scalings = [fit_scaling(part.labels, part.probabilities, shifted=shifted) for part in parts]
     scores = np.concatenate([scaling(fold.raw) for scaling, fold in zip(scalings, folds, strict=True)])
     rows, pooled = [row for fold in folds for row in fold.rows], _concatenate(folds)
-    before = log_likelihood(pooled.labels, [row.probability for row in rows])
+    before = log_likelihood(pooled.labels, [each for fold in folds for each in fold.reported])
     bootstrap = BootstrapSettings(settings.bootstrap_samples, settings.confidence, seed)
     gain = pooled.mean_gain("log-likelihood", log_likelihood(pooled.labels, scores) - before, bootstrap)
-    calibrated = [replace(row, probability=score) for row, score in zip(rows, scores.tolist(), strict=True)]
+    calibrated = [_with_probability(row, score) for row, score in zip(rows, scores, strict=True)]
     numbers = [str(fold.number) for fold in folds]
     return {
         **calibration_metrics(calibrated, settings.calibration_bins),
@@ -152,11 +157,18 @@ def calibrate_across(
     }
 
 
+def _with_probability(row: SliceRow, probability: Floats) -> SliceRow:
+    """Return a row with another probability, a number, or [C] of several classes."""
+    names = [name for name in row.scores if name.startswith(PROBABILITY)]
+    shares = dict(zip(names, probability.tolist(), strict=True)) if names else {}
+    return replace(row, probability=float(probability.max()), scores={**row.scores, **shares})
+
+
 def _concatenate(folds: Sequence[FoldPredictions]) -> SliceProbabilities:
     """Return labels, raw probabilities and groups of some folds, in their order."""
     rows = [row for fold in folds for row in fold.rows]
     labels = np.array([row.label for row in rows], np.float64)
-    raw = np.concatenate([np.zeros(0), *(fold.raw for fold in folds)])
+    raw = np.concatenate([fold.raw for fold in folds]) if folds else np.zeros(0)
     return SliceProbabilities(labels, raw, tuple(row.group for row in rows), is_pictures=False)
 
 

@@ -4,86 +4,26 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.domain.classes import TUMOUR, Classes
+from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import TASKS
-from slicewise.domain.tables import PatientRow, SliceRow
+from slicewise.domain.tables import PROBABILITY, PatientRow, SliceRow
+from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.statistics import BootstrapSettings
 from slicewise.imaging.slicing import pad_missing_slices
-from slicewise.inference.postprocess import Postprocessing, tumour_probability
+from slicewise.inference.postprocess import Postprocessing, whole_case
 from slicewise.metrics.confusion import Overlap, PixelCounts, count_classes, count_overlap
 from slicewise.metrics.lesions import Lesions, find_lesions
 from slicewise.metrics.surface_distance import SurfaceDistances, surface_distances
 from slicewise.metrics.table import MaskPairs, mask_scores
 
 _MM3_PER_ML: Final = 1000.0
-
-
-@dataclass(frozen=True)
-class CaseOutput:
-    """Predictions and labels of one case of S slices.
-
-    Raises:
-        ValueError: the arrays differ in length or shape, or a slice has no label.
-    """
-
-    keys: Sequence[SliceKey]
-    group: str
-    """What is split as one: the patient, or a family of near-identical pictures."""
-    mask_probability: NDArray[np.float32]
-    """[S, K, N, N] of K classes; of one also [S, N, N]"""
-    class_probability: NDArray[np.float32]
-    """[S]"""
-    masks: NDArray[np.uint8] | NDArray[np.bool_]
-    """Likewise; inside is anything but 0. Ignored without `has_mask`."""
-    has_mask: bool
-    labels: NDArray[np.int8]
-    """[S]; 1 tumour, 0 none."""
-    pixel_mm: float | None
-    """Side of one pixel of the N x N slice; None where the files give no size, and volumes stay unknown."""
-    slice_mm: float
-    """Distance between slices."""
-    included: NDArray[np.bool_] | None = None
-    """[S], False for excluded slices (too little brain); None: all are included."""
-    classes: Classes = TUMOUR
-    """Of a pixel"""
-
-    def __post_init__(self) -> None:
-        parts = (self.keys, self.mask_probability, self.class_probability, self.labels)
-        lengths = {len(part) for part in parts}
-        name = str(self.keys[0].case_key) if self.keys else "a case without slices"
-        if len(lengths) != 1 or (self.has_mask and self.masks.shape != self.mask_probability.shape):
-            raise ValueError(f"keys, predictions and labels of {name} differ in length or shape")
-        if not np.isin(self.labels, (0, 1)).all():
-            raise ValueError(f"{name} has slices without a label; leave it out of the test cases")
-
-    @property
-    def indices(self) -> list[int]:
-        """Index of each slice in its volume."""
-        return [key.index for key in self.keys]
-
-    @property
-    def probability(self) -> NDArray[np.float32]:
-        """The probabilities of the pixels [S, K, N, N]."""
-        return self._by_class(self.mask_probability)
-
-    def predicted(self, postprocessing: Postprocessing) -> NDArray[np.bool_]:
-        """Return the predicted masks [S, K, N, N]."""
-        return postprocessing.masks(self.probability, self.class_probability, self.indices, self.classes)
-
-    @property
-    def reference(self) -> NDArray[np.bool_]:
-        """The masks [S, K, N, N]."""
-        return np.asarray(self._by_class(self.masks) != 0)
-
-    def _by_class(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values.reshape(len(values), len(self.classes), *values.shape[-2:])
 
 
 class ClassMasks(NamedTuple):
@@ -128,9 +68,10 @@ class ScoredCase:
     packed_masks: NDArray[np.uint8]
     """[S, K, bytes] the predicted masks, eight pixels to a byte; figures are drawn from them later."""
     tumour_probability: float
-    """Of the whole case, calibrated."""
-    called: bool
-    """Whether the whole case is called tumour."""
+    """Of the whole case, calibrated; of several classes that of the called one."""
+    called: int
+    """Number of the class that the whole case is called."""
+    slice_classes: Classes
 
     @property
     def has_mask(self) -> bool:
@@ -152,6 +93,7 @@ class EvaluationResult:
     pixels: Mapping[str, PixelCounts] = field(default_factory=dict)
     """All masks of each source together"""
     cells: Mapping[SliceKey, NDArray[np.int64]] = field(default_factory=dict)  # as in ScoredCase
+    slice_classes: Classes = TUMOUR_OR_NOT
 
     @property
     def bootstrap(self) -> BootstrapSettings:
@@ -186,31 +128,33 @@ def score_case(
     """Return one row per slice of a case, in the order given, and what its patient is scored from."""
     predicted = case.predicted(postprocessing)
     probability = postprocessing.probabilities(case.class_probability)
-    called = probability >= postprocessing.class_threshold
+    called = postprocessing.call(probability)
     size, side, tolerance = case.pixel_mm, predicted.shape[-1], settings.nsd_tolerance_mm
     masks, cells, union = _measure(case, predicted, surfaces=surfaces) if case.has_mask else ((), None, None)
     pairs = [each.pairs(size, side, tolerance) for each in masks]
     scores = mask_scores(pairs, cells, case.classes, len(case.keys), "slice")
+    columns = [f"{PROBABILITY}{name}" for name in case.slice_classes.with_absence]
+    shares = [dict(zip(columns, each.tolist(), strict=True)) if each.ndim else {} for each in probability]
     rows = [
         SliceRow(
             *(key.source, key.patient, key.case, key.index, case.group),
             asked=case.included is None or bool(case.included[place]),
             label=int(case.labels[place]),
-            probability=float(probability[place]),
+            probability=float(probability[place].max()),
             predicted=int(called[place]),
             reference_pixels=int(union.reference[place]) if union else None,
             predicted_pixels=int(np.count_nonzero(predicted[place].any(axis=0))),
             common_pixels=int(union.common[place]) if union else None,
             num_pixels=side * side,
-            scores=scores[place],
+            scores={**scores[place], **shares[place]},
         )
         for place, key in enumerate(case.keys)
     ]
     voxel_ml = math.nan if size is None else size**2 * case.slice_mm / _MM3_PER_ML
     packed = np.packbits(predicted.reshape(*predicted.shape[:2], -1), axis=2)
-    whole = tumour_probability(probability if case.included is None else probability[case.included])
-    is_tumour = whole >= postprocessing.class_threshold
-    return ScoredCase(tuple(rows), voxel_ml, case.classes, masks, cells, packed, whole, is_tumour)
+    whole = whole_case(probability if case.included is None else probability[case.included])
+    result = float(whole.max()), int(postprocessing.call(whole))
+    return ScoredCase(tuple(rows), voxel_ml, case.classes, masks, cells, packed, *result, case.slice_classes)
 
 
 def _measure(
@@ -254,7 +198,14 @@ def pool_cases(scored: Sequence[ScoredCase], settings: Evaluation, seed: int) ->
     counted = [(case.rows, case.cells) for case in scored if case.cells is not None]
     cells = {row.key: own for part in counted for row, own in zip(*part, strict=True)}
     return EvaluationResult(
-        tuple(rows), patients, settings, seed, classes=classes, pixels=_count_pixels(scored), cells=cells
+        tuple(rows),
+        patients,
+        settings,
+        seed,
+        classes=classes,
+        pixels=_count_pixels(scored),
+        cells=cells,
+        slice_classes=scored[0].slice_classes if scored else TUMOUR_OR_NOT,
     )
 
 
@@ -281,13 +232,14 @@ def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
         sum(case.voxel_ml * sum(row.predicted_pixels for row in case.rows) for case in masked),
     )
     reference_ml, predicted_ml = (float(v) if masked and math.isfinite(v) else None for v in volumes)
+    surest = max(cases, key=lambda case: case.tumour_probability)
     return PatientRow(
         *(rows[0].source, rows[0].patient, rows[0].group, len(cases), len(rows)),
-        num_tumour_slices=sum(row.label for row in rows),
+        num_tumour_slices=sum(row.label > 0 for row in rows),
         slice_accuracy=sum(row.right for row in rows) / len(rows),
         top_probability=max(row.probability for row in rows),
-        tumour_probability=max(case.tumour_probability for case in cases),
-        called=int(any(case.called for case in cases)),
+        tumour_probability=surest.tumour_probability,
+        called=surest.called,
         reference_ml=reference_ml,
         predicted_ml=predicted_ml,
         empty_reference=not any(row.reference_pixels for case in masked for row in case.rows)

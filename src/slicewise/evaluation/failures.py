@@ -18,8 +18,9 @@ from slicewise.domain.wording import reword
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.metrics.confusion import roc_auc
 from slicewise.metrics.table import METRICS
+from slicewise.plots.classification import draw_failure_confusion
 from slicewise.plots.sample_predictions import SlicePicture, display_slot, draw_failures, in_turns
-from slicewise.plots.scores import draw_failure_confusion, draw_iou_bars
+from slicewise.plots.scores import draw_iou_bars
 
 Key = TypeVar("Key", SliceKey, tuple[str, str])
 Traits = dict[str, float]
@@ -129,7 +130,8 @@ def _failure(row: SliceRow, threshold: float, metric: str) -> str:
 def _severity(row: FailedSlice) -> tuple[bool, float, int, SliceKey]:
     """Return the sort key, worst first: masks before classes, then the lowest Dice, then the largest miss."""
     if row.dice is None:
-        return True, -abs(row.probability - row.label), 0, row.key
+        wrong = row.probability if row.class_probabilities else abs(row.probability - row.label)
+        return True, -wrong, 0, row.key
     return False, row.dice, -max(row.reference_pixels or 0, row.predicted_pixels), row.key
 
 

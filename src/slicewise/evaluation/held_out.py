@@ -12,7 +12,8 @@ from slicewise.config.schema import Evaluation
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import CLASSIFICATION, TASKS
 from slicewise.domain.tables import SliceRow, by_source
-from slicewise.evaluation.evaluate import CaseOutput, EvaluationResult, pool_cases, score_case
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import EvaluationResult, pool_cases, score_case
 from slicewise.evaluation.summary import mean_estimate
 from slicewise.evaluation.threshold_selection import ThresholdSelection
 from slicewise.inference.calibration import calibration_metrics

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.config.schema import Evaluation
-from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.statistics import (
     BootstrapSettings,
     SelectionGain,
@@ -113,8 +113,7 @@ class MaskGridSearch:
         every_predicted, every_common, references, probabilities = zip(*self._tables, strict=True)
         predicted, common = (np.hstack(table)[place] for table in (every_predicted, every_common))
         if postprocessing.gate:
-            scores = postprocessing.probabilities(np.concatenate(probabilities))
-            called = scores >= postprocessing.class_threshold
+            called = postprocessing.call(postprocessing.probabilities(np.concatenate(probabilities)))
             predicted, common = predicted * called, common * called
         _, owner = np.unique(self._patients, return_inverse=True)
         extent = np.bincount(owner, np.concatenate(references)) + np.bincount(owner, predicted)

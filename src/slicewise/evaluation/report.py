@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from slicewise.core.files import write_json, write_text
-from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.classes import TUMOUR_OR_NOT, Classes
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.report import WIDTH, Table
 from slicewise.domain.tables import (
     PatientRow,
@@ -28,7 +29,8 @@ from slicewise.evaluation.summary import (
 )
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.metrics.table import METRICS, Metric, score_key, score_label
-from slicewise.plots.scores import draw_classes, draw_confusion, draw_dice, draw_reliability, draw_roc
+from slicewise.plots.classification import draw_confusion, draw_reliability, draw_roc
+from slicewise.plots.scores import draw_classes, draw_dice
 
 Line = tuple[str, str, str, str, str]
 """Name, value, interval, number of patients or families, note; a missing value is a dash"""
@@ -44,6 +46,10 @@ _CALIBRATION = (
     ("ece_by_chance", "of it by chance"),
     ("brier", "Brier score"),
 )
+_SLICE_CLASS_METRICS = ("roc_auc", "sensitivity", "ppv", "f1")
+_MACRO = (
+    "ROC-AUC, PR-AUC, sensitivity, specificity, PPV, F1: means over the classes, each against the others."
+)
 _NOT_POSTPROCESSING = ("before", "after", "notes")  # keys of `compare_thresholds` besides the post-processing
 
 
@@ -54,8 +60,8 @@ class SourceScores(NamedTuple):
     details: Table
     notes: list[str]
     classes: list[Table]
-    """Of several classes of pixels the scores of each; the confusion matrix of those that exclude each
-    other"""
+    """Of several classes, of pixels or of slices, the scores of each, and the confusion matrix of those that
+    exclude each other"""
 
 
 def write_report(
@@ -104,29 +110,35 @@ def to_text(metrics: Mapping[str, Any]) -> str:
         "checkpoint": metrics["stage"],
         "intervals": f"{intervals['confidence']:.0%}, {intervals['samples']:,} samples",
         "": intervals["method"],
-        **({} if is_of_pictures() else {"surfaces": f"3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"}),
     }
+    segmented = SEGMENTATION in metrics["tasks"]
+    if segmented and not is_of_pictures():
+        facts["surfaces"] = f"3-D, NSD within {metrics['nsd_tolerance_mm']:g} mm"
     lines = [f"SliceWise evaluation: {metrics['data']} ({kind} data)", "=" * WIDTH]
     lines += Table(("", ""), [*facts.items()]).lines()
     for (source, entry), scores in zip(metrics["sources"].items(), source_scores(metrics), strict=True):
         lines += ["", *scores.details.lines(), *(f"  {note}" for note in scores.notes)]
         lines += [line for table in scores.classes for line in ("", *table.lines())]
         if classes := entry["classification"]:
-            whole, cells = entry["patient_classification"], classes["confusion"]
-            negative = (f"{cells['true_negative']:,}", f"{cells['false_positive']:,}")
-            positive = (f"{cells['false_negative']:,}", f"{cells['true_positive']:,}")
-            confusion = [("truly no tumour", *negative), ("truly tumour", *positive)]
-            ill, healthy = whole["num_with_tumour"], whole["num_without_tumour"]
-            lines += [
-                f"  always the majority class: accuracy {classes['majority_accuracy']:.3f}",
-                *Table(("", "called no tumour", "called tumour"), confusion).lines(),
-                # a family of pictures is one patient
-                f"  whole patients: {ill:,} with tumour, {healthy:,} without",
-            ]
+            lines.append(f"  always the majority class: accuracy {classes['majority_accuracy']:.3f}")
+        if whole := entry["patient_classification"]:
+            lines += _confusion_lines(whole, classes["confusion"])
         if "decisions" in metrics:
             lines += _selection_lines(metrics["decisions"][source])
-    lines += ["", *textwrap.wrap(f"Empty masks: {metrics['empty_reference_policy']}", WIDTH)]
+    if segmented:
+        lines += ["", *textwrap.wrap(f"Empty masks: {metrics['empty_reference_policy']}", WIDTH)]
     return "\n".join(reword(line).rstrip() for line in lines) + "\n"
+
+
+def _confusion_lines(whole: Mapping[str, Any], cells: Mapping[str, int]) -> Iterator[str]:
+    """Yield the confusion of tumour or not, and the number of patients of each."""
+    negative = (f"{cells['true_negative']:,}", f"{cells['false_positive']:,}")
+    positive = (f"{cells['false_negative']:,}", f"{cells['true_positive']:,}")
+    confusion = [("truly no tumour", *negative), ("truly tumour", *positive)]
+    yield from Table(("", "called no tumour", "called tumour"), confusion).lines()
+    # a family of pictures is one patient
+    ill, healthy = whole["num_with_tumour"], whole["num_without_tumour"]
+    yield f"  whole patients: {ill:,} with tumour, {healthy:,} without"
 
 
 def _selection_lines(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -195,10 +207,42 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
             notes.append(f"Patients: {whole['roc_auc']['note']}.")
         if entry["segmentation"] is None and "segmentation" in metrics["tasks"]:
             notes.append("Segmentation is not scored: this source has no masks.")
+        tables, composition = [*_class_tables(metrics, name)], f"{entry['num_tumour_slices']:,} with tumour"
+        if "slice_classes" in metrics:
+            notes.append(_MACRO)
+            labels = (Classes.from_json(metrics["slice_classes"]) or TUMOUR_OR_NOT).labels
+            tables += _slice_class_tables(entry["classification"], labels, name)
+            numbers = [each["num_slices"] for each in entry["classification"]["classes"].values()]
+            pairs = zip(numbers, labels, strict=True)
+            composition = ", ".join(f"{count:,} {label}" for count, label in pairs)
         main = Table(head, _headline_lines(entry, decision), counts)
-        every = Table(head, details, f"{counts}, {entry['num_tumour_slices']:,} with tumour")
-        sources.append(SourceScores(main, every, notes, [*_class_tables(metrics, name)]))
+        every = Table(head, details, f"{counts}, {composition}")
+        sources.append(SourceScores(main, every, notes, tables))
     return sources
+
+
+def _slice_class_tables(section: Mapping[str, Any], labels: Sequence[str], source: str) -> Iterator[Table]:
+    """Yield the scores of several classes of slices, each against the others, and their confusion matrix."""
+    metrics = [METRICS[name] for name in _SLICE_CLASS_METRICS]
+    rows = [
+        (
+            *(label, f"{scores['num_slices']:,}"),
+            *(_with_interval(scores[metric.name]) for metric in metrics),
+        )
+        for label, scores in zip(labels, section["classes"].values(), strict=True)
+    ]
+    caption = f"{source}: each class against the others"
+    yield Table(("class", "number", *(metric.label for metric in metrics)), rows, caption)
+    cells = [
+        (f"truly {label}", *(f"{count:,}" for count in counts))
+        for label, counts in zip(labels, section["confusion"], strict=True)
+    ]
+    yield Table(("", *(f"called {label}" for label in labels)), cells, f"{source}: confusion of the classes")
+
+
+def _with_interval(entry: Mapping[str, Any]) -> str:
+    interval = "" if entry["interval"] is None else f" ({_interval(entry)})"
+    return number(entry["value"]) + interval
 
 
 def _class_tables(metrics: Mapping[str, Any], source: str) -> Iterator[Table]:

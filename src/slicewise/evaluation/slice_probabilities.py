@@ -1,4 +1,4 @@
-"""Probabilities of the validation slices of a source, and gains that selections have on held-out groups."""
+"""Labels and probabilities of the slices of a source; what a selection on some of them gains on others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.domain.tables import describe_groups
-from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.statistics import (
     BootstrapSettings,
     Floats,
@@ -28,6 +28,7 @@ class SliceProbabilities:
 
     labels: Floats
     probabilities: Floats
+    """[slice] of tumour, or [slice, class] of several classes"""
     groups: tuple[str, ...]
     """Patients, or families of near-identical pictures."""
     is_pictures: bool
@@ -46,10 +47,15 @@ class SliceProbabilities:
     def num_groups(self) -> int:
         return len(set(self.groups))
 
+    @property
+    def has_several(self) -> bool:
+        return self.probabilities.ndim > 1
+
     @cached_property
     def classes(self) -> NDArray[np.bool_]:
-        """[group, 2]: whether the group has a slice without tumour, and one with."""
-        result = np.zeros((self.num_groups, 2), np.bool_)
+        """[group, class]: whether the group has a slice of the class: without tumour, and with."""
+        num_classes = self.probabilities.shape[1] if self.has_several else 2
+        result = np.zeros((self.num_groups, num_classes), np.bool_)
         result[self.owner, self.labels.astype(np.intp)] = True
         return result
 
@@ -75,7 +81,7 @@ class SliceProbabilities:
 
     def held_out(self, choose: Selector) -> Floats:
         """Return the value [slice] of each slice under selections made without its group."""
-        return held_out_values(self.owner, self.classes @ np.array([1, 2]), choose)
+        return held_out_values(self.owner, self.classes @ (1 << np.arange(self.classes.shape[1])), choose)
 
     def held_out_classes(self, select: Callable[[Floats, Floats], float]) -> Floats:
         """Return the share [slice] of the thresholds selected without its group that each slice reaches.
@@ -94,7 +100,7 @@ def included_slices(case: CaseOutput) -> SliceProbabilities:
     included = np.ones(len(case.keys), np.bool_) if case.included is None else case.included
     groups = (case.group,) * int(included.sum())
     labels, probabilities = (
-        values[included].astype(np.float64) for values in (case.labels, case.class_probability)
+        np.asarray(values[included], np.float64) for values in (case.labels, case.class_probability)
     )
     return SliceProbabilities(labels, probabilities, groups, is_pictures=len(case.keys) == 1)
 

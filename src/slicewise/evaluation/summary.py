@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from slicewise.domain.classes import TUMOUR_OR_NOT, Classes
 from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.tables import (
     Estimate,
@@ -53,15 +54,20 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
         "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
         "tasks": [*result.tasks],
         **({"classes": asdict(result.classes)} if result.classes.several else {}),
+        **({"slice_classes": asdict(result.slice_classes)} if result.slice_classes.several else {}),
         "sources": {
             source: {
                 "num_patients": len(patients[source]),
                 "num_slices": len(rows),
-                "num_tumour_slices": sum(row.label for row in rows),
+                "num_tumour_slices": sum(row.label > 0 for row in rows),
                 "segmentation": _segmentation(result, source, rows, patients[source]),
-                "classification": classification_scores(rows, bootstrap) if classified else None,
-                "patient_classification": (
-                    patient_classification(patients[source], bootstrap) if classified else None
+                "classification": (
+                    classification_scores(rows, bootstrap, result.slice_classes) if classified else None
+                ),
+                "patient_classification": (  # several classes are those of pictures, which name no patient
+                    patient_classification(patients[source], bootstrap)
+                    if classified and not result.slice_classes.several
+                    else None
                 ),
             }
             for source, rows in slices.items()
@@ -129,30 +135,63 @@ def segmentation_scores(
     return scores
 
 
-def classification_scores(rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> dict[str, Any]:
-    """Return the slice classification of one source, with the majority class as baseline."""
-    predictions = slice_predictions(rows)
-    cells = predictions.confusion()
-    return {
-        "confusion": {name: int(count) for name, count in cells._asdict().items()},
-        "majority_class": "tumour" if 2 * predictions.labels.sum() >= len(rows) else "no_tumour",
-        "majority_accuracy": float(confusion.majority_accuracy(cells)),
+def classification_scores(
+    rows: Sequence[SliceRow], bootstrap: BootstrapSettings, classes: Classes = TUMOUR_OR_NOT
+) -> dict[str, Any]:
+    """Return the slice classification of one source, with the majority class as baseline.
+
+    Of several classes also the scores of each, against all others.
+    """
+    predictions, names = slice_predictions(rows), classes.with_absence
+    counts = np.bincount([row.label for row in rows], minlength=len(names))
+    most = int(len(names) - 1 - counts[::-1].argmax())
+    if classes.several:
+        table: Any = predictions.cells().astype(int).tolist()
+    else:
+        table = {name: int(count) for name, count in predictions.confusion()._asdict().items()}
+    scores = {
+        "confusion": table,
+        "majority_class": names[most],
+        "majority_accuracy": float(counts[most] / len(rows)),
         **{
             metric.name: pooled_estimate(metric, rows, bootstrap).to_json() for metric in metrics_of("pooled")
         },
     }
+    if classes.several:
+        scores["classes"] = {
+            name: {
+                "num_slices": int(counts[number]),
+                **{
+                    metric.name: pooled_estimate(metric, rows, bootstrap, number).to_json()
+                    for metric in metrics_of("pooled")
+                },
+            }
+            for number, name in enumerate(names)
+        }
+    return scores
 
 
 def slice_predictions(rows: Sequence[SliceRow]) -> Predictions:
-    names = ("label", "predicted", "probability")
-    return Predictions(*(np.array([getattr(row, name) for row in rows], np.float64) for name in names))
+    """Return the predictions of some slices; of several classes where the rows have their probabilities."""
+    labels, predicted = (
+        np.array([getattr(row, name) for row in rows], np.float64) for name in ("label", "predicted")
+    )
+    probabilities = [row.class_probabilities or row.probability for row in rows]
+    return Predictions(labels, predicted, np.array(probabilities, np.float64))
 
 
-def pooled_estimate(metric: Metric, rows: Sequence[SliceRow], bootstrap: BootstrapSettings) -> Estimate:
-    """Return a pooled metric over slices, its interval over patients."""
+def pooled_estimate(
+    metric: Metric, rows: Sequence[SliceRow], bootstrap: BootstrapSettings, number: int | None = None
+) -> Estimate:
+    """Return a pooled metric over slices, its interval over patients.
+
+    `number` is that of one of several classes, against all others; None: all classes.
+    """
     predictions = slice_predictions(rows)
+    if number is not None:
+        predictions = predictions.one_against_others(number)
     groups = [(row.source, row.group) for row in rows]
-    return estimate_over_rows(lambda weights: metric.compute(predictions, weights), groups, bootstrap)
+    return estimate_over_rows(partial(metric.of_predictions, predictions), groups, bootstrap)
 
 
 def patient_classification(rows: Sequence[PatientRow], bootstrap: BootstrapSettings) -> dict[str, Any]:
@@ -188,7 +227,7 @@ def patient_classification(rows: Sequence[PatientRow], bootstrap: BootstrapSetti
     for metric in metrics_of("pooled"):
         scored = Estimate(None, None, None, number, note)
         if not note:
-            scored = estimate(partial(metric.compute, whole), number, bootstrap)
+            scored = estimate(partial(metric.of_predictions, whole), number, bootstrap)
         summary[metric.name] = scored.to_json()
     return summary
 

@@ -14,13 +14,9 @@ import numpy as np
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.tables import plural
-from slicewise.evaluation.evaluate import CaseOutput
+from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.mask_threshold import MaskGridSearch
-from slicewise.evaluation.slice_probabilities import (
-    SliceProbabilities,
-    concatenate_slices,
-    included_slices,
-)
+from slicewise.evaluation.slice_probabilities import SliceProbabilities, concatenate_slices, included_slices
 from slicewise.evaluation.statistics import (
     MIN_PATIENTS,
     Bools,
@@ -197,7 +193,13 @@ def select_class_threshold(
     """
     if np.ptp(slices.probabilities) == 0:  # classification was not trained
         return SourceSelection(configured)
-    without, with_tumour = slices.classes.sum(axis=0)
+    groups_of_class = slices.classes.sum(axis=0)
+    if slices.has_several and groups_of_class.min() < MIN_PATIENTS:
+        counts = ", ".join(map(str, groups_of_class))
+        few = f"{slices.population}, {counts} by class: fewer than {MIN_PATIENTS} of one"
+        note = f"{few}: {NOT_CALIBRATED}"
+        return SourceSelection(configured, notes=(note,))
+    without, with_tumour = groups_of_class[:2]
     if min(without, with_tumour) < MIN_PATIENTS:
         note = (
             f"{with_tumour} of {slices.population} have a tumour and {without} a slice without: fewer than "
@@ -205,6 +207,8 @@ def select_class_threshold(
         )
         return SourceSelection(configured, notes=(note,))
     scaling, calibration, raw = _select_calibration(slices, settings, bootstrap)
+    if configured.class_threshold is None:
+        return SourceSelection(replace(configured, scaling=scaling), calibration, raw)
     threshold, gain, stays = _select_threshold(slices, configured.class_threshold, settings, bootstrap)
     postprocessing = replace(configured, scaling=scaling, class_threshold=float(scaling(threshold)))
     return SourceSelection(postprocessing, calibration | gain, raw + stays)

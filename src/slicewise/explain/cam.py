@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju 2017) and its variants: saliency maps of the tumour logit.
+"""Grad-CAM (Selvaraju 2017) and its variants: saliency maps of the logit of tumour, or of a class.
 
 They are computed on the decoder's feature map, whose mean and maximum the classification head reads. They
 weigh it by the mean gradient of each channel (Grad-CAM), by other weights per channel (Grad-CAM++,
@@ -37,11 +37,12 @@ def compute_gradcam(
     *,
     inside: NDArray[np.bool_] | None = None,
     batch_size: int = 16,
+    targets: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """Return the saliency maps of Grad-CAM; see `compute_saliency`."""
-    return compute_saliency(model, images, presence, ["gradcam"], inside=inside, batch_size=batch_size)[
-        "gradcam"
-    ]
+    return compute_saliency(
+        model, images, presence, ["gradcam"], inside=inside, batch_size=batch_size, targets=targets
+    )["gradcam"]
 
 
 def compute_saliency(
@@ -52,6 +53,7 @@ def compute_saliency(
     *,
     inside: NDArray[np.bool_] | None = None,
     batch_size: int = 16,
+    targets: Sequence[int] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Return saliency maps [S, N, N] by method, each slice scaled to 0..1; all zero without evidence.
 
@@ -64,7 +66,10 @@ def compute_saliency(
         methods: methods of explanation; the decoder's map is computed once for all of them.
         inside: [S, N, N]; where given, saliency outside is set to 0 before the scaling.
         batch_size: slices per pass.
+        targets: [S] the class of each slice that the map is evidence for; None: the last one, tumour.
     """
+    last = model.tasks["classification"].num_channels - 1
+    numbers = [last] * len(images) if targets is None else targets
     num_slices, size = len(images), images.shape[-1]
     slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
     saliency_maps: dict[str, NDArray[np.float32]] = {
@@ -75,7 +80,7 @@ def compute_saliency(
             part = slice(start, start + batch_size)
             decoded_images = _DecodedImages(model, np.array(images[part], np.float32), np.array(slots[part]))
             for method in methods:
-                saliency_maps[method][part] = _compute_cam(decoded_images, method)
+                saliency_maps[method][part] = _compute_cam(decoded_images, method, numbers[part])
     if inside is not None:
         for saliency in saliency_maps.values():  # scaled again: the maximum may have been outside
             saliency *= inside
@@ -85,7 +90,7 @@ def compute_saliency(
 
 
 class _DecodedImages(nn.Module):
-    """Decoded images with the head as a module for pytorch-grad-cam: images in, logits [B, 1] out.
+    """Decoded images with the head as a module for pytorch-grad-cam: images in, logits [B, channel] out.
 
     Only the head is differentiated. The map passes through an identity, so that hooks sit on this wrapper and
     never on the model, whatever its layers are called.
@@ -110,7 +115,9 @@ class _DecodedImages(nn.Module):
         return logits
 
 
-def _compute_cam(decoded_images: _DecodedImages, method: Explanation) -> NDArray[np.float32]:
+def _compute_cam(
+    decoded_images: _DecodedImages, method: Explanation, numbers: Sequence[int]
+) -> NDArray[np.float32]:
     # Imports scikit-learn and matplotlib, which takes seconds; the API starts without it.
     import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -120,7 +127,7 @@ def _compute_cam(decoded_images: _DecodedImages, method: Explanation) -> NDArray
     )
     try:  # not `with cam`: its exit swallows IndexError
         with torch.enable_grad():
-            targets = [ClassifierOutputTarget(0)] * len(decoded_images.images)
+            targets = [*map(ClassifierOutputTarget, numbers)]
             saliency: NDArray[np.float32] = cam(decoded_images.images, targets=targets)
     finally:
         cam.activations_and_grads.release()

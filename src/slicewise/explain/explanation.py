@@ -84,7 +84,7 @@ def select_saliency_slices(rows: Sequence[SliceRow], number: int) -> list[SliceK
     Each time the patient shown least often comes first, with its most confident prediction. Deterministic.
     """
     kinds: dict[tuple[int, bool, str], list[SliceRow]] = {}
-    for row in sorted(rows, key=lambda row: (-abs(row.probability - 0.5), row.key)):
+    for row in sorted(rows, key=lambda row: (-_confidence(row), row.key)):
         kinds.setdefault((-row.label, not row.right, row.source), []).append(row)
     turns = itertools.cycle([queue for _, queue in sorted(kinds.items())])
     shown: Counter[tuple[str, str]] = Counter()
@@ -96,6 +96,10 @@ def select_saliency_slices(rows: Sequence[SliceRow], number: int) -> list[SliceK
             shown[row.source, row.patient] += 1
             selected.append(row.key)
     return selected
+
+
+def _confidence(row: SliceRow) -> float:
+    return row.probability if row.class_probabilities else abs(row.probability - 0.5)
 
 
 def localization_scores(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from slicewise.core.files import write_json
+from slicewise.domain.classes import TUMOUR_OR_NOT, Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.tables import plural, write_rows
 from slicewise.explain.explanation import (
@@ -78,38 +79,51 @@ class CurveRow:
 
 
 def write_saliency(
-    folder: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool
+    folder: Path,
+    explanations: Sequence[SliceExplanation],
+    classes: Classes = TUMOUR_OR_NOT,
+    *,
+    synthetic: bool,
 ) -> dict[str, Any]:
     """Write tables and figures of Grad-CAM and of all methods, and summary.json; return the summary."""
     summary = {
-        **write_gradcam(folder, explanations, synthetic=synthetic),
-        "methods": write_methods(folder, explanations, synthetic=synthetic),
+        **write_gradcam(folder, explanations, classes, synthetic=synthetic),
+        "methods": write_methods(folder, explanations, classes, synthetic=synthetic),
     }
     write_json(folder / "summary.json", {"synthetic": synthetic, **summary})
     return summary
 
 
 def write_gradcam(
-    folder: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool
+    folder: Path,
+    explanations: Sequence[SliceExplanation],
+    classes: Classes = TUMOUR_OR_NOT,
+    *,
+    synthetic: bool,
 ) -> dict[str, Any]:
     """Write one figure per slice and `gradcam.csv` into `folder`; return the summary of the rows."""
     rows = []
     for place, explanation in enumerate(explanations, start=1):
         row, saliency = explanation.row, explanation.saliency_maps["gradcam"]
-        label, outcome = ("tumour" if row.label else "healthy"), ("right" if row.right else "wrong")
+        outcome = "right" if row.right else "wrong"
+        label = classes.with_absence[row.label] if classes.several or row.label else "healthy"
         saliency_row = SaliencyRow(
             f"{place:02d}_{row.source}_{row.patient}_{row.index:03d}_{label}_{outcome}.png",
             *(row.source, row.patient, row.case, row.index, row.label, row.probability, row.right),
             *localization_scores(saliency, explanation.inside, explanation.reference),
         )
-        _draw_gradcam(folder, saliency_row, explanation, synthetic=synthetic)
+        _draw_gradcam(folder, saliency_row, explanation, classes, synthetic=synthetic)
         rows.append(saliency_row)
     write_rows(folder / "gradcam.csv", rows, SaliencyRow)
     return {**summarise_saliency(rows), "note": SALIENCY_NOTE}
 
 
 def write_methods(
-    folder: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool
+    folder: Path,
+    explanations: Sequence[SliceExplanation],
+    classes: Classes = TUMOUR_OR_NOT,
+    *,
+    synthetic: bool,
 ) -> dict[str, Any]:
     """Write explanations.csv, curves.csv, explanations.json and the figures; return the summary by method."""
     rows = [row for explanation in explanations for row in explanation_rows(explanation)]
@@ -124,20 +138,28 @@ def write_methods(
     methods = summarise_methods(rows)
     content = {"synthetic": synthetic, "methods": methods, "note": METHODS_NOTE}
     write_json(folder / "explanations.json", content)
-    _draw_curves(folder / "deletion_insertion.png", explanations, synthetic=synthetic)
+    _draw_curves(folder / "deletion_insertion.png", explanations, classes, synthetic=synthetic)
     scores = {(SliceKey(row.source, row.patient, row.case, row.index), row.method): row for row in rows}
     pages = [explanations[start : start + PER_PAGE] for start in range(0, len(explanations), PER_PAGE)]
     for number, page in enumerate(pages, start=1):
-        title = f"Evidence for a tumour by method, page {number} of {len(pages)}"
-        _draw_page(folder / f"page_{number:02d}.png", page, scores, title, synthetic=synthetic)
+        title = f"Evidence for {_evidence(classes)} by method, page {number} of {len(pages)}"
+        path = folder / f"page_{number:02d}.png"
+        _draw_page(path, page, scores, title, classes, synthetic=synthetic)
     return methods
 
 
-def _draw_gradcam(folder: Path, row: SaliencyRow, explanation: SliceExplanation, *, synthetic: bool) -> None:
+def _evidence(classes: Classes) -> str:
+    return "the predicted class" if classes.several else "a tumour"
+
+
+def _draw_gradcam(
+    folder: Path, row: SaliencyRow, explanation: SliceExplanation, classes: Classes, *, synthetic: bool
+) -> None:
     """Draw a slice alone and with its saliency map, both with the outline of the reference."""
-    label, outcome = ("tumour" if row.label else "no tumour"), ("right" if row.right else "wrong")
+    label, outcome = classes.labels[row.label], ("right" if row.right else "wrong")
+    what = classes.labels[explanation.row.predicted] if classes.several else "tumour"
     caption = f"{row.source}  {row.case}  slice {row.index}" + ("  (synthetic data)" if synthetic else "")
-    caption += f"\ntumour probability {row.probability:.2f}, truth: {label}, {outcome}"
+    caption += f"\n{what} probability {row.probability:.2f}, truth: {label}, {outcome}"
     if row.share_inside is not None and row.share_by_area is not None:
         caption += f"\nsaliency in tumour {row.share_inside:.0%}, by area alone {row.share_by_area:.0%}"
     intensity = np.clip(explanation.saliency_maps["gradcam"], 0, 1)
@@ -147,21 +169,26 @@ def _draw_gradcam(folder: Path, row: SaliencyRow, explanation: SliceExplanation,
         for axes, saliency, alpha in ((left, None, None), (right, intensity, 0.75 * intensity)):
             _draw_slice(axes, explanation, saliency, alpha)
         left.set_title("slice" if row.hit is None else "slice with reference outline", fontsize=9)
-        right.set_title("evidence for a tumour, relative", fontsize=9)
+        evidence = what if classes.several else "a tumour"
+        right.set_title(f"evidence for {evidence}, relative", fontsize=9)
         figure.suptitle(caption, x=0.02, ha="left", fontsize=10)
 
 
-def _draw_curves(path: Path, explanations: Sequence[SliceExplanation], *, synthetic: bool) -> None:
+def _draw_curves(
+    path: Path, explanations: Sequence[SliceExplanation], classes: Classes, *, synthetic: bool
+) -> None:
     """Draw the mean curves of every method, and pale those of each slice; no figure without curves."""
     traced = [explanation for explanation in explanations if explanation.curves]
     if not traced:
         return
-    title = f"Faithfulness of the saliency maps: {plural(len(traced), 'slice')} called tumour"
+    called = "" if classes.several else " called tumour"
+    title = f"Faithfulness of the saliency maps: {plural(len(traced), 'slice')}{called}"
     with drawing(path, (9.6, 5.0), title, synthetic=synthetic) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         _draw_curve_panel(left, traced, "deletion")
         _draw_curve_panel(right, traced, "insertion")
-        left.set_ylabel("tumour probability")
+        what = "probability of the predicted class" if classes.several else "tumour probability"
+        left.set_ylabel(what)
         left.set_title("most salient part deleted: lower is better")
         right.set_title("most salient part inserted: higher is better")
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -194,6 +221,7 @@ def _draw_page(
     page: Sequence[SliceExplanation],
     scores: Mapping[tuple[SliceKey, str], ExplanationRow],
     title: str,
+    classes: Classes,
     *,
     synthetic: bool,
 ) -> None:
@@ -206,8 +234,9 @@ def _draw_page(
         for line, explanation in zip(grid, page, strict=True):
             row = explanation.row
             _draw_slice(line[0], explanation)
-            truth, verdict = ("tumour" if row.label else "no tumour"), ("right" if row.right else "WRONG")
-            facts = f"truth: {truth}; p = {row.probability:.2f}, {verdict}"
+            truth, verdict = classes.labels[row.label], ("right" if row.right else "WRONG")
+            called = f"\ncalled {classes.labels[row.predicted]}" if classes.several else ""
+            facts = f"truth: {truth}{called}; p = {row.probability:.2f}, {verdict}"
             line[0].set_title(f"{row.case}, slice {row.index}\n{facts}", fontsize=8)
             for axes, (name, saliency) in zip(line[1:], explanation.saliency_maps.items(), strict=True):
                 smooth = gaussian_filter(saliency, _SMOOTH * len(saliency))  # the maximum is often one pixel
@@ -221,8 +250,9 @@ def _draw_page(
         scale = ScalarMappable(Normalize(0, 1), _COLOURMAP)
         label = "saliency, smoothed, relative to its maximum"
         figure.colorbar(scale, ax=grid[:, -1], shrink=0.6 / len(page) ** 0.5, label=label)
-        outline = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline of the tumour")
-        figure.legend(handles=[outline], loc="outside lower left")
+        if not classes.several:
+            outline = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline of the tumour")
+            figure.legend(handles=[outline], loc="outside lower left")
 
 
 def _draw_slice(

@@ -1,16 +1,14 @@
 """What a prediction is the mean of: flips and rotations (test-time augmentation, TTA), and models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from slicewise.config.schema.evaluation import InferenceSettings
-from slicewise.config.schema.model import TaskName
 from slicewise.core.errors import CheckpointError
 from slicewise.models.checkpoint import Checkpoint
-from slicewise.tasks.base import Task
 
 _TRAINING_ONLY: Final = {"healthy_ratio", "max_train_slices"}
 """Keys of the preprocessing that choose slices for training and do not change the input"""
@@ -84,13 +82,3 @@ def _input_signature(checkpoint: Checkpoint) -> dict[str, Any]:
         "data.sources.pictures.slot": checkpoint.slot,
         "the list of tasks": checkpoint.tasks,
     }
-
-
-def require_two_classes(tasks: Mapping[TaskName, Task]) -> None:
-    """Raise CheckpointError for a classification into more than two classes, which nothing here decides."""
-    task = tasks.get("classification")
-    if task and len(task.classes) > 2:
-        raise CheckpointError(
-            f"the model has tasks.classification.classes=[{','.join(task.classes)}], but prediction and "
-            "evaluation tell two classes of a slice apart; train one with two tasks.classification.classes"
-        )

@@ -167,7 +167,7 @@ def _point(
 def _require_valid(postprocessing: Postprocessing) -> None:
     """Refuse numbers that cannot be used: with a threshold of 7, say, nothing would be called tumour."""
     rules: list[Postprocessing | MaskRule] = [postprocessing, *(rule for _, rule in postprocessing.by_class)]
-    shares = [postprocessing.class_threshold, *(rule.mask_threshold for rule in rules)]
+    shares = [postprocessing.class_threshold or 0.0, *(rule.mask_threshold for rule in rules)]
     temperature, shift = map(float, postprocessing.scaling)
     scaled = 0 < temperature < _LARGEST and abs(shift) < _LARGEST
     whole = all(type(rule.min_component) is int and rule.min_component >= 0 for rule in rules)

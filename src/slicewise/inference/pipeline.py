@@ -10,7 +10,7 @@ Command line, API and evaluation predict through it, so a file has one predictio
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from slicewise.data.cases import CaseFiles, require_readable
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
 from slicewise.data.store import StoredCase
-from slicewise.domain.classes import TUMOUR
+from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT
 from slicewise.domain.labels import Modality
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume, volume_from_array
@@ -40,9 +40,9 @@ from slicewise.inference.operating_points import (
     find_operating_points,
 )
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.inference.prediction import Prediction
+from slicewise.inference.prediction import Prediction, SlicePredictions
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
-from slicewise.tasks.build import find_segmentation, make_tasks
+from slicewise.tasks.build import find_classification, find_segmentation, make_tasks
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
@@ -51,15 +51,6 @@ Input = Path | str | CaseFiles | StoredCase | Volume | NDArray[Any]
 
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
 _NO_CLASSIFICATION: Final = 0.5  # of every slice where the model does not classify; not reported
-
-
-class SlicePredictions(NamedTuple):
-    """Probabilities of S slices in 0..1: `mask_probability` [S, K, N, N] of K classes, and
-    `class_probability` [S].
-    """
-
-    mask_probability: NDArray[np.float32]
-    class_probability: NDArray[np.float32]
 
 
 class Pipeline:
@@ -99,9 +90,12 @@ class Pipeline:
         self.device, self.batch_size = choose_device(device), settings.batch_size
         self.inference = settings.inference if inference is None else inference
         self.tasks = make_tasks(checkpoints[0].tasks)
-        ensemble.require_two_classes(self.tasks)
-        segmentation = find_segmentation(self.tasks)
+        segmentation, self._classification = find_segmentation(self.tasks), find_classification(self.tasks)
         self.classes = segmentation.class_set if segmentation else TUMOUR
+        self.slice_classes = self._classification.class_set if self._classification else TUMOUR_OR_NOT
+        counts = [len(self.slice_classes.with_absence)] if self.slice_classes.several else []
+        self._class_shape: tuple[int, ...] = tuple(counts)
+        settings = settings.suited_to(checkpoints[0].tasks.classification)
         self._transforms = ensemble.tta_transforms(self.inference)
         self._members: list[Forward] = [BACKENDS[backend](each, self.device) for each in checkpoints]
         self.points = points or default_operating_points(
@@ -144,6 +138,9 @@ class Pipeline:
         settings = settings.model_copy(update=overrides)
         paths = [Path(each) for each in ([checkpoint] if isinstance(checkpoint, Path | str) else checkpoint)]
         loaded = [load_checkpoint(path) for path in paths]
+        settings = settings.suited_to(loaded[0].tasks.classification)
+        if settings.class_threshold is None:
+            overrides.pop("class_threshold", None)
         configured = Postprocessing.configured(settings)
         if len(loaded) == 1:
             points = find_operating_points(paths[0], loaded[0].weights_digest, configured, overrides)
@@ -263,6 +260,7 @@ class Pipeline:
             point=self.points.of(kind),
             tasks=(*self.tasks,),
             classes=self.classes,
+            slice_classes=self.slice_classes,
             spacing=volume.spacing if volume else None,
             orientation=volume.orientation if volume else None,
             files=files,
@@ -298,7 +296,7 @@ class Pipeline:
         """
         if included is not None and not included.all():
             masks = np.zeros((len(images), len(self.classes), *images.shape[2:]), np.float32)
-            classes = np.zeros(len(images), np.float32)
+            classes = np.zeros((len(images), *self._class_shape), np.float32)
             masks[included], classes[included] = self.predict_stack(images[included], presence)
             return SlicePredictions(masks, classes)
         masks, classes = self.predict_slices(images, presence)
@@ -318,7 +316,7 @@ class Pipeline:
         num_slices, size = len(images), images.shape[-1]
         slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
         masks = np.zeros((num_slices, len(self.classes), size, size), dtype=np.float32)
-        classes = np.zeros(num_slices, dtype=np.float32)
+        classes = np.zeros((num_slices, *self._class_shape), dtype=np.float32)
         with torch.inference_mode(), full_precision():
             for start in range(0, num_slices, self.batch_size):
                 part = slice(start, start + self.batch_size)
@@ -326,21 +324,23 @@ class Pipeline:
                 # No loss was computed outside the brain; nothing there is a tumour.
                 inside = np.any(images[part] != 0, axis=1, keepdims=True)
                 for member in self._members:
-                    mask, tumour = self._augmented(member, batch, filled)
+                    mask, shares = self._augmented(member, batch, filled)
                     masks[part] += mask.cpu().numpy() * inside
-                    classes[part] += tumour.cpu().numpy()
+                    classes[part] += shares.cpu().numpy()
         count = np.float32(len(self._members))
         return SlicePredictions(masks / count, classes / count)
 
     def _augmented(self, forward: Forward, images: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one model's probabilities of the pixels [S, K, N, N] and of the slices [S]."""
+        """Return one model's probabilities of the pixels [S, K, N, N] and of the slices [S] or [S, C]."""
         masks, classes, covered = [], [], []
-        no_mask, no_class = torch.zeros_like(images[:, :1]), torch.full_like(slots[:, :1], _NO_CLASSIFICATION)
+        no_mask, no_class = torch.zeros_like(images[:, :1]), torch.full_like(slots[:, 0], _NO_CLASSIFICATION)
+        segmentation, classification = find_segmentation(self.tasks), self._classification
         for transform in self._transforms:
             logits = forward(transform.apply(images), slots)
-            found = {name: task.probabilities(logits[name]) for name, task in self.tasks.items()}
-            masks.append(transform.inverse(found.get("segmentation", no_mask)))
-            classes.append(found.get("classification", no_class)[:, 0])
+            mask = segmentation.probabilities(logits["segmentation"]) if segmentation else no_mask
+            masks.append(transform.inverse(mask))
+            own = classification.slice_probabilities(logits["classification"]) if classification else no_class
+            classes.append(own)
             covered.append(ensemble.coverage(transform, images))
         return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
 

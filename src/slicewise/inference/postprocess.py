@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.classes import TUMOUR, Classes
+from slicewise.domain.tables import MOST_PROBABLE
 from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.calibration import NOT_CALIBRATED, Scaling
 
@@ -37,8 +38,9 @@ class Postprocessing:
 
     scaling: Scaling
     """Of the logit of a slice"""
-    class_threshold: float
-    """A slice is called tumour when its probability, after the scaling, reaches this"""
+    class_threshold: float | None
+    """A slice is called tumour when its probability, after the scaling, reaches this; None: the most probable
+    of several classes is called"""
     mask_threshold: float
     """A pixel is tumour when its probability reaches this"""
     min_component: int = 0
@@ -82,6 +84,12 @@ class Postprocessing:
         """Return the calibrated probability of each slice."""
         return self.scaling(class_probability)
 
+    def call(self, probabilities: ArrayLike) -> NDArray[np.int64]:
+        """Return the number of the called class from calibrated probabilities [S], or [S, C] of C classes."""
+        if self.class_threshold is None:
+            return np.asarray(np.argmax(probabilities, axis=-1))
+        return (np.asarray(probabilities) >= self.class_threshold).astype(np.int64)
+
     def masks(
         self,
         mask_probability: NDArray[np.floating],
@@ -94,7 +102,7 @@ class Postprocessing:
         `indices` say where its slices lie in the volume.
         """
         masks = classes.decide(mask_probability, self.thresholds(classes))
-        called = self.probabilities(class_probability) >= self.class_threshold
+        called = self.call(self.probabilities(class_probability)) > 0
         for place, rule in enumerate(self.rules(classes)):
             masks[:, place] = remove_small_components(
                 masks[:, place], indices, rule.min_component, rule.component_share
@@ -120,7 +128,8 @@ class Postprocessing:
     def describe(self) -> str:
         """Return the thresholds as a line of a report."""
         own = [] if self.by_class else _describe_rule(self)
-        parts = [f"class from {self.class_threshold:.3g}", *own[:1]]
+        several, threshold = self.class_threshold is None, self.class_threshold
+        parts = [MOST_PROBABLE] if several else [f"class from {threshold:.3g}", *own[:1]]  # no data has both
         parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else NOT_CALIBRATED]
         parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
         rules = [
@@ -165,6 +174,16 @@ def remove_small_components(
     if not (min_component or component_share) or not masks.any():
         return masks
     return filter_components(find_components(masks, indices), min_component, component_share)
+
+
+def whole_case(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the probability of a whole case from those of its slices: of tumour, or [C] of C classes.
+
+    Of several classes it is the mean over the slices [S, C].
+    """
+    if probabilities.ndim > 1:
+        return np.asarray(probabilities.sum(axis=0) / max(1, len(probabilities)), np.float64)
+    return np.array(tumour_probability(probabilities))
 
 
 def tumour_probability(class_probability: NDArray[np.floating]) -> float:

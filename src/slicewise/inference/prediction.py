@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,30 @@ from slicewise.core.disk import set_filename
 from slicewise.core.files import atomic_write
 from slicewise.data.cases import CaseFiles
 from slicewise.data.store import StoredCase
-from slicewise.domain.classes import TUMOUR, Classes
+from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes
 from slicewise.domain.labels import CLASSIFICATION, NOTICE, SEGMENTATION, SYNTHETIC_WARNING, TASKS, Task
+from slicewise.domain.tables import PROBABILITY
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.io.nifti import nifti_bytes, write_nifti
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, restore_to_volume
 from slicewise.inference.operating_points import InputKind, OperatingPoint
-from slicewise.inference.postprocess import tumour_probability
+from slicewise.inference.postprocess import whole_case
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-Verdict = Literal["tumour", "no_tumour"]
 
 _MM3_PER_ML: Final = 1000.0
 _WHITE: Final = np.uint8(255)
+
+
+class SlicePredictions(NamedTuple):
+    """Probabilities of S slices in 0..1: `mask_probability` [S, K, N, N] of K classes of pixels, and
+    `class_probability` [S] of tumour, or [S, C] of several classes of slices.
+    """
+
+    mask_probability: NDArray[np.float32]
+    class_probability: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +51,9 @@ class PredictionRow:
     mask: str | None = None
     """File or folder beside the table"""
     verdict: str | None = None
+    """The name of the predicted class: `tumour`, `no_tumour`, or one of several"""
     tumour_probability: float | None = None
-    """Calibrated or raw; the verdict is a tumour from `class_threshold` on"""
+    """Calibrated or raw; the verdict is a tumour from `class_threshold` on. None with several classes"""
     class_threshold: float | None = None
     calibrated: bool | None = None
     volume_ml: float | None = None
@@ -57,7 +67,8 @@ class PredictionRow:
     error: str | None = None
     """Why there is no prediction; the columns of one are empty then"""
     scores: Mapping[str, float | None] = field(default_factory=dict)
-    """Of several classes `volume_ml_<class>`, and `mask_threshold_<class>` where each has its own"""
+    """Of several classes of pixels `volume_ml_<class>`, and `mask_threshold_<class>` where each has its own;
+    of slices `probability_<class>`"""
 
     def to_json(self) -> dict[str, Any]:
         """Return the columns by name."""
@@ -77,13 +88,14 @@ class Prediction:
     mask_probability: Floats
     """[S, K, N, N] from the model for K classes, 0 outside the brain"""
     class_probability: Floats
-    """[S] from the model, raw"""
+    """[S] of tumour, or [S, C] of several classes, from the model, raw"""
     kind: InputKind
     """Whose thresholds apply"""
     point: OperatingPoint
     tasks: tuple[Task, ...] = TASKS
     classes: Classes = TUMOUR
     """Of a pixel"""
+    slice_classes: Classes = TUMOUR_OR_NOT
     spacing: tuple[float, float, float] | None = None
     """mm between voxels along (slice, row, col)"""
     orientation: Orientation | None = None
@@ -109,25 +121,41 @@ class Prediction:
 
     @cached_property
     def probabilities(self) -> NDArray[np.float64] | None:
-        """[S] tumour probability of each slice, calibrated where the evaluation calibrated."""
+        """[S] of tumour, or [S, C] of several classes, calibrated where the evaluation calibrated."""
         if CLASSIFICATION not in self.tasks:
             return None
         return self.point.postprocessing.probabilities(self.class_probability)
 
     @cached_property
-    def tumour_probability(self) -> float | None:
-        """The tumour probability of the whole case; see `postprocess.tumour_probability`."""
-        if self.probabilities is None:
-            return None
-        return tumour_probability(self.probabilities[self.slices.included])
+    def whole(self) -> NDArray[np.float64] | None:
+        """The tumour probability of the whole case, or [C] those of several classes."""
+        return None if self.probabilities is None else whole_case(self.probabilities[self.slices.included])
 
     @property
-    def verdict(self) -> Verdict | None:
-        """Whether the tumour probability of the whole case reaches the threshold."""
-        if self.tumour_probability is None:
+    def tumour_probability(self) -> float | None:
+        """The tumour probability of the whole case; None with several classes."""
+        return None if self.whole is None or self.whole.ndim else float(self.whole)
+
+    @property
+    def class_probabilities(self) -> dict[str, float]:
+        """The probability of each of several classes by name; empty where there is only tumour or not."""
+        if self.whole is None or not self.whole.ndim:
+            return {}
+        return dict(zip(self.slice_classes.with_absence, self.whole.tolist(), strict=True))
+
+    @property
+    def verdict(self) -> str | None:
+        """The name of the predicted class of the whole case."""
+        if self.whole is None:
             return None
-        reached = self.tumour_probability >= self.point.postprocessing.class_threshold
-        return "tumour" if reached else "no_tumour"
+        return self.slice_classes.with_absence[int(self.point.postprocessing.call(self.whole))]
+
+    @property
+    def slice_calls(self) -> NDArray[np.int64] | None:
+        """[S] the number of the predicted class of each slice."""
+        if self.probabilities is None:
+            return None
+        return self.point.postprocessing.call(self.probabilities)
 
     @cached_property
     def slice_masks(self) -> Bools | None:
@@ -216,6 +244,7 @@ class Prediction:
             scores={
                 **{f"volume_ml_{name}": volume for name, volume in self.class_volumes_ml.items()},
                 **{f"mask_threshold_{name}": rule.mask_threshold for name, rule in post.by_class},
+                **{f"{PROBABILITY}{name}": share for name, share in self.class_probabilities.items()},
             },
         )
 

@@ -193,6 +193,11 @@ def balanced_accuracy(confusion: Confusion) -> Floats:
     return (sensitivity(confusion) + specificity(confusion)) / 2
 
 
+def ppv(confusion: Confusion) -> Floats:
+    """Return the share of those predicted as tumour that have one; NaN where none is predicted."""
+    return ratio(confusion.true_positive, confusion.true_positive + confusion.false_positive)
+
+
 def f1(confusion: Confusion) -> Floats:
     """Return the harmonic mean of precision and sensitivity (van Rijsbergen 1979); NaN without any tumour."""
     wrong = confusion.false_positive + confusion.false_negative
@@ -209,6 +214,19 @@ def mcc(confusion: Confusion) -> Floats:
     calls = np.asarray((detected + alarm) * (free + missed))
     value = ratio(detected * free - alarm * missed, np.sqrt(classes * calls), empty=0.0)
     return np.where(classes > 0, value, np.nan)
+
+
+def class_mcc(cells: ArrayLike) -> Floats:
+    """Return the correlation of true and predicted classes in confusion matrices [..., C, C] (Gorodkin 2004).
+
+    NaN with a single true class; a constant prediction gets 0.
+    """
+    overlap = class_overlap(np.asarray(cells, np.float64))
+    total = overlap.total[..., 0]
+    truth, guess, hits = overlap.reference, overlap.predicted, overlap.common.sum(axis=-1)
+    spread = (total**2 - (truth**2).sum(axis=-1)), (total**2 - (guess**2).sum(axis=-1))
+    value = ratio(hits * total - (truth * guess).sum(axis=-1), np.sqrt(spread[0] * spread[1]), empty=0.0)
+    return np.where(spread[0] > 0, value, np.nan)
 
 
 def majority_accuracy(confusion: Confusion) -> Floats:

@@ -45,7 +45,10 @@ class MaskPairs(Overlap):
 
 @dataclass(frozen=True)
 class Predictions:
-    """Labels, predicted classes and probabilities [row] of a source's slices, or of its patients."""
+    """Labels, predicted classes and probabilities [row] of a source's slices, or of its patients.
+
+    Of several classes the probabilities are [row, class].
+    """
 
     labels: Floats
     predicted: Floats
@@ -53,6 +56,23 @@ class Predictions:
 
     def confusion(self, weights: Floats | None = None) -> Confusion:
         return confusion.count_confusion(self.labels, self.predicted, weights)
+
+    @property
+    def num_several(self) -> int:
+        """Number of classes; 0 where there is only tumour or not."""
+        return 0 if self.probabilities.ndim == 1 else self.probabilities.shape[1]
+
+    def one_against_others(self, number: int) -> "Predictions":
+        """Return the predictions of one of several classes, of which the others are the absence."""
+        labels, predicted = ((each == number).astype(np.float64) for each in (self.labels, self.predicted))
+        return Predictions(labels, predicted, self.probabilities[:, number])
+
+    def cells(self, weights: Floats | None = None) -> Floats:
+        """Return the confusion matrices [..., C, C] of several classes; `weights` are [..., row]."""
+        pairs = (self.labels * self.num_several + self.predicted).astype(np.intp)
+        counts = np.ones(len(pairs)) if weights is None else weights
+        cells = counts @ np.eye(self.num_several**2)[pairs]
+        return np.asarray(cells.reshape(*counts.shape[:-1], self.num_several, self.num_several))
 
 
 @dataclass(frozen=True)
@@ -79,9 +99,9 @@ class Metric:
     """Whether summaries show it and stages are compared by it"""
     uses_threshold: bool = True
     """Whether it changes with the mask or class threshold"""
-    of_cells: Callable[[Counts], Floats] | None = None
-    """Of masks of several classes that exclude each other, from their confusion matrices with the background
-    [P, C, C]; None: the mean over the classes"""
+    of_cells: Callable[[Counts | Floats], Floats] | None = None
+    """Of several classes that exclude each other, from their confusion matrices [P, C, C], of masks with the
+    background; None: the mean over the classes, of slices each against the others"""
 
     def __post_init__(self) -> None:
         columns = {field.name for kind in (SliceRow, PatientRow) for field in fields(kind)}
@@ -101,6 +121,19 @@ class Metric:
                 "return one value per pair of masks, NaN where undefined"
             )
         return np.where(np.isfinite(values), values, np.nan)
+
+    def of_predictions(self, predictions: Predictions, weights: Floats | None = None) -> Floats:
+        """Return a pooled metric [resample] from weights [resample, row].
+
+        Of several classes it is the mean over those where it is defined (macro), or `of_cells`.
+        """
+        if not predictions.num_several:
+            return self.compute(predictions, weights)
+        if self.of_cells is not None:
+            return self.of_cells(predictions.cells(weights))
+        numbers = range(predictions.num_several)
+        values = [self.compute(predictions.one_against_others(number), weights) for number in numbers]
+        return confusion.ratio(np.nansum(values, axis=0), np.isfinite(values).sum(axis=0))
 
 
 METRICS: Registry[Metric] = Registry("metrics", {})
@@ -236,17 +269,22 @@ for _metric in (
            lambda p, weights: confusion.average_precision(p.labels, p.probabilities, weights),
            _BOTH_CLASSES, uses_threshold=False),
     Metric("accuracy", "accuracy", "share of correct classes", "pooled", "higher",
-           _of_confusion(confusion.accuracy), "undefined without rows", headline=True),
-    Metric("balanced_accuracy", "balanced accuracy", "mean of sensitivity and specificity", "pooled",
-           "higher", _of_confusion(confusion.balanced_accuracy), _BOTH_CLASSES, headline=True),
+           _of_confusion(confusion.accuracy), "undefined without rows", headline=True,
+           of_cells=confusion.class_accuracy),
+    Metric("balanced_accuracy", "balanced accuracy", "mean of sensitivity and specificity; of several "
+           "classes the share that is predicted right, mean over the classes", "pooled", "higher",
+           _of_confusion(confusion.balanced_accuracy), _BOTH_CLASSES, headline=True,
+           of_cells=confusion.class_mean_accuracy),
     Metric("sensitivity", "sensitivity", "share of those with tumour that are predicted so", "pooled",
            "higher", _of_confusion(confusion.sensitivity), "undefined without any with tumour"),
     Metric("specificity", "specificity", "share of those without tumour that are predicted so", "pooled",
            "higher", _of_confusion(confusion.specificity), "undefined without any without tumour"),
+    Metric("ppv", "PPV (precision)", "share of those predicted as tumour that have one", "pooled", "higher",
+           _of_confusion(confusion.ppv), "undefined where none is predicted"),
     Metric("f1", "F1", "harmonic mean of precision and sensitivity (van Rijsbergen 1979)", "pooled",
            "higher", _of_confusion(confusion.f1), "undefined where no tumour is present or predicted"),
     Metric("mcc", "MCC", "correlation of labels and predictions (Matthews 1975), 0 for a constant prediction",
-           "pooled", "higher", _of_confusion(confusion.mcc), _BOTH_CLASSES),
+           "pooled", "higher", _of_confusion(confusion.mcc), _BOTH_CLASSES, of_cells=confusion.class_mcc),
 ):  # fmt: skip
     METRICS.register(_metric.name, _metric)
 

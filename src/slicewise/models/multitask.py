@@ -75,6 +75,14 @@ class ClassHead(nn.Module):
         return logits
 
 
+class DeepestMap(nn.Module):
+    """In place of a decoder: the encoder's deepest map as it is."""
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Return the last of the feature maps [batch, channel, row, col]."""
+        return features[-1]
+
+
 class MultitaskModel(nn.Module):
     """Encoder and decoder shared by a mask head and a classification head; each is there if its task is.
 
@@ -95,8 +103,9 @@ class MultitaskModel(nn.Module):
         self.slot_tokens = SlotTokens(channels)
         self._stride = adapter.stride
         self.encoder = adapter.encoder
-        prune_unused_stages(self.encoder, torch.zeros(1, channels, _PROBE_SIZE, _PROBE_SIZE))
-        self.decoder = adapter.decoder
+        deepest = prune_unused_stages(self.encoder, torch.zeros(1, channels, _PROBE_SIZE, _PROBE_SIZE))
+        reads_encoder = settings.head_input == "encoder"
+        self.decoder = DeepestMap() if reads_encoder else adapter.decoder
         use_fp32_depthwise(self)
         if segmentation:
             self.mask_head = adapter.mask_head
@@ -107,7 +116,7 @@ class MultitaskModel(nn.Module):
                         layer.bias.copy_(torch.tensor(segmentation.initial_bias))
         if classification := self.tasks.get("classification"):
             self.class_head = ClassHead(
-                adapter.channels,
+                deepest if reads_encoder else adapter.channels,
                 hidden=settings.head_hidden,
                 dropout=settings.head_dropout,
                 num_logits=classification.num_channels,

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 _FAST_KERNEL: Final = 3
 
 
-def prune_unused_stages(encoder: nn.Module, image: Tensor) -> None:
+def prune_unused_stages(encoder: nn.Module, image: Tensor) -> int:
     """Remove modules that never run, and those at the end of a chain whose output is not used.
 
-    The encoder returns a list of maps; it runs in evaluation mode on `image` [1, channel, row, col].
+    Return the channels of the deepest map. The encoder returns a list of maps; it runs in evaluation mode on
+    `image` [1, channel, row, col].
     """
     training = encoder.training
     executed: set[nn.Module] = set()
@@ -43,6 +44,7 @@ def prune_unused_stages(encoder: nn.Module, image: Tensor) -> None:
             nodes.add(node)
             pending += [before for before, _ in node.next_functions]
     _remove_unused(encoder, executed, {node.variable for node in nodes if hasattr(node, "variable")})
+    return int(maps[-1].shape[1])
 
 
 def _remove_unused(parent: nn.Module, executed: set[nn.Module], contributing: set[Any]) -> None:

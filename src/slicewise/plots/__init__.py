@@ -3,6 +3,7 @@
 style               look of all figures; writes them
 overlay             masks, outlines and saliency on slices (without Matplotlib)
 curves              losses and metrics per epoch
-scores              confusion matrices, Dice per patient, ROC curves, calibration; variants side by side
+scores              Dice per patient, classes of pixels, failures
+classification      confusion matrices of slices, ROC curves, calibration
 sample_predictions  best, median and worst predictions; failures
 """

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from slicewise.config.schema.data import Intensity
-from slicewise.domain.classes import TUMOUR, Classes
+from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes
 from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import modality_slot
 from slicewise.domain.tables import FailedSlice, SliceRow
@@ -43,6 +43,7 @@ class SlicePicture(Generic[Row]):
     predicted: NDArray[np.bool_]
     """Likewise"""
     classes: Classes = TUMOUR
+    slice_classes: Classes = TUMOUR_OR_NOT
 
     def layers(
         self, masks: NDArray[np.bool_] | None, colour: tuple[float, ...]
@@ -183,7 +184,7 @@ def _draw_failure(panels: Iterable[Axes], picture: SlicePicture[FailedSlice]) ->
     image, reference, prediction = panels
     names = ("reference", "prediction")
     if picture.reference is None:
-        classes = ("no tumour", "tumour")
+        classes = picture.slice_classes.labels
         called = f"called {classes[row.predicted]} ({row.probability:.2f})"
         names = (f"truly {classes[row.label]}", called)
     for axes, name in zip((image, reference, prediction), ("image", *names), strict=True):

@@ -27,7 +27,8 @@ from slicewise.reporting.run import (
     selection_notes,
     uncalibrated_sources,
 )
-from slicewise.reporting.sections import LINKS, build_report, split_table, training_table
+from slicewise.reporting.sections import LINKS, build_report
+from slicewise.reporting.tables import split_table, training_table
 
 _LONG: Final = 20_000
 """Longer values are pictures."""

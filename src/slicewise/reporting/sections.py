@@ -1,19 +1,21 @@
 """The report of a run: the sections of its page and of its text, from the files of the evaluation."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from slicewise.config.export import to_yaml
 from slicewise.core.files import read_json
-from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.classes import Classes
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text
-from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
+from slicewise.domain.tables import ComparisonRow, PatientRow, SliceRow, TraitRow, plural, read_rows
 from slicewise.domain.wording import is_of_pictures
 from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
 from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, number, source_scores
 from slicewise.metrics.table import METRICS
 from slicewise.reporting.external import describe_test, differences
 from slicewise.reporting.run import ResultFolders, RunInfo, collect_warnings, selection_notes
+from slicewise.reporting.tables import split_table, training_table
 from slicewise.reporting.thresholds import thresholds
 
 MAX_PATIENTS: Final = 300
@@ -36,11 +38,13 @@ LINKS: Final = {
 """The tables behind the page, relative to its folder in the workspace."""
 _DISTRIBUTION: Final = "Overlap of the masks of each test patient"
 _SCORE_FIGURES: Final = {
-    "confusion_matrix": "Confusion matrices of the slices, per source",
-    "metric_distribution": _DISTRIBUTION,
-    "roc_curve": "ROC curves of the slices, with operating points",
-    "reliability_diagram": "Reliability before and after calibration",
+    "confusion_matrix": (CLASSIFICATION, "Confusion matrices of the slices, per source"),
+    "metric_distribution": (SEGMENTATION, "Overlap of the masks of each test patient"),
+    "roc_curve": (CLASSIFICATION, "ROC curves of the slices, with operating points"),
+    "reliability_diagram": (CLASSIFICATION, "Reliability before and after calibration"),
 }
+"""The task of each figure, and its caption"""
+_ROC_CURVES: Final = "ROC curve of each class against the others"
 
 
 def build_report(run: RunInfo, folders: ResultFolders) -> Report:
@@ -48,6 +52,7 @@ def build_report(run: RunInfo, folders: ResultFolders) -> Report:
     metrics = read_json(folders.evaluation / "metrics.json")
     sources = source_scores(metrics)
     thresholds_title = "Thresholds and calibration, selected on the validation patients"
+    tested = "slice" if "slice_classes" in metrics else "patient"
     sections: list[tuple[str, str, Iterable[Block]]] = [
         ("Summary", "Summary", _summary(run, metrics, sources, folders)),
         ("Differences from the training data", "Differences", differences(folders)),
@@ -55,8 +60,8 @@ def build_report(run: RunInfo, folders: ResultFolders) -> Report:
         ("Scores on the test patients", "Scores", _scores(metrics, sources, folders)),
         (thresholds_title, "Thresholds", thresholds(metrics, folders)),
         ("The training stages on the same test slices", "Stages", _stages(run, folders)),
-        ("Every test patient, worst first", "Patients", _patients(metrics, folders)),
-        ("Failures", "Failures", _failures(run, folders)),
+        (f"Every test {tested}, worst first", f"{tested}s".capitalize(), _patients(metrics, folders)),
+        ("Failures", "Failures", _failures(run, metrics["tasks"], folders)),
         ("Explanations", "Explanations", _explanations(metrics, folders)),
         ("Fewer modalities", "Modalities", _subsets(folders)),
         ("Provenance", "Provenance", _provenance(run, metrics)),
@@ -101,36 +106,6 @@ def _summary(
     yield Text(f"{confidence}: {intervals['method']}; {intervals['samples']} samples.", is_note=True)
 
 
-def training_table(run: RunInfo) -> Table:
-    """Return the stages with the scores of their best epoch on the validation patients."""
-    steps = [step for step in run.steps if step.name.startswith("train.")]
-    keys = dict.fromkeys(key for step in steps for key in step.metrics["best_metrics"])
-    scores = [key for key in keys if key == "dice" or key.startswith("auc_")]
-    names = (key.replace("auc_", "AUC ").replace("dice", "Dice") for key in scores)
-    rows = [
-        (
-            step.name,
-            str(run.config["stages"][step.name.partition(".")[2]]["starts_from"] or "–"),
-            str(step.metrics["epochs_run"]),
-            str(step.metrics["best_epoch"] or "initial"),
-            *(number(step.metrics["best_metrics"].get(key)) for key in (*scores, "val_loss")),
-            number(step.seconds / 60, 1),
-            number(step.metrics["images_per_second"], 0),
-            str(step.metrics["device"]),
-        )
-        for step in steps
-    ]
-    head = ("stage", "starts from", "epochs", "best epoch", *names, "loss", "minutes", "images/s", "device")
-    return Table(head, rows, "Scores of the best epoch on the validation patients")
-
-
-def split_table(run: RunInfo, caption: str = "") -> Table:
-    """Return the number of groups in each subset of the split."""
-    subsets = ("train", "val", "test")
-    rows = [(source, *(str(counts[name]) for name in subsets)) for source, counts in run.counts.items()]
-    return Table(("source", *subsets), rows, caption)
-
-
 def _training(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     if folders.stages:
         yield training_table(run)
@@ -145,16 +120,21 @@ def _scores(
         yield source.details
         yield from source.classes
         yield from (Text(note, is_note=True) for note in source.notes)
-    tolerance = "" if is_of_pictures() else f"Surfaces in 3-D; NSD within {metrics['nsd_tolerance_mm']} mm. "
-    yield Text(f"{tolerance}{metrics['empty_reference_policy']}", is_note=True)
-    classified = CLASSIFICATION in metrics["tasks"]
-    for name, text in _SCORE_FIGURES.items() if classified else [("metric_distribution", _DISTRIBUTION)]:
-        yield Figure(folders.evaluation / f"{name}.png", text)
-    if "classes" in metrics or not classified:
+    if SEGMENTATION in metrics["tasks"]:
+        tolerance = f"Surfaces in 3-D; NSD within {metrics['nsd_tolerance_mm']} mm. "
+        yield Text(
+            f"{'' if is_of_pictures() else tolerance}{metrics['empty_reference_policy']}", is_note=True
+        )
+    for name, (task, text) in _SCORE_FIGURES.items():
+        caption = _ROC_CURVES if name == "roc_curve" and "slice_classes" in metrics else text
+        if task in metrics["tasks"]:
+            yield Figure(folders.evaluation / f"{name}.png", caption)
+    if "classes" in metrics or CLASSIFICATION not in metrics["tasks"]:
         caption = "IoU and confusion of the classes of pixels, per source"
         yield Figure(folders.evaluation / CLASSES_FIGURE, caption, wide=True)
-    samples = folders.evaluation / "sample_predictions.png"
-    yield Figure(samples, "Masks of test patients, best to worst", wide=True)
+    if SEGMENTATION in metrics["tasks"]:
+        samples = folders.evaluation / "sample_predictions.png"
+        yield Figure(samples, "Masks of test patients, best to worst", wide=True)
 
 
 def _stages(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
@@ -169,6 +149,9 @@ def _stages(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
 
 
 def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
+    if classes := Classes.from_json(metrics.get("slice_classes")):
+        yield from _slices_of_classes(classes, folders)
+        return
     patients = read_rows(folders.evaluation / "patients.csv", PatientRow)
     patients.sort(
         key=lambda row: (row.source, 2.0 if row.dice is None else row.dice, row.slice_accuracy, row.patient)
@@ -203,7 +186,24 @@ def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Bl
     yield Text(f"{shown}All columns, and all slices:", links, is_note=True)
 
 
-def _failures(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
+def _slices_of_classes(classes: Classes, folders: ResultFolders) -> Iterator[Block]:
+    """Yield the table of the slices of several classes: wrong ones first, the surest of them on top."""
+    slices = read_rows(folders.evaluation / "slices.csv", SliceRow)
+    slices.sort(key=lambda row: (row.source, row.right, row.probability * (1 if row.right else -1), row.key))
+    rows = [
+        (
+            *(row.source, row.case, str(row.index), classes.labels[row.label], classes.labels[row.predicted]),
+            *(number(row.probability, 2), number(row.class_probabilities[row.label], 2)),
+        )
+        for row in slices[:MAX_PATIENTS]
+    ]
+    head = ("source", "case", "slice", "true class", "predicted", "its probability", "of the true class")
+    yield Table(head, rows)
+    shown = f"{MAX_PATIENTS} of {len(slices)} are shown. " if len(slices) > MAX_PATIENTS else ""
+    yield Text(f"{shown}All columns, and all slices:", {"slices.csv": LINKS["slices"]}, is_note=True)
+
+
+def _failures(run: RunInfo, tasks: Collection[str], folders: ResultFolders) -> Iterator[Block]:
     failures = run.evaluation_step.metrics["failures"]
     classified = CLASSIFICATION in run.evaluation_step.metrics["tasks"]
     nouns = ("patient",) if is_of_pictures() else ("slice", "patient")
@@ -236,21 +236,24 @@ def _failures(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     else:
         return
     yield Figure(folders.failures / "failures.png", "Failures: image, reference, prediction", wide=True)
-    yield Figure(folders.failures / "iou_of_failures.png", "IoU of the failures")
-    matrices = folders.failures / "confusion_matrices.png"
-    yield Figure(matrices, "Confusion matrices of all slices and of the failures")
+    if SEGMENTATION in tasks:
+        yield Figure(folders.failures / "iou_of_failures.png", "IoU of the failures")
+    if CLASSIFICATION in tasks:
+        matrices = folders.failures / "confusion_matrices.png"
+        yield Figure(matrices, "Confusion matrices of all slices and of the failures")
 
 
 def _explanations(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
     if CLASSIFICATION not in metrics["tasks"]:
         return
+    what = "the predicted class" if "slice_classes" in metrics else "a tumour"
     pages = sorted(folders.gradcam.glob("page_*.png"))
     shown = pages[:MAX_GRADCAM_PAGES]
     more = ""
     if len(pages) > len(shown):
         more = f"{len(shown)} of {len(pages)} pages; the others are in visualizations/multitask_gradcam. "
     yield Text(
-        "Saliency maps: regions that the classification head uses as evidence for a tumour. An indication, "
+        f"Saliency maps: regions that the classification head uses as evidence for {what}. An indication, "
         f"not a proof. {more}Values per slice and method:",
         {"explanations.csv": LINKS["gradcam"]},
     )
@@ -258,7 +261,8 @@ def _explanations(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterato
         text = f"Image, reference mask and saliency maps of each method, {path.stem}"
         yield Figure(path, text, wide=True)
     if (curves := folders.gradcam / "deletion_insertion.png").exists():  # no slice may be labelled tumour
-        yield Figure(curves, "Tumour probability while the most salient regions are deleted or inserted")
+        subject = "Probability" if "slice_classes" in metrics else "Tumour probability"
+        yield Figure(curves, f"{subject} while the most salient regions are deleted or inserted")
 
 
 def _subsets(folders: ResultFolders) -> Iterator[Block]:

@@ -19,6 +19,12 @@ def make_tasks(settings: Tasks) -> dict[TaskName, Task]:
     return {task.name: task for task in tasks}
 
 
+def find_classification(tasks: Mapping[TaskName, Task]) -> Classification | None:
+    """Return the classification task; None where it is absent."""
+    task = tasks.get("classification")
+    return task if isinstance(task, Classification) else None
+
+
 def find_segmentation(tasks: Mapping[TaskName, Task]) -> Segmentation | None:
     """Return the segmentation task; None where it is absent."""
     task = tasks.get("segmentation")

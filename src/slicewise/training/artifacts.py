@@ -137,9 +137,11 @@ def _describe_class(batch: Batch, logits: Logits, tasks: Tasks, place: int) -> t
         return "reference", "prediction"
     reference, prediction = f"reference: {task.classes[int(batch.labels[place])]}", "prediction"
     if task.name in logits:
-        values = task.probabilities(logits[task.name][place : place + 1])[0].tolist()
-        shares = [f"{name} {value:.0%}" for name, value in zip(task.classes[1:], values, strict=True)]
-        prediction = f"prediction: {', '.join(shares)}"
+        own = logits[task.name][place : place + 1].float()
+        shares = dict(zip(task.classes[1:], task.probabilities(own)[0].tolist(), strict=True))
+        shares = {task.classes[0]: 1 - sum(shares.values()), **shares}
+        shown = [max(shares, key=shares.__getitem__)] if len(shares) > 2 else task.classes[1:]
+        prediction = f"prediction: {', '.join(f'{name} {shares[name]:.0%}' for name in shown)}"
     return reference, prediction
 
 

@@ -16,10 +16,11 @@ from slicewise.config.schema.model import TaskName
 from slicewise.core.console import progress
 from slicewise.core.files import write_json
 from slicewise.data.store import StoredCase
-from slicewise.domain.classes import TUMOUR
+from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT
 from slicewise.domain.labels import CLASSIFICATION, COLOURS, SEGMENTATION
 from slicewise.domain.tables import SliceRow
 from slicewise.engine.step import Context
+from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.comparison import (
     Variant,
     compare,
@@ -28,7 +29,7 @@ from slicewise.evaluation.comparison import (
     majority_rows,
     write_comparison,
 )
-from slicewise.evaluation.evaluate import CaseOutput, ScoredCase, evaluate_slices, pool_cases, score_case
+from slicewise.evaluation.evaluate import ScoredCase, evaluate_slices, pool_cases, score_case
 from slicewise.evaluation.failures import analyse_failures, describe_image, select_failures, write_failures
 from slicewise.evaluation.held_out import HeldOutCases, HeldOutResult, evaluate_held_out
 from slicewise.evaluation.modality_ablation import list_subsets, mask_modalities, write_modality_ablation
@@ -46,8 +47,8 @@ from slicewise.explain.faithfulness import (
 from slicewise.explain.report import write_saliency
 from slicewise.imaging.volume import Presence
 from slicewise.inference.operating_points import CALIBRATION_NAME, OperatingConditions
-from slicewise.inference.pipeline import Pipeline, SlicePredictions
-from slicewise.inference.prediction import Prediction
+from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.prediction import Prediction, SlicePredictions
 from slicewise.models.checkpoint import Checkpoint, gives_same_masks
 from slicewise.models.multitask import MultitaskModel
 from slicewise.plots.sample_predictions import (
@@ -59,7 +60,7 @@ from slicewise.plots.sample_predictions import (
     select_samples,
 )
 from slicewise.tasks.base import Task
-from slicewise.tasks.build import find_segmentation, make_tasks
+from slicewise.tasks.build import find_classification, find_segmentation, make_tasks
 from slicewise.workflow import slices
 from slicewise.workflow.checkpoints import load_stage_checkpoint, trained_tasks
 from slicewise.workflow.slices import SliceLookup, slice_keys
@@ -85,7 +86,7 @@ def evaluate(context: Context[Config]) -> tuple[dict[str, Any], tuple[str, ...]]
     metrics = write_results(context, pipeline, cases, held_out, final)
     compared = compare(stages, held_out.after.bootstrap)
     if CLASSIFICATION in pipeline.tasks:
-        compared += majority_rows(stages[-1])
+        compared += majority_rows(stages[-1], held_out.after.slice_classes)
     scores = [*dict.fromkeys(row.score for row in compared)]
     compared.sort(key=lambda row: (row.source, scores.index(row.score)))
     title = "Training stages on the same test slices"
@@ -114,7 +115,8 @@ def write_results(
     if CLASSIFICATION in pipeline.tasks:
         included = [row for row in held_out.after.slices if row.asked]
         explained = _explain(config, pipeline, lookup, included)
-        metrics["gradcam"] = write_saliency(context.out("gradcam"), explained, synthetic=synthetic)
+        classes, folder = held_out.after.slice_classes, context.out("gradcam")
+        metrics["gradcam"] = write_saliency(folder, explained, classes, synthetic=synthetic)
     if config.evaluation.modality_subsets:
         metrics["modality_subsets"] = _write_modality_ablation(context, pipeline, cases, held_out.selection)
     return metrics
@@ -137,7 +139,7 @@ def case_output(
     Excluded slices have no mask and the probability 0, as in serving. Without segmentation among `tasks` the
     case counts as one without a mask.
     """
-    task = find_segmentation(tasks)
+    task, classification = find_segmentation(tasks), find_classification(tasks)
     return CaseOutput(
         keys=slice_keys(case),
         group=case.group,
@@ -150,6 +152,7 @@ def case_output(
         slice_mm=case.slice_mm,
         included=case.included,
         classes=task.class_set if task else TUMOUR,
+        slice_classes=classification.class_set if classification else TUMOUR_OR_NOT,
     )
 
 
@@ -214,7 +217,7 @@ def _picture(config: Config, row: Row, lookup: SliceLookup, held_out: HeldOutRes
     image = grey_image(images, presence)
     if config.preprocessing.channels == COLOURS:
         image = colour_image(images, config.preprocessing.intensity)
-    return SlicePicture(row, image, reference, predicted, classes)
+    return SlicePicture(row, image, reference, predicted, classes, held_out.after.slice_classes)
 
 
 def _write_failures(
@@ -267,15 +270,17 @@ def _explain(
     images = np.array([image for image, _, _ in parts], np.float32)  # [P, channel, N, N]
     presence = np.array([present for _, present, _ in parts], np.float32)  # [P, channel]
     inside = (images != 0).any(axis=1)  # [P, N, N], the brain
-    maps, correlations = _compute_maps(config, pipeline.model, images, presence, inside)
+    several = bool(pipeline.slice_classes.several)
+    targets = [rows[key].predicted for key in keys] if several else None
+    maps, correlations = _compute_maps(config, pipeline.model, images, presence, inside, targets)
     explained = []
     for place, key in enumerate(progress(keys, desc="explain", unit="picture")):
         row, image, present, brain = rows[key], images[place], presence[place], inside[place]
         slice_maps = {name: saliency[place] for name, saliency in maps.items()}
         curves: Mapping[str, Curves] = {}
-        if row.predicted:  # a slice predicted as healthy has no evidence to delete
+        if several or row.predicted:  # a slice predicted as healthy has no evidence to delete
             blobs = {RANDOM_SALIENCY: random_saliency(brain, seed=place)}
-            classify = partial(_classify, pipeline, present)
+            classify = partial(_classify, pipeline, present, row.predicted if several else None)
             curves = compute_curves(classify, image, {**slice_maps, **blobs}, brain)
         reference = None if row.reference_pixels is None else parts[place][2] > 0
         correlation = {
@@ -289,21 +294,31 @@ def _explain(
 
 
 def _compute_maps(
-    config: Config, model: MultitaskModel, images: Floats, presence: Floats, inside: NDArray[np.bool_]
+    config: Config,
+    model: MultitaskModel,
+    images: Floats,
+    presence: Floats,
+    inside: NDArray[np.bool_],
+    targets: Sequence[int] | None,
 ) -> tuple[SaliencyMaps, dict[str, list[list[float]]]]:
     """Return the maps by method, and for the first slices the rank correlation with each randomized model."""
     settings = config.evaluation
     compute = partial(compute_saliency, methods=settings.explanations, batch_size=settings.batch_size)
-    maps = compute(model, images, presence, inside=inside)
+    maps = compute(model, images, presence, inside=inside, targets=targets)
     first = slice(_SANITY_SLICES)
     correlations: dict[str, list[list[float]]] = {name: [[] for _ in maps[name][first]] for name in maps}
     for _, randomized in randomize_cascade(model, config.seed):
-        changed = compute(randomized, images[first], presence[first], inside=inside[first])
+        own_targets = targets and targets[first]
+        changed = compute(
+            randomized, images[first], presence[first], inside=inside[first], targets=own_targets
+        )
         for name, values in correlations.items():
             for own, *pair in zip(values, maps[name], changed[name], inside, strict=False):
                 own.append(rank_correlation(*pair))
     return maps, correlations
 
 
-def _classify(pipeline: Pipeline, presence: Floats, images: Floats) -> Floats:
-    return pipeline.predict_slices(images, presence).class_probability
+def _classify(pipeline: Pipeline, presence: Floats, number: int | None, images: Floats) -> Floats:
+    """Return the probability of tumour, or of one of several classes by its number."""
+    probability = pipeline.predict_slices(images, presence).class_probability
+    return probability if number is None else probability[:, number]

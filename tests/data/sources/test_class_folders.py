@@ -181,3 +181,17 @@ def test_real_pictures_are_found_once(folder: str, files: int, repeats: int, gro
     assert [problem.severity for problem in problems] == ["note"] * repeats
     assert len(cases) == files - repeats
     assert len({case.group for case in cases}) == groups
+
+
+def test_several_classes_are_numbered_and_none_is_missing(tmp_path: Path) -> None:
+    names = ("glioma_tumor", "meningioma_tumor", "no_tumor", "other things")
+    for index, name in enumerate(names):
+        save(tmp_path / name / "image(1).jpg", picture(index))
+    cases, (left,) = discover("class_folders", tmp_path, "three", classes=("glioma", "meningioma", "none"))
+    assert {case.images[0].parent.name: case.label for case in cases} == {
+        "glioma_tumor": 0, "meningioma_tumor": 1, "no_tumor": 2
+    }  # fmt: skip
+    assert left.severity == "warning"
+    assert "1 pictures without a label (the folder is named none of glioma, meningioma, none)" in left.what
+    with pytest.raises(DataError, match=r"no picture of the class pituitary; its folders are glioma_tumor,"):
+        discover("class_folders", tmp_path, "four", classes=("glioma", "none", "pituitary"))

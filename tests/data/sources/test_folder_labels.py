@@ -64,3 +64,24 @@ def test_folders_that_say_nothing(name: str) -> None:
 def test_the_nearest_folder_decides_unless_it_names_the_set(folders: list[str], label: int | None) -> None:
     """The label that is looked at is that of the first folder."""
     assert label_folders({Path(folder) for folder in folders})[Path(folders[0])] == label
+
+
+TYPES = ("glioma", "meningioma", "none", "pituitary")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("glioma_tumor", 0), ("Gliomas", 0), ("Brain Glioma MRI", 0), ("meningioma", 1), ("no_tumor", 2),
+        ("notumor", 2), ("None", 2), ("healthy", 2), ("pituitary_tumor", 3), ("tumor", None), ("yes", None),
+        ("Training", None),
+    ],
+)  # fmt: skip
+def test_folders_of_several_classes(name: str, label: int | None) -> None:
+    assert parse_label(name, TYPES) == label
+
+
+def test_folders_of_any_names() -> None:
+    shapes = ("type_1", "type_2", "star")
+    assert [parse_label(name, shapes) for name in ("Type 1", "type2", "stars", "type")] == [0, 1, 2, None]
+    assert [parse_label(name, ("healthy", "ill")) for name in ("yes", "ill", "no", "Healthy")] == [1, 1, 0, 0]

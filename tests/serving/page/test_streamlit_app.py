@@ -125,6 +125,15 @@ def test_each_of_several_classes_has_its_volume_colour_and_threshold(shown: Call
     assert any("probability of 40% for whole tumour, 50% for tumour core." in c.value for c in page.caption)
 
 
+def test_several_classes_are_named_with_their_probabilities(shown: Callable[..., AppTest]) -> None:
+    shares = {"glioma": 0.1, "none": 0.2, "pituitary": 0.7}
+    said = {"label": "pituitary", "tumour_probability": None, "class_threshold": None}
+    page = shown(tasks=["classification"], class_probabilities=shares, **said)
+    assert not page.exception
+    assert [metric.value for metric in page.metric] == ["Pituitary", "70.0%"]
+    assert "The finding is the most probable class (raw, not calibrated)." in page.caption[-2].value
+
+
 def test_the_warning_stands_above_the_finding(shown: Callable[..., AppTest]) -> None:
     page = shown(warning="The network has seen generated patients only.")
     kinds = [element.type for element in page.main]
@@ -179,7 +188,7 @@ def show_volume(num_slices: int, picture: bytes, said: dict[str, object]) -> Non
     }
     answer |= {"label": "tumour", "tumour_probability": 0.7, "tumour_ml": 1.0, "largest_slice": 0}
     answer |= {"class_threshold": 0.5, "mask_threshold": 0.5, "calibrated": False, "origin": "configured"}
-    answer |= {"modalities": ["flair"], "num_slices": num_slices}
+    answer |= {"modalities": ["flair"], "num_slices": num_slices, "class_probabilities": {}}
     answer |= {"class_ml": {}, "mask_classes": [], "class_mask_thresholds": {}}
     answer["slices"] = [{"index": place, "probability": 0.7} for place in range(num_slices)]
     st.session_state[PREDICTION_KEY] = answer | said

@@ -141,8 +141,9 @@ def _check_source(source: SourceSettings, root: Path) -> tuple[str, int]:
     return f"{len(usable)} cases can be used, {num_faults} files or folders cannot", num_faults
 
 
-def _check_pictures(source: SourceSettings, root: Path) -> tuple[str, int]:
-    labelled, problems = class_folders.label_pictures(root, open_source(source).read_files(root))
+def _check_pictures(source: ClassFoldersSettings, root: Path) -> tuple[str, int]:
+    paths = open_source(source).read_files(root)
+    labelled, problems = class_folders.label_pictures(root, paths, source.class_names)
     if not labelled:
         raise DataError(f"{source.name}: no picture with a label in {root}{summarise_problems(problems)}")
     paths = sorted(path for path, _ in labelled)

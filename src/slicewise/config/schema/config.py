@@ -15,8 +15,8 @@ from slicewise.config.schema.base import (
 )
 from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettings
 from slicewise.config.schema.evaluation import Evaluation
-from slicewise.config.schema.model import Model, Tasks
-from slicewise.config.schema.sources import ClassFoldersSettings, SourceSettings
+from slicewise.config.schema.model import ClassificationSettings, Model, SegmentationSettings, Tasks
+from slicewise.config.schema.sources import KINDS, ClassFoldersSettings, SourceSettings
 from slicewise.config.schema.training import PART_OF_TASK, Stage, Training
 from slicewise.domain.labels import COLOURS, GREY
 
@@ -101,6 +101,11 @@ _WithoutRemoved: Final = BeforeValidator(_drop_removed)
 """For a mapping of sections: an entry set to null is removed, so that a recipe or the command line can."""
 
 
+def _has_class_folders(source: Any) -> bool:
+    kind = KINDS.get(str(source.get("kind"))) if isinstance(source, Mapping) else None
+    return kind is not None and issubclass(kind, ClassFoldersSettings)
+
+
 class Config(Section):
     """All settings of a run."""
 
@@ -124,6 +129,25 @@ class Config(Section):
     runtime: Runtime
     tracking: Tracking
 
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_classes(cls, value: Any) -> Any:
+        """Let class folders and thresholds follow the classes of a slice."""
+        try:
+            classes = tuple(value["tasks"]["classification"]["classes"])
+            sources, evaluation = value["data"]["sources"], value["evaluation"]
+            named = {
+                key: {**source, "classes": source.get("classes") or classes}
+                if _has_class_folders(source)
+                else source
+                for key, source in sources.items()
+            }
+        except (KeyError, TypeError, AttributeError):  # absent, or invalid and reported elsewhere
+            return value
+        if len(classes) > 2 and isinstance(evaluation, Mapping):
+            evaluation = {**evaluation, "class_threshold": None}
+        return {**value, "data": {**value["data"], "sources": named}, "evaluation": evaluation}
+
     @property
     def final_stage(self) -> str:
         """The stage whose model is evaluated and served."""
@@ -144,6 +168,10 @@ class Config(Section):
                 f"stages.{self.final_stage}.sources.{left[0]}, 0 if that is meant"
             )
         self._check_tasks()
+        if self.tasks.segmentation:
+            self._check_segmentation(self.tasks.segmentation)
+        if self.tasks.classification:
+            self._check_classes(self.tasks.classification)
         return self
 
     def _check_tasks(self) -> None:
@@ -170,13 +198,38 @@ class Config(Section):
                     f"has both objective.{task} and learning_rates.{PART_OF_TASK[task]} above 0; set them, "
                     f"or tasks.{task}=null"
                 )
-        if self.tasks.segmentation:
-            if not any(source.has_masks for source in self.data.sources.values()):
+
+    def _check_segmentation(self, settings: SegmentationSettings) -> None:
+        """Require masks, a decoder, and losses of the activation."""
+        if self.model.head_input == "encoder":
+            raise ValueError(
+                "model.head_input=encoder leaves out the decoder, which tasks.segmentation needs; set "
+                "model.head_input=decoder, or tasks.segmentation=null"
+            )
+        if not any(source.has_masks for source in self.data.sources.values()):
+            raise ValueError(
+                "no source of data.sources has masks, and tasks.segmentation needs them; add one, or set "
+                "tasks.segmentation=null"
+            )
+        settings.check_losses(self.training.mask_loss)
+
+    def _check_classes(self, settings: ClassificationSettings) -> None:
+        """Require data that has the classes of a slice, and a threshold where there are two."""
+        masked = [key for key, source in self.data.sources.items() if source.has_masks]
+        if settings.has_several and masked:
+            raise ValueError(
+                f"tasks.classification has {len(settings.classes)} classes, and data.sources.{masked[0]} has "
+                "masks, which tell two apart; choose data=class_folders data.path=FOLDER"
+            )
+        for key, source in self.data.sources.items():
+            named = source.classes if isinstance(source, ClassFoldersSettings) else None
+            if named is not None and len(named) != len(settings.classes):
                 raise ValueError(
-                    "no source of data.sources has masks, and tasks.segmentation needs them; add one, or set "
-                    "tasks.segmentation=null"
+                    f"data.sources.{key}.classes names {len(named)} classes, and tasks.classification has "
+                    f"{len(settings.classes)}; name as many, in the same order"
                 )
-            self.tasks.segmentation.check_losses(self.training.mask_loss)
+        if not settings.has_several and self.evaluation.class_threshold is None:
+            raise ValueError("evaluation.class_threshold is null, and there are two classes; set it to 0.5")
 
     @model_validator(mode="after")
     def _check_images(self) -> Self:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from slicewise.config.schema.base import LARGEST, Count, CountOrZero, Fraction, Positive, Section
+from slicewise.config.schema.model import ClassificationSettings
 
 Explanation = Literal["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam"]
 """Saliency methods; see `slicewise.explain`."""
@@ -38,8 +39,9 @@ class Evaluation(Section):
     """The same for the slices' tumour probability."""
     mask_threshold: Fraction
     """Smallest probability of a tumour pixel, unless another threshold is chosen."""
-    class_threshold: Fraction
-    """Smallest uncalibrated probability of a tumour slice, unless another threshold is chosen."""
+    class_threshold: Fraction | None
+    """Smallest uncalibrated probability of a tumour slice, unless another threshold is chosen. Of more than
+    two classes the most probable one is predicted, and this is null."""
     component_share: Fraction
     """Components of a mask smaller than this share of its largest are removed, unless another share is
     chosen."""
@@ -48,7 +50,7 @@ class Evaluation(Section):
     chosen."""
     calibrate: Literal["none", "temperature", "platt"]
     """Calibration of the logits, fitted to each source's validation slices and used if it improves those of
-    other patients significantly; `platt` scales and shifts."""
+    other patients significantly; `platt` scales and shifts. More than two classes have a temperature."""
     operating_point: Literal["fixed", "youden", "sensitivity"]
     """How the class threshold is chosen on validation slices; `fixed` is `class_threshold`."""
     sensitivity_target: Fraction
@@ -87,6 +89,12 @@ class Evaluation(Section):
     def inference(self) -> InferenceSettings:
         """The settings that change predictions."""
         return InferenceSettings(self.flips, self.rotation, self.mask_smoothing, self.class_smoothing)
+
+    def suited_to(self, classification: ClassificationSettings | None) -> Self:
+        """Return the settings without a class threshold for a model of several classes of a slice."""
+        if classification is None or not classification.has_several:
+            return self
+        return self.model_copy(update={"class_threshold": None})
 
     @model_validator(mode="after")
     def _check(self) -> Self:

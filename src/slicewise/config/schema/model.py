@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from slicewise.config.schema.base import CountOrZero, Fraction, Section
 from slicewise.core.registry import Registry
+from slicewise.domain.labels import MAX_CLASSES
 
 LOSSES: Registry[object] = Registry(
     "losses",
@@ -76,10 +77,10 @@ class SegmentationSettings(Section):
 class ClassificationSettings(Section):
     """The class of a slice. Null: the model does not classify."""
 
-    classes: tuple[ClassName, ...] = Field(min_length=2)
-    """Names of the classes in the order of their numbers; the first is the absence of the others."""
+    classes: tuple[ClassName, ...] = Field(min_length=2, max_length=MAX_CLASSES)
+    """Names of the classes in the order of their numbers. Of two the first is the absence of the other."""
     activation: Activation
-    """`sigmoid`: a logit for each class but the first; `softmax`: one for each, which exclude each other."""
+    """`sigmoid`: a logit for the second of two classes; `softmax`: one for each, as several classes need."""
 
     @property
     def num_channels(self) -> int:
@@ -87,13 +88,23 @@ class ClassificationSettings(Section):
         return len(self.classes) - (self.activation == "sigmoid")
 
     @property
+    def has_several(self) -> bool:
+        """Whether there is more to tell apart than the absence and the presence of one class."""
+        return len(self.classes) > 2
+
+    @property
     def monitors(self) -> tuple[str, ...]:
-        """Validation metrics: the area under the ROC curve."""
-        return ("auc",)
+        """Validation metrics: the area under the ROC curve; of several classes also balanced accuracy."""
+        return ("auc", "balanced_accuracy") if self.has_several else ("auc",)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         _require_unique(self.classes)
+        if self.has_several and self.activation == "sigmoid":
+            raise ValueError(
+                f"a slice has one of {len(self.classes)} classes, and activation is sigmoid; set "
+                "tasks.classification.activation=softmax"
+            )
         return self
 
 
@@ -168,6 +179,10 @@ class Model(Section):
     """Width of the classification head's hidden layer; 0: a linear head."""
     head_dropout: Fraction
     """Dropout probability of the classification head."""
+    head_input: Literal["decoder", "encoder"]
+    """The map that the classification head pools. `decoder`: its map at full resolution, which masks teach to
+    judge places. `encoder`: its deepest map, in which what ImageNet taught is; there is then no decoder, and
+    so no segmentation."""
 
     @property
     def depth(self) -> int:

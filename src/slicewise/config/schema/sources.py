@@ -133,11 +133,22 @@ class PictureSettings(SourceSettings):
     unit = "picture"
 
 
+YES_NO: Final = ("no_tumour", "tumour")
+"""The classes of folders where nothing else is said"""
+
+
 class ClassFoldersSettings(PictureSettings):
     """Single pictures in folders named by their class (`class_folders`)."""
 
     slot: ChannelName = "flair"
     """Which of `preprocessing.channels` pictures of unknown modality fill."""
+    classes: tuple[str, ...] | None = None
+    """Names of the classes in the order of their numbers, after which the folders are named. None: those of
+    `tasks.classification`."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes or YES_NO
 
 
 class PhantomPicturesSettings(ClassFoldersSettings):

@@ -1,22 +1,23 @@
-"""Pictures sorted into yes/no folders, as public sets on Kaggle are.
+"""Pictures sorted into folders by their class, as public sets on Kaggle are.
 
     brain_tumor_dataset/yes/Y1.jpg              brain_tumor_dataset/no/1 no.jpeg
     Training/glioma_tumor/gg (1).jpg            Testing/no_tumor/image(1).jpg
 
-The nearest folder named yes or no gives the label; folders such as Br35H's `pred` have none
+The nearest folder named after a class gives the label; folders such as Br35H's `pred` have none
 and are left out. Nothing names a patient, so near-identical pictures form a group.
 """
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from slicewise.config.schema.sources import ClassFoldersSettings, SourceSettings
+from slicewise.config.schema.sources import YES_NO, ClassFoldersSettings, SourceSettings
 from slicewise.core.console import progress
 from slicewise.core.errors import DataError, PictureError
 from slicewise.data.cases import CaseFiles
@@ -46,8 +47,9 @@ _ALSO = r"(brain|mris?|images?|imgs?|pictures?|photos?|scans?|slices?|cases?|pat
 """Neutral words before and after: `Brain Tumor Images`."""
 _TUMOUR = r"tumou?r(s|ous)?"
 _KIND = r"(gliomas?|meningiomas?|pituitary|metastas[ie]s)"
-_YES = re.compile(rf"{_ALSO}(yes|positive?|{_TUMOUR}|{_KIND}{_ALSO}({_TUMOUR})?){_ALSO}")
-_NO = re.compile(rf"no|none|{_ALSO}(negative?|normal|healthy|(no|non|not|without){_ALSO}{_TUMOUR}){_ALSO}")
+_ANY = rf"{_ALSO}(yes|positive?|{_TUMOUR}){_ALSO}"
+_YES = rf"{_ANY}|{_ALSO}{_KIND}{_ALSO}({_TUMOUR})?{_ALSO}"
+_NO = rf"no|none|{_ALSO}(negative?|normal|healthy|(no|non|not|without){_ALSO}{_TUMOUR}){_ALSO}"
 """A bare "no" stands alone: `no_mri` is not a folder of healthy brains, and `Patient No 12` is a number."""
 
 
@@ -70,12 +72,15 @@ class ClassFolders(Source[ClassFoldersSettings]):
         """
         from slicewise.data.duplicates import group_pictures
 
-        labelled, problems = label_pictures(root, self.read_files(root))
+        labelled, problems = label_pictures(root, self.read_files(root), self.settings.class_names)
         problems += self.skipped_files(root)
         readable = _hash_pictures(labelled, problems)
         if not readable:
             reasons = summarise_problems(problems)
-            raise DataError(f"{root} holds no readable picture with a label; expected {_EXPECTED}{reasons}")
+            raise DataError(
+                f"{root} holds no readable picture with a label; expected {self._expected}{reasons}"
+            )
+        self._require_each_class(root, {label for _, label, _ in readable})
         cases = self._cases(root, readable)
         if self.settings.duplicates == "group":
             cases, duplicates = group_pictures(cases, [picture for _, _, picture in readable])
@@ -85,6 +90,24 @@ class ClassFolders(Source[ClassFoldersSettings]):
             what = "all pictures have the same label: no classification possible"
             problems.append(Problem(root, what, "warning"))
         return cases, problems + duplicates
+
+    @property
+    def _expected(self) -> str:
+        return (
+            _EXPECTED
+            if len(self.settings.class_names) == 2
+            else f"pictures in folders named {', '.join(self.settings.class_names)}"
+        )
+
+    def _require_each_class(self, root: Path, labels: Collection[int]) -> None:
+        """Require pictures of each of several classes: what is never seen cannot be learned."""
+        if len(self.settings.class_names) > 2 and len(labels) < len(self.settings.class_names):
+            missing = [name for number, name in enumerate(self.settings.class_names) if number not in labels]
+            folders = sorted({path.parent.name for path in self.read_files(root)})
+            raise DataError(
+                f"{root}: no picture of the class {' and '.join(missing)}; its folders are "
+                f"{', '.join(folders)}; set tasks.classification.classes=[...] to the classes that there are"
+            )
 
     def _cases(self, root: Path, readable: "list[tuple[Path, int, PictureHash]]") -> list[CaseFiles]:
         # Named by path; where two are equal, with a digest of the content; copies in one folder are numbered.
@@ -106,11 +129,13 @@ class ClassFolders(Source[ClassFoldersSettings]):
         return replace(volume, remarks=picture.notes)
 
 
-def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path, int]], list[Problem]]:
+def label_pictures(
+    root: Path, paths: Collection[Path], classes: Sequence[str] = YES_NO
+) -> tuple[list[tuple[Path, int]], list[Problem]]:
     """Return the pictures with a label from their folder; those without, and masks, are notes."""
     masks = find_masks(root, paths)
     images = [path for path in paths if path not in masks]
-    labels = label_folders({path.relative_to(root).parent for path in images})
+    labels = label_folders({path.relative_to(root).parent for path in images}, classes)
     problems = [Problem(path, _MASK, "note") for path in paths if path in masks]
     labelled: list[tuple[Path, int]] = []
     others: Counter[Path] = Counter()
@@ -121,8 +146,9 @@ def label_pictures(root: Path, paths: Collection[Path]) -> tuple[list[tuple[Path
         else:
             labelled.append((path, label))
     for folder, number in others.items():
-        what = f"{number} pictures without a label (the folder is named neither yes nor no)"
-        problems.append(Problem(folder, what, "note"))
+        named = "neither yes nor no" if len(classes) == 2 else f"none of {', '.join(classes)}"
+        what = f"{number} pictures without a label (the folder is named {named})"
+        problems.append(Problem(folder, what, "note" if len(classes) == 2 else "warning"))
     return labelled, problems
 
 
@@ -176,15 +202,33 @@ def number_repeated(names: Iterable[str]) -> list[str]:
     return [*numbered.values()]
 
 
-def parse_label(folder: str) -> int | None:
-    """Return 1 for the name of a folder with tumours, 0 for one without, else None."""
-    name = re.sub(r"[^a-z]", "", folder.lower())
-    if _NO.fullmatch(name):
-        return 0
-    return 1 if _YES.fullmatch(name) else None
+def parse_label(folder: str, classes: Sequence[str] = YES_NO) -> int | None:
+    """Return the number of the class that a folder is named after; None where it is none.
+
+    `Glioma Tumor Images` is glioma; `notumor`, `Normal` and `no` are a class called none or no_tumour, and
+    of two classes the first; `yes`, and any kind of tumour that is no class of its own, are tumour.
+    """
+    names = {re.sub(f"[^{kept}]", "", folder.lower()) for kept in ("a-z0-9", "a-z")}
+    found = (number for number, pattern in _patterns(tuple(classes)) if any(map(pattern.fullmatch, names)))
+    return next(found, None)
 
 
-def label_folders(folders: Collection[Path]) -> dict[Path, int | None]:
+@lru_cache
+def _patterns(classes: tuple[str, ...]) -> list[tuple[int, re.Pattern[str]]]:
+    """Return the patterns of the names of folders with the number of their class, the closest first."""
+    exact, named, alike = [], [], []
+    for number, each in enumerate(classes):
+        name = re.sub(r"[^a-z0-9]", "", each.lower())
+        exact.append((number, re.escape(name)))
+        if re.fullmatch(_NO, name) or (len(classes) == 2 and number == 0):
+            alike.append((number, _NO))
+        elif re.fullmatch(_ANY, name) or len(classes) == 2:
+            alike.append((number, _YES))
+        named.append((number, rf"{_ALSO}{re.escape(name)}s?{_ALSO}({_TUMOUR})?{_ALSO}"))
+    return [(number, re.compile(pattern)) for number, pattern in (*exact, *named, *alike)]
+
+
+def label_folders(folders: Collection[Path], classes: Sequence[str] = YES_NO) -> dict[Path, int | None]:
     """Return the label of the pictures in each folder, given relative to the root of the data set.
 
     The nearest labelled folder decides. One that holds labelled folders names the set, as in
@@ -192,7 +236,7 @@ def label_folders(folders: Collection[Path]) -> dict[Path, int | None]:
     count, and nothing below a folder `pred` has a label: it holds pictures to be examined.
     """
     around = {above for folder in folders for above in (folder, *folder.parents)}
-    labels = {folder: label for folder in around if (label := parse_label(folder.name)) is not None}
+    labels = {folder: label for folder in around if (label := parse_label(folder.name, classes)) is not None}
     sets = {above for folder in labels for above in folder.parents}
     labelled: dict[Path, int | None] = dict.fromkeys(folders)
     for folder in folders:

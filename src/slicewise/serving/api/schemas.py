@@ -12,7 +12,8 @@ from slicewise.domain.labels import NOTICE, Modality, Task
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 _GRADCAM_DESCRIPTION: Final = (
-    "evidence for a tumour (Grad-CAM) relative to this slice; nothing is drawn below the class threshold"
+    "evidence for a tumour (Grad-CAM) relative to this slice; nothing is drawn below the class threshold. "
+    "With several classes: evidence for the predicted one of this slice"
 )
 Png = Annotated[str, Field(description="PNG, base64")]
 
@@ -39,7 +40,9 @@ class Failure(ApiModel):
 class OperatingInfo(ApiModel):
     """Calibration, thresholds and post-processing, and how they were chosen."""
 
-    class_threshold: Probability = Field(description="the label is `tumour` from this probability on")
+    class_threshold: Probability | None = Field(
+        description="the label is `tumour` from this probability on; null: it is the most probable class"
+    )
     mask_threshold: Probability = Field(description="a pixel belongs to the mask from this probability on")
     class_mask_thresholds: dict[str, Probability] = Field(
         description="in place of it, for those of several classes that have a threshold of their own"
@@ -89,8 +92,11 @@ class Case(ApiModel):
 class Examination(OperatingInfo):
     """The fields of every prediction. Those of a task that the model does not have are null."""
 
-    tumour_probability: Probability | None
-    label: Literal["tumour", "no_tumour"] | None
+    tumour_probability: Probability | None = Field(description="null with several classes")
+    label: str | None = Field(description="`tumour` or `no_tumour`, or the name of one of several classes")
+    class_probabilities: dict[str, Probability] = Field(
+        description="of each of several classes; empty where there is only tumour or not"
+    )
     tasks: list[Task] = Field(description="what the model predicts")
     mask_classes: list[str] = Field(
         description="the classes of a pixel in the order of their colours; empty for a model of one"
@@ -120,7 +126,9 @@ class SliceExamination(ApiModel):
     """One axial slice of a volume."""
 
     index: int = Field(description="counted from 0 at the feet")
-    probability: Probability | None = Field(description="of tumour; null for a slice without brain")
+    probability: Probability | None = Field(
+        description="of tumour, or of the class that is the label; null for a slice without brain"
+    )
     tumour_mm2: float | None
 
 

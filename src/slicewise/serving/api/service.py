@@ -38,16 +38,17 @@ class Result:
     renderer: SliceRenderer
 
     def slices(self) -> list[schemas.SliceExamination]:
-        """Return the tumour probability of each slice that was predicted, and the tumour area of all."""
+        """Return the probability of tumour, or of the called class, of each slice, and the tumour areas."""
         prediction = self.prediction
         areas: Sequence[float | None] = [None] * len(self.renderer.image)
         if prediction.mask is not None and prediction.spacing is not None:
             _, row_mm, col_mm = prediction.spacing
             areas = (prediction.mask.sum(axis=(1, 2)) * row_mm * col_mm).tolist()
-        probabilities = {}
-        if prediction.probabilities is not None:
-            pairs = zip(prediction.slices.indices.tolist(), prediction.probabilities.tolist(), strict=True)
-            probabilities = dict(pairs)
+        probabilities, shares = {}, prediction.probabilities
+        if shares is not None:
+            if prediction.whole is not None and prediction.whole.ndim:
+                shares = shares[:, int(prediction.whole.argmax())]
+            probabilities = dict(zip(prediction.slices.indices.tolist(), shares.tolist(), strict=True))
         return [
             schemas.SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
             for index, area in enumerate(areas)
@@ -218,28 +219,33 @@ class PredictionService:
             masks = zip(prediction.masks[:, index], prediction.classes.colours, strict=True)
             return renderer.render(index, masks=masks)
         if layer == "gradcam":
-            probabilities = prediction.probabilities
-            if probabilities is None:
+            if prediction.slice_calls is None:
                 return None
-            called = probabilities >= prediction.point.postprocessing.class_threshold
+            called = prediction.slice_calls
             return renderer.render(index, saliency=self._activation_map(prediction, index, called))
         return renderer.render(index)
 
     def _activation_map(
-        self, prediction: Prediction, index: int, called: NDArray[np.bool_]
+        self, prediction: Prediction, index: int, called: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Return the Grad-CAM of a slice, [row, col] of 0 to 1; zero where the slice is not called a tumour.
 
-        Grad-CAM is scaled to the maximum of its slice: without a tumour, this maximum means nothing.
+        Grad-CAM is scaled to the maximum of its slice: without a tumour, this maximum means nothing. With
+        several classes it is that of the called one.
         """
+        several = prediction.slice_classes.several
         slices = prediction.slices
         activation = np.zeros(slices.images[:, 0].shape, dtype=np.float32)
-        selected = np.flatnonzero((slices.indices == index) & called)
+        selected = np.flatnonzero((slices.indices == index) & (bool(several) | (called > 0)))
         if len(selected):
             images = slices.images[selected]
             with self._model_lock, self._threads:
                 activation[selected] = compute_gradcam(
-                    self.pipeline.model, images, slices.presence, inside=np.any(images != 0, axis=1)
+                    self.pipeline.model,
+                    images,
+                    slices.presence,
+                    inside=np.any(images != 0, axis=1),
+                    targets=called[selected].tolist() if several else None,
                 )
         restored: NDArray[np.float32] = restore_to_volume(activation, slices.geometry)[index]
         return restored
@@ -249,6 +255,7 @@ def _common_fields(prediction: Prediction, started: float, notes: Sequence[str])
     return {
         "tumour_probability": prediction.tumour_probability,
         "label": prediction.verdict,
+        "class_probabilities": prediction.class_probabilities,
         "tasks": [*prediction.tasks],
         "mask_classes": [*prediction.classes.several],
         "synthetic": prediction.synthetic,

@@ -16,8 +16,8 @@ from slicewise.serving.page.inputs import PREDICTION_KEY
 _LAYERS: Final = {"Tumour": "overlay", "Evidence (Grad-CAM)": "gradcam", "Image": "plain"}
 _TASKS: Final = {"overlay": SEGMENTATION, "gradcam": CLASSIFICATION}
 _LAYER_HELP: Final = (
-    "Tumour: the mask. Evidence: the regions that raised the tumour probability most, relative to the slice. "
-    "Image: without overlay."
+    "Tumour: the mask. Evidence: the regions that raised the probability of the finding most, relative to "
+    "the slice. Image: without overlay."
 )
 _TUMOUR: Final = "#c2410c"
 _GREY: Final = "#94a3b8"
@@ -47,8 +47,8 @@ def render_prediction(client: ApiClient, info: dict[str, Any]) -> None:
 def _show_metrics(prediction: dict[str, Any], *mask_metrics: tuple[str, str]) -> None:
     metrics = mask_metrics if SEGMENTATION in prediction["tasks"] else ()
     if CLASSIFICATION in prediction["tasks"]:
-        finding = "Tumour" if prediction["label"] == "tumour" else "No tumour"
-        probability = f"{prediction['tumour_probability']:.1%}"
+        finding = prediction["label"].replace("_", " ").capitalize()
+        probability = f"{_probability(prediction):.1%}"
         metrics = (("Finding", finding), (_probability_label(prediction), probability), *metrics)
     _show_row(metrics)
 
@@ -62,8 +62,15 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _probability(prediction: dict[str, Any]) -> float:
+    """Return the probability of tumour, or of the one of several classes that is the label."""
+    shares = prediction["class_probabilities"]
+    return float(shares[prediction["label"]] if shares else prediction["tumour_probability"])
+
+
 def _probability_label(prediction: dict[str, Any]) -> str:
-    return "Tumour probability" if prediction["calibrated"] else "Tumour probability (raw)"
+    label = "Its probability" if prediction["class_probabilities"] else "Tumour probability"
+    return label if prediction["calibrated"] else f"{label} (raw)"
 
 
 def _select_layer(prediction: dict[str, Any]) -> str:
@@ -82,13 +89,15 @@ def _show_picture(prediction: dict[str, Any]) -> None:
     with left:
         layer = _select_layer(prediction)
         field = {"overlay": "overlay_png", "gradcam": "gradcam_png", "plain": "picture_png"}[layer]
-        caption = _layer_caption(prediction, layer, prediction["tumour_probability"])
+        is_classified = CLASSIFICATION in prediction["tasks"]
+        caption = _layer_caption(prediction, layer, _probability(prediction) if is_classified else None)
         caption += " Left and right as in your picture."
         st.image(base64.b64decode(prediction[field]), caption, width="stretch")
     with right:
         if SEGMENTATION in prediction["tasks"]:
             mask = base64.b64decode(prediction["mask_png"])
             st.download_button("Download the mask (PNG)", mask, "mask.png", "image/png", on_click="ignore")
+        _show_classes(prediction)
         st.caption(_explanation(prediction))
 
 
@@ -119,11 +128,30 @@ def _show_volume(client: ApiClient, prediction: dict[str, Any]) -> None:
             name = _probability_label(prediction)
             curve = probability_curve(prediction["slices"], prediction["class_threshold"], index, name)
             st.altair_chart(curve, width="stretch")
+        _show_classes(prediction)
         st.caption(_explanation(prediction))
         if SEGMENTATION in prediction["tasks"]:
             mask = _cached(key, "mask", lambda: client.mask_nifti(key))
             label, kind = "Download the mask (NIfTI)", "application/gzip"
             st.download_button(label, mask, "mask.nii.gz", kind, on_click="ignore")
+
+
+def _show_classes(prediction: dict[str, Any]) -> None:
+    """Show the probability of each of several classes as a bar."""
+    if prediction["class_probabilities"]:
+        st.altair_chart(class_bars(prediction["class_probabilities"]), width="stretch")
+
+
+def class_bars(shares: dict[str, float]) -> alt.LayerChart:
+    """Return a bar for the probability of each class, the most probable first."""
+    rows = [{"class": name.replace("_", " "), "probability": share} for name, share in shares.items()]
+    base = alt.Chart(alt.InlineData(rows)).encode(
+        x=alt.X("probability:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
+        y=alt.Y("class:N", title=None, sort="-x"),
+    )
+    text = base.mark_text(align="left", dx=4, color=_INK).encode(text=alt.Text("probability:Q", format=".1%"))
+    bars = (base.mark_bar(color=_TUMOUR, opacity=0.8), text)
+    return alt.LayerChart(layer=bars, height=40 * len(rows) + 30)
 
 
 def _format_value(value: float | None, form: str) -> str:
@@ -139,6 +167,8 @@ def _layer_caption(prediction: dict[str, Any], layer: str, probability: float | 
         pairs = zip(cycle(COLOUR_NAMES), names, strict=False)
         return f"{', '.join(f'{colour}: {name}' for colour, name in pairs).capitalize()}."
     threshold = prediction["class_threshold"]
+    if threshold is None:
+        return "Evidence for the predicted class (Grad-CAM): brightest where it is strongest in this slice."
     if probability is None or probability < threshold:
         return f"Below {threshold:.0%} no evidence is shown: this slice is not labelled tumour."
     return "Evidence for a tumour (Grad-CAM), relative to this slice: brightest where it is strongest."
@@ -149,8 +179,11 @@ def _explanation(prediction: dict[str, Any]) -> str:
     sentences = [f"Read as {modalities}."]
     if CLASSIFICATION in prediction["tasks"]:
         scale = "calibrated" if prediction["calibrated"] else "raw, not calibrated"
+        threshold = prediction["class_threshold"]
         sentences += [
-            f"The label is “tumour” from a probability of {prediction['class_threshold']:.0%} ({scale})."
+            f"The finding is the most probable class ({scale})."
+            if threshold is None
+            else f"The label is “tumour” from a probability of {threshold:.0%} ({scale})."
         ]
     if SEGMENTATION in prediction["tasks"]:
         common, own = prediction["mask_threshold"], prediction["class_mask_thresholds"]
@@ -174,7 +207,7 @@ def _cached(result: str, key: Hashable, fetch: Callable[[], bytes]) -> bytes:
 
 
 def probability_curve(
-    slices: list[dict[str, Any]], threshold: float, current: int, name: str = "Tumour probability"
+    slices: list[dict[str, Any]], threshold: float | None, current: int, name: str = "Tumour probability"
 ) -> alt.LayerChart:
     """Return the curve of the tumour probability over the slices, with the threshold and the current slice.
 
@@ -191,7 +224,8 @@ def probability_curve(
     area = alt.Chart(alt.InlineData(rows)).mark_area(
         line={"color": _TUMOUR}, color=_TUMOUR, opacity=0.25, point=dot
     )
-    threshold_rule = alt.Chart(alt.InlineData([{"y": threshold}])).mark_rule(strokeDash=[4, 4], color=_GREY)
+    lines = [] if threshold is None else [{"y": threshold}]
+    threshold_rule = alt.Chart(alt.InlineData(lines)).mark_rule(strokeDash=[4, 4], color=_GREY)
     current_rule = alt.Chart(alt.InlineData([{"x": current}])).mark_rule(color=_INK)
     layers = (area.encode(x=x, y=y), threshold_rule.encode(y="y:Q"), current_rule.encode(x="x:Q"))
     return alt.LayerChart(layer=layers, height=260)

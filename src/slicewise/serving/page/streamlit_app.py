@@ -34,10 +34,16 @@ def main() -> None:
     st.set_page_config(page_title="SliceWise", page_icon=_favicon(), layout="wide")
     st.html(_STYLE)
     st.title("SliceWise", anchor=False)
-    st.markdown(f"Finds and outlines brain tumours in MRI pictures and volumes.  \n**{NOTICE}**")
+    purpose = st.empty()
+    purpose.markdown(f"Finds and outlines brain tumours in MRI pictures and volumes.  \n**{NOTICE}**")
     client = ApiClient(os.environ[API_URL_VARIABLE])
     try:
         info = client.model_info()
+        names = [name.replace("_", " ") for name in info["class_names"]]
+        if len(names) > 2:
+            purpose.markdown(
+                f"Tells {', '.join(names[:-1])} and {names[-1]} apart in pictures.  \n**{NOTICE}**"
+            )
         _show_model_info(info)
         with st.container(border=True):
             render_inputs(client, info)
