@@ -13,7 +13,8 @@ from tests.conftest import REAL_DATA, ROOT
 from slicewise.config.compose import compose
 from slicewise.domain.classes import Classes
 from slicewise.domain.keys import SliceKey
-from slicewise.evaluation.case_output import CaseOutput, evaluate_slices
+from slicewise.evaluation.case_output import CaseOutput
+from slicewise.evaluation.evaluate import evaluate_slices
 from slicewise.metrics.lesions import Lesions, find_lesions
 
 REGIONS = {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}

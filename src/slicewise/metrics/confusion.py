@@ -229,12 +229,6 @@ def class_mcc(cells: ArrayLike) -> Floats:
     return np.where(spread[0] > 0, value, np.nan)
 
 
-def majority_accuracy(confusion: Confusion) -> Floats:
-    """Return the accuracy of always predicting the more frequent class."""
-    tumour = ratio(confusion.true_positive + confusion.false_negative, np.sum(confusion, axis=0))
-    return np.maximum(tumour, 1 - tumour)
-
-
 def roc_auc(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """Return the area under the ROC curve: P(tumour scores higher) + P(equal) / 2 (Mann and Whitney 1947).
 
