@@ -378,8 +378,41 @@ def test_a_mask_of_slices_is_replaced_as_a_whole(workspace: Path, tmp_path: Path
         assert predict(workspace, folder, "--out", out) == 0
         assert len(list((out / f"{folder.name}_mask").iterdir())) == 3
     assert {path.name for path in out.iterdir()} == {
-        f"{folder.name}_mask", "predictions.csv", "predictions.json",
+        f"{folder.name}_mask", f"{folder.name}_overlay.png", "predictions.csv", "predictions.json",
     }  # fmt: skip
+
+
+def test_overlays_show_the_mask_and_maps_hold_its_probabilities(workspace: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    patient(root), lgg(root), picture(root / "yes" / "Y1.png")
+    assert predict(workspace, root, "--out", out, "--probability-maps", "evaluation.mask_threshold=0.4") == 0
+    found = rows(out)
+    volume, slices, single = (
+        found[name] for name in ("BraTS20_Training_001", "TCGA_CS_4941_19960909", "yes-Y1")
+    )
+    for row in found.values():
+        drawn = np.asarray(Image.open(out / row["overlay"])).astype(int)
+        assert (np.ptp(drawn, axis=-1) > 50).any(), "the mask has a colour"
+    chances = nib.load(out / volume["probability_maps"])
+    np.testing.assert_allclose(chances.affine, AFFINE)
+    reached, mask = chances.get_fdata() >= 0.4, np.asarray(nib.load(out / volume["mask"]).dataobj) > 0
+    assert mask.any()
+    np.testing.assert_array_equal(reached, mask)
+    for row, name in ((single, ""), (slices, "TCGA_CS_4941_19960909_2_{}.png")):
+        values, labels = (
+            np.asarray(Image.open(out / row[column] / name.format(word) if name else out / row[column]))
+            for column, word in (("probability_maps", "probability"), ("mask", "mask"))
+        )
+        assert values.dtype == np.uint16
+        np.testing.assert_array_equal(values / 65535 >= 0.4, labels == 255)
+
+
+def test_pictures_of_masks_can_be_left_out(workspace: Path, tmp_path: Path) -> None:
+    assert predict(workspace, picture(tmp_path / "Y1.png"), "--out", tmp_path / "out", "--no-overlay") == 0
+    (row,) = rows(tmp_path / "out").values()
+    assert row["overlay"] == row["probability_maps"] == ""
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"Y1_mask.png", "predictions.csv", "predictions.json"}
 
 
 def lay_folds(

@@ -17,7 +17,7 @@ def main(checkpoint: str, folder: str, out: str) -> None:
     rows = []
     for case in cases:
         prediction = pipeline.predict(case)
-        rows.append(prediction.to_row(prediction.save_mask(Path(out))))
+        rows.append(prediction.to_row(mask=prediction.save_mask(Path(out))))
     with (Path(out) / "table.csv").open("w", newline="") as stream:
         table = csv.DictWriter(stream, asdict(rows[0]))
         table.writeheader()

@@ -76,7 +76,7 @@ def test_exclusive_classes_are_one_file_of_numbers(
         assert volumes[each] == pytest.approx(np.count_nonzero(numbers == number) * volume)
     assert prediction.volume_ml == pytest.approx(sum(v or 0 for v in volumes.values()))
 
-    row = prediction.to_row(name)
+    row = prediction.to_row(mask=name)
     (header, line) = to_csv([row], PredictionRow).splitlines()
     assert header.endswith("error,volume_ml_edema,volume_ml_core")
     assert len(line.split(",")) >= 3

@@ -17,7 +17,7 @@ from slicewise.config.keys import closest_match
 from slicewise.core.console import print_error, progress, say
 from slicewise.core.disk import expand_user, explain_disk_error
 from slicewise.core.errors import DataError, UsageError
-from slicewise.core.files import write_json
+from slicewise.core.files import atomic_write, write_json
 from slicewise.data.problems import describe_problems
 from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
 from slicewise.domain.tables import plural, write_rows
@@ -27,6 +27,7 @@ from slicewise.engine.workspace import Workspace
 if TYPE_CHECKING:
     from slicewise.config.schema import Config
     from slicewise.data.cases import CaseFiles
+    from slicewise.imaging.volume import Volume
     from slicewise.inference.pipeline import Pipeline
     from slicewise.inference.prediction import Prediction, PredictionRow
     from slicewise.inference.submission import Row as SubmissionRow
@@ -59,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--ensemble", action="store_true", help=ensemble_help)
     out_help = f"where to write (default: <workspace>/{RESULTS})"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out_help)
+    no_overlay_help = "write no picture of the mask over the image"
+    parser.add_argument("--no-overlay", action="store_true", help=no_overlay_help)
+    maps_help = "also write the probability of each pixel: NIfTI, or PNG of 16 bits, where 65535 is 1"
+    parser.add_argument("--probability-maps", action="store_true", help=maps_help)
     submission_help = "also write run-length encoded masks, a line per image and class, for Kaggle"
     parser.add_argument("--submission", type=Path, metavar="FILE", help=submission_help)
     modality_help = "modality of files whose names do not state one: a channel of the model, such as flair"
@@ -100,6 +105,8 @@ class _Outputs:
 
     folder: Path
     submission: Path | None
+    overlay: bool
+    probability_maps: bool
     lines: "list[SubmissionRow]" = field(default_factory=list)
     """Those of the submission"""
 
@@ -111,17 +118,35 @@ class _Outputs:
         path = expand_user(args.submission) if args.submission else None
         if path and (path.is_dir() or path.suffix.lower() != ".csv"):
             raise UsageError(f"--submission {path}: expected the name of a CSV file, such as submission.csv")
-        return cls(folder, path)
+        return cls(folder, path, overlay=not args.no_overlay, probability_maps=args.probability_maps)
 
-    def add(self, prediction: "Prediction") -> "PredictionRow":
-        """Write the mask of a case; return its row."""
+    def add(self, prediction: "Prediction", volume: "Volume") -> "PredictionRow":
+        """Write the files of a case; return its row."""
         with _explain_full_disk(self.folder, "--out"):
-            row = prediction.to_row(prediction.save_mask(self.folder))
+            row = prediction.to_row(
+                mask=prediction.save_mask(self.folder),
+                overlay=self._save_overlay(prediction, volume) if self.overlay else None,
+                probability_maps=prediction.save_probabilities(self.folder)
+                if self.probability_maps
+                else None,
+            )
         if self.submission:
             from slicewise.inference.submission import submission_rows
 
             self.lines += submission_rows(prediction)
         return row
+
+    def _save_overlay(self, prediction: "Prediction", volume: "Volume") -> str | None:
+        from slicewise.imaging.io.image2d import to_png
+        from slicewise.plots.slices import draw_prediction
+
+        picture = draw_prediction(prediction, volume)
+        if picture is None:
+            return None
+        name = f"{prediction.case}_overlay.png"
+        with atomic_write(self.folder / name) as stream:
+            stream.write(to_png(picture))
+        return name
 
     def write_tables(self, rows: "Sequence[PredictionRow]", pipeline: "Pipeline") -> None:
         """Write the table for people, that for programs, and the submission, each atomically."""
@@ -213,6 +238,7 @@ def _predict_cases(
 ) -> "list[PredictionRow]":
     """Write the mask of every case, and print and return a row for each; an unreadable one stops no other."""
     from slicewise.compute.threads import Threads, tuned_threads
+    from slicewise.data.cases import read_case
 
     is_long = len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.unit != "picture" for case in cases)
     threads = (
@@ -224,8 +250,9 @@ def _predict_cases(
     with threads:
         for case in progress(cases, desc="predict", unit="case"):
             try:
-                prediction = pipeline.predict(case)
-                row = outputs.add(prediction)
+                read = read_case(case)
+                prediction = pipeline.predict(read)
+                row = outputs.add(prediction, read.volume)
             except DataError as error:
                 path = case.images[0] if len(case.images) == 1 else case.folder
                 rows.append(_failed(pipeline, case.key.case, path, case.unit, error))

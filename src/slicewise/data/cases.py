@@ -165,6 +165,27 @@ def check_case(case: CaseFiles) -> list[Problem]:
     return case.source.check(case)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadCase:
+    """A case whose files were read."""
+
+    volume: "Volume"
+    files: CaseFiles | None = None
+    """None for an array"""
+    warnings: tuple[str, ...] = ()
+    """About the files"""
+
+
+def read_case(case: CaseFiles) -> ReadCase:
+    """Return a case with its volume.
+
+    Raises:
+        DataError: a file is damaged, or the files do not fit together.
+    """
+    warnings = tuple(f"{problem.path.name}: {problem.what}" for problem in require_readable(case))
+    return ReadCase(case.read(), case, warnings)
+
+
 def require_readable(case: CaseFiles) -> list[Problem]:
     """Return the warnings about a case.
 

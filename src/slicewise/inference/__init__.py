@@ -6,5 +6,6 @@
 - `calibration`: scaling of logits, calibration errors, reliability curve.
 - `postprocess`: thresholds, connected components, the tumour probability of a volume.
 - `operating_points`: thresholds that the evaluation selected, read from calibration.json.
-- `prediction`: verdict, mask and millilitres of one case; its table row, JSON and mask files.
+- `prediction`: verdict, mask and millilitres of one case; its table row and JSON.
+- `map_files`: files of masks and probability maps.
 """

@@ -23,7 +23,7 @@ from slicewise.config.schema import Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import DataError
 from slicewise.core.hashing import digest
-from slicewise.data.cases import CaseFiles, require_readable
+from slicewise.data.cases import CaseFiles, ReadCase, read_case
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
 from slicewise.data.store import StoredCase
@@ -47,7 +47,7 @@ from slicewise.tasks.build import find_classification, find_segmentation, make_t
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
 
-Input = Path | str | CaseFiles | StoredCase | Volume | NDArray[Any]
+Input = Path | str | CaseFiles | ReadCase | StoredCase | Volume | NDArray[Any]
 
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
 _NO_CLASSIFICATION: Final = 0.5  # of every slice where the model does not classify; not reported
@@ -208,7 +208,7 @@ class Pipeline:
 
         Args:
             case: a file or folder (a picture, a volume, a patient's folder, a folder of kaggle_3m), the files
-                of a case (`find`), a `Volume`, a case of the slice store, or an array: a picture [row, col],
+                of a case (`find`, `read_case`), a `Volume`, a stored case, or an array: a picture [row, col],
                 a volume [slice, row, col], or several modalities [channel, slice, row, col]; slices from the
                 feet to the head, row 0 anterior, column 0 the patient's right.
             channels: modality of a file whose name does not state one; of an array, one for each channel.
@@ -219,8 +219,6 @@ class Pipeline:
             DataError: a file is damaged, the files do not fit together, or a path holds no case or several;
                 an array has another shape or type, or holds NaN.
         """
-        files: CaseFiles | None = None
-        warnings: tuple[str, ...] = ()
         if isinstance(case, StoredCase):
             is_picture = case.pixel_mm is None and (len(case.labels) == 1 or case.geometry.is_tiled)
             kind = kind or ("picture" if is_picture else "volume")
@@ -228,16 +226,17 @@ class Pipeline:
         if isinstance(case, str | Path):
             case = self._find_one(Path(case), channels)
         if isinstance(case, CaseFiles):
-            files, kind = case, case.unit
-            warnings = tuple(f"{problem.path.name}: {problem.what}" for problem in require_readable(case))
-            case = case.read()
-        elif not isinstance(case, Volume):
-            case = volume_from_array(
-                case, channels, spacing, self.slot, self.checkpoints[0].preprocessing.channels
-            )
-        kind = kind or ("picture" if case.orientation is None and case.shape[0] == 1 else "volume")
-        sliced = extract_slices(case, self.checkpoints[0].preprocessing)
-        return self._predict(sliced, kind, volume=case, files=files, warnings=(*warnings, *case.remarks))
+            case = read_case(case)
+        elif not isinstance(case, Volume | ReadCase):
+            channels_of_model = self.checkpoints[0].preprocessing.channels
+            case = volume_from_array(case, channels, spacing, self.slot, channels_of_model)
+        read = case if isinstance(case, ReadCase) else ReadCase(case)
+        volume, kind = read.volume, read.files.unit if read.files else kind
+        kind = kind or ("picture" if volume.orientation is None and volume.shape[0] == 1 else "volume")
+        sliced, warnings = extract_slices(volume, self.checkpoints[0].preprocessing), read.warnings
+        return self._predict(
+            sliced, kind, volume=volume, files=read.files, warnings=(*warnings, *volume.remarks)
+        )
 
     def _predict(
         self,

@@ -4,23 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.core.disk import set_filename
-from slicewise.core.files import atomic_write
 from slicewise.data.cases import CaseFiles
 from slicewise.data.store import StoredCase
-from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes
+from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes, Colour
 from slicewise.domain.labels import CLASSIFICATION, NOTICE, SEGMENTATION, SYNTHETIC_WARNING, TASKS, Task
 from slicewise.domain.tables import PROBABILITY
-from slicewise.imaging.io.image2d import to_png
-from slicewise.imaging.io.nifti import nifti_bytes, write_nifti
+from slicewise.imaging.io.nifti import nifti_bytes
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, restore_to_volume
+from slicewise.inference.map_files import MapOfClass, write_pictures, write_slices, write_volumes
 from slicewise.inference.operating_points import InputKind, OperatingPoint
 from slicewise.inference.postprocess import whole_case
 
@@ -29,6 +26,7 @@ Bools = NDArray[np.bool_]
 
 _MM3_PER_ML: Final = 1000.0
 _WHITE: Final = np.uint8(255)
+_LARGEST: Final = np.float32(65535)  # of uint16
 
 
 class SlicePredictions(NamedTuple):
@@ -50,6 +48,10 @@ class PredictionRow:
     modalities: str | None = None
     mask: str | None = None
     """File or folder beside the table"""
+    overlay: str | None = None
+    """The picture with its mask, likewise"""
+    probability_maps: str | None = None
+    """Likewise"""
     verdict: str | None = None
     """The name of the predicted class: `tumour`, `no_tumour`, or one of several"""
     tumour_probability: float | None = None
@@ -181,8 +183,16 @@ class Prediction:
         # Components are removed before the mask is restored, so that the others keep a smooth outline.
         removed = self.classes.decide(self.mask_probability, thresholds) & ~self.slice_masks
         kept = np.where(removed, np.float32(0), self.mask_probability)
-        restored = [restore_to_volume(each, self.slices.geometry) for each in kept.swapaxes(0, 1)]
-        return np.asarray(self.classes.decide(np.stack(restored)[None], thresholds)[0])
+        return np.asarray(self.classes.decide(self._restore(kept)[None], thresholds)[0])
+
+    @property
+    def probability_maps(self) -> Floats | None:
+        """[K, slice, row, col] the probability of each class on the volume's own grid, from the model."""
+        return None if SEGMENTATION not in self.tasks else self._restore(self.mask_probability)
+
+    def _restore(self, probability: Floats) -> Floats:
+        restored = [restore_to_volume(each, self.slices.geometry) for each in probability.swapaxes(0, 1)]
+        return np.stack(restored)
 
     @cached_property
     def mask(self) -> Bools | None:
@@ -220,8 +230,8 @@ class Prediction:
         """The warnings about the files; None without any."""
         return "; ".join(self.warnings) or None
 
-    def to_row(self, mask: str | None = None) -> PredictionRow:
-        """Return the row of a table; `mask` is what `save_mask` returned."""
+    def to_row(self, **names: str | None) -> PredictionRow:
+        """Return the row of a table; `names` of files are its columns `mask`, `overlay` and `probability_maps`."""
         files, post = self.files, self.point.postprocessing
         path = None if files is None else files.images[0] if len(files.images) == 1 else files.folder
         is_classified = self.verdict is not None
@@ -230,7 +240,7 @@ class Prediction:
             path=str(path or ""),
             kind=self.kind,
             modalities=" ".join(self.modalities),
-            mask=mask,
+            **names,
             verdict=self.verdict,
             tumour_probability=self.tumour_probability,
             class_threshold=post.class_threshold if is_classified else None,
@@ -274,50 +284,38 @@ class Prediction:
         """
         if self.masks is None:
             return None
-        return "; ".join(self._save(folder, name, numbers) for name, numbers in self._mask_files())
+        palette = self.classes.colours if self.classes.exclusive else ()
+        maps = [
+            MapOfClass(f"{stem}_mask", numbers, numbers if palette else numbers * _WHITE)
+            for stem, numbers in self._numbers_by_file()
+        ]
+        return self._save(folder, maps, palette)
 
-    def _mask_files(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    def save_probabilities(self, folder: Path) -> str | None:
+        """Write the probability of each class of a pixel likewise: float32 in NIfTI, 65535 is 1 in PNG."""
+        if self.probability_maps is None:
+            return None
+        stems = [f"{self.case}_{name}" for name in self.classes.several] or [self.case]
+        maps = [
+            MapOfClass(f"{stem}_probability", chances, np.rint(chances * _LARGEST).astype(np.uint16))
+            for stem, chances in zip(stems, self.probability_maps, strict=True)
+        ]
+        return self._save(folder, maps)
+
+    def _numbers_by_file(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """Yield the stem of each mask file, and its numbers [slice, row, col]."""
         assert self.masks is not None
         if self.classes.exclusive or not self.classes.several:
-            yield f"{self.case}_mask", self.classes.numbers(self.masks)
+            yield self.case, self.classes.numbers(self.masks)
             return
         for name, mask in zip(self.classes.names, self.masks, strict=True):
-            yield f"{self.case}_{name}_mask", mask.astype(np.uint8)
+            yield f"{self.case}_{name}", mask.astype(np.uint8)
 
-    def _save(self, folder: Path, stem: str, numbers: NDArray[np.uint8]) -> str:
+    def _save(self, folder: Path, maps: Sequence[MapOfClass], palette: Sequence[Colour] = ()) -> str:
         if self.orientation is not None:
-            write_nifti(folder / f"{stem}.nii.gz", numbers, self.orientation)
-            return f"{stem}.nii.gz"
-        palette = self.classes.colours if self.classes.exclusive else ()
-        pixels = numbers if palette else numbers * _WHITE
-        if self.kind == "volume":
-            indices = [f"{index:03d}" for index in range(len(numbers))]
-            names = [path.stem for path in self.files.images] if self.files else indices
-            _write_slices(folder / stem, names, [to_png(part, palette) for part in pixels])
-            return stem
-        with atomic_write(folder / f"{stem}.png") as stream:
-            stream.write(to_png(pixels[0], palette))
-        return f"{stem}.png"
-
-
-def _write_slices(folder: Path, names: Sequence[str], pictures: Sequence[bytes]) -> None:
-    """Write a PNG per slice into a new folder; an existing one is replaced once it is complete, else kept."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            complete, backup = Path(temporary) / "new", Path(temporary) / "old"
-            complete.mkdir()
-            for name, picture in zip(names, pictures, strict=True):
-                (complete / f"{name}_mask.png").write_bytes(picture)
-            if folder.exists():
-                folder.rename(backup)
-            try:
-                complete.rename(folder)
-            except BaseException:
-                if backup.exists():
-                    backup.rename(folder)
-                raise
-    except OSError as error:
-        set_filename(error, folder)
-        raise
+            return write_volumes(folder, maps, self.orientation)
+        if self.kind == "picture":
+            return write_pictures(folder, maps, palette)
+        indices = [f"{index:03d}" for index in range(self.slices.geometry.shape[0])]
+        names = [path.stem for path in self.files.images] if self.files else indices
+        return write_slices(folder, maps, names, palette)

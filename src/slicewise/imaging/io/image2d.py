@@ -298,10 +298,11 @@ def _require_one_page(label: str, pages: int) -> None:
         raise PictureError(f"{label} holds {pages} pages; save the wanted one as a file of its own")
 
 
-def to_png(image: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]] = ()) -> bytes:
-    """Encode a grey or RGB image as PNG; with a palette numbers: 0 is black, 1 its first colour, and so on.
+def to_png(image: NDArray[np.uint8 | np.uint16], palette: Sequence[tuple[int, int, int]] = ()) -> bytes:
+    """Encode a grey image of 8 or 16 bits, or RGB of 8, as PNG.
 
-    Readers of a palette get the numbers back, and viewers show the colours.
+    With a palette it holds numbers: 0 is black, 1 the first colour, and so on. Readers of a palette get the
+    numbers back, and viewers show the colours.
     """
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     if palette:

@@ -5,7 +5,6 @@ docs        the page at /docs
 schemas     responses as pydantic models
 uploads     forms: unknown and repeated fields are refused; files: type, name, private folder; to a `Volume`
 service     `Volume` to a response: prediction, Grad-CAM, drawings; recent results
-rendering   a slice as a picture for the screen
 middleware  size limit of a request, security headers
 errors      exceptions and their responses
 """

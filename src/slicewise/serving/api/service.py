@@ -1,5 +1,6 @@
 """Predicts volumes and pictures with one pipeline, one at a time; keeps recent results and draws them."""
 
+import base64
 import math
 import secrets
 import threading
@@ -20,9 +21,9 @@ from slicewise.imaging.slicing import restore_to_volume
 from slicewise.inference.operating_points import INPUT_KINDS, OperatingPoint
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import Prediction
+from slicewise.plots.slices import Picture, SliceRenderer
 from slicewise.serving.api import schemas
 from slicewise.serving.api.errors import RequestError
-from slicewise.serving.api.rendering import Picture, SliceRenderer, base64_png
 from slicewise.serving.api.uploads import RequestInput
 
 Layer = Literal["plain", "overlay", "gradcam"]
@@ -121,8 +122,8 @@ class PredictionService:
         brain = np.count_nonzero(np.any(result.prediction.slices.images != 0, axis=1))
         return schemas.PictureExamination(
             tumour_share=None if slice_mask is None else float(slice_mask.sum() / max(1, brain)),
-            picture_png=base64_png(result.renderer.render(0)),
-            mask_png=None if mask is None else base64_png(mask[0] * np.uint8(255)),
+            picture_png=_base64_png(result.renderer.render(0)),
+            mask_png=None if mask is None else _base64_png(mask[0] * np.uint8(255)),
             overlay_png=self._layer_png(result, 0, "overlay"),
             gradcam_png=self._layer_png(result, 0, "gradcam") if with_gradcam else None,
             **_common_fields(result.prediction, started, inputs.notes),
@@ -208,7 +209,7 @@ class PredictionService:
 
     def _layer_png(self, result: Result, index: int, layer: Layer) -> str | None:
         picture = self._layer(result, index, layer)
-        return None if picture is None else base64_png(picture)
+        return None if picture is None else _base64_png(picture)
 
     def _layer(self, result: Result, index: int, layer: Layer) -> Picture | None:
         """Return a slice with a layer; None if the model lacks the task of the layer."""
@@ -279,3 +280,8 @@ def _operating_info(point: OperatingPoint) -> schemas.OperatingInfo:
         decision=postprocessing.describe(),
         origin=point.origin,
     )
+
+
+def _base64_png(picture: Picture) -> str:
+    """Return a picture as PNG in base64 (RFC 4648)."""
+    return base64.b64encode(to_png(picture)).decode()
