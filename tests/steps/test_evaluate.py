@@ -44,7 +44,7 @@ def test_failures_are_written(trained: Pipeline) -> None:
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert names == {
         "report.txt", "slices.csv", "patients.csv", "traits.csv",
-        "failures.png", "iou_of_failures.png", "confusion_matrices.png",
+        "failures.png", "iou_of_failures.png", "confusion_matrices.png", "pictures",
     }  # fmt: skip
     assert len((folder / "slices.csv").read_text().splitlines()) == metrics["num_slices"] + 1
     assert metrics["limit"] == "Dice below 0.5"

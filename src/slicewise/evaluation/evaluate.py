@@ -90,9 +90,10 @@ class EvaluationResult:
     """Those of the model."""
     classes: Classes = TUMOUR
     """Of a pixel"""
-    pixels: Mapping[str, PixelCounts] = field(default_factory=dict)
+    pixels: Mapping[str, PixelCounts] = field(default_factory=dict, compare=False)
     """All masks of each source together"""
-    cells: Mapping[SliceKey, NDArray[np.int64]] = field(default_factory=dict)  # as in ScoredCase
+    cells: Mapping[SliceKey, NDArray[np.int64]] = field(default_factory=dict, compare=False)
+    """As in `ScoredCase`"""
     slice_classes: Classes = TUMOUR_OR_NOT
 
     @property
