@@ -34,7 +34,7 @@ def draw_classes(path: Path, classes: Classes, pixels: Mapping[str, PixelCounts]
 
     Classes that may overlap have no confusion matrix.
     """
-    columns = 2 if classes.exclusive else 1
+    columns = 2 if any(counts.cells is not None for counts in pixels.values()) else 1
     size = (5.5 * columns, 0.8 + 4.2 * len(pixels))
     names = [name.replace("_", " ") for name in classes.with_absence]
     with drawing(path, size, "Classes, all test pixels of a source together", synthetic=synthetic) as figure:
