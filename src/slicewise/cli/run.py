@@ -192,7 +192,8 @@ def show_summary(
             say(f"  {line}")
     for step in reversed(pipeline_steps or pipeline(config)):  # other outputs may have other settings
         for path, text in step.highlights.items():
-            if step.name in available and workspace.home(path).exists():
+            home = workspace.home(path)
+            if step.name in available and (home.is_file() or any(home.glob("[!.]*"))):
                 say(f"  {path:<44} {text}", "dim")
     say(f"  {RECORD_NAME:<44} the record of this run", "dim")
     if "demo" in available and (url := demo_url(workspace)):

@@ -80,10 +80,11 @@ def evaluate_held_out(
 
 def compare_thresholds(held_out: HeldOutResult) -> dict[str, Any]:
     """Return the post-processing of each source, and its test scores before and after selection."""
-    selection = held_out.selection
+    selection, classes = held_out.selection, held_out.after.classes
     return {
         source: {
             **selection.postprocessing(source).to_json(),
+            **({"mask_threshold": None} if classes.several and classes.exclusive else {}),
             "notes": list(selection.sources[source].notes) if source in selection.sources else [],
             "before": _scores(source, held_out.before),
             "after": _scores(source, held_out.after),

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from slicewise.core.files import write_json, write_text
 from slicewise.domain.classes import TUMOUR_OR_NOT, Classes
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, Task
 from slicewise.domain.report import WIDTH, Table
 from slicewise.domain.tables import (
     PatientRow,
@@ -124,7 +124,7 @@ def to_text(metrics: Mapping[str, Any]) -> str:
         if whole := entry["patient_classification"]:
             lines += _confusion_lines(whole, classes["confusion"])
         if "decisions" in metrics:
-            lines += _selection_lines(metrics["decisions"][source])
+            lines += _selection_lines(metrics["decisions"][source], metrics["tasks"])
     if segmented:
         lines += ["", *textwrap.wrap(f"Empty masks: {metrics['empty_reference_policy']}", WIDTH)]
     return "\n".join(reword(line).rstrip() for line in lines) + "\n"
@@ -141,7 +141,7 @@ def _confusion_lines(whole: Mapping[str, Any], cells: Mapping[str, int]) -> Iter
     yield f"  whole patients: {ill:,} with tumour, {healthy:,} without"
 
 
-def _selection_lines(entry: Mapping[str, Any]) -> Iterator[str]:
+def _selection_lines(entry: Mapping[str, Any], tasks: Sequence[Task]) -> Iterator[str]:
     """Yield the scores before and after the selection on validation, and the selected post-processing."""
     before, after = entry["before"], entry["after"]
     pairs = {
@@ -156,7 +156,7 @@ def _selection_lines(entry: Mapping[str, Any]) -> Iterator[str]:
     postprocessing = Postprocessing.from_json(
         {name: value for name, value in entry.items() if name not in _NOT_POSTPROCESSING}
     )
-    for text in (postprocessing.describe(), *entry["notes"]):
+    for text in (postprocessing.describe(tasks), *entry["notes"]):
         yield from textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 

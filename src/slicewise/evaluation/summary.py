@@ -43,6 +43,8 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
     bootstrap = result.bootstrap
     slices, patients = by_source(result.slices), by_source(result.patients)
     classified = CLASSIFICATION in result.tasks
+    scored: list[SliceRow | PatientRow] = [*result.slices, *result.patients]
+    defined = {name for row in scored for name, value in row.scores.items() if value is not None}
     return {
         "intervals": {
             "method": "patient bootstrap, expanded percentile; a family of near-identical pictures is one",
@@ -50,7 +52,7 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
             "samples": bootstrap.samples,
             "seed": bootstrap.seed,
         },
-        "empty_reference_policy": describe_undefined(),
+        "empty_reference_policy": describe_undefined(defined),
         "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
         "tasks": [*result.tasks],
         **({"classes": asdict(result.classes)} if result.classes.several else {}),

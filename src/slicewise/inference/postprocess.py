@@ -1,6 +1,6 @@
 """Post-processing: from probabilities to masks and called slices, with one set of thresholds per source."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.classes import TUMOUR, Classes
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, TASKS, Task
 from slicewise.domain.tables import MOST_PROBABLE
 from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.calibration import NOT_CALIBRATED, Scaling
@@ -125,13 +126,17 @@ class Postprocessing:
         others["by_class"] = tuple((str(name), MaskRule(**rule)) for name, rule in rules)
         return cls(Scaling(others.pop("temperature"), others.pop("shift", 0.0)), **others)
 
-    def describe(self) -> str:
-        """Return the thresholds as a line of a report."""
-        own = [] if self.by_class else _describe_rule(self)
+    def describe(self, tasks: Collection[Task] = TASKS) -> str:
+        """Return the thresholds of the tasks as a line of a report."""
+        own = _describe_rule(self) if SEGMENTATION in tasks and not self.by_class else []
         several, threshold = self.class_threshold is None, self.class_threshold
-        parts = [MOST_PROBABLE] if several else [f"class from {threshold:.3g}", *own[:1]]  # no data has both
-        parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else NOT_CALIBRATED]
-        parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
+        parts = own[:1]
+        if CLASSIFICATION in tasks:
+            parts = (
+                [MOST_PROBABLE] if several else [f"class from {threshold:.3g}", *parts]
+            )  # no data has both
+            parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else NOT_CALIBRATED]
+            parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
         rules = [
             f"{name.replace('_', ' ')}: {', '.join(_describe_rule(rule))}" for name, rule in self.by_class
         ]
@@ -139,7 +144,8 @@ class Postprocessing:
 
 
 def _describe_rule(rule: MaskRule | Postprocessing) -> list[str]:
-    parts = [f"mask from {rule.mask_threshold:.3g}"]
+    chosen = rule.mask_threshold is not None  # in metrics.json, where classes exclude each other
+    parts = [f"mask from {rule.mask_threshold:.3g}" if chosen else "most probable class of each pixel"]
     parts += [f"parts from {rule.min_component} voxels"] if rule.min_component else []
     parts += [f"parts from {rule.component_share:.0%} of the largest"] if rule.component_share else []
     return parts + (["masks in tumour slices only"] if rule.gate else [])

@@ -231,7 +231,7 @@ class Prediction:
         return "; ".join(self.warnings) or None
 
     def to_row(self, **names: str | None) -> PredictionRow:
-        """Return the row of a table; `names` of files are its columns `mask`, `overlay` and `probability_maps`."""
+        """Return the row of a table; `names` of files: its columns `mask`, `overlay`, `probability_maps`."""
         files, post = self.files, self.point.postprocessing
         path = None if files is None else files.images[0] if len(files.images) == 1 else files.folder
         is_classified = self.verdict is not None

@@ -4,7 +4,7 @@ Another package adds a row by an entry point of the group `slicewise.metrics` th
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -163,10 +163,12 @@ def score_label(key: str) -> str:
     return f"{metric.label}{per.replace('_', ' ')}{what.replace('_', ' ')}{unit}"
 
 
-def describe_undefined() -> str:
-    """Return what the metrics of masks are where masks are empty, in words."""
+def describe_undefined(names: Collection[str]) -> str:
+    """Return what the metrics of masks of these names are where masks are empty, in words."""
     rules: dict[str, list[str]] = {}
     for metric in metrics_of("slice", "patient"):
+        if metric.name not in names:
+            continue
         rules.setdefault(metric.undefined, []).append(metric.label)
     parts = [f"{', '.join(labels)}: {rule}." for rule, labels in rules.items()]
     return (

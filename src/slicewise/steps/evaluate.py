@@ -47,7 +47,7 @@ def evaluate(stages: Sequence[str]) -> Step[Config]:
         aliases=("evaluation",),
         highlights={
             f"{HOMES['evaluation']}/report.txt": "the scores as text",
-            HOMES["phases"]: "the stages compared",
+            **({HOMES["phases"]: "the stages compared"} if len(stages) > 1 else {}),
             HOMES["failures"]: "the failures, and what they have in common",
             HOMES["gradcam"]: "Grad-CAM pictures",
         },

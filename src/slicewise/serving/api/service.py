@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.compute.threads import Threads
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, SYNTHETIC_WARNING
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, SYNTHETIC_WARNING, Task
 from slicewise.explain.cam import compute_gradcam
 from slicewise.imaging.io.image2d import to_png
 from slicewise.imaging.slicing import restore_to_volume
@@ -105,7 +105,10 @@ class PredictionService:
             tasks=[*self.pipeline.tasks],
             device=str(self.pipeline.device),
             **self.pipeline.inference._asdict(),
-            operating_points={kind: _operating_info(self.pipeline.points.of(kind)) for kind in INPUT_KINDS},
+            operating_points={
+                kind: _operating_info(self.pipeline.points.of(kind), [*self.pipeline.tasks])
+                for kind in INPUT_KINDS
+            },
             max_upload_mib=max_upload_mib,
         )
 
@@ -263,21 +266,21 @@ def _common_fields(prediction: Prediction, started: float, notes: Sequence[str])
         "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
         "note": "; ".join(notes) or None,
         "file_notes": list(notes),
-        **_operating_info(prediction.point).model_dump(),
+        **_operating_info(prediction.point, prediction.tasks).model_dump(),
         "modalities": list(prediction.modalities),
         "seconds": round(time.perf_counter() - started, 3),
         "fingerprint": prediction.fingerprint,
     }
 
 
-def _operating_info(point: OperatingPoint) -> schemas.OperatingInfo:
+def _operating_info(point: OperatingPoint, tasks: Sequence[Task]) -> schemas.OperatingInfo:
     postprocessing = point.postprocessing
     return schemas.OperatingInfo(
         class_threshold=postprocessing.class_threshold,
         mask_threshold=postprocessing.mask_threshold,
         class_mask_thresholds={name: rule.mask_threshold for name, rule in postprocessing.by_class},
         calibrated=point.calibrated,
-        decision=postprocessing.describe(),
+        decision=postprocessing.describe(tasks),
         origin=point.origin,
     )
 
