@@ -30,11 +30,11 @@ _BARS: Final = 20
 
 
 def draw_classes(path: Path, classes: Classes, pixels: Mapping[str, PixelCounts], *, synthetic: bool) -> None:
-    """Draw per source the IoU of each class over all pixels, and the confusion of exclusive classes.
+    """Draw per source the IoU of each class over all pixels, and their confusion.
 
-    Classes that may overlap have no confusion matrix.
+    Classes that may overlap have none.
     """
-    columns = 2 if classes.exclusive else 1
+    columns = 1 if all(counts.cells is None for counts in pixels.values()) else 2
     size = (5.5 * columns, 0.8 + 4.2 * len(pixels))
     names = [name.replace("_", " ") for name in classes.with_absence]
     with drawing(path, size, "Classes, all test pixels of a source together", synthetic=synthetic) as figure:
