@@ -166,7 +166,8 @@ def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None
     for source, entry in metrics["sources"].items():
         lines.append(f"{source}: {describe_counts(entry['num_patients'], entry['num_slices'])}")
         for metric, estimate in headline_scores(entry):
-            threshold = describe_threshold(metric, metrics.get("decisions", {}).get(source))
+            decision = metrics.get("decisions", {}).get(source)
+            threshold = describe_threshold(metric, decision, exclusive=_are_exclusive(metrics))
             condition = f" ({threshold})" if threshold else ""
             value = number(estimate["value"], missing="n/a")
             if estimate["interval"] is not None:
@@ -215,7 +216,8 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
             numbers = [each["num_slices"] for each in entry["classification"]["classes"].values()]
             pairs = zip(numbers, labels, strict=True)
             composition = ", ".join(f"{count:,} {label}" for count, label in pairs)
-        main = Table(head, _headline_lines(entry, decision), counts)
+        headline = _headline_lines(entry, decision, exclusive=_are_exclusive(metrics))
+        main = Table(head, headline, counts)
         every = Table(head, details, f"{counts}, {composition}")
         sources.append(SourceScores(main, every, notes, tables))
     return sources
@@ -283,11 +285,18 @@ def _class_table(classes: Mapping[str, Any], keys: Sequence[str], caption: str) 
     return Table(("class", *labels), rows, caption).without_empty()
 
 
-def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:
+def _are_exclusive(metrics: Mapping[str, Any]) -> bool:
+    """Return whether the classes of a pixel exclude each other."""
+    return bool(metrics.get("classes", {}).get("exclusive"))
+
+
+def _headline_lines(
+    entry: Mapping[str, Any], decision: Mapping[str, Any] | None, *, exclusive: bool
+) -> list[Line]:
     """Return the main scores with their thresholds, and beside the accuracy that of the majority class."""
     lines = []
     for metric, estimate in headline_scores(entry):
-        threshold = describe_threshold(metric, decision)
+        threshold = describe_threshold(metric, decision, exclusive=exclusive)
         label = score_label(score_key(metric))
         lines.append(_line(f"{label} ({threshold})" if threshold else label, estimate))
         lines += [_line(f"{label}, {name}", score) for name, score in _class_scores(entry, metric)]

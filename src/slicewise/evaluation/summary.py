@@ -19,6 +19,7 @@ from slicewise.domain.tables import (
     describe_mask_threshold,
     plural,
 )
+from slicewise.domain.wording import is_of_pictures
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.statistics import BootstrapSettings, estimate, estimate_mean, estimate_over_rows
 from slicewise.metrics import confusion
@@ -50,7 +51,7 @@ def summarise(result: EvaluationResult) -> dict[str, Any]:
             "samples": bootstrap.samples,
             "seed": bootstrap.seed,
         },
-        "empty_reference_policy": describe_undefined(),
+        "empty_reference_policy": describe_undefined(volumes=not is_of_pictures()),
         "nsd_tolerance_mm": result.settings.nsd_tolerance_mm,
         "tasks": [*result.tasks],
         **({"classes": asdict(result.classes)} if result.classes.several else {}),
@@ -247,10 +248,15 @@ def headline_scores(entry: Mapping[str, Any]) -> Iterator[tuple[Metric, Mapping[
             yield metric, section[score_key(metric)]
 
 
-def describe_threshold(metric: Metric, decision: Mapping[str, Any] | None) -> str:
-    """Return the threshold behind a metric in words; `decision` is an entry of `decisions`."""
+def describe_threshold(metric: Metric, decision: Mapping[str, Any] | None, *, exclusive: bool = False) -> str:
+    """Return the threshold behind a metric in words; `decision` is an entry of `decisions`.
+
+    `exclusive`: whether the classes of a pixel exclude each other, and have none.
+    """
     if decision is None or not metric.uses_threshold:
         return ""
+    if exclusive and metric.level != "pooled":
+        return describe_mask_threshold({**decision, "mask_threshold": None})
     describe = describe_class_threshold if metric.level == "pooled" else describe_mask_threshold
     return describe(decision)
 

@@ -163,11 +163,15 @@ def score_label(key: str) -> str:
     return f"{metric.label}{per.replace('_', ' ')}{what.replace('_', ' ')}{unit}"
 
 
-def describe_undefined() -> str:
-    """Return what the metrics of masks are where masks are empty, in words."""
+def describe_undefined(*, volumes: bool = True) -> str:
+    """Return what the metrics of masks are where masks are empty, in words.
+
+    Without `volumes` those that need the size of a voxel are left out.
+    """
     rules: dict[str, list[str]] = {}
     for metric in metrics_of("slice", "patient"):
-        rules.setdefault(metric.undefined, []).append(metric.label)
+        if volumes or "voxel size" not in metric.undefined:
+            rules.setdefault(metric.undefined, []).append(metric.label)
     parts = [f"{', '.join(labels)}: {rule}." for rule, labels in rules.items()]
     return (
         f"{' '.join(parts)} Undefined values are left out of means; the number of empty references is given."

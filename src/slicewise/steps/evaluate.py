@@ -34,6 +34,7 @@ def _run(context: Context[Config]) -> Outcome:
 
 def evaluate(stages: Sequence[str]) -> Step[Config]:
     """Return the step that evaluates the last of these training steps, and compares all of them."""
+    compared = {HOMES["phases"]: "the stages compared"} if len(stages) > 1 else {}
     return Step(
         name="evaluate",
         run=_run,
@@ -41,13 +42,13 @@ def evaluate(stages: Sequence[str]) -> Step[Config]:
         needs=("preprocess", "split", *stages),
         homes=HOMES,
         product=("metrics.json", "slices.csv", "patients.csv"),
-        version=21,
+        version=22,
         demand=evaluation_demand,
         group="evaluate",
         aliases=("evaluation",),
         highlights={
             f"{HOMES['evaluation']}/report.txt": "the scores as text",
-            HOMES["phases"]: "the stages compared",
+            **compared,
             HOMES["failures"]: "the failures, and what they have in common",
             HOMES["gradcam"]: "Grad-CAM pictures",
         },
