@@ -54,6 +54,7 @@ WHOLE_PROGRAMS = {
     *(
         "test_class_folders",
         "test_class_folders_run",
+        "test_image_masks_run",
         "test_progress",
         "test_runner",
         "test_signals",

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from slicewise.experiment import Experiment
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import Prediction
 
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "python.md"
 HEAD = """# Python
 
-Made by `scripts/utils/list_api.py` from the docstrings. Examples: [predict in Python](../howto/python.md);
+Made by `scripts/utils/list_api.py` from the docstrings. Examples: [use in Python](../howto/python.md);
 the interfaces for other packages: [extend](../howto/extend.md).
 """
 
@@ -51,7 +52,9 @@ def _arguments(function: Any) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    return HEAD + "\n".join(line for kind in (Pipeline, Prediction) for line in section(kind)) + "\n"
+    return (
+        HEAD + "\n".join(line for kind in (Experiment, Pipeline, Prediction) for line in section(kind)) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from tests.scripts import ROOT, load_script
 
 from slicewise.cli.main import VERBS, main
 from slicewise.cli.options import expand_words
+from slicewise.config.schema.sources import ShapesSettings
 from slicewise.core.files import read_json
+from slicewise.data.shapes import write_shapes
 
 PAGES = [
     ROOT / "README.md",
@@ -25,6 +27,8 @@ RUN_ONLY = {"--no-input", "--yes", "--dry-run"}
 EXIT_CODES = {"demo": (1,), "doctor": (0, 1)}
 """No demo runs in the tests; a busy machine may have too little memory."""
 SHORT = [f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")]
+ONE_STAGE = {f"recipes={recipe}" for recipe in ("binary", "multiclass", "tumour_types")}
+FEW_SHAPES = {"train": 8, "val": 4, "test": 4}
 SMALL_MODEL = ["model.encoder=tu-test_resnet", "model.encoder_weights=null", "model.encoder_depth=3"]
 
 
@@ -39,6 +43,17 @@ def commands(page: Path) -> list[list[str]]:
 TYPES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 ALL = [(page.stem, words) for page in PAGES for words in commands(page)]
 SLICEWISE = [(stem, words[1:]) for stem, words in ALL if words[0] == "slicewise"]
+
+
+def write_pictures_with_masks(data: Path) -> None:
+    """A flat set of one class, and one of two classes in folders train, val and test."""
+    for name, classes in (("drawn", 1), ("organs", 2)):
+        few = ShapesSettings(kind="shapes", name=name, size=64, classes=classes, **FEW_SHAPES)
+        write_shapes(data / name, few)
+    for path in sorted((data / "drawn").rglob("*.???")):
+        place = data / "cells" / path.parent.name / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
 
 
 def test_commands_of_other_programs_are_known() -> None:
@@ -65,6 +80,7 @@ def data(tmp_path: Path) -> Path:
         Image.fromarray(np.full((40, 40), 9, np.uint8)).save(folder / "pictures" / label / f"{label}1.png")
     for kind in TYPES:
         (folder / "types" / kind).mkdir(parents=True)
+    write_pictures_with_masks(folder)
     (folder / "split.csv").write_text("name,subset\nPhantom_00003,test\n", encoding="utf-8")
     return folder
 
@@ -103,13 +119,19 @@ def tiny(words: list[str]) -> list[str]:
     """Return a command with the overrides of a tiny pipeline, those of other sources excepted."""
     if words[0] == "test":  # the model decides the rest
         return [*words, *(word for word in TINY if word.startswith(("evaluation.", "runtime.")))]
+    if words[0] == "data":
+        return [*words, *(f"--{subset}={number}" for subset, number in FEW_SHAPES.items())]
     if words[0] not in {"run", "plan", "ablate", "config", "doctor"} or "--diff" in words:
         return words
     own = any(word.startswith("data=") for word in words)
     if not own:
         return [*words, *SHORT, *TINY]
-    short = ["stages.train.epochs=1"] if "recipes=tumour_types" in words else SHORT
-    return [*words, *short, *SMALL_MODEL, *(word for word in TINY if not word.startswith("data."))]
+    short = ["stages.train.epochs=1"] if ONE_STAGE & {*words} else SHORT
+    sets = [word.removeprefix("data=") for word in words if word.startswith("data=shapes")]
+    drawn = [
+        f"data.sources.{name}.{subset}={number}" for name in sets for subset, number in FEW_SHAPES.items()
+    ]
+    return [*words, *short, *SMALL_MODEL, *drawn, *(word for word in TINY if not word.startswith("data."))]
 
 
 @pytest.fixture
@@ -130,6 +152,7 @@ def patients(trained: Pipeline, tmp_path: Path) -> Path:
             rng = np.random.default_rng(100 * number + place)
             head = Image.fromarray(rng.integers(40, 220, (8, 8), np.uint8)).resize((64, 64))
             head.save(folder / "types" / kind / f"{place}.png")
+    write_pictures_with_masks(folder)
     (folder / "split.csv").write_text(f"name,subset\n{volumes[0].name},test\n", encoding="utf-8")
     return folder
 

@@ -83,7 +83,7 @@ def test_the_conditions_of_a_score_are_those_of_the_decision() -> None:
     chosen = Postprocessing(Scaling(1.5, 0.2), 0.3124, 0.45, min_component=9, component_share=0.1, gate=True)
     assert describe_class_threshold(plain.to_json()) == "class threshold 0.5"
     assert describe_mask_threshold(plain.to_json()) == "mask threshold 0.5"
-    assert describe_mask_threshold({**plain.to_json(), "mask_threshold": None}) == ""
+    assert describe_mask_threshold({**plain.to_json(), "mask_threshold": None}) == "most probable class"
     assert describe_class_threshold(chosen.to_json()) == "class threshold 0.312, calibrated"
     assert describe_mask_threshold(chosen.to_json()) == (
         "mask threshold 0.45, parts from 10% of the largest, parts from 9 voxels, none in slices not called "

@@ -96,7 +96,7 @@ def test_raw_probabilities_are_named_where_there_are_any() -> None:
     ("split", "origin"),
     [
         ({"file": "mine.csv", "folders": False}, "given by the user in split.file=mine.csv"),
-        ({"file": None, "folders": True}, "given by the user as folders of the data"),
+        ({"file": None, "folders": True}, "given by the folders of the data"),
     ],
 )
 def test_a_split_of_the_user_is_said(made: Made, split: dict[str, Any], origin: str) -> None:

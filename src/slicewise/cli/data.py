@@ -45,6 +45,9 @@ def execute(args: argparse.Namespace) -> int:
     write_shapes(folder, settings)
     counts = f"{settings.train} + {settings.val} + {settings.test}"
     say(f"{folder}: {counts} pictures with masks in train, val and test")
-    say(f"classes, as in {CLASSES_NAME}: {', '.join(class_names(settings.classes))}")
-    say(f"train on it: slicewise run data=image_masks data.path={shlex.quote(str(folder))}", "dim")
+    names = class_names(settings.classes)
+    say(f"classes, as in {CLASSES_NAME}: {', '.join(names)}")
+    recipe = f"recipes=multiclass tasks.segmentation.classes=[{','.join(names)}]"
+    recipe = recipe if settings.classes > 1 else "recipes=binary"
+    say(f"train on it: slicewise run {recipe} data=image_masks data.path={shlex.quote(str(folder))}", "dim")
     return 0

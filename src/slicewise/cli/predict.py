@@ -152,9 +152,12 @@ class _Outputs:
         """Write the table for people, that for programs, and the submission, each atomically."""
         from slicewise.inference.prediction import PredictionRow
 
-        warning = SYNTHETIC_WARNING if pipeline.synthetic else None
-        cases = [row.to_json() for row in rows]
-        content = {"notice": NOTICE, "warning": warning, **pipeline.to_json(), "cases": cases}
+        with wording(pipeline.checkpoints[0].preprocessing.channels, pipeline.classes.names):
+            notes = {
+                "notice": reword(NOTICE),
+                "warning": reword(SYNTHETIC_WARNING) if pipeline.synthetic else None,
+            }
+        content = {**notes, **pipeline.to_json(), "cases": [row.to_json() for row in rows]}
         with _explain_full_disk(self.folder, "--out"):
             write_rows(self.folder / CSV_NAME, rows, PredictionRow)
             write_json(self.folder / JSON_NAME, content)
@@ -180,10 +183,10 @@ def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", output
     say()
     for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
         say(f"thresholds {origin}" if origin.startswith("chosen") else origin, "dim")
-    if pipeline.synthetic:
-        with wording(pipeline.checkpoints[0].preprocessing.channels, pipeline.classes.names):
+    with wording(pipeline.checkpoints[0].preprocessing.channels, pipeline.classes.names):
+        if pipeline.synthetic:
             say(reword(SYNTHETIC_WARNING), "warn")
-    say(NOTICE, "dim")
+        say(reword(NOTICE), "dim")
     say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {outputs.folder / CSV_NAME}")
     if outputs.submission:
         left_out = "; cases that failed are not in it" if failed else ""

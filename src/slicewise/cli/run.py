@@ -168,6 +168,11 @@ class _RedactingFormatter(logging.Formatter):
         return redact(super().format(record))
 
 
+def _has_content(path: Path) -> bool:
+    """Return whether it is a file, or a folder that holds something: a recipe without classes has no maps."""
+    return path.is_file() or (path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir()))
+
+
 def show_summary(
     record: RunRecord, config: Config, workspace: Workspace, pipeline_steps: Sequence[Step[Config]] = ()
 ) -> None:
@@ -192,8 +197,7 @@ def show_summary(
             say(f"  {line}")
     for step in reversed(pipeline_steps or pipeline(config)):  # other outputs may have other settings
         for path, text in step.highlights.items():
-            home = workspace.home(path)
-            if step.name in available and (home.is_file() or any(home.glob("[!.]*"))):
+            if step.name in available and _has_content(workspace.home(path)):
                 say(f"  {path:<44} {text}", "dim")
     say(f"  {RECORD_NAME:<44} the record of this run", "dim")
     if "demo" in available and (url := demo_url(workspace)):

@@ -308,13 +308,13 @@ def describe_mask_threshold(decision: Mapping[str, Any]) -> str:
     """Return the mask threshold and the post-processing of masks in words; `decision` as above.
 
     Of several classes that have their own it is the threshold of each; classes that exclude each other have
-    none.
+    none: the most probable one is predicted.
     """
     if rules := decision.get("by_class"):
         each = (f"{rule['mask_threshold']:.3g} for {name.replace('_', ' ')}" for name, rule in rules.items())
         return f"mask threshold {', '.join(each)}"
     threshold = decision["mask_threshold"]
-    parts = [] if threshold is None else [f"mask threshold {threshold:.3g}"]
+    parts = [MOST_PROBABLE if threshold is None else f"mask threshold {threshold:.3g}"]
     if decision["component_share"]:
         parts.append(f"parts from {decision['component_share']:.0%} of the largest")
     if decision["min_component"]:

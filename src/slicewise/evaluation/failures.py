@@ -92,8 +92,9 @@ def analyse_failures(
     patients = [row for row in masked if (score := row.scores[metric]) is not None and score < threshold]
     slice_traits = _slice_traits(judged, result.slices, images)
     traits = _trait_rows("slice", slice_traits, {row.key for row in slices})
-    patient_traits = _patient_traits(masked, images)
-    traits += _trait_rows("patient", patient_traits, {(row.source, row.patient) for row in patients})
+    if len(result.patients) < len(result.slices):  # else each is the other
+        patient_traits = _patient_traits(masked, images)
+        traits += _trait_rows("patient", patient_traits, {(row.source, row.patient) for row in patients})
     return FailureAnalysis(
         tuple(sorted(slices, key=_severity)),
         tuple(sorted(patients, key=lambda row: (row.dice, row.source, row.patient))),
@@ -237,12 +238,14 @@ def write_failures(
         for name, image in picture.files().items():
             with atomic_write(folder / "pictures" / f"{stem}_{name}.png") as stream:
                 stream.write(image)
-    draw_failures(folder / "failures.png", pictures, len(analysis.slices), synthetic=synthetic)
+    number = len(analysis.slices)
+    draw_failures(folder / "failures.png", pictures, number, analysis.metric, synthetic=synthetic)
     draw_iou_bars(folder / "iou_of_failures.png", analysis.slices, analysis.patients, synthetic=synthetic)
     failed = by_source(analysis.slices)
     draw_failure_confusion(folder / "confusion_matrices.png", result, failed, synthetic=synthetic)
     return {
         "limit": analysis.limit,
+        "metric": analysis.metric,
         "num_slices": len(analysis.slices),
         "num_patients": len(analysis.patients),
     }
@@ -259,7 +262,9 @@ def _lines(analysis: FailureAnalysis, *, synthetic: bool) -> Iterator[str]:
         kinds = sorted(Counter(row.kind for row in rows).items())
         counts = f" ({', '.join(f'{count} {kind}' for kind, count in kinds)})" if kinds else ""
         yield f"{source}: {len(rows)} of {plural(number, 'slice')} failed{counts}"
-    names = ", ".join(f"{row.source}/{row.patient} ({row.dice:.2f})" for row in analysis.patients)
+    names = ", ".join(
+        f"{row.source}/{row.patient} ({row.scores[analysis.metric]:.2f})" for row in analysis.patients
+    )
     yield f"patients that failed: {names or 'none'}"
     yield ""
     if not analysis.traits:

@@ -166,7 +166,8 @@ def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None
     for source, entry in metrics["sources"].items():
         lines.append(f"{source}: {describe_counts(entry['num_patients'], entry['num_slices'])}")
         for metric, estimate in headline_scores(entry):
-            threshold = describe_threshold(metric, metrics.get("decisions", {}).get(source))
+            decision = metrics.get("decisions", {}).get(source)
+            threshold = describe_threshold(metric, decision)
             condition = f" ({threshold})" if threshold else ""
             value = number(estimate["value"], missing="n/a")
             if estimate["interval"] is not None:

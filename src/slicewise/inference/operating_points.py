@@ -158,7 +158,8 @@ def _point(
     population = validation.get("population") or describe_groups(
         number, pictures=kind == "picture", subset="validation"
     )
-    origin = f"{source}, {population}: {notes}" if notes else f"chosen on {population} of {source}"
+    named = source if notes.startswith(str(population)) else f"{source}, {population}"
+    origin = f"{named}: {notes}" if notes else f"chosen on {population} of {source}"
     if not postprocessing.calibrated and "gains" not in entry:  # notes of an older version do not say it
         origin = f"{origin}; {NOT_CALIBRATED}"
     return OperatingPoint(postprocessing, origin)

@@ -32,6 +32,8 @@ from slicewise.plots.style import BLUE, GREY, ORANGE, SERIES, draw_message, draw
 _NO_CLASSIFICATION: Final = "the model has no classification"
 _DIAGONAL: Final[dict[str, Any]] = {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 3))}
 _DOT_AREA, _SMALLEST_DOT = 260.0, 12.0  # of a bin with all slices, and of one with few
+_ROOM: Final = 52
+"""Characters beside each other that fit below a confusion matrix"""
 _DASHES: Final = ("-", "--", ":")
 
 
@@ -118,8 +120,10 @@ def draw_cells(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> N
         text = f"{count:,}\n{shares[row, column]:.0%}"
         size = 12 if len(names) <= 3 else 10 if len(names) <= 5 else 8
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), names, rotation=90, va="center")
+    crowded = len(names) * max(map(len, names)) > _ROOM
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axes.set_xticks(range(len(names)), names, **turned)
+    axes.set_yticks(range(len(names)), names, rotation=0 if len(names) > 3 or crowded else 90, va="center")
     axes.tick_params(length=0)
     axes.set(xlabel="predicted", ylabel="true")
 

@@ -19,6 +19,7 @@ from slicewise.domain.keys import SliceKey
 from slicewise.domain.labels import modality_slot
 from slicewise.domain.tables import FailedSlice, SliceRow
 from slicewise.imaging.io.image2d import to_png
+from slicewise.metrics.table import METRICS
 from slicewise.plots.overlay import WINDOW, grey
 from slicewise.plots.style import GREY, PREDICTION, TRUTH, draw_message, drawing, hide_axes
 
@@ -164,9 +165,14 @@ def _legend(picture: SlicePicture[SliceRow]) -> list[Line2D | Patch]:
 
 
 def draw_failures(
-    path: Path, pictures: Sequence[SlicePicture[FailedSlice]], num_failed: int, *, synthetic: bool
+    path: Path,
+    pictures: Sequence[SlicePicture[FailedSlice]],
+    num_failed: int,
+    metric: str = "dice",
+    *,
+    synthetic: bool,
 ) -> None:
-    """Draw image, reference and prediction of each failure, two failures a line."""
+    """Draw image, reference and prediction of each failure, with its `metric`, two failures a line."""
     lines, title = max(1, -(-len(pictures) // _FAILURES_PER_LINE)), "Failures: image, reference, prediction"
     with drawing(path, (12.4, 0.6 + 2.35 * lines), title, synthetic=synthetic) as figure:
         figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.06)
@@ -176,10 +182,10 @@ def draw_failures(
         if not pictures:
             grid[0, 0].text(0, 0.5, "none is shown" if num_failed else "no slice failed")
         for panels, picture in zip(grid.reshape(-1, 3), pictures, strict=False):
-            _draw_failure(panels, picture)
+            _draw_failure(panels, picture, metric)
 
 
-def _draw_failure(panels: Iterable[Axes], picture: SlicePicture[FailedSlice]) -> None:
+def _draw_failure(panels: Iterable[Axes], picture: SlicePicture[FailedSlice], metric: str) -> None:
     row = picture.row
     image, reference, prediction = panels
     names = ("reference", "prediction")
@@ -194,7 +200,7 @@ def _draw_failure(panels: Iterable[Axes], picture: SlicePicture[FailedSlice]) ->
         _fill(reference, mask, colour, opacity=0.55)
     for mask, colour in picture.layers(picture.predicted, PREDICTION):
         _fill(prediction, mask, colour, opacity=0.55)
-    score = "" if row.dice is None else f", Dice {row.dice:.2f}"
+    score = "" if row.dice is None else f", {METRICS[metric].label} {row.scores[metric] or 0:.2f}"
     image.set_title(f"{row.case}, slice {row.index}: {row.kind}{score}", fontsize=9)
 
 

@@ -17,6 +17,7 @@ from slicewise.domain.tables import (
     by_source,
     plural,
 )
+from slicewise.domain.wording import is_of_pictures
 from slicewise.metrics.confusion import (
     PixelCounts,
     class_accuracy,
@@ -30,9 +31,9 @@ _BARS: Final = 20
 
 
 def draw_classes(path: Path, classes: Classes, pixels: Mapping[str, PixelCounts], *, synthetic: bool) -> None:
-    """Draw per source the IoU of each class over all pixels, and the confusion of exclusive classes.
+    """Draw per source the IoU of each class over all pixels, and their confusion.
 
-    Classes that may overlap have no confusion matrix.
+    Classes that may overlap have none.
     """
     columns = 2 if any(counts.cells is not None for counts in pixels.values()) else 1
     size = (5.5 * columns, 0.8 + 4.2 * len(pixels))
@@ -123,17 +124,22 @@ def _stack(values: NDArray[np.float64], reach: float = 0.28, bins: int = 50) -> 
 def draw_iou_bars(
     path: Path, slices: Sequence[FailedSlice], patients: Sequence[PatientRow], *, synthetic: bool
 ) -> None:
-    """Draw the IoU of failed patients and of failed slices with some overlap as bars, the worst first."""
+    """Draw the IoU of failed patients and of failed slices with some overlap as bars, the worst first.
+
+    Where each patient is a picture, these are the same, and only the former are drawn.
+    """
     masked = [row for row in slices if row.dice is not None]
     overlapping = [(f"{row.case}, slice {row.index}", iou) for row in masked if (iou := row.scores["iou"])]
     none = len(masked) - len(overlapping)
     failed = [(f"{row.source}/{row.patient}", row.scores["iou"] or 0.0) for row in patients]
     of_slices = f"{plural(len(masked), 'slice')} failed, {none} of them with IoU 0; the others:"
-    panels = ((f"{plural(len(patients), 'patient')} failed", failed, BLUE), (of_slices, overlapping, ORANGE))
+    panels = [(f"{plural(len(patients), 'patient')} failed", failed, BLUE), (of_slices, overlapping, ORANGE)]
+    if is_of_pictures() and len(patients) == len(masked):
+        del panels[1]
     heights = [max(2, min(len(bars), _BARS)) for _, bars, _ in panels]
     size = (7.5, 1.8 + 0.26 * sum(heights))
     with drawing(path, size, "IoU of the failures", synthetic=synthetic) as figure:
-        grid = figure.subplots(2, 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
         for axes, (name, bars, colour) in zip(grid, panels, strict=True):
             shown = bars[:_BARS]
             axes.barh(range(len(shown)), [value for _, value in shown], color=colour, height=0.65)

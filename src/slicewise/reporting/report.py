@@ -14,16 +14,19 @@ from PIL import Image
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json, write_text
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.report import Report, Table, to_text
 from slicewise.domain.tables import resampling_unit
-from slicewise.domain.wording import reword
+from slicewise.domain.wording import is_of_objects, reword
 from slicewise.evaluation.report import source_scores
 from slicewise.evaluation.summary import headline_scores
 from slicewise.metrics.table import score_key, score_label
+from slicewise.reporting.model import describe_model, describe_preparation
 from slicewise.reporting.run import (
     ResultFolders,
     RunInfo,
     collect_warnings,
+    selected_settings,
     selection_notes,
     uncalibrated_sources,
 )
@@ -107,14 +110,16 @@ def data_uri(path: Path, *, wide: bool) -> str:
 def render_card(run: RunInfo, evaluation: Path) -> str:
     """Return the card: YAML front matter with the metrics, then the text."""
     metrics = read_json(evaluation / "metrics.json")
-    tags = ["medical-imaging", "mri", "brain-tumour", "multi-task"]
+    tags = [] if is_of_objects() else ["medical-imaging", "mri", "brain-tumour"]
+    tags += ["multi-task"] if len(metrics["tasks"]) > 1 else []
+    segments = SEGMENTATION in metrics["tasks"]
     front_matter = ModelCardData(
         language="en",
         license="mit",
         library_name="pytorch",
-        pipeline_tag="image-segmentation",
+        pipeline_tag=f"image-{SEGMENTATION if segments else CLASSIFICATION}",
         tags=[*tags, *(["synthetic-data"] if run.synthetic else [])],
-        model_name="slicewise-multitask",
+        model_name=f"slicewise-{run.config['recipe']}",
         eval_results=list(_eval_results(run, metrics)),
     )
     lines = [
@@ -126,14 +131,19 @@ def render_card(run: RunInfo, evaluation: Path) -> str:
     text = TEMPLATES.get_template("model_card.md.j2").render(
         run=run,
         metrics=metrics,
+        medical=not is_of_objects(),
+        title=f"SliceWise {'multi-task model' if len(metrics['tasks']) > 1 else 'model'}",
+        description=describe_model(run.config["tasks"]),
+        preparation=describe_preparation(run.config["preprocessing"]),
         warnings=list(collect_warnings(run, metrics)),
+        selected=selected_settings(metrics),
         notes=selection_notes(metrics),
         raw=uncalibrated_sources(metrics),
         split=split_table(run).to_markdown(),
         scores=Table(head, lines).to_markdown(),
         training=training_table(run).to_markdown(),
     )
-    return f"---\n{front_matter.to_yaml()}\n---\n\n{text}"
+    return f"---\n{reword(front_matter.to_yaml())}\n---\n\n{reword(text)}"
 
 
 def _eval_results(run: RunInfo, metrics: Mapping[str, Any]) -> Iterator[EvalResult]:

@@ -69,8 +69,9 @@ class RunInfo:
             return "all patients of an external test"
         if split["file"] is not None:
             return f"given by the user in split.file={split['file']}"
-        if split["folders"]:
-            return "given by the user as folders of the data"
+        given = self.step("split").metrics.get("given", {})
+        if split["folders"] or any(entry["by"] == "folders" for entry in given.values()):
+            return "given by the folders of the data"
         return f"drawn by split.seed={split['seed']}"
 
     def step(self, name: str) -> StepInfo:
@@ -155,6 +156,11 @@ def uncalibrated_sources(metrics: Mapping[str, Any]) -> list[str]:
         for source, entry in metrics["decisions"].items()
         if (entry["temperature"], entry["shift"]) == (1, 0)
     ]
+
+
+def selected_settings(metrics: Mapping[str, Any]) -> str:
+    """Return what was selected on the validation patients."""
+    return "Thresholds and calibration" if CLASSIFICATION in metrics["tasks"] else "Thresholds"
 
 
 def selection_notes(metrics: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """The report of a run: the sections of its page and of its text, from the files of the evaluation."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from slicewise.config.export import to_yaml
@@ -14,7 +14,13 @@ from slicewise.evaluation.comparison import describe_intervals, gain_text, to_ta
 from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, number, source_scores
 from slicewise.metrics.table import METRICS
 from slicewise.reporting.external import describe_test, differences
-from slicewise.reporting.run import ResultFolders, RunInfo, collect_warnings, selection_notes
+from slicewise.reporting.run import (
+    ResultFolders,
+    RunInfo,
+    collect_warnings,
+    selected_settings,
+    selection_notes,
+)
 from slicewise.reporting.tables import split_table, training_table
 from slicewise.reporting.thresholds import thresholds
 
@@ -36,7 +42,6 @@ LINKS: Final = {
     "model_card": "model_card.md",
 }
 """The tables behind the page, relative to its folder in the workspace."""
-_DISTRIBUTION: Final = "Overlap of the masks of each test patient"
 _SCORE_FIGURES: Final = {
     "confusion_matrix": (CLASSIFICATION, "Confusion matrices of the slices, per source"),
     "metric_distribution": (SEGMENTATION, "Overlap of the masks of each test patient"),
@@ -51,17 +56,17 @@ def build_report(run: RunInfo, folders: ResultFolders) -> Report:
     """Return the report: the same for the same run and files."""
     metrics = read_json(folders.evaluation / "metrics.json")
     sources = source_scores(metrics)
-    thresholds_title = "Thresholds and calibration, selected on the validation patients"
+    selected = selected_settings(metrics)
     tested = "slice" if "slice_classes" in metrics else "patient"
     sections: list[tuple[str, str, Iterable[Block]]] = [
         ("Summary", "Summary", _summary(run, metrics, sources, folders)),
         ("Differences from the training data", "Differences", differences(folders)),
         ("Training", "Training", _training(run, folders)),
         ("Scores on the test patients", "Scores", _scores(metrics, sources, folders)),
-        (thresholds_title, "Thresholds", thresholds(metrics, folders)),
+        (f"{selected}, selected on the validation patients", "Thresholds", thresholds(metrics, folders)),
         ("The training stages on the same test slices", "Stages", _stages(run, folders)),
         (f"Every test {tested}, worst first", f"{tested}s".capitalize(), _patients(metrics, folders)),
-        ("Failures", "Failures", _failures(run, metrics["tasks"], folders)),
+        ("Failures", "Failures", _failures(run, metrics, folders)),
         ("Explanations", "Explanations", _explanations(metrics, folders)),
         ("Fewer modalities", "Modalities", _subsets(folders)),
         ("Provenance", "Provenance", _provenance(run, metrics)),
@@ -87,7 +92,7 @@ def _summary(
     for headline, explanation in collect_warnings(run, metrics):
         yield Notice(headline, explanation)
     for note in selection_notes(metrics):
-        yield Notice("Thresholds and calibration", note, severe=False)
+        yield Notice(selected_settings(metrics), note, severe=False)
     unused = describe_test(folders)
     if folders.stages:
         unused = (
@@ -130,7 +135,8 @@ def _scores(
         if task in metrics["tasks"]:
             yield Figure(folders.evaluation / f"{name}.png", caption)
     if "classes" in metrics or CLASSIFICATION not in metrics["tasks"]:
-        caption = "IoU and confusion of the classes of pixels, per source"
+        what = "IoU and confusion" if _pixels_are_confused(metrics) else "IoU"
+        caption = f"{what} of the classes of pixels, per source"
         yield Figure(folders.evaluation / CLASSES_FIGURE, caption, wide=True)
     if SEGMENTATION in metrics["tasks"]:
         samples = folders.evaluation / "sample_predictions.png"
@@ -141,7 +147,7 @@ def _stages(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     if folders.stage_comparison is None or len(folders.stages) < 2:
         return
     rows = read_rows(folders.stage_comparison / "phase_comparison.csv", ComparisonRow)
-    yield to_table(rows)
+    yield to_table(rows).without_empty()
     for source, gains in run.gains.items():
         yield Text(f"{source}: {gain_text(run.final_stage, gains)}")
     yield Text(f"{describe_intervals(rows)} Thresholds as configured.", is_note=True)
@@ -198,15 +204,18 @@ def _slices_of_classes(classes: Classes, folders: ResultFolders) -> Iterator[Blo
         for row in slices[:MAX_PATIENTS]
     ]
     head = ("source", "case", "slice", "true class", "predicted", "its probability", "of the true class")
+    if is_of_pictures():  # each case is its only slice
+        head, rows = (*head[:2], *head[3:]), [(*row[:2], *row[3:]) for row in rows]
     yield Table(head, rows)
     shown = f"{MAX_PATIENTS} of {len(slices)} are shown. " if len(slices) > MAX_PATIENTS else ""
     yield Text(f"{shown}All columns, and all slices:", {"slices.csv": LINKS["slices"]}, is_note=True)
 
 
-def _failures(run: RunInfo, tasks: Collection[str], folders: ResultFolders) -> Iterator[Block]:
-    failures = run.evaluation_step.metrics["failures"]
-    classified = CLASSIFICATION in run.evaluation_step.metrics["tasks"]
-    nouns = ("patient",) if is_of_pictures() else ("slice", "patient")
+def _failures(run: RunInfo, metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
+    failures, tasks = run.evaluation_step.metrics["failures"], metrics["tasks"]
+    classified = CLASSIFICATION in tasks
+    whole_pictures = is_of_pictures() and run.config["preprocessing"]["fit"] != "tile"
+    nouns = ("slice",) if whole_pictures else ("slice", "patient")
     counts = [plural(failures[f"num_{noun}s"], noun) for noun in nouns]
     yield Text(
         f"{' and '.join(counts)} failed: {failures['limit']}"
@@ -214,7 +223,11 @@ def _failures(run: RunInfo, tasks: Collection[str], folders: ResultFolders) -> I
     )
     failed = read_rows(folders.failures / "patients.csv", PatientRow)[:MAX_PATIENTS]
     if failed:
-        names = ", ".join(f"{row.source}/{row.patient} (Dice {number(row.dice, 2)})" for row in failed)
+        metric = METRICS[failures["metric"]]
+        names = ", ".join(
+            f"{row.source}/{row.patient} ({metric.label} {number(row.scores[metric.name], 2)})"
+            for row in failed
+        )
         yield Text(f"Patients that failed: {names}.")
     rows = [
         (
@@ -238,9 +251,16 @@ def _failures(run: RunInfo, tasks: Collection[str], folders: ResultFolders) -> I
     yield Figure(folders.failures / "failures.png", "Failures: image, reference, prediction", wide=True)
     if SEGMENTATION in tasks:
         yield Figure(folders.failures / "iou_of_failures.png", "IoU of the failures")
-    if CLASSIFICATION in tasks:
+    if classified or _pixels_are_confused(metrics):
         matrices = folders.failures / "confusion_matrices.png"
-        yield Figure(matrices, "Confusion matrices of all slices and of the failures")
+        of = "" if classified else "the pixels of "
+        yield Figure(matrices, f"Confusion matrices of {of}all slices and of the failures")
+
+
+def _pixels_are_confused(metrics: Mapping[str, Any]) -> bool:
+    """Return whether a source has a confusion of the classes of pixels: overlapping ones have none."""
+    sections = [entry["segmentation"] or {} for entry in metrics["sources"].values()]
+    return any(part.get("all_pixels", {}).get("confusion") for part in sections)
 
 
 def _explanations(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
@@ -309,7 +329,9 @@ def _reproduce(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     )
     links = {"report.json": "report.json"}
     if folders.stages:
-        links |= {"model card": LINKS["model_card"], "phase_comparison.csv": LINKS["phases"]}
+        links |= {"model card": LINKS["model_card"]}
+    if len(folders.stages) > 1:
+        links |= {"phase_comparison.csv": LINKS["phases"]}
     for name in ("metrics", "text", "calibration", "failures", "traits"):
         links["failures" if name == "failures" else LINKS[name].rpartition("/")[2]] = LINKS[name]
     yield Text("Beside this page, and in the workspace:", links)

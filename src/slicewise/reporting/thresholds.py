@@ -6,6 +6,7 @@ from typing import Any
 from slicewise.core.files import read_json
 from slicewise.domain.labels import CLASSIFICATION
 from slicewise.domain.report import Block, Table, Text
+from slicewise.domain.tables import MOST_PROBABLE
 from slicewise.evaluation.report import number
 from slicewise.reporting.run import ResultFolders, uncalibrated_sources
 
@@ -24,7 +25,9 @@ def thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[B
         scaling = "raw, not calibrated" if source in raw else scaling
         head_cells = (source, population, scaling, number(entry["class_threshold"]))
         for name, rule in _mask_rules(entry, metrics):
-            rows.append((*head_cells, f"{name}{number(rule['mask_threshold'], 2)}", _describe_masks(rule)))
+            threshold = rule["mask_threshold"]
+            cut = MOST_PROBABLE if threshold is None else number(threshold, 2)
+            rows.append((*head_cells, f"{name}{cut}", _describe_masks(rule)))
             head_cells = ("", "", "", "")
         before, after = entry["before"], entry["after"]
         pairs = [(before[key], after[key]) for key in ("ece", "brier")]

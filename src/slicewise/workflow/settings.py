@@ -43,8 +43,15 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
 
 def recipe_wording(config: Config) -> AbstractContextManager[None]:
     """Return the block in which reports and figures have the words of the recipe."""
-    segmentation = config.tasks.segmentation
-    return wording(config.preprocessing.channels, segmentation.classes if segmentation else ())
+    segmentation, classification = config.tasks.segmentation, config.tasks.classification
+    # Of tumour or not there are scores of slices and of patients, which are two things for pictures too.
+    several = classification is None or classification.has_several
+    return wording(
+        config.preprocessing.channels,
+        segmentation.classes if segmentation else (),
+        pictures=several and all(source.unit == "picture" for source in config.data.sources.values()),
+        tiles=config.preprocessing.fit == "tile",
+    )
 
 
 def results_config(config: Config) -> dict[str, Any]:
