@@ -26,7 +26,9 @@ def _take_own_cores() -> None:
 
 _take_own_cores()
 
-pytest_plugins = [f"tests.fixtures.{name}" for name in ("small_model", "cohorts", "services", "packages")]
+pytest_plugins = [
+    f"tests.fixtures.{name}" for name in ("small_model", "cohorts", "services", "packages", "made_once")
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"

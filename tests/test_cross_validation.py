@@ -80,7 +80,10 @@ def test_again_everything_is_reused_and_a_lost_fold_is_made_again_alone(
     assert validated.ran() == ["fold2.evaluate"]
 
 
-def test_a_plain_script_is_set_beside_it_patient_by_patient(validated: Pipeline) -> None:
+def test_a_plain_script_is_set_beside_it_patient_by_patient(
+    validated: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "_training_seconds", lambda *_: 0.5)
     with temporary_bench(TINY, validated.workspace, SMALL) as bench:
         (row,) = accuracy.run(bench)
     pooled = read_json(validated.workspace / "results/cross_validation/metrics.json")

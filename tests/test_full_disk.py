@@ -140,7 +140,8 @@ def fill_in(monkeypatch: pytest.MonkeyPatch, step: str, fill: Callable[[], None]
 def test_each_step_meets_a_full_disk_and_goes_on_once_there_is_room(
     pipeline: Pipeline, disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number, step in enumerate(PIPELINE_STEPS):
+    few = isinstance(disk, NoLargeFiles) and os.geteuid() == 0  # where the other disk can be mounted
+    for number, step in enumerate(PIPELINE_STEPS[:4] if few else PIPELINE_STEPS):
         before = tree(pipeline.workspace)
         fill_in(monkeypatch, step.name, disk.fill)
         assert pipeline.run("--until", step.name) == 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +47,14 @@ OVERRIDES: Final = (
     "runtime.checkpoint_seconds=1e-3",  # so that kills meet saves
 )
 _PATIENCE_SECONDS: Final = 600
+_ORDERLY: Final = {
+    "code": 130,
+    "status": "interrupted",
+    "status of the step": "interrupted",
+    "noise": [],
+    "way on": True,
+    "unsound": [],
+}
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,30 @@ def killed_run(folder: Path, number: int, usual: Usual, kills: list[Kill]) -> Ru
     if not differing:
         shutil.rmtree(workspace)
     return run
+
+
+def stopped_run(folder: Path, usual: Usual, steps: Sequence[str]) -> Iterator[str]:
+    """Stop one run in each of the steps, by SIGINT and SIGTERM in turn, then let it end; yield the faults."""
+    workspace, log = folder / "stopped", folder / "stop.jsonl"
+    _copy_raw_data(folder / "usual", workspace, 1)
+    for turn, step in enumerate(steps):
+        number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
+        end = start(workspace, log, Kill(step, count=4, in_worker=step == "preprocess", signal=number))
+        output, record = workspace.with_suffix(".log").read_text(), read_record(workspace)
+        found = {
+            "code": end.code,
+            "status": record["status"],
+            "status of the step": record["steps"][step]["status"],
+            "noise": [word for word in ("Traceback", "Warning") if word in output],
+            "way on": "--until report" in record.get("continue_with", ""),
+            "unsound": list(unsound(workspace)),
+        }
+        if found != _ORDERLY:
+            yield f"stopped in {step}: {found}\n{output}"
+    if code := start(workspace, log, Kill("never")).code:
+        yield f"the last start ended with {code}"
+    elif snapshot(workspace) != usual.outputs or leftovers(workspace):
+        yield f"the stopped run ends with other outputs, or with leftovers {leftovers(workspace)}"
 
 
 def _copy_raw_data(usual: Path, workspace: Path, number: int) -> None:

@@ -16,6 +16,8 @@ from slicewise.steps import pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.usefixtures("merged_anew")
+
 
 @pytest.fixture
 def configs(tmp_path: Path) -> Path:
