@@ -43,9 +43,24 @@ TINY = (
     "evaluation.gradcam_pictures=4",
     "evaluation.sample_predictions=3",
     "evaluation.bootstrap_samples=200",
+    "evaluation.failure_pictures=4",
     "runtime.num_threads=1",  # the same bits in every worker, whatever its cores
 )
 """A pipeline of a few seconds: every step runs, though the model learns nothing."""
+TINIEST = (
+    *TINY,
+    "preprocessing.image_size=32",
+    "model.encoder=tu-test_resnet",  # timm's model for tests: 0.2 M parameters
+    "model.encoder_weights=null",
+    "model.encoder_depth=3",
+    "training.iterations_per_epoch=2",
+    "training.sample_predictions=1",
+    "evaluation.bootstrap_samples=100",
+    "evaluation.gradcam_pictures=1",
+    "evaluation.sample_predictions=1",
+    "evaluation.failure_pictures=1",
+)
+"""The same with the smallest model and few figures, for tests that train anew."""
 
 
 TESTS = Path(__file__).parent

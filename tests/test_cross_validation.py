@@ -27,6 +27,7 @@ SMALL = (
     *(f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")),
     "evaluation.gradcam_pictures=2",
     "evaluation.sample_predictions=2",
+    "evaluation.failure_pictures=1",
     "evaluation.bootstrap_samples=100",
     "runtime.num_threads=1",
 )

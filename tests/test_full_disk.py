@@ -38,8 +38,9 @@ SMALLEST = (
     "training.iterations_per_epoch=2",
     "training.precision=fp32",
     "evaluation.bootstrap_samples=100",
-    "evaluation.gradcam_pictures=2",
-    "evaluation.sample_predictions=2",
+    "evaluation.gradcam_pictures=1",
+    "evaluation.sample_predictions=1",
+    "evaluation.failure_pictures=1",
     "runtime.num_workers=1",
     "runtime.num_threads=1",
 )

@@ -40,6 +40,7 @@ OVERRIDES: Final = (
     *(f"stages.{stage}.epochs=2" for stage in ("seg_warmup", "cls_head", "joint")),
     "evaluation.gradcam_pictures=1",
     "evaluation.sample_predictions=1",
+    "evaluation.failure_pictures=1",
     "evaluation.bootstrap_samples=100",
     "runtime.device=cpu",
     "runtime.num_workers=2",
