@@ -116,10 +116,10 @@ class Run:
 
 
 def uninterrupted(folder: Path, raw: Path | None = None) -> Usual:
-    """Run once in an empty workspace, or from the patients below `raw`, and log every write."""
+    """Run once in an empty workspace, or from the data of `raw`, and log every write."""
     workspace, log = folder / "usual", folder / "writes.jsonl"
     if raw:
-        shutil.copytree(raw / "phantom", workspace / "data" / "raw" / "phantom", copy_function=os.link)
+        shutil.copytree(raw, workspace / "data" / "raw", copy_function=os.link)
     attempt = start(workspace, log, None)
     if attempt.code:
         raise RuntimeError(f"the uninterrupted run ended with {attempt.code}; see {workspace}.log")
@@ -152,7 +152,7 @@ def killed_run(folder: Path, number: int, usual: Usual, kills: list[Kill]) -> Ru
 def stopped_run(folder: Path, usual: Usual, steps: Sequence[str]) -> Iterator[str]:
     """Stop one run in each of the steps, by SIGINT and SIGTERM in turn, then let it end; yield the faults."""
     workspace, log = folder / "stopped", folder / "stop.jsonl"
-    _copy_raw_data(folder / "usual", workspace, 1)
+    shutil.copytree(folder / "usual" / "data" / "raw", workspace / "data" / "raw", copy_function=os.link)
     for turn, step in enumerate(steps):
         number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
         end = start(workspace, log, Kill(step, count=4, in_worker=step == "preprocess", signal=number))
