@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, TINY, Pipeline
+from tests.conftest import ROOT, TINIEST, Pipeline
 
 from slicewise.core.files import read_json
 
-KEYS = [word for word in TINY if not word.startswith("scale")]
+KEYS = [word for word in TINIEST if not word.startswith("scale")]
 
 
 def run_script(name: str, workspace: Path, *words: str) -> str:

@@ -99,7 +99,7 @@ def test_a_disturbed_real_patient_has_the_same_brain(number: int) -> None:
     raw = subset(images, presence)
     expected = np.asarray((raw != 0).any(axis=0))
     found = {name: dice(foreground(disturbed(raw, presence, name, number), presence), expected)
-             for name in DISTURBANCES}  # fmt: skip
+             for name in [*DISTURBANCES][number % 2 :: 2]}  # fmt: skip
     assert {name: share for name, share in found.items() if share < 0.95} == {}
 
 
