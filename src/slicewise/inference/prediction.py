@@ -177,9 +177,9 @@ class Prediction:
     @property
     def class_volumes_ml(self) -> dict[str, float | None]:
         """Millilitres of each of several classes, by name; empty for a single class."""
-        if self.masks is None:
+        if self.masks is None or not self.classes.several:
             return {}
-        pairs = zip(self.classes.several, self.masks, strict=False)
+        pairs = zip(self.classes.names, self.masks, strict=True)
         return {name: self._millilitres(mask) for name, mask in pairs}
 
     def _millilitres(self, mask: Bools) -> float | None:
