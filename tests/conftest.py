@@ -27,7 +27,7 @@ def _take_own_cores() -> None:
 _take_own_cores()
 
 pytest_plugins = [
-    f"tests.fixtures.{name}" for name in ("small_model", "cohorts", "services", "packages", "made_once")
+    f"tests.fixtures.{name}" for name in ("small_model", "cohorts", "services", "packages", "made_once", "figures")
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,6 +132,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
     It runs once for all workers: the others wait, find it up to date, and copy it too.
     """
+    from tests.fixtures.figures import figures_drawn
+
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     shared, worker_copy = Pipeline(base / "shared"), Pipeline(tmp_path_factory.mktemp("trained"))
@@ -139,7 +141,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
         "w"
     ) as lock_file:  # held while copying, too; closing it lets the next one in
         fcntl.flock(lock_file, fcntl.LOCK_EX)
-        assert shared.run("--until", "report") == 0
+        with figures_drawn():
+            assert shared.run("--until", "report") == 0
         shutil.copytree(
             shared.workspace, worker_copy.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
         )

@@ -13,6 +13,8 @@ from slicewise.metrics.table import METRICS
 from slicewise.plots import scores
 from slicewise.plots.scores import draw_confusion, draw_dice
 
+pytestmark = pytest.mark.usefixtures("drawn_figures")
+
 Results = Callable[..., EvaluationResult]
 
 

@@ -116,7 +116,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def drawn(undrawn: None, drawn_figures: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the curves."""
     monkeypatch.setattr(artifacts, "draw_curves", draw_curves)
 
