@@ -1,4 +1,4 @@
-"""The short part of `make chaos`: a run killed at writes and at a time, and one stopped in three steps."""
+"""The short part of `make chaos`: a run killed at writes and at a time, and one stopped in two steps."""
 
 import os
 import shutil
@@ -58,9 +58,9 @@ def test_a_run_killed_at_writes_and_at_any_time_ends_like_an_uninterrupted_one(
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_some_steps_ends_orderly_and_resumes(usual: Usual, folder: Path) -> None:
+def test_a_run_stopped_in_two_steps_ends_orderly_and_resumes(usual: Usual, folder: Path) -> None:
     """`make chaos` stops it in every step."""
-    assert list(stopped_run(folder, usual, ("preprocess", "train.cls_head", "evaluate"))) == []
+    assert list(stopped_run(folder, usual, ("preprocess", "train.cls_head"))) == []
 
 
 @pytest.mark.slow

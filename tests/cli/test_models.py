@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,7 @@ def test_what_cannot_be_built_is_listed_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(catalogue, "ENCODERS", {"MiT": ("mit_b0",)})
+    monkeypatch.setattr(catalogue, "ARCHITECTURES", SimpleNamespace(names=lambda: ("linknet", "fpn")))
     assert main(["models", "model.encoder=mit_b0", *KEYS[1:]]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["architecture", "encoder", "depth"]
