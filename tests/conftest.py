@@ -27,7 +27,8 @@ def _take_own_cores() -> None:
 _take_own_cores()
 
 pytest_plugins = [
-    f"tests.fixtures.{name}" for name in ("small_model", "cohorts", "services", "packages", "made_once", "figures")
+    f"tests.fixtures.{name}"
+    for name in ("small_model", "cohorts", "services", "packages", "made_once", "figures")
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
