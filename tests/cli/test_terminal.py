@@ -24,10 +24,12 @@ import sys
 from kagglesdk import kaggle_env
 from slicewise.cli.main import main
 if __name__ == "__main__":
+    from matplotlib.figure import Figure
+    Figure.savefig = lambda figure, stream, **_: None
     kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.TEST] = sys.argv[1]
     sys.exit(main(sys.argv[2:]))
 """
-"""The command line with another address in place of Kaggle's."""
+"""The command line with another address in place of Kaggle's, and without figures."""
 
 
 @pytest.fixture
