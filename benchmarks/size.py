@@ -57,13 +57,13 @@ SMALL_MODEL = (
 
 TINY = Size(
     patients=1,
-    repeats=2,
-    iterations=2,
+    repeats=1,
+    iterations=1,
     starts=1,
-    loader_workers=(0, 1),
+    loader_workers=(1,),
     overrides=(CPU, "runtime.num_threads=1", *SMALL_MODEL),
     accuracy=(CPU, "runtime.num_threads=1", *SMALL_MODEL),
     largest_model=False,
     neighbours=(0, 1),
-    window=0.2,
+    window=0.05,
 )

@@ -26,7 +26,10 @@ def _take_own_cores() -> None:
 
 _take_own_cores()
 
-pytest_plugins = [f"tests.fixtures.{name}" for name in ("small_model", "cohorts", "services", "packages")]
+pytest_plugins = [
+    f"tests.fixtures.{name}"
+    for name in ("small_model", "cohorts", "services", "packages", "made_once", "figures")
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -41,9 +44,24 @@ TINY = (
     "evaluation.gradcam_pictures=4",
     "evaluation.sample_predictions=3",
     "evaluation.bootstrap_samples=200",
+    "evaluation.failure_pictures=4",
     "runtime.num_threads=1",  # the same bits in every worker, whatever its cores
 )
 """A pipeline of a few seconds: every step runs, though the model learns nothing."""
+TINIEST = (
+    *TINY,
+    "preprocessing.image_size=32",
+    "model.encoder=tu-test_resnet",  # timm's model for tests: 0.2 M parameters
+    "model.encoder_weights=null",
+    "model.encoder_depth=3",
+    "training.iterations_per_epoch=2",
+    "training.sample_predictions=1",
+    "evaluation.bootstrap_samples=100",
+    "evaluation.gradcam_pictures=1",
+    "evaluation.sample_predictions=1",
+    "evaluation.failure_pictures=1",
+)
+"""The same with the smallest model and few figures, for tests that train anew."""
 
 
 TESTS = Path(__file__).parent
@@ -123,6 +141,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
     It runs once for all workers: the others wait, find it up to date, and copy it too.
     """
+    from tests.fixtures.figures import figures_drawn
+
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     shared, worker_copy = Pipeline(base / "shared"), Pipeline(tmp_path_factory.mktemp("trained"))
@@ -130,7 +150,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
         "w"
     ) as lock_file:  # held while copying, too; closing it lets the next one in
         fcntl.flock(lock_file, fcntl.LOCK_EX)
-        assert shared.run("--until", "report") == 0
+        with figures_drawn():
+            assert shared.run("--until", "report") == 0
         shutil.copytree(
             shared.workspace, worker_copy.workspace, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True
         )

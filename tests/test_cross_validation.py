@@ -27,6 +27,7 @@ SMALL = (
     *(f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")),
     "evaluation.gradcam_pictures=2",
     "evaluation.sample_predictions=2",
+    "evaluation.failure_pictures=1",
     "evaluation.bootstrap_samples=100",
     "runtime.num_threads=1",
 )
@@ -80,7 +81,10 @@ def test_again_everything_is_reused_and_a_lost_fold_is_made_again_alone(
     assert validated.ran() == ["fold2.evaluate"]
 
 
-def test_a_plain_script_is_set_beside_it_patient_by_patient(validated: Pipeline) -> None:
+def test_a_plain_script_is_set_beside_it_patient_by_patient(
+    validated: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "_training_seconds", lambda *_: 0.5)
     with temporary_bench(TINY, validated.workspace, SMALL) as bench:
         (row,) = accuracy.run(bench)
     pooled = read_json(validated.workspace / "results/cross_validation/metrics.json")

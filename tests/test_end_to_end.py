@@ -225,12 +225,12 @@ def test_quick_baseline_quick_keeps_patients_on_their_side_and_comes_back_for_no
     workspace = tmp_path / "modes"
     small = Pipeline(
         workspace,
-        (*TINY, "data.sources.volumes.phantom_patients=12", "scale.fraction=0.4", "scale.min_patients=4"),
+        (*TINY, "data.sources.volumes.phantom_patients=8", "scale.fraction=0.5", "scale.min_patients=4"),
     )
     shutil.copytree(trained.workspace / "data" / "raw", workspace / "data" / "raw")
     assert small.run("--mode", "data-only") == 0
     first = read_json(workspace / "data" / "split" / "split.json")["sources"]["phantom"]
-    large = small.with_overrides("scale.fraction=0.6")
+    large = small.with_overrides("scale.fraction=0.75")
     assert large.run("--mode", "data-only") == 0
     assert large.record["steps"]["preprocess"]["metrics"]["num_reused"] > 0
     second = read_json(workspace / "data" / "split" / "split.json")["sources"]["phantom"]

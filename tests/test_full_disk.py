@@ -38,8 +38,9 @@ SMALLEST = (
     "training.iterations_per_epoch=2",
     "training.precision=fp32",
     "evaluation.bootstrap_samples=100",
-    "evaluation.gradcam_pictures=2",
-    "evaluation.sample_predictions=2",
+    "evaluation.gradcam_pictures=1",
+    "evaluation.sample_predictions=1",
+    "evaluation.failure_pictures=1",
     "runtime.num_workers=1",
     "runtime.num_threads=1",
 )
@@ -140,7 +141,8 @@ def fill_in(monkeypatch: pytest.MonkeyPatch, step: str, fill: Callable[[], None]
 def test_each_step_meets_a_full_disk_and_goes_on_once_there_is_room(
     pipeline: Pipeline, disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number, step in enumerate(PIPELINE_STEPS):
+    few = isinstance(disk, NoLargeFiles) and os.geteuid() == 0  # where the other disk can be mounted
+    for number, step in enumerate(PIPELINE_STEPS[:4] if few else PIPELINE_STEPS):
         before = tree(pipeline.workspace)
         fill_in(monkeypatch, step.name, disk.fill)
         assert pipeline.run("--until", step.name) == 1

@@ -12,11 +12,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from benchmarks import accuracy, neighbours, noop, plain_script
+from benchmarks import accuracy, malloc, neighbours, noop, plain_script
 from benchmarks.__main__ import NAMES, load, main, measure_all
 from benchmarks.bench import Bench, temporary_bench
 from benchmarks.measure import Aim, Row, alternate, share, shorter_is_better, throughput
-from benchmarks.plain_script import Budget, plain_dice
+from benchmarks.plain_script import Budget
 from benchmarks.preprocess import usual_preprocess
 from benchmarks.report import table, write_report
 from benchmarks.size import FULL, TINY
@@ -43,7 +43,17 @@ def bench() -> Iterator[Bench]:
 @pytest.mark.parametrize(
     "name", ["preprocess", "train_step", "usual_loop", "augmentation", "malloc", "checkpointing"]
 )
-def test_a_benchmark_reports_a_ratio_for_each_round(name: str, bench: Bench) -> None:
+def test_a_benchmark_reports_a_ratio_for_each_round(
+    name: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = malloc._seconds_in_child
+
+    def start_one_of_two(allocator: str, iterations: int, overrides: tuple[str, ...]) -> float:
+        if allocator == "keep":
+            return start(allocator, iterations, overrides)
+        return malloc._child(allocator, iterations, [*overrides])
+
+    monkeypatch.setattr(malloc, "_seconds_in_child", start_one_of_two)
     (row,) = load(name)(bench)
     assert row.benchmark == name
     assert row.ours > 0
@@ -54,16 +64,26 @@ def test_a_benchmark_reports_a_ratio_for_each_round(name: str, bench: Bench) -> 
 
 
 @pytest.mark.slow
-def test_the_chosen_threads_are_set_beside_each_fixed_setting(bench: Bench) -> None:
+def test_the_chosen_threads_are_set_beside_each_fixed_setting(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "_FIXED", {"one thread": {}})  # of four
     rows = load("neighbours")(bench)
-    assert len(rows) == 4 * len(TINY.neighbours)
-    for beside in ("on its own", "beside 1 program of two threads"):
-        rows_beside = [row for row in rows if beside in row.what]
-        assert len(rows_beside) == 4
-        assert [row.aim is not None for row in rows_beside].count(True) == 1
-        assert all(row.ours > 0 and row.reference > 0 for row in rows_beside)
+    assert len(rows) == len(TINY.neighbours)
+    assert "on its own" in rows[0].what
+    assert "beside 1 program of two threads" in rows[1].what
+    assert all(row.ours > 0 and row.reference > 0 for row in rows)
     ours = [child.cmdline() for child in psutil.Process().children(recursive=True)]
     assert not [line for line in ours if "benchmarks.neighbours" in line or neighbours.NEIGHBOUR in line]
+
+
+def test_the_aim_is_for_the_best_fixed_setting() -> None:
+    rates = {neighbours._CHOSEN: 9.0, "all threads": 5.0, "one thread": 10.0}
+    trainers: Any = {name: SimpleNamespace(rate=lambda _, rate=rate: rate) for name, rate in rates.items()}
+    slow, fast = neighbours._rows(trainers, 0, 0.0)
+    assert (slow.ratio, slow.aim) == (pytest.approx(1.8), None)
+    assert (fast.ratio, fast.aim) == (pytest.approx(0.9), neighbours.AIM)
+    assert fast.what.endswith("one thread (the best)")
 
 
 def test_the_usual_slices_are_as_many_and_as_large_as_ours(bench: Bench, tmp_path: Path) -> None:
@@ -208,10 +228,10 @@ def test_the_package_starts_as_a_program() -> None:
 
 @pytest.mark.parametrize("chooses", [True, False])
 def test_a_plain_script_learns_within_its_budget(bench: Bench, chooses: bool) -> None:
+    """In this process; another test starts one for it."""
     subsets = dict.fromkeys(("train", "val", "test"), bench.slices)
-    (dice,) = plain_dice(
-        bench.config.model, subsets, Budget(seconds=2, batch_size=8, threads=1, seed=0, chooses=chooses)
-    ).values()
+    budget = Budget(seconds=0.5, batch_size=8, threads=0, seed=0, chooses=chooses)
+    (dice,) = plain_script._train_and_test(bench.config.model, subsets, budget).values()
     assert 0 < dice <= 1
 
 

@@ -1,4 +1,7 @@
-"""`python -m tests.chaos`: kill many runs at random moments, and compare each with an uninterrupted one."""
+"""`python -m tests.chaos`: kill many runs at random moments, and compare each with an uninterrupted one.
+
+One more is stopped in every step, as Ctrl-C and SIGTERM stop it.
+"""
 
 import argparse
 import json
@@ -10,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.chaos.report import is_clean, summarise, table
-from tests.chaos.runs import TARGETS, Kill, Run, Usual, killed_run, uninterrupted
+from tests.chaos.runs import STEPS, TARGETS, Kill, Run, Usual, killed_run, stopped_run, uninterrupted
 
 
 def choose_kills(usual: Usual, number: int, num_kills: int, seed: int) -> list[Kill]:
@@ -22,14 +25,16 @@ def choose_kills(usual: Usual, number: int, num_kills: int, seed: int) -> list[K
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 if every run ended like the uninterrupted one."""
+    """Return 0 if every run ended like the uninterrupted one, and the stopped one orderly."""
     args = _parse(argv)
     with tempfile.TemporaryDirectory(prefix="slicewise-chaos-", dir=args.folder) as name:
-        figures = summarise(*_all_runs(Path(name), args))
+        usual, runs = _all_runs(Path(name), args)
+        figures, faults = summarise(usual, runs), list(stopped_run(Path(name), usual, STEPS))
     print(table(figures))
+    print("stopped in every step:", "\n".join(faults) or "orderly")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return 0 if is_clean(figures) else 1
+    return 0 if is_clean(figures) and not faults else 1
 
 
 def _all_runs(folder: Path, args: argparse.Namespace) -> tuple[Usual, list[Run]]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,7 @@ OVERRIDES: Final = (
     *(f"stages.{stage}.epochs=2" for stage in ("seg_warmup", "cls_head", "joint")),
     "evaluation.gradcam_pictures=1",
     "evaluation.sample_predictions=1",
+    "evaluation.failure_pictures=1",
     "evaluation.bootstrap_samples=100",
     "runtime.device=cpu",
     "runtime.num_workers=2",
@@ -46,6 +48,14 @@ OVERRIDES: Final = (
     "runtime.checkpoint_seconds=1e-3",  # so that kills meet saves
 )
 _PATIENCE_SECONDS: Final = 600
+_ORDERLY: Final = {
+    "code": 130,
+    "status": "interrupted",
+    "status of the step": "interrupted",
+    "noise": [],
+    "way on": True,
+    "unsound": [],
+}
 
 
 @dataclass(frozen=True)
@@ -106,10 +116,10 @@ class Run:
 
 
 def uninterrupted(folder: Path, raw: Path | None = None) -> Usual:
-    """Run once in an empty workspace, or from the patients below `raw`, and log every write."""
+    """Run once in an empty workspace, or from the data of `raw`, and log every write."""
     workspace, log = folder / "usual", folder / "writes.jsonl"
     if raw:
-        shutil.copytree(raw / "phantom", workspace / "data" / "raw" / "phantom", copy_function=os.link)
+        shutil.copytree(raw, workspace / "data" / "raw", copy_function=os.link)
     attempt = start(workspace, log, None)
     if attempt.code:
         raise RuntimeError(f"the uninterrupted run ended with {attempt.code}; see {workspace}.log")
@@ -137,6 +147,30 @@ def killed_run(folder: Path, number: int, usual: Usual, kills: list[Kill]) -> Ru
     if not differing:
         shutil.rmtree(workspace)
     return run
+
+
+def stopped_run(folder: Path, usual: Usual, steps: Sequence[str]) -> Iterator[str]:
+    """Stop one run in each of the steps, by SIGINT and SIGTERM in turn, then let it end; yield the faults."""
+    workspace, log = folder / "stopped", folder / "stop.jsonl"
+    shutil.copytree(folder / "usual" / "data" / "raw", workspace / "data" / "raw", copy_function=os.link)
+    for turn, step in enumerate(steps):
+        number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
+        end = start(workspace, log, Kill(step, count=4, in_worker=step == "preprocess", signal=number))
+        output, record = workspace.with_suffix(".log").read_text(), read_record(workspace)
+        found = {
+            "code": end.code,
+            "status": record["status"],
+            "status of the step": record["steps"][step]["status"],
+            "noise": [word for word in ("Traceback", "Warning") if word in output],
+            "way on": "--until report" in record.get("continue_with", ""),
+            "unsound": list(unsound(workspace)),
+        }
+        if found != _ORDERLY:
+            yield f"stopped in {step}: {found}\n{output}"
+    if code := start(workspace, log, Kill("never")).code:
+        yield f"the last start ended with {code}"
+    elif snapshot(workspace) != usual.outputs or leftovers(workspace):
+        yield f"the stopped run ends with other outputs, or with leftovers {leftovers(workspace)}"
 
 
 def _copy_raw_data(usual: Path, workspace: Path, number: int) -> None:

@@ -1,13 +1,12 @@
 """Recipes run one after the other in one workspace; the first is there already, the others are trained."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Pipeline
+from tests.conftest import TINIEST, Pipeline
 
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
@@ -16,14 +15,16 @@ from slicewise.engine.receipt import Receipt
 from slicewise.models.checkpoint import load_checkpoint
 
 RECIPES = ("tumour", "segmentation_only", "classification_only")
+HOMES = ("results/multitask_evaluation", "checkpoints/multitask_joint", "results/ablations")
 TASKS_OF = {"segmentation_only": ["segmentation"], "classification_only": ["classification"]}
 
 
 @dataclass(frozen=True)
 class Ablated:
-    """`stopped` is what the record said after the interruption, `ran` what the second command still did."""
+    """`first`: fingerprints before the command; `stopped`: what the record said after the interruption."""
 
     pipeline: Pipeline
+    first: dict[str, str]
     stopped: Any
     output: str
     rows: list[ComparisonRow]
@@ -46,11 +47,11 @@ def interrupted(*_: object, **__: object) -> Any:
 
 
 @pytest.fixture(scope="module")
-def ablated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Ablated:
+def ablated(tmp_path_factory: pytest.TempPathFactory) -> Ablated:
     """Interrupt the command while the second recipe is evaluated, and give it again."""
-    pipeline = Pipeline(tmp_path_factory.mktemp("ablated"))
-    ignored = shutil.ignore_patterns("lock")
-    shutil.copytree(trained.workspace, pipeline.workspace, ignore=ignored, dirs_exist_ok=True)
+    pipeline = Pipeline(tmp_path_factory.mktemp("ablated"), TINIEST)
+    assert pipeline.run("--until", "report") == 0
+    first = {home: fingerprint(pipeline, home) for home in HOMES}
     words = ("ablate", "--no-input", "--seeds", "1", *RECIPES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slicewise.workflow.evaluation.write_report", interrupted)
@@ -62,7 +63,13 @@ def ablated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Abla
         patch.setattr("slicewise.engine.observers.say", lambda text="", *_: lines.append(text))
         assert pipeline.call(*words) == 0
     table = read_rows(pipeline.workspace / "results" / "recipes" / "recipes.csv", ComparisonRow)
-    return Ablated(pipeline, stopped, "\n".join(lines), table)
+    return Ablated(pipeline, first, stopped, "\n".join(lines), table)
+
+
+def fingerprint(pipeline: Pipeline, home: str) -> str:
+    receipt = Receipt.read(pipeline.workspace / home)
+    assert receipt is not None
+    return receipt.fingerprint
 
 
 def ran(text: str, recipe: str) -> list[str]:
@@ -82,12 +89,8 @@ def test_a_stopped_command_names_itself_and_goes_on_where_it_was(ablated: Ablate
     ]  # fmt: skip
 
 
-def test_the_first_recipe_is_at_home_at_the_end(ablated: Ablated, trained: Pipeline) -> None:
-    for home in ("results/multitask_evaluation", "checkpoints/multitask_joint", "results/ablations"):
-        mine, theirs = (Receipt.read(place.workspace / home) for place in (ablated.pipeline, trained))
-        assert mine is not None
-        assert theirs is not None
-        assert mine.fingerprint == theirs.fingerprint
+def test_the_first_recipe_is_at_home_at_the_end(ablated: Ablated) -> None:
+    assert {home: fingerprint(ablated.pipeline, home) for home in HOMES} == ablated.first
     assert "those of tumour, seed 0" in ablated.output
     assert main(["verify", "--workspace", str(ablated.pipeline.workspace)]) == 0
 

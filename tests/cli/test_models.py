@@ -1,9 +1,11 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from slicewise.cli.main import main
 from slicewise.config.schema.model import ARCHITECTURES
+from slicewise.models import catalogue
 
 KEYS = ("model.encoder=resnet18", "model.encoder_weights=null", "model.encoder_depth=5")
 
@@ -28,7 +30,11 @@ def test_the_list_has_every_architecture_and_family_with_sizes_and_weights(
     assert all(model["problem"] is None for model in models)
 
 
-def test_what_cannot_be_built_is_listed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_built_is_listed_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(catalogue, "ENCODERS", {"MiT": ("mit_b0",)})
+    monkeypatch.setattr(catalogue, "ARCHITECTURES", SimpleNamespace(names=lambda: ("linknet", "fpn")))
     assert main(["models", "model.encoder=mit_b0", *KEYS[1:]]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["architecture", "encoder", "depth"]

@@ -64,6 +64,14 @@ def trained_checkpoint() -> Checkpoint:
     )  # fmt: skip
 
 
+@pytest.fixture
+def quick_workspace(trained_checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    """One whose model is a program: to start it takes few imports."""
+    program = export_program(trained_checkpoint.build(), trained_checkpoint.preprocessing.image_size)
+    save_checkpoint(tmp_path / "w" / CHECKPOINT, replace(trained_checkpoint, program=program))
+    return tmp_path / "w"
+
+
 def without(checkpoint: Checkpoint, task: str) -> Checkpoint:
     """A checkpoint whose model lacks a task."""
     return replace(checkpoint, tasks=checkpoint.tasks.model_copy(update={task: None}))
@@ -519,12 +527,10 @@ def test_a_folder_of_masks_alone_leaves_nothing_to_examine(
 
 
 def test_a_picture_is_examined_without_what_its_network_does_not_need(
-    trained_checkpoint: Checkpoint, tmp_path: Path
+    quick_workspace: Path, tmp_path: Path
 ) -> None:
     """A cold start is mostly imports; those of architectures, explanations and figures are left out."""
-    program = export_program(trained_checkpoint.build(), trained_checkpoint.preprocessing.image_size)
-    save_checkpoint(tmp_path / "w" / CHECKPOINT, replace(trained_checkpoint, program=program))
-    words = ["predict", str(picture(tmp_path / "p.png")), "--workspace", str(tmp_path / "w")]
+    words = ["predict", str(picture(tmp_path / "p.png")), "--workspace", str(quick_workspace)]
     code = (
         "import sys\n"
         "from slicewise.cli.main import main\n"
@@ -587,13 +593,13 @@ def slow_words(workspace: Path, folder: Path, out: Path) -> tuple[str, ...]:
     return ("predict", str(folder), "--workspace", str(workspace), "--out", str(out), "runtime.device=cpu")
 
 
-def test_the_tables_are_written_though_nobody_reads_the_lines(workspace: Path, tmp_path: Path) -> None:
+def test_the_tables_are_written_though_nobody_reads_the_lines(quick_workspace: Path, tmp_path: Path) -> None:
     names = ("größe", "数据", "three")
     for name in names:
         picture(tmp_path / "in" / f"{name}.png")
     reader, writer = os.pipe()
     os.close(reader)
-    words = slow_words(workspace, tmp_path / "in", tmp_path / "größe")
+    words = slow_words(quick_workspace, tmp_path / "in", tmp_path / "größe")
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run([*PYTHON, *words], check=False, stdout=writer, stderr=writer, env=environment)
     os.close(writer)
@@ -602,11 +608,11 @@ def test_the_tables_are_written_though_nobody_reads_the_lines(workspace: Path, t
     assert {Path(row["path"]).stem for row in rows(tmp_path / "größe").values()} == {*names}
 
 
-def test_in_a_terminal_each_case_has_a_line_of_its_own(workspace: Path, tmp_path: Path) -> None:
+def test_in_a_terminal_each_case_has_a_line_of_its_own(quick_workspace: Path, tmp_path: Path) -> None:
     for number in range(4):
         picture(tmp_path / "in" / f"p{number}.png")
     (tmp_path / "in" / "damaged.png").write_bytes(b"no picture")
-    words = slow_words(workspace, tmp_path / "in", tmp_path / "out")
+    words = slow_words(quick_workspace, tmp_path / "in", tmp_path / "out")
     code, sent = in_terminal([*PYTHON, *words])
     assert code == 1
     assert "predict: " in sent, "there was a bar"

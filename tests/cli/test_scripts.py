@@ -1,14 +1,15 @@
 """The scripts that stand for `slicewise run`."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT, TINIEST, Pipeline
 
 from slicewise.core.files import read_json
 
-KEYS = [word for word in TINY if not word.startswith("scale")]
+KEYS = [word for word in TINIEST if not word.startswith("scale")]
 
 
 def run_script(name: str, workspace: Path, *words: str) -> str:
@@ -18,7 +19,10 @@ def run_script(name: str, workspace: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_training_goes_on_with_the_patients_that_the_data_script_took(tmp_path: Path) -> None:
+def test_training_goes_on_with_the_patients_that_the_data_script_took(
+    trained: Pipeline, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.workspace / "data" / "raw", tmp_path / "data" / "raw")
     run_script("data/preprocess.py", tmp_path, "--num-patients", "5", "--num-images", "16")
     record = read_json(tmp_path / "pipeline_results.json")
     assert [name for name, step in record["steps"].items() if step["status"] == "completed"] == [

@@ -22,6 +22,7 @@ REDIRECTIONS = (
     ">/dev/full 2>&1",
     "</dev/null >/dev/null 2>&1",
 )
+ALL_THREE = ("<&- >&- 2>&-", ">/dev/full 2>&1")
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 LOCALES = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
@@ -42,8 +43,17 @@ def shell(command: str, folder: Path, **variables: str) -> subprocess.CompletedP
     )
 
 
-@pytest.mark.parametrize("redirection", REDIRECTIONS)
-@pytest.mark.parametrize(("words", "code"), [("--help", 0), ("status", 0), ("rnu", 2), ("plan --nothing", 2)])
+@pytest.mark.parametrize(
+    ("words", "code", "redirection"),
+    [
+        *((words, code, each) for words, code in (("status", 0), ("rnu", 2)) for each in REDIRECTIONS),
+        *(
+            (words, code, each)
+            for words, code in (("--help", 0), ("plan --nothing", 2))
+            for each in ALL_THREE
+        ),
+    ],
+)
 def test_the_exit_code_does_not_depend_on_the_streams(
     words: str, code: int, redirection: str, tmp_path: Path
 ) -> None:
@@ -52,7 +62,7 @@ def test_the_exit_code_does_not_depend_on_the_streams(
     assert b"Traceback" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", ">/dev/full 2>&1"])
+@pytest.mark.parametrize("redirection", ALL_THREE)
 @pytest.mark.parametrize("program", [f"{SLICEWISE} run", SCRIPT], ids=["slicewise", "script"])
 def test_a_run_is_carried_out_whatever_its_streams(
     program: str, redirection: str, trained: Pipeline, tmp_path: Path

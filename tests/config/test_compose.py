@@ -31,6 +31,7 @@ def fault_lines(overrides: list[str], folder: Path | None = None) -> list[str]:
     return str(caught.value).splitlines()
 
 
+@pytest.mark.usefixtures("merged_anew")
 def test_modes_set_scale_epochs_and_model() -> None:
     quick, baseline, production = (compose([f"modes={mode}"]) for mode in ("quick", "baseline", "production"))
     assert (quick.scale.fraction, baseline.scale.fraction, production.scale.fraction) == (0.05, 0.30, 1.0)
@@ -56,6 +57,7 @@ def test_the_name_of_a_mode_is_not_set_without_the_mode(override: str) -> None:
 
 
 @pytest.mark.parametrize("data", ["phantom", "brats", "lgg"])
+@pytest.mark.usefixtures("merged_anew")
 def test_every_data_set_composes_with_every_mode(data: str) -> None:
     for mode in ("quick", "baseline", "production"):
         config = compose([f"modes={mode}", f"data={data}"])
@@ -63,6 +65,7 @@ def test_every_data_set_composes_with_every_mode(data: str) -> None:
         assert config.data.synthetic == (data == "phantom")
 
 
+@pytest.mark.usefixtures("merged_anew")
 def test_augmentation_presets_grow_from_nothing_to_strong() -> None:
     presets = [
         compose([f"augmentation={name}"]).training.augmentation
@@ -75,6 +78,7 @@ def test_augmentation_presets_grow_from_nothing_to_strong() -> None:
         assert values == sorted(set(values)), key
 
 
+@pytest.mark.usefixtures("merged_anew")
 def test_the_command_line_wins_over_every_file() -> None:
     config = compose(
         ["data=lgg", "stages.joint.epochs=3", "training.optimizer.name=sgd", "data.sources.volumes.path=x/y"]
@@ -90,6 +94,7 @@ def test_the_configuration_is_frozen() -> None:
         config.training.batch_size = 1  # type: ignore[misc]
 
 
+@pytest.mark.usefixtures("merged_anew")
 def test_all_faults_are_reported_at_once_with_their_origin() -> None:
     lines = fault_lines(
         [

@@ -5,10 +5,11 @@ import shlex
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import TINY, Pipeline
+from tests.conftest import TINIEST, TINY, Pipeline
 from tests.scripts import ROOT, load_script
 
 from slicewise.cli.main import VERBS, main
@@ -29,7 +30,6 @@ EXIT_CODES = {"demo": (1,), "doctor": (0, 1)}
 SHORT = [f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")]
 ONE_STAGE = {f"recipes={recipe}" for recipe in ("binary", "multiclass", "tumour_types")}
 FEW_SHAPES = {"train": 8, "val": 4, "test": 4}
-SMALL_MODEL = ["model.encoder=tu-test_resnet", "model.encoder_weights=null", "model.encoder_depth=3"]
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -116,7 +116,7 @@ def test_the_api_has_what_curl_calls(checkpoint_path: Path, tmp_path: Path) -> N
 
 
 def tiny(words: list[str]) -> list[str]:
-    """Return a command with the overrides of a tiny pipeline, those of other sources excepted."""
+    """Return a command with the overrides of a tiny pipeline; with other sources, of the smallest model."""
     if words[0] == "test":  # the model decides the rest
         return [*words, *(word for word in TINY if word.startswith(("evaluation.", "runtime.")))]
     if words[0] == "data":
@@ -125,25 +125,35 @@ def tiny(words: list[str]) -> list[str]:
         return words
     own = any(word.startswith("data=") for word in words)
     if not own:
-        return [*words, *SHORT, *TINY]
+        return [*words, *TINY]
     short = ["stages.train.epochs=1"] if ONE_STAGE & {*words} else SHORT
     sets = [word.removeprefix("data=") for word in words if word.startswith("data=shapes")]
     drawn = [
         f"data.sources.{name}.{subset}={number}" for name in sets for subset, number in FEW_SHAPES.items()
     ]
-    return [*words, *short, *SMALL_MODEL, *drawn, *(word for word in TINY if not word.startswith("data."))]
+    return [*words, *short, *drawn, *(word for word in TINIEST if not word.startswith("data."))]
 
 
-@pytest.fixture
-def patients(trained: Pipeline, tmp_path: Path) -> Path:
-    """The generated patients and pictures under the names of the pages."""
-    folder, generated = tmp_path / "data", trained.workspace / "data"
+@pytest.fixture(scope="module")
+def here(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which a reader of all pages works: that of a first run, with another run in it."""
+    folder = tmp_path_factory.mktemp("reader") / "here"
+    shutil.copytree(trained.workspace, folder, ignore=shutil.ignore_patterns("lock"))
+    shutil.copytree(trained.workspace, folder / "other", ignore=shutil.ignore_patterns("lock"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def patients(trained: Pipeline, here: Path) -> Path:
+    """The generated patients, coarse, and pictures under the names of the pages."""
+    folder, generated = here.with_name("data"), trained.workspace / "data"
     volumes = sorted({path.parent for path in generated.rglob("Phantom_*_seg.nii.gz")})
-    for path in volumes:
-        shutil.copytree(path, folder / "BraTS" / path.name)
+    for path in [file for volume in volumes for file in volume.iterdir()]:
+        target = folder / "BraTS" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.load(path).slicer[::4, ::4, ::5], target)
     tested = read_json(trained.workspace / "data" / "split" / "split.json")["sources"]["phantom"]["test"]
-    (theirs,) = (path for path in volumes if path.name == tested[0])
-    shutil.copytree(theirs, folder / "ours" / "Ours_1")
+    shutil.copytree(folder / "BraTS" / tested[0], folder / "ours" / "Ours_1")
     (yes,) = {path.parent.parent for path in generated.rglob("*.png") if path.parent.name in {"yes", "no"}}
     shutil.copytree(yes, folder / "pictures")
     for number, kind in enumerate(TYPES):  # eight pictures each
@@ -159,15 +169,11 @@ def patients(trained: Pipeline, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
 def test_the_commands_of_a_page_work_one_after_the_other(
-    page: Path, trained: Pipeline, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    page: Path, here: Path, patients: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = [words[1:] for words in commands(page) if words[0] == "slicewise"]
     if not listed:
         pytest.skip("a page without commands")
-    patients: Path = request.getfixturevalue("patients")
-    here = patients.parent / "here"
-    shutil.copytree(trained.workspace, here, ignore=shutil.ignore_patterns("lock"))
-    shutil.copytree(trained.workspace, here / "other", ignore=shutil.ignore_patterns("lock"))
     monkeypatch.chdir(here)
     monkeypatch.setenv("SLICEWISE_CONFIGS", str(ROOT / "configs"))
     for words in listed:

@@ -56,6 +56,7 @@ def test_the_folds_together_are_the_whole(result: EvaluationResult, folders: lis
         assert ours.dice == pytest.approx(whole.dice, abs=1e-6)
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_report_has_a_row_for_each_fold(
     result: EvaluationResult, folders: list[Path], tmp_path: Path
 ) -> None:

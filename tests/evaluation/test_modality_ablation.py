@@ -36,6 +36,7 @@ def test_slots_that_are_not_given_are_empty_and_the_others_as_they_were() -> Non
     assert np.array_equal(images, before)
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_table_json_and_figure_are_written(tmp_path: Path, result: EvaluationResult) -> None:
     found = write_modality_ablation(
         tmp_path, dict.fromkeys(list_subsets((1, 0, 1, 1)), result), MODALITIES, synthetic=True

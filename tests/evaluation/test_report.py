@@ -20,6 +20,7 @@ def numbers_in(value: Any) -> list[Any]:
     return [number for item in value for number in numbers_in(item)] if isinstance(value, list) else [value]
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_report_is_complete(tmp_path: Path, final: HeldOutResult) -> None:
     write_report(tmp_path, final, data_name="lgg", stage="joint", synthetic=True)
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -18,6 +18,8 @@ from slicewise.explain.explanation import (
 from slicewise.explain.faithfulness import Curves
 from slicewise.explain.report import PER_PAGE, CurveRow, write_methods
 
+pytestmark = pytest.mark.usefixtures("drawn_figures")
+
 SIDE = 16
 TUMOUR = np.zeros((SIDE, SIDE), bool)
 TUMOUR[4:8, 4:8] = True

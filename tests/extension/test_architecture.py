@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import TINY
+from tests.conftest import TINIEST
 from tests.extension.architecture import Encoder
 from tests.fixtures.packages import Install
 
@@ -12,7 +12,7 @@ from slicewise.cli.main import main
 from slicewise.models.checkpoint import load_checkpoint
 
 OVERRIDES = (
-    *TINY,
+    *TINIEST,
     "data.sources.pictures=null",
     "model.architecture=two_levels",
     "model.encoder=null",

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY, Pipeline
+from tests.conftest import TINIEST, Pipeline
 from tests.fixtures.packages import Install
 
 
@@ -15,7 +15,7 @@ def _installed(install: Install) -> None:
 
 @pytest.mark.usefixtures("_installed")
 def test_it_is_told_of_steps_and_epochs(tmp_path: Path) -> None:
-    work = Pipeline(tmp_path / "work", TINY)
+    work = Pipeline(tmp_path / "work", TINIEST)
     assert work.run("--until", "train.seg_warmup") == 0
     with (work.workspace / "diary.csv").open(newline="") as stream:
         rows = [tuple(row) for row in csv.reader(stream)]

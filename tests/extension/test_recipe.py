@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY, Pipeline
+from tests.conftest import TINIEST, Pipeline
 from tests.fixtures.packages import Install
 
 from slicewise.config.compose import compose
@@ -24,7 +24,7 @@ def site(install: Install, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("site")
 def test_it_trains_its_own_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    work = Pipeline(tmp_path / "work", ("recipes=two_steps", *TINY))
+    work = Pipeline(tmp_path / "work", ("recipes=two_steps", *TINIEST))
     assert work.run("--until", "report") == 0
     assert [name for name in work.statuses() if name.startswith("train.")] == ["train.masks", "train.both"]
     for stage in ("masks", "both"):

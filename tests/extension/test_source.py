@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import TINY, Pipeline
+from tests.conftest import TINIEST, Pipeline
 from tests.fixtures.packages import Install
 
 from slicewise.config.compose import compose
@@ -41,7 +41,7 @@ def test_two_sets_of_it_are_trained_on_and_scored(tmp_path: Path) -> None:
     draw_set(tmp_path / "b", 19, first=25)
     shutil.copy(tmp_path / "a/images/p07.png", tmp_path / "b/images/again.png")
     shutil.copy(tmp_path / "a/masks/p07.png", tmp_path / "b/masks/again.png")
-    tiny = [word for word in TINY if not word.startswith("data.")]
+    tiny = [word for word in TINIEST if not word.startswith("data.")]
     more = (
         "data.sources.more.kind=mask_pairs",
         "stages.joint.sources.more=0.5",

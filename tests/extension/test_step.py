@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.conftest import TINY, Pipeline
+from tests.conftest import TINIEST, Pipeline
 from tests.extension.step import inventory
 from tests.fixtures.packages import Install
 
@@ -22,7 +22,7 @@ def _installed(install: Install) -> None:
 
 @pytest.mark.usefixtures("_installed")
 def test_it_belongs_to_the_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    work = Pipeline(tmp_path / "work", TINY)
+    work = Pipeline(tmp_path / "work", TINIEST)
     assert [step.name for step in pipeline(compose())][:5] == [
         *("download", "preprocess", "split", "inventory"),
         "train.seg_warmup",

@@ -9,12 +9,13 @@ from tests.fuzz.mutate import damaged, forged
 from tests.fuzz.targets import TARGETS
 
 RECORDS = ("receipt", "index", "split", "entry", "states", "kaggle-json")
-SLOW = {"config-file": 12, "override": 25, "api-body": 25, "api-file": 20, "api-address": 30}
+SLOW = {"states": 15, "config-file": 12, "override": 25, "api-body": 25, "api-file": 20, "api-address": 30}
 EXAMPLES = 60
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore"
-)  # decoders warn about damage; outside tests warnings are not errors
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # decoders warn about damage; outside tests warnings are no errors
+    pytest.mark.usefixtures("merged_anew"),
+]
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -44,8 +44,14 @@ def phantom() -> NDArray[np.int16]:
     return np.ascontiguousarray(generate_patient(1, 0).images[:, ::2, ::2, ::2])
 
 
-@pytest.mark.parametrize("presence", SUBSETS)
-@pytest.mark.parametrize("name", DISTURBANCES)
+@pytest.mark.parametrize(
+    ("name", "presence"),
+    [
+        (name, SUBSETS[(2 * place + number) % 4])
+        for number, name in enumerate(DISTURBANCES)
+        for place in (0, 1)
+    ],
+)
 def test_a_disturbed_patient_has_the_same_brain(
     phantom: NDArray[np.int16], presence: Presence, name: str
 ) -> None:
@@ -93,7 +99,7 @@ def test_a_disturbed_real_patient_has_the_same_brain(number: int) -> None:
     raw = subset(images, presence)
     expected = np.asarray((raw != 0).any(axis=0))
     found = {name: dice(foreground(disturbed(raw, presence, name, number), presence), expected)
-             for name in DISTURBANCES}  # fmt: skip
+             for name in [*DISTURBANCES][number % 2 :: 2]}  # fmt: skip
     assert {name: share for name, share in found.items() if share < 0.95} == {}
 
 

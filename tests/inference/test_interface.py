@@ -15,12 +15,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from tests.conftest import ROOT
 from tests.inference.pipelines import pipeline
+from tests.test_bad_input import write_patient
 
 from slicewise.cli.main import main
 from slicewise.config.compose import compose
 from slicewise.core.errors import ConfigError, DataError
 from slicewise.core.files import read_json, write_json
-from slicewise.data.phantom.patients import write_patient
 from slicewise.data.store import SliceStore
 from slicewise.evaluation.evaluate import score_case
 from slicewise.imaging.slicing import extract_slices
@@ -102,7 +102,7 @@ def test_evaluation_command_line_and_api_give_the_same_bits(
 ) -> None:
     path = picture_path
     if kind == "volume":
-        path = write_patient(tmp_path / "in", 10_000, 0)
+        path = write_patient(tmp_path / "in", 1)
     elif kind == "kaggle_3m":
         path = lgg(tmp_path / "in")
     root = tmp_path / "workspace"

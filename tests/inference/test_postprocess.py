@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from slicewise.config.schema import Evaluation
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.evaluate import score_case
 from slicewise.inference.calibration import Scaling
@@ -76,8 +77,8 @@ def test_the_smallest_component_can_be_configured(settings: Evaluation) -> None:
 def test_a_decision_reads_as_a_sentence() -> None:
     plain = Postprocessing(Scaling(), 0.5, 0.5)
     assert plain.describe() == "class from 0.5, mask from 0.5, probabilities are raw, not calibrated"
-    assert plain.describe(("segmentation",)) == "mask from 0.5"
-    assert plain.describe(("classification",)) == "class from 0.5, probabilities are raw, not calibrated"
+    assert plain.describe([SEGMENTATION]) == "mask from 0.5"
+    assert plain.describe([CLASSIFICATION]) == "class from 0.5, probabilities are raw, not calibrated"
     full = Postprocessing(Scaling(1.5, -0.25), 0.4, 0.3, 20, 0.3, gate=True)
     assert "temperature 1.5, logits moved by -0.25, parts from 20 voxels, parts from 30%" in full.describe()
     assert Postprocessing.from_json(full.to_json()) == full

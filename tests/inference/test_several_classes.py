@@ -171,6 +171,7 @@ def cases(*, exclusive: bool, number: int = 4) -> list[CaseOutput]:
     return made
 
 
+@pytest.mark.usefixtures("drawn_figures")
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_every_class_is_scored(settings: Evaluation, tmp_path: Path, *, exclusive: bool) -> None:
     chosen = select_thresholds(cases(exclusive=exclusive), settings)

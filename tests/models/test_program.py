@@ -52,10 +52,14 @@ def saved(net: MultitaskModel, path: Path) -> Checkpoint:
 
 
 @pytest.mark.parametrize(
-    "architecture", ["unet", "unetplusplus", "fpn", "pspnet", "linknet", "deeplabv3plus"]
+    ("architecture", "encoder"),
+    [
+        *((name, "resnet18") for name in ("unet", "unetplusplus", "pspnet", "deeplabv3plus")),
+        *((name, "tu-tf_efficientnet_lite0") for name in ("fpn", "linknet")),
+    ],
 )
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
 def test_a_program_gives_the_bits_of_its_network(model: Model, architecture: str, encoder: str) -> None:
+    """`test_families` has every architecture and family, to a tolerance."""
     depth = 5 if architecture == "deeplabv3plus" else 4
     net = trained(model, architecture=architecture, encoder=encoder, encoder_depth=depth)
 
@@ -141,7 +145,7 @@ def test_a_program_cannot_ask_for_endless_memory(model: Model) -> None:
     plain = export_program(net, SIZE)
     assert plain is not None
     number = next(i for i, call in enumerate(plain["calls"]) if call[0] == "functional.interpolate")
-    plain["calls"][number][2] = {"scale_factor": 500, "mode": "nearest"}
+    plain["calls"][number][2] = {"scale_factor": 130, "mode": "nearest"}
 
     with pytest.raises(ValueError, match="numbers"):
         Program(plain, net.state_dict(), CHANNELS)

@@ -2,10 +2,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.plots.sample_predictions import SlicePicture, draw_samples, grey_image, select_samples
+
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 
 def test_samples_are_the_best_median_and_worst_of_different_patients(

@@ -14,6 +14,8 @@ from slicewise.plots import classification
 from slicewise.plots.classification import draw_confusion
 from slicewise.plots.scores import draw_dice
 
+pytestmark = pytest.mark.usefixtures("drawn_figures")
+
 Results = Callable[..., EvaluationResult]
 
 

@@ -18,6 +18,8 @@ from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES
 from slicewise.imaging.slicing import Geometry
 from slicewise.models.checkpoint import Checkpoint
+from slicewise.plots.curves import draw_curves
+from slicewise.training import artifacts
 from slicewise.training.model_selection import Validation
 from slicewise.training.stage import StageResult, train_stage
 
@@ -126,6 +128,18 @@ def make_config() -> MakeConfig:
     return make
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the curves empty: to draw them takes longer than to train."""
+    monkeypatch.setattr(artifacts, "draw_curves", lambda path, *_: path.touch())
+
+
+@pytest.fixture
+def drawn(undrawn: None, drawn_figures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the curves."""
+    monkeypatch.setattr(artifacts, "draw_curves", draw_curves)
+
+
 def validated(data: SliceDataset, **metrics: float) -> Validation:
     """Metrics as `validate` gives them, of a model that has the same Dice in every patient."""
     patients = {(case.key.source, case.key.patient) for case in data.cases if case.has_mask}
@@ -133,7 +147,7 @@ def validated(data: SliceDataset, **metrics: float) -> Validation:
     return Validation({"val_loss": 1.0, **metrics}, contributions)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train_one(make_config: MakeConfig, train_set: SliceDataset, val_set: SliceDataset) -> TrainOne:
     """Train one stage of the small configuration, changed by overrides."""
 

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,6 +21,8 @@ from slicewise.training.artifacts import (
 )
 from slicewise.training.learner import Learner
 from slicewise.training.state import Metrics, Progress
+
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 MakeConfig = Callable[..., Config]
 

@@ -2,7 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -89,11 +90,23 @@ def assert_alike(one: Path, other: Path) -> None:
         assert getattr(ours, name) == getattr(theirs, name), name
 
 
+@pytest.fixture(scope="module")
+def whole(train_one: TrainOne, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the folder of a stage with everything on and more overrides that nothing has interrupted."""
+
+    @cache
+    def train(stage: str, *overrides: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        train_one(folder, *everything(stage), *overrides, name=stage)
+        return folder
+
+    return train
+
+
 @pytest.mark.parametrize("stage", ["cls_head", "joint"])
 def test_killed_again_and_again_with_everything_on_it_ends_with_the_same_bits(
-    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, stage: str
+    train_one: TrainOne, whole: Callable[..., Path], train_set: SliceDataset, tmp_path: Path, stage: str
 ) -> None:
-    train_one(tmp_path / "whole", *everything(stage), name=stage)
     for batches in (1, 2, 5, 4):
         with pytest.raises(PowerFailureError):
             train_one(
@@ -106,12 +119,13 @@ def test_killed_again_and_again_with_everything_on_it_ends_with_the_same_bits(
     result = train_one(tmp_path / "cut", *everything(stage), OFTEN, name=stage)
 
     assert result.resumed_from is not None
-    assert_alike(tmp_path / "whole", tmp_path / "cut")
+    assert_alike(whole(stage), tmp_path / "cut")
 
 
 @pytest.mark.parametrize("batches", [3, 6])
 def test_what_the_start_was_worth_outlives_a_kill(
     train_one: TrainOne,
+    whole: Callable[..., Path],
     train_set: SliceDataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -125,10 +139,9 @@ def test_what_the_start_was_worth_outlives_a_kill(
         )
         return validated(data, dice=0.5 - 0.2 * learned, auc=0.5 + 0.4 * learned)
 
-    train_one(tmp_path / "start", *everything("joint"))
-    start = load_checkpoint(tmp_path / "start" / "best_model.pth")
+    start = load_checkpoint(whole("joint") / "best_model.pth")
     monkeypatch.setattr("slicewise.training.trainer.validate", measure)
-    whole = train_one(tmp_path / "whole", *everything("joint"), start=start)
+    undisturbed = train_one(tmp_path / "whole", *everything("joint"), start=start)
     with pytest.raises(PowerFailureError):
         train_one(
             tmp_path / "cut",
@@ -140,8 +153,8 @@ def test_what_the_start_was_worth_outlives_a_kill(
     resumed = train_one(tmp_path / "cut", *everything("joint"), OFTEN, start=start)
 
     assert resumed.resumed_from is not None
-    assert whole.best_epoch == resumed.best_epoch == 0
-    assert whole.start_metrics == resumed.start_metrics == {"val_loss": 1.0, "dice": 0.5, "auc": 0.5}
+    assert undisturbed.best_epoch == resumed.best_epoch == 0
+    assert undisturbed.start_metrics == resumed.start_metrics == {"val_loss": 1.0, "dice": 0.5, "auc": 0.5}
     assert progress(tmp_path / "whole").top_values == progress(tmp_path / "cut").top_values != {}
     assert_alike(tmp_path / "whole", tmp_path / "cut")
 
@@ -165,10 +178,14 @@ def test_a_state_is_saved_after_every_step_that_is_due(
 @pytest.mark.parametrize(("after", "accumulate"), [(2, 1), (4, 3), (6, 3), (7, 1), (9, 3)])
 @pytest.mark.usefixtures("handlers")
 def test_a_stopped_stage_saves_where_it_was_and_goes_on_there(
-    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, after: int, accumulate: int
+    train_one: TrainOne,
+    whole: Callable[..., Path],
+    train_set: SliceDataset,
+    tmp_path: Path,
+    after: int,
+    accumulate: int,
 ) -> None:
     settings = (*everything("joint"), f"training.accumulate={accumulate}")
-    train_one(tmp_path / "whole", *settings)
     with pytest.raises(KeyboardInterrupt), handle_signals():
         train_one(tmp_path / "cut", *settings, data=Stops(train_set, after))
 
@@ -177,7 +194,7 @@ def test_a_stopped_stage_saves_where_it_was_and_goes_on_there(
     assert stopped.step > 0
     result = train_one(tmp_path / "cut", *settings)
     assert result.resumed_from == f"epoch {stopped.epoch + 1}, batch {stopped.iteration}"
-    assert_alike(tmp_path / "whole", tmp_path / "cut")
+    assert_alike(whole("joint", settings[-1]), tmp_path / "cut")
 
 
 @pytest.mark.usefixtures("handlers")

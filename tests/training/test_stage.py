@@ -1,6 +1,8 @@
 import csv
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from slicewise.compute.device import choose_precision
 from slicewise.config.schema import Config
 from slicewise.core.errors import CheckpointError, TrainingError
 from slicewise.data.loading.dataset import Batch, Indices, SliceDataset
-from slicewise.models.checkpoint import load_checkpoint
+from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 from slicewise.training.learner import Learner, make_fabric
 from slicewise.training.model_selection import validate
 from slicewise.training.stage import StageResult, train_stage
@@ -59,12 +61,42 @@ def table(out_dir: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
 
 
-def test_training_is_repeatable_to_the_bit(train_one: TrainOne, tmp_path: Path) -> None:
-    train_one(tmp_path / "a", *SHORT)
-    train_one(tmp_path / "b", *SHORT)
+@dataclass(frozen=True)
+class Trained:
+    """The folder of a short training from random weights, and what it returned."""
 
-    assert same(tmp_path / "a", tmp_path / "b")
-    assert table(tmp_path / "a") == table(tmp_path / "b")
+    folder: Path
+    result: StageResult
+
+    @property
+    def start(self) -> Checkpoint:
+        return load_checkpoint(self.folder / "best_model.pth")
+
+
+@pytest.fixture(scope="module")
+def short(train_one: TrainOne, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("short")
+    return Trained(folder, train_one(folder, *SHORT))
+
+
+@pytest.fixture(scope="module")
+def whole(train_one: TrainOne, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the folder of a short training with more overrides that nothing has interrupted."""
+
+    @cache
+    def train(*overrides: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        train_one(folder, *SHORT, *overrides)
+        return folder
+
+    return train
+
+
+def test_training_is_repeatable_to_the_bit(train_one: TrainOne, short: Trained, tmp_path: Path) -> None:
+    train_one(tmp_path, *SHORT)
+
+    assert same(tmp_path, short.folder)
+    assert table(tmp_path) == table(short.folder)
 
 
 @pytest.mark.parametrize("after", [3, 4, 5, 8], ids=lambda after: f"after {after} of 12 batches")
@@ -82,40 +114,41 @@ def test_training_is_repeatable_to_the_bit(train_one: TrainOne, tmp_path: Path) 
     ids=["adamw+precise_bn", "sgd+ema+accumulate+precise_bn"],
 )
 def test_a_resumed_stage_equals_an_uninterrupted_one_to_the_bit(
-    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path, after: int, overrides: tuple[str, ...]
+    train_one: TrainOne,
+    whole: Callable[..., Path],
+    train_set: SliceDataset,
+    tmp_path: Path,
+    after: int,
+    overrides: tuple[str, ...],
 ) -> None:
     often = "runtime.checkpoint_seconds=1e-6"
-    train_one(tmp_path / "whole", *SHORT, *overrides)
-
     with pytest.raises(PowerFailureError):
         train_one(tmp_path / "cut", *SHORT, *overrides, often, data=PullsThePlug(train_set, after))
     result = train_one(tmp_path / "cut", *SHORT, *overrides)
 
     assert result.resumed_from is not None
     assert result.epochs_run == 2
-    assert same(tmp_path / "whole", tmp_path / "cut")
-    assert table(tmp_path / "whole") == table(tmp_path / "cut")
+    assert same(whole(*overrides), tmp_path / "cut")
+    assert table(whole(*overrides)) == table(tmp_path / "cut")
 
 
 def test_without_mid_epoch_saves_it_goes_on_after_the_last_whole_epoch(
-    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path
+    train_one: TrainOne, short: Trained, train_set: SliceDataset, tmp_path: Path
 ) -> None:
     with pytest.raises(PowerFailureError):
-        train_one(tmp_path / "cut", *SHORT, data=PullsThePlug(train_set, 6))
-    result = train_one(tmp_path / "cut", *SHORT)
-    train_one(tmp_path / "whole", *SHORT)
+        train_one(tmp_path, *SHORT, data=PullsThePlug(train_set, 6))
+    result = train_one(tmp_path, *SHORT)
 
     assert result.resumed_from == "epoch 2, batch 0"
-    assert same(tmp_path / "whole", tmp_path / "cut")
+    assert same(short.folder, tmp_path)
 
 
 def test_a_finished_stage_is_not_trained_again(
-    train_one: TrainOne, train_set: SliceDataset, tmp_path: Path
+    train_one: TrainOne, short: Trained, train_set: SliceDataset
 ) -> None:
-    first = train_one(tmp_path, *SHORT)
-    again = train_one(tmp_path, *SHORT, data=PullsThePlug(train_set, 0))
+    again = train_one(short.folder, *SHORT, data=PullsThePlug(train_set, 0))
 
-    assert again.best_metrics == first.best_metrics
+    assert again.best_metrics == short.result.best_metrics
     assert again.epochs_run == 2
 
 
@@ -197,28 +230,31 @@ def test_a_stage_that_does_harm_leaves_the_network_it_began_with(
 
 @pytest.fixture
 def go_on(
-    train_one: TrainOne, val_set: SliceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train_one: TrainOne,
+    short: Trained,
+    val_set: SliceDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> GoOn:
-    """Train in folder 1, then some epochs from there in folder 2, with these figures of start and epochs."""
+    """Train some epochs from the short training on, with these figures of start and epochs."""
 
     def train(*figures: dict[str, float]) -> StageResult:
-        train_one(tmp_path / "1", *SHORT)
-        start = load_checkpoint(tmp_path / "1" / "best_model.pth")
         measured = iter(validated(val_set, **metrics) for metrics in figures)
         monkeypatch.setattr("slicewise.training.trainer.validate", lambda *_: next(measured))
-        return train_one(tmp_path / "2", *SHORT, f"stages.joint.epochs={len(figures) - 1}", start=start)
+        epochs = f"stages.joint.epochs={len(figures) - 1}"
+        return train_one(tmp_path, *SHORT, epochs, start=short.start)
 
     return train
 
 
 @pytest.mark.parametrize(("lost", "is_kept"), [(0.2, True), (0.01, False), (-0.1, False)])
 def test_the_start_is_kept_where_one_task_became_significantly_worse_and_not_otherwise(
-    go_on: GoOn, tmp_path: Path, lost: float, is_kept: bool
+    go_on: GoOn, short: Trained, tmp_path: Path, lost: float, is_kept: bool
 ) -> None:
     result = go_on({"dice": 0.6, "auc": 0.6}, {"dice": 0.6 - lost, "auc": 0.95})
 
     assert (result.best_epoch == 0) == is_kept
-    assert same(tmp_path / "2", tmp_path / "1") == is_kept
+    assert same(tmp_path, short.folder) == is_kept
 
 
 @pytest.mark.parametrize(
@@ -239,17 +275,15 @@ def test_the_latest_epoch_that_is_not_significantly_worse_than_the_top_one_is_ke
 
     assert result.best_epoch == kept
     assert result.best_metrics["dice"] == dice[kept - 1]
-    assert load_checkpoint(tmp_path / "2" / "best_model.pth").metrics["dice"] == dice[kept - 1]
+    assert load_checkpoint(tmp_path / "best_model.pth").metrics["dice"] == dice[kept - 1]
 
 
 def test_the_start_is_remembered_by_what_its_own_network_answers(
-    train_one: TrainOne, make_config: MakeConfig, val_set: SliceDataset, tmp_path: Path
+    train_one: TrainOne, short: Trained, make_config: MakeConfig, val_set: SliceDataset, tmp_path: Path
 ) -> None:
-    config = make_config()
-    train_one(tmp_path / "1", *SHORT)
-    start = load_checkpoint(tmp_path / "1" / "best_model.pth")
-    train_one(tmp_path / "2", *SHORT, start=start)
-    found = load_state(tmp_path / "2" / "last.pth", "f")
+    config, start = make_config(), short.start
+    train_one(tmp_path, *SHORT, start=start)
+    found = load_state(tmp_path / "last.pth", "f")
     fabric = make_fabric(config.runtime, choose_precision(config.training.precision, "cpu").precision)
     measured = validate(fabric, start.build(), val_set, config.stages["joint"], config.training)
 
@@ -279,6 +313,7 @@ def test_the_network_learns_both_tasks_better_than_the_majority(train_one: Train
     assert result.images_per_second > 0
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_folder_holds_what_people_look_for(train_one: TrainOne, tmp_path: Path) -> None:
     train_one(tmp_path, *SHORT, "training.sample_predictions=3")
 
@@ -291,18 +326,18 @@ def test_the_folder_holds_what_people_look_for(train_one: TrainOne, tmp_path: Pa
         "samples/epoch_001.png",
         "samples/epoch_002.png",
     }
-    with Image.open(tmp_path / "samples" / "epoch_001.png") as image:
-        assert np.ptp(np.asarray(image)) > 200
+    for name in ("samples/epoch_001.png", "curves.png"):
+        with Image.open(tmp_path / name) as image:
+            assert np.ptp(np.asarray(image)) > 200
     assert [row["epoch"] for row in table(tmp_path)] == ["1", "2"]
 
 
-def test_the_checkpoint_says_what_it_is(train_one: TrainOne, make_config: MakeConfig, tmp_path: Path) -> None:
-    result = train_one(tmp_path, *SHORT)
+def test_the_checkpoint_says_what_it_is(short: Trained, make_config: MakeConfig) -> None:
     config = make_config(*SHORT)
-    checkpoint = load_checkpoint(tmp_path / "best_model.pth", config.model)
+    checkpoint = load_checkpoint(short.folder / "best_model.pth", config.model)
 
     assert (checkpoint.stage, checkpoint.fingerprint) == ("joint", "f")
-    assert checkpoint.metrics == result.best_metrics
+    assert checkpoint.metrics == short.result.best_metrics
     assert checkpoint.preprocessing == config.preprocessing
     assert (checkpoint.data_name, checkpoint.synthetic) == ("phantom", True)
     assert checkpoint.slot == config.data.slot

@@ -169,6 +169,7 @@ def test_other_patients_are_refused(stages: list[Variant]) -> None:
         check_common([stages[0], replace(stages[1], patients=strangers)])
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_comparison_is_written_in_all_forms(
     tmp_path: Path, stages: list[Variant], monkeypatch: pytest.MonkeyPatch
 ) -> None:
