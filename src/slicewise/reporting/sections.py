@@ -204,9 +204,8 @@ def _slices_of_classes(classes: Classes, folders: ResultFolders) -> Iterator[Blo
         for row in slices[:MAX_PATIENTS]
     ]
     head = ("source", "case", "slice", "true class", "predicted", "its probability", "of the true class")
-    if is_of_pictures():  # each case is its only slice
-        head, rows = (*head[:2], *head[3:]), [(*row[:2], *row[3:]) for row in rows]
-    yield Table(head, rows)
+    table = Table(head, rows)
+    yield table.only(0, 1, 3, 4, 5, 6) if is_of_pictures() else table  # each picture is its only slice
     shown = f"{MAX_PATIENTS} of {len(slices)} are shown. " if len(slices) > MAX_PATIENTS else ""
     yield Text(f"{shown}All columns, and all slices:", {"slices.csv": LINKS["slices"]}, is_note=True)
 
