@@ -90,7 +90,7 @@ def test_report_and_card_speak_of_pictures(trained_on_masks: Pipeline) -> None:
     )
     text = re.sub(r"<[^>]*>", " ", page)
     card = (folder / "model_card.md").read_text()
-    for words in (text.partition("Provenance")[0], card.partition("---\n\n")[2].partition("## Training")[0]):
+    for words in (text.rpartition("Provenance")[0], card.partition("---\n\n")[2].partition("## Training")[0]):
         assert "disc" in words
         assert re.findall(WORDS_OF_MEDICINE, re.sub(r"\w+\.(csv|md)", "", words)) == []
     assert "segments pictures into background, disc and bar" in card

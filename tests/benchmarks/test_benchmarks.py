@@ -81,8 +81,8 @@ def test_the_aim_is_for_the_best_fixed_setting() -> None:
     rates = {neighbours._CHOSEN: 9.0, "all threads": 5.0, "one thread": 10.0}
     trainers: Any = {name: SimpleNamespace(rate=lambda _, rate=rate: rate) for name, rate in rates.items()}
     slow, fast = neighbours._rows(trainers, 0, 0.0)
-    assert (slow.ratio, slow.aim) == (pytest.approx(1.8), None)
-    assert (fast.ratio, fast.aim) == (pytest.approx(0.9), neighbours.AIM)
+    assert (slow.ratio, fast.ratio) == pytest.approx((1.8, 0.9))
+    assert (slow.aim, fast.aim) == (None, neighbours.AIM)
     assert fast.what.endswith("one thread (the best)")
 
 

@@ -6,13 +6,15 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from slicewise.domain.classes import Classes
 from slicewise.domain.tables import by_source
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.summary import pooled_estimate
+from slicewise.metrics.confusion import PixelCounts, count_overlap
 from slicewise.metrics.table import METRICS
 from slicewise.plots import classification
 from slicewise.plots.classification import draw_confusion
-from slicewise.plots.scores import draw_dice
+from slicewise.plots.scores import draw_classes, draw_dice
 
 pytestmark = pytest.mark.usefixtures("drawn_figures")
 
@@ -44,6 +46,27 @@ def test_figures_are_drawn_for_few_and_many_patients(
     path = tmp_path / "below" / "figure.png"
     draw(path, result, synthetic=True)
     assert 0.003 < ink(path) < 0.9
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        Classes(("object",)),
+        Classes(("a", "b")),
+        Classes(("long_name_of_a_class", "enhancing_tumour", "c", "d"), exclusive=True),
+    ],
+    ids=["one", "overlapping", "exclusive"],
+)
+def test_every_kind_of_classes_of_pixels_is_drawn(tmp_path: Path, classes: Classes) -> None:
+    masks = np.random.default_rng(0).random((2, len(classes), 16, 16)) < 0.4
+    confused = classes.exclusive or not classes.several
+    side = len(classes) + 1
+    cells = np.arange(side * side).reshape(side, side) if confused else None
+    counts = PixelCounts(count_overlap(*masks), cells)
+    draw_classes(tmp_path / "classes.png", classes, {"one": counts, "two": counts}, synthetic=True)
+    assert 0.02 < ink(tmp_path / "classes.png") < 0.9
+    with Image.open(tmp_path / "classes.png") as figure:
+        assert figure.width > (1200 if confused else 500)
 
 
 def test_synthetic_data_are_named_in_the_figure(tmp_path: Path, results: Results) -> None:

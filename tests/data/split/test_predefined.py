@@ -22,7 +22,7 @@ ROOTS = {"brats": Path("/data/brats"), "kaggle": Path("/data/kaggle")}
 def settings(**changes: Any) -> SplitSettings:
     fields: dict[str, Any] = {
         "seed": 0, "train": 0.7, "val": 0.15, "test": 0.15, "folds": 0, "fold": 0, "file": "a.csv",
-        "folders": False, "unlisted": "error", "overlap": "refuse",
+        "folders": False, "unlisted": "error", "overlap": "refuse", "external": False,
     }  # fmt: skip
     return SplitSettings(**{**fields, **changes})
 
