@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from slicewise.domain.wording import reword
 
@@ -146,3 +146,14 @@ def to_text(report: Report) -> str:
 def printable(text: str) -> str:
     """Return text on one line in the words of the recipe, `?` for what is not printable."""
     return "".join(letter if letter.isprintable() else "?" for letter in reword(text))
+
+
+def number(value: float | None, digits: int = 3, missing: str = "–") -> str:
+    """Return a number with `digits` decimals, or a dash for None."""
+    return missing if value is None else f"{value:.{digits}f}"
+
+
+def interval_text(estimate: Mapping[str, Any]) -> str:
+    """Return the interval of an estimate of `metrics.json`, which has one."""
+    low, high = estimate["interval"]
+    return f"{low:.3f} to {high:.3f}"

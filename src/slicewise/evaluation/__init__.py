@@ -5,6 +5,7 @@ Scores
     evaluate             slice and patient tables of all cases
     summary              all scores with intervals per source, the content of metrics.json
     report               metrics.json, report.txt, tables and figures; the scores as tables of a report
+    class_tables         tables of classes: the scores of each, confusion matrices
     statistics           bootstrap intervals, paired differences, the gain of a selection on held-out groups
 Selection on validation patients
     threshold_selection  calibration, thresholds and post-processing per source

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from slicewise.core.files import write_json, write_text
 from slicewise.domain.classes import TUMOUR_OR_NOT, Classes
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, Task
-from slicewise.domain.report import WIDTH, Table
+from slicewise.domain.report import WIDTH, Table, interval_text, number
 from slicewise.domain.tables import (
     PatientRow,
     SliceRow,
@@ -18,6 +18,7 @@ from slicewise.domain.tables import (
     write_rows,
 )
 from slicewise.domain.wording import is_of_pictures, reword
+from slicewise.evaluation.class_tables import class_tables, slice_class_tables
 from slicewise.evaluation.evaluate import EvaluationResult
 from slicewise.evaluation.held_out import HeldOutResult, compare_thresholds
 from slicewise.evaluation.summary import (
@@ -37,16 +38,11 @@ Line = tuple[str, str, str, str, str]
 
 CLASSES_FIGURE: Final = "classes.png"
 """IoU and confusion of the classes of pixels"""
-_CLASS_METRICS = ("dice", "iou", "precision", "recall", "pixel_specificity", "hd95_mm")
-"""Of each class"""
-_BRATS_METRICS = ("dice", "brats_hd95_mm", "lesion_dice", "lesion_hd95_mm", "lesion_f1")
-"""Likewise, of volumes"""
 _CALIBRATION = (
     ("ece", "calibration error, {ece_bins} bins"),
     ("ece_by_chance", "of it by chance"),
     ("brier", "Brier score"),
 )
-_SLICE_CLASS_METRICS = ("roc_auc", "sensitivity", "ppv", "f1")
 _MACRO = (
     "ROC-AUC, PR-AUC, sensitivity, specificity, PPV, F1: means over the classes, each against the others."
 )
@@ -171,10 +167,10 @@ def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None
             condition = f" ({threshold})" if threshold else ""
             value = number(estimate["value"], missing="n/a")
             if estimate["interval"] is not None:
-                value += f" ({_interval(estimate)})"
+                value += f" ({interval_text(estimate)})"
             lines.append(f"  {score_label(score_key(metric)):<22}{value}{condition}")
             for name, score in _class_scores(entry, metric):
-                interval = f" ({_interval(score)})" if score["interval"] else ""
+                interval = f" ({interval_text(score)})" if score["interval"] else ""
                 lines.append(f"    {name:<20}{number(score['value'], missing='n/a')}{interval}")
         if classes := entry["classification"]:
             majority, accuracy = classes["majority_class"], classes["majority_accuracy"]
@@ -208,11 +204,11 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
             notes.append(f"Patients: {whole['roc_auc']['note']}.")
         if entry["segmentation"] is None and "segmentation" in metrics["tasks"]:
             notes.append("Segmentation is not scored: this source has no masks.")
-        tables, composition = [*_class_tables(metrics, name)], f"{entry['num_tumour_slices']:,} with tumour"
+        tables, composition = [*class_tables(metrics, name)], f"{entry['num_tumour_slices']:,} with tumour"
         if "slice_classes" in metrics:
             notes.append(_MACRO)
             labels = (Classes.from_json(metrics["slice_classes"]) or TUMOUR_OR_NOT).labels
-            tables += _slice_class_tables(entry["classification"], labels, name)
+            tables += slice_class_tables(entry["classification"], labels, name)
             numbers = [each["num_slices"] for each in entry["classification"]["classes"].values()]
             pairs = zip(numbers, labels, strict=True)
             composition = ", ".join(f"{count:,} {label}" for count, label in pairs)
@@ -220,68 +216,6 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
         every = Table(head, details, f"{counts}, {composition}")
         sources.append(SourceScores(main, every, notes, tables))
     return sources
-
-
-def _slice_class_tables(section: Mapping[str, Any], labels: Sequence[str], source: str) -> Iterator[Table]:
-    """Yield the scores of several classes of slices, each against the others, and their confusion matrix."""
-    metrics = [METRICS[name] for name in _SLICE_CLASS_METRICS]
-    rows = [
-        (
-            *(label, f"{scores['num_slices']:,}"),
-            *(_with_interval(scores[metric.name]) for metric in metrics),
-        )
-        for label, scores in zip(labels, section["classes"].values(), strict=True)
-    ]
-    caption = f"{source}: each class against the others"
-    yield Table(("class", "number", *(metric.label for metric in metrics)), rows, caption)
-    cells = [
-        (f"truly {label}", *(f"{count:,}" for count in counts))
-        for label, counts in zip(labels, section["confusion"], strict=True)
-    ]
-    yield Table(("", *(f"called {label}" for label in labels)), cells, f"{source}: confusion of the classes")
-
-
-def _with_interval(entry: Mapping[str, Any]) -> str:
-    interval = "" if entry["interval"] is None else f" ({_interval(entry)})"
-    return number(entry["value"]) + interval
-
-
-def _class_tables(metrics: Mapping[str, Any], source: str) -> Iterator[Table]:
-    """Yield the tables of the classes of pixels: the scores of several, and their confusion."""
-    section = metrics["sources"][source]["segmentation"] or {}
-    if "classes" in section:
-        keys = [*map(_class_key, _CLASS_METRICS), "iou_of_all_pixels"]
-        yield _class_table(section["classes"], keys, f"{source}: each class; means over patients")
-        keys = [*map(_class_key, _BRATS_METRICS)]
-        if all(scores[keys[-1]]["value"] is not None for scores in section["classes"].values()):
-            caption = f"{source}: each class as in BraTS; means over patients"
-            yield _class_table(section["classes"], keys, caption)
-    pixels = section.get("all_pixels")
-    if pixels is None or pixels["confusion"] is None:
-        return
-    known = metrics.get("classes", {"absence": "background", "names": ["tumour"]})
-    names = [name.replace("_", " ") for name in (known["absence"], *known["names"])]
-    cells = [
-        (f"truly {name}", *(f"{count:,}" for count in counts))
-        for name, counts in zip(names, pixels["confusion"], strict=True)
-    ]
-    caption = (
-        f"{source}: all pixels by class; accuracy {pixels['accuracy']:.3f}, mean IoU {pixels['mean_iou']:.3f}"
-    )
-    yield Table(("", *(f"called {name}" for name in names)), cells, caption)
-
-
-def _class_key(metric: str) -> str:
-    return score_key(METRICS[metric])
-
-
-def _class_table(classes: Mapping[str, Any], keys: Sequence[str], caption: str) -> Table:
-    rows = []
-    for name, scores in classes.items():
-        values = [part["value"] if isinstance(part := scores[key], Mapping) else part for key in keys]
-        rows.append((name.replace("_", " "), *map(number, values)))
-    labels = (score_label(key).replace(" per patient", "").replace("iou of", "IoU of") for key in keys)
-    return Table(("class", *labels), rows, caption).without_empty()
 
 
 def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:
@@ -336,19 +270,9 @@ def _classification_lines(entry: Mapping[str, Any]) -> list[Line]:
 
 def _line(name: str, entry: Mapping[str, Any]) -> Line:
     note = "" if _lacks_interval(entry) else str(entry.get("note") or "")
-    interval = "–" if entry["interval"] is None else _interval(entry)
+    interval = "–" if entry["interval"] is None else interval_text(entry)
     return name, number(entry["value"]), interval, str(entry["num_patients"]), note
-
-
-def _interval(estimate: Mapping[str, Any]) -> str:
-    low, high = estimate["interval"]
-    return f"{low:.3f} to {high:.3f}"
 
 
 def _lacks_interval(estimate: Mapping[str, Any]) -> bool:
     return str(estimate.get("note") or "").startswith("no interval")
-
-
-def number(value: float | None, digits: int = 3, missing: str = "–") -> str:
-    """Return a number with `digits` decimals, or a dash for None."""
-    return missing if value is None else f"{value:.{digits}f}"

@@ -7,11 +7,11 @@ from slicewise.config.export import to_yaml
 from slicewise.core.files import read_json
 from slicewise.domain.classes import Classes
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text
+from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text, number
 from slicewise.domain.tables import ComparisonRow, PatientRow, SliceRow, TraitRow, plural, read_rows
 from slicewise.domain.wording import is_of_pictures
 from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
-from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, number, source_scores
+from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, source_scores
 from slicewise.metrics.table import METRICS
 from slicewise.reporting.external import describe_test, differences
 from slicewise.reporting.run import (
@@ -228,6 +228,20 @@ def _failures(run: RunInfo, metrics: Mapping[str, Any], folders: ResultFolders) 
             for row in failed
         )
         yield Text(f"Patients that failed: {names}.")
+    if not any(failures[f"num_{noun}s"] for noun in ("slice", "patient")):
+        return
+    yield from _traits(folders)
+    yield Figure(folders.failures / "failures.png", "Failures: image, reference, prediction", wide=True)
+    if SEGMENTATION in tasks:
+        yield Figure(folders.failures / "iou_of_failures.png", "IoU of the failures")
+    if classified or _pixels_are_confused(metrics):
+        matrices = folders.failures / "confusion_matrices.png"
+        of = "" if classified else "the pixels of "
+        yield Figure(matrices, f"Confusion matrices of {of}all slices and of the failures")
+
+
+def _traits(folders: ResultFolders) -> Iterator[Block]:
+    """Yield what the failures have in common."""
     rows = [
         (
             *(row.level, row.source, row.trait, number(row.failed, 2), number(row.rest, 2)),
@@ -243,17 +257,8 @@ def _failures(run: RunInfo, metrics: Mapping[str, Any], folders: ResultFolders) 
             "weak evidence.",
             is_note=True,
         )
-    elif any(failures[f"num_{noun}s"] for noun in ("slice", "patient")):
-        yield Text("No comparison: everything failed, or the failures have nothing in common.")
     else:
-        return
-    yield Figure(folders.failures / "failures.png", "Failures: image, reference, prediction", wide=True)
-    if SEGMENTATION in tasks:
-        yield Figure(folders.failures / "iou_of_failures.png", "IoU of the failures")
-    if classified or _pixels_are_confused(metrics):
-        matrices = folders.failures / "confusion_matrices.png"
-        of = "" if classified else "the pixels of "
-        yield Figure(matrices, f"Confusion matrices of {of}all slices and of the failures")
+        yield Text("No comparison: everything failed, or the failures have nothing in common.")
 
 
 def _pixels_are_confused(metrics: Mapping[str, Any]) -> bool:

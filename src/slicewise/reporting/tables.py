@@ -1,7 +1,6 @@
 """Tables of a run that the report and the model card share: its stages, and its split."""
 
-from slicewise.domain.report import Table
-from slicewise.evaluation.report import number
+from slicewise.domain.report import Table, number
 from slicewise.reporting.run import RunInfo
 
 

@@ -5,9 +5,8 @@ from typing import Any
 
 from slicewise.core.files import read_json
 from slicewise.domain.labels import CLASSIFICATION
-from slicewise.domain.report import Block, Table, Text
+from slicewise.domain.report import Block, Table, Text, number
 from slicewise.domain.tables import MOST_PROBABLE
-from slicewise.evaluation.report import number
 from slicewise.reporting.run import ResultFolders, uncalibrated_sources
 
 
