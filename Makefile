@@ -40,9 +40,9 @@ bench: .venv/installed-bench
 brats: .venv/installed-dev .venv-brats/installed
 	$(BIN)/python -m pytest tests/metrics/test_lesions.py $(ARGS)
 
-.venv-brats/installed:
+.venv-brats/installed: requirements/brats.lock
 	$(PYTHON) -m venv .venv-brats
-	.venv-brats/bin/python -m pip install --quiet --disable-pip-version-check brats-evaluation==0.0.10 panoptica==2.1.7
+	.venv-brats/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/brats.lock
 	@touch $@
 
 ## make chaos  kill many runs at many moments; each must end as if nobody had

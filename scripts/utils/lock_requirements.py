@@ -24,6 +24,8 @@ BASES = {
     "tracking": ("serving",),
 }
 """Each extra, and the locks that are installed before it."""
+APART = {"brats": "brats-evaluation==0.0.10\npanoptica==2.1.7\n"}
+"""What has an environment of its own, as it needs other versions than ours"""
 
 _START = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==", re.MULTILINE)
 
@@ -39,7 +41,7 @@ def blocks(text: str) -> dict[str, str]:
     return requirements
 
 
-def compile_lock(*source: str, text: str | None = None) -> dict[str, str]:
+def compile_lock(*source: str, text: str | None = None, constrained: bool = True) -> dict[str, str]:
     """Return {package: requirement} of a source for all platforms, at the versions of constraints.txt."""
     command: list[str | Path] = [
         UV,
@@ -50,7 +52,8 @@ def compile_lock(*source: str, text: str | None = None) -> dict[str, str]:
         "--python-version=3.11",
         "--generate-hashes",
     ]
-    command += ["--no-emit-index-url", "--no-header", "--no-annotate", f"--constraint={CONSTRAINTS}", *source]
+    command += ["--no-emit-index-url", "--no-header", "--no-annotate", *source]
+    command += [f"--constraint={CONSTRAINTS}"] if constrained else []
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT)
     return blocks(done.stdout)
 
@@ -79,6 +82,10 @@ def main() -> None:
     """Write every lock."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "uv.lock").write_text(_text([], compile_lock("-", text="uv\n")), encoding="utf-8")
+    for name, wanted in APART.items():
+        (FOLDER / f"{name}.lock").write_text(
+            _text([], compile_lock("-", text=wanted, constrained=False)), encoding="utf-8"
+        )
     for extra in BASES:
         (FOLDER / f"{extra}.lock").write_text(lock(extra), encoding="utf-8")
         print(f"wrote requirements/{extra}.lock")

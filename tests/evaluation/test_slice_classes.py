@@ -134,6 +134,7 @@ def test_the_temperature_of_too_certain_probabilities_is_found() -> None:
     assert right.mean() == pytest.approx(sure.mean(), abs=0.03)
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_report_has_the_classes_and_the_calibration(several: Evaluation, tmp_path: Path) -> None:
     selection = select_thresholds(cases(3, sharpness=3.0), several)
     chosen = selection.postprocessing("pictures")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import TINY, Pipeline
+from tests.fixtures.made_once import WHOLE_PATIENT
 
 from slicewise.config.compose import compose
 from slicewise.data.index import CaseIndex
@@ -19,9 +20,8 @@ def size(folder: Path) -> int:
 def test_disk_was_estimated_within_a_factor_of_two(trained: Pipeline) -> None:
     data = trained.workspace / "data"
     index = CaseIndex.read(data / "index" / "index.json", trained.workspace)
-    volumes = index.of_source("phantom")
-    patients = [folder for folder in (data / "raw" / "phantom").iterdir() if folder.is_dir()]
-    assert 0.5 < BYTES_PER_PATIENT * len(patients) / size(data / "raw" / "phantom") < 2
+    volumes = [case for case in index.of_source("phantom") if case.key.case == WHOLE_PATIENT]
+    assert 0.5 < BYTES_PER_PATIENT / size(data / "raw" / "phantom" / WHOLE_PATIENT) < 2
     estimated = sum(estimate_bytes(case, compose(TINY).preprocessing) for case in volumes)
     names = {case.key.case for case in volumes}
     entries = [e for e in (data / "slices" / "phantom").iterdir() if e.name.rpartition("-")[0] in names]
