@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -413,6 +414,24 @@ def test_overlays_show_the_mask_and_maps_hold_its_probabilities(workspace: Path,
         )
         assert values.dtype == np.uint16
         np.testing.assert_array_equal(values / 65535 >= 0.4, labels == 255)
+
+
+def test_json_alone_is_on_standard_output(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(workspace, picture(tmp_path / "Y1.png"), "--out", tmp_path / "out", "--json", "--tta") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == read_json(tmp_path / "out" / "predictions.json")
+    assert json.loads(printed.out)["flips"] is True
+    assert "1 case predicted" in printed.err
+
+
+def test_a_short_option_and_its_key_are_not_both_taken(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [picture(tmp_path / "Y1.png"), "--batch-size", "2", "evaluation.batch_size=3"]
+    assert predict(workspace, *words) == 2
+    assert "--batch-size and evaluation.batch_size=3 set the same" in capsys.readouterr().err
 
 
 def test_pictures_of_masks_can_be_left_out(workspace: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """`slicewise predict PATH...`: predict on volumes and pictures with a trained model."""
 
 import argparse
+import json
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from slicewise.cli.options import (
     add_workspace_option,
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
 RESULTS: Final = Path("results/predictions")
 CSV_NAME: Final = "predictions.csv"
 JSON_NAME: Final = "predictions.json"
+_SHORT: Final = {
+    "--device": ("NAME", "runtime.device", "auto, cpu, cuda or mps"),
+    "--batch-size": ("N", "evaluation.batch_size", "slices at a time"),
+}
+"""Option -> its value, the key that it sets, and its help"""
 _MIN_PICTURES_TO_MEASURE: Final = 16
 """From so many on, a measurement of the number of threads pays"""
 
@@ -68,11 +75,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--submission", type=Path, metavar="FILE", help=submission_help)
     modality_help = "modality of files whose names do not state one: a channel of the model, such as flair"
     parser.add_argument("--modality", metavar="NAME", help=modality_help)
+    for option, (metavar, key, text) in _SHORT.items():
+        parser.add_argument(option, metavar=metavar, help=f"{text} (short for {key})")
+    tta_help = "average over the image and its mirror image (short for evaluation.flips=true)"
+    parser.add_argument("--tta", action="store_true", help=tta_help)
+    json_help = f"print what {JSON_NAME} holds; the lines for people go to the error output"
+    parser.add_argument("--json", action="store_true", help=json_help)
 
 
 def execute(args: argparse.Namespace) -> int:
+    if not args.json:
+        return _predict(args)[0]
+    with redirect_stdout(sys.stderr):
+        code, content = _predict(args)
+    if content is not None:
+        say(json.dumps(content, indent=2))
+    return code
+
+
+def _predict(args: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
+    """Predict and write; return the exit code, and the content of the JSON unless every case failed."""
     workspace = workspace_from(args)
     paths, overrides = _split_words(args.words)
+    overrides += _short_overrides(args, overrides)
     outputs = _Outputs.of(args, workspace)
     config = compose_overrides(overrides)
     pipeline = _load_pipeline(workspace, args, config, overrides)
@@ -94,9 +119,23 @@ def execute(args: argparse.Namespace) -> int:
     rows += _predict_cases(pipeline, cases, outputs, config.runtime.num_threads)
     if all(row.error is not None for row in rows):
         print_error(f"every case failed; the tables in {outputs.folder} are unchanged")
-        return 1
-    outputs.write_tables(rows, pipeline)
-    return _print_summary(pipeline, rows, outputs)
+        return 1, None
+    content = outputs.write_tables(rows, pipeline)
+    return _print_summary(pipeline, rows, outputs), content
+
+
+def _short_overrides(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
+    """Return the keys that short options set."""
+    values = {option: getattr(args, option.removeprefix("--").replace("-", "_")) for option in _SHORT}
+    short = [
+        (option, f"{_SHORT[option][1]}={value}") for option, value in values.items() if value is not None
+    ]
+    short += [("--tta", "evaluation.flips=true")] if args.tta else []
+    for option, override in short:
+        key = override.partition("=")[0]
+        if given := [word for word in overrides if word.partition("=")[0].lstrip("+~") == key]:
+            raise UsageError(f"{option} and {given[0]} set the same; leave one of them out")
+    return [override for _, override in short]
 
 
 @dataclass
@@ -148,8 +187,11 @@ class _Outputs:
             stream.write(to_png(picture))
         return name
 
-    def write_tables(self, rows: "Sequence[PredictionRow]", pipeline: "Pipeline") -> None:
-        """Write the table for people, that for programs, and the submission, each atomically."""
+    def write_tables(self, rows: "Sequence[PredictionRow]", pipeline: "Pipeline") -> dict[str, Any]:
+        """Write the table for people, that for programs, and the submission, each atomically.
+
+        Return what is in the second.
+        """
         from slicewise.inference.prediction import PredictionRow
 
         with wording(pipeline.checkpoints[0].preprocessing.channels, pipeline.classes.names):
@@ -166,6 +208,7 @@ class _Outputs:
 
             with _explain_full_disk(self.submission.parent, "--submission"):
                 write_submission(self.submission, self.lines, (*pipeline.tasks,), pipeline.classes)
+        return content
 
 
 @contextmanager
