@@ -61,6 +61,7 @@ def test_every_class_is_scored_and_reported(trained_on_classes: Pipeline) -> Non
     assert "each class against the others" in page
     assert "called square" in page
     assert "whole patients" not in page
+    assert "mask threshold" not in page
     pictures = [*(trained_on_classes.workspace / "visualizations").rglob("*_right.png")]
     pictures += [*(trained_on_classes.workspace / "visualizations").rglob("*_wrong.png")]
     assert len(pictures) == 2

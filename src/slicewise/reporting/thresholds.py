@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from slicewise.core.files import read_json
-from slicewise.domain.labels import CLASSIFICATION
+from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.report import Block, Table, Text, number
 from slicewise.domain.tables import MOST_PROBABLE
 from slicewise.reporting.run import ResultFolders, uncalibrated_sources
@@ -42,6 +42,8 @@ def thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[B
     if CLASSIFICATION not in metrics["tasks"]:  # neither a probability to calibrate nor a class
         yield from (chosen.only(0, 1, 4, 5), effect.only(0, 4))
         return
+    if SEGMENTATION not in metrics["tasks"]:
+        chosen, effect = chosen.only(0, 1, 2, 3).without_empty(), effect.only(0, 1, 2, 3)
     yield from (chosen, effect)
     bins = next((entry["after"]["ece_bins"] for entry in decisions.values()), None) or "equal"
     yield Text(
