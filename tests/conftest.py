@@ -65,31 +65,20 @@ TINIEST = (
 
 
 TESTS = Path(__file__).parent
-WHOLE_PROGRAMS = {
-    *("benchmarks", "chaos", "cli", "demo", "extension", "fuzz", "notebooks", "phantom", "serving"),
-    *("test_bad_input", "test_cross_validation", "test_damage", "test_full_disk", "test_participants"),
-    *("test_configs", "test_exact", "test_perceptual", "test_given_split", "test_kills", "test_lock"),
-    *(
-        "test_class_folders",
-        "test_class_folders_run",
-        "test_image_masks_run",
-        "test_progress",
-        "test_runner",
-        "test_signals",
-        "test_parallel",
-    ),
-    *("test_program", "test_adapters", "test_channels", "test_pipeline", "test_interface", "test_ensemble"),
-    *(
-        "test_families",
-        "test_selection_gain",
-        "test_folds",
-        "test_stage",
-        "test_compose",
-        "test_foreground",
-        "test_secrets",
-    ),
+SLOW = {
+    *("benchmarks", "chaos", "cli", "comparison", "demo", "explain", "extension", "fuzz", "notebooks"),
+    *("phantom", "plots", "serving"),
+    *("test_adapters", "test_bad_input", "test_channels", "test_checkpoint", "test_class_folders"),
+    *("test_class_folders_run", "test_classes", "test_commands", "test_compose", "test_configs"),
+    *("test_cross_validation", "test_damage", "test_ensemble", "test_exact", "test_failures"),
+    *("test_families", "test_folds", "test_foreground", "test_full_disk", "test_given_split"),
+    *("test_image_masks_run", "test_interface", "test_kills", "test_lock", "test_machine"),
+    *("test_made_once", "test_multitask", "test_parallel", "test_participants", "test_perceptual"),
+    *("test_pipeline", "test_precise_bn", "test_prepared_pictures", "test_pretrained", "test_program"),
+    *("test_progress", "test_recipes", "test_report", "test_runner", "test_secrets"),
+    *("test_selection_gain", "test_several_classes", "test_signals", "test_stage"),
 }
-"""Folders and files of tests that start programs, generate patients, build many models or predict with them:
+"""Folders and files of tests that start programs, generate patients, build or train models, or draw figures:
 `make test-fast` leaves them out."""
 
 
@@ -102,7 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests as slow that need a whole pipeline or start programs."""
     for item in items:
         needs_pipeline = {"trained", "reevaluated"} & set(getattr(item, "fixturenames", ()))
-        if needs_pipeline or WHOLE_PROGRAMS & {item.path.stem, *item.path.relative_to(TESTS).parts[:-1]}:
+        if needs_pipeline or SLOW & {item.path.stem, *item.path.relative_to(TESTS).parts[:-1]}:
             item.add_marker(pytest.mark.slow)
 
 
