@@ -34,6 +34,7 @@ from slicewise.workflow.evaluation import case_output
 
 CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
 PLACES = {
+    "README.md": ["BraTS20_Training_001/a_t1.nii.gz"],
     "docs/howto/python.md": ["BraTS20_Training_001/a_t1.nii.gz", "patients/b/b_flair.nii.gz"],
 }
 
