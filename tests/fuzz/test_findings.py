@@ -206,6 +206,15 @@ def test_an_index_cannot_point_elsewhere(tmp_path: Path) -> None:
         CaseIndex.read(tmp_path / "index.json", tmp_path)
 
 
+@pytest.mark.parametrize("wrong", [{"severity": "warnsng"}, {"severity": ["error"]}, {"what": 5}])
+def test_an_index_with_a_problem_of_no_known_kind_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    value = json.loads(records.indices()[0])
+    value["problems"] = [{"path": "a", "what": "odd", "severity": "warning", **wrong}]
+    (tmp_path / "index.json").write_text(json.dumps(value))
+    with pytest.raises(WorkspaceError, match="is not a case index of this version"):
+        CaseIndex.read(tmp_path / "index.json", tmp_path)
+
+
 def test_a_manifest_cannot_point_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="names no entry"):
         SliceStore(tmp_path).open("../elsewhere")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
 from slicewise.data.cases import CaseFiles, relative_name
-from slicewise.data.problems import Problem, describe_problems
+from slicewise.data.problems import SEVERITIES, Problem, describe_problems
 
 FORMAT: Final = 2
 
@@ -124,5 +124,8 @@ class CaseIndex:
             named = {**entry["images"], **entry["masks"]}
             sizes.update({root / name: size for name, size in named.items() if size is not None})
         problems = tuple(Problem(**{**entry, "path": base / entry["path"]}) for entry in value["problems"])
+        for problem in problems:
+            if problem.severity not in SEVERITIES or not isinstance(problem.what, str):
+                raise ValueError(f"{problem} is no problem")
         known = {source: tuple(groups) for source, groups in value["known"].items()}
         return cls(known, tuple(cases), problems, roots, sizes)
