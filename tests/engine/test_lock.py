@@ -122,6 +122,24 @@ def test_of_controllers_that_find_a_dead_one_exactly_one_takes_over(path: Path, 
     assert words.count("held") == 1, words
 
 
+def test_a_lease_that_another_controller_sets_aside_for_a_moment_is_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    path.write_text(json.dumps(asdict(replace(Holder.current(), pid=2**22 + 1))))
+    mine, aside, create = Holder.current(), path.with_name("aside"), lock._create
+
+    def create_then_lose_it_briefly(path: Path, mine: Holder) -> bool:
+        if not create(path, mine):
+            return False
+        path.rename(aside)
+        threading.Timer(0.05, aside.rename, [path]).start()
+        return True
+
+    monkeypatch.setattr(lock, "_create", create_then_lose_it_briefly)
+    assert claim(path, mine, same_machine_is_void=False)
+
+
 def test_a_lock_that_other_machines_do_not_see_is_backed_by_the_lease(path: Path, foreign: Holder) -> None:
     with controller(path, "local") as here:
         assert "is in use by process 7 on elsewhere since 2026-01-01" in said(here)

@@ -131,7 +131,19 @@ def claim(path: Path, mine: Holder, *, same_machine_is_void: bool) -> bool:
         return False
     if other is None or not other.is_here():
         time.sleep(_SETTLE_SECONDS)
-    return Holder.read(path) == mine
+    return _settled_holder(path) == mine
+
+
+def _settled_holder(path: Path) -> Holder | None:
+    """Return the holder, read again for a moment where there is none.
+
+    A controller that found the same void lease may have set ours aside by mistake; it sees the name and puts
+    it back (`_remove`).
+    """
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while (holder := Holder.read(path)) is None and time.monotonic() < deadline:
+        time.sleep(_SETTLE_SECONDS / 20)
+    return holder
 
 
 def release(path: Path, mine: Holder) -> None:
