@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import label
 from tests.imaging.ellipsoid import read_volume
 from tests.inference.pipelines import PLAIN, pipeline
 from tests.terminal import Terminal, in_terminal
@@ -240,6 +241,47 @@ def test_what_the_evaluation_chose_decides(
     assert (found["p"]["class_threshold"], found["p"]["calibrated"]) == ("0.5", "0")
 
 
+def test_a_probability_near_the_threshold_is_uncertain_and_said(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = picture(tmp_path / "p.png")
+    (row,) = (predict(workspace, path), *rows(workspace / "results" / "predictions").values())[1:]
+    probability = float(row["tumour_probability"])
+    assert predict(workspace, path, f"evaluation.class_threshold={probability + 0.01}") == 0
+    (row,) = rows(workspace / "results" / "predictions").values()
+    assert (row["verdict"], row["predicted_class"]) == ("uncertain", "no_tumour")
+    assert float(row["uncertain_low"]) < probability < float(row["uncertain_high"])
+    assert "uncertain" in capsys.readouterr().out
+    words = (f"evaluation.class_threshold={probability + 0.01}", "evaluation.uncertain_band=0")
+    assert predict(workspace, path, *words) == 0
+    (row,) = rows(workspace / "results" / "predictions").values()
+    assert row["verdict"] == row["predicted_class"] == "no_tumour"
+    assert predict(workspace, path, "evaluation.uncertain_band=0.5") == 2
+
+
+def test_a_volume_has_a_row_for_each_slice_and_a_count_of_lesions(workspace: Path, tmp_path: Path) -> None:
+    folder = workspace / "results" / "predictions"
+    assert predict(workspace, patient(tmp_path / "in"), picture(tmp_path / "p.png")) == 0
+    with (folder / "slices.csv").open(newline="") as stream:
+        slices = [*csv.DictReader(stream)]
+    assert {row["case"] for row in slices} == {"BraTS20_Training_001"}
+    mask = np.asarray(nib.load(folder / "BraTS20_Training_001_mask.nii.gz").dataobj) > 0
+    assert [int(row["index"]) for row in slices] == [*range(12)]
+    assert [int(row["pixels"]) for row in slices] == mask.sum(axis=(0, 1)).tolist()
+    np.testing.assert_allclose([float(row["area_mm2"]) for row in slices], mask.sum(axis=(0, 1)) * 3.0)
+    assert [row["probability"] != "" for row in slices] == [row["included"] == "1" for row in slices]
+    assert {"0", "1"} == {row["included"] for row in slices}
+    row = rows(folder)["BraTS20_Training_001"]
+    parts, number = label(mask, np.ones((3, 3, 3)))
+    assert int(row["num_lesions"]) == number
+    largest = np.bincount(parts[mask]).max() * 9 / 1000
+    assert float(row["largest_lesion_ml"]) == pytest.approx(
+        np.bincount(parts[mask]).max() * 9 / 1000, abs=1e-5
+    )
+    assert predict(workspace, tmp_path / "p.png") == 0
+    assert not (folder / "slices.csv").exists(), "the tables are of the last command"
+
+
 def test_choices_of_another_network_are_not_used(workspace: Path, tmp_path: Path) -> None:
     choose(workspace, "b" * 64)
     assert predict(workspace, picture(tmp_path / "p.png")) == 0
@@ -372,10 +414,10 @@ def test_absent_masks_are_not_written(
     save_checkpoint(path, without(trained_checkpoint, "segmentation"))
     assert predict(tmp_path, patient(tmp_path / "in"), "--checkpoint", path) == 0
     folder = tmp_path / "results" / "predictions"
-    assert {path.name for path in folder.iterdir()} == {"predictions.csv", "predictions.json"}
+    assert {path.name for path in folder.iterdir()} == {"predictions.csv", "predictions.json", "slices.csv"}
     (row,) = rows(folder).values()
     assert row["mask"] == row["volume_ml"] == row["mask_threshold"] == ""
-    assert row["verdict"] in ("tumour", "no_tumour")
+    assert row["predicted_class"] in ("tumour", "no_tumour")
     assert "no mask" in capsys.readouterr().out
 
 
@@ -387,7 +429,8 @@ def test_a_mask_of_slices_is_replaced_as_a_whole(workspace: Path, tmp_path: Path
         assert predict(workspace, folder, "--out", out) == 0
         assert len(list((out / f"{folder.name}_mask").iterdir())) == 3
     assert {path.name for path in out.iterdir()} == {
-        f"{folder.name}_mask", f"{folder.name}_overlay.png", "predictions.csv", "predictions.json",
+        f"{folder.name}_mask", f"{folder.name}_overlay.png",
+                "predictions.csv", "predictions.json", "slices.csv",
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.evaluate import score_case
 from slicewise.inference.calibration import Scaling
-from slicewise.inference.postprocess import Postprocessing, remove_small_components
+from slicewise.inference.postprocess import Postprocessing, component_sizes, remove_small_components
 
 
 def test_small_parts_go_and_connected_ones_count_together() -> None:
@@ -82,3 +82,40 @@ def test_a_decision_reads_as_a_sentence() -> None:
     full = Postprocessing(Scaling(1.5, -0.25), 0.4, 0.3, 20, 0.3, gate=True)
     assert "temperature 1.5, logits moved by -0.25, parts from 20 voxels, parts from 30%" in full.describe()
     assert Postprocessing.from_json(full.to_json()) == full
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.03, 0.5, 0.9, 1.0])
+def test_the_band_of_uncertain_probabilities_is_as_wide_in_log_odds_at_every_threshold(
+    settings: Evaluation, threshold: float
+) -> None:
+    post = replace(Postprocessing.configured(settings), class_threshold=threshold, uncertain_band=0.1)
+    assert post.uncertain_interval is not None
+    low, high = post.uncertain_interval
+    if threshold in (0, 1):
+        assert low == high == threshold
+    else:
+        widths = np.diff([np.log(p / (1 - p)) for p in (low, threshold, high)])
+        np.testing.assert_allclose(widths, np.log(0.6 / 0.4))
+    inside = post.is_uncertain([low, np.nextafter(low, 1), threshold, np.nextafter(high, 0), high])
+    assert inside.tolist() == [False, *[low < high] * 3, False]
+    assert not replace(post, uncertain_band=0.0).is_uncertain(np.linspace(0, 1, 1001)).any()
+
+
+def test_of_several_classes_the_two_most_probable_ones_decide(settings: Evaluation) -> None:
+    post = replace(Postprocessing.configured(settings), class_threshold=None, uncertain_band=0.1)
+    shares = [[0.45, 0.35, 0.20], [0.60, 0.35, 0.05], [0.34, 0.33, 0.33], [0.0, 0.0, 0.0]]
+    assert post.is_uncertain(shares).tolist() == [True, False, True, False]
+    assert not replace(post, uncertain_band=0.0).is_uncertain(shares).any()
+    assert post.uncertain_interval is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sizes_of_components_are_sorted_and_sum_to_the_mask(seed: int) -> None:
+    masks = np.random.default_rng(seed).random((5, 8, 8)) < 0.06
+    sizes = component_sizes(masks)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(sizes) == masks.sum()
+    for smallest in (2, 3):
+        kept = remove_small_components(masks, list(range(5)), smallest, 0.0).sum()
+        assert kept == sum(size for size in sizes if size >= smallest)
+    assert component_sizes(np.zeros((1, 2, 2), bool)) == []

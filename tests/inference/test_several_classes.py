@@ -29,7 +29,7 @@ from slicewise.evaluation.threshold_selection import select_thresholds
 from slicewise.explain.cam import compute_gradcam
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.inference.prediction import PredictionRow
+from slicewise.inference.prediction_rows import PredictionRow
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskModel
 
@@ -78,7 +78,8 @@ def test_exclusive_classes_are_one_file_of_numbers(
 
     row = prediction.to_row(mask=name)
     (header, line) = to_csv([row], PredictionRow).splitlines()
-    assert header.endswith("error,volume_ml_edema,volume_ml_core")
+    assert header.endswith("error,volume_ml_edema,volume_ml_core,num_lesions_edema,num_lesions_core")
+    assert row.to_json()["num_lesions_core"] == len(prediction.lesions["core"]) > 0
     assert len(line.split(",")) >= 3
     assert row.to_json()["volume_ml_core"] == volumes["core"]
 
@@ -128,7 +129,8 @@ def test_several_classes_of_a_slice_have_a_probability_each(
     row = prediction.to_row()
     assert [*prediction.class_probabilities] == ["none", "glioma", "meningioma"]
     assert sum(prediction.class_probabilities.values()) == pytest.approx(1)
-    assert row.verdict == max(prediction.class_probabilities, key=prediction.class_probabilities.__getitem__)
+    by_name = prediction.class_probabilities
+    assert row.predicted_class == max(by_name, key=lambda name: by_name[name])
     assert (row.tumour_probability, row.class_threshold, row.mask) == (None, None, None)
     header = to_csv([row], PredictionRow).splitlines()[0]
     assert header.endswith("error,probability_none,probability_glioma,probability_meningioma")

@@ -35,7 +35,7 @@ TRAINING_MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
 _MODES: Final = {"full": (), "data-only": ("data",), "train-eval": ("train", "evaluate"), "demo": ("demo",)}
 """Mode -> groups of steps, none for all"""
 _OVERRIDABLE: Final = (
-    *("class_threshold", "mask_threshold", "min_component", "component_share"),
+    *("class_threshold", "mask_threshold", "min_component", "component_share", "uncertain_band"),
     *("flips", "rotation", "mask_smoothing", "class_smoothing"),
 )
 """Keys of the section `evaluation` that hold, where they are set, whatever the evaluation selected"""

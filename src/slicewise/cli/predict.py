@@ -3,11 +3,10 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.cli.options import (
     add_workspace_option,
@@ -15,28 +14,24 @@ from slicewise.cli.options import (
     fixed_settings,
     workspace_from,
 )
+from slicewise.cli.prediction_outputs import CSV_NAME, JSON_NAME, RESULTS, PredictionOutputs
 from slicewise.config.keys import closest_match
 from slicewise.core.console import print_error, progress, say
-from slicewise.core.disk import expand_user, explain_disk_error
+from slicewise.core.disk import expand_user
 from slicewise.core.errors import DataError, UsageError
-from slicewise.core.files import atomic_write, write_json
 from slicewise.data.problems import describe_problems
 from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
-from slicewise.domain.tables import plural, write_rows
+from slicewise.domain.tables import plural
 from slicewise.domain.wording import reword, wording
 from slicewise.engine.workspace import Workspace
 
 if TYPE_CHECKING:
     from slicewise.config.schema import Config
     from slicewise.data.cases import CaseFiles
-    from slicewise.imaging.volume import Volume
     from slicewise.inference.pipeline import Pipeline
-    from slicewise.inference.prediction import Prediction, PredictionRow
-    from slicewise.inference.submission import Row as SubmissionRow
+    from slicewise.inference.prediction import Prediction
+    from slicewise.inference.prediction_rows import PredictionRow
 
-RESULTS: Final = Path("results/predictions")
-CSV_NAME: Final = "predictions.csv"
-JSON_NAME: Final = "predictions.json"
 _SHORT: Final = {
     "--device": ("NAME", "runtime.device", "auto, cpu, cuda or mps"),
     "--batch-size": ("N", "evaluation.batch_size", "slices at a time"),
@@ -98,7 +93,7 @@ def _predict(args: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
     workspace = workspace_from(args)
     paths, overrides = _split_words(args.words)
     overrides += _short_overrides(args, overrides)
-    outputs = _Outputs.of(args, workspace)
+    outputs = PredictionOutputs.of(args, workspace)
     config = compose_overrides(overrides)
     pipeline = _load_pipeline(workspace, args, config, overrides)
     channels = pipeline.checkpoints[0].preprocessing.channels
@@ -138,90 +133,7 @@ def _short_overrides(args: argparse.Namespace, overrides: Sequence[str]) -> list
     return [override for _, override in short]
 
 
-@dataclass
-class _Outputs:
-    """Where predictions are written."""
-
-    folder: Path
-    submission: Path | None
-    overlay: bool
-    probability_maps: bool
-    lines: "list[SubmissionRow]" = field(default_factory=list)
-    """Those of the submission"""
-
-    @classmethod
-    def of(cls, args: argparse.Namespace, workspace: Workspace) -> Self:
-        folder: Path = expand_user(args.out or workspace.root / RESULTS)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"--out {folder} is not a folder")
-        path = expand_user(args.submission) if args.submission else None
-        if path and (path.is_dir() or path.suffix.lower() != ".csv"):
-            raise UsageError(f"--submission {path}: expected the name of a CSV file, such as submission.csv")
-        return cls(folder, path, overlay=not args.no_overlay, probability_maps=args.probability_maps)
-
-    def add(self, prediction: "Prediction", volume: "Volume") -> "PredictionRow":
-        """Write the files of a case; return its row."""
-        with _explain_full_disk(self.folder, "--out"):
-            row = prediction.to_row(
-                mask=prediction.save_mask(self.folder),
-                overlay=self._save_overlay(prediction, volume) if self.overlay else None,
-                probability_maps=prediction.save_probabilities(self.folder)
-                if self.probability_maps
-                else None,
-            )
-        if self.submission:
-            from slicewise.inference.submission import submission_rows
-
-            self.lines += submission_rows(prediction)
-        return row
-
-    def _save_overlay(self, prediction: "Prediction", volume: "Volume") -> str | None:
-        from slicewise.imaging.io.image2d import to_png
-        from slicewise.plots.slices import draw_prediction
-
-        picture = draw_prediction(prediction, volume)
-        if picture is None:
-            return None
-        name = f"{prediction.case}_overlay.png"
-        with atomic_write(self.folder / name) as stream:
-            stream.write(to_png(picture))
-        return name
-
-    def write_tables(self, rows: "Sequence[PredictionRow]", pipeline: "Pipeline") -> dict[str, Any]:
-        """Write the table for people, that for programs, and the submission, each atomically.
-
-        Return what is in the second.
-        """
-        from slicewise.inference.prediction import PredictionRow
-
-        with wording(pipeline.checkpoints[0].preprocessing.channels, pipeline.classes.names):
-            notes = {
-                "notice": reword(NOTICE),
-                "warning": reword(SYNTHETIC_WARNING) if pipeline.synthetic else None,
-            }
-        content = {**notes, **pipeline.to_json(), "cases": [row.to_json() for row in rows]}
-        with _explain_full_disk(self.folder, "--out"):
-            write_rows(self.folder / CSV_NAME, rows, PredictionRow)
-            write_json(self.folder / JSON_NAME, content)
-        if self.submission:
-            from slicewise.inference.submission import write_submission
-
-            with _explain_full_disk(self.submission.parent, "--submission"):
-                write_submission(self.submission, self.lines, (*pipeline.tasks,), pipeline.classes)
-        return content
-
-
-@contextmanager
-def _explain_full_disk(folder: Path, option: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if explained := explain_disk_error(error, folder, option=option):
-            raise explained from error
-        raise
-
-
-def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", outputs: _Outputs) -> int:
+def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", outputs: PredictionOutputs) -> int:
     failed = sum(row.error is not None for row in rows)
     say()
     for origin in dict.fromkeys(row.chosen for row in rows if row.chosen):
@@ -280,7 +192,7 @@ def _load_pipeline(
 
 
 def _predict_cases(
-    pipeline: "Pipeline", cases: "Sequence[CaseFiles]", outputs: _Outputs, num_threads: int
+    pipeline: "Pipeline", cases: "Sequence[CaseFiles]", outputs: PredictionOutputs, num_threads: int
 ) -> "list[PredictionRow]":
     """Write the mask of every case, and print and return a row for each; an unreadable one stops no other."""
     from slicewise.compute.threads import Threads, tuned_threads
@@ -316,8 +228,9 @@ def _describe(row: "PredictionRow", prediction: "Prediction") -> str:
     volumes_ml = prediction.class_volumes_ml
     each = [f"{name.replace('_', ' ')} {ml:,.1f}" for name, ml in volumes_ml.items() if ml is not None]
     volumes = f" ({', '.join(each)})" if each else ""
-    mask = f"{volume}{volumes}  {row.mask or 'no mask'}"
-    probability = prediction.class_probabilities.get(row.verdict or "", row.tumour_probability)
+    lesions = f"  {plural(row.num_lesions, 'lesion')}" if row.num_lesions is not None and volume else ""
+    mask = f"{volume}{volumes}{lesions}  {row.mask or 'no mask'}"
+    probability = prediction.class_probabilities.get(row.predicted_class or "", row.tumour_probability)
     if probability is None:
         return f"{row.case:<32}{mask}"
     verdict = (row.verdict or "").replace("_", " ")
@@ -327,7 +240,7 @@ def _describe(row: "PredictionRow", prediction: "Prediction") -> str:
 
 def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error: object) -> "PredictionRow":
     """Print why a case has no prediction and return its row."""
-    from slicewise.inference.prediction import PredictionRow
+    from slicewise.inference.prediction_rows import PredictionRow
 
     print_error(f"{case}: {error}")
     return PredictionRow(

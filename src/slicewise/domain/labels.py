@@ -44,6 +44,9 @@ CLASSIFICATION: Final = "classification"
 TASKS: Final[tuple[Task, ...]] = (SEGMENTATION, CLASSIFICATION)
 """The two tasks of the model, as `objective` and the metrics name them."""
 
+UNCERTAIN: Final = "uncertain"
+"""The verdict on a case whose probability is within the configured band of the threshold"""
+
 NOTICE: Final = "Research use only. Not a medical device; not for diagnosis."
 SYNTHETIC_WARNING: Final = (
     "The model was trained on generated patients only. Do not expect it to read real MRI well."

@@ -43,6 +43,8 @@ class SliceRow:
     """Of tumour; of several classes that of the predicted one"""
     predicted: int
     """Number of the predicted class"""
+    uncertain: bool
+    """Whether the probability is within `evaluation.uncertain_band` of the threshold"""
     reference_pixels: int | None
     predicted_pixels: int
     common_pixels: int | None
@@ -86,6 +88,8 @@ class PatientRow:
     """Of the case with the highest, see `inference.postprocess`; of several classes that of the predicted."""
     called: int
     """1 where that probability reaches the class threshold, else 0; of several classes the number of one."""
+    uncertain: bool
+    """Whether that probability is within `evaluation.uncertain_band` of the threshold"""
     reference_ml: float | None
     predicted_ml: float | None
     empty_reference: bool | None

@@ -135,11 +135,7 @@ def claim(path: Path, mine: Holder, *, same_machine_is_void: bool) -> bool:
 
 
 def _settled_holder(path: Path) -> Holder | None:
-    """Return the holder, read again for a moment where there is none.
-
-    A controller that found the same void lease may have set ours aside by mistake; it sees the name and puts
-    it back (`_remove`).
-    """
+    """Return the holder; without one read again: another controller may put ours back (`_remove`)."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while (holder := Holder.read(path)) is None and time.monotonic() < deadline:
         time.sleep(_SETTLE_SECONDS / 20)

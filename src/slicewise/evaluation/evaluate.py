@@ -71,6 +71,8 @@ class ScoredCase:
     """Of the whole case, calibrated; of several classes that of the called one."""
     called: int
     """Number of the class that the whole case is called."""
+    uncertain: bool
+    """Whether its probability is within the band of uncertain ones."""
     slice_classes: Classes
 
     @property
@@ -129,7 +131,7 @@ def score_case(
     """Return one row per slice of a case, in the order given, and what its patient is scored from."""
     predicted = case.predicted(postprocessing)
     probability = postprocessing.probabilities(case.class_probability)
-    called = postprocessing.call(probability)
+    called, uncertain = postprocessing.call(probability), postprocessing.is_uncertain(probability)
     size, side, tolerance = case.pixel_mm, predicted.shape[-1], settings.nsd_tolerance_mm
     masks, cells, union = _measure(case, predicted, surfaces=surfaces) if case.has_mask else ((), None, None)
     pairs = [each.pairs(size, side, tolerance) for each in masks]
@@ -143,6 +145,7 @@ def score_case(
             label=int(case.labels[place]),
             probability=float(probability[place].max()),
             predicted=int(called[place]),
+            uncertain=bool(uncertain[place]),
             reference_pixels=int(union.reference[place]) if union else None,
             predicted_pixels=int(np.count_nonzero(predicted[place].any(axis=0))),
             common_pixels=int(union.common[place]) if union else None,
@@ -154,7 +157,7 @@ def score_case(
     voxel_ml = math.nan if size is None else size**2 * case.slice_mm / _MM3_PER_ML
     packed = np.packbits(predicted.reshape(*predicted.shape[:2], -1), axis=2)
     whole = whole_case(probability if case.included is None else probability[case.included])
-    result = float(whole.max()), int(postprocessing.call(whole))
+    result = float(whole.max()), int(postprocessing.call(whole)), bool(postprocessing.is_uncertain(whole))
     return ScoredCase(tuple(rows), voxel_ml, case.classes, masks, cells, packed, *result, case.slice_classes)
 
 
@@ -241,6 +244,7 @@ def _pool_patient(cases: list[ScoredCase], settings: Evaluation) -> PatientRow:
         top_probability=max(row.probability for row in rows),
         tumour_probability=surest.tumour_probability,
         called=surest.called,
+        uncertain=surest.uncertain,
         reference_ml=reference_ml,
         predicted_ml=predicted_ml,
         empty_reference=not any(row.reference_pixels for case in masked for row in case.rows)

@@ -14,6 +14,7 @@ from slicewise.domain.tables import (
     SliceRow,
     by_source,
     describe_counts,
+    plural,
     resampling_unit,
     write_rows,
 )
@@ -149,11 +150,14 @@ def _selection_lines(entry: Mapping[str, Any], tasks: Sequence[Task]) -> Iterato
     pairs |= {label: (earlier[label]["value"], new["value"]) for label, new in labelled_scores(after)}
     rows = [(label, number(old), number(new)) for label, (old, new) in pairs.items()]
     yield from Table(("selected on validation", "before", "after"), rows).lines()
-    postprocessing = Postprocessing.from_json(
-        {name: value for name, value in entry.items() if name not in _NOT_POSTPROCESSING}
-    )
-    for text in (postprocessing.describe(tasks), *entry["notes"]):
+    for text in (_postprocessing(entry).describe(tasks), *entry["notes"]):
         yield from textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _postprocessing(decision: Mapping[str, Any]) -> Postprocessing:
+    return Postprocessing.from_json(
+        {name: value for name, value in decision.items() if name not in _NOT_POSTPROCESSING}
+    )
 
 
 def headlines(metrics: Mapping[str, Any], gains: Mapping[str, str] | None = None) -> list[str]:
@@ -202,6 +206,7 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
         notes = sorted({str(part["note"]).capitalize() for part in estimates if _lacks_interval(part)})
         if (whole := entry["patient_classification"]) and whole["roc_auc"]["value"] is None:
             notes.append(f"Patients: {whole['roc_auc']['note']}.")
+        notes += _uncertain_notes(entry, decision)
         if entry["segmentation"] is None and "segmentation" in metrics["tasks"]:
             notes.append("Segmentation is not scored: this source has no masks.")
         tables, composition = [*class_tables(metrics, name)], f"{entry['num_tumour_slices']:,} with tumour"
@@ -216,6 +221,20 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
         every = Table(head, details, f"{counts}, {composition}")
         sources.append(SourceScores(main, every, notes, tables))
     return sources
+
+
+def _uncertain_notes(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield how many predictions are uncertain, and how many of these and of the others are wrong."""
+    interval = None if decision is None else _postprocessing(decision).uncertain_interval
+    band = f" (probability {interval[0]:.3g} to {interval[1]:.3g})" if interval else ""
+    for part, noun in (("classification", "slice"), ("patient_classification", "patient")):
+        if not (counts := (entry[part] or {}).get("uncertain")):
+            continue
+        number, others = counts["num_uncertain"], counts["num_others"]
+        wrong = f"{counts['num_others_wrong']:,} of the other {others:,} wrong"
+        if number:
+            wrong = f"{counts['num_uncertain_wrong']:,} of these wrong; {wrong}"
+        yield f"Uncertain{band}: {number:,} of {plural(number + others, noun)}; {wrong}."
 
 
 def _headline_lines(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> list[Line]:

@@ -1,5 +1,6 @@
 """Scores of an evaluation with intervals, per source: two data sets are never averaged."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -155,6 +156,7 @@ def classification_scores(
         "confusion": table,
         "majority_class": names[most],
         "majority_accuracy": float(counts[most] / len(rows)),
+        "uncertain": _count_uncertain([row.uncertain for row in rows], [row.right for row in rows]),
         **{
             metric.name: pooled_estimate(metric, rows, bootstrap).to_json() for metric in metrics_of("pooled")
         },
@@ -221,6 +223,10 @@ def patient_classification(rows: Sequence[PatientRow], bootstrap: BootstrapSetti
         "num_with_tumour": ill,
         "num_without_tumour": number - ill,
         "num_called": int(whole.predicted.sum()),
+        "uncertain": _count_uncertain(
+            [max(own, key=attrgetter("tumour_probability")).uncertain for _, own in sorted(groups.items())],
+            (whole.predicted == whole.labels).tolist(),
+        ),
     }
     note = ""
     if ill in (0, number):
@@ -232,6 +238,18 @@ def patient_classification(rows: Sequence[PatientRow], bootstrap: BootstrapSetti
             scored = estimate(partial(metric.of_predictions, whole), number, bootstrap)
         summary[metric.name] = scored.to_json()
     return summary
+
+
+def _count_uncertain(uncertain: Sequence[bool], right: Sequence[bool]) -> dict[str, int]:
+    """Return the number of uncertain predictions and of the others, and how many of each are wrong."""
+    wrong = Counter(own for own, is_right in zip(uncertain, right, strict=True) if not is_right)
+    number = sum(uncertain)
+    return {
+        "num_uncertain": number,
+        "num_uncertain_wrong": wrong[True],
+        "num_others": len(uncertain) - number,
+        "num_others_wrong": wrong[False],
+    }
 
 
 def labelled_scores(section: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from slicewise.config.schema.evaluation import InferenceSettings
+from slicewise.config.schema.evaluation import MAX_BAND, InferenceSettings
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.domain.tables import describe_groups
@@ -20,7 +20,13 @@ CALIBRATION_NAME: Final = "calibration.json"
 InputKind = Literal["volume", "picture"]
 INPUT_KINDS: Final[tuple[InputKind, ...]] = ("volume", "picture")
 
-_THRESHOLDS: Final = ("class_threshold", "mask_threshold", "min_component", "component_share")
+_THRESHOLDS: Final = (
+    "class_threshold",
+    "mask_threshold",
+    "min_component",
+    "component_share",
+    "uncertain_band",
+)
 _LARGEST: Final = 1e6
 
 
@@ -172,5 +178,6 @@ def _require_valid(postprocessing: Postprocessing) -> None:
     temperature, shift = map(float, postprocessing.scaling)
     scaled = 0 < temperature < _LARGEST and abs(shift) < _LARGEST
     whole = all(type(rule.min_component) is int and rule.min_component >= 0 for rule in rules)
-    if not (scaled and whole and all(0 <= float(share) <= 1 for share in shares)):
+    banded = 0 <= postprocessing.uncertain_band < MAX_BAND
+    if not (scaled and whole and banded and all(0 <= float(share) <= 1 for share in shares)):
         raise ValueError(f"impossible values {postprocessing}")

@@ -123,7 +123,8 @@ class Pipeline:
             backend: what runs them.
             settings: the section `evaluation` for all that was not selected; by default that of configs/.
             overrides: keys of this section that hold whatever was selected: `class_threshold`,
-                `mask_threshold`, `min_component`, `component_share`, and the fields of `InferenceSettings`.
+                `uncertain_band`, `mask_threshold`, `min_component`, `component_share`, and the fields of
+                `InferenceSettings`.
 
         Raises:
             CheckpointError: a file is missing, damaged or no checkpoint, or the inputs of the models differ.

@@ -50,15 +50,19 @@ class Postprocessing:
     """Parts smaller than this share of the largest one are removed; 0 keeps all"""
     gate: bool = False
     """Whether a slice that is not called tumour gets an empty mask"""
+    uncertain_band: float = 0.0
+    """Half the width of the band of uncertain probabilities around a class threshold of 0.5; around others it
+    is as wide in log odds"""
     by_class: tuple[tuple[str, MaskRule], ...] = ()
-    """What holds in place of the four fields above for classes that may overlap, where it was selected"""
+    """What holds in place of the four fields on masks for classes that may overlap, where it was selected"""
 
     @classmethod
     def configured(cls, settings: Evaluation) -> "Postprocessing":
         """Return the configured thresholds."""
         class_threshold, mask_threshold = settings.class_threshold, settings.mask_threshold
         components = settings.min_component, settings.component_share
-        return cls(Scaling(), class_threshold, mask_threshold, *components)
+        band = settings.uncertain_band
+        return cls(Scaling(), class_threshold, mask_threshold, *components, uncertain_band=band)
 
     @property
     def calibrated(self) -> bool:
@@ -90,6 +94,28 @@ class Postprocessing:
         if self.class_threshold is None:
             return np.asarray(np.argmax(probabilities, axis=-1))
         return (np.asarray(probabilities) >= self.class_threshold).astype(np.int64)
+
+    @property
+    def uncertain_interval(self) -> tuple[float, float] | None:
+        """The probabilities between which the class is uncertain; None with several classes."""
+        if self.class_threshold is None:
+            return None
+        odds = (0.5 + self.uncertain_band) / (0.5 - self.uncertain_band)
+        yes, no = self.class_threshold, 1 - self.class_threshold
+        return yes / (yes + no * odds), yes * odds / (yes * odds + no)
+
+    def is_uncertain(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
+        """Return whether the class is uncertain, from calibrated probabilities [S], or [S, C] of C classes.
+
+        Of several classes: whether the band around 0.5 holds the share of the most probable of the sum of the
+        two most probable ones.
+        """
+        values = np.asarray(probabilities, np.float64)
+        if self.uncertain_interval is None:
+            second, first = np.moveaxis(np.sort(values, axis=-1)[..., -2:], -1, 0)
+            return np.asarray(first < (0.5 + self.uncertain_band) * (first + second))
+        low, high = self.uncertain_interval
+        return np.asarray((values > low) & (values < high))
 
     def masks(
         self,
@@ -135,6 +161,8 @@ class Postprocessing:
             parts = (
                 [MOST_PROBABLE] if several else [f"class from {threshold:.3g}", *parts]
             )  # no data has both
+            if self.uncertain_interval and self.uncertain_band:
+                parts.append("uncertain from {:.3g} to {:.3g}".format(*self.uncertain_interval))
             parts += [f"temperature {self.scaling.temperature:.3g}" if self.calibrated else NOT_CALIBRATED]
             parts += [f"logits moved by {self.scaling.shift:+.3g}"] if self.scaling.shift else []
         rules = [
@@ -171,6 +199,15 @@ def filter_components(parts: Components, min_component: int, component_share: fl
     large = parts.sizes >= max(min_component, 1, component_share * parts.sizes.max())
     filtered: Bools = large[parts.labels]
     return filtered
+
+
+def component_sizes(mask: Bools) -> list[int]:
+    """Return the voxels of each connected part of a mask [slice, row, col] (26 neighbours), largest first."""
+    if not mask.any():
+        return []
+    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    sizes = find_components(mask[box], [*range(len(mask[box]))]).sizes[1:]
+    return sorted(sizes.tolist(), reverse=True)
 
 
 def remove_small_components(

@@ -1,7 +1,7 @@
 """The prediction for one case, as the evaluation makes it, and its forms: a row, JSON, and mask files."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,14 +12,22 @@ from numpy.typing import NDArray
 from slicewise.data.cases import CaseFiles
 from slicewise.data.store import StoredCase
 from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes, Colour
-from slicewise.domain.labels import CLASSIFICATION, NOTICE, SEGMENTATION, SYNTHETIC_WARNING, TASKS, Task
-from slicewise.domain.tables import PROBABILITY
+from slicewise.domain.labels import (
+    CLASSIFICATION,
+    NOTICE,
+    SEGMENTATION,
+    SYNTHETIC_WARNING,
+    TASKS,
+    UNCERTAIN,
+    Task,
+)
 from slicewise.imaging.io.nifti import nifti_bytes
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, restore_to_volume
 from slicewise.inference.map_files import MapOfClass, write_pictures, write_slices, write_volumes
 from slicewise.inference.operating_points import InputKind, OperatingPoint
-from slicewise.inference.postprocess import whole_case
+from slicewise.inference.postprocess import component_sizes, whole_case
+from slicewise.inference.prediction_rows import PredictionRow, prediction_row
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -36,47 +44,6 @@ class SlicePredictions(NamedTuple):
 
     mask_probability: NDArray[np.float32]
     class_probability: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionRow:
-    """One case in a table: its prediction, the thresholds, and where the mask is; or the error."""
-
-    case: str
-    path: str
-    kind: str | None
-    modalities: str | None = None
-    mask: str | None = None
-    """File or folder beside the table"""
-    overlay: str | None = None
-    """The picture with its mask, likewise"""
-    probability_maps: str | None = None
-    """Likewise"""
-    verdict: str | None = None
-    """The name of the predicted class: `tumour`, `no_tumour`, or one of several"""
-    tumour_probability: float | None = None
-    """Calibrated or raw; the verdict is a tumour from `class_threshold` on. None with several classes"""
-    class_threshold: float | None = None
-    calibrated: bool | None = None
-    volume_ml: float | None = None
-    mask_threshold: float | None = None
-    chosen: str | None = None
-    """Where thresholds and calibration come from"""
-    synthetic: bool
-    fingerprint: str
-    note: str | None = None
-    """Warnings about the files"""
-    error: str | None = None
-    """Why there is no prediction; the columns of one are empty then"""
-    scores: Mapping[str, float | None] = field(default_factory=dict)
-    """Of several classes of pixels `volume_ml_<class>`, and `mask_threshold_<class>` where each has its own;
-    of slices `probability_<class>`"""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the columns by name."""
-        columns = asdict(self)
-        scores = columns.pop("scores")
-        return {**columns, **scores}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +113,19 @@ class Prediction:
         return dict(zip(self.slice_classes.with_absence, self.whole.tolist(), strict=True))
 
     @property
-    def verdict(self) -> str | None:
+    def predicted_class(self) -> str | None:
         """The name of the predicted class of the whole case."""
         if self.whole is None:
             return None
         return self.slice_classes.with_absence[int(self.point.postprocessing.call(self.whole))]
+
+    @property
+    def verdict(self) -> str | None:
+        """The predicted class, or `uncertain` where the probability is within the band of its threshold."""
+        if self.whole is None:
+            return None
+        uncertain = self.point.postprocessing.is_uncertain(self.whole)
+        return UNCERTAIN if uncertain else self.predicted_class
 
     @property
     def slice_calls(self) -> NDArray[np.int64] | None:
@@ -221,9 +196,22 @@ class Prediction:
         return {name: self._millilitres(mask) for name, mask in pairs}
 
     def _millilitres(self, mask: Bools) -> float | None:
+        return None if self.voxel_ml is None else float(np.count_nonzero(mask)) * self.voxel_ml
+
+    @cached_property
+    def lesions(self) -> dict[str, list[int]]:
+        """The voxels of each connected part (26 neighbours) of the mask of each class, largest first."""
+        if self.masks is None:
+            return {}
+        pairs = zip(self.classes.names, self.masks, strict=True)
+        return {name: component_sizes(mask) for name, mask in pairs}
+
+    @property
+    def voxel_ml(self) -> float | None:
+        """Millilitres of a voxel; None where the files do not give its size."""
         if self.orientation is None or self.spacing is None:
             return None
-        return float(np.count_nonzero(mask)) * float(np.prod(self.spacing)) / _MM3_PER_ML
+        return float(np.prod(self.spacing)) / _MM3_PER_ML
 
     @property
     def note(self) -> str | None:
@@ -232,31 +220,7 @@ class Prediction:
 
     def to_row(self, **names: str | None) -> PredictionRow:
         """Return the row of a table; `names` of files: its columns `mask`, `overlay`, `probability_maps`."""
-        files, post = self.files, self.point.postprocessing
-        path = None if files is None else files.images[0] if len(files.images) == 1 else files.folder
-        is_classified = self.verdict is not None
-        return PredictionRow(
-            case=self.case,
-            path=str(path or ""),
-            kind=self.kind,
-            modalities=" ".join(self.modalities),
-            **names,
-            verdict=self.verdict,
-            tumour_probability=self.tumour_probability,
-            class_threshold=post.class_threshold if is_classified else None,
-            calibrated=self.point.calibrated if is_classified else None,
-            volume_ml=self.volume_ml,
-            mask_threshold=None if self.mask is None else post.mask_threshold,
-            chosen=self.point.origin,
-            synthetic=self.synthetic,
-            fingerprint=self.fingerprint,
-            note=self.note,
-            scores={
-                **{f"volume_ml_{name}": volume for name, volume in self.class_volumes_ml.items()},
-                **{f"mask_threshold_{name}": rule.mask_threshold for name, rule in post.by_class},
-                **{f"{PROBABILITY}{name}": share for name, share in self.class_probabilities.items()},
-            },
-        )
+        return prediction_row(self, **names)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row with the notice, and the warning of a model of generated patients."""

@@ -68,7 +68,7 @@ def submission_rows(prediction: Prediction) -> Iterator[Row]:
     masks the line has the verdict.
     """
     if prediction.masks is None:
-        yield prediction.case, prediction.verdict or ""
+        yield prediction.case, prediction.predicted_class or ""
         return
     several = len(prediction.classes) > 1
     for index, masks in enumerate(prediction.masks.swapaxes(0, 1)):

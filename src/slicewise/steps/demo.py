@@ -49,7 +49,7 @@ def stop(workspace: Workspace) -> bool:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    thresholds = ("mask_threshold", "class_threshold", "min_component", "component_share")
+    thresholds = ("mask_threshold", "class_threshold", "uncertain_band", "min_component", "component_share")
     keys = ("batch_size", *thresholds, *InferenceSettings._fields)
     return select_settings(config, "serving", *(f"evaluation.{key}" for key in keys))
 

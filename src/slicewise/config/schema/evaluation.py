@@ -1,11 +1,14 @@
 """Inference and evaluation on the held-out test patients."""
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from slicewise.config.schema.base import LARGEST, Count, CountOrZero, Fraction, Positive, Section
 from slicewise.config.schema.model import ClassificationSettings
+
+MAX_BAND: Final = 0.5
+"""A band of this half width around 0.5 would hold every probability"""
 
 Explanation = Literal["gradcam", "gradcam++", "xgradcam", "hirescam", "layercam"]
 """Saliency methods; see `slicewise.explain`."""
@@ -42,6 +45,10 @@ class Evaluation(Section):
     class_threshold: Fraction | None
     """Smallest uncalibrated probability of a tumour slice, unless another threshold is chosen. Of more than
     two classes the most probable one is predicted, and this is null."""
+    uncertain_band: Annotated[float, Field(ge=0, lt=MAX_BAND)]
+    """A case is uncertain whose calibrated probability is nearer than this to a class threshold of 0.5;
+    around other thresholds the band is as wide in log odds. Of several classes: whose most probable one has a
+    share nearer than this to a half of the two most probable ones. 0: none."""
     component_share: Fraction
     """Components of a mask smaller than this share of its largest are removed, unless another share is
     chosen."""

@@ -258,7 +258,7 @@ class PredictionService:
 def _common_fields(prediction: Prediction, started: float, notes: Sequence[str]) -> dict[str, Any]:
     return {
         "tumour_probability": prediction.tumour_probability,
-        "label": prediction.verdict,
+        "label": prediction.predicted_class,
         "class_probabilities": prediction.class_probabilities,
         "tasks": [*prediction.tasks],
         "mask_classes": [*prediction.classes.several],
