@@ -1,6 +1,7 @@
 """From files to predictions.
 
 - `pipeline`: `Pipeline.load(checkpoint).predict(case)`: everything below as one; ensembles.
+- `prepared_case`: what the models are given for a file, array or stored case.
 - `ensemble`: what a prediction is the mean of: flips and rotations (TTA), and models.
 - `backends`: what runs a model's forward pass.
 - `calibration`: scaling of logits, calibration errors, reliability curve.

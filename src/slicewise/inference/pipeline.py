@@ -21,16 +21,14 @@ from torch import Tensor
 from slicewise.compute.device import DeviceName, choose_device, full_precision
 from slicewise.config.schema import Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
-from slicewise.core.errors import DataError
 from slicewise.core.hashing import digest
-from slicewise.data.cases import CaseFiles, ReadCase, read_case
+from slicewise.data.cases import CaseFiles
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
 from slicewise.data.store import StoredCase
 from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT
 from slicewise.domain.labels import Modality
-from slicewise.imaging.slicing import SlicedCase, extract_slices
-from slicewise.imaging.volume import Volume, volume_from_array
+from slicewise.imaging.slicing import SlicedCase
 from slicewise.inference import ensemble
 from slicewise.inference.backends import BACKENDS, Forward, Torch
 from slicewise.inference.operating_points import (
@@ -41,13 +39,12 @@ from slicewise.inference.operating_points import (
 )
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import Prediction, SlicePredictions
+from slicewise.inference.prepared_case import Input, PreparedCase, prepare_case
 from slicewise.models.checkpoint import Checkpoint, load_checkpoint
 from slicewise.tasks.build import find_classification, find_segmentation, make_tasks
 
 if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
-
-Input = Path | str | CaseFiles | ReadCase | StoredCase | Volume | NDArray[Any]
 
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
 _NO_CLASSIFICATION: Final = 0.5  # of every slice where the model does not classify; not reported
@@ -220,68 +217,51 @@ class Pipeline:
             DataError: a file is damaged, the files do not fit together, or a path holds no case or several;
                 an array has another shape or type, or holds NaN.
         """
-        if isinstance(case, StoredCase):
-            is_picture = case.pixel_mm is None and (len(case.labels) == 1 or case.geometry.is_tiled)
-            kind = kind or ("picture" if is_picture else "volume")
-            return self._predict(case, kind, warnings=case.remarks)
-        if isinstance(case, str | Path):
-            case = self._find_one(Path(case), channels)
-        if isinstance(case, CaseFiles):
-            case = read_case(case)
-        elif not isinstance(case, Volume | ReadCase):
-            channels_of_model = self.checkpoints[0].preprocessing.channels
-            case = volume_from_array(case, channels, spacing, self.slot, channels_of_model)
-        read = case if isinstance(case, ReadCase) else ReadCase(case)
-        volume, kind = read.volume, read.files.unit if read.files else kind
-        kind = kind or ("picture" if volume.orientation is None and volume.shape[0] == 1 else "volume")
-        sliced, warnings = extract_slices(volume, self.checkpoints[0].preprocessing), read.warnings
-        return self._predict(
-            sliced, kind, volume=volume, files=read.files, warnings=(*warnings, *volume.remarks)
+        prepared = self.prepare(case, channels=channels, spacing=spacing, kind=kind)
+        return self.complete(prepared, self.infer(prepared.slices))
+
+    def prepare(
+        self,
+        case: Input,
+        *,
+        channels: Modality | Sequence[Modality] | None = None,
+        spacing: Sequence[float] | None = None,
+        kind: InputKind | None = None,
+    ) -> PreparedCase:
+        """Return what the models are given for a case; arguments and errors are those of `predict`."""
+        return prepare_case(
+            case,
+            self.checkpoints[0].preprocessing,
+            self.slot,
+            channels=channels,
+            spacing=spacing,
+            kind=kind,
         )
 
-    def _predict(
-        self,
-        slices: SlicedCase | StoredCase,
-        kind: InputKind,
-        *,
-        volume: Volume | None = None,
-        files: CaseFiles | None = None,
-        warnings: tuple[str, ...] = (),
-    ) -> Prediction:
+    def infer(self, slices: SlicedCase | StoredCase) -> SlicePredictions:
+        """Return the probabilities of the slices of one case."""
         if slices.geometry.is_tiled:  # tiles are no neighbours to smooth over
-            masks, classes = self.predict_slices(slices.images, slices.presence)
-        else:
-            masks, classes = self.predict_stack(slices.images, slices.presence, slices.included)
+            return self.predict_slices(slices.images, slices.presence)
+        return self.predict_stack(slices.images, slices.presence, slices.included)
+
+    def complete(self, prepared: PreparedCase, outputs: SlicePredictions) -> Prediction:
+        """Return the prediction for a case from the probabilities of its slices."""
         return Prediction(
-            slices=slices,
-            mask_probability=masks,
-            class_probability=classes,
-            kind=kind,
-            point=self.points.of(kind),
+            slices=prepared.slices,
+            mask_probability=outputs.mask_probability,
+            class_probability=outputs.class_probability,
+            kind=prepared.kind,
+            point=self.points.of(prepared.kind),
             tasks=(*self.tasks,),
             classes=self.classes,
             slice_classes=self.slice_classes,
-            spacing=volume.spacing if volume else None,
-            orientation=volume.orientation if volume else None,
-            files=files,
+            spacing=prepared.spacing,
+            orientation=prepared.orientation,
+            files=prepared.files,
             fingerprint=self.fingerprint,
             synthetic=self.synthetic,
-            warnings=warnings,
+            warnings=prepared.warnings,
         )
-
-    def _find_one(self, path: Path, channels: Modality | Sequence[Modality] | None) -> CaseFiles:
-        if channels is not None and not isinstance(channels, str):
-            raise DataError(f"channels={channels!r} is for arrays; of {path}, name one modality")
-        cases, problems = self.find([path], channels)
-        if not cases:
-            raise DataError("; ".join(map(str, problems)))
-        if len(cases) > 1:
-            names = ", ".join(case.key.case for case in cases[:3])
-            raise DataError(
-                f"{path} holds {len(cases)} cases ({names}, ...); predict each of those that "
-                "`Pipeline.find` returns, or use `slicewise predict`"
-            )
-        return cases[0]
 
     def predict_stack(
         self,
