@@ -45,7 +45,7 @@ def prepare_case(
     spacing: Sequence[float] | None = None,
     kind: InputKind | None = None,
 ) -> PreparedCase:
-    """Return the slices of a case for a model with this preprocessing, whose pictures fill the channel `slot`.
+    """Return the slices of a case for a model with this preprocessing; pictures fill the channel `slot`.
 
     The other arguments and the errors are those of `Pipeline.predict`.
     """
