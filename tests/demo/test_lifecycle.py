@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 
 from slicewise.config.compose import compose
-from slicewise.config.schema import Config, Serving
+from slicewise.config.schema import Config
 from slicewise.core.errors import ServingError
 from slicewise.demo.lifecycle import start_demo, stop_demo
 from slicewise.demo.processes import find_process
@@ -29,7 +29,7 @@ def settings(free_port: Callable[[], int]) -> MakeSettings:
     def make(supervisor: Literal["auto", "pm2", "builtin"] = "builtin", **changes: float) -> Config:
         values = {"startup_seconds": 90, "max_upload_mib": 8, "phantom_cases": 1, **changes}
         ports = {"api_port": free_port(), "page_port": free_port()}
-        serving = Serving.model_validate({**ports, "supervisor": supervisor, **values})
+        serving = compose([]).serving.model_copy(update={**ports, "supervisor": supervisor, **values})
         return compose(["runtime.device=cpu"]).model_copy(update={"serving": serving})
 
     return make

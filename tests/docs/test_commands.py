@@ -104,11 +104,12 @@ def test_the_command_parses_and_composes(
 
 
 def test_the_api_has_what_curl_calls(checkpoint_path: Path, tmp_path: Path) -> None:
+    from slicewise.config.compose import compose
     from slicewise.inference.pipeline import Pipeline as Predictor
     from slicewise.serving.api.app import create_app
 
     pipe = Predictor.load(checkpoint_path, device="cpu")
-    app = create_app(pipe, num_threads=1, max_upload_mib=64, cases_dir=tmp_path)
+    app = create_app(pipe, compose([]).serving, num_threads=1, cases_dir=tmp_path)
     routes = {*app.openapi()["paths"]}
     called = {re.sub(r"^http://[^/]*|\?.*$", "", words[-1]) for _, words in ALL if words[0] == "curl"}
     assert called

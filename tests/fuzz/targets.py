@@ -182,7 +182,9 @@ def _client() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder) / "m.pth", checkpoint)
         pipeline = Pipeline.load(Path(folder) / "m.pth", device="cpu")
-        app = create_app(pipeline, max_upload_mib=1, cases_dir=Path(folder) / "cases")
+        app = create_app(
+            pipeline, config.serving.model_copy(update={"max_upload_mib": 1}), cases_dir=Path(folder)
+        )
     return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=True)
 
 
@@ -212,8 +214,8 @@ def _visit(data: bytes, folder: Path) -> None:
 
 def _check_response(response: Any) -> None:
     assert response.status_code < 500, (response.status_code, response.text)
-    if response.status_code >= 400 and response.headers["content-type"] == "application/json":
-        assert response.json()["error"]
+    if response.status_code >= 400 and response.headers["content-type"] == "application/problem+json":
+        assert response.json()["detail"]
 
 
 def _addresses() -> list[bytes]:

@@ -142,7 +142,7 @@ def test_evaluation_command_line_and_api_give_the_same_bits(
     )
     np.testing.assert_array_equal(reported.reshape(prediction.slice_mask.shape), prediction.slice_mask)
     # The API: it takes a volume or a picture; of kaggle_3m, one slice.
-    app = create_app(pipe, num_threads=1, max_upload_mib=64, cases_dir=tmp_path)
+    app = create_app(pipe, compose([]).serving, num_threads=1, cases_dir=tmp_path)
     client = TestClient(app, base_url="http://127.0.0.1")
     if kind == "kaggle_3m":
         path = case.images[1]

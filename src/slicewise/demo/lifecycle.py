@@ -19,6 +19,7 @@ from slicewise.demo.processes import log_tail, rotate_log
 from slicewise.demo.state import (
     CASES_DIR,
     CHECKPOINT_NAME,
+    RESULTS_DIR,
     DemoState,
     Service,
     SupervisorKind,
@@ -94,12 +95,12 @@ def api_service(config: Config, home: Path, log_dir: Path) -> Service:
     command = (
         *(sys.executable, "-m", "slicewise.serving.api.app"),
         *("--checkpoint", str(home.absolute() / CHECKPOINT_NAME)),
-        *("--port", str(config.serving.api_port)),
         *("--device", config.runtime.device),
         *("--num-threads", str(config.runtime.num_threads)),
-        *("--max-upload-mib", str(config.serving.max_upload_mib)),
+        *("--serving", config.serving.model_dump_json()),
         *("--settings", config.evaluation.model_dump_json()),
         *("--cases", str(home.absolute() / CASES_DIR)),
+        *("--results", str(home.absolute() / RESULTS_DIR)),
     )
     log_path = str(log_dir.absolute() / "demo-api.log")
     return Service("api", config.serving.api_port, API_HEALTH, log_path, command=command, environment=_UTF8)

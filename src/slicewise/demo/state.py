@@ -15,6 +15,7 @@ from slicewise.serving import HOST
 
 CHECKPOINT_NAME: Final = "best_model.pth"
 CASES_DIR: Final = "cases"
+RESULTS_DIR: Final = "results"
 SupervisorKind = Literal["builtin", "pm2"]
 _LARGEST_NUMBER: Final = 1 << 32
 """No pid, count or time in seconds reaches it."""

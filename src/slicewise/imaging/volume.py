@@ -224,13 +224,17 @@ def volume_from_array(
     presence = tuple(bool(image.any()) for image in images)
     if not any(presence):
         raise DataError("the array is 0 everywhere; it holds no image")
-    orientation = None if spacing is None else _array_orientation(parts.shape[1:], spacing)
+    orientation = None if spacing is None else array_orientation(parts.shape[1:], spacing)
     sizes = UNIT_SPACING if orientation is None else orientation.spacing()
     return Volume(_ARRAY_KEY, images, presence, None, None, sizes, orientation, channels=names)
 
 
-def _array_orientation(shape: tuple[int, ...], spacing: Sequence[float]) -> Orientation:
-    """Return a grid of these voxel sizes whose origin is the first voxel."""
+def array_orientation(shape: tuple[int, ...], spacing: Sequence[float]) -> Orientation:
+    """Return a grid [slice, row, col] of these voxel sizes whose origin is the first voxel.
+
+    Raises:
+        DataError: the sizes are not three positive numbers.
+    """
     sizes = np.asarray(spacing, np.float64)
     if sizes.shape != (3,) or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise DataError(f"spacing={spacing!r}; expected three sizes in mm, along (slice, row, col)")

@@ -28,12 +28,13 @@ from slicewise.inference.calibration import Scaling
 from slicewise.inference.operating_points import OperatingConditions
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.postprocess import Postprocessing
-from slicewise.inference.prediction import Prediction
+from slicewise.inference.prediction import SlicePredictions
 from slicewise.models.checkpoint import load_checkpoint, save_checkpoint
 from slicewise.models.multitask import MultitaskModel
 from slicewise.serving.api.app import create_app, main
 
 MIB = 1 << 20
+SERVING = compose([]).serving.model_copy(update={"max_upload_mib": 2})
 GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
@@ -46,7 +47,7 @@ def load(checkpoint_path: Path, inference: InferenceSettings = PLAIN, **override
 
 @pytest.fixture(scope="module")
 def client(checkpoint_path: Path, cases_dir: Path) -> Iterator[TestClient]:
-    app = create_app(load(checkpoint_path), max_upload_mib=2, cases_dir=cases_dir)
+    app = create_app(load(checkpoint_path), SERVING, cases_dir=cases_dir)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
@@ -226,7 +227,7 @@ def test_no_evidence_is_drawn_on_a_slice_that_is_not_called_tumour(
 ) -> None:
     for threshold, hot in ((0.0, True), (1.0, False)):
         pipeline = load(checkpoint_path, class_threshold=threshold)
-        app = create_app(pipeline, max_upload_mib=2, cases_dir=tmp_path / "none")
+        app = create_app(pipeline, SERVING, cases_dir=tmp_path / "none")
         client = TestClient(app, base_url="http://127.0.0.1")
         key = examine(client, volume_path, modality="flair")["id"]
         drawn = opened(client.get(f"/results/{key}/slices/6.png", params={"layer": "gradcam"}).content)
@@ -244,12 +245,12 @@ def test_every_answer_warns_where_the_model_saw_generated_patients_only(
     assert (answer["synthetic"], answer["warning"]) == (False, None)
 
 
-def test_results_are_kept_for_a_while_and_then_dropped(client: TestClient, volume_path: Path) -> None:
-    keys = [examine(client, volume_path, modality="flair")["id"] for _ in range(7)]
-    assert client.get(f"/results/{keys[-1]}/mask.nii.gz").status_code == 200
-    gone = client.get(f"/results/{keys[0]}/mask.nii.gz")
+@pytest.mark.parametrize("key", ["x", "A" * 16, "%2e%2e%2f%2e%2e%2fsecret"])
+def test_an_unknown_result_is_told_how_long_results_are_kept(client: TestClient, key: str) -> None:
+    gone = client.get(f"/results/{key}/mask.nii.gz")
     assert gone.status_code == 404
-    assert "send the volume again" in gone.json()["error"]
+    if "%" not in key:
+        assert "kept for 24 h after they were last looked at: send the files again" in gone.json()["detail"]
 
 
 def test_bundled_cases_are_listed_and_examined(client: TestClient) -> None:
@@ -287,7 +288,7 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(
 ) -> None:
     response = client.post("/predict", files={"file": (name, content)}, data={"modality": "flair"})
     assert response.status_code == status, response.text
-    error = response.json()["error"]
+    error = response.json()["detail"]
     assert words in error
     assert "/tmp" not in error
     assert ".." not in error
@@ -300,14 +301,14 @@ def test_a_truncated_volume_and_picture_are_named(
         files = {"file": (f"my {path.name}", truncated(path))}
         response = client.post("/predict", files=files, data={"modality": "flair"})
         assert response.status_code == 422
-        assert f"my {path.name}" in response.json()["error"]
+        assert f"my {path.name}" in response.json()["detail"]
 
 
 def test_a_file_is_named_once_as_the_client_named_it(client: TestClient, volume_path: Path) -> None:
     """Also where the client's names hold ours, or are those of each other."""
     for name in ("X_flair.nii.gz", "flair.nii.gz", "t1.nii.gz", "/data/X flair.nii.gz"):
         files = {"flair": (name, truncated(volume_path)), "t1": ("flair.nii.gz", volume_path.read_bytes())}
-        error = client.post("/predict", files=files).json()["error"]
+        error = client.post("/predict", files=files).json()["detail"]
         assert error.startswith(f"{Path(name).name}: truncated or corrupt (")
         assert error.count("nii.gz") == 1
 
@@ -329,7 +330,7 @@ def test_a_file_of_another_kind_is_called_what_it_is(
 ) -> None:
     response = client.post("/predict", files={"flair": ("x.nii.gz", make(volume_path.read_bytes()))})
     assert response.status_code in (415, 422)
-    assert words in response.json()["error"]
+    assert words in response.json()["detail"]
 
 
 def test_what_is_assumed_about_a_volume_is_said(
@@ -345,7 +346,7 @@ def test_what_is_assumed_about_a_volume_is_said(
 def test_a_volume_without_modality_is_asked_for_it(client: TestClient, volume_path: Path) -> None:
     response = client.post("/predict", files={"file": ("a.nii.gz", volume_path.read_bytes())})
     assert response.status_code == 400
-    assert "t1, t1ce, t2, flair" in response.json()["error"]
+    assert "t1, t1ce, t2, flair" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,7 @@ def test_what_the_name_of_a_volume_leaves_open_is_said(
 ) -> None:
     response = client.post("/predict", files={"file": (name, volume_path.read_bytes())})
     assert response.status_code == 400
-    assert said in response.json()["error"]
+    assert said in response.json()["detail"]
 
 
 def test_a_field_that_contradicts_the_name_of_its_file_is_said(client: TestClient, volume_path: Path) -> None:
@@ -399,7 +400,7 @@ def test_a_mask_of_a_picture_is_not_examined(client: TestClient, picture_path: P
     files = {"file": ("Y0_mask.png", picture_path.read_bytes())}
     response = client.post("/predict", files=files)
     assert response.status_code == 400
-    assert "Y0_mask.png is a mask" in response.json()["error"]
+    assert "Y0_mask.png is a mask" in response.json()["detail"]
     assert client.post("/predict", files=files, data={"modality": "t1"}).status_code == 200
 
 
@@ -411,7 +412,7 @@ def test_no_file_mixed_files_and_a_wrong_modality_are_refused(
     assert client.post("/predict", files=mixed).status_code == 400
     response = client.post("/predict", files={"file": ("a.nii", b"x")}, data={"modality": "pet"})
     assert response.status_code == 422
-    assert "'flair'" in response.json()["error"]
+    assert "'flair'" in response.json()["detail"]
 
 
 def test_a_field_that_nobody_would_read_is_refused(client: TestClient, volume_path: Path) -> None:
@@ -419,9 +420,9 @@ def test_a_field_that_nobody_would_read_is_refused(client: TestClient, volume_pa
     files = {name: (f"{name}.nii.gz", content) for name in ("flair", "t1c")}
     response = client.post("/predict", files=files, data={"modalty": "t1"})
     assert response.status_code == 400
-    assert "t1c" in response.json()["error"]
-    assert "modalty" in response.json()["error"]
-    assert response.json()["error"].endswith("the fields are file, modality, t1, t1ce, t2, flair")
+    assert "t1c" in response.json()["detail"]
+    assert "modalty" in response.json()["detail"]
+    assert response.json()["detail"].endswith("the fields are file, modality, t1, t1ce, t2, flair")
 
 
 @pytest.mark.parametrize("name", ["flair", "file", "modality"])
@@ -431,7 +432,7 @@ def test_a_field_that_is_sent_twice_is_refused(client: TestClient, volume_path: 
     sent += [(name, (None, "t2") if name == "modality" else (f"{name}.nii.gz", content)) for _ in range(2)]
     response = client.post("/predict", files=sent)
     assert response.status_code == 400
-    assert f"the form field {name} was sent more than once" in response.json()["error"]
+    assert f"the form field {name} was sent more than once" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("address", ["/predict", "/cases/Phantom_10000/predict"])
@@ -443,9 +444,9 @@ def test_parameters_and_fields_that_nobody_would_read_are_refused(client: TestCl
     ):
         response = client.post(f"{address}?{query}")
         assert response.status_code == 400
-        assert words in response.json()["error"]
+        assert words in response.json()["detail"]
     response = client.post("/cases/Phantom_10000/predict", data={"gradcam": "true"})
-    assert "there is no form field gradcam; this address takes none" in response.json()["error"]
+    assert "there is no form field gradcam; this address takes none" in response.json()["detail"]
 
 
 def test_volumes_on_different_grids_are_refused(
@@ -456,13 +457,13 @@ def test_volumes_on_different_grids_are_refused(
     files = {"t1": ("one.nii.gz", volume_path.read_bytes()), "t2": ("two.nii.gz", other.read_bytes())}
     response = client.post("/predict", files=files)
     assert response.status_code == 422
-    assert "two.nii.gz" in response.json()["error"]
+    assert "two.nii.gz" in response.json()["detail"]
 
 
 def test_a_body_over_the_limit_is_refused(client: TestClient) -> None:
     response = client.post("/predict", files={"file": ("big.png", b"\x89PNG\r\n\x1a\n" + bytes(4 * MIB))})
     assert response.status_code == 413
-    assert "2 MiB" in response.json()["error"]
+    assert "2 MiB" in response.json()["detail"]
 
 
 def test_a_body_of_unknown_length_is_measured_while_it_arrives(client: TestClient) -> None:
@@ -493,14 +494,14 @@ def test_health_answers_while_a_prediction_runs(
     client: TestClient, picture_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, release = threading.Event(), threading.Event()
-    predict = Pipeline.predict
+    infer = Pipeline.infer
 
-    def slow(*args: Any, **keywords: Any) -> Prediction:
+    def slow(*args: Any) -> SlicePredictions:
         running.set()
         assert release.wait(20)
-        return predict(*args, **keywords)
+        return infer(*args)
 
-    monkeypatch.setattr(Pipeline, "predict", slow)
+    monkeypatch.setattr(Pipeline, "infer", slow)
     thread = threading.Thread(target=examine, args=(client, picture_path))
     thread.start()
     try:
@@ -524,26 +525,34 @@ def test_answers_are_local_and_carry_security_headers(client: TestClient) -> Non
 def test_an_unknown_address_and_an_accident_are_answered_in_words(
     client: TestClient, picture_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "/nothing" in client.get("/nothing").json()["error"]
+    assert "/nothing" in client.get("/nothing").json()["detail"]
 
-    def fail(*_: object, **keywords: object) -> Prediction:
+    def fail(*_: object) -> SlicePredictions:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(Pipeline, "predict", fail)
+    monkeypatch.setattr(Pipeline, "infer", fail)
     response = client.post("/predict", files={"file": ("a.png", picture_path.read_bytes())})
     assert response.status_code == 500
-    assert "secret" not in response.json()["error"]
+    assert "secret" not in response.json()["detail"]
 
 
 def test_the_openapi_document_describes_every_route(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {
         "/healthz",
+        "/readyz",
+        "/queue",
         "/model/info",
         "/predict",
         "/cases",
         "/cases/{name}/predict",
+        "/results/{result}",
+        "/results/{result}/image/{channel}.nii.gz",
         "/results/{result}/mask.nii.gz",
+        "/results/{result}/probability.nii.gz",
+        "/results/{result}/image.png",
+        "/results/{result}/mask.png",
+        "/results/{result}/probability.png",
         "/results/{result}/slices/{index}.png",
     }
     assert all(operation["description"] for path in paths.values() for operation in path.values())
@@ -568,7 +577,7 @@ def decided_by(
     if calibration_path is not None:
         checkpoint_path = Path(shutil.copy(checkpoint_path, calibration_path.with_name("best_model.pth")))
     pipeline = load(checkpoint_path, inference)
-    app = create_app(pipeline, max_upload_mib=2, cases_dir=checkpoint_path.parent / "none")
+    app = create_app(pipeline, SERVING, cases_dir=checkpoint_path.parent / "none")
     return TestClient(app, base_url="http://127.0.0.1")
 
 
@@ -618,12 +627,10 @@ def test_a_foreign_checkpoint_is_not_served(tmp_path: Path) -> None:
     options = [
         "--checkpoint",
         path,
-        "--port",
-        1,
+        "--serving",
+        SERVING.model_dump_json(),
         "--device",
         "cpu",
-        "--max-upload-mib",
-        1,
         "--cases",
         tmp_path,
     ]
@@ -664,7 +671,7 @@ def test_absent_masks_are_not_shown(
     for place in ("mask.nii.gz", "slices/6.png?layer=overlay"):
         response = client.get(f"/results/{volume['id']}/{place}")
         assert response.status_code == 404
-        assert "the model has no segmentation" in response.json()["error"]
+        assert "the model has no segmentation" in response.json()["detail"]
     assert client.get(f"/results/{volume['id']}/slices/6.png?layer=plain").status_code == 200
 
 
@@ -683,7 +690,7 @@ def test_the_form_has_the_channels_of_the_model(
     assert examine(client, volume_path, modality=channels[0])["modalities"] == [channels[0]]
     refusals = [client.post("/predict", files={field: file}) for field in ("t1", "file")]
     assert [response.status_code for response in refusals] == [400, 400]
-    first, second = (response.json()["error"] for response in refusals)
+    first, second = (response.json()["detail"] for response in refusals)
     assert first.endswith(f"the fields are file, modality, {', '.join(channels)}")
     assert second.endswith(f"set the form field `modality` to one of {', '.join(channels)}")
 
@@ -728,7 +735,7 @@ def test_a_body_that_is_no_form_is_refused_and_no_fault_of_ours(
 ) -> None:
     response = client.post("/predict", content=body, headers={"content-type": kind})
     assert response.status_code == 400, response.text
-    assert response.json()["error"]
+    assert response.json()["detail"]
 
 
 def test_a_client_that_leaves_is_no_fault_of_ours(

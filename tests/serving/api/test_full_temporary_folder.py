@@ -26,12 +26,13 @@ from slicewise.data.problems import Problem
 from slicewise.inference.pipeline import Pipeline
 from slicewise.serving.api.app import create_app
 
+SERVING = compose([]).serving.model_copy(update={"max_upload_mib": 8})
 SMALL, LARGE = "in memory until it is read", "spooled to disk as it arrives"
 
 
 @pytest.fixture(scope="module")
 def client(checkpoint_path: Path, cases_dir: Path) -> Iterator[TestClient]:
-    app = create_app(Pipeline.load(checkpoint_path, device="cpu"), max_upload_mib=8, cases_dir=cases_dir)
+    app = create_app(Pipeline.load(checkpoint_path, device="cpu"), SERVING, cases_dir=cases_dir)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
@@ -64,7 +65,7 @@ def refused(client: TestClient, picture: bytes, status: int, folder: Path, caplo
     with caplog.at_level(logging.ERROR):
         response = post(client, picture)
     assert response.status_code == status, response.text
-    error = str(response.json()["error"])
+    error = str(response.json()["detail"])
     assert str(folder) in error
     assert "TMPDIR" in error
     assert any(error in record.getMessage() for record in caplog.records)
@@ -157,10 +158,10 @@ def test_a_folder_that_goes_while_its_files_are_read_is_no_fault_of_the_files(
         shutil.rmtree(temporary)
         return require_readable(case)
 
-    monkeypatch.setattr("slicewise.serving.api.uploads.require_readable", sweep)
+    monkeypatch.setattr("slicewise.serving.api.input_files.require_readable", sweep)
     response = client.post("/predict", files={"flair": ("a.nii.gz", volume_path.read_bytes())})
     assert response.status_code == 503
-    assert "the folder does not exist" in response.json()["error"]
+    assert "the folder does not exist" in response.json()["detail"]
 
 
 def test_results_need_no_room_on_disk(client: TestClient, temporary: Path, volume_path: Path) -> None:
@@ -179,9 +180,8 @@ def test_a_server_says_so_and_goes_on_even_where_its_log_is_full(
     port, log_path = free_port(), Path(log) if log.startswith("/") else tmp_path / "api.log"
     words = {
         "--checkpoint": checkpoint_path,
-        "--port": port,
         "--device": "cpu",
-        "--max-upload-mib": 8,
+        "--serving": SERVING.model_copy(update={"api_port": port}).model_dump_json(),
         "--settings": compose([]).evaluation.model_dump_json(),
         "--cases": tmp_path / "none",
     }
@@ -202,7 +202,7 @@ def test_a_server_says_so_and_goes_on_even_where_its_log_is_full(
                 wait_for(client, server)
                 response = post(client, b"\x89PNG\r\n\x1a\n" + bytes(6 << 20))
                 assert response.status_code == 507, response.text
-                assert str(temporary) in response.json()["error"]
+                assert str(temporary) in response.json()["detail"]
                 assert client.get("/healthz").status_code == 200
         finally:
             server.terminate()

@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
 from slicewise.serving.api import middleware
-from slicewise.serving.api.errors import register_exception_handlers
 from slicewise.serving.api.middleware import BodyLimit
+from slicewise.serving.api.problems import register_exception_handlers
 
 
 async def read_all(scope: Any, receive: Any, send: Any) -> None:
@@ -63,4 +63,4 @@ def test_a_thousand_parts_are_refused() -> None:
         head = {"content-type": "multipart/form-data; boundary=X"}
         answer = client.post("/predict", content=body, headers=head)
     assert answer.status_code == 400
-    assert "1000" in answer.json()["error"]
+    assert "1000" in answer.json()["detail"]

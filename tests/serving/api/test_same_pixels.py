@@ -14,7 +14,8 @@ from tests.imaging.io.test_image2d_deep import DEEP, EIGHT, OPAQUE, pillow, png,
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.domain.labels import MODALITIES
 from slicewise.imaging.io.image2d import read_picture
-from slicewise.serving.api.uploads import UNNAMED, read_uploads, store_uploads
+from slicewise.serving.api.input_files import InputReader
+from slicewise.serving.api.uploads import UNNAMED, store_uploads
 
 
 def with_nan() -> bytes:
@@ -48,7 +49,7 @@ def test_a_picture_is_the_same_whichever_way_it_comes(name: str, tmp_path: Path)
     (by_name,), _ = find_inputs([folder / name], DefaultModalities(None, "t2"))
     first, *others = (case.read() for case in (trained, by_folder, by_name))
     with store_uploads({UNNAMED: UploadFile(io.BytesIO(content), filename=name)}) as files:
-        received = read_uploads(files, "t2", MODALITIES)
+        received = InputReader(MODALITIES, "t2", 64).read(files)
     assert received.notes == first.remarks
     for volume in (*others, received.volume):
         assert volume.images.dtype == first.images.dtype

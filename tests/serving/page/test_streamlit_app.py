@@ -13,7 +13,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from slicewise.config.compose import compose
-from slicewise.config.schema import Serving
 from slicewise.demo.lifecycle import start_demo, stop_demo
 from slicewise.demo.state import DemoState
 from slicewise.serving import API_URL_VARIABLE
@@ -212,14 +211,9 @@ def test_an_api_that_is_down_is_said_in_words(
 def demo(
     checkpoint_path: Path, cases_dir: Path, tmp_path: Path, free_port: Callable[[], int]
 ) -> Iterator[DemoState]:
-    settings = Serving(
-        api_port=free_port(),
-        page_port=free_port(),
-        supervisor="builtin",
-        startup_seconds=90,
-        max_upload_mib=8,
-        phantom_cases=1,
-    )
+    changes = {"api_port": free_port(), "page_port": free_port(), "supervisor": "builtin"}
+    changes |= {"startup_seconds": 90, "max_upload_mib": 8, "phantom_cases": 1}
+    settings = compose([]).serving.model_copy(update=changes)
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(checkpoint_path, home / "best_model.pth")

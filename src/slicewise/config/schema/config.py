@@ -36,6 +36,21 @@ class Serving(Section):
     """Time limit for the start of the services."""
     max_upload_mib: Count
     """Largest upload."""
+    max_megapixels: Positive
+    """Most pixels of a picture, or voxels of one channel of a volume, in millions. The readers accept no more
+    than 67 and 134."""
+    max_batch: Count
+    """Most files of a batch."""
+    max_waiting: Count
+    """Requests that wait for the model; a further one is refused."""
+    timeout_seconds: Positive
+    """Longest time from a request to its response, waiting included."""
+    results_hours: Positive
+    """Time after which a result that nobody looks at is deleted."""
+    results_mib: CountOrZero
+    """Disk space of the results; 0: they are in memory alone."""
+    max_results: Count
+    """Most results on disk."""
     phantom_cases: CountOrZero
     """Generated example cases that the page offers."""
 

@@ -98,8 +98,17 @@ def write_nifti(path: Path, array: NDArray[Any], orientation: Orientation) -> No
         stream.write(data)
 
 
-def nifti_bytes(array: NDArray[Any], orientation: Orientation, *, compressed: bool) -> bytes:
+def nifti_bytes(
+    array: NDArray[Any],
+    orientation: Orientation,
+    *,
+    compressed: bool,
+    slope: float = 1.0,
+    intercept: float = 0.0,
+) -> bytes:
     """Return [slice, row, col] as the bytes of a NIfTI file on a file's own grid.
+
+    Readers multiply the values by `slope` and add `intercept`.
 
     The header repeats the geometry of that file, qform and sform with their codes: programs differ in which
     of the two they use.
@@ -111,7 +120,7 @@ def nifti_bytes(array: NDArray[Any], orientation: Orientation, *, compressed: bo
     header.set_data_shape(voxels.shape)
     for field in _GEOMETRY:
         header[field] = source[field]
-    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["scl_slope"], header["scl_inter"] = slope, intercept
     header["vox_offset"] = header.single_vox_offset
     gap = bytes(header.single_vox_offset - header.sizeof_hdr)
     data = bytes(header.binaryblock) + gap + voxels.tobytes(order="F")

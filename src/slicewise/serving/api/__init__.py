@@ -1,10 +1,18 @@
 """The HTTP API of the demo.
 
-app         routes, `create_app`, and the program that loads a model and serves it
-docs        the page at /docs
-schemas     responses as pydantic models
-uploads     forms: unknown and repeated fields are refused; files: type, name, private folder; to a `Volume`
-service     `Volume` to a response: prediction, Grad-CAM, drawings; recent results
-middleware  size limit of a request, security headers
-errors      exceptions and their responses
+app           `create_app`, and the program that loads a model and serves it
+routes/       the routes, a module per tag
+docs          the page at /docs
+schemas       responses as pydantic models
+forms         forms: unknown and repeated fields are refused
+uploads       uploaded files: type, name, private folder
+input_files   from uploads to a `Volume`
+service       from a request to a finding, by way of the queue
+model_queue   the bounded queue in front of the model; batches of pictures
+findings      a prediction with its images, as one file
+result_store  findings on disk and in memory, bounded
+responses     from a finding to the fields of a response
+layers        pictures and NIfTI files of a finding
+middleware    known hosts, size limit of a request, headers
+problems      errors as problem documents
 """

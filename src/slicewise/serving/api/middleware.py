@@ -1,5 +1,6 @@
-"""Middleware of every request: a limit of the body, and security headers of the response."""
+"""Middleware of every request: known hosts, a limit of the body, and headers of the response."""
 
+from collections.abc import Collection
 from typing import Final
 
 from anyio import move_on_after
@@ -7,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slicewise.core.disk import MIB
+from slicewise.serving.api.problems import REQUEST_ID, RequestError, error_response, request_id
 
 _FRAMING_BYTES: Final = MIB
 """Allowance for what a multipart body holds besides the files."""
@@ -91,8 +93,28 @@ class _Body:
         return message
 
 
-class SecurityHeaders:
-    """ASGI middleware: browsers do not sniff, frame or cache responses, send no referrer and load nothing."""
+class KnownHost:
+    """ASGI middleware that refuses requests to another host: a web page could send some (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self.app = app
+        self.hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+            if host.rpartition(":")[0] not in self.hosts and host not in self.hosts:
+                error = RequestError(400, f"this API is at {' and '.join(self.hosts)}, not at {host!r}")
+                await error_response(error, scope)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+class ResponseHeaders:
+    """ASGI middleware: browsers do not sniff, frame or cache responses, send no referrer and load nothing.
+
+    Every response has the id of its request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -100,7 +122,8 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                identifier = (REQUEST_ID.encode(), request_id(scope).encode())
+                message["headers"] = [*message.get("headers", ()), *_HEADERS, identifier]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

@@ -4,6 +4,7 @@ Row 0 of a volume's slice is anterior, column 0 the patient's right, and R and L
 uploaded pictures keep left and right as they are.
 """
 
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,10 +32,22 @@ class Health(ApiModel):
     fingerprint: str = Field(description="of the checkpoint that is served")
 
 
-class Failure(ApiModel):
-    """What went wrong and what to do."""
+class Ready(ApiModel):
+    """The service accepts requests."""
 
-    error: str
+    status: Literal["ready"] = "ready"
+    running: int = Field(description="requests that the model works on")
+    waiting: int = Field(description="requests before it")
+
+
+class QueueState(ApiModel):
+    """The requests of this moment, and the place of one of them."""
+
+    running: int = Field(description="requests that the model works on")
+    waiting: int = Field(description="requests before it")
+    capacity: int = Field(description="how many may wait; a further one is refused with 503")
+    position: int | None = Field(None, description="requests before yours; 0: the model works on it")
+    since: datetime | None = Field(None, description="when yours was received (UTC)")
 
 
 class OperatingInfo(ApiModel):
@@ -79,6 +92,7 @@ class ModelInfo(ApiModel):
     )
     operating_points: dict[Literal["volume", "picture"], OperatingInfo]
     max_upload_mib: int
+    max_batch: int = Field(description="most files of a batch")
     notice: str = NOTICE
 
 
@@ -89,11 +103,26 @@ class Case(ApiModel):
     modalities: list[Modality]
 
 
+class Lesions(ApiModel):
+    """The connected parts of the mask of a class."""
+
+    count: int
+    voxels: list[int] = Field(description="voxels or pixels of each, largest first")
+    ml: list[float] | None = Field(description="the volume of each; null where the files give no voxel size")
+
+
 class Examination(OperatingInfo):
     """The fields of every prediction. Those of a task that the model does not have are null."""
 
     tumour_probability: Probability | None = Field(description="null with several classes")
     label: str | None = Field(description="`tumour` or `no_tumour`, or the name of one of several classes")
+    verdict: str | None = Field(
+        description="`label`, or `uncertain` where the probability is within `uncertain_band`"
+    )
+    uncertain_band: tuple[Probability, Probability] | None = Field(
+        description="from and to which probability the verdict is uncertain; null with several classes"
+    )
+    lesions: dict[str, Lesions] = Field(description="by class of a pixel; empty without segmentation")
     class_probabilities: dict[str, Probability] = Field(
         description="of each of several classes; empty where there is only tumour or not"
     )
@@ -105,13 +134,28 @@ class Examination(OperatingInfo):
     warning: str | None = Field(description="limits of the prediction; null if none is known")
     note: str | None = Field(description="`file_notes` as one text; null without any")
     file_notes: list[str] = Field(description="warnings about the files")
+    warnings: list[str] = Field(description="what is to be said before the verdict")
     modalities: list[str] = Field(description="the slots that were filled")
     seconds: float
     fingerprint: str
     notice: str = NOTICE
 
 
-class PictureExamination(Examination):
+class Links(ApiModel):
+    """Addresses of what belongs to a result; those of a task that the model does not have are null."""
+
+    id: str = Field(description="for /results/{id}/...; valid as long as the result is kept")
+    image_urls: dict[str, str] = Field(
+        description="of a volume each channel as NIfTI; of a picture `image` as PNG"
+    )
+    mask_url: str | None = Field(
+        description="the mask on the grid of the upload: NIfTI with the number of the class in each voxel, "
+        "or PNG of a picture"
+    )
+    probability_url: str | None = Field(description="the probability of a pixel, likewise, of 0 to 1")
+
+
+class PictureExamination(Links, Examination):
     """The prediction for one picture."""
 
     kind: Literal["picture"] = "picture"
@@ -139,11 +183,9 @@ class KeySlice(SliceExamination):
     gradcam_png: Png | None = Field(default=None, description=_GRADCAM_DESCRIPTION)
 
 
-class VolumeExamination(Examination):
-    """The prediction for one volume."""
+class Volumetry(ApiModel):
+    """Slices and volumes of a tumour."""
 
-    kind: Literal["volume"] = "volume"
-    id: str = Field(description="for /results/{id}/...; valid until a few more volumes were predicted")
     tumour_ml: float | None
     class_ml: dict[str, float | None] = Field(
         description="of each of several classes; empty for a model of one"
@@ -153,10 +195,13 @@ class VolumeExamination(Examination):
         description="the slice with the largest tumour area; null without a tumour"
     )
     slices: list[SliceExamination]
+
+
+class VolumeExamination(Volumetry, Links, Examination):
+    """The prediction for one volume."""
+
+    kind: Literal["volume"] = "volume"
     key_slices: list[KeySlice]
-    mask_url: str | None = Field(
-        description="the mask as NIfTI on the grid of the upload, the number of the class in each voxel"
-    )
 
 
 AnyExamination = PictureExamination | VolumeExamination

@@ -1,96 +1,148 @@
-"""Predicts volumes and pictures with one pipeline, one at a time; keeps recent results and draws them."""
+"""What the routes share: a request becomes a case, waits for the model, and becomes a finding."""
 
-import base64
+import asyncio
 import math
-import secrets
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from anyio.to_thread import run_sync
+from fastapi import Request
+from pydantic import BaseModel
+from starlette.responses import Response
 
 from slicewise.compute.threads import Threads
-from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, SYNTHETIC_WARNING, Task
+from slicewise.config.schema import Serving
 from slicewise.explain.cam import compute_gradcam
-from slicewise.imaging.io.image2d import to_png
-from slicewise.imaging.slicing import restore_to_volume
-from slicewise.inference.operating_points import INPUT_KINDS, OperatingPoint
+from slicewise.inference.operating_points import INPUT_KINDS
 from slicewise.inference.pipeline import Pipeline
-from slicewise.inference.prediction import Prediction
-from slicewise.plots.slices import Picture, SliceRenderer
+from slicewise.inference.prediction import SlicePredictions
+from slicewise.inference.prepared_case import PreparedCase
+from slicewise.plots.slices import SliceRenderer
 from slicewise.serving.api import schemas
-from slicewise.serving.api.errors import RequestError
-from slicewise.serving.api.uploads import RequestInput
+from slicewise.serving.api.findings import Finding
+from slicewise.serving.api.input_files import InputReader, RequestInput
+from slicewise.serving.api.layers import LayerRenderer
+from slicewise.serving.api.model_queue import ModelQueue, Ticket
+from slicewise.serving.api.problems import RequestError, request_id
+from slicewise.serving.api.responses import operating_info
+from slicewise.serving.api.result_store import ResultStore
 
-Layer = Literal["plain", "overlay", "gradcam"]
-MAX_RESULTS: Final = 6
-NUM_KEY_SLICES: Final = 3
+T = TypeVar("T")
+_GONE: Final = 499
+"""Nobody reads this status (that of nginx): the client has closed the connection."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """A prediction and the pictures of its slices."""
+class Prepared:
+    """The input of a request, and what the models are given for it."""
 
-    prediction: Prediction
-    renderer: SliceRenderer
+    inputs: RequestInput
+    case: PreparedCase
 
-    def slices(self) -> list[schemas.SliceExamination]:
-        """Return the probability of tumour, or of the called class, of each slice, and the tumour areas."""
-        prediction = self.prediction
-        areas: Sequence[float | None] = [None] * len(self.renderer.image)
-        if prediction.mask is not None and prediction.spacing is not None:
-            _, row_mm, col_mm = prediction.spacing
-            areas = (prediction.mask.sum(axis=(1, 2)) * row_mm * col_mm).tolist()
-        probabilities, shares = {}, prediction.probabilities
-        if shares is not None:
-            if prediction.whole is not None and prediction.whole.ndim:
-                shares = shares[:, int(prediction.whole.argmax())]
-            probabilities = dict(zip(prediction.slices.indices.tolist(), shares.tolist(), strict=True))
-        return [
-            schemas.SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
-            for index, area in enumerate(areas)
-        ]
-
-    def key_slices(self, slices: Sequence[schemas.SliceExamination]) -> list[int]:
-        """Return the slice with the largest tumour area and others spread over the tumour.
-
-        Without a mask: the slice with the highest probability; without any, the middle input slice.
-        """
-        with_tumour = [each.index for each in slices if each.tumour_mm2]
-        if with_tumour:
-            shares = (np.arange(NUM_KEY_SLICES - 1) + 0.5) / (NUM_KEY_SLICES - 1)
-            spread = {with_tumour[int(share * len(with_tumour))] for share in shares}
-            return sorted(spread | {_largest(slices)})
-        probabilities = {each.index: each.probability for each in slices if each.probability is not None}
-        if probabilities:
-            return [max(probabilities, key=probabilities.__getitem__)]
-        indices: list[int] = self.prediction.slices.indices.tolist()
-        return indices[len(indices) // 2 :][:1]
-
-
-def _largest(slices: Sequence[schemas.SliceExamination]) -> int:
-    """Return the index of the slice with the largest tumour area."""
-    return max(slices, key=lambda each: each.tumour_mm2 or 0.0).index
+    @property
+    def is_single_slice(self) -> bool:
+        return len(self.case.slices.images) == 1
 
 
 class PredictionService:
-    """Returns predictions of one model as API responses; threads may share it.
+    """Predicts with one model for the requests of the API."""
 
-    `num_threads` are those of the model; 0 selects automatically.
-    """
-
-    def __init__(self, pipeline: Pipeline, num_threads: int = 0) -> None:
-        self.pipeline = pipeline
-        self._results: OrderedDict[str, Result] = OrderedDict()
-        self._results_lock = threading.Lock()
+    def __init__(
+        self, pipeline: Pipeline, settings: Serving, *, results_dir: Path | None, num_threads: int
+    ) -> None:
+        self.pipeline, self.settings = pipeline, settings
         self._threads = Threads.for_short_work(num_threads, "demo")
-        self._model_lock = threading.Lock()
+        self.queue = ModelQueue(
+            self._infer,
+            capacity=settings.max_waiting,
+            batch_size=pipeline.batch_size,
+            around=self._threads,
+        )
+        self.results = ResultStore(results_dir, pipeline, settings)
+        self.layers = LayerRenderer(pipeline, self.queue)
+        channels = pipeline.checkpoints[0].preprocessing.channels
+        self.reader = InputReader(channels, pipeline.slot, settings.max_megapixels)
 
-    def describe(self, max_upload_mib: int) -> schemas.ModelInfo:
+    async def examine(
+        self,
+        request: Request,
+        read: Callable[[], RequestInput],
+        respond: Callable[[Finding, float], Response],
+    ) -> Response:
+        """Return the response to a request for the prediction of one case.
+
+        Args:
+            request: whose client is watched: the model does not work for one that has gone.
+            read: returns the case; it runs in a thread.
+            respond: makes the response from a finding and the time of the start; it runs in a thread.
+
+        Raises:
+            RequestError: 503 if the queue is full, 504 if it took too long, or the error of `read`.
+        """
+        started = time.perf_counter()
+
+        async def work(ticket: Ticket) -> Response:
+            finding = await self.predict(ticket, read)
+            return await run_sync(respond, finding, started)
+
+        return await self.serve(request, work)
+
+    async def predict(self, ticket: Ticket, read: Callable[[], RequestInput]) -> Finding:
+        """Return the finding of one case; its JSON is empty."""
+
+        def prepare() -> Prepared:
+            inputs = read()
+            return Prepared(inputs, self.pipeline.prepare(inputs.volume, kind=inputs.kind))
+
+        prepared, outputs = await self.queue.predict(
+            ticket, prepare, is_batchable=lambda each: each.is_single_slice
+        )
+
+        def complete() -> Finding:
+            inputs, prediction = prepared.inputs, self.pipeline.complete(prepared.case, outputs)
+            renderer = SliceRenderer.of(inputs.volume)
+            return Finding(self.results.new_key(), inputs, prediction, renderer, {})
+
+        return await run_sync(complete)
+
+    def keep(self, finding: Finding, response: BaseModel) -> None:
+        """Keep a finding with its response."""
+        self.results.add(replace(finding, response=response.model_dump(mode="json")))
+
+    async def serve(self, request: Request, work: Callable[[Ticket], Awaitable[T]]) -> T:
+        """Return what `work` returns for a request that has a place in the queue.
+
+        Raises:
+            RequestError: 503 if the queue is full, 504 after `serving.timeout_seconds`, 499 if the client has
+                gone.
+        """
+        with self.queue.admit(request_id(request.scope)) as ticket:
+            task = asyncio.ensure_future(work(ticket))
+            gone = asyncio.ensure_future(_disconnected(request))
+            try:
+                limit = self.settings.timeout_seconds
+                done, _ = await asyncio.wait({task, gone}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                gone.cancel()
+                if not task.done():
+                    task.cancel()
+                    task.add_done_callback(_forget)
+            if task in done:
+                return task.result()
+            if gone in done:
+                raise RequestError(_GONE, "the client has closed the connection")
+            raise RequestError(
+                504,
+                f"the prediction took longer than {limit:g} s, waiting included; send fewer or smaller "
+                "files, or start the API with a larger serving.timeout_seconds",
+            )
+
+    def describe(self) -> schemas.ModelInfo:
+        """Return the model, from its checkpoint, and the limits of requests."""
         checkpoint = self.pipeline.checkpoints[0]
         classification = checkpoint.tasks.classification
         return schemas.ModelInfo(
@@ -106,185 +158,41 @@ class PredictionService:
             device=str(self.pipeline.device),
             **self.pipeline.inference._asdict(),
             operating_points={
-                kind: _operating_info(self.pipeline.points.of(kind), [*self.pipeline.tasks])
+                kind: operating_info(self.pipeline.points.of(kind), [*self.pipeline.tasks])
                 for kind in INPUT_KINDS
             },
-            max_upload_mib=max_upload_mib,
+            max_upload_mib=self.settings.max_upload_mib,
+            max_batch=self.settings.max_batch,
         )
-
-    def predict(self, inputs: RequestInput, with_gradcam: bool) -> schemas.AnyExamination:
-        """Return the prediction for an upload; only volumes have an orientation."""
-        if inputs.volume.orientation is None:
-            return self._predict_picture(inputs, with_gradcam)
-        return self.predict_volume(inputs, with_gradcam)
-
-    def _predict_picture(self, inputs: RequestInput, with_gradcam: bool) -> schemas.PictureExamination:
-        started = time.perf_counter()
-        result = self._predict(inputs)
-        mask, slice_mask = result.prediction.mask, result.prediction.slice_mask
-        brain = np.count_nonzero(np.any(result.prediction.slices.images != 0, axis=1))
-        return schemas.PictureExamination(
-            tumour_share=None if slice_mask is None else float(slice_mask.sum() / max(1, brain)),
-            picture_png=_base64_png(result.renderer.render(0)),
-            mask_png=None if mask is None else _base64_png(mask[0] * np.uint8(255)),
-            overlay_png=self._layer_png(result, 0, "overlay"),
-            gradcam_png=self._layer_png(result, 0, "gradcam") if with_gradcam else None,
-            **_common_fields(result.prediction, started, inputs.notes),
-        )
-
-    def predict_volume(self, inputs: RequestInput, with_gradcam: bool) -> schemas.VolumeExamination:
-        """Return the prediction for a volume; its result stays available under its id for a while."""
-        started = time.perf_counter()
-        result = self._predict(inputs)
-        slices = result.slices()
-        key_slices = [
-            schemas.KeySlice(
-                **slices[index].model_dump(),
-                overlay_png=self._layer_png(result, index, "overlay"),
-                gradcam_png=self._layer_png(result, index, "gradcam") if with_gradcam else None,
-            )
-            for index in result.key_slices(slices)
-        ]
-        key = secrets.token_urlsafe(12)  # cannot be guessed
-        with self._results_lock:
-            self._results[key] = result
-            while len(self._results) > MAX_RESULTS:  # the least recently used goes
-                self._results.popitem(last=False)
-        return schemas.VolumeExamination(
-            id=key,
-            tumour_ml=result.prediction.volume_ml,
-            class_ml=result.prediction.class_volumes_ml,
-            num_slices=len(result.renderer.image),
-            largest_slice=_largest(slices) if any(each.tumour_mm2 for each in slices) else None,
-            slices=slices,
-            key_slices=key_slices,
-            mask_url=None if result.prediction.mask is None else f"/results/{key}/mask.nii.gz",
-            **_common_fields(result.prediction, started, inputs.notes),
-        )
-
-    def render_slice(self, key: str, index: int, layer: Layer) -> bytes:
-        """Return one slice of a recent result as PNG.
-
-        Raises:
-            RequestError: 404 if the result is no longer available or has no such slice or layer.
-        """
-        result = self._get_result(key)
-        last = len(result.renderer.image) - 1
-        if not 0 <= index <= last:
-            raise RequestError(404, f"there is no slice {index}; the slices are 0 to {last}")
-        picture = self._layer(result, index, layer)
-        if picture is None:
-            task = SEGMENTATION if layer == "overlay" else CLASSIFICATION
-            raise RequestError(404, f"the model has no {task}; this layer is not available")
-        return to_png(picture)
-
-    def mask_nifti(self, key: str) -> bytes:
-        """Return the mask of a recent result as .nii.gz on the grid of the upload.
-
-        Raises:
-            RequestError: 404 if the result is no longer available or has no mask.
-        """
-        prediction = self._get_result(key).prediction
-        if prediction.mask is None:
-            raise RequestError(404, f"the model has no {SEGMENTATION}; there is no mask")
-        return prediction.mask_nifti()
 
     def warm_up(self) -> None:
         """Compute a Grad-CAM, whose first call imports slow modules, before the first request."""
         preprocessing = self.pipeline.checkpoints[0].preprocessing
         size, channels = preprocessing.image_size, len(preprocessing.channels)
         blank = np.zeros((1, channels, size, size), np.float32)
-        compute_gradcam(self.pipeline.model, blank, np.ones(channels))
+        self.queue.call(lambda: compute_gradcam(self.pipeline.model, blank, np.ones(channels)))
 
-    def _get_result(self, key: str) -> Result:
-        with self._results_lock:
-            if key not in self._results:
-                raise RequestError(404, "this result is no longer available; send the volume again")
-            self._results.move_to_end(key)
-            return self._results[key]
-
-    def _predict(self, inputs: RequestInput) -> Result:
-        with self._model_lock, self._threads:
-            if inputs.volume.orientation is not None and self.pipeline.device.type == "cpu":
-                self._threads.choose()
-            prediction = self.pipeline.predict(inputs.volume, kind=inputs.kind)
-        return Result(prediction, SliceRenderer.of(inputs.volume))
-
-    def _layer_png(self, result: Result, index: int, layer: Layer) -> str | None:
-        picture = self._layer(result, index, layer)
-        return None if picture is None else _base64_png(picture)
-
-    def _layer(self, result: Result, index: int, layer: Layer) -> Picture | None:
-        """Return a slice with a layer; None if the model lacks the task of the layer."""
-        prediction, renderer = result.prediction, result.renderer
-        if layer == "overlay":
-            if prediction.masks is None:
-                return None
-            masks = zip(prediction.masks[:, index], prediction.classes.colours, strict=True)
-            return renderer.render(index, masks=masks)
-        if layer == "gradcam":
-            if prediction.slice_calls is None:
-                return None
-            called = prediction.slice_calls
-            return renderer.render(index, saliency=self._activation_map(prediction, index, called))
-        return renderer.render(index)
-
-    def _activation_map(
-        self, prediction: Prediction, index: int, called: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Return the Grad-CAM of a slice, [row, col] of 0 to 1; zero where the slice is not called a tumour.
-
-        Grad-CAM is scaled to the maximum of its slice: without a tumour, this maximum means nothing. With
-        several classes it is that of the called one.
-        """
-        several = prediction.slice_classes.several
-        slices = prediction.slices
-        activation = np.zeros(slices.images[:, 0].shape, dtype=np.float32)
-        selected = np.flatnonzero((slices.indices == index) & (bool(several) | (called > 0)))
-        if len(selected):
-            images = slices.images[selected]
-            with self._model_lock, self._threads:
-                activation[selected] = compute_gradcam(
-                    self.pipeline.model,
-                    images,
-                    slices.presence,
-                    inside=np.any(images != 0, axis=1),
-                    targets=called[selected].tolist() if several else None,
-                )
-        restored: NDArray[np.float32] = restore_to_volume(activation, slices.geometry)[index]
-        return restored
+    def _infer(self, cases: Sequence[Prepared]) -> list[SlicePredictions]:
+        """Return the probabilities of each case; several pictures are one batch."""
+        first = cases[0].case
+        if first.orientation is not None and self.pipeline.device.type == "cpu":
+            self._threads.choose()
+        if len(cases) == 1:
+            return [self.pipeline.infer(first.slices)]
+        images = np.concatenate([np.asarray(each.case.slices.images) for each in cases])
+        presence = np.array([each.case.slices.presence for each in cases], np.float32)
+        outputs = self.pipeline.predict_slices(images, presence)
+        places = [slice(place, place + 1) for place in range(len(cases))]
+        return [SlicePredictions(*(array[place] for array in outputs)) for place in places]
 
 
-def _common_fields(prediction: Prediction, started: float, notes: Sequence[str]) -> dict[str, Any]:
-    return {
-        "tumour_probability": prediction.tumour_probability,
-        "label": prediction.predicted_class,
-        "class_probabilities": prediction.class_probabilities,
-        "tasks": [*prediction.tasks],
-        "mask_classes": [*prediction.classes.several],
-        "synthetic": prediction.synthetic,
-        "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
-        "note": "; ".join(notes) or None,
-        "file_notes": list(notes),
-        **_operating_info(prediction.point, prediction.tasks).model_dump(),
-        "modalities": list(prediction.modalities),
-        "seconds": round(time.perf_counter() - started, 3),
-        "fingerprint": prediction.fingerprint,
-    }
+async def _disconnected(request: Request) -> None:
+    """Return when the client has closed the connection; its whole body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
-def _operating_info(point: OperatingPoint, tasks: Sequence[Task]) -> schemas.OperatingInfo:
-    postprocessing = point.postprocessing
-    return schemas.OperatingInfo(
-        class_threshold=postprocessing.class_threshold,
-        mask_threshold=postprocessing.mask_threshold,
-        class_mask_thresholds={name: rule.mask_threshold for name, rule in postprocessing.by_class},
-        calibrated=point.calibrated,
-        decision=postprocessing.describe(tasks),
-        origin=point.origin,
-    )
-
-
-def _base64_png(picture: Picture) -> str:
-    """Return a picture as PNG in base64 (RFC 4648)."""
-    return base64.b64encode(to_png(picture)).decode()
+def _forget(task: "asyncio.Future[Any]") -> None:
+    """Take note of the outcome of a task that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -54,7 +54,7 @@ class ApiClient:
             ) from error
         if response.is_error:
             try:
-                reason = str(response.json()["error"])
+                reason = str(response.json()["detail"])
             except (ValueError, KeyError, TypeError):
                 reason = f"The API returned status {response.status_code}; see its log."
             raise ServingError(reason)
