@@ -70,6 +70,7 @@ def create_app(
     _add_documentation(app)
     app.include_router(status.router)
     app.include_router(predictions.make_router(pipeline.checkpoints[0].preprocessing.channels))
+    app.include_router(predictions.cases_router)
     app.include_router(results.router)
     register_exception_handlers(app)
     app.add_middleware(BodyLimit, max_mib=settings.max_upload_mib)

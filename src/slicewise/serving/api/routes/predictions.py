@@ -33,19 +33,39 @@ def _get_cases(request: Request) -> dict[str, CaseFiles]:
 CasesDep = Annotated[dict[str, CaseFiles], Depends(_get_cases)]
 
 
+cases_router = APIRouter(route_class=StrictRoute, tags=["bundled cases"])
+
+
+@cases_router.get("/cases")
+async def cases(bundled: CasesDep) -> list[schemas.Case]:
+    """List the generated cases that come with the demo."""
+    return [schemas.Case(name=name, modalities=list(case.modalities)) for name, case in bundled.items()]
+
+
+@cases_router.post(
+    "/cases/{name}/predict",
+    response_model=schemas.VolumeExamination,
+    responses=NOT_FOUND | problems(status_503="The queue is full, see Retry-After"),
+)
+async def predict_case(
+    request: Request, name: str, service: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
+) -> Response:
+    """Predict a bundled case."""
+    if name not in bundled:
+        raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
+    return await service.examine(
+        request,
+        lambda: RequestInput(bundled[name].read(), "volume"),
+        lambda finding, started: _examination(service, finding, started, gradcam),
+    )
+
+
 def make_router(channels: Sequence[str]) -> APIRouter:
     """Return the routes; the form of uploads has a field for each of the channels of the model."""
-    router = APIRouter(route_class=StrictRoute)
+    router = APIRouter(route_class=StrictRoute, tags=["prediction"])
     upload_form = make_upload_form(channels)
 
-    @router.get("/cases", tags=["bundled cases"])
-    async def cases(bundled: CasesDep) -> list[schemas.Case]:
-        """List the generated cases that come with the demo."""
-        return [schemas.Case(name=name, modalities=list(case.modalities)) for name, case in bundled.items()]
-
-    @router.post(
-        "/predict", response_model=schemas.AnyExamination, responses=UPLOAD_PROBLEMS, tags=["prediction"]
-    )
+    @router.post("/predict", response_model=schemas.AnyExamination, responses=UPLOAD_PROBLEMS)
     async def predict(
         request: Request,
         service: ServiceDep,
@@ -61,24 +81,6 @@ def make_router(channels: Sequence[str]) -> APIRouter:
 
         return await service.examine(
             request, read, lambda finding, started: _examination(service, finding, started, gradcam)
-        )
-
-    @router.post(
-        "/cases/{name}/predict",
-        response_model=schemas.VolumeExamination,
-        responses=NOT_FOUND | problems(status_503="The queue is full, see Retry-After"),
-        tags=["bundled cases"],
-    )
-    async def predict_case(
-        request: Request, name: str, service: ServiceDep, bundled: CasesDep, gradcam: GradCam = False
-    ) -> Response:
-        """Predict a bundled case."""
-        if name not in bundled:
-            raise RequestError(404, f"there is no bundled case {name!r}; GET /cases lists them")
-        return await service.examine(
-            request,
-            lambda: RequestInput(bundled[name].read(), "volume"),
-            lambda finding, started: _examination(service, finding, started, gradcam),
         )
 
     return router
