@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="+",
         metavar="PATH",
-        help="a patient's folder, a volume, a picture, or a folder of these; also key=value of the "
-        "configuration, e.g. runtime.device=cpu or evaluation.flips=true",
+        help="a patient's folder, a volume, DICOM series, a picture, or a folder of these; also key=value of "
+        "the configuration, e.g. runtime.device=cpu or evaluation.flips=true",
     )
     add_workspace_option(parser)
     models = parser.add_mutually_exclusive_group()
@@ -66,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-overlay", action="store_true", help=no_overlay_help)
     maps_help = "also write the probability of each pixel: NIfTI, or PNG of 16 bits, where 65535 is 1"
     parser.add_argument("--probability-maps", action="store_true", help=maps_help)
+    no_seg_help = "write no DICOM-SEG beside the mask of a case that was read from DICOM"
+    parser.add_argument("--no-dicom-seg", action="store_true", help=no_seg_help)
     submission_help = "also write run-length encoded masks, a line per image and class, for Kaggle"
     parser.add_argument("--submission", type=Path, metavar="FILE", help=submission_help)
     modality_help = "modality of files whose names do not state one: a channel of the model, such as flair"

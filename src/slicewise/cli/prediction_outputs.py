@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from slicewise.core.console import say
 from slicewise.core.disk import expand_user, explain_disk_error
-from slicewise.core.errors import UsageError
+from slicewise.core.errors import DataError, UsageError
 from slicewise.core.files import atomic_write, write_json
 from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
 from slicewise.domain.tables import write_rows
@@ -36,6 +37,7 @@ class PredictionOutputs:
     submission: Path | None
     overlay: bool
     probability_maps: bool
+    dicom_seg: bool
     lines: "list[SubmissionRow]" = field(default_factory=list)
     """Those of the submission"""
     slices: "list[PredictedSlice]" = field(default_factory=list)
@@ -49,7 +51,13 @@ class PredictionOutputs:
         path = expand_user(args.submission) if args.submission else None
         if path and (path.is_dir() or path.suffix.lower() != ".csv"):
             raise UsageError(f"--submission {path}: expected the name of a CSV file, such as submission.csv")
-        return cls(folder, path, overlay=not args.no_overlay, probability_maps=args.probability_maps)
+        return cls(
+            folder,
+            path,
+            overlay=not args.no_overlay,
+            probability_maps=args.probability_maps,
+            dicom_seg=not args.no_dicom_seg,
+        )
 
     def add(self, prediction: "Prediction", volume: "Volume") -> "PredictionRow":
         """Write the files of a case; return its row."""
@@ -64,6 +72,7 @@ class PredictionOutputs:
                 probability_maps=prediction.save_probabilities(self.folder)
                 if self.probability_maps
                 else None,
+                dicom_seg=self._save_dicom_seg(prediction) if self.dicom_seg else None,
             )
         if self.submission:
             from slicewise.inference.submission import submission_rows
@@ -82,6 +91,18 @@ class PredictionOutputs:
         with atomic_write(self.folder / name) as stream:
             stream.write(to_png(picture))
         return name
+
+    def _save_dicom_seg(self, prediction: "Prediction") -> str | None:
+        """Write the DICOM-SEG of a case of DICOM series; say why where it cannot be written."""
+        if prediction.files is None or prediction.files.kind != "dicom":
+            return None
+        from slicewise.inference.dicom_seg import save_dicom_seg
+
+        try:
+            return save_dicom_seg(prediction, self.folder)
+        except DataError as error:
+            say(str(error), "warn")
+            return None
 
     def write_tables(self, rows: "Sequence[PredictionRow]", pipeline: "Pipeline") -> dict[str, Any]:
         """Write the tables for people, that for programs, and the submission, each atomically.

@@ -76,6 +76,10 @@ class CaseFiles:
         """
         return self.source.read(self)
 
+    def check(self) -> list[Problem]:
+        """Return the problems in the headers of the files, which are there and not empty."""
+        return self.source.check(self)
+
     def to_json(self, root: Path, sizes: Mapping[Path, int] | None = None) -> dict[str, Any]:
         """Return a plain dict with paths relative to `root` where they lie below it, and sizes in bytes."""
         sizes = sizes or {}
@@ -162,7 +166,7 @@ def check_case(case: CaseFiles) -> list[Problem]:
         return [Problem(path, "the file is missing") for path in absent]
     if empty := [path for path in case.files if path.stat().st_size == 0]:
         return [Problem(path, "the file is empty") for path in empty]
-    return case.source.check(case)
+    return case.check()
 
 
 @dataclass(frozen=True, slots=True)

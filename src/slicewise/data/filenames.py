@@ -118,6 +118,18 @@ def parse_stem(stem: str, own: int = 0) -> ParsedName:
     return _read_inside(stem, words)
 
 
+def parse_description(text: str) -> tuple[Kind | None, tuple[Modality, ...]]:
+    """Return what a text such as `AX T1 POST GD` shows, or the modalities that it may show.
+
+    Words for a tumour or a tissue tell nothing there: such a text describes a scan.
+    """
+    words = [word for word in split_words(text) if word.tag not in ("mask", "tumour", "tissue", "part")]
+    tags = {word.tag for word in words}
+    if not tags & {*MODALITY_TAGS, "other", "map"}:
+        return None, ()
+    return _kind(tags, words, before=())
+
+
 def parse_patient(case: str) -> str:
     """Return the patient of a case: the name without the visit, where it has one."""
     matches = (pattern.fullmatch(case) for pattern in _VISITS_OF_PATIENTS)

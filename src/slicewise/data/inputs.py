@@ -4,6 +4,7 @@
     a folder with t1.nii.gz, flair.nii.gz, ...         one case, named by the folder
     scan.nii.gz                                        one case of one modality
     a folder of kaggle_3m                              one case, a slice per TIFF
+    DICOM files, folders of them, a DICOMDIR           one case per study, see `data.dicom_cases`
     picture.jpg, or a folder of pictures               one case per picture
 
 A mask beside the images is not read: a prediction must not depend on it.
@@ -23,10 +24,13 @@ from slicewise.data.sources import class_folders, lgg
 from slicewise.data.sources.base import note_skipped, partition_files
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import MODALITIES, Modality
+from slicewise.imaging.io.dicom_frames import is_dicom
 from slicewise.imaging.io.file_format import explain_skipped, looks_like_picture
 
 SOURCE: Final = "input"
-_READABLE: Final = "NIfTI volumes (.nii, .nii.gz), slices of kaggle_3m, or pictures (JPEG, PNG, TIFF, ...)"
+_READABLE: Final = (
+    "NIfTI volumes (.nii, .nii.gz), DICOM series, slices of kaggle_3m, or pictures (JPEG, PNG, TIFF, ...)"
+)
 _MASK: Final = "a mask by its name, not predicted"
 _OTHER: Final = "another image than t1, t1ce, t2 or flair by its name, not predicted; rename it if it is one"
 _UNIDENTIFIED: Final = (
@@ -41,6 +45,8 @@ class DefaultModalities:
 
     volume: Modality | None
     picture: str
+    channels: tuple[str, ...] = MODALITIES
+    """Of the model; DICOM series of other modalities are left out"""
 
 
 def find_inputs(paths: Sequence[Path], unnamed: DefaultModalities) -> tuple[list[CaseFiles], list[Problem]]:
@@ -50,24 +56,59 @@ def find_inputs(paths: Sequence[Path], unnamed: DefaultModalities) -> tuple[list
     ("warning") or skipped ("note").
     """
     problems: list[Problem] = []
-    loose = [path for path in paths if path.is_file()]
+    given = [path for path in paths if path.is_file()]
+    dicom = dict(_loose_dicom(given, problems))
+    loose = [path for path in given if not is_dicom(path)]
     cases = list(_sort_files(Path(), loose, unnamed, problems, named=True))
     for path in paths:
         if path.is_dir():
-            files, others = partition_files(path, lambda file: _is_volume(file) or looks_like_picture(file))
+            files, others = partition_files(path, _is_read)
+            inside = dict.fromkeys(filter(is_dicom, files), path)
+            files = [file for file in files if file not in inside]
             within = list(_sort_files(path, files, unnamed, problems, named=False))
-            if not within and not any(problem.path.is_relative_to(path) for problem in problems):
+            if not (within or inside) and not any(problem.path.is_relative_to(path) for problem in problems):
                 problems.append(Problem(path, f"holds nothing to predict; {_READABLE} are read"))
             problems += note_skipped(others)
             cases += within
+            dicom = inside | dicom
         elif not path.is_file():
             problems.append(Problem(path, "does not exist"))
+    cases += _dicom_cases(dicom, unnamed, problems)
     unique = list({case.images: case for case in cases}.values())
     names = class_folders.number_repeated(case.key.case for case in unique)
     return [
         replace(case, key=CaseKey(SOURCE, name, name), group=name)
         for name, case in zip(names, unique, strict=True)
     ], problems
+
+
+def _is_read(path: Path) -> bool:
+    return _is_volume(path) or is_dicom(path) or looks_like_picture(path)
+
+
+def _loose_dicom(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[Path, Path]]:
+    """Yield the DICOM files that were named one by one, or by a DICOMDIR, each with its folder."""
+    for path in filter(is_dicom, paths):
+        files = [path]
+        if path.name.upper() == "DICOMDIR":
+            from slicewise.data.dicom_cases import expand_directory
+
+            files, faults = expand_directory(path)
+            problems += faults
+        yield from ((file, path.parent) for file in files)
+
+
+def _dicom_cases(
+    files: dict[Path, Path], unnamed: DefaultModalities, problems: list[Problem]
+) -> list[CaseFiles]:
+    if not files:
+        return []
+    from slicewise.data.dicom_cases import ModelInputs, find_dicom_cases
+
+    inputs = ModelInputs(unnamed.channels, unnamed.volume, unnamed.picture)
+    cases, faults = find_dicom_cases(files, inputs)
+    problems += faults
+    return list(cases)
 
 
 def _is_volume(path: Path) -> bool:

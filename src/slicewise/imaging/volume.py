@@ -4,7 +4,7 @@ Volumes are [slice, row, col] with slices from the feet to the head, row 0 anter
 right, whatever the file's own axes are. Patient orientation follows NIfTI-1 (Cox et al. 2004).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -17,7 +17,7 @@ from slicewise.core.errors import DataError, VolumeError
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import COLOURS, GREY, MODALITIES, LabelMap
 from slicewise.imaging.io.image2d import luminance
-from slicewise.imaging.io.nifti import NiftiFile, read_aligned, read_nifti
+from slicewise.imaging.io.nifti import ImageFile, align, read_nifti
 from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.orientation import Orientation
 
@@ -153,30 +153,35 @@ def read_nifti_case(
     """
     if not image_paths:
         raise VolumeError(f"{key}: no image file; at least one of {', '.join(MODALITIES)} is needed")
-    channels = MODALITIES if {*modalities} <= {*MODALITIES} else tuple(modalities)
-    slots = [channels.index(modality) for modality in modalities]
-    images, presence, first = _read_images(slots, image_paths, len(channels))
-    mask = None
-    if mask_path is not None:
-        file = read_aligned(first, mask_path)
-        if file.remarks:
-            raise VolumeError(f"{mask_path}: holds NaN or infinity, which are no labels; save it as integers")
-        mask = decode_labels(mask_path, np.ascontiguousarray(file.array), file.step, label_map)
-    return Volume(
-        key, images, presence, mask, None, first.spacing, first.orientation, first.remarks, channels
+    volume, first = combine_images(key, modalities, map(read_nifti, image_paths))
+    if mask_path is None:
+        return volume
+    file = align(first, read_nifti(mask_path))
+    if file.remarks:
+        raise VolumeError(f"{mask_path}: holds NaN or infinity, which are no labels; save it as integers")
+    return replace(
+        volume, mask=decode_labels(mask_path, np.ascontiguousarray(file.array), file.step, label_map)
     )
 
 
-def _read_images(
-    slots: Sequence[int], paths: Sequence[Path], num_channels: int
-) -> tuple[Intensities, Presence, NiftiFile]:
-    """Read one file after the other into its slot, so that at most one is held twice."""
-    file = read_nifti(paths[0])
-    images: Intensities = np.zeros((num_channels, *file.array.shape), file.array.dtype)
-    images[slots[0]] = file.array
-    first = replace(file, array=images[slots[0]])
-    for slot, path in zip(slots[1:], paths[1:], strict=True):
-        file = read_aligned(first, path)
+def combine_images(
+    key: CaseKey, modalities: Sequence[str], files: Iterable[ImageFile]
+) -> tuple[Volume, ImageFile]:
+    """Return the images of one grid as a volume without a mask, and the first one.
+
+    The files come one after the other, so that at most one is held twice.
+
+    Raises:
+        VolumeError: they do not lie on one grid, or no voxel differs from 0.
+    """
+    channels = MODALITIES if {*modalities} <= {*MODALITIES} else tuple(modalities)
+    slots, rest = [channels.index(modality) for modality in modalities], iter(files)
+    first = next(rest)
+    images: Intensities = np.zeros((len(channels), *first.array.shape), first.array.dtype)
+    images[slots[0]] = first.array
+    first = replace(first, array=images[slots[0]])
+    for slot, other in zip(slots[1:], rest, strict=True):
+        file = align(first, other)
         first = replace(first, remarks=(*first.remarks, *file.remarks))
         if images.dtype != file.array.dtype:
             images = images.astype(np.float32, copy=False)
@@ -184,7 +189,10 @@ def _read_images(
     presence = tuple(any(part.any() for part in image) for image in images)
     if not any(presence):
         raise VolumeError(f"{first.path}: every voxel is 0; the file holds no image, export it again")
-    return images, presence, first
+    volume = Volume(
+        key, images, presence, None, None, first.spacing, first.orientation, first.remarks, channels
+    )
+    return volume, first
 
 
 def volume_from_array(

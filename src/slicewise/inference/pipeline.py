@@ -192,7 +192,8 @@ class Pipeline:
         self, paths: Sequence[Path], modality: Modality | None = None
     ) -> tuple[list[CaseFiles], list[Problem]]:
         """Return cases and problems, see `data.inputs.find_inputs`; `modality` of files that state none."""
-        return find_inputs(paths, DefaultModalities(modality, modality or self.slot))
+        channels = self.checkpoints[0].preprocessing.channels
+        return find_inputs(paths, DefaultModalities(modality, modality or self.slot, channels))
 
     def predict(
         self,

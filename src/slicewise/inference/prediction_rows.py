@@ -28,6 +28,8 @@ class PredictionRow:
     """The picture with its mask, likewise"""
     probability_maps: str | None = None
     """Likewise"""
+    dicom_seg: str | None = None
+    """The mask as DICOM-SEG, likewise; only of cases read from DICOM"""
     verdict: str | None = None
     """The name of the predicted class: `tumour`, `no_tumour`, or one of several; or `uncertain`"""
     predicted_class: str | None = None

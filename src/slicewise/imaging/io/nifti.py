@@ -34,10 +34,11 @@ _GEOMETRY: Final = (
 
 
 @dataclass(frozen=True)
-class NiftiFile:
-    """The voxels of one file as [slice, row, col]; a view wherever the file's axes allow it."""
+class ImageFile:
+    """The voxels of a NIfTI file or a DICOM series as [slice, row, col]; a view where its axes allow it."""
 
     path: Path
+    """Of a series its first file"""
     array: NDArray[Any]
     spacing: tuple[float, float, float]
     orientation: Orientation
@@ -47,7 +48,7 @@ class NiftiFile:
     """Oddities of the voxels, with the name of the file."""
 
 
-def read_nifti(path: Path) -> NiftiFile:
+def read_nifti(path: Path) -> ImageFile:
     """Read a 3-D `.nii` or `.nii.gz`.
 
     uint8, int16 and uint16 are kept, everything else (and every scaled file) becomes float32. NaN and
@@ -71,21 +72,20 @@ def read_nifti(path: Path) -> NiftiFile:
     orientation = header.orientation
     voxels, remarks = _without_nan(path, _convert(header, raw))
     step = abs(header.slope) if header.stored.kind in "iu" else 0.0
-    return NiftiFile(
+    return ImageFile(
         path, orientation.to_radiological(voxels), orientation.spacing(), orientation, step, remarks
     )
 
 
-def read_aligned(first: NiftiFile, path: Path) -> NiftiFile:
-    """Read another file of the same grid; its array is in the view of the first, [slice, row, col].
+def align(first: ImageFile, other: ImageFile) -> ImageFile:
+    """Return another file of the same grid in the view of the first, [slice, row, col].
 
     Raises:
-        VolumeError: as `read_nifti`; or its grid differs from that of the first.
+        VolumeError: its grid differs from that of the first.
     """
-    other = read_nifti(path)
     mismatch = compare_grids(first.path.name, first.orientation, other.orientation)
     if mismatch is not None and not mismatch.usable:
-        raise NiftiError(path, mismatch.message)
+        raise NiftiError(other.path, mismatch.message)
     stored = other.orientation.to_file_order(other.array)
     array = first.orientation.to_radiological(reorder_axes(first.orientation, other.orientation, stored))
     return replace(other, array=array, orientation=first.orientation, spacing=first.spacing)

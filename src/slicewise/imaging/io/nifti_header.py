@@ -39,7 +39,7 @@ _MM: Final = {1: ("metres", 1e3), 2: ("mm", 1.0), 3: ("micrometres", 1e-3)}
 """Units of length by their code in `xyzt_units`; any other code is read as mm."""
 _PLAUSIBLE_MM: Final = (0.01, 50.0)
 """Range of voxel sides in MRI. Units that lead out of it are taken for wrong."""
-_MAX_SKEW: Final = 5.0
+MAX_SKEW: Final = 5.0
 """Degrees. At 5 the volume of a voxel is within 1.2 % of the product of its sides."""
 
 
@@ -239,7 +239,7 @@ def _require_volume(path: Path, orientation: Orientation, form: str) -> None:
         raise NiftiError(path, f"its affine ({form}) holds NaN or infinity; set its sform or qform")
     if not orientation.is_usable:
         raise NiftiError(path, f"its affine ({form}) maps no volume; set its sform or qform")
-    if (skew := orientation.skew()) > _MAX_SKEW:
+    if (skew := orientation.skew()) > MAX_SKEW:
         raise NiftiError(
             path,
             f"its affine ({form}) is sheared: axes miss the right angle by {skew:.1f} degrees; resample it "
