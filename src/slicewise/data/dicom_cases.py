@@ -36,6 +36,11 @@ class DicomCase(CaseFiles):
     """A line per series: its modality and what it is known by, or why it is left out"""
 
     @property
+    def folder(self) -> Path:
+        """The one that holds all of the files."""
+        return Path(commonpath([path.parent for path in self.images]))
+
+    @property
     def unit(self) -> Literal["volume", "picture"]:
         return "volume"
 
@@ -139,11 +144,11 @@ def _candidates(frames: Sequence[Frame], problems: list[Problem]) -> Iterator[St
             left = [frame for frame, other in zip(series, reasons, strict=True) if other == reason]
             problems.append(_problem(left, f"{reason}, not predicted", "note"))
         kept = [frame for frame, reason in zip(series, reasons, strict=True) if reason is None]
-        if kept and (reason := explain_syntax(kept[0].transfer_syntax)):
-            problems.append(_problem(kept, reason))
+        if kept and (fault := explain_syntax(kept[0].transfer_syntax)):
+            problems.append(_problem(kept, fault))
             continue
         stacks, faults = build_stacks(kept)
-        problems += [_problem(fault.frames, fault.message) for fault in faults]
+        problems += [_problem(each.frames, each.message) for each in faults]
         yield from stacks
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-import nibabel as nib
 import numpy as np
-from nibabel import orientations
 from numpy.typing import NDArray
+
+from slicewise.imaging.nib import nib, orientations
 
 _RADIOLOGICAL = orientations.axcodes2ornt(("L", "P", "S"))
 _MIN_MM, _MAX_MM = 1e-4, 1e6

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from slicewise.domain.labels import COLOURS, GREY, MODALITIES, LabelMap
 from slicewise.imaging.io.image2d import luminance
 from slicewise.imaging.io.nifti import ImageFile, align, read_nifti
 from slicewise.imaging.mask_values import decode_labels
+from slicewise.imaging.nib import nib
 from slicewise.imaging.orientation import Orientation
 
 Intensities: TypeAlias = NDArray[Any]

@@ -140,32 +140,37 @@ def _sources(frames: Sequence[Frame]) -> list[Any]:
     sources = []
     for path in dict.fromkeys(frame.path for frame in frames):
         source = dcmread(path, stop_before_pixels=True, force=True)
-        for keyword in _NOT_KNOWN:
-            if keyword not in source:
-                setattr(source, keyword, None)
+        source.update(_dataset(**{name: None for name in _NOT_KNOWN if name not in source}))
         sources.append(source)
     reference = frames[0].frame_of_reference or generate_uid()
     for source in sources:
-        source.FrameOfReferenceUID = reference
+        source.update(_dataset(FrameOfReferenceUID=reference))
         _share_plane(source, frames[0])
     return sources
 
 
 def _share_plane(source: Any, frame: Frame) -> None:
     """Set one orientation and pixel size for all frames: files round them, or repeat them per frame."""
+    orientation = _dataset(ImageOrientationPatient=list(frame.cosines or ()))
+    if frame.is_alone:
+        source.update(orientation)
+        return
+    measures = _dataset(PixelSpacing=list(frame.spacing or ()), SliceThickness=frame.thickness)
+    shared = [*(source.get("SharedFunctionalGroupsSequence") or ()), _dataset()][0]
+    shared.update(_dataset(PlaneOrientationSequence=[orientation]))
+    if "PixelMeasuresSequence" not in shared:
+        shared.update(_dataset(PixelMeasuresSequence=[measures]))
+    source.update(_dataset(SharedFunctionalGroupsSequence=[shared]))
+
+
+def _dataset(**tags: Any) -> Any:
+    """Return a data set of tags by their keywords."""
     from pydicom.dataset import Dataset
 
-    if frame.is_alone:
-        source.ImageOrientationPatient = list(frame.cosines or ())
-        return
-    shared = source.SharedFunctionalGroupsSequence
-    shared = source.SharedFunctionalGroupsSequence = shared or [Dataset()]
-    orientation, measures = Dataset(), Dataset()
-    orientation.ImageOrientationPatient = list(frame.cosines or ())
-    measures.PixelSpacing, measures.SliceThickness = list(frame.spacing or ()), frame.thickness
-    shared[0].PlaneOrientationSequence = [orientation]
-    if "PixelMeasuresSequence" not in shared[0]:
-        shared[0].PixelMeasuresSequence = [measures]
+    dataset = Dataset()
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    return dataset
 
 
 def _further(others: Sequence[Stack], reference: str) -> list[Any]:

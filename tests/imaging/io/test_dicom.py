@@ -40,7 +40,8 @@ def test_slices_are_sorted_by_position_whatever_their_names_and_numbers_are(tmp_
     files = series.write(tmp_path, order=[4, 0, 5, 2, 1, 3])
     image = read_stack(stack(files[::-1]))
     np.testing.assert_array_equal(image.array, series.voxels)
-    assert (image.array.dtype, image.spacing) == (np.int16, (3, 1, 1))
+    assert image.array.dtype == np.int16
+    assert image.spacing == (3, 1, 1)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int16])

@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
 from slicewise.core.errors import DataError
 from slicewise.data.phantom.fields import Bools, Bytes, Field, Floats, Points, bump, smoothstep
+from slicewise.imaging.nib import nib
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
@@ -20,6 +19,7 @@ from slicewise.data.phantom.contrast import Mimics, Scanner
 from slicewise.data.phantom.fields import SHAPE, Bools, Bytes, Points
 from slicewise.data.phantom.tumour import Compartments, Tumour, draw_tumour
 from slicewise.domain.labels import MODALITIES
+from slicewise.imaging.nib import nib
 
 Shorts = np.ndarray[Any, np.dtype[np.int16]]
 

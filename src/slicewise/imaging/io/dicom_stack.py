@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Final, NamedTuple
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
 from slicewise.imaging.io.dicom_frames import Frame
 from slicewise.imaging.io.nifti_header import MAX_SKEW, MAX_VOXELS
+from slicewise.imaging.nib import nib
 from slicewise.imaging.orientation import Orientation, format_sizes
 
 _LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])

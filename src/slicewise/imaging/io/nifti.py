@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-import nibabel as nib
 import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from slicewise.core.errors import VolumeError
 from slicewise.core.files import atomic_write
 from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
+from slicewise.imaging.nib import nib
 from slicewise.imaging.orientation import Orientation, compare_grids, reorder_axes
 
 _NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))

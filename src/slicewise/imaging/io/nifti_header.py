@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from slicewise.core.errors import VolumeError
 from slicewise.imaging import orientation as grids
 from slicewise.imaging.io.file_format import HEAD_BYTES, identify_format
+from slicewise.imaging.nib import HeaderDataError, WrapStructError, nib
 from slicewise.imaging.orientation import Orientation, format_sizes, voxel_sides
 
 MAX_VOXELS = 512**3
