@@ -70,6 +70,7 @@ SLOW = {
     *("phantom", "plots", "serving"),
     *("test_adapters", "test_bad_input", "test_channels", "test_checkpoint", "test_class_folders"),
     *("test_class_folders_run", "test_classes", "test_commands", "test_compose", "test_configs"),
+    "test_dicom_geometry",
     *("test_cross_validation", "test_damage", "test_ensemble", "test_exact", "test_failures"),
     *("test_families", "test_folds", "test_foreground", "test_full_disk", "test_given_split"),
     *("test_image_masks_run", "test_interface", "test_kills", "test_lock", "test_machine"),

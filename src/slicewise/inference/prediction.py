@@ -219,7 +219,7 @@ class Prediction:
         return "; ".join(self.warnings) or None
 
     def to_row(self, **names: str | None) -> PredictionRow:
-        """Return the row of a table; `names` of files: its columns `mask`, `overlay`, `probability_maps`."""
+        """Return the row of a table; `names` of files: its columns `mask`, `overlay` and so on."""
         return prediction_row(self, **names)
 
     def to_json(self) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class PredictedSlice:
 
 
 def prediction_row(prediction: "Prediction", **names: str | None) -> PredictionRow:
-    """Return the row of a case; `names` of files: its columns `mask`, `overlay`, `probability_maps`."""
+    """Return the row of a case; `names` of files: its columns `mask`, `overlay` and so on."""
     files, post = prediction.files, prediction.point.postprocessing
     path = None if files is None else files.images[0] if len(files.images) == 1 else files.folder
     is_classified, lesions = prediction.verdict is not None, prediction.lesions
