@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import TINIEST, TINY, Pipeline
+from tests.fixtures.dicom import Series, write_directory
 from tests.scripts import ROOT, load_script
 
 from slicewise.cli.main import VERBS, main
@@ -56,6 +57,20 @@ def write_pictures_with_masks(data: Path) -> None:
         path.rename(place)
 
 
+def write_dicom(patient: Path, data: Path) -> None:
+    """Write two series of a patient: a study, the same on a disc, and a series that tells nothing."""
+    for number, (name, description) in enumerate((("t1ce", "T1 +C"), ("flair", "FLAIR"), ("t2", "x")), 1):
+        voxels = np.asarray(nib.load(patient / f"{patient.name}_{name}.nii.gz").dataobj).T.astype(np.int16)
+        series = Series(voxels, number=number, description=description)
+        if name == "t2":
+            series.write(data / "series7")
+        else:
+            series.write(data / "study" / name)
+            series.write(data / "cd" / name.upper())
+    files = [path for path in (data / "cd").rglob("*") if path.is_file()]
+    write_directory(data / "cd" / "DICOMDIR", files)
+
+
 def test_commands_of_other_programs_are_known() -> None:
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert targets is not None
@@ -81,6 +96,7 @@ def data(tmp_path: Path) -> Path:
     for kind in TYPES:
         (folder / "types" / kind).mkdir(parents=True)
     write_pictures_with_masks(folder)
+    write_dicom(folder / "BraTS" / volumes[0].name, folder)
     (folder / "split.csv").write_text("name,subset\nPhantom_00003,test\n", encoding="utf-8")
     return folder
 
@@ -164,6 +180,7 @@ def patients(trained: Pipeline, here: Path) -> Path:
             head = Image.fromarray(rng.integers(40, 220, (8, 8), np.uint8)).resize((64, 64))
             head.save(folder / "types" / kind / f"{place}.png")
     write_pictures_with_masks(folder)
+    write_dicom(folder / "BraTS" / volumes[0].name, folder)
     (folder / "split.csv").write_text(f"name,subset\n{volumes[0].name},test\n", encoding="utf-8")
     return folder
 
