@@ -96,7 +96,6 @@ def data(tmp_path: Path) -> Path:
     for kind in TYPES:
         (folder / "types" / kind).mkdir(parents=True)
     write_pictures_with_masks(folder)
-    write_dicom(folder / "BraTS" / volumes[0].name, folder)
     (folder / "split.csv").write_text("name,subset\nPhantom_00003,test\n", encoding="utf-8")
     return folder
 
