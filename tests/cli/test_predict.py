@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import label
+from tests.imaging.brains import brain
 from tests.imaging.ellipsoid import read_volume
 from tests.inference.pipelines import PLAIN, pipeline
 from tests.terminal import Terminal, in_terminal
@@ -715,3 +716,20 @@ def test_a_volume_fills_a_channel_that_is_no_mri_sequence(
     assert predict(tmp_path / "w", tmp_path / "scan.nii.gz", "--modality", "ct") == 0
     (row,) = read_json(tmp_path / "w" / "results" / "predictions" / "predictions.json")["cases"]
     assert (row["kind"], row["modalities"]) == ("volume", "ct")
+
+
+def test_strict_refuses_a_page_and_predicts_the_rest(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, folder = np.random.default_rng(0), workspace / "results" / "predictions"
+    (tmp_path / "in").mkdir()
+    Image.fromarray((brain() / 2).astype(np.uint8)).save(tmp_path / "in" / "brain.png")
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(tmp_path / "in" / "page.png")
+    assert predict(workspace, tmp_path / "in") == 0
+    said = capsys.readouterr().out
+    assert said.index("page: this does not look like MRI of a brain") < said.index("page  ")
+    assert "does not look like" in rows(folder)["page"]["doubts"]
+    assert predict(workspace, tmp_path / "in", "--strict") == 1
+    found = rows(folder)
+    assert "does not look like MRI of a brain" in found["page"]["error"]
+    assert found["brain"]["error"] == found["brain"]["doubts"] == ""

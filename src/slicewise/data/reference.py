@@ -7,11 +7,21 @@ from typing import Final
 import numpy as np
 
 from slicewise.data.store import StoredCase
-from slicewise.domain.reference import Appearance, Difference, KnownPatients, TrainingReference, differences
+from slicewise.domain.reference import (
+    SKULL_SHARE,
+    Appearance,
+    Difference,
+    KnownPatients,
+    TrainingReference,
+    differences,
+)
+from slicewise.imaging.skull import SKULL, skull_contrast
 
 _PERCENTILES: Final = (5, 50, 95)
 _SLICES: Final = 5
 """Of a volume, whose intensities are measured"""
+_MAX_SKULLS: Final = 50
+"""Cases that are searched for a skull, evenly spaced"""
 _MAX_CASES: Final = 300
 """Whose intensities are measured, evenly spaced"""
 
@@ -125,7 +135,15 @@ def _intensities(case: StoredCase) -> Iterator[tuple[str, float]]:
                 yield f"{name}, {percentile}th percentile", float(value)
 
 
+def _has_skull(case: StoredCase) -> bool:
+    number = len(case.labels)
+    rows = np.unique(np.linspace(0, number - 1, min(number, _SLICES) + 2).astype(int)[1:-1])
+    return skull_contrast(case.read(rows.tolist()), case.presence) >= SKULL
+
+
 def _shares(cases: Sequence[StoredCase]) -> Iterator[tuple[str, float]]:
+    measured = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), _MAX_SKULLS)).astype(int))
+    yield SKULL_SHARE, float(np.mean([_has_skull(cases[place]) for place in measured]))
     for name in cases[0].channels:
         yield (
             f"cases with {name}",

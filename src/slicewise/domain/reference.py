@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+SKULL_SHARE: Final = "cases with a skull"
+"""Among `Appearance.shares`"""
 _DIGITS: Final = 16
 _NOTABLE_SHARE: Final = 0.2
 """Smallest difference of two shares that is notable"""

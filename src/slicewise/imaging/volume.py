@@ -54,6 +54,8 @@ class Volume:
     """Notes on oddities of the files."""
     channels: tuple[str, ...] = MODALITIES
     """Names of the channels of `images`."""
+    colour: float = 0.0
+    """Of a picture: the share of the pixels of its file that are clearly not grey."""
 
     def __post_init__(self) -> None:
         number = len(self.channels)

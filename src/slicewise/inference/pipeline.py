@@ -21,6 +21,7 @@ from torch import Tensor
 from slicewise.compute.device import DeviceName, choose_device, full_precision
 from slicewise.config.schema import Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
+from slicewise.core.errors import DataError
 from slicewise.core.hashing import digest
 from slicewise.data.cases import CaseFiles
 from slicewise.data.inputs import DefaultModalities, find_inputs
@@ -202,6 +203,7 @@ class Pipeline:
         channels: Modality | Sequence[Modality] | None = None,
         spacing: Sequence[float] | None = None,
         kind: InputKind | None = None,
+        strict: bool = False,
     ) -> Prediction:
         """Return the prediction for one case.
 
@@ -213,12 +215,17 @@ class Pipeline:
             channels: modality of a file whose name does not state one; of an array, one for each channel.
             spacing: of an array, the mm between voxels along (slice, row, col).
             kind: of a `Volume`, whose thresholds apply; by default a picture's if it has a single slice.
+            strict: refuse a case that something speaks against (`Prediction.doubts`); a stored case is not
+                checked.
 
         Raises:
             DataError: a file is damaged, the files do not fit together, or a path holds no case or several;
-                an array has another shape or type, or holds NaN.
+                an array has another shape or type, or holds NaN; with `strict` also a case with doubts.
         """
         prepared = self.prepare(case, channels=channels, spacing=spacing, kind=kind)
+        if strict and prepared.doubts:
+            names = [f"{path}: " for path in (prepared.files.images[:1] if prepared.files else ())]
+            raise DataError("".join(names) + "; ".join(prepared.doubts))
         return self.complete(prepared, self.infer(prepared.slices))
 
     def prepare(
@@ -234,6 +241,7 @@ class Pipeline:
             case,
             self.checkpoints[0].preprocessing,
             self.slot,
+            self.checkpoints[0].reference,
             channels=channels,
             spacing=spacing,
             kind=kind,
@@ -262,6 +270,7 @@ class Pipeline:
             fingerprint=self.fingerprint,
             synthetic=self.synthetic,
             warnings=prepared.warnings,
+            doubts=prepared.doubts,
         )
 
     def predict_stack(

@@ -77,6 +77,8 @@ class Prediction:
     """Whether the model was trained on generated patients only"""
     warnings: tuple[str, ...] = ()
     """About the files"""
+    doubts: tuple[str, ...] = ()
+    """What speaks against the case (`inference.plausibility`): read them before the verdict"""
 
     @property
     def case(self) -> str:

@@ -50,6 +50,8 @@ class PredictionRow:
     """Where thresholds and calibration come from"""
     synthetic: bool
     fingerprint: str
+    doubts: str | None = None
+    """What speaks against the case: no brain MRI, other patients, a skull. Empty where nothing does"""
     note: str | None = None
     """Warnings about the files"""
     error: str | None = None
@@ -115,6 +117,7 @@ def prediction_row(prediction: "Prediction", **names: str | None) -> PredictionR
         chosen=prediction.point.origin,
         synthetic=prediction.synthetic,
         fingerprint=prediction.fingerprint,
+        doubts="; ".join(prediction.doubts) or None,
         note=prediction.note,
         scores={
             **{f"volume_ml_{name}": volume for name, volume in prediction.class_volumes_ml.items()},

@@ -13,10 +13,12 @@ from slicewise.data.cases import CaseFiles, ReadCase, read_case
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.store import StoredCase
 from slicewise.domain.labels import Modality
+from slicewise.domain.reference import TrainingReference
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import SlicedCase, extract_slices
 from slicewise.imaging.volume import Volume, volume_from_array
 from slicewise.inference.operating_points import InputKind
+from slicewise.inference.plausibility import find_doubts
 
 Input = Path | str | CaseFiles | ReadCase | StoredCase | Volume | NDArray[Any]
 
@@ -34,12 +36,15 @@ class PreparedCase:
     files: CaseFiles | None = None
     warnings: tuple[str, ...] = ()
     """About the files"""
+    doubts: tuple[str, ...] = ()
+    """What speaks against the case, see `Prediction.doubts`"""
 
 
 def prepare_case(
     case: Input,
     preprocessing: Preprocessing,
     slot: str,
+    reference: TrainingReference | None = None,
     *,
     channels: Modality | Sequence[Modality] | None = None,
     spacing: Sequence[float] | None = None,
@@ -47,7 +52,8 @@ def prepare_case(
 ) -> PreparedCase:
     """Return the slices of a case for a model with this preprocessing; pictures fill the channel `slot`.
 
-    The other arguments and the errors are those of `Pipeline.predict`.
+    `reference` is what the model remembers of its training cases. The other arguments and the errors are
+    those of `Pipeline.predict`.
     """
     if isinstance(case, StoredCase):
         is_picture = case.pixel_mm is None and (len(case.labels) == 1 or case.geometry.is_tiled)
@@ -61,13 +67,15 @@ def prepare_case(
     read = case if isinstance(case, ReadCase) else ReadCase(case)
     volume, kind = read.volume, read.files.unit if read.files else kind
     kind = kind or ("picture" if volume.orientation is None and volume.shape[0] == 1 else "volume")
+    slices = extract_slices(volume, preprocessing)
     return PreparedCase(
-        slices=extract_slices(volume, preprocessing),
+        slices=slices,
         kind=kind,
         spacing=volume.spacing,
         orientation=volume.orientation,
         files=read.files,
         warnings=(*read.warnings, *volume.remarks),
+        doubts=find_doubts(volume, slices, reference),
     )
 
 

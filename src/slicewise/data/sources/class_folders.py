@@ -126,7 +126,7 @@ class ClassFolders(Source[ClassFoldersSettings]):
     def read(cls, case: CaseFiles) -> Volume:
         picture = read_picture(case.images[0], colour=case.modalities[0] in (GREY, *COLOURS))
         volume = picture_volume(case.key, picture.pixels, case.modalities[0], case.label)
-        return replace(volume, remarks=picture.notes)
+        return replace(volume, remarks=picture.notes, colour=picture.colour)
 
 
 def label_pictures(

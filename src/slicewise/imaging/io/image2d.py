@@ -31,6 +31,8 @@ _ORIENTATION, _BITS, _PHOTOMETRIC, _CHANNELS, _SAMPLE_FORMAT = 274, 258, 262, 27
 _MIN_IS_WHITE, _UNSIGNED, _SIGNED = 0, 1, 2
 _MAX_NAN_SHARE = 0.5
 """At most this share of a picture may be NaN."""
+_SAMPLED_SIDE, _COLOURED = 256, 0.12
+"""Pixels along the longer side in which colours are counted, and their least difference, a share of white"""
 _HIDDEN_VALUES, _HIDDEN_SHARE = 16, 0.02
 """An alpha channel that hides so many different grey values, in so much of a picture, is no transparency."""
 
@@ -42,6 +44,8 @@ class Picture:
     pixels: NDArray[Any]
     """[row, col], or red, green and blue [row, col, 3]"""
     notes: tuple[str, ...] = ()
+    colour: float = 0.0
+    """Share of the pixels of the file that are clearly not grey"""
 
 
 @contextmanager
@@ -120,15 +124,30 @@ def _read(image: Image.Image, stream: IO[bytes], *, colour: bool) -> Picture:
         return Picture(np.where(pixels == clear, np.uint16(0), pixels) if isinstance(clear, int) else pixels)
     if upright.mode in ("I", "F"):
         return Picture(np.asarray(upright, np.float32))
-    mode = "RGB" if colour and upright.mode not in ("1", "L", "LA", "La") else "L"
+    is_grey = upright.mode in ("1", "L", "LA", "La")
+    coloured = 0.0 if is_grey else _colour_share(_sample(upright))
+    mode = "RGB" if colour and not is_grey else "L"
     if upright.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") or "transparency" in upright.info:
         rgba = upright.convert("RGBA")
         opaque = rgba.convert("RGB").convert(mode)
         notes = _alpha_notes(np.asarray(opaque.convert("L")), np.asarray(rgba.getchannel("A")))
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         shown = opaque if notes else Image.alpha_composite(black, rgba).convert(mode)
-        return Picture(np.asarray(shown), notes)
-    return Picture(np.asarray(upright.convert(mode)))
+        return Picture(np.asarray(shown), notes, coloured)
+    return Picture(np.asarray(upright.convert(mode)), (), coloured)
+
+
+def _sample(image: Image.Image) -> NDArray[np.uint8]:
+    """Return some of the pixels [row, col, 3]."""
+    step = max(1, max(image.size) // _SAMPLED_SIDE)
+    size = max(1, image.width // step), max(1, image.height // step)
+    return np.asarray(image.resize(size, Image.Resampling.NEAREST).convert("RGB"))
+
+
+def _colour_share(colours: NDArray[Any]) -> float:
+    """Return the share of pixels [row, col, 3] whose red, green and blue differ by an eighth of the white."""
+    white = max(float(np.percentile(colours, 99.5)), 1e-6)
+    return float(np.mean(np.ptp(colours.astype(np.float32), axis=-1) > _COLOURED * white))
 
 
 def luminance(colours: NDArray[Any]) -> NDArray[np.float64]:
@@ -154,7 +173,9 @@ def _read_deep(stream: IO[bytes], orientation: int, *, colour: bool) -> Picture:
         if not notes:
             opacity = alpha / (np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
             shown = shown * opacity.reshape(opacity.shape + (1,) * (shown.ndim - 2))
-    return Picture(_to_known_dtype(shown, pixels.dtype), notes)
+    step = max(1, max(pixels.shape[:2]) // _SAMPLED_SIDE)
+    coloured = _colour_share(pixels[::step, ::step, :3]) if channels > 2 else 0.0
+    return Picture(_to_known_dtype(shown, pixels.dtype), notes, coloured)
 
 
 def _is_tiff(source: IO[bytes]) -> bool:

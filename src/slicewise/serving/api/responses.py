@@ -47,7 +47,7 @@ def common_fields(prediction: Prediction, started: float, notes: Sequence[str]) 
         "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
         "note": "; ".join(notes) or None,
         "file_notes": list(notes),
-        "warnings": list(notes),
+        "warnings": [*prediction.doubts, *notes],
         **operating_info(prediction.point, prediction.tasks).model_dump(),
         "modalities": list(prediction.modalities),
         "seconds": round(time.perf_counter() - started, 3),
