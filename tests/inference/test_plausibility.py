@@ -39,7 +39,7 @@ def head(*, skull: bool = False) -> NDArray[np.float32]:
 def volume(images: dict[str, NDArray[Any]], spacing: tuple[float, float, float] = (6.0, 1.1, 1.1)) -> Volume:
     slots = np.zeros((4, *SHAPE), np.float32)
     for name, image in images.items():
-        slots[MODALITIES.index(name)] = image  # type: ignore[arg-type]
+        slots[MODALITIES.index(name)] = image
     affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])
     header = nib.Nifti1Image(np.zeros(SHAPE[::-1], np.uint8), affine).header.binaryblock
     grid = Orientation(tuple(map(tuple, affine.tolist())), SHAPE[::-1], header)
