@@ -27,7 +27,7 @@ from slicewise.demo.state import (
     served_fingerprint,
     state_path,
 )
-from slicewise.serving import API_HEALTH, API_URL_VARIABLE, HOST, PAGE_HEALTH
+from slicewise.serving import API_HEALTH, API_KEY_FILE_VARIABLE, API_URL_VARIABLE, HOST, PAGE_HEALTH
 
 _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
@@ -123,6 +123,7 @@ def _page_service(settings: Serving, log_dir: Path) -> Service:
         "theme.base": "light",
         "theme.primaryColor": "#c2410c",
     }
+    key = ((API_KEY_FILE_VARIABLE, settings.api_key_file),) if settings.api_key_file else ()
     flags = (part for key, value in options.items() for part in (f"--{key}", str(value)))
     page = str(Path(__file__).parents[1] / "serving" / "page" / "streamlit_app.py")
     return Service(
@@ -131,7 +132,7 @@ def _page_service(settings: Serving, log_dir: Path) -> Service:
         PAGE_HEALTH,
         str(log_dir.absolute() / "demo-page.log"),
         command=(sys.executable, "-m", "streamlit", "run", page, *flags),
-        environment=(*_UTF8, (API_URL_VARIABLE, f"http://{HOST}:{settings.api_port}")),
+        environment=(*_UTF8, (API_URL_VARIABLE, f"http://{HOST}:{settings.api_port}"), *key),
     )
 
 

@@ -17,5 +17,6 @@ Analyses
     runs                 finished evaluations, read back and compared
     cross_validation     the folds pooled, and calibrated across folds
     failures             failures and their traits
+    given_reference      a reference mask that is given with one case, and the agreement with it
     modality_ablation    scores with every subset of the modalities
 """

@@ -11,5 +11,7 @@ from typing import Final
 HOST: Final = "127.0.0.1"
 API_URL_VARIABLE: Final = "SLICEWISE_API_URL"
 """Environment variable that holds the address of the API, read by the page."""
+API_KEY_FILE_VARIABLE: Final = "SLICEWISE_API_KEY_FILE"
+"""Environment variable with the path of the file of the API key, read by both."""
 API_HEALTH: Final = "/healthz"
 PAGE_HEALTH: Final = "/_stcore/health"

@@ -45,6 +45,9 @@ class Serving(Section):
     """Requests that wait for the model; a further one is refused."""
     timeout_seconds: Positive
     """Longest time from a request to its response, waiting included."""
+    api_key_file: str | None
+    """File with the key that requests need in the header X-API-Key; null: the file that the environment names
+    as SLICEWISE_API_KEY_FILE, else no key is needed."""
     results_hours: Positive
     """Time after which a result that nobody looks at is deleted."""
     results_mib: CountOrZero

@@ -22,11 +22,13 @@ from slicewise.core.errors import SliceWiseError
 from slicewise.domain.labels import NOTICE
 from slicewise.inference.pipeline import Pipeline
 from slicewise.serving import HOST
+from slicewise.serving.api.access import ApiKey, read_api_key
 from slicewise.serving.api.docs import render_docs
 from slicewise.serving.api.middleware import BodyLimit, KnownHost, ResponseHeaders
 from slicewise.serving.api.model_queue import ModelQueue
+from slicewise.serving.api.monitoring import Monitoring
 from slicewise.serving.api.problems import register_exception_handlers
-from slicewise.serving.api.routes import predictions, results, status
+from slicewise.serving.api.routes import batches, patients, predictions, results, status, tasks
 from slicewise.serving.api.service import PredictionService
 
 _DESCRIPTION: Final = (
@@ -44,6 +46,7 @@ def create_app(
     cases_dir: Path,
     results_dir: Path | None = None,
     num_threads: int = 0,
+    api_key: str | None = None,
 ) -> FastAPI:
     """Return the application that serves one model.
 
@@ -53,6 +56,7 @@ def create_app(
         cases_dir: bundled cases; the folder may be missing.
         results_dir: folder of the findings; None: they are in memory alone.
         num_threads: of the model; 0 selects automatically.
+        api_key: that requests need; None: none.
     """
     # FastAPI's own documentation pages load scripts from another site.
     app = FastAPI(
@@ -69,13 +73,24 @@ def create_app(
     app.state.cases_dir = cases_dir
     _add_documentation(app)
     app.include_router(status.router)
-    app.include_router(predictions.make_router(pipeline.checkpoints[0].preprocessing.channels))
+    channels = pipeline.checkpoints[0].preprocessing.channels
+    for make in (
+        predictions.make_router,
+        tasks.make_router,
+        tasks.make_segmentation_router,
+        patients.make_router,
+    ):
+        app.include_router(make(channels))
+    app.include_router(batches.router)
     app.include_router(predictions.cases_router)
     app.include_router(results.router)
     register_exception_handlers(app)
     app.add_middleware(BodyLimit, max_mib=settings.max_upload_mib)
+    if api_key is not None:
+        app.add_middleware(ApiKey, key=api_key)
     app.add_middleware(KnownHost, hosts=(HOST, "localhost"))
     app.add_middleware(ResponseHeaders)
+    app.add_middleware(Monitoring, monitor=app.state.service.monitor)
     return app
 
 
@@ -138,6 +153,7 @@ def main(argv: Sequence[str]) -> int:
     serving = Serving.model_validate_json(options.serving)
     overrides = settings.inference._asdict()
     try:
+        api_key = read_api_key(serving.api_key_file)
         pipeline = Pipeline.load(options.checkpoint, device=options.device, settings=settings, **overrides)
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)
@@ -148,6 +164,7 @@ def main(argv: Sequence[str]) -> int:
         cases_dir=options.cases,
         results_dir=options.results,
         num_threads=options.num_threads,
+        api_key=api_key,
     )
     threading.Thread(target=app.state.service.warm_up, daemon=True).start()
     # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.

@@ -72,6 +72,7 @@ def write_finding(stream: IO[bytes], finding: Finding, model: str) -> None:
         "model": model,
         "kind": finding.inputs.kind,
         "notes": list(finding.inputs.notes),
+        "is_stack": finding.inputs.is_stack,
         "channels": list(volume.channels),
         "presence": list(volume.presence),
         "spacing": list(volume.spacing),
@@ -127,7 +128,7 @@ def read_finding(path: Path, key: str, pipeline: Pipeline, model: str) -> Findin
     if len(masks) != len(prepared.slices.images):
         raise ValueError(f"{len(masks)} predicted slices for {len(prepared.slices.images)}")
     prediction = pipeline.complete(prepared, SlicePredictions(masks, classes))
-    inputs = RequestInput(volume, about["kind"], tuple(about["notes"]))
+    inputs = RequestInput(volume, about["kind"], tuple(about["notes"]), bool(about["is_stack"]))
     return Finding(key, inputs, prediction, SliceRenderer.of(volume), about["response"], truth)
 
 

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
-from typing import Any, Final, Literal, get_origin
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from fastapi import Request, Response, UploadFile
+from fastapi import Form, Request, Response, UploadFile
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, create_model
+from pydantic import Field, create_model
 from starlette.datastructures import FormData
 from starlette.datastructures import UploadFile as ReceivedFile
 from starlette.exceptions import HTTPException
@@ -18,19 +19,49 @@ from slicewise.serving.api.uploads import SUPPORTED, UNNAMED, display_name
 _NOTES: Final = {"t1": ", before contrast agent", "t1ce": ", after contrast agent"}
 
 
-def make_upload_form(channels: Sequence[str], **extra: Any) -> type[BaseModel]:
-    """Return the form of one case for a model with these channels, with `extra` fields."""
+def upload_form(channels: Sequence[str]) -> Any:
+    """Return the type of the form of one case for a model with these channels, a parameter of a route."""
+    return _form("UploadForm", _upload_fields(channels))
+
+
+def patient_form(channels: Sequence[str]) -> Any:
+    """Return the type of the form of one examination likewise."""
+    return _form("PatientForm", {**_upload_fields(channels), **_PATIENT_FIELDS})
+
+
+def _upload_fields(channels: Sequence[str]) -> dict[str, Any]:
     volumes = {name: Field(None, description=f"NIfTI volume{_NOTES.get(name, '')}") for name in channels}
-    fields: dict[str, Any] = {
+    return {
         "file": (UploadFile | None, Field(None, description="a picture, or a NIfTI volume of one modality")),
         "modality": (
             Literal[tuple(channels)] | None,
             Field(None, description="of `file`; needed for a volume whose name does not contain it"),
         ),
         **{name: (UploadFile | None, field) for name, field in volumes.items()},
-        **extra,
     }
-    return create_model("UploadForm" if not extra else "PatientForm", **fields)
+
+
+_SIZE: Final[Any] = {"gt": 0, "le": 50}
+_PATIENT_FIELDS: Final[dict[str, Any]] = {
+    "file": (
+        UploadFile | None,
+        Field(None, description="a NIfTI volume, or a ZIP with the files of one examination"),
+    ),
+    "files": (
+        list[UploadFile] | None,
+        Field(None, description="the slices of a stack as pictures, in the order of their names, feet first"),
+    ),
+    "slice_mm": (float | None, Field(None, description="mm between the slices of a stack", **_SIZE)),
+    "pixel_mm": (float | None, Field(None, description="mm between the pixels of a stack", **_SIZE)),
+    "truth": (
+        UploadFile | None,
+        Field(None, description="a reference mask on the grid of the images (NIfTI), to compare with"),
+    ),
+}
+
+
+def _form(name: str, fields: dict[str, Any]) -> Any:
+    return Annotated[create_model(name, **fields), Form(media_type="multipart/form-data")]
 
 
 class StrictRoute(APIRoute):
@@ -45,7 +76,7 @@ class StrictRoute(APIRoute):
         parameters = [parameter.alias for parameter in self.dependant.query_params]
         forms: list[Any] = [parameter.field_info.annotation for parameter in self.dependant.body_params]
         fields = {name: field for form in forms for name, field in form.model_fields.items()}
-        lists = [name for name, field in fields.items() if get_origin(field.annotation) is list]
+        lists = [name for name, field in fields.items() if _is_list(field.annotation)]
 
         async def handle_strictly(request: Request) -> Response:
             _require_known("query parameter", parameters, request.query_params.multi_items())
@@ -60,6 +91,12 @@ class StrictRoute(APIRoute):
                 await form.close()
 
         return handle_strictly
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether a type is a list, or a list or None."""
+    parts = [part for part in get_args(annotation) if part is not NoneType]
+    return get_origin(annotation) is list or [get_origin(part) for part in parts] == [list]
 
 
 async def _read_form(request: Request) -> FormData:

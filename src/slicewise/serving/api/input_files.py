@@ -27,16 +27,18 @@ class RequestInput:
         volume: a picture, or a slice of kaggle_3m, has a single slice and no orientation.
         kind: selects the operating point: a slice of kaggle_3m is part of a volume.
         notes: warnings about the files.
+        is_stack: whether it is a stack of pictures, which may be a single one.
     """
 
     volume: Volume
     kind: InputKind
     notes: tuple[str, ...] = ()
+    is_stack: bool = False
 
     @property
     def is_picture(self) -> bool:
         """Whether the result is shown as one picture and not as a volume."""
-        return self.volume.orientation is None and self.volume.shape[0] == 1
+        return self.volume.orientation is None and self.volume.shape[0] == 1 and not self.is_stack
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,17 @@ def image_nifti(finding: Finding, channel: str) -> bytes:
     return nifti_bytes(values, _grid(finding), compressed=True, slope=slope, intercept=intercept)
 
 
+def truth_nifti(finding: Finding) -> bytes:
+    """Return the reference mask that was sent with the images.
+
+    Raises:
+        RequestError: 404, none was sent.
+    """
+    if finding.truth is None:
+        raise RequestError(404, "no reference was sent with these images, as the form field `truth`")
+    return nifti_bytes(finding.truth, _grid(finding), compressed=True)
+
+
 def picture_png(finding: Finding, what: Literal["image", "mask", "probability"], name: str | None) -> bytes:
     """Return what belongs to a picture, in its size: as read, its mask, or a probability of 0 to 255.
 

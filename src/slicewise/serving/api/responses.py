@@ -93,11 +93,7 @@ def slice_curve(finding: Finding) -> list[schemas.SliceExamination]:
     if prediction.mask is not None and prediction.spacing is not None:
         _, row_mm, col_mm = prediction.spacing
         areas = (prediction.mask.sum(axis=(1, 2)) * row_mm * col_mm).tolist()
-    probabilities, shares = {}, prediction.probabilities
-    if shares is not None:
-        if prediction.whole is not None and prediction.whole.ndim:
-            shares = shares[:, int(prediction.whole.argmax())]
-        probabilities = dict(zip(prediction.slices.indices.tolist(), shares.tolist(), strict=True))
+    probabilities = _slice_probabilities(finding)
     return [
         schemas.SliceExamination(index=index, probability=probabilities.get(index), tumour_mm2=area)
         for index, area in enumerate(areas)
@@ -152,6 +148,62 @@ def volume_examination(
         **links(finding),
         **common_fields(finding.prediction, started, finding.inputs.notes),
     )
+
+
+def classification(finding: Finding, started: float) -> schemas.Classification:
+    """Return the response to /classify."""
+    return schemas.Classification(**_classification_fields(finding, started))
+
+
+def gradcam_classification(
+    finding: Finding, layers: LayerRenderer, started: float
+) -> schemas.GradCamClassification:
+    """Return the response to /classify/gradcam."""
+    index = most_probable_slice(finding)
+    png = layer_png(finding, layers, index, "gradcam")
+    assert png is not None
+    fields = _classification_fields(finding, started)
+    return schemas.GradCamClassification(gradcam_slice=index, gradcam_png=png, **fields)
+
+
+def segmentation(finding: Finding, started: float) -> schemas.Segmentation:
+    """Return the response to /segment."""
+    is_picture = finding.inputs.is_picture
+    return schemas.Segmentation(
+        kind="picture" if is_picture else "volume",
+        tumour_share=tumour_share(finding) if is_picture else None,
+        **volumetry(finding),
+        **links(finding),
+        **common_fields(finding.prediction, started, finding.inputs.notes),
+    )
+
+
+def most_probable_slice(finding: Finding) -> int:
+    """Return the index of the slice with the highest probability of tumour, or of the called class."""
+    slices = _slice_probabilities(finding)
+    return max(slices, key=lambda index: slices[index]) if slices else 0
+
+
+def _classification_fields(finding: Finding, started: float) -> dict[str, Any]:
+    probabilities = _slice_probabilities(finding)
+    return {
+        "kind": "picture" if finding.inputs.is_picture else "volume",
+        "slices": [
+            schemas.SliceProbability(index=index, probability=probabilities.get(index))
+            for index in range(len(finding.renderer.image))
+        ],
+        **common_fields(finding.prediction, started, finding.inputs.notes),
+    }
+
+
+def _slice_probabilities(finding: Finding) -> dict[int, float]:
+    """Return the probability of tumour, or of the called class, by slice; none without classification."""
+    prediction, shares = finding.prediction, finding.prediction.probabilities
+    if shares is None:
+        return {}
+    if prediction.whole is not None and prediction.whole.ndim:
+        shares = shares[:, int(prediction.whole.argmax())]
+    return dict(zip(prediction.slices.indices.tolist(), shares.tolist(), strict=True))
 
 
 def tumour_share(finding: Finding) -> float | None:

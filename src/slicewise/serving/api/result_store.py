@@ -57,6 +57,10 @@ class ResultStore:
         """Return an id that cannot be guessed."""
         return secrets.token_urlsafe(12)
 
+    def __len__(self) -> int:
+        """Return the number of results on disk."""
+        return len(self._sizes)
+
     def add(self, finding: Finding) -> None:
         """Keep a finding; it is written to disk in the background."""
         with self._lock:

@@ -5,11 +5,12 @@ uploaded pictures keep left and right as they are.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from slicewise.domain.labels import NOTICE, Modality, Task
+from slicewise.serving.api.problems import Problem
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 _GRADCAM_DESCRIPTION: Final = (
@@ -205,3 +206,81 @@ class VolumeExamination(Volumetry, Links, Examination):
 
 
 AnyExamination = PictureExamination | VolumeExamination
+
+
+class SliceProbability(ApiModel):
+    """The classification of one slice."""
+
+    index: int = Field(description="counted from 0 at the feet")
+    probability: Probability | None = Field(
+        description="of tumour, or of the class that is the label; null for a slice without brain"
+    )
+
+
+class Classification(Examination):
+    """The class of one picture or volume."""
+
+    kind: Literal["picture", "volume"]
+    slices: list[SliceProbability]
+
+
+class GradCamClassification(Classification):
+    """The class of one picture or volume, and the evidence for it."""
+
+    gradcam_slice: int = Field(description="the slice that is drawn: the one of the highest probability")
+    gradcam_png: Png = Field(description=_GRADCAM_DESCRIPTION)
+
+
+class Segmentation(Volumetry, Links, Examination):
+    """Areas and volumes of one picture or volume."""
+
+    kind: Literal["picture", "volume"]
+    tumour_share: float | None = Field(description="of a picture: tumour pixels over brain pixels")
+
+
+class Agreement(ApiModel):
+    """Overlap of the predicted mask with the reference; both empty: 1."""
+
+    dice: float
+    iou: float
+    reference_voxels: int
+    predicted_voxels: int
+
+
+class Truth(ApiModel):
+    """The comparison with the reference that was sent; of several classes dice and iou are of all as one."""
+
+    dice: float
+    iou: float
+    by_class: dict[str, Agreement]
+
+
+class PatientExamination(VolumeExamination):
+    """The prediction for one examination."""
+
+    truth: Truth | None = Field(description="null if no reference was sent")
+    truth_url: str | None = Field(description="the reference as NIfTI")
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class BatchItem(ApiModel, Generic[T]):
+    """One file of a batch."""
+
+    file: str = Field(description="the name of the upload")
+    status: int = Field(description="the HTTP status code that the file alone would have had")
+    result: T | None = None
+    problem: Problem | None = None
+
+
+class Batch(ApiModel, Generic[T]):
+    """The files of a batch in their order."""
+
+    results: list[BatchItem[T]]
+    failed: int = Field(description="files with a problem")
+    seconds: float
+
+
+AnyFinding = PatientExamination | VolumeExamination | PictureExamination | Segmentation
+"""What /results/{id} may return: the response that made the result"""

@@ -27,6 +27,7 @@ from slicewise.serving.api.findings import Finding
 from slicewise.serving.api.input_files import InputReader, RequestInput
 from slicewise.serving.api.layers import LayerRenderer
 from slicewise.serving.api.model_queue import ModelQueue, Ticket
+from slicewise.serving.api.monitoring import Monitor
 from slicewise.serving.api.problems import RequestError, request_id
 from slicewise.serving.api.responses import operating_info
 from slicewise.serving.api.result_store import ResultStore
@@ -63,6 +64,7 @@ class PredictionService:
             around=self._threads,
         )
         self.results = ResultStore(results_dir, pipeline, settings)
+        self.monitor = self._make_monitor()
         self.layers = LayerRenderer(pipeline, self.queue)
         channels = pipeline.checkpoints[0].preprocessing.channels
         self.reader = InputReader(channels, pipeline.slot, settings.max_megapixels)
@@ -105,6 +107,7 @@ class PredictionService:
         def complete() -> Finding:
             inputs, prediction = prepared.inputs, self.pipeline.complete(prepared.case, outputs)
             renderer = SliceRenderer.of(inputs.volume)
+            self.monitor.verdicts.labels(inputs.kind, prediction.verdict).inc()
             return Finding(self.results.new_key(), inputs, prediction, renderer, {})
 
         return await run_sync(complete)
@@ -172,8 +175,20 @@ class PredictionService:
         blank = np.zeros((1, channels, size, size), np.float32)
         self.queue.call(lambda: compute_gradcam(self.pipeline.model, blank, np.ones(channels)))
 
+    def _make_monitor(self) -> Monitor:
+        monitor = Monitor()
+        monitor.watch("slicewise_running", "Requests that the model works on", lambda: self.queue.running)
+        monitor.watch("slicewise_waiting", "Requests before the model", lambda: self.queue.waiting)
+        monitor.watch("slicewise_results", "Results on disk", lambda: len(self.results))
+        return monitor
+
     def _infer(self, cases: Sequence[Prepared]) -> list[SlicePredictions]:
         """Return the probabilities of each case; several pictures are one batch."""
+        self.monitor.batch_cases.observe(len(cases))
+        with self.monitor.model_seconds.time():
+            return self._infer_batch(cases)
+
+    def _infer_batch(self, cases: Sequence[Prepared]) -> list[SlicePredictions]:
         first = cases[0].case
         if first.orientation is not None and self.pipeline.device.type == "cpu":
             self._threads.choose()

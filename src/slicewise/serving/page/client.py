@@ -1,13 +1,23 @@
 """HTTP client of the API for the page."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from slicewise.core.errors import ServingError
+from slicewise.serving import API_KEY_FILE_VARIABLE
 
 _TIMEOUT = httpx.Timeout(600.0, connect=3.0)
+
+
+def _key_header() -> dict[str, str]:
+    """Return the API key of the file that the environment names, as the header of requests."""
+    path = os.environ.get(API_KEY_FILE_VARIABLE)
+    return {"X-API-Key": Path(path).read_text("utf-8").strip()} if path else {}
+
 
 FileField = tuple[str, tuple[str, bytes]]
 
@@ -21,7 +31,7 @@ class ApiClient:
 
     def __init__(self, base_url: str) -> None:
         # trust_env: a proxy in the environment must not be used between two programs of this machine.
-        self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, trust_env=False)
+        self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, trust_env=False, headers=_key_header())
 
     def model_info(self) -> Any:
         return self._request("GET", "/model/info").json()

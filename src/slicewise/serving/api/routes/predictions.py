@@ -3,21 +3,29 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from slicewise.data.cases import CaseFiles
-from slicewise.serving.api import responses, schemas, uploads
+from slicewise.domain.labels import SEGMENTATION
+from slicewise.imaging.io.image2d import to_png
+from slicewise.plots.slices import draw_prediction
+from slicewise.serving.api import layers, negotiation, responses, schemas, uploads
 from slicewise.serving.api.findings import Finding
-from slicewise.serving.api.forms import StrictRoute, collect_uploads, make_upload_form
+from slicewise.serving.api.forms import StrictRoute, collect_uploads, upload_form
 from slicewise.serving.api.input_files import RequestInput
+from slicewise.serving.api.negotiation import JSON, NIFTI, PNG
 from slicewise.serving.api.problems import RequestError
 from slicewise.serving.api.routes.shared import (
+    NOT_ACCEPTABLE,
     NOT_FOUND,
+    PNG_OR_NIFTI,
     UPLOAD_PROBLEMS,
     ServiceDep,
     get_service,
     json_response,
+    nifti_response,
+    png_response,
     problems,
 )
 from slicewise.serving.api.service import PredictionService
@@ -63,27 +71,54 @@ async def predict_case(
 def make_router(channels: Sequence[str]) -> APIRouter:
     """Return the routes; the form of uploads has a field for each of the channels of the model."""
     router = APIRouter(route_class=StrictRoute, tags=["prediction"])
-    upload_form = make_upload_form(channels)
+    form_type = upload_form(channels)
 
-    @router.post("/predict", response_model=schemas.AnyExamination, responses=UPLOAD_PROBLEMS)
+    @router.post(
+        "/predict",
+        response_model=schemas.AnyExamination,
+        responses=UPLOAD_PROBLEMS | NOT_ACCEPTABLE | PNG_OR_NIFTI,
+    )
     async def predict(
         request: Request,
         service: ServiceDep,
-        form: Annotated[upload_form, Form(media_type="multipart/form-data")],  # type: ignore[valid-type]
+        form: form_type,  # type: ignore[valid-type]
         gradcam: GradCam = False,
     ) -> Response:
-        """Predict one picture, or one volume of one or several modalities. Uploads are deleted afterwards."""
+        """Predict one picture, or one volume of one or several modalities: class, mask and drawings.
+
+        By Accept the response is a drawing of the mask over the picture, or over the slices of a volume
+        (PNG), or the mask of a volume (NIfTI).
+        """
         received = collect_uploads(**dict(form))
+        accepted = negotiation.acceptable(request.headers.get("accept"), _offered(service))
 
         def read() -> RequestInput:
             with uploads.store_uploads(received) as files:
                 return service.reader.read(files)
 
         return await service.examine(
-            request, read, lambda finding, started: _examination(service, finding, started, gradcam)
+            request, read, lambda finding, started: _represent(service, finding, started, gradcam, accepted)
         )
 
     return router
+
+
+def _offered(service: PredictionService) -> list[str]:
+    return [JSON, PNG, NIFTI] if SEGMENTATION in service.pipeline.tasks else [JSON]
+
+
+def _represent(
+    service: PredictionService, finding: Finding, started: float, gradcam: bool, accepted: Sequence[str]
+) -> Response:
+    available = [JSON, PNG] if finding.inputs.is_picture else [JSON, PNG, NIFTI]
+    chosen = negotiation.choose(accepted, available, "this is a picture, whose mask is no NIfTI")
+    if chosen == PNG:
+        drawing = draw_prediction(finding.prediction, finding.volume)
+        assert drawing is not None
+        return png_response(to_png(drawing))
+    if chosen == NIFTI:
+        return nifti_response(layers.mask_nifti(finding), "mask.nii.gz")
+    return _examination(service, finding, started, gradcam)
 
 
 def _examination(service: PredictionService, finding: Finding, started: float, gradcam: bool) -> Response:

@@ -29,7 +29,7 @@ ClassName = Annotated[
 ]
 
 
-@router.get("", response_model=schemas.AnyExamination, responses=NOT_FOUND)
+@router.get("", response_model=schemas.AnyFinding, responses=NOT_FOUND)
 async def result_json(result: str, service: ServiceDep) -> Response:
     """Return the response to the request that made this result, once more."""
     finding = await run_sync(service.results.get, result)
@@ -47,6 +47,12 @@ async def probability_nifti(result: str, service: ServiceDep, name: ClassName = 
     """Return the probability of each voxel of a volume, of 0 to 1, on the grid of its file."""
     content = await _of(service, result, layers.probability_nifti, name)
     return nifti_response(content, "probability.nii.gz")
+
+
+@router.get("/truth.nii.gz", response_class=Response, responses=NIFTI | NOT_FOUND)
+async def truth_nifti(result: str, service: ServiceDep) -> Response:
+    """Return the reference mask that was sent with a volume."""
+    return nifti_response(await _of(service, result, layers.truth_nifti), "truth.nii.gz")
 
 
 @router.get("/image/{channel}.nii.gz", response_class=Response, responses=NIFTI | NOT_FOUND)

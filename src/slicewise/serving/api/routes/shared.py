@@ -50,8 +50,21 @@ UPLOAD_PROBLEMS: Final = problems(
     status_504="The prediction took too long",
     status_507="The folder for uploads is full",
 )
+NOT_ACCEPTABLE: Final = problems(status_406="None of the media types of the header Accept is offered")
 PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
 NIFTI: Final[Responses] = {200: {"content": {_NIFTI_TYPE: {}}, "description": "NIfTI"}}
+NIFTI_TOO: Final[Responses] = {
+    200: {"content": {_NIFTI_TYPE: {}}, "description": "JSON, or by Accept the mask as NIfTI"}
+}
+PNG_TOO: Final[Responses] = {
+    200: {"content": {"image/png": {}}, "description": "JSON, or by Accept a picture as PNG"}
+}
+PNG_OR_NIFTI: Final[Responses] = {
+    200: {
+        "content": {"image/png": {}, _NIFTI_TYPE: {}},
+        "description": "JSON, or by Accept the mask: of a picture PNG, of a volume NIfTI",
+    }
+}
 
 
 def get_service(request: Request) -> PredictionService:

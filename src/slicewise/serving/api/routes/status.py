@@ -3,6 +3,8 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
 
 from slicewise.serving.api import schemas
 from slicewise.serving.api.forms import StrictRoute
@@ -29,6 +31,16 @@ async def ready(service: ServiceDep) -> schemas.Ready:
 async def model_info(service: ServiceDep) -> schemas.ModelInfo:
     """Describe the model, from its checkpoint."""
     return service.describe()
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Metrics in the format of Prometheus"}},
+)
+async def metrics(service: ServiceDep) -> Response:
+    """Count requests, times, batches, verdicts and results for Prometheus."""
+    return Response(service.monitor.report(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/queue", responses=NOT_FOUND)
