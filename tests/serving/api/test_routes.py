@@ -318,7 +318,7 @@ def test_an_api_key_is_needed_where_one_is_configured(
 ) -> None:
     client = make_client(checkpoint_path, cases_dir, api_key=KEY)
     for headers, what in (({}, "no"), ({"x-api-key": KEY[:-1]}, "a wrong"), ({"x-api-key": "ä"}, "a wrong")):
-        encoded = {name: value.encode() for name, value in headers.items()}
+        encoded = {name.encode(): value.encode() for name, value in headers.items()}
         for response in (
             client.get("/model/info", headers=encoded),
             client.post("/predict", files={"file": picture_path.read_bytes()}, headers=encoded),
