@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
 from slicewise.imaging.io.image2d import read_picture
-from slicewise.imaging.io.nifti import NiftiFile, read_aligned
+from slicewise.imaging.io.nifti import ImageFile, align, read_nifti
 from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.volume import Volume
 from slicewise.inference.prediction import Prediction
@@ -36,8 +36,8 @@ def read_reference(path: Path, volume: Volume, segmentation: Segmentation) -> ND
         DataError: it is damaged, has another grid or size, or values of unknown meaning.
     """
     if volume.orientation is not None:
-        first = NiftiFile(Path("the images"), volume.images[0], volume.spacing, volume.orientation, 0.0)
-        file = read_aligned(first, path)
+        first = ImageFile(Path("the images"), volume.images[0], volume.spacing, volume.orientation, 0.0)
+        file = align(first, read_nifti(path))
         labels = decode_labels(path, np.ascontiguousarray(file.array), file.step)
     else:
         pixels = read_picture(path).pixels

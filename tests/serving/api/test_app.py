@@ -558,6 +558,7 @@ def test_the_openapi_document_describes_every_route(client: TestClient) -> None:
         "/results/{result}/mask.nii.gz",
         "/results/{result}/probability.nii.gz",
         "/results/{result}/truth.nii.gz",
+        "/results/{result}/seg.dcm",
         "/results/{result}/image.png",
         "/results/{result}/mask.png",
         "/results/{result}/probability.png",

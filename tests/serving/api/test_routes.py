@@ -8,10 +8,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from tests.fixtures.services import head_volume
+from tests.fixtures.dicom import Series
+from tests.fixtures.services import head_volume, save_volume
 from tests.inference.pipelines import PLAIN
 
 from slicewise.config.compose import compose
@@ -250,6 +252,34 @@ def test_a_zip_of_volumes_is_their_examination(client: TestClient, volume_path: 
     files = {name: (f"{name}.nii.gz", content) for name in ("flair", "t1ce")}
     single = client.post("/patient/analyze", files=files).json()
     assert (answer["slices"], answer["tumour_ml"]) == (single["slices"], single["tumour_ml"])
+
+
+def test_dicom_series_come_as_a_zip_and_their_mask_as_dicom_seg(client: TestClient, tmp_path: Path) -> None:
+    turn = {"step": np.array([0, 0, -4.0]), "spacing": (1.2, 1.5)}
+    voxels = head_volume().transpose(2, 1, 0)
+    for number, name in ((2, "AX T1"), (3, "AX FLAIR")):
+        Series(voxels, description=name, number=number, **turn).write(tmp_path / "study" / str(number))
+    Series(voxels[:5], description="SAG T2", number=4).write(tmp_path / "study" / "4")
+    files = [path for path in (tmp_path / "study").rglob("*") if path.is_file()]
+    archive = zipped({path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in files})
+    sent = {"file": ("anna.zip", archive)}
+    answer = client.post("/patient/analyze", files=sent).json()
+    assert answer["modalities"] == ["t1", "flair"]
+    notes = "; ".join(answer["file_notes"])
+    assert notes.startswith('study: t1: series 2 "AX T1", 12 slices')
+    assert 'series 4 "SAG T2" is left out' in notes
+    assert not [word for word in ("secret", "-files", "slicewise-upload", "/tmp") if word in str(answer)]
+    stored = client.get(answer["dicom_seg_url"])
+    assert stored.headers["content-type"] == "application/dicom"
+    again = client.post("/patient/analyze", files=sent, headers={"accept": "application/dicom"})
+    masks = [pydicom.dcmread(io.BytesIO(each.content)) for each in (stored, again)]
+    np.testing.assert_array_equal(masks[0].pixel_array, masks[1].pixel_array)
+    (tmp_path / "mask.nii.gz").write_bytes(client.get(answer["mask_url"]).content)
+    assert masks[0].pixel_array.sum() == np.count_nonzero(nib.load(tmp_path / "mask.nii.gz").get_fdata())
+    paths = {"flair": ("a.nii.gz", save_volume(tmp_path / "a.nii.gz").read_bytes())}
+    refused = client.post("/patient/analyze", files=paths, headers={"accept": "application/dicom"})
+    assert refused.status_code == 406
+    assert "these are no DICOM series" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from slicewise.core.disk import MIB
 from slicewise.core.errors import DataError, DownloadError
 from slicewise.data.cases import CaseFiles, read_case
+from slicewise.data.dicom_cases import DicomCase
 from slicewise.data.download.archive import unpack_zip
 from slicewise.imaging.volume import Volume, array_orientation
 from slicewise.inference.pipeline import Pipeline
@@ -86,8 +87,7 @@ class ExaminationReader:
         try:
             return self._read_folder(archive.name, folder, grid)
         except DataError as error:
-            message = str(error).replace(f"{folder}/", "").replace(str(folder), archive.name)
-            raise RequestError(422, message) from error
+            raise RequestError(422, _without_folder(str(error), folder, archive.name)) from error
 
     def _read_folder(self, name: str, folder: Path, grid: StackGrid) -> RequestInput:
         cases, problems = self.pipeline.find([folder])
@@ -99,11 +99,12 @@ class ExaminationReader:
             raise DataError(f"{name} holds {len(volumes)} examinations ({names}); send one")
         if volumes:
             read = read_case(volumes[0])
-            notes = (*read.warnings, *read.volume.remarks)
+            faults = [str(problem) for problem in problems if problem.severity != "note"]
+            notes = (*faults, *read.warnings, *read.volume.remarks)
             self._require_size(name, read.volume)
-            return RequestInput(
-                read.volume, "volume", tuple(note.replace(f"{folder}/", "") for note in notes)
-            )
+            told = tuple(_without_folder(note, folder, name) for note in notes)
+            dicom = read.files if isinstance(read.files, DicomCase) else None
+            return RequestInput(read.volume, "volume", told, dicom=dicom)
         paths = {case.images[0].relative_to(folder).as_posix(): case for case in cases}
         order = natural_order(paths)
         return self._stack([_read_slice(paths[each]) for each in order], order, grid)
@@ -157,6 +158,11 @@ def natural_order(names: Mapping[str, Any]) -> list[str]:
         names,
         key=lambda name: [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(name)],
     )
+
+
+def _without_folder(message: str, folder: Path, name: str) -> str:
+    """Return a message about unpacked files with their names in the archive."""
+    return message.replace(f"{folder}/", "").replace(str(folder), name).replace(folder.name, name)
 
 
 def _read_slice(case: CaseFiles) -> Volume:

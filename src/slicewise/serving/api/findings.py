@@ -29,6 +29,7 @@ from slicewise.serving.api.input_files import RequestInput
 
 _FORMAT: Final = 1
 _ABOUT: Final = "about.json"
+_DICOM_SEG: Final = "seg.dcm"
 _MAX_BYTES: Final = 4 << 30
 """Of one array, as its header states it."""
 _LEVEL: Final = 1
@@ -44,8 +45,10 @@ class Finding:
     renderer: SliceRenderer
     response: Mapping[str, Any]
     """The JSON of the response"""
-    truth: NDArray[np.uint8] | None = None
-    """[slice, row, col] a reference mask that was sent with the images"""
+    truth: NDArray[np.bool_] | None = None
+    """[K, slice, row, col] the reference mask of each class that was sent with the images"""
+    dicom_seg: bytes | None = None
+    """The mask as DICOM-SEG, of images that were sent as DICOM"""
 
     @property
     def volume(self) -> Volume:
@@ -92,6 +95,8 @@ def write_finding(stream: IO[bytes], finding: Finding, model: str) -> None:
         for name, array in arrays.items():
             if array is not None:
                 archive.writestr(f"{name}.npy.gz", _packed(array))
+        if finding.dicom_seg is not None:
+            archive.writestr(_DICOM_SEG, finding.dicom_seg, zipfile.ZIP_DEFLATED)
 
 
 def read_finding(path: Path, key: str, pipeline: Pipeline, model: str) -> Finding:
@@ -108,6 +113,7 @@ def read_finding(path: Path, key: str, pipeline: Pipeline, model: str) -> Findin
         names = {*archive.namelist()}
         stored, masks, classes = (_unpacked(archive, name) for name in ("images", "masks", "classes"))
         truth = _unpacked(archive, "truth") if "truth.npy.gz" in names else None
+        dicom_seg = archive.read(_DICOM_SEG) if _DICOM_SEG in names else None
     presence = np.array(about["presence"], np.bool_)
     images = np.zeros((len(presence), *stored.shape[1:]), stored.dtype)
     images[presence] = stored
@@ -129,7 +135,7 @@ def read_finding(path: Path, key: str, pipeline: Pipeline, model: str) -> Findin
         raise ValueError(f"{len(masks)} predicted slices for {len(prepared.slices.images)}")
     prediction = pipeline.complete(prepared, SlicePredictions(masks, classes))
     inputs = RequestInput(volume, about["kind"], tuple(about["notes"]), bool(about["is_stack"]))
-    return Finding(key, inputs, prediction, SliceRenderer.of(volume), about["response"], truth)
+    return Finding(key, inputs, prediction, SliceRenderer.of(volume), about["response"], truth, dicom_seg)
 
 
 def _orientation(value: dict[str, Any] | None) -> Orientation | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slicewise.data.cases import CaseFiles, require_readable
+from slicewise.data.dicom_cases import DicomCase
 from slicewise.data.filenames import ParsedName, is_mask_name, parse_patient
 from slicewise.data.sources import lgg
 from slicewise.imaging.io.image2d import open_picture
@@ -28,12 +29,14 @@ class RequestInput:
         kind: selects the operating point: a slice of kaggle_3m is part of a volume.
         notes: warnings about the files.
         is_stack: whether it is a stack of pictures, which may be a single one.
+        dicom: the DICOM series of the images.
     """
 
     volume: Volume
     kind: InputKind
     notes: tuple[str, ...] = ()
     is_stack: bool = False
+    dicom: DicomCase | None = None
 
     @property
     def is_picture(self) -> bool:

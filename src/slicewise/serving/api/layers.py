@@ -130,7 +130,19 @@ def truth_nifti(finding: Finding) -> bytes:
     """
     if finding.truth is None:
         raise RequestError(404, "no reference was sent with these images, as the form field `truth`")
-    return nifti_bytes(finding.truth, _grid(finding), compressed=True)
+    numbers = finding.prediction.classes.numbers(finding.truth)
+    return nifti_bytes(numbers, _grid(finding), compressed=True)
+
+
+def dicom_seg(finding: Finding) -> bytes:
+    """Return the mask as DICOM-SEG that refers to the series that were sent.
+
+    Raises:
+        RequestError: 404, they were no DICOM.
+    """
+    if finding.dicom_seg is None:
+        raise RequestError(404, "a DICOM-SEG refers to DICOM series, and this result is of other files")
+    return finding.dicom_seg
 
 
 def picture_png(finding: Finding, what: Literal["image", "mask", "probability"], name: str | None) -> bytes:

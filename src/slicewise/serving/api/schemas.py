@@ -260,6 +260,7 @@ class PatientExamination(VolumeExamination):
 
     truth: Truth | None = Field(description="null if no reference was sent")
     truth_url: str | None = Field(description="the reference as NIfTI")
+    dicom_seg_url: str | None = Field(description="the mask as DICOM-SEG; null for other files than DICOM")
 
 
 T = TypeVar("T", bound=BaseModel)

@@ -60,14 +60,22 @@ def store_uploads(
     try:
         with map_storage_errors():
             files = {key: _store(folder, upload, archives) for key, upload in uploads.items()}
-        try:
+        with translate_names(files):
             yield files
-        except DataError as error:
-            with map_storage_errors():
-                folder.stat()  # if the folder is gone, the files are not at fault
-            raise RequestError(422, client_names(str(error), files.values())) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def translate_names(files: Mapping[str, StoredUpload]) -> Iterator[None]:
+    """Convert a DataError of the block to a RequestError (422) with the client's names."""
+    try:
+        yield
+    except DataError as error:
+        with map_storage_errors():
+            for file in files.values():
+                file.path.parent.stat()  # if the folder is gone, the files are not at fault
+        raise RequestError(422, client_names(str(error), files.values())) from error
 
 
 def _store(folder: Path, upload: ReceivedFile, archives: bool) -> StoredUpload:

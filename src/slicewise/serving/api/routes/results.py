@@ -11,10 +11,12 @@ from slicewise.serving.api import layers, schemas
 from slicewise.serving.api.forms import StrictRoute
 from slicewise.serving.api.layers import Layer
 from slicewise.serving.api.routes.shared import (
+    DICOM,
     NIFTI,
     NOT_FOUND,
     PNG,
     ServiceDep,
+    dicom_response,
     json_response,
     nifti_response,
     png_response,
@@ -53,6 +55,12 @@ async def probability_nifti(result: str, service: ServiceDep, name: ClassName = 
 async def truth_nifti(result: str, service: ServiceDep) -> Response:
     """Return the reference mask that was sent with a volume."""
     return nifti_response(await _of(service, result, layers.truth_nifti), "truth.nii.gz")
+
+
+@router.get("/seg.dcm", response_class=Response, responses=DICOM | NOT_FOUND)
+async def dicom_seg(result: str, service: ServiceDep) -> Response:
+    """Return the mask of DICOM series as DICOM-SEG, which refers to them."""
+    return dicom_response(await _of(service, result, layers.dicom_seg), "seg.dcm")
 
 
 @router.get("/image/{channel}.nii.gz", response_class=Response, responses=NIFTI | NOT_FOUND)

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request
 from starlette.responses import Response
 
+from slicewise.serving.api import negotiation
 from slicewise.serving.api.problems import PROBLEM_JSON, Problem
 from slicewise.serving.api.service import PredictionService
 
 Responses = dict[int | str, dict[str, Any]]
-_NIFTI_TYPE: Final = "application/gzip"
+_NIFTI_TYPE: Final = negotiation.NIFTI
 
 
 def problems(**descriptions: str) -> Responses:
@@ -53,8 +54,12 @@ UPLOAD_PROBLEMS: Final = problems(
 NOT_ACCEPTABLE: Final = problems(status_406="None of the media types of the header Accept is offered")
 PNG: Final[Responses] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
 NIFTI: Final[Responses] = {200: {"content": {_NIFTI_TYPE: {}}, "description": "NIfTI"}}
-NIFTI_TOO: Final[Responses] = {
-    200: {"content": {_NIFTI_TYPE: {}}, "description": "JSON, or by Accept the mask as NIfTI"}
+DICOM: Final[Responses] = {200: {"content": {negotiation.DICOM: {}}, "description": "DICOM-SEG"}}
+NIFTI_OR_DICOM: Final[Responses] = {
+    200: {
+        "content": {_NIFTI_TYPE: {}, negotiation.DICOM: {}},
+        "description": "JSON, or by Accept the mask as NIfTI, or of DICOM series as DICOM-SEG",
+    }
 }
 PNG_TOO: Final[Responses] = {
     200: {"content": {"image/png": {}}, "description": "JSON, or by Accept a picture as PNG"}
@@ -85,6 +90,12 @@ def nifti_response(content: bytes, name: str) -> Response:
     """Return a .nii.gz to be saved under a name."""
     headers = {"content-disposition": f'attachment; filename="{name}"'}
     return Response(content, media_type=_NIFTI_TYPE, headers=headers)
+
+
+def dicom_response(content: bytes, name: str) -> Response:
+    """Return a DICOM file to be saved under a name."""
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type=negotiation.DICOM, headers=headers)
 
 
 def png_response(content: bytes) -> Response:
