@@ -255,7 +255,7 @@ def test_a_zip_of_volumes_is_their_examination(client: TestClient, volume_path: 
 
 
 def test_dicom_series_come_as_a_zip_and_their_mask_as_dicom_seg(client: TestClient, tmp_path: Path) -> None:
-    turn = {"step": np.array([0, 0, -4.0]), "spacing": (1.2, 1.5)}
+    turn: dict[str, Any] = {"step": np.array([0, 0, -4.0]), "spacing": (1.2, 1.5)}
     voxels = head_volume().transpose(2, 1, 0)
     for number, name in ((2, "AX T1"), (3, "AX FLAIR")):
         Series(voxels, description=name, number=number, **turn).write(tmp_path / "study" / str(number))
