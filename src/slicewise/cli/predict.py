@@ -76,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option, metavar=metavar, help=f"{text} (short for {key})")
     strict_help = "refuse a case that does not look like what the model learned, instead of a warning"
     parser.add_argument("--strict", action="store_true", help=strict_help)
+    strip_help = "remove the skull of volumes first (extra `raw`)"
+    parser.add_argument("--skull-strip", action="store_true", help=strip_help)
     tta_help = "average over the image and its mirror image (short for evaluation.flips=true)"
     parser.add_argument("--tta", action="store_true", help=tta_help)
     json_help = f"print what {JSON_NAME} holds; the lines for people go to the error output"
@@ -115,7 +117,7 @@ def _predict(args: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
     ]
     if warnings := [problem for problem in problems if problem.severity != "error"]:
         say(describe_problems(warnings).rstrip(), "dim")
-    rows += _predict_cases(pipeline, cases, outputs, config.runtime.num_threads, strict=args.strict)
+    rows += _predict_cases(pipeline, cases, outputs, config.runtime.num_threads, args)
     if all(row.error is not None for row in rows):
         print_error(f"every case failed; the tables in {outputs.folder} are unchanged")
         return 1, None
@@ -200,8 +202,7 @@ def _predict_cases(
     cases: "Sequence[CaseFiles]",
     outputs: PredictionOutputs,
     num_threads: int,
-    *,
-    strict: bool,
+    args: argparse.Namespace,
 ) -> "list[PredictionRow]":
     """Write the mask of every case, and print and return a row for each; an unreadable one stops no other."""
     from slicewise.compute.threads import Threads, tuned_threads
@@ -218,7 +219,7 @@ def _predict_cases(
         for case in progress(cases, desc="predict", unit="case"):
             try:
                 read = read_case(case)
-                prediction = pipeline.predict(read, strict=strict)
+                prediction = pipeline.predict(read, strict=args.strict, skull_strip=args.skull_strip)
                 row = outputs.add(prediction, read.volume)
             except DataError as error:
                 path = case.images[0] if len(case.images) == 1 else case.folder

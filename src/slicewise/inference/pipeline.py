@@ -203,6 +203,7 @@ class Pipeline:
         channels: Modality | Sequence[Modality] | None = None,
         spacing: Sequence[float] | None = None,
         kind: InputKind | None = None,
+        skull_strip: bool = False,
         strict: bool = False,
     ) -> Prediction:
         """Return the prediction for one case.
@@ -215,6 +216,7 @@ class Pipeline:
             channels: modality of a file whose name does not state one; of an array, one for each channel.
             spacing: of an array, the mm between voxels along (slice, row, col).
             kind: of a `Volume`, whose thresholds apply; by default a picture's if it has a single slice.
+            skull_strip: remove the skull of a volume first (`inference.skull_strip`).
             strict: refuse a case that something speaks against (`Prediction.doubts`); a stored case is not
                 checked.
 
@@ -222,7 +224,7 @@ class Pipeline:
             DataError: a file is damaged, the files do not fit together, or a path holds no case or several;
                 an array has another shape or type, or holds NaN; with `strict` also a case with doubts.
         """
-        prepared = self.prepare(case, channels=channels, spacing=spacing, kind=kind)
+        prepared = self.prepare(case, channels=channels, spacing=spacing, kind=kind, skull_strip=skull_strip)
         if strict and prepared.doubts:
             names = [f"{path}: " for path in (prepared.files.images[:1] if prepared.files else ())]
             raise DataError("".join(names) + "; ".join(prepared.doubts))
@@ -235,6 +237,7 @@ class Pipeline:
         channels: Modality | Sequence[Modality] | None = None,
         spacing: Sequence[float] | None = None,
         kind: InputKind | None = None,
+        skull_strip: bool = False,
     ) -> PreparedCase:
         """Return what the models are given for a case; arguments and errors are those of `predict`."""
         return prepare_case(
@@ -245,6 +248,7 @@ class Pipeline:
             channels=channels,
             spacing=spacing,
             kind=kind,
+            skull_strip=skull_strip,
         )
 
     def infer(self, slices: SlicedCase | StoredCase) -> SlicePredictions:

@@ -49,6 +49,7 @@ def prepare_case(
     channels: Modality | Sequence[Modality] | None = None,
     spacing: Sequence[float] | None = None,
     kind: InputKind | None = None,
+    skull_strip: bool = False,
 ) -> PreparedCase:
     """Return the slices of a case for a model with this preprocessing; pictures fill the channel `slot`.
 
@@ -67,6 +68,10 @@ def prepare_case(
     read = case if isinstance(case, ReadCase) else ReadCase(case)
     volume, kind = read.volume, read.files.unit if read.files else kind
     kind = kind or ("picture" if volume.orientation is None and volume.shape[0] == 1 else "volume")
+    if skull_strip:
+        from slicewise.inference.skull_strip import strip_skull
+
+        volume = strip_skull(volume)
     slices = extract_slices(volume, preprocessing)
     return PreparedCase(
         slices=slices,
