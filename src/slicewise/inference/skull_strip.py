@@ -1,4 +1,4 @@
-"""Skull stripping of raw scans by deepbet (Fisch et al. 2024), whose weights are in its package (extra `raw`)."""
+"""Skull stripping of raw scans by deepbet (Fisch et al. 2024), whose weights lie in its package."""
 
 import importlib.util
 import warnings
