@@ -120,12 +120,12 @@ def _page_service(settings: Serving, log_dir: Path) -> Service:
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
-        "theme.base": "light",
-        "theme.primaryColor": "#c2410c",
+        "theme.light.primaryColor": "#b93c0a",
+        "theme.dark.primaryColor": "#fb923c",
     }
     key = ((API_KEY_FILE_VARIABLE, settings.api_key_file),) if settings.api_key_file else ()
     flags = (part for key, value in options.items() for part in (f"--{key}", str(value)))
-    page = str(Path(__file__).parents[1] / "serving" / "page" / "streamlit_app.py")
+    page = str(Path(__file__).parents[1] / "serving" / "page" / "server.py")
     return Service(
         "page",
         settings.page_port,
