@@ -43,6 +43,7 @@ def common_fields(prediction: Prediction, started: float, notes: Sequence[str]) 
         "class_probabilities": prediction.class_probabilities,
         "tasks": [*prediction.tasks],
         "mask_classes": [*prediction.classes.several],
+        "mask_exclusive": prediction.classes.exclusive,
         "synthetic": prediction.synthetic,
         "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
         "note": "; ".join(notes) or None,

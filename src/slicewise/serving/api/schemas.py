@@ -131,6 +131,9 @@ class Examination(OperatingInfo):
     mask_classes: list[str] = Field(
         description="the classes of a pixel in the order of their colours; empty for a model of one"
     )
+    mask_exclusive: bool = Field(
+        description="whether each pixel has its most probable class; no threshold applies then"
+    )
     synthetic: bool = Field(description="whether the model was trained on generated patients only")
     warning: str | None = Field(description="limits of the prediction; null if none is known")
     note: str | None = Field(description="`file_notes` as one text; null without any")

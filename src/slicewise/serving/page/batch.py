@@ -15,7 +15,7 @@ from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.serving.page import wording
 from slicewise.serving.page.client import ApiClient, new_request_id
 from slicewise.serving.page.files import BatchItem, batch_items
-from slicewise.serving.page.finding import PARAMETER
+from slicewise.serving.page.finding import PARAMETER, remember_name
 from slicewise.serving.page.frame import verdict_probability
 
 _SESSION: Final = "batch"
@@ -51,18 +51,19 @@ def examine_all(client: ApiClient, items: Sequence[BatchItem]) -> list[dict[str,
     bar = st.progress(0.0, "Examining …")
     for number, item in enumerate(items):
         bar.progress(number / len(items), f"Examining {item.name}, {number + 1} of {len(items)}")
-        results.append(_examine(client, item))
+        results.append(examine(client, item))
     bar.empty()
     return results
 
 
-def _examine(client: ApiClient, item: BatchItem) -> dict[str, Any]:
+def examine(client: ApiClient, item: BatchItem) -> dict[str, Any]:
     if item.problem:
         return {"name": item.name, "problem": item.problem}
     archive = item.files[0][1][0].lower().endswith(".zip")
     send = client.analyze_patient if archive else client.predict_files
     try:
         finding = send(item.files, request=new_request_id())
+        remember_name(finding, item.name)
         return {
             "name": item.name,
             "problem": "",
@@ -77,9 +78,7 @@ def _examine(client: ApiClient, item: BatchItem) -> dict[str, Any]:
 def _mask(client: ApiClient, finding: dict[str, Any]) -> bytes | None:
     if SEGMENTATION not in finding["tasks"]:
         return None
-    if finding["kind"] == "picture":
-        return base64.b64decode(finding["mask_png"])
-    return client.download(f"/results/{finding['id']}/mask.nii.gz")
+    return client.download(finding["mask_url"])
 
 
 def _thumbnail(client: ApiClient, finding: dict[str, Any]) -> str:
@@ -140,7 +139,13 @@ def _show_table(done: Sequence[dict[str, Any]], info: dict[str, Any]) -> None:
         shown -= {"verdict", "probability"}
     order = [name for name in columns if name in shown]
     st.dataframe(
-        rows, column_config=columns, column_order=order, hide_index=True, width="stretch", row_height=64
+        rows,
+        column_config=columns,
+        column_order=order,
+        hide_index=True,
+        width="stretch",
+        row_height=64,
+        placeholder="",
     )
 
 
@@ -155,7 +160,7 @@ def table_row(result: dict[str, Any]) -> dict[str, Any]:
         "probability": verdict_probability(finding) if CLASSIFICATION in finding["tasks"] else None,
         "volume_ml": finding.get("tumour_ml"),
         "share": finding.get("tumour_share"),
-        "warnings": "; ".join(finding["file_notes"]),
+        "warnings": "; ".join(finding["warnings"]),
         "finding": f"/?{PARAMETER}={finding['id']}&tab=Segmentation",
     }
 

@@ -64,7 +64,8 @@ def slice_curve(
         rule = alt.Chart(alt.InlineData([] if threshold is None else [{"probability": threshold}]))
         dashes = rule.mark_rule(strokeDash=[5, 4], color=_GREY).encode(y=y)
         layers.append(alt.LayerChart(layer=[curve, dashes]))
-    return alt.LayerChart(layer=layers, height=240).resolve_scale(y="independent")
+    chart_of_both: alt.LayerChart = alt.LayerChart(layer=layers, height=240).resolve_scale(y="independent")
+    return chart_of_both
 
 
 def _square_cm(square_mm: float | None) -> float | None:

@@ -35,10 +35,10 @@ def show_classification(finding: dict[str, Any]) -> None:
 def probability_scale(finding: dict[str, Any]) -> str:
     """Return the probability on a scale with the threshold and the uncertain zone, as HTML."""
     probability, threshold = finding["tumour_probability"], finding["class_threshold"]
-    band = finding.get("uncertain_band")
+    band = finding["uncertain_band"]
     said = f"probability {probability:.1%}, threshold {threshold:.0%}"
     zone = ""
-    if band and band[1] > band[0]:
+    if band:
         said += f", uncertain from {band[0]:.0%} to {band[1]:.0%}"
         zone = f'<div class="band" style="left:{band[0]:.1%};width:{band[1] - band[0]:.1%}"></div>'
     # The names of both ends stand in the line below: the threshold's keeps clear of them.
@@ -55,12 +55,12 @@ def probability_scale(finding: dict[str, Any]) -> str:
 
 
 def _explanation(finding: dict[str, Any]) -> str:
-    threshold, band = finding["class_threshold"], finding.get("uncertain_band")
+    threshold, band = finding["class_threshold"], finding["uncertain_band"]
     sentences = [
         f"Probability of a tumour: {finding['tumour_probability']:.1%}.",
         f"From {threshold:.0%} on it is called a tumour.",
     ]
-    if band and band[1] > band[0]:
+    if band:
         sentences += [f"Between {band[0]:.0%} and {band[1]:.0%} (hatched) it is called uncertain."]
     return " ".join([*sentences, _calibration(finding)])
 

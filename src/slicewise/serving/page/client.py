@@ -94,7 +94,7 @@ class ApiClient:
                 "reload. If this lasts, start the demo again and see logs/demo-api.log."
             ) from error
         if response.is_error:
-            raise ServingError(_reason(response))
+            raise ServingError(describe_problem(response))
         return response
 
 
@@ -102,7 +102,7 @@ def new_request_id() -> str:
     return secrets.token_urlsafe(12)
 
 
-def _reason(response: httpx.Response) -> str:
+def describe_problem(response: httpx.Response) -> str:
     try:
         problem = response.json()
     except ValueError:

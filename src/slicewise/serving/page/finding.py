@@ -10,10 +10,23 @@ from slicewise.serving.page.client import ApiClient
 
 PARAMETER: Final = "finding"
 _SESSION: Final = "current_finding"
+_MOST_NAMES: Final = 10_000
 
 
-def keep(finding: dict[str, Any]) -> None:
+_names: dict[str, str] = {}
+"""Of cases by finding, for every visitor who knows its address: the API does not keep them."""
+
+
+def remember_name(finding: dict[str, Any], name: str) -> None:
+    """Remember whose finding it is for as long as the page's server runs."""
+    _names[finding["id"]] = name
+    while len(_names) > _MOST_NAMES:
+        _names.pop(next(iter(_names)))
+
+
+def keep(finding: dict[str, Any], name: str) -> None:
     """Show this finding from now on; its address is that of the page."""
+    remember_name(finding, name)
     st.session_state[_SESSION] = finding
     st.query_params[PARAMETER] = finding["id"]
 
@@ -41,7 +54,7 @@ def has(finding: dict[str, Any], task: str) -> bool:
 
 
 def case_name(finding: dict[str, Any]) -> str:
-    return finding.get("name") or "Examination"
+    return _names.get(finding["id"], "Examination")
 
 
 def read_as(finding: dict[str, Any]) -> str:
@@ -53,7 +66,7 @@ def read_as(finding: dict[str, Any]) -> str:
 
 def warnings(finding: dict[str, Any]) -> list[str]:
     """Return what is to be known before the finding is read, about the files and their plausibility."""
-    notes = [*finding["file_notes"], *finding.get("warnings", ())]
+    notes = finding["warnings"]
     return [wording.sentence(note) for note in dict.fromkeys(notes)]
 
 

@@ -56,7 +56,7 @@ def _examine(client: ApiClient, name: str, call: Callable[[ApiClient, str], Any]
     except ServingError as error:
         st.error(str(error), icon=":material/error:")
         return
-    findings.keep({"name": name} | finding)
+    findings.keep(finding, name)
     st.rerun()
 
 
@@ -105,11 +105,11 @@ class _Upload:
     def _select_sequence_of_picture(self, name: str) -> str | None:
         if len(self.channels) < 2 or not {*self.channels} <= {*MODALITIES}:
             return None
-        choices = [None, *self.channels]
-        return st.selectbox(
-            f"Sequence of {name}", choices, key=f"picture-{self.key}",
+        choice: str | None = st.selectbox(
+            f"Sequence of {name}", [None, *self.channels], key=f"picture-{self.key}",
             format_func=lambda channel: wording.sequence(channel) if channel else _UNKNOWN,
         )  # fmt: skip
+        return choice
 
     def _select_sequence(self, file_name: str) -> str:
         """Return the form field of a file: `file` for a picture or an archive, else a channel, or ''."""
@@ -138,7 +138,7 @@ class _Upload:
             return
         if truth is not None:
             fields = [*fields, ("truth", (truth.name, truth.getvalue()))]
-        analyse = self.with_truth or is_archive(files[0].name)
+        analyse = truth is not None or is_archive(files[0].name)
 
         def call(api: ApiClient, request: str) -> Any:
             send = api.analyze_patient if analyse else api.predict_files

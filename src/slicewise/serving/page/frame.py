@@ -7,6 +7,7 @@ from typing import Any, Final
 import streamlit as st
 from PIL import Image, ImageDraw
 
+from slicewise.domain.classes import TUMOUR_OR_NOT
 from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING, TASKS
 from slicewise.domain.wording import reword
 from slicewise.serving.page import finding as findings
@@ -65,10 +66,11 @@ def show_headline(finding: dict[str, Any]) -> None:
 
 def tone(finding: dict[str, Any]) -> str:
     """Return the CSS class of a verdict."""
-    name = finding.get("verdict") or finding["label"]
-    if name == "uncertain":
+    if finding["verdict"] != finding["label"]:
         return "uncertain"
-    return "negative" if name in ("no_tumour", "no tumour", "none", "background") else "positive"
+    if finding["class_probabilities"]:
+        return "neutral"
+    return "negative" if finding["label"] == TUMOUR_OR_NOT.absence else "positive"
 
 
 def verdict_probability(finding: dict[str, Any]) -> float | None:

@@ -50,32 +50,22 @@ def show_patient(finding: dict[str, Any]) -> None:
 
 def size_table(finding: dict[str, Any]) -> tuple[Row, list[Row]]:
     """Return the heads and the rows of a table: volume and lesions of each class."""
-    lesions = {entry["class"]: entry for entry in finding.get("lesions") or ()}
-    heads = ["", "Volume"] + (["Lesions", "Largest lesion"] if lesions else [])
     rows: list[Row] = []
-    for each in mask_classes(finding):
-        row = [each["label"], wording.millilitres(each["millilitres"])]
-        if lesions:
-            sizes = lesions.get(each["name"], {"millilitres": []})["millilitres"]
-            row += [str(len(sizes)), wording.millilitres(max(sizes) if sizes else None)]
-        rows.append(row)
+    for each, lesions in zip(mask_classes(finding), finding["lesions"].values(), strict=True):
+        largest = wording.millilitres(next(iter(lesions["ml"] or ()), None))
+        rows.append([each["label"], wording.millilitres(each["millilitres"]), str(lesions["count"]), largest])
     *_, (name, value) = size_metrics(finding)
-    rows.append([name, value, *[""] * (len(heads) - 2)])
-    return heads, rows
+    return ["", "Volume", "Lesions", "Largest lesion"], [*rows, [name, value, "", ""]]
 
 
 def truth_table(truth: dict[str, Any]) -> tuple[Row, list[Row]]:
     """Return the heads and the rows of a table: Dice and IoU, of each of several classes."""
-    scores = {"All": truth, **truth.get("classes", {})}
-    rows = [
-        [wording.class_label(name), _score(each["dice"]), _score(each["iou"])]
+    scores: dict[str, dict[str, float]] = truth["by_class"]
+    rows: list[Row] = [
+        [wording.class_label(name), f"{each['dice']:.3f}", f"{each['iou']:.3f}"]
         for name, each in scores.items()
     ]
     return ("", "Dice", "IoU"), rows
-
-
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def table(heads: Row, rows: Sequence[Row]) -> str:

@@ -62,7 +62,7 @@ def links(targets: list[tuple[str, str]]) -> str:
 
 
 def _explanation(finding: dict[str, Any]) -> str:
-    if finding.get("mask_exclusive"):
+    if finding["mask_exclusive"]:
         sentences = ["Each place has its most probable class."]
     else:
         shares = {

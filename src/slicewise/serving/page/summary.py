@@ -53,7 +53,7 @@ def _probability(finding: dict[str, Any]) -> str | None:
     kind = "calibrated" if finding["calibrated"] else "raw"
     threshold = wording.percent(finding["class_threshold"])
     text = f"{wording.percent(finding['tumour_probability'])} ({kind}), threshold {threshold}"
-    if band := finding.get("uncertain_band"):
+    if band := finding["uncertain_band"]:
         text += f", uncertain from {wording.percent(band[0])} to {wording.percent(band[1])}"
     return text
 

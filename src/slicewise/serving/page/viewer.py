@@ -45,6 +45,8 @@ def mask_classes(finding: dict[str, Any]) -> list[dict[str, Any]]:
     names = finding["mask_classes"]
     colours = Classes(tuple(names) or ("tumour",)).colours
     own, common = finding["class_mask_thresholds"], finding["mask_threshold"]
+    if finding["mask_exclusive"]:
+        own, common = {}, None
     if not names:
         return [_class(finding, "tumour", None, colours[0], common, finding.get("tumour_ml"))]
     millilitres = finding.get("class_ml", {})

@@ -49,5 +49,5 @@ def counted(number: int, noun: str) -> str:
 
 def verdict(finding: dict[str, Any]) -> str | None:
     """Return what the model calls the case, in words; None without classification."""
-    name = finding.get("verdict") or finding["label"]
+    name = finding["verdict"]
     return None if name is None else class_label(name)
