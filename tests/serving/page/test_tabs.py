@@ -68,7 +68,7 @@ def test_an_example_gets_an_address_and_its_name(show: ShowPage) -> None:
     page = show("Patient", volume(), key=None)
     page.button_group[0].set_value("Example patient").run()
     page.button[0].click().run()
-    assert page.query_params["finding"] == ["abc"]
+    assert page.query_params["finding"] == "abc"
     assert "Phantom_1</h2>" in text_of(page)
 
 
