@@ -12,7 +12,6 @@ _COLOURS: Final[tuple[Colour, ...]] = (
     (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (0, 114, 178), (213, 94, 0),
 )  # fmt: skip
 """Okabe and Ito (2008)"""
-COLOUR_NAMES: Final = ("orange", "green", "purple", "yellow", "blue", "red")
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class Visitor:
 
 
 @contextmanager
-def visiting(demo: DemoState, scheme: str, width: int) -> Iterator[Visitor]:
+def visiting(demo: DemoState, scheme: Any, width: int) -> Iterator[Visitor]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
