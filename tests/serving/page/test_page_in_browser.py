@@ -71,7 +71,7 @@ def ports() -> list[int]:
 class Visitor:
     """A browser on the page; `look` waits until it rests, checks it, and keeps a picture if asked to.
 
-    The folder SLICEWISE_SCREENSHOTS gets a picture of every state.
+    The folder PAGE_SCREENSHOTS gets a picture of every state.
     """
 
     def __init__(self, page: Any, url: str, name: str) -> None:
@@ -97,7 +97,7 @@ class Visitor:
 
     def look(self, state: str) -> None:
         self.rest()
-        if folder := os.environ.get("SLICEWISE_SCREENSHOTS"):
+        if folder := os.environ.get("PAGE_SCREENSHOTS"):
             self.page.screenshot(path=Path(folder) / f"{state}-{self._name}.png", full_page=True)
         found = self._axe.run(self.page, options={"runOnly": WCAG_AA}).response["violations"]
         assert [(state, each["id"], [node["target"] for node in each["nodes"]]) for each in found] == []

@@ -3,18 +3,25 @@
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
 from slicewise.core.errors import ServingError
-from slicewise.serving import API_URL_VARIABLE
+from slicewise.serving import API_KEY_FILE_VARIABLE, API_URL_VARIABLE
 from slicewise.serving.page import wording
 
 _TIMEOUT = httpx.Timeout(600.0, connect=3.0)
 _FULL: Final = 503
 
 FileField = tuple[str, tuple[str, bytes]]
+
+
+def key_header() -> dict[str, str]:
+    """Return the API key of the file that the environment names, as the header of requests."""
+    path = os.environ.get(API_KEY_FILE_VARIABLE)
+    return {"X-API-Key": Path(path).read_text("utf-8").strip()} if path else {}
 
 
 class ApiClient:
@@ -26,7 +33,7 @@ class ApiClient:
 
     def __init__(self, base_url: str) -> None:
         # trust_env: a proxy in the environment must not be used between two programs of this machine.
-        self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, trust_env=False)
+        self._http = httpx.Client(base_url=base_url, timeout=_TIMEOUT, trust_env=False, headers=key_header())
 
     @classmethod
     def from_environment(cls) -> "ApiClient":

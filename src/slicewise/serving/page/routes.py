@@ -15,11 +15,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from slicewise.serving import API_URL_VARIABLE
+from slicewise.serving.page.client import key_header
 from slicewise.serving.page.summary import render_summary
 from slicewise.serving.page.viewer import ASSETS
 
 _FILE: Final = re.compile(
-    r"(image/\w+|mask|probability|truth)\.nii\.gz|(image|mask|probability)\.png|mask\.dcm|slices/\d+\.png"
+    r"(image/\w+|mask|probability|truth)\.nii\.gz|(image|mask|probability)\.png|seg\.dcm|slices/\d+\.png"
 )
 _NO_ANSWER: Final = "The API does not respond. It may be starting: wait a moment and reload.\n"
 
@@ -28,7 +29,9 @@ async def _get(path: str, query: str = "") -> httpx.Response | None:
     """Return the response of the API, or None if it is down."""
     base = os.environ[API_URL_VARIABLE]
     try:
-        async with httpx.AsyncClient(base_url=base, timeout=120.0, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=base, timeout=120.0, trust_env=False, headers=key_header()
+        ) as client:
             return await client.get(f"/results/{path}", params=query)
     except httpx.HTTPError:
         return None

@@ -12,7 +12,7 @@ from slicewise.serving.page import wording
 from slicewise.serving.page.frame import show_metrics
 from slicewise.serving.page.viewer import mask_classes, show_viewer
 
-FORMATS: Final = {"nii.gz": "NIfTI", "dcm": "DICOM-SEG", "png": "PNG"}
+FORMATS: Final = {"nii.gz": "NIfTI", "png": "PNG"}
 
 
 def show_segmentation(finding: dict[str, Any]) -> None:
@@ -42,11 +42,11 @@ def size_metrics(finding: dict[str, Any]) -> list[tuple[str, str]]:
 
 def downloads(finding: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what each download is called, and its address."""
-    kinds = finding.get("mask_formats", ["png"] if finding["kind"] == "picture" else ["nii.gz"])
-    files = [(f"Mask ({FORMATS[kind]})", f"mask.{kind}") for kind in kinds]
-    several = finding["mask_classes"] or [None]
     end = "png" if finding["kind"] == "picture" else "nii.gz"
-    for name in several:
+    files = [(f"Mask ({FORMATS[end]})", f"mask.{end}")]
+    if finding.get("dicom_seg_url"):
+        files.append(("Mask (DICOM-SEG)", "seg.dcm"))
+    for name in finding["mask_classes"] or [None]:
         of_class = f" of {name.replace('_', ' ')}" if name else ""
         query = f"?class={name}" if name else ""
         files.append((f"Probability{of_class} ({FORMATS[end]})", f"probability.{end}{query}"))
