@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probability-maps", action="store_true", help=maps_help)
     no_seg_help = "write no DICOM-SEG beside the mask of a case that was read from DICOM"
     parser.add_argument("--no-dicom-seg", action="store_true", help=no_seg_help)
+    uncertainty_help = "also write how far augmentations, or the models of an ensemble, differ at each pixel"
+    parser.add_argument("--uncertainty", action="store_true", help=uncertainty_help)
     submission_help = "also write run-length encoded masks, a line per image and class, for Kaggle"
     parser.add_argument("--submission", type=Path, metavar="FILE", help=submission_help)
     modality_help = "modality of files whose names do not state one: a channel of the model, such as flair"
@@ -207,6 +210,7 @@ def _predict_cases(
     """Write the mask of every case, and print and return a row for each; an unreadable one stops no other."""
     from slicewise.compute.threads import Threads, tuned_threads
     from slicewise.data.cases import read_case
+    from slicewise.inference.uncertainty import estimate_spread
 
     is_long = len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.unit != "picture" for case in cases)
     threads = (
@@ -220,6 +224,8 @@ def _predict_cases(
             try:
                 read = read_case(case)
                 prediction = pipeline.predict(read, strict=args.strict, skull_strip=args.skull_strip)
+                if args.uncertainty:
+                    prediction = replace(prediction, spread=estimate_spread(pipeline, prediction))
                 row = outputs.add(prediction, read.volume)
             except DataError as error:
                 path = case.images[0] if len(case.images) == 1 else case.folder
@@ -245,7 +251,9 @@ def _describe(row: "PredictionRow", prediction: "Prediction") -> str:
         return f"{row.case:<32}{mask}"
     verdict = (row.verdict or "").replace("_", " ")
     raw = " raw" if row.calibrated is False else ""
-    return f"{row.case:<32} {verdict:<10} {probability:.1%}{raw}{mask}"
+    deviation = prediction.spread and prediction.spread.probability_deviation
+    spread = "" if deviation is None else f" ± {deviation:.1%}"
+    return f"{row.case:<32} {verdict:<10} {probability:.1%}{spread}{raw}{mask}"
 
 
 def _failed(pipeline: "Pipeline", case: str, path: Path, kind: str | None, error: object) -> "PredictionRow":

@@ -72,6 +72,7 @@ class PredictionOutputs:
                 probability_maps=prediction.save_probabilities(self.folder)
                 if self.probability_maps
                 else None,
+                uncertainty=prediction.save_uncertainty(self.folder),
                 dicom_seg=self._save_dicom_seg(prediction) if self.dicom_seg else None,
             )
         if self.submission:

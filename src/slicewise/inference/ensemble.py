@@ -30,6 +30,15 @@ class TTATransform(NamedTuple):
         return outputs.flip(-1) if self.flipped else outputs
 
 
+SPREAD: Final = (
+    TTATransform(),
+    TTATransform(flipped=True),
+    TTATransform(False, 5.0),
+    TTATransform(False, -5.0),
+)
+"""The passes of a single model without augmentation whose spread is its uncertainty"""
+
+
 def coverage(transform: TTATransform, images: Tensor) -> Tensor:
     """Return the share of each pixel that stays in view, [1, 1, row, col]."""
     return transform.inverse(transform.apply(torch.ones_like(images[:1, :1])))

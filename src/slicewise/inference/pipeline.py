@@ -8,6 +8,7 @@ Command line, API and evaluation predict through it, so a file has one predictio
 """
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from slicewise.models.multitask import MultitaskModel
 
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
+_LEAST_COVERAGE: Final = 1e-6  # of a pixel that a single rotation takes out of view: its probability is 0
 _NO_CLASSIFICATION: Final = 0.5  # of every slice where the model does not classify; not reported
 
 
@@ -94,7 +96,7 @@ class Pipeline:
         counts = [len(self.slice_classes.with_absence)] if self.slice_classes.several else []
         self._class_shape: tuple[int, ...] = tuple(counts)
         settings = settings.suited_to(checkpoints[0].tasks.classification)
-        self._transforms = ensemble.tta_transforms(self.inference)
+        self.transforms = ensemble.tta_transforms(self.inference)
         self._members: list[Forward] = [BACKENDS[backend](each, self.device) for each in checkpoints]
         self.points = points or default_operating_points(
             Postprocessing.configured(settings), "none were chosen"
@@ -172,19 +174,15 @@ class Pipeline:
 
     def to_json(self) -> dict[str, Any]:
         """Return the checkpoints, the settings of inference and the operating points."""
+        checkpoints = [
+            {"path": str(path), "fingerprint": each.fingerprint, "stage": each.stage, "data": each.data_name}
+            for path, each in zip(self.paths, self.checkpoints, strict=True)
+        ]
         return {
             "fingerprint": self.fingerprint,
             "synthetic": self.synthetic,
             "tasks": [*self.tasks],
-            "checkpoints": [
-                {
-                    "path": str(path),
-                    "fingerprint": each.fingerprint,
-                    "stage": each.stage,
-                    "data": each.data_name,
-                }
-                for path, each in zip(self.paths, self.checkpoints, strict=True)
-            ],
+            "checkpoints": checkpoints,
             **self.inference._asdict(),
             "operating_points": self.points.to_json(),
         }
@@ -324,19 +322,26 @@ class Pipeline:
         count = np.float32(len(self._members))
         return SlicePredictions(masks / count, classes / count)
 
+    def single_pass(self, model: int, transform: ensemble.TTATransform) -> Self:
+        """Return this pipeline with one of its models and one augmentation alone."""
+        one = copy(self)
+        one._members, one.transforms = [self._members[model]], (transform,)
+        return one
+
     def _augmented(self, forward: Forward, images: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Return one model's probabilities of the pixels [S, K, N, N] and of the slices [S] or [S, C]."""
         masks, classes, covered = [], [], []
         no_mask, no_class = torch.zeros_like(images[:, :1]), torch.full_like(slots[:, 0], _NO_CLASSIFICATION)
         segmentation, classification = find_segmentation(self.tasks), self._classification
-        for transform in self._transforms:
+        for transform in self.transforms:
             logits = forward(transform.apply(images), slots)
             mask = segmentation.probabilities(logits["segmentation"]) if segmentation else no_mask
             masks.append(transform.inverse(mask))
             own = classification.slice_probabilities(logits["classification"]) if classification else no_class
             classes.append(own)
             covered.append(ensemble.coverage(transform, images))
-        return torch.stack(masks).sum(0) / torch.cat(covered).sum(0), torch.stack(classes).mean(0)
+        weight = torch.cat(covered).sum(0).clamp_min(_LEAST_COVERAGE)
+        return torch.stack(masks).sum(0) / weight, torch.stack(classes).mean(0)
 
     def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:
         tensor = torch.from_numpy(np.array(array, dtype=np.float32))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from slicewise.inference.map_files import MapOfClass, write_pictures, write_slic
 from slicewise.inference.operating_points import InputKind, OperatingPoint
 from slicewise.inference.postprocess import component_sizes, whole_case
 from slicewise.inference.prediction_rows import PredictionRow, prediction_row
+
+if TYPE_CHECKING:
+    from slicewise.inference.uncertainty import Spread
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -77,6 +80,8 @@ class Prediction:
     """Whether the model was trained on generated patients only"""
     warnings: tuple[str, ...] = ()
     """About the files"""
+    spread: "Spread | None" = None
+    """The uncertainty, where it was estimated (`inference.uncertainty`)"""
     doubts: tuple[str, ...] = ()
     """What speaks against the case (`inference.plausibility`): read them before the verdict"""
 
@@ -261,12 +266,23 @@ class Prediction:
         """Write the probability of each class of a pixel likewise: float32 in NIfTI, 65535 is 1 in PNG."""
         if self.probability_maps is None:
             return None
+        return self._save_maps(folder, "probability", self.probability_maps)
+
+    def save_uncertainty(self, folder: Path) -> str | None:
+        """Write the standard deviation of each class of a pixel likewise, `<case>_uncertainty`."""
+        deviation = None if self.spread is None else self.spread.mask_deviation
+        if deviation is None:
+            return None
+        return self._save_maps(folder, "uncertainty", self._restore(deviation))
+
+    def _save_maps(self, folder: Path, what: str, maps: Floats) -> str:
+        """Write a map of 0 to 1 for each class [K, slice, row, col]."""
         stems = [f"{self.case}_{name}" for name in self.classes.several] or [self.case]
-        maps = [
-            MapOfClass(f"{stem}_probability", chances, np.rint(chances * _LARGEST).astype(np.uint16))
-            for stem, chances in zip(stems, self.probability_maps, strict=True)
+        files = [
+            MapOfClass(f"{stem}_{what}", chances, np.rint(chances * _LARGEST).astype(np.uint16))
+            for stem, chances in zip(stems, maps, strict=True)
         ]
-        return self._save(folder, maps)
+        return self._save(folder, files)
 
     def _numbers_by_file(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """Yield the stem of each mask file, and its numbers [slice, row, col]."""

@@ -28,6 +28,8 @@ class PredictionRow:
     """The picture with its mask, likewise"""
     probability_maps: str | None = None
     """Likewise"""
+    uncertainty: str | None = None
+    """Likewise"""
     dicom_seg: str | None = None
     """The mask as DICOM-SEG, likewise; only of cases read from DICOM"""
     verdict: str | None = None
@@ -124,6 +126,7 @@ def prediction_row(prediction: "Prediction", **names: str | None) -> PredictionR
             **{f"num_lesions_{name}": len(lesions.get(name, ())) for name in prediction.class_volumes_ml},
             **{f"mask_threshold_{name}": rule.mask_threshold for name, rule in post.by_class},
             **{f"{PROBABILITY}{name}": share for name, share in prediction.class_probabilities.items()},
+            **(prediction.spread.columns() if prediction.spread else {}),
         },
     )
 
