@@ -733,3 +733,76 @@ def test_strict_refuses_a_page_and_predicts_the_rest(
     found = rows(folder)
     assert "does not look like MRI of a brain" in found["page"]["error"]
     assert found["brain"]["error"] == found["brain"]["doubts"] == ""
+
+
+def test_the_spread_of_augmentations_is_written_beside_the_mask(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = patient(tmp_path / "in", modalities="flair")
+    assert predict(workspace, folder, picture(tmp_path / "p.png"), "--uncertainty") == 0
+    out = workspace / "results" / "predictions"
+    found = rows(out)
+    volume = found["BraTS20_Training_001"]
+    assert volume["uncertainty"] == "BraTS20_Training_001_uncertainty.nii.gz"
+    assert nib.load(out / volume["uncertainty"]).shape == (40, 48, 12)
+    assert float(volume["passes"]) == 4
+    assert float(volume["volume_deviation_ml"]) >= 0
+    assert found["p"]["volume_deviation_ml"] == ""
+    assert np.asarray(Image.open(out / found["p"]["uncertainty"])).dtype.kind in "iu"
+    assert " ± " in capsys.readouterr().out
+
+
+def test_a_prediction_is_compared_with_the_truth(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = patient(tmp_path / "in", modalities="flair")
+    truth = tmp_path / "truth" / f"{folder.name}_seg.nii.gz"
+    truth.parent.mkdir()
+    reference = (head() > 600).astype(np.uint8)
+    nib.save(nib.Nifti1Image(reference, AFFINE), truth)
+    out = workspace / "results" / "predictions"
+    for given in (truth, truth.parent):
+        assert predict(workspace, folder, "--truth", given) == 0
+        (row,) = rows(out).values()
+        mask = np.asarray(nib.load(out / row["mask"]).dataobj)
+        common, total = np.count_nonzero(mask & reference), mask.sum() + reference.sum()
+        assert float(row["dice"]) == pytest.approx(2 * common / total, abs=1e-6)
+        assert float(row["iou"]) == pytest.approx(common / (total - common), abs=1e-6)
+        assert "means over 1 case" in capsys.readouterr().out
+    overlay = np.asarray(Image.open(out / row["overlay"]))
+    assert (overlay == (86, 180, 233)).all(axis=-1).any(), "the outline of the truth is blue"
+
+
+def test_pictures_and_slices_find_their_truth_by_name(workspace: Path, tmp_path: Path) -> None:
+    folder, truth = lgg(tmp_path / "in"), tmp_path / "masks"
+    truth.mkdir()
+    for path in (*folder.iterdir(), picture(tmp_path / "in" / "p.png")):
+        with Image.open(path) as image:
+            mask = np.zeros(image.size[::-1], np.uint8)
+        mask[10:30, 10:30] = 255
+        Image.fromarray(mask).save(truth / f"{path.stem}_mask.png")
+    picture(tmp_path / "in" / "q.png")
+    assert predict(workspace, tmp_path / "in", "--truth", truth) == 0
+    found = rows(workspace / "results" / "predictions")
+    assert found["q"]["dice"] == ""
+    mask = np.asarray(Image.open(workspace / "results" / "predictions" / found["p"]["mask"])) > 0
+    inside = mask[10:30, 10:30].sum()
+    assert float(found["p"]["dice"]) == pytest.approx(2 * inside / (mask.sum() + 400), abs=1e-6)
+    assert 0 < float(found[folder.name]["dice"]) < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "does not exist"),
+        ("empty", "holds no mask of any case"),
+        ("one.png", "is one mask, and there are"),
+    ],
+)
+def test_a_truth_that_fits_no_case_is_an_error(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    paths = [picture(tmp_path / f"{stem}.png") for stem in ("one", "two", "three")]
+    assert predict(workspace, *paths[1:], "--truth", tmp_path / name) == 2
+    assert message in capsys.readouterr().err

@@ -27,6 +27,7 @@ from slicewise.domain.wording import reword, wording
 from slicewise.engine.workspace import Workspace
 
 if TYPE_CHECKING:
+    from slicewise.cli.prediction_truth import Truth
     from slicewise.config.schema import Config
     from slicewise.data.cases import CaseFiles
     from slicewise.inference.pipeline import Pipeline
@@ -61,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     ensemble_help = "the models of all folds (run --folds N): their mean"
     models.add_argument("--ensemble", action="store_true", help=ensemble_help)
+    _add_output_options(parser)
+    _add_inference_options(parser)
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
     out_help = f"where to write (default: <workspace>/{RESULTS})"
     parser.add_argument("--out", type=Path, metavar="DIR", help=out_help)
     no_overlay_help = "write no picture of the mask over the image"
@@ -73,6 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uncertainty", action="store_true", help=uncertainty_help)
     submission_help = "also write run-length encoded masks, a line per image and class, for Kaggle"
     parser.add_argument("--submission", type=Path, metavar="FILE", help=submission_help)
+    json_help = f"print what {JSON_NAME} holds; the lines for people go to the error output"
+    parser.add_argument("--json", action="store_true", help=json_help)
+    truth_help = "compare with this mask, or with those in this folder that are named like the cases"
+    parser.add_argument("--truth", type=Path, metavar="PATH", help=truth_help)
+
+
+def _add_inference_options(parser: argparse.ArgumentParser) -> None:
     modality_help = "modality of files whose names do not state one: a channel of the model, such as flair"
     parser.add_argument("--modality", metavar="NAME", help=modality_help)
     for option, (metavar, key, text) in _SHORT.items():
@@ -83,8 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skull-strip", action="store_true", help=strip_help)
     tta_help = "average over the image and its mirror image (short for evaluation.flips=true)"
     parser.add_argument("--tta", action="store_true", help=tta_help)
-    json_help = f"print what {JSON_NAME} holds; the lines for people go to the error output"
-    parser.add_argument("--json", action="store_true", help=json_help)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -120,12 +131,26 @@ def _predict(args: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
     ]
     if warnings := [problem for problem in problems if problem.severity != "error"]:
         say(describe_problems(warnings).rstrip(), "dim")
-    rows += _predict_cases(pipeline, cases, outputs, config.runtime.num_threads, args)
+    truth = _given_truth(args, cases, pipeline)
+    rows += _predict_cases(pipeline, cases, outputs, config.runtime.num_threads, args, truth)
     if all(row.error is not None for row in rows):
         print_error(f"every case failed; the tables in {outputs.folder} are unchanged")
         return 1, None
     content = outputs.write_tables(rows, pipeline)
-    return _print_summary(pipeline, rows, outputs), content
+    code = _print_summary(pipeline, rows, outputs)
+    if truth:
+        truth.print_summary(rows)
+    return code, content
+
+
+def _given_truth(
+    args: argparse.Namespace, cases: "Sequence[CaseFiles]", pipeline: "Pipeline"
+) -> "Truth | None":
+    if args.truth is None:
+        return None
+    from slicewise.cli.prediction_truth import Truth
+
+    return Truth.given(args.truth, cases, pipeline)
 
 
 def _short_overrides(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
@@ -206,6 +231,7 @@ def _predict_cases(
     outputs: PredictionOutputs,
     num_threads: int,
     args: argparse.Namespace,
+    truth: "Truth | None",
 ) -> "list[PredictionRow]":
     """Write the mask of every case, and print and return a row for each; an unreadable one stops no other."""
     from slicewise.compute.threads import Threads, tuned_threads
@@ -226,7 +252,8 @@ def _predict_cases(
                 prediction = pipeline.predict(read, strict=args.strict, skull_strip=args.skull_strip)
                 if args.uncertainty:
                     prediction = replace(prediction, spread=estimate_spread(pipeline, prediction))
-                row = outputs.add(prediction, read.volume)
+                comparison = truth.compare(prediction, read.volume, pipeline) if truth else None
+                row = outputs.add(prediction, read.volume, comparison)
             except DataError as error:
                 path = case.images[0] if len(case.images) == 1 else case.folder
                 rows.append(_failed(pipeline, case.key.case, path, case.unit, error))
@@ -245,7 +272,8 @@ def _describe(row: "PredictionRow", prediction: "Prediction") -> str:
     each = [f"{name.replace('_', ' ')} {ml:,.1f}" for name, ml in volumes_ml.items() if ml is not None]
     volumes = f" ({', '.join(each)})" if each else ""
     lesions = f"  {plural(row.num_lesions, 'lesion')}" if row.num_lesions is not None and volume else ""
-    mask = f"{volume}{volumes}{lesions}  {row.mask or 'no mask'}"
+    agreement = f"  Dice {row.scores['dice']:.3f}" if "dice" in row.scores else ""
+    mask = f"{volume}{volumes}{lesions}{agreement}  {row.mask or 'no mask'}"
     probability = prediction.class_probabilities.get(row.predicted_class or "", row.tumour_probability)
     if probability is None:
         return f"{row.case:<32}{mask}"

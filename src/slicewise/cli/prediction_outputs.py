@@ -17,6 +17,7 @@ from slicewise.domain.wording import reword, wording
 from slicewise.engine.workspace import Workspace
 
 if TYPE_CHECKING:
+    from slicewise.cli.prediction_truth import Comparison
     from slicewise.imaging.volume import Volume
     from slicewise.inference.pipeline import Pipeline
     from slicewise.inference.prediction import Prediction
@@ -59,7 +60,9 @@ class PredictionOutputs:
             dicom_seg=not args.no_dicom_seg,
         )
 
-    def add(self, prediction: "Prediction", volume: "Volume") -> "PredictionRow":
+    def add(
+        self, prediction: "Prediction", volume: "Volume", comparison: "Comparison | None" = None
+    ) -> "PredictionRow":
         """Write the files of a case; return its row."""
         from slicewise.inference.prediction_rows import slice_rows
 
@@ -67,8 +70,9 @@ class PredictionOutputs:
             if prediction.kind == "volume":
                 self.slices += slice_rows(prediction)
             row = prediction.to_row(
+                scores=comparison.scores if comparison else None,
                 mask=prediction.save_mask(self.folder),
-                overlay=self._save_overlay(prediction, volume) if self.overlay else None,
+                overlay=self._save_overlay(prediction, volume, comparison) if self.overlay else None,
                 probability_maps=prediction.save_probabilities(self.folder)
                 if self.probability_maps
                 else None,
@@ -81,11 +85,13 @@ class PredictionOutputs:
             self.lines += submission_rows(prediction)
         return row
 
-    def _save_overlay(self, prediction: "Prediction", volume: "Volume") -> str | None:
+    def _save_overlay(
+        self, prediction: "Prediction", volume: "Volume", comparison: "Comparison | None"
+    ) -> str | None:
         from slicewise.imaging.io.image2d import to_png
         from slicewise.plots.slices import draw_prediction
 
-        picture = draw_prediction(prediction, volume)
+        picture = draw_prediction(prediction, volume, comparison.reference if comparison else None)
         if picture is None:
             return None
         name = f"{prediction.case}_overlay.png"

@@ -1,6 +1,6 @@
 """The prediction for one case, as the evaluation makes it, and its forms: a row, JSON, and mask files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -225,9 +225,12 @@ class Prediction:
         """The warnings about the files; None without any."""
         return "; ".join(self.warnings) or None
 
-    def to_row(self, **names: str | None) -> PredictionRow:
-        """Return the row of a table; `names` of files: its columns `mask`, `overlay` and so on."""
-        return prediction_row(self, **names)
+    def to_row(self, scores: Mapping[str, float | None] | None = None, **names: str | None) -> PredictionRow:
+        """Return the row of a table, with further scores.
+
+        `names` of files: its columns `mask`, `overlay` and so on.
+        """
+        return prediction_row(self, scores, **names)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row with the notice, and the warning of a model of generated patients."""

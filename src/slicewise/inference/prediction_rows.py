@@ -89,8 +89,10 @@ class PredictedSlice:
     """Of several classes of pixels `area_mm2_<class>`; of slices `probability_<class>`"""
 
 
-def prediction_row(prediction: "Prediction", **names: str | None) -> PredictionRow:
-    """Return the row of a case; `names` of files: its columns `mask`, `overlay` and so on."""
+def prediction_row(
+    prediction: "Prediction", scores: Mapping[str, float | None] | None = None, **names: str | None
+) -> PredictionRow:
+    """Return the row of a case with further scores; `names` of files: its columns `mask` and so on."""
     files, post = prediction.files, prediction.point.postprocessing
     path = None if files is None else files.images[0] if len(files.images) == 1 else files.folder
     is_classified, lesions = prediction.verdict is not None, prediction.lesions
@@ -127,6 +129,7 @@ def prediction_row(prediction: "Prediction", **names: str | None) -> PredictionR
             **{f"mask_threshold_{name}": rule.mask_threshold for name, rule in post.by_class},
             **{f"{PROBABILITY}{name}": share for name, share in prediction.class_probabilities.items()},
             **(prediction.spread.columns() if prediction.spread else {}),
+            **(scores or {}),
         },
     )
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from slicewise.domain.labels import COLOURS
 from slicewise.imaging.volume import Volume
 from slicewise.inference.prediction import Prediction
-from slicewise.plots.overlay import Colour, grey, overlay, overlay_saliency, tile
+from slicewise.plots.overlay import TRUTH, Colour, grey, overlay, overlay_saliency, tile
 
 _DISPLAY_ORDER: Final = ("flair", "t1ce", "t2", "t1")
 """A tumour with its oedema shows best on FLAIR."""
@@ -62,37 +62,53 @@ class SliceRenderer:
         index: int,
         *,
         masks: Iterable[tuple[NDArray[np.bool_], Colour]] = (),
+        reference: NDArray[np.bool_] | None = None,
         saliency: NDArray[np.float32] | None = None,
     ) -> Picture:
-        """Return a slice with masks and their colours, or a saliency map of 0 to 1, over it.
+        """Return a slice with masks and their colours, the outline of a reference, or a saliency map over it.
 
-        These are [row, col] of the volume's grid.
+        These are [row, col] of the volume's grid; the saliency is 0 to 1, the outline blue.
 
         R and L are drawn at the sides if they are known: column 0 is the patient's right.
         """
         picture = _resize(grey(self.image[index], self.window), self.size)
         for mask, colour in masks:
             picture = overlay(picture, _resize(mask * np.uint8(255), self.size) >= 128, colour)
+        if reference is not None:
+            outline = _resize(reference * np.uint8(255), self.size) >= 128
+            picture = overlay(picture, outline, TRUTH, opacity=0.0)
         if saliency is not None:
             picture = overlay_saliency(picture, _resize(saliency * np.float32(255), self.size) / 255)
         return _draw_side_markers(picture) if self.has_laterality else picture
 
 
-def draw_prediction(prediction: Prediction, volume: Volume) -> Picture | None:
+def draw_prediction(
+    prediction: Prediction, volume: Volume, reference: NDArray[np.bool_] | None = None
+) -> Picture | None:
     """Return a picture with its mask; of a volume a montage of up to 20 slices, with masks where there are.
 
-    None if the model does not segment.
+    The outline of a reference [slice, row, col] is drawn in blue. None if the model does not segment.
     """
     if prediction.masks is None:
         return None
     masks, colours = prediction.masks, prediction.classes.colours
     if len(volume.images[0]) == 1:
-        return SliceRenderer.of(volume).render(0, masks=zip(masks[:, 0], colours, strict=True))
-    shown = np.flatnonzero(masks.any(axis=(0, 2, 3))).tolist() or prediction.slices.indices.tolist()
+        outline = None if reference is None else reference[0]
+        renderer = SliceRenderer.of(volume)
+        return renderer.render(0, masks=zip(masks[:, 0], colours, strict=True), reference=outline)
+    drawn = [*masks] if reference is None else [*masks, reference]
+    shown = np.flatnonzero(np.any(drawn, axis=(0, 2, 3))).tolist() or prediction.slices.indices.tolist()
     number = min(len(shown), _MONTAGE_SLICES)
     indices = [shown[place] for place in np.linspace(0, len(shown) - 1, number).round().astype(int)]
     renderer = SliceRenderer.of(volume, _MONTAGE_SIDE)
-    pictures = [renderer.render(each, masks=zip(masks[:, each], colours, strict=True)) for each in indices]
+    pictures = [
+        renderer.render(
+            each,
+            masks=zip(masks[:, each], colours, strict=True),
+            reference=None if reference is None else reference[each],
+        )
+        for each in indices
+    ]
     return tile(pictures, [f"slice {each}" for each in indices], min(_MONTAGE_COLUMNS, len(indices)))
 
 
