@@ -81,6 +81,13 @@ def test_two_patients_in_one_heap_are_numbered_and_no_identity_is_shown(tmp_path
     assert "Smith" not in str([cases[0].key, problems, lines(cases[0])])
 
 
+def test_two_patients_under_one_study_uid_are_two_cases(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        patient(tmp_path / name, "T1", patient=name)
+    cases, _ = find(tmp_path)
+    assert [case.key.case for case in cases] == ["a", "b"]
+
+
 def test_a_patient_id_that_is_no_identity_names_the_case(tmp_path: Path) -> None:
     Series(voxels(), patient="UPENN-GBM-00001", tags={"PatientIdentityRemoved": "YES"}).write(tmp_path)
     ((case,), _) = find(tmp_path)
@@ -201,6 +208,7 @@ def test_a_damaged_series_is_an_error_beside_the_case_of_the_others(tmp_path: Pa
         ({"SeriesDescription": "AX FSPGR 3D +C"}, "t1ce"),
         ({"SeriesDescription": "AX T1 C+ SE"}, "t1ce"),
         ({"SeriesDescription": "T1 MP-RAGE"}, "t1"),
+        ({"SeriesDescription": "sub-01_T1w"}, "t1"),
         ({"SeriesDescription": "POST AX T1"}, "t1ce"),
         ({"SeriesDescription": "AX T1 BRAIN TUMOR"}, "t1"),
         ({"SeriesDescription": "AX T1", "ContrastBolusAgent": "Gadavist"}, "t1ce"),

@@ -6,12 +6,16 @@ import json
 import zipfile
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.uid import RLELossless
+from tests.fixtures.dicom import Series, write_directory
 
 AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
 
@@ -45,6 +49,21 @@ def packed_niftis() -> list[bytes]:
         gzip.compress(plain, 1, mtime=0),
         gzip.compress(plain[:400], mtime=0) + gzip.compress(plain[400:], mtime=0),
     ]
+
+
+@cache
+def dicoms() -> list[bytes]:
+    voxels = grey((3, 6, 4)).astype(np.int16)
+    tags = {"EchoTime": 90, "ImageType": ["ORIGINAL", "PRIMARY"], "SOPInstanceUID": "1.2.5"}
+    series = Series(voxels, description="FLAIR", series="1.2.6", tags=tags)
+    with TemporaryDirectory() as folder:
+        files = [series.write(Path(folder))[0], series.write_enhanced(Path(folder) / "many")]
+        write_directory(Path(folder) / "DICOMDIR", [Path(folder) / "A", Path(folder) / "B"])
+        compressed = pydicom.dcmread(files[0])
+        compressed.compress(RLELossless, generate_instance_uid=False)
+        compressed.save_as(Path(folder) / "rle")
+        files += [Path(folder) / "DICOMDIR", Path(folder) / "rle"]
+        return [path.read_bytes() for path in files]
 
 
 @cache

@@ -16,7 +16,7 @@ from typing import Any
 from tests.fuzz import records, seeds
 from tests.fuzz.watch import CANARY, confined
 
-from slicewise.core.errors import SliceWiseError
+from slicewise.core.errors import DataError, SliceWiseError
 from slicewise.data.cases import CaseFiles
 from slicewise.domain.keys import CaseKey
 
@@ -98,6 +98,24 @@ def _read_slices(data: bytes, folder: Path) -> None:
             refusals.append(error)
     if len(refusals) == 2:
         raise refusals[0]
+
+
+def _read_dicom(data: bytes, folder: Path) -> None:
+    """Read a file of a series, or a DICOMDIR; write the mask of what is accepted."""
+    from slicewise.data.cases import read_case
+    from slicewise.data.inputs import DefaultModalities, find_inputs
+    from slicewise.domain.classes import TUMOUR
+    from slicewise.inference.dicom_seg import encode_dicom_seg
+
+    (folder / "a.dcm").write_bytes(data)
+    (folder / "DICOMDIR").write_bytes(data)
+    find_inputs([folder / "DICOMDIR"], DefaultModalities("t1", "t1"))
+    cases, problems = find_inputs([folder], DefaultModalities("t1", "t1"))
+    if not cases:
+        raise DataError(f"{len(problems)} problems")
+    for case in cases:
+        volume = read_case(case).volume
+        encode_dicom_seg(case, volume.images[:1] > 0, TUMOUR, "")
 
 
 def _unpack(data: bytes, folder: Path) -> None:
@@ -236,6 +254,7 @@ TARGETS: dict[str, Target] = {
             "a volume",
         ),
         Target("nifti-packed", _read_packed_nifti, seeds.niftis, "a volume inside a valid gzip"),
+        Target("dicom", _read_dicom, seeds.dicoms, "a DICOM file or directory"),
         Target("picture", _read_picture, seeds.pictures, "a picture"),
         Target("slices", _read_slices, seeds.slices, "a TIFF slice and its mask"),
         Target("archive", _unpack, seeds.archives, "a downloaded ZIP"),

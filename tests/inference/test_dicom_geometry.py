@@ -3,6 +3,7 @@
 from io import BytesIO
 from pathlib import Path
 
+import highdicom
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -117,6 +118,17 @@ def test_masks_come_back_on_the_very_voxels(tmp_path: Path) -> None:
             lps = np.array([by_itk.TransformIndexToPhysicalPoint(index) for index in indices])
             assert geometry.voxels_at(lps) == expected, seed
     assert num_gaps == sum(Geometry(seed).has_gap for seed in range(NUM_GEOMETRIES))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 7, 12, 15])
+def test_highdicom_places_the_mask_on_the_volume_of_the_source(tmp_path: Path, seed: int) -> None:
+    geometry = Geometry(seed)
+    case = read_case(tmp_path, geometry.write(tmp_path))
+    mask = case.read().images[0] % 2 == 1
+    content = encode_dicom_seg(case, mask[None], TUMOUR, "0" * 64)
+    volume = highdicom.seg.segread(BytesIO(content)).get_volume(combine_segments=True)
+    places = np.argwhere(volume.array)
+    assert geometry.voxels_at(points(places, volume.affine)) == geometry.mask_voxels()
 
 
 @pytest.mark.parametrize("seed", [0, 4, 6, 10, 12, 16])

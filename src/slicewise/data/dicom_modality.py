@@ -59,7 +59,7 @@ def explain_left_out(frame: Frame) -> str | None:
     for value in about.image_type[2:]:
         if kind := _NOT_PREDICTED.get(value):
             return f"{kind} by its ImageType ({value})"
-    words = re.findall(r"[a-z]+", about.description.lower())
+    words = re.findall(r"[a-z]+(?![a-z]|-\d)", about.description.lower())  # `sub-01` is no subtraction
     if kind := next((_WORDS_NOT_PREDICTED[word] for word in words if word in _WORDS_NOT_PREDICTED), None):
         return f"{kind} by its SeriesDescription"
     if _read(about.description)[0] == "other":

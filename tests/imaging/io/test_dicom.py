@@ -185,6 +185,14 @@ def test_a_truncated_file_is_named(tmp_path: Path, length: int) -> None:
         read_stack(stack(files))
 
 
+def test_a_damaged_file_header_is_named(tmp_path: Path) -> None:
+    (path,) = Series(voxels(1, 5, 4)).write(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"\2\0\0\0UL", b"\2\0\0\0\0L"))
+    with pytest.raises(DicomError, match="IM0001: truncated or corrupt DICOM file"):
+        read_frames(path)
+    assert "no transfer syntax of the standard" in str(explain_syntax("\0.2.840.10008.1.2.1"))
+
+
 def test_more_functional_groups_than_frames_and_absurd_sizes_are_refused(tmp_path: Path) -> None:
     path = Series(voxels()).write_enhanced(tmp_path / "many.dcm")
     dataset = pydicom.dcmread(path)

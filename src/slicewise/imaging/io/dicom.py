@@ -27,12 +27,16 @@ _DECODERS: Final = {
 
 def explain_syntax(uid: str) -> str | None:
     """Return why frames of a transfer syntax cannot be decoded, and what to install; None if they can."""
+    from pydicom.config import IGNORE
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID
 
-    if not uid or not UID(uid).is_compressed:
+    syntax = UID(uid, IGNORE)
+    if uid and not syntax.is_transfer_syntax:
+        return f"its pixels are in {uid!r}, which is no transfer syntax of the standard; export it again"
+    if not uid or not syntax.is_compressed:
         return None
-    name = UID(uid).name.partition(" (")[0]
+    name = syntax.name.partition(" (")[0]
     shown = f"its pixels are compressed as {name} ({uid})" if name != uid else f"its pixels are in {uid}"
     try:
         available = get_decoder(uid).is_available

@@ -5,12 +5,11 @@ the keywords of DICOM PS3.6, positions are mm in the patient's system (LPS: left
 """
 
 import logging
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from warnings import catch_warnings
@@ -110,6 +109,7 @@ class Frame:
     is_alone: bool
     """Whether the file is of the kind that holds one frame"""
     study: str
+    """StudyInstanceUID with a digest of PatientID: some programs give several patients one study"""
     series: str
     series_number: int | None
     instance: str
@@ -156,14 +156,8 @@ def translate_errors(path: Path) -> Iterator[None]:
 
     Its warnings are dropped, and so are its log lines: they quote values of tags, of patients too.
     """
-    from pydicom.errors import InvalidDicomError
-
     for library in ("pydicom", "highdicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    damaged = (
-        *(InvalidDicomError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
-        *(RuntimeError, AssertionError, struct.error, zlib.error),
-    )
     try:
         with catch_warnings(action="ignore"):
             yield
@@ -171,7 +165,7 @@ def translate_errors(path: Path) -> Iterator[None]:
         raise DicomError(path, f"cannot be read: {error.strerror or error}; check file and disk") from error
     except MemoryError as error:
         raise DicomError(path, "does not fit into memory; free some") from error
-    except damaged as error:
+    except Exception as error:  # pydicom raises what its decoders raise, of any type
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DicomError(
             path, f"truncated or corrupt DICOM file ({reason}); export or copy it again"
@@ -218,8 +212,8 @@ def directory_files(path: Path) -> list[Path]:
         records = dcmread(path).get("DirectoryRecordSequence") or ()
         names = [record.get("ReferencedFileID") for record in records]
         parts = [[name] if isinstance(name, str) else [*name] for name in names if name]
-    inside = [path.parent.joinpath(*map(str, each)) for each in parts]
-    return [file for file in inside if file.resolve().is_relative_to(path.parent.resolve())]
+        inside = [path.parent.joinpath(*map(str, each)) for each in parts]
+        return [file for file in inside if file.resolve().is_relative_to(path.parent.resolve())]
 
 
 @cache
@@ -244,7 +238,7 @@ def _frame(
         path=path,
         number=number,
         is_alone=is_alone,
-        study=_text(get("StudyInstanceUID")),
+        study=f"{_text(get('StudyInstanceUID'))} {sha256(_text(get('PatientID')).encode()).hexdigest()}",
         series=_text(get("SeriesInstanceUID")),
         series_number=None if series_number is None else int(series_number),
         instance=_text(get("SOPInstanceUID")),
