@@ -103,6 +103,7 @@ def _read_slices(data: bytes, folder: Path) -> None:
 def _read_dicom(data: bytes, folder: Path) -> None:
     """Read a file of a series, or a DICOMDIR; write the mask of what is accepted."""
     from slicewise.data.cases import read_case
+    from slicewise.data.dicom_cases import DicomCase
     from slicewise.data.inputs import DefaultModalities, find_inputs
     from slicewise.domain.classes import TUMOUR
     from slicewise.inference.dicom_seg import encode_dicom_seg
@@ -115,6 +116,7 @@ def _read_dicom(data: bytes, folder: Path) -> None:
         raise DataError(f"{len(problems)} problems")
     for case in cases:
         volume = read_case(case).volume
+        assert isinstance(case, DicomCase)
         encode_dicom_seg(case, volume.images[:1] > 0, TUMOUR, "")
 
 
