@@ -711,12 +711,13 @@ def test_the_documentation_loads_nothing_and_tells_every_route(client: TestClien
     assert response.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert "<script" not in page
-    assert "http" not in page
+    assert "http" not in page.replace("http://127.0.0.1:8601", "")  # the curl lines
     document = client.get("/openapi.json").json()
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             assert f"{method.upper()} {path}" in page
-            assert html.escape(operation["description"]) in page
+            first, *_ = operation["description"].partition("\n\n")
+            assert html.escape(first.replace("`", "")) in page
     for said in (
         "t1ce (form)",
         "gradcam (query)",

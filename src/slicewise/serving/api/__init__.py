@@ -3,6 +3,8 @@
 app           `create_app`, and the program that loads a model and serves it
 routes/       the routes, a module per tag
 docs          the page at /docs
+openapi       the OpenAPI document with examples and curl lines
+examples      those examples
 schemas       responses as pydantic models
 forms         forms: unknown and repeated fields are refused
 uploads       uploaded files: type, name, private folder

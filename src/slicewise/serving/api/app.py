@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -27,6 +28,7 @@ from slicewise.serving.api.docs import render_docs
 from slicewise.serving.api.middleware import BodyLimit, KnownHost, ResponseHeaders
 from slicewise.serving.api.model_queue import ModelQueue
 from slicewise.serving.api.monitoring import Monitoring
+from slicewise.serving.api.openapi import make_document
 from slicewise.serving.api.problems import register_exception_handlers
 from slicewise.serving.api.routes import batches, patients, predictions, results, status, tasks
 from slicewise.serving.api.service import PredictionService
@@ -74,17 +76,20 @@ def create_app(
     _add_documentation(app)
     app.include_router(status.router)
     channels = pipeline.checkpoints[0].preprocessing.channels
-    for make in (
+    for router_of in (
         predictions.make_router,
         tasks.make_router,
         tasks.make_segmentation_router,
         patients.make_router,
     ):
-        app.include_router(make(channels))
+        app.include_router(router_of(channels))
     app.include_router(batches.router)
     app.include_router(predictions.cases_router)
     app.include_router(results.router)
     register_exception_handlers(app)
+    base_url = f"http://{HOST}:{settings.api_port}"
+    make = cache(lambda: make_document(app, base_url, has_key=api_key is not None))
+    app.openapi = make  # type: ignore[method-assign]  # as FastAPI documents it
     app.add_middleware(BodyLimit, max_mib=settings.max_upload_mib)
     if api_key is not None:
         app.add_middleware(ApiKey, key=api_key)

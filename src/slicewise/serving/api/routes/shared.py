@@ -6,11 +6,12 @@ from fastapi import Depends, Request
 from starlette.responses import Response
 
 from slicewise.serving.api import negotiation
-from slicewise.serving.api.problems import PROBLEM_JSON, Problem
+from slicewise.serving.api.problems import PROBLEM_JSON
 from slicewise.serving.api.service import PredictionService
 
 Responses = dict[int | str, dict[str, Any]]
 _NIFTI_TYPE: Final = negotiation.NIFTI
+_PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
 
 
 def problems(**descriptions: str) -> Responses:
@@ -18,9 +19,7 @@ def problems(**descriptions: str) -> Responses:
     return {
         int(name.removeprefix("status_")): {
             "description": text,
-            "content": {
-                PROBLEM_JSON: {"schema": Problem.model_json_schema(), "example": _example(name, text)}
-            },
+            "content": {PROBLEM_JSON: {"schema": _PROBLEM, "example": _example(name, text)}},
         }
         for name, text in descriptions.items()
     }
