@@ -76,7 +76,8 @@ def _inputs(operation: Json, document: Json) -> Iterator[Row]:
         yield Row(f"{item['name']} ({item['in']})", _kind(item["schema"], document), text)
     for content in operation.get("requestBody", {}).get("content", {}).values():
         for row in _fields(content["schema"], document):
-            yield row._replace(name=f"{row.name} (form)" if row.depth == 0 else row.name)
+            name = f"{row.name} (form)" if row.depth == 0 else row.name
+            yield row._replace(name=name, kind=row.kind.replace(" or null", ", optional"))
 
 
 def _fields(schema: Json, document: Json, depth: int = 0) -> Iterator[Row]:
@@ -112,6 +113,8 @@ def _kind(schema: Json, document: Json) -> str:
     if resolved.get("format") in ("binary", "date-time") or "contentMediaType" in resolved:
         return "date and time" if resolved.get("format") == "date-time" else "file"
     kind = str(resolved.get("type", "any"))
+    if kind == "array" and "prefixItems" in resolved:
+        return " and ".join(_kind(part, document) for part in resolved["prefixItems"])
     if kind == "array" and isinstance(resolved.get("items"), dict):
         return f"list of {_kind(resolved['items'], document)}"
     if kind == "object" and isinstance(resolved.get("additionalProperties"), dict):
