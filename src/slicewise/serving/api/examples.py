@@ -27,6 +27,7 @@ _COMMON: Final[Mapping[str, Any]] = {
     "class_probabilities": {},
     "tasks": ["segmentation", "classification"],
     "mask_classes": [],
+    "mask_exclusive": False,
     "synthetic": True,
     "warning": SYNTHETIC_WARNING,
     "note": None,
