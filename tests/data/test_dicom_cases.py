@@ -175,7 +175,7 @@ def test_a_series_that_no_tag_explains_asks_for_its_modality(tmp_path: Path) -> 
     assert "--modality t1|t1ce|t2|flair" in problem.what
     (case,), _ = find(tmp_path, unnamed=DefaultModalities("t2", "t2"))
     assert case.modalities == ("t2",)
-    assert "as given with --modality" in lines(case)[0]
+    assert "by --modality" in lines(case)[0]
     patient(tmp_path / "more", "FLAIR")
     (case,), (problem,) = find(tmp_path)
     assert (case.modalities, problem.severity) == (("flair",), "note")

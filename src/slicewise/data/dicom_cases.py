@@ -154,7 +154,8 @@ def _candidates(frames: Sequence[Frame], problems: list[Problem]) -> Iterator[St
 
 def _problem(frames: Sequence[Frame], what: str, severity: Severity = "error") -> Problem:
     paths = list(dict.fromkeys(frame.path for frame in frames))
-    size = plural(len(paths), "file") if len(paths) > 1 else plural(len(frames), "frame")
+    has_frames = len(paths) == 1 and frames[0].about.is_mr
+    size = plural(len(frames), "frame") if has_frames else plural(len(paths), "file")
     return Problem(
         paths[0] if len(paths) == 1 else paths[0].parent, f"{frames[0].label} ({size}): {what}", severity
     )
@@ -196,7 +197,7 @@ def _guess(stack: Stack, inputs: ModelInputs) -> Guess:
     guess = guess_modality(stack.frames[0].about)
     given = inputs.unnamed
     if given and (guess.modality is None or given not in MODALITIES):
-        return Guess(given, "as given with --modality", is_named=False)
+        return Guess(given, "--modality", is_named=False)
     return guess
 
 

@@ -173,7 +173,7 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 
 def read_frames(path: Path) -> list[Frame]:
-    """Return the frames of a file; of a DICOMDIR none.
+    """Return the frames of a file; of one that is no MR image only the first, and of a DICOMDIR none.
 
     Raises:
         DicomError: the file is no DICOM file, or its header is damaged.
@@ -188,15 +188,18 @@ def read_frames(path: Path) -> list[Frame]:
             return []
         if not dataset.get("SOPClassUID") or not dataset.get("SeriesInstanceUID"):
             raise ValueError("it has no SOPClassUID or no SeriesInstanceUID")
-        count, is_alone = int(dataset.get("NumberOfFrames") or 1), "NumberOfFrames" not in dataset
+        is_alone = "NumberOfFrames" not in dataset
+        syntax = str(meta.get("TransferSyntaxUID", ""))
+        if str(dataset.SOPClassUID) not in _MR_CLASSES:
+            return [_frame(path, dataset, 0, is_alone, (0, 0), syntax)]
+        count = int(dataset.get("NumberOfFrames") or 1)
         shape = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-        if str(dataset.SOPClassUID) in _MR_CLASSES and not all(shape):
+        if not all(shape):
             raise ValueError("it ends before its pixels")
         if count < 1 or shape[0] * shape[1] * count > MAX_VOXELS:
             raise ValueError(f"it promises {format_sizes((count, *shape))} pixels")
         if len(dataset.get("PerFrameFunctionalGroupsSequence") or range(count)) != count:
             raise ValueError("its functional groups are not as many as its frames")
-        syntax = str(meta.get("TransferSyntaxUID", ""))
         return [_frame(path, dataset, number, is_alone, shape, syntax) for number in range(count)]
 
 
