@@ -154,7 +154,7 @@ def _candidates(frames: Sequence[Frame], problems: list[Problem]) -> Iterator[St
 
 def _problem(frames: Sequence[Frame], what: str, severity: Severity = "error") -> Problem:
     paths = list(dict.fromkeys(frame.path for frame in frames))
-    has_frames = len(paths) == 1 and frames[0].about.is_mr
+    has_frames = len(paths) == 1 and frames[0].is_mr
     size = plural(len(frames), "frame") if has_frames else plural(len(paths), "file")
     return Problem(
         paths[0] if len(paths) == 1 else paths[0].parent, f"{frames[0].label} ({size}): {what}", severity

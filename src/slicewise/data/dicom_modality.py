@@ -52,7 +52,7 @@ class Guess:
 def explain_left_out(frame: Frame) -> str | None:
     """Return why a frame is of no series that is predicted; None if it may be."""
     about = frame.about
-    if not about.is_mr:
+    if not frame.is_mr:
         return "no MR image (a segmentation, report, secondary capture or another modality)"
     if not frame.is_grey:
         return "in colours, as no MR image is"

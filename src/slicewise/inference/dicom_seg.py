@@ -119,8 +119,8 @@ def _encode(case: DicomCase, masks: Bools, segments: Sequence[Any], fingerprint:
         content_description="Research use only; not for diagnosis",
         series_description="SliceWise segmentation, research use only",
         plane_positions=None if stack.frames[0].is_alone else positions,
-        further_source_images=_further(others, sources[0].FrameOfReferenceUID),
     )
+    segmentation.ReferencedSeriesSequence.extend(_references(others))
     stream = BytesIO()
     segmentation.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
@@ -173,13 +173,21 @@ def _dataset(**tags: Any) -> Any:
     return dataset
 
 
-def _further(others: Sequence[Stack], reference: str) -> list[Any]:
-    """Return the tags of the other series that the mask was made from, in the same frame of reference."""
-    grouped: dict[str, list[Any]] = defaultdict(list)
-    for stack in others:
-        if stack.frames[0].frame_of_reference == reference:
-            grouped[stack.frames[0].series] += _sources(stack.frames)
-    return [source for sources in grouped.values() for source in sources]
+def _references(stacks: Sequence[Stack]) -> list[Any]:
+    """Return the references to the series of stacks, with all of their images."""
+    images: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
+    for frame in (frame for stack in stacks for frame in stack.frames):
+        images[frame.series][frame.sop_class, frame.instance] = None
+    return [
+        _dataset(
+            SeriesInstanceUID=series,
+            ReferencedInstanceSequence=[
+                _dataset(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=instance)
+                for sop_class, instance in instances
+            ],
+        )
+        for series, instances in images.items()
+    ]
 
 
 def _segments(classes: Classes, fingerprint: str) -> list[Any]:

@@ -82,7 +82,6 @@ class DicomError(VolumeError):
 class Acquisition:
     """What the tags of a frame tell of its sequence; empty or None where they are absent."""
 
-    is_mr: bool
     description: str
     protocol: str
     image_type: tuple[str, ...]
@@ -112,6 +111,7 @@ class Frame:
     """StudyInstanceUID with a digest of PatientID: some programs give several patients one study"""
     series: str
     series_number: int | None
+    sop_class: str
     instance: str
     """SOPInstanceUID"""
     frame_of_reference: str
@@ -134,6 +134,10 @@ class Frame:
     splitting: tuple[tuple[str, str], ...]
     """Tags that may tell apart frames at one position, and their values"""
     about: Acquisition
+
+    @property
+    def is_mr(self) -> bool:
+        return self.sop_class in _MR_CLASSES
 
     @property
     def label(self) -> str:
@@ -244,6 +248,7 @@ def _frame(
         study=f"{_text(get('StudyInstanceUID'))} {sha256(_text(get('PatientID')).encode()).hexdigest()}",
         series=_text(get("SeriesInstanceUID")),
         series_number=None if series_number is None else int(series_number),
+        sop_class=_text(get("SOPClassUID")),
         instance=_text(get("SOPInstanceUID")),
         frame_of_reference=_text(get("FrameOfReferenceUID")),
         shape=shape,
@@ -282,7 +287,6 @@ def _acquisition(get: Callable[[str], Any]) -> Acquisition:
         sequences.append("GR")
     agent = _text(get("ContrastBolusAgent")).lower()
     return Acquisition(
-        is_mr=_text(get("SOPClassUID")) in _MR_CLASSES,
         description=" ".join(_text(get("SeriesDescription")).split()),
         protocol=" ".join(_text(get("ProtocolName")).split()),
         image_type=tuple(dict.fromkeys((*_texts(get("ImageType")), *_texts(get("FrameType"))))),
