@@ -13,7 +13,15 @@ INFO: dict[str, Any] = {
     "tasks": ["segmentation", "classification"],
     "class_names": ["no_tumour", "tumour"],
     "preprocessing": {"channels": ["t1", "t1ce", "t2", "flair"], "image_size": 64},
-    "operating_points": {"volume": {"decision": "class from 0.5", "origin": "configured"}},
+    "operating_points": {
+        "volume": {
+            "class_threshold": 0.5,
+            "mask_threshold": 0.5,
+            "class_mask_thresholds": {},
+            "calibrated": False,
+            "origin": "configured",
+        }
+    },
     "device": "cpu",
     "fingerprint": "f" * 64,
     "metrics": {"dice": 0.5},
@@ -34,7 +42,6 @@ _COMMON: dict[str, Any] = {
     "mask_threshold": 0.5,
     "class_mask_thresholds": {},
     "calibrated": True,
-    "decision": "class from 0.5",
     "origin": "configured",
     "modalities": ["t1", "flair"],
     "class_probabilities": {},

@@ -142,6 +142,8 @@ def files_to_send(folder: Path, picture: Path, volume: Path) -> dict[str, Path]:
     paths = {name: folder / name for name in names}
     paths["scan.dcm"].write_bytes(b"DICM")
     paths["notes.txt"].write_text("notes", encoding="utf-8")
+    for name in ("P1_flair.nii.gz", "P1_seg.nii.gz"):
+        paths[name] = Path(shutil.copy(volume, folder / name))
     with zipfile.ZipFile(paths["many.zip"], "w") as archive:
         archive.write(picture, "set/a.png")
         archive.writestr("set/broken.png", b"\x89PNG\r\n\x1a\n")
@@ -165,9 +167,10 @@ def test_every_state(
         page.goto(f"{visitor.url}/findings/{address}/summary")
         page.get_by_role("heading", name="Phantom_10000").wait_for()
         assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
-        page.goto(f"{visitor.url}/?finding=unknown")
+        page.goto(f"{visitor.url}/?finding=unknown&tab=Patient")
         page.locator("[data-testid=stAlert]").wait_for()
         visitor.look("gone")
+        see_a_truth(visitor, paths)
         assert visitor.hosts == {"127.0.0.1"}
         assert visitor.errors == []
 
@@ -214,6 +217,19 @@ def see_a_patient(visitor: Visitor) -> str:
     page.locator(".sw-pictures img").nth(1).wait_for()
     visitor.look("classification")
     return address.partition("finding=")[2].partition("&")[0]
+
+
+def see_a_truth(visitor: Visitor, paths: dict[str, Path]) -> None:
+    page = visitor.page
+    panel = page.get_by_role("tabpanel", name="Patient")
+    visitor.choose(paths["P1_flair.nii.gz"])
+    panel.locator("input[type=file]").nth(1).set_input_files(paths["P1_seg.nii.gz"])
+    visitor.rest()
+    visitor.press("Examine")
+    panel.get_by_text("Compared with the truth").wait_for()
+    viewer = visitor.wait_for_viewer()
+    assert "only the truth" in viewer.locator("[data-role=legend]").inner_text()
+    visitor.look("truth")
 
 
 def use_the_viewer(visitor: Visitor, viewer: Any) -> None:

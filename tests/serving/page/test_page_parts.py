@@ -94,7 +94,8 @@ def test_waiting_says_what_for_since_when_and_the_place() -> None:
     started = datetime(2026, 1, 1, 12, 30, 5)
     text = waiting_text("Examining A", started, started + timedelta(seconds=8), 2)
     assert text == "Examining A · since 12:30:05 (8 s) · 2 before it in the queue"
-    assert "queue" not in waiting_text("Examining A", started, started, 0)
+    assert waiting_text("Examining A", started, started, 0).endswith("the model works on it")
+    assert waiting_text("Examining A", started, started, None).endswith("(0 s)")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,7 @@ def test_waiting_says_what_for_since_when_and_the_place() -> None:
     [
         (422, {"detail": "the file is cut"}, {}, "The file is cut"),
         (422, {"detail": "a.png is cut"}, {}, "a.png is cut"),
+        (503, {"detail": "no more (serving.max_waiting); wait"}, {}, "No more; wait"),
         (503, {"detail": "it is full."}, {"retry-after": "9"}, "It is full. Try again in 9 seconds."),
         (500, [], {}, "status 500"),
     ],
@@ -119,6 +121,8 @@ def test_words() -> None:
         "FLAIR",
         "Red",
     ]
+    origin = "4 patients, fewer than evaluation.min_choice_patients (8)"
+    assert wording.sentence(origin) == "4 patients, fewer than 8"
     assert (wording.slice_number(0), wording.slice_number(None)) == ("1", "–")
 
 

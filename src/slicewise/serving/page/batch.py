@@ -5,6 +5,8 @@ import csv
 import io
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import streamlit as st
@@ -20,6 +22,8 @@ from slicewise.serving.page.frame import verdict_probability
 
 _SESSION: Final = "batch"
 _THUMBNAIL: Final = 96
+_AT_ONCE: Final = 4
+"""Requests: the API predicts pictures that wait as one batch."""
 _COLUMNS: Final = ("name", "verdict", "probability", "volume_ml", "share", "warnings", "finding")
 
 
@@ -49,9 +53,13 @@ def examine_all(client: ApiClient, items: Sequence[BatchItem]) -> list[dict[str,
     """Return the result of each item: name, `finding`, `mask` and `thumbnail`, or a problem."""
     results = []
     bar = st.progress(0.0, "Examining …")
-    for number, item in enumerate(items):
-        bar.progress(number / len(items), f"Examining {item.name}, {number + 1} of {len(items)}")
-        results.append(examine(client, item))
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="page-batch")
+    try:
+        for result in pool.map(partial(examine, client), items):
+            results.append(result)
+            bar.progress(len(results) / len(items), f"Examined {len(results)} of {len(items)}")
+    finally:  # also where the visitor leaves
+        pool.shutdown(wait=False, cancel_futures=True)
     bar.empty()
     return results
 

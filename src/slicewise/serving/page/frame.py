@@ -89,8 +89,7 @@ def show_metrics(metrics: Sequence[tuple[str, str]]) -> None:
 
 def show_origin(finding: dict[str, Any]) -> None:
     """Show how the finding was made."""
-    origin: str = finding["origin"]
-    st.caption(f"Predicted in {finding['seconds']:.1f} s. {origin[:1].upper()}{origin[1:]}.")
+    st.caption(f"Predicted in {finding['seconds']:.1f} s. {wording.sentence(finding['origin'])}.")
 
 
 def show_model(info: Mapping[str, Any]) -> None:
@@ -108,10 +107,16 @@ def _model_rows(info: Mapping[str, Any]) -> dict[str, str]:
         "Input": f"{wording.enumeration([*map(wording.sequence, info['preprocessing']['channels'])])}, "
         f"{info['preprocessing']['image_size']} pixels square",
         **{
-            kinds[kind]: f"{point['decision']} ({point['origin']})"
+            kinds[
+                kind
+            ]: f"{wording.operating_point(point, info['tasks'])}. {wording.sentence(point['origin'])}"
             for kind, point in info["operating_points"].items()
         },
         "Device": info["device"],
         "Fingerprint": f"`{info['fingerprint'][:12]}`",
-        **{f"Validation {name}": f"{value:.3f}" for name, value in info["metrics"].items()},
+        **{
+            f"{wording.class_label(name)} (validation)": f"{value:.3f}"
+            for name, value in info["metrics"].items()
+            if not name.startswith("val_")  # losses
+        },
     }

@@ -40,6 +40,7 @@ def render_summary(finding: dict[str, Any], now: datetime) -> str:
         last=finding.get("num_slices"),
         pictures=_pictures(finding),
         size=(_WIDTH, _HEIGHT),
+        point=f"{wording.operating_point(finding, finding['tasks'])}. {wording.sentence(finding['origin'])}",
         now=f"{now:%Y-%m-%d %H:%M}",
     )
 

@@ -34,6 +34,6 @@ def call_and_wait(watcher: ApiClient, what: str, call: Callable[[ApiClient, str]
 def waiting_text(what: str, started: datetime, now: datetime, place: int | None) -> str:
     """Return what is waited for: `Examining A · since 12:30:05 (8 s) · 2 before it in the queue`."""
     parts = [what, f"since {started:%H:%M:%S} ({(now - started).total_seconds():.0f} s)"]
-    if place:
-        parts.append(f"{place} before it in the queue")
+    if place is not None:
+        parts.append(f"{place} before it in the queue" if place else "the model works on it")
     return " · ".join(parts)

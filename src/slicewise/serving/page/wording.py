@@ -1,10 +1,14 @@
 """Names and numbers as the page words them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from slicewise.domain.labels import MODALITIES
+from slicewise.domain.labels import CLASSIFICATION, MODALITIES, SEGMENTATION
+from slicewise.domain.wording import reword
 
+_KEY_WITH_VALUE: Final = re.compile(r"\b(?:evaluation|serving|runtime)\.\w+ \(([^()]+)\)")
+_KEY_IN_BRACKETS: Final = re.compile(r" \((?:evaluation|serving|runtime)\.\w+\)")
 _SEQUENCES: Final = {"t1ce": "T1 with contrast"}
 
 
@@ -21,7 +25,8 @@ def class_label(name: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return text with a capital at its start, unless it starts with the name of a file."""
+    """Return text of the API as a sentence: a capital at its start, unless that is a file's name; no keys."""
+    text = _KEY_IN_BRACKETS.sub("", _KEY_WITH_VALUE.sub(r"\1", text))
     first = text.partition(" ")[0]
     return text[:1].upper() + text[1:] if first.isalpha() else text
 
@@ -51,3 +56,17 @@ def verdict(finding: dict[str, Any]) -> str | None:
     """Return what the model calls the case, in words; None without classification."""
     name = finding["verdict"]
     return None if name is None else class_label(name)
+
+
+def operating_point(point: Mapping[str, Any], tasks: Sequence[str]) -> str:
+    """Return the thresholds of the tasks in words, as in `a tumour from 50%, mask from 40%, calibrated`."""
+    parts = []
+    if CLASSIFICATION in tasks:
+        threshold = point["class_threshold"]
+        verdict = "the most probable class" if threshold is None else f"a tumour from {percent(threshold)}"
+        parts += [verdict, "calibrated" if point["calibrated"] else "not calibrated"]
+    if SEGMENTATION in tasks:
+        shares = [point["mask_threshold"], *point["class_mask_thresholds"].values()]
+        own = enumeration([percent(share) for share in dict.fromkeys(shares)])
+        parts.append(f"mask from {own}")
+    return reword(", ".join(parts))

@@ -32,6 +32,7 @@ class Picture {
     [this.mask, this.probability] = await Promise.all([this.data.mask, this.data.probability].map((url) => url && this.pixels(url)));
     this.canvas = this.find("canvas");
     [this.canvas.width, this.canvas.height] = [this.image.width, this.image.height];
+    this.zoom(1);
     this.wire();
     this.draw();
     this.say("");
@@ -139,13 +140,9 @@ class Picture {
   }
 
   zoom(factor) {
-    this.root.querySelector(".stage").style.overflow = factor > 1 ? "auto" : "hidden";
-    this.root.querySelector(".stage").style.maxHeight = factor > 1 ? "36rem" : "";
-    Object.assign(this.canvas.style, factor > 1 ? { maxWidth: "none", maxHeight: "none", width: `${this.base() * factor}px` } : { maxWidth: "", maxHeight: "", width: "" });
-  }
-
-  base() {
-    return (this.width ??= this.canvas.clientWidth);
+    const { width, height } = this.canvas;
+    Object.assign(this.root.querySelector(".stage").style, factor > 1 ? { overflow: "auto", maxHeight: "36rem" } : { overflow: "hidden", maxHeight: "" });
+    this.canvas.style.width = `calc(min(100%, ${(36 * width) / height}rem) * ${factor})`;
   }
 
   say(text) {
