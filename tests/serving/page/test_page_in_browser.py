@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from slicewise.config.compose import compose
@@ -142,8 +144,11 @@ def files_to_send(folder: Path, picture: Path, volume: Path) -> dict[str, Path]:
     paths = {name: folder / name for name in names}
     paths["scan.dcm"].write_bytes(b"DICM")
     paths["notes.txt"].write_text("notes", encoding="utf-8")
-    for name in ("P1_flair.nii.gz", "P1_seg.nii.gz"):
-        paths[name] = Path(shutil.copy(volume, folder / name))
+    paths["P1_flair.nii.gz"] = Path(shutil.copy(volume, folder / "P1_flair.nii.gz"))
+    paths["P1_seg.nii.gz"] = folder / "P1_seg.nii.gz"
+    image: Any = nib.load(volume)
+    lesion = (np.asarray(image.dataobj) > 600).astype(np.uint8)
+    nib.save(nib.Nifti1Image(lesion, image.affine), paths["P1_seg.nii.gz"])
     with zipfile.ZipFile(paths["many.zip"], "w") as archive:
         archive.write(picture, "set/a.png")
         archive.writestr("set/broken.png", b"\x89PNG\r\n\x1a\n")
