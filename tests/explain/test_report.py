@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from slicewise.explain.explanation import (
     summarise_methods,
 )
 from slicewise.explain.faithfulness import Curves
-from slicewise.explain.report import PER_PAGE, CurveRow, write_methods
+from slicewise.explain.report import PER_PAGE, CurveRow, write_gradcam, write_methods
 
 pytestmark = pytest.mark.usefixtures("drawn_figures")
 
@@ -98,6 +99,34 @@ def test_tables_curves_and_pages_are_written(tmp_path: Path, result: EvaluationR
     assert len(read_rows(tmp_path / "curves.csv", CurveRow)) == 5 * 3 * called
     assert json.loads((tmp_path / "explanations.json").read_text())["methods"] == methods
     assert height(tmp_path / "page_01.png") > 2 * height(tmp_path / "page_02.png")
+
+
+def columns(path: Path) -> float:
+    with Image.open(path) as picture:
+        return picture.width / picture.height
+
+
+def test_methods_with_equal_maps_are_one_panel(tmp_path: Path, result: EvaluationResult) -> None:
+    different = [explained(found_tumour(result))]
+    equal = [replace(each, saliency_maps={"gradcam": ON, "hirescam": ON}) for each in different]
+    for name, explanations in (("two", different), ("one", equal)):
+        (tmp_path / name).mkdir()
+        write_methods(tmp_path / name, explanations, synthetic=False)
+    assert columns(tmp_path / "one" / "page_01.png") < columns(tmp_path / "two" / "page_01.png")
+
+
+def test_a_slice_without_a_predicted_tumour_shows_no_map(tmp_path: Path, result: EvaluationResult) -> None:
+    rows = [next(row for row in result.slices if bool(row.predicted) is called) for called in (False, True)]
+    warm = []
+    for row in rows:
+        folder = tmp_path / str(row.predicted)
+        folder.mkdir()
+        write_gradcam(folder, [explained(row)], synthetic=False)
+        (path,) = folder.glob("*.png")
+        with Image.open(path) as picture:
+            red, _, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(int), -1, 0)
+        warm.append(int(np.count_nonzero(red > blue + 60)))
+    assert warm[0] == 0 < warm[1]
 
 
 def test_without_pictures_there_are_tables_without_rows_and_no_figure(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_how_masks_were_cleaned_is_said(
     metrics["decisions"]["phantom"].update(chosen)
     write_json(evaluation / "metrics.json", metrics)
     text = render_html(made.run, replace(made.folders, evaluation=evaluation))
-    assert f"<td>{words}</td>" in text
+    assert f">{words}</td>" in text
 
 
 def test_accuracy_below_the_majority_answer_is_not_passed_over(made: Made, evaluation: Path) -> None:
@@ -301,3 +301,22 @@ def test_the_page_says_what_joint_gained(made: Made) -> None:
     text = " ".join(Document(render_html(made.run, made.folders)).text.split())
     for source, found in gains.items():
         assert f"{source}: {gain_text('joint', found)}" in text
+
+
+def test_the_first_screen_holds_verdicts_and_one_figure_and_the_rest_is_folded(made: Made) -> None:
+    page = made.page
+    first, _, rest = page.partition("</section>")
+    assert first.count('class="verdict"') == 2
+    assert first.count("<img") == 1
+    assert first.count("<table") == 0
+    assert rest.count('<details class="section">') == page.count("<h2>") > 5
+    assert "<details open" not in page
+
+
+def test_every_cell_names_its_column_for_a_narrow_screen(made: Made) -> None:
+    page = made.page
+    head = re.findall(r'<th scope="col"[^>]*>([^<]+)</th>', page)
+    assert {*head} >= {"interval", "value"}
+    labels = {*re.findall(r'data-label="([^"]+)"', page)}
+    firsts = {*re.findall(r'<thead><tr><th scope="col"[^>]*>([^<]*)</th>', page)}
+    assert {*head} - firsts <= labels

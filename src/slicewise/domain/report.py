@@ -46,6 +46,18 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What the run found about one source, in a sentence."""
+
+    headline: str
+    text: str
+    kind: ClassVar = "verdict"
+
+    def lines(self) -> Iterator[str]:
+        yield from textwrap.wrap(printable(f"{self.headline}: {self.text}"), WIDTH, subsequent_indent="  ")
+
+
+@dataclass(frozen=True)
 class Table:
     """Cells as text, a dash for what is missing; the first cell of a row names it."""
 
@@ -110,7 +122,7 @@ class Code:
         yield from () if self.caption else (f"  {self.text}",)
 
 
-Block = Text | Notice | Table | Figure | Code
+Block = Text | Notice | Verdict | Table | Figure | Code
 
 
 @dataclass(frozen=True)

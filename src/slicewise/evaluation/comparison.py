@@ -234,6 +234,12 @@ def to_table(rows: Sequence[ComparisonRow]) -> Table:
     return Table(_COLUMNS, cells)
 
 
+def is_zero(row: ComparisonRow) -> bool:
+    """Whether a difference is shown as 0: the two variants have the same value on every patient."""
+    shown = (row.value, row.low, row.high)
+    return bool(row.minus) and row.value is not None and all(not round(part or 0.0, 3) for part in shown)
+
+
 def verdict(row: ComparisonRow) -> str:
     """Return `better` or `worse` for a difference whose interval excludes 0, else nothing."""
     sign = _direction(row.score)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from slicewise.core.files import write_json, write_text
 from slicewise.domain.classes import TUMOUR_OR_NOT, Classes
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, Task
-from slicewise.domain.report import WIDTH, Table, interval_text, number
+from slicewise.domain.report import WIDTH, Table, Verdict, interval_text, number
 from slicewise.domain.tables import (
     PatientRow,
     SliceRow,
@@ -53,6 +53,7 @@ _NOT_POSTPROCESSING = ("before", "after", "notes")  # keys of `compare_threshold
 class SourceScores(NamedTuple):
     """The headline scores and all scores of one source, and why some have no interval."""
 
+    verdict: Verdict
     headlines: Table
     details: Table
     notes: list[str]
@@ -219,8 +220,19 @@ def source_scores(metrics: Mapping[str, Any]) -> list[SourceScores]:
             composition = ", ".join(f"{count:,} {label}" for count, label in pairs)
         main = Table(head, _headline_lines(entry, decision), counts)
         every = Table(head, details, f"{counts}, {composition}")
-        sources.append(SourceScores(main, every, notes, tables))
+        sources.append(SourceScores(_verdict(name, entry), main, every, notes, tables))
     return sources
+
+
+def _verdict(source: str, entry: Mapping[str, Any]) -> Verdict:
+    """Return the headline scores of a source as a sentence."""
+    scores = []
+    for metric, estimate in headline_scores(entry):
+        value = number(estimate["value"], missing="undefined")
+        interval = f" ({interval_text(estimate)})" if estimate["interval"] else ""
+        scores.append(f"{score_label(score_key(metric))} {value}{interval}")
+    counts = describe_counts(entry["num_patients"], entry["num_slices"])
+    return Verdict(source, f"{'; '.join(scores)}. {counts} tested.")
 
 
 def _uncertain_notes(entry: Mapping[str, Any], decision: Mapping[str, Any] | None) -> Iterator[str]:

@@ -62,6 +62,8 @@ _CELL: Final = 2.3  # inches of one image of a page
 _SMOOTH: Final = 1 / 64
 """Standard deviation of the smoothing of saliency maps on the pages, as a share of the image side."""
 _EPSILON: Final = 1e-6
+_EQUAL: Final = 0.02
+"""Largest difference of two maps that look the same"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +164,13 @@ def _draw_gradcam(
     caption += f"\n{what} probability {row.probability:.2f}, truth: {label}, {outcome}"
     if row.share_inside is not None and row.share_by_area is not None:
         caption += f"\nsaliency in tumour {row.share_inside:.0%}, by area alone {row.share_by_area:.0%}"
-    intensity = np.clip(explanation.saliency_maps["gradcam"], 0, 1)
     with drawing(folder / row.file, (6.4, 4.0)) as figure:
         figure.set_layout_engine("constrained", w_pad=0.05, h_pad=0.05)
         left, right = figure.subplots(1, 2)
-        for axes, saliency, alpha in ((left, None, None), (right, intensity, 0.75 * intensity)):
-            _draw_slice(axes, explanation, saliency, alpha)
-        left.set_title("slice" if row.hit is None else "slice with reference outline", fontsize=9)
+        _draw_slice(left, explanation)
+        _draw_evidence(right, explanation, "gradcam", classes)
+        outlined = "slice with reference outline" if _has_outline(explanation) else "slice"
+        left.set_title(outlined, fontsize=9)
         evidence = what if classes.several else "a tumour"
         right.set_title(f"evidence for {evidence}, relative", fontsize=9)
         figure.suptitle(caption, x=0.02, ha="left", fontsize=10)
@@ -226,7 +228,8 @@ def _draw_page(
     synthetic: bool,
 ) -> None:
     """Draw a line per slice: anatomy, then the saliency map of each method with its scores."""
-    columns = 1 + len(page[0].saliency_maps)
+    methods = _distinct_methods(page)
+    columns = 1 + len(methods)
     size = (0.9 + _CELL * columns, 0.9 + (_CELL + 0.4) * len(page))
     with drawing(path, size, title, synthetic=synthetic) as figure:
         figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.06)
@@ -238,21 +241,68 @@ def _draw_page(
             called = f"\ncalled {classes.labels[row.predicted]}" if classes.several else ""
             facts = f"truth: {truth}{called}; p = {row.probability:.2f}, {verdict}"
             line[0].set_title(f"{row.case}, slice {row.index}\n{facts}", fontsize=8)
-            for axes, (name, saliency) in zip(line[1:], explanation.saliency_maps.items(), strict=True):
-                smooth = gaussian_filter(saliency, _SMOOTH * len(saliency))  # the maximum is often one pixel
-                intensity = np.clip(smooth / max(float(smooth.max()), _EPSILON), 0, 1)
-                _draw_slice(axes, explanation, intensity, 0.8 * intensity**0.5)
-                score = scores[row.key, name]
-                parts = [] if score.share_inside is None else [f"{score.share_inside:.0%} in tumour"]
-                if score.deletion_auc is not None and score.insertion_auc is not None:
-                    parts.append(f"del {score.deletion_auc:.2f}, ins {score.insertion_auc:.2f}")
-                axes.set_title(f"{_TITLES[name]}\n{'; '.join(parts) or 'not called tumour'}", fontsize=8)
-        scale = ScalarMappable(Normalize(0, 1), _COLOURMAP)
-        label = "saliency, smoothed, relative to its maximum"
-        figure.colorbar(scale, ax=grid[:, -1], shrink=0.6 / len(page) ** 0.5, label=label)
-        if not classes.several:
+            for axes, (name, equal) in zip(line[1:], methods.items(), strict=True):
+                _draw_evidence(axes, explanation, name, classes)
+                titles = " = ".join(_TITLES[each] for each in (name, *equal))
+                shown = _is_explained(explanation, classes)
+                facts = _scores_text(scores[row.key, name]) if shown else ""
+                axes.set_title(f"{titles}\n{facts}", fontsize=8)
+        if any(_is_explained(explanation, classes) for explanation in page):
+            scale = ScalarMappable(Normalize(0, 1), _COLOURMAP)
+            label = "saliency, smoothed, relative to its maximum"
+            figure.colorbar(scale, ax=grid[:, -1], shrink=0.6 / len(page) ** 0.5, label=label)
+        if any(map(_has_outline, page)):
             outline = Line2D([], [], color=TRUTH, linewidth=1.5, label="reference outline of the tumour")
             figure.legend(handles=[outline], loc="outside lower left")
+
+
+def _distinct_methods(page: Sequence[SliceExplanation]) -> dict[str, list[str]]:
+    """Return the methods whose maps differ on some slice, each with those that are equal to it on all."""
+    distinct: dict[str, list[str]] = {}
+    for name in page[0].saliency_maps:
+        for first, equal in distinct.items():
+            maps = ([_intensity(each.saliency_maps[key]) for key in (first, name)] for each in page)
+            if all(np.allclose(one, other, rtol=0, atol=_EQUAL) for one, other in maps):
+                equal.append(name)
+                break
+        else:
+            distinct[name] = []
+    return distinct
+
+
+def _scores_text(score: ExplanationRow) -> str:
+    parts = [] if score.share_inside is None else [f"{score.share_inside:.0%} in tumour"]
+    if score.deletion_auc is not None and score.insertion_auc is not None:
+        parts.append(f"deletion {score.deletion_auc:.2f}, insertion {score.insertion_auc:.2f}")
+    return "; ".join(parts)
+
+
+def _has_outline(explanation: SliceExplanation) -> bool:
+    return explanation.reference is not None and bool(explanation.reference.any())
+
+
+def _is_explained(explanation: SliceExplanation, classes: Classes) -> bool:
+    """Whether there is a prediction that a map gives evidence for: none for “no tumour”."""
+    return classes.several != () or explanation.row.predicted > 0
+
+
+def _intensity(saliency: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a smoothed map relative to its maximum, which is often one pixel."""
+    smooth = gaussian_filter(saliency, _SMOOTH * len(saliency))
+    return np.asarray(np.clip(smooth / max(float(smooth.max()), _EPSILON), 0, 1), np.float32)
+
+
+def _draw_evidence(axes: Axes, explanation: SliceExplanation, method: str, classes: Classes) -> None:
+    """Draw a slice with the saliency map of a method, or why there is none."""
+    if not _is_explained(explanation, classes):
+        _draw_slice(axes, explanation)
+        axes.text(
+            0.5, 0.04, "no tumour predicted: no map", transform=axes.transAxes, color="white",
+            ha="center", va="bottom", fontsize=8, bbox={"facecolor": "black", "alpha": 0.6, "lw": 0},
+        )  # fmt: skip
+        return
+    intensity = _intensity(explanation.saliency_maps[method])
+    _draw_slice(axes, explanation, intensity, 0.8 * intensity**0.5)
 
 
 def _draw_slice(

@@ -71,9 +71,9 @@ def draw_dice(path: Path, result: EvaluationTables, *, synthetic: bool) -> None:
             panels[0].text(0.5, 0.5, words, ha="center")
         for axes, (source, rows) in zip(panels, sources.items(), strict=False):
             _draw_strips(axes, source, rows)
-        panels[-1].set_xlabel(
-            "score per patient, all slices pooled; black: median, grey: quartiles and range"
-        )
+        boxed = any(len(rows) >= _FEWEST_FOR_BOX for rows in sources.values())
+        legend = "black: median, grey: quartiles and range" if boxed else "black: median"
+        panels[-1].set_xlabel(f"score per patient, all slices pooled; {legend}")
 
 
 def _strips(rows: Sequence[PatientRow]) -> list[tuple[str, str, Any]]:

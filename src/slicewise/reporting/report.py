@@ -22,6 +22,7 @@ from slicewise.evaluation.report import source_scores
 from slicewise.evaluation.summary import headline_scores
 from slicewise.metrics.table import score_key, score_label
 from slicewise.reporting.model import describe_model, describe_preparation
+from slicewise.reporting.patients import LINKS
 from slicewise.reporting.run import (
     ResultFolders,
     RunInfo,
@@ -30,7 +31,7 @@ from slicewise.reporting.run import (
     selection_notes,
     uncalibrated_sources,
 )
-from slicewise.reporting.sections import LINKS, build_report
+from slicewise.reporting.sections import build_report
 from slicewise.reporting.tables import split_table, training_table
 
 _LONG: Final = 20_000

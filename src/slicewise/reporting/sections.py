@@ -5,43 +5,25 @@ from typing import Any, Final
 
 from slicewise.config.export import to_yaml
 from slicewise.core.files import read_json
-from slicewise.domain.classes import Classes
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.report import Block, Code, Figure, Notice, Report, Section, Table, Text, number
-from slicewise.domain.tables import ComparisonRow, PatientRow, SliceRow, TraitRow, plural, read_rows
+from slicewise.domain.tables import ComparisonRow, PatientRow, TraitRow, plural, read_rows
 from slicewise.domain.wording import is_of_pictures
-from slicewise.evaluation.comparison import describe_intervals, gain_text, to_table
+from slicewise.evaluation.comparison import describe_intervals, gain_text, is_zero, to_table
 from slicewise.evaluation.report import CLASSES_FIGURE, SourceScores, source_scores
-from slicewise.metrics.table import METRICS
+from slicewise.metrics.table import METRICS, score_key, score_label
 from slicewise.reporting.external import describe_test, differences
+from slicewise.reporting.patients import LINKS, MAX_PATIENTS, patients
 from slicewise.reporting.run import (
     ResultFolders,
     RunInfo,
     collect_warnings,
     selected_settings,
-    selection_notes,
 )
 from slicewise.reporting.tables import split_table, training_table
 from slicewise.reporting.thresholds import thresholds
 
-MAX_PATIENTS: Final = 300
 MAX_GRADCAM_PAGES: Final = 4
-_PICTURE_METRICS: Final = ("dice", "iou", "precision", "recall", "pixel_specificity", "boundary_f1")
-"""Columns of the table of test pictures"""
-LINKS: Final = {
-    "metrics": "../multitask_evaluation/metrics.json",
-    "text": "../multitask_evaluation/report.txt",
-    "patients": "../multitask_evaluation/patients.csv",
-    "slices": "../multitask_evaluation/slices.csv",
-    "calibration": "../multitask_evaluation/calibration.json",
-    "phases": "../phase_comparison/phase_comparison.csv",
-    "failures": "../failures/slices.csv",
-    "traits": "../failures/traits.csv",
-    "gradcam": "../../visualizations/multitask_gradcam/explanations.csv",
-    "subsets": "../ablations/modality_subsets.csv",
-    "model_card": "model_card.md",
-}
-"""The tables behind the page, relative to its folder in the workspace."""
 _SCORE_FIGURES: Final = {
     "confusion_matrix": (CLASSIFICATION, "Confusion matrices of the slices, per source"),
     "metric_distribution": (SEGMENTATION, "Overlap of the masks of each test patient"),
@@ -65,7 +47,7 @@ def build_report(run: RunInfo, folders: ResultFolders) -> Report:
         ("Scores on the test patients", "Scores", _scores(metrics, sources, folders)),
         (f"{selected}, selected on the validation patients", "Thresholds", thresholds(metrics, folders)),
         ("The training stages on the same test slices", "Stages", _stages(run, folders)),
-        (f"Every test {tested}, worst first", f"{tested}s".capitalize(), _patients(metrics, folders)),
+        (f"Every test {tested}, worst first", f"{tested}s".capitalize(), patients(metrics, folders)),
         ("Failures", "Failures", _failures(run, metrics, folders)),
         ("Explanations", "Explanations", _explanations(metrics, folders)),
         ("Fewer modalities", "Modalities", _subsets(folders)),
@@ -80,10 +62,15 @@ def build_report(run: RunInfo, folders: ResultFolders) -> Report:
     version = run.evaluation_step.versions.get("slicewise", "")
     return Report(
         title,
-        f"model of stage “{metrics['stage']}”, evaluated {run.evaluation_step.made_at}",
+        f"model of stage “{metrics['stage']}”, evaluated {_minute(run.evaluation_step.made_at)}",
         [section for section in built if section.blocks],
         f"SliceWise {version}. For research; not a medical device.",
     )
+
+
+def _minute(made_at: str) -> str:
+    """Return a time of ISO 8601 in UTC as people write it."""
+    return f"{made_at[:16].replace('T', ' ')} UTC"
 
 
 def _summary(
@@ -91,8 +78,8 @@ def _summary(
 ) -> Iterator[Block]:
     for headline, explanation in collect_warnings(run, metrics):
         yield Notice(headline, explanation)
-    for note in selection_notes(metrics):
-        yield Notice(selected_settings(metrics), note, severe=False)
+    yield from (source.verdict for source in sources)
+    yield from _first_figure(metrics, folders)
     unused = describe_test(folders)
     if folders.stages:
         unused = (
@@ -103,12 +90,12 @@ def _summary(
         f"{unused} Sources are never averaged. Not a medical device: nothing in this report supports a "
         "decision about a person."
     )
-    intervals = metrics["intervals"]
-    for source in sources:
-        yield source.headlines
-        yield from (Text(note, is_note=True) for note in source.notes)
-    confidence = f"{intervals['confidence'] * 100:.0f} % intervals"
-    yield Text(f"{confidence}: {intervals['method']}; {intervals['samples']} samples.", is_note=True)
+
+
+def _first_figure(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
+    """Yield the figure that says most about the model."""
+    name = "metric_distribution" if SEGMENTATION in metrics["tasks"] else "confusion_matrix"
+    yield Figure(folders.evaluation / f"{name}.png", _SCORE_FIGURES[name][1])
 
 
 def _training(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
@@ -121,10 +108,16 @@ def _training(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
 def _scores(
     metrics: Mapping[str, Any], sources: list[SourceScores], folders: ResultFolders
 ) -> Iterator[Block]:
+    first = next(block for block in _first_figure(metrics, folders) if isinstance(block, Figure))
     for source in sources:
+        yield source.headlines
         yield source.details
         yield from source.classes
         yield from (Text(note, is_note=True) for note in source.notes)
+    intervals = metrics["intervals"]
+    confidence = f"{intervals['confidence'] * 100:.0f} % intervals"
+    yield Text(f"{confidence}: {intervals['method']}; {intervals['samples']} samples.", is_note=True)
+    yield from _definitions(metrics)
     if SEGMENTATION in metrics["tasks"]:
         tolerance = f"Surfaces in 3-D; NSD within {metrics['nsd_tolerance_mm']} mm. "
         yield Text(
@@ -132,7 +125,7 @@ def _scores(
         )
     for name, (task, text) in _SCORE_FIGURES.items():
         caption = _ROC_CURVES if name == "roc_curve" and "slice_classes" in metrics else text
-        if task in metrics["tasks"]:
+        if task in metrics["tasks"] and first.path.stem != name:
             yield Figure(folders.evaluation / f"{name}.png", caption)
     if "classes" in metrics or CLASSIFICATION not in metrics["tasks"]:
         what = "IoU and confusion" if _pixels_are_confused(metrics) else "IoU"
@@ -143,71 +136,32 @@ def _scores(
         yield Figure(samples, "Masks of test patients, best to worst", wide=True)
 
 
+def _definitions(metrics: Mapping[str, Any]) -> Iterator[Block]:
+    """Yield what the scores of this report mean."""
+    sections = [part for entry in metrics["sources"].values() for part in entry.values()]
+    keys = {key for part in sections if isinstance(part, Mapping) for key in part}
+    rows = [
+        (metric.label, metric.definition, metric.unit or "–")
+        for metric in (METRICS[name] for name in METRICS.names())
+        if score_key(metric) in keys or metric.name in keys
+    ]
+    yield Table(("score", "definition", "unit"), rows, "What the scores mean").without_empty()
+
+
 def _stages(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     if folders.stage_comparison is None or len(folders.stages) < 2:
         return
     rows = read_rows(folders.stage_comparison / "phase_comparison.csv", ComparisonRow)
-    yield to_table(rows).without_empty()
+    zero = [row for row in rows if is_zero(row)]
+    yield to_table([row for row in rows if row not in zero]).without_empty()
+    for names in dict.fromkeys((row.source, row.variant, row.minus) for row in zero):
+        source, variant, minus = names
+        equal = [score_label(row.score) for row in zero if (row.source, row.variant, row.minus) == names]
+        yield Text(f"{source}: {variant} and {minus} are equal in {', '.join(dict.fromkeys(equal))}.")
     for source, gains in run.gains.items():
         yield Text(f"{source}: {gain_text(run.final_stage, gains)}")
     yield Text(f"{describe_intervals(rows)} Thresholds as configured.", is_note=True)
     yield Figure(folders.stage_comparison / "phase_comparison.png", "The stages compared", wide=True)
-
-
-def _patients(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
-    if classes := Classes.from_json(metrics.get("slice_classes")):
-        yield from _slices_of_classes(classes, folders)
-        return
-    patients = read_rows(folders.evaluation / "patients.csv", PatientRow)
-    patients.sort(
-        key=lambda row: (row.source, 2.0 if row.dice is None else row.dice, row.slice_accuracy, row.patient)
-    )
-    classified = CLASSIFICATION in metrics["tasks"]
-    names = metrics["classes"]["names"] if "classes" in metrics else ()
-    rows = [
-        (
-            *(row.source, row.patient, str(row.num_slices), str(row.num_tumour_slices), number(row.dice)),
-            *(number(row.scores.get(f"dice_{name}")) for name in names),
-            *(number(row.scores.get("nsd")), number(row.scores.get("hd95_mm"), 1)),
-            *(number(row.reference_ml, 1), number(row.predicted_ml, 1)),
-            number(row.slice_accuracy if classified else None),
-        )
-        for row in patients[:MAX_PATIENTS]
-    ]
-    each = (f"Dice, {name.replace('_', ' ')}" for name in names)
-    head = ("source", "patient", "slices", "with tumour", "Dice", *each, "NSD", "HD95 mm", "reference ml")
-    table = Table((*head, "predicted ml", "slice accuracy"), rows)
-    if is_of_pictures():
-        scores = [METRICS[name] for name in _PICTURE_METRICS if name in METRICS]
-        table = Table(
-            ("source", "patient", *(metric.label for metric in scores)),
-            [
-                (row.source, row.patient, *(number(row.scores.get(metric.name)) for metric in scores))
-                for row in patients[:MAX_PATIENTS]
-            ],
-        )
-    yield table.without_empty()
-    shown = f"{MAX_PATIENTS} of {len(patients)} are shown. " if len(patients) > MAX_PATIENTS else ""
-    links = {"patients.csv": LINKS["patients"], "slices.csv": LINKS["slices"]}
-    yield Text(f"{shown}All columns, and all slices:", links, is_note=True)
-
-
-def _slices_of_classes(classes: Classes, folders: ResultFolders) -> Iterator[Block]:
-    """Yield the table of the slices of several classes: wrong ones first, the surest of them on top."""
-    slices = read_rows(folders.evaluation / "slices.csv", SliceRow)
-    slices.sort(key=lambda row: (row.source, row.right, row.probability * (1 if row.right else -1), row.key))
-    rows = [
-        (
-            *(row.source, row.case, str(row.index), classes.labels[row.label], classes.labels[row.predicted]),
-            *(number(row.probability, 2), number(row.class_probabilities[row.label], 2)),
-        )
-        for row in slices[:MAX_PATIENTS]
-    ]
-    head = ("source", "case", "slice", "true class", "predicted", "its probability", "of the true class")
-    table = Table(head, rows)
-    yield table.only(0, 1, 3, 4, 5, 6) if is_of_pictures() else table  # each case is its only slice
-    shown = f"{MAX_PATIENTS} of {len(slices)} are shown. " if len(slices) > MAX_PATIENTS else ""
-    yield Text(f"{shown}All columns, and all slices:", {"slices.csv": LINKS["slices"]}, is_note=True)
 
 
 def _failures(run: RunInfo, metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:

@@ -7,10 +7,12 @@ from slicewise.core.files import read_json
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.domain.report import Block, Table, Text, number
 from slicewise.domain.tables import MOST_PROBABLE
-from slicewise.reporting.run import ResultFolders, uncalibrated_sources
+from slicewise.reporting.run import ResultFolders, selection_notes, uncalibrated_sources
 
 
 def thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[Block]:
+    """Yield what was selected, why the rest was not, and the effect on the test patients."""
+    yield from (Text(f"{note}.") for note in selection_notes(metrics))
     yield Text(
         "They were selected and saved before the test patients were read. A setting without a significant "
         "gain on validation patients that were held out from its selection keeps its configured value."
