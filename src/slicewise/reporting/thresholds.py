@@ -47,8 +47,12 @@ def thresholds(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterator[B
     if SEGMENTATION not in metrics["tasks"]:
         chosen, effect = chosen.only(0, 1, 2, 3).without_empty(), effect.only(0, 1, 2, 3)
     yield from (chosen, effect)
+    yield _calibration_note(decisions)
+
+
+def _calibration_note(decisions: Mapping[str, Any]) -> Text:
     bins = next((entry["after"]["ece_bins"] for entry in decisions.values()), None) or "equal"
-    yield Text(
+    return Text(
         f"ECE: expected calibration error, in {bins} bins; by chance: the ECE expected for so few slices if "
         "every probability were correct.",
         is_note=True,
