@@ -16,7 +16,8 @@ UV = Path(sys.executable).with_name("uv")
 
 BASES = {
     "serving": (),
-    "dev": ("serving",),
+    "raw": ("serving",),
+    "dev": ("raw",),
     "bench": ("dev",),
     "fuzz": ("dev",),
     "audit": ("dev",),
