@@ -20,10 +20,11 @@ _SUSPICIOUS_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; without an error it is flushed to disk and renamed to `path`.
 
-    Readers see the old file or the new one, never a part.
+    Readers see the old file or the new one, never a part. Not `durable`: except after a loss of power, for
+    files that may be lost; the disk need not be waited for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -35,7 +36,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException as error:

@@ -56,7 +56,7 @@ class LayerRenderer:
         picture = self.draw(finding, index, layer)
         if picture is None:
             raise no_task(SEGMENTATION if layer == "overlay" else CLASSIFICATION, "this layer")
-        return to_png(picture)
+        return to_png(picture, quick=True)
 
     def _saliency(self, prediction: Prediction, index: int, called: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the Grad-CAM of a slice, [row, col] of 0 to 1; zero where the slice is not called a tumour.

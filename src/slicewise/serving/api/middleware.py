@@ -57,7 +57,6 @@ class _Body:
         self._max_mib = max_mib
         self._limit = max_mib * MIB + _FRAMING_BYTES
         self._num_bytes = 0
-        self._started = False
         self._complete = False
 
     async def receive(self) -> Message:
@@ -73,9 +72,9 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Read and discard the rest of a body, if reading has begun."""
+        """Read and discard the rest of a body."""
         try:
-            while self._started and not self._complete and self._num_bytes < _DRAIN_FACTOR * self._limit:
+            while not self._complete and self._num_bytes < _DRAIN_FACTOR * self._limit:
                 await self._next()
         except HTTPException:  # the client sends nothing more: respond now
             self._complete = True
@@ -88,7 +87,7 @@ class _Body:
             raise HTTPException(
                 408, f"nothing arrived for {SILENCE_SECONDS:.0f} seconds; send the request again"
             )
-        self._started, self._complete = True, not message.get("more_body", False)
+        self._complete = not message.get("more_body", False)
         self._num_bytes += len(message.get("body", b""))
         return message
 

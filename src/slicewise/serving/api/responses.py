@@ -245,4 +245,4 @@ def _largest(slices: Sequence[schemas.SliceExamination]) -> int:
 
 
 def _base64_png(picture: Picture) -> str:
-    return base64.b64encode(to_png(picture)).decode()
+    return base64.b64encode(to_png(picture, quick=True)).decode()

@@ -127,7 +127,7 @@ class ResultStore:
     def _write(self, folder: Path, finding: Finding) -> None:
         path = folder / f"{finding.key}{_SUFFIX}"
         try:
-            with atomic_write(path) as stream:
+            with atomic_write(path, durable=False) as stream:
                 write_finding(stream, finding, self._model)
             with self._lock:
                 self._sizes[finding.key] = path.stat().st_size
