@@ -25,6 +25,7 @@ interrupted. For commands that run no step, 1 means:
 | `predict` | a case could not be predicted |
 | `verify` | something is damaged |
 | `doctor` | something prevents a run |
+| `serve` | a service did not start, or ended ten times in a row; 0 means stopped by SIGTERM or Ctrl-C |
 | `demo status`, `demo stop` | no demo of this workspace is running |
 | `status --watch` | the run failed, was stopped or killed |
 """

@@ -30,5 +30,5 @@ def test_no_state_and_a_damaged_one_are_none(tmp_path: Path) -> None:
 
 def test_urls_and_processes_come_from_the_services() -> None:
     assert STATE.service("api").url == "http://127.0.0.1:8601"
-    assert STATE.page_url == "http://127.0.0.1:8602"
+    assert STATE.url == "http://127.0.0.1:8602"
     assert STATE.processes() == (ProcessIdentity(12, 34.5),)

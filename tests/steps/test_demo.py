@@ -115,7 +115,7 @@ def test_a_network_that_was_forced_and_came_out_otherwise_is_not_the_one_served(
 
 def test_the_settings_reach_the_command_line_of_the_api(tmp_path: Path) -> None:
     config = compose(["evaluation.rotation=12.0", "runtime.num_threads=3"])
-    command = lifecycle.api_service(config, tmp_path, tmp_path).command
+    command = lifecycle.api_service(config, tmp_path, tmp_path / "best_model.pth", tmp_path).command
     settings = Evaluation.model_validate_json(command[command.index("--settings") + 1])
     assert settings == config.evaluation
     assert command[command.index("--num-threads") + 1] == "3"

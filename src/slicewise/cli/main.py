@@ -27,6 +27,7 @@ VERBS = {
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
     "data": "generate a set of pictures with masks",
+    "serve": "serve a trained model in the foreground: API and page",
     "demo": "show or stop the demo",
     "clean": "delete superseded outputs",
 }

@@ -1,4 +1,4 @@
-"""Start and stop the demo.
+"""Start and stop the demo, in the background or in this process.
 
 Started means: both services pass their health checks, and the API has loaded the expected model.
 """
@@ -6,7 +6,9 @@ Started means: both services pass their health checks, and the API has loaded th
 import logging
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -26,6 +28,7 @@ from slicewise.demo.state import (
     read_state,
     served_fingerprint,
     state_path,
+    write_state,
 )
 from slicewise.serving import API_HEALTH, API_KEY_FILE_VARIABLE, API_URL_VARIABLE, HOST, PAGE_HEALTH
 
@@ -61,23 +64,76 @@ def start_demo(config: Config, home: Path, log_dir: Path, *, fingerprint: str) -
         ServingError: a port is taken, a service ended, did not respond in time or serves another model.
             Nothing is left running.
     """
-    settings = config.serving
-    stop_demo(home)
-    _require_free_ports(settings)
-    home.mkdir(parents=True, exist_ok=True)
-    services = (api_service(config, home, log_dir), _page_service(settings, log_dir))
+    settings, checkpoint = config.serving, home / CHECKPOINT_NAME
+    services = (api_service(config, home, checkpoint, log_dir), _page_service(settings, log_dir))
+    _make_room(settings, home, services)
     for service in services:
         rotate_log(Path(service.log_path))
     kind = settings.supervisor
     if kind == "auto":
         kind = "pm2" if pm2.is_installed() else "builtin"
-    state = DemoState(kind, None, fingerprint, str(home.absolute() / CHECKPOINT_NAME), services)
+    state = DemoState(kind, None, fingerprint, str(checkpoint.absolute()), services)
     try:
         state = _BACKENDS[kind].launch(state, home.absolute())
         return _wait_until_healthy(state, home, settings.startup_seconds)
     except BaseException:
         stop_demo(home)
         raise
+
+
+def serve(
+    config: Config,
+    home: Path,
+    checkpoint: Path,
+    *,
+    page_host: str | None,
+    announce: Callable[[DemoState], None],
+) -> None:
+    """Serve a model until SIGTERM or SIGINT, with this process as the supervisor and its output as the log.
+
+    Args:
+        config: as of `start_demo`.
+        home: as of `start_demo`; the checkpoint need not be in it.
+        checkpoint: the model, read where it lies.
+        page_host: address of the page, IPv4; None: no page.
+        announce: called once the services are healthy, in a thread.
+
+    Raises:
+        UsageError, ServingError: as of `start_demo`, or a service ended too often.
+    """
+    settings = config.serving
+    page = () if page_host is None else (_page_service(settings, None, page_host),)
+    services = (api_service(config, home, checkpoint, None), *page)
+    _make_room(settings, home, services)
+    state = DemoState("builtin", None, "", str(checkpoint.absolute()), services)
+    write_state(home, state)
+    stopping, faults = threading.Event(), list[ServingError]()
+
+    def watch_start() -> None:
+        try:
+            announce(_wait_until_healthy(state, home, settings.startup_seconds))
+        except ServingError as error:
+            faults.append(error)
+            stopping.set()
+
+    threading.Thread(target=watch_start, name="start", daemon=True).start()
+    try:
+        error = supervisor.run_until_signal(state, home, stopping)
+    finally:
+        state_path(home).unlink(missing_ok=True)
+    if faults or error:
+        raise faults[0] if faults else ServingError(error)
+
+
+def _make_room(settings: Serving, home: Path, services: Sequence[Service]) -> None:
+    """Stop an earlier demo of `home`; refuse settings and ports with which the services cannot start."""
+    if settings.api_key_file or not settings.is_local:
+        from slicewise.serving.api.access import read_api_key
+
+        read_api_key(settings.api_key_file, settings.host)
+    stop_demo(home)
+    _require_free_ports(settings, services)
+    home.mkdir(parents=True, exist_ok=True)
 
 
 def stop_demo(home: Path) -> bool:
@@ -90,11 +146,11 @@ def stop_demo(home: Path) -> bool:
     return True
 
 
-def api_service(config: Config, home: Path, log_dir: Path) -> Service:
-    """Return the service that runs the API with the checkpoint and the cases of `home`."""
+def api_service(config: Config, home: Path, checkpoint: Path, log_dir: Path | None) -> Service:
+    """Return the service that runs the API with a checkpoint and the cases of `home`."""
     command = (
         *(sys.executable, "-m", "slicewise.serving.api.app"),
-        *("--checkpoint", str(home.absolute() / CHECKPOINT_NAME)),
+        *("--checkpoint", str(checkpoint.absolute())),
         *("--device", config.runtime.device),
         *("--num-threads", str(config.runtime.num_threads)),
         *("--serving", config.serving.model_dump_json()),
@@ -102,21 +158,33 @@ def api_service(config: Config, home: Path, log_dir: Path) -> Service:
         *("--cases", str(home.absolute() / CASES_DIR)),
         *("--results", str(home.absolute() / RESULTS_DIR)),
     )
-    log_path = str(log_dir.absolute() / "demo-api.log")
-    return Service("api", config.serving.api_port, API_HEALTH, log_path, command=command, environment=_UTF8)
+    return Service(
+        "api",
+        config.serving.api_port,
+        API_HEALTH,
+        _log_path(log_dir, "demo-api.log"),
+        command=command,
+        environment=_UTF8,
+        host=config.serving.own_host,
+    )
 
 
-def _page_service(settings: Serving, log_dir: Path) -> Service:
-    """Return the Streamlit service: local only, no usage statistics, no prompts, no file watcher."""
+def _log_path(log_dir: Path | None, name: str) -> str:
+    return "" if log_dir is None else str(log_dir.absolute() / name)
+
+
+def _page_service(settings: Serving, log_dir: Path | None, host: str = HOST) -> Service:
+    """Return the Streamlit service: no usage statistics, no prompts, no file watcher."""
+    own_host = settings.own_host if host == settings.host else host
     options = {
-        "server.address": HOST,
+        "server.address": host,
         "server.port": settings.page_port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
         "server.runOnSave": "false",
         "server.showEmailPrompt": "false",
         "server.maxUploadSize": settings.max_upload_mib,
-        "browser.serverAddress": HOST,
+        "browser.serverAddress": own_host,
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
@@ -130,18 +198,20 @@ def _page_service(settings: Serving, log_dir: Path) -> Service:
         "page",
         settings.page_port,
         PAGE_HEALTH,
-        str(log_dir.absolute() / "demo-page.log"),
+        _log_path(log_dir, "demo-page.log"),
         command=(sys.executable, "-m", "streamlit", "run", page, *flags),
-        environment=(*_UTF8, (API_URL_VARIABLE, f"http://{HOST}:{settings.api_port}"), *key),
+        environment=(*_UTF8, (API_URL_VARIABLE, f"http://{settings.own_host}:{settings.api_port}"), *key),
+        host=own_host,
     )
 
 
-def _require_free_ports(settings: Serving) -> None:
+def _require_free_ports(settings: Serving, services: Sequence[Service]) -> None:
     if settings.api_port == settings.page_port:
         raise ServingError(
             f"serving.api_port and serving.page_port are both {settings.api_port}; change one of them"
         )
-    for key, port in (("api_port", settings.api_port), ("page_port", settings.page_port)):
+    for service in services:
+        key, port = f"{service.name}_port", service.port
         if not is_free(port):
             other = next((other for other in range(port + 10, 65536, 10) if is_free(other)), port + 1)
             raise ServingError(
@@ -169,14 +239,13 @@ def _wait_until_healthy(state: DemoState, home: Path, seconds: float) -> DemoSta
             raise ServingError(f"the demo's {failed.name} ended during start-up; {_quote_log(failed)}")
         if all(service.is_healthy for service in state.services):
             api = state.service("api")
-            served = served_fingerprint(api)
-            if served != state.fingerprint:
+            if not state.serves_model():
                 raise ServingError(
-                    f"the API on port {api.port} serves model {str(served)[:12]}, not "
+                    f"the API on port {api.port} serves model {str(served_fingerprint(api))[:12]}, not "
                     f"{state.fingerprint[:12]}; if another program uses this port, choose another one with "
                     "serving.api_port=..."
                 )
-            _LOG.info("demo at %s, API at %s, supervised by %s", state.page_url, api.url, state.kind)
+            _LOG.info("demo at %s, API at %s, supervised by %s", state.url, api.url, state.kind)
             return state
         time.sleep(_POLL_SECONDS)
     unhealthy = next((service for service in state.services if not service.is_healthy), state.services[0])
@@ -187,4 +256,6 @@ def _wait_until_healthy(state: DemoState, home: Path, seconds: float) -> DemoSta
 
 
 def _quote_log(service: Service) -> str:
+    if not service.log_path:
+        return "see its output above"
     return f"its log {service.log_path} ends with\n{log_tail(Path(service.log_path))}"

@@ -36,6 +36,7 @@ class ProcessIdentity:
 class Service:
     """A command that serves a port of this machine and appends its output to a log file.
 
+    Without a log file (''), its output is that of the supervisor. `host` is where this machine reaches it.
     `process` and `restarts` are as the supervisor recorded them last; `process` is None while it is down.
     """
 
@@ -47,24 +48,27 @@ class Service:
     restarts: int = 0
     command: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    host: str = HOST
 
     def __post_init__(self) -> None:
         _require_within(1 << 16, self.port)
+        socket.inet_pton(socket.AF_INET, self.host)
         _require_within(_LARGEST_NUMBER, self.restarts)
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def is_healthy(self) -> bool:
-        return http_get(self.port, self.health_path) is not None
+        return http_get(self.port, self.health_path, host=self.host) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class DemoState:
-    """A demo: its supervisor, its model and its services `api` and `page`.
+    """A demo: its supervisor, its model, and its services `api` and, unless left out, `page`.
 
+    `fingerprint` is '' where any model is accepted that the API has loaded from `checkpoint`.
     `supervisor` is None under PM2, whose daemon is not ours to stop, and where the supervisor has ended.
     `error` is set when the supervisor gave up.
     """
@@ -77,15 +81,21 @@ class DemoState:
     error: str = ""
 
     def __post_init__(self) -> None:
-        if not {service.name for service in self.services} >= {"api", "page"}:
-            raise ValueError("a demo has an API and a page")
+        if not any(service.name == "api" for service in self.services):
+            raise ValueError("a demo has an API")
 
     def service(self, name: str) -> Service:
         return next(service for service in self.services if service.name == name)
 
     @property
-    def page_url(self) -> str:
-        return self.service("page").url
+    def url(self) -> str:
+        """Return the address for people: of the page, else of the API."""
+        return self.services[-1].url
+
+    def serves_model(self) -> bool:
+        """Whether the API has loaded the model of this demo."""
+        served = served_fingerprint(self.service("api"))
+        return served is not None and self.fingerprint in ("", served)
 
     def processes(self) -> tuple[ProcessIdentity, ...]:
         """Return the services' processes, without the supervisor's."""
@@ -119,15 +129,15 @@ def read_state(home: Path) -> DemoState | None:
         return None
 
 
-def http_get(port: int, path: str, timeout: float = 2.0) -> bytes | None:
+def http_get(port: int, path: str, timeout: float = 2.0, *, host: str = HOST) -> bytes | None:
     """Return the body of a 200 response from this machine, or None for any other outcome.
 
     One HTTP/1.0 exchange (RFC 1945): importing `http.client` would take longer than the request.
     `timeout` is in seconds.
     """
-    request = f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n\r\n".encode()
+    request = f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode()
     try:
-        with socket.create_connection((HOST, port), timeout) as connection:
+        with socket.create_connection((host, port), timeout) as connection:
             connection.sendall(request)
             response = b"".join(iter(lambda: connection.recv(1 << 16), b""))
     except OSError:
@@ -139,7 +149,7 @@ def http_get(port: int, path: str, timeout: float = 2.0) -> bytes | None:
 def served_fingerprint(service: Service) -> str | None:
     """Return the fingerprint of the model that the API has loaded, or None while it is not ready."""
     try:
-        response: Any = json.loads(http_get(service.port, service.health_path) or b"")
+        response: Any = json.loads(http_get(service.port, service.health_path, host=service.host) or b"")
     except ValueError:
         return None
     fingerprint = response.get("fingerprint") if isinstance(response, dict) else None
@@ -147,11 +157,11 @@ def served_fingerprint(service: Service) -> str | None:
 
 
 def is_alive(home: Path, fingerprint: str | None = None) -> bool:
-    """Return whether both services of the demo of `home` are healthy and serve the expected model.
+    """Return whether all services of the demo of `home` are healthy and serve the expected model.
 
     `fingerprint` None accepts the model with which the demo was started.
     """
     state = read_state(home)
     if state is None or state.error or (fingerprint is not None and state.fingerprint != fingerprint):
         return False
-    return served_fingerprint(state.service("api")) == state.fingerprint and state.service("page").is_healthy
+    return state.serves_model() and all(service.is_healthy for service in state.services)

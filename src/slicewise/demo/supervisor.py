@@ -124,6 +124,7 @@ class ManagedService:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | dict(self.service.environment),
+                process_group=0,  # Ctrl-C in a terminal is for the supervisor, which then ends its services
             )
         self.launched_at = time.monotonic()
         self.restart_at = None
@@ -131,6 +132,8 @@ class ManagedService:
     def _open_log(self) -> IO[bytes]:
         """Open the log; a service whose log cannot be written runs without one."""
         name, log_path = self.service.name, self.service.log_path
+        if not log_path:
+            return os.fdopen(os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1), "wb")
         try:
             return Path(log_path).open("ab")
         except OSError as error:
@@ -183,8 +186,10 @@ class Supervisor:
                     recorded = self._try_to_write_state(was_recorded=recorded)
                 for service in self.services:
                     if service.failures > service.policy.max_failures:
-                        log_path, failures = service.service.log_path, service.failures
-                        error = f"{service.service.name} ended {failures} times in a row; see {log_path}"
+                        log_path = service.service.log_path or "its output above"
+                        error = (
+                            f"{service.service.name} ended {service.failures} times in a row; see {log_path}"
+                        )
         finally:
             stop_processes([service.state().process for service in self.services])
             for service in self.services:
@@ -208,15 +213,19 @@ class Supervisor:
         write_state(self.home, replace(self.demo, services=services, error=error))
 
 
+def run_until_signal(demo: DemoState, home: Path, stopping: threading.Event) -> str:
+    """Supervise in this process until SIGTERM, SIGINT or `stopping`. Return what failed, or ''."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return Supervisor(demo, home, RestartPolicy()).run(stopping)
+
+
 def main(argv: Sequence[str]) -> int:
     """Supervise the demo recorded in the folder that the only argument names."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     home = Path(argv[0])
     demo = read_state(home)
-    error = Supervisor(demo, home, RestartPolicy()).run(stopping) if demo else f"{home} records no demo"
+    error = run_until_signal(demo, home, threading.Event()) if demo else f"{home} records no demo"
     if error:
         _LOG.error("%s", error)
     return int(bool(error))

@@ -18,13 +18,18 @@ from slicewise.workflow.settings import select_settings
 
 _NAME = "demo"
 _STATE_NAME = "step.json"
-_PHANTOM_SEED = 0
+PHANTOM_SEED = 0
+
+
+def service_home(workspace: Workspace) -> Path:
+    """Return the folder with the state of the demo of this workspace."""
+    return workspace.service(_NAME)
 
 
 def demo_url(workspace: Workspace) -> str | None:
-    """Return the page's address where the demo of this workspace runs, else None."""
+    """Return the address for people where the demo of this workspace runs, else None."""
     state = _running(workspace)
-    return state.page_url if state else None
+    return state.url if state else None
 
 
 def ports(workspace: Workspace) -> frozenset[int]:
@@ -34,7 +39,7 @@ def ports(workspace: Workspace) -> frozenset[int]:
 
 
 def _running(workspace: Workspace) -> DemoState | None:
-    home = workspace.service(_NAME)
+    home = service_home(workspace)
     return read_state(home) if is_alive(home) else None
 
 
@@ -42,7 +47,7 @@ def stop(workspace: Workspace) -> bool:
     """Stop the demo of this workspace; return whether there was one."""
     from slicewise.demo.lifecycle import stop_demo
 
-    home = workspace.service(_NAME)
+    home = service_home(workspace)
     stopped = stop_demo(home)
     (home / _STATE_NAME).unlink(missing_ok=True)
     return stopped
@@ -58,11 +63,11 @@ def _run(final: Step[Config], calibration_file: str, context: Context[Config]) -
     from slicewise.demo.lifecycle import start_demo, write_cases
 
     config, workspace = context.config, context.workspace
-    home, checkpoint_home = workspace.service(_NAME), context.home(final.name, "checkpoint")
+    home, checkpoint_home = service_home(workspace), context.home(final.name, "checkpoint")
     stop(workspace)
     home.mkdir(parents=True, exist_ok=True)
     sweep(home)
-    write_cases(home / CASES_DIR, config.serving.phantom_cases, _PHANTOM_SEED)
+    write_cases(home / CASES_DIR, config.serving.phantom_cases, PHANTOM_SEED)
     # Copies: the homes may be replaced by those of another mode while the demo runs.
     shutil.copyfile(checkpoint_home / CHECKPOINT_NAME, home / CHECKPOINT_NAME)
     calibration = workspace.home(calibration_file)
@@ -78,13 +83,11 @@ def _run(final: Step[Config], calibration_file: str, context: Context[Config]) -
         "network": _checkpoint_identity(checkpoint_home),
     }
     write_json(home / _STATE_NAME, served)
-    return Outcome(
-        metrics={"page": state.page_url, "api": state.service("api").url, "supervisor": state.kind}
-    )
+    return Outcome(metrics={"page": state.url, "api": state.service("api").url, "supervisor": state.kind})
 
 
 def _is_live(final: Step[Config], calibration_file: str, workspace: Workspace, fingerprint: str) -> bool:
-    home = workspace.service(_NAME)
+    home = service_home(workspace)
     try:
         served = read_json(home / _STATE_NAME)
     except (FileNotFoundError, WorkspaceError):

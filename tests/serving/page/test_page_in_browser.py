@@ -134,7 +134,7 @@ def visiting(demo: DemoState, scheme: Any, width: int) -> Iterator[Visitor]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
         page.set_default_timeout(90_000)
-        yield Visitor(page, demo.page_url, f"{scheme}-{width}")
+        yield Visitor(page, demo.url, f"{scheme}-{width}")
         browser.close()
 
 

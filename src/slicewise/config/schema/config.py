@@ -1,6 +1,7 @@
 """The root of the configuration; the demo, the machine of a run, and experiment tracking."""
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -26,10 +27,13 @@ Port = Annotated[int, Field(ge=1024, le=65535)]
 class Serving(Section):
     """The demo."""
 
+    host: str
+    """Address of the API, IPv4; another one than 127.0.0.1, such as 0.0.0.0 for all of this machine, needs an
+    API key. The page stays at 127.0.0.1 (but see `slicewise serve --page`)."""
     api_port: Port
-    """Port of the API on 127.0.0.1."""
+    """Port of the API."""
     page_port: Port
-    """Port of the page on 127.0.0.1."""
+    """Port of the page."""
     supervisor: Literal["auto", "pm2", "builtin"]
     """What restarts the services; `auto`: PM2 where it is installed, else `builtin`."""
     startup_seconds: Positive
@@ -61,7 +65,24 @@ class Serving(Section):
     def _check(self) -> Self:
         if self.api_port == self.page_port:
             raise ValueError(f"api_port and page_port are both {self.api_port}; each service needs its own")
+        try:
+            IPv4Address(self.host)
+        except ValueError as error:
+            raise ValueError(
+                f"host {self.host!r} is no IPv4 address; write 127.0.0.1 for this machine alone, or 0.0.0.0 "
+                "for all addresses of this machine"
+            ) from error
         return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs of this machine reach the API."""
+        return IPv4Address(self.host).is_loopback
+
+    @property
+    def own_host(self) -> str:
+        """Address at which programs of this machine reach the API."""
+        return "127.0.0.1" if IPv4Address(self.host).is_unspecified else self.host
 
 
 class Runtime(Section):

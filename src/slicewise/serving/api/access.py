@@ -3,13 +3,14 @@
 import hmac
 import os
 from collections.abc import Collection
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slicewise.core.errors import UsageError
-from slicewise.serving import API_KEY_FILE_VARIABLE
+from slicewise.serving import API_KEY_FILE_VARIABLE, HOST
 from slicewise.serving.api.problems import RequestError, error_response
 
 API_KEY: Final = "X-API-Key"
@@ -18,14 +19,21 @@ OPEN_PATHS: Final = ("/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.
 _MIN_LENGTH: Final = 16
 
 
-def read_api_key(configured: str | None) -> str | None:
+def read_api_key(configured: str | None, host: str = HOST) -> str | None:
     """Return the key in the file of `serving.api_key_file`, else of the environment; None without a file.
 
     Raises:
-        UsageError: the file cannot be read, or the key is short.
+        UsageError: the file cannot be read, the key is short, or other machines reach the API without one.
     """
     path = configured or os.environ.get(API_KEY_FILE_VARIABLE)
     if not path:
+        if not IPv4Address(host).is_loopback:
+            raise UsageError(
+                f"serving.host={host} lets other machines send requests and read results, and there "
+                "is no API key; write one into a file (`openssl rand -hex 32 > api.key`) and name it with "
+                "--api-key-file or serving.api_key_file, or leave the host at 127.0.0.1 and reach it through "
+                "`ssh -L 8601:127.0.0.1:8601 THIS-MACHINE`"
+            )
         return None
     try:
         key = Path(path).read_text("utf-8").strip()

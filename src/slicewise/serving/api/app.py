@@ -87,13 +87,14 @@ def create_app(
     app.include_router(predictions.cases_router)
     app.include_router(results.router)
     register_exception_handlers(app)
-    base_url = f"http://{HOST}:{settings.api_port}"
+    base_url = f"http://{settings.own_host}:{settings.api_port}"
     make = cache(lambda: make_document(app, base_url, has_key=api_key is not None))
     app.openapi = make  # type: ignore[method-assign]  # as FastAPI documents it
     app.add_middleware(BodyLimit, max_mib=settings.max_upload_mib)
     if api_key is not None:
         app.add_middleware(ApiKey, key=api_key)
-    app.add_middleware(KnownHost, hosts=(HOST, "localhost"))
+    if settings.is_local:  # else clients know this machine by other names, and the key keeps web pages out
+        app.add_middleware(KnownHost, hosts=tuple(dict.fromkeys((HOST, settings.host, "localhost"))))
     app.add_middleware(ResponseHeaders)
     app.add_middleware(Monitoring, monitor=app.state.service.monitor)
     return app
@@ -143,7 +144,7 @@ class _Server(uvicorn.Server):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Load the model and serve it on this machine only. Return the exit code of a failed start."""
+    """Load the model and serve it. Return the exit code of a failed start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(prog="slicewise.serving.api.app", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="the model to serve")
@@ -158,7 +159,7 @@ def main(argv: Sequence[str]) -> int:
     serving = Serving.model_validate_json(options.serving)
     overrides = settings.inference._asdict()
     try:
-        api_key = read_api_key(serving.api_key_file)
+        api_key = read_api_key(serving.api_key_file, serving.host)
         pipeline = Pipeline.load(options.checkpoint, device=options.device, settings=settings, **overrides)
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)
@@ -174,7 +175,7 @@ def main(argv: Sequence[str]) -> int:
     threading.Thread(target=app.state.service.warm_up, daemon=True).start()
     # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
     config = uvicorn.Config(
-        app, host=HOST, port=serving.api_port, log_level="info", access_log=False, workers=1
+        app, host=serving.host, port=serving.api_port, log_level="info", access_log=False, workers=1
     )
     server = _Server(config, app.state.service.queue)
     server.run()
