@@ -1,5 +1,6 @@
 """Routes of one task, batches, examinations; what they return by Accept; key and metrics."""
 
+import gzip
 import io
 import zipfile
 from collections.abc import Iterator
@@ -411,3 +412,23 @@ def test_every_error_is_a_problem_document(
     assert response.headers["x-request-id"] == "mine-1"
     strange = client.request(method, address, headers={"x-request-id": "a b/c" * 40})
     assert strange.headers["x-request-id"].isalnum()
+
+
+def test_the_uncertainty_is_that_of_the_command_line_and_a_map_by_accept(
+    client: TestClient, picture_path: Path, volume_path: Path
+) -> None:
+    plain = post(client, "/segment", volume_path, modality="flair").json()
+    found = post(client, "/segment/uncertainty", volume_path, modality="flair").json()
+    assert found["passes"] == 4
+    assert 0 < found["largest_deviation"] <= 0.5
+    assert found["probability_deviation"] >= 0
+    assert found["tumour_ml"] == plain["tumour_ml"], "the prediction is the same"
+    response = post(client, "/segment/uncertainty", volume_path, accept=NIFTI, modality="flair")
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(response.content))
+    assert image.shape == nib.load(volume_path).shape
+    values = np.asarray(image.dataobj)
+    assert values.max() == pytest.approx(found["largest_deviation"], abs=0.05)
+    picture = post(client, "/segment/uncertainty", picture_path, accept=PNG)
+    with Image.open(picture_path) as original:
+        assert opened(picture.content).shape == original.size[::-1]
+    assert post(client, "/segment/uncertainty", picture_path, accept=NIFTI).status_code == 406

@@ -172,6 +172,17 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     ),
     "POST /classify/batch": Example(_batch(_CLASSIFICATION), form=_BATCH),
     "POST /segment": Example(_SEGMENTATION, form=_FILE),
+    "POST /segment/uncertainty": Example(
+        {
+            **_SEGMENTATION,
+            "passes": 4,
+            "probability_deviation": 0.012,
+            "volume_deviation_ml": None,
+            "dice_of_passes": 0.94,
+            "largest_deviation": 0.31,
+        },
+        form=_FILE,
+    ),
     "POST /segment/batch": Example(_batch(_SEGMENTATION), form=_BATCH),
     "POST /patient/analyze": Example(
         {

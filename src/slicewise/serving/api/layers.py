@@ -14,6 +14,7 @@ from slicewise.imaging.slicing import restore_to_volume
 from slicewise.imaging.volume import array_orientation
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import Prediction
+from slicewise.inference.uncertainty import Spread
 from slicewise.plots.slices import Picture
 from slicewise.serving.api.findings import Finding
 from slicewise.serving.api.model_queue import ModelQueue
@@ -172,6 +173,19 @@ def mask_png(prediction: Prediction) -> bytes:
     if not prediction.classes.several:
         return to_png(numbers[0] * np.uint8(_MAX_UINT8))
     return to_png(numbers[0], prediction.classes.colours)
+
+
+def deviation_map(finding: Finding, spread: Spread) -> bytes:
+    """Return the standard deviation of the probability, the largest of all classes, over the passes.
+
+    0 to 255 is a deviation of 0 to 1: of a picture as PNG, of a volume as NIfTI with the slope 1/255.
+    """
+    assert spread.mask_deviation is not None
+    largest = restore_to_volume(spread.mask_deviation.max(axis=1), finding.prediction.slices.geometry)
+    values = np.rint(largest * _MAX_UINT8).astype(np.uint8)
+    if finding.inputs.is_picture:
+        return to_png(values[0])
+    return nifti_bytes(values, _grid(finding), compressed=True, slope=1 / _MAX_UINT8)
 
 
 def _probability(finding: Finding, name: str | None) -> NDArray[np.float32]:

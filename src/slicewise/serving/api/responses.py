@@ -11,6 +11,7 @@ from slicewise.domain.labels import SYNTHETIC_WARNING, Task
 from slicewise.imaging.io.image2d import to_png
 from slicewise.inference.operating_points import OperatingPoint
 from slicewise.inference.prediction import Prediction
+from slicewise.inference.uncertainty import Spread
 from slicewise.plots.slices import Picture
 from slicewise.serving.api import schemas
 from slicewise.serving.api.findings import Finding
@@ -177,6 +178,15 @@ def segmentation(finding: Finding, started: float) -> schemas.Segmentation:
         **links(finding),
         **common_fields(finding.prediction, started, finding.inputs.notes),
     )
+
+
+def uncertainty(finding: Finding, spread: Spread, started: float) -> schemas.Uncertainty:
+    """Return the response to /segment/uncertainty."""
+    columns = {**spread.columns(), "passes": spread.num_passes}
+    deviation = spread.mask_deviation
+    largest = 0.0 if deviation is None or not deviation.size else float(deviation.max())
+    fields = segmentation(finding, started).model_dump()
+    return schemas.Uncertainty(**fields, **columns, largest_deviation=largest)
 
 
 def most_probable_slice(finding: Finding) -> int:

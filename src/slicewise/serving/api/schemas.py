@@ -241,6 +241,18 @@ class Segmentation(Volumetry, Links, Examination):
     tumour_share: float | None = Field(description="of a picture: tumour pixels over brain pixels")
 
 
+class Uncertainty(Segmentation):
+    """Areas and volumes, and how far single passes over the case differ; the prediction is the same."""
+
+    passes: int = Field(description="each model with each augmentation; of a single model without: four")
+    probability_deviation: float | None = Field(
+        description="standard deviation of the probability over the passes; null without classification"
+    )
+    volume_deviation_ml: float | None = Field(description="likewise; null where no voxel size is known")
+    dice_of_passes: float | None = Field(description="mean Dice of every two passes; null if all are empty")
+    largest_deviation: float = Field(description="of the probability of a pixel, over the whole case")
+
+
 class Agreement(ApiModel):
     """Overlap of the predicted mask with the reference; both empty: 1."""
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION, Task
+from slicewise.inference.uncertainty import estimate_spread
 from slicewise.serving.api import layers, negotiation, responses, schemas, uploads
 from slicewise.serving.api.findings import Finding
 from slicewise.serving.api.forms import StrictRoute, collect_uploads, upload_form
@@ -83,6 +84,24 @@ def make_segmentation_router(channels: Sequence[str]) -> APIRouter:
             result = responses.segmentation(finding, started)
             service.keep(finding, result)
             return json_response(result.model_dump_json())
+
+        return await _examine(request, service, form, respond)
+
+    @router.post("/segment/uncertainty", response_model=schemas.Uncertainty, responses=documented)
+    async def segment_uncertainty(request: Request, service: ServiceDep, form: form_type) -> Response:  # type: ignore[valid-type]
+        """Segment, and estimate how far single models and augmentations differ; or their map by Accept."""
+        _require(service, SEGMENTATION)
+        accepted = negotiation.acceptable(request.headers.get("accept"), [JSON, PNG, NIFTI])
+
+        def respond(finding: Finding, started: float) -> Response:
+            own = PNG if finding.inputs.is_picture else NIFTI
+            chosen = negotiation.choose(accepted, [JSON, own], _OF_PICTURE)
+            spread = service.queue.call(lambda: estimate_spread(service.pipeline, finding.prediction))
+            if chosen == JSON:
+                result = responses.uncertainty(finding, spread, started)
+                return json_response(result.model_dump_json())
+            content = layers.deviation_map(finding, spread)
+            return png_response(content) if chosen == PNG else nifti_response(content, "uncertainty.nii.gz")
 
         return await _examine(request, service, form, respond)
 
