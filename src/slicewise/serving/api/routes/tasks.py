@@ -87,6 +87,11 @@ def make_segmentation_router(channels: Sequence[str]) -> APIRouter:
 
         return await _examine(request, service, form, respond)
 
+    _add_uncertainty(router, form_type, documented)
+    return router
+
+
+def _add_uncertainty(router: APIRouter, form_type: Any, documented: shared.Responses) -> None:
     @router.post("/segment/uncertainty", response_model=schemas.Uncertainty, responses=documented)
     async def segment_uncertainty(request: Request, service: ServiceDep, form: form_type) -> Response:  # type: ignore[valid-type]
         """Segment, and estimate how far single models and augmentations differ; or their map by Accept."""
@@ -104,8 +109,6 @@ def make_segmentation_router(channels: Sequence[str]) -> APIRouter:
             return png_response(content) if chosen == PNG else nifti_response(content, "uncertainty.nii.gz")
 
         return await _examine(request, service, form, respond)
-
-    return router
 
 
 def _with(documented: dict[str, Any], more: shared.Responses) -> dict[str, Any]:
