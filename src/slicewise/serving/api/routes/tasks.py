@@ -93,7 +93,7 @@ def make_segmentation_router(channels: Sequence[str]) -> APIRouter:
 
 def _add_uncertainty(router: APIRouter, form_type: Any, documented: shared.Responses) -> None:
     @router.post("/segment/uncertainty", response_model=schemas.Uncertainty, responses=documented)
-    async def segment_uncertainty(request: Request, service: ServiceDep, form: form_type) -> Response:  # type: ignore[valid-type]
+    async def segment_uncertainty(request: Request, service: ServiceDep, form: form_type) -> Response:
         """Segment, and estimate how far single models and augmentations differ; or their map by Accept."""
         _require(service, SEGMENTATION)
         accepted = negotiation.acceptable(request.headers.get("accept"), [JSON, PNG, NIFTI])
