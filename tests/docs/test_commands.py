@@ -189,6 +189,7 @@ def test_the_commands_of_a_page_work_one_after_the_other(
     page: Path, here: Path, patients: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = [words[1:] for words in commands(page) if words[0] == "slicewise"]
+    listed = [words for words in listed if words[0] != "serve"]  # until a signal; see tests/cli/test_serve.py
     if not listed:
         pytest.skip("a page without commands")
     monkeypatch.chdir(here)
