@@ -547,6 +547,7 @@ def test_the_openapi_document_describes_every_route(client: TestClient) -> None:
         "/classify/gradcam",
         "/classify/batch",
         "/segment",
+        "/segment/uncertainty",
         "/segment/batch",
         "/patient/analyze",
         "/model/info",
