@@ -3,6 +3,8 @@
 A message says what is wrong, where (file or key), what was expected and what to do.
 """
 
+from pathlib import Path
+
 
 class SliceWiseError(Exception):
     """Base of all errors that a user can fix. `exit_code` is the exit code of the command."""
@@ -28,6 +30,17 @@ class DataError(SliceWiseError):
 
 class VolumeError(DataError):
     """A NIfTI volume or its mask is unreadable, of another shape, or not finite."""
+
+
+class VolumeFileError(VolumeError):
+    """An unusable file of a volume; `message` is the fault and what to do about it, without the path."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(path, message)
+        self.path, self.message = path, message
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
 
 
 class PictureError(DataError):

@@ -149,7 +149,11 @@ def slice_rows(prediction: "Prediction") -> Iterator[PredictedSlice]:
             None if number is None or pixel_mm2 is None else number * pixel_mm2 for number in (union, *own)
         ]
         name, probability, shares = _slice_class(prediction, places.get(index))
-        by_class = {f"area_mm2_{each}": area for each, area in zip(classes, areas[1:], strict=False)}
+        by_class = {
+            f"area_mm2_{each}": areas[place]
+            for place, each in enumerate(classes, start=1)
+            if union is not None
+        }
         yield PredictedSlice(
             case=prediction.case,
             index=index,

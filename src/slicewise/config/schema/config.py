@@ -53,7 +53,7 @@ class Serving(Section):
     """File with the key that requests need in the header X-API-Key; null: the file that the environment names
     as SLICEWISE_API_KEY_FILE, else no key is needed."""
     results_hours: Positive
-    """Time after which a result that nobody looks at is deleted."""
+    """Time after which a result without access is deleted."""
     results_mib: CountOrZero
     """Disk space of the results; 0: they are in memory alone."""
     max_results: Count

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from warnings import catch_warnings
 
-from slicewise.core.errors import VolumeError
+from slicewise.core.errors import VolumeFileError
 from slicewise.imaging.io.file_format import PICTURE_SUFFIXES, read_head
 from slicewise.imaging.io.nifti_header import MAX_VOXELS
 from slicewise.imaging.orientation import format_sizes
@@ -67,15 +67,8 @@ _SPLITTING: Final = (
 _NO_AGENT: Final = {"", "no", "none", "n", "without", "n/a"}
 
 
-class DicomError(VolumeError):
-    """An unusable file or series; `message` is the fault and what to do about it, without the path."""
-
-    def __init__(self, path: Path, message: str) -> None:
-        super().__init__(path, message)
-        self.path, self.message = path, message
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+class DicomError(VolumeFileError):
+    """An unusable file or series."""
 
 
 @dataclass(frozen=True)

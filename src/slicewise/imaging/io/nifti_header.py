@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 from isal import igzip, isal_zlib
 
-from slicewise.core.errors import VolumeError
+from slicewise.core.errors import VolumeFileError
 from slicewise.imaging import orientation as grids
 from slicewise.imaging.io.file_format import HEAD_BYTES, identify_format
 from slicewise.imaging.nib import HeaderDataError, WrapStructError, nib
@@ -41,15 +41,8 @@ MAX_SKEW: Final = 5.0
 """Degrees. At 5 the volume of a voxel is within 1.2 % of the product of its sides."""
 
 
-class NiftiError(VolumeError):
-    """An unusable file; `message` is the fault and what to do about it, without the path."""
-
-    def __init__(self, path: Path, message: str) -> None:
-        super().__init__(path, message)
-        self.path, self.message = path, message
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+class NiftiError(VolumeFileError):
+    """An unusable file."""
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,9 @@ class ExaminationReader:
             faults = [str(problem) for problem in problems if problem.severity != "note"]
             notes = (*faults, *read.warnings, *read.volume.remarks)
             self._require_size(name, read.volume)
-            told = tuple(_without_folder(note, folder, name) for note in notes)
+            notes_without_folder = tuple(_without_folder(note, folder, name) for note in notes)
             dicom = read.files if isinstance(read.files, DicomCase) else None
-            return RequestInput(read.volume, "volume", told, dicom=dicom)
+            return RequestInput(read.volume, "volume", notes_without_folder, dicom=dicom)
         paths = {case.images[0].relative_to(folder).as_posix(): case for case in cases}
         order = natural_order(paths)
         return self._stack([_read_slice(paths[each]) for each in order], order, grid)

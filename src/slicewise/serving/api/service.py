@@ -34,7 +34,7 @@ from slicewise.serving.api.result_store import ResultStore
 
 T = TypeVar("T")
 _GONE: Final = 499
-"""Nobody reads this status (that of nginx): the client has closed the connection."""
+"""The client has closed the connection: the status that nginx logs in this case."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,6 @@ async def _disconnected(request: Request) -> None:
 
 
 def _forget(task: "asyncio.Future[Any]") -> None:
-    """Take note of the outcome of a task that nobody waits for any more."""
+    """Retrieve the exception of an abandoned task, which asyncio would log otherwise."""
     if not task.cancelled():
         task.exception()
