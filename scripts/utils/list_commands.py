@@ -26,7 +26,8 @@ interrupted. For commands that run no step, 1 means:
 | `verify` | something is damaged |
 | `doctor` | something prevents a run |
 | `serve` | a service did not start, or ended ten times in a row; 0 means stopped by SIGTERM or Ctrl-C |
-| `demo status`, `demo stop` | no demo of this workspace is running |
+| `demo status`, `demo stop` | no demo of this workspace is running, or a service of it does not respond |
+| `demo logs` | there is no log |
 | `status --watch` | the run failed, was stopped or killed |
 """
 

@@ -125,14 +125,12 @@ def test_too_little_time_is_said_with_the_key_to_change(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pm2") is None, reason="PM2 is not installed (npm install -g pm2)")
+@pytest.mark.usefixtures("real_pm2")
 def test_auto_takes_pm2_where_it_is_installed_and_refuses_another_model(
     settings: MakeSettings,
     home: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("PM2_HOME", str(tmp_path / "pm2"))
     try:
         state = start_demo(settings("auto"), home, tmp_path / "logs", fingerprint=FINGERPRINT)
         assert state.kind == "pm2"
@@ -143,4 +141,3 @@ def test_auto_takes_pm2_where_it_is_installed_and_refuses_another_model(
         assert read_state(home) is None
     finally:
         stop_demo(home)
-        os.system("pm2 kill > /dev/null")

@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,15 +60,6 @@ def fake_pm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script.write_text(FAKE_PM2.format(python=sys.executable, table=str(tmp_path / "table.json")))
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-
-
-@pytest.fixture
-def real_pm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if shutil.which("pm2") is None:
-        pytest.skip("PM2 is not installed (npm install -g pm2)")
-    monkeypatch.setenv("PM2_HOME", str(tmp_path / "pm2"))
-    yield
-    subprocess.run(["pm2", "kill"], capture_output=True, check=True)
 
 
 def check_lifecycle(demo: DemoState, home: Path) -> None:

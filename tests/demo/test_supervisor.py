@@ -32,11 +32,11 @@ class Running:
         self.home = home
         self.stopping = threading.Event()
         self.error = "still running"
-        self.supervision = Supervisor(demo, home, FAST)
+        self.supervision = Supervisor(demo, home, FAST, self.stopping)
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        self.error = self.supervision.run(self.stopping)
+        self.error = self.supervision.run()
 
     def __enter__(self) -> "Running":
         self.thread.start()
@@ -132,13 +132,3 @@ def test_services_are_started_again_on_a_full_disk_and_recorded_once_there_is_ro
         wait_for(lambda: running.state().service("api").restarts == 1)
         wait_for(lambda: is_alive(running.home, "abc"))
     assert running.error == ""
-
-
-def test_a_service_whose_log_cannot_be_written_runs_without(
-    stub_demo: MakeDemo, home: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    demo = stub_demo()
-    home.with_name("logs").rmdir()
-    with Running(demo, home) as running:
-        wait_for(lambda: is_alive(running.home, "abc"))
-    assert "api.log: the folder does not exist; api runs without a log" in caplog.text

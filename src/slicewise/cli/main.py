@@ -28,7 +28,7 @@ VERBS = {
     "config": "print the merged configuration, or what a mode changes",
     "data": "generate a set of pictures with masks",
     "serve": "serve a trained model in the foreground: API and page",
-    "demo": "show or stop the demo",
+    "demo": "show or stop the demo, and show its logs",
     "clean": "delete superseded outputs",
 }
 

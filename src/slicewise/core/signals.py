@@ -22,7 +22,7 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 EXIT_CODE: Final = 130
 _PATIENCE_SECONDS: Final = 5.0
 """The longest that a signal is deferred."""
-_DUPLICATE_SECONDS: Final = 0.3
+DUPLICATE_SECONDS: Final = 0.3
 """`timeout` and a terminal may deliver a signal twice; within this time it counts once."""
 _RETRY_SECONDS: Final = 0.05
 _CHECK_SECONDS: Final = 0.5
@@ -44,7 +44,7 @@ class SignalHandler:
             if not self.deferring:
                 self._interrupt()
             self._schedule(_PATIENCE_SECONDS)
-        elif time.monotonic() - self.signalled_at > _DUPLICATE_SECONDS:
+        elif time.monotonic() - self.signalled_at > DUPLICATE_SECONDS:
             exit_now()
 
     def on_alarm(self, _number: int, _frame: FrameType | None) -> None:
@@ -83,7 +83,7 @@ class SignalHandler:
             for _ in (number for number in numbers if number in SIGNALS):
                 if first is None:
                     first = time.monotonic()
-                elif time.monotonic() - first > _DUPLICATE_SECONDS:
+                elif time.monotonic() - first > DUPLICATE_SECONDS:
                     exit_now()
         os.close(descriptor)
 

@@ -4,5 +4,6 @@ state       `demo.json`: what runs, under which supervisor, on which ports; whet
 lifecycle   start and stop a demo
 supervisor  backend `builtin`: SliceWise's own supervisor, which restarts services with growing delays
 pm2         backend `pm2`
-processes   find and stop processes by id and start time; log files
+logs        the services' log files, which each service rotates itself
+processes   find and stop processes by id and start time
 """

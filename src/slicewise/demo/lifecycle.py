@@ -17,7 +17,7 @@ from slicewise.config.schema import Config, Serving
 from slicewise.core.console import progress
 from slicewise.core.errors import ServingError
 from slicewise.demo import pm2, supervisor
-from slicewise.demo.processes import log_tail, rotate_log
+from slicewise.demo.logs import SERVICES, log_path, quote_log, rotate_log
 from slicewise.demo.state import (
     CASES_DIR,
     CHECKPOINT_NAME,
@@ -36,8 +36,8 @@ _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 FIRST_PATIENT: Final = 10_000
 """Training patients count from 0 and stay far below: no bundled case is in a training set."""
-_UTF8: Final = (("PYTHONUTF8", "1"), ("PYTHONIOENCODING", "utf-8"))
-"""Logs and names in UTF-8, whatever the locale of the demo."""
+_ENVIRONMENT: Final = (("PYTHONUTF8", "1"), ("PYTHONIOENCODING", "utf-8"), ("PYTHONUNBUFFERED", "1"))
+"""Logs and names in UTF-8, whatever the locale of the demo; each line is in the log at once."""
 _BACKENDS: Final[dict[SupervisorKind, ModuleType]] = {"builtin": supervisor, "pm2": pm2}
 """Modules with `launch`, `refresh` and `stop`."""
 
@@ -67,8 +67,9 @@ def start_demo(config: Config, home: Path, log_dir: Path, *, fingerprint: str) -
     settings, checkpoint = config.serving, home / CHECKPOINT_NAME
     services = (api_service(config, home, checkpoint, log_dir), _page_service(settings, log_dir))
     _make_room(settings, home, services)
-    for service in services:
-        rotate_log(Path(service.log_path))
+    log_dir.mkdir(parents=True, exist_ok=True)
+    for name in SERVICES:
+        rotate_log(log_path(log_dir, name))
     kind = settings.supervisor
     if kind == "auto":
         kind = "pm2" if pm2.is_installed() else "builtin"
@@ -148,8 +149,8 @@ def stop_demo(home: Path) -> bool:
 
 def api_service(config: Config, home: Path, checkpoint: Path, log_dir: Path | None) -> Service:
     """Return the service that runs the API with a checkpoint and the cases of `home`."""
-    command = (
-        *(sys.executable, "-m", "slicewise.serving.api.app"),
+    module = (
+        "slicewise.serving.api.app",
         *("--checkpoint", str(checkpoint.absolute())),
         *("--device", config.runtime.device),
         *("--num-threads", str(config.runtime.num_threads)),
@@ -158,19 +159,27 @@ def api_service(config: Config, home: Path, checkpoint: Path, log_dir: Path | No
         *("--cases", str(home.absolute() / CASES_DIR)),
         *("--results", str(home.absolute() / RESULTS_DIR)),
     )
+    return _service("api", config.serving.api_port, API_HEALTH, module, log_dir, config.serving.own_host)
+
+
+def _service(
+    name: str,
+    port: int,
+    health_path: str,
+    module: Sequence[str],
+    log_dir: Path | None,
+    host: str,
+    *environment: tuple[str, str],
+) -> Service:
+    """Return the service that runs a Python module with its arguments."""
+    log = "" if log_dir is None else str(log_path(log_dir, name))
+    command = (sys.executable, "-m", *(("slicewise.demo.logs", log) if log else ()), *module)
     return Service(
-        "api",
-        config.serving.api_port,
-        API_HEALTH,
-        _log_path(log_dir, "demo-api.log"),
+        *(name, port, health_path, log),
         command=command,
-        environment=_UTF8,
-        host=config.serving.own_host,
+        environment=(*_ENVIRONMENT, *environment),
+        host=host,
     )
-
-
-def _log_path(log_dir: Path | None, name: str) -> str:
-    return "" if log_dir is None else str(log_dir.absolute() / name)
 
 
 def _page_service(settings: Serving, log_dir: Path | None, host: str = HOST) -> Service:
@@ -194,15 +203,9 @@ def _page_service(settings: Serving, log_dir: Path | None, host: str = HOST) -> 
     key = ((API_KEY_FILE_VARIABLE, settings.api_key_file),) if settings.api_key_file else ()
     flags = (part for key, value in options.items() for part in (f"--{key}", str(value)))
     page = str(Path(__file__).parents[1] / "serving" / "page" / "server.py")
-    return Service(
-        "page",
-        settings.page_port,
-        PAGE_HEALTH,
-        _log_path(log_dir, "demo-page.log"),
-        command=(sys.executable, "-m", "streamlit", "run", page, *flags),
-        environment=(*_UTF8, (API_URL_VARIABLE, f"http://{settings.own_host}:{settings.api_port}"), *key),
-        host=own_host,
-    )
+    module = ("streamlit", "run", page, *flags)
+    api_url = (API_URL_VARIABLE, f"http://{settings.own_host}:{settings.api_port}")
+    return _service("page", settings.page_port, PAGE_HEALTH, module, log_dir, own_host, api_url, *key)
 
 
 def _require_free_ports(settings: Serving, services: Sequence[Service]) -> None:
@@ -212,20 +215,23 @@ def _require_free_ports(settings: Serving, services: Sequence[Service]) -> None:
         )
     for service in services:
         key, port = f"{service.name}_port", service.port
-        if not is_free(port):
-            other = next((other for other in range(port + 10, 65536, 10) if is_free(other)), port + 1)
+        host = settings.host if service.host == settings.own_host else service.host
+        if not is_free(0, host):
+            raise ServingError(f"serving.host={host} is no address of this machine; `ip address` lists them")
+        if not is_free(port, host):
+            other = next((other for other in range(port + 10, 65536, 10) if is_free(other, host)), port + 1)
             raise ServingError(
                 f"port {port} is taken by another program; stop it or choose another port, "
                 f"for example serving.{key}={other}"
             )
 
 
-def is_free(port: int) -> bool:
-    """Whether a port of this machine can be bound."""
+def is_free(port: int, host: str = HOST) -> bool:
+    """Whether a port can be bound at an address of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True
@@ -258,4 +264,4 @@ def _wait_until_healthy(state: DemoState, home: Path, seconds: float) -> DemoSta
 def _quote_log(service: Service) -> str:
     if not service.log_path:
         return "see its output above"
-    return f"its log {service.log_path} ends with\n{log_tail(Path(service.log_path))}"
+    return f"its log {service.log_path} ends with\n{quote_log(Path(service.log_path))}"

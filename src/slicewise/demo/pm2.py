@@ -1,7 +1,12 @@
-"""Backend `pm2`: the demo under PM2 (https://pm2.keymetrics.io)."""
+"""Backend `pm2`: the demo under PM2 (https://pm2.keymetrics.io).
+
+The services write and rotate their logs themselves: PM2 needs a module for that,
+which it fetches when it is installed.
+"""
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -15,6 +20,8 @@ from slicewise.demo.state import DemoState, write_state
 
 _COMMAND_SECONDS = 60.0
 _DOWN = ("errored", "stopped", "waiting restart")
+_ENVIRONMENT = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_KILL_SIGNAL": "SIGTERM"}
+"""For a daemon that our command starts: it asks no server for its newest version."""
 _WAY_OUT = "use SliceWise's own supervisor with serving.supervisor=builtin"
 
 
@@ -42,8 +49,11 @@ def ecosystem(state: DemoState, home: Path) -> dict[str, Any]:
             "error_file": service.log_path,
             "merge_logs": True,
             "autorestart": True,
+            "watch": False,
+            "vizion": False,  # no look at a Git repository around `cwd`
             "exp_backoff_restart_delay": 500,
             "max_restarts": 10,
+            "min_uptime": 60_000,  # ms; a service that ends earlier counts towards `max_restarts`
             "kill_timeout": 5000,
         }
         for service in state.services
@@ -101,7 +111,14 @@ def stop(state: DemoState, home: Path) -> None:
 def _pm2(*arguments: str, check: bool = True) -> str:
     command = ("pm2", *arguments)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=check)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=check,
+            env=_ENVIRONMENT | os.environ,
+        )
     except subprocess.CalledProcessError as error:
         message = (error.stderr + error.stdout).strip()[-800:]
         raise ServingError(f"`{' '.join(command)}` failed: {message}\nfix PM2, or {_WAY_OUT}") from error

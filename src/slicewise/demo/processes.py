@@ -1,8 +1,7 @@
-"""Find and stop our own processes, and no others; write their log files."""
+"""Find and stop our own processes, and no others."""
 
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
@@ -10,7 +9,6 @@ from slicewise.demo.state import ProcessIdentity
 
 STOP_GRACE_SECONDS = 5.0
 """Between the request to end and the kill."""
-_TAIL_LINES = 15
 _CLOCK_SLACK_SECONDS = 2.0
 """Start times are derived from the boot time, which moves a little when the clock is set."""
 
@@ -48,20 +46,3 @@ def stop_processes(
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=grace_seconds)
-
-
-def log_tail(path: Path) -> str:
-    """Return the last lines of a log, indented for an error message."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return "\n".join(f"    {line}" for line in lines[-_TAIL_LINES:]) or "    (the log is empty)"
-
-
-def rotate_log(path: Path) -> None:
-    """Start an empty log and keep one earlier log beside it, so that logs stay bounded."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        path.replace(path.with_suffix(".previous.log"))
-    path.touch()

@@ -1,7 +1,7 @@
 """Backend `builtin`: SliceWise's own supervisor, a small detached process that keeps the services running.
 
 Started as `python -m slicewise.demo.supervisor HOME`. While it runs, it alone writes the state. SIGTERM,
-SIGINT or the loss of the state file stop both services.
+SIGINT, SIGHUP or the loss of the state file stop both services.
 """
 
 import logging
@@ -14,18 +14,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from types import FrameType
 
 from slicewise.core.disk import describe_disk_error
 from slicewise.core.errors import ServingError
-from slicewise.demo.processes import (
-    STOP_GRACE_SECONDS,
-    find_process,
-    identify_process,
-    log_tail,
-    rotate_log,
-    stop_processes,
-)
+from slicewise.core.signals import DUPLICATE_SECONDS
+from slicewise.demo.logs import log_path, quote_log
+from slicewise.demo.processes import STOP_GRACE_SECONDS, find_process, identify_process, stop_processes
 from slicewise.demo.state import DemoState, Service, read_state, state_path, write_state
 
 _LOG = logging.getLogger(__name__)
@@ -42,11 +37,11 @@ def launch(state: DemoState, home: Path) -> DemoState:
         ServingError: it ended, or recorded nothing in time.
     """
     write_state(home, state)
-    log_path = Path(state.services[0].log_path).with_name("demo-supervisor.log")
-    rotate_log(log_path)
-    with log_path.open("ab") as log:
+    path = log_path(Path(state.services[0].log_path).parent, "supervisor")
+    module = ("slicewise.demo.supervisor", str(home.absolute()))
+    with path.open("ab") as log:
         popen = subprocess.Popen(
-            (sys.executable, "-m", "slicewise.demo.supervisor", str(home.absolute())),
+            (sys.executable, "-m", "slicewise.demo.logs", str(path), *module),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -55,21 +50,21 @@ def launch(state: DemoState, home: Path) -> DemoState:
         )
     _launched.append(popen)
     try:
-        return _wait_for_record(popen, home, log_path)
+        return _wait_for_record(popen, home, path)
     except BaseException:
         stop_processes([identify_process(popen.pid)], 2 * STOP_GRACE_SECONDS)
         popen.poll()
         raise
 
 
-def _wait_for_record(popen: subprocess.Popen[bytes], home: Path, log_path: Path) -> DemoState:
+def _wait_for_record(popen: subprocess.Popen[bytes], home: Path, log: Path) -> DemoState:
     deadline = time.monotonic() + _RECORD_SECONDS
     while time.monotonic() < deadline and popen.poll() is None:
         recorded = read_state(home)
         if recorded is not None and recorded.supervisor is not None:
             return recorded
         time.sleep(0.05)
-    raise ServingError(f"the demo's supervisor did not start; {log_path} ends with\n{log_tail(log_path)}")
+    raise ServingError(f"the demo's supervisor did not start; {log} ends with\n{quote_log(log)}")
 
 
 def refresh(state: DemoState, home: Path) -> DemoState:
@@ -117,28 +112,15 @@ class ManagedService:
         self._launch()
 
     def _launch(self) -> None:
-        with self._open_log() as log:
-            self.popen = subprocess.Popen(
-                self.service.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | dict(self.service.environment),
-                process_group=0,  # Ctrl-C in a terminal is for the supervisor, which then ends its services
-            )
+        self.popen = subprocess.Popen(
+            self.service.command,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            env=os.environ | dict(self.service.environment),
+            process_group=0,  # Ctrl-C in a terminal is for the supervisor, which then ends its services
+        )
         self.launched_at = time.monotonic()
         self.restart_at = None
-
-    def _open_log(self) -> IO[bytes]:
-        """Open the log; a service whose log cannot be written runs without one."""
-        name, log_path = self.service.name, self.service.log_path
-        if not log_path:
-            return os.fdopen(os.dup(sys.__stdout__.fileno() if sys.__stdout__ else 1), "wb")
-        try:
-            return Path(log_path).open("ab")
-        except OSError as error:
-            _LOG.error("%s: %s; %s runs without a log", log_path, describe_disk_error(error), name)
-            return Path(os.devnull).open("ab")
 
     def update(self) -> bool:
         """Register an exit, or restart once the delay is over. Return whether anything changed."""
@@ -169,18 +151,33 @@ class ManagedService:
 class Supervisor:
     """Starts the services of one demo, restarts them by a policy and records their state in `home`."""
 
-    def __init__(self, demo: DemoState, home: Path, policy: RestartPolicy) -> None:
+    def __init__(self, demo: DemoState, home: Path, policy: RestartPolicy, stopping: threading.Event) -> None:
         self.demo = replace(demo, supervisor=identify_process(os.getpid()))
         self.home = home
-        self.services = [ManagedService(service, policy) for service in demo.services]
+        self.policy = policy
+        self.stopping = stopping
+        self.signalled_at: float | None = None
+        self.services: list[ManagedService] = []
 
-    def run(self, stopping: threading.Event) -> str:
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Stop in order; at a second signal kill the services."""
+        if self.signalled_at is None:
+            self.signalled_at = time.monotonic()
+            # In a thread: the signal may have interrupted what holds the lock of the event.
+            threading.Thread(target=self.stopping.set).start()
+        elif time.monotonic() - self.signalled_at > DUPLICATE_SECONDS:
+            for service in self.services:
+                service.popen.kill()
+
+    def run(self) -> str:
         """Supervise until `stopping` is set or the state file is gone. Return what failed, or ''."""
         error = ""
         try:
+            for described in self.demo.services:
+                self.services.append(ManagedService(described, self.policy))
             self._write_state()
             recorded = True
-            while not error and not stopping.wait(_TICK_SECONDS) and state_path(self.home).exists():
+            while not error and not self.stopping.wait(_TICK_SECONDS) and state_path(self.home).exists():
                 changes = [service.update() for service in self.services]
                 if any(changes) or not recorded:
                     recorded = self._try_to_write_state(was_recorded=recorded)
@@ -214,10 +211,12 @@ class Supervisor:
 
 
 def run_until_signal(demo: DemoState, home: Path, stopping: threading.Event) -> str:
-    """Supervise in this process until SIGTERM, SIGINT or `stopping`. Return what failed, or ''."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    return Supervisor(demo, home, RestartPolicy()).run(stopping)
+    """Supervise in this process until SIGTERM, SIGINT, SIGHUP or `stopping`. Return what failed, or ''."""
+    supervisor = Supervisor(demo, home, RestartPolicy(), stopping)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` ignores SIGHUP
+            signal.signal(number, supervisor.on_signal)
+    return supervisor.run()
 
 
 def main(argv: Sequence[str]) -> int:

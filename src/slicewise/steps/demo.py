@@ -18,6 +18,7 @@ from slicewise.workflow.settings import select_settings
 
 _NAME = "demo"
 _STATE_NAME = "step.json"
+LOG_DIR = "logs"
 PHANTOM_SEED = 0
 
 
@@ -76,7 +77,7 @@ def _run(final: Step[Config], calibration_file: str, context: Context[Config]) -
     if calibration.is_file():  # the API looks for it beside its model, and checks that it belongs to it
         shutil.copyfile(calibration, calibration_path)
     fingerprint = context.needs[final.name]
-    state = start_demo(config, home, workspace.root / "logs", fingerprint=fingerprint)
+    state = start_demo(config, home, workspace.root / LOG_DIR, fingerprint=fingerprint)
     served = {
         "fingerprint": context.fingerprint,
         "choices": _hash_if_any(calibration_path),

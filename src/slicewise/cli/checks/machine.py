@@ -199,7 +199,11 @@ def ports(config: Config, *, of_our_demo: Collection[int] = (), wants_demo: bool
         return _NO_DEMO
     requested = {"api_port": config.serving.api_port, "page_port": config.serving.page_port}
     names = ", ".join(map(str, requested.values()))
-    busy = {key: port for key, port in requested.items() if port not in of_our_demo and not is_free(port)}
+    busy = {
+        key: port
+        for key, port in requested.items()
+        if port not in of_our_demo and not is_free(port, config.serving.host)
+    }
     if busy:
         advice = "end the other program, or: " + " ".join(f"serving.{k}={p + 10}" for k, p in busy.items())
         return Check("bad", f"taken: {', '.join(map(str, busy.values()))}", advice)
