@@ -91,6 +91,17 @@ def test_few_validation_patients_keep_what_is_configured(cohorts: Cohorts, setti
     assert selection.postprocessing("a source without validation") == Postprocessing.configured(settings)
 
 
+def test_few_patients_of_a_segmentation_are_told_of_no_calibration(
+    cohorts: Cohorts, settings: Evaluation
+) -> None:
+    cases = [
+        replace(case, class_probability=np.zeros_like(case.class_probability))
+        for case in cohorts(num_patients=3, num_pictures=0)
+    ]
+    (note,) = select_thresholds(cases, settings).sources["lgg"].notes
+    assert note.endswith("the configured thresholds stay")
+
+
 def test_slices_that_the_network_was_never_asked_about_choose_no_calibration(
     cohorts: Cohorts, settings: Evaluation
 ) -> None:

@@ -51,6 +51,11 @@ class SliceProbabilities:
     def has_several(self) -> bool:
         return self.probabilities.ndim > 1
 
+    @property
+    def is_classified(self) -> bool:
+        """Whether a classification was trained: without one, all probabilities are equal."""
+        return bool(np.ptp(self.probabilities) != 0)
+
     @cached_property
     def classes(self) -> NDArray[np.bool_]:
         """[group, class]: whether the group has a slice of the class: without tumour, and with."""

@@ -123,8 +123,9 @@ def _select_for_source(
     if slices.num_groups < settings.min_choice_patients:
         few = (
             f"{slices.population}, fewer than evaluation.min_choice_patients "
-            f"({settings.min_choice_patients}): the configured thresholds stay, {NOT_CALIBRATED}"
+            f"({settings.min_choice_patients}): the configured thresholds stay"
         )
+        few += f", {NOT_CALIBRATED}" if slices.is_classified else ""
         selected = SourceSelection(configured, notes=(few,))
     else:
         selected = select_class_threshold(configured, slices, settings, bootstrap)
@@ -191,7 +192,7 @@ def select_class_threshold(
 
     A calibration changes no predicted class: the class threshold moves with the probabilities.
     """
-    if np.ptp(slices.probabilities) == 0:  # classification was not trained
+    if not slices.is_classified:
         return SourceSelection(configured)
     groups_of_class = slices.classes.sum(axis=0)
     if slices.has_several and groups_of_class.min() < MIN_PATIENTS:
