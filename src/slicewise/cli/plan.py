@@ -65,7 +65,9 @@ def build_steps(config: Config, workspace: Workspace) -> tuple[Step[Config], ...
 def print_plan(decisions: Sequence[Decision[Config]], config: Config) -> None:
     """Print one line per step, the reason wrapped below itself."""
     synthetic = ", synthetic" if config.data.synthetic else ""
-    say(f"Plan for {config.training_mode} on {config.data.name}{synthetic}", "header")
+    minutes = config.training.minutes
+    time = f", in {minutes:g} min" if minutes else ""
+    say(f"Plan for {config.training_mode} on {config.data.name}{synthetic}{time}", "header")
     longest = max(len(decision.step.name) for decision in decisions)
     indent = longest + _GAP
     width = max(60, min(shutil.get_terminal_size().columns, 120)) - indent

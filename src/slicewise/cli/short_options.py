@@ -10,6 +10,7 @@ SHORT_OPTIONS: Final = {
     "--num-patients": ("N", "scale.num_patients", "use N patients with volumes"),
     "--num-images": ("N", "scale.num_pictures", "use N images, or families of similar ones"),
     "--epochs": ("N", "stages.STAGE.epochs", "epochs of every stage"),
+    "--minutes": ("N", "training.minutes", "plan epochs and batches for a run of N minutes"),
     "--batch-size": ("N", "training.batch_size", "slices of a training batch"),
     "--lr": ("X", "stages.STAGE.learning_rates.PART", "peak learning rate of all that a stage trains"),
     "--seed": ("N", "seed", "seed of training"),

@@ -53,6 +53,7 @@ class RunningStep:
     started: float = field(default_factory=time.time)
 
 
+_runs: list[float] = []  # when each began, in seconds since 1970
 _jobs: list[Job] = []
 _steps: list[RunningStep] = []
 _listeners: list[Callable[[Mapping[str, float]], None]] = []
@@ -93,6 +94,11 @@ def current() -> tuple[RunningStep | None, Job | None]:
     return next(reversed(_steps), None), next(reversed(_jobs), None)
 
 
+def elapsed_seconds() -> float:
+    """Return the seconds since the command began that works in a workspace; 0 outside of one."""
+    return time.time() - _runs[-1] if _runs else 0.0
+
+
 @contextmanager
 def publish_progress(folder: Path, command: str) -> Iterator[None]:
     """Keep the progress file in `folder` while the block runs."""
@@ -111,7 +117,8 @@ def publish_progress(folder: Path, command: str) -> Iterator[None]:
     thread = threading.Thread(target=publish, name="progress", daemon=True)
     thread.start()
     try:
-        yield
+        with _listed(_runs, started):
+            yield
     finally:
         stop.set()
         thread.join()

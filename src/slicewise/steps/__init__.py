@@ -3,6 +3,7 @@
 download          data sets on disk, found, checked and listed
 preprocess        volumes and pictures -> normalised slices
 split             patients -> train, val, test
+time_plan         sizes of the stages for a run of so many minutes
 train             one stage of the training
 evaluate          metrics, figures, saliency, comparison of the stages
 report            a page of the whole run, and a model card
@@ -28,6 +29,7 @@ from slicewise.steps.external import evaluate_on, tested
 from slicewise.steps.preprocess import PREPROCESS
 from slicewise.steps.report import report
 from slicewise.steps.split import SPLIT
+from slicewise.steps.time_plan import time_plan
 from slicewise.steps.train import train
 from slicewise.workflow.folds import in_fold
 
@@ -42,7 +44,13 @@ def pipeline(config: Config) -> tuple[Step[Config], ...]:
         ConfigError: two steps have the same name or home, or one needs a step that is not there.
     """
     stages = [train(config, name) for name in config.stages]
-    reported = [DOWNLOAD, PREPROCESS, SPLIT, *stages, evaluate([stage.name for stage in stages])]
+    planned = [time_plan(config)] if config.training.minutes else []
+    if planned and config.split.folds:
+        raise ConfigError(
+            "training.minutes plans one run, and split.folds repeats it; leave --minutes or --folds out, or "
+            "set stages.STAGE.epochs"
+        )
+    reported = [DOWNLOAD, PREPROCESS, SPLIT, *planned, *stages, evaluate([stage.name for stage in stages])]
     calibration_file = f"{HOMES['evaluation']}/calibration.json"
     last = (report([step.name for step in reported]), demo(stages[-1], calibration_file))
     steps = _with_offered([*reported, *last], config)

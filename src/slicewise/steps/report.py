@@ -13,12 +13,14 @@ from slicewise.core.hashing import digest
 from slicewise.engine.step import Context, Demand, Outcome, Step
 from slicewise.reporting.run import ResultFolders, RunInfo, StepInfo
 from slicewise.workflow.settings import recipe_wording, reproduce_command, results_config
+from slicewise.workflow.time_plan import planned_config
 
 
 def _run(needs: Sequence[str], context: Context[Config]) -> Outcome:
     from slicewise.reporting.report import write_report
 
-    config, config_values = context.config, results_config(context.config)
+    config = planned_config(context)
+    config_values = results_config(config)
     stages = [stage for stage in config.stages if f"train.{stage}" in needs]  # none in an external test
     steps = []
     for name in needs:

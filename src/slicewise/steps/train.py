@@ -16,6 +16,7 @@ from slicewise.workflow.demand import training_demand
 from slicewise.workflow.participants import source_keys
 from slicewise.workflow.settings import recipe_wording, select_settings
 from slicewise.workflow.slices import open_subset
+from slicewise.workflow.time_plan import STEP, planned_config
 
 if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
@@ -27,7 +28,7 @@ _START: Final = "training.start_from"
 def _settings(stage: str, config: Config) -> dict[str, Any]:
     data_keys = ("data.name", "data.synthetic", *source_keys(config, "slot"))
     keys = (f"stages.{stage}", "training", "tasks", "model", "seed", *data_keys)
-    settings = select_settings(config, *keys, without=(_START,))
+    settings = select_settings(config, *keys, without=(_START, "training.minutes"))
     path = _external_checkpoint(stage, config)
     if path is not None:  # its content counts, not its path
         try:
@@ -49,7 +50,7 @@ def _run(stage: str, context: Context[Config]) -> Outcome:
     from slicewise.training.stage import train_stage
 
     keep_freed_memory()
-    config = context.config
+    config = planned_config(context)
     with recipe_wording(config):
         result = train_stage(
             stage,
@@ -93,11 +94,12 @@ def train(config: Config, stage: str) -> Step[Config]:
     start = config.stages[stage].starts_from
     home = f"checkpoints/{config.recipe}_{stage}"
     is_final = stage == config.final_stage
+    needs = ("preprocess", "split", *([STEP] if config.training.minutes else []))
     return Step(
         name=f"train.{stage}",
         run=partial(_run, stage),
         settings=partial(_settings, stage),
-        needs=("preprocess", "split", *([f"train.{start}"] if start else [])),
+        needs=(*needs, *([f"train.{start}"] if start else [])),
         homes={"checkpoint": home},
         product=("best_model.pth",),
         version=12,

@@ -16,7 +16,7 @@ from slicewise.core.machine import is_out_of_memory
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.model_selection import StopReason, stop_reason
-from slicewise.training.trainer import Trainer
+from slicewise.training.trainer import Pace, Trainer
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,25 @@ def train_stage(
         stop_reason=stop_reason(progress, config.stages[name]),
         resumed_from=resumed_from,
     )
+
+
+def rehearse_stage(
+    name: str,
+    config: Config,
+    train_set: SliceDataset,
+    val_set: SliceDataset,
+    out_dir: Path,
+    start: Checkpoint | None,
+) -> tuple[Pace, Checkpoint]:
+    """Return how long the parts of a stage take here, and a checkpoint of it to start the next stage from.
+
+    It trains one epoch of the configuration in `out_dir`; the arguments and errors are those of
+    `train_stage`.
+    """
+    with deterministic_kernels(config.runtime, name) as threads, explain_out_of_memory(name, config):
+        trainer = Trainer(name, config, train_set, val_set, out_dir, start, fingerprint="")
+        pace = trainer.rehearse(threads)
+    return pace, trainer.learner.checkpoint(name, "", {})
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
@@ -34,6 +34,29 @@ _READ_INTERVAL: Final = 20
 """Batches between two readings of the losses on a GPU, for which the CPU has to wait"""
 
 
+def make_loader(name: str, config: Config, train_set: SliceDataset) -> TrainLoader:
+    """Return the batches of a stage."""
+    stage, shared = config.stages[name], config.training.iterations_per_epoch
+    return TrainLoader(
+        train_set,
+        stage.sources,
+        batch_size=config.training.batch_size,
+        iterations=shared if stage.iterations_per_epoch is None else stage.iterations_per_epoch,
+        key=(config.seed, name),
+    )
+
+
+class Pace(NamedTuple):
+    """Seconds that the parts of a stage take."""
+
+    batch: float
+    """One batch"""
+    closing: float
+    """The end of an epoch: validation, state and figures"""
+    start: float
+    """Before the first epoch: the validation of the initial weights, where they may be kept"""
+
+
 class Trainer:
     """Trains one stage; the arguments are those of `train_stage`."""
 
@@ -50,14 +73,7 @@ class Trainer:
         self.name, self.config, self.val_set = name, config, val_set
         self.stage: Stage = config.stages[name]
         self.training, self.fingerprint = config.training, fingerprint
-        own, shared = self.stage.iterations_per_epoch, config.training.iterations_per_epoch
-        self.batches = TrainLoader(
-            train_set,
-            self.stage.sources,
-            batch_size=config.training.batch_size,
-            iterations=shared if own is None else own,
-            key=(config.seed, name),
-        )
+        self.batches = make_loader(name, config, train_set)
         self.groups = AccumulationGroups(len(self.batches), config.training.accumulate)
         self._start, self._out_dir = start, out_dir
         earlier = start.reference if start else None
@@ -108,12 +124,22 @@ class Trainer:
                     self._select(initial)
             while not self.progress.finished:
                 self._train_epoch()
-                self._finish_epoch()
+                num_images = self._finish_epoch()
+                self._announce_epoch(num_images)
                 self._choose_threads(threads)
         except KeyboardInterrupt:
             if self._is_consistent:
                 self._save()
             raise
+
+    def rehearse(self, threads: Threads) -> Pace:
+        """Return the durations of one epoch, which tells nobody that it has been trained."""
+        self._choose_threads(threads)
+        self._train_epoch()
+        started = time.perf_counter()
+        self._finish_epoch()
+        closing = time.perf_counter() - started
+        return Pace(self.progress.seconds / len(self.batches), closing, closing * self._may_keep_initial)
 
     def _choose_threads(self, threads: Threads) -> None:
         """Choose the threads of the next epoch; one that is resumed midway keeps its number."""
@@ -181,8 +207,8 @@ class Trainer:
             progress.step += 1
         return losses
 
-    def _finish_epoch(self) -> None:
-        """Validate the epoch, select the best one, and write state and figures."""
+    def _finish_epoch(self) -> float:
+        """Validate the epoch, select the best one, write state and figures; return its number of images."""
         progress, learner, training = self.progress, self.learner, self.training
         if training.precise_bn:  # an interrupted measurement is repeated from the epoch's first batch
             batches, layout = self._load(0, training.precise_bn), training.channels_last
@@ -200,7 +226,13 @@ class Trainer:
             self._artifacts.report(progress)
             self._save()
             self._is_consistent = True
+        return num_images
+
+    def _announce_epoch(self, num_images: float) -> None:
+        """Tell of the epoch that was finished last, and why it is the last one."""
+        progress = self.progress
         self._tell(describe_epoch(self.name, self.stage, progress, num_images))
+        reason = model_selection.stop_reason(progress, self.stage)
         if reason and progress.epoch < self.stage.epochs:
             self._tell(f"{self.name} stops after {progress.epoch} of {self.stage.epochs} epochs: {reason}")
         activity.finish_epoch(progress.history[-1])

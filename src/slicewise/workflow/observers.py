@@ -23,6 +23,7 @@ from slicewise.engine.receipt import Receipt
 from slicewise.engine.record import StepStatus
 from slicewise.engine.workspace import StoredOutput, Workspace
 from slicewise.workflow.settings import results_config
+from slicewise.workflow.time_plan import Forecast
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -63,7 +64,9 @@ def list_observers(config: Config, workspace: Workspace) -> dict[str, Observer]:
 
 def make_observers(config: Config, workspace: Workspace) -> Observers:
     """Return all observers of a run; errors as of `list_observers`."""
-    return Observers({"console": Console(), **list_observers(config, workspace)})
+    minutes = config.training.minutes
+    forecast = {"forecast": Forecast(minutes)} if minutes else {}
+    return Observers({"console": Console(), **forecast, **list_observers(config, workspace)})
 
 
 def make_tracker(config: Config, workspace: Workspace) -> Observer | None:

@@ -141,6 +141,9 @@ class Training(Section):
     """Batch size, slices."""
     iterations_per_epoch: CountOrZero
     """Batches per epoch; 0: one pass over the training slices, see `preprocessing.healthy_ratio`."""
+    minutes: Annotated[float, Field(gt=0)] | None
+    """Minutes that a whole run takes: epochs and batches of the stages are planned for it, in the proportions
+    that they have without it. null: they stay as they are."""
     optimizer: Optimizer
     scheduler: Scheduler
     mask_loss: LossWeights
