@@ -10,7 +10,7 @@ import yaml
 
 from slicewise.config.keys import flatten_dict
 from slicewise.config.safety import YAML_LOADER
-from slicewise.config.schema import Config, SplitSettings, Stage
+from slicewise.config.schema import Config, SplitSettings, Stage, Training
 from slicewise.core.errors import ConfigError
 from slicewise.core.registry import Registry
 
@@ -128,6 +128,8 @@ def outline(folders: Sequence[Path]) -> Config:
             elif section == "stages":
                 stages[stage.partition(".")[0]] = Stage.model_construct(**start)
     split: dict[str, Any] = {"folds": 0}
+    training: dict[str, Any] = {"minutes": None}
     sections: dict[str, Any] = {"recipe": "recipe", "stages": stages}
     sections["split"] = SplitSettings.model_construct(**split)
+    sections["training"] = Training.model_construct(**training)
     return Config.model_construct(**sections)
