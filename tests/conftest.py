@@ -66,7 +66,18 @@ TINIEST = (
 
 TESTS = Path(__file__).parent
 SLOW = {
-    *("benchmarks", "chaos", "cli", "comparison", "demo", "explain", "extension", "fuzz", "notebooks"),
+    *(
+        "benchmarks",
+        "chaos",
+        "cli",
+        "comparison",
+        "demo",
+        "explain",
+        "exporting",
+        "extension",
+        "fuzz",
+        "notebooks",
+    ),
     *("phantom", "plots", "serving"),
     *("test_adapters", "test_bad_input", "test_channels", "test_checkpoint", "test_class_folders"),
     *("test_class_folders_run", "test_classes", "test_commands", "test_compose", "test_configs"),

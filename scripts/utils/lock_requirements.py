@@ -17,7 +17,8 @@ UV = Path(sys.executable).with_name("uv")
 BASES = {
     "serving": (),
     "raw": ("serving",),
-    "dev": ("raw",),
+    "export": ("serving",),
+    "dev": ("raw", "export"),
     "bench": ("dev",),
     "fuzz": ("dev",),
     "audit": ("dev",),

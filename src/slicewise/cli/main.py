@@ -22,6 +22,7 @@ VERBS = {
     "doctor": "check whether a run can work here, and what to do if not",
     "models": "list the architectures and encoders, with their sizes and weights",
     "predict": "predict on volumes and pictures with a trained model",
+    "export": "write a trained model for other programs, proven to predict the same",
     "test": "evaluate a trained model on other people's labelled data",
     "ablate": "train and evaluate several recipes in one workspace, and compare them",
     "compare": "compare two finished evaluations, patient by patient",

@@ -240,7 +240,7 @@ def _predict_cases(
 
     is_long = len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.unit != "picture" for case in cases)
     threads = (
-        tuned_threads(num_threads, "predict", pipeline.device.type)
+        tuned_threads(num_threads, "predict", pipeline.device)
         if is_long
         else Threads.for_short_work(num_threads, "predict")
     )

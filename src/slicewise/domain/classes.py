@@ -26,6 +26,16 @@ class Classes:
     """What there is where none of them is"""
 
     @classmethod
+    def of_pixels(cls, names: Sequence[str], activation: str) -> Self:
+        """Return the classes of a segmentation of this activation."""
+        return cls(tuple(names), exclusive=activation == "softmax" and len(names) > 1)
+
+    @classmethod
+    def of_slices(cls, names: Sequence[str]) -> Self:
+        """Return the classes of a classification; of two names the first is the absence of the other."""
+        return cls(tuple(names[1:]), exclusive=len(names) > 2, absence=names[0])
+
+    @classmethod
     def from_json(cls, content: Mapping[str, Any] | None) -> Self | None:
         """Return what `dataclasses.asdict` gave, read from JSON; None for None."""
         if content is None:

@@ -1,46 +1,51 @@
-"""Backends: what runs a checkpoint's forward pass. Other packages add theirs as `slicewise.backends`."""
+"""Backends: what runs a model's forward pass. Other packages add theirs as `slicewise.backends`.
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Final
+`torch` runs a checkpoint; `onnx` and `openvino` run the graphs of a bundle (`slicewise.runtime`), which need
+no torch.
+"""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
-from slicewise.config.schema.model import TaskName
+import numpy as np
+from numpy.typing import NDArray
+
 from slicewise.core.registry import Registry
-from slicewise.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from slicewise.models.multitask import MultitaskModel
+    from collections.abc import Callable, Mapping
 
-Forward = Callable[[Tensor, Tensor], Mapping[TaskName, Tensor]]
-"""From images [B, 4, N, N] and presence [B, 4], fp32 on the pipeline's device, to the logits of each task
+    from torch import Tensor
+
+    from slicewise.config.schema.model import TaskName
+    from slicewise.inference.ensemble import TTATransform
+
+Floats = NDArray[np.float32]
+
+
+Forward: TypeAlias = "Callable[[Tensor, Tensor], Mapping[TaskName, Tensor]]"
+"""From images [B, C, N, N] and presence [B, C], fp32 on the pipeline's device, to the logits of each task
 of the checkpoint: segmentation [B, channel, N, N], classification [B, channel]"""
-Backend = Callable[[Checkpoint, torch.device], Forward]
-
-BACKENDS: Final[Registry[Backend]] = Registry("backends", {"torch": "slicewise.inference.backends:Torch"})
 
 
-class Torch:
-    """PyTorch in fp32: the calls recorded in the checkpoint, or the model built for another image size."""
+@runtime_checkable
+class Averages(Protocol):
+    """A backend that gives probabilities itself, from arrays and without torch."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
-        self.checkpoint = checkpoint
-        self.device = device
-        self._program = checkpoint.build_program(device)
-        if self._program is None:
-            _ = self.model  # a checkpoint that does not fit its model is reported now
+    def average(
+        self, images: Floats, presence: Floats, transforms: "tuple[TTATransform, ...]"
+    ) -> tuple[Floats, Floats]:
+        """Return the mean over augmentations: of pixels [B, K, N, N], of slices [B] or [B, C]."""
+        ...
 
-    @cached_property
-    def model(self) -> "MultitaskModel":
-        """The model itself, for uses beyond prediction (Grad-CAM)."""
-        model = self.checkpoint.build().float().eval().requires_grad_(False)
-        return model.to(memory_format=torch.channels_last).to(self.device)
 
-    def __call__(self, images: Tensor, presence: Tensor) -> Mapping[TaskName, Tensor]:
-        program = self._program
-        if program is not None and images.shape[-2:] == (program.size, program.size):
-            return program(images, presence)
-        logits: Mapping[TaskName, Tensor] = self.model(images, presence)
-        return logits
+Member: TypeAlias = "Forward | Averages"
+BACKENDS: Final[Registry[Any]] = Registry(
+    "backends",
+    {
+        "torch": "slicewise.inference.torch_backend:Torch",
+        "onnx": "slicewise.inference.graph_backend:GraphBackend",
+        "openvino": "slicewise.inference.graph_backend:GraphBackend",
+    },
+)
+"""Functions of a checkpoint and a torch device that return a `Forward`; those of a bundle's graphs, of the
+bundle, the number of threads and the name of a graph, return an `Averages`."""

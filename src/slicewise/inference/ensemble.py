@@ -1,14 +1,16 @@
 """What a prediction is the mean of: flips and rotations (test-time augmentation, TTA), and models."""
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import CheckpointError
-from slicewise.models.checkpoint import Checkpoint
+from slicewise.runtime.bundle import Bundle
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from slicewise.models.checkpoint import Checkpoint
 
 _TRAINING_ONLY: Final = {"healthy_ratio", "max_train_slices"}
 """Keys of the preprocessing that choose slices for training and do not change the input"""
@@ -20,11 +22,11 @@ class TTATransform(NamedTuple):
     flipped: bool = False
     degrees: float = 0.0
 
-    def apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: "Tensor") -> "Tensor":
         """Return transformed images [batch, channel, row, col]; pixels from outside the slice are 0."""
         return _rotate(images.flip(-1) if self.flipped else images, self.degrees)
 
-    def inverse(self, outputs: Tensor) -> Tensor:
+    def inverse(self, outputs: "Tensor") -> "Tensor":
         """Return outputs for the transformed slice [batch, channel, row, col] on the grid of the slice."""
         outputs = _rotate(outputs, -self.degrees)
         return outputs.flip(-1) if self.flipped else outputs
@@ -39,9 +41,9 @@ SPREAD: Final = (
 """The passes of a single model without augmentation whose spread is its uncertainty"""
 
 
-def coverage(transform: TTATransform, images: Tensor) -> Tensor:
+def coverage(transform: TTATransform, images: "Tensor") -> "Tensor":
     """Return the share of each pixel that stays in view, [1, 1, row, col]."""
-    return transform.inverse(transform.apply(torch.ones_like(images[:1, :1])))
+    return transform.inverse(transform.apply(images.new_ones((1, 1, *images.shape[-2:]))))
 
 
 def tta_transforms(inference: InferenceSettings) -> tuple[TTATransform, ...]:
@@ -52,7 +54,7 @@ def tta_transforms(inference: InferenceSettings) -> tuple[TTATransform, ...]:
     )
 
 
-def _rotate(images: Tensor, degrees: float) -> Tensor:
+def _rotate(images: "Tensor", degrees: float) -> "Tensor":
     if not degrees:
         return images
     from torchvision.transforms.functional import InterpolationMode, rotate
@@ -61,7 +63,7 @@ def _rotate(images: Tensor, degrees: float) -> Tensor:
     return rotated
 
 
-def require_same_input(checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
+def require_same_input(checkpoints: "Sequence[Checkpoint | Bundle]", names: Sequence[str]) -> None:
     """Raise CheckpointError that names the models whose inputs differ, and what differs."""
     if not checkpoints:
         raise CheckpointError("an ensemble needs at least one checkpoint; name some")
@@ -81,13 +83,14 @@ def require_same_input(checkpoints: Sequence[Checkpoint], names: Sequence[str]) 
         )
 
 
-def _input_signature(checkpoint: Checkpoint) -> dict[str, Any]:
+def _input_signature(checkpoint: "Checkpoint | Bundle") -> dict[str, Any]:
     """Return what decides the numbers that go into the model, and what its outputs mean."""
     settings = checkpoint.preprocessing.model_dump(exclude=_TRAINING_ONLY)
-    layers = (tensor for name, tensor in checkpoint.weights.items() if name.startswith("encoder."))
+    weights = () if isinstance(checkpoint, Bundle) else checkpoint.weights.items()
+    counts = (each.shape[1] for name, each in weights if name.startswith("encoder.") and each.ndim == 4)
     return {
         **{f"preprocessing.{key}": value for key, value in settings.items()},
-        "the number of input channels": next(layer.shape[1] for layer in layers if layer.ndim == 4),
+        "the number of input channels": next(counts, len(checkpoint.preprocessing.channels)),
         "data.sources.pictures.slot": checkpoint.slot,
         "the list of tasks": checkpoint.tasks,
     }

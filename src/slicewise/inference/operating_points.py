@@ -62,6 +62,11 @@ class OperatingPoints:
     def to_json(self) -> dict[str, Any]:
         return {kind: self.of(kind).to_json() for kind in INPUT_KINDS}
 
+    def to_bundle(self) -> dict[str, Any]:
+        """Return what `bundled_operating_points` reads."""
+        inference = None if self.inference is None else self.inference._asdict()
+        return {"inference": inference, **self.to_json()}
+
 
 @dataclass(frozen=True)
 class OperatingConditions:
@@ -102,6 +107,11 @@ def find_operating_points(
         points = default_operating_points(configured, "this model was not evaluated, so nothing was chosen")
     else:
         points = _read(path, weights, configured, overrides)
+    return _fix(points, overrides)
+
+
+def _fix(points: OperatingPoints, overrides: Mapping[str, Any]) -> OperatingPoints:
+    """Return operating points with given thresholds in place of those selected."""
     thresholds = {key: overrides[key] for key in _THRESHOLDS if key in overrides}
     if not thresholds:
         return points
@@ -111,6 +121,29 @@ def find_operating_points(
         for point in (points.volume, points.picture)
     )
     return replace(points, volume=volume, picture=picture)
+
+
+def bundled_operating_points(
+    content: Mapping[str, Any], configured: Postprocessing, overrides: Mapping[str, Any]
+) -> OperatingPoints:
+    """Return the operating points of a bundle, from their `to_json`; `overrides` as in the other function.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are damaged.
+    """
+    inference = None if content["inference"] is None else InferenceSettings(**content["inference"])
+    fixed = {key: value for key, value in overrides.items() if key in InferenceSettings._fields}
+    if inference is not None and inference != inference._replace(**fixed):
+        return _fix(
+            default_operating_points(configured, f"the thresholds were chosen with {inference.describe()}"),
+            overrides,
+        )
+    points = {}
+    for kind in INPUT_KINDS:
+        postprocessing = Postprocessing.from_json(content[kind]["decision"])
+        _require_valid(postprocessing)
+        points[kind] = OperatingPoint(postprocessing, str(content[kind]["origin"]))
+    return _fix(OperatingPoints(points["volume"], points["picture"], inference), overrides)
 
 
 def find_calibration(checkpoint: Path) -> Path | None:

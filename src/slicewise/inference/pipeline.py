@@ -7,19 +7,16 @@ Command line, API and evaluation predict through it, so a file has one predictio
     print(prediction.verdict, prediction.tumour_probability, prediction.volume_ml)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
-from torch import Tensor
 
-from slicewise.compute.device import DeviceName, choose_device, full_precision
 from slicewise.config.schema import Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
 from slicewise.core.errors import DataError
@@ -28,29 +25,33 @@ from slicewise.data.cases import CaseFiles
 from slicewise.data.inputs import DefaultModalities, find_inputs
 from slicewise.data.problems import Problem
 from slicewise.data.store import StoredCase
-from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT
+from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes
 from slicewise.domain.labels import Modality
 from slicewise.imaging.slicing import SlicedCase
 from slicewise.inference import ensemble
-from slicewise.inference.backends import BACKENDS, Forward, Torch
+from slicewise.inference.backends import BACKENDS, Averages, Floats, Member
+from slicewise.inference.choice import load_checkpoint_of, load_models
+from slicewise.inference.graph_backend import GraphBackend
 from slicewise.inference.operating_points import (
     InputKind,
     OperatingPoints,
+    bundled_operating_points,
     default_operating_points,
     find_operating_points,
 )
 from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import Prediction, SlicePredictions
 from slicewise.inference.prepared_case import Input, PreparedCase, prepare_case
-from slicewise.models.checkpoint import Checkpoint, load_checkpoint
-from slicewise.tasks.build import find_classification, find_segmentation, make_tasks
+from slicewise.runtime.bundle import Bundle, is_bundle
 
 if TYPE_CHECKING:
+    from slicewise.compute.device import DeviceName
+    from slicewise.config.schema.model import TaskName
+    from slicewise.models.checkpoint import Checkpoint
     from slicewise.models.multitask import MultitaskModel
+    from slicewise.tasks.base import Task
 
 _ENSEMBLE: Final = "every fold chose thresholds for its own model, and none were chosen for the ensemble"
-_LEAST_COVERAGE: Final = 1e-6  # of a pixel that a single rotation takes out of view: its probability is 0
-_NO_CLASSIFICATION: Final = 0.5  # of every slice where the model does not classify; not reported
 
 
 class Pipeline:
@@ -76,28 +77,42 @@ class Pipeline:
 
     def __init__(
         self,
-        checkpoints: Sequence[Checkpoint],
+        checkpoints: "Sequence[Checkpoint | Bundle]",
         settings: Evaluation,
         *,
-        device: DeviceName = "auto",
+        device: "DeviceName" = "auto",
         backend: str = "torch",
         inference: InferenceSettings | None = None,
         points: OperatingPoints | None = None,
         paths: Sequence[Path] = (),
+        num_threads: int = 0,
     ) -> None:
         ensemble.require_same_input(checkpoints, [str(path) for path in paths])
         self.checkpoints, self.paths = tuple(checkpoints), tuple(paths)
-        self.device, self.batch_size = choose_device(device), settings.batch_size
+        self.settings, self.batch_size, self.backend = settings, settings.batch_size, backend
         self.inference = settings.inference if inference is None else inference
-        self.tasks = make_tasks(checkpoints[0].tasks)
-        segmentation, self._classification = find_segmentation(self.tasks), find_classification(self.tasks)
-        self.classes = segmentation.class_set if segmentation else TUMOUR
-        self.slice_classes = self._classification.class_set if self._classification else TUMOUR_OR_NOT
+        segmentation, classification = (
+            checkpoints[0].tasks.segmentation,
+            checkpoints[0].tasks.classification,
+        )
+        self.classes = (
+            Classes.of_pixels(segmentation.classes, segmentation.activation) if segmentation else TUMOUR
+        )
+        self.slice_classes = Classes.of_slices(classification.classes) if classification else TUMOUR_OR_NOT
         counts = [len(self.slice_classes.with_absence)] if self.slice_classes.several else []
         self._class_shape: tuple[int, ...] = tuple(counts)
-        settings = settings.suited_to(checkpoints[0].tasks.classification)
+        settings = settings.suited_to(classification)
         self.transforms = ensemble.tta_transforms(self.inference)
-        self._members: list[Forward] = [BACKENDS[backend](each, self.device) for each in checkpoints]
+        self.device = "cpu"
+        self._members: list[Member] = [
+            GraphBackend(each, num_threads, backend) for each in checkpoints if isinstance(each, Bundle)
+        ]
+        if not self._members:
+            from slicewise.compute.device import choose_device
+
+            chosen, make = choose_device(device), BACKENDS[backend]
+            self.device = str(chosen)
+            self._members = [make(each, chosen) for each in checkpoints]
         self.points = points or default_operating_points(
             Postprocessing.configured(settings), "none were chosen"
         )
@@ -107,20 +122,21 @@ class Pipeline:
         cls,
         checkpoint: Path | str | Sequence[Path | str],
         *,
-        device: DeviceName = "auto",
-        backend: str = "torch",
+        device: "DeviceName" = "auto",
+        backend: str = "auto",
         settings: Evaluation | None = None,
         **overrides: Any,
     ) -> Self:
-        """Read a checkpoint, or several as an ensemble, and the operating points of its evaluation.
+        """Read a checkpoint, several as an ensemble, or a bundle, and the operating points of its evaluation.
 
         These are read from the `calibration.json` beside the checkpoint, or in the results of the workspace
-        around it; `points` says where they come from, or why there are none.
+        around it, or are those of the bundle; `points` says where they come from, or why there are none.
 
         Args:
-            checkpoint: a `best_model.pth`, or several.
+            checkpoint: a `best_model.pth`, or several; or the folder of a bundle of `slicewise export`.
             device: where the models run.
-            backend: what runs them.
+            backend: what runs them; `auto`: the fastest one whose parity with the checkpoint was proven on
+                such a processor, else torch (`inference.choice`).
             settings: the section `evaluation` for all that was not selected; by default that of configs/.
             overrides: keys of this section that hold whatever was selected: `class_threshold`,
                 `uncertain_band`, `mask_threshold`, `min_component`, `component_share`, and the fields of
@@ -129,24 +145,19 @@ class Pipeline:
         Raises:
             CheckpointError: a file is missing, damaged or no checkpoint, or the inputs of the models differ.
             ConfigError: a key or a value of `overrides` is unknown or invalid.
-            UsageError: the machine has no such device.
+            UsageError: the machine has no such device, or nothing was exported for this backend.
             WorkspaceError: `calibration.json` is damaged.
         """
-        if settings is None:
-            from slicewise.config.compose import compose
-
-            settings = compose([f"evaluation.{key}={value}" for key, value in overrides.items()]).evaluation
-        settings = settings.model_copy(update=overrides)
         paths = [Path(each) for each in ([checkpoint] if isinstance(checkpoint, Path | str) else checkpoint)]
-        loaded = [load_checkpoint(path) for path in paths]
-        settings = settings.suited_to(loaded[0].tasks.classification)
-        if settings.class_threshold is None:
-            overrides.pop("class_threshold", None)
+        loaded, backend = load_models(paths, backend, device)
+        settings = _settings(loaded[0], settings, overrides)
         configured = Postprocessing.configured(settings)
-        if len(loaded) == 1:
-            points = find_operating_points(paths[0], loaded[0].weights_digest, configured, overrides)
-        else:
+        if len(loaded) > 1:
             points = default_operating_points(configured, _ENSEMBLE)
+        elif isinstance(loaded[0], Bundle) and is_bundle(paths[0]):
+            points = bundled_operating_points(loaded[0].points, configured, overrides)
+        else:
+            points = find_operating_points(paths[0], loaded[0].weights_digest, configured, overrides)
         chosen: dict[str, Any] = {"inference": points.inference, "points": points}
         return cls(loaded, settings, device=device, backend=backend, paths=paths, **chosen)
 
@@ -162,10 +173,34 @@ class Pipeline:
         return any(checkpoint.synthetic for checkpoint in self.checkpoints)
 
     @cached_property
+    def tasks(self) -> "Mapping[TaskName, Task]":
+        """The tasks of the model by name."""
+        from slicewise.tasks.build import make_tasks
+
+        return make_tasks(self.checkpoints[0].tasks)
+
+    @property
+    def task_names(self) -> "tuple[TaskName, ...]":
+        """The names of the tasks, which need no torch."""
+        return self.checkpoints[0].tasks.names
+
+    @cached_property
     def model(self) -> "MultitaskModel":
-        """The (first) model itself, for uses beyond prediction (Grad-CAM)."""
-        member = self._members[0]
-        return (member if isinstance(member, Torch) else Torch(self.checkpoints[0], self.device)).model
+        """The (first) model itself, for uses beyond prediction (Grad-CAM).
+
+        Raises:
+            UsageError: the pipeline was loaded from a bundle, without its checkpoint.
+        """
+        import torch
+
+        from slicewise.inference.torch_backend import Torch
+
+        member, checkpoint = self._members[0], self.checkpoints[0]
+        if isinstance(member, Torch):
+            return member.model
+        if isinstance(checkpoint, Bundle):
+            checkpoint = load_checkpoint_of(checkpoint, self.paths)
+        return Torch(checkpoint, torch.device(self.device)).model
 
     @property
     def slot(self) -> str:
@@ -181,7 +216,7 @@ class Pipeline:
         return {
             "fingerprint": self.fingerprint,
             "synthetic": self.synthetic,
-            "tasks": [*self.tasks],
+            "tasks": [*self.task_names],
             "checkpoints": checkpoints,
             **self.inference._asdict(),
             "operating_points": self.points.to_json(),
@@ -263,7 +298,7 @@ class Pipeline:
             class_probability=outputs.class_probability,
             kind=prepared.kind,
             point=self.points.of(prepared.kind),
-            tasks=(*self.tasks,),
+            tasks=self.task_names,
             classes=self.classes,
             slice_classes=self.slice_classes,
             spacing=prepared.spacing,
@@ -309,16 +344,15 @@ class Pipeline:
         slots = np.broadcast_to(np.asarray(presence, dtype=np.float32), (num_slices, images.shape[1]))
         masks = np.zeros((num_slices, len(self.classes), size, size), dtype=np.float32)
         classes = np.zeros((num_slices, *self._class_shape), dtype=np.float32)
-        with torch.inference_mode(), full_precision():
-            for start in range(0, num_slices, self.batch_size):
-                part = slice(start, start + self.batch_size)
-                batch, filled = self._tensor(images[part]), self._tensor(slots[part])
-                # No loss was computed outside the brain; nothing there is a tumour.
-                inside = np.any(images[part] != 0, axis=1, keepdims=True)
-                for member in self._members:
-                    mask, shares = self._augmented(member, batch, filled)
-                    masks[part] += mask.cpu().numpy() * inside
-                    classes[part] += shares.cpu().numpy()
+        for start in range(0, num_slices, self.batch_size):
+            part = slice(start, start + self.batch_size)
+            batch, filled = np.asarray(images[part], np.float32), slots[part]
+            # No loss was computed outside the brain; nothing there is a tumour.
+            inside = np.any(batch != 0, axis=1, keepdims=True)
+            for member in self._members:
+                mask, shares = self._average(member, batch, filled)
+                masks[part] += mask * inside
+                classes[part] += shares
         count = np.float32(len(self._members))
         return SlicePredictions(masks / count, classes / count)
 
@@ -328,22 +362,28 @@ class Pipeline:
         one._members, one.transforms = [self._members[model]], (transform,)
         return one
 
-    def _augmented(self, forward: Forward, images: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one model's probabilities of the pixels [S, K, N, N] and of the slices [S] or [S, C]."""
-        masks, classes, covered = [], [], []
-        no_mask, no_class = torch.zeros_like(images[:, :1]), torch.full_like(slots[:, 0], _NO_CLASSIFICATION)
-        segmentation, classification = find_segmentation(self.tasks), self._classification
-        for transform in self.transforms:
-            logits = forward(transform.apply(images), slots)
-            mask = segmentation.probabilities(logits["segmentation"]) if segmentation else no_mask
-            masks.append(transform.inverse(mask))
-            own = classification.slice_probabilities(logits["classification"]) if classification else no_class
-            classes.append(own)
-            covered.append(ensemble.coverage(transform, images))
-        weight = torch.cat(covered).sum(0).clamp_min(_LEAST_COVERAGE)
-        return torch.stack(masks).sum(0) / weight, torch.stack(classes).mean(0)
+    def _average(self, member: Member, images: Floats, slots: Floats) -> tuple[Floats, Floats]:
+        """Return one model's mean over the augmentations: of pixels [S, K, N, N], of slices [S] or [S, C]."""
+        if isinstance(member, Averages):
+            return member.average(images, slots, self.transforms)
+        import torch
 
-    def _tensor(self, array: NDArray[np.floating[Any]]) -> Tensor:
-        tensor = torch.from_numpy(np.array(array, dtype=np.float32))
-        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-        return tensor.to(self.device, memory_format=layout)
+        from slicewise.inference.torch_backend import average
+
+        return average(member, self.tasks, images, slots, self.transforms, torch.device(self.device))
+
+
+def _settings(
+    model: "Checkpoint | Bundle", settings: Evaluation | None, overrides: dict[str, Any]
+) -> Evaluation:
+    """Return the section `evaluation` for a model, with overrides, without those that its tasks exclude."""
+    if settings is None and isinstance(model, Bundle):
+        settings = model.settings(overrides)
+    elif settings is None:
+        from slicewise.config.compose import compose
+
+        settings = compose([f"evaluation.{key}={value}" for key, value in overrides.items()]).evaluation
+    settings = settings.model_copy(update=overrides).suited_to(model.tasks.classification)
+    if settings.class_threshold is None:
+        overrides.pop("class_threshold", None)
+    return settings

@@ -28,7 +28,7 @@ class Classification(Task):
     @property
     def class_set(self) -> Classes:
         """The classes as predictions and tables take them."""
-        return Classes(self.classes[1:], exclusive=self.settings.has_several, absence=self.classes[0])
+        return Classes.of_slices(self.classes)
 
     def slice_probabilities(self, logits: Tensor) -> Tensor:
         """Return [B] of the second of two classes, or [B, C] of all of several classes."""

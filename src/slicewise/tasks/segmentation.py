@@ -36,7 +36,7 @@ class Segmentation(Task):
     @property
     def class_set(self) -> Classes:
         """The classes as predictions and tables take them."""
-        return Classes(self.classes, exclusive=self.is_exclusive and len(self.classes) > 1)
+        return Classes.of_pixels(self.classes, self.settings.activation)
 
     @property
     def initial_bias(self) -> list[float]:

@@ -161,7 +161,9 @@ def evaluate_external(
     from slicewise.workflow.evaluation import case_outputs, write_results
 
     config, store = context.config, slice_store(context.workspace)
-    pipeline = Pipeline.load(path, device=config.runtime.device, settings=config.evaluation, **fixed)
+    pipeline = Pipeline.load(
+        path, backend="torch", device=config.runtime.device, settings=config.evaluation, **fixed
+    )
     tested = read_json(context.home("split", "split") / TESTED_NAME)["tested"]
     cases = [store.open(entry) for entry in tested]
     selection = _selected(pipeline, config)

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from slicewise.config.schema import Config
-from slicewise.core.errors import DataError, WorkspaceError
+from slicewise.config.schema import Config, Preprocessing
+from slicewise.core.errors import DataError, SliceWiseError, WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.data.split.assignment import Split, Subset
 from slicewise.domain.keys import SliceKey
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 STORE_DIR: Final = "data/slices"
 MANIFEST_NAME: Final = "manifest.json"
 SPLIT_NAME: Final = "split.json"
+SPLIT_HOME: Final = "data/split"
+PROCESSED_HOME: Final = "data/processed"
 PRELOAD_MIB: Final = 2048
 """Training sets up to this size are held in memory; larger ones are read from the disk."""
 
@@ -76,6 +78,23 @@ def open_cases(context: Context[Config], subset: Subset) -> "list[StoredCase]":
             "--force download"
         )
     return cases
+
+
+def stored_test_cases(workspace: Workspace, preprocessing: Preprocessing) -> "list[StoredCase]":
+    """Return the test cases of the last run in a workspace that suit this preprocessing; often none are."""
+    try:
+        split = Split.from_json(read_json(workspace.root / SPLIT_HOME / SPLIT_NAME))
+        entries = read_json(workspace.root / PROCESSED_HOME / MANIFEST_NAME)["entries"]
+        groups, store = split.subset("test"), slice_store(workspace)
+        cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in groups]
+    except (SliceWiseError, OSError, KeyError, TypeError, ValueError):
+        return []
+    size = preprocessing.image_size
+    return [
+        case
+        for case in cases
+        if case.channels == preprocessing.channels and case.images.shape[-2:] == (size, size)
+    ]
 
 
 def open_subset(context: Context[Config], subset: Subset) -> "SliceDataset":

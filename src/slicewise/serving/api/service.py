@@ -158,7 +158,7 @@ class PredictionService:
             data_name=checkpoint.data_name,
             synthetic=checkpoint.synthetic,
             tasks=[*self.pipeline.tasks],
-            device=str(self.pipeline.device),
+            device=self.pipeline.device,
             **self.pipeline.inference._asdict(),
             operating_points={
                 kind: operating_info(self.pipeline.points.of(kind), [*self.pipeline.tasks])
@@ -190,7 +190,7 @@ class PredictionService:
 
     def _infer_batch(self, cases: Sequence[Prepared]) -> list[SlicePredictions]:
         first = cases[0].case
-        if first.orientation is not None and self.pipeline.device.type == "cpu":
+        if first.orientation is not None and self.pipeline.device == "cpu":
             self._threads.choose()
         if len(cases) == 1:
             return [self.pipeline.infer(first.slices)]

@@ -1,0 +1,106 @@
+"""`slicewise export [MODEL]`: a trained model as a folder that other programs run, with its proof."""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from slicewise.cli.options import add_workspace_option, workspace_from
+from slicewise.core.console import progress, say
+from slicewise.core.disk import expand_user
+from slicewise.core.errors import UsageError
+from slicewise.engine.workspace import Workspace
+from slicewise.exporting.formats import FORMATS
+from slicewise.runtime.bundle import EXPORTS
+
+if TYPE_CHECKING:
+    from slicewise.exporting.examples import Example
+
+_INPUTS: Final = 300
+_NAME: Final = "best_model.pth"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = "a checkpoint, or a stage of the workspace such as joint (default: the one evaluated last)"
+    parser.add_argument("model", nargs="?", metavar="CHECKPOINT|STAGE", help=what)
+    add_workspace_option(parser)
+    formats = f"one or more of {', '.join(FORMATS.names())} (default: onnx)"
+    parser.add_argument("--format", nargs="+", action="extend", metavar="NAME", help=formats)
+    output = f"folder of the bundle (default: {EXPORTS}/ and the stage, in the workspace)"
+    parser.add_argument("--output", type=Path, metavar="DIR", help=output)
+    parity = f"generated inputs of the comparison with the checkpoint (default: {_INPUTS})"
+    parser.add_argument("--parity", type=int, default=_INPUTS, metavar="N", help=parity)
+
+
+def execute(args: argparse.Namespace) -> int:
+    formats = list(dict.fromkeys(args.format or ["onnx"]))
+    for name in formats:
+        _require_format(name)
+    if args.parity < 1:
+        raise UsageError(f"--parity {args.parity}: at least 1 input is needed; the default is {_INPUTS}")
+    checkpoint = _find(args.model, workspace_from(args))
+    root = checkpoint.absolute().parents[min(2, len(checkpoint.absolute().parents) - 1)]
+    folder = expand_user(args.output) if args.output else root / EXPORTS / checkpoint.absolute().parent.name
+    from slicewise.exporting.folder import export
+    from slicewise.inference.pipeline import Pipeline
+    from slicewise.workflow.slices import stored_test_cases
+
+    pipeline = Pipeline.load(checkpoint, backend="torch", device="cpu")
+    cases = stored_test_cases(Workspace(root), pipeline.checkpoints[0].preprocessing)
+    what = (
+        f"{len(cases)} test cases and {args.parity:,} generated inputs"
+        if cases
+        else f"{args.parity:,} inputs"
+    )
+    say(f"{checkpoint}: {', '.join(formats)}, compared with the checkpoint on {what}")
+    export(pipeline, formats, folder, lambda: _examples(pipeline, cases, args.parity), say)
+    say(f"{folder}: slicewise predict --checkpoint {folder} PATH", "good")
+    return 0
+
+
+def _require_format(name: str) -> None:
+    try:
+        FORMATS.require(name)
+    except ValueError as error:
+        is_path = Path(name).exists()
+        advice = "; name the checkpoint before --format" if is_path else ""
+        raise UsageError(f"--format: {error}{advice}") from error
+
+
+def _find(model: str | None, workspace: Workspace) -> Path:
+    """Return the checkpoint of a path or a stage, by default the one evaluated last."""
+    from slicewise.workflow.checkpoints import evaluated_checkpoint
+
+    trained = {path.parent.name: path for path in sorted(workspace.root.glob(f"checkpoints/*/{_NAME}"))}
+    if model is None:
+        checkpoint = evaluated_checkpoint(workspace) or (
+            None if len(trained) != 1 else next(iter(trained.values()))
+        )
+        if checkpoint is None:
+            raise UsageError(
+                f"no model was evaluated in {workspace.root}; name a checkpoint or a stage, of "
+                f"{', '.join(trained) or 'which none is trained: run `slicewise run` first'}"
+            )
+        return checkpoint
+    path = expand_user(model)
+    if path.is_dir() and (path / _NAME).is_file():
+        return path / _NAME
+    if path.exists():
+        return path
+    found = [each for name, each in trained.items() if name == model or name.endswith(f"_{model}")]
+    if len(found) != 1:
+        raise UsageError(
+            f"{model} is no file, and {'no' if not found else 'more than one'} trained stage of "
+            f"{workspace.root}; its stages are {', '.join(trained) or 'none'}"
+        )
+    return found[0]
+
+
+def _examples(pipeline: Any, cases: "list[Any]", count: int) -> "Iterable[Example]":
+    from slicewise.exporting.examples import Example, generate
+
+    first = pipeline.checkpoints[0].preprocessing
+    own = (Example(f"test case {case.key.case}", case) for case in cases)
+    made = generate(first.channels, first.image_size, count, pictures_only=first.fit == "tile")
+    both = (example for part in (own, made) for example in part)
+    return progress(both, desc="compare", total=len(cases) + count, unit="input")

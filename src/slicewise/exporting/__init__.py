@@ -1,0 +1,10 @@
+"""A trained model as files for other programs and machines: `slicewise export`.
+
+- `formats`: the formats by name; other packages add theirs as `slicewise.formats`.
+- `graph`: the module that is exported: the model with what can be a graph of its post-processing.
+- `onnx`, `torchscript`: its writers.
+- `folder`: the folder of a bundle, written as a whole or not at all.
+- `parity`: the comparison of a checkpoint with what was exported from it.
+- `examples`: the generated inputs of that comparison.
+- `readme`: the text that lies in the folder.
+"""

@@ -1,0 +1,143 @@
+"""The folder of a bundle: written beside its place, compared with the checkpoint, renamed or dropped."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import slicewise
+from slicewise.core.errors import UsageError
+from slicewise.core.files import write_json, write_text
+from slicewise.core.hashing import hash_file
+from slicewise.exporting.examples import Example
+from slicewise.exporting.formats import FORMATS, Exported, Written
+from slicewise.exporting.graph import Calibrations
+from slicewise.exporting.parity import Parity, ParityError, compare, measure
+from slicewise.exporting.readme import describe
+from slicewise.inference.pipeline import Pipeline
+from slicewise.models.checkpoint import Checkpoint
+from slicewise.runtime.bundle import BUNDLE_NAME, FORMAT, VERSION, is_bundle, read_bundle
+from slicewise.runtime.graphs import GRAPHS
+
+README: Final = "README.md"
+Report = Callable[[str], None]
+
+
+def export(
+    pipeline: Pipeline,
+    formats: Sequence[str],
+    folder: Path,
+    examples: Callable[[], Iterable[Example]],
+    report: Report = lambda _: None,
+) -> Path:
+    """Write a bundle of the model of a pipeline of torch; it replaces one that is there.
+
+    Args:
+        pipeline: of one checkpoint, loaded from its file.
+        formats: names of `FORMATS`.
+        folder: of the bundle.
+        examples: returns the inputs on which each format is compared with the checkpoint.
+        report: is given a line about each format.
+
+    Raises:
+        ParityError: a format predicts something else; nothing is left of the bundle.
+        UsageError: the folder holds something else, or a format needs a package that is not installed.
+    """
+    checkpoint = pipeline.checkpoints[0]
+    assert isinstance(checkpoint, Checkpoint)
+    points = pipeline.points
+    scalings = Calibrations(points.volume.postprocessing.scaling, points.picture.postprocessing.scaling)
+    exported = Exported(checkpoint, scalings)
+    with _replaced(folder) as partial:
+        written = {name: FORMATS[name](exported, partial) for name in formats}
+        content = _content(pipeline, checkpoint, written, partial)
+        write_json(partial / BUNDLE_NAME, content)
+        for name, each in written.items():
+            for remark in each.remarks:
+                report(remark)
+            if each.runner in GRAPHS:
+                content["graphs"][name]["parity"] = _prove(pipeline, partial, name, examples, report)
+        write_json(partial / BUNDLE_NAME, content)
+        write_text(partial / README, describe(content, folder.name))
+    return folder
+
+
+def _prove(
+    pipeline: Pipeline, folder: Path, name: str, examples: Callable[[], Iterable[Example]], report: Report
+) -> dict[str, Any]:
+    """Compare a graph with the checkpoint, and time both; return the record of it."""
+    bundle = read_bundle(folder)
+    other = Pipeline(
+        [bundle],
+        pipeline.settings,
+        backend=name,
+        inference=pipeline.inference,
+        points=pipeline.points,
+        paths=[folder],
+    )
+    parity = compare(pipeline, other, examples())
+    if not parity.passed:
+        raise ParityError(_complaint(name, parity))
+    eager, own = measure([pipeline, other])
+    report(f"{name}: {parity.describe()}; {own:.1f} ms a slice, torch {eager:.1f} ms")
+    return {**parity.to_json(), "milliseconds": own, "milliseconds_torch": eager}
+
+
+def _complaint(name: str, parity: Parity) -> str:
+    return (
+        f"{name} predicts something else than the checkpoint, so nothing was written: {parity.describe()}. "
+        f"{parity.worst}. Please report it with the model's settings; another --format may agree"
+    )
+
+
+def _content(
+    pipeline: Pipeline, checkpoint: Checkpoint, written: Mapping[str, Written], folder: Path
+) -> dict[str, Any]:
+    """Return what `runtime.bundle` reads, without the parity of the graphs."""
+    path = pipeline.paths[0]
+    plain = ("stage", "metrics", "fingerprint", "data_name", "synthetic", "slot", "weights_digest")
+    appearance = checkpoint.reference and checkpoint.reference.appearance
+    model = {name: getattr(checkpoint, name) for name in plain}
+    model |= {name: getattr(checkpoint, name).model_dump() for name in ("model", "preprocessing", "tasks")}
+    model["metrics"] = {name: value for name, value in model["metrics"].items() if math.isfinite(value)}
+    graphs = {
+        name: {
+            "runner": each.runner,
+            "files": {file: hash_file(folder / file) for file in each.files},
+            "parity": {},
+            "details": dict(each.details),
+        }
+        for name, each in written.items()
+    }
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "made_by": f"slicewise {slicewise.__version__}",
+        "source": {"name": path.name, "size": path.stat().st_size, "sha256": hash_file(path)},
+        "graphs": graphs,
+        "model": model,
+        "evaluation": pipeline.settings.model_dump(),
+        "points": pipeline.points.to_bundle(),
+        "appearance": appearance and {kind: asdict(each) for kind, each in appearance.items()},
+    }
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Yield a folder that takes the place of `folder`; after an error nothing of it is left."""
+    if folder.exists() and not is_bundle(folder) and (folder.is_file() or any(folder.iterdir())):
+        raise UsageError(f"{folder} holds something else than a bundle; name another --output")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".unfinished"))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

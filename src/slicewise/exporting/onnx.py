@@ -1,0 +1,72 @@
+"""ONNX by torch's exporter: convolutions and batch norms are one; batch and size are free where possible."""
+
+import importlib
+import warnings
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from slicewise.core.errors import UsageError
+from slicewise.exporting.formats import Exported, Written
+from slicewise.exporting.graph import INPUTS, example
+
+OPSET: Final = 20
+FILE: Final = "model.onnx"
+_PACKAGES: Final = ("onnx", "onnxscript")
+
+
+def write(exported: Exported, folder: Path) -> Written:
+    """Write `model.onnx`.
+
+    Raises:
+        UsageError: a package is missing, or the model has an operation that ONNX does not have.
+    """
+    for name in _PACKAGES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UsageError(f"ONNX needs {name} ({error}): pip install 'slicewise[export]'") from error
+    program, free = _export(exported)
+    model: Any = program.model
+    model.doc_string = ""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()  # the lines of the source, with the folders of this machine
+        node.doc_string = None
+    program.save(folder / FILE, external_data=False)
+    return Written("onnx", (FILE,), {"opset": OPSET, "free": free})
+
+
+def _export(exported: Exported) -> tuple[Any, list[str]]:
+    """Return the program and which sizes are free: of any batch, and of any image where the model allows."""
+    free = torch.export.Dim.DYNAMIC
+    # Sizes that occur once: torch would take equal ones for the same size.
+    images, presence = example(exported.checkpoint, 2, exported.size)
+    tries: list[tuple[dict[int, Any], list[str]]] = [
+        ({0: free, 2: free, 3: free}, ["batch", "size"]),
+        ({0: free}, ["batch"]),
+    ]
+    for dimensions, names in tries:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")  # of torch about its own exporter
+            try:
+                program = torch.onnx.export(
+                    exported.graph,
+                    (images, presence),
+                    dynamo=True,
+                    dynamic_shapes=(dimensions, {0: free}),
+                    input_names=INPUTS,
+                    output_names=exported.graph.outputs,
+                    opset_version=OPSET,
+                    verbose=False,
+                )
+            except Exception as error:  # torch raises many kinds
+                fault = error
+            else:
+                return program, names
+    raise UsageError(
+        f"torch cannot write this model as ONNX ({type(fault).__name__}: {fault!s:.300}); "
+        "use --format torchscript"
+    ) from fault

@@ -1,0 +1,86 @@
+"""Which backend runs a model: the fastest one proven to agree with its checkpoint, or the named one."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from slicewise.core.errors import UsageError
+from slicewise.runtime.bundle import RUNNERS, Bundle, find_bundle, is_bundle, read_bundle
+
+if TYPE_CHECKING:
+    from slicewise.models.checkpoint import Checkpoint
+
+_NVIDIA: Final = Path("/proc/driver/nvidia/version")
+
+log = logging.getLogger(__name__)
+
+
+def load_models(
+    paths: Sequence[Path], backend: str, device: str
+) -> "tuple[Sequence[Checkpoint | Bundle], str]":
+    """Return what is at these paths, and the backend that runs it.
+
+    With `auto` or a backend of exported graphs, the bundle that was exported from a checkpoint stands for it;
+    an ensemble, and a machine with a GPU, have torch.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or no checkpoint.
+        UsageError: nothing was exported for the backend, or bundles and checkpoints are mixed.
+    """
+    if any(map(is_bundle, paths)):
+        return _load_bundles(paths, backend)
+    is_graph = backend.partition("_")[0] in RUNNERS
+    if len(paths) == 1 and (is_graph or (backend == "auto" and _is_cpu(device))):
+        bundle = find_bundle(paths[0])
+        chosen = bundle and bundle.fastest() if not is_graph else bundle and bundle.graphs.get(backend)
+        if bundle is not None and chosen is not None:
+            log.info("%s runs as %s of %s", paths[0], chosen.name, bundle.folder)
+            return [bundle], chosen.name
+        if is_graph:
+            raise UsageError(
+                f"nothing was exported from {paths[0]} for the backend {backend}; run "
+                f"`slicewise export {paths[0]} --format {backend.partition('_')[0]}`, or use torch"
+            )
+        log.info("%s runs in torch; `slicewise export %s` makes it faster", paths[0], paths[0])
+    from slicewise.models.checkpoint import load_checkpoint
+
+    return [load_checkpoint(path) for path in paths], "torch" if backend == "auto" else backend
+
+
+def _load_bundles(paths: Sequence[Path], backend: str) -> "tuple[Sequence[Bundle], str]":
+    if not all(map(is_bundle, paths)):
+        raise UsageError("an ensemble is of checkpoints, or of bundles, not of both; name one kind")
+    bundles = [read_bundle(path) for path in paths]
+    if backend == "auto":
+        fastest = bundles[0].fastest()
+        # On another kind of processor than that of the export its fp32 graphs are used all the same.
+        names = [each.name for each in bundles[0].graphs.values() if each.is_runnable]
+        backend = fastest.name if fastest else next(iter(names or bundles[0].graphs))
+    if backend.partition("_")[0] not in RUNNERS:
+        raise UsageError(
+            f"{paths[0]} is a bundle, which {backend} does not run; name its checkpoint, or a backend of "
+            f"{', '.join(RUNNERS)}"
+        )
+    return bundles, backend
+
+
+def _is_cpu(device: str) -> bool:
+    """Return whether `runtime.device` means the CPU; torch, which knows, is not imported for that."""
+    return device == "cpu" or (device == "auto" and not _NVIDIA.exists() and sys.platform != "darwin")
+
+
+def load_checkpoint_of(bundle: Bundle, paths: Sequence[Path]) -> "Checkpoint":
+    """Return the checkpoint that a bundle was exported from.
+
+    Raises:
+        UsageError: the bundle was named itself, without its checkpoint.
+    """
+    from slicewise.models.checkpoint import load_checkpoint
+
+    if not paths or is_bundle(paths[0]):
+        raise UsageError(
+            f"{bundle.folder} is a bundle, and this needs the model itself; name its checkpoint instead"
+        )
+    return load_checkpoint(paths[0])
