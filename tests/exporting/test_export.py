@@ -212,7 +212,7 @@ def test_each_subset_of_modalities_is_among_the_examples() -> None:
     assert len({each.options["channels"] for each in made if each.options}) == 15
     assert {each.case.dtype.kind for each in made} == {"u", "i", "f"}  # type: ignore[union-attr]
     again = [*generate(MODALITIES, SIDE, 60)]
-    np.testing.assert_array_equal(made[-1].case, again[-1].case)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(made[-1].case, again[-1].case)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ brain, smoothing, components): these are in NumPy, `slicewise.imaging` and `slic
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -89,7 +89,7 @@ class ExportedGraph(nn.Module):
 class _PaddedConv2d(nn.Module):
     """A convolution with TensorFlow's padding of images whose sides its stride divides: always the same."""
 
-    def __init__(self, layer: Conv2dSame) -> None:
+    def __init__(self, layer: Any) -> None:
         super().__init__()
         conv = nn.Conv2d(
             layer.in_channels,

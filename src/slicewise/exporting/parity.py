@@ -119,12 +119,12 @@ class Parity:
 def _is_tie(expected: Prediction, found: Prediction) -> bool:
     """Return whether both verdicts are within rounding of a threshold."""
     one, other = expected.whole, found.whole
-    if one is None or other is None or np.abs(one - other).max() > TIE:
+    if one is None or other is None or float(np.abs(one - other).max()) > TIE:
         return False
     post = expected.point.postprocessing
     if post.class_threshold is not None:
         limits = (post.class_threshold, *(post.uncertain_interval or ()))
-        return min(abs(float(one) - limit) for limit in limits) <= TIE
+        return bool(min(abs(float(one) - limit) for limit in limits) <= TIE)
     second, first = np.sort(one)[-2:]
     border = (0.5 + post.uncertain_band) * (first + second)
     return bool(first - second <= TIE or abs(first - border) <= TIE)
@@ -150,7 +150,8 @@ def measure(pipelines: list[Pipeline]) -> list[float]:
     first = pipelines[0].checkpoints[0].preprocessing
     shape = (1, len(first.channels), first.image_size, first.image_size)
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    presence, seconds = np.ones(shape[1], np.float32), [[] for _ in pipelines]  # type: list[list[float]]
+    presence = np.ones(shape[1], np.float32)
+    seconds: list[list[float]] = [[] for _ in pipelines]
     for _ in range(_REPEATS + 1):
         for pipeline, times in zip(pipelines, seconds, strict=True):
             started = time.perf_counter()

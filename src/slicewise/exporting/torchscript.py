@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -13,6 +13,7 @@ from slicewise.exporting.graph import example
 from slicewise.runtime.graphs import Floats
 
 FILE: Final = "model.ts"
+_JIT: Final[Any] = torch.jit
 _OUTPUTS: Final = "outputs.txt"
 """File within the archive: the names of the outputs"""
 
@@ -21,10 +22,10 @@ def write(exported: Exported, folder: Path) -> Written:
     """Write `model.ts`, in which convolutions and batch norms are one."""
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # of what is deprecated, and of sizes that a trace makes constant
-        traced = torch.jit.trace(exported.graph, example(exported.checkpoint, 2), check_trace=False)
-        frozen = torch.jit.freeze(traced)
+        traced = _JIT.trace(exported.graph, example(exported.checkpoint, 2), check_trace=False)
+        frozen = _JIT.freeze(traced)
         names = "\n".join(exported.graph.outputs)
-        torch.jit.save(frozen, str(folder / FILE), _extra_files={_OUTPUTS: names})
+        _JIT.save(frozen, str(folder / FILE), _extra_files={_OUTPUTS: names})
     return Written("torchscript", (FILE,), {"free": ["batch"]})
 
 
@@ -40,7 +41,7 @@ class TorchScript:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._module = torch.jit.load(str(path), _extra_files=extra)
+                self._module = _JIT.load(str(path), _extra_files=extra)
         except RuntimeError as error:
             raise CheckpointError(f"{path} is not read by torch ({error!s:.200}); export it again") from error
         self._names = bytes(extra[_OUTPUTS]).decode().split("\n")

@@ -34,7 +34,9 @@ def load_models(
     is_graph = backend.partition("_")[0] in RUNNERS
     if len(paths) == 1 and (is_graph or (backend == "auto" and _is_cpu(device))):
         bundle = find_bundle(paths[0])
-        chosen = bundle and bundle.fastest() if not is_graph else bundle and bundle.graphs.get(backend)
+        chosen = None
+        if bundle is not None:
+            chosen = bundle.graphs.get(backend) if is_graph else bundle.fastest()
         if bundle is not None and chosen is not None:
             log.info("%s runs as %s of %s", paths[0], chosen.name, bundle.folder)
             return [bundle], chosen.name

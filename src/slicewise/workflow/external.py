@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slicewise.data.store import StoredCase
     from slicewise.evaluation.threshold_selection import ThresholdSelection
     from slicewise.inference.pipeline import Pipeline
-    from slicewise.models.checkpoint import Checkpoint
+    from slicewise.models.checkpoint import load_checkpoint
 
 MODEL_SECTIONS: Final = ("preprocessing", "tasks", "model", "stages", "training", "recipes", "recipe")
 """What the checkpoint decides, and the command line cannot set"""
@@ -92,7 +92,7 @@ def select_tested(path: Path, context: Context[Config]) -> tuple[dict[str, Any],
         DataError: the model was trained on some patients, or no case has a mask or a label.
     """
     from slicewise.data.reference import known_patients
-    from slicewise.models.checkpoint import load_checkpoint
+    from slicewise.models.checkpoint import Checkpoint
 
     store, reference = slice_store(context.workspace), load_checkpoint(path).reference
     entries = read_manifest(context)
@@ -158,6 +158,7 @@ def evaluate_external(
     from slicewise.evaluation.report import headlines
     from slicewise.inference.operating_points import CALIBRATION_NAME
     from slicewise.inference.pipeline import Pipeline
+    from slicewise.models.checkpoint import Checkpoint
     from slicewise.workflow.evaluation import case_outputs, write_results
 
     config, store = context.config, slice_store(context.workspace)
@@ -170,11 +171,12 @@ def evaluate_external(
     write_json(context.out("evaluation") / CALIBRATION_NAME, selection.to_json())
     outputs = case_outputs(pipeline, cases, "evaluate")
     held_out = evaluate_held_out(outputs, selection, config.evaluation, config.seed, (*pipeline.tasks,))
-    stage = pipeline.checkpoints[0].stage
-    metrics = write_results(context, pipeline, cases, held_out, stage)
+    checkpoint = pipeline.checkpoints[0]
+    assert isinstance(checkpoint, Checkpoint)
+    metrics = write_results(context, pipeline, cases, held_out, checkpoint.stage)
     metrics["headlines"] = headlines(metrics)
     metrics["model"] = pipeline.to_json()
-    notes = _write_differences(context, pipeline.checkpoints[0], cases)
+    notes = _write_differences(context, checkpoint, cases)
     return metrics, tuple(notes)
 
 
