@@ -56,5 +56,5 @@ def test_a_backend_of_another_package_runs_the_model(
 
 def test_an_unknown_backend_names_the_known_ones(checkpoint: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "best_model.pth", checkpoint)
-    with pytest.raises(ConfigError, match=r"'onnx' is unknown.*torch"):
+    with pytest.raises(ConfigError, match=r"'mine' is unknown.*torch"):
         Pipeline.load(tmp_path / "best_model.pth", device="cpu", backend="mine")

@@ -38,7 +38,12 @@ def describe(content: Mapping[str, Any], name: str) -> str:
             lines.append(
                 f"- {task.capitalize()}: {', '.join(settings['classes'])} ({settings['activation']})."
             )
-    lines += [
+    return "\n".join([*lines, *_outputs(content)])
+
+
+def _outputs(content: Mapping[str, Any]) -> list[str]:
+    """Return the lines on the graphs, their agreement with the checkpoint, and the terms of use."""
+    lines = [
         "- A graph takes `images` [B, C, N, N] and `presence` [B, C], and gives `mask_probability` "
         "[B, K, N, N] (it means nothing where all channels are 0) and `class_probability`; calibrated ones "
         "have the names `volume_probability` and `picture_probability`.",
@@ -51,7 +56,7 @@ def describe(content: Mapping[str, Any], name: str) -> str:
     lines += [_row(graph, entry["parity"]) for graph, entry in content["graphs"].items()]
     lines += ["", "The program is under the MIT licence. Weights learned from data follow the terms of those "
               "data: check them before you share this folder.", ""]  # fmt: skip
-    return "\n".join(lines)
+    return lines
 
 
 def _row(name: str, parity: Mapping[str, Any]) -> str:

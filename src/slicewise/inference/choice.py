@@ -4,13 +4,18 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from slicewise.config.schema import Evaluation
 from slicewise.core.errors import UsageError
+from slicewise.inference.backends import BACKENDS, Member
+from slicewise.inference.graph_backend import GraphBackend
 from slicewise.runtime.bundle import RUNNERS, Bundle, find_bundle, is_bundle, read_bundle
 
 if TYPE_CHECKING:
+    from slicewise.compute.device import DeviceName
     from slicewise.models.checkpoint import Checkpoint
+    from slicewise.models.multitask import MultitaskModel
 
 _NVIDIA: Final = Path("/proc/driver/nvidia/version")
 
@@ -73,16 +78,57 @@ def _is_cpu(device: str) -> bool:
     return device == "cpu" or (device == "auto" and not _NVIDIA.exists() and sys.platform != "darwin")
 
 
-def load_checkpoint_of(bundle: Bundle, paths: Sequence[Path]) -> "Checkpoint":
-    """Return the checkpoint that a bundle was exported from.
+def make_members(
+    models: "Sequence[Checkpoint | Bundle]", backend: str, device: "DeviceName", num_threads: int
+) -> tuple[list[Member], str]:
+    """Return what runs each model, and the device.
 
     Raises:
-        UsageError: the bundle was named itself, without its checkpoint.
+        UsageError: the machine has no such device, or a package is missing.
     """
+    if bundles := [each for each in models if isinstance(each, Bundle)]:
+        return [GraphBackend(each, num_threads, backend) for each in bundles], "cpu"
+    from slicewise.compute.device import choose_device
+
+    chosen, make = choose_device(device), BACKENDS[backend]
+    return [make(each, chosen) for each in models], str(chosen)
+
+
+def settings_for(
+    model: "Checkpoint | Bundle", settings: Evaluation | None, overrides: dict[str, Any]
+) -> Evaluation:
+    """Return the section `evaluation` for a model, with overrides, without those that its tasks exclude."""
+    if settings is None and isinstance(model, Bundle):
+        settings = model.settings(overrides)
+    elif settings is None:
+        from slicewise.config.compose import compose
+
+        settings = compose([f"evaluation.{key}={value}" for key, value in overrides.items()]).evaluation
+    settings = settings.model_copy(update=overrides).suited_to(model.tasks.classification)
+    if settings.class_threshold is None:
+        overrides.pop("class_threshold", None)
+    return settings
+
+
+def model_of(
+    member: Member, described: "Checkpoint | Bundle", paths: Sequence[Path], device: str
+) -> "MultitaskModel":
+    """Return the model itself, for uses beyond prediction (Grad-CAM).
+
+    Raises:
+        UsageError: a bundle was named itself, without its checkpoint.
+    """
+    import torch
+
+    from slicewise.inference.torch_backend import Torch
     from slicewise.models.checkpoint import load_checkpoint
 
-    if not paths or is_bundle(paths[0]):
-        raise UsageError(
-            f"{bundle.folder} is a bundle, and this needs the model itself; name its checkpoint instead"
-        )
-    return load_checkpoint(paths[0])
+    if isinstance(member, Torch):
+        return member.model
+    if isinstance(described, Bundle):
+        if not paths or is_bundle(paths[0]):
+            raise UsageError(
+                f"{described.folder} is a bundle, and this needs the model itself; name its checkpoint"
+            )
+        described = load_checkpoint(paths[0])
+    return Torch(described, torch.device(device)).model

@@ -29,9 +29,8 @@ from slicewise.domain.classes import TUMOUR, TUMOUR_OR_NOT, Classes
 from slicewise.domain.labels import Modality
 from slicewise.imaging.slicing import SlicedCase
 from slicewise.inference import ensemble
-from slicewise.inference.backends import BACKENDS, Averages, Floats, Member
-from slicewise.inference.choice import load_checkpoint_of, load_models
-from slicewise.inference.graph_backend import GraphBackend
+from slicewise.inference.backends import Averages, Floats, Member
+from slicewise.inference.choice import load_models, make_members, model_of, settings_for
 from slicewise.inference.operating_points import (
     InputKind,
     OperatingPoints,
@@ -91,10 +90,8 @@ class Pipeline:
         self.checkpoints, self.paths = tuple(checkpoints), tuple(paths)
         self.settings, self.batch_size, self.backend = settings, settings.batch_size, backend
         self.inference = settings.inference if inference is None else inference
-        segmentation, classification = (
-            checkpoints[0].tasks.segmentation,
-            checkpoints[0].tasks.classification,
-        )
+        tasks = checkpoints[0].tasks
+        segmentation, classification = tasks.segmentation, tasks.classification
         self.classes = (
             Classes.of_pixels(segmentation.classes, segmentation.activation) if segmentation else TUMOUR
         )
@@ -103,16 +100,7 @@ class Pipeline:
         self._class_shape: tuple[int, ...] = tuple(counts)
         settings = settings.suited_to(classification)
         self.transforms = ensemble.tta_transforms(self.inference)
-        self.device = "cpu"
-        self._members: list[Member] = [
-            GraphBackend(each, num_threads, backend) for each in checkpoints if isinstance(each, Bundle)
-        ]
-        if not self._members:
-            from slicewise.compute.device import choose_device
-
-            chosen, make = choose_device(device), BACKENDS[backend]
-            self.device = str(chosen)
-            self._members = [make(each, chosen) for each in checkpoints]
+        self._members, self.device = make_members(checkpoints, backend, device, num_threads)
         self.points = points or default_operating_points(
             Postprocessing.configured(settings), "none were chosen"
         )
@@ -150,7 +138,7 @@ class Pipeline:
         """
         paths = [Path(each) for each in ([checkpoint] if isinstance(checkpoint, Path | str) else checkpoint)]
         loaded, backend = load_models(paths, backend, device)
-        settings = _settings(loaded[0], settings, overrides)
+        settings = settings_for(loaded[0], settings, overrides)
         configured = Postprocessing.configured(settings)
         if len(loaded) > 1:
             points = default_operating_points(configured, _ENSEMBLE)
@@ -186,21 +174,8 @@ class Pipeline:
 
     @cached_property
     def model(self) -> "MultitaskModel":
-        """The (first) model itself, for uses beyond prediction (Grad-CAM).
-
-        Raises:
-            UsageError: the pipeline was loaded from a bundle, without its checkpoint.
-        """
-        import torch
-
-        from slicewise.inference.torch_backend import Torch
-
-        member, checkpoint = self._members[0], self.checkpoints[0]
-        if isinstance(member, Torch):
-            return member.model
-        if isinstance(checkpoint, Bundle):
-            checkpoint = load_checkpoint_of(checkpoint, self.paths)
-        return Torch(checkpoint, torch.device(self.device)).model
+        """The (first) model itself, for uses beyond prediction (Grad-CAM)."""
+        return model_of(self._members[0], self.checkpoints[0], self.paths, self.device)
 
     @property
     def slot(self) -> str:
@@ -371,19 +346,3 @@ class Pipeline:
         from slicewise.inference.torch_backend import average
 
         return average(member, self.tasks, images, slots, self.transforms, torch.device(self.device))
-
-
-def _settings(
-    model: "Checkpoint | Bundle", settings: Evaluation | None, overrides: dict[str, Any]
-) -> Evaluation:
-    """Return the section `evaluation` for a model, with overrides, without those that its tasks exclude."""
-    if settings is None and isinstance(model, Bundle):
-        settings = model.settings(overrides)
-    elif settings is None:
-        from slicewise.config.compose import compose
-
-        settings = compose([f"evaluation.{key}={value}" for key, value in overrides.items()]).evaluation
-    settings = settings.model_copy(update=overrides).suited_to(model.tasks.classification)
-    if settings.class_threshold is None:
-        overrides.pop("class_threshold", None)
-    return settings

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slicewise.data.store import StoredCase
     from slicewise.evaluation.threshold_selection import ThresholdSelection
     from slicewise.inference.pipeline import Pipeline
-    from slicewise.models.checkpoint import load_checkpoint
+    from slicewise.models.checkpoint import Checkpoint
 
 MODEL_SECTIONS: Final = ("preprocessing", "tasks", "model", "stages", "training", "recipes", "recipe")
 """What the checkpoint decides, and the command line cannot set"""
@@ -92,7 +92,7 @@ def select_tested(path: Path, context: Context[Config]) -> tuple[dict[str, Any],
         DataError: the model was trained on some patients, or no case has a mask or a label.
     """
     from slicewise.data.reference import known_patients
-    from slicewise.models.checkpoint import Checkpoint
+    from slicewise.models.checkpoint import load_checkpoint
 
     store, reference = slice_store(context.workspace), load_checkpoint(path).reference
     entries = read_manifest(context)
