@@ -12,7 +12,6 @@ from tests.terminal import Terminal, in_terminal
 
 from slicewise.core import console
 from slicewise.core.console import (
-    LogFile,
     paint,
     print_error,
     progress,
@@ -20,6 +19,7 @@ from slicewise.core.console import (
     say,
     standard_streams,
 )
+from slicewise.core.log_file import LogFile
 
 WORK = """
 import logging, sys, time, warnings

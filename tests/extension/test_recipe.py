@@ -10,7 +10,7 @@ from tests.conftest import TINIEST, Pipeline
 from tests.fixtures.packages import Install
 
 from slicewise.config.compose import compose
-from slicewise.config.layers import RECIPES
+from slicewise.config.folders import RECIPES
 from slicewise.core.errors import ConfigError
 from slicewise.core.files import read_json
 from slicewise.workflow.settings import reproduce_command, results_config

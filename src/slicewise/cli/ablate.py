@@ -103,7 +103,7 @@ def _compose_variants(args: argparse.Namespace) -> Iterator[_Variant]:
 
 
 def _check_arguments(args: argparse.Namespace, recipes: Sequence[str], keys: set[str]) -> None:
-    from slicewise.config.layers import config_folders, list_choices
+    from slicewise.config.folders import config_folders, list_choices
 
     if not recipes:
         raise UsageError("name at least one recipe of configs/recipes, e.g. tumour segmentation_only")

@@ -6,6 +6,7 @@ import os
 
 from slicewise.cli import options
 from slicewise.config.schema import Config
+from slicewise.config.schema.base import plain
 from slicewise.core.console import paint, say
 
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     from slicewise.config.compose import compose
     from slicewise.config.export import compare_configs, to_yaml, write_merged
-    from slicewise.config.layers import find_configs_dir
+    from slicewise.config.folders import find_configs_dir
 
     options.refuse_together(
         args, "--diff", ("--training-mode", "--write", "--workspace"), "only prints how two modes differ"
@@ -41,5 +42,5 @@ def execute(args: argparse.Namespace) -> int:
         base = options.workspace_from(args).root / "configs" if has_workspace else find_configs_dir()
         say("\n".join(map(str, write_merged(base / "final", compose_mode))))
     else:
-        say(to_yaml(options.compose_from(args).model_dump(mode="json")).rstrip())
+        say(to_yaml(plain(options.compose_from(args))).rstrip())
     return 0

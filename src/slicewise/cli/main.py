@@ -2,17 +2,18 @@
 
 import os
 import sys
-import traceback
-from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slicewise import __version__
 from slicewise.core.console import close_bars, print_error, say, standard_streams
 from slicewise.core.disk import explain_disk_error
 from slicewise.core.errors import SliceWiseError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 VERBS = {
     "run": "run the pipeline, or the part of it that is out of date",
@@ -57,7 +58,7 @@ def _require_utf8() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
-def parse(words: Sequence[str]) -> tuple[Any, Namespace]:
+def parse(words: Sequence[str]) -> "tuple[Any, Namespace]":
     """Return the module of a verb and its arguments; `words` are those after `slicewise`."""
     from slicewise.cli.options import expand_words
     from slicewise.cli.parser import Parser
@@ -84,6 +85,8 @@ def _run_verb(words: list[str]) -> int:
     except KeyboardInterrupt:
         message, code = "interrupted", 130
     except Exception as error:
+        import traceback
+
         # A full or closed disk met outside any step: at the lock, the log or the record.
         folder = Path(getattr(args, "workspace", Path()))
         if isinstance(error, OSError) and (explained := explain_disk_error(error, folder)):

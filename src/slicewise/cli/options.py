@@ -18,8 +18,9 @@ from slicewise.cli.short_options import (
     replace_option,
     write_out_short_options,
 )
+from slicewise.config.cache import ConfigCache
+from slicewise.config.folders import config_folders
 from slicewise.config.keys import known_keys
-from slicewise.config.layers import config_folders, outline
 from slicewise.config.schema import Config
 from slicewise.config.schema.config import TrainingMode
 from slicewise.core.disk import existing_parent, expand_user
@@ -80,6 +81,8 @@ def add_selection_options(parser: argparse.ArgumentParser) -> None:
 
 def _describe_steps() -> str:
     """Return the steps of the default configuration and their aliases, for the help."""
+    from slicewise.config.layers import outline
+
     try:
         folders = config_folders()
         steps = pipeline(compose_overrides([]) if STEPS.names() else outline(folders))
@@ -139,7 +142,7 @@ def compose_from(args: argparse.Namespace) -> Config:
     Raises:
         UsageError: as of `overrides_of`, or split.fold is set.
     """
-    config = compose_overrides([f"modes={args.training_mode}", *overrides_of(args)])
+    config = compose_overrides([f"modes={args.training_mode}", *overrides_of(args)], args)
     if config.split.fold:
         raise UsageError(
             "split.fold is set by the pipeline itself; leave it out. --folds N runs all folds, and --only "
@@ -209,11 +212,15 @@ def fixed_settings(config: Config, words: Sequence[str]) -> dict[str, Any]:
     return config.evaluation.model_dump(include=overridden)
 
 
-def compose_overrides(overrides: Sequence[str]) -> Config:
-    """Return configs/ merged with the overrides only."""
-    from slicewise.config.compose import compose
+def compose_overrides(overrides: Sequence[str], args: argparse.Namespace | None = None) -> Config:
+    """Return configs/ merged with the overrides only; with `args`, kept in their workspace."""
+    if args is None:
+        from slicewise.config.compose import compose
 
-    return compose(list(overrides))
+        return compose(list(overrides))
+    args.configs = ConfigCache(Workspace(expand_user(args.workspace)).state / "configs")
+    config: Config = args.configs.compose(list(overrides))
+    return config
 
 
 def workspace_from(args: argparse.Namespace) -> Workspace:

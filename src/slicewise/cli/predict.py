@@ -114,7 +114,7 @@ def _predict(args: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
     paths, overrides = _split_words(args.words)
     overrides += _short_overrides(args, overrides)
     outputs = PredictionOutputs.of(args, workspace)
-    config = compose_overrides(overrides)
+    config = compose_overrides(overrides, args)
     pipeline = _load_pipeline(workspace, args, config, overrides)
     channels = pipeline.checkpoints[0].preprocessing.channels
     if args.modality is not None and args.modality not in channels:

@@ -14,11 +14,13 @@ from slicewise.cli import options
 from slicewise.cli import plan as plan_verb
 from slicewise.config.export import update_merged
 from slicewise.config.schema import Config
+from slicewise.config.schema.base import plain
 from slicewise.core.activity import publish_progress
-from slicewise.core.console import LogFile, paint, say
+from slicewise.core.console import paint, say
 from slicewise.core.disk import explain_disk_error
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.hashing import digest
+from slicewise.core.log_file import LogFile
 from slicewise.core.redact import redact
 from slicewise.core.signals import handle_signals
 from slicewise.domain.wording import reword
@@ -34,6 +36,8 @@ from slicewise.workflow.observers import make_observers
 from slicewise.workflow.settings import recipe_wording
 
 log = logging.getLogger("slicewise")
+_NO_RESULT = ("runtime", "tracking")
+"""Sections that change no output"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +52,7 @@ def execute(args: argparse.Namespace) -> int:
     selection = options.selection_from(args, config)
     workspace = options.workspace_from(args)
     with hold_workspace(args, workspace) as log_path:
+        args.configs.keep()
         show_summary(run_pipeline(args, config, selection, workspace, log_path), config, workspace)
     return 0
 
@@ -91,8 +96,7 @@ def run_pipeline(
     Raises:
         SliceWiseError: a step failed, or the command cannot be carried out.
     """
-    from slicewise.config.compose import compose
-    from slicewise.config.layers import find_configs_dir
+    from slicewise.config.folders import find_configs_dir
 
     steps = steps or plan_verb.build_steps(config, workspace)
     observers = make_observers(config, workspace)
@@ -109,7 +113,7 @@ def run_pipeline(
     workspace.remember_steps(steps)
     final = workspace.root / "configs" / "final"
     note = workspace.state / "final.json"
-    update_merged(find_configs_dir(), final, note, lambda mode: compose([f"modes={mode}"]))
+    update_merged(find_configs_dir(), final, note, lambda mode: options.compose_overrides([f"modes={mode}"]))
     try:
         runner = Runner(steps, config, workspace, hashes, record, partial(_confirm, args), observers)
         runner.execute(selection)
@@ -134,7 +138,7 @@ def _header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
         "training_mode": config.training_mode,
         "data_set": {"name": config.data.name, "synthetic": config.data.synthetic},
         "command": options.command_line(args),
-        "config_fingerprint": digest(config.model_dump(mode="json", exclude={"runtime", "tracking"})),
+        "config_fingerprint": digest({k: v for k, v in plain(config).items() if k not in _NO_RESULT}),
         "git_commit": git_commit(Path(__file__)),
         "versions": package_versions(),
     }

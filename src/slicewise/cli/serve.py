@@ -90,7 +90,7 @@ def _config_from(args: argparse.Namespace) -> Config:
         if value is not None and key in given:
             raise UsageError(f"{option} and {key}= set the same; leave one of them out")
     overrides = [f"{key}={value}" for key, value in short.values() if value is not None]
-    config = compose_overrides([*args.overrides, *overrides])
+    config = compose_overrides([*args.overrides, *overrides], args)
     if args.api_key_file is None:
         return config
     path = str(expand_user(args.api_key_file).absolute())

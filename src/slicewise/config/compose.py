@@ -16,15 +16,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
+from slicewise.config.folders import CONFIG_NAME, config_folders, list_choices
 from slicewise.config.keys import closest_match, is_known, is_path_key, is_text_key, named_sections, suggest
-from slicewise.config.layers import (
-    CONFIG_NAME,
-    Layers,
-    config_folders,
-    find_layers,
-    find_origin,
-    list_choices,
-)
+from slicewise.config.layers import Layers, find_layers, find_origin
 from slicewise.config.safety import check_files, check_overrides, check_text, check_values
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError

@@ -9,6 +9,7 @@ import yaml
 
 from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
+from slicewise.config.schema.base import plain
 from slicewise.config.schema.config import TrainingMode
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json, write_text
@@ -24,7 +25,7 @@ def to_yaml(tree: dict[str, Any]) -> str:
 
 def flatten_config(config: Config) -> dict[str, Any]:
     """Return every leaf of the configuration by its dotted key."""
-    return flatten_dict(config.model_dump(mode="json"))
+    return flatten_dict(plain(config))
 
 
 def compare_configs(left: Config, right: Config) -> dict[str, tuple[Any, Any]]:
@@ -36,7 +37,7 @@ def compare_configs(left: Config, right: Config) -> dict[str, tuple[Any, Any]]:
 
 def stage_tree(config: Config, stage: str) -> dict[str, Any]:
     """Return the configuration of one stage: everything but the other stages."""
-    tree = config.model_dump(mode="json")
+    tree = plain(config)
     tree["stages"] = {stage: tree["stages"][stage]}
     return {"stage": stage, **tree}
 

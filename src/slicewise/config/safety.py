@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import yaml
 
+from slicewise.config.folders import MAX_BYTES
 from slicewise.config.keys import flatten_dict
 from slicewise.core.errors import ConfigError
 from slicewise.core.redact import contains_secret, redact
 
 YAML_LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """That of libyaml takes a tenth of the time."""
-_MAX_BYTES: Final = 1 << 18
 _MAX_DEPTH: Final = 20
 _MAX_CHARACTERS: Final = 10_000
 _OPENING: Final = re.compile(r"[\[({]")
@@ -38,8 +38,8 @@ def check_files(folder: Path) -> None:
             continue
         try:
             data = path.read_bytes()
-            if len(data) > _MAX_BYTES:
-                raise ConfigError(f"{path} has {len(data):,} bytes; the limit is {_MAX_BYTES:,}")
+            if len(data) > MAX_BYTES:
+                raise ConfigError(f"{path} has {len(data):,} bytes; the limit is {MAX_BYTES:,}")
             text = data.decode()
             _check_events(path, yaml.parse(text, Loader=YAML_LOADER))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

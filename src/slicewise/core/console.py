@@ -1,22 +1,19 @@
-"""The terminal output: coloured lines, and below them one progress bar per long job; and the log file.
+"""The terminal output: coloured lines, and below them one progress bar per long job.
 
 A stream that is closed, full, unread or unable to encode a character never stops the work: the results are
 files and the exit code.
 """
 
-import logging
 import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, Literal, TextIO, TypeVar, cast
 
 from colorama import Fore, Style, just_fix_windows_console
 
 from slicewise.core import activity
-from slicewise.core.disk import describe_free_space
 from slicewise.core.redact import redact
 
 T = TypeVar("T")
@@ -215,28 +212,3 @@ def progress_bar(
         finally:
             job.drawn.close()
             _bars[:] = [bar for bar in _bars if bar is not job.drawn]
-
-
-class LogFile(logging.Handler):
-    """Appends records to a file in UTF-8, unbuffered; prints one warning where that fails (disk full)."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self._warned = False
-        self._stream = path.open("ab", buffering=0)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        try:
-            self._stream.write((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
-        except OSError as error:
-            if not self._warned:
-                self._warned = True
-                space = describe_free_space(self.path)
-                say(f"the log {self.path} ends here: {error.strerror} ({space})", "warn")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        super().close()

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from slicewise.core.errors import ConfigError
+from slicewise.core.packages import offer_any
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -47,6 +50,11 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """Return every name: built in, registered, and offered by installed packages."""
         return tuple(dict.fromkeys([*self._paths, *self._registered, *self._offered()]))
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether nothing was registered, and no package offers anything."""
+        return not self._registered and not self._offered()
 
     def __contains__(self, name: object) -> bool:
         return name in self._paths or name in self._registered or name in self._offered()
@@ -90,7 +98,9 @@ class Registry(Generic[T]):
             ) from error
         return loaded
 
-    def _offered(self) -> dict[str, EntryPoint]:
+    def _offered(self) -> "dict[str, EntryPoint]":
+        if not offer_any("slicewise."):
+            return {}
         points = _entry_points(tuple(sys.path)).select(group=f"slicewise.{self.kind}")
         return {point.name: point for point in points}
 
@@ -98,4 +108,6 @@ class Registry(Generic[T]):
 @cache
 def _entry_points(_path: tuple[str, ...]) -> Any:
     """Return the entry points of all packages; kept as long as `sys.path` stays: a search takes 20 ms."""
+    from importlib.metadata import entry_points
+
     return entry_points()

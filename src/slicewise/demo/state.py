@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, write_json
+from slicewise.core.typed_json import from_json
 from slicewise.serving import HOST
 
 CHECKPOINT_NAME: Final = "best_model.pth"
@@ -120,13 +121,11 @@ def read_state(home: Path) -> DemoState | None:
 
     Every field is checked: these values decide which processes are killed.
     """
-    from pydantic import TypeAdapter
-
     try:
-        content = json.dumps(read_json(state_path(home)))
-        return TypeAdapter(DemoState).validate_json(content, strict=True)
-    except (OSError, WorkspaceError, ValueError):
+        state: DemoState = from_json(DemoState, read_json(state_path(home)))
+    except (OSError, WorkspaceError, TypeError, ValueError):
         return None
+    return state
 
 
 def http_get(port: int, path: str, timeout: float = 2.0, *, host: str = HOST) -> bytes | None:

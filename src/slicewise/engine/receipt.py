@@ -8,15 +8,14 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatch
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
-
-from pydantic import AfterValidator, TypeAdapter
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import is_safe_relative, parse_json, read_capped, read_json, write_json
 from slicewise.core.hashing import digest, hash_file
+from slicewise.core.typed_json import from_json
 
 RECEIPT_NAME = ".receipt.json"
 SUSPECTS_NAME = ".doubts.json"
@@ -76,7 +75,7 @@ def _require_inside(name: str) -> str:
     return name
 
 
-InsidePath = Annotated[str, AfterValidator(_require_inside)]
+InsidePath = Annotated[str, _require_inside]
 """A path read from a file, which stays inside the folder that it is relative to"""
 Checksums = Mapping[InsidePath, FileChecksum]
 
@@ -138,18 +137,13 @@ class Receipt:
             return None
 
 
-@cache
-def _validator() -> TypeAdapter[Receipt]:
-    return TypeAdapter(Receipt)  # when first needed: it takes a while
-
-
 @lru_cache(maxsize=64)  # a plan reads each receipt several times
 def _parse_receipt(content: bytes) -> Receipt | None:
     try:
         raw = parse_json(content)
         if raw.pop("digest") != digest(raw):
             return None
-        receipt = _validator().validate_python(raw)
+        receipt: Receipt = from_json(Receipt, raw)
         return receipt if receipt.fingerprint == raw["fingerprint"] else None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None

@@ -5,15 +5,14 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from slicewise.core.console import say
 from slicewise.core.files import write_json
+from slicewise.core.packages import versions
 
 log = logging.getLogger(__name__)
 
@@ -116,11 +115,7 @@ _PACKAGES = (
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of Python and of the packages that decide a result."""
-    installed = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            installed[name] = version(name)
-    return installed
+    return {"python": platform.python_version(), **versions(_PACKAGES)}
 
 
 def git_commit(module: Path) -> str | None:

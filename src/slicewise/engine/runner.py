@@ -160,7 +160,6 @@ class Runner(Generic[C]):
             assert decision.output is not None
             _fill_entry(entry, decision.step, decision.output.receipt)
         entry.duration_seconds = round(time.monotonic() - started, 3)
-        self.record.save()
         return decision
 
     def _run(self, decision: Decision[C], entry: StepRecord, *, fresh: bool) -> Decision[C]:

@@ -13,13 +13,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
-
-from pydantic import ConfigDict, TypeAdapter
+from typing import Any, NamedTuple, Protocol
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.hashing import HashCache, digest
+from slicewise.core.typed_json import from_json
 from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, InsidePath, Receipt, read_suspects
 
 STATE_DIR = ".slicewise"
@@ -66,9 +65,6 @@ class StoredStep(NamedTuple):
 
     name: InsidePath
     homes: dict[InsidePath, InsidePath]
-
-
-_STORED_STEPS: Final = TypeAdapter(list[StoredStep], config=ConfigDict(defer_build=True))
 
 
 class Workspace:
@@ -272,9 +268,10 @@ class Workspace:
     def stored_steps(self) -> list[StoredStep] | None:
         """Return the steps that have run here, in any pipeline; None where the list is missing or damaged."""
         try:
-            return _STORED_STEPS.validate_python(self._read_sealed(HOMES_NAME, "steps"))
-        except ValueError:
+            steps: list[StoredStep] = from_json(list[StoredStep], self._read_sealed(HOMES_NAME, "steps"))
+        except (TypeError, ValueError):
             return None
+        return steps
 
     def remember_steps(self, steps: Iterable[HasHomes]) -> None:
         """Add steps to those that have run here: their outputs are listed and verified from now on."""

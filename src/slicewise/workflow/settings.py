@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
+from slicewise.config.schema.base import plain
 from slicewise.core.errors import ConfigError
 from slicewise.core.redact import redact
 from slicewise.domain.wording import wording
@@ -30,8 +30,8 @@ def select_settings(config: Config, *keys: str, without: tuple[str, ...] = ()) -
         value: Any = config
         for part in key.split("."):
             value = value[part] if isinstance(value, Mapping) else getattr(value, part)
-        plain = to_jsonable_python(value)
-        leaves = flatten_dict(plain, f"{key}.") if isinstance(value, BaseModel) else {key: plain}
+        tree = plain(value)
+        leaves = flatten_dict(tree, f"{key}.") if isinstance(value, BaseModel) else {key: tree}
         settings.update({name: leaf for name, leaf in leaves.items() if name not in without})
     return settings
 
@@ -56,7 +56,8 @@ def recipe_wording(config: Config) -> AbstractContextManager[None]:
 
 def results_config(config: Config) -> dict[str, Any]:
     """Return what decides the results: no runtime, serving or tracking; placeholders for external paths."""
-    tree = config.model_dump(mode="json", exclude={"runtime", "serving", "tracking"})
+    left_out = ("runtime", "serving", "tracking")
+    tree = {section: each for section, each in plain(config).items() if section not in left_out}
     for source in tree["data"]["sources"].values():
         if source["path"] is not None:
             source["path"] = _FOLDER_PLACEHOLDER

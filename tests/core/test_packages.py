@@ -1,0 +1,47 @@
+"""Installed packages are read as `importlib.metadata` reads them."""
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from slicewise.core.packages import offer_any, versions
+
+NAMES = ("torch", "grad-cam", "Segmentation.Models-PyTorch", "lightning_fabric")
+
+
+def test_versions_are_those_of_the_metadata() -> None:
+    assert versions(NAMES) == {name: metadata.version(name) for name in NAMES}
+    assert versions(["no-package-of-this-name"]) == {}
+
+
+def test_the_first_on_the_path_counts_and_damage_is_read_by_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, version in (("first", "2.0"), ("second", "3.0")):
+        info = tmp_path / folder / "torch-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n\nVersion: 9\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path / "second")
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    assert versions(["torch"]) == {"torch": "2.0"}
+
+
+def test_an_offer_is_found_on_the_path_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not offer_any("slicewise.")
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text(
+        "[console_scripts]\na = b:c\n\n[slicewise.losses]\nmine = mine:loss\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert offer_any("slicewise.")
+    assert not offer_any("slicewise.metrics")
+
+
+def test_an_archive_is_left_to_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "all.zip").touch()
+    monkeypatch.syspath_prepend(tmp_path / "all.zip")
+    assert offer_any("slicewise.")
