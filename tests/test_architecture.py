@@ -17,12 +17,17 @@ HEAVY = (
     "monai",
     "kornia",
     "numpy",
+    "scipy",
+    "cv2",
+    "PIL",
     "nibabel",
     "matplotlib",
     "streamlit",
     "fastapi",
     "kaggle",
 )
+COMPOSING = ("hydra", "omegaconf", "antlr4", "yaml", "importlib.metadata")
+"""What composing a configuration takes; where it is kept in the workspace, none of it is imported"""
 
 
 def run_python(code: str) -> str:
@@ -61,6 +66,48 @@ def test_what_does_no_work_imports_nothing_heavy(words: list[str], tmp_path: Pat
         f"os.environ['SLICEWISE_WORKSPACE'] = {str(tmp_path)!r}\n"
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
         f"    main({words!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    assert run_python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("words", [["plan"], ["run", "--dry-run"], ["config"]], ids=" ".join)
+def test_a_configuration_that_is_kept_is_not_composed(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / ".slicewise").mkdir()
+    code = (
+        "import sys, os\n"
+        "from slicewise.cli.main import main\n"
+        f"os.environ['SLICEWISE_WORKSPACE'] = {str(tmp_path)!r}\n"
+        f"assert main({words!r}) == 0\n"
+        f"print([name for name in {(*HEAVY, *COMPOSING)!r} if name in sys.modules])\n"
+    )
+    *first, imported = run_python(code).splitlines()
+    assert imported != "[]"
+    *second, imported = run_python(code).splitlines()
+    assert second == first
+    assert imported == ("['yaml']" if words == ["config"] else "[]")
+
+
+def test_the_help_imports_no_library() -> None:
+    code = (
+        "import sys\n"
+        "from slicewise.cli.main import main\n"
+        "main(['--help'])\n"
+        "print({'pydantic', 'argparse', 'logging', 'dataclasses', 'inspect'} & {*sys.modules})\n"
+    )
+    assert run_python(code).splitlines()[-1] == "set()"
+
+
+def test_the_files_of_a_data_set_are_listed_without_those_that_read_them(tmp_path: Path) -> None:
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "case_flair.nii.gz").touch()
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from slicewise.config.schema.sources import BratsSettings\n"
+        "from slicewise.data.sources import open_source\n"
+        "source = open_source(BratsSettings(kind='brats', name='brats'))\n"
+        f"assert len(source.read_files(Path({str(tmp_path)!r}))) == 1\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
     )
     assert run_python(code).strip() == "[]"

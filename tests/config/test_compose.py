@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from slicewise.config.compose import compose
-from slicewise.config.keys import is_text_key, known_keys
 from slicewise.config.folders import find_configs_dir
+from slicewise.config.keys import is_text_key, known_keys
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 from slicewise.steps import pipeline

@@ -5,8 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, get_args
 
-import yaml
-
 from slicewise.config.keys import flatten_dict
 from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
@@ -20,6 +18,8 @@ MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
 
 def to_yaml(tree: dict[str, Any]) -> str:
     """Return block-style YAML with the keys in the order of `tree`."""
+    import yaml
+
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,9 @@ class HashCache:
         }  # damaged rows are dropped: the table only saves time
         self.changed = False
 
-    def hash(self, path: Path) -> str:
+    def hash(self, path: Path, stat: os.stat_result | None = None) -> str:
         """Return the file's SHA-256, reading it only if its stat differs from the cached one."""
-        stat = path.stat()
+        stat = stat or path.stat()
         stat_row = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         name = str(path.absolute())
         known = self.table.get(name)

@@ -42,6 +42,8 @@ def from_json(kind: Any, value: Any) -> Any:
 def _from_object(kind: Any, tree: dict[str, Any]) -> Any:
     if get_origin(kind) in (Mapping, dict):
         of_key, of_value = get_args(kind)
+        if of_key is of_value is str and all(type(each) is str for each in tree.values()):
+            return tree  # there may be many: digests of files
         return {from_json(of_key, key): from_json(of_value, each) for key, each in tree.items()}
     if not is_dataclass(kind):
         raise TypeError(f"expected {kind}, not an object")

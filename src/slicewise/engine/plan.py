@@ -1,10 +1,13 @@
 """Which steps a command line selects; for each one whether it runs, is reused or is skipped, and why."""
 
+import errno
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
 from functools import cached_property
+from stat import S_ISREG
 from typing import Final, Generic
 
 from slicewise.core.errors import UsageError
@@ -13,6 +16,8 @@ from slicewise.engine.receipt import Identity, Receipt, conflicting_settings, de
 from slicewise.engine.step import C, Input, Step
 from slicewise.engine.workspace import StoredOutput, Workspace
 
+_LEADS_NOWHERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""Of a link"""
 _MAX_SCOPE_CHARACTERS: Final = 60
 """Characters of step names in a reason, which is shown beside every step that is left out"""
 
@@ -177,8 +182,20 @@ class Planner(Generic[C]):
         )
 
     def _hash_input(self, source: Input) -> dict[str, str]:
-        files = (file for file in source.files() if file.is_file())  # a link may lead to nothing
-        return {file.relative_to(source.root).as_posix(): self.hashes.hash(file) for file in files}
+        prefix, digests = f"{source.root}/", dict[str, str]()
+        for file in source.files():  # there may be many
+            try:
+                status = os.stat(file)  # noqa: PTH116
+            except OSError as error:
+                if error.errno in _LEADS_NOWHERE:
+                    continue
+                raise
+            if S_ISREG(status.st_mode):
+                path = str(file)
+                inside = path.startswith(prefix)
+                name = path.removeprefix(prefix) if inside else file.relative_to(source.root).as_posix()
+                digests[name] = self.hashes.hash(file, status)
+        return digests
 
     def _run_or_reuse(
         self, step: Step[C], identity: Identity, before: Mapping[str, Decision[C]]

@@ -8,15 +8,15 @@ A finished output moves to the shelf by one rename, complete and with its receip
 A kill between two renames leaves every slot whole in one of the two places, and `find` looks in both.
 """
 
+import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from slicewise.core.errors import WorkspaceError
-from slicewise.core.files import read_json, sweep, write_json
+from slicewise.core.files import parse_json, read_capped, sweep, write_json
 from slicewise.core.hashing import HashCache, digest
 from slicewise.core.typed_json import from_json
 from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, InsidePath, Receipt, read_suspects
@@ -249,15 +249,16 @@ class Workspace:
 
     def read_hashes(self) -> dict[str, list[Any]] | None:
         """Return the table of stored hashes, or None where it is missing or damaged."""
-        table: dict[str, list[Any]] | None = self._read_sealed(HASHES_NAME, "files")
+        # Of what a table may hold only rows of plain numbers and text are used, and there may be many.
+        table: dict[str, list[Any]] | None = self._read_sealed(HASHES_NAME, "files", json.loads)
         return table
 
-    def _read_sealed(self, name: str, key: str) -> Any:
+    def _read_sealed(self, name: str, key: str, parse: Callable[[bytes], Any] = parse_json) -> Any:
         """Return a table of the state folder that has its digest beside it, or None where it has not."""
         try:
-            raw = read_json(self.state / name)
+            raw = parse(read_capped(self.state / name))
             return raw[key] if raw["digest"] == digest(raw[key]) else None
-        except (OSError, WorkspaceError, KeyError, TypeError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError, RecursionError):
             return None
 
     def save_hashes(self, hashes: HashCache) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from slicewise.config.schema import Evaluation
 from slicewise.config.schema.evaluation import InferenceSettings
@@ -38,7 +37,7 @@ from slicewise.inference.operating_points import (
     default_operating_points,
     find_operating_points,
 )
-from slicewise.inference.postprocess import Postprocessing
+from slicewise.inference.postprocess import Postprocessing, smooth_slices
 from slicewise.inference.prediction import Prediction, SlicePredictions
 from slicewise.inference.prepared_case import Input, PreparedCase, prepare_case
 from slicewise.runtime.bundle import Bundle, is_bundle
@@ -303,10 +302,10 @@ class Pipeline:
             return SlicePredictions(masks, classes)
         masks, classes = self.predict_slices(images, presence)
         if self.inference.mask_smoothing:
-            masks = gaussian_filter1d(masks, self.inference.mask_smoothing, axis=0, mode="nearest")
+            masks = smooth_slices(masks, self.inference.mask_smoothing)
             masks *= np.any(images != 0, axis=1, keepdims=True)  # a neighbour's brain may reach farther
         if self.inference.class_smoothing:
-            classes = gaussian_filter1d(classes, self.inference.class_smoothing, axis=0, mode="nearest")
+            classes = smooth_slices(classes, self.inference.class_smoothing)
         return SlicePredictions(masks, classes)
 
     def predict_slices(self, images: NDArray[np.floating[Any]], presence: ArrayLike) -> SlicePredictions:

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from slicewise.config.schema import Evaluation
 from slicewise.domain.classes import TUMOUR, Classes
@@ -16,8 +16,6 @@ from slicewise.imaging.slicing import pad_missing_slices
 from slicewise.inference.calibration import NOT_CALIBRATED, Scaling
 
 Bools = NDArray[np.bool_]
-
-_CONNECTIVITY = ndimage.generate_binary_structure(3, 3)
 
 
 @dataclass(frozen=True)
@@ -186,12 +184,31 @@ class Components(NamedTuple):
     sizes: NDArray[np.int64]
 
 
+def smooth_slices(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Return probabilities [S, ...] after a Gaussian filter across slices."""
+    from scipy.ndimage import gaussian_filter1d
+
+    smooth: NDArray[np.float32] = gaussian_filter1d(values, sigma, axis=0, mode="nearest")
+    return smooth
+
+
 def find_components(masks: Bools, indices: list[int]) -> Components:
     """Return the connected parts of a volume (26 neighbours), given its slices and their places in it."""
-    labels, number = ndimage.label(pad_missing_slices(masks, indices), structure=_CONNECTIVITY)
+    labels, number = _label(pad_missing_slices(masks, indices))
     sizes = np.bincount(labels.ravel(), minlength=number + 1)
     sizes[0] = 0
     return Components(labels[np.asarray(indices) - min(indices)], sizes)
+
+
+def _label(mask: Bools) -> tuple[NDArray[np.int32], int]:
+    """Return the number of the connected part of each voxel, 0 outside, and how many there are."""
+    if len(mask) == 1:  # a picture, for which scipy would take longer to import than all of its analysis
+        number, labels = cv2.connectedComponents(mask[0].astype(np.uint8), connectivity=8)
+        return labels[np.newaxis], number - 1
+    from scipy import ndimage
+
+    parts: tuple[NDArray[np.int32], int] = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    return parts
 
 
 def filter_components(parts: Components, min_component: int, component_share: float) -> Bools:
@@ -205,7 +222,8 @@ def component_sizes(mask: Bools) -> list[int]:
     """Return the voxels of each connected part of a mask [slice, row, col] (26 neighbours), largest first."""
     if not mask.any():
         return []
-    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    occupied = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    box = tuple(slice(places[0], places[-1] + 1) for places in occupied)
     sizes = find_components(mask[box], [*range(len(mask[box]))]).sizes[1:]
     return sorted(sizes.tolist(), reverse=True)
 

@@ -7,10 +7,10 @@ the image and the mask first and draw then: outlines stay crisp.
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 Grey: TypeAlias = NDArray[np.uint8]
 """[row, col]"""
@@ -66,10 +66,11 @@ def overlay(
     inside = np.asarray(mask) != 0
     result = _rgb(image)
     result[inside] = _blend(result[inside], np.array(colour), opacity)
-    core = inside
+    core = inside.astype(np.uint8)
     for step in range(outline):  # four and eight neighbours by turns keep corners round
-        core = ndimage.binary_erosion(core, ndimage.generate_binary_structure(2, 1 + step % 2))
-    result[inside & ~core] = colour
+        kernel = cv2.getStructuringElement((cv2.MORPH_CROSS, cv2.MORPH_RECT)[step % 2], (3, 3))
+        core = cv2.erode(core, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    result[inside & (core == 0)] = colour
     return result
 
 

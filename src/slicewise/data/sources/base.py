@@ -10,6 +10,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, NoReturn, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Discovered = tuple[list[CaseFiles], list[Problem]]
 S = TypeVar("S", bound=SourceSettings)
+_PARTS: Final = re.compile(r"\d+|\D+")
 _NOT_DATA: Final = ("__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 """Added by operating systems to archives and disks; often unreadable."""
 
@@ -107,8 +109,12 @@ class Source(ABC, Generic[S]):
 
 def natural_key(text: str) -> tuple[tuple[bool, int, str], ...]:
     """Return a key that sorts `x_9` before `x_10`, whatever the letter case."""
-    parts = re.findall(r"\d+|\D+", text)
-    return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part.lower()) for part in parts)
+    return tuple(map(_natural_part, _PARTS.findall(text)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _natural_part(part: str) -> tuple[bool, int, str]:
+    return not part.isdecimal(), int(part) if part.isdecimal() else 0, part.lower()
 
 
 def partition_files(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
@@ -123,17 +129,22 @@ def partition_files(root: Path, is_read: Callable[[Path], bool]) -> tuple[list[P
     """
     read: list[Path] = []
     others: list[Path] = []
-    for path in _walk(root):
+    for path in map(Path, _walk(root)):
         (read if is_read(path) else others).append(path)
     for path in read:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{str(path)!r} is not UTF-8; rename it (`convmv -f latin1 -t utf8 --notest -r FOLDER` "
-                "converts the names of an older system), or move it out of the data set"
-            ) from error
+        if not str(path).isascii():
+            _require_utf8(path)
     return read, others
+
+
+def _require_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{str(path)!r} is not UTF-8; rename it (`convmv -f latin1 -t utf8 --notest -r FOLDER` "
+            "converts the names of an older system), or move it out of the data set"
+        ) from error
 
 
 def note_skipped(others: Collection[Path]) -> list[Problem]:
@@ -144,18 +155,36 @@ def note_skipped(others: Collection[Path]) -> list[Problem]:
     ]
 
 
-def _walk(root: Path) -> list[Path]:
+def _walk(root: Path) -> list[str]:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; set the `path` of the source to one that is")
-    paths: list[Path] = []
-    visited: set[str] = set()
-    for folder, names, files in os.walk(root, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        names[:] = [] if real in visited else sorted(name for name in names if not _is_hidden(name))
-        if real not in visited:
-            paths += [Path(folder, name) for name in files if not _is_hidden(name)]
-        visited.add(real)
-    return sorted(paths, key=lambda path: (natural_key(path.as_posix()), path.as_posix()))
+    paths: list[str] = []
+    top = str(root)
+    _add_files(top, os.path.realpath(top), set(), paths)
+    begin = len(os.path.join(top, ""))  # noqa: PTH118  # all paths begin alike
+    return sorted(paths, key=lambda path: (natural_key(path[begin:]), path))
+
+
+def _add_files(folder: str, real: str, visited: set[str], paths: list[str]) -> None:
+    """Add the files below a folder, whose path without links is `real`, to `paths`."""
+    visited.add(real)
+    folders: list[tuple[str, str]] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_hidden(entry.name):
+                    continue
+                if not entry.is_dir():
+                    paths.append(entry.path)
+                elif entry.is_symlink():
+                    folders.append((entry.path, os.path.realpath(entry.path)))
+                else:
+                    folders.append((entry.path, f"{real}/{entry.name}"))
+    except OSError as error:
+        _refuse(error)
+    for below, target in sorted(folders):
+        if target not in visited:
+            _add_files(below, target, visited, paths)
 
 
 def _refuse(error: OSError) -> NoReturn:

@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from slicewise.config.schema.sources import BratsSettings, SourceSettings
 from slicewise.core.errors import DataError
@@ -24,9 +24,10 @@ from slicewise.data.problems import Problem, Severity, summarise_problems
 from slicewise.data.sources.base import Discovered, Source
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import LABEL_FORMATS, MODALITIES, LabelMap
-from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
-from slicewise.imaging.orientation import compare_grids
-from slicewise.imaging.volume import Volume, read_nifti_case
+
+if TYPE_CHECKING:
+    from slicewise.imaging.io.nifti_header import NiftiHeader
+    from slicewise.imaging.volume import Volume
 
 _EXPECTED: Final = (
     "BraTS cases: folders with ..._t1, ..._t1ce, ..._t2, ..._flair (2023: -t1n -t1c -t2w -t2f) and ..._seg "
@@ -91,6 +92,10 @@ class Brats(Source[SourceSettings]):
 
     @classmethod
     def check(cls, case: CaseFiles) -> list[Problem]:
+        # A plan lists the files, and reads none of them: numpy and nibabel are imported where they are read.
+        from slicewise.imaging.io.nifti_header import NiftiError
+        from slicewise.imaging.orientation import compare_grids
+
         problems: list[Problem] = []
         headers: list[NiftiHeader] = []
         for path in case.files:
@@ -109,7 +114,9 @@ class Brats(Source[SourceSettings]):
         return problems
 
     @classmethod
-    def read(cls, case: CaseFiles) -> Volume:
+    def read(cls, case: CaseFiles) -> "Volume":
+        from slicewise.imaging.volume import read_nifti_case
+
         mask = case.masks[0] if case.masks else None
         return read_nifti_case(case.key, case.modalities, case.images, mask, case.labels)
 
@@ -197,12 +204,14 @@ def _no_mask(root: Path, drafts: Sequence[CaseDraft], problems: Sequence[Problem
     )
 
 
-def _check_length(path: Path) -> NiftiHeader:
+def _check_length(path: Path) -> "NiftiHeader":
     """Return the header of a file that is long enough for its voxels.
 
     Raises:
         NiftiError: the file is damaged, truncated or of another format.
     """
+    from slicewise.imaging.io.nifti_header import NiftiError, open_nifti
+
     with open_nifti(path, header_only=True) as (header, stream):
         size = path.stat().st_size
         if header.compressed and _trailer_fits(header):
@@ -217,7 +226,7 @@ def _check_length(path: Path) -> NiftiHeader:
     return header
 
 
-def _trailer_fits(header: NiftiHeader) -> bool:
+def _trailer_fits(header: "NiftiHeader") -> bool:
     """Whether the size in the gzip trailer fits the header (RFC 1952: modulo 2^32).
 
     A file of several gzip members ends in the size of the last one: it must be decompressed to be measured.
