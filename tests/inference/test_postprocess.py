@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from slicewise.config.schema import Evaluation
@@ -9,7 +10,27 @@ from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
 from slicewise.evaluation.case_output import CaseOutput
 from slicewise.evaluation.evaluate import score_case
 from slicewise.inference.calibration import Scaling
-from slicewise.inference.postprocess import Postprocessing, component_sizes, remove_small_components
+from slicewise.inference.postprocess import (
+    Postprocessing,
+    component_sizes,
+    remove_small_components,
+    smooth_slices,
+)
+
+
+@pytest.mark.parametrize("num_slices", [1, 4])
+def test_components_and_smoothing_are_those_of_scipy(num_slices: int) -> None:
+    rng = np.random.default_rng(num_slices)
+    for share in (0.02, 0.2, 0.4, 0.6):
+        masks = np.pad(rng.random((num_slices, 30, 20)) < share, ((0, 0), (3, 0), (0, 5)))
+        labels, _ = ndimage.label(masks, structure=np.ones((3, 3, 3)))
+        sizes = np.bincount(labels.ravel())
+        assert component_sizes(masks) == sorted(sizes[1:].tolist(), reverse=True)
+        large = (sizes >= 3)[labels] & masks
+        np.testing.assert_array_equal(remove_small_components(masks, [*range(num_slices)], 3, 0.0), large)
+    values = rng.random((num_slices, 2, 9, 9), np.float32)
+    expected = ndimage.gaussian_filter1d(values, 1.3, axis=0, mode="nearest")
+    np.testing.assert_array_equal(smooth_slices(values, 1.3), expected)
 
 
 def test_small_parts_go_and_connected_ones_count_together() -> None:

@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from slicewise.imaging.io.image2d import to_png
 from slicewise.plots.overlay import (
@@ -33,6 +34,15 @@ def test_a_mask_is_filled_and_outlined_and_nothing_else_changes() -> None:
     np.testing.assert_array_equal(result[20, 20], np.rint((100 + np.array(PREDICTION)) / 2))
     assert (result[SQUARE == 0] == 100).all()
     assert (GREY == 100).all()
+
+
+def test_an_outline_lies_inside_the_edge_also_at_the_border() -> None:
+    mask = np.random.default_rng(0).random((40, 40)) < 0.9
+    core = mask
+    for connectivity in (1, 2, 1):
+        core = ndimage.binary_erosion(core, ndimage.generate_binary_structure(2, connectivity))
+    drawn = (overlay(GREY, mask, PREDICTION, opacity=0.0, outline=3) == PREDICTION).all(axis=2)
+    np.testing.assert_array_equal(drawn, mask & ~core)
 
 
 def test_an_outline_alone_leaves_the_inside_visible() -> None:

@@ -18,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.config.compose import compose
     from slicewise.config.export import compare_configs, to_yaml, write_merged
     from slicewise.config.folders import find_configs_dir
 
@@ -28,7 +27,7 @@ def execute(args: argparse.Namespace) -> int:
     options.refuse_together(args, "--write", ("--training-mode",), "writes the files of every mode")
 
     def compose_mode(mode: str) -> Config:
-        return compose([f"modes={mode}", *options.overrides_of(args)])
+        return options.compose_overrides([f"modes={mode}", *options.overrides_of(args)], args)
 
     if args.diff:
         left, right = map(compose_mode, args.diff)

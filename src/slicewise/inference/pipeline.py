@@ -302,8 +302,8 @@ class Pipeline:
             return SlicePredictions(masks, classes)
         masks, classes = self.predict_slices(images, presence)
         if self.inference.mask_smoothing:
-            masks = smooth_slices(masks, self.inference.mask_smoothing)
-            masks *= np.any(images != 0, axis=1, keepdims=True)  # a neighbour's brain may reach farther
+            inside = np.any(images != 0, axis=1, keepdims=True)  # a neighbour's brain may reach farther
+            masks = smooth_slices(masks, self.inference.mask_smoothing) * inside
         if self.inference.class_smoothing:
             classes = smooth_slices(classes, self.inference.class_smoothing)
         return SlicePredictions(masks, classes)

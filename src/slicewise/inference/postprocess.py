@@ -186,6 +186,8 @@ class Components(NamedTuple):
 
 def smooth_slices(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Return probabilities [S, ...] after a Gaussian filter across slices."""
+    if len(values) == 1:  # a picture, for which scipy would take longer to import than all of its analysis
+        return values
     from scipy.ndimage import gaussian_filter1d
 
     smooth: NDArray[np.float32] = gaussian_filter1d(values, sigma, axis=0, mode="nearest")
@@ -202,7 +204,7 @@ def find_components(masks: Bools, indices: list[int]) -> Components:
 
 def _label(mask: Bools) -> tuple[NDArray[np.int32], int]:
     """Return the number of the connected part of each voxel, 0 outside, and how many there are."""
-    if len(mask) == 1:  # a picture, for which scipy would take longer to import than all of its analysis
+    if len(mask) == 1:  # a picture: as above
         number, labels = cv2.connectedComponents(mask[0].astype(np.uint8), connectivity=8)
         return labels[np.newaxis], number - 1
     from scipy import ndimage
