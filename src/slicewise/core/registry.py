@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from slicewise.core.errors import ConfigError
 from slicewise.core.packages import offer_any
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -98,7 +95,8 @@ class Registry(Generic[T]):
             ) from error
         return loaded
 
-    def _offered(self) -> "dict[str, EntryPoint]":
+    def _offered(self) -> dict[str, Any]:
+        """Return the entry points by name."""
         if not offer_any("slicewise."):
             return {}
         points = _entry_points(tuple(sys.path)).select(group=f"slicewise.{self.kind}")

@@ -45,10 +45,10 @@ def _from_object(kind: Any, tree: dict[str, Any]) -> Any:
         if of_key is of_value is str and all(type(each) is str for each in tree.values()):
             return tree  # there may be many: digests of files
         return {from_json(of_key, key): from_json(of_value, each) for key, each in tree.items()}
-    if not is_dataclass(kind):
+    if not hasattr(kind, "__dataclass_fields__"):
         raise TypeError(f"expected {kind}, not an object")
     hints = _hints(kind)
-    return kind(**{name: from_json(hints[name], tree[name]) for name in hints if name in tree})  # type: ignore[operator]
+    return kind(**{name: from_json(hints[name], tree[name]) for name in hints if name in tree})
 
 
 def _from_array(kind: Any, values: list[Any]) -> Any:
