@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. Everything lands in .venv and in ignored folders.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: run test test-fast check docs bench brats chaos fuzz audit format clean constraints locks pm2 help
+.PHONY: run test test-fast check docs bench brats chaos fuzz audit format clean constraints locks help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -12,11 +12,11 @@ run: .venv/installed
 
 ## make test   install, then the whole test suite, on two cores at a time; 92 % of the branches must be covered
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(or $(ARGS),--cov --cov-fail-under=92 --cov-report=term)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(or $(ARGS),--cov --cov-fail-under=92 --cov-report=term)
 
 ## make test-fast  the part of the suite that needs no browser and no whole pipelines, in about two minutes
 test-fast: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not browser" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser" $(ARGS)
 
 ## make check  format, lint, types, the layers of the architecture, unused code and dependencies
 check: .venv/installed-dev
@@ -43,13 +43,6 @@ brats: .venv/installed-dev .venv-brats/installed
 .venv-brats/installed: requirements/brats.lock
 	$(PYTHON) -m venv .venv-brats
 	.venv-brats/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/brats.lock
-	@touch $@
-
-## make pm2    PM2 for its tests, with the hashes of its lock; needs npm
-pm2: requirements/pm2/node_modules/.package-lock.json
-
-requirements/pm2/node_modules/.package-lock.json: requirements/pm2/package.json requirements/pm2/package-lock.json
-	npm ci --prefix requirements/pm2 --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 ## make chaos  kill many runs at many moments; each must end as if nobody had

@@ -60,7 +60,7 @@ TINY = Size(
     repeats=1,
     iterations=1,
     starts=1,
-    loader_workers=(1,),
+    loader_workers=(0,),
     overrides=(CPU, "runtime.num_threads=1", *SMALL_MODEL),
     accuracy=(CPU, "runtime.num_threads=1", *SMALL_MODEL),
     largest_model=False,

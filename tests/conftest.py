@@ -92,6 +92,8 @@ SLOW = {
 }
 """Folders and files of tests that start programs, generate patients, build or train models, or draw figures:
 `make test-fast` leaves them out."""
+LONGEST = ("test_commands", "test_page_in_browser", "test_chaos", "test_predict", "test_stage", "test_kills")
+"""Files that begin: a worker that got one of them last would work on it alone."""
 
 
 def pytest_configure() -> None:
@@ -100,11 +102,16 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests as slow that need a whole pipeline or start programs."""
+    """Mark tests as slow that need a whole pipeline or start programs; files with slow tests come first."""
+    slow_files = set()
     for item in items:
         needs_pipeline = {"trained", "reevaluated"} & set(getattr(item, "fixturenames", ()))
         if needs_pipeline or SLOW & {item.path.stem, *item.path.relative_to(TESTS).parts[:-1]}:
             item.add_marker(pytest.mark.slow)
+            slow_files.add(item.path)
+    last = len(LONGEST)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, last + (item.path not in slow_files)))
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ def trained_on_classes(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     words = (
         "recipes=tumour_types", "data=class_folders", f"data.path={root / 'pictures'}",
         f"tasks.classification.classes=[{','.join(CLASSES)}]", "preprocessing.image_size=64",
+        "model.encoder=tu-test_resnet", "model.encoder_weights=null", "model.encoder_depth=3",
         "training.batch_size=8", "stages.train.epochs=2", "training.sample_predictions=1",
         "evaluation.gradcam_pictures=2", "evaluation.bootstrap_samples=200", "runtime.num_threads=1",
     )  # fmt: skip
@@ -72,7 +73,12 @@ def test_a_picture_has_a_probability_of_each_class(trained_on_classes: Pipeline,
     workspace = str(trained_on_classes.workspace)
     from slicewise.cli.main import main
 
-    words = ["recipes=tumour_types", "data=class_folders", f"data.path={tmp_path}"]
+    words = [
+        "recipes=tumour_types",
+        "data=class_folders",
+        f"data.path={tmp_path}",
+        "evaluation.uncertain_band=0",
+    ]
     assert main(["predict", "--workspace", workspace, str(tmp_path / "new.png"), *words]) == 0
     table = trained_on_classes.workspace / "results/predictions/predictions.csv"
     (row,) = csv.DictReader(table.read_text().splitlines())

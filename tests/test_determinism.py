@@ -82,7 +82,11 @@ def run(folder: Path, order: int, seed: int, workers: int, around: Mapping[str, 
     done = subprocess.run(
         [sys.executable, "-c", SHUFFLED.format(seed=seed, umask=umask), *words],
         cwd=folder if order > 0 else ROOT,
-        env={**inherited, **around, "PYTHONPATH": str(ROOT / "src")},
+        env={
+            **inherited,
+            **around,
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ["PYTHONPATH"]]),
+        },
         capture_output=True,
         text=True,
         encoding="utf-8",

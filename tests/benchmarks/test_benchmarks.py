@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, nullcontext
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,7 @@ from benchmarks.report import table, write_report
 from benchmarks.size import FULL, TINY
 from benchmarks.usual_data import augment
 from tests.fixtures.small_model import TASKS
+from tests.test_bad_input import write_patient
 
 from slicewise.config.compose import compose
 from slicewise.engine.receipt import Report
@@ -36,7 +39,14 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    with temporary_bench(TINY) as bench:
+    """One of a small patient: to generate one as large as those of BraTS takes seconds."""
+
+    def write(root: Path, numbers: Iterable[int], **_: Any) -> None:
+        for number in numbers:
+            write_patient(root, number)
+
+    with pytest.MonkeyPatch.context() as patch, temporary_bench(TINY) as bench:
+        patch.setattr("benchmarks.bench.materialise_patients", write)
         yield bench
 
 
@@ -67,8 +77,12 @@ def test_a_benchmark_reports_a_ratio_for_each_round(
 def test_the_chosen_threads_are_set_beside_each_fixed_setting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    started = cache(lambda overrides: stack.enter_context(start("one thread", overrides)))
+    start = neighbours._trainer
     monkeypatch.setattr(neighbours, "_FIXED", {"one thread": {}})  # of four
-    rows = load("neighbours")(bench)
+    monkeypatch.setattr(neighbours, "_trainer", lambda _, overrides: nullcontext(started(overrides)))
+    with ExitStack() as stack:
+        rows = load("neighbours")(bench)
     assert len(rows) == len(TINY.neighbours)
     assert "on its own" in rows[0].what
     assert "beside 1 program of two threads" in rows[1].what

@@ -47,6 +47,7 @@ OVERRIDES: Final = (
     "runtime.num_threads=1",
     "runtime.checkpoint_seconds=1e-3",  # so that kills meet saves
 )
+_INJECTED: Final = Path(__file__).parent / "inject"
 _PATIENCE_SECONDS: Final = 600
 _ORDERLY: Final = {
     "code": 130,
@@ -132,13 +133,15 @@ def uninterrupted(folder: Path, raw: Path | None = None) -> Usual:
     )
 
 
-def killed_run(folder: Path, number: int, usual: Usual, kills: list[Kill]) -> Run:
-    """Start a run, kill it at each moment, then let it end; return it with the differences."""
+def killed_run(folder: Path, number: int, usual: Usual, kills: list[Kill], stops: Sequence[str] = ()) -> Run:
+    """Start a run, kill it at each moment, stop it in steps, let it end; return it with the differences."""
     workspace, log = folder / f"run{number}", folder / f"kill{number}.jsonl"
     _copy_raw_data(folder / "usual", workspace, number)
     attempts = [start(workspace, log, kill, usual) for kill in kills]
+    differing = [fault for step in stops for fault in _stop(workspace, log, step, signal.SIGINT)]
     attempts.append(start(workspace, log, Kill("never")))
-    differing = [f"the last start ended with {attempts[-1].code}"] if attempts[-1].code else []
+    if attempts[-1].code:
+        differing.append(f"the last start ended with {attempts[-1].code}")
     if not differing:
         outputs = snapshot(workspace)
         names = sorted(outputs.keys() | usual.outputs.keys())
@@ -154,23 +157,27 @@ def stopped_run(folder: Path, usual: Usual, steps: Sequence[str]) -> Iterator[st
     workspace, log = folder / "stopped", folder / "stop.jsonl"
     shutil.copytree(folder / "usual" / "data" / "raw", workspace / "data" / "raw", copy_function=os.link)
     for turn, step in enumerate(steps):
-        number = (signal.SIGINT, signal.SIGTERM)[turn % 2]
-        end = start(workspace, log, Kill(step, count=4, in_worker=step == "preprocess", signal=number))
-        output, record = workspace.with_suffix(".log").read_text(), read_record(workspace)
-        found = {
-            "code": end.code,
-            "status": record["status"],
-            "status of the step": record["steps"][step]["status"],
-            "noise": [word for word in ("Traceback", "Warning") if word in output],
-            "way on": "--until report" in record.get("continue_with", ""),
-            "unsound": list(unsound(workspace)),
-        }
-        if found != _ORDERLY:
-            yield f"stopped in {step}: {found}\n{output}"
+        yield from _stop(workspace, log, step, (signal.SIGINT, signal.SIGTERM)[turn % 2])
     if code := start(workspace, log, Kill("never")).code:
         yield f"the last start ended with {code}"
     elif snapshot(workspace) != usual.outputs or leftovers(workspace):
         yield f"the stopped run ends with other outputs, or with leftovers {leftovers(workspace)}"
+
+
+def _stop(workspace: Path, log: Path, step: str, number: signal.Signals) -> Iterator[str]:
+    """Stop a run in a step; yield what is not as after an orderly end."""
+    end = start(workspace, log, Kill(step, count=4, in_worker=step == "preprocess", signal=number))
+    output, record = workspace.with_suffix(".log").read_text(), read_record(workspace)
+    found = {
+        "code": end.code,
+        "status": record["status"],
+        "status of the step": record["steps"][step]["status"],
+        "noise": [word for word in ("Traceback", "Warning") if word in output],
+        "way on": "--until report" in record.get("continue_with", ""),
+        "unsound": list(unsound(workspace)),
+    }
+    if found != _ORDERLY:
+        yield f"stopped in {step}: {found}\n{output}"
 
 
 def _copy_raw_data(usual: Path, workspace: Path, number: int) -> None:
@@ -197,7 +204,7 @@ def start(workspace: Path, log: Path, kill: Kill | None, usual: Usual | None = N
         plan |= asdict(kill)
     environment = {
         **{name: text for name, text in os.environ.items() if not name.startswith("SLICEWISE_")},
-        "PYTHONPATH": str(Path(__file__).parent / "inject"),
+        "PYTHONPATH": os.pathsep.join([str(_INJECTED), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "CHAOS_PLAN": json.dumps(plan),
     }
     started = time.monotonic()

@@ -25,8 +25,6 @@ REDIRECTIONS = (
 ALL_THREE = ("<&- >&- 2>&-", ">/dev/full 2>&1")
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 LOCALES = {
-    "ascii": {"PYTHONIOENCODING": "ascii"},
-    "C locale": C_LOCALE,
     "C locale, strict": C_LOCALE | {"PYTHONIOENCODING": "ascii:strict"},
     "latin-1": {"PYTHONIOENCODING": "latin-1"},
 }
@@ -46,10 +44,10 @@ def shell(command: str, folder: Path, **variables: str) -> subprocess.CompletedP
 @pytest.mark.parametrize(
     ("words", "code", "redirection"),
     [
-        *((words, code, each) for words, code in (("status", 0), ("rnu", 2)) for each in REDIRECTIONS),
+        *(("status", 0, each) for each in REDIRECTIONS),
         *(
             (words, code, each)
-            for words, code in (("--help", 0), ("plan --nothing", 2))
+            for words, code in (("rnu", 2), ("--help", 0), ("plan --nothing", 2))
             for each in ALL_THREE
         ),
     ],
@@ -62,8 +60,11 @@ def test_the_exit_code_does_not_depend_on_the_streams(
     assert b"Traceback" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("redirection", ALL_THREE)
-@pytest.mark.parametrize("program", [f"{SLICEWISE} run", SCRIPT], ids=["slicewise", "script"])
+@pytest.mark.parametrize(
+    ("program", "redirection"),
+    [(f"{SLICEWISE} run", ALL_THREE[0]), (SCRIPT, ALL_THREE[1])],
+    ids=["slicewise", "script"],
+)
 def test_a_run_is_carried_out_whatever_its_streams(
     program: str, redirection: str, trained: Pipeline, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from tests.fuzz.mutate import damaged, forged
 from tests.fuzz.targets import TARGETS
 
 RECORDS = ("receipt", "index", "split", "entry", "states", "kaggle-json")
-SLOW = {"states": 15, "config-file": 12, "override": 25, "api-body": 25, "api-file": 20, "api-address": 30}
+SLOW = {"states": 15, "config-file": 12, "override": 12, "api-body": 25, "api-file": 20, "api-address": 30}
 EXAMPLES = 60
 
 pytestmark = [

@@ -37,15 +37,15 @@ def ink(path: Path) -> float:
     return float((pixels < 250).mean())
 
 
-@pytest.mark.parametrize("draw", [draw_confusion, draw_dice, draw_roc])
-@pytest.mark.parametrize(("patients", "pictures"), [(1, 0), (4, 12), (60, 1), (0, 4)])
+@pytest.mark.parametrize(("patients", "pictures"), [(1, 0), (4, 12), (30, 1), (0, 4)])
 def test_figures_are_drawn_for_few_and_many_patients(
-    tmp_path: Path, results: Results, draw: Callable[..., None], patients: int, pictures: int
+    tmp_path: Path, results: Results, patients: int, pictures: int
 ) -> None:
     result = results(num_patients=patients, num_pictures=pictures)
     path = tmp_path / "below" / "figure.png"
-    draw(path, result, synthetic=True)
-    assert 0.003 < ink(path) < 0.9
+    for draw in (draw_confusion, draw_dice, draw_roc):
+        draw(path, result, synthetic=True)
+        assert 0.003 < ink(path) < 0.9
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 import ast
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from tests.scripts import ROOT, load_script
+
+Seen = Callable[[Path], set[str]]
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +18,21 @@ def pin_steps() -> ModuleType:
     return load_script("pin_steps")
 
 
-def test_the_source_behind_each_step_is_the_pinned_one(pin_steps: ModuleType) -> None:
+@pytest.fixture(scope="module")
+def digests(pin_steps: ModuleType) -> dict[str, str]:
+    found: dict[str, str] = pin_steps.digests()
+    return found
+
+
+@pytest.fixture(scope="module")
+def seen(pin_steps: ModuleType, digests: dict[str, str]) -> Seen:
+    """Return a function that returns the steps that see a change of the source."""
+    return lambda source: {step for step, now in pin_steps.digests(source).items() if now != digests[step]}
+
+
+def test_the_source_behind_each_step_is_the_pinned_one(digests: dict[str, str]) -> None:
     pinned = json.loads((ROOT / "tests" / "steps" / "pins.json").read_text())
-    changed = [step for step, digest in pin_steps.digests().items() if pinned.get(step) != digest]
+    changed = [step for step, digest in digests.items() if pinned.get(step) != digest]
     assert not changed, (
         f"the code behind {', '.join(changed)} changed. Does the same configuration still give the same "
         "output? If not, raise the step's version (for other slices, FORMAT of the store too). Then run "
@@ -42,27 +57,27 @@ MUTATIONS = {
 
 @pytest.mark.parametrize("place", MUTATIONS)
 def test_a_change_of_what_decides_an_output_is_seen(
-    pin_steps: ModuleType, tmp_path: Path, place: str
+    pin_steps: ModuleType, seen: Seen, tmp_path: Path, place: str
 ) -> None:
     source = _copy(pin_steps, tmp_path)
     name, function = place.split(":")
     _change(source / "slicewise" / name, function)
 
-    assert MUTATIONS[place] <= _seen(pin_steps, source)
+    assert MUTATIONS[place] <= seen(source)
 
 
 def test_labels_and_templates_count_and_what_only_tells_or_estimates_does_not(
-    pin_steps: ModuleType, tmp_path: Path
+    pin_steps: ModuleType, seen: Seen, tmp_path: Path
 ) -> None:
     source = _copy(pin_steps, tmp_path)
     for name in ("core/console.py", "core/errors.py", "workflow/demand.py", "engine/runner.py"):
         _append(source / "slicewise" / name)
-    assert _seen(pin_steps, source) == set()
+    assert seen(source) == set()
 
     _append(source / "slicewise/reporting/templates/style.css")
-    assert _seen(pin_steps, source) == {"report"}
+    assert seen(source) == {"report"}
     _append(source / "slicewise/domain/labels.py")
-    assert _seen(pin_steps, source) >= {"preprocess", "split", "train", "evaluate"}
+    assert seen(source) >= {"preprocess", "split", "train", "evaluate"}
 
 
 def test_imports_inside_functions_and_of_modules_from_packages_are_followed(
@@ -103,11 +118,6 @@ def test_comments_and_docstrings_do_not_count_but_code_does(pin_steps: ModuleTyp
 
 def _copy(pin_steps: ModuleType, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pin_steps.SOURCE, tmp_path / "src"))
-
-
-def _seen(pin_steps: ModuleType, source: Path) -> set[str]:
-    before = pin_steps.digests()
-    return {step for step, digest in pin_steps.digests(source).items() if digest != before[step]}
 
 
 def _change(path: Path, function: str) -> None:

@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
+from slicewise.config.schema.model import TaskName
 from slicewise.core.hashing import digest
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import MODALITIES
 from slicewise.imaging.slicing import Geometry
 from slicewise.models.checkpoint import Checkpoint
+from slicewise.models.multitask import MultitaskModel
+from slicewise.models.program import SerializedProgram, export_program
 from slicewise.plots.curves import draw_curves
-from slicewise.training import artifacts
+from slicewise.training import artifacts, learner
 from slicewise.training.model_selection import Validation
 from slicewise.training.stage import StageResult, train_stage
 
@@ -132,6 +135,24 @@ def make_config() -> MakeConfig:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the curves empty: to draw them takes longer than to train."""
     monkeypatch.setattr(artifacts, "draw_curves", lambda path, *_: path.touch())
+
+
+_exported: dict[tuple[Any, ...], SerializedProgram | None] = {}
+
+
+def _export_once(
+    model: MultitaskModel, image_size: int, tasks: Sequence[TaskName]
+) -> SerializedProgram | None:
+    key = (repr(model.settings), repr(model.tasks), model.slot_tokens.values.shape, image_size, *tasks)
+    if key not in _exported:
+        _exported[key] = export_program(model, image_size, tasks)
+    return _exported[key]
+
+
+@pytest.fixture(autouse=True)
+def exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export the program of a network once: training does not change it, and is shorter than the export."""
+    monkeypatch.setattr(learner, "export_program", _export_once)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ SEED = 0
 
 @pytest.fixture(scope="session")
 def patients() -> list[PhantomPatient]:
-    return [generate_patient(number, SEED) for number in range(4)]
+    return [generate_patient(number, SEED) for number in range(2)]
 
 
 @pytest.fixture(scope="session")

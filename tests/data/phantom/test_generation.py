@@ -31,14 +31,6 @@ def test_nothing_to_do_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert materialise_patients(tmp_path, [], 0, 4) == []
 
 
-def test_processes_write_what_one_process_writes(tmp_path: Path) -> None:
-    there = materialise_patients(tmp_path / "two", [0, 1], 5, 2)
-    here = materialise_patients(tmp_path / "one", [1], 5, 1)
-    assert [path.name for path in there] == ["Phantom_00000", "Phantom_00001"]
-    for path in sorted(here[0].iterdir()):
-        assert (there[1] / path.name).read_bytes() == path.read_bytes()
-
-
 def test_a_killed_worker_is_an_error_and_no_hang(tmp_path: Path) -> None:
     raised: list[BaseException] = []
 

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from slicewise.data.phantom import patients as module
-from slicewise.data.phantom.patients import PhantomPatient, Subject, patient_name, write_patient
+from slicewise.data.phantom.patients import (
+    PhantomPatient,
+    Subject,
+    materialise_patients,
+    patient_name,
+    write_patient,
+)
 from slicewise.domain.labels import MODALITIES
 
-NUMBER, SEED = 3, 0
+NUMBER, SEED = 1, 0
 LARGE_BRAIN = 6
 
 
@@ -79,15 +85,15 @@ def test_full_volumes_are_as_hard_as_coarse_ones(patients: list[PhantomPatient])
 
 
 def test_the_folder_is_what_brats_has(written: Path) -> None:
-    assert written.name == "Phantom_00003"
-    expected = {f"Phantom_00003_{part}.nii.gz" for part in (*MODALITIES, "seg")}
+    assert written.name == patient_name(NUMBER)
+    expected = {f"{patient_name(NUMBER)}_{part}.nii.gz" for part in (*MODALITIES, "seg")}
     assert {path.name for path in written.iterdir()} == expected
     assert [path.name for path in written.parent.iterdir()] == [written.name]
 
 
 def test_files_read_back_as_brats_does(written: Path, patients: list[PhantomPatient]) -> None:
     for name, array in (("flair", patients[NUMBER].images[3]), ("seg", patients[NUMBER].labels)):
-        image: Any = nib.load(written / f"Phantom_00003_{name}.nii.gz")
+        image: Any = nib.load(written / f"{patient_name(NUMBER)}_{name}.nii.gz")
         assert image.shape == (240, 240, 155)
         assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
         assert image.header.get_zooms() == (1, 1, 1)
@@ -96,10 +102,11 @@ def test_files_read_back_as_brats_does(written: Path, patients: list[PhantomPati
         np.testing.assert_array_equal(np.asanyarray(image.dataobj), array.T)
 
 
-def test_bytes_are_the_same_every_time(written: Path, tmp_path: Path) -> None:
-    again = write_patient(tmp_path, NUMBER, SEED)
+def test_other_processes_write_the_same_bytes(written: Path, tmp_path: Path) -> None:
+    there = materialise_patients(tmp_path, [NUMBER - 1, NUMBER], SEED, 2)
+    assert [path.name for path in there] == [patient_name(NUMBER - 1), patient_name(NUMBER)]
     for path in sorted(written.iterdir()):
-        assert (again / path.name).read_bytes() == path.read_bytes()
+        assert (there[1] / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_written_patient_is_kept(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:

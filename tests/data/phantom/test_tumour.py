@@ -39,7 +39,7 @@ def test_some_do_not_enhance_and_some_have_two_foci(tumours: list[Tumour]) -> No
     assert 0.05 < double < 0.2
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(2))
 def test_a_rendered_tumour_has_about_the_volume_drawn(patients: list[PhantomPatient], number: int) -> None:
     tumour = Subject((0, 0, number)).tumour
     assert tumour is not None

@@ -1,4 +1,4 @@
-"""The page as a visitor sees it: every state once, in both themes and widths, checked by axe-core."""
+"""The page as a visitor sees it: every state on a desk, findings in the dark on a phone; by axe-core, too."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import nibabel as nib
 import numpy as np
 import pytest
@@ -93,9 +94,9 @@ class Visitor:
 
     def rest(self) -> None:
         """Wait until Streamlit has run the script: a click while the page redraws itself is lost."""
-        self.page.wait_for_timeout(300)
+        self.page.wait_for_timeout(200)
         self.page.locator("[data-test-script-state=notRunning]").wait_for()
-        self.page.wait_for_timeout(300)
+        self.page.wait_for_timeout(100)
 
     def look(self, state: str) -> None:
         self.rest()
@@ -126,16 +127,22 @@ class Visitor:
         return viewer
 
 
-@contextmanager
-def visiting(demo: DemoState, scheme: Any, width: int) -> Iterator[Visitor]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
-        page.set_default_timeout(90_000)
-        yield Visitor(page, demo.url, f"{scheme}-{width}")
+        yield browser
         browser.close()
+
+
+@contextmanager
+def visiting(browser: Any, demo: DemoState, scheme: str, width: int) -> Iterator[Visitor]:
+    page = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=scheme)
+    page.set_default_timeout(90_000)
+    yield Visitor(page, demo.url, f"{scheme}-{width}")
+    page.close()
 
 
 def files_to_send(folder: Path, picture: Path, volume: Path) -> dict[str, Path]:
@@ -156,12 +163,50 @@ def files_to_send(folder: Path, picture: Path, volume: Path) -> dict[str, Path]:
     return paths
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
-def test_every_state(
-    scheme: str, width: int, demo: DemoState, tmp_path: Path, picture_path: Path, volume_path: Path
+def examine(demo: DemoState, picture: Path, volume: Path, truth: Path) -> dict[str, str]:
+    """Return the keys of findings of the example, a picture and a volume with a truth."""
+    with httpx.Client(base_url=demo.service("api").url, timeout=90) as client:
+        volumes = {"flair": (volume.name, volume.read_bytes()), "truth": (truth.name, truth.read_bytes())}
+        answers = {
+            "patient": client.post("/cases/Phantom_10000/predict"),
+            "picture": client.post("/predict", files={"file": (picture.name, picture.read_bytes())}),
+            "truth": client.post("/patient/analyze", files=volumes),
+        }
+    return {name: answer.raise_for_status().json()["id"] for name, answer in answers.items()}
+
+
+def test_what_is_drawn_in_the_dark_on_a_phone(
+    browser: Any, demo: DemoState, tmp_path: Path, picture_path: Path, volume_path: Path
 ) -> None:
     paths = files_to_send(tmp_path, picture_path, volume_path)
-    with visiting(demo, scheme, width) as visitor:
+    found = examine(demo, picture_path, paths["P1_flair.nii.gz"], paths["P1_seg.nii.gz"])
+    with visiting(browser, demo, "dark", 390) as visitor:
+        visitor.page.goto(visitor.url)
+        visitor.page.get_by_role("tab", name="Patient").wait_for()
+        visitor.look("start")
+        visitor.choose(paths["scan.dcm"], paths["notes.txt"])
+        visitor.look("refused")
+        for name, tab in (
+            *(("patient", tab) for tab in ("Patient", "Segmentation", "Classification")),
+            *(("picture", "Classification"), ("truth", "Patient")),
+        ):
+            visitor.page.goto(f"{visitor.url}/?finding={found[name]}&tab={tab}")
+            if tab == "Classification":
+                visitor.page.locator(".sw-pictures img").first.wait_for()
+            else:
+                visitor.wait_for_viewer()
+            visitor.look(f"{name}-{tab.lower()}")
+        visitor.open_tab("Batch")
+        visitor.look("batch-form")
+        assert visitor.hosts == {"127.0.0.1"}
+        assert visitor.errors == []
+
+
+def test_every_state(
+    browser: Any, demo: DemoState, tmp_path: Path, picture_path: Path, volume_path: Path
+) -> None:
+    paths = files_to_send(tmp_path, picture_path, volume_path)
+    with visiting(browser, demo, "light", 1440) as visitor:
         page = visitor.page
         page.goto(visitor.url)
         page.get_by_role("tab", name="Patient").wait_for()
@@ -285,8 +330,8 @@ def see_a_batch(visitor: Visitor, paths: dict[str, Path], picture: Path) -> None
         assert len(archive.namelist()) == 3
 
 
-def test_the_tabs_are_reached_by_keyboard(demo: DemoState) -> None:
-    with visiting(demo, "light", 1440) as visitor:
+def test_the_tabs_are_reached_by_keyboard(browser: Any, demo: DemoState) -> None:
+    with visiting(browser, demo, "light", 1440) as visitor:
         page = visitor.page
         page.goto(visitor.url)
         page.get_by_role("tab", name="Classification").wait_for()
