@@ -7,6 +7,7 @@ by option, mixed load with the slope of the memory, a flood, malformed bodies, a
 import argparse
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,12 +71,12 @@ class Outcome:
 @contextmanager
 def server(command: Sequence[str], port: int) -> Iterator[psutil.Process]:
     """Run a server until the block ends; it is ready when the block begins."""
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _await_health(process, port)
             yield psutil.Process(process.pid)
         finally:
-            process.kill()
+            process.send_signal(signal.SIGTERM)
 
 
 def _await_health(process: "subprocess.Popen[bytes]", port: int) -> None:
@@ -121,7 +122,7 @@ async def send(address: str, mix: Sequence[Request], clients: int, seconds: floa
     async with httpx.AsyncClient(base_url=address, limits=limits, timeout=600, trust_env=False) as http:
 
         async def client(number: int) -> None:
-            while time.perf_counter() < ends:
+            while not outcome.statuses or time.perf_counter() < ends:
                 request, started = mix[number % len(mix)], time.perf_counter()
                 number += 1
                 response = await http.post(request.path, files=request.files, headers=request.headers)
@@ -209,22 +210,35 @@ def malformed(checkpoint: Path, folder: Path, number: int) -> dict[str, Any]:
 
 
 def kill(checkpoint: Path, folder: Path) -> dict[str, Any]:
-    """Return the seconds from a kill under load to the next prediction, with a restart at once."""
+    """Return the seconds from a kill of the API under load to the next prediction; `serve` starts it again."""
     (port,) = free_ports(1)
-    command, picture = our_command(checkpoint, port, folder), requests(folder)["picture"]
+    command = [sys.executable, "-m", "slicewise", "serve", "--no-page", "--checkpoint", str(checkpoint)]
+    command += ["--port", str(port), "--workspace", str(folder / "workspace")]
+    address, picture = f"http://{HOST}:{port}", requests(folder)["picture"]
     with server(command, port) as process:
 
         async def under_load() -> float:
-            load = asyncio.ensure_future(send(f"http://{HOST}:{port}", [picture], 4, 60))
+            load = asyncio.ensure_future(send(address, [picture], 4, 60))
             await asyncio.sleep(1)
-            process.kill()
+            _api_below(process).kill()
+            killed = time.perf_counter()
             await asyncio.gather(load, return_exceptions=True)
-            return time.perf_counter()
+            return killed
 
         killed = asyncio.run(under_load())
-    with server(command, port):
-        outcome = asyncio.run(send(f"http://{HOST}:{port}", [picture], 1, 0.01))
-        return {"seconds": time.perf_counter() - killed, "statuses": dict(outcome.statuses)}
+        while time.perf_counter() - killed < _STARTUP_SECONDS:
+            try:
+                outcome = asyncio.run(send(address, [picture], 1, 0))
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                break
+    return {"seconds": time.perf_counter() - killed, "statuses": dict(outcome.statuses)}
+
+
+def _api_below(process: psutil.Process) -> psutil.Process:
+    """Return the API among the services of `serve`."""
+    return next(each for each in process.children(recursive=True) if "slicewise.serving.api.app" in each.cmdline())
 
 
 def free_ports(number: int) -> list[int]:
