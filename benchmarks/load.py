@@ -238,7 +238,9 @@ def kill(checkpoint: Path, folder: Path) -> dict[str, Any]:
 
 def _api_below(process: psutil.Process) -> psutil.Process:
     """Return the API among the services of `serve`."""
-    return next(each for each in process.children(recursive=True) if "slicewise.serving.api.app" in each.cmdline())
+    return next(
+        each for each in process.children(recursive=True) if "slicewise.serving.api.app" in each.cmdline()
+    )
 
 
 def free_ports(number: int) -> list[int]:

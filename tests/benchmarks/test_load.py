@@ -8,7 +8,18 @@ from benchmarks.load import main
 
 def test_a_short_load(checkpoint_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "load.json"
-    words = ["--checkpoint", checkpoint_path, "--clients", 2, "--seconds", 0, "--malformed", 30, "--json", path]
+    words = [
+        "--checkpoint",
+        checkpoint_path,
+        "--clients",
+        2,
+        "--seconds",
+        0,
+        "--malformed",
+        30,
+        "--json",
+        path,
+    ]
     assert main([*map(str, words)]) == 0
     figures = json.loads(path.read_text())
     assert len(figures["rows"]) == 2 * 2

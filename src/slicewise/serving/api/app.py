@@ -39,6 +39,9 @@ _DESCRIPTION: Final = (
     "went wrong and what to do."
 )
 _TRIM_SECONDS: Final = 600.0
+_KEEP_ALIVE_SECONDS: Final = 75
+"""Of a connection without a request, as nginx has it. Under a flood the next request may lie unread for longer
+than the 5 s of uvicorn, which then would close its connection."""
 
 
 def create_app(
@@ -175,7 +178,13 @@ def main(argv: Sequence[str]) -> int:
     threading.Thread(target=app.state.service.warm_up, daemon=True).start()
     # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
     config = uvicorn.Config(
-        app, host=serving.host, port=serving.api_port, log_level="info", access_log=False, workers=1
+        app,
+        host=serving.host,
+        port=serving.api_port,
+        log_level="info",
+        access_log=False,
+        workers=1,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
     server = _Server(config, app.state.service.queue)
     server.run()
