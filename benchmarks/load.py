@@ -210,7 +210,7 @@ def malformed(checkpoint: Path, folder: Path, number: int) -> dict[str, Any]:
 
 
 def kill(checkpoint: Path, folder: Path) -> dict[str, Any]:
-    """Return the seconds from a kill of the API under load to the next prediction; `serve` starts it again."""
+    """Return the seconds from a kill of the API under load to the next prediction; `serve` restarts it."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "slicewise", "serve", "--no-page", "--checkpoint", str(checkpoint)]
     command += ["--port", str(port), "--workspace", str(folder / "workspace")]

@@ -40,7 +40,7 @@ _DESCRIPTION: Final = (
 )
 _TRIM_SECONDS: Final = 600.0
 _KEEP_ALIVE_SECONDS: Final = 75
-"""Of a connection without a request, as nginx has it. Under a flood the next request may lie unread for longer
+"""Of a connection without a request, as nginx has it. Under a flood the next request may lie unread longer
 than the 5 s of uvicorn, which then would close its connection."""
 
 
