@@ -136,9 +136,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 class _Server(uvicorn.Server):
     """On a signal, refuses the requests that wait, and finishes those that the model works on."""
 
-    def __init__(self, config: uvicorn.Config, queue: ModelQueue) -> None:
+    def __init__(self, app: FastAPI, serving: Serving) -> None:
+        # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
+        config = uvicorn.Config(
+            app,
+            host=serving.host,
+            port=serving.api_port,
+            log_level="info",
+            access_log=False,
+            workers=1,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        )
         super().__init__(config)
-        self._queue = queue
+        self._queue: ModelQueue = app.state.service.queue
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # In a thread: the signal may have interrupted what holds a lock.
@@ -176,17 +186,7 @@ def main(argv: Sequence[str]) -> int:
         api_key=api_key,
     )
     threading.Thread(target=app.state.service.warm_up, daemon=True).start()
-    # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
-    config = uvicorn.Config(
-        app,
-        host=serving.host,
-        port=serving.api_port,
-        log_level="info",
-        access_log=False,
-        workers=1,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-    )
-    server = _Server(config, app.state.service.queue)
+    server = _Server(app, serving)
     server.run()
     return 0 if server.started else 1
 
