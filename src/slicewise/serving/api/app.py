@@ -137,7 +137,7 @@ class _Server(uvicorn.Server):
     """On a signal, refuses the requests that wait, and finishes those that the model works on."""
 
     def __init__(self, app: FastAPI, serving: Serving) -> None:
-        # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for an app that is built.
+        # Without `workers`, uvicorn reads WEB_CONCURRENCY, and refuses more than one for a built app.
         config = uvicorn.Config(
             app,
             host=serving.host,
