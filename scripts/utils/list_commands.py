@@ -49,7 +49,8 @@ def section(verb: str) -> Iterator[str]:
 
 
 def _shown(action: argparse.Action) -> str:
-    metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    metavar = action.metavar or action.dest.upper()
+    metavar = metavar if isinstance(metavar, str) else " ".join(metavar)
     value = "" if action.nargs == 0 else f"[{metavar}]" if action.nargs == "?" else metavar
     return " ".join([", ".join(action.option_strings), value]).strip().replace("|", "\\|")
 

@@ -10,8 +10,10 @@ from slicewise.core.console import progress, say
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import UsageError
 from slicewise.engine.workspace import Workspace
+from slicewise.exporting.doors import DOORS
 from slicewise.exporting.formats import FORMATS
 from slicewise.runtime.bundle import EXPORTS
+from slicewise.workflow.slices import stored_cases, workspace_of
 
 if TYPE_CHECKING:
     from slicewise.exporting.examples import Example
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "a checkpoint, or a stage of the workspace such as joint (default: the one evaluated last)"
     parser.add_argument("model", nargs="?", metavar="CHECKPOINT|STAGE", help=what)
     add_workspace_option(parser)
-    formats = f"one or more of {', '.join(FORMATS.names())} (default: onnx)"
+    formats = f"one or more of {', '.join([*FORMATS.names(), *DOORS.names()])} (default: onnx)"
     parser.add_argument("--format", nargs="+", action="extend", metavar="NAME", help=formats)
     output = f"folder of the bundle (default: {EXPORTS}/ and the stage, in the workspace)"
     parser.add_argument("--output", type=Path, metavar="DIR", help=output)
@@ -33,32 +35,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
+    from slicewise.exporting.doors import write_door
+    from slicewise.models.checkpoint import load_checkpoint
+
     formats = list(dict.fromkeys(args.format or ["onnx"]))
     for name in formats:
         _require_format(name)
     if args.parity < 1:
         raise UsageError(f"--parity {args.parity}: at least 1 input is needed; the default is {_INPUTS}")
     checkpoint = _find(args.model, workspace_from(args))
-    root = checkpoint.absolute().parents[min(2, len(checkpoint.absolute().parents) - 1)]
-    folder = expand_user(args.output) if args.output else root / EXPORTS / checkpoint.absolute().parent.name
-    from slicewise.exporting.folder import export
-    from slicewise.inference.pipeline import Pipeline
-    from slicewise.workflow.slices import stored_test_cases
-
-    pipeline = Pipeline.load(checkpoint, backend="torch", device="cpu")
-    cases = stored_test_cases(Workspace(root), pipeline.checkpoints[0].preprocessing)
-    what = (
-        f"{len(cases)} test cases and {args.parity:,} generated inputs"
-        if cases
-        else f"{args.parity:,} inputs"
-    )
-    say(f"{checkpoint}: {', '.join(formats)}, compared with the checkpoint on {what}")
-    export(pipeline, formats, folder, lambda: _examples(pipeline, cases, args.parity), say)
-    say(f"{folder}: slicewise predict --checkpoint {folder} PATH", "good")
+    home = workspace_of(checkpoint).root / EXPORTS / checkpoint.absolute().parent.name
+    folder = expand_user(args.output) if args.output else home
+    if graphs := [name for name in formats if name not in DOORS]:
+        _export_graphs(args, checkpoint, graphs, folder)
+    for name in (name for name in formats if name in DOORS):
+        alone = args.output is not None and len(formats) == 1
+        place = folder if alone else folder.with_name(f"{folder.name}_{name}")
+        write_door(name, checkpoint, load_checkpoint(checkpoint), place)
+        say(f"{place}: {name}", "good")
     return 0
 
 
+def _export_graphs(args: argparse.Namespace, path: Path, formats: list[str], folder: Path) -> None:
+    """Write the bundle."""
+    from slicewise.exporting.folder import export
+    from slicewise.inference.pipeline import Pipeline
+
+    pipeline = Pipeline.load(path, backend="torch", device="cpu")
+    cases = stored_cases(workspace_of(path), pipeline.checkpoints[0].preprocessing)
+    known = f"{len(cases)} test cases and " if cases else ""
+    say(
+        f"{path}: {', '.join(formats)}, compared with the checkpoint on {known}{args.parity:,} generated "
+        "inputs"
+    )
+    export(pipeline, formats, folder, lambda: _examples(pipeline, cases, args.parity), say)
+    say(f"{folder}: slicewise predict --checkpoint {folder} PATH", "good")
+
+
 def _require_format(name: str) -> None:
+    if name in DOORS:
+        return
     try:
         FORMATS.require(name)
     except ValueError as error:

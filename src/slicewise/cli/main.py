@@ -31,6 +31,7 @@ VERBS = {
     "data": "generate a set of pictures with masks",
     "serve": "serve a trained model in the foreground: API and page",
     "demo": "show or stop the demo, and show its logs",
+    "publish": "push an exported folder to a hub of models",
     "clean": "delete superseded outputs",
 }
 

@@ -71,5 +71,9 @@ class TrainingError(SliceWiseError):
     """Training cannot continue: the loss is NaN, or there is no batch."""
 
 
+class PublishError(SliceWiseError):
+    """A model could not be published: the server refuses, or cannot be reached."""
+
+
 class ServingError(SliceWiseError):
     """A service did not start, or its health check fails."""

@@ -34,7 +34,7 @@ _PATTERNS: Final = (
         re.IGNORECASE,
     ),
     re.compile(r"(?P<keep>\b(?:Bearer|Basic)\s+)[A-Za-z0-9+/=._~-]{8,}"),
-    re.compile(r"(?P<keep>)\bKGAT_[A-Za-z0-9_-]+"),
+    re.compile(r"(?P<keep>)\b(?:KGAT_[A-Za-z0-9_-]+|hf_[A-Za-z0-9]{20,})"),
 )
 
 

@@ -3,6 +3,8 @@
 - `formats`: the formats by name; other packages add theirs as `slicewise.formats`.
 - `graph`: the module that is exported: the model with what can be a graph of its post-processing.
 - `onnx`, `torchscript`: its writers.
+- `doors`: folders of other programs' form: `huggingface`, `monai_bundle`, with their `model_card`.
+- `publish`: such a folder on the Hugging Face Hub.
 - `folder`: the folder of a bundle, written as a whole or not at all.
 - `parity`: the comparison of a checkpoint with what was exported from it.
 - `examples`: the generated inputs of that comparison.

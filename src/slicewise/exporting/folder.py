@@ -1,16 +1,12 @@
 """The folder of a bundle: written beside its place, compared with the checkpoint, renamed or dropped."""
 
 import math
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import slicewise
-from slicewise.core.errors import UsageError
 from slicewise.core.files import write_json, write_text
 from slicewise.core.hashing import hash_file
 from slicewise.exporting.examples import Example
@@ -18,6 +14,7 @@ from slicewise.exporting.formats import FORMATS, Exported, Written
 from slicewise.exporting.graph import Calibrations
 from slicewise.exporting.parity import Parity, ParityError, compare, measure
 from slicewise.exporting.readme import describe
+from slicewise.exporting.replaced_folder import replaced
 from slicewise.inference.pipeline import Pipeline
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.runtime.bundle import BUNDLE_NAME, FORMAT, VERSION, is_bundle, read_bundle
@@ -52,7 +49,7 @@ def export(
     points = pipeline.points
     scalings = Calibrations(points.volume.postprocessing.scaling, points.picture.postprocessing.scaling)
     exported = Exported(checkpoint, scalings)
-    with _replaced(folder) as partial:
+    with replaced(folder, is_bundle, "a bundle") as partial:
         written = {name: FORMATS[name](exported, partial) for name in formats}
         content = _content(pipeline, checkpoint, written, partial)
         write_json(partial / BUNDLE_NAME, content)
@@ -124,20 +121,3 @@ def _content(
         "points": pipeline.points.to_bundle(),
         "appearance": appearance and {kind: asdict(each) for kind, each in appearance.items()},
     }
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """Yield a folder that takes the place of `folder`; after an error nothing of it is left."""
-    if folder.exists() and not is_bundle(folder) and (folder.is_file() or any(folder.iterdir())):
-        raise UsageError(f"{folder} holds something else than a bundle; name another --output")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".unfinished"))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

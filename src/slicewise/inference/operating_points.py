@@ -148,6 +148,8 @@ def bundled_operating_points(
 
 def find_calibration(checkpoint: Path) -> Path | None:
     """Return the `calibration.json` beside a checkpoint, or else in the workspace that it lies in."""
+    if checkpoint.is_dir():  # of Hugging Face: the files lie in it
+        checkpoint = checkpoint / CALIBRATION_NAME
     above = checkpoint.absolute().parents
     results = above[min(2, len(above) - 1)] / "results"
     paths = [checkpoint.with_name(CALIBRATION_NAME), *sorted(results.glob(f"*/{CALIBRATION_NAME}"))]

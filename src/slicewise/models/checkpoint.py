@@ -15,6 +15,7 @@ from slicewise.config.schema import Model, Preprocessing, Tasks
 from slicewise.config.schema.model import TaskName
 from slicewise.core.errors import CheckpointError
 from slicewise.domain.reference import TrainingReference
+from slicewise.models import safetensors_file
 from slicewise.models.program import Program, SerializedProgram
 from slicewise.models.safe_loading import describe_error, load_safely, save_safely
 from slicewise.tasks.build import make_tasks
@@ -29,9 +30,10 @@ _FORMAT: Final = "slicewise-checkpoint"
 _VERSION: Final = 2
 _OTHER_FILES: Final = (
     *(".json", ".yaml", ".csv", ".txt", ".log", ".md", ".html"),
-    *(".png", ".onnx", ".safetensors", ".gz", ".nii", ".zip"),
+    *(".png", ".onnx", ".gz", ".nii", ".zip"),
 )
 """Endings of files that are no checkpoints"""
+_SAFETENSORS: Final = ".safetensors"
 _HEAD_PREFIXES: Final[dict[TaskName, str]] = {"segmentation": "mask_head.", "classification": "class_head."}
 _MAX_MISMATCHES: Final = 5
 
@@ -192,11 +194,18 @@ def _require_same_model(loaded: Model, expected: Model, what: str) -> None:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; readers see the old file or the new one, never a part."""
+    """Write a checkpoint; readers see the old file or the new one, never a part.
+
+    A path that ends in .safetensors gets `config.json` beside it, see `models.safetensors_file`.
+    """
     fields: dict[str, Any] = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
     fields |= {name: fields[name].model_dump() for name in ("model", "preprocessing", "tasks")}
     fields["reference"] = None if checkpoint.reference is None else asdict(checkpoint.reference)
-    save_safely(path, {"format": _FORMAT, "version": _VERSION, **fields})
+    content = {"format": _FORMAT, "version": _VERSION, **fields}
+    if path.suffix == _SAFETENSORS:
+        safetensors_file.save_weights(path, content)
+    else:
+        save_safely(path, content)
 
 
 def load_checkpoint(
@@ -204,14 +213,12 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint onto the CPU, and compare it with `model` and `channels` where they are given.
 
+    `path` is a `best_model.pth`, a `model.safetensors`, or a folder with the latter.
+
     Raises:
         CheckpointError: the file is missing, damaged, of another kind, or holds another model.
     """
-    if path.is_dir():
-        raise _not_a_checkpoint(path, "a folder", path / CHECKPOINT_NAME)
-    if path.suffix.lower() in _OTHER_FILES and path.exists():
-        raise _not_a_checkpoint(path, f"a {path.suffix.lower()} file")
-    content = load_safely(path)
+    content = _read(path)
     kind, version = map(content.get, ("format", "version")) if isinstance(content, Mapping) else (None, None)
     if kind == STATE_FORMAT:
         raise _not_a_checkpoint(path, "the training state from which a stopped stage resumes")
@@ -235,6 +242,19 @@ def load_checkpoint(
             "again"
         )
     return checkpoint
+
+
+def _read(path: Path) -> Any:
+    """Return the content of a file, or of a folder that holds `model.safetensors`."""
+    weights = path / safetensors_file.WEIGHTS_NAME
+    if path.is_dir() and not weights.is_file():
+        raise _not_a_checkpoint(path, "a folder", path / CHECKPOINT_NAME)
+    path = weights if path.is_dir() else path
+    if path.suffix == _SAFETENSORS:
+        return safetensors_file.load_weights_and_config(path)
+    if path.suffix.lower() in _OTHER_FILES and path.exists():
+        raise _not_a_checkpoint(path, f"a {path.suffix.lower()} file")
+    return load_safely(path)
 
 
 def _not_a_checkpoint(path: Path, kind: str, best: Path | None = None) -> CheckpointError:

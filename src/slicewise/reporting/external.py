@@ -15,7 +15,8 @@ def describe_test(folders: ResultFolders) -> str:
     origin = (
         "The model was trained elsewhere, and on none of these patients, as far as names and images tell."
     )
-    if not (folders.evaluation / _FILE).exists():
+    path = folders.evaluation / _FILE
+    if not path.exists() or not read_json(path).get("patients_known", True):
         origin = (
             "The checkpoint does not remember its training patients: nobody could be compared with them, and "
             "if these are among them, the scores are too good."

@@ -113,10 +113,10 @@ def select_tested(path: Path, context: Context[Config]) -> tuple[dict[str, Any],
         for source in sorted({source for source, _ in groups})
     }
     notes = [f"left out, because the model was trained on them: {_listed(known)}"] if known else []
-    if reference is None:
+    if reference is None or not reference.patients:
         notes.append(
-            "the checkpoint is of a version that does not remember its training patients: nobody could be "
-            "compared with them; train again for that"
+            "the checkpoint does not remember its training patients (it was published, or is of an older "
+            "version): nobody could be compared with them"
         )
     return {"counts": counts, "left_out": left_out}, tuple(notes)
 
@@ -205,6 +205,7 @@ def _write_differences(
     content = {
         "training": checkpoint.data_name,
         "synthetic": checkpoint.synthetic,
+        "patients_known": bool(checkpoint.reference.patients),
         "rows": [*map(asdict, rows)],
     }
     write_json(context.out("evaluation") / DIFFERENCES_NAME, content)

@@ -80,12 +80,14 @@ def open_cases(context: Context[Config], subset: Subset) -> "list[StoredCase]":
     return cases
 
 
-def stored_test_cases(workspace: Workspace, preprocessing: Preprocessing) -> "list[StoredCase]":
-    """Return the test cases of the last run in a workspace that suit this preprocessing; often none are."""
+def stored_cases(
+    workspace: Workspace, preprocessing: Preprocessing, subset: Subset = "test"
+) -> "list[StoredCase]":
+    """Return the cases of a subset of the last run in a workspace that suit this preprocessing, or none."""
     try:
         split = Split.from_json(read_json(workspace.root / SPLIT_HOME / SPLIT_NAME))
         entries = read_json(workspace.root / PROCESSED_HOME / MANIFEST_NAME)["entries"]
-        groups, store = split.subset("test"), slice_store(workspace)
+        groups, store = split.subset(subset), slice_store(workspace)
         cases = [store.open(e["entry"]) for e in entries if (e["source"], e["group"]) in groups]
     except (SliceWiseError, OSError, KeyError, TypeError, ValueError):
         return []
@@ -95,6 +97,12 @@ def stored_test_cases(workspace: Workspace, preprocessing: Preprocessing) -> "li
         for case in cases
         if case.channels == preprocessing.channels and case.images.shape[-2:] == (size, size)
     ]
+
+
+def workspace_of(path: Path) -> Workspace:
+    """Return the workspace around a checkpoint, or around a folder of its exports."""
+    above = path.absolute().parents
+    return Workspace(above[min(1 if path.is_dir() else 2, len(above) - 1)])
 
 
 def open_subset(context: Context[Config], subset: Subset) -> "SliceDataset":
