@@ -117,7 +117,7 @@ def push(upload: Upload, *, private: bool = False, message: str = "", api: HfApi
         raise UsageError(f"--to {upload.repository!r} is not a repository: {error}") from error
     except HfHubHTTPError as error:
         raise PublishError(_explain(upload, error)) from error
-    except (*_CONNECTION, OSError) as error:
+    except _CONNECTION as error:  # OSError among them
         raise PublishError(f"{hub.endpoint} cannot be reached ({error}); try again later") from error
     return str(url)
 
