@@ -147,6 +147,34 @@ def _remove_source_lines(path: Path) -> None:
 
 def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the metadata of a bundle."""
+    size, is_mri = checkpoint.preprocessing.image_size, {*checkpoint.preprocessing.channels} <= {*MODALITIES}
+    what = " and ".join(checkpoint.tasks.names)
+    return {
+        "schema": _SCHEMA,
+        "version": "1.0.0",
+        "changelog": {"1.0.0": f"exported by SliceWise {__version__} from {checkpoint.fingerprint[:12]}"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").split("+")[0],
+        "numpy_version": version("numpy"),
+        "optional_packages_version": {"fire": "0.7.0"},
+        "required_packages_version": {"slicewise": __version__, "nibabel": version("nibabel")},
+        "task": f"{what.capitalize()} of {'axial MRI slices' if is_mri else 'pictures'}",
+        "description": (
+            f"{checkpoint.model.architecture} with the encoder {checkpoint.model.encoder}, trained on "
+            f"{checkpoint.data_name}. Slices are normalised by `{checkpoint.preprocessing.intensity}` and "
+            f"brought to {size} x {size} pixels." + (f" {SYNTHETIC_WARNING}" if checkpoint.synthetic else "")
+        ),
+        "authors": "the SliceWise project and whoever trained the model",
+        "copyright": "see LICENSE",
+        "data_source": checkpoint.data_name,
+        "intended_use": NOTICE,
+        "eval_metrics": {f"validation_{name}": value for name, value in checkpoint.metrics.items()},
+        "network_data_format": _describe_tensors(checkpoint),
+    }
+
+
+def _describe_tensors(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the inputs and outputs of `model.ts`."""
     tasks, preprocessing = checkpoint.tasks, checkpoint.preprocessing
     size, channels = preprocessing.image_size, preprocessing.channels
     is_mri = {*channels} <= {*MODALITIES}
@@ -174,31 +202,9 @@ def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:
         key = "classification" if outputs else "pred"
         outputs[key] = {"type": "probabilities", "format": "classes", **_channels(names), "spatial_shape": []}
     common = {"dtype": "float32", "is_patch_data": False}
-    what = " and ".join(tasks.names)
     return {
-        "schema": _SCHEMA,
-        "version": "1.0.0",
-        "changelog": {"1.0.0": f"exported by SliceWise {__version__} from {checkpoint.fingerprint[:12]}"},
-        "monai_version": version("monai"),
-        "pytorch_version": version("torch").split("+")[0],
-        "numpy_version": version("numpy"),
-        "optional_packages_version": {"fire": "0.7.0"},
-        "required_packages_version": {"slicewise": __version__, "nibabel": version("nibabel")},
-        "task": f"{what.capitalize()} of {'axial MRI slices' if is_mri else 'pictures'}",
-        "description": (
-            f"{checkpoint.model.architecture} with the encoder {checkpoint.model.encoder}, trained on "
-            f"{checkpoint.data_name}. Slices are normalised by `{preprocessing.intensity}` and brought to "
-            f"{size} x {size} pixels." + (f" {SYNTHETIC_WARNING}" if checkpoint.synthetic else "")
-        ),
-        "authors": "the SliceWise project and whoever trained the model",
-        "copyright": "see LICENSE",
-        "data_source": checkpoint.data_name,
-        "intended_use": NOTICE,
-        "eval_metrics": {f"validation_{name}": value for name, value in checkpoint.metrics.items()},
-        "network_data_format": {
-            "inputs": {"image": image | common},
-            "outputs": {name: output | common for name, output in outputs.items()},
-        },
+        "inputs": {"image": image | common},
+        "outputs": {name: output | common for name, output in outputs.items()},
     }
 
 
