@@ -44,7 +44,17 @@ CHECKPOINT = Path("checkpoints/multitask_joint/best_model.pth")
 NOT_FOR_A_PICTURE = (
     *("segmentation_models_pytorch", "timm", "torchvision", "torch._dynamo", "sympy", "pytorch_grad_cam"),
     *("sklearn", "pandas", "matplotlib", "monai", "lightning_fabric", "kaggle", "fastapi", "streamlit"),
-    *("scipy", "pydicom", "highdicom", "nilearn", "imagehash", "hydra", "omegaconf", "yaml"),
+    *(
+        "scipy.ndimage",
+        "scipy.special",
+        "pydicom",
+        "highdicom",
+        "nilearn",
+        "imagehash",
+        "hydra",
+        "omegaconf",
+        "yaml",
+    ),
 )
 CHOSEN = Postprocessing(Scaling(1.7, 0.3), 0.2, 0.35)
 
@@ -595,6 +605,7 @@ def test_a_picture_is_examined_without_what_its_network_does_not_need(
 ) -> None:
     """A cold start is mostly imports; those of architectures, explanations and figures are left out."""
     words = ["predict", str(picture(tmp_path / "p.png")), "--workspace", str(quick_workspace)]
+    (quick_workspace / ".slicewise").mkdir()
     ConfigCache(quick_workspace / ".slicewise" / "configs").compose([])  # as an earlier command did
     code = (
         "import sys\n"
