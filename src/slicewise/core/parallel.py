@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from slicewise.core.disk import MIB
 from slicewise.core.errors import DataError
-from slicewise.core.machine import available_memory, usable_cores
+from slicewise.core.machine import available_memory, keep_freed_memory, usable_cores
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -129,10 +129,11 @@ def _bounded(
 
 
 def _start_worker() -> None:
-    """Use one thread, leave Ctrl-C to the parent process, and end with it."""
+    """Use one thread, keep freed memory for the next case, leave Ctrl-C to the parent, and end with it."""
     import cv2  # here: this package loads no numpy
 
     cv2.setNumThreads(1)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
 

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from slicewise.core.errors import DataError
 from slicewise.data.phantom import anatomy as module
@@ -53,3 +54,22 @@ def test_a_missing_map_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "_FILE", "no_such_{}.nii.gz")
     with pytest.raises(DataError, match="pip install"):
         module._read("t1")
+
+
+def test_maps_are_sampled_as_each_alone(rng: np.random.Generator) -> None:
+    atlas = load_atlas()
+    for maps, parts in (
+        (atlas.signals, (atlas.t1 / 255, atlas.grey / 255, atlas.white / 255)),
+        (atlas.distances, (atlas.depth, atlas.head, atlas.ventricle)),
+    ):
+        place = (rng.uniform(-3, 3 + np.array(parts[0].shape), (2000, 3)).T).astype(np.float32)
+        for found, part in zip(maps.at(place), parts, strict=True):
+            expected = ndimage.map_coordinates(part.astype(np.float32), place, order=1, mode="nearest")
+            np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_distances_are_those_of_scipy(rng: np.random.Generator) -> None:
+    inside = ndimage.binary_dilation(rng.random((9, 30, 31)) < 0.002, iterations=4)
+    inside[4] = True
+    expected = ndimage.distance_transform_edt(inside)
+    np.testing.assert_allclose(module._distance(inside), expected, atol=1e-5)

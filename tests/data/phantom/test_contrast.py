@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from slicewise.data.phantom.contrast import Scanner, draw_signals
+from slicewise.data.phantom.contrast import Scanner, _planes_of_noise, draw_signals
 from slicewise.data.phantom.fields import Points
 from slicewise.data.phantom.patients import PhantomPatient, Subject
 from slicewise.domain.labels import MODALITIES, Modality
@@ -66,3 +67,12 @@ def test_the_rim_is_bright_in_t1ce(patients: list[PhantomPatient]) -> None:
         if rim.sum() > 500:
             usual = np.median(patient.images[1][patient.images[1] > 0])
             assert np.median(patient.images[1][rim]) > 1.1 * usual
+
+
+def test_planes_of_noise_are_normal_and_differ(rng: np.random.Generator) -> None:
+    planes = list(_planes_of_noise(rng, (300, 200), 40))  # more values than are drawn
+    assert all(plane.shape == (300, 200) for plane in planes)
+    assert np.mean(planes) == pytest.approx(0, abs=0.01)
+    assert np.std(planes) == pytest.approx(1, abs=0.01)
+    first = planes[0].ravel()
+    assert max(abs(np.corrcoef(first, plane.ravel())[0, 1]) for plane in planes[1:]) < 0.05

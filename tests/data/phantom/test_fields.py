@@ -44,6 +44,13 @@ def test_a_masked_field_equals_the_full_one(points: Points, rng: np.random.Gener
     np.testing.assert_array_equal(field.at(points.narrow(keep)), field.at(points)[keep])
 
 
+def test_slabs_of_a_field_are_the_field(points: Points, rng: np.random.Generator) -> None:
+    field, keep = Field(rng, 7), rng.random(points.mask.size) < 0.3
+    chosen = points.narrow(keep)
+    parts = [field.at(slab) for _, slab in chosen.slabs(5)]
+    np.testing.assert_allclose(np.concatenate(parts), field.at(chosen), atol=1e-6)
+
+
 def test_fields_have_unit_variance_and_their_length(rng: np.random.Generator) -> None:
     axes = [np.arange(0, size, 2, dtype=np.float32) for size in SHAPE]
     box = Points.box(axes[0], axes[1], axes[2])

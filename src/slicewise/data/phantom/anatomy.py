@@ -6,13 +6,13 @@ read directly, since importing nilearn would also import scikit-learn and pandas
 """
 
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from slicewise.core.errors import DataError
 from slicewise.data.phantom.fields import Bools, Bytes, Field, Floats, Points, bump, smoothstep
@@ -25,6 +25,10 @@ MIDLINE_COL = 98
 """Column of the mid-sagittal plane."""
 _PATIENT_CENTRE = (76.0, 128.0, 119.5)
 _ATLAS_CENTRE = (77.0, 115.0, float(MIDLINE_COL))
+_FAR = 30_000
+"""More than the square of any distance in voxels"""
+_ROW = 256
+"""Points are sampled as pictures of so many columns."""
 _TEMPLATE_EXCESS = 1.09
 """MNI152 is larger than the SRI24 space of BraTS."""
 
@@ -44,6 +48,60 @@ class Atlas:
     depth: Floats
     head: Floats
     ventricle: Floats
+
+    @cached_property
+    def signals(self) -> "Maps":
+        """T1, grey and white, in 0..1."""
+        return Maps(self.t1, self.grey, self.white)
+
+    @cached_property
+    def distances(self) -> "Maps":
+        """Depth, head and ventricle."""
+        return Maps(self.depth, self.head, self.ventricle)
+
+
+class Maps:
+    """Three maps of one shape, sampled together as the channels of a picture. Bytes become 0..1.
+
+    The picture has every second slice on the left, below each other, and the slices above these on the
+    right: OpenCV takes pictures of up to 32,767 rows.
+    """
+
+    def __init__(self, *maps: np.ndarray[Any, Any]) -> None:
+        self.shape = slices, rows, cols = maps[0].shape
+        self._bytes = maps[0].dtype == np.uint8
+        kind, factor = (np.uint16, 257) if self._bytes else (np.float32, 1)
+        picture = np.zeros((-(-slices // 2), rows, 2, cols, 4), kind)  # OpenCV is quickest with four channels
+        for channel, part in enumerate(maps):
+            for odd in (0, 1):
+                half = part[odd::2]
+                np.multiply(half, kind(factor), out=picture[: len(half), :, odd, :, channel])
+        self._picture = picture.reshape(-1, 2 * cols, 4)
+
+    def at(self, place: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the maps [N] at voxel coordinates [3, N], trilinear; outside as at the border."""
+        z, y, x = (np.clip(part, 0, size - 1) for part, size in zip(place, self.shape, strict=True))
+        below = np.minimum(np.floor(z), self.shape[0] - 2)
+        z -= below
+        lower, upper = (np.asarray(self._slice(each, y, x).T, np.float32) for each in (below, below + 1))
+        upper -= lower
+        upper *= z
+        lower += upper
+        if self._bytes:
+            lower *= np.float32(1 / 65535)
+        return lower[0], lower[1], lower[2]
+
+    def _slice(self, slices: Floats, y: Floats, x: Floats) -> np.ndarray[Any, Any]:
+        """Return [N, 4] within whole slices."""
+        _, rows, cols = self.shape
+        half = np.floor(slices * np.float32(0.5))
+        right = slices - 2 * half
+        target = np.zeros((2, y.size // _ROW + 1, _ROW), np.float32)
+        flat = target.reshape(2, -1)[:, : y.size]
+        np.add(x, right * cols, out=flat[0])
+        np.add(y, half * rows, out=flat[1])
+        sampled = cv2.remap(self._picture, *target, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(sampled.reshape(-1, 4)[: y.size])
 
 
 def _read(name: str) -> Bytes:
@@ -68,16 +126,56 @@ def load_atlas() -> Atlas:
     brain = t1[half] > 40
     depth = _signed_distance(brain)
     padded = np.pad(brain, 12)
-    closed = ndimage.binary_erosion(_signed_distance(padded) > -16, iterations=8)[12:-12, 12:-12, 12:-12]
-    head = ndimage.gaussian_filter(_signed_distance(closed | brain), 2.5)
+    closed = _eroded(_distance(~padded) < 8.5, 8)[12:-12, 12:-12, 12:-12]
+    head = _smoothed(_signed_distance(closed | brain), 2.5)
     ventricle = -_signed_distance(_ventricles(t1[half], depth))
     return Atlas(t1, grey, white, depth, head, ventricle)
 
 
 def _signed_distance(inside: Bools) -> Floats:
     """Return mm to the border, positive inside, for a mask sampled every 2 mm."""
-    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    return np.asarray(distance * 2 - np.sign(distance), dtype=np.float32)
+    distance = _distance(inside) - _distance(~inside)
+    return distance * 2 - np.sign(distance)
+
+
+def _distance(inside: Bools) -> Floats:
+    """Return how many voxels each one inside is from the nearest outside: exact, from those in each slice."""
+    squares = np.full(inside.shape, _FAR, np.uint16)
+    for plane, mask in zip(squares, inside, strict=True):
+        if not mask.all():
+            flat = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            np.rint(np.square(flat, out=flat), out=plane, casting="unsafe")
+    nearest, reach = squares.copy(), 1
+    while reach < len(squares) and reach**2 < nearest.max():
+        for to, other in ((nearest[reach:], squares[:-reach]), (nearest[:-reach], squares[reach:])):
+            np.minimum(to, other + np.uint16(reach**2), out=to)
+        reach += 1
+    return np.sqrt(nearest, dtype=np.float32)
+
+
+def _eroded(mask: Bools, times: int) -> Bools:
+    """Clear the voxels with a face on the border, so many times."""
+    for _ in range(times):
+        inner = np.zeros_like(mask)
+        inner[1:-1, 1:-1, 1:-1] = mask[1:-1, 1:-1, 1:-1]
+        for axis in range(3):
+            near, far = ((slice(None),) * axis + (span,) for span in (np.s_[1:], np.s_[:-1]))
+            inner[near] &= mask[far]
+            inner[far] &= mask[near]
+        mask = inner
+    return mask
+
+
+def _smoothed(volume: Floats, sigma: float) -> Floats:
+    """Return a volume filtered by a Gaussian."""
+    size = 2 * int(4 * sigma + 0.5) + 1
+    planes = np.stack(
+        [cv2.GaussianBlur(plane, (size, size), sigma, borderType=cv2.BORDER_REFLECT) for plane in volume]
+    )
+    flat = cv2.GaussianBlur(
+        planes.reshape(len(planes), -1), (1, size), 0, sigmaY=sigma, borderType=cv2.BORDER_REFLECT
+    )
+    return np.asarray(flat.reshape(volume.shape))
 
 
 def _ventricles(t1: Bytes, depth: Floats) -> Bools:
@@ -171,19 +269,17 @@ class Brain:
 
     def depth(self, points: Points, pushes: tuple[Push, ...] = ()) -> Floats:
         """Return mm below the brain's surface [N], cheaply."""
-        return _sample_half(load_atlas().depth, self.warp.at(points, pushes))
+        return _distances(self.warp.at(points, pushes))[0]
 
     def at(self, points: Points, pushes: tuple[Push, ...] = (), floor: float = -1e6) -> tuple[Points, Tissue]:
         """Return those of the points that lie deeper than `floor` mm, and the tissue there."""
         atlas = load_atlas()
         place = self.warp.at(points, pushes)
-        depth = _sample_half(atlas.depth, place)
-        keep = depth > floor
-        points, place, depth = points.narrow(keep), place[:, keep], depth[keep]
-        maps = (atlas.t1, atlas.grey, atlas.white)
-        parts = (ndimage.map_coordinates(part, place, output=np.float32, order=1) for part in maps)
-        t1, grey, white = (part * np.float32(1 / 255) for part in parts)
-        head, ventricle = (_sample_half(part, place) for part in (atlas.head, atlas.ventricle))
+        depth, head, ventricle = _distances(place)
+        keep = np.flatnonzero(depth > floor)
+        points, place = points.narrow(depth > floor), place.take(keep, axis=1)
+        depth, head, ventricle = (part.take(keep) for part in (depth, head, ventricle))
+        t1, grey, white = atlas.signals.at(place)
         csf = self._csf(points, t1, depth, ventricle)
         whiteness = smoothstep(white - grey + 0.12 * self.borders.at(points), -0.55, 0.55) * (1 - csf)
         shade = np.clip(t1 - (0.70 + 0.22 * white), -0.15, 0.15)
@@ -202,8 +298,10 @@ class Brain:
         return np.asarray(np.maximum(np.maximum(inner, dark), np.maximum(sulcus, surface)))
 
 
-def _sample_half(volume: Floats, place: Floats) -> Floats:
-    half = place * np.float32(0.5)
-    values: Floats = ndimage.map_coordinates(volume, half, output=np.float32, order=1, mode="nearest")
-    values[place[0] < 0] = -20
+def _distances(place: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return depth, head and ventricle [N] at atlas coordinates; all -20 below the atlas."""
+    values = load_atlas().distances.at(place * np.float32(0.5))
+    below = place[0] < 0
+    for part in values:
+        part[below] = -20
     return values

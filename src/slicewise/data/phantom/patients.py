@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from scipy import ndimage
 
 from slicewise.core.console import progress
 from slicewise.core.disk import MIB, require_space, set_filename
@@ -29,6 +28,8 @@ WORKER_MIB: Final = 700
 _AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=np.float64)
 _PATIENT_STREAM = 0
 _SURVEY_MM = 4
+_SLAB = 4
+"""Slices that are rendered at once"""
 
 
 class Subject:
@@ -82,8 +83,9 @@ def _refine(mask: Bools, factor: int) -> Bools:
 def brain_points(subject: Subject) -> Points:
     """Return every voxel in or near the brain, within its bounding box."""
     near = _refine(subject.survey.mask, _SURVEY_MM)[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-    box = ndimage.find_objects(near.view(np.uint8))[0]
-    z, y, x = (np.arange(span.start, span.stop, dtype=np.float32) for span in box)
+    ends = [np.flatnonzero(near.any(axis=axes))[[0, -1]] for axes in ((1, 2), (0, 2), (0, 1))]
+    box = tuple(slice(first, last + 1) for first, last in ends)
+    z, y, x = (np.arange(first, last + 1, dtype=np.float32) for first, last in ends)
     return Points(z, y, x, near[box])
 
 
@@ -108,19 +110,25 @@ def patient_name(number: int) -> str:
 def generate_patient(number: int, seed: int) -> PhantomPatient:
     """Generate virtual patient `number`; the result depends on nothing but the two numbers."""
     subject = Subject((seed, _PATIENT_STREAM, number))
-    points, tissue = subject.brain.at(brain_points(subject), subject.pushes, floor=-5.0)
-    tumour = subject.compartments(points, tissue)
-    kept = subject.mimics.skull_stripped(points, tissue)
-    images = np.zeros((len(MODALITIES), *SHAPE), dtype=np.int16)
-    extras, textures = subject.mimics.at(points, tissue), subject.scanner.textures(points)
+    scanner, near = subject.scanner, brain_points(subject)
+    signals = {modality: np.zeros(near.mask.shape, np.float32) for modality in MODALITIES}
+    kept, marks = np.zeros(near.mask.shape, np.bool_), np.zeros(near.mask.shape, np.uint8)
+    for part, slab in near.slabs(_SLAB):
+        points, tissue = subject.brain.at(slab, subject.pushes, floor=-5.0)
+        tumour, extras = subject.compartments(points, tissue), subject.mimics.at(points, tissue)
+        textures, inside = scanner.textures(points), subject.mimics.skull_stripped(points, tissue)
+        kept[part], marks[part] = points.grid(inside), points.grid(np.where(inside, tumour.labels(), 0))
+        for modality, volume in signals.items():
+            signal = scanner.signal(modality, tissue, extras, tumour, textures)
+            volume[part] = points.grid(scanner.shade(modality, points, signal))
+    images, labels = np.zeros((len(MODALITIES), *SHAPE), np.int16), np.zeros(SHAPE, np.uint8)
     rng = np.random.default_rng([seed, _PATIENT_STREAM, number, 9])
-    for slot, modality in enumerate(MODALITIES):
-        signal = subject.scanner.signal(modality, tissue, extras, tumour, textures)
-        values = subject.scanner.acquire(modality, points, signal, rng)[points.mask]
-        # At least 1 inside the brain, since 0 means outside.
-        _insert(images[slot], points, np.where(kept, np.clip(np.rint(values), 1, 32767), 0))
-    labels = np.zeros(SHAPE, dtype=np.uint8)
-    _insert(labels, points, np.where(kept, tumour.labels(), 0))
+    box = tuple(slice(int(axis[0]), int(axis[-1]) + 1) for axis in (near.z, near.y, near.x))
+    labels[box] = marks
+    for image, (modality, volume) in zip(images, signals.items(), strict=True):
+        for target, plane, mask in zip(image[box], scanner.expose(modality, volume, rng), kept, strict=True):
+            # At least 1 inside the brain, since 0 means outside.
+            np.multiply(np.clip(np.rint(plane), 1, 32767), mask, out=target, casting="unsafe")
     return PhantomPatient(patient_name(number), images, labels)
 
 
@@ -147,13 +155,6 @@ def write_patient(folder: Path, number: int, seed: int) -> Path:
         set_filename(error, target)
         raise
     return target
-
-
-def _insert(volume: np.ndarray[Any, Any], points: Points, values: np.ndarray[Any, Any]) -> None:
-    """Write values [N] at the points of a full volume."""
-    start = [int(axis[0]) for axis in (points.z, points.y, points.x)]
-    box = tuple(slice(s, s + n) for s, n in zip(start, points.mask.shape, strict=True))
-    volume[box][points.mask] = values
 
 
 def _write_nifti(path: Path, volume: np.ndarray[Any, Any]) -> None:
