@@ -260,3 +260,12 @@ def test_dropped_slices_are_empty_ones_in_the_volume() -> None:
     masks = np.ones((3, 2, 2), bool)
     volume = pad_missing_slices(masks, [7, 4, 9])
     assert volume.any(axis=(1, 2)).tolist() == [True, False, False, True, False, True]
+
+
+@pytest.mark.parametrize("shape", [(97, 110), (64, 150), (130, 64)])
+def test_channels_that_are_resized_together_are_those_resized_alone(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(2)
+    parts = [rng.standard_normal(shape, np.float32) for _ in range(4)]
+    together = cv2.split(resize_image(cv2.merge(parts), (64, 64)))
+    for part, resized in zip(parts, together, strict=True):
+        np.testing.assert_array_equal(resize_image(part, (64, 64)), resized)

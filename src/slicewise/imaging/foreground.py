@@ -176,8 +176,10 @@ class Background:
             lowest = float(np.percentile(values, _LOWEST))
             level = 0.0 if _is_dark(values, lowest) else lowest
         else:
-            image, level = _without_padding(image, outer)
-        contrast = _subsample(image).astype(np.float32) - np.float32(level)
+            padded = image
+            image, level = _without_padding(padded, outer)
+            values = values if image is padded else _subsample(image)
+        contrast = values.astype(np.float32) - np.float32(level)
         least = _OUTSTANDING * np.percentile(np.abs(contrast), 99)
         below, above = np.count_nonzero(contrast < -least), np.count_nonzero(contrast > least)
         return cls(image, level, bool(below > _OPPOSITE * (below + above)))
@@ -221,7 +223,7 @@ def _find_level(values: NDArray[Any], rim: NDArray[Any], filled: float = _FILLED
     low, high = (float(bound) for bound in np.percentile(values, _RANGE))
     if low >= high:
         low, high = float(values.min()), float(values.max())
-    value = float(np.sort(rim)[rim.size // 2])
+    value = float(np.partition(rim, rim.size // 2)[rim.size // 2])
     at_an_end = min(abs(value - low), abs(high - value)) < _AT_AN_END * (high - low)
     tolerance = (high - low) * (_NOISY if at_an_end else _EXACT)
     if _share_near(rim, value, tolerance) < _FILLED_RIM or _share_near(values, value, tolerance) < filled:
@@ -265,8 +267,7 @@ def _beside_padding(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _subsample(image: NDArray[Any]) -> NDArray[Any]:
     """Return some 100,000 values, evenly spread over an image."""
-    values: NDArray[Any] = image.ravel()[:: max(1, image.size // _SAMPLES)]
-    return values
+    return np.ascontiguousarray(image.ravel()[:: max(1, image.size // _SAMPLES)])
 
 
 def _rim(image: NDArray[Any]) -> NDArray[Any]:

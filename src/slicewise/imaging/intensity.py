@@ -42,15 +42,20 @@ class Scaling:
     @classmethod
     def fit(cls, values: NDArray[Any], clip_percentiles: tuple[float, float]) -> Self:
         """Return the z-score of values; percentiles in per cent."""
-        ordered = np.sort(values).astype(np.float64)
+        # Small integers are sorted by radix if stability is asked for, ten times as fast.
+        ordered = np.sort(values, kind="stable" if values.itemsize <= 2 else None).astype(np.float64)
         low, high = (ordered[round((len(ordered) - 1) * share / 100)] for share in clip_percentiles)
         ordered = ordered.clip(low, high)
         return cls(float(low), float(high), float(ordered.mean()), float(ordered.std()))
 
-    def apply(self, image: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Return the normalised image, 0 outside. A constant image becomes (almost) 0."""
+    def apply(self, image: NDArray[Any], inside: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the normalised image, 0 where `inside` (bool, or 0 and 1) is 0.
+
+        A constant image becomes (almost) 0.
+        """
         scaled = image.astype(np.float32)
-        np.clip(scaled, np.float32(self.low), np.float32(self.high), out=scaled)
+        np.maximum(scaled, np.float32(self.low), out=scaled)
+        np.minimum(scaled, np.float32(self.high), out=scaled)
         scaled -= np.float32(self.mean)
         scaled *= np.float32(1 / self.std if self.std > 0 else 0)
         if self.above_0:

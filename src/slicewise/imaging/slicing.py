@@ -207,16 +207,19 @@ def _cut_images(
         volume.images, inside, volume.presence, settings.clip_percentiles, settings.intensity
     )
     images = np.zeros((len(geometry.indices), len(scalings), *size), np.float16)
+    filled = [(slot, scaling) for slot, scaling in enumerate(scalings) if scaling is not None]
+    # Means over areas are taken of up to four channels at once, each as if alone; of linear ones bits differ.
+    together = 4 if min(geometry.height, geometry.width) >= settings.image_size else 1
+    groups = [filled[start : start + together] for start in range(0, len(filled), together)]
     for position, (index, box) in enumerate(map(geometry.place, geometry.indices)):
-        brain = box.cut(inside[index])
-        share = resize_image(brain.astype(np.float32), size)
-        share[share < _MIN_SHARE] = np.inf
-        weights = np.reciprocal(share)
-        for slot, scaling in enumerate(scalings):
-            if scaling is not None:
-                image = scaling.apply(box.cut(volume.images[slot, index]), brain)
+        brain = box.cut(inside[index]).astype(np.float32)
+        share = resize_image(brain, size)
+        weights = np.reciprocal(np.where(share < _MIN_SHARE, np.float32(np.inf), share))
+        for group in groups:
+            cut = [scaling.apply(box.cut(volume.images[slot, index]), brain) for slot, scaling in group]
+            for (slot, _), image in zip(group, cv2.split(resize_image(cv2.merge(cut), size)), strict=True):
                 # Six times as fast as NumPy's own multiplication and rounding to float16.
-                images[position, slot] = cv2.multiply(resize_image(image, size), weights, dtype=cv2.CV_16F)
+                images[position, slot] = cv2.multiply(image, weights, dtype=cv2.CV_16F)
     return images
 
 
@@ -304,16 +307,17 @@ def restore_to_volume(masks: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
 
 
 def resize_image(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize one image to (rows, columns): down by the mean over areas against aliasing, up linearly.
+    """Resize an image [row, col] or [row, col, <= 4]: down by the mean over areas, up linearly.
 
     Where one axis shrinks and the other grows, as with pixels that are not square, the shrinking one is
     resized first: OpenCV takes means over areas only where neither axis grows.
     """
-    if image.shape == size:
+    shape = image.shape[:2]
+    if shape == size:
         return image
-    shrinks, grows = np.less(size, image.shape), np.greater(size, image.shape)
+    shrinks, grows = np.less(size, shape), np.greater(size, shape)
     if shrinks.any() and grows.any():
-        rows, cols = np.minimum(size, image.shape).tolist()
+        rows, cols = np.minimum(size, shape).tolist()
         return resize_image(resize_image(image, (rows, cols)), size)
     method = cv2.INTER_AREA if shrinks.any() else cv2.INTER_LINEAR
     resized: NDArray[np.float32] = cv2.resize(image, (size[1], size[0]), interpolation=method)

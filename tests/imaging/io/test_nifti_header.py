@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.imaging.ellipsoid import KEY, LPS, SHAPE, images, read_volume, tumour
 from slicewise.core.errors import VolumeError
 from slicewise.data.cases import CaseFiles, check_case
 from slicewise.domain.labels import Modality
-from slicewise.imaging.io.nifti import read_nifti
+from slicewise.imaging.io.nifti import _inflate, _read_stream, read_nifti
 from slicewise.imaging.io.nifti import write_nifti as save_mask
 from slicewise.imaging.volume import Volume
 
@@ -240,6 +241,52 @@ def test_a_truncated_gzip_is_called_that(scan: Path) -> None:
         (problem,) = check_case(case_of(scan))
         assert problem.what.startswith("truncated or corrupt")
         assert "header" not in problem.what
+
+
+@pytest.mark.parametrize("oddity", ["none", "members", "bytes behind the voxels", "garbage", "a lying size"])
+def test_libdeflate_and_a_stream_read_the_same(scan: Path, oddity: str) -> None:
+    plain = scan.read_bytes()
+    whole = gzip.compress(plain)
+    odd = {
+        "none": whole,
+        "members": gzip.compress(plain[:9000]) + gzip.compress(plain[9000:]),
+        "bytes behind the voxels": gzip.compress(plain + bytes(77)),
+        "garbage": whole + b"garbage",
+        "a lying size": whole[:-4] + b"\xff\xff\xff\xff",
+    }
+    scan.write_bytes(odd[oddity])
+    assert (_inflate(scan) is None) == (oddity != "none")
+    if oddity == "a lying size":
+        with pytest.raises(VolumeError, match="truncated or corrupt"):
+            read_nifti(scan)
+    else:
+        _, raw = _read_stream(scan)
+        read = read_nifti(scan)
+        np.testing.assert_array_equal(read.array, read.orientation.to_radiological(raw))
+        assert read.array.flags.writeable
+
+
+def test_a_bomb_is_not_inflated_beyond_what_its_header_promises(scan: Path) -> None:
+    scan.write_bytes(gzip.compress(scan.read_bytes() + bytes(64 << 20)))
+    tracemalloc.start()
+    read_nifti(scan)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_a_changed_voxel_fails_the_checksum(scan: Path) -> None:
+    packed = bytearray(gzip.compress(scan.read_bytes(), 0))
+    packed[-100] ^= 1
+    scan.write_bytes(packed)
+    with pytest.raises(VolumeError, match="truncated or corrupt"):
+        read_nifti(scan)
+
+
+def test_files_with_equal_headers_keep_their_own_names(scan: Path) -> None:
+    other = scan.with_name("other.nii")
+    other.write_bytes(scan.read_bytes())
+    assert [read_nifti(path).path.name for path in (scan, other)] == [scan.name, "other.nii"]
 
 
 # Units, codes and affines

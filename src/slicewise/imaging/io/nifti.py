@@ -1,7 +1,9 @@
 """Voxels of NIfTI files as arrays and back; errors name the damage.
 
-The voxels are inflated by igzip straight into their final type: `get_fdata`, by way of float64, takes four
-times as long. The header is read by `nifti_header`.
+libdeflate inflates a file in one call, in under half the time of a stream, into the memory that becomes the
+array. It is told how many bytes the header promises and writes no more. Whatever is odd about a file (several
+members, bytes behind the voxels, damage) is left to a stream, which copes or says what is wrong. `get_fdata`,
+by way of float64, takes ten times as long. The header is read by `nifti_header`.
 """
 
 from dataclasses import dataclass, replace
@@ -18,11 +20,18 @@ from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nift
 from slicewise.imaging.nib import nib
 from slicewise.imaging.orientation import Orientation, compare_grids, reorder_axes
 
+try:
+    import deflate
+except ImportError:  # a machine without a wheel or a compiler: streams read the same, in more time
+    deflate = None
+
 _NATIVE = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.uint16))
 _CHUNK = 1 << 20
 _MIN_FINITE = 0.01
 """A brain fills at least this share of a volume."""
 _MAX_TRAILER_CHUNKS = 64
+_MAX_PACKED = 256 << 20
+"""Larger files are read as a stream: the packed bytes would take as much memory as the voxels."""
 _MAX_INFLATION = 1032
 """Deflate cannot pack bytes tighter (zlib's technical notes)."""
 _GEOMETRY: Final = (
@@ -57,6 +66,34 @@ def read_nifti(path: Path) -> ImageFile:
     Raises:
         VolumeError: the file is missing, truncated, corrupt, not 3-D, too large or holds hardly any number.
     """
+    header, raw = _inflate(path) or _read_stream(path)
+    orientation = header.orientation
+    voxels, remarks = _without_nan(path, _convert(header, raw))
+    step = abs(header.slope) if header.stored.kind in "iu" else 0.0
+    return ImageFile(
+        path, orientation.to_radiological(voxels), orientation.spacing(), orientation, step, remarks
+    )
+
+
+def _inflate(path: Path) -> tuple[NiftiHeader, NDArray[Any]] | None:
+    """Return the header and the voxels of a packed file, in file order; None if a stream must tell."""
+    with open_nifti(path, header_only=True) as (header, _):
+        size = path.stat().st_size
+        plain = header.compressed and header.offset >= len(header.orientation.header)
+        if deflate is None or not plain or size > _MAX_PACKED or size * _MAX_INFLATION < header.num_bytes:
+            return None
+        packed = path.read_bytes()
+        try:
+            data = deflate.gzip_decompress(packed, header.num_bytes)
+        except deflate.DeflateError:
+            return None
+    if len(data) != header.num_bytes or int.from_bytes(packed[-4:], "little") != len(data) % (1 << 32):
+        return None  # several members
+    return header, np.frombuffer(data, header.stored, offset=header.offset).reshape(header.shape, order="F")
+
+
+def _read_stream(path: Path) -> tuple[NiftiHeader, NDArray[Any]]:
+    """Do what `_inflate` does for any file."""
     with open_nifti(path) as (header, stream):
         most = path.stat().st_size * (_MAX_INFLATION if header.compressed else 1)
         if most < header.num_bytes:  # before memory is taken for the voxels
@@ -69,12 +106,7 @@ def read_nifti(path: Path) -> ImageFile:
         for _ in range(_MAX_TRAILER_CHUNKS):  # gzip's checksum is at the end; trailing garbage is legal
             if not stream.read(_CHUNK):
                 break
-    orientation = header.orientation
-    voxels, remarks = _without_nan(path, _convert(header, raw))
-    step = abs(header.slope) if header.stored.kind in "iu" else 0.0
-    return ImageFile(
-        path, orientation.to_radiological(voxels), orientation.spacing(), orientation, step, remarks
-    )
+    return header, raw
 
 
 def align(first: ImageFile, other: ImageFile) -> ImageFile:

@@ -8,8 +8,8 @@ import logging
 import math
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -39,6 +39,10 @@ _PLAUSIBLE_MM: Final = (0.01, 50.0)
 """Range of voxel sides in MRI. Units that lead out of it are taken for wrong."""
 MAX_SKEW: Final = 5.0
 """Degrees. At 5 the volume of a voxel is within 1.2 % of the product of its sides."""
+
+
+_MAX_PARSED: Final = 4096
+_parsed: dict[bytes, "NiftiHeader"] = {}
 
 
 class NiftiError(VolumeFileError):
@@ -80,11 +84,10 @@ def open_nifti(path: Path, *, header_only: bool = False) -> Iterator[tuple[Nifti
         NiftiError: the file is missing, damaged or of another kind, holds no 3-D volume of numbers, or its
             affine maps none. Errors of decoding in the block are translated likewise.
     """
-    with _translate_errors(path):
-        with path.open("rb") as file:
-            compressed = file.read(2) == _GZIP_MAGIC
-        decoder: Any = gzip if header_only else igzip
-        with decoder.open(path, "rb") if compressed else path.open("rb") as stream:
+    with _translate_errors(path), path.open("rb") as file:
+        compressed = file.peek(2)[:2] == _GZIP_MAGIC
+        decoder: Any = gzip.GzipFile if header_only else igzip.IGzipFile
+        with decoder(fileobj=file, mode="rb") if compressed else nullcontext(file) as stream:
             yield _read(path, stream, compressed), stream
 
 
@@ -106,7 +109,17 @@ def _translate_errors(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path, stream: BinaryIO, compressed: bool) -> NiftiHeader:
+    """Return the header at the start of a stream; equal ones, as in most data sets, are parsed once."""
     block = _header_block(path, stream, compressed)
+    known = _parsed.get(block)
+    if known is None:
+        known = _parse(path, block, compressed)
+        if len(_parsed) < _MAX_PARSED:
+            _parsed[block] = known
+    return replace(known, path=path, compressed=compressed)
+
+
+def _parse(path: Path, block: bytes, compressed: bool) -> NiftiHeader:
     raw = _HEADERS[len(block)](block, check=False)
     stored = _stored(path, raw)
     header = raw.copy()
