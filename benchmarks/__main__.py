@@ -14,6 +14,7 @@ from benchmarks.size import FULL, TINY
 
 NAMES = (
     "preprocess",
+    "listing",
     "train_step",
     "usual_loop",
     "augmentation",

@@ -18,6 +18,7 @@ class Size:
     largest_model: whether to measure the model of the largest mode, too.
     neighbours: numbers of other programs that run beside a training step.
     window: seconds of one measurement beside them.
+    listed: tiny patients to list and check.
     """
 
     patients: int
@@ -30,6 +31,7 @@ class Size:
     largest_model: bool = True
     neighbours: tuple[int, ...] = (0, 1, 3)
     window: float = 10.0
+    listed: int = 2000
 
     def with_threads(self, number: int) -> "Size":
         """Return a copy with `number` threads for training; 0 changes nothing."""
@@ -66,4 +68,5 @@ TINY = Size(
     largest_model=False,
     neighbours=(0, 1),
     window=0.05,
+    listed=3,
 )

@@ -13,6 +13,7 @@ in it: `T2-001_flair` is the FLAIR of `T2-001`.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal
@@ -92,7 +93,7 @@ def parse_filename(path: Path) -> ParsedName:
     Of a file in a folder of its own name (from some archives), the folder's name is parsed.
     """
     stem = strip_suffix(effective_name(path))
-    folders = [folder.name for folder in (case_folder(path), *case_folder(path).parents)][:_FOLDERS]
+    folders = _names_of_folders(case_folder(path))
     own = next((len(name) for name in folders if _names_case(stem, name)), 0)
     parsed = parse_stem(stem, own)
     if parsed.kind is None and not parsed.candidates and own == len(stem):
@@ -105,6 +106,13 @@ def parse_filename(path: Path) -> ParsedName:
     return parsed
 
 
+@lru_cache(maxsize=1024)
+def _names_of_folders(folder: Path) -> tuple[str, ...]:
+    """Return the names of a folder and of some above it."""
+    return tuple(each.name for each in (folder, *folder.parents)[:_FOLDERS])
+
+
+@lru_cache(maxsize=1024)
 def parse_stem(stem: str, own: int = 0) -> ParsedName:
     """Return the parts of a name without ending, whose first `own` characters name the case."""
     if match := _VSD.match(stem):
@@ -211,7 +219,12 @@ def _names_case(stem: str, folder: str) -> bool:
     """Whether a folder's name is the beginning of a file's, and names a case."""
     after = stem[len(folder) : len(folder) + 1]
     fits = bool(folder) and stem.lower().startswith(folder.lower()) and not after.isalnum()
-    return fits and any(word.tag in ("unknown", "number") for word in split_words(folder))
+    return fits and _holds_a_name(folder)
+
+
+@lru_cache(maxsize=1024)
+def _holds_a_name(folder: str) -> bool:
+    return any(word.tag in ("unknown", "number") for word in split_words(folder))
 
 
 def _find_tail(words: Sequence[Word]) -> int:

@@ -21,7 +21,7 @@ from slicewise.data.cases import CaseFiles
 from slicewise.data.filenames import SUFFIXES
 from slicewise.data.grouping import CaseDraft, NamedFile, group_files, select_images, select_mask
 from slicewise.data.problems import Problem, Severity, summarise_problems
-from slicewise.data.sources.base import Discovered, Source
+from slicewise.data.sources.base import Discovered, Source, note_skipped, partition_files
 from slicewise.domain.keys import CaseKey, safe_name
 from slicewise.domain.labels import LABEL_FORMATS, MODALITIES, LabelMap
 
@@ -66,7 +66,8 @@ class Brats(Source[SourceSettings]):
         """
         from slicewise.data.duplicates import drop_copies
 
-        gathered = group_files(self.read_files(root), root, mask_name=getattr(self.settings, "mask", None))
+        files, others = partition_files(root, self.reads)
+        gathered = group_files(files, root, mask_name=getattr(self.settings, "mask", None))
         problems = gathered.problems
         problems += [Problem(path, _UNIDENTIFIED, "note") for path in gathered.unidentified]
         problems += [Problem(path, _OTHER, "note") for path in gathered.others]
@@ -88,7 +89,7 @@ class Brats(Source[SourceSettings]):
             )
         unique, copied = drop_copies(cases)
         mixed = [] if self.settings.is_generated else _warn_mixed_releases(root, unique)
-        return unique, [*problems, *copied, *mixed, *self.skipped_files(root)]
+        return unique, [*problems, *copied, *mixed, *note_skipped(others)]
 
     @classmethod
     def check(cls, case: CaseFiles) -> list[Problem]:
