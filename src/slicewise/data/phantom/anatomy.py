@@ -100,7 +100,8 @@ class Maps:
         flat = target.reshape(2, -1)[:, : y.size]
         np.add(x, right * cols, out=flat[0])
         np.add(y, half * rows, out=flat[1])
-        sampled = cv2.remap(self._picture, *target, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        across, down = target
+        sampled = cv2.remap(self._picture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(sampled.reshape(-1, 4)[: y.size])
 
 
@@ -141,10 +142,10 @@ def _signed_distance(inside: Bools) -> Floats:
 def _distance(inside: Bools) -> Floats:
     """Return how many voxels each one inside is from the nearest outside: exact, from those in each slice."""
     squares = np.full(inside.shape, _FAR, np.uint16)
-    for plane, mask in zip(squares, inside, strict=True):
+    for index, mask in enumerate(inside):
         if not mask.all():
             flat = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            np.rint(np.square(flat, out=flat), out=plane, casting="unsafe")
+            squares[index] = np.rint(np.square(flat))
     nearest, reach = squares.copy(), 1
     while reach < len(squares) and reach**2 < nearest.max():
         for to, other in ((nearest[reach:], squares[:-reach]), (nearest[:-reach], squares[reach:])):
