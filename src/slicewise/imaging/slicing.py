@@ -202,22 +202,21 @@ def _cut_images(
     Dividing by the share of brain in each pixel undoes its mixing with the 0 outside: without it every slice
     has a rim of wrong, brighter pixels, since 0 is the brain's mean, not black.
     """
-    size = (settings.image_size, settings.image_size)
-    scalings = compute_scaling(
-        volume.images, inside, volume.presence, settings.clip_percentiles, settings.intensity
-    )
-    images = np.zeros((len(geometry.indices), len(scalings), *size), np.float16)
+    side, clip = settings.image_size, settings.clip_percentiles
+    scalings = compute_scaling(volume.images, inside, volume.presence, clip, settings.intensity)
+    images = np.zeros((len(geometry.indices), len(scalings), side, side), np.float16)
     filled = [(slot, scaling) for slot, scaling in enumerate(scalings) if scaling is not None]
-    # Means over areas are taken of up to four channels at once, each as if alone; of linear ones bits differ.
-    together = 4 if min(geometry.height, geometry.width) >= settings.image_size else 1
+    # Means over areas are taken of four channels at once, each as if alone; linear resizing would differ.
+    together = 4 if min(geometry.height, geometry.width) >= side else 1
     groups = [filled[start : start + together] for start in range(0, len(filled), together)]
     for position, (index, box) in enumerate(map(geometry.place, geometry.indices)):
         brain = box.cut(inside[index]).astype(np.float32)
-        share = resize_image(brain, size)
+        share = resize_image(brain, (side, side))
         weights = np.reciprocal(np.where(share < _MIN_SHARE, np.float32(np.inf), share))
         for group in groups:
             cut = [scaling.apply(box.cut(volume.images[slot, index]), brain) for slot, scaling in group]
-            for (slot, _), image in zip(group, cv2.split(resize_image(cv2.merge(cut), size)), strict=True):
+            resized = cv2.split(resize_image(cv2.merge(cut), (side, side)))
+            for (slot, _), image in zip(group, resized, strict=True):
                 # Six times as fast as NumPy's own multiplication and rounding to float16.
                 images[position, slot] = cv2.multiply(image, weights, dtype=cv2.CV_16F)
     return images
@@ -312,8 +311,7 @@ def resize_image(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[n
     Where one axis shrinks and the other grows, as with pixels that are not square, the shrinking one is
     resized first: OpenCV takes means over areas only where neither axis grows.
     """
-    shape = image.shape[:2]
-    if shape == size:
+    if (shape := image.shape[:2]) == size:
         return image
     shrinks, grows = np.less(size, shape), np.greater(size, shape)
     if shrinks.any() and grows.any():
