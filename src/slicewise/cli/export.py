@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from slicewise.cli.export_recipes import add_recipe_options, int8_recipe
 from slicewise.cli.options import add_workspace_option, workspace_from
 from slicewise.core.console import progress, say
 from slicewise.core.disk import expand_user
@@ -32,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help=output)
     parity = f"generated inputs of the comparison with the checkpoint (default: {_INPUTS})"
     parser.add_argument("--parity", type=int, default=_INPUTS, metavar="N", help=parity)
+
+    add_recipe_options(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -68,7 +71,8 @@ def _export_graphs(args: argparse.Namespace, path: Path, formats: list[str], fol
         f"{path}: {', '.join(formats)}, compared with the checkpoint on {known}{args.parity:,} generated "
         "inputs"
     )
-    export(pipeline, formats, folder, lambda: _examples(pipeline, cases, args.parity), say)
+    finish = int8_recipe(args, path)
+    export(pipeline, formats, folder, lambda: _examples(pipeline, cases, args.parity), say, finish)
     say(f"{folder}: slicewise predict --checkpoint {folder} PATH", "good")
 
 

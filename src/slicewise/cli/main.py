@@ -31,6 +31,7 @@ VERBS = {
     "data": "generate a set of pictures with masks",
     "serve": "serve a trained model in the foreground: API and page",
     "demo": "show or stop the demo, and show its logs",
+    "benchmark": "measure models and their exports side by side",
     "publish": "push an exported folder to a hub of models",
     "clean": "delete superseded outputs",
 }
@@ -106,7 +107,7 @@ def _show_usage(words: Sequence[str]) -> int:
     if words and words[0] == "--version":
         say(f"slicewise {__version__}")
         return 0
-    verbs = "\n".join(f"  {name:<8} {text}" for name, text in VERBS.items())
+    verbs = "\n".join(f"  {name:<9} {text}" for name, text in VERBS.items())
     usage = (
         "usage: slicewise VERB [options] [key=value ...]\n"
         "       slicewise --help | --version\n\n"

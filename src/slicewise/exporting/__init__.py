@@ -5,6 +5,7 @@
 - `onnx`, `torchscript`: its writers.
 - `doors`: folders of other programs' form: `huggingface`, `monai_bundle`, with their `model_card`.
 - `publish`: such a folder on the Hugging Face Hub.
+- `int8`: graphs in 8-bit integers.
 - `folder`: the folder of a bundle, written as a whole or not at all.
 - `parity`: the comparison of a checkpoint with what was exported from it.
 - `examples`: the generated inputs of that comparison.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import slicewise
-from slicewise.core.files import write_json, write_text
+from slicewise.core.files import read_json, write_json, write_text
 from slicewise.core.hashing import hash_file
 from slicewise.exporting.examples import Example
 from slicewise.exporting.formats import FORMATS, Exported, Written
@@ -30,6 +30,7 @@ def export(
     folder: Path,
     examples: Callable[[], Iterable[Example]],
     report: Report = lambda _: None,
+    finish: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     """Write a bundle of the model of a pipeline of torch; it replaces one that is there.
 
@@ -39,6 +40,7 @@ def export(
         folder: of the bundle.
         examples: returns the inputs on which each format is compared with the checkpoint.
         report: is given a line about each format.
+        finish: may add graphs to the proven bundle, before it takes its place.
 
     Raises:
         ParityError: a format predicts something else; nothing is left of the bundle.
@@ -59,7 +61,8 @@ def export(
             if each.runner in GRAPHS:
                 content["graphs"][name]["parity"] = _prove(pipeline, partial, name, examples, report)
         write_json(partial / BUNDLE_NAME, content)
-        write_text(partial / README, describe(content, folder.name))
+        finish(partial)
+        write_text(partial / README, describe(read_json(partial / BUNDLE_NAME), folder.name))
     return folder
 
 

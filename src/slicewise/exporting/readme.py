@@ -60,6 +60,20 @@ def _outputs(content: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, parity: Mapping[str, Any]) -> str:
+    if "differences" in parity:  # int8: accepted at a loss, no parity
+        lost = ", ".join(
+            f"{row['score']} {row['value']:+.4f} on {row['source']}"
+            for row in parity["differences"]
+            if row["value"] is not None
+        )
+        return f"| {name} | validation patients | {lost} | | | {parity['milliseconds']:.1f} |"
+    if "differences" in parity:  # int8: accepted at a loss, which is no parity
+        lost = ", ".join(
+            f"{row['score']} {row['value']:+.4f} on {row['source']}"
+            for row in parity["differences"]
+            if row["value"] is not None
+        )
+        return f"| {name} | validation patients | {lost} | | | {parity['milliseconds']:.1f} |"
     if not parity:
         return f"| {name} | not compared here | | | | |"
     return (

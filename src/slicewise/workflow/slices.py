@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from slicewise.config.schema import Config, Preprocessing
 from slicewise.core.errors import DataError, SliceWiseError, WorkspaceError
 from slicewise.core.files import read_json
+from slicewise.data.index import CaseIndex
 from slicewise.data.split.assignment import Split, Subset
 from slicewise.domain.keys import SliceKey
 from slicewise.engine.clean import folder_bytes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from slicewise.data.cases import CaseFiles
     from slicewise.data.loading.dataset import SliceDataset
     from slicewise.data.store import SliceStore, StoredCase
 
@@ -26,6 +28,7 @@ STORE_DIR: Final = "data/slices"
 MANIFEST_NAME: Final = "manifest.json"
 SPLIT_NAME: Final = "split.json"
 SPLIT_HOME: Final = "data/split"
+INDEX_NAME: Final = "data/index/index.json"
 PROCESSED_HOME: Final = "data/processed"
 PRELOAD_MIB: Final = 2048
 """Training sets up to this size are held in memory; larger ones are read from the disk."""
@@ -97,6 +100,15 @@ def stored_cases(
         for case in cases
         if case.channels == preprocessing.channels and case.images.shape[-2:] == (size, size)
     ]
+
+
+def indexed_cases(workspace: Workspace) -> "list[CaseFiles]":
+    """Return the files of the cases of the last run in a workspace, as far as they are still there."""
+    try:
+        index = CaseIndex.read(workspace.root / INDEX_NAME, workspace.root)
+    except (SliceWiseError, OSError):
+        return []
+    return [case for case in index.cases if all(path.is_file() for path in case.files)]
 
 
 def workspace_of(path: Path) -> Workspace:
