@@ -129,7 +129,7 @@ def test_damaged_cases_are_named_and_left_out_and_the_others_go_on(
     victims = [write_patient(patients[0].parent, 11 + number) for number in range(len(DAMAGES))]
     for victim, damage in zip(victims, DAMAGES.values(), strict=True):
         damage(victim)
-    assert pipeline.run("--mode", "data-only") == 0
+    assert pipeline.run("--until", "preprocess") == 0
     assert cases_used(pipeline) == {folder.name for folder in patients}
     told = problems(pipeline)
     for victim, message in zip(victims, DAMAGES, strict=True):
