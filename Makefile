@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. Everything lands in .venv and in ignored folders.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: run test test-fast check docs bench brats chaos fuzz audit format clean constraints locks help
+.PHONY: run test test-fast check docs bench brats chaos fuzz audit format clean constraints locks pm2 help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -43,6 +43,13 @@ brats: .venv/installed-dev .venv-brats/installed
 .venv-brats/installed: requirements/brats.lock
 	$(PYTHON) -m venv .venv-brats
 	.venv-brats/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/brats.lock
+	@touch $@
+
+## make pm2    PM2 for its tests, with the hashes of its lock; needs npm
+pm2: requirements/pm2/node_modules/.package-lock.json
+
+requirements/pm2/node_modules/.package-lock.json: requirements/pm2/package.json requirements/pm2/package-lock.json
+	npm ci --prefix requirements/pm2 --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 ## make chaos  kill many runs at many moments; each must end as if nobody had

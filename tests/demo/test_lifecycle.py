@@ -14,9 +14,10 @@ import pytest
 from slicewise.config.compose import compose
 from slicewise.config.schema import Config
 from slicewise.core.errors import ServingError
+from slicewise.demo import pm2, supervisor
 from slicewise.demo.lifecycle import start_demo, stop_demo
 from slicewise.demo.processes import find_process
-from slicewise.demo.state import http_get, is_alive, read_state
+from slicewise.demo.state import DemoState, SupervisorKind, http_get, is_alive, read_state
 from slicewise.serving import HOST
 
 FINGERPRINT = "f" * 64
@@ -122,6 +123,27 @@ def test_too_little_time_is_said_with_the_key_to_change(
     with pytest.raises(ServingError, match=r"within 0\.3 s[\s\S]*serving\.startup_seconds=180"):
         start_demo(settings(startup_seconds=0.3), home, tmp_path / "logs", fingerprint=FINGERPRINT)
     assert read_state(home) is None
+
+
+@pytest.mark.parametrize(("on_path", "kind"), [(True, "pm2"), (False, "builtin")])
+def test_auto_is_pm2_where_it_is_on_the_path_else_the_own_supervisor(
+    on_path: bool,
+    kind: SupervisorKind,
+    settings: MakeSettings,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if on_path:
+        (tmp_path / "pm2").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def launch(state: DemoState, _home: Path) -> DemoState:
+        raise ServingError(f"launched by {state.kind}")
+
+    monkeypatch.setattr({"pm2": pm2, "builtin": supervisor}[kind], "launch", launch)
+    with pytest.raises(ServingError, match=f"launched by {kind}"):
+        start_demo(settings("auto"), home, tmp_path / "logs", fingerprint=FINGERPRINT)
 
 
 @pytest.mark.slow

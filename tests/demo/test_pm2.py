@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,8 +13,10 @@ import pytest
 
 from slicewise.core.errors import ServingError
 from slicewise.demo import pm2
+from slicewise.demo.logs import log_path
 from slicewise.demo.processes import find_process
-from slicewise.demo.state import DemoState, is_alive, read_state
+from slicewise.demo.state import DemoState, Service, is_alive, read_state
+from slicewise.serving import HOST
 
 FAKE_PM2 = """#!{python}
 import json, os, signal, subprocess, sys
@@ -62,13 +65,17 @@ def fake_pm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
 
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
 def check_lifecycle(demo: DemoState, home: Path) -> None:
     state = pm2.launch(replace(demo, kind="pm2"), home)
     try:
-        deadline = time.monotonic() + 20
-        while not is_alive(home, "abc"):
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.05)
+        wait_for(lambda: is_alive(home, "abc"))
         state = pm2.refresh(state, home)
         assert len(state.processes()) == 2
         assert all(service.restarts == 0 for service in state.services)
@@ -89,6 +96,32 @@ def test_lifecycle_under_the_stand_in(stub_demo: MakeDemo, home: Path) -> None:
 @pytest.mark.usefixtures("real_pm2")
 def test_lifecycle_under_pm2(stub_demo: MakeDemo, home: Path) -> None:
     check_lifecycle(stub_demo(), home)
+
+
+@pytest.mark.usefixtures("real_pm2")
+def test_pm2_restarts_what_is_killed_and_the_log_goes_on(
+    stub_demo: MakeDemo, home: Path, free_port: Callable[[], int]
+) -> None:
+    path, port = log_path(home, "api"), free_port()
+    module = ("http.server", str(port), "--bind", HOST, "--directory", str(home))
+    command = (sys.executable, "-u", "-m", "slicewise.demo.logs", str(path), *module)
+    api = Service("api", port, "/", str(path), command=command)
+    state = pm2.launch(replace(stub_demo(), kind="pm2", services=(api,)), home)
+    try:
+        wait_for(lambda: api.is_healthy)
+        killed = pm2.refresh(state, home).service("api").process
+        assert killed is not None
+        os.kill(killed.pid, signal.SIGKILL)
+        wait_for(lambda: pm2.refresh(state, home).service("api").restarts == 1 and api.is_healthy)
+        restarted = pm2.refresh(state, home).service("api").process
+        assert restarted not in (None, killed)
+    finally:
+        pm2.stop(state, home)
+    assert find_process(restarted) is None
+    log = path.read_text()
+    assert log.count("Serving HTTP on") == 2
+    assert '"GET / HTTP/1.0" 200' in log
+    assert "Traceback" not in log
 
 
 @pytest.mark.usefixtures("fake_pm2")
