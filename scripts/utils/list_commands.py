@@ -15,7 +15,8 @@ HEAD = """# Commands
 
 Made by `scripts/utils/list_commands.py` from the parsers. `slicewise VERB --help` prints the same. Where a
 verb takes `key=value`, any key of the [configuration](configuration.md) can be set; [keys](keys.md) lists
-them. `scripts/run_full_pipeline.py` is `slicewise run` with the checkout as its workspace.
+them. `scripts/run_full_pipeline.py` is `slicewise run` with the checkout as its workspace, and
+`scripts/demo/run_multitask_demo.py` is `slicewise serve`.
 
 Exit codes: 0 success, 1 a step failed, 2 wrong input (a key, an option, a path that does not exist), 130
 interrupted. For commands that run no step, 1 means:
@@ -42,7 +43,7 @@ def parser_of(verb: str) -> Parser:
 def section(verb: str) -> Iterator[str]:
     """Yield the lines about one verb: what it does, and a table of its arguments."""
     actions = [action for action in parser_of(verb)._actions if not isinstance(action, argparse._HelpAction)]
-    yield f"\n## {verb}\n\n{VERBS[verb].capitalize()}.\n"
+    yield f"\n## {verb}\n\n{VERBS[verb][0].upper()}{VERBS[verb][1:]}.\n"
     if actions:
         yield "| argument | meaning |\n|---|---|"
         yield from (f"| `{_shown(action)}` | {_meaning(action)} |" for action in actions)

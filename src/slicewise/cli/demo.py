@@ -50,8 +50,10 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _show_status(workspace: Workspace) -> int:
+    from slicewise.demo.lifecycle import current_state
+
     home, logs = service_home(workspace), command_for(workspace, "demo", "logs")
-    state = read_state(home)
+    state = current_state(home)
     if state is not None and is_alive(home):
         say(f"demo running at {state.url}")
         for service in state.services:
@@ -103,7 +105,7 @@ def _show_logs(workspace: Workspace, args: argparse.Namespace) -> int:
 
 def _print_lines(name: str, lines: list[str], width: int) -> None:
     for line in lines:
-        say(f"{name:<{width}} | {line}" if width else line)
+        say(f"{name:<{width}} | {line}".rstrip() if width else line)
 
 
 def _start_command(workspace: Workspace) -> str:

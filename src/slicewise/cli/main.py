@@ -68,7 +68,7 @@ def parse(words: Sequence[str]) -> "tuple[Any, Namespace]":
     verb = import_module(f"slicewise.cli.{words[0]}")
     parser = Parser(
         prog=f"slicewise {words[0]}",
-        description=VERBS[words[0]].capitalize() + ".",
+        description=f"{VERBS[words[0]][0].upper()}{VERBS[words[0]][1:]}.",
         allow_abbrev=False,  # an abbreviation may become ambiguous with the next option
     )
     verb.add_arguments(parser)

@@ -1,6 +1,7 @@
 """`slicewise serve`: API and page in the foreground, for containers and systemd."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from slicewise.cli.options import add_workspace_option, command_for, compose_overrides, workspace_from
@@ -56,16 +57,19 @@ def execute(args: argparse.Namespace) -> int:
         )
     if with_page:
         write_cases(home / CASES_DIR, settings.phantom_cases, PHANTOM_SEED)
-    serve(config, home, checkpoint, page_host=page_host, announce=_announce)
+    announce = partial(_announce, all_addresses=settings.host != settings.own_host)
+    serve(config, home, checkpoint, page_host=page_host, announce=announce)
     say("stopped")
     return 0
 
 
-def _announce(state: DemoState) -> None:
+def _announce(state: DemoState, *, all_addresses: bool) -> None:
     api = state.service("api")
     say(f"API at {api.url}, its documentation at {api.url}/docs")
     if state.url != api.url:
         say(f"page at {state.url}")
+    if all_addresses:
+        say("other machines use the name or address of this one instead of 127.0.0.1")
     say(f"serving {state.checkpoint}; Ctrl-C or SIGTERM stops it. {NOTICE}")
 
 

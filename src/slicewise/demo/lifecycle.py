@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from slicewise.config.schema import Config, Serving
 from slicewise.core.console import progress
-from slicewise.core.errors import ServingError
+from slicewise.core.errors import ServingError, UsageError
 from slicewise.demo import pm2, supervisor
 from slicewise.demo.logs import SERVICES, log_path, quote_log, rotate_log
 from slicewise.demo.state import (
@@ -137,6 +138,15 @@ def _make_room(settings: Serving, home: Path, services: Sequence[Service]) -> No
     home.mkdir(parents=True, exist_ok=True)
 
 
+def current_state(home: Path) -> DemoState | None:
+    """Return the state of the demo of `home`, with what its supervisor reports now."""
+    state = read_state(home)
+    if state is not None:
+        with suppress(ServingError):  # PM2 is not on the path of this command
+            state = _BACKENDS[state.kind].refresh(state, home)
+    return state
+
+
 def stop_demo(home: Path) -> bool:
     """Stop the demo of `home`. Return whether one was recorded."""
     state = read_state(home)
@@ -217,7 +227,7 @@ def _require_free_ports(settings: Serving, services: Sequence[Service]) -> None:
         key, port = f"{service.name}_port", service.port
         host = settings.host if service.host == settings.own_host else service.host
         if not is_free(0, host):
-            raise ServingError(f"serving.host={host} is no address of this machine; `ip address` lists them")
+            raise UsageError(f"serving.host={host} is no address of this machine; 0.0.0.0 means all of them")
         if not is_free(port, host):
             other = next((other for other in range(port + 10, 65536, 10) if is_free(other, host)), port + 1)
             raise ServingError(
