@@ -18,7 +18,7 @@ from slicewise.domain.labels import MODALITIES
 from slicewise.imaging.io.nifti import nifti_bytes
 from slicewise.inference.dicom_seg import encode_dicom_seg
 
-NUM_GEOMETRIES = 60  # every combination of what a seed decides by its remainders
+NUM_GEOMETRIES = 200
 INPUTS = ModelInputs(MODALITIES, None, "flair")
 FLIP = np.diag([-1.0, -1, 1, 1])  # LPS to RAS
 
