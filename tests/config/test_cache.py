@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
 from slicewise.config.schema.model import LOSSES
 from slicewise.core.errors import ConfigError
+from slicewise.models.checkpoint import _interned
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -75,6 +77,9 @@ def test_what_is_kept_is_what_composing_gives(
     again = kept.compose(words)
     assert again == expected
     assert again.model_dump_json() == expected.model_dump_json()
+    for section in ("model", "preprocessing", "tasks"):  # as checkpoints hold them
+        stored, usual = (_interned(getattr(each, section).model_dump()) for each in (again, expected))
+        assert pickle.dumps(stored) == pickle.dumps(usual)
     assert plain(again) == plain(expected) == expected.model_dump(mode="json")
     assert Config.model_validate(again.model_dump()) == expected
 

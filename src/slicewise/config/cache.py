@@ -13,7 +13,7 @@ from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from slicewise.config.folders import MAX_BYTES, RECIPES, config_folders
 from slicewise.config.schema import Config
@@ -143,6 +143,10 @@ def _rebuild(kind: Any, value: Any) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _rebuild(parts[0], value)
+    if (
+        origin is Literal
+    ):  # the very object that validation returns: a pickle notes which texts are one object
+        return next(part for part in parts if part == value)
     if origin in (Union, UnionType):
         others = [part for part in parts if part is not NoneType]
         return _rebuild(others[0], value) if len(others) == 1 and value is not None else value

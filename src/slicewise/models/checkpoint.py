@@ -1,6 +1,7 @@
 """Checkpoints: weights with everything that prediction needs, and their comparison with a model."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -193,13 +194,22 @@ def _require_same_model(loaded: Model, expected: Model, what: str) -> None:
         raise CheckpointError(f"{what} holds another model ({pairs}); set these keys alike or train again")
 
 
+def _interned(value: Any) -> Any:
+    """Return settings in which equal texts are one object: a pickle of equal settings has the same bytes."""
+    if isinstance(value, dict):
+        return {key: _interned(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_interned, value))
+    return sys.intern(value) if type(value) is str else value
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; readers see the old file or the new one, never a part.
 
     A path that ends in .safetensors gets `config.json` beside it, see `models.safetensors_file`.
     """
     fields: dict[str, Any] = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
-    fields |= {name: fields[name].model_dump() for name in ("model", "preprocessing", "tasks")}
+    fields |= {name: _interned(fields[name].model_dump()) for name in ("model", "preprocessing", "tasks")}
     fields["reference"] = None if checkpoint.reference is None else asdict(checkpoint.reference)
     content = {"format": _FORMAT, "version": _VERSION, **fields}
     if path.suffix == _SAFETENSORS:
