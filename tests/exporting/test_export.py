@@ -142,10 +142,14 @@ def test_an_export_that_predicts_otherwise_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_torchscript_agrees_too(model: Path, tmp_path: Path) -> None:
-    folder = exported(model, tmp_path / "bundle", "torchscript")
-    assert read_bundle(folder).graphs["torchscript"].parity["passed"]
-    assert read_bundle(folder).fastest() is None  # it needs torch
+def test_torchscript_and_openvino_agree_too(model: Path, tmp_path: Path, picture_path: Path) -> None:
+    bundle = read_bundle(exported(model, tmp_path / "bundle", "torchscript", "openvino"))
+    assert all(each.parity["passed"] for each in bundle.graphs.values())
+    fastest = bundle.fastest()
+    assert fastest is not None
+    assert fastest.name == "openvino"  # the other one needs torch
+    found = Pipeline.load(bundle.folder, backend="openvino").predict(picture_path)
+    assert found.verdict == Pipeline.load(model, backend="torch").predict(picture_path).verdict
 
 
 def test_several_classes_of_pixels_and_slices_are_exported(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -90,6 +90,10 @@ def _add_inference_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", metavar="NAME", help=modality_help)
     for option, (metavar, key, text) in _SHORT.items():
         parser.add_argument(option, metavar=metavar, help=f"{text} (short for {key})")
+    backend_help = (
+        "what runs the model: torch, or onnx or openvino of its export (default: the fastest proven)"
+    )
+    parser.add_argument("--backend", default="auto", metavar="NAME", help=backend_help)
     strict_help = "refuse a case that does not look like what the model learned, instead of a warning"
     parser.add_argument("--strict", action="store_true", help=strict_help)
     strip_help = "remove the skull of volumes first (extra `raw`)"
@@ -176,6 +180,7 @@ def _print_summary(pipeline: "Pipeline", rows: "Sequence[PredictionRow]", output
         if pipeline.synthetic:
             say(reword(SYNTHETIC_WARNING), "warn")
         say(reword(NOTICE), "dim")
+    say(f"the model ran in {pipeline.backend}", "dim")
     say(f"{plural(len(rows) - failed, 'case')} predicted, {failed} failed; see {outputs.folder / CSV_NAME}")
     if outputs.submission:
         left_out = "; cases that failed are not in it" if failed else ""
@@ -220,6 +225,7 @@ def _load_pipeline(
     return Pipeline.load(
         fold_checkpoints(workspace, config) if args.ensemble else checkpoint,
         device=config.runtime.device,
+        backend=args.backend,
         settings=config.evaluation,
         **fixed_settings(config, words),
     )

@@ -52,5 +52,9 @@ Writer: TypeAlias = Callable[[Exported, Path], Written]
 """Writes its files into a folder"""
 FORMATS: Final[Registry[Writer]] = Registry(
     "formats",
-    {"onnx": "slicewise.exporting.onnx:write", "torchscript": "slicewise.exporting.torchscript:write"},
+    {
+        "onnx": "slicewise.exporting.onnx:write",
+        "openvino": "slicewise.exporting.openvino:write",
+        "torchscript": "slicewise.exporting.torchscript:write",
+    },
 )

@@ -190,6 +190,7 @@ class Pipeline:
         return {
             "fingerprint": self.fingerprint,
             "synthetic": self.synthetic,
+            "backend": self.backend,
             "tasks": [*self.task_names],
             "checkpoints": checkpoints,
             **self.inference._asdict(),

@@ -23,6 +23,7 @@ INFO: dict[str, Any] = {
         }
     },
     "device": "cpu",
+    "backend": "torch",
     "fingerprint": "f" * 64,
     "metrics": {"dice": 0.5},
     "max_upload_mib": 8,

@@ -36,6 +36,9 @@ class Serving(Section):
     """Port of the page."""
     supervisor: Literal["auto", "pm2", "builtin"]
     """What restarts the services; `auto`: PM2 where it is installed, else `builtin`."""
+    backend: Name
+    """What runs the model: `torch`, or `onnx` or `openvino` of an export of this checkpoint; `auto`: the fastest
+    of them that was proven to predict the same on such a processor."""
     startup_seconds: Positive
     """Time limit for the start of the services."""
     max_upload_mib: Count

@@ -173,7 +173,13 @@ def main(argv: Sequence[str]) -> int:
     overrides = settings.inference._asdict()
     try:
         api_key = read_api_key(serving.api_key_file, serving.host)
-        pipeline = Pipeline.load(options.checkpoint, device=options.device, settings=settings, **overrides)
+        pipeline = Pipeline.load(
+            options.checkpoint,
+            device=options.device,
+            backend=serving.backend,
+            settings=settings,
+            **overrides,
+        )
     except SliceWiseError as error:
         logging.getLogger(__name__).critical("%s", error)
         return error.exit_code

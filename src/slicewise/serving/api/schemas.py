@@ -80,6 +80,7 @@ class ModelInfo(ApiModel):
     data_name: str = Field(description="data set the model was trained on")
     synthetic: bool = Field(description="whether the model was trained on generated patients only")
     device: str
+    backend: str = Field(description="what runs the model: torch, or onnx or openvino of its export")
     tasks: list[Task] = Field(description="what the model predicts")
     flips: bool = Field(description="test-time augmentation: mean over each slice and its mirror image")
     rotation: float = Field(

@@ -159,6 +159,7 @@ class PredictionService:
             synthetic=checkpoint.synthetic,
             tasks=[*self.pipeline.tasks],
             device=self.pipeline.device,
+            backend=self.pipeline.backend,
             **self.pipeline.inference._asdict(),
             operating_points={
                 kind: operating_info(self.pipeline.points.of(kind), [*self.pipeline.tasks])

@@ -113,6 +113,7 @@ def _model_rows(info: Mapping[str, Any]) -> dict[str, str]:
             for kind, point in info["operating_points"].items()
         },
         "Device": info["device"],
+        "Backend": info["backend"],
         "Fingerprint": f"`{info['fingerprint'][:12]}`",
         **{
             f"{wording.class_label(name)} (validation)": f"{value:.3f}"
