@@ -37,8 +37,8 @@ class Serving(Section):
     supervisor: Literal["auto", "pm2", "builtin"]
     """What restarts the services; `auto`: PM2 where it is installed, else `builtin`."""
     backend: Name
-    """What runs the model: `torch`, or `onnx` or `openvino` of an export of this checkpoint; `auto`: the fastest
-    of them that was proven to predict the same on such a processor."""
+    """What runs the model: `torch`, or `onnx` or `openvino` of an export of this checkpoint; `auto`: the
+    fastest of them that was proven to predict the same on such a processor."""
     startup_seconds: Positive
     """Time limit for the start of the services."""
     max_upload_mib: Count
