@@ -195,10 +195,14 @@ def _require_same_model(loaded: Model, expected: Model, what: str) -> None:
 
 
 def _interned(value: Any) -> Any:
-    """Return settings in which equal texts are one object: a pickle of equal settings has the same bytes."""
-    if isinstance(value, dict):
+    """Return a value in which equal texts are one object.
+
+    A pickle notes which are, and they are not the same where a configuration was composed and where it was
+    kept: the same checkpoint would have other bytes.
+    """
+    if type(value) is dict:
         return {key: _interned(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return type(value)(map(_interned, value))
     return sys.intern(value) if type(value) is str else value
 
@@ -209,9 +213,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     A path that ends in .safetensors gets `config.json` beside it, see `models.safetensors_file`.
     """
     fields: dict[str, Any] = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
-    fields |= {name: _interned(fields[name].model_dump()) for name in ("model", "preprocessing", "tasks")}
+    fields |= {name: fields[name].model_dump() for name in ("model", "preprocessing", "tasks")}
     fields["reference"] = None if checkpoint.reference is None else asdict(checkpoint.reference)
-    content = {"format": _FORMAT, "version": _VERSION, **fields}
+    content = _interned({"format": _FORMAT, "version": _VERSION, **fields})
     if path.suffix == _SAFETENSORS:
         safetensors_file.save_weights(path, content)
     else:
