@@ -125,7 +125,14 @@ def test_logs_prints_the_last_lines_and_where_they_lie(
 def test_follow_shows_new_lines_through_a_rotation_until_ctrl_c(logs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "slicewise", "demo", "logs", "--follow", "--lines", "1"]
     command += ["--workspace", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Programs that a shell starts in the background ignore Ctrl-C, and their children do.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(4)][1::2] == ["api  | api 29\n", "page | page 29\n"]
         path = log_path(logs, "api")

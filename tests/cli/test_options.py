@@ -203,7 +203,7 @@ def test_a_fold_is_forced_by_its_own_name() -> None:
     assert command.startswith("slicewise run --force fold2.evaluate,cross_validation ")
 
 
-@pytest.mark.parametrize("verb", sorted({*VERBS} - {"compare", "data"}))
+@pytest.mark.parametrize("verb", sorted({*VERBS} - {"benchmark", "compare", "data", "publish"}))
 def test_every_verb_takes_the_workspace_from_the_environment(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
