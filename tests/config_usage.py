@@ -140,11 +140,11 @@ class _Finder(ast.NodeVisitor):
                     self._field_sections(self._sections_in(inner), field)
                     for field in self._field_names(inner)
                 )
-            case ast.Call(ast.Name(name)):
-                return self.returns.get(name, _NO_SECTIONS)
             case ast.Call(ast.Attribute(inner, "model_copy")):
                 return self._sections_in(inner)
-            case ast.Call(ast.Attribute(_, name)):
+            case ast.Call(ast.Attribute(inner, "model_validate_json")):
+                return self._annotated_sections(inner)
+            case ast.Call(ast.Name(name)) | ast.Call(ast.Attribute(_, name)):
                 return self.returns.get(name, _NO_SECTIONS)
             case ast.IfExp() | ast.BoolOp() | ast.Tuple() | ast.List() | ast.Starred() | ast.Subscript():
                 inside = [node for node in ast.iter_child_nodes(value) if isinstance(node, ast.expr)]

@@ -117,6 +117,7 @@ _MODEL: Final[Mapping[str, Any]] = {
     "data_name": "phantom",
     "synthetic": True,
     "device": "cpu",
+    "backend": "torch",
     "tasks": ["segmentation", "classification"],
     "flips": True,
     "rotation": 0.0,
