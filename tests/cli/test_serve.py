@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -70,7 +71,9 @@ class FakeTerminal:
         """Run a command as the foreground process of the terminal."""
         shell = ("setsid", "--ctty", *command)
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), self.screen)
-        with subprocess.Popen(shell, **streams) as process:  # type: ignore[call-overload]
+        # A shell gives Ctrl-C to what it starts; this program may have been started in the background.
+        hear_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(shell, preexec_fn=hear_ctrl_c, **streams) as process:  # type: ignore[call-overload]
             os.close(self.screen)
             self.reader.start()
             try:
@@ -194,7 +197,7 @@ def test_in_a_terminal_a_killed_api_starts_again_and_a_second_ctrl_c_ends_what_h
         time.sleep(0.6)
         assert process.poll() is None
         terminal.press_ctrl_c()
-        assert process.wait(4) == 0
+        assert process.wait(60) == 0
     assert terminal.text().rstrip().endswith("stopped")
     assert "Traceback" not in terminal.text()
     assert is_free(port)
