@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 from slicewise.cli.main import main
 from slicewise.demo.lifecycle import is_free
-from slicewise.demo.processes import find_process
+from slicewise.demo.processes import STOP_GRACE_SECONDS, find_process
 from slicewise.demo.state import http_get, read_state
 from slicewise.engine.workspace import Workspace
 from slicewise.steps.demo import service_home
@@ -197,7 +197,7 @@ def test_in_a_terminal_a_killed_api_starts_again_and_a_second_ctrl_c_ends_what_h
         time.sleep(0.6)
         assert process.poll() is None
         terminal.press_ctrl_c()
-        assert process.wait(60) == 0
+        assert process.wait(STOP_GRACE_SECONDS - 1) == 0  # without the second one it waits all of them
     assert terminal.text().rstrip().endswith("stopped")
     assert "Traceback" not in terminal.text()
     assert is_free(port)
