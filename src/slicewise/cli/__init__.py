@@ -13,6 +13,7 @@ predict      predictions for new cases: masks and tables
 status       outputs and the last run; `--watch` follows a run in progress
 doctor       whether a run can work here; `checks` has the checks
 verify       all outputs read again
+push, pull   finished outputs to a remote workspace, and from there
 clean        superseded outputs deleted
 config       the merged configuration
 demo         status and stop of the demo

@@ -33,6 +33,8 @@ VERBS = {
     "demo": "show or stop the demo, and show its logs",
     "benchmark": "measure models and their exports side by side",
     "publish": "push an exported folder to a hub of models",
+    "push": "push finished outputs to a folder or a bucket",
+    "pull": "pull finished outputs that somebody else has made",
     "clean": "delete superseded outputs",
 }
 

@@ -173,7 +173,7 @@ def overrides_of(args: argparse.Namespace) -> list[str]:
 
 def _adopt_number_of_cases(args: argparse.Namespace) -> None:
     """With --skip-preprocess use as many patients and images as its output was made with."""
-    if not any(PREPROCESS.is_called(name) for name in _split_names(getattr(args, "skip", ()))):
+    if not any(PREPROCESS.is_called(name) for name in split_names(getattr(args, "skip", ()))):
         return
     receipt = workspace_from(args).home_receipt(PREPROCESS)
     keys = [SHORT_OPTIONS[option][1] for option in ("--num-patients", "--num-images")]
@@ -248,8 +248,8 @@ def selection_from(args: argparse.Namespace, config: Config) -> Selection:
         UsageError: an option names no step or an unknown one, or two options contradict each other.
     """
     steps = pipeline(config)
-    names = {option: _split_names(getattr(args, option)) for option in ("only", "force", "skip")}
-    names |= {"from": _split_names([args.start or ""]), "until": _split_names([args.until or ""])}
+    names = {option: split_names(getattr(args, option)) for option in ("only", "force", "skip")}
+    names |= {"from": split_names([args.start or ""]), "until": split_names([args.until or ""])}
     for option, named in names.items():
         if is_typed(args, f"--{option}") and not named:
             listed = ", ".join(step.name for step in steps)
@@ -282,7 +282,7 @@ def _check_names(option: str, names: Sequence[str], steps: Sequence[Step[Config]
         raise UsageError(f"--{option}: {error}") from error
 
 
-def _split_names(texts: Sequence[str]) -> list[str]:
+def split_names(texts: Sequence[str]) -> list[str]:
     """Return the names in texts such as `split,train`."""
     return [name for text in texts for name in map(str.strip, text.split(",")) if name]
 
@@ -300,7 +300,7 @@ def command_for(workspace: Workspace, *words: str) -> str:
 
 def resume_command(args: argparse.Namespace, finished: Set[str], steps: Sequence[Step[Any]]) -> str:
     """Return the command that resumes a stopped one: it does not force the steps that have finished."""
-    forced = expand(_split_names(args.force), steps)
+    forced = expand(split_names(args.force), steps)
     if not finished & {*forced}:
         return command_line(args)
     words, remaining = (

@@ -77,3 +77,7 @@ class PublishError(SliceWiseError):
 
 class ServingError(SliceWiseError):
     """A service did not start, or its health check fails."""
+
+
+class RemoteError(SliceWiseError):
+    """A remote workspace cannot be reached, or holds something that is not what its receipt says."""

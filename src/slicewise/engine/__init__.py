@@ -6,6 +6,8 @@ runner     carries a plan out, step by step
 receipt    what a finished output was made from, and the checksums of its files
 workspace  where outputs live: homes, the shelf of superseded ones, work in progress
 observers  called for every step: the console, trackers, those of other packages
+remote     finished outputs in a folder or a bucket: receipts, and files by content
+transfer   push an output to a remote workspace, pull one from there
 record     `pipeline_results.json`, the record of the last run; versions and commit
 lock       one controller per workspace, across machines too
 clean      what `slicewise clean` deletes

@@ -13,7 +13,14 @@ from typing import Final, Generic
 
 from slicewise.core.errors import UsageError
 from slicewise.core.hashing import HashCache
-from slicewise.engine.receipt import Identity, Receipt, conflicting_settings, describe_changes, join_reasons
+from slicewise.engine.receipt import (
+    Identity,
+    Receipt,
+    conflicting_settings,
+    describe_changes,
+    join_reasons,
+    read_origin,
+)
 from slicewise.engine.step import C, Input, Step
 from slicewise.engine.workspace import StoredOutput, Workspace
 
@@ -212,6 +219,8 @@ class Planner(Generic[C]):
             return Decision(step, Action.RUN, faults, identity)
         homes = {slot: self.workspace.home(home) for slot, home in step.homes.items()}
         reason = "unchanged" if output.folders == homes else "made earlier with these settings"
+        if origin := read_origin(next(iter(output.folders.values()))):
+            reason = f"{reason}, pulled from {origin}"
         return self._after_reruns(Decision(step, Action.REUSE, reason, identity, output), before)
 
     def _after_reruns(self, decision: Decision[C], before: Mapping[str, Decision[C]]) -> Decision[C]:

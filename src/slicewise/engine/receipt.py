@@ -19,6 +19,7 @@ from slicewise.core.typed_json import from_json
 
 RECEIPT_NAME = ".receipt.json"
 SUSPECTS_NAME = ".doubts.json"
+ORIGIN_NAME = ".origin.json"
 _MAX_LISTED = 3
 
 
@@ -124,9 +125,16 @@ class Receipt:
         return self.identity.fingerprint
 
     def write(self, folder: Path) -> None:
+        write_json(folder / RECEIPT_NAME, self._sealed())
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(self._sealed(), allow_nan=False).encode()
+
+    def _sealed(self) -> dict[str, Any]:
+        """Return the receipt as JSON, with its digest."""
         tree = {"fingerprint": self.fingerprint, **asdict(self)}
         plain = json.loads(json.dumps(tree, allow_nan=False))  # as it will be read back
-        write_json(folder / RECEIPT_NAME, {**plain, "digest": digest(plain)})
+        return {**plain, "digest": digest(plain)}
 
     @classmethod
     def read(cls, folder: Path) -> "Receipt | None":
@@ -135,6 +143,11 @@ class Receipt:
             return _parse_receipt(read_capped(folder / RECEIPT_NAME))
         except OSError:
             return None
+
+    @classmethod
+    def parse(cls, content: bytes) -> "Receipt | None":
+        """Return the receipt that `to_bytes` wrote, or None where it is damaged."""
+        return _parse_receipt(content)
 
 
 @lru_cache(maxsize=64)  # a plan reads each receipt several times
@@ -160,6 +173,14 @@ def read_suspects(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
+def read_origin(folder: Path) -> str | None:
+    """Return the remote workspace that an output was pulled from; None where it was made here."""
+    try:
+        return str(read_json(folder / ORIGIN_NAME)["pulled_from"])
+    except (OSError, WorkspaceError, TypeError, KeyError):
+        return None
+
+
 def write_suspects(folder: Path, names: Collection[str]) -> None:
     """Write the list of an output's changed files, or remove it where there are none."""
     if names:
@@ -170,7 +191,7 @@ def write_suspects(folder: Path, names: Collection[str]) -> None:
 
 def checksum_folder(folder: Path) -> dict[str, FileChecksum]:
     """Return the checksum of every file below `folder`, except the engine's own."""
-    notes = (RECEIPT_NAME, SUSPECTS_NAME)
+    notes = (RECEIPT_NAME, SUSPECTS_NAME, ORIGIN_NAME)
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in notes)
     return {path.relative_to(folder).as_posix(): FileChecksum.of(path) for path in paths}
 
