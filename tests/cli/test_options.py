@@ -211,6 +211,7 @@ def test_every_verb_takes_the_workspace_from_the_environment(
     parser = argparse.ArgumentParser()
     import_module(f"slicewise.cli.{verb}").add_arguments(parser)
     words = {"demo": ["status"], "predict": ["scan.nii.gz"], "test": ["best_model.pth"]}.get(verb, [])
+    words = ["shared"] if verb in {"pull", "push"} else words
     assert parser.parse_args(words).workspace == Path("/somewhere")
     assert parser.parse_args([*words, "--workspace", "here"]).workspace == Path("here")
 

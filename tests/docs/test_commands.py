@@ -137,7 +137,7 @@ def tiny(words: list[str]) -> list[str]:
         return [*words, *(word for word in TINY if word.startswith(("evaluation.", "runtime.")))]
     if words[0] == "data":
         return [*words, *(f"--{subset}={number}" for subset, number in FEW_SHAPES.items())]
-    if words[0] not in {"run", "plan", "ablate", "config", "doctor"} or "--diff" in words:
+    if words[0] not in {"run", "plan", "ablate", "config", "doctor", "pull"} or "--diff" in words:
         return words
     own = any(word.startswith("data=") for word in words)
     if not own:

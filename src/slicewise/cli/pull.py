@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from slicewise.cli import options
 from slicewise.cli.plan import build_steps
@@ -18,6 +18,8 @@ from slicewise.engine.step import Step
 from slicewise.engine.transfer import explain_absence, pull
 from slicewise.engine.workspace import Workspace
 
+_LATEST: Final = "latest"
+
 
 class _Wanted(NamedTuple):
     """A step, and the fingerprint of its output where one was typed."""
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "a folder, or an address such as s3://bucket/folder"
     parser.add_argument("remote", metavar="ADDRESS", help=what)
     options.add_config_options(parser)
-    text = "outputs to pull, such as train.joint or train.joint@3f2a91 (default: train, the trained models alone)"
+    text = "outputs to pull, such as train.joint, train.joint@3f2a91 or train.joint@latest (default: train)"
     parser.add_argument(
         "--steps", metavar="STEP[@FINGERPRINT][,STEP]", default=[], action="append", help=text
     )
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_wait_option(parser)
     parser.epilog = (
         "Without a fingerprint the output of this configuration and of the data here is pulled, which a run "
-        "then reuses. With one, it is pulled whatever made it, for `predict` and `export`."
+        "then reuses. With one, or with `latest`, it is pulled whatever made it, for `predict` and `export`."
     )
 
 
@@ -102,7 +104,9 @@ def _pull(
 
 
 def _find(remote: Remote, wanted: _Wanted) -> str:
-    """Return the fingerprint that begins as the typed one does."""
+    """Return the fingerprint that begins as the typed one does; `latest`: of what was made last."""
+    if wanted.fingerprint == _LATEST and (receipts := [*remote.receipts(wanted.step.name)]):
+        return max(receipts, key=lambda each: each.report.made_at).fingerprint
     known = remote.fingerprints(wanted.step.name)
     matching = [each for each in known if each.startswith(wanted.fingerprint)]
     if len(matching) != 1:

@@ -3,9 +3,9 @@
     <address>/outputs/<step>/<fingerprint>/receipt.json   what the output was made from, and its files
     <address>/files/<first two digits>/<SHA-256>          their content, once for all outputs that share it
 
-The receipt is written last: where it is, its files are. Whoever pulls trusts nothing but the digests: a receipt
-must be that of the fingerprint, and every file must have the size and the SHA-256 that the receipt names,
-before anything leaves the folder of work in progress.
+The receipt is written last: where it is, its files are. Whoever pulls trusts nothing but the digests: a
+receipt must be that of the fingerprint, and a file must have the size and the SHA-256 that the receipt names
+before it gets its name.
 """
 
 import hashlib
@@ -59,8 +59,8 @@ class Remote:
             )
         except ImportError as error:
             raise UsageError(
-                f"{self.name} needs another package ({error}): install slicewise[remote] (in a checkout: uv pip "
-                "install -r requirements/remote.lock)"
+                f"{self.name} needs another package ({error}): install slicewise[remote] (in a checkout: "
+                "uv pip install -r requirements/remote.lock)"
             ) from error
         except ValueError as error:
             raise UsageError(
@@ -158,7 +158,7 @@ class Remote:
                 raise RemoteError(
                     f"{self.name}: {path} is missing, content of {target.name}; push the output again"
                 )
-        sha, size = hashlib.sha256(), 0
+        sha, size, wanted = hashlib.sha256(), 0, (checksum.size, checksum.sha256)
         with (
             self._reached(),
             self._files.open(path, "rb") as source,
@@ -168,10 +168,10 @@ class Remote:
                 sha.update(chunk)
                 size += len(chunk)
                 stream.write(chunk)
-            if (size, sha.hexdigest()) != (checksum.size, checksum.sha256):
+            if (size, sha.hexdigest()) != wanted:
                 raise RemoteError(
-                    f"{self.name}: {path}, content of {target.name}, is not what the receipt says (its SHA-256 or "
-                    "its size differs); it is not used. Move it away there, and push the output again"
+                    f"{self.name}: {path}, content of {target.name}, is not what the receipt says ("
+                    "SHA-256 or size differ); it is not used. Move it away there, and push again"
                 )
 
     def _map(self, function: Callable[[Transfer], None], transfers: Sequence[Transfer], desc: str) -> None:
@@ -246,6 +246,6 @@ class Remote:
         except Exception as error:
             reason = redact(f"{type(error).__name__}: {error}".splitlines()[0])
             raise RemoteError(
-                f"{self.name} cannot be used ({reason}); check the address, the permissions and, for a bucket, "
-                "the network and the credentials (those of `aws configure`; AWS_ENDPOINT_URL for other servers)"
+                f"{self.name} cannot be used ({reason}); check the address, the permissions and, for a "
+                "bucket, the network and the credentials (as of `aws configure`; AWS_ENDPOINT_URL)"
             ) from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from slicewise.core.disk import require_space
@@ -37,7 +37,7 @@ class Push:
     """What a push of an output uploads: the files that are not there yet, and its receipt where that is new.
 
     Attributes:
-        conflict: when the remote output was made, where another one of the same settings is there; that stays.
+        conflict: where another output of these settings is there, when that was made; it stays.
     """
 
     receipt: Receipt
@@ -53,7 +53,11 @@ class Push:
 def plan_push(
     remote: Remote, workspace: Workspace, output: StoredOutput, without: Sequence[str] = ()
 ) -> Push:
-    """Return what a push would upload; files that match a pattern of `without` stay here, unlisted."""
+    """Return what a push would upload; files that match a pattern of `without` stay here, unlisted.
+
+    Raises:
+        RemoteError: a file was changed since it was made, or the remote cannot be read.
+    """
     files = {
         slot: {name: each for name, each in table.items() if not any(fnmatch(name, glob) for glob in without)}
         for slot, table in output.receipt.files.items()
@@ -68,6 +72,10 @@ def plan_push(
         *_transfers(receipt, output.folders),
         *(Transfer(workspace.root / name, each) for name, each in receipt.shared.items()),
     ]
+    if faults := join_reasons(
+        f"{each.path} {fault}" for each in transfers if (fault := each.checksum.fault(each.path))
+    ):
+        raise RemoteError(f"{faults} since it was made; `slicewise verify` lists all such files")
     is_new = there is None or not ours.items() <= theirs.items()
     return Push(receipt, remote.missing(transfers), is_new)
 
@@ -120,10 +128,12 @@ def pull(
 
 def explain_absence(remote: Remote, identity: Identity) -> str:
     """Return why the output of an identity cannot be pulled: what the nearest one there has that differs."""
-    changes = [describe_changes(each.identity, identity) for each in remote.receipts(identity.step)]
+    changes: list[list[str]] = [
+        describe_changes(each.identity, identity) for each in remote.receipts(identity.step)
+    ]
     if not changes:
         return f"{remote.name} has no output of it"
-    nearest = join_reasons(min(changes, key=len))
+    nearest = join_reasons(sorted(changes, key=len)[0])
     others = "one has" if len(changes) == 1 else f"{len(changes)} have, the nearest"
     return f"{remote.name} has no output with these settings; {others} other ones (there -> here): {nearest}"
 
