@@ -135,10 +135,10 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker when its parent is killed; it would otherwise wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -24,6 +24,7 @@ from slicewise.plots.curves import draw_curves
 from slicewise.plots.sample_predictions import display_slot
 from slicewise.tasks.build import find_segmentation
 from slicewise.tasks.segmentation import Segmentation
+from slicewise.training import processes
 from slicewise.training.learner import Learner, Tasks, encode_targets
 from slicewise.training.state import Metrics, Progress
 
@@ -32,7 +33,7 @@ _TILE_SIZE: Final = 240
 
 
 class StageArtifacts:
-    """Writes best_model.pth, history.csv, curves.png and samples/."""
+    """Writes best_model.pth, history.csv, curves.png and samples/, in the first process alone."""
 
     def __init__(
         self,
@@ -49,11 +50,15 @@ class StageArtifacts:
 
     def save_best(self, metrics: Metrics) -> None:
         """Save the model as it is now."""
+        if processes.rank():
+            return
         checkpoint = self._learner.checkpoint(self._name, self._fingerprint, metrics)
         save_checkpoint(self._out_dir / CHECKPOINT_NAME, replace(checkpoint, reference=self._reference))
 
     def report(self, progress: Progress) -> None:
         """Write history and figures; the curves take half a second, so not after every short epoch."""
+        if processes.rank():
+            return
         tasks = self._learner.model.tasks.values()
         metrics: dict[str, str] = {}
         for task in tasks:

@@ -21,7 +21,7 @@ from slicewise.models.multitask import PARTS, MultitaskModel
 from slicewise.models.program import SerializedProgram, export_program
 from slicewise.tasks.base import Task
 from slicewise.tasks.build import find_segmentation
-from slicewise.training import optim
+from slicewise.training import optim, processes
 from slicewise.training.state import Metrics
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs the precision on every start
@@ -35,7 +35,7 @@ Tasks = Mapping[TaskName, Task]
 
 
 def make_fabric(runtime: Runtime, precision: Precision) -> Fabric:
-    """Return Fabric on one device, in one process.
+    """Return Fabric on one device, in one process; those that share a training have one each.
 
     The environment is named, because Fabric would otherwise look for a cluster's: with `srun` on the path it
     warns, and in an allocation it takes the number of processes from the variables of Slurm, LSF or torchrun.
@@ -46,9 +46,10 @@ def make_fabric(runtime: Runtime, precision: Precision) -> Fabric:
     """
     hidden = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("LT_")}
     try:
+        device = choose_device(runtime.device).type
         return Fabric(
-            accelerator=choose_device(runtime.device).type,
-            devices=1,
+            accelerator=device,
+            devices=[processes.rank()] if device == "cuda" and processes.is_shared() else 1,
             precision=_FABRIC_PRECISION[precision],
             plugins=LightningEnvironment(),
         )
@@ -146,13 +147,14 @@ class Learner:
         """Add the gradient of one of `group_size` batches."""
         if not self.model.training:  # setting it takes half a millisecond
             self.model.train()
-        logits = self._module(batch.images, batch.presence, self._active)
+        logits = processes.shared_forward(self._module, batch.images, batch.presence, self._active)
         losses = compute_losses(logits, batch, self.model.tasks, self.stage.objective, self.config.training)
         self.fabric.backward(losses.total / group_size)
         return losses
 
     def step(self, number: int) -> None:
         """Take optimiser step `number` (from 0) with the accumulated gradients."""
+        processes.average_gradients(self._trainable)
         max_norm = self.config.training.clip_norm
         if max_norm and self.precision == "fp16":  # Fabric undoes the loss scale first
             self.fabric.clip_gradients(

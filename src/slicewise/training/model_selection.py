@@ -21,6 +21,7 @@ from slicewise.data.loading.loader import load_batches, sequential_batches
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.models.multitask import MultitaskModel
 from slicewise.tasks.base import Contributions, Floats, SliceTable
+from slicewise.training import processes
 from slicewise.training.learner import compute_losses, encode_targets
 from slicewise.training.state import Progress
 
@@ -97,16 +98,16 @@ def _score_slices(
         if getattr(stage.objective, name) or {*task.settings.monitors} & {*stage.monitors}
     }
     rows = []
-    for batch in load_batches(dataset, sequential_batches(dataset, training.batch_size)):
+    batches = processes.share_batches(sequential_batches(dataset, training.batch_size))
+    for batch in load_batches(dataset, batches):
         on_device = encode_targets(batch.to(fabric.device, training.channels_last), model.tasks)
         with fabric.autocast():
             logits = model(on_device.images, on_device.presence, tasks)
         losses = compute_losses(logits, on_device, tasks, stage.objective, training).tasks
         parts = [task.score(logits[name], on_device) for name, task in tasks.items()]
-        widths = [part.shape[1] for part in parts]
-        rows.append(torch.cat([*parts, torch.stack([*losses.values()]).expand(len(batch), -1)], 1))
-    table = torch.cat(rows).cpu().double().numpy()
-    *scores, mean_losses = np.split(table, np.cumsum(widths), axis=1)
+        rows.append([part.cpu() for part in (*parts, torch.stack([*losses.values()]).expand(len(batch), -1))])
+    columns = zip(*processes.join_results(rows), strict=True)
+    *scores, mean_losses = (torch.cat(column).double().numpy() for column in columns)
     return dict(zip(tasks, scores, strict=True)), mean_losses
 
 

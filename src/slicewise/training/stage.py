@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from slicewise.core.machine import is_out_of_memory
 from slicewise.data.loading.dataset import SliceDataset
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.training.model_selection import StopReason, stop_reason
+from slicewise.training.processes import join_processes, shared_config
 from slicewise.training.trainer import Pace, Trainer
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class StageResult:
     """Of the last epoch, see `threads_by_epoch`. With another number the weights differ in their last bits"""
     threads_by_epoch: list[int]
     """More than one number where the machine's load changed and `runtime.num_threads` left the choice open"""
+    num_processes: int
+    """That shared each batch, see `training.processes`; another number changes the last bits, too"""
     precision: str
     """Of the computation: fp32, bf16 or fp16"""
     precision_reason: str
@@ -72,8 +76,14 @@ def train_stage(
         TrainingError: too few slices, a loss that is NaN or infinite, or a batch that memory cannot hold.
         CheckpointError: `start` belongs to another model, or `last.pth` is damaged.
     """
-    with deterministic_kernels(config.runtime, name) as threads, explain_out_of_memory(name, config):
-        trainer = Trainer(name, config, train_set, val_set, out_dir, start, fingerprint)
+    shared = shared_config(config)
+    work = partial(train_stage, name, shared, train_set, val_set, out_dir, start, fingerprint=fingerprint)
+    with (
+        join_processes(shared, work),
+        deterministic_kernels(shared.runtime, name) as threads,
+        explain_out_of_memory(name, config),
+    ):
+        trainer = Trainer(name, shared, train_set, val_set, out_dir, start, fingerprint)
         resumed_from = trainer.resume()
         learner = trainer.learner
         log.info("%s: %s (%s)", name, learner.precision, learner.precision_reason)
@@ -91,6 +101,7 @@ def train_stage(
         device=learner.device.type,
         num_threads=progress.num_threads,
         threads_by_epoch=[int(row["num_threads"]) for row in progress.history if "num_threads" in row],
+        num_processes=config.runtime.num_processes,
         precision=learner.precision,
         precision_reason=learner.precision_reason,
         stop_reason=stop_reason(progress, config.stages[name]),
@@ -111,8 +122,14 @@ def rehearse_stage(
     It trains one epoch of the configuration in `out_dir`; the arguments and errors are those of
     `train_stage`.
     """
-    with deterministic_kernels(config.runtime, name) as threads, explain_out_of_memory(name, config):
-        trainer = Trainer(name, config, train_set, val_set, out_dir, start, fingerprint="")
+    shared = shared_config(config)
+    work = partial(rehearse_stage, name, shared, train_set, val_set, out_dir, start)
+    with (
+        join_processes(shared, work),
+        deterministic_kernels(shared.runtime, name) as threads,
+        explain_out_of_memory(name, config),
+    ):
+        trainer = Trainer(name, shared, train_set, val_set, out_dir, start, fingerprint="")
         pace = trainer.rehearse(threads)
     return pace, trainer.learner.checkpoint(name, "", {})
 

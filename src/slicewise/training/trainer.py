@@ -21,7 +21,7 @@ from slicewise.data.loading.dataset import Batch, SliceDataset
 from slicewise.data.loading.loader import TrainLoader, derive_seed
 from slicewise.data.reference import describe_training
 from slicewise.models.checkpoint import Checkpoint
-from slicewise.training import model_selection
+from slicewise.training import model_selection, processes
 from slicewise.training.artifacts import StageArtifacts, describe_epoch
 from slicewise.training.learner import Learner, Losses, encode_targets
 from slicewise.training.model_selection import Validation, validate
@@ -282,6 +282,8 @@ class Trainer:
         )
 
     def _save(self) -> None:
+        if processes.rank():
+            return
         tensors = {} if self.progress.finished else self.learner.state()
         save_state(self._state_path, self.fingerprint, self.progress, tensors)
         self._saved_at = time.monotonic()

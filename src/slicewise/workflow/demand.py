@@ -81,9 +81,10 @@ def training_demand(context: Context[Config]) -> Demand:
     value_bytes = _FLOAT32 if in_fp32 else _FLOAT32 // 2
     slice_bytes = round(size.num_activations * value_bytes * _BACKWARD_FACTOR)
     fixed_bytes = (_TORCH_MIB * MIB) + weights * _WEIGHT_COPIES
+    resident_bytes = config.runtime.num_processes * (fixed_bytes + preloaded_bytes)
     return Demand(
         disk_bytes=weights * (2 * (_WEIGHT_COPIES - 1) + 1) + _FIGURES_MIB * MIB,
-        memory_bytes=fixed_bytes + slice_bytes * training.batch_size + preloaded_bytes,
+        memory_bytes=resident_bytes + slice_bytes * training.batch_size,
         least_memory_bytes=fixed_bytes + 2 * slice_bytes,  # batch normalisation needs two slices
         remedy=f"set training.batch_size={max(2, training.batch_size // 2)} with training.accumulate="
         f"{training.accumulate * 2}, a smaller preprocessing.image_size, or a smaller model.encoder",

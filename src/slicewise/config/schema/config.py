@@ -97,6 +97,9 @@ class Runtime(Section):
     """Processes for generation and preprocessing; 0: one per core."""
     num_threads: CountOrZero
     """Threads of the model; 0: chosen by a short measurement, see docs/explanation/reliability.md."""
+    num_processes: Count
+    """Processes that share the slices of each training batch. With `device=cuda` each has its own GPU; else
+    each has `num_threads`, 0: the cores divided among them."""
     max_worker_memory_mib: Count
     """Memory of a preprocessing process; fewer are started where memory is short."""
     checkpoint_seconds: Positive
@@ -208,6 +211,11 @@ class Config(Section):
             raise ValueError(
                 f"no stage has a share for data.sources.{left[0]}, so it would never be trained on; set "
                 f"stages.{self.final_stage}.sources.{left[0]}, 0 if that is meant"
+            )
+        if self.training.batch_size < self.runtime.num_processes:
+            raise ValueError(
+                f"runtime.num_processes={self.runtime.num_processes} cannot share the slices of "
+                f"training.batch_size={self.training.batch_size}; set at most that many"
             )
         self._check_tasks()
         if self.tasks.segmentation:

@@ -110,12 +110,20 @@ class SliceDataset:
         self._filled = [slice(None) if all(c.presence) else np.flatnonzero(c.presence) for c in self.cases]
         bytes_per_pixel = 2 * self._presence.sum(1) + 1  # float16 modalities and a uint8 mask
         size_mib = float((np.array(counts) * self.image_size**2 * bytes_per_pixel).sum()) / 2**20
+        self._preload_mib = preload_mib
         self.preloaded = size_mib <= preload_mib
         read = partial(_read_arrays, self.cases, self.preloaded)  # no bound method: it would hold `self`
         self._arrays = lru_cache(None if self.preloaded else _MAX_OPEN)(read)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the cases anew in another process."""
+        cases: dict[str, list[StoredCase]] = {name: [] for name in self.source_names}
+        for case, first in zip(self.cases, self._first_of[:-1], strict=True):
+            cases[self.source_names[self.sources[first]]].append(case)
+        return SliceDataset, (cases, self._preload_mib)
 
     @property
     def has_mask(self) -> NDArray[np.bool_]:
