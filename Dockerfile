@@ -1,10 +1,10 @@
 # API and page of SliceWise: docker build --target cpu -t slicewise .   (or --target cuda)
-# Versions and SHA-256 of every package are those of requirements/serving.lock.
+# Versions and SHA-256 of every package are those of requirements/serving.lock and the locks below it.
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /opt/slicewise
 RUN python -m venv .venv
-COPY requirements/serving.lock requirements/
+COPY requirements/base.lock requirements/pipeline.lock requirements/serving.lock requirements/
 RUN .venv/bin/python -m pip install --require-hashes -r requirements/serving.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY configs configs

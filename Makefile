@@ -97,7 +97,7 @@ locks: .venv/bin/uv
 	@lock=requirements/$(or $(patsubst .venv/installed-%,%,$(filter .venv/installed-%,$@)),serving).lock; \
 	echo "installing $$lock into .venv"; \
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes \
-	  --build-constraints requirements/serving.lock -r $$lock || \
+	  --build-constraints requirements/pipeline.lock -r $$lock || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $$lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -15,20 +15,23 @@ FOLDER = ROOT / "requirements"
 UV = Path(sys.executable).with_name("uv")
 
 BASES = {
-    "serving": (),
-    "raw": ("serving",),
-    "export": ("serving",),
+    "base": (),
+    "runtime": ("base",),
+    "pipeline": ("base",),
+    "serving": ("pipeline",),
+    "raw": ("pipeline",),
+    "export": ("pipeline", "runtime"),
     "compression": ("export",),
-    "remote": ("serving",),
-    "tune": ("serving",),
-    "dev": ("raw", "compression", "remote", "tune"),
+    "remote": ("pipeline",),
+    "tune": ("pipeline",),
+    "dev": ("serving", "raw", "compression", "remote", "tune"),
     "bench": ("dev",),
     "fuzz": ("dev",),
     "audit": ("dev",),
     "docs": ("dev",),
-    "tracking": ("serving",),
+    "tracking": ("pipeline",),
 }
-"""Each extra, and the locks that are installed before it."""
+"""Each extra, and the locks that are installed before it; `base` is what no extra adds to."""
 APART = {"brats": "brats-evaluation==0.0.10\npanoptica==2.1.7\n"}
 """What has an environment of its own, as it needs other versions than ours"""
 
@@ -71,7 +74,7 @@ def bases_of(extra: str) -> list[str]:
 def lock(extra: str) -> str:
     """Return the text of one lock."""
     below = bases_of(extra)
-    extras = [f"--extra={name}" for name in (*below, extra)]
+    extras = [f"--extra={name}" for name in (*below, extra) if name != "base"]
     known = compile_lock("pyproject.toml", *extras[:-1]) if below else {}
     added = {
         name: block for name, block in compile_lock("pyproject.toml", *extras).items() if name not in known

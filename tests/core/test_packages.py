@@ -1,10 +1,13 @@
 """Installed packages are read as `importlib.metadata` reads them."""
 
+import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from slicewise.core import packages
 from slicewise.core.packages import offer_any, versions
 
 NAMES = ("torch", "grad-cam", "Segmentation.Models-PyTorch", "lightning_fabric")
@@ -45,3 +48,26 @@ def test_an_archive_is_left_to_the_library(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "all.zip").touch()
     monkeypatch.syspath_prepend(tmp_path / "all.zip")
     assert offer_any("slicewise.")
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("torch._C", "pipeline"), ("cv2", "pipeline"), ("onnxruntime", "runtime"), ("uvicorn", "serving")],
+)
+def test_a_missing_package_is_named_with_its_extra(module: str, extra: str) -> None:
+    text = packages.explain_missing(ModuleNotFoundError(name=module))
+    assert text is not None
+    assert text.startswith(f"the package {module.partition('.')[0]} is not installed")
+    assert text.endswith(f"pip install 'slicewise[{extra}]'")
+
+
+def test_a_missing_module_of_slicewise_is_a_bug() -> None:
+    assert packages.explain_missing(ModuleNotFoundError(name="slicewise.absent")) is None
+
+
+def test_every_module_of_an_extra_is_one_of_its_dependencies() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for extra, modules in packages._EXTRAS.items():
+        named = {re.split(r"[<>=~!;\[ ]", line)[0].replace("-", "_") for line in extras[extra]}
+        assert {*modules} == named - {"slicewise"}

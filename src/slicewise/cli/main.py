@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from slicewise import __version__
 from slicewise.core.console import close_bars, print_error, say, standard_streams
 from slicewise.core.disk import explain_disk_error
-from slicewise.core.errors import SliceWiseError
+from slicewise.core.errors import SliceWiseError, UsageError
+from slicewise.core.packages import explain_missing
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -81,28 +82,35 @@ def parse(words: Sequence[str]) -> "tuple[Any, Namespace]":
 
 
 def _run_verb(words: list[str]) -> int:
-    verb, args = parse(words)
+    args = None
     try:
+        verb, args = parse(words)
         code: int = verb.execute(args)
     except SliceWiseError as error:
         message, code = str(error), error.exit_code
     except KeyboardInterrupt:
         message, code = "interrupted", 130
     except Exception as error:
-        import traceback
-
-        # A full or closed disk met outside any step: at the lock, the log or the record.
-        folder = Path(getattr(args, "workspace", Path()))
-        if isinstance(error, OSError) and (explained := explain_disk_error(error, folder)):
-            message, code = str(explained), explained.exit_code
-        else:  # Python itself would print the traceback with its secrets; print_error hides them.
-            trace = "".join(traceback.format_exception(error))
-            message, code = f"{trace}this is a bug in SliceWise; please report it", 1
+        message, code = _explain(error, Path(getattr(args, "workspace", Path())))
     else:
         return code
     close_bars()
     print_error(message)
     return code
+
+
+def _explain(error: Exception, workspace: Path) -> tuple[str, int]:
+    """Return the message and the exit code of an error that was not raised on purpose."""
+    if isinstance(error, ModuleNotFoundError) and (advice := explain_missing(error)):
+        return advice, UsageError.exit_code
+    # A full or closed disk met outside any step: at the lock, the log or the record.
+    if isinstance(error, OSError) and (explained := explain_disk_error(error, workspace)):
+        return str(explained), explained.exit_code
+    import traceback
+
+    # Python itself would print the traceback with its secrets; print_error hides them.
+    trace = "".join(traceback.format_exception(error))
+    return f"{trace}this is a bug in SliceWise; please report it", 1
 
 
 def _show_usage(words: Sequence[str]) -> int:

@@ -12,6 +12,17 @@ from pathlib import Path
 from typing import Final
 
 _METADATA: Final = {".dist-info": "METADATA", ".egg-info": "PKG-INFO"}
+_EXTRAS: Final = {
+    "runtime": ("onnxruntime",),
+    "export": ("onnx", "onnxscript", "openvino"),
+    "remote": ("fsspec", "s3fs"),
+    "tune": ("optuna",),
+    "serving": (
+        *("altair", "anyio", "fastapi", "httpx", "prometheus_client"),
+        *("python_multipart", "starlette", "streamlit", "uvicorn"),
+    ),
+}
+"""The modules that an extra brings; any other one is brought by `pipeline`"""
 _VERSION: Final = re.compile(rb"^Version:\s*(\S+)", re.MULTILINE)
 
 
@@ -68,3 +79,12 @@ def _offer_any(prefix: str, path: tuple[str, ...]) -> bool:
             if f"[{prefix}".encode() in (folder / "entry_points.txt").read_bytes():
                 return True
     return False
+
+
+def explain_missing(error: ModuleNotFoundError) -> str | None:
+    """Return which extra brings a package that is not installed; None where it is a module of SliceWise."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "slicewise"):
+        return None
+    extra = next((name for name, packages in _EXTRAS.items() if package in packages), "pipeline")
+    return f"the package {package} is not installed, which this needs: pip install 'slicewise[{extra}]'"

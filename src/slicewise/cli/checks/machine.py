@@ -50,9 +50,9 @@ def packages() -> Check:
         requirements = [Requirement(line) for line in requires("slicewise") or ()]
     except PackageNotFoundError:
         return Check("bad", "slicewise itself is not installed", _INSTALL)
-    needed = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    needed = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": "pipeline"})]
     for_demo = [r for r in requirements if r.marker and r.marker.evaluate({"extra": "serving"})]
-    for_demo = [r for r in for_demo if r not in needed]
+    for_demo = [r for r in for_demo if r not in needed and r.name != "slicewise"]
     if missing := list(_faults(needed)):
         return Check("bad", "; ".join(missing), _INSTALL)
     if missing := list(_faults(for_demo)):
