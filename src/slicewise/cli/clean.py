@@ -3,6 +3,7 @@
 import argparse
 
 from slicewise.cli.options import add_wait_option, add_workspace_option, workspace_from
+from slicewise.cluster.lease import refuse_beside_jobs
 from slicewise.core.console import say
 from slicewise.core.disk import MIB
 from slicewise.engine.clean import clean
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     workspace = workspace_from(args)
     with exclusive_lock(workspace.state / "lock", args.wait):
+        refuse_beside_jobs(workspace)
         steps = stored_steps(workspace)
         cleaned = clean(workspace, steps, unfinished=args.unfinished)
         freed = cleaned.freed_bytes + remove_unused_slices(workspace, steps)

@@ -20,6 +20,7 @@ VERBS = {
     "run": "run the pipeline, or the part of it that is out of date",
     "plan": "show what a run would do, and why",
     "status": "show the outputs and the settings that made them",
+    "cancel": "end the jobs of `run --on slurm`",
     "verify": "read all outputs again and list what is damaged",
     "doctor": "check whether a run can work here, and what to do if not",
     "models": "list the architectures and encoders, with their sizes and weights",

@@ -12,6 +12,7 @@ from typing import Any
 
 from slicewise.cli import options
 from slicewise.cli import plan as plan_verb
+from slicewise.cluster.lease import active_plan, refuse_beside_jobs
 from slicewise.config.export import update_merged
 from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
@@ -36,33 +37,68 @@ from slicewise.workflow.observers import make_observers
 from slicewise.workflow.settings import recipe_wording
 
 log = logging.getLogger("slicewise")
-_NO_RESULT = ("runtime", "tracking")
+_NO_RESULT = ("runtime", "tracking", "cluster")
 """Sections that change no output"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan_verb.add_arguments(parser)
     options.add_run_options(parser)
+    parser.add_argument("--on", choices=("slurm",), help="submit the steps as jobs (docs/howto/cluster.md)")
 
 
 def execute(args: argparse.Namespace) -> int:
-    if args.dry_run:
+    if args.dry_run and not args.on:
         return plan_verb.execute(args)
     config = options.compose_from(args)
     selection = options.selection_from(args, config)
     workspace = options.workspace_from(args)
+    if args.on:
+        return _run_on_slurm(args, config, selection, workspace)
     with hold_workspace(args, workspace) as log_path:
         args.configs.keep()
         show_summary(run_pipeline(args, config, selection, workspace, log_path), config, workspace)
     return 0
 
 
+def _run_on_slurm(
+    args: argparse.Namespace, config: Config, selection: Selection, workspace: Workspace
+) -> int:
+    """Do here what needs the network or costs nothing, and submit the rest; show the results at the end."""
+    from slicewise.cli import on_slurm
+
+    selection = on_slurm.without_services(config, selection, workspace)
+    if args.dry_run:
+        plan_verb.print_plan(on_slurm.decide(config, selection, workspace), config)
+        on_slurm.show_scripts(config, selection, workspace, _header(args, config))
+        return 0
+    with hold_workspace(args, workspace, beside_jobs=True) as log_path:
+        args.configs.keep()
+        if folder := active_plan(workspace):
+            on_slurm.continue_plan(folder, config, selection)
+            return 0
+        decisions = on_slurm.decide(config, selection, workspace)
+        local = on_slurm.select_local(decisions, selection)
+        record = run_pipeline(args, config, local or selection, workspace, log_path)
+        if local is None:
+            show_summary(record, config, workspace)
+        else:
+            on_slurm.submit_plan(config, selection, workspace, _header(args, config))
+    return 0
+
+
 @contextmanager
-def hold_workspace(args: argparse.Namespace, workspace: Workspace) -> Iterator[Path]:
-    """Hold the workspace while the block runs: lock, progress, log and stop signals; yield the log's path."""
+def hold_workspace(
+    args: argparse.Namespace, workspace: Workspace, *, beside_jobs: bool = False
+) -> Iterator[Path]:
+    """Hold the workspace while the block runs: lock, progress, log and stop signals; yield the log's path.
+
+    Raises:
+        UsageError: jobs work in it, and the block does not know how to work beside them.
+    """
     command = options.command_line(args)
     with (
-        exclusive_lock(workspace.state / "lock", args.wait),
+        exclusive_lock(workspace.state / "lock", args.wait) as workspace.fence,
         publish_progress(workspace.state, command),
     ):
         path = workspace.root / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
@@ -74,7 +110,10 @@ def hold_workspace(args: argparse.Namespace, workspace: Workspace) -> Iterator[P
         log.info("command: %s", command)
         try:
             with handle_signals():
-                workspace.sweep()
+                if not beside_jobs:
+                    refuse_beside_jobs(workspace)
+                if active_plan(workspace) is None:
+                    workspace.sweep()
                 yield path
         finally:
             log.removeHandler(handler)

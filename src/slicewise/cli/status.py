@@ -1,4 +1,4 @@
-"""`slicewise status`: the output of each step, what made it, and the last run; `--watch` follows a run."""
+"""`slicewise status`: the output of each step, what made it, the last run, its jobs; `--watch` follows it."""
 
 import argparse
 import shutil
@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from slicewise.cli.options import add_workspace_option, workspace_from
+from slicewise.cluster.lease import active_plan
+from slicewise.cluster.plan import PlanFolder
+from slicewise.cluster.progress import PlanProgress, describe, read_plan_progress, remarks, summarise
 from slicewise.core.activity import read_progress
 from slicewise.core.console import Tone, is_terminal, is_unread, paint, replace_lines, say
 from slicewise.core.disk import MIB
@@ -22,12 +25,16 @@ from slicewise.steps import stored_steps
 from slicewise.steps.demo import demo_url
 
 _INTERVAL_SECONDS = 1.0
+_JOBS_INTERVAL_SECONDS = 3.0
+"""Between two questions to the queue, which many ask"""
 _BAR_WIDTH = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workspace_option(parser)
-    parser.add_argument("--watch", action="store_true", help="show the run in progress until it ends")
+    parser.add_argument(
+        "--watch", action="store_true", help="show the run or the jobs in progress until they end"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -46,6 +53,10 @@ def execute(args: argparse.Namespace) -> int:
     for name in dict.fromkeys(waiting.values()):
         say(f"\na finished output of {name} is not installed yet; the next run installs it", "warn")
     _show_last_run(workspace)
+    if folder := active_plan(workspace):
+        progress = read_plan_progress(folder)
+        for line in ("", *describe(folder, progress), *remarks(folder), *_advice(folder, progress)):
+            say(line)
     return 0
 
 
@@ -99,24 +110,61 @@ def _watch(workspace: Workspace) -> int:
     """Show what runs in the workspace until it ends; return 0 if that ended well, or if nothing runs."""
     holder = lock_holder(workspace.state / "lock")
     if holder is None:
+        folder = active_plan(workspace)
+        if folder is not None:
+            return _watch_jobs(folder)
         say("nothing runs in this workspace")
         return 0
-    started, in_place = holder.since, is_terminal(sys.stdout)
+    started = holder.since
     shown: list[str] = []
     while holder is not None and not is_unread():
         lines = status_lines(holder, read_progress(workspace.state), time.time())
-        if in_place:
-            width = shutil.get_terminal_size().columns - 1
-            lines = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
-            replace_lines(len(shown), "\n".join([paint(lines[0], "header"), *lines[1:]]))
-        else:  # one line per change
-            lines = [" | ".join(lines[1:-1]) or lines[0]]
-            if lines != shown:
-                say(lines[0])
-        shown = lines
+        shown = _redraw(lines, " | ".join(lines[1:-1]) or lines[0], shown)
         time.sleep(_INTERVAL_SECONDS)
         holder = lock_holder(workspace.state / "lock")
     return 0 if is_unread() else _show_end(workspace, started)
+
+
+def _redraw(lines: list[str], summary: str, shown: list[str]) -> list[str]:
+    """Show lines in place of those that were shown, or off a terminal the summary where it has changed."""
+    if is_terminal(sys.stdout):
+        width = shutil.get_terminal_size().columns - 1
+        lines = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
+        replace_lines(len(shown), "\n".join([paint(lines[0], "header"), *lines[1:]]))
+        return lines
+    if [summary] != shown:
+        say(summary)
+    return [summary]
+
+
+def _watch_jobs(folder: PlanFolder) -> int:
+    """Show the jobs of a plan until they have ended; leaving it (Ctrl-C) leaves them running."""
+    shown: list[str] = []
+    while not is_unread():
+        progress = read_plan_progress(folder)
+        if not (progress.is_active or progress.is_complete):  # a task that ends may be in neither place
+            time.sleep(_INTERVAL_SECONDS)
+            progress = read_plan_progress(folder)
+        lines = [*describe(folder, progress), *remarks(folder)]
+        shown = _redraw(lines, summarise(progress), shown)
+        if not progress.is_active or folder.has_ended:
+            for line in _advice(folder, progress):
+                say(line, "good" if progress.is_complete else "bad")
+            return 0 if progress.is_complete else 1
+        time.sleep(_JOBS_INTERVAL_SECONDS)
+    return 0
+
+
+def _advice(folder: PlanFolder, progress: PlanProgress) -> list[str]:
+    """Return what to do once nothing waits or runs any more."""
+    if progress.is_active:
+        return []
+    if progress.is_complete:
+        return ["all jobs are done; the same run again shows the results"]
+    return [
+        f"some jobs did not end well; their output is in {folder.workspace.relative(folder.logs)}. The same "
+        "run again submits what is missing"
+    ]
 
 
 def status_lines(holder: Holder, progress: Mapping[str, Any] | None, now: float) -> list[str]:

@@ -1,7 +1,7 @@
 """What this process is doing: the running step, the open progress bar and the epochs.
 
-While a command runs, a thread writes the first two to `progress.json` once a second, for other terminals. It
-is no record: it is not forced to the disk, and it is removed when the command ends.
+While a command runs, a thread writes the first two to `progress.json` again and again, for other terminals.
+It is no record: it is not forced to the disk, and it is removed when the command ends.
 
 Its classes are plain ones: `dataclasses` would take a tenth of the time of `slicewise --help`.
 """
@@ -91,14 +91,16 @@ def elapsed_seconds() -> float:
 
 
 @contextmanager
-def publish_progress(folder: Path, command: str) -> Iterator[None]:
+def publish_progress(
+    folder: Path, command: str, interval_seconds: float = _INTERVAL_SECONDS
+) -> Iterator[None]:
     """Keep the progress file in `folder` while the block runs."""
     path = folder / PROGRESS_NAME
     started, stop = time.time(), threading.Event()
 
     def publish() -> None:
         temporary = path.with_name(f".{path.name}.new")
-        while not stop.wait(_INTERVAL_SECONDS):
+        while not stop.wait(interval_seconds):
             step, job = (part and {k: v for k, v in vars(part).items() if k != "drawn"} for part in current())
             state = {"command": command, "started": started, "step": step, "job": job}
             with suppress(OSError):  # the work itself reports a full disk

@@ -59,6 +59,16 @@ class HashCache:
         self.changed = True
         return sha
 
+    def row(self, path: Path) -> list[Any]:
+        """Return the row of a file in the table, reading the file where it is not known."""
+        self.hash(path)
+        return self.table[str(path.absolute())]
+
+    def is_known(self, path: Path) -> bool:
+        """Whether the hash of a file is known without reading it."""
+        stat, known = path.stat(), self.table.get(str(path.absolute()))
+        return known is not None and known[:3] == [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+
     def forget(self, path: Path) -> None:
         """Read the file again the next time, whatever its stat."""
         self.changed |= self.table.pop(str(path.absolute()), None) is not None

@@ -14,6 +14,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -262,6 +263,19 @@ class SliceStore:
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def adopt(self, other: "SliceStore") -> None:
+        """Move the sealed entries of another store on the same disk here; intact ones of that name stay."""
+        for folder in other.root.glob("*/[!.]*"):
+            entry = folder.relative_to(other.root).as_posix()
+            target = self.folder(entry)
+            if entry in self:
+                continue
+            if target.exists():
+                shutil.rmtree(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # another process has moved it
+                folder.rename(target)
 
     def discard(self, path: Path) -> None:
         """Remove the whole entry of a damaged file, so that it is regenerated."""

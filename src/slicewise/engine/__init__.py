@@ -10,6 +10,7 @@ remote     finished outputs in a folder or a bucket: receipts, and files by cont
 transfer   push an output to a remote workspace, pull one from there
 record     `pipeline_results.json`, the record of the last run; versions and commit
 lock       one controller per workspace, across machines too
+fence      a process that was given up and wakes up writes nothing
 clean      what `slicewise clean` deletes
 verify     what `slicewise verify` reads and reports
 """

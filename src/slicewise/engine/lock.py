@@ -6,6 +6,9 @@ machine it is sufficient. On a shared folder it may cover only its own machine, 
 
 - on the machine that created it: at once when its process has ended or the machine was restarted;
 - on other machines: when it was not touched for a minute, by the clock of the file system.
+
+That says when to stop waiting, not who may write: a holder that was suspended and wakes up does not know
+that it lost the lease. So each holder has a fencing token (`fence`), which is checked before an output moves.
 """
 
 import errno
@@ -26,6 +29,7 @@ from typing import IO, Self
 
 from slicewise.core.console import say
 from slicewise.core.errors import WorkspaceError
+from slicewise.engine.fence import Fence
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _NO_KERNEL_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -269,8 +273,8 @@ def _read_line(path: Path) -> str:
 
 
 @contextmanager
-def exclusive_lock(path: Path, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold the lock at `path` for the length of the block.
+def exclusive_lock(path: Path, wait_seconds: float = 0.0) -> Iterator[Fence | None]:
+    """Hold the lock at `path` for the length of the block; yield the fencing token, None on a full disk.
 
     Args:
         path: the lease; other files of the lock lie beside it.
@@ -286,7 +290,7 @@ def exclusive_lock(path: Path, wait_seconds: float = 0.0) -> Iterator[None]:
         heartbeat = Heartbeat(path, mine)
         try:
             with heartbeat:
-                yield
+                yield _claim_fence(path, mine)
         except KeyboardInterrupt as error:
             if not heartbeat.lost:
                 raise
@@ -300,6 +304,17 @@ def exclusive_lock(path: Path, wait_seconds: float = 0.0) -> Iterator[None]:
             raise WorkspaceError(text) from error
         finally:
             release(path, mine)
+
+
+def _claim_fence(path: Path, mine: Holder) -> Fence | None:
+    try:
+        fence = Fence.claim(path.with_name("fence"), since=mine.since)
+        fence.end_earlier()
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        return None
+    return fence
 
 
 def _acquire_waiting(stream: IO[str], path: Path, wait_seconds: float) -> Holder:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from slicewise.core.files import parse_json, read_capped, sweep, write_json
 from slicewise.core.hashing import HashCache, digest
 from slicewise.core.typed_json import from_json
+from slicewise.engine.fence import Fence
 from slicewise.engine.receipt import RECEIPT_NAME, FileChecksum, InsidePath, Receipt, read_suspects
 
 STATE_DIR = ".slicewise"
@@ -68,11 +69,16 @@ class StoredStep(NamedTuple):
 
 
 class Workspace:
-    """The folder a pipeline works in."""
+    """The folder a pipeline works in.
 
-    def __init__(self, root: Path) -> None:
+    Attributes:
+        fence: of the process that holds it; no output is moved once another process has taken over.
+    """
+
+    def __init__(self, root: Path, fence: Fence | None = None) -> None:
         self.root = root.absolute()
         self.state = self.root / STATE_DIR
+        self.fence = fence
 
     def home(self, relative: str) -> Path:
         return self.root / relative
@@ -184,9 +190,13 @@ class Workspace:
 
         An older output of the same identity is replaced. It is set aside only after the receipts are written,
         which a full disk may refuse, and removed last: that takes a while, and a kill may come.
+
+        Raises:
+            FencedError: another process has taken over.
         """
         for slot in receipt.files:
             receipt.write(partial / slot)
+        self._require_fence()
         target = self.shelf(step.name, receipt.fingerprint)
         target.parent.mkdir(parents=True, exist_ok=True)
         trashed = self._set_aside(step, receipt.fingerprint)
@@ -200,9 +210,14 @@ class Workspace:
         for slot, relative in step.homes.items():
             home = self.home(relative)
             if output.folders[slot] != home:
+                self._require_fence()
                 self._clear_home(step.name, slot, home)
                 home.parent.mkdir(parents=True, exist_ok=True)
                 output.folders[slot].rename(home)
+
+    def _require_fence(self) -> None:
+        if self.fence is not None:
+            self.fence.require()
 
     def _clear_home(self, step: str, slot: str, home: Path) -> None:
         if not home.exists():

@@ -55,8 +55,8 @@ def recipe_wording(config: Config) -> AbstractContextManager[None]:
 
 
 def results_config(config: Config) -> dict[str, Any]:
-    """Return what decides the results: no runtime, serving or tracking; placeholders for external paths."""
-    left_out = ("runtime", "serving", "tracking")
+    """Return what decides the results: no machine, serving or tracking; placeholders for external paths."""
+    left_out = ("runtime", "serving", "tracking", "cluster")
     tree = {section: each for section, each in plain(config).items() if section not in left_out}
     for source in tree["data"]["sources"].values():
         if source["path"] is not None:

@@ -14,6 +14,7 @@ from slicewise.config.schema.base import (
     Section,
     Seed,
 )
+from slicewise.config.schema.cluster import Cluster
 from slicewise.config.schema.data import Data, Preprocessing, Scale, SplitSettings
 from slicewise.config.schema.evaluation import Evaluation
 from slicewise.config.schema.model import ClassificationSettings, Model, SegmentationSettings, Tasks
@@ -173,6 +174,7 @@ class Config(Section):
     serving: Serving
     runtime: Runtime
     tracking: Tracking
+    cluster: Cluster
 
     @model_validator(mode="before")
     @classmethod

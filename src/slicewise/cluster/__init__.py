@@ -1,0 +1,13 @@
+"""The steps of a run as jobs on a cluster.
+
+plan      a sealed plan: configuration, source, and the jobs with the fingerprints that they must make
+source    the copy of the program that the jobs of a plan run
+bundles   cases of preprocessing in tasks of a minute or more
+seal      from what a run would do to a sealed plan
+lease     who may write the output of a job: a fencing token, work in progress, the commit
+job       what runs inside a job: `python -m slicewise.cluster.job`
+script    the batch script of a group of jobs
+slurm     sbatch, squeue, scancel
+submit    submits what is missing, and cancels
+progress  what is done, by receipts, and what waits or runs, by the queue
+"""

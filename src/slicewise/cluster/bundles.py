@@ -1,0 +1,93 @@
+"""Cases of preprocessing in bundles: a task of an array costs about two seconds, whatever it does."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from slicewise.config.schema import Config
+from slicewise.core.errors import DataError
+from slicewise.core.hashing import HashCache
+from slicewise.data.cases import CaseFiles
+from slicewise.data.preprocess import case_digest
+from slicewise.data.store import SliceStore, entry_id
+from slicewise.engine.plan import Decision
+from slicewise.engine.step import Context
+from slicewise.engine.workspace import Workspace
+from slicewise.imaging.slicing import extract_slices
+from slicewise.steps.preprocess import PREPROCESS
+from slicewise.workflow.participants import open_index, select_cases
+from slicewise.workflow.slices import slice_store
+
+MAX_TASKS: Final = 1000
+"""Of an array: Slurm's MaxArraySize is 1001 where it is not set"""
+_MEASURED_CASES: Final = 2
+"""Of each source; the first one also pays for imports."""
+
+
+def case_context(
+    decisions: Mapping[str, Decision[Config]], config: Config, workspace: Workspace, hashes: HashCache
+) -> Context[Config]:
+    """Return the context in which the cases of preprocessing are listed."""
+    homes = {
+        (name, slot): folder
+        for name in PREPROCESS.needs
+        if (output := decisions[name].output)
+        for slot, folder in output.folders.items()
+    }
+    return Context(config, workspace, "", workspace.state, homes, {}, hashes)
+
+
+def selected_cases(context: Context[Config]) -> list[CaseFiles]:
+    """Return the cases that preprocessing takes, in its order."""
+    config, index = context.config, open_index(context)
+    return [case for source in config.data.sources.values() for case in select_cases(config, source, index)]
+
+
+def make_bundles(context: Context[Config]) -> list[tuple[str, ...]]:
+    """Return the keys of the cases that are not known to be stored, in bundles of at least the set time.
+
+    What a case takes is estimated by one or two cases of its source, which are read here.
+    """
+    config, store = context.config, slice_store(context.workspace)
+    cases = [case for case in selected_cases(context) if not _is_stored(case, store, context.hashes, config)]
+    rates: dict[str, float] = {}
+    for source in dict.fromkeys(case.key.source for case in cases):
+        of_source = [case for case in cases if case.key.source == source]
+        rates[source] = min(_seconds_per_slice(case, config) for case in of_source[:_MEASURED_CASES])
+    seconds = [rates[case.key.source] * max(1, case.source.num_slices(case)) for case in cases]
+    bundles = divide(seconds, config.cluster.bundle_seconds * config.cluster.data.cpus)
+    return [tuple(str(cases[place].key) for place in bundle) for bundle in bundles]
+
+
+def divide(seconds: Sequence[float], least: float) -> list[list[int]]:
+    """Return the places of consecutive cases in bundles of at least `least` seconds, at most `MAX_TASKS`.
+
+    What is left at the end, and is shorter, joins the last bundle.
+    """
+    least = max(least, sum(seconds) / MAX_TASKS)
+    bundles: list[list[int]] = []
+    filled = least
+    for place, each in enumerate(seconds):
+        if filled >= least:
+            bundles.append([])
+            filled = 0.0
+        bundles[-1].append(place)
+        filled += each
+    if len(bundles) > 1 and filled < least:
+        bundles[-2:] = [bundles[-2] + bundles[-1]]
+    return bundles
+
+
+def _is_stored(case: CaseFiles, store: SliceStore, hashes: HashCache, config: Config) -> bool:
+    """Whether the store holds the slices of a case, without reading its files."""
+    if not all(map(hashes.is_known, case.files)):
+        return False
+    return entry_id(case.key, case_digest(case, hashes), config.preprocessing) in store
+
+
+def _seconds_per_slice(case: CaseFiles, config: Config) -> float:
+    started = time.perf_counter()
+    with suppress(DataError):  # the job reports it
+        extract_slices(case.read(), config.preprocessing)
+    return (time.perf_counter() - started) / max(1, case.source.num_slices(case))

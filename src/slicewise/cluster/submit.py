@@ -1,0 +1,82 @@
+"""Submit what is missing of a sealed plan, and nothing twice; cancel it."""
+
+from collections.abc import Mapping, Sequence
+
+from slicewise.cluster import slurm
+from slicewise.cluster.lease import cancel_job, is_done
+from slicewise.cluster.plan import Group, PlanFolder, source_folder
+from slicewise.cluster.script import render_script
+from slicewise.config.schema.cluster import Cluster
+from slicewise.core.files import write_text
+
+
+def submit(folder: PlanFolder, cluster: Cluster) -> dict[str, int]:
+    """Submit every job that is neither finished nor in the queue; return {group: number of its new tasks}.
+
+    They get the resources of today's settings: those of the sealed ones may be what was wrong.
+
+    Asked again after a crash in its midst it finds what was submitted by the names in the queue.
+
+    Raises:
+        SlurmError: Slurm does not respond, or refuses a job.
+        FencedError: another process has taken the workspace over.
+    """
+    plan, source = folder.plan, source_folder(folder.workspace, folder.plan.source)
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    tasks = slurm.queue([folder.slurm_name(group.name) for group in plan.groups])
+    submitted: dict[str, list[int]] = {}
+    arrays: dict[str, dict[int, set[int]]] = {}
+    for group in plan.groups:
+        own = [task for task in tasks if task.name == folder.slurm_name(group.name)]
+        again = any(need.group in submitted for need in group.after)
+        stale = [task for task in own if task.is_dead or (again and not task.is_running)]
+        slurm.cancel([task.id for task in stale])
+        live = [task for task in own if task not in stale]
+        arrays[group.name] = _by_array(live)
+        queued = {task.index for task in live}
+        missing = [i for i, job in enumerate(group.jobs) if i not in queued and not is_done(folder, job)]
+        if not missing:
+            continue
+        script = folder.path / "scripts" / f"{group.name}.sh"
+        write_text(script, render_script(folder, group, source, cluster, folder.digest))
+        if folder.workspace.fence is not None:
+            folder.workspace.fence.require()
+        number = slurm.submit(script, missing, _dependencies(group, missing, arrays))
+        submitted[group.name] = missing
+        arrays[group.name].setdefault(number, set()).update(missing)
+    return {name: len(indices) for name, indices in submitted.items()}
+
+
+def _by_array(tasks: Sequence[slurm.Task]) -> dict[int, set[int]]:
+    arrays: dict[int, set[int]] = {}
+    for task in tasks:
+        arrays.setdefault(task.array, set()).add(task.index)
+    return arrays
+
+
+def _dependencies(
+    group: Group, indices: Sequence[int], arrays: Mapping[str, Mapping[int, set[int]]]
+) -> list[str]:
+    """Return what the tasks of a group wait for; what is finished is in no queue and needs no wait."""
+    waits = []
+    for need in group.after:
+        for number, others in arrays[need.group].items():
+            # A task that waits for the one of its index waits for ever where there is none.
+            each = need.each and len(arrays[need.group]) == 1 and others == {*indices}
+            waits.append(f"{'aftercorr' if each else 'afterok'}:{number}")
+    return waits
+
+
+def cancel(folder: PlanFolder) -> list[str]:
+    """End a plan: no job of it can write from now on. Return the tasks that were taken out of the queue.
+
+    Raises:
+        SlurmError: Slurm does not respond; the plan has ended nevertheless.
+    """
+    folder.end()
+    for job in folder.plan.jobs:
+        if not is_done(folder, job):
+            cancel_job(folder, job)
+    tasks = slurm.queue([folder.slurm_name(group.name) for group in folder.plan.groups])
+    slurm.cancel(sorted({str(task.array) for task in tasks}))
+    return [task.id for task in tasks]
