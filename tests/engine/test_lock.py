@@ -314,4 +314,4 @@ def test_the_lock_is_free_after_the_block(path: Path) -> None:
         with exclusive_lock(path):
             assert path.exists()
         assert not path.exists()
-    assert [file.name for file in path.parent.iterdir()] == ["lock.kernel"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["fence", "lock.kernel"]

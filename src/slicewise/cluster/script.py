@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,19 +14,44 @@ from slicewise.config.schema.cluster import Cluster, JobResources
 
 def render_script(folder: PlanFolder, group: Group, source: Path, cluster: Cluster, digest: str) -> str:
     """Return the script of a group. Its jobs run the copy `source`, and refuse a plan with another digest."""
-    resources: JobResources = getattr(cluster, group.resources)
-    words = [*shlex.split(cluster.container or ""), cluster.python or sys.executable]
-    words += ["-P", "-m", "slicewise.cluster.job", str(folder.workspace.root), str(folder.number)]
+    of_kind = {"data": cluster.data, "train": cluster.train, "evaluate": cluster.evaluate}
+    resources, root = of_kind[group.resources], str(folder.workspace.root)
+    command = [*shlex.split(cluster.container or ""), cluster.python or sys.executable]
+    command += ["-P", "-m", "slicewise.cluster.job", root, str(folder.number), digest, group.name]
     return _template().render(
-        name=folder.slurm_name(group.name),
-        log=folder.logs / f"{group.name}-%a.log",
-        resources=resources,
-        partition=resources.partition or cluster.partition,
-        cluster=cluster,
+        options=[
+            f"--job-name={folder.slurm_name(group.name)}",
+            f"--output={folder.logs / group.name}-%a.log",
+            "--open-mode=append",
+            *_options(cluster, resources),
+        ],
+        modules=shlex.join(cluster.modules),
         source=str(source),
-        workspace=str(folder.workspace.root),
-        command=shlex.join([*words, digest, group.name]),
+        cpus=resources.cpus,
+        restarts=cluster.restarts,
+        workspace=root,
+        command=shlex.join(command),
     )
+
+
+def _options(cluster: Cluster, resources: JobResources) -> Iterator[str]:
+    """Yield the options of sbatch that the settings ask for."""
+    yield "--requeue"
+    yield "--kill-on-invalid-dep=yes"
+    yield "--nodes=1"
+    yield "--ntasks=1"
+    yield f"--cpus-per-task={resources.cpus}"
+    yield f"--time={resources.minutes}"
+    yield f"--signal=B:USR1@{cluster.grace_seconds}"
+    if resources.memory_mib:
+        yield f"--mem={resources.memory_mib}M"
+    if resources.gpus:
+        yield f"--gres=gpu:{resources.gpus}"
+    if partition := resources.partition or cluster.partition:
+        yield f"--partition={partition}"
+    if cluster.account:
+        yield f"--account={cluster.account}"
+    yield from cluster.options
 
 
 @cache
