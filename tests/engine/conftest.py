@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slicewise.core.files import write_text
+from slicewise.engine.fence import Fence
 from slicewise.engine.observers import Console, Observer, Observers
 from slicewise.engine.plan import Decision, Selection, plan, select
 from slicewise.engine.record import RunRecord, StepRecord
@@ -32,10 +33,11 @@ class Toy:
     answer: bool = False
     asked: list[str] = field(default_factory=list)
     observers: dict[str, Observer] = field(default_factory=dict)
+    fence: Fence | None = None
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(self.root)
+        return Workspace(self.root, self.fence)
 
     def steps(self) -> tuple[Step[Config], ...]:
         return (

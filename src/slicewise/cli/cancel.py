@@ -3,7 +3,7 @@
 import argparse
 
 from slicewise.cli.options import add_workspace_option, workspace_from
-from slicewise.cluster.lease import active_plan
+from slicewise.cluster.plan import newest_plan
 from slicewise.cluster.submit import cancel
 from slicewise.core.console import say
 
@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    folder = active_plan(workspace_from(args))
-    if folder is None:
+    folder = newest_plan(workspace_from(args))
+    if folder is None or folder.has_ended:
         say("no jobs work in this workspace")
         return 0
     tasks = cancel(folder)

@@ -6,6 +6,7 @@ complete, the attempt commits, which only one can, and moves it into place. If i
 next attempt finds the commit and moves the work.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,15 +82,11 @@ def acquire(folder: PlanFolder, job: Job, **note: Any) -> Lease:
     """
     _require_current(folder)
     fence = Fence.claim(leases_of(folder, job), plan=folder.number, **note)
-    earlier = fence.earlier()
-    for claim in earlier.values():
+    for claim in fence.earlier().values():
         if claim["plan"] > folder.number or (claim["plan"] == folder.number and claim.get("cancelled")):
             raise _cancelled(folder)
-    committed = None
-    for number, claim in earlier.items():
-        end = fence.end(number, state="fenced", by=fence.number)
-        if end["state"] == "committed" and claim["plan"] == folder.number:
-            committed = number
+    ends = fence.end_earlier()
+    committed = next((number for number, end in ends.items() if _is_commit(end, folder)), None)
     return Lease(folder, job, fence, committed)
 
 
@@ -108,7 +105,11 @@ def is_committed(folder: PlanFolder, job: Job) -> bool:
     """Whether an attempt of this plan has committed."""
     leases = leases_of(folder, job)
     ends = (end_of(leases, number) for number in numbers(leases))
-    return any(end and end["state"] == "committed" and end["plan"] == folder.number for end in ends)
+    return any(end and _is_commit(end, folder) for end in ends)
+
+
+def _is_commit(end: Mapping[str, Any], folder: PlanFolder) -> bool:
+    return end["state"] == "committed" and end.get("plan") == folder.number
 
 
 def is_done(folder: PlanFolder, job: Job) -> bool:

@@ -166,8 +166,8 @@ class PlanFolder:
     def end(self) -> None:
         (self.path / "ended").touch()
 
-    def slurm_name(self, group: str) -> str:
-        """Return the name of a group in Slurm's queue, which other workspaces share."""
+    def slurm_name(self, group: str = "") -> str:
+        """Return the name of a group in Slurm's queue, which other workspaces share; or how all begin."""
         return f"slicewise-{digest(str(self.workspace.root))[:8]}-{self.number}-{group}"
 
 

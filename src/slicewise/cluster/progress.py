@@ -60,7 +60,7 @@ def read_plan_progress(folder: PlanFolder) -> PlanProgress:
     groups, fault = folder.plan.groups, ""
     tasks: list[slurm.Task] = []
     try:
-        tasks = slurm.queue([folder.slurm_name(group.name) for group in groups])
+        tasks = slurm.queue(folder.slurm_name())
     except slurm.SlurmError as error:
         fault = str(error)
     return PlanProgress(tuple(_group_progress(folder, group, tasks) for group in groups), fault)

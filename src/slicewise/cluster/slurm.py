@@ -1,5 +1,6 @@
 """sbatch, squeue and scancel. Nobody has to run `slurmdbd`, and what a queue says decides nothing."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -43,18 +44,18 @@ class Task:
         return self.reason == _DEAD_REASON
 
 
-def queue(names: Collection[str]) -> list[Task]:
-    """Return the tasks of these job names that wait or run.
+def queue(prefix: str) -> list[Task]:
+    """Return the user's tasks that wait or run and whose name begins with `prefix`.
 
     Raises:
         SlurmError: squeue fails.
     """
-    printed = _call("squeue", "--noheader", "--array", f"--format={_FORMAT}", f"--name={','.join(names)}")
-    rows = (line.split("|") for line in printed.splitlines() if line.strip())
+    printed = _call("squeue", "--noheader", "--array", f"--format={_FORMAT}", f"--user={os.getuid()}")
+    rows = (line.split("|", 4) for line in printed.splitlines() if line.strip())
     return [
         Task(int(array), int(index), state, reason, name)
         for array, index, state, reason, name in rows
-        if array.isdigit() and index.isdigit()
+        if name.startswith(prefix) and array.isdigit() and index.isdigit()
     ]
 
 

@@ -1,12 +1,14 @@
 """Submit what is missing of a sealed plan, and nothing twice; cancel it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from slicewise.cluster import slurm
 from slicewise.cluster.lease import cancel_job, is_done
 from slicewise.cluster.plan import Group, PlanFolder, source_folder
 from slicewise.cluster.script import render_script
 from slicewise.config.schema.cluster import Cluster
+from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import write_text
 
 
@@ -23,7 +25,7 @@ def submit(folder: PlanFolder, cluster: Cluster) -> dict[str, int]:
     """
     plan, source = folder.plan, source_folder(folder.workspace, folder.plan.source)
     folder.logs.mkdir(parents=True, exist_ok=True)
-    tasks = slurm.queue([folder.slurm_name(group.name) for group in plan.groups])
+    tasks = slurm.queue(folder.slurm_name())
     submitted: dict[str, list[int]] = {}
     arrays: dict[str, dict[int, set[int]]] = {}
     for group in plan.groups:
@@ -74,9 +76,10 @@ def cancel(folder: PlanFolder) -> list[str]:
         SlurmError: Slurm does not respond; the plan has ended nevertheless.
     """
     folder.end()
-    for job in folder.plan.jobs:
-        if not is_done(folder, job):
-            cancel_job(folder, job)
-    tasks = slurm.queue([folder.slurm_name(group.name) for group in folder.plan.groups])
+    with suppress(WorkspaceError):  # a plan that was changed is no plan: its jobs refuse it
+        for job in folder.plan.jobs:
+            if not is_done(folder, job):
+                cancel_job(folder, job)
+    tasks = slurm.queue(folder.slurm_name())
     slurm.cancel(sorted({str(task.array) for task in tasks}))
     return [task.id for task in tasks]

@@ -66,10 +66,10 @@ class Fence:
             return note
         return ended or read_json(self.folder / f"{number}.end")
 
-    def end_earlier(self) -> None:
-        """End all before this one."""
-        for number in (each for each in numbers(self.folder) if each < self.number):
-            self.end(number, state="fenced", by=self.number)
+    def end_earlier(self) -> dict[int, dict[str, Any]]:
+        """End all before this one; return the notes of their ends, by number. One may have committed."""
+        earlier = sorted(number for number in numbers(self.folder) if number < self.number)
+        return {number: self.end(number, state="fenced", by=self.number) for number in earlier}
 
     def commit(self, **note: Any) -> None:
         """Say that the work of this number is finished; its output may then be moved into place.
