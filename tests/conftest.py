@@ -70,6 +70,7 @@ SLOW = {
         "benchmarks",
         "chaos",
         "cli",
+        "cluster",
         "comparison",
         "demo",
         "explain",
@@ -125,6 +126,12 @@ class Pipeline:
         from slicewise.cli.main import main
 
         return main([verb, "--workspace", str(self.workspace), *words, *self.overrides])
+
+    def call_bare(self, verb: str, *words: str) -> int:
+        """Call a verb that reads no configuration."""
+        from slicewise.cli.main import main
+
+        return main([verb, "--workspace", str(self.workspace), *words])
 
     def run(self, *words: str) -> int:
         return self.call("run", "--no-input", *words)

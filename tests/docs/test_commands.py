@@ -25,7 +25,7 @@ PAGES = [
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-RUN_ONLY = {"--no-input", "--yes", "--dry-run"}
+RUN_ONLY = {"--no-input", "--yes", "--dry-run", "--on", "slurm"}
 EXIT_CODES = {"demo": (1,), "doctor": (0, 1)}
 """No demo runs in the tests; a busy machine may have too little memory."""
 SHORT = [f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")]
@@ -186,12 +186,18 @@ def patients(trained: Pipeline, here: Path) -> Path:
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
 def test_the_commands_of_a_page_work_one_after_the_other(
-    page: Path, here: Path, patients: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, here: Path, patients: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     listed = [words[1:] for words in commands(page) if words[0] == "slicewise"]
     listed = [words for words in listed if words[0] != "serve"]  # until a signal; see tests/cli/test_serve.py
     if not listed:
         pytest.skip("a page without commands")
+    if any("--on" in words for words in listed):
+        slurm = request.getfixturevalue("slurm")
+        for name in ("PATH", "SLURM_CONF"):
+            monkeypatch.setenv(name, slurm.env[name])
+        # Each job that loads torch takes seconds; tests/cluster runs them to the evaluation.
+        listed = [["split" if word == "report" else word for word in words] for words in listed]
     monkeypatch.chdir(here)
     monkeypatch.setenv("SLICEWISE_CONFIGS", str(ROOT / "configs"))
     for words in listed:

@@ -1,6 +1,7 @@
 """Every key of the configuration, with its type and bounds. Defaults are in configs/ alone.
 
 base        the base class of sections; bounded numbers
+cluster     the jobs of a run on a cluster
 config      the root; demo, machine, tracking
 data        the data sets of a run, scale, preprocessing, split
 evaluation  inference and evaluation
