@@ -29,6 +29,7 @@ PLAIN = (
     "training.ema_decay=0.9",
     "training.precise_bn=1",
     "training.optimizer.name=sgd",  # Adam's first steps have the size of the rate, whatever the gradient
+    "training.clip_norm=0",  # which would hide a factor of all gradients
     "training.precision=fp32",
     "model.head_dropout=0.3",
 )
