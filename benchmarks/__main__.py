@@ -23,6 +23,7 @@ NAMES = (
     "checkpointing",
     "noop",
     "accuracy",
+    "curve",
 )
 
 

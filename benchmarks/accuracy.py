@@ -33,7 +33,7 @@ def run(bench: Bench) -> list[Row]:
     for folder in folders:
         budget = _budget(folder, config)
         seconds += budget.seconds
-        plain |= plain_dice(config.model, _subset_cases(workspace, folder, config), budget)
+        plain |= plain_dice(config.model, open_subsets(workspace, folder, config), budget)
         ours |= _our_dice(folder, config)
     return [_row(ours, plain, seconds, len(folders))]
 
@@ -86,7 +86,7 @@ def _training_seconds(folder: Path, config: Config) -> float:
     return float(sum(max(report.duration_seconds, report.metrics["seconds"]) for report in reports))
 
 
-def _subset_cases(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:
+def open_subsets(workspace: Path, folder: Path, config: Config) -> dict[str, list[StoredCase]]:
     store = SliceStore(workspace / "data" / "slices")
     split = Split.from_json(read_json(folder / "data" / "split" / "split.json"))
     entries = [

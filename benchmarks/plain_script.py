@@ -5,7 +5,7 @@ normalisation and the first layer for a fourth channel are shared.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -24,6 +24,8 @@ from slicewise.models.adapters.smp import find_packaged_weights, load_packaged_w
 
 RATE: Final = 1e-3
 Loader = DataLoader[tuple[Tensor, ...]]
+Curve = list[tuple[float, float]]
+"""(seconds of the processor, mean Dice of the validation patients) after each epoch"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,29 @@ def _train_and_test(
     return _dice(unet, subsets["test"], budget.batch_size)
 
 
+def plain_curve(model: Model, subsets: Mapping[str, Sequence[StoredCase]], budget: Budget) -> Curve:
+    """Train in a process of its own; return the Dice of the validation subset after each epoch.
+
+    The budget, and the time of each Dice, are seconds of the processor spent on training.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_train_and_validate, model, subsets, budget).result()
+
+
+def _train_and_validate(model: Model, subsets: Mapping[str, Sequence[StoredCase]], budget: Budget) -> Curve:
+    torch.manual_seed(budget.seed)
+    torch.set_num_threads(budget.threads)
+    unet, curve, validations = _build_unet(model), list[tuple[float, float]](), list[float]()
+    loader: Loader = DataLoader(_tensors(subsets["train"]), budget.batch_size, shuffle=True, drop_last=True)
+    began = time.process_time()
+    for _ in _epochs(unet, loader, budget.seconds, lambda: time.process_time() - sum(validations)):
+        before = time.process_time()
+        dice = float(np.mean([*_dice(unet, subsets["val"], budget.batch_size).values()]))
+        curve.append((before - sum(validations) - began, dice))
+        validations.append(time.process_time() - before)
+    return curve
+
+
 def _build_unet(model: Model) -> Any:
     widths = tuple(model.decoder_width * 2**step for step in reversed(range(model.encoder_depth)))
     unet = smp.Unet(
@@ -87,19 +112,21 @@ def _build_unet(model: Model) -> Any:
     return unet
 
 
-def _epochs(unet: nn.Module, loader: Loader, seconds: float) -> Iterator[None]:
+def _epochs(
+    unet: nn.Module, loader: Loader, seconds: float, clock: Callable[[], float] = time.monotonic
+) -> Iterator[None]:
     """Yield after each epoch, and once more when the time is over."""
     optimizer = torch.optim.Adam(unet.parameters(), RATE)
     cross_entropy, overlap = nn.BCEWithLogitsLoss(), smp.losses.DiceLoss("binary")
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    end = clock() + seconds
+    while clock() < end:
         unet.train()
         for images, masks in loader:
             optimizer.zero_grad()
             logits = unet(images)
             torch.autograd.backward(cross_entropy(logits, masks) + overlap(logits, masks))
             optimizer.step()
-            if time.monotonic() > end:
+            if clock() > end:
                 break
         yield
 

@@ -45,12 +45,14 @@ class OurEpochs:
 
 
 class BareSteps:
-    """Forward, backward and optimiser on one resident batch: no loading, augmentation, clipping or logging.
+    """Forward, backward and optimiser on one resident batch: no loading, augmentation or logging.
 
-    Weights are averaged where ours are: that is not part of the data path.
+    Weights are averaged where ours are: that is not part of the data path. `clips` as usual, by
+    `torch.nn.utils.clip_grad_norm_`.
     """
 
-    def __init__(self, config: Config, batch: Batch) -> None:
+    def __init__(self, config: Config, batch: Batch, *, clips: bool = False) -> None:
+        self.max_norm = config.training.clip_norm if clips else 0.0
         training, self.stage, self.config = config.training, config.stages["joint"], config
         model = MultitaskModel(config.model, config.tasks)
         if training.channels_last:
@@ -73,6 +75,8 @@ class BareSteps:
             outputs = self.model(batch.images, batch.presence)
         losses = compute_losses(outputs, batch, self.model.tasks, self.stage.objective, self.config.training)
         torch.autograd.backward(losses.total)
+        if self.max_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from benchmarks import accuracy, malloc, neighbours, noop, plain_script
+from benchmarks import accuracy, curve, malloc, neighbours, noop, plain_script
 from benchmarks.__main__ import NAMES, load, main, measure_all
 from benchmarks.bench import Bench, temporary_bench
 from benchmarks.measure import Aim, Row, alternate, share, shorter_is_better, throughput
@@ -247,6 +247,25 @@ def test_a_plain_script_learns_within_its_budget(bench: Bench, chooses: bool) ->
     budget = Budget(seconds=0.5, batch_size=8, threads=0, seed=0, chooses=chooses)
     (dice,) = plain_script._train_and_test(bench.config.model, subsets, budget).values()
     assert 0 < dice <= 1
+
+
+def test_both_curves_have_the_seconds_of_training_alone(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepared(_: Bench) -> Path:
+        return tmp_path
+
+    def subsets(*_: object) -> dict[str, Any]:
+        return dict.fromkeys(("train", "val"), bench.slices)
+
+    monkeypatch.setattr(curve, "_prepared", prepared)
+    monkeypatch.setattr(curve, "open_subsets", subsets)
+    (row,) = curve.run(bench)
+    assert row.unit == "s"
+    assert row.reference > 0
+    assert row.ratio == pytest.approx(row.reference / row.ours)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " after " in line]
+    assert [line.split(":")[0].strip() for line in lines] == ["ours", "plain script"]
 
 
 def test_a_plain_script_begins_where_ours_does() -> None:

@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 STEP: Final = "time_plan"
 STAGES_NAME: Final = "stages.json"
 FORECAST_NAME: Final = "forecast.json"
-_REHEARSED_BATCHES: Final = 8
+_REHEARSED_BATCHES: Final = 24
 _LEAST_BATCHES: Final = 10
 """Of a stage; with fewer, batch norms have statistics of hardly anything"""
 _LARGEST_SCALE: Final = 10_000.0
 _STAGE_SECONDS: Final = 1.5
 """Building a model, and sealing the output of a stage"""
-_OTHER_SECONDS: Final = {"report": 5.0, "demo": 9.0}
-_FIGURE_SECONDS: Final = 8.0
-"""Statistics and figures of an evaluation"""
-_SALIENCY_PASSES: Final = 40
+_OTHER_SECONDS: Final = {"report": 1.5, "demo": 9.0}
+_FIGURE_SECONDS: Final = 4.5
+"""Statistics and figures of an evaluation; these as measured on two cores, see docs/lab/results.md"""
+_SALIENCY_SECONDS: Final = 0.23
+"""Drawing a saliency picture"""
+_SALIENCY_PASSES: Final = 30
 """Predictions of a slice that take as long as its saliency maps and their tests"""
 _ALL_MODALITY_SUBSETS: Final = 14
 
@@ -131,27 +133,41 @@ def _rehearse(context: Context[Config]) -> "tuple[dict[str, Pace], dict[str, Sta
 
 
 def _evaluation_seconds(context: Context[Config], checkpoint: "Checkpoint") -> float:
-    """Return the seconds of an evaluation: all stages on the test cases, the last one on validation cases."""
-    from slicewise.inference.pipeline import Pipeline
-
-    config = context.config
-    settings = config.evaluation
-    pipeline = Pipeline([checkpoint], settings, device=config.runtime.device)
-    per_slice = {}
-    for case in open_cases(context, "val"):
-        if case.key.source not in per_slice:
-            pipeline.predict(case)
-            started = time.perf_counter()
-            pipeline.predict(case)
-            per_slice[case.key.source] = (time.perf_counter() - started) / len(case.indices)
+    """Return the seconds of an evaluation: the stages on the test cases, the last one on validation cases."""
+    settings = context.config.evaluation
+    per_slice = _prediction_seconds(context, checkpoint)
     validated, tested = _num_slices(context, "val"), _num_slices(context, "test")
-    passes = len(config.stages) + (_ALL_MODALITY_SUBSETS if settings.modality_subsets else 0)
+    # The masks of a stage that trains the head alone are those of the stage before, in one pass for both.
+    passes = sum(bool(stage.objective.segmentation) for stage in context.config.stages.values()) or 1
+    volumes = {source.name for source in context.config.data.sources.values() if source.unit == "volume"}
+    subsets = _ALL_MODALITY_SUBSETS if settings.modality_subsets else 0
     predicting = sum(
-        seconds * (validated.get(source, 0) + passes * tested.get(source, 0))
-        for source, seconds in per_slice.items()
+        seconds
+        * (validated.get(name, 0) + (passes + (subsets if name in volumes else 0)) * tested.get(name, 0))
+        for name, seconds in per_slice.items()
     )
-    saliency = settings.gradcam_pictures * _SALIENCY_PASSES * max(per_slice.values(), default=0.0)
-    return predicting + saliency + _FIGURE_SECONDS
+    saliency = _SALIENCY_PASSES * min(per_slice.values(), default=0.0) + _SALIENCY_SECONDS
+    return predicting + settings.gradcam_pictures * saliency + _FIGURE_SECONDS
+
+
+def _prediction_seconds(context: Context[Config], checkpoint: "Checkpoint") -> dict[str, float]:
+    """Return the seconds in which a slice of each source is predicted and scored, in a case of usual size."""
+    from slicewise.compute.device import choose_device
+    from slicewise.compute.threads import tuned_threads
+    from slicewise.evaluation.evaluate import evaluate_slices
+    from slicewise.inference.pipeline import Pipeline
+    from slicewise.workflow.evaluation import case_outputs
+
+    config, per_slice = context.config, dict[str, float]()
+    pipeline = Pipeline([checkpoint], config.evaluation, device=config.runtime.device)
+    with tuned_threads(config.runtime.num_threads, "evaluate", choose_device(config.runtime.device).type):
+        for case in open_cases(context, "val"):
+            if case.key.source not in per_slice:
+                pipeline.predict(case)
+                started = time.perf_counter()
+                evaluate_slices(case_outputs(pipeline, [case], STEP), config.evaluation, config.seed)
+                per_slice[case.key.source] = (time.perf_counter() - started) / len(case.indices)
+    return per_slice
 
 
 def _num_slices(context: Context[Config], subset: Subset) -> dict[str, int]:
