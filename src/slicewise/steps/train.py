@@ -102,7 +102,7 @@ def train(config: Config, stage: str) -> Step[Config]:
         needs=(*needs, *([f"train.{start}"] if start else [])),
         homes={"checkpoint": home},
         product=("best_model.pth",),
-        version=12,
+        version=13,
         demand=training_demand,
         group="train",
         aliases=("train", "training", stage.replace("_", "-")),

@@ -31,12 +31,14 @@ STEP: Final = "time_plan"
 STAGES_NAME: Final = "stages.json"
 FORECAST_NAME: Final = "forecast.json"
 _REHEARSED_BATCHES: Final = 24
+_WARMUP_BATCHES: Final = 4
+"""Before them, in an epoch that does not count"""
 _LEAST_BATCHES: Final = 10
 """Of a stage; with fewer, batch norms have statistics of hardly anything"""
 _LARGEST_SCALE: Final = 10_000.0
 _STAGE_SECONDS: Final = 1.5
 """Building a model, and sealing the output of a stage"""
-_OTHER_SECONDS: Final = {"report": 1.5, "demo": 9.0}
+_OTHER_SECONDS: Final = {"report": 1.5, "demo": 10.0}
 _FIGURE_SECONDS: Final = 4.5
 """Statistics and figures of an evaluation; these as measured on two cores, see docs/lab/results.md"""
 _SALIENCY_SECONDS: Final = 0.23
@@ -119,10 +121,10 @@ def _rehearse(context: Context[Config]) -> "tuple[dict[str, Pace], dict[str, Sta
     checkpoints: dict[str | None, Checkpoint | None] = {None: None}
     names = [*config.stages]
     for number, name in enumerate([names[0], *names]):  # the first one warms up
-        stage = config.stages[name]
+        stage, wanted = config.stages[name], _REHEARSED_BATCHES if number else _WARMUP_BATCHES
         usual[name] = StagePlan(stage.epochs, len(make_loader(name, config, train_set)))
         short = stage.model_copy(
-            update={"epochs": 1, "iterations_per_epoch": min(_REHEARSED_BATCHES, usual[name].batches)}
+            update={"epochs": 1, "iterations_per_epoch": min(wanted, usual[name].batches)}
         )
         rehearsed = config.model_copy(update={"stages": {**config.stages, name: short}})
         with tempfile.TemporaryDirectory(dir=context.partial) as folder:
