@@ -138,10 +138,12 @@ async def send(address: str, mix: Sequence[Request], clients: int, seconds: floa
     return outcome
 
 
-def compare(checkpoint: Path, folder: Path, clients: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+def compare(
+    checkpoint: Path, folder: Path, clients: Sequence[int], seconds: float, plain_backend: str = "torch"
+) -> list[dict[str, Any]]:
     """Return a row for each kind of request, number of clients and server; both servers run all the time."""
     ours, plain = free_ports(2)
-    plain_command = [sys.executable, "-m", "benchmarks.plain_api", str(checkpoint), str(plain)]
+    plain_command = [sys.executable, "-m", "benchmarks.plain_api", str(checkpoint), str(plain), plain_backend]
     rows = []
     with server(our_command(checkpoint, ours, folder), ours), server(plain_command, plain):
         for what, request in requests(folder).items():
@@ -260,7 +262,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--checkpoint", type=Path, required=True, help="the model that both serve")
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--seconds", type=float, default=20, help="of each row of the table")
-    parser.add_argument("--mixed", type=float, help="seconds of mixed load; the issue has 600")
+    parser.add_argument("--plain-backend", default="torch", help="of the plain handler; auto: as the API has")
+    parser.add_argument("--mixed", type=float, help="seconds of mixed load")
     parser.add_argument("--flood", type=float, help="seconds of a flood")
     parser.add_argument("--malformed", type=int, help="number of malformed bodies")
     parser.add_argument("--kill", action="store_true")
@@ -272,7 +275,7 @@ def main(argv: Sequence[str]) -> int:
         print("| request | clients | server | per s | p50 ms | p95 ms | p99 ms |")
         print("|---|---:|---|---:|---:|---:|---:|")
         clients, seconds = options.clients, options.seconds
-        figures["rows"] = compare(model, folder, clients, seconds) if clients else []
+        figures["rows"] = compare(model, folder, clients, seconds, options.plain_backend) if clients else []
         if options.mixed:
             figures["mixed"] = mixed(model, folder, options.mixed)
         if options.flood:

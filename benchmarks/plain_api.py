@@ -16,9 +16,9 @@ from slicewise.inference.pipeline import Pipeline
 from slicewise.plots.slices import SliceRenderer
 
 
-def make_app(checkpoint: Path) -> FastAPI:
+def make_app(checkpoint: Path, backend: str) -> FastAPI:
     """Return an application that predicts each request at once, in FastAPI's pool of threads."""
-    app, pipeline = FastAPI(), Pipeline.load(checkpoint, device="cpu")
+    app, pipeline = FastAPI(), Pipeline.load(checkpoint, device="cpu", backend=backend)
 
     @app.get("/healthz")
     def health() -> dict[str, str]:
@@ -56,4 +56,5 @@ def make_app(checkpoint: Path) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(make_app(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+    model, served_port, runner = sys.argv[1:]
+    uvicorn.run(make_app(Path(model), runner), host="127.0.0.1", port=int(served_port), log_level="warning")

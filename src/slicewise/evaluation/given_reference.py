@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from slicewise.imaging.mask_values import decode_labels
 from slicewise.imaging.volume import Volume
 from slicewise.inference.prediction import Prediction
 from slicewise.metrics.confusion import count_overlap, dice_score, iou_score
-from slicewise.tasks.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from slicewise.tasks.segmentation import Segmentation
 
 _AFFIX: Final = re.compile(r"[_-](seg|mask|segmentation)$", re.IGNORECASE)
 
@@ -53,7 +55,7 @@ def references_of(case: CaseFiles, references: Mapping[str, Path]) -> list[Path]
 
 
 def read_reference(
-    path: Path | Sequence[Path], volume: Volume, segmentation: Segmentation
+    path: Path | Sequence[Path], volume: Volume, segmentation: "Segmentation"
 ) -> NDArray[np.bool_]:
     """Return the mask of each class [K, slice, row, col] from a NIfTI on the volume's grid, or pictures.
 

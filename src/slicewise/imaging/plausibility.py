@@ -117,7 +117,8 @@ def measure(image: NDArray[Any]) -> dict[str, float]:
     picture = _shrink(_without_frame(image.astype(np.float32)))
     background = Background.of(picture[None])
     contrast = background.contrast(background.image)[0]
-    contrast = np.clip(contrast / max(float(np.percentile(contrast, 99)), 1e-6), 0.0, 1.0)
+    with np.errstate(over="ignore"):  # of values up to 3.4e38; infinity is clipped, too
+        contrast = np.clip(contrast / max(float(np.percentile(contrast, 99)), 1e-6), 0.0, 1.0)
     head = foreground(picture[None, None], [True])[0].astype(np.uint8)
     outlines, _ = cv2.findContours(head, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not outlines:

@@ -34,11 +34,16 @@ class GraphBackend:
             masks.append(_invert(transform, outputs.get("mask_probability", no_mask)))
             classes.append(outputs.get("class_probability", no_class))
             if transform.degrees:
-                covered.append(_invert(transform, _apply(transform, np.ones_like(images[:1, :1]))))
+                covered.append(coverage(transform, images.shape[-1]))
         if len(masks) == 1 and not covered:
             return masks[0], classes[0]
         weight = np.maximum(sum(covered, np.float32(len(masks) - len(covered))), _LEAST_COVERAGE)
         return np.stack(masks).sum(0) / weight, np.mean(classes, axis=0, dtype=np.float32)
+
+
+def coverage(transform: TTATransform, size: int) -> Floats:
+    """Return which share of each pixel comes back from an augmentation, 1 x 1 x `size` x `size`."""
+    return _invert(transform, _apply(transform, np.ones((1, 1, size, size), np.float32)))
 
 
 def _apply(transform: TTATransform, images: Floats) -> Floats:

@@ -10,11 +10,11 @@ from itertools import combinations, product
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slicewise.domain.labels import SEGMENTATION
-from slicewise.inference.ensemble import SPREAD, TTATransform, coverage
+from slicewise.inference.ensemble import SPREAD, TTATransform
+from slicewise.inference.graph_backend import coverage
 from slicewise.inference.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def estimate_spread(pipeline: "Pipeline", prediction: Prediction) -> Spread:
     passes = [*product(range(len(pipeline.checkpoints)), _transforms(pipeline))]
     for model, transform in passes:
         outputs = pipeline.single_pass(model, transform).infer(slices)
-        covered = coverage(transform, torch.ones(1, 1, size, size))[0, 0].numpy() > _COVERED
+        covered = coverage(transform, size)[0, 0] > _COVERED
         total += outputs.mask_probability * covered
         squares += outputs.mask_probability.astype(np.float64) ** 2 * covered
         number += covered

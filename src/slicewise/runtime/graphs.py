@@ -41,6 +41,7 @@ class Onnx:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = num_threads or usable_cores()
         options.log_severity_level = 3  # errors
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # it raises many kinds of its own

@@ -24,7 +24,8 @@ MIN_SIDE: Final = 16
 MAX_PIXELS: Final = 1 << 26
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "AVIF", "JPEG2000", "PPM")
 """Formats that Pillow may try; it would pass PostScript, say, to an interpreter."""
-_QUICK, _SMALL = 1, 6
+_SMALL: Final = 6
+_QUICK: Final = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
 """Levels of compression of zlib"""
 _LUMA: Final = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
@@ -321,16 +322,20 @@ def _require_one_page(label: str, pages: int) -> None:
         raise PictureError(f"{label} holds {pages} pages; save the wanted one as a file of its own")
 
 
-def to_png(
-    image: NDArray[np.uint8 | np.uint16], palette: Sequence[tuple[int, int, int]] = (), *, quick: bool = False
-) -> bytes:
+def to_png(image: NDArray[np.uint8 | np.uint16], palette: Sequence[tuple[int, int, int]] = ()) -> bytes:
     """Encode a grey image of 8 or 16 bits, or RGB of 8, as PNG.
 
     With a palette it holds numbers: 0 is black, 1 the first colour, and so on. Readers of a palette get the
-    numbers back, and viewers show the colours. `quick` takes a quarter of the time and an eighth more bytes.
+    numbers back, and viewers show the colours.
     """
     buffer, picture = io.BytesIO(), Image.fromarray(image)
     if palette:
         picture.putpalette([0, 0, 0, *(value for colour in palette for value in colour)])
-    picture.save(buffer, format="PNG", compress_level=_QUICK if quick else _SMALL)
+    picture.save(buffer, format="PNG", compress_level=_SMALL)
     return buffer.getvalue()
+
+
+def to_quick_png(picture: NDArray[np.uint8]) -> bytes:
+    """Encode a grey picture, or RGB, as PNG in a third of the time: with one filter for all rows."""
+    rows = picture if picture.ndim == 2 else picture[..., ::-1]
+    return bytes(cv2.imencode(".png", rows, _QUICK)[1])

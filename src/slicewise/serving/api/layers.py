@@ -3,11 +3,10 @@
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from slicewise.domain.labels import CLASSIFICATION, SEGMENTATION
-from slicewise.explain.cam import compute_gradcam
-from slicewise.imaging.io.image2d import to_png
+from slicewise.imaging.io.image2d import to_png, to_quick_png
 from slicewise.imaging.io.nifti import nifti_bytes
 from slicewise.imaging.orientation import Orientation
 from slicewise.imaging.slicing import restore_to_volume
@@ -28,8 +27,8 @@ _INT16: Final = np.iinfo(np.int16)
 class LayerRenderer:
     """Draws findings of one model, in whose queue it computes saliency maps."""
 
-    def __init__(self, pipeline: Pipeline, queue: ModelQueue) -> None:
-        self._pipeline, self._queue = pipeline, queue
+    def __init__(self, pipeline: Pipeline, queue: ModelQueue, num_threads: int) -> None:
+        self._pipeline, self._queue, self._num_threads = pipeline, queue, num_threads
 
     def draw(self, finding: Finding, index: int, layer: Layer) -> Picture | None:
         """Return a slice with a layer; None if the model lacks the task of the layer."""
@@ -57,7 +56,7 @@ class LayerRenderer:
         picture = self.draw(finding, index, layer)
         if picture is None:
             raise no_task(SEGMENTATION if layer == "overlay" else CLASSIFICATION, "this layer")
-        return to_png(picture, quick=True)
+        return to_quick_png(picture)
 
     def _saliency(self, prediction: Prediction, index: int, called: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the Grad-CAM of a slice, [row, col] of 0 to 1; zero where the slice is not called a tumour.
@@ -73,13 +72,30 @@ class LayerRenderer:
             images = slices.images[selected]
             targets = called[selected].tolist() if several else None
             inside = np.any(images != 0, axis=1)
-            activation[selected] = self._queue.call(
-                lambda: compute_gradcam(
-                    self._pipeline.model, images, slices.presence, inside=inside, targets=targets
-                )
+            activation[selected] = self.compute_gradcam(
+                images, slices.presence, inside=inside, targets=targets
             )
         restored: NDArray[np.float32] = restore_to_volume(activation, slices.geometry)[index]
         return restored
+
+    def compute_gradcam(
+        self, images: NDArray[np.floating], presence: ArrayLike, **options: Any
+    ) -> NDArray[np.float32]:
+        """Return saliency maps, computed in the thread of the model; see `explain.cam.compute_gradcam`.
+
+        The first call imports torch, and loads the model where a graph predicts: not in that thread, so that
+        predictions go on.
+        """
+        from slicewise.compute.threads import Threads
+        from slicewise.explain.cam import compute_gradcam
+
+        model = self._pipeline.model
+
+        def compute() -> NDArray[np.float32]:
+            with Threads.for_short_work(self._num_threads, "Grad-CAM"):
+                return compute_gradcam(model, images, presence, **options)
+
+        return self._queue.call(compute)
 
 
 def no_task(task: str, what: str) -> RequestError:

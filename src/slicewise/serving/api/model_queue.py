@@ -73,6 +73,7 @@ class ModelQueue:
         self._volumes = threading.Semaphore(_MAX_PREPARED_VOLUMES)
         self._thread: threading.Thread | None = None
         self._seconds_per_request = 1.0
+        self._last_request = time.monotonic()
         self._closed = False
 
     @property
@@ -84,6 +85,11 @@ class ModelQueue:
     def waiting(self) -> int:
         """Requests before the model."""
         return sum(not ticket.running for ticket in [*self._tickets])
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since the last request, or the start, ended; 0 during a request."""
+        return 0.0 if self._tickets else time.monotonic() - self._last_request
 
     def find(self, identifier: str) -> tuple[int, Ticket] | None:
         """Return the requests before the one with this id, and its ticket; None if it is not here."""
@@ -106,6 +112,7 @@ class ModelQueue:
             yield ticket
         finally:
             ticket.fault = ticket.fault or CancelledError()
+            self._last_request = time.monotonic()
             self._tickets.remove(ticket)
 
     def require_room(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from slicewise.domain.labels import SYNTHETIC_WARNING, Task
-from slicewise.imaging.io.image2d import to_png
+from slicewise.imaging.io.image2d import to_quick_png
 from slicewise.inference.operating_points import OperatingPoint
 from slicewise.inference.prediction import Prediction
 from slicewise.inference.uncertainty import Spread
@@ -255,4 +255,4 @@ def _largest(slices: Sequence[schemas.SliceExamination]) -> int:
 
 
 def _base64_png(picture: Picture) -> str:
-    return base64.b64encode(to_png(picture, quick=True)).decode()
+    return base64.b64encode(to_quick_png(picture)).decode()

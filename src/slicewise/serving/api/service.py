@@ -4,9 +4,10 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from anyio.to_thread import run_sync
@@ -14,9 +15,7 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from slicewise.compute.threads import Threads
 from slicewise.config.schema import Serving
-from slicewise.explain.cam import compute_gradcam
 from slicewise.inference.operating_points import INPUT_KINDS
 from slicewise.inference.pipeline import Pipeline
 from slicewise.inference.prediction import SlicePredictions
@@ -32,9 +31,14 @@ from slicewise.serving.api.problems import RequestError, request_id
 from slicewise.serving.api.responses import operating_info
 from slicewise.serving.api.result_store import ResultStore
 
+if TYPE_CHECKING:
+    from slicewise.compute.threads import Threads
+
 T = TypeVar("T")
 _GONE: Final = 499
 """The client has closed the connection: the status that nginx logs in this case."""
+_IDLE_SECONDS: Final = 3.0
+"""Without a request, before Grad-CAM is warmed up: its imports take the cores for seconds"""
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,16 @@ class PredictionService:
         self, pipeline: Pipeline, settings: Serving, *, results_dir: Path | None, num_threads: int
     ) -> None:
         self.pipeline, self.settings = pipeline, settings
-        self._threads = Threads.for_short_work(num_threads, "demo")
+        self._threads = _torch_threads(num_threads) if pipeline.backend == "torch" else None
         self.queue = ModelQueue(
             self._infer,
             capacity=settings.max_waiting,
             batch_size=pipeline.batch_size,
-            around=self._threads,
+            around=self._threads or nullcontext(),
         )
         self.results = ResultStore(results_dir, pipeline, settings)
         self.monitor = self._make_monitor()
-        self.layers = LayerRenderer(pipeline, self.queue)
+        self.layers = LayerRenderer(pipeline, self.queue, num_threads)
         channels = pipeline.checkpoints[0].preprocessing.channels
         self.reader = InputReader(channels, pipeline.slot, settings.max_megapixels)
 
@@ -157,12 +161,12 @@ class PredictionService:
             metrics={name: value for name, value in checkpoint.metrics.items() if math.isfinite(value)},
             data_name=checkpoint.data_name,
             synthetic=checkpoint.synthetic,
-            tasks=[*self.pipeline.tasks],
+            tasks=[*self.pipeline.task_names],
             device=self.pipeline.device,
             backend=self.pipeline.backend,
             **self.pipeline.inference._asdict(),
             operating_points={
-                kind: operating_info(self.pipeline.points.of(kind), [*self.pipeline.tasks])
+                kind: operating_info(self.pipeline.points.of(kind), [*self.pipeline.task_names])
                 for kind in INPUT_KINDS
             },
             max_upload_mib=self.settings.max_upload_mib,
@@ -170,11 +174,13 @@ class PredictionService:
         )
 
     def warm_up(self) -> None:
-        """Compute a Grad-CAM, whose first call imports slow modules, before the first request."""
+        """Compute a Grad-CAM, whose first call imports slow modules, when no request has come for a while."""
+        while self.queue.idle_seconds < _IDLE_SECONDS:
+            time.sleep(_IDLE_SECONDS / 10)
         preprocessing = self.pipeline.checkpoints[0].preprocessing
         size, channels = preprocessing.image_size, len(preprocessing.channels)
         blank = np.zeros((1, channels, size, size), np.float32)
-        self.queue.call(lambda: compute_gradcam(self.pipeline.model, blank, np.ones(channels)))
+        self.layers.compute_gradcam(blank, np.ones(channels))
 
     def _make_monitor(self) -> Monitor:
         monitor = Monitor()
@@ -191,7 +197,7 @@ class PredictionService:
 
     def _infer_batch(self, cases: Sequence[Prepared]) -> list[SlicePredictions]:
         first = cases[0].case
-        if first.orientation is not None and self.pipeline.device == "cpu":
+        if self._threads and first.orientation is not None and self.pipeline.device == "cpu":
             self._threads.choose()
         if len(cases) == 1:
             return [self.pipeline.infer(first.slices)]
@@ -200,6 +206,12 @@ class PredictionService:
         outputs = self.pipeline.predict_slices(images, presence)
         places = [slice(place, place + 1) for place in range(len(cases))]
         return [SlicePredictions(*(array[place] for array in outputs)) for place in places]
+
+
+def _torch_threads(num_threads: int) -> "Threads":
+    from slicewise.compute.threads import Threads  # imports torch, which graphs do without
+
+    return Threads.for_short_work(num_threads, "demo")
 
 
 async def _disconnected(request: Request) -> None:

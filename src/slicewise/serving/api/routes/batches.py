@@ -44,7 +44,7 @@ router = APIRouter(route_class=StrictRoute)
 )  # fmt: skip
 async def classify_batch(request: Request, service: ServiceDep, form: BatchFiles) -> Response:
     """Classify several files, each a case of its own: for each a result, or the problem with it."""
-    if CLASSIFICATION not in service.pipeline.tasks:
+    if CLASSIFICATION not in service.pipeline.task_names:
         raise layers.no_task(CLASSIFICATION, "this address")
     return await _examine(request, service, form.files, responses.classification)
 
@@ -55,7 +55,7 @@ async def classify_batch(request: Request, service: ServiceDep, form: BatchFiles
 )  # fmt: skip
 async def segment_batch(request: Request, service: ServiceDep, form: BatchFiles) -> Response:
     """Segment several files, each a case of its own; the masks are at the addresses of the results."""
-    if SEGMENTATION not in service.pipeline.tasks:
+    if SEGMENTATION not in service.pipeline.task_names:
         raise layers.no_task(SEGMENTATION, "this address")
 
     def respond(finding: Finding, started: float) -> schemas.Segmentation:

@@ -25,7 +25,6 @@ from slicewise.serving.api.routes import shared
 from slicewise.serving.api.routes.shared import ServiceDep, dicom_response, json_response, nifti_response
 from slicewise.serving.api.service import PredictionService
 from slicewise.serving.api.uploads import StoredUpload, store_uploads, translate_names
-from slicewise.tasks.build import find_segmentation
 
 
 def make_router(channels: Sequence[str]) -> APIRouter:
@@ -104,7 +103,7 @@ class _Examination:
             raise RequestError(400, "send the slices of a stack as `files`, or the other fields, not both")
         numbered = {f"slice {number}": file for number, file in enumerate(slices or ())}
         self._received = numbered or collect_uploads(**form)
-        if self._truth_file is not None and SEGMENTATION not in service.pipeline.tasks:
+        if self._truth_file is not None and SEGMENTATION not in service.pipeline.task_names:
             raise layers.no_task(SEGMENTATION, "a comparison with `truth`")
         self._reader = ExaminationReader(service.pipeline, service.reader, service.settings.max_upload_mib)
         self._truth: NDArray[np.bool_] | None = None
@@ -120,6 +119,8 @@ class _Examination:
         with translate_names(files := self._store(self._received, archives=True)):
             inputs = self._reader.read(files, self._grid)
         if self._truth_file is not None:
+            from slicewise.tasks.build import find_segmentation  # imports torch, which graphs do without
+
             segmentation = find_segmentation(self._service.pipeline.tasks)
             assert segmentation is not None
             with translate_names(files := self._store({"truth": self._truth_file})):

@@ -104,7 +104,7 @@ def make_router(channels: Sequence[str]) -> APIRouter:
 
 
 def _offered(service: PredictionService) -> list[str]:
-    return [JSON, PNG, NIFTI] if SEGMENTATION in service.pipeline.tasks else [JSON]
+    return [JSON, PNG, NIFTI] if SEGMENTATION in service.pipeline.task_names else [JSON]
 
 
 def _represent(

@@ -116,7 +116,7 @@ def _with(documented: dict[str, Any], more: shared.Responses) -> dict[str, Any]:
 
 
 def _require(service: PredictionService, task: Task) -> None:
-    if task not in service.pipeline.tasks:
+    if task not in service.pipeline.task_names:
         raise layers.no_task(task, "this address")
 
 
