@@ -9,7 +9,7 @@ import math
 import os
 import resource
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -27,6 +27,7 @@ _NO_MEMORY: Final = ("can't allocate memory", "not enough memory", "cannot alloc
 _SAMPLE_SECONDS: Final = 0.2
 _MALLOC_OPTIONS: Final = ((-3, 32 << 20), (-1, 1 << 30), (-2, 256 << 20))
 """M_MMAP_THRESHOLD (glibc refuses more than half a heap), M_TRIM_THRESHOLD and M_TOP_PAD"""
+_M_ARENA_MAX: Final = -8
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Of x86 (Cooper Lake, Sapphire Rapids, Zen 4 and later) and, the last one, of ARM"""
@@ -138,11 +139,24 @@ def keep_freed_memory() -> bool:
     Activations of tens of MiB are freed and allocated again in every iteration, and returning them costs page
     faults: the same training step ran 1.17 times as fast without them.
     """
+    return _set_malloc_options(_MALLOC_OPTIONS)
+
+
+def share_heaps(number: int = 2) -> bool:
+    """Let all threads use so many heaps of glibc, and return whether it accepted.
+
+    By default there are eight for each core, and each keeps what was freed in it: memory that the other
+    threads of a server do not get.
+    """
+    return _set_malloc_options([(_M_ARENA_MAX, number)])
+
+
+def _set_malloc_options(options: Iterable[tuple[int, int]]) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    accepted = [mallopt(parameter, value) == 1 for parameter, value in _MALLOC_OPTIONS]  # all three are set
+    accepted = [mallopt(parameter, value) == 1 for parameter, value in options]  # all of them are set
     return all(accepted)
 
 

@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 import slicewise
 from slicewise.config.schema import Evaluation, Serving
 from slicewise.core.errors import SliceWiseError
+from slicewise.core.machine import share_heaps
 from slicewise.domain.labels import NOTICE
 from slicewise.inference.pipeline import Pipeline
 from slicewise.serving import HOST
@@ -158,6 +159,7 @@ class _Server(uvicorn.Server):
 
 def main(argv: Sequence[str]) -> int:
     """Load the model and serve it. Return the exit code of a failed start."""
+    share_heaps()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(prog="slicewise.serving.api.app", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="the model to serve")

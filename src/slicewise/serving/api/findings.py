@@ -58,7 +58,8 @@ class Finding:
     def num_bytes(self) -> int:
         """Memory of its largest arrays."""
         prediction = self.prediction
-        arrays = (self.volume.images, prediction.mask_probability, prediction.slices.images, prediction.masks)
+        images = (self.volume.images, self.renderer.image, prediction.slices.images)
+        arrays = (*images, prediction.mask_probability, prediction.masks)
         return sum(array.nbytes for array in arrays if array is not None)
 
 
