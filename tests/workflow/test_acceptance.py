@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from slicewise.domain.tables import ComparisonRow
-from slicewise.workflow.acceptance import Judgement, Limits, RefusedError
+from slicewise.workflow.acceptance import Judgement, Limits, RefusedError, Speed
 from slicewise.workflow.benchmark import Timing
 
 
@@ -15,9 +15,7 @@ def row(score: str, value: float | None, source: str = "brats") -> ComparisonRow
 
 ACCEPTED = Judgement(
     name="onnx_int8",
-    before=Timing(10, 9, 12),
-    after=Timing(5, 4, 6),
-    speed=2.0,
+    speed=Speed(Timing(10, 9, 12), Timing(5, 4, 6), 2.0),
     differences=(row("dice_per_patient", -0.002), row("roc_auc", 0.001), row("roc_auc", None, "pictures")),
     limits=Limits(),
 )
@@ -33,7 +31,7 @@ def test_a_faster_model_within_the_limits_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("changes", "objection"),
     [
-        ({"speed": 1.02}, "it is not faster"),
+        ({"speed": ACCEPTED.speed._replace(ratio=1.02)}, "it is not faster"),
         ({"differences": (row("dice_per_patient", -0.004),)}, "more than 0.003 Dice on brats"),
         ({"differences": (row("roc_auc", -0.02, "pictures"),)}, "more than 0.003 AUC on pictures"),
         ({"differences": (row("roc_auc", None),)}, "could not be measured"),
@@ -49,7 +47,7 @@ def test_a_refusal_gives_its_reason_and_all_figures(changes: dict[str, object], 
 
 
 def test_the_speed_of_another_machine_is_not_asked_for() -> None:
-    slow = replace(ACCEPTED, speed=0.5)
+    slow = replace(ACCEPTED, speed=ACCEPTED.speed._replace(ratio=0.5))
     with pytest.raises(RefusedError, match="--for-another-machine leaves the speed out"):
         slow.require()
     replace(slow, limits=Limits(must_be_faster=False)).require()

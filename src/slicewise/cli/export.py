@@ -1,11 +1,12 @@
 """`slicewise export [MODEL]`: a trained model as a folder that other programs run, with its proof."""
 
 import argparse
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from slicewise.cli.export_recipes import add_recipe_options, int8_recipe
+from slicewise.cli.export_recipes import add_recipe_options, read_recipe
 from slicewise.cli.options import add_workspace_option, workspace_from
 from slicewise.core.console import progress, say
 from slicewise.core.disk import expand_user
@@ -18,6 +19,8 @@ from slicewise.workflow.slices import stored_cases, workspace_of
 
 if TYPE_CHECKING:
     from slicewise.exporting.examples import Example
+    from slicewise.workflow.acceptance import Limits
+    from slicewise.workflow.smaller_model import Recipe
 
 _INPUTS: Final = 300
 _NAME: Final = "best_model.pth"
@@ -46,11 +49,15 @@ def execute(args: argparse.Namespace) -> int:
         _require_format(name)
     if args.parity < 1:
         raise UsageError(f"--parity {args.parity}: at least 1 input is needed; the default is {_INPUTS}")
+    recipe, limits = read_recipe(args)
     checkpoint = _find(args.model, workspace_from(args))
-    home = workspace_of(checkpoint).root / EXPORTS / checkpoint.absolute().parent.name
+    name = checkpoint.absolute().parent.name
+    home = workspace_of(checkpoint).root / EXPORTS / (f"{name}_{recipe.name}" if recipe else name)
     folder = expand_user(args.output) if args.output else home
-    if graphs := [name for name in formats if name not in DOORS]:
-        _export_graphs(args, checkpoint, graphs, folder)
+    graphs = [name for name in formats if name not in DOORS]
+    if graphs or recipe:
+        _export_graphs(args, checkpoint, graphs, folder, recipe, limits)
+    checkpoint = folder / _NAME if recipe else checkpoint
     for name in (name for name in formats if name in DOORS):
         alone = args.output is not None and len(formats) == 1
         place = folder if alone else folder.with_name(f"{folder.name}_{name}")
@@ -59,20 +66,36 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def _export_graphs(args: argparse.Namespace, path: Path, formats: list[str], folder: Path) -> None:
-    """Write the bundle."""
+def _export_graphs(
+    args: argparse.Namespace,
+    path: Path,
+    formats: list[str],
+    folder: Path,
+    recipe: "Recipe | None",
+    limits: "Limits",
+) -> None:
+    """Write the bundle, of a smaller model where there is a recipe."""
     from slicewise.exporting.folder import export
     from slicewise.inference.pipeline import Pipeline
+    from slicewise.workflow.compression import add_int8, make_candidate
 
-    pipeline = Pipeline.load(path, backend="torch", device="cpu")
-    cases = stored_cases(workspace_of(path), pipeline.checkpoints[0].preprocessing)
-    known = f"{len(cases)} test cases and " if cases else ""
-    say(
-        f"{path}: {', '.join(formats)}, compared with the checkpoint on {known}{args.parity:,} generated "
-        "inputs"
-    )
-    finish = int8_recipe(args, path)
-    export(pipeline, formats, folder, lambda: _examples(pipeline, cases, args.parity), say, finish)
+    with tempfile.TemporaryDirectory() as work:
+        candidate = make_candidate(path, recipe, formats, limits, say, Path(work)) if recipe else None
+        pipeline = Pipeline.load(candidate.path if candidate else path, backend="torch", device="cpu")
+        cases = stored_cases(workspace_of(path), pipeline.checkpoints[0].preprocessing)
+        known = f"{len(cases)} test cases and " if cases else ""
+        say(
+            f"{path}: {', '.join(formats)}, compared with the checkpoint on {known}{args.parity:,} generated "
+            "inputs"
+        )
+
+        def finish(partial: Path) -> None:
+            if candidate:
+                candidate.accept(limits, say, partial)
+            if args.int8:
+                add_int8(path, limits, say, partial, candidate)
+
+        export(pipeline, formats, folder, lambda: _examples(pipeline, cases, args.parity), say, finish)
     say(f"{folder}: slicewise predict --checkpoint {folder} PATH", "good")
 
 

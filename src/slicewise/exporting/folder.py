@@ -40,30 +40,35 @@ def export(
         folder: of the bundle.
         examples: returns the inputs on which each format is compared with the checkpoint.
         report: is given a line about each format.
-        finish: may add graphs to the proven bundle, before it takes its place.
+        finish: may add to the bundle, or refuse it, before it is compared.
 
     Raises:
         ParityError: a format predicts something else; nothing is left of the bundle.
         UsageError: the folder holds something else, or a format needs a package that is not installed.
     """
-    checkpoint = pipeline.checkpoints[0]
-    assert isinstance(checkpoint, Checkpoint)
-    points = pipeline.points
-    scalings = Calibrations(points.volume.postprocessing.scaling, points.picture.postprocessing.scaling)
-    exported = Exported(checkpoint, scalings)
     with replaced(folder, is_bundle, "a bundle") as partial:
-        written = {name: FORMATS[name](exported, partial) for name in formats}
-        content = _content(pipeline, checkpoint, written, partial)
-        write_json(partial / BUNDLE_NAME, content)
+        written = write_graphs(pipeline, formats, partial)
+        finish(partial)
+        content = read_json(partial / BUNDLE_NAME)
         for name, each in written.items():
             for remark in each.remarks:
                 report(remark)
             if each.runner in GRAPHS:
                 content["graphs"][name]["parity"] = _prove(pipeline, partial, name, examples, report)
         write_json(partial / BUNDLE_NAME, content)
-        finish(partial)
-        write_text(partial / README, describe(read_json(partial / BUNDLE_NAME), folder.name))
+        write_text(partial / README, describe(content, folder.name))
     return folder
+
+
+def write_graphs(pipeline: Pipeline, formats: Sequence[str], folder: Path) -> dict[str, Written]:
+    """Write a bundle without a proof into an empty folder; the arguments are those of `export`."""
+    checkpoint, points = pipeline.checkpoints[0], pipeline.points
+    assert isinstance(checkpoint, Checkpoint)
+    scalings = Calibrations(points.volume.postprocessing.scaling, points.picture.postprocessing.scaling)
+    exported = Exported(checkpoint, scalings)
+    written = {name: FORMATS[name](exported, folder) for name in formats}
+    write_json(folder / BUNDLE_NAME, _content(pipeline, checkpoint, written, folder))
+    return written
 
 
 def _prove(

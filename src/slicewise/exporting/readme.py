@@ -16,6 +16,7 @@ def describe(content: Mapping[str, Any], name: str) -> str:
         f"Exported by {content['made_by']} from the {model['stage']} checkpoint of a model trained on "
         f"{model['data_name']} (SHA-256 `{content['source']['sha256'][:16]}...`).",
         "",
+        *(_smaller(content["smaller"]) if "smaller" in content else []),
         "```bash",
         "pip install 'slicewise[runtime]'    # no torch",
         f"slicewise predict --checkpoint {name} picture.png patient_folder/",
@@ -59,21 +60,29 @@ def _outputs(content: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _smaller(smaller: Mapping[str, Any]) -> list[str]:
+    """Return what the model was made smaller from, and at what loss."""
+    lines = [f"It is a smaller form of another checkpoint ({smaller['recipe']}), `best_model.pth` here:", ""]
+    for name, judgement in smaller["graphs"].items():
+        lines.append(
+            f"- {name}: {judgement['speed']:.2f} times as fast; on the validation patients "
+            f"{_losses(judgement)}."
+        )
+    return [*lines, ""]
+
+
+def _losses(judgement: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{row['score']} {row['value']:+.4f} on {row['source']}"
+        for row in judgement["differences"]
+        if row["value"] is not None
+    )
+
+
 def _row(name: str, parity: Mapping[str, Any]) -> str:
-    if "differences" in parity:  # int8: accepted at a loss, no parity
-        lost = ", ".join(
-            f"{row['score']} {row['value']:+.4f} on {row['source']}"
-            for row in parity["differences"]
-            if row["value"] is not None
-        )
-        return f"| {name} | validation patients | {lost} | | | {parity['milliseconds']:.1f} |"
     if "differences" in parity:  # int8: accepted at a loss, which is no parity
-        lost = ", ".join(
-            f"{row['score']} {row['value']:+.4f} on {row['source']}"
-            for row in parity["differences"]
-            if row["value"] is not None
-        )
-        return f"| {name} | validation patients | {lost} | | | {parity['milliseconds']:.1f} |"
+        milliseconds = f"{parity['milliseconds']:.1f}"
+        return f"| {name} | validation patients | {_losses(parity)} | | | {milliseconds} |"
     if not parity:
         return f"| {name} | not compared here | | | | |"
     return (

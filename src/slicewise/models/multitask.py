@@ -21,6 +21,7 @@ from slicewise.core.errors import ConfigError
 from slicewise.domain.labels import MODALITIES
 from slicewise.models.base import Builder
 from slicewise.models.optimize import prune_unused_stages, use_fp32_depthwise
+from slicewise.models.widths import set_layer_sizes
 from slicewise.tasks.build import find_segmentation, make_tasks
 
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -121,6 +122,8 @@ class MultitaskModel(nn.Module):
                 dropout=settings.head_dropout,
                 num_logits=classification.num_channels,
             )
+        if settings.widths:
+            set_layer_sizes(self, settings.widths)
 
     def encode(self, images: Tensor, presence: Tensor) -> list[Tensor]:
         """Return the encoder's feature maps, shallow to deep.

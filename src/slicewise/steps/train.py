@@ -28,7 +28,8 @@ _START: Final = "training.start_from"
 def _settings(stage: str, config: Config) -> dict[str, Any]:
     data_keys = ("data.name", "data.synthetic", *source_keys(config, "slot"))
     keys = (f"stages.{stage}", "training", "tasks", "model", "seed", *data_keys)
-    settings = select_settings(config, *keys, without=(_START, "training.minutes"))
+    unset = () if config.model.widths else ("model.widths",)  # outputs of before it existed stay up to date
+    settings = select_settings(config, *keys, without=(_START, "training.minutes", *unset))
     path = _external_checkpoint(stage, config)
     if path is not None:  # its content counts, not its path
         try:

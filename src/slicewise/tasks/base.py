@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from slicewise.config.schema import Training
 from slicewise.config.schema.model import SegmentationSettings, TaskName
@@ -84,6 +85,13 @@ class Task(ABC):
     @abstractmethod
     def loss(self, logits: Tensor, targets: Targets, training: Training) -> Tensor:
         """Return the loss of a batch, a scalar in fp32; 0 where no slice has a target."""
+
+    def distillation_loss(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """Return the cross-entropy with the probabilities of another model's logits (Hinton 2015)."""
+        logits, teacher = logits.float(), teacher.float()
+        if self.is_exclusive:
+            return cross_entropy(logits, teacher.softmax(1))
+        return binary_cross_entropy_with_logits(logits, teacher.sigmoid())
 
     @abstractmethod
     def has_target(self, slices: SliceTable) -> NDArray[np.bool_]:

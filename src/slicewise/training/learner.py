@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
@@ -72,14 +73,25 @@ def encode_targets(batch: Batch, tasks: Tasks) -> Batch:
 
 
 def compute_losses(
-    logits: Mapping[TaskName, Tensor], batch: Batch, tasks: Tasks, objective: Objective, training: Training
+    logits: Mapping[TaskName, Tensor],
+    batch: Batch,
+    tasks: Tasks,
+    objective: Objective,
+    training: Training,
+    teacher: Mapping[TaskName, Tensor] = MappingProxyType({}),
 ) -> Losses:
-    """Return the stage's loss, and that of each task with logits; `batch` has encoded targets."""
+    """Return the stage's loss, and that of each task with logits; `batch` has encoded targets.
+
+    The logits of a teacher count as much as the truth.
+    """
     zero = torch.zeros((), device=batch.labels.device)
     losses = {
         name: task.loss(logits[name], batch, training) if name in logits else zero
         for name, task in tasks.items()
     }
+    for name in teacher.keys() & logits.keys():
+        imitation = tasks[name].distillation_loss(logits[name], teacher[name])
+        losses[name] = (losses[name] + imitation) / 2
     total = torch.stack([getattr(objective, name) * loss for name, loss in losses.items()]).sum()
     return Losses(total, losses)
 
@@ -93,6 +105,7 @@ class Learner:
         start: the checkpoint with the initial weights; None for a new model.
         num_steps: optimiser steps of the whole stage, for the learning rates.
         precision: in place of `training.precision`.
+        teacher: a model of the same tasks, whose probabilities count as much as the truth.
     """
 
     def __init__(
@@ -102,6 +115,7 @@ class Learner:
         start: Checkpoint | None,
         num_steps: int,
         precision: Precision | None = None,
+        teacher: Checkpoint | None = None,
     ) -> None:
         self.stage, self.config, self.num_steps = stage, config, num_steps
         training = config.training
@@ -123,6 +137,9 @@ class Learner:
         if training.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self._module = self.fabric.setup_module(self.model)
+        self._teacher = teacher.build().requires_grad_(False).to(self.device) if teacher else None
+        if self._teacher and training.channels_last:
+            self._teacher.to(memory_format=torch.channels_last)
         self._active = [name for name in self.model.tasks if getattr(stage.objective, name)]
         groups = optim.parameter_groups(self.model, stage.learning_rates, training.optimizer.weight_decay)
         fused = self.precision != "fp16"  # its scaler cannot clip before a fused step
@@ -149,9 +166,25 @@ class Learner:
             self.model.train()
         with self.fabric.autocast():  # the module of Fabric does the same, and its checks take 1 % of a step
             logits = processes.shared_forward(self.model, batch.images, batch.presence, self._active)
-        losses = compute_losses(logits, batch, self.model.tasks, self.stage.objective, self.config.training)
+        losses = compute_losses(
+            logits,
+            batch,
+            self.model.tasks,
+            self.stage.objective,
+            self.config.training,
+            self._teach(batch),
+        )
         self.fabric.backward(losses.total / group_size)
         return losses
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch) -> Mapping[TaskName, Tensor]:
+        """Return the teacher's logits of a batch; none without a teacher."""
+        if self._teacher is None:
+            return {}
+        with self.fabric.autocast():
+            logits: Mapping[TaskName, Tensor] = self._teacher(batch.images, batch.presence, self._active)
+        return logits
 
     def step(self, number: int) -> None:
         """Take optimiser step `number` (from 0) with the accumulated gradients."""

@@ -63,6 +63,7 @@ def train_stage(
     start: Checkpoint | None,
     *,
     fingerprint: str,
+    teacher: Checkpoint | None = None,
 ) -> StageResult:
     """Train one stage; `out_dir` receives best_model.pth, last.pth, history.csv, curves.png and samples/.
 
@@ -70,20 +71,31 @@ def train_stage(
     with the same bits as one that was not interrupted (on the same machine, with as many threads).
 
     `name` is one of `config.stages`, `out_dir` a folder of this stage alone; without a checkpoint to `start`
-    from the model is new. `fingerprint` identifies the stage's settings and inputs.
+    from the model is new. `fingerprint` identifies the stage's settings and inputs. With a `teacher`, a model
+    of the same tasks, the stage learns from its probabilities as much as from the truth.
 
     Raises:
         TrainingError: too few slices, a loss that is NaN or infinite, or a batch that memory cannot hold.
         CheckpointError: `start` belongs to another model, or `last.pth` is damaged.
     """
     shared = shared_config(config)
-    work = partial(train_stage, name, shared, train_set, val_set, out_dir, start, fingerprint=fingerprint)
+    work = partial(
+        train_stage,
+        name,
+        shared,
+        train_set,
+        val_set,
+        out_dir,
+        start,
+        fingerprint=fingerprint,
+        teacher=teacher,
+    )
     with (
         join_processes(shared, work),
         deterministic_kernels(shared.runtime, name) as threads,
         explain_out_of_memory(name, config),
     ):
-        trainer = Trainer(name, shared, train_set, val_set, out_dir, start, fingerprint)
+        trainer = Trainer(name, shared, train_set, val_set, out_dir, start, fingerprint, teacher)
         resumed_from = trainer.resume()
         learner = trainer.learner
         log.info("%s: %s (%s)", name, learner.precision, learner.precision_reason)
@@ -116,6 +128,7 @@ def rehearse_stage(
     val_set: SliceDataset,
     out_dir: Path,
     start: Checkpoint | None,
+    teacher: Checkpoint | None = None,
 ) -> tuple[Pace, Checkpoint]:
     """Return how long the parts of a stage take here, and a checkpoint of it to start the next stage from.
 
@@ -123,13 +136,13 @@ def rehearse_stage(
     `train_stage`.
     """
     shared = shared_config(config)
-    work = partial(rehearse_stage, name, shared, train_set, val_set, out_dir, start)
+    work = partial(rehearse_stage, name, shared, train_set, val_set, out_dir, start, teacher)
     with (
         join_processes(shared, work),
         deterministic_kernels(shared.runtime, name) as threads,
         explain_out_of_memory(name, config),
     ):
-        trainer = Trainer(name, shared, train_set, val_set, out_dir, start, fingerprint="")
+        trainer = Trainer(name, shared, train_set, val_set, out_dir, start, "", teacher)
         pace = trainer.rehearse(threads)
     return pace, trainer.learner.checkpoint(name, "", {})
 

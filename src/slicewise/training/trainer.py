@@ -69,14 +69,16 @@ class Trainer:
         out_dir: Path,
         start: Checkpoint | None,
         fingerprint: str,
+        teacher: Checkpoint | None = None,
     ) -> None:
         self.name, self.config, self.val_set = name, config, val_set
         self.stage: Stage = config.stages[name]
         self.training, self.fingerprint = config.training, fingerprint
         self.batches = make_loader(name, config, train_set)
         self.groups = AccumulationGroups(len(self.batches), config.training.accumulate)
-        self._start, self._out_dir = start, out_dir
-        earlier = start.reference if start else None
+        self._start, self._out_dir, self._teacher = start, out_dir, teacher
+        before = start or teacher
+        earlier = before.reference if before else None
         self._reference = describe_training([*train_set.cases, *val_set.cases], fingerprint, earlier)
         self._build_learner()
         self.progress, self._state_path, self._saved_at = Progress(), out_dir / "last.pth", time.monotonic()
@@ -88,7 +90,7 @@ class Trainer:
     def _build_learner(self, precision: Precision | None = None) -> None:
         torch.manual_seed(derive_seed("weights", self.config.seed, self.name))
         steps = self.stage.epochs * len(self.groups)
-        self.learner = Learner(self.stage, self.config, self._start, steps, precision)
+        self.learner = Learner(self.stage, self.config, self._start, steps, precision, self._teacher)
         self._artifacts = StageArtifacts(
             self.name, self._out_dir, self.fingerprint, self.learner, self.val_set, self._reference
         )

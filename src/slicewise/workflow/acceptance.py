@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from slicewise.core.errors import SliceWiseError
 from slicewise.domain.tables import ComparisonRow
@@ -33,24 +33,45 @@ _FASTER: Final = 1.05
 _NOT_FASTER: Final = "it is not faster"
 
 
+class Speed(NamedTuple):
+    """Of a slice, in the model that would be replaced and in the smaller one, measured alternately."""
+
+    before: Timing
+    after: Timing
+    ratio: float
+    """Of the smallest times, to which other programs add least; above 1 where the smaller one is faster"""
+
+    @property
+    def is_faster(self) -> bool:
+        return self.ratio >= _FASTER
+
+    def __str__(self) -> str:
+        return f"ms a slice: {self.before} before, {self.after} after, {self.ratio:.2f} × as fast"
+
+    def require(self, name: str) -> None:
+        """Raise RefusedError where a model that is not trained yet is no faster."""
+        if not self.is_faster:
+            raise RefusedError(
+                f"{name} was refused and not trained: {_NOT_FASTER}. {self}. Prune more or name a smaller "
+                "encoder; --for-another-machine leaves the speed out"
+            )
+
+
 @dataclass(frozen=True)
 class Judgement:
-    """The smaller model beside the other one, on the same patients and measured alternately."""
+    """The smaller model beside the other one, on the same patients."""
 
     name: str
-    before: Timing
-    """Of a slice, of the model that it would replace"""
-    after: Timing
-    speed: float
-    """The median of the ratio of both over the rounds; above 1 where the smaller one is faster"""
+    speed: Speed
     differences: tuple[ComparisonRow, ...]
     """Of Dice and AUC, by source: the smaller one minus the other"""
     limits: Limits
+    opponent: str = "the original"
 
     @property
     def objections(self) -> list[str]:
         """What speaks against it; empty where it is accepted."""
-        found = [_NOT_FASTER] if self.limits.must_be_faster and self.speed < _FASTER else []
+        found = [_NOT_FASTER] if self.limits.must_be_faster and not self.speed.is_faster else []
         for row in self.differences:
             limit = self.limits.of(row.score)
             if row.value is not None and -row.value > limit:
@@ -61,7 +82,7 @@ class Judgement:
 
     def figures(self) -> list[str]:
         """Return speed and losses as lines."""
-        lines = [f"ms a slice: {self.before} before, {self.after} after, {self.speed:.2f} × as fast"]
+        lines = [str(self.speed)]
         for row in self.differences:
             interval = row.interval_text if row.low is not None else _NO_INTERVAL
             units = f"{row.num_patients} patients or families"
@@ -73,8 +94,9 @@ class Judgement:
         if self.objections:
             figures = "; ".join(self.figures())
             raise RefusedError(
-                f"{self.name} was refused and not written: {'; '.join(self.objections)}. On validation "
-                f"patients: {figures}. Allow more with --max-loss DICE AUC, or keep the model as it is"
+                f"{self.name} was refused and not written: {'; '.join(self.objections)}. Against "
+                f"{self.opponent}, on validation patients: {figures}. Allow more with --max-loss DICE AUC, "
+                "or keep the model as it is"
                 + ("; --for-another-machine leaves the speed out" if _NOT_FASTER in self.objections else "")
             )
 
@@ -82,10 +104,11 @@ class Judgement:
         return {
             "accepted": not self.objections,
             "limits": asdict(self.limits),
-            "milliseconds_before": self.before._asdict(),
-            "milliseconds": self.after.median,
-            "milliseconds_after": self.after._asdict(),
-            "speed": self.speed,
+            "against": self.opponent,
+            "milliseconds_before": self.speed.before._asdict(),
+            "milliseconds": self.speed.after.median,
+            "milliseconds_after": self.speed.after._asdict(),
+            "speed": self.speed.ratio,
             "patients": "validation",
             "differences": [asdict(row) for row in self.differences],
         }

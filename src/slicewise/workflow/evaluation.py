@@ -158,19 +158,25 @@ def case_output(
 
 def _select_thresholds(context: Context[Config], pipeline: Pipeline) -> ThresholdSelection:
     """Select on the validation cases and write the selection, before the test cases are opened."""
-    config, settings = context.config, context.config.evaluation
+    selection, content = select_operating_points(pipeline, slices.open_cases(context, "val"), context.config)
+    write_json(context.out("evaluation") / CALIBRATION_NAME, content)
+    return selection
+
+
+def select_operating_points(
+    pipeline: Pipeline, cases: Cases, config: Config
+) -> tuple[ThresholdSelection, dict[str, Any]]:
+    """Return what is selected on validation cases, and the content of calibration.json."""
+    settings = config.evaluation
     if CLASSIFICATION not in pipeline.tasks:
         settings = settings.model_copy(update={"calibrate": "none", "operating_point": "fixed"})
-    cases = slices.open_cases(context, "val")
     outputs = case_outputs(pipeline, cases, "select thresholds")
     selection = select_thresholds(outputs, settings, config.seed)
     # The thresholds of the first source of volumes or pictures are those for new files.
     first = {source.unit: source.name for source in reversed(config.data.sources.values())}
     names = (first.get("volume", "no_volumes"), first.get("picture", "no_pictures"))
     conditions = OperatingConditions(pipeline.checkpoints[0].weights_digest, settings.inference, *names)
-    content = {"made_for": conditions.to_json(), **selection.to_json()}
-    write_json(context.out("evaluation") / CALIBRATION_NAME, content)
-    return selection
+    return selection, {"made_for": conditions.to_json(), **selection.to_json()}
 
 
 def _stage_results(context: Context[Config], cases: Cases, held_out: HeldOutResult) -> list[Variant]:

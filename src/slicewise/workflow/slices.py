@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.config.schema import Config, Preprocessing
-from slicewise.core.errors import DataError, SliceWiseError, WorkspaceError
+from slicewise.core.errors import DataError, SliceWiseError, UsageError, WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.data.index import CaseIndex
 from slicewise.data.split.assignment import Split, Subset
@@ -102,6 +102,22 @@ def stored_cases(
     ]
 
 
+def require_cases(path: Path, preprocessing: Preprocessing, subset: Subset) -> "list[StoredCase]":
+    """Return `stored_cases` of the workspace around a checkpoint.
+
+    Raises:
+        UsageError: there are none.
+    """
+    workspace = workspace_of(path)
+    cases = stored_cases(workspace, preprocessing, subset)
+    if not cases:
+        raise UsageError(
+            f"{workspace.root} holds no {subset} patients prepared for {path}; a smaller model is made in "
+            "the workspace of the run that trained it"
+        )
+    return cases
+
+
 def indexed_cases(workspace: Workspace) -> "list[CaseFiles]":
     """Return the files of the cases of the last run in a workspace, as far as they are still there."""
     try:
@@ -119,13 +135,19 @@ def workspace_of(path: Path) -> Workspace:
 
 def open_subset(context: Context[Config], subset: Subset) -> "SliceDataset":
     """Return one subset for training, by source."""
-    from slicewise.data.loading.dataset import SliceDataset
-
     cases = open_cases(context, subset)
     _require_classes(context.config, cases)
+    return case_dataset(context.config, cases)
+
+
+def case_dataset(config: Config, cases: "Iterable[StoredCase]") -> "SliceDataset":
+    """Return cases for training, by source."""
+    from slicewise.data.loading.dataset import SliceDataset
+
+    listed = [*cases]
     by_source = {
-        key: [case for case in cases if case.key.source == source.name]
-        for key, source in context.config.data.sources.items()
+        key: [case for case in listed if case.key.source == source.name]
+        for key, source in config.data.sources.items()
     }
     return SliceDataset(by_source, PRELOAD_MIB)
 

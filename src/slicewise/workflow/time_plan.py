@@ -24,6 +24,7 @@ from slicewise.engine.workspace import StoredOutput
 from slicewise.workflow.slices import SPLIT_NAME, open_cases, open_subset, read_manifest
 
 if TYPE_CHECKING:
+    from slicewise.data.loading.dataset import SliceDataset
     from slicewise.models.checkpoint import Checkpoint
     from slicewise.training.trainer import Pace
 
@@ -112,26 +113,45 @@ def make_time_plan(context: Context[Config]) -> tuple[dict[str, StagePlan], dict
 
 def _rehearse(context: Context[Config]) -> "tuple[dict[str, Pace], dict[str, StagePlan], Checkpoint]":
     """Return the pace and the usual size of each stage, and a checkpoint of the last one."""
-    from slicewise.training.stage import rehearse_stage
-    from slicewise.training.trainer import make_loader
-
     config, train_set, val_set = context.config, open_subset(context, "train"), open_subset(context, "val")
     paces: dict[str, Pace] = {}
     usual: dict[str, StagePlan] = {}
     checkpoints: dict[str | None, Checkpoint | None] = {None: None}
     names = [*config.stages]
     for number, name in enumerate([names[0], *names]):  # the first one warms up
-        stage, wanted = config.stages[name], _REHEARSED_BATCHES if number else _WARMUP_BATCHES
-        usual[name] = StagePlan(stage.epochs, len(make_loader(name, config, train_set)))
-        short = stage.model_copy(
-            update={"epochs": 1, "iterations_per_epoch": min(wanted, usual[name].batches)}
-        )
-        rehearsed = config.model_copy(update={"stages": {**config.stages, name: short}})
+        start, wanted = checkpoints[config.stages[name].starts_from], None if number else _WARMUP_BATCHES
         with tempfile.TemporaryDirectory(dir=context.partial) as folder:
-            start = checkpoints[stage.starts_from]
-            paces[name], last = rehearse_stage(name, rehearsed, train_set, val_set, Path(folder), start)
+            rehearsed = rehearse(name, config, train_set, val_set, start, Path(folder), batches=wanted)
+        paces[name], usual[name], last = rehearsed
         checkpoints[name] = last if number else None
     return paces, usual, last
+
+
+def rehearse(
+    name: str,
+    config: Config,
+    train_set: "SliceDataset",
+    val_set: "SliceDataset",
+    start: "Checkpoint | None",
+    folder: Path,
+    teacher: "Checkpoint | None" = None,
+    batches: int | None = None,
+) -> "tuple[Pace, StagePlan, Checkpoint]":
+    """Return the pace of a stage from a short epoch in `folder`, its configured size, and its checkpoint.
+
+    `batches` are those of the short epoch; by default enough for a steady pace.
+    """
+    from slicewise.training.stage import rehearse_stage
+    from slicewise.training.trainer import make_loader
+
+    stage = config.stages[name]
+    plan = StagePlan(stage.epochs, len(make_loader(name, config, train_set)))
+    short = stage.model_copy(
+        update={"epochs": 1, "iterations_per_epoch": min(batches or _REHEARSED_BATCHES, plan.batches)}
+    )
+    rehearsed = config.model_copy(update={"stages": {**config.stages, name: short}})
+    pace, checkpoint = rehearse_stage(name, rehearsed, train_set, val_set, folder, start, teacher)
+    return pace, plan, checkpoint
 
 
 def _evaluation_seconds(context: Context[Config], checkpoint: "Checkpoint") -> float:

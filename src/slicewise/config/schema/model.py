@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from slicewise.config.schema.base import CountOrZero, Fraction, Section
+from slicewise.config.schema.base import Count, CountOrZero, Fraction, Section
 from slicewise.core.registry import Registry
 from slicewise.domain.labels import MAX_CLASSES
 
@@ -19,6 +19,8 @@ Activation = Literal["sigmoid", "softmax"]
 ClassName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 Label = Annotated[int, Field(ge=1, le=255)]
 TaskName = Literal["segmentation", "classification"]
+Widths = tuple[tuple[str, tuple[Count, ...]], ...]
+"""(name of a layer, its sizes) of each layer of a pruned model that the whole model has otherwise"""
 _LOSS_ACTIVATIONS: dict[str, Activation] = {"bce": "sigmoid", "ce": "softmax"}
 """Losses that are defined for one activation only."""
 
@@ -183,6 +185,8 @@ class Model(Section):
     """The map that the classification head pools. `decoder`: its map at full resolution, which masks teach to
     judge places. `encoder`: its deepest map, in which what ImageNet taught is; there is then no decoder, and
     so no segmentation."""
+    widths: Widths | None = None  # older checkpoints lack it
+    """Sizes of the layers of a pruned model, which `slicewise export --prune` sets; null: the whole model."""
 
     @property
     def depth(self) -> int:
