@@ -1,9 +1,7 @@
 """Export to a bundle, its proof, and predictions from it."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from slicewise.domain.labels import MODALITIES
 from slicewise.exporting.examples import Example, generate
 from slicewise.exporting.folder import export
 from slicewise.exporting.graph import Calibrations, ExportedGraph
-from slicewise.exporting.parity import Parity, ParityError, compare
+from slicewise.exporting.parity import Inputs, Parity, ParityError, compare, prove
 from slicewise.inference.calibration import Scaling
 from slicewise.inference.pipeline import Pipeline
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
@@ -36,14 +34,9 @@ def saved(checkpoint: Checkpoint, workspace: Path) -> Path:
     return path
 
 
-def examples(pipeline: Pipeline, count: int = COUNT) -> Iterable[Example]:
-    preprocessing = pipeline.checkpoints[0].preprocessing
-    return generate(preprocessing.channels, preprocessing.image_size, count)
-
-
 def exported(path: Path, folder: Path, *formats: str) -> Path:
     pipeline = Pipeline.load(path, backend="torch", device="cpu")
-    return export(pipeline, formats or ("onnx",), folder, partial(examples, pipeline))
+    return export(pipeline, formats or ("onnx",), folder, Inputs(count=COUNT))
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +200,33 @@ def test_probabilities_at_a_threshold_are_ties(bundle: Path, picture_path: Path)
 def test_both_refuse_what_cannot_be_predicted(bundle: Path) -> None:
     pipeline = Pipeline.load(bundle)
     flat = Example("flat", np.full((32, 32), 7.0, np.float32))
-    parity = compare(pipeline, pipeline, [flat])
+    parity = compare(pipeline, {"it": pipeline}, [flat])["it"]
     assert (parity.refused, parity.passed) == (1, True)
+
+
+def test_processes_share_the_inputs_and_find_what_one_finds(
+    bundle: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parity = "slicewise.exporting.parity"
+    monkeypatch.setattr(f"{parity}._GROUP", 10)
+    monkeypatch.setattr(f"{parity}._WHOLE", 20)  # with others the preparation is shared
+    inputs = Inputs(count=40)
+    alone = prove(model, bundle, ["onnx"], inputs)["onnx"]
+    monkeypatch.setattr(f"{parity}._JOBS_PER_WORKER", 2)
+    shared = prove(model, bundle, ["onnx"], inputs)["onnx"]
+    for found in (alone, shared):
+        assert (found.inputs, found.differing_verdicts, found.passed) == (40, 0, True)
+    assert (alone.pixels, alone.verdicts, alone.refused) == (shared.pixels, shared.verdicts, shared.refused)
+
+
+def test_the_worst_input_is_kept_where_numbers_are_joined() -> None:
+    first, second = Parity(inputs=2, pixels=9, differing_pixels=1, worst="a", worst_pixels=1), Parity(1)
+    second.worst, second.worst_pixels, second.pixels, second.differing_pixels = "b", 3, 9, 3
+    first.merge(second)
+    assert (first.inputs, first.share, first.worst) == (3, 4 / 18, "b")
+    first.merge(Parity(inputs=1, verdicts=1, differing_verdicts=1, worst="c"))
+    first.merge(second)
+    assert (first.differing_verdicts, first.worst, first.passed) == (1, "c", False)
 
 
 def test_each_subset_of_modalities_is_among_the_examples() -> None:

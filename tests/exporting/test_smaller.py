@@ -13,6 +13,7 @@ from tests.conftest import TINIEST, Pipeline
 from slicewise.cli.main import main
 from slicewise.exporting.folder import export as export_bundle
 from slicewise.exporting.folder import write_graphs
+from slicewise.exporting.parity import Inputs
 from slicewise.inference.pipeline import Pipeline as Predictor
 from slicewise.models.checkpoint import load_checkpoint
 from slicewise.runtime.bundle import BUNDLE_NAME, read_bundle
@@ -80,7 +81,7 @@ def test_int8_is_kept_or_leaves_nothing(workspace: Path, tmp_path: Path, name: s
             pipeline,
             [name],
             tmp_path / "refused",
-            list,
+            Inputs(count=2),
             finish=partial(add_int8, path, Limits(dice=-2, auc=-2, must_be_faster=False), print),
         )
     assert list(tmp_path.iterdir()) == [bundle]

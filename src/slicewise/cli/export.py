@@ -2,13 +2,12 @@
 
 import argparse
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from slicewise.cli.export_recipes import add_recipe_options, read_recipe
 from slicewise.cli.options import add_workspace_option, workspace_from
-from slicewise.core.console import progress, say
+from slicewise.core.console import say
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import UsageError
 from slicewise.engine.workspace import Workspace
@@ -18,7 +17,6 @@ from slicewise.runtime.bundle import EXPORTS
 from slicewise.workflow.slices import stored_cases, workspace_of
 
 if TYPE_CHECKING:
-    from slicewise.exporting.examples import Example
     from slicewise.workflow.acceptance import Limits
     from slicewise.workflow.smaller_model import Recipe
 
@@ -76,6 +74,7 @@ def _export_graphs(
 ) -> None:
     """Write the bundle, of a smaller model where there is a recipe."""
     from slicewise.exporting.folder import export
+    from slicewise.exporting.parity import Inputs
     from slicewise.inference.pipeline import Pipeline
     from slicewise.workflow.compression import add_int8, make_candidate
 
@@ -95,7 +94,7 @@ def _export_graphs(
             if args.int8:
                 add_int8(path, limits, say, partial, candidate)
 
-        export(pipeline, formats, folder, lambda: _examples(pipeline, cases, args.parity), say, finish)
+        export(pipeline, formats, folder, Inputs(cases, args.parity), say, finish)
     say(f"{folder}: slicewise predict --checkpoint {folder} PATH", "good")
 
 
@@ -137,13 +136,3 @@ def _find(model: str | None, workspace: Workspace) -> Path:
             f"{workspace.root}; its stages are {', '.join(trained) or 'none'}"
         )
     return found[0]
-
-
-def _examples(pipeline: Any, cases: "list[Any]", count: int) -> "Iterable[Example]":
-    from slicewise.exporting.examples import Example, generate
-
-    first = pipeline.checkpoints[0].preprocessing
-    own = (Example(f"test case {case.key.case}", case) for case in cases)
-    made = generate(first.channels, first.image_size, count, pictures_only=first.fit == "tile")
-    both = (example for part in (own, made) for example in part)
-    return progress(both, desc="compare", total=len(cases) + count, unit="input")

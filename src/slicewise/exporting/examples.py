@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slicewise.data.store import StoredCase
 from slicewise.inference.pipeline import Pipeline
-from slicewise.inference.prediction import Prediction
+from slicewise.inference.prepared_case import PreparedCase
 
 _SMALLEST: Final = 16
 _MAX_SLICES: Final = 4
@@ -30,26 +30,32 @@ class Example:
     case: StoredCase | NDArray[Any]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def predict(self, pipeline: Pipeline) -> Prediction:
-        """Return its prediction.
+    def prepare(self, pipeline: Pipeline) -> PreparedCase:
+        """Return what the model of a pipeline is given.
 
         Raises:
             DataError: the pipeline refuses it.
         """
-        return pipeline.predict(self.case, **self.options)
+        return pipeline.prepare(self.case, **self.options)
 
 
 def generate(
-    channels: Sequence[str], size: int, count: int, *, pictures_only: bool = False, seed: int = 0
+    channels: Sequence[str],
+    size: int,
+    count: int,
+    *,
+    start: int = 0,
+    pictures_only: bool = False,
+    seed: int = 0,
 ) -> Iterator[Example]:
-    """Yield `count` examples for a model of these channels and of slices of `size` pixels.
+    """Yield the examples from `start` to `count` for a model of these channels and slices of `size` pixels.
 
     Every fourth is a picture, the others are volumes of up to four slices with one subset of the channels
     after the other. Number i depends on `seed` and i alone.
     """
     subsets = [*chain.from_iterable(combinations(channels, number + 1) for number in range(len(channels)))]
     kinds = list(_KINDS)
-    for number in range(count):
+    for number in range(start, count):
         rng = np.random.default_rng([seed, number])
         kind, scale = kinds[number % len(kinds)], _SCALES[number // len(kinds) % len(_SCALES)]
         rows, cols = (int(side) | 1 for side in rng.integers(_SMALLEST, 2 * size, 2))

@@ -1,7 +1,7 @@
 """The folder of a bundle: written beside its place, compared with the checkpoint, renamed or dropped."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -9,15 +9,14 @@ from typing import Any, Final
 import slicewise
 from slicewise.core.files import read_json, write_json, write_text
 from slicewise.core.hashing import hash_file
-from slicewise.exporting.examples import Example
 from slicewise.exporting.formats import FORMATS, Exported, Written
 from slicewise.exporting.graph import Calibrations
-from slicewise.exporting.parity import Parity, ParityError, compare, measure
+from slicewise.exporting.parity import Inputs, Parity, ParityError, measure, open_graph, prove
 from slicewise.exporting.readme import describe
 from slicewise.exporting.replaced_folder import replaced
 from slicewise.inference.pipeline import Pipeline
 from slicewise.models.checkpoint import Checkpoint
-from slicewise.runtime.bundle import BUNDLE_NAME, FORMAT, VERSION, is_bundle, read_bundle
+from slicewise.runtime.bundle import BUNDLE_NAME, FORMAT, VERSION, is_bundle
 from slicewise.runtime.graphs import GRAPHS
 
 README: Final = "README.md"
@@ -28,7 +27,7 @@ def export(
     pipeline: Pipeline,
     formats: Sequence[str],
     folder: Path,
-    examples: Callable[[], Iterable[Example]],
+    inputs: Inputs,
     report: Report = lambda _: None,
     finish: Callable[[Path], None] = lambda _: None,
 ) -> Path:
@@ -38,7 +37,7 @@ def export(
         pipeline: of one checkpoint, loaded from its file.
         formats: names of `FORMATS`.
         folder: of the bundle.
-        examples: returns the inputs on which each format is compared with the checkpoint.
+        inputs: those on which each format is compared with the checkpoint.
         report: is given a line about each format.
         finish: may add to the bundle, or refuse it, before it is compared.
 
@@ -49,14 +48,11 @@ def export(
     with replaced(folder, is_bundle, "a bundle") as partial:
         written = write_graphs(pipeline, formats, partial)
         finish(partial)
-        content = read_json(partial / BUNDLE_NAME)
-        for name, each in written.items():
-            for remark in each.remarks:
-                report(remark)
-            if each.runner in GRAPHS:
-                content["graphs"][name]["parity"] = _prove(pipeline, partial, name, examples, report)
-        write_json(partial / BUNDLE_NAME, content)
-        write_text(partial / README, describe(content, folder.name))
+        for remark in (remark for each in written.values() for remark in each.remarks):
+            report(remark)
+        proven = [name for name, each in written.items() if each.runner in GRAPHS]
+        _prove(pipeline, partial, proven, inputs, report)
+        write_text(partial / README, describe(read_json(partial / BUNDLE_NAME), folder.name))
     return folder
 
 
@@ -71,25 +67,22 @@ def write_graphs(pipeline: Pipeline, formats: Sequence[str], folder: Path) -> di
     return written
 
 
-def _prove(
-    pipeline: Pipeline, folder: Path, name: str, examples: Callable[[], Iterable[Example]], report: Report
-) -> dict[str, Any]:
-    """Compare a graph with the checkpoint, and time both; return the record of it."""
-    bundle = read_bundle(folder)
-    other = Pipeline(
-        [bundle],
-        pipeline.settings,
-        backend=name,
-        inference=pipeline.inference,
-        points=pipeline.points,
-        paths=[folder],
-    )
-    parity = compare(pipeline, other, examples())
-    if not parity.passed:
-        raise ParityError(_complaint(name, parity))
-    eager, own = measure([pipeline, other])
-    report(f"{name}: {parity.describe()}; {own:.1f} ms a slice, torch {eager:.1f} ms")
-    return {**parity.to_json(), "milliseconds": own, "milliseconds_torch": eager}
+def _prove(pipeline: Pipeline, folder: Path, names: Sequence[str], inputs: Inputs, report: Report) -> None:
+    """Compare graphs with the checkpoint, time them, and write the record of it into the bundle.
+
+    Raises:
+        ParityError: one differs.
+    """
+    parities = prove(pipeline.paths[0], folder, names, inputs)
+    content = read_json(folder / BUNDLE_NAME)
+    for name, parity in parities.items():
+        if not parity.passed:
+            raise ParityError(_complaint(name, parity))
+        eager, own = measure([pipeline, open_graph(folder, name)])
+        report(f"{name}: {parity.describe()}; {own:.1f} ms a slice, torch {eager:.1f} ms")
+        record = {**parity.to_json(), "milliseconds": own, "milliseconds_torch": eager}
+        content["graphs"][name]["parity"] = record
+    write_json(folder / BUNDLE_NAME, content)
 
 
 def _complaint(name: str, parity: Parity) -> str:

@@ -5,25 +5,42 @@ the threshold that decides a verdict, its rounding does: there the checkpoint it
 depending on the number of threads. Such ties are counted, and are no differences.
 """
 
+import multiprocessing
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from slicewise.core.console import progress_bar
 from slicewise.core.errors import DataError, SliceWiseError
-from slicewise.exporting.examples import Example
+from slicewise.core.parallel import map_cases
+from slicewise.data.store import StoredCase
+from slicewise.exporting.examples import Example, generate
+from slicewise.inference.operating_points import bundled_operating_points
 from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.postprocess import Postprocessing
 from slicewise.inference.prediction import Prediction
-from slicewise.runtime.bundle import machine_kind
+from slicewise.inference.prepared_case import PreparedCase
+from slicewise.runtime.bundle import machine_kind, read_bundle
 
 MAX_SHARE: Final = 1e-5
 """Of pixels whose mask differs"""
 TIE: Final = 1e-5
 """Of a probability to the threshold, and between the two probabilities"""
 _REPEATS: Final = 15
+_COUNTS: Final = ("inputs", "refused", "pixels", "differing_pixels", "verdicts", "differing_verdicts", "ties")
+_WHOLE: Final = 300
+"""So many generated inputs take each pipeline's own path with all its augmentations. Those after them check
+the graphs: they are prepared once, and predicted without augmentation"""
+_GROUP: Final = 25
+_JOBS_PER_WORKER: Final = 6
+_WORKER_MIB: Final = 1500
+T = TypeVar("T")
 
 
 class ParityError(SliceWiseError):
@@ -46,7 +63,7 @@ class Parity:
     """Of two probabilities of a pixel or a slice"""
     worst: str = ""
     """The first input with another verdict, else that with the most differing pixels"""
-    _worst_pixels: int = 0
+    worst_pixels: int = 0
 
     @property
     def share(self) -> float:
@@ -74,8 +91,8 @@ class Parity:
             differing = int(np.count_nonzero(expected.masks != found.masks))
             self.pixels += expected.masks.size
             self.differing_pixels += differing
-            if differing > self._worst_pixels and not self.differing_verdicts:
-                self._worst_pixels = differing
+            if differing > self.worst_pixels and not self.differing_verdicts:
+                self.worst_pixels = differing
                 self.worst = f"{example.name}: {differing:,} of {expected.masks.size:,} pixels differ"
         pairs = (
             (expected.mask_probability, found.mask_probability),
@@ -84,6 +101,17 @@ class Parity:
         for one, other in pairs:
             gap = float(np.abs(one - other).max(initial=0.0))
             self.largest_difference = max(self.largest_difference, gap if np.isfinite(gap) else np.inf)
+
+    def merge(self, other: "Parity") -> None:
+        """Add the numbers of other inputs."""
+        verdict_here = self.differing_verdicts > 0
+        if (other.differing_verdicts and not verdict_here) or (
+            not verdict_here and other.worst_pixels > self.worst_pixels
+        ):
+            self.worst, self.worst_pixels = other.worst, other.worst_pixels
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.largest_difference = max(self.largest_difference, other.largest_difference)
 
     def _compare_verdicts(self, example: Example, expected: Prediction, found: Prediction) -> None:
         if _is_tie(expected, found):
@@ -98,8 +126,7 @@ class Parity:
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers, with the kind of this machine."""
-        names = ("inputs", "refused", "pixels", "differing_pixels", "verdicts", "differing_verdicts", "ties")
-        numbers = {name: getattr(self, name) for name in names}
+        numbers = {name: getattr(self, name) for name in _COUNTS}
         return {
             "passed": self.passed,
             "machine": machine_kind(),
@@ -130,19 +157,125 @@ def _is_tie(expected: Prediction, found: Prediction) -> bool:
     return bool(first - second <= TIE or abs(first - border) <= TIE)
 
 
-def compare(reference: Pipeline, exported: Pipeline, examples: Iterable[Example]) -> Parity:
-    """Return how far two pipelines differ on examples."""
-    parity = Parity()
+@dataclass(frozen=True)
+class Inputs:
+    """What a checkpoint and its exports are compared on."""
+
+    cases: Sequence[StoredCase] = ()
+    count: int = 0
+    """Generated examples"""
+
+    def split(self) -> "list[Inputs | range]":
+        """Return each case alone, and the generated examples in groups of some."""
+        groups = [range(first, min(first + _GROUP, self.count)) for first in range(0, self.count, _GROUP)]
+        return [*(Inputs((case,)) for case in self.cases), *groups]
+
+    def __len__(self) -> int:
+        return len(self.cases) + self.count
+
+
+def prove(checkpoint: Path, bundle: Path, backends: Sequence[str], inputs: Inputs) -> dict[str, Parity]:
+    """Return how far graphs of a bundle differ from the checkpoint, each loaded from its own files.
+
+    Several processes share the inputs, of which each has one thread.
+    """
+    parities = {name: Parity() for name in backends}
+    jobs = inputs.split()
+    function = partial(_compare_part, checkpoint, bundle, tuple(backends))
+    results = map_cases(
+        function,
+        jobs,
+        name=lambda part: f"inputs {part}",
+        num_workers=0,
+        memory_mib=_WORKER_MIB,
+        jobs_per_worker=_JOBS_PER_WORKER,
+    )
+    with progress_bar(desc="compare", total=len(jobs), unit="part") as bar:
+        for _, found in results:
+            for name, parity in parities.items():
+                parity.merge(found[name])
+            bar.update()
+    return parities
+
+
+def _compare_part(
+    checkpoint: Path, bundle: Path, backends: tuple[str, ...], part: Inputs | range
+) -> dict[str, Parity]:
+    reference, others = _load(checkpoint, bundle, backends)
+    if isinstance(part, Inputs):
+        cases = [Example(f"test case {case.key.case}", case) for case in part.cases]
+        return compare(reference, others, cases)
+    preprocessing = reference.checkpoints[0].preprocessing
+    examples = generate(
+        preprocessing.channels,
+        preprocessing.image_size,
+        part.stop,
+        start=part.start,
+        pictures_only=preprocessing.fit == "tile",
+    )
+    if part.start < _WHOLE:
+        return compare(reference, others, examples)
+    reference, *single = (each.single_pass(0, each.transforms[0]) for each in (reference, *others.values()))
+    return compare(reference, dict(zip(others, single, strict=True)), examples, share_preparation=True)
+
+
+@lru_cache(maxsize=1)
+def _load(checkpoint: Path, bundle: Path, backends: tuple[str, ...]) -> tuple[Pipeline, dict[str, Pipeline]]:
+    """Return the pipelines of the checkpoint in torch, and of each graph; a worker loads them once."""
+    reference = Pipeline.load(checkpoint, backend="torch", device="cpu")
+    threads = 0 if multiprocessing.parent_process() is None else 1
+    return reference, {name: open_graph(bundle, name, threads) for name in backends}
+
+
+def open_graph(folder: Path, name: str, num_threads: int = 0) -> Pipeline:
+    """Return the pipeline of a graph of a bundle; also of one that needs torch, as TorchScript does."""
+    bundle = read_bundle(folder)
+    settings = bundle.settings({}).suited_to(bundle.tasks.classification)
+    points = bundled_operating_points(bundle.points, Postprocessing.configured(settings), {})
+    own: dict[str, Any] = {"inference": points.inference, "points": points, "paths": [folder]}
+    return Pipeline([bundle], settings, backend=name, num_threads=num_threads, **own)
+
+
+def compare(
+    reference: Pipeline,
+    others: Mapping[str, Pipeline],
+    examples: Iterable[Example],
+    *,
+    share_preparation: bool = False,
+) -> dict[str, Parity]:
+    """Return how far pipelines differ from one on examples, from the case to the verdict.
+
+    With `share_preparation` they are given the same slices, if their settings of it are the same.
+    """
+    parities = {name: Parity() for name in others}
     for example in examples:
-        parity.add(example, _predict(example, reference), _predict(example, exported))
-    return parity
+        prepared = _attempt(lambda: example.prepare(reference))  # noqa: B023  # called at once
+        expected = _complete(reference, prepared)
+        for name, other in others.items():
+            own = prepared
+            if not (share_preparation and _prepares_alike(reference, other)):
+                own = _attempt(lambda: example.prepare(other))  # noqa: B023
+            parities[name].add(example, expected, _complete(other, own))
+    return parities
 
 
-def _predict(example: Example, pipeline: Pipeline) -> Prediction | str:
+def _prepares_alike(one: Pipeline, other: Pipeline) -> bool:
+    first, second = one.checkpoints[0], other.checkpoints[0]
+    return (first.preprocessing, first.slot) == (second.preprocessing, second.slot)
+
+
+def _attempt(function: Callable[[], T]) -> T | str:
+    """Return a result, or the text of the error with which a case is refused."""
     try:
-        return example.predict(pipeline)
+        return function()
     except DataError as error:
         return str(error)
+
+
+def _complete(pipeline: Pipeline, prepared: PreparedCase | str) -> Prediction | str:
+    if isinstance(prepared, str):
+        return prepared
+    return _attempt(lambda: pipeline.complete(prepared, pipeline.infer(prepared.slices)))
 
 
 def measure(pipelines: list[Pipeline]) -> list[float]:

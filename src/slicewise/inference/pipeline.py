@@ -112,6 +112,7 @@ class Pipeline:
         device: "DeviceName" = "auto",
         backend: str = "auto",
         settings: Evaluation | None = None,
+        num_threads: int = 0,
         **overrides: Any,
     ) -> Self:
         """Read a checkpoint, several as an ensemble, or a bundle, and the operating points of its evaluation.
@@ -125,6 +126,7 @@ class Pipeline:
             backend: what runs them; `auto`: the fastest one whose parity with the checkpoint was proven on
                 such a processor, else torch (`inference.choice`).
             settings: the section `evaluation` for all that was not selected; by default that of configs/.
+            num_threads: of an exported graph; 0: one per core. Torch takes its threads from the process.
             overrides: keys of this section that hold whatever was selected: `class_threshold`,
                 `uncertain_band`, `mask_threshold`, `min_component`, `component_share`, and the fields of
                 `InferenceSettings`.
@@ -146,7 +148,9 @@ class Pipeline:
         else:
             points = find_operating_points(paths[0], loaded[0].weights_digest, configured, overrides)
         chosen: dict[str, Any] = {"inference": points.inference, "points": points}
-        return cls(loaded, settings, device=device, backend=backend, paths=paths, **chosen)
+        return cls(
+            loaded, settings, device=device, backend=backend, paths=paths, num_threads=num_threads, **chosen
+        )
 
     @cached_property
     def fingerprint(self) -> str:

@@ -71,18 +71,7 @@ class Entrant:
         """Return its pipeline on the CPU; torch takes its threads from the process."""
         from slicewise.inference.pipeline import Pipeline
 
-        loaded = Pipeline.load(self.path, backend=self.backend, device="cpu")
-        if self.backend == TORCH:
-            return loaded
-        return Pipeline(
-            loaded.checkpoints,
-            loaded.settings,
-            backend=self.backend,
-            inference=loaded.inference,
-            points=loaded.points,
-            paths=loaded.paths,
-            num_threads=num_threads,
-        )
+        return Pipeline.load(self.path, backend=self.backend, device="cpu", num_threads=num_threads)
 
 
 @dataclass(frozen=True)
