@@ -1,6 +1,6 @@
 """The model: its tasks (which classes it segments, into which it classifies a slice) and its architecture."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -185,8 +185,14 @@ class Model(Section):
     """The map that the classification head pools. `decoder`: its map at full resolution, which masks teach to
     judge places. `encoder`: its deepest map, in which what ImageNet taught is; there is then no decoder, and
     so no segmentation."""
-    widths: Widths | None = None  # older checkpoints lack it
+    widths: Widths | None
     """Sizes of the layers of a pruned model, which `slicewise export --prune` sets; null: the whole model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_older(cls, value: Any) -> Any:
+        """Take the section of a checkpoint that is older than `widths`."""
+        return {"widths": None, **value} if isinstance(value, Mapping) else value
 
     @property
     def depth(self) -> int:
