@@ -21,6 +21,7 @@ NAMES = (
     "malloc",
     "neighbours",
     "checkpointing",
+    "export",
     "noop",
     "accuracy",
     "curve",

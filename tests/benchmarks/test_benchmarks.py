@@ -51,7 +51,17 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize(
-    "name", ["preprocess", "listing", "train_step", "usual_loop", "augmentation", "malloc", "checkpointing"]
+    "name",
+    [
+        "preprocess",
+        "listing",
+        "train_step",
+        "usual_loop",
+        "augmentation",
+        "malloc",
+        "checkpointing",
+        "export",
+    ],
 )
 def test_a_benchmark_reports_a_ratio_for_each_round(
     name: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
