@@ -6,6 +6,7 @@ one process only, also on NFS. A process that was given up finds that its end ex
 wakes up, and by whatever clock. Neither `flock` nor the time of a file is used.
 """
 
+import errno
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from typing import Any, Final
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 _KEPT: Final = 100
 """Numbers whose files stay; a list of the folder that is out of date by that many is none of NFS."""
 
@@ -94,6 +96,18 @@ class Fence:
             f"{self.folder.name}: token {self.number} was given up for {end.get('by')}, of process "
             f"{holder.get('pid', '?')} on {holder.get('host', '?')}; this process writes nothing any more"
         )
+
+
+def take_over(folder: Path, **note: Any) -> Fence | None:
+    """Claim the next number and end all before it; return None on a full disk, which must be cleaned."""
+    try:
+        fence = Fence.claim(folder, **note)
+        fence.end_earlier()
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        return None
+    return fence
 
 
 def numbers(folder: Path) -> list[int]:

@@ -7,8 +7,8 @@ machine it is sufficient. On a shared folder it may cover only its own machine, 
 - on the machine that created it: at once when its process has ended or the machine was restarted;
 - on other machines: when it was not touched for a minute, by the clock of the file system.
 
-That says when to stop waiting, not who may write: a holder that was suspended and wakes up does not know
-that it lost the lease. So each holder has a fencing token (`fence`), which is checked before an output moves.
+That says when to stop waiting. A holder that was suspended and wakes up does not know that it lost the lease:
+so each one has a fencing token (`fence`), which is checked before an output moves.
 """
 
 import errno
@@ -29,9 +29,8 @@ from typing import IO, Self
 
 from slicewise.core.console import say
 from slicewise.core.errors import WorkspaceError
-from slicewise.engine.fence import Fence
+from slicewise.engine.fence import FULL_DISK, Fence, take_over
 
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 _NO_KERNEL_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _POLL_SECONDS = 0.5
 BEAT_SECONDS = 10.0
@@ -200,7 +199,7 @@ class Heartbeat:
             try:
                 return _create(self._path, self._mine) or Holder.load(self._path) == self._mine
             except OSError as error:
-                if error.errno not in _FULL_DISK:
+                if error.errno not in FULL_DISK:
                     raise
                 return True  # the kernel's lock must suffice
         if ours:
@@ -290,7 +289,7 @@ def exclusive_lock(path: Path, wait_seconds: float = 0.0) -> Iterator[Fence | No
         heartbeat = Heartbeat(path, mine)
         try:
             with heartbeat:
-                yield _claim_fence(path, mine)
+                yield take_over(path.with_name("fence"), since=mine.since)
         except KeyboardInterrupt as error:
             if not heartbeat.lost:
                 raise
@@ -306,17 +305,6 @@ def exclusive_lock(path: Path, wait_seconds: float = 0.0) -> Iterator[Fence | No
             release(path, mine)
 
 
-def _claim_fence(path: Path, mine: Holder) -> Fence | None:
-    try:
-        fence = Fence.claim(path.with_name("fence"), since=mine.since)
-        fence.end_earlier()
-    except OSError as error:
-        if error.errno not in _FULL_DISK:
-            raise
-        return None
-    return fence
-
-
 def _acquire_waiting(stream: IO[str], path: Path, wait_seconds: float) -> Holder:
     deadline = time.monotonic() + wait_seconds
     announced = False
@@ -324,7 +312,7 @@ def _acquire_waiting(stream: IO[str], path: Path, wait_seconds: float) -> Holder
         if time.monotonic() >= deadline:
             raise WorkspaceError(_in_use_message(path))
         if not announced:
-            say(f"waiting: {_holder_name(path)} uses {path.parent.parent}", "warn")
+            say(f"waiting: {Holder.read(path) or 'another process'} uses {path.parent.parent}", "warn")
             announced = True
         time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
     return mine
@@ -345,7 +333,7 @@ def _acquire(stream: IO[str], path: Path) -> Holder | None:
             return mine
     except OSError as error:
         # The kernel's lock suffices without a lease, and `slicewise clean` must start on a full disk.
-        if has_kernel_lock and error.errno in _FULL_DISK:
+        if has_kernel_lock and error.errno in FULL_DISK:
             return mine
         raise
     if has_kernel_lock:
@@ -353,12 +341,8 @@ def _acquire(stream: IO[str], path: Path) -> Holder | None:
     return None
 
 
-def _holder_name(path: Path) -> str:
-    return str(Holder.read(path) or "another process")
-
-
 def _in_use_message(path: Path) -> str:
     return (
-        f"{path.parent.parent} is in use by {_holder_name(path)}; wait for it to end (--wait), stop it, "
+        f"{path.parent.parent} is in use by {Holder.read(path) or 'another process'}; wait for it to end (--wait), stop it, "
         "or choose another --workspace"
     )
