@@ -343,6 +343,6 @@ def _acquire(stream: IO[str], path: Path) -> Holder | None:
 
 def _in_use_message(path: Path) -> str:
     return (
-        f"{path.parent.parent} is in use by {Holder.read(path) or 'another process'}; wait for it to end (--wait), stop it, "
-        "or choose another --workspace"
+        f"{path.parent.parent} is in use by {Holder.read(path) or 'another process'}; wait for it to end "
+        "(--wait), stop it, or choose another --workspace"
     )
