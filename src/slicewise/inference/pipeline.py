@@ -89,8 +89,7 @@ class Pipeline:
         self.checkpoints, self.paths = tuple(checkpoints), tuple(paths)
         self.settings, self.batch_size, self.backend = settings, settings.batch_size, backend
         self.inference = settings.inference if inference is None else inference
-        tasks = checkpoints[0].tasks
-        segmentation, classification = tasks.segmentation, tasks.classification
+        segmentation, classification = checkpoints[0].tasks.segmentation, checkpoints[0].tasks.classification
         self.classes = (
             Classes.of_pixels(segmentation.classes, segmentation.activation) if segmentation else TUMOUR
         )
@@ -147,10 +146,8 @@ class Pipeline:
             points = bundled_operating_points(loaded[0].points, configured, overrides)
         else:
             points = find_operating_points(paths[0], loaded[0].weights_digest, configured, overrides)
-        chosen: dict[str, Any] = {"inference": points.inference, "points": points}
-        return cls(
-            loaded, settings, device=device, backend=backend, paths=paths, num_threads=num_threads, **chosen
-        )
+        chosen: dict[str, Any] = {"inference": points.inference, "points": points, "num_threads": num_threads}
+        return cls(loaded, settings, device=device, backend=backend, paths=paths, **chosen)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -79,23 +80,15 @@ def train_stage(
         CheckpointError: `start` belongs to another model, or `last.pth` is damaged.
     """
     shared = shared_config(config)
-    work = partial(
-        train_stage,
-        name,
-        shared,
-        train_set,
-        val_set,
-        out_dir,
-        start,
-        fingerprint=fingerprint,
-        teacher=teacher,
-    )
+    sets = train_set, val_set
+    identity: dict[str, Any] = {"fingerprint": fingerprint, "teacher": teacher}
+    work = partial(train_stage, name, shared, *sets, out_dir, start, **identity)
     with (
         join_processes(shared, work),
         deterministic_kernels(shared.runtime, name) as threads,
         explain_out_of_memory(name, config),
     ):
-        trainer = Trainer(name, shared, train_set, val_set, out_dir, start, fingerprint, teacher)
+        trainer = Trainer(name, shared, *sets, out_dir, start, **identity)
         resumed_from = trainer.resume()
         learner = trainer.learner
         log.info("%s: %s (%s)", name, learner.precision, learner.precision_reason)
