@@ -8,6 +8,7 @@ measured faster, and so gives the same bits.
 import tempfile
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -164,31 +165,35 @@ def _evaluation_seconds(context: Context[Config], checkpoint: "Checkpoint") -> f
     volumes = {source.name for source in context.config.data.sources.values() if source.unit == "volume"}
     subsets = _ALL_MODALITY_SUBSETS if settings.modality_subsets else 0
     predicting = sum(
-        seconds
-        * (validated.get(name, 0) + (passes + (subsets if name in volumes else 0)) * tested.get(name, 0))
-        for name, seconds in per_slice.items()
+        measured * (validated.get(name, 0) + tested.get(name, 0))
+        + quick * (passes - 1 + (subsets if name in volumes else 0)) * tested.get(name, 0)
+        for name, (measured, quick) in per_slice.items()
     )
-    saliency = _SALIENCY_PASSES * min(per_slice.values(), default=0.0) + _SALIENCY_SECONDS
-    return predicting + settings.gradcam_pictures * saliency + _FIGURE_SECONDS
+    saliency = _SALIENCY_PASSES * min((quick for _, quick in per_slice.values()), default=0.0)
+    return predicting + settings.gradcam_pictures * (saliency + _SALIENCY_SECONDS) + _FIGURE_SECONDS
 
 
-def _prediction_seconds(context: Context[Config], checkpoint: "Checkpoint") -> dict[str, float]:
-    """Return the seconds in which a slice of each source is predicted and scored, in a case of usual size."""
+def _prediction_seconds(context: Context[Config], checkpoint: "Checkpoint") -> dict[str, tuple[float, float]]:
+    """Return the seconds in which a slice of each source is predicted and scored: with surfaces, without."""
     from slicewise.compute.device import choose_device
     from slicewise.compute.threads import tuned_threads
     from slicewise.evaluation.evaluate import evaluate_slices
     from slicewise.inference.pipeline import Pipeline
     from slicewise.workflow.evaluation import case_outputs
 
-    config, per_slice = context.config, dict[str, float]()
+    config, per_slice = context.config, dict[str, tuple[float, float]]()
     pipeline = Pipeline([checkpoint], config.evaluation, device=config.runtime.device)
     with tuned_threads(config.runtime.num_threads, "evaluate", choose_device(config.runtime.device).type):
         for case in open_cases(context, "val"):
             if case.key.source not in per_slice:
                 pipeline.predict(case)
-                started = time.perf_counter()
-                evaluate_slices(case_outputs(pipeline, [case], STEP), config.evaluation, config.seed)
-                per_slice[case.key.source] = (time.perf_counter() - started) / len(case.indices)
+                clock = [time.perf_counter()]
+                for surfaces in (True, False):
+                    outputs = case_outputs(pipeline, [case], STEP)
+                    evaluate_slices(outputs, config.evaluation, config.seed, surfaces=surfaces)
+                    clock.append(time.perf_counter())
+                measured, quick = ((end - start) / len(case.indices) for start, end in pairwise(clock))
+                per_slice[case.key.source] = (measured, quick)
     return per_slice
 
 
