@@ -39,6 +39,11 @@ class Task:
         return self.state in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED")
 
     @property
+    def waits_for_jobs(self) -> bool:
+        """Whether it waits for jobs before it, as far as slurmctld has looked."""
+        return self.reason == "Dependency"
+
+    @property
     def is_dead(self) -> bool:
         """Whether it waits for a job that has failed."""
         return self.reason == _DEAD_REASON
