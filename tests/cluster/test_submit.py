@@ -1,6 +1,7 @@
 """What is submitted, and what it waits for. Slurm itself is in test_slurm.py."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,15 @@ def test_what_waits_for_jobs_that_are_in_no_queue_is_submitted_again(sealed: Sea
     queue.tasks = [task for task in queue.tasks if task.array != 100]
     assert submit(sealed.folder, cluster) == {"preprocess": 1, "split": 1, "train.train": 1}
     assert queue.calls[4] == ("preprocess", [0], [])
+
+
+@pytest.mark.parametrize("reason", ["DependencyNeverSatisfied", "launch failed requeued held"])
+def test_what_will_never_start_is_submitted_again(sealed: Sealed, queue: Queue, reason: str) -> None:
+    cluster = compose([]).cluster
+    submit(sealed.folder, cluster)
+    queue.tasks = [replace(task, reason=reason) if task.id == "103_0" else task for task in queue.tasks]
+    assert submit(sealed.folder, cluster) == {"train.train": 1}
+    assert [task.array for task in queue.tasks] == [100, 100, 101, 102, 104]
 
 
 def test_a_fold_waits_for_its_own_stage_and_not_for_the_others() -> None:

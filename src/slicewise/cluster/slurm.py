@@ -45,8 +45,8 @@ class Task:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it waits for a job that has failed."""
-        return self.reason == _DEAD_REASON
+        """Whether it waits for a job that has failed, or until a person releases it after a failed start."""
+        return self.reason == _DEAD_REASON or self.reason.startswith("launch failed")
 
 
 def queue(prefix: str) -> list[Task]:
