@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from slicewise.engine.runner import write_redirects
+from slicewise.engine.redirects import write_redirects
 from slicewise.engine.workspace import Workspace
 
 

@@ -7,6 +7,7 @@ short_options  options that are short names of keys
 plan         what a run would do, and why
 run          the pipeline in a workspace that is held for it; the last lines of a run
 ablate       several recipes in one workspace, compared
+tune         a search for better settings; `tune_trials` runs them, `tune_report` shows them
 compare      two finished evaluations, paired by patient
 models       architectures and encoders to choose from
 predict      predictions for new cases: masks and tables

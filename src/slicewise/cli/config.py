@@ -22,9 +22,14 @@ def execute(args: argparse.Namespace) -> int:
     from slicewise.config.folders import find_configs_dir
 
     options.refuse_together(
-        args, "--diff", ("--training-mode", "--write", "--workspace"), "only prints how two modes differ"
+        args,
+        "--diff",
+        ("--training-mode", "--config", "--write", "--workspace"),
+        "only prints how two modes differ",
     )
-    options.refuse_together(args, "--write", ("--training-mode",), "writes the files of every mode")
+    options.refuse_together(
+        args, "--write", ("--training-mode", "--config"), "writes the files of every mode"
+    )
 
     def compose_mode(mode: str) -> Config:
         return options.compose_overrides([f"modes={mode}", *options.overrides_of(args)], args)

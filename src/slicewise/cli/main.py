@@ -28,6 +28,7 @@ VERBS = {
     "export": "write a trained model for other programs, proven to predict the same",
     "test": "evaluate a trained model on other people's labelled data",
     "ablate": "train and evaluate several recipes in one workspace, and compare them",
+    "tune": "search better settings on the validation patients",
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
     "data": "generate a set of pictures with masks",

@@ -56,6 +56,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     add_workspace_option(parser)
     text = "scale of the run (default: quick)"
     parser.add_argument("--training-mode", choices=TRAINING_MODES, default="quick", help=text)
+    text = "take every key from this file, as `slicewise config` prints them, in place of configs/"
+    parser.add_argument("--config", type=Path, metavar="FILE", help=text)
     text = "cross-validation with N folds, each patient tested once (short for split.folds=N)"
     parser.add_argument("--folds", type=int, default=0, metavar="N", help=text)
     add_short_options(parser)
@@ -142,13 +144,27 @@ def compose_from(args: argparse.Namespace) -> Config:
     Raises:
         UsageError: as of `overrides_of`, or split.fold is set.
     """
-    config = compose_overrides([f"modes={args.training_mode}", *overrides_of(args)], args)
+    if args.config is None:
+        config = compose_overrides([f"modes={args.training_mode}", *overrides_of(args)], args)
+    else:
+        config = _compose_file(args)
     if config.split.fold:
         raise UsageError(
             "split.fold is set by the pipeline itself; leave it out. --folds N runs all folds, and --only "
             "selects the steps of one, e.g. fold2.split,fold2.evaluate"
         )
     return config
+
+
+def _compose_file(args: argparse.Namespace) -> Config:
+    """Return the configuration of the file of --config, with the overrides of the command line."""
+    from slicewise.config.compose import compose_file
+
+    refuse_together(args, "--config", ("--training-mode",), "names the mode itself")
+    args.configs = ConfigCache(
+        Workspace(expand_user(args.workspace)).state / "configs"
+    )  # keeps none of these
+    return compose_file(expand_user(args.config), overrides_of(args))
 
 
 def overrides_of(args: argparse.Namespace) -> list[str]:

@@ -141,7 +141,7 @@ def run_pipeline(
     observers = make_observers(config, workspace)
     record = RunRecord(
         workspace.root / RECORD_NAME,
-        _header(args, config),
+        record_header(args, config),
         {step.name: StepRecord() for step in steps},
         continuation=lambda finished: options.resume_command(args, finished, steps),
     )
@@ -170,7 +170,7 @@ def run_pipeline(
     return record
 
 
-def _header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
+def record_header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     """Return what the record of a run says about its settings and versions."""
     return {
         "mode": args.mode,

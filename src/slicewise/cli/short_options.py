@@ -33,7 +33,7 @@ def write_out_short_options(args: argparse.Namespace) -> None:
         value = getattr(args, name, None)
         if value is None:
             continue
-        overrides = [f"{key}={value}" for key in _keys_of(option, args)]
+        overrides = [f"{key}={value}" for key in keys_of(option, args)]
         for override in overrides:
             key = override.partition("=")[0]
             if given := [word for word in args.overrides if word.partition("=")[0].lstrip("+~") == key]:
@@ -43,14 +43,17 @@ def write_out_short_options(args: argparse.Namespace) -> None:
         setattr(args, name, None)
 
 
-def _keys_of(option: str, args: argparse.Namespace) -> list[str]:
+def keys_of(option: str, args: argparse.Namespace) -> list[str]:
     """Return the keys that a short option sets: of every stage, or of all parts that a stage trains."""
     key = SHORT_OPTIONS[option][1]
     if "STAGE" not in key:
         return [key]
-    from slicewise.config.compose import compose
+    from slicewise.config.compose import compose, compose_file
 
-    stages = compose([f"modes={args.training_mode}", *args.overrides]).stages
+    if args.config is None:
+        stages = compose([f"modes={args.training_mode}", *args.overrides]).stages
+    else:
+        stages = compose_file(args.config, args.overrides).stages
     return [
         key.replace("STAGE", name).replace("PART", part)
         for name, stage in stages.items()

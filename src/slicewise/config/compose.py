@@ -17,9 +17,17 @@ from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
 from slicewise.config.folders import CONFIG_NAME, config_folders, list_choices
-from slicewise.config.keys import closest_match, is_known, is_path_key, is_text_key, named_sections, suggest
+from slicewise.config.keys import (
+    closest_match,
+    flatten_dict,
+    is_known,
+    is_path_key,
+    is_text_key,
+    named_sections,
+    suggest,
+)
 from slicewise.config.layers import Layers, find_layers, find_origin
-from slicewise.config.safety import check_files, check_overrides, check_text, check_values
+from slicewise.config.safety import check_files, check_overrides, check_text, check_values, read_yaml
 from slicewise.config.schema import Config
 from slicewise.core.errors import ConfigError
 
@@ -60,6 +68,53 @@ def compose(
     choices = {each.key_or_group: each.value() for _, each in groups}
     values += [(_override_key(line), line) for line in texts]
     return _validate(tree, lambda: find_layers(folders, choices, values))
+
+
+def compose_file(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration of one file that holds every key, as `slicewise config` prints it.
+
+    Overrides set single keys of it; what a group such as `data=` would choose is in the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or as `compose`.
+    """
+    tree = read_yaml(path)
+    check_overrides([line for line in overrides if not is_path_key(_override_key(line))])
+    for line in overrides:
+        key = _override_key(line) or line.lstrip("~")
+        is_section = isinstance(tree.get(key), dict) and not line.partition("=")[2].startswith("{")
+        if key.isidentifier() and (key not in tree or is_section):
+            raise ConfigError(
+                f"{line!r}: {path} holds every key, and a choice such as data= or recipes= comes too late; "
+                "set single keys, or leave --config out"
+            )
+        if is_text_key(key) and "=" in line:
+            _set_text(tree, line)
+        else:
+            _set_value(tree, _parse(line, ()))
+    check_values(tree)
+    layers = {
+        str(path): flatten_dict(tree),
+        **{f"command line: {line}": {_override_key(line): None} for line in overrides},
+    }
+    return _validate(tree, lambda: layers)
+
+
+def _set_value(tree: dict[str, Any], override: Override) -> None:
+    """Set, or with `~` delete, the key of an override; the schema reports unknown ones."""
+    *sections, name = override.key_or_group.split(".")
+    for section in sections:
+        below = tree.setdefault(section, {})
+        if not isinstance(below, dict):
+            return
+        tree = below
+    if override.is_delete():
+        tree.pop(name, None)
+    else:
+        value = OmegaConf.to_container(OmegaConf.create({"value": override.value()}), resolve=True)
+        assert isinstance(value, dict)
+        both = isinstance(value["value"], dict) and isinstance(tree.get(name), dict)
+        tree[name] = {**tree[name], **value["value"]} if both else value["value"]
 
 
 def _override_key(line: str) -> str:
@@ -138,7 +193,7 @@ def _unknown_choice(group: str, name: str, folders: Sequence[Path]) -> str:
 
 
 def _is_group(key: str, folders: Sequence[Path]) -> bool:
-    return key.isidentifier() and (folders[0] / key).is_dir()
+    return bool(folders) and key.isidentifier() and (folders[0] / key).is_dir()
 
 
 def _merge(folders: Sequence[Path], lines: Sequence[str]) -> dict[str, Any]:

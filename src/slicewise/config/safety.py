@@ -36,16 +36,34 @@ def check_files(folder: Path) -> None:
     for path in sorted(folder.rglob("*.yaml")):
         if path.relative_to(folder).parts[0] == "final":
             continue
-        try:
-            data = path.read_bytes()
-            if len(data) > MAX_BYTES:
-                raise ConfigError(f"{path} has {len(data):,} bytes; the limit is {MAX_BYTES:,}")
-            text = data.decode()
-            _check_events(path, yaml.parse(text, Loader=YAML_LOADER))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read {path}: {error}") from error
-        if _RESOLVER.search(text):
-            raise ConfigError(f"{path}: ${{...:...}} {_READS_ENVIRONMENT}")
+        _checked_text(path)
+
+
+def _checked_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"{path} has {len(data):,} bytes; the limit is {MAX_BYTES:,}")
+        text = data.decode()
+        _check_events(path, yaml.parse(text, Loader=YAML_LOADER))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if _RESOLVER.search(text):
+        raise ConfigError(f"{path}: ${{...:...}} {_READS_ENVIRONMENT}")
+    return text
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the content of one file of keys, checked as those of a folder.
+
+    Raises:
+        ConfigError: as of `check_files`, or the file holds no keys.
+    """
+    text = _checked_text(path)
+    tree = yaml.load(text, YAML_LOADER)  # noqa: S506
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds no keys; write such a file with `slicewise config > FILE`")
+    return {str(key): value for key, value in tree.items()}
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

@@ -11,6 +11,10 @@ from slicewise.engine.record import StepStatus
 from slicewise.engine.workspace import StoredOutput
 
 
+class StopRun(BaseException):  # noqa: N818: it is no error
+    """Raised by an observer to end the run here: its result is not worth the rest of the time."""
+
+
 class Observer:
     """Does nothing; an observer overrides what it wants to know."""
 

@@ -1,12 +1,11 @@
 """Carry a plan out, one step after the other, and keep the record."""
 
-import html
+import fcntl
 import logging
-import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Generic
@@ -15,7 +14,7 @@ from slicewise.core import activity
 from slicewise.core.console import say
 from slicewise.core.disk import MIB, explain_disk_error, require_space
 from slicewise.core.errors import ResourceError, SliceWiseError, UsageError, WorkspaceError
-from slicewise.core.files import read_json, sweep, write_json, write_text
+from slicewise.core.files import read_json, sweep, write_json
 from slicewise.core.hashing import HashCache
 from slicewise.core.machine import (
     MemoryMonitor,
@@ -25,10 +24,11 @@ from slicewise.core.machine import (
     trim_memory,
 )
 from slicewise.core.redact import redact
-from slicewise.engine.observers import Console, Observer, Observers
+from slicewise.engine.observers import Console, Observer, Observers, StopRun
 from slicewise.engine.plan import Action, Decision, Planner, Request, Selection
 from slicewise.engine.receipt import FileChecksum, Receipt, Report, checksum_folder, product_digest
 from slicewise.engine.record import RunRecord, StepRecord, package_versions, utc_now
+from slicewise.engine.redirects import write_redirects
 from slicewise.engine.step import C, Context, Demand, Outcome, Step
 from slicewise.engine.workspace import Workspace
 
@@ -41,17 +41,6 @@ _CONSUMED: Final = ".made-from.json"
 """Beside the work in progress: the products of the needed steps that it was started with. The fingerprint
 stays the same when one of them is made again with other content."""
 
-_REDIRECT: Final = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="refresh" content="0; url={target}">
-<title>Moved</title>
-</head>
-<body><a href="{target}">{target}</a></body>
-</html>
-"""
-
 
 @dataclass
 class Runner(Generic[C]):
@@ -60,6 +49,8 @@ class Runner(Generic[C]):
     Attributes:
         confirm: answers a question with yes or no.
         observers: called for every step.
+        shelved: outputs stay on the shelf. Homes keep what they hold, and several runners may work in the
+            workspace at the same time, on this machine; nothing may move outputs home meanwhile.
         done: the decisions on the steps so far; those that a later step needs have outputs.
     """
 
@@ -70,6 +61,7 @@ class Runner(Generic[C]):
     record: RunRecord
     confirm: Callable[[str], bool]
     observers: Observers = field(default_factory=lambda: Observers({"console": Console()}))
+    shelved: bool = False
     done: dict[str, Decision[C]] = field(default_factory=dict, init=False)
     _demand: Demand = field(default=Demand(), init=False)
 
@@ -84,9 +76,23 @@ class Runner(Generic[C]):
         """
         self.record.save()
         for step in self.steps:
-            self.done[step.name] = self._execute_step(step, selection)
+            with self._turn(step, selection):
+                self.done[step.name] = self._execute_step(step, selection)
         self.record.status = "completed"
         self.record.save()
+
+    @contextmanager
+    def _turn(self, step: Step[C], selection: Selection) -> Iterator[None]:
+        """Wait while another runner on the shelf makes the same output; then it is there, and reused."""
+        if not self.shelved or not step.homes:
+            yield
+            return
+        fingerprint = self._planner(selection).decide(step, self.done).identity.fingerprint
+        path = self.workspace.turn(step.name, fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def _execute_step(self, step: Step[C], selection: Selection) -> Decision[C]:
         entry, self._demand = self.record.steps[step.name], Demand()
@@ -103,7 +109,7 @@ class Runner(Generic[C]):
         except BaseException as error:
             explained = self._explain_failure(error, step.name)
             failure = explained or error
-            entry.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            entry.status = "interrupted" if isinstance(error, KeyboardInterrupt | StopRun) else "failed"
             entry.error = {"type": type(failure).__name__, "message": redact(str(failure))}
             self.record.status, self.record.error = entry.status, {"step": step.name, **entry.error}
             self.record.save_failed()
@@ -291,7 +297,7 @@ class Runner(Generic[C]):
         if not step.homes:
             return decision
         output = self.workspace.find(step, decision.fingerprint)
-        if output is not None:
+        if output is not None and not self.shelved:
             self.workspace.install(step, output)
             output = self.workspace.find(step, decision.fingerprint)
             write_redirects(self.workspace.root, step.redirects)
@@ -311,16 +317,6 @@ class Runner(Generic[C]):
                 "then run again; finished steps are kept"
             )
         return explain_disk_error(error, self.workspace.root, self._demand.disk_bytes)
-
-
-def write_redirects(root: Path, redirects: Mapping[str, str]) -> None:
-    """Write each page that leads to an output, unless it exists; unlike a copy it is never out of date."""
-    for name, target in redirects.items():
-        path = root / name
-        link = html.escape(Path(os.path.relpath(root / target, path.parent)).as_posix())
-        text = _REDIRECT.format(target=link)
-        if not path.is_file() or path.read_bytes() != text.encode():
-            write_text(path, text)
 
 
 def _fill_entry(entry: StepRecord, step: Step[Any], receipt: Receipt) -> None:

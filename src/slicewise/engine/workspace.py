@@ -89,6 +89,10 @@ class Workspace:
     def shelf(self, step: str, fingerprint: str) -> Path:
         return self.state / "shelf" / step / fingerprint[:16]
 
+    def turn(self, step: str, fingerprint: str) -> Path:
+        """Return the lock of those who would make the same output at the same time."""
+        return self.state / "turns" / f"{step}-{fingerprint[:16]}"
+
     def service(self, step: str) -> Path:
         """Return the folder in which a service keeps its state."""
         return self.state / step
@@ -256,7 +260,8 @@ class Workspace:
         for name in _SHARED_FOLDERS:
             sweep(self.root / name)
         sweep(self.state)
-        shutil.rmtree(self.state / "trash", ignore_errors=True)
+        for name in ("trash", "turns"):
+            shutil.rmtree(self.state / name, ignore_errors=True)
 
     def load_hashes(self) -> HashCache:
         """Return the stored hashes; a damaged table is discarded, since it only saves time."""

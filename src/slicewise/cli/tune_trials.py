@@ -1,0 +1,237 @@
+"""The trials of `slicewise tune`: each one an ordinary run up to the last stage, kept on the shelf.
+
+A trial finds the data, the split and every stage that another one has made with the same settings. It moves
+nothing home, so that several run at the same time, each in a process of its own.
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from csv import DictReader
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slicewise.config.schema import Config
+from slicewise.core.console import say
+from slicewise.core.errors import ConfigError, DataError, ResourceError, TrainingError
+from slicewise.core.machine import usable_cores
+from slicewise.core.signals import handle_signals
+from slicewise.engine.observers import Console, Observers, StopRun
+from slicewise.engine.plan import select
+from slicewise.engine.record import RunRecord, StepRecord
+from slicewise.engine.runner import Runner
+from slicewise.engine.workspace import Workspace
+from slicewise.steps import pipeline
+from slicewise.workflow.observers import list_observers
+from slicewise.workflow.tuning import Pruner, StudySettings, TrialResult, TuningStudy
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+_FAULTS = (TrainingError, ResourceError, ConfigError)
+"""What is wrong with a trial alone: the loss diverged, memory is short, values contradict each other"""
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """A run to do, in this process or another one.
+
+    Attributes:
+        header: of its record.
+        title: number and values.
+        study: None for the default recipe, which nothing ends early.
+        number: Optuna's of the trial.
+        log_path: where its output goes; None: to the terminal.
+    """
+
+    root: Path
+    config: Config
+    header: Mapping[str, Any]
+    title: str
+    record_path: Path
+    study: StudySettings | None = None
+    number: int = 0
+    log_path: Path | None = None
+
+
+def run_trial(job: TrialJob) -> TrialResult:
+    """Run the steps of a job up to the last stage, as far as they are not there yet.
+
+    Raises:
+        SliceWiseError: something is wrong that would stop every other trial too.
+    """
+    stage = job.config.final_stage
+    epochs = job.config.stages[stage].epochs
+    pruner = TuningStudy(job.study).pruner(job.number, stage, epochs) if job.study else None
+    workspace, step = Workspace(job.root), f"train.{stage}"
+    record = _new_record(job)
+    try:
+        runner = _run_until(job, workspace, record, step, pruner)
+    except StopRun as stop:
+        fingerprint = record.steps[step].fingerprint or ""
+        workspace.discard(workspace.partial(step, fingerprint))
+        return _stopped(pruner, str(stop), fingerprint)
+    except _FAULTS as error:
+        return TrialResult("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+    return _read_result(runner, step)
+
+
+def _new_record(job: TrialJob) -> RunRecord:
+    return RunRecord(job.record_path, job.header, {step.name: StepRecord() for step in pipeline(job.config)})
+
+
+def _run_until(
+    job: TrialJob, workspace: Workspace, record: RunRecord, last: str, pruner: Pruner | None
+) -> Runner[Config]:
+    steps = pipeline(job.config)
+    steps = steps[: 1 + [step.name for step in steps].index(last)]
+    observers = {"console": Console(), **list_observers(job.config, workspace)}
+    observers |= {"pruner": pruner} if pruner else {}
+    runner = Runner(
+        steps,
+        job.config,
+        workspace,
+        workspace.load_hashes(),
+        record,
+        lambda _: True,
+        Observers(observers),
+        shelved=True,
+    )
+    runner.execute(select(steps, scope="tune"))
+    return runner
+
+
+def prepare_data(job: TrialJob) -> None:
+    """Run the steps before the training, so that no two trials do so at the same time."""
+    workspace = Workspace(job.root)
+    _run_until(job, workspace, _new_record(job), "split", None)
+
+
+def _stopped(pruner: Pruner | None, reason: str, fingerprint: str) -> TrialResult:
+    assert pruner is not None
+    epochs, score = pruner.history[-1]
+    return TrialResult("pruned", score, epochs, pruner.seconds, reason, fingerprint, tuple(pruner.history))
+
+
+def _read_result(runner: Runner[Config], step: str) -> TrialResult:
+    from slicewise.training.model_selection import monitor_score
+
+    stage = runner.config.stages[runner.config.final_stage]
+    output = runner.done[step].output
+    assert output is not None
+    metrics = output.receipt.report.metrics
+    with (output.folders["checkpoint"] / "history.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [(int(row["epoch"]), row["score"]) for row in DictReader(stream)]
+    return TrialResult(
+        "complete",
+        monitor_score(dict(metrics["best_metrics"]), stage),
+        int(metrics["epochs_run"]),
+        float(metrics["seconds"]),
+        fingerprint=output.receipt.fingerprint,
+        history=tuple((epoch, float(score)) for epoch, score in rows if epoch and score),
+    )
+
+
+def run_trials(
+    study: TuningStudy,
+    total: int,
+    num_processes: int,
+    make_job: Callable[["Trial", int], TrialJob | TrialResult],
+    finished: Callable[[], None],
+) -> None:
+    """Run the trials that are missing, at most so many at a time.
+
+    `make_job` returns the job of a trial with its number, or a result where its values contradict each other;
+    `finished` is called after each trial.
+    """
+    pending = study.pending(total)
+    running: dict[Future[TrialResult], tuple[int, Trial]] = {}
+    with _pool(num_processes) as submit:
+        while True:
+            while len(running) < num_processes and (entry := next(pending, None)):
+                number, trial = entry
+                job = make_job(trial, number)
+                if isinstance(job, TrialResult):
+                    study.tell(trial, job)
+                    finished()
+                else:
+                    running[submit(job)] = (number, trial)
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number, trial = running.pop(future)
+                result = future.result()
+                study.tell(trial, result)
+                say(f"  trial {number} {describe(result)}", "good" if result.state == "complete" else "dim")
+                finished()
+
+
+def describe(result: TrialResult) -> str:
+    """Return the end of a trial in words."""
+    if result.state == "failed":
+        return f"failed: {result.reason}"
+    assert result.score is not None
+    after = f" after epoch {result.epochs}: {result.reason}" if result.state == "pruned" else ""
+    return f"{result.state}, validation score {result.score:.4f}{after}"
+
+
+@contextmanager
+def _pool(num_processes: int) -> Iterator[Callable[[TrialJob], Future[TrialResult]]]:
+    """Yield what starts a job: in this process, or in one of several, which a stop reaches too."""
+    if num_processes == 1:
+        yield _run_here
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_processes, context) as pool:
+        try:
+            yield lambda job: pool.submit(_run_in_worker, job)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "the system stopped a trial, probably for lack of memory; run again with fewer --jobs, what "
+                "was finished is kept"
+            ) from error
+        except BaseException:
+            for process in list(pool._processes.values()):
+                with suppress(OSError):
+                    process.terminate()  # it saves the state of its stage
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _run_here(job: TrialJob) -> Future[TrialResult]:
+    future: Future[TrialResult] = Future()
+    say(f"\n{job.title}", "header")
+    future.set_result(run_trial(job))
+    return future
+
+
+def _run_in_worker(job: TrialJob) -> TrialResult:
+    """Run a job as the main thread of a worker, its output in a file."""
+    if job.log_path is None:
+        stream: Any = nullcontext()
+    else:
+        job.log_path.parent.mkdir(parents=True, exist_ok=True)
+        stream = job.log_path.open("a", encoding="utf-8")
+    with stream as out, redirect_stdout(out), redirect_stderr(out), handle_signals():
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        say(f"{started} {job.title}")
+        return run_trial(job)
+
+
+def with_threads(config: Config, num_processes: int) -> Config:
+    """Return the configuration with the threads of one of several processes, where that is left open."""
+    if config.runtime.num_threads or num_processes == 1:
+        return config
+    threads = max(1, usable_cores() // num_processes)
+    runtime = config.runtime.model_copy(update={"num_threads": threads})
+    return config.model_copy(update={"runtime": runtime})
+
+
+def trial_namespace(args: argparse.Namespace, words: list[str]) -> argparse.Namespace:
+    """Return the arguments of a trial: those of the command, with other overrides."""
+    return argparse.Namespace(**{**vars(args), "overrides": words})
