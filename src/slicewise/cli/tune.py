@@ -85,10 +85,6 @@ class _Tuning:
     base: Config
     workspace: Workspace
 
-    @property
-    def steps(self) -> str:
-        return f"train.{self.base.final_stage}"
-
     def compose(self, overrides: Sequence[str]) -> Config:
         return options.compose_from(trial_namespace(self.args, [*self.words, *overrides]))
 
@@ -166,13 +162,13 @@ def _take_spaces(args: argparse.Namespace) -> Iterator[Parameter]:
         value = getattr(args, name, None)
         if value is not None and (space := parse_space(option, str(value))):
             setattr(args, name, None)
-            yield Parameter(name, tuple(keys_of(option, args)), space)
+            yield Parameter(name, tuple(keys_of(option, args)), space, str(value))
     for word in spaces:
         key, _, value = word.lstrip("+").partition("=")
         keys = tuple(keys_of("--lr", args)) if key in _RATES else (key,)
         space = parse_space(key, value)
         assert space is not None
-        yield Parameter(key, keys, space)
+        yield Parameter(key, keys, space, value)
 
 
 def _check_parameter(tuning: _Tuning, parameter: Parameter) -> None:
@@ -201,10 +197,12 @@ def _check_parameter(tuning: _Tuning, parameter: Parameter) -> None:
 
 
 def _show_plan(tuning: _Tuning) -> None:
-    say(f"{tuning.args.trials} trials of {tuning.steps}, after the default recipe:", "header")
+    say(
+        f"{tuning.args.trials} trials of train.{tuning.base.final_stage}, after the default recipe:", "header"
+    )
     for parameter in tuning.parameters:
         keys = "" if parameter.keys == (parameter.name,) else f"  ({', '.join(parameter.keys)})"
-        say(f"  {parameter.name}: {parameter.space}{keys}")
+        say(f"  {parameter.name}={parameter.typed}{keys}")
 
 
 def _run_study(tuning: _Tuning) -> tuple[TrialResult, TuningStudy]:

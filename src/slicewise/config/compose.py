@@ -93,8 +93,9 @@ def compose_file(path: Path, overrides: Sequence[str] = ()) -> Config:
         else:
             _set_value(tree, _parse(line, ()))
     check_values(tree)
+    whole = dict.fromkeys(Config.model_fields) | flatten_dict(tree)
     layers = {
-        str(path): flatten_dict(tree),
+        str(path): whole,
         **{f"command line: {line}": {_override_key(line): None} for line in overrides},
     }
     return _validate(tree, lambda: layers)

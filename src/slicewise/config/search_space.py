@@ -57,11 +57,12 @@ Space = Range | Choice
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is searched: a name, the keys that get its value, and the space of values."""
+    """What is searched: a name, the keys that get its value, the space of values, and how that was typed."""
 
     name: str
     keys: tuple[str, ...]
     space: Space
+    typed: str
 
     def overrides(self, text: str) -> list[str]:
         """Return the overrides that set all keys to a value."""

@@ -1,0 +1,206 @@
+"""`slicewise tune`: trials are runs, test patients stay sealed, a stopped search continues and repeats nothing."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import TINIEST, Pipeline
+
+from slicewise.cli import tune_trials
+from slicewise.cli.main import main
+from slicewise.core.files import read_json
+from slicewise.workflow import slices
+
+SMALL = (
+    *("recipes=binary", "data=shapes", "stages.train.epochs=2", "augmentation=none"),
+    *(f"data.sources.shapes.{subset}=4" for subset in ("train", "val", "test")),
+    *(word for word in TINIEST if not word.startswith(("data.", "scale="))),
+)
+SPACE = ("--lr", "log(1e-4,1e-1)", "training.optimizer.name=choice(adam,sgd)")
+
+
+class Tuning:
+    """A workspace in which settings are searched; what it did is recorded."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace, self.opened = workspace, list[str]()
+
+    def tune(self, *words: str, space: tuple[str, ...] = SPACE) -> int:
+        return main(["tune", "--workspace", str(self.workspace), "--no-input", *space, *words, *SMALL])
+
+    @property
+    def results(self) -> Any:
+        return read_json(self.workspace / "results/tune/tune.json")
+
+    def trained(self) -> dict[str, int]:
+        """Return when each output of the stage was made."""
+        receipts = self.workspace.glob(".slicewise/shelf/train.train/*/checkpoint/best_model.pth")
+        return {path.parts[-3]: path.stat().st_mtime_ns for path in receipts}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuning]:
+    """A search of three trials, stopped in the second one and continued."""
+    tuning = Tuning(tmp_path_factory.mktemp("tuned"))
+    open_cases = slices.open_cases
+
+    def recording_open_cases(context: Any, subset: Any) -> Any:
+        tuning.opened.append(subset)
+        return open_cases(context, subset)
+
+    run_trial, begun = tune_trials.run_trial, list[str]()
+
+    def stopping(job: tune_trials.TrialJob) -> Any:
+        begun.append(job.title)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return run_trial(job)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slices, "open_cases", recording_open_cases)
+        patch.setattr(tune_trials, "run_trial", stopping)
+        assert tuning.tune("--trials", "3") == 130
+        before = tuning.trained()
+        assert len(before) == 2  # the default recipe and a trial
+        assert tuning.tune("--trials", "3") == 0
+        assert before.items() <= tuning.trained().items()
+    yield tuning
+
+
+def test_every_trial_has_a_score_and_the_best_one_wins(tuned: Tuning) -> None:
+    results = tuned.results
+    scores = [trial["score"] for trial in results["trials"] if trial["state"] == "complete"]
+    assert [trial["number"] for trial in results["trials"]] == [1, 2, 3]
+    assert results["winner"]["score"] == max([*scores, results["default"]["score"]])
+    assert results["margin"] == results["winner"]["score"] - results["default"]["score"]
+    assert len(tuned.trained()) == 4
+    with (tuned.workspace / "results/tune/trials.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["trial"] for row in rows] == ["default", "1", "2", "3"]
+    assert {row["training.optimizer.name"] for row in rows[1:]} <= {"adam", "sgd"}
+    assert all(1e-4 <= float(row["lr"]) <= 1e-1 for row in rows[1:])
+    assert (tuned.workspace / "results/tune/history.png").is_file()
+
+
+def test_no_trial_opens_a_test_case(tuned: Tuning) -> None:
+    assert {*tuned.opened} == {"train", "val"}
+    assert not [*(tuned.workspace / "results").glob("multitask_evaluation")]
+
+
+def test_a_stopped_search_ends_as_one_that_was_not(tuned: Tuning, tmp_path: Path) -> None:
+    whole = Tuning(tmp_path / "whole")
+    assert whole.tune("--trials", "3") == 0
+    for key in ("trials", "default", "winner", "margin"):
+        ours, theirs = whole.results[key], tuned.results[key]
+        assert _without_times(ours) == _without_times(theirs)
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_times(each) for key, each in value.items() if key != "seconds"}
+    return [_without_times(each) for each in value] if isinstance(value, list) else value
+
+
+def test_a_finished_search_trains_nothing_and_more_trials_go_on(tuned: Tuning) -> None:
+    before = tuned.trained()
+    first = tuned.results["trials"]
+    assert tuned.tune("--trials", "3") == 0
+    assert tuned.trained() == before
+    assert tuned.tune("--trials", "4", "--jobs", "2") == 0
+    assert tuned.results["trials"][:3] == first
+    assert len(tuned.trained()) == 5
+    assert "train 2/2" in next((tuned.workspace / "logs").glob("tune-*-004.log")).read_text()
+
+
+def test_the_winner_is_a_configuration_whose_training_is_reused(tuned: Tuning) -> None:
+    best = tuned.workspace / "results/tune/best.yaml"
+    assert (
+        main(
+            [
+                "run",
+                "--config",
+                str(best),
+                "--no-input",
+                "--until",
+                "train",
+                "--workspace",
+                str(tuned.workspace),
+            ]
+        )
+        == 0
+    )
+    steps = Pipeline(tuned.workspace).record["steps"]
+    assert steps["train.train"]["status"] == "reused"
+    assert "made earlier with these settings" in steps["train.train"]["reason"]
+    assert steps["train.train"]["fingerprint"] == tuned.results["winner"]["fingerprint"]
+
+
+def test_the_winner_is_compared_on_test_where_that_is_wanted(tuned: Tuning) -> None:
+    number = len(tuned.results["trials"])
+    assert tuned.tune("--trials", str(number), "--evaluate-winner") == 0
+    has_winner = bool(tuned.results["winner"]["number"])
+    table = tuned.workspace / "results/tune/test.json"
+    assert table.is_file() is has_winner
+    if has_winner:
+        assert {row["variant"] for row in read_json(table)["rows"]} == {"default", "winner"}
+
+
+def test_a_trial_that_diverges_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning = Tuning(tmp_path)
+    space = (
+        "training.optimizer.weight_decay=choice(1e-4,1e30)",
+        "--lr=log(1,2)",
+        "training.precision=choice(fp32)",
+    )
+    assert tuning.tune("--trials", "3", space=space[:2]) == 0
+    states = {
+        trial["values"]["training.optimizer.weight_decay"]: trial["state"]
+        for trial in tuning.results["trials"]
+    }
+    assert states["1e30"] == "failed"
+    reasons = [trial["reason"] for trial in tuning.results["trials"] if trial["state"] == "failed"]
+    assert "NaN or infinite" in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "nothing to search: write a space in place of a value"),
+        (("training.optimizer.lrr=log(1,2)",), "training.optimizer.lrr: unknown key"),
+        (("training.batch_size=logg(1,2)",), "did you mean log()?"),
+        (("training.batch_size=uniform(1,2)",), "training.batch_size"),
+        (("model.encoder=choice(resnet18,resnet19)",), "resnet19"),
+        (("split.seed=int(0,3)",), "split.seed=0 changes split"),
+        (("evaluation.class_threshold=uniform(0.1,0.9)",), "changes nothing that is trained"),
+        (("stages.joint.monitor=choice(dice,auc)",), "changes the monitor"),
+        (("--lr", "log(1e-4,1e-2)", "--folds", "3"), "leave --folds and --minutes out"),
+        (("--lr", "log(1e-4,1e-2)", "--trials", "0"), "--trials 0: at least 1"),
+    ],
+)
+def test_what_cannot_be_searched_is_an_error_that_names_the_key(
+    words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", "--workspace", str(tmp_path), "--no-input", *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "results").exists()
+
+
+def test_learning_rates_are_searched_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["tune", "--workspace", str(tmp_path), "--dry-run", "training.optimizer.lr=log(1e-5,1e-2)"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "training.optimizer.lr=log(1e-5,1e-2)" in out
+    assert "stages.joint.learning_rates.head" in out
+    assert "stages.seg_warmup.learning_rates.head" not in out  # frozen there
+
+
+def test_without_optuna_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from slicewise.workflow import tuning
+
+    monkeypatch.setattr(tuning, "find_spec", lambda name: None)
+    assert main(["tune", "--workspace", str(tmp_path), "--lr", "log(1e-4,1e-2)"]) == 2
+    assert "install slicewise[tune]" in capsys.readouterr().err
