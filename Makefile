@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run` and `make test`. Everything lands in .venv and in ignored folders.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: run test test-fast check docs bench brats chaos fuzz audit format clean constraints locks pm2 help
+.PHONY: run test test-fast check docs bench brats snakemake chaos fuzz audit format clean constraints locks pm2 help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -39,6 +39,15 @@ bench: .venv/installed-bench
 ## make brats  our scores of BraTS regions against the official package: AGPL, so in an environment of its own
 brats: .venv/installed-dev .venv-brats/installed
 	$(BIN)/python -m pytest tests/metrics/test_lesions.py $(ARGS)
+
+## make snakemake  run an exported plan by Snakemake, which needs other versions than ours: in an environment of its own
+snakemake: .venv/installed-dev .venv-snakemake/installed
+	$(BIN)/python -m pytest tests/cli/test_export_plan.py $(ARGS)
+
+.venv-snakemake/installed: requirements/snakemake.lock
+	$(PYTHON) -m venv .venv-snakemake
+	.venv-snakemake/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/snakemake.lock
+	@touch $@
 
 .venv-brats/installed: requirements/brats.lock
 	$(PYTHON) -m venv .venv-brats

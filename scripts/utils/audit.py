@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("audit", "bench", "brats", "docs", "fuzz", "tracking", "uv")
+LOCKS = ("audit", "bench", "brats", "docs", "fuzz", "snakemake", "tracking", "uv")
 """Together they include every other lock."""
 CLEAN, VULNERABLE, UNREACHED = 0, 1, 3
 

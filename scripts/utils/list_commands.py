@@ -36,7 +36,7 @@ interrupted. For commands that run no step, 1 means:
 def parser_of(verb: str) -> Parser:
     """Return the parser of a verb, as `slicewise VERB` makes it."""
     parser = Parser(prog=f"slicewise {verb}", allow_abbrev=False)
-    import_module(f"slicewise.cli.{verb}").add_arguments(parser)
+    import_module(f"slicewise.cli.{verb.replace('-', '_')}").add_arguments(parser)
     return parser
 
 

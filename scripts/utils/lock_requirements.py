@@ -32,7 +32,7 @@ BASES = {
     "tracking": ("pipeline",),
 }
 """Each extra, and the locks that are installed before it; `base` is what no extra adds to."""
-APART = {"brats": "brats-evaluation==0.0.10\npanoptica==2.1.7\n"}
+APART = {"brats": "brats-evaluation==0.0.10\npanoptica==2.1.7\n", "snakemake": "snakemake==9.27.1\n"}
 """What has an environment of its own, as it needs other versions than ours"""
 
 _START = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==", re.MULTILINE)

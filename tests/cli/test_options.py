@@ -209,7 +209,7 @@ def test_every_verb_takes_the_workspace_from_the_environment(
 ) -> None:
     monkeypatch.setenv("SLICEWISE_WORKSPACE", "/somewhere")
     parser = argparse.ArgumentParser()
-    import_module(f"slicewise.cli.{verb}").add_arguments(parser)
+    import_module(f"slicewise.cli.{verb.replace('-', '_')}").add_arguments(parser)
     words = {"demo": ["status"], "predict": ["scan.nii.gz"], "test": ["best_model.pth"]}.get(verb, [])
     words = ["shared"] if verb in {"pull", "push"} else words
     assert parser.parse_args(words).workspace == Path("/somewhere")

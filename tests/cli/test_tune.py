@@ -1,7 +1,6 @@
-"""`slicewise tune`: trials are runs, test patients stay sealed, a stopped search continues and repeats nothing."""
+"""`slicewise tune`: trials are runs, no test case is opened, a stopped search goes on, repeats nothing."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ class Tuning:
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuning]:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
     """A search of three trials, stopped in the second one and continued."""
     tuning = Tuning(tmp_path_factory.mktemp("tuned"))
     open_cases = slices.open_cases
@@ -66,7 +65,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuning]:
         assert len(before) == 2  # the default recipe and a trial
         assert tuning.tune("--trials", "3") == 0
         assert before.items() <= tuning.trained().items()
-    yield tuning
+    return tuning
 
 
 def test_every_trial_has_a_score_and_the_best_one_wins(tuned: Tuning) -> None:

@@ -1,4 +1,4 @@
-"""The study behind `slicewise tune`: what is tried depends on seed and results alone, and bad trials end early."""
+"""The study behind `slicewise tune`: seed and results alone decide what is tried; bad trials end early."""
 
 from pathlib import Path
 from typing import Any

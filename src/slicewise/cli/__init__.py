@@ -5,6 +5,7 @@ parser       argument parser that suggests the option or key that was probably m
 options      options shared by verbs; what they select; commands as text, also to resume a stopped run
 short_options  options that are short names of keys
 plan         what a run would do, and why
+export_plan  the plan as rules of another scheduler
 run          the pipeline in a workspace that is held for it; the last lines of a run
 ablate       several recipes in one workspace, compared
 tune         a search for better settings; `tune_trials` runs them, `tune_report` shows them

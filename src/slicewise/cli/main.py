@@ -29,6 +29,7 @@ VERBS = {
     "test": "evaluate a trained model on other people's labelled data",
     "ablate": "train and evaluate several recipes in one workspace, and compare them",
     "tune": "search better settings on the validation patients",
+    "export-plan": "write the plan as rules of another scheduler",
     "compare": "compare two finished evaluations, patient by patient",
     "config": "print the merged configuration, or what a mode changes",
     "data": "generate a set of pictures with masks",
@@ -70,7 +71,7 @@ def parse(words: Sequence[str]) -> "tuple[Any, Namespace]":
     from slicewise.cli.options import expand_words
     from slicewise.cli.parser import Parser
 
-    verb = import_module(f"slicewise.cli.{words[0]}")
+    verb = import_module(f"slicewise.cli.{words[0].replace('-', '_')}")
     parser = Parser(
         prog=f"slicewise {words[0]}",
         description=f"{VERBS[words[0]][0].upper()}{VERBS[words[0]][1:]}.",
@@ -119,7 +120,7 @@ def _show_usage(words: Sequence[str]) -> int:
     if words and words[0] == "--version":
         say(f"slicewise {__version__}")
         return 0
-    verbs = "\n".join(f"  {name:<9} {text}" for name, text in VERBS.items())
+    verbs = "\n".join(f"  {name:<11} {text}" for name, text in VERBS.items())
     usage = (
         "usage: slicewise VERB [options] [key=value ...]\n"
         "       slicewise --help | --version\n\n"

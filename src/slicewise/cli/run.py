@@ -135,8 +135,6 @@ def run_pipeline(
     Raises:
         SliceWiseError: a step failed, or the command cannot be carried out.
     """
-    from slicewise.config.folders import find_configs_dir
-
     steps = steps or plan_verb.build_steps(config, workspace)
     observers = make_observers(config, workspace)
     record = RunRecord(
@@ -150,9 +148,8 @@ def run_pipeline(
     plan_verb.print_plan(plan(steps, config, workspace, hashes, selection), config)
     say()
     workspace.remember_steps(steps)
-    final = workspace.root / "configs" / "final"
-    note = workspace.state / "final.json"
-    update_merged(find_configs_dir(), final, note, lambda mode: options.compose_overrides([f"modes={mode}"]))
+    if getattr(args, "config", None) is None:  # else every key is in a file, and configs/ may not be there
+        _write_merged(workspace)
     try:
         runner = Runner(steps, config, workspace, hashes, record, partial(_confirm, args), observers)
         runner.execute(selection)
@@ -168,6 +165,13 @@ def run_pipeline(
             f"{type(error).__name__}: {error}\nthe details are in {log_path}"
         ) from error
     return record
+
+
+def _write_merged(workspace: Workspace) -> None:
+    from slicewise.config.folders import find_configs_dir
+
+    final, note = workspace.root / "configs" / "final", workspace.state / "final.json"
+    update_merged(find_configs_dir(), final, note, lambda mode: options.compose_overrides([f"modes={mode}"]))
 
 
 def record_header(args: argparse.Namespace, config: Config) -> dict[str, Any]:
