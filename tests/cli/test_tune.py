@@ -1,21 +1,23 @@
 """`slicewise tune`: trials are runs, no test case is opened, a stopped search goes on, repeats nothing."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.conftest import TINIEST, Pipeline
 
-from slicewise.cli import tune_trials
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
 from slicewise.workflow import slices
+from slicewise.workflow.tuning import Pruner
 
 SMALL = (
     *("recipes=binary", "data=shapes", "stages.train.epochs=2", "augmentation=none"),
     *(f"data.sources.shapes.{subset}=4" for subset in ("train", "val", "test")),
     *(word for word in TINIEST if not word.startswith(("data.", "scale="))),
+    "training.iterations_per_epoch=8",
 )
 SPACE = ("--lr", "log(1e-4,1e-1)", "training.optimizer.name=choice(adam,sgd)")
 
@@ -49,22 +51,23 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
         tuning.opened.append(subset)
         return open_cases(context, subset)
 
-    run_trial, begun = tune_trials.run_trial, list[str]()
+    tell_epoch, told = Pruner.epoch, list[float]()
 
-    def stopping(job: tune_trials.TrialJob) -> Any:
-        begun.append(job.title)
-        if len(begun) == 2:
+    def stopping(pruner: Pruner, step: str, metrics: Mapping[str, float]) -> None:
+        tell_epoch(pruner, step, metrics)
+        told.append(metrics["epoch"])
+        if len(told) == 3:  # after the first epoch of the second trial
             raise KeyboardInterrupt
-        return run_trial(job)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slices, "open_cases", recording_open_cases)
-        patch.setattr(tune_trials, "run_trial", stopping)
+        patch.setattr(Pruner, "epoch", stopping)
         assert tuning.tune("--trials", "3") == 130
         before = tuning.trained()
         assert len(before) == 2  # the default recipe and a trial
         assert tuning.tune("--trials", "3") == 0
         assert before.items() <= tuning.trained().items()
+        assert told[:5] == [1, 2, 1, 2, 1]  # the interrupted trial has gone on with its second epoch
     return tuning
 
 
@@ -146,21 +149,14 @@ def test_the_winner_is_compared_on_test_where_that_is_wanted(tuned: Tuning) -> N
         assert {row["variant"] for row in read_json(table)["rows"]} == {"default", "winner"}
 
 
-def test_a_trial_that_diverges_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_diverges_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tuning = Tuning(tmp_path)
-    space = (
-        "training.optimizer.weight_decay=choice(1e-4,1e30)",
-        "--lr=log(1,2)",
-        "training.precision=choice(fp32)",
-    )
-    assert tuning.tune("--trials", "3", space=space[:2]) == 0
-    states = {
-        trial["values"]["training.optimizer.weight_decay"]: trial["state"]
-        for trial in tuning.results["trials"]
-    }
-    assert states["1e30"] == "failed"
-    reasons = [trial["reason"] for trial in tuning.results["trials"] if trial["state"] == "failed"]
-    assert "NaN or infinite" in reasons[0]
+    space = ("training.mask_loss=choice({bce:1e300},{bce:1e301})",)
+    assert tuning.tune("--trials", "2", space=space) == 0
+    assert "no trial was better than the default recipe" in capsys.readouterr().out
+    assert tuning.results["num_trials"] == {"complete": 0, "pruned": 0, "failed": 2}
+    assert all("NaN or infinite" in trial["reason"] for trial in tuning.results["trials"])
+    assert tuning.results["winner"]["number"] == 0
 
 
 @pytest.mark.parametrize(
@@ -170,12 +166,13 @@ def test_a_trial_that_diverges_fails_alone(tmp_path: Path, monkeypatch: pytest.M
         (("training.optimizer.lrr=log(1,2)",), "training.optimizer.lrr: unknown key"),
         (("training.batch_size=logg(1,2)",), "did you mean log()?"),
         (("training.batch_size=uniform(1,2)",), "training.batch_size"),
-        (("model.encoder=choice(resnet18,resnet19)",), "resnet19"),
-        (("split.seed=int(0,3)",), "split.seed=0 changes split"),
+        (("training.optimizer.name=choice(adam,adamm)",), "did you mean adam?"),
+        (("split.seed=int(0,3)",), "split.seed=3 changes split"),
         (("evaluation.class_threshold=uniform(0.1,0.9)",), "changes nothing that is trained"),
         (("stages.joint.monitor=choice(dice,auc)",), "changes the monitor"),
         (("--lr", "log(1e-4,1e-2)", "--folds", "3"), "leave --folds and --minutes out"),
         (("--lr", "log(1e-4,1e-2)", "--trials", "0"), "--trials 0: at least 1"),
+        (("training.clip_norm=uniform(1,2)", "training.clip_norm=1"), "set the same; leave one of them out"),
     ],
 )
 def test_what_cannot_be_searched_is_an_error_that_names_the_key(

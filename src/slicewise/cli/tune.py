@@ -136,10 +136,10 @@ def _read_command(args: argparse.Namespace) -> _Tuning:
             "nothing to search: write a space in place of a value, such as --lr 'log(1e-4,1e-2)' or "
             "'model.encoder=choice(resnet18,resnet34)'"
         )
-    words = options.overrides_of(args)
-    args.folds = 0
-    base = options.compose_from(trial_namespace(args, words))
-    if base.split.folds or base.training.minutes:
+    is_plain = not args.folds
+    words = options.overrides_of(args) if is_plain else []
+    base = options.compose_from(trial_namespace(args, words)) if is_plain else None
+    if base is None or base.split.folds or base.training.minutes:
         raise UsageError(
             "tune scores trials on one split, with epochs that stay; leave --folds and --minutes out"
         )
@@ -168,6 +168,8 @@ def _take_spaces(args: argparse.Namespace) -> Iterator[Parameter]:
         keys = tuple(keys_of("--lr", args)) if key in _RATES else (key,)
         space = parse_space(key, value)
         assert space is not None
+        if given := [line for line in plain_words if line.lstrip("+~").partition("=")[0] in keys]:
+            raise UsageError(f"{word} and {given[0]} set the same; leave one of them out")
         yield Parameter(key, keys, space, value)
 
 
