@@ -59,6 +59,7 @@ def test_every_rule_runs_its_step_alone_and_they_make_the_whole(
 def test_snakemake_runs_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SNAKEMAKE is not None
     workspace = tmp_path / "a workspace"
+    monkeypatch.chdir(tmp_path)  # Snakemake keeps its own records in the folder of the export
     assert export(workspace, "--until", "train") == 0
     monkeypatch.setenv("SLICEWISE_CONFIGS", str(ROOT / "configs"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
