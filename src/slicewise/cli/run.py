@@ -70,7 +70,7 @@ def _run_on_slurm(
     selection = on_slurm.without_services(config, selection, workspace)
     if args.dry_run:
         plan_verb.print_plan(on_slurm.decide(config, selection, workspace), config)
-        on_slurm.show_scripts(config, selection, workspace, _header(args, config))
+        on_slurm.show_scripts(config, selection, workspace, record_header(args, config))
         return 0
     with hold_workspace(args, workspace, beside_jobs=True) as log_path:
         args.configs.keep()
@@ -83,7 +83,7 @@ def _run_on_slurm(
         if local is None:
             show_summary(record, config, workspace)
         else:
-            on_slurm.submit_plan(config, selection, workspace, _header(args, config))
+            on_slurm.submit_plan(config, selection, workspace, record_header(args, config))
     return 0
 
 
