@@ -212,6 +212,7 @@ def test_every_verb_takes_the_workspace_from_the_environment(
     import_module(f"slicewise.cli.{verb.replace('-', '_')}").add_arguments(parser)
     words = {"demo": ["status"], "predict": ["scan.nii.gz"], "test": ["best_model.pth"]}.get(verb, [])
     words = ["shared"] if verb in {"pull", "push"} else words
+    words = ["--to", "snakemake"] if verb == "export-plan" else words
     assert parser.parse_args(words).workspace == Path("/somewhere")
     assert parser.parse_args([*words, "--workspace", "here"]).workspace == Path("here")
 

@@ -29,7 +29,8 @@ from slicewise.data.store import SliceStore, entry_id
 from slicewise.engine.plan import Decision, Request, Selection, plan
 from slicewise.engine.receipt import describe_changes, join_reasons
 from slicewise.engine.record import RunRecord, StepRecord, package_versions
-from slicewise.engine.runner import Runner, write_redirects
+from slicewise.engine.redirects import write_redirects
+from slicewise.engine.runner import Runner
 from slicewise.engine.step import Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
