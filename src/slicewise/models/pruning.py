@@ -87,7 +87,8 @@ def prune(model: MultitaskModel, ratio: float) -> Model:
         )
     known, whole = dict(settings.widths or ()), {name for name in after if after[name] != before[name]}
     widths = tuple((name, after[name]) for name in sorted(known.keys() | whole))
-    return settings.model_copy(update={"widths": widths})
+    model.settings = settings.model_copy(update={"widths": widths})
+    return model.settings
 
 
 def _last_layers(model: MultitaskModel) -> list[Any]:

@@ -55,6 +55,8 @@ def _attributes(layer: nn.Module | None) -> tuple[str, ...]:
 def _renew(layer: Any) -> None:
     """Replace the tensors of a layer by new ones of its sizes."""
     shape: tuple[int, ...]
+    if isinstance(layer, _ConvNd) and (layer.in_channels % layer.groups or layer.out_channels % layer.groups):
+        raise RuntimeError(f"{layer.groups} groups do not divide them")
     match layer:
         case _ConvTransposeNd():
             shape = (layer.in_channels, layer.out_channels // layer.groups, *layer.kernel_size)
